@@ -1,7 +1,7 @@
-"""Take a task token out of its wrapping, and read with it. This runs beside the agent.
+"""Unwrap a task token and read with it. This code runs beside the agent.
 
-Before anything is unwrapped, Vault is asked where the wrapping token came from: one that was made elsewhere
-is not jitvault's, and unwrapping it would hand the agent a credential that nobody watches.
+Before anything is unwrapped, Vault is asked which path created the wrapping token. One that was created elsewhere is
+not jitvault's, and unwrapping it would give the agent a credential that no task tracks.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CREATION_PATH = f"auth/token/create/{ROLE_PREFIX}"
 
 @dataclass(frozen=True, slots=True)
 class TaskToken:
-    """What the agent holds for one task. `reads` are the requests that give it its credentials."""
+    """The token of one task; `reads` are the requests that give its credentials."""
 
     task_id: str
     token: Secret
@@ -35,37 +35,39 @@ class TaskToken:
 
 
 def wrapping_token(given: str) -> Secret:
-    """The wrapping token in what was given: the token itself, or the JSON that `grant` printed."""
+    """Return the wrapping token from its text, or from the JSON that `grant` printed. Raises InvalidInput."""
     text = given.strip()
     if not text.startswith("{"):
         if not text or any(c.isspace() for c in text) or len(text) > 4096:
-            raise InvalidInput("this is neither a wrapping token nor grant's JSON")
+            raise InvalidInput("this is neither a wrapping token nor the JSON output of `jitvault grant`")
         return Secret(text)
     try:
         wrapping = msgspec.json.decode(text.encode())["wrapping"]
         return Secret(str(wrapping[0]["token"]))
     except (msgspec.MsgspecError, KeyError, TypeError, IndexError, UnicodeEncodeError):
         raise InvalidInput(
-            "this JSON holds no wrapping token: it is not grant's, or the token was given out before"
+            "this JSON holds no wrapping token: it is not from `jitvault grant`, or the token was given out before"
         ) from None
 
 
 def unwrap(vault: Vault, token: Secret) -> TaskToken:
-    """The task token inside `token`. Raises SecurityFinding for a token that jitvault did not make, NotFound
-    for one that is spent or over.
+    """Return the task token inside the wrapping token `token`.
+
+    Raises SecurityFinding for a wrapping token that jitvault did not create, NotFound for one that was used or has
+    expired.
     """
     wrapping = Wrapping(vault)
-    made_at = wrapping.creation_path(token)
-    if made_at is None:
-        raise _spent()
-    if not made_at.startswith(CREATION_PATH):
+    creation_path = wrapping.creation_path(token)
+    if creation_path is None:
+        raise _not_valid()
+    if not creation_path.startswith(CREATION_PATH):
         raise SecurityFinding(
-            f"this wrapping token was made at {made_at}, not by jitvault: it was not unwrapped",
-            hint="Somebody may have replaced it. Tell whoever gave it to you.",
+            f"this wrapping token was made at {creation_path}, not by jitvault: it was not unwrapped",
+            hint="It may have been replaced. Tell the person who gave it to you.",
         )
     inside = wrapping.unwrap(token)
     if inside is None:
-        raise _spent()
+        raise _not_valid()
     return TaskToken(
         task_id=inside.meta.get("jitvault_task", ""),
         token=inside.token,
@@ -75,17 +77,18 @@ def unwrap(vault: Vault, token: Secret) -> TaskToken:
 
 
 def read_all(vault: Vault, held: TaskToken) -> Sequence[dict[str, Any]]:
-    """Ask for every credential that the task may have, with its own token: `{template, path, lease_id, fields}` each.
+    """Read every credential that the task may have, with the task's token.
 
-    Raises NotFound where the engine has no such role, and what Vault's refusals raise.
+    Returns `{template, path, lease_id, fields}` for each. Raises NotFound where the engine has no such role, and what
+    Vault's refusals raise.
     """
     own = vault.with_token(held.token)
     found = []
     for fetch in held.reads:
-        answer = _patiently(own, fetch)
+        answer = _read_when_allowed(own, fetch)
         if answer is None:
             raise NotFound(
-                f"Vault has nothing at {fetch.path}", hint="The engine's role is missing: tell the operator."
+                f"Vault has nothing at {fetch.path}", hint="Tell the operator that the engine's role is missing."
             )
         found.append(
             {
@@ -98,10 +101,11 @@ def read_all(vault: Vault, held: TaskToken) -> Sequence[dict[str, Any]]:
     return found
 
 
-def _patiently(own: Vault, fetch: Fetch) -> dict[str, Any] | None:
-    """Ask once more for as long as the path's limit keeps this address out: the token is lost if we give up.
+def _read_when_allowed(own: Vault, fetch: Fetch) -> dict[str, Any] | None:
+    """Read a credential, and try again while the path's rate limit refuses this address.
 
-    Others may have the same address. Raises VaultBusy where it goes on for too long.
+    Giving up at once would lose the task token, and other tasks may use the limit from the same address. Raises
+    VaultBusy after _BUSY_PATIENCE_S.
     """
     patience = time.monotonic() + _BUSY_PATIENCE_S
     while True:
@@ -112,8 +116,8 @@ def _patiently(own: Vault, fetch: Fetch) -> dict[str, Any] | None:
                 raise
 
 
-def _spent() -> NotFound:
+def _not_valid() -> NotFound:
     return NotFound(
-        "this wrapping token is not valid: its time is over, or somebody unwrapped it",
-        hint="If it was not you, tell the operator at once: the task has to be ended with `jitvault revoke`.",
+        "this wrapping token is not valid: it has expired, or it was unwrapped before",
+        hint="If you did not unwrap it, tell the operator at once to end the task with `jitvault revoke TASK`.",
     )

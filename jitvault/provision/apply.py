@@ -1,4 +1,7 @@
-"""One write for each step of a plan. An interrupted run leaves whole things; the next plan has the rest."""
+"""Carry out the steps of a plan.
+
+An interrupted run leaves complete steps behind, and the next plan has the rest.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +38,13 @@ _UPGRADING = "Upgrading from non-versioned to versioned data"
 
 
 def carry_out(vault: Vault, step: Step) -> None:
-    """Do what `step` says. Raises what `Vault.write` raises."""
+    """Carry out one step. Raises what `Vault.write` raises."""
     match step.item:
         case Mount() as mount:
             body: dict[str, Any] = {"type": mount.type, "description": MARKER}
             vault.write(f"sys/mounts/{mount.path}", body | {"options": dict(mount.options)})
         case Installation():
-            # cas 0: where another init was quicker, its id stays
+            # cas 0: where another `init` has written the document meanwhile, its id stays
             _write_new_kv(vault, INSTALLATION, {"options": {"cas": 0}, "data": {"id": secrets.token_hex(16)}})
         case AccessPolicy() | MarkedPolicy() as policy:
             vault.write(f"sys/policies/acl/{policy.name}", {"policy": policy.text})
@@ -55,13 +58,14 @@ def carry_out(vault: Vault, step: Step) -> None:
             # audit devices belong to the root namespace
             vault.at_root().write(f"sys/config/auditing/request-headers/{header.name}", {"hmac": False})
         case PlainKeys() as plain:
-            # read again: keys that others need on this mount stay
+            # read again, so that keys which others need on this mount stay
             keys = sorted({*Live(vault).plain_response_keys(plain.mount), *plain.keys})
             vault.write(f"sys/mounts/{plain.mount}/tune", {"audit_non_hmac_response_keys": keys}, method="post")
         case Shortened() as shortened:
-            # only those: what is left out of a write stays as it is
-            longest, now = dict(shortened.longest), too_long_in(shortened, Live(vault))
-            vault.write(shortened.path, {field: format_duration(longest[field]) for field in now})
+            # only these fields: Vault keeps the fields that a write leaves out
+            longest = dict(shortened.longest)
+            too_long = too_long_in(shortened, Live(vault))
+            vault.write(shortened.path, {field: format_duration(longest[field]) for field in too_long})
             vault.read(shortened.renew)
         case Quota() as quota:
             path = Live(vault).full_path(quota.path)
@@ -71,7 +75,7 @@ def carry_out(vault: Vault, step: Step) -> None:
 
 
 def _write_group(vault: Vault, group: Group, step: Step) -> None:
-    # no member field at all: what is absent stays as it is
+    # without a member field, Vault keeps the members
     body: dict[str, Any] = {"policies": [group.policy]}
     if step.action == "create":
         body |= {"type": "internal", "metadata": GROUP_METADATA}
@@ -87,7 +91,7 @@ def _write_key(vault: Vault, key: SigningKey, step: Step) -> None:
 
 
 def _write_new_kv(vault: Vault, path: str, body: Mapping[str, Any]) -> None:
-    """Write to a KV mount that may be new: for a moment after its creation it refuses writes."""
+    """Write to a KV mount that may be new, which refuses writes for a moment after its creation."""
     deadline = time.monotonic() + _UPGRADE_WAIT_S
     while True:
         try:

@@ -1,9 +1,10 @@
-"""Registering approvers: what makes one person's one Vault entity count, done with the administrator's identity.
+"""Register and remove approvers with the administrator's identity: one person is one Vault entity.
 
 register(vault, "alice", person="alice@example.com", groups=["jitvault-approvers"])
 remove(vault, "alice")
 
-The registration is written last and removed first: an interrupted run leaves nobody who counts by half.
+The registration is written last and removed first, so that an interrupted run leaves no approver who counts without
+their groups and their key.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ FOLDER = "approvers/"
 
 @dataclass(frozen=True, slots=True)
 class Approver:
-    """One registration. `name` is the entity's, None where it is gone; `problems` say why somebody cannot approve."""
+    """One registration. `name` is the entity's, None where it is gone; `problems` say why they cannot approve."""
 
     entity: str
     name: str | None
@@ -57,16 +58,18 @@ def register(vault: Vault, who: str, *, person: str, groups: Sequence[str]) -> A
     Raises NotFound for an unknown entity, InvalidInput for a group that cannot approve, Denied when the person has
     another entity, or the entity is another person's.
     """
-    person, entity = check_person(person), _entity(vault, who)
-    found, wanted = read(vault), sorted({*groups})
+    person = check_person(person)
+    entity = _entity(vault, who)
+    found = read(vault)
+    wanted = sorted({*groups})
     if entity.disabled:
-        raise InvalidInput(f"the entity {entity.name} is disabled", hint="Enable it, or name another.")
+        raise InvalidInput(f"the entity {entity.name} is disabled", hint="Enable it, or name another entity.")
     if why := check_new(found, person=person, entity=entity.id):
         first = found.of_person(person)
         kept = first.entity if first else entity.id
         raise Denied(
             why,
-            hint=f"A second login is an alias of the same entity: `bao write identity/entity-alias name=LOGIN "
+            hint=f"Make their second login an alias of the same entity: `bao write identity/entity-alias name=LOGIN "
             f"canonical_id={kept} mount_accessor=ACCESSOR`.",
         )
     tables = {group: _approving_group(vault, group) for group in wanted}
@@ -78,16 +81,17 @@ def register(vault: Vault, who: str, *, person: str, groups: Sequence[str]) -> A
     if mine is None or {*mine.registration.groups} != {*wanted}:
         document = {"person": person, "entity": entity.id, "groups": wanted}
         Documents(vault).put(f"{FOLDER}{entity.id}", document)
-    return _one(vault, entity.id)
+    return _registered_now(vault, entity.id)
 
 
 def remove(vault: Vault, who: str) -> Approver:
-    """Take the registration of `who` (an entity's name or id, or a person) back, and the groups that it gave.
+    """Remove the registration of `who` (an entity's name or id, or a person), and the group memberships that it gave.
 
-    What they approved counts no more, also when they are registered again. Raises NotFound.
+    Their approvals no longer count, even when they are registered again. Returns the removed registration. Raises
+    NotFound.
     """
     found = read(vault)
-    mine = _named(vault, found, who)
+    mine = _find(vault, found, who)
     before = _shown(vault, found, mine)
     Documents(vault).destroy(f"{FOLDER}{mine.entity}")
     for group in mine.registration.groups:
@@ -98,24 +102,26 @@ def remove(vault: Vault, who: str) -> Approver:
 
 
 def listed(vault: Vault) -> list[Approver]:
-    """Everybody who is registered, by person, with what keeps them from approving."""
+    """Return all registrations, sorted by person, with what keeps each approver from approving."""
     found = read(vault)
     return [_shown(vault, found, each) for each in sorted(found.approvers, key=lambda a: (a.person, a.since))]
 
 
 def read(vault: Vault) -> Registry:
-    """All registrations. Raises SecurityFinding for a document that is none."""
+    """Return all registrations. Raises SecurityFinding for a document that is not a registration."""
     documents = Documents(vault)
     stored = {entity: documents.read(f"{FOLDER}{entity}") for entity in documents.names(FOLDER)}
     found = (registered(s.document, entity=entity, since=s.written_at) for entity, s in stored.items() if s)
     return Registry(tuple(found))
 
 
-def _one(vault: Vault, entity: str) -> Approver:
+def _registered_now(vault: Vault, entity: str) -> Approver:
     found = read(vault)
     mine = found.of(entity)
     if mine is None:
-        raise NotFound(f"the registration of {entity} is gone again", hint="Somebody else removed it meanwhile.")
+        raise NotFound(
+            f"the registration of {entity} is gone again", hint="Another administrator removed it meanwhile."
+        )
     return _shown(vault, found, mine)
 
 
@@ -125,29 +131,31 @@ def _entity(vault: Vault, who: str) -> Entity:
     if entity is None:
         raise NotFound(
             f"there is no Vault entity {who}",
-            hint="Vault makes one at the first login; `bao list identity/entity/name` shows them.",
+            hint="Vault creates an entity at the first login; `bao list identity/entity/name` shows them.",
         )
     return entity
 
 
-def _named(vault: Vault, found: Registry, who: str) -> Registered:
+def _find(vault: Vault, found: Registry, who: str) -> Registered:
     entity = Identity(vault).by_name(who)
-    named = {who, *([entity.id] if entity else [])}
+    ids = {who, *([entity.id] if entity else [])}
     for each in found.approvers:
-        if each.entity in named or each.person == who.lower():
+        if each.entity in ids or each.person == who.lower():
             return each
-    raise NotFound(f"{who} is not registered as an approver", hint="`jitvault approvers list` shows who is.")
+    raise NotFound(
+        f"{who} is not registered as an approver", hint="`jitvault approvers list` shows the registered approvers."
+    )
 
 
 def _approving_group(vault: Vault, group: str) -> dict[str, Any]:
-    """The group, if its members are approvers by Vault's own rules. Raises InvalidInput."""
+    """Return the group if its Vault policy lets its members approve. Raises InvalidInput."""
     answer = vault.read(f"identity/group/name/{group}")
     table: dict[str, Any] = answer["data"] if answer else {}
     if APPROVER_POLICY not in (table.get("policies") or ()):
         what = "has not the policy" if table else "does not exist; it needs the policy"
         raise InvalidInput(
             f"the Vault group {group} {what} {APPROVER_POLICY}",
-            hint="Name a group of approvers. `jitvault init` makes jitvault-approvers and jitvault-security.",
+            hint="Name a group of approvers. `jitvault init` creates jitvault-approvers and jitvault-security.",
         )
     return table
 
@@ -155,7 +163,7 @@ def _approving_group(vault: Vault, group: str) -> dict[str, Any]:
 def _set_member(vault: Vault, group: str, table: dict[str, Any], entity: str, *, member: bool) -> None:
     now = set(table.get("member_entity_ids") or ())
     wanted = now | {entity} if member else now - {entity}
-    # who is in an external group is said by the auth method alone
+    # the members of an external group are set by its auth method alone
     if wanted != now and table.get("type") == "internal":
         vault.write(f"identity/group/name/{group}", {"member_entity_ids": sorted(wanted)})
 

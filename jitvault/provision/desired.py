@@ -1,7 +1,7 @@
-"""What jitvault wants to find in Vault: pure, from templates, engines, networks, signers and policy files.
+"""The desired state of Vault, computed from templates, engines, networks, signers and policy files. Pure.
 
-The order of the items is the order in which they are made. The mount `jitvault/` comes first because its
-marker says that the token roles are ours; roles have no field for a marker of their own.
+The items are in the order in which they are created. The mount `jitvault/` comes first because its marker shows that
+the token roles are jitvault's; a role has no field for a marker of its own.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ INSTALLATION = f"{KV_MOUNT}/data/installation"
 AUDIT_DEVICE = "jitvault"
 AUDITED_HEADER = "X-Jitvault-Op"
 ROLES = ("operator", "approver", "agent", "auditor")
-# security approves as well: the shipped policies ask for a second group where risk is high
+# the security group approves as well: the shipped policies require a second group where risk is high
 GROUPS = {**{f"jitvault-{role}s": f"jitvault-{role}" for role in ROLES}, SECURITY: "jitvault-approver"}
 
 _NETWORK = re.compile(r"[a-z0-9-]{1,32}")
-# What a template's path can be made of: no wildcard, no template expression, no quote that ends HCL's string.
+# The characters of a template's path: no wildcard, no template expression, no quote that would end an HCL string.
 _ACCESS_PATH = re.compile(r"[A-Za-z0-9._@:-]+(/[A-Za-z0-9._@:-]+)+")
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A secrets engine of jitvault's own; its description is the marker."""
+    """A secrets engine that belongs to jitvault; its description is the marker."""
 
     path: str
     type: str
@@ -49,12 +49,12 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """The document that names this installation, made once and never changed."""
+    """The document with the id of this installation, created once and never changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class MarkedPolicy:
-    """An ACL policy that begins with the marker line; its text follows the policy files."""
+    """An ACL policy that begins with the marker line; its text comes from the policy files."""
 
     name: str
     text: str
@@ -62,7 +62,7 @@ class MarkedPolicy:
 
 @dataclass(frozen=True, slots=True)
 class TokenRole:
-    """A role that makes task tokens, for at most `cap_s` seconds, used from `cidrs` (none: from anywhere)."""
+    """A token role for task tokens that live at most `cap_s` seconds and are bound to `cidrs` (none: to no network)."""
 
     name: str
     cap_s: int
@@ -71,7 +71,7 @@ class TokenRole:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """An identity group. Its members are the administrator's."""
+    """An identity group. Its members are managed by the administrator."""
 
     name: str
     policy: str
@@ -79,14 +79,14 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """An Ed25519 key of the Transit mount that cannot leave it and cannot be deleted."""
+    """An Ed25519 key of the Transit mount that can be neither exported nor deleted."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class AuditedHeader:
-    """A request header that the audit stream shows in plain."""
+    """A request header that audit lines contain in plain text."""
 
     name: str
 
@@ -109,7 +109,7 @@ Item = (
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """One Vault path that a template gives, with its policy and what the worker reads to see drift."""
+    """One Vault path that a template grants, with its policy and the paths that the worker reads to detect drift."""
 
     path: str
     policy: AccessPolicy
@@ -126,11 +126,11 @@ def desired(
     tasks_per_second: int,
     worker_login: WorkerLogin | None = None,
 ) -> tuple[Item, ...]:
-    """All that jitvault wants in Vault, in the order in which it is made.
+    """Return everything that jitvault needs in Vault, in the order in which it is created.
 
-    `networks` maps names to CIDRs, `policies` the names of the files in `policies/vault` to their texts,
-    `signers` are entity ids, `tasks_per_second` how many tasks behind one address may begin to read within a second.
-    Raises InvalidInput when a template, a network or a policy file is not usable.
+    `networks` maps names to CIDRs, `policies` the names of the files in `policies/vault` to their texts. `signers` are
+    entity ids. `tasks_per_second` is how many tasks behind one address may begin to read within a second. Raises
+    InvalidInput for a template, a network or a policy file that cannot be used.
     """
     roles = token_roles(networks)
     accesses = tuple(_accesses(templates, engines))
@@ -154,7 +154,7 @@ def desired(
 
 
 def token_roles(networks: Mapping[str, Sequence[str]]) -> tuple[TokenRole, ...]:
-    """A role for each cap, from anywhere and from each named network. Raises InvalidInput."""
+    """Return a role for each cap, bound to no network and to each named network. Raises InvalidInput."""
     places: dict[str | None, tuple[str, ...]] = {None: ()}
     for name, cidrs in sorted(networks.items()):
         places[name] = _network(name, cidrs)
@@ -166,7 +166,7 @@ def token_roles(networks: Mapping[str, Sequence[str]]) -> tuple[TokenRole, ...]:
 
 
 def worker_policy(policies: Mapping[str, str], roles: Iterable[TokenRole], accesses: Iterable[Access]) -> str:
-    """The worker's policy: its file, then one stanza for each role, access path and engine configuration."""
+    """Return the worker's policy: its file, then a stanza for each role, access path and engine configuration."""
     accesses = tuple(accesses)
     paths = sorted({access.path for access in accesses})
     reads = sorted({path for access in accesses for path in access.worker_paths})
@@ -181,10 +181,10 @@ def worker_policy(policies: Mapping[str, str], roles: Iterable[TokenRole], acces
 
 
 def checked_access_path(path: str, template: str) -> str:
-    """`path`, when a task token may be given it. Raises InvalidInput.
+    """Return `path` if a task token may be granted it. Raises InvalidInput.
 
-    The template's model refuses most of this already. It is looked at again where the policy is made,
-    because this is the place that would hand it out.
+    The template's model refuses most bad paths already. They are checked again here because this is where the policy is
+    made that would grant the access.
     """
     if not _ACCESS_PATH.fullmatch(path) or ".." in path:
         raise InvalidInput(
@@ -201,7 +201,7 @@ def checked_access_path(path: str, template: str) -> str:
 
 
 def _accesses(templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine]) -> Iterator[Access]:
-    """Each access policy once, in the order of the paths; of one path there can be several that send other data."""
+    """Yield each access policy once, ordered by path; one path can have several policies that allow different data."""
     found: dict[tuple[str, str], Access] = {}
     for name, template in sorted(templates.items()):
         engine = _engine(template, engines)
@@ -232,7 +232,7 @@ def _policy(template: AccessTemplate, engine: Engine, path: str, choices: Mappin
 
 
 def _below(mount: str, paths: tuple[str, ...], engine: str) -> tuple[str, ...]:
-    """`paths`, when an engine asks for nothing outside its own mount but for how that is tuned."""
+    """Return `paths` if all are below the engine's own mount, or are that mount's tuning. Raises InvalidInput."""
     for path in paths:
         if path == f"sys/mounts/{mount}/tune":
             continue
@@ -254,11 +254,11 @@ def _engine(template: AccessTemplate, engines: Mapping[str, Engine]) -> Engine:
 
 
 def _network(name: str, cidrs: Sequence[str]) -> tuple[str, ...]:
-    """The network's CIDRs in their one form, sorted. Raises InvalidInput."""
+    """Return the network's CIDRs in normal form, sorted. Raises InvalidInput."""
     if not _NETWORK.fullmatch(name):
         raise InvalidInput(f"network {name!r:.80}: expected a name of 1 to 32 of a-z 0-9 -")
     if isinstance(cidrs, str) or not cidrs:
-        # Vault takes an empty list for "from anywhere"
+        # Vault reads an empty list as "from anywhere"
         raise InvalidInput(f"network {name}: expected a list of at least one CIDR, such as 10.0.0.0/8")
     try:
         return tuple(sorted({str(ip_network(cidr)) for cidr in cidrs}))
@@ -271,7 +271,7 @@ def _policy_file(policies: Mapping[str, str], name: str) -> str:
     if text.partition("\n")[0] != MARKER_LINE:
         raise InvalidInput(
             f"policies/vault/{name}: the first line has to be `{MARKER_LINE}`",
-            hint="Without it the next init would not know the policy for its own.",
+            hint="Add that line: without it the next init would not recognise the policy as jitvault's.",
         )
     return text
 

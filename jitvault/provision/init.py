@@ -1,7 +1,7 @@
-"""`jitvault init`: what an administrator runs to provision Vault, and again after every change.
+"""Provision Vault for `jitvault init`, which an administrator runs once and after every change.
 
 found = plan(vault, want)     # reads only; refuses what is not jitvault's
-apply(vault, found)           # makes the changes; a second plan is all "keep"
+apply(vault, found)           # makes the changes; every step of a second plan is "keep"
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ __all__ = ["Plan", "Step", "Want", "apply", "plan"]
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """What to provision for: `policies` maps the file names of `policies/vault` to their texts,
-    `networks` maps names to CIDRs. With `worker_login` the worker's AppRole, too. `tasks_per_second` is how many tasks
-    behind one client address may begin to read within a second; 0 limits nobody.
+    """What to provision Vault for.
+
+    `policies` maps the file names of `policies/vault` to their texts, `networks` maps names to CIDRs. `worker_login` is
+    the worker's AppRole, None where none is wanted. `tasks_per_second` is how many tasks behind one client address may
+    begin to read within a second; 0 sets no limit.
     """
 
     templates: Mapping[str, AccessTemplate]
@@ -38,11 +40,11 @@ class Want:
 
 
 def plan(vault: Vault, want: Want) -> Plan:
-    """What `apply` would do, with the administrator's identity in `vault`. Writes nothing.
+    """Return what `apply` would do, read with the administrator's identity in `vault`. Nothing is written.
 
-    Signing keys are planned for the members that the groups have now, so `init` runs again when somebody
-    joins. Raises InvalidInput for an unusable template, network or policy file; WrongState for something
-    of jitvault's name that is not jitvault's; VaultRefused when the identity may not look.
+    Signing keys are planned for the present members of the groups, so `init` has to run again when a member joins.
+    Raises InvalidInput for an unusable template, network or policy file, WrongState where something with a name of
+    jitvault's is not jitvault's, and VaultRefused for an identity that may not read everything.
     """
     live = Live(vault)
     items = desired(
@@ -58,8 +60,9 @@ def plan(vault: Vault, want: Want) -> Plan:
 
 
 def apply(vault: Vault, plan: Plan) -> None:
-    """Make the plan's changes, in order. Stops at the first failure; what is done stays whole, and the
-    next `plan` has the rest. Raises what `Vault.write` raises.
+    """Make the plan's changes in order, and stop at the first failure.
+
+    Each finished step is complete, and the next `plan` has the rest. Raises what `Vault.write` raises.
     """
     for step in plan.changes:
         carry_out(vault, step)

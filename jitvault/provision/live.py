@@ -1,6 +1,6 @@
-"""What is in Vault now, read with the administrator's identity and brought to one form for comparing.
+"""The present state of Vault, read with the administrator's identity and normalised for comparison.
 
-Vault gives a network of one address without its `/32`, numbers as seconds, and absent lists as null.
+Vault returns a network of one address without its `/32`, durations as seconds, and absent lists as null.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ _ROLE_FLAGS = ("orphan", "renewable", "token_no_default_policy", "token_strictly
 
 
 class Live:
-    """One look at Vault. Mounts and audit devices are read once, so use a new one after a change.
+    """A reader of Vault's present state.
 
-    Every method raises VaultRefused where the identity may not look, and VaultUnavailable.
+    Mounts, audit devices, quotas and the list of token roles are read once, so use a new reader after a change. Every
+    method raises VaultRefused for an identity that may not read, and VaultUnavailable.
     """
 
     def __init__(self, vault: Vault) -> None:
@@ -43,7 +44,7 @@ class Live:
 
     @cached_property
     def audit_devices(self) -> dict[str, dict[str, Any]]:
-        # the root namespace's, as the audited header is
+        # audit devices belong to the root namespace, as the audited headers do
         return _table(self._vault.at_root(), "sys/audit")
 
     @cached_property
@@ -55,12 +56,12 @@ class Live:
         return {name: dict(answer["data"]) for name, answer in found.items() if answer}
 
     def full_path(self, path: str) -> str:
-        """A path as a quota names it: with its namespace in front."""
+        """Return a path as a quota names it, with its namespace in front."""
         namespace = (self._vault.connection.namespace or "").strip("/")
         return f"{namespace}/{path}" if namespace else path
 
     def limited_by_others(self, path: str) -> str:
-        """The name of a quota that is not jitvault's and limits the same path; empty where there is none."""
+        """Return the name of a quota that is not jitvault's and limits the path; empty where there is none."""
         names = (name for name, found in sorted(self.quotas.items()) if found.get("path") == path)
         return next((name for name in names if name != name_of(path)), "")
 
@@ -69,7 +70,7 @@ class Live:
         return frozenset(self._vault.list("auth/token/roles"))
 
     def installation(self) -> tuple[bool, object]:
-        """Whether the installation's document ever existed, and the id that it has now (or None)."""
+        """Return whether the installation's document ever existed, and the id that it has now (or None)."""
         if KV_MOUNT not in self.mounts:
             return False, None
         answer = self._vault.read(INSTALLATION)
@@ -99,7 +100,7 @@ class Live:
         return None if answer is None else dict(answer["data"])
 
     def header_is_plain(self, name: str) -> bool | None:
-        """Whether the audited header is shown in plain; None when it is not audited."""
+        """Return whether audit lines contain the header in plain text; None when it is not audited."""
         answer = self._vault.at_root().read("sys/config/auditing/request-headers") or {}
         headers = answer.get("data", {}).get("headers") or {}
         found = {key.lower(): value for key, value in headers.items()}.get(name.lower())
@@ -110,12 +111,12 @@ class Live:
         return tuple(answer["data"].get("audit_non_hmac_response_keys") or ())
 
     def configuration(self, path: str) -> dict[str, Any]:
-        """What an engine's configuration holds at `path`; empty where there is none."""
+        """Return an engine's configuration at `path`; empty where there is none."""
         answer = self._vault.read(path)
         return dict((answer or {}).get("data") or {})
 
     def signers(self) -> frozenset[str]:
-        """The entity ids of all members of jitvault's groups, also through groups within them."""
+        """Return the entity ids of all members of jitvault's groups, including members of nested groups."""
         found: set[str] = set()
         seen: set[str] = set()
         waiting = [group for name in GROUPS if (group := self.group(name)) is not None]
@@ -143,7 +144,7 @@ def _table(vault: Vault, path: str) -> dict[str, dict[str, Any]]:
 
 
 def normal_role(data: dict[str, Any]) -> dict[str, Any]:
-    """A token role in one form, as Vault gives it or as it is written; what is absent is empty."""
+    """Return a token role in normal form, from what Vault returns or from what is written; absent fields are empty."""
     role: dict[str, Any] = {name: sorted(data.get(name) or ()) for name in _ROLE_LISTS}
     role |= {name: int(data.get(name) or 0) for name in _ROLE_NUMBERS}
     role |= {name: bool(data.get(name)) for name in _ROLE_FLAGS}
@@ -157,4 +158,4 @@ def _cidr(text: str) -> str:
     try:
         return str(ip_network(text, strict=False))
     except ValueError:
-        return text  # whatever it is, it is not what we want, and the difference will show it
+        return text  # not a network, so it is not what jitvault needs, and the difference will show it

@@ -1,4 +1,4 @@
-"""What jitvault wants of the mounts that templates use, which are the administrator's. Pure."""
+"""Settings that jitvault needs on the administrator's mounts that templates use. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jitvault.model.template import AccessTemplate
 
 @dataclass(frozen=True, slots=True)
 class PlainKeys:
-    """Response keys of a template's mount that the audit stream shows in plain, for its probe."""
+    """Response keys of a template's mount that audit lines have to contain in plain text, for its probe."""
 
     mount: str
     engine: str
@@ -22,7 +22,7 @@ class PlainKeys:
 
 @dataclass(frozen=True, slots=True)
 class Shortened:
-    """Durations in the configuration of a template's mount, which are to be no longer than in `longest`."""
+    """Durations in the configuration of a template's mount that must not exceed those in `longest`."""
 
     mount: str
     engine: str
@@ -33,9 +33,11 @@ class Shortened:
 
 
 def plain_keys(templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine]) -> Iterator[PlainKeys]:
+    """Yield the plain response keys of each mount. Raises InvalidInput where templates disagree on its engine."""
     kinds: dict[str, str] = {}
     for name, template in sorted(templates.items()):
-        mount, engine = template.spec.mount, template.spec.engine
+        mount = template.spec.mount
+        engine = template.spec.engine
         if kinds.setdefault(mount, engine) != engine:
             raise InvalidInput(f"template {name}: {mount}/ is engine {kinds[mount]} in another template")
     for mount, engine in sorted(kinds.items()):
@@ -43,11 +45,12 @@ def plain_keys(templates: Mapping[str, AccessTemplate], engines: Mapping[str, En
 
 
 def shortened(templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine]) -> Iterator[Shortened]:
-    """What the templates of each mount bound in its configuration: the shortest that one of them says."""
+    """Yield the limits for each mount's configuration: for each field the shortest that one of its templates needs."""
     found: dict[str, Shortened] = {}
     for template in templates.values():
         spec = template.spec
-        if (limits := engines[spec.engine].limits(spec)) is None:
+        limits = engines[spec.engine].limits(spec)
+        if limits is None:
             continue
         before = dict(found[limits.path].longest) if limits.path in found else {}
         least = {field: min(most, before.get(field, most)) for field, most in limits.longest.items()}

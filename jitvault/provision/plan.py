@@ -1,6 +1,6 @@
-"""The difference between what jitvault wants in Vault and what is there. Reads; writes nothing.
+"""The difference between the desired state of Vault and its present state. Nothing is written.
 
-What carries jitvault's name and is not jitvault's is refused here, before the first write.
+Whatever has a name of jitvault's and is not jitvault's is refused here, before the first write.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _NOT_OURS = "Rename or remove it, then run `jitvault init` again. Nothing was ch
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that is made, changed or left: `detail` says in lines what it will be or what changes."""
+    """One thing to create, to change or to keep; the lines of `detail` say what it will be, or what changes."""
 
     action: Action
     kind: str
@@ -53,7 +53,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All steps in their order, and what is missing for jitvault to work that init does not make."""
+    """All steps in their order, and notes on what is missing or left over that `init` does not correct."""
 
     steps: tuple[Step, ...]
     missing: tuple[str, ...] = ()
@@ -64,10 +64,10 @@ class Plan:
 
 
 def difference(items: Iterable[Item], live: Live) -> Plan:
-    """What has to be done so that Vault has `items`. Raises WrongState for what is not jitvault's."""
+    """Return what has to be done so that Vault has `items`. Raises WrongState for what is not jitvault's."""
     items = tuple(items)
-    steps = tuple(step for item in items if (step := _step(item, live)) is not None)
-    return Plan(steps, tuple(_missing(items, live)))
+    steps = (_step(item, live) for item in items)
+    return Plan(tuple(step for step in steps if step is not None), tuple(_missing(items, live)))
 
 
 def _step(item: Item, live: Live) -> Step | None:
@@ -95,7 +95,7 @@ def _step(item: Item, live: Live) -> Step | None:
 
 
 def _of_engine(item: PlainKeys | Shortened | Quota, live: Live) -> Step | None:
-    """What an administrator's own secrets engine needs."""
+    """Return the step for a setting of an administrator's own secrets engine."""
     match item:
         case PlainKeys():
             return _plain_keys(item, live)
@@ -106,7 +106,9 @@ def _of_engine(item: PlainKeys | Shortened | Quota, live: Live) -> Step | None:
 
 
 def _mount(item: Mount, live: Live) -> Step:
-    found, kind, name = live.mounts.get(item.path), "mount", f"{item.path}/"
+    found = live.mounts.get(item.path)
+    kind = "mount"
+    name = f"{item.path}/"
     wanted = " ".join((item.type, *(f"{key} {value}" for key, value in item.options)))
     if found is None:
         return Step("create", kind, name, (wanted,), item=item)
@@ -119,33 +121,36 @@ def _mount(item: Mount, live: Live) -> Step:
 
 
 def _installation(item: Installation, live: Live) -> Step:
-    kind, name = "document", f"{KV_MOUNT}/installation"
+    kind = "document"
+    name = f"{KV_MOUNT}/installation"
     existed, found = live.installation()
     if isinstance(found, str) and _INSTALLATION_ID.fullmatch(found):
         return Step("keep", kind, name, item=item)
     if existed:
-        # a new id would make every living task token look like another installation's
+        # a new id would make every valid task token look like one of another installation
         raise WrongState(
-            f"{name} was deleted or changed by somebody: it holds no installation id",
+            f"{name} was deleted or changed: it holds no installation id",
             hint=f"Restore its first version: `bao kv rollback -version=1 {name}`, after `bao kv undelete`.",
         )
     return Step("create", kind, name, ("id: 32 random hex digits, made once",), item=item)
 
 
 def _access_policy(item: AccessPolicy, live: Live) -> Step:
-    found, kind = live.policy(item.name), "access policy"
+    found = live.policy(item.name)
+    kind = "access policy"
     if found is None:
         return Step("create", kind, item.name, tuple(_PATHS.findall(item.text)[:1]), item=item)
     if found != item.text:
         raise WrongState(
-            f"the policy {item.name} is not the text that its name is the hash of; somebody changed it",
-            hint="Find out who (it is in the audit log), delete that policy, then run `jitvault init` again.",
+            f"the policy {item.name} was changed: its name is not the hash of its text",
+            hint="Find out in the audit log who changed it, delete that policy, then run `jitvault init` again.",
         )
     return Step("keep", kind, item.name, item=item)
 
 
 def _marked_policy(item: MarkedPolicy, live: Live) -> Step:
-    found, kind = live.policy(item.name), "policy"
+    found = live.policy(item.name)
+    kind = "policy"
     if found is None:
         paths = tuple(_PATHS.findall(item.text))
         return Step("create", kind, item.name, paths, item=item)
@@ -158,7 +163,7 @@ def _marked_policy(item: MarkedPolicy, live: Live) -> Step:
 
 
 def role_body(item: TokenRole) -> dict[str, Any]:
-    """The token role as it is written: whole, so that a setting somebody added goes away."""
+    """Return the whole token role as it is written, so that a setting that was added in Vault is removed."""
     return normal_role({}) | {
         "orphan": True,
         "renewable": True,
@@ -171,19 +176,22 @@ def role_body(item: TokenRole) -> dict[str, Any]:
 
 
 def _token_role(item: TokenRole, live: Live) -> Step:
-    found, wanted, kind = live.role(item.name), normal_role(role_body(item)), "token role"
+    found = live.role(item.name)
+    wanted = normal_role(role_body(item))
+    kind = "token role"
     if found is None:
         place = ", ".join(item.cidrs) or "anywhere"
         return Step("create", kind, item.name, (f"at most {item.cap_s} s, from {place}",), item=item)
     if KV_MOUNT not in live.mounts:
-        # roles carry no marker: where the mount is not ours either, nothing says that the role is
+        # a role has no marker: without jitvault's mount, nothing shows that the role is jitvault's
         raise _foreign(f"the token role {item.name}", f"there is a role of this name and no mount {KV_MOUNT}/")
     other = tuple(changed(found, wanted))
     return Step("update" if other else "keep", kind, item.name, other, item=item)
 
 
 def _group(item: Group, live: Live) -> Step:
-    found, kind = live.group(item.name), "group"
+    found = live.group(item.name)
+    kind = "group"
     if found is None:
         return Step("create", kind, item.name, (f"policies: {item.policy}", "no members yet"), item=item)
     metadata = found.get("metadata") or {}
@@ -197,16 +205,17 @@ def _group(item: Group, live: Live) -> Step:
 
 
 def _signing_key(item: SigningKey, live: Live) -> Step:
-    found, kind = live.key(item.name), "signing key"
+    found = live.key(item.name)
+    kind = "signing key"
     if found is None:
         return Step("create", kind, item.name, ("ed25519, not exportable",), item=item)
     wrong = [flag for flag in ("exportable", "allow_plaintext_backup", "imported_key", "derived") if found.get(flag)]
     if found.get("type") != "ed25519" or wrong:
-        # none of these can be taken back: somebody may hold the private half
+        # none of these settings can be undone: another party may hold the private key
         facts = ", ".join((str(found.get("type")), *wrong))
         raise WrongState(
             f"the Transit key {item.name} cannot be trusted to sign: it is {facts}",
-            hint="Find out who made it so, remove the key, then run `jitvault init` again.",
+            hint="Find out in the audit log who did that, delete the key, then run `jitvault init` again.",
         )
     deletable = bool(found.get("deletion_allowed"))
     detail = ("deletion_allowed: true → false",) if deletable else ()
@@ -214,7 +223,8 @@ def _signing_key(item: SigningKey, live: Live) -> Step:
 
 
 def _audited_header(item: AuditedHeader, live: Live) -> Step:
-    plain, kind = live.header_is_plain(item.name), "audited header"
+    plain = live.header_is_plain(item.name)
+    kind = "audited header"
     if plain is None:
         return Step("create", kind, item.name, ("shown in plain",), item=item)
     detail = () if plain else ("hmac: true → false",)
@@ -222,7 +232,7 @@ def _audited_header(item: AuditedHeader, live: Live) -> Step:
 
 
 def _plain_keys(item: PlainKeys, live: Live) -> Step | None:
-    """None when the mount is not there, or is something else: that is a note for the administrator."""
+    """Return the step, or None where the mount is missing or of another type: `_missing` notes that."""
     if live.mounts.get(item.mount, {}).get("type") != item.engine:
         return None
     added = sorted(set(item.keys) - set(live.plain_response_keys(item.mount)))
@@ -231,10 +241,11 @@ def _plain_keys(item: PlainKeys, live: Live) -> Step | None:
 
 
 def _shorten(item: Shortened, live: Live) -> Step | None:
-    """None when the mount is not there, or is something else: that is a note for the administrator."""
+    """Return the step, or None where the mount is missing or of another type: `_missing` notes that."""
     if live.mounts.get(item.mount, {}).get("type") != item.engine:
         return None
-    kind, too_long = "engine configuration", too_long_in(item, live)
+    kind = "engine configuration"
+    too_long = too_long_in(item, live)
     detail = tuple(f"{field}: {now} → {format_duration(dict(item.longest)[field])}" for field, now in too_long.items())
     if not detail:
         return Step("keep", kind, item.path, item=item)
@@ -242,7 +253,7 @@ def _shorten(item: Shortened, live: Live) -> Step | None:
 
 
 def too_long_in(item: Shortened, live: Live) -> dict[str, object]:
-    """The fields that are longer than wanted, or without any end, with what they are now."""
+    """Return the fields that are longer than `item` allows, or unlimited, with their present values."""
     found = live.configuration(item.path)
     lives = {field: server_duration(found.get(field)) for field, _ in item.longest}
     return {
@@ -253,13 +264,16 @@ def too_long_in(item: Shortened, live: Live) -> dict[str, object]:
 
 
 def _quota(item: Quota, live: Live) -> Step | None:
-    """None where the mount is not there or is something else, and where an administrator limits the path already: of
-    one path Vault takes one quota.
+    """Return the step, or None where the mount is missing or of another type.
+
+    None also where an administrator limits the path already, since Vault accepts one quota for a path.
     """
     path = live.full_path(item.path)
     if live.mounts.get(item.mount, {}).get("type") != item.engine or live.limited_by_others(path):
         return None
-    found, kind, name = live.quotas.get(name_of(path)), "read limit", item.path
+    found = live.quotas.get(name_of(path))
+    kind = "read limit"
+    name = item.path
     if found is None:
         return Step("create", kind, name, (f"at most {item.rate} reads a second of one address",), item=item)
     lines = changed(normalized_quota(found), wanted_quota(item, path))
@@ -268,10 +282,11 @@ def _quota(item: Quota, live: Live) -> Step | None:
 
 
 def _worker_login(item: WorkerLogin, live: Live) -> Step:
-    changed, kind = live.changes_of(item), "worker's AppRole"
-    if changed is None:
+    lines = live.changes_of(item)
+    kind = "worker's AppRole"
+    if lines is None:
         return Step("create", kind, item.name, (f"from {', '.join(item.cidrs) or 'anywhere'}",), item=item)
-    return Step("update" if changed else "keep", kind, item.name, changed, item=item)
+    return Step("update" if lines else "keep", kind, item.name, lines, item=item)
 
 
 def _missing(items: tuple[Item, ...], live: Live) -> Iterator[str]:
@@ -291,28 +306,28 @@ def _missing(items: tuple[Item, ...], live: Live) -> Iterator[str]:
         )
     wanted = {item.name for item in items if isinstance(item, TokenRole)}
     for name in sorted(role for role in live.token_roles if role.startswith(ROLE_PREFIX) and role not in wanted):
-        yield f"the token role {name} belongs to no network any more; remove it when no task uses it"
+        yield f"the token role {name} no longer belongs to a network; delete it when no task uses it"
 
 
 def _limits(items: tuple[Item, ...], live: Live) -> Iterator[str]:
-    """What there is of quotas that is not ours, or not wanted any more."""
+    """Yield notes about quotas that are not jitvault's, or that are no longer needed."""
     paths = {live.full_path(item.path) for item in items if isinstance(item, Quota)}
     for path in sorted(paths):
         if other := live.limited_by_others(path):
-            yield f"the quota {other}, which is not jitvault's, limits {path}: `init` makes none of its own there"
-    # those of another namespace are another installation's
+            yield f"the quota {other}, which is not jitvault's, limits {path}: `init` adds none of its own there"
+    # quotas of another namespace belong to another installation
     mounts = tuple(live.full_path(f"{mount}/") for mount in live.mounts)
     for name, found in sorted(live.quotas.items()):
         path = str(found.get("path"))
         if name.startswith(PREFIX) and path.startswith(mounts) and path not in paths:
             yield (
-                f"the quota {name} limits reads of {path}, and none is wanted there: no template has the path, or "
+                f"the quota {name} limits reads of {path}, and none is needed there: no template has the path, or "
                 f"JITVAULT_TASKS_PER_SECOND is 0; `bao delete sys/quotas/rate-limit/{name}` removes it"
             )
 
 
 def changed(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]:
-    """What of `found` is not as wanted, a line for each: now → wanted."""
+    """Yield a line for each field of `found` that differs: present → wanted."""
     for name, value in wanted.items():
         if found[name] != value:
             yield f"{name}: {_shown(found[name])} → {_shown(value)}"

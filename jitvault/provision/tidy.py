@@ -1,4 +1,4 @@
-"""Removing what is left in Vault of requests and tasks that are over, with the administrator's identity.
+"""Remove documents of old requests and finished tasks from Vault, with the administrator's identity.
 
 found = survey(vault, older_than=timedelta(days=30))
 remove(vault, found)
@@ -14,32 +14,38 @@ from jitvault.documents.tidy import Remains, is_removable
 from jitvault.vault.client import Vault
 from jitvault.vault.documents import Documents
 
-_REQUESTS, _PUBLISHED = "requests/", "tasks/"
+_REQUESTS = "requests/"
+_PUBLISHED = "tasks/"
 
 
 def survey(vault: Vault, *, older_than: timedelta) -> list[Remains]:
-    """What can be removed, by Vault's clock, in the order of the task ids."""
-    documents, now = Documents(vault), datetime.fromtimestamp(int(vault.health()["server_time_utc"]), UTC)
+    """Return what can be removed, by Vault's clock, in the order of the task ids."""
+    documents = Documents(vault)
+    now = datetime.fromtimestamp(int(vault.health()["server_time_utc"]), UTC)
     requests: dict[str, dict[str, datetime]] = defaultdict(dict)
     for author in documents.names(_REQUESTS):
         for task in documents.names(f"{_REQUESTS}{author}"):
             requests[task.rstrip("/")] |= _written(documents, f"{_REQUESTS}{author}{task}")
     names = {*requests, *documents.names(_PUBLISHED)}
     found = (_remains(documents, name, requests.get(name, {})) for name in sorted(names))
-    return [one for one in found if is_removable(one, now, older_than)]
+    return [remains for remains in found if is_removable(remains, now, older_than)]
 
 
 def remove(vault: Vault, found: Sequence[Remains]) -> int:
-    """Remove all of it, with all versions, but for what was written since it was found; gives how many documents."""
-    documents, removed = Documents(vault), 0
-    for one in found:
-        for path in one.paths:
+    """Remove the documents with all their versions, and return how many were removed.
+
+    A task is left alone from the first document on that was written since `survey`.
+    """
+    documents = Documents(vault)
+    removed = 0
+    for remains in found:
+        for path in remains.paths:
             stored = documents.read(path)
             if stored is None:
-                # its author was first
+                # its author removed it meanwhile
                 continue
-            if stored.written_at not in (*one.requests.values(), one.published_at):
-                # somebody asks for it again
+            if stored.written_at not in (*remains.requests.values(), remains.published_at):
+                # the task was requested again
                 break
             documents.destroy(path)
             removed += 1
@@ -47,7 +53,7 @@ def remove(vault: Vault, found: Sequence[Remains]) -> int:
 
 
 def _written(documents: Documents, folder: str) -> dict[str, datetime]:
-    """The documents directly in a folder, each with when it was written."""
+    """Return when each document directly in a folder was written, by path."""
     found = {}
     for name in documents.names(folder):
         stored = documents.read(f"{folder}{name}")

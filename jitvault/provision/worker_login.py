@@ -1,7 +1,7 @@
-"""The worker's AppRole, which `init` makes where it is asked to: auth method, role, and one entity of a known name.
+"""The worker's AppRole, which `init --worker-approle` creates: auth method, role, and an entity with a known name.
 
-The other ways in need what only the administrator knows (an issuer's keys, an authority): docs/operations/
-worker-identity.md has the commands.
+Other auth methods need what only the administrator knows (an issuer's keys, a CA):
+docs/operations/worker-identity.md has the commands.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from jitvault.vault.client import Vault
 
 MOUNT = "approle"
 NAME = "jitvault-worker"
-_ROLE, _ENTITY = f"auth/{MOUNT}/role/{NAME}", f"identity/entity/name/{NAME}"
+_ROLE = f"auth/{MOUNT}/role/{NAME}"
+_ENTITY = f"identity/entity/name/{NAME}"
 _CIDRS = ("secret_id_bound_cidrs", "token_bound_cidrs")
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerLogin:
-    """The AppRole that the worker logs in by, and acts from `cidrs` alone (none: from anywhere)."""
+    """The AppRole by which the worker logs in, bound to `cidrs` (none: it may act from anywhere)."""
 
     cidrs: tuple[str, ...]
     name: str = NAME
 
 
 def worker_login(cidrs: tuple[str, ...]) -> WorkerLogin:
-    """Raises InvalidInput for what is no network."""
+    """Return the AppRole bound to `cidrs`. Raises InvalidInput for text that is not a network."""
     try:
         return WorkerLogin(tuple(sorted({str(ip_network(cidr)) for cidr in cidrs})))
     except ValueError as error:
@@ -37,7 +38,10 @@ def worker_login(cidrs: tuple[str, ...]) -> WorkerLogin:
 
 
 def role_body(item: WorkerLogin) -> dict[str, Any]:
-    """The role as it is written: a token lives for an hour, renewed for a day at most, and a secret id for 90 days."""
+    """Return the role as it is written.
+
+    A token lives for an hour and can be renewed for up to a day; a secret id lives for 90 days.
+    """
     return {
         "bind_secret_id": True,
         "secret_id_bound_cidrs": list(item.cidrs),
@@ -56,7 +60,10 @@ def role_body(item: WorkerLogin) -> dict[str, Any]:
 
 
 def changes(vault: Vault, item: WorkerLogin) -> tuple[str, ...] | None:
-    """What has to change, in lines; None where the role is not there. Raises WrongState for another auth method."""
+    """Return what has to change, as lines; None where the role does not exist.
+
+    Raises WrongState where the path has another auth method.
+    """
     method = ((vault.read("sys/auth") or {})["data"]).get(f"{MOUNT}/")
     if method is None:
         return None
@@ -69,7 +76,7 @@ def changes(vault: Vault, item: WorkerLogin) -> tuple[str, ...] | None:
 
 
 def write(vault: Vault, item: WorkerLogin) -> None:
-    """Make all of it as it is wanted. Raises what `Vault.write` raises."""
+    """Create or correct the auth method, the role and the entity. Raises what `Vault.write` raises."""
     methods = (vault.read("sys/auth") or {})["data"]
     if f"{MOUNT}/" not in methods:
         vault.write(f"sys/auth/{MOUNT}", {"type": "approle"}, method="post")
@@ -84,13 +91,17 @@ def write(vault: Vault, item: WorkerLogin) -> None:
 
 def _changed(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]:
     for name, value in wanted.items():
-        there = sorted(map(_network, found.get(name) or ())) if name in _CIDRS else found.get(name)
-        if there != value:
-            yield f"{name}: {there} → {value}"
+        present = sorted(map(_network, found.get(name) or ())) if name in _CIDRS else found.get(name)
+        if present != value:
+            yield f"{name}: {present} → {value}"
 
 
 def _entity_missing(vault: Vault, method: dict[str, Any]) -> Iterator[str]:
-    """Without it the first login makes an entity of a random name, which nobody finds when it has to be disabled."""
+    """Yield a line where the worker's entity lacks the role's alias.
+
+    Without the alias, the first login creates an entity with a random name, which is hard to find when it has to be
+    disabled.
+    """
     entity = (vault.read(_ENTITY) or {}).get("data") or {}
     aliases = {(alias["name"], alias["mount_accessor"]) for alias in entity.get("aliases") or ()}
     if (_role_id(vault), method["accessor"]) not in aliases:
@@ -102,5 +113,5 @@ def _role_id(vault: Vault) -> str:
 
 
 def _network(text: str) -> str:
-    """Vault leaves the `/32` of a single address out."""
+    """Return the network in normal form: Vault omits the `/32` of a single address."""
     return str(ip_network(text, strict=False))

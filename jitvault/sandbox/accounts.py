@@ -1,4 +1,4 @@
-"""As whom a server runs that refuses to run as root, and what that user can reach."""
+"""Choose the user for a server that refuses to run as root, and find out what that user can reach."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 from jitvault.errors import UsageError
 from jitvault.sandbox.processes import Account
 
-# `pgserver` is the user that the PostgreSQL wheel makes for itself; where it exists it is used. Otherwise
-# `nobody`, which every system has: a demo should not add a user to a machine.
+# `pgserver` is the user that the PostgreSQL wheel creates for itself, and is used where it exists. Otherwise `nobody`
+# is used, which every system has: a demo should not add a user to a machine.
 _CANDIDATES = ("pgserver", "nobody")
 
 
 def server_account() -> Account | None:
-    """The user to run PostgreSQL as; None when we are not root and it runs as ourselves.
+    """Return the user to run PostgreSQL as; None when this process is not root and PostgreSQL runs as its user.
 
     Raises:
-        UsageError: we are root, and this system has no user for it.
+        UsageError: this process is root, and the system has no user for PostgreSQL.
     """
     if os.geteuid() != 0:
         return None
@@ -37,15 +37,15 @@ def server_account() -> Account | None:
 
 
 def give(path: Path, account: Account | None) -> None:
-    """Make `account` the owner of a file or directory that we made. Nothing to do without an account."""
+    """Make `account` the owner of a file or directory that this process created; do nothing without an account."""
     if account is not None:
         os.chown(path, account.uid, account.gid)
 
 
 def reachable(path: Path, account: Account) -> bool:
-    """Whether `account` can enter all directories above `path` and read it (enter it, if a directory).
+    """Return whether `account` can enter all directories above `path` and read it, or enter it if it is a directory.
 
-    By mode bits: where an access list grants more, the answer is a needless no.
+    Only mode bits are checked: where an access control list grants more, the answer is False nevertheless.
     """
     path = path.resolve()
     needed = stat.S_IXOTH if path.is_dir() else stat.S_IROTH
@@ -53,7 +53,7 @@ def reachable(path: Path, account: Account) -> bool:
 
 
 def _may(path: Path, account: Account, bit: int) -> bool:
-    """Whether the class that `account` has for `path` (owner, group or others) has the permission `bit`."""
+    """Return whether `account`, as owner, group or others of `path`, has the permission `bit`."""
     status = path.stat()
     if status.st_uid == account.uid:
         bit <<= 6

@@ -1,6 +1,6 @@
-"""The certificate authority whose certificates tasks get: Vault's PKI engine at `pki/`.
+"""The certificate authority of the sandbox: Vault's PKI engine at `pki/`, which issues tasks' certificates.
 
-Command by command what the comment of the shipped template tells an administrator to do, with a root CA of its own.
+It is set up as the comment of the shipped template tells an administrator to do, with a root CA of its own.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ DOMAIN = "svc.internal"
 
 
 def create(admin: Vault) -> str:
-    """Mount the engine, make a CA that lives as long as a sandbox can, and the role; the CA's certificate, PEM."""
+    """Mount the engine, create a CA that outlives any sandbox and a role, and return the CA's certificate (PEM)."""
     admin.write(f"sys/mounts/{MOUNT}", {"type": "pki", "config": {"max_lease_ttl": "8760h"}})
-    # an elliptic curve: making an RSA key takes longer than all the rest
+    # an elliptic curve key, because generating an RSA key takes longer than everything else here
     authority = {"common_name": "jitvault sandbox CA", "ttl": "8760h", "key_type": "ec", "key_bits": 256}
     made = admin.write(f"{MOUNT}/root/generate/internal", authority)
     url = public_url(admin)
@@ -42,11 +42,11 @@ def create(admin: Vault) -> str:
 
 
 def public_url(admin: Vault) -> str:
-    """Where everybody finds the CRL and the OCSP responder."""
+    """Return the URL of the mount, below which the CRL and the OCSP responder are."""
     return f"{admin.connection.address}/v1/{MOUNT}"
 
 
 def store_probe(admin: Vault, certificate: str) -> None:
-    """Put where the worker asks, and whose signature it believes; `init` has made the mount."""
+    """Store the URL that the worker asks and the CA certificate that it trusts. `init` has created the mount."""
     document = {"dsn": public_url(admin), "issuer": certificate}
     admin.write("jitvault/data/probes/pki", {"data": document})

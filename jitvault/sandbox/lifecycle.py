@@ -1,4 +1,4 @@
-"""What every sandbox server can do: start on a free port, be stopped, killed and restarted."""
+"""Base class of the sandbox's servers: start on a free port, stop, kill and restart."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ MINIMAL_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C", "TZ": "UTC"}
 
 
 class Server(ABC):
-    """A server on 127.0.0.1 whose files are in `directory`. Starts when it is entered as a context manager.
+    """A server on 127.0.0.1 with its files in `directory`, which starts when it is entered as a context manager.
 
-    It keeps its port over `kill` and `restart`. Leaving the context stops it; `directory` stays, it is the
-    caller's. Not for use by two threads at once.
+    The server keeps its port over `kill` and `restart`. Leaving the context stops it. `directory` belongs to the caller
+    and is not removed. An instance must not be used by two threads at once.
     """
 
     host: ClassVar[str] = LOOPBACK
     stop_signals: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGTERM,)
-    # Words in the log of a start that failed and that may succeed a moment later.
+    # Words in the log of a failed start that mean that the next try may succeed.
     passing_troubles: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, directory: Path, *, log_name: str) -> None:
@@ -38,11 +38,11 @@ class Server(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """What messages call it."""
+        """The server's name in messages."""
 
     @property
     def port(self) -> int:
-        """Raises `WrongState` before the first start."""
+        """The server's TCP port. Raises `WrongState` before the first start."""
         if self._port is None:
             raise WrongState(f"{self.name} has no port yet", hint="Call start() first.")
         return self._port
@@ -53,19 +53,19 @@ class Server(ABC):
 
     @property
     def pid(self) -> int:
-        """The server's own process id, to send signals to. Raises `WrongState` when it does not run."""
+        """The server's own process id, for sending signals. Raises `WrongState` when the server does not run."""
         if self._process is None or not self.running:
             raise WrongState(f"{self.name} is not running", hint="Call start() first.")
         return self._process.pid
 
     def start(self) -> None:
-        """Start it, and return when it serves. Does nothing when it already runs.
+        """Start the server and return when it serves; do nothing when it already runs.
 
         Raises:
             UsageError: the wheel with the server is not installed.
             WrongState: `directory` belongs to an earlier sandbox.
-            VaultUnavailable: it did not start; the message ends with the last lines of its log. Or its files
-                cannot be written.
+            VaultUnavailable: the server did not start, and the message ends with the last lines of its log; or its
+                files cannot be written.
         """
         if self.running:
             return
@@ -81,18 +81,18 @@ class Server(ABC):
                 f"the sandbox's {self.name} cannot use {error.filename or self.directory}: {error.strerror}",
                 hint="Check the directory's permissions and the free space on its disk.",
             ) from error
-        except BaseException:  # an interrupt too: never leave half a server behind
+        except BaseException:  # also for an interrupt: never leave a server behind that is only partly started
             self.kill()
             raise
 
     def stop(self) -> None:
-        """End it in good order, by force after some seconds. Does nothing when it does not run."""
+        """Stop the server in good order, and kill it after some seconds; do nothing when it does not run."""
         if self._process is not None and self.running:
             self._process.stop(*self.stop_signals)
         self.kill()
 
     def kill(self) -> None:
-        """End it by SIGKILL, as a crash would."""
+        """End the server by SIGKILL, as a crash would."""
         if self._process is not None:
             self._process.kill()
             self._process = None
@@ -111,7 +111,7 @@ class Server(ABC):
         self.stop()
 
     def _listen(self, deadline: float) -> None:
-        """Launch it until it listens. The first start may move to another port, later ones wait."""
+        """Launch the server until it listens; the first start may move to another port, later ones wait for theirs."""
         fixed_port = self._port is not None
         while True:
             if not fixed_port:
@@ -119,10 +119,10 @@ class Server(ABC):
             process = self._process = ServerProcess(self._command())
             if process.wait_ready(partial(self._listens, process), deadline=deadline):
                 return
-            said = process.said().lower()
+            output = process.said().lower()
             passing = ("address already in use", *self.passing_troubles)
             ended = process.exit_code is not None
-            if not ended or time.monotonic() > deadline or not any(words in said for words in passing):
+            if not ended or time.monotonic() > deadline or not any(words in output for words in passing):
                 raise self._not_started(process)
             time.sleep(0.05)
 
@@ -139,16 +139,16 @@ class Server(ABC):
 
     @abstractmethod
     def _prepare(self, deadline: float) -> None:
-        """Write what it needs before a start."""
+        """Write the files that the server needs before a start."""
 
     @abstractmethod
     def _command(self) -> Command:
-        """How to run it on the ports chosen."""
+        """Return how to run the server on the chosen ports."""
 
     @abstractmethod
     def _listens(self, process: ServerProcess) -> bool:
-        """Whether this very process (not another one on the same port) has bound its port."""
+        """Return whether this very process, and not another one on the same port, has bound its port."""
 
     @abstractmethod
     def _settle(self, deadline: float) -> None:
-        """Wait for, or bring about, what is missing between listening and serving."""
+        """Do, or wait for, what is missing between listening and serving."""

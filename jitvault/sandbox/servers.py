@@ -1,4 +1,4 @@
-"""Both servers of the sandbox, started at the same time in a directory that goes when they do.
+"""Start both servers of the sandbox at the same time, in a directory that is removed with them.
 
 with running_servers() as servers:
     servers.vault.address, servers.postgres.dsn()
@@ -24,7 +24,7 @@ __all__ = ["Postgres", "Servers", "VaultServer", "running_servers"]
 
 @dataclass(frozen=True)
 class Servers:
-    """A running OpenBao or HashiCorp Vault and a running PostgreSQL, and the directory of both, for further files."""
+    """A running OpenBao or HashiCorp Vault, a running PostgreSQL, and the directory of both, for further files."""
 
     directory: Path
     vault: VaultServer
@@ -39,13 +39,13 @@ def running_servers(
     storage: Storage = "inmem",
     postgres_in: Callable[[Path], Postgres] = Postgres,
 ) -> Iterator[Servers]:
-    """Start both; at the end stop both and remove their directory, after an exception as well.
+    """Start both servers; at the end, also after an exception, stop both and remove their directory.
 
-    `binary` is the program that serves as Vault, `find_binary()` where none is given. `postgres_in` makes the
-    PostgreSQL, where it is not to be the wheel's with its usual settings.
+    `binary` is the program that serves as Vault, `find_binary()` where none is given. `postgres_in` creates the
+    PostgreSQL, where it is not the wheel's with its usual settings.
 
-    A signal has to become an exception for that (Python does it for SIGINT; the caller does it for SIGTERM).
-    After a SIGKILL of this process the servers are dead, but the directory stays.
+    A signal has to become an exception to stop the servers: Python does that for SIGINT, the caller has to for SIGTERM.
+    After a SIGKILL of this process the servers are dead, but the directory remains.
 
     Raises: what `Server.start` raises, for the first server that fails.
     """
@@ -61,7 +61,7 @@ def running_servers(
 
 
 def _start_together(stack: ExitStack, *servers: Server) -> None:
-    """Start all at once; whatever started is left to `stack` to stop, even when another one fails."""
+    """Start all servers at once; `stack` stops those that started, also when another one fails."""
     with ThreadPoolExecutor(max_workers=len(servers)) as pool:
         starts = [pool.submit(server.start) for server in servers]
     for server in servers:

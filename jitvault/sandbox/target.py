@@ -1,6 +1,6 @@
 """The database `app` that tasks get access to, and Vault's connection to it.
 
-Statement by statement what the comments of the shipped templates tell an administrator to do.
+The statements are those of the shipped templates' comments, which tell an administrator how to set up a target.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _TABLE = """
         id integer PRIMARY KEY GENERATED ALWAYS AS IDENTITY, customer text, item text, quantity integer
     )
 """
-# one login that takes every lock that the server has room for lets nobody in
+# one login that takes all locks that the server has room for would keep every other login out
 NO_ADVISORY_LOCKS = """
     DO $$ DECLARE lock pg_catalog.regprocedure; BEGIN
     FOR lock IN SELECT oid FROM pg_catalog.pg_proc WHERE proname ~ '^pg_(try_)?advisory_(xact_)?lock'
     AND pronamespace = 'pg_catalog'::pg_catalog.regnamespace LOOP
     EXECUTE pg_catalog.format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', lock); END LOOP; END $$
 """
-# whoever is in no group may not even connect: a login whose group was taken away does not come back
+# a login without a group may not even connect, so that a login whose groups were revoked cannot connect again
 CLOSED = (
     "REVOKE CONNECT, TEMPORARY ON DATABASE app FROM PUBLIC",
     "REVOKE CONNECT ON DATABASE postgres, template1 FROM PUBLIC",
@@ -57,11 +57,11 @@ CREATION = (
     """CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}' CONNECTION LIMIT 10;""",
     """GRANT %s TO "{{name}}" WITH INHERIT TRUE, SET FALSE;""",
 )
-# before PostgreSQL 16 nothing forbids a member to SET ROLE
+# before PostgreSQL 16, a member cannot be kept from SET ROLE
 CREATION_15 = (CREATION[0], """GRANT %s TO "{{name}}";""")
 
-# A revocation has six parts. Each part is committed before the next one begins, so that a later part that fails takes
-# nothing back. Each part may meet a role that is gone, and may be run again. The templates' comments give the reasons.
+# A revocation has six parts. Each part is committed before the next one begins, so that a later part that fails undoes
+# nothing. Each part has to work where the role is gone, and when it is run again. The templates' comments give reasons.
 _LIMITS = "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL statement_timeout = '5s';"
 _EXISTS = "EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) '{{name}}')"
 _TERMINATE = (
@@ -93,8 +93,9 @@ _END_SESSIONS = (
     "IF turn OPERATOR(pg_catalog.=) 20 THEN RAISE EXCEPTION 'sessions of {{name}} do not end'; END IF; "
     "PERFORM pg_catalog.pg_sleep(0.025); END LOOP; END $$; COMMIT AND CHAIN;"
 )
-# Each object that is dropped takes an entry of the server's lock table until the end of the transaction. So a login's
-# large objects go first, no more at a time than the table has room for: a run that fails has taken some of them away.
+# Each object that is dropped takes an entry of the server's lock table until the end of the transaction. Therefore a
+# login's large objects are removed first, no more at a time than the table has room for: a run that fails has removed
+# some of them.
 _UNLINK = (
     f"{_LIMITS} SET LOCAL lock_timeout = '500ms'; "  # noqa: S608 - Vault fills in the name
     "DO $$ DECLARE few pg_catalog.oid[]; BEGIN "
@@ -118,7 +119,7 @@ _DROP_OWNED = (
     "EXCEPTION WHEN OTHERS THEN RAISE WARNING '%', SQLERRM; END; "
     "END LOOP; END $$; COMMIT AND CHAIN;"
 )
-# whose transaction holds a lock on the login, as one does that gives it a right; never a revocation of Vault's own
+# sessions whose transaction holds a lock on the login, as a GRANT to it does; never one of Vault's own revocations
 _HOLDERS = (
     "PERFORM pg_catalog.pg_terminate_backend(l.pid) FROM pg_catalog.pg_locks AS l "
     "JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) l.objid "
@@ -139,14 +140,14 @@ _DROP_LOGIN = (
 )
 REVOCATION = (_LEAVE_GROUPS, _CLOSE_LOGIN, _END_SESSIONS, _UNLINK, _DROP_OWNED, _DROP_LOGIN)
 
-# of Vault's login and of the probe's: what they run finds nothing in a schema that others may write to, and waits for
-# nobody for long
+# of Vault's login and the probe's: they find nothing in a schema that others may write to, and wait for other sessions
+# only for a short time
 SETTINGS = (
     "SET search_path = pg_catalog, pg_temp",
     "SET lock_timeout = '1s'",
     "SET statement_timeout = '10s'",
 )
-# each revocation that the target keeps waiting holds one of them; Vault's default is four
+# each revocation that waits for the target holds one connection; Vault's default is four
 MAX_OPEN_CONNECTIONS = 20
 _SET_FALSE_SINCE = 16
 """The first version of PostgreSQL whose GRANT of a role has `INHERIT` and `SET`."""
@@ -161,7 +162,7 @@ class Logins:
 
 
 def create(postgres: Postgres) -> Logins:
-    """Make the database with its rows, the groups, and the logins of Vault and of the probe.
+    """Create the database with its rows, the groups, and the logins of Vault and the probe, and return their passwords.
 
     Raises UsageError without psycopg, VaultUnavailable when PostgreSQL refuses a statement.
     """
@@ -177,16 +178,16 @@ def create(postgres: Postgres) -> Logins:
             _fill(database)
             _create_logins(database, logins, modern=postgres.major >= _SET_FALSE_SINCE)
     except psycopg.Error as error:
-        # not the error's own words: a statement in it can hold a password
+        # without the error's own text: a statement in it can contain a password
         raise VaultUnavailable(
             f"the sandbox's PostgreSQL could not be set up ({type(error).__name__}, {error.sqlstate})",
-            hint=f"Its whole log: {postgres.log_file}",
+            hint=f"See its log: {postgres.log_file}",
         ) from None
     return logins
 
 
 def connect(admin: Vault, postgres: Postgres, logins: Logins) -> None:
-    """Mount Vault's database engine, and make the connection `app` and its two roles."""
+    """Mount Vault's database engine, and create the connection `app` and its two roles."""
     admin.write("sys/mounts/database", {"type": "database"})
     admin.write(
         f"database/config/{DATABASE}",
@@ -217,7 +218,7 @@ def connect(admin: Vault, postgres: Postgres, logins: Logins) -> None:
 
 
 def store_probe(admin: Vault, postgres: Postgres, logins: Logins) -> None:
-    """Put the probe's own login where the worker reads it; `init` has made the mount."""
+    """Store the probe's own login where the worker reads it. `init` has created the mount."""
     dsn = postgres.dsn(DATABASE, user="jitvault_probe", password=logins.probe.reveal())
     admin.write("jitvault/data/probes/postgres", {"data": {"dsn": dsn}})
 
@@ -243,10 +244,10 @@ def _create_logins(database: psycopg.Connection[tuple[object, ...]], logins: Log
             database.execute(f"ALTER ROLE {role} {setting}".encode())
         database.execute(f"GRANT pg_signal_backend TO {role}".encode())
         if modern:
-            # they get in where agents took all other connections
+            # so that they can connect where agents have taken all other connections
             database.execute(f"GRANT pg_use_reserved_connections TO {role}".encode())
     for group in ("app_readonly", "app_readwrite"):
-        # it can give the group away and not use it
+        # Vault can grant the group, but not use it
         how = "ADMIN TRUE, INHERIT FALSE, SET FALSE" if modern else "ADMIN OPTION"
         database.execute(f"GRANT {group} TO vault_manager WITH {how}".encode())
     for statement in CLOSED:

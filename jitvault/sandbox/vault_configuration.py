@@ -1,6 +1,6 @@
 """The configuration file of the sandbox's OpenBao or HashiCorp Vault, and its audit devices in either's form.
 
-OpenBao takes audit devices from this file alone, Vault from its API alone.
+OpenBao reads audit devices only from this file, Vault creates them only by its API.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ class AuditDevice:
 
     @property
     def block(self) -> str:
-        """The device in OpenBao's configuration. The block wants its options on their own lines."""
+        """The device's block in OpenBao's configuration, which requires each option on a line of its own."""
         lines = "".join(f"    {name} = {quoted(value)}\n" for name, value in self.options.items())
         return f"audit {quoted(self.kind)} {quoted(self.name)} {{\n  options {{\n{lines}  }}\n}}\n"
 
     @property
     def body(self) -> dict[str, Any]:
-        """What `PUT sys/audit/<name>` takes."""
+        """The body of `PUT sys/audit/<name>`."""
         return {"type": self.kind, "options": dict(self.options)}
 
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where a server listens: `HOST:PORT` for requests, and for the other nodes of a cluster."""
+    """The addresses of a server, each `HOST:PORT`: for requests, and for the other nodes of a cluster."""
 
     requests: str
     cluster: str
@@ -53,7 +53,7 @@ def configuration(
     key_file: Path,
     devices: Sequence[AuditDevice],
 ) -> str:
-    """The text of the file; `storage` is its storage block. Vault's own seal and its devices are no part of it."""
+    """Return the text of the file; `storage` is its storage block. Vault's seal and its devices are not in the file."""
     return f"""\
 ui = false
 api_addr = "http://{addresses.requests}"
@@ -69,7 +69,7 @@ listener "tcp" {{
 {_of_openbao(key_file, devices) if product is Product.OPENBAO else _OF_VAULT}"""
 
 
-# to lock its memory takes a right that who tries a sandbox seldom has, and nothing secret outlives one
+# locking memory takes a right that a user of the sandbox seldom has, and nothing secret outlives a sandbox
 _OF_VAULT = "disable_mlock = true\n"
 
 
@@ -79,5 +79,5 @@ def _of_openbao(key_file: Path, devices: Sequence[AuditDevice]) -> str:
 
 
 def quoted(value: Path | str) -> str:
-    """A string of HCL."""
+    """Return `value` as an HCL string."""
     return json.dumps(str(value), ensure_ascii=False)

@@ -1,12 +1,13 @@
 """A real OpenBao or HashiCorp Vault, initialised and unsealed, with a file audit device.
 
-Not dev mode: it has a configuration file and a storage. Raft storage survives `kill`; in-memory storage comes back
-empty, with a new root token and a new audit salt, and appends to the same audit file. A first start with raft takes 1
-to 2 s more, because its first election waits for a heartbeat time-out that no option shortens; later starts do not.
+The server is not in dev mode: it has a configuration file and a storage. Raft storage survives `kill`. In-memory
+storage is empty after a restart, with a new root token and a new audit salt, and the server appends to the same audit
+file. A first start with raft takes 1 to 2 s more, because its first election waits for a heartbeat time-out that no
+option shortens; later starts do not.
 
-OpenBao unseals itself with a static seal, whose key is a file of mode 0600 in `directory`, and has its audit devices
-in its configuration. Vault has neither: its one unseal key exists in this process's memory only, as the root token of
-both does, and its devices are enabled by API before anything else.
+OpenBao unseals itself with a static seal, whose key is a file of mode 0600 in `directory`, and has its audit devices in
+its configuration. Vault has neither: its one unseal key, like the root token of both, exists only in the memory of this
+process, and its devices are enabled by API before anything else.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ AUDIT_DEVICE = "jitvault"
 _HEALTH_ACTIVE = 200
 _HEALTH_NOT_INITIALISED = 501
 _HEALTH_SEALED = 503
-# No recovery key for OpenBao: nobody could use it but to make another root token.
+# No recovery key for OpenBao: its only use would be to create another root token.
 _INITIALISE = {
     Product.OPENBAO: {"recovery_shares": 0, "recovery_threshold": 0},
     Product.VAULT: {"secret_shares": 1, "secret_threshold": 1},
@@ -45,7 +46,7 @@ _INITIALISE = {
 
 
 class VaultServer(Server):
-    """An OpenBao or a Vault on 127.0.0.1 whose files are in `directory`; see `Server` for its life.
+    """An OpenBao or a Vault on 127.0.0.1 with its files in `directory`; see `Server` for how it starts and stops.
 
     `binary` is the program, `find_binary()` where none is given. `max_request_duration` is how long the server lets
     one request run, at least 1 ms. `more_configuration` is put at the end of the configuration file. `more_devices` are
@@ -79,7 +80,7 @@ class VaultServer(Server):
 
     @cached_property
     def binary(self) -> Binary:
-        """Raises `UsageError` when there is none."""
+        """The server's program. Raises `UsageError` when there is none."""
         return self._given_binary or find_binary()
 
     @property
@@ -97,21 +98,22 @@ class VaultServer(Server):
 
     @property
     def root_token(self) -> str:
-        """Raises `WrongState` before the first start."""
+        """The root token. Raises `WrongState` before the first start."""
         if self._root_token is None:
             raise WrongState(f"{self.name} has no root token yet", hint="Call start() first.")
         return self._root_token
 
     def _prepare(self, deadline: float) -> None:
         if self.storage == "inmem":
-            self._root_token = self._unseal_key = None
+            self._root_token = None
+            self._unseal_key = None
         elif self._root_token is None and self._raft.exists():
             raise WrongState(
                 f"{self.directory} holds the data of another server, and its root token is gone",
                 hint="Use an empty directory.",
             )
         if self.product is Product.OPENBAO and not self._key_file.exists():
-            # In hex: the server trims white space off the file, and random bytes may end with some.
+            # In hex, because the server trims white space off the file, and random bytes may end with some.
             _write_private(self._key_file, secrets.token_bytes(32).hex())
 
     def _choose_ports(self) -> None:
@@ -154,7 +156,7 @@ class VaultServer(Server):
         )
 
     def _listens(self, process: ServerProcess) -> bool:
-        # Asking the port would not do: until ours has bound it, another sandbox's server may answer there.
+        # Asking the port is not enough: until this server has bound it, another sandbox's server may answer there.
         return " server started!" in process.said()
 
     def _settle(self, deadline: float) -> None:
@@ -164,13 +166,13 @@ class VaultServer(Server):
             raise self._not_started(process)
 
     def _is_serving(self) -> bool:
-        """Whether it is active and unsealed. Does the next step where it is not: initialise, unseal, enable devices."""
+        """Return whether the server is active and unsealed, after the next step: initialise, unseal, enable devices."""
         try:
             status, _ = self._ask("GET", "/v1/sys/health")
             if status == _HEALTH_NOT_INITIALISED and self._root_token is None:
                 self._initialise()
             elif status in (_HEALTH_NOT_INITIALISED, _HEALTH_SEALED) and self._unseal_key is not None:
-                # a node that is to join says that it is not initialised until it has joined, and takes its key then
+                # a joining node reports that it is not initialised until it has joined; then it accepts the key
                 self._ask("PUT", "/v1/sys/unseal", {"key": self._unseal_key})
             elif status == _HEALTH_ACTIVE and self._lacks_devices:
                 self._enable_devices()
@@ -179,7 +181,7 @@ class VaultServer(Server):
         return self._serves(status) and not self._lacks_devices
 
     def _serves(self, status: int) -> bool:
-        """Whether it serves that answers `sys/health` with this HTTP status."""
+        """Return whether a server serves that answers `sys/health` with this HTTP status."""
         return status == _HEALTH_ACTIVE
 
     def _initialise(self) -> None:
@@ -196,14 +198,14 @@ class VaultServer(Server):
             self._lacks_devices = True
 
     def _enable_devices(self) -> None:
-        """Enable the audit devices of a new Vault, in their order. What is done then is in their files."""
+        """Enable the audit devices of a new Vault in their order, so that everything done later is in their files."""
         for device in self._devices():
             path = f"/v1/sys/audit/{device.name}"
             status, answer = self._ask("PUT", path, device.body, token=self._root_token, seconds=20)
             if status >= http.client.INTERNAL_SERVER_ERROR:
-                # it has only just become active: once more
+                # the server has only just become active: try again
                 return
-            # one that an earlier try enabled, whose answer was lost, is there
+            # a device is in use already where an earlier try enabled it and the answer was lost
             if status != http.client.NO_CONTENT and "already in use" not in str(answer.get("errors")):
                 raise VaultUnavailable(
                     f"the sandbox's {self.name} refused its audit device {device.name}: {answer.get('errors')}",
@@ -220,7 +222,7 @@ class VaultServer(Server):
         token: str | None = None,
         seconds: float = 5,
     ) -> tuple[int, dict[str, Any]]:
-        """HTTP status and JSON answer. Not by `requests`: proxies of the environment must not see this."""
+        """Return HTTP status and JSON answer, without `requests`: proxies of the environment must not see the keys."""
         connection = http.client.HTTPConnection(self.host, self.port, timeout=seconds)
         try:
             headers = {} if token is None else {"X-Vault-Token": token}

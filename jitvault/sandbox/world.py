@@ -1,7 +1,7 @@
-"""A whole small company on the sandbox's servers: its database, its CA, its people, and jitvault provisioned.
+"""Set up a small company on the sandbox's servers: its database, its CA, its people, and jitvault provisioned.
 
-Everything is done as an administrator would do it, by the same `init` and the same check of each template. Passwords
-are random and are forgotten when the logins are done; what stays are the tokens in `World`.
+Everything is done as an administrator would do it, with `init` and the check of each template. Passwords are random and
+are not kept after the logins; only the tokens in `World` remain.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from jitvault.vault.client import Connection, Vault
 T = TypeVar("T")
 _TRIES = 5
 
-# Who is in which of jitvault's groups. The data owner answers for templates and has no login.
+# The members of jitvault's groups. The data owner is responsible for templates and has no login.
 MEMBERS = {
     "jitvault-operators": ("operator", "operator-2"),
     "jitvault-agents": ("research-agent",),
@@ -43,14 +43,14 @@ APPROVERS = {
 LOGINS = (*dict.fromkeys(name for names in MEMBERS.values() for name in names), *APPROVERS, "worker")
 ENTITIES = (*LOGINS, "data-owner")
 NETWORKS = {"loopback": ["127.0.0.0/8"]}
-# all agents are behind one address here, and measurements read as fast as they can
+# all agents share one address here, and the benchmarks read as fast as they can
 TASKS_PER_SECOND = 10_000
 TOKEN_TTL = "8h"  # noqa: S105 - a duration
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What was provisioned, and a token of everyone in it.
+    """A provisioned sandbox, with a token of each person, the agent and the worker.
 
     `target_dsn` is the superuser's, for the database `app`; `entity_ids` maps names to Vault's ids.
     """
@@ -71,14 +71,14 @@ class World:
 
 
 def provisioned(servers: Servers) -> World:
-    """Provision running, empty servers. Raises JitvaultError when one of them refuses something."""
+    """Provision running, empty servers. Raises JitvaultError when one of them refuses a request."""
     address, admin_token = servers.vault.address, Secret(servers.vault.root_token)
     admin = Vault(Connection(address), admin_token)
     passwords = {name: secrets.token_urlsafe(24) for name in LOGINS}
     with ThreadPoolExecutor(max_workers=4) as pool:
         database = pool.submit(target.create, servers.postgres)
         admin.write("sys/auth/userpass", {"type": "userpass"}, method="post")
-        # the server hashes each password with bcrypt, the one slow thing here
+        # slow, because the server hashes each password with bcrypt
         users = [pool.submit(_create_user, address, admin_token, *user) for user in passwords.items()]
         entity_ids = _create_entities(admin)
         logins = database.result()
@@ -112,14 +112,14 @@ def provisioned(servers: Servers) -> World:
 
 
 def env(world: World, ledger_url: str, spec: Path) -> dict[str, str]:
-    """The environment in which the CLI works in `world`. It holds everyone's tokens, in plain."""
+    """Return the environment variables with which the CLI works in `world`; they contain all tokens in plain text."""
     return {
         "VAULT_ADDR": world.address,
         "JITVAULT_LEDGER": ledger_url,
         "JITVAULT_AUDIT_FILE": str(world.audit_file),
-        # the sandbox's server cuts requests off after 2 s, so nothing can arrive later than that
+        # the sandbox's server ends requests after 2 s, so no lease can appear later
         "JITVAULT_SETTLE_WINDOW": "2s",
-        # everybody is on this one machine, so an unwrap from the worker's address says nothing here
+        # everyone is on this machine, so an unwrap from the worker's address is no sign of a stolen token
         "JITVAULT_SHARED_HOSTS": "127.0.0.0/8",
         "JITVAULT_TASKS_PER_SECOND": str(TASKS_PER_SECOND),
         "JITVAULT_ADMIN_TOKEN": world.admin_token.reveal(),
@@ -135,7 +135,7 @@ def env(world: World, ledger_url: str, spec: Path) -> dict[str, str]:
 
 
 def shipped_want() -> init.Want:
-    """What `init` is asked for here: the templates and policies that ship, and one network."""
+    """Return what `init` provisions in the sandbox: the shipped templates and policies, and one network."""
     templates = load_templates(shipped.files(shipped.templates_dir(), ".yaml"))
     files = shipped.files(shipped.policies_dir() / "vault", ".hcl")
     policies = {Path(path).name: text.decode() for path, text in files.items()}
@@ -144,7 +144,7 @@ def shipped_want() -> init.Want:
 
 
 def _run_init(admin: Vault, entity_ids: Mapping[str, str]) -> None:
-    """The first run makes the groups; the second, with members in them, the members' signing keys."""
+    """Run `init` twice: the first run creates the groups, the second the signing keys of their members."""
     want = shipped_want()
     init.apply(admin, init.plan(admin, want))
     for group, names in MEMBERS.items():
@@ -156,7 +156,7 @@ def _run_init(admin: Vault, entity_ids: Mapping[str, str]) -> None:
 
 
 def _check(address: str, admin_token: Secret, template: AccessTemplate) -> None:
-    """What nobody has seen revoked is not granted. Raises NotConfirmed."""
+    """Run a template's check, without which no task is granted by it. Raises NotConfirmed."""
     admin = Vault(Connection(address), admin_token)
     for outcome in check_template(admin, shipped_want().engines, template, template.all_choices()):
         if not outcome.passed:
@@ -177,9 +177,10 @@ def _create_entities(admin: Vault) -> dict[str, str]:
 
 
 def _create_user(address: str, admin_token: Secret, name: str, password: str) -> None:
-    """People and agents get their policies from their groups; the worker has its one policy and no group.
+    """Create a userpass login.
 
-    The worker and the agents do not get Vault's `default` policy, which lets its holder renew any lease.
+    People and agents get their policies from their groups; the worker has its one policy and no group. The worker and
+    the agents do not get Vault's `default` policy, which lets its holder renew any lease.
     """
     body = {"password": password, "token_type": "service", "token_ttl": TOKEN_TTL, "token_max_ttl": TOKEN_TTL}
     if name in ("worker", *MEMBERS["jitvault-agents"]):
@@ -187,22 +188,22 @@ def _create_user(address: str, admin_token: Secret, name: str, password: str) ->
     if name == "worker":
         body |= {"token_policies": "jitvault-worker"}
     admin = Vault(Connection(address), admin_token)
-    _patiently(lambda: admin.write(f"auth/userpass/users/{name}", body))
+    _with_retries(lambda: admin.write(f"auth/userpass/users/{name}", body))
     admin.close()
 
 
 def _login(address: str, login: tuple[str, str]) -> Secret:
     name, password = login
-    nobody = Vault(Connection(address), None)
-    answer = _patiently(lambda: nobody.write(f"auth/userpass/login/{name}", {"password": password}))
-    nobody.close()
+    client = Vault(Connection(address), None)
+    answer = _with_retries(lambda: client.write(f"auth/userpass/login/{name}", {"password": password}))
+    client.close()
     return Secret(answer["auth"]["client_token"])
 
 
-def _patiently(act: Callable[[], T]) -> T:
-    """Do what hashes a password, which on a busy machine can take longer than the server lets a request run.
+def _with_retries(act: Callable[[], T]) -> T:
+    """Do what makes the server hash a password, and try again where that takes longer than a request may run.
 
-    Doing it twice does no harm. Raises what the last try raises.
+    That happens on a busy machine. Doing it twice does no harm. Raises what the last try raises.
     """
     for _ in range(_TRIES - 1):
         try:

@@ -83,7 +83,7 @@ def test_one_task_goes_from_spec_to_sealed_proof(cli: Cli, spec: Callable[..., P
 def test_a_second_unwrap_gets_nothing(cli: Cli, spec: Callable[..., Path]) -> None:
     granted = cli("operator", "grant", file := spec(), "--json")
     assert cli("agent", "unwrap", "-", "--json", given=granted.stdout).json["token"]
-    assert "somebody unwrapped it" in cli("agent", "unwrap", "-", code=9, given=granted.stdout).stderr
+    assert "it was unwrapped before" in cli("agent", "unwrap", "-", code=9, given=granted.stdout).stderr
     # whoever of the two was not the agent, the task is over
     ended = cli("operator", "status", file.stem, "--json", code=12).json
     assert (ended["end_reason"], ended["proof"]["confirmed"]) == ("intercepted", True)

@@ -167,7 +167,7 @@ def test_what_ended_long_ago_without_proof_does_not_fail_the_kill_switch_of_toda
     told = {row["task_id"]: (row["proven"], row["ended_earlier"]) for row in ended.json["tasks"]}
     ids = [one.task.task_id for one in (old, alive, new)]
     assert [told[task] for task in ids] == [(False, True), (False, False), (True, False)]
-    assert f"1 of 2 tasks are not proven dead: {alive.task.task_id}" in ended.error["message"]
+    assert f"1 of 2 tasks are not proven to be revoked: {alive.task.task_id}" in ended.error["message"]
     with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
         login = alive.login["user"]
         target.execute(f'DROP OWNED BY "{login}"; DROP ROLE "{login}"'.encode())
@@ -185,7 +185,7 @@ def test_one_that_cannot_be_ended_stops_none_of_the_others(rig: Rig, spec: Spec)
         target.execute(f'CREATE SCHEMA "{stuck}" AUTHORIZATION "{one.login["user"]}"'.encode())
         # long enough for what Vault itself was at work on, which it tries again after 10 s
         ended = rig("operator", "revoke", "--all", "--reason", "x", "--yes", "--wait", "12", code=6)
-        assert "1 of 3 tasks are not proven dead" in ended.error["message"]
+        assert "1 of 3 tasks are not proven to be revoked" in ended.error["message"]
         assert ended.json["proven"] == 2
         assert not rig.is_live(one.token)
         target.execute(f'DROP SCHEMA "{stuck}"'.encode())

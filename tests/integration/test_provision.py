@@ -336,7 +336,7 @@ FOREIGN = [
     (_mount_kv_1, "the mount jitvault/ is not jitvault's: it is of type kv"),
     (_mount_transit, "the mount jitvault-transit/ is not jitvault's"),
     (_policy, "the policy jitvault-operator is not jitvault's: its first line"),
-    (_access_policy, f"the policy {READONLY.name} is not the text"),
+    (_access_policy, f"the policy {READONLY.name} was changed"),
     (_group, "the identity group jitvault-operators is not jitvault's"),
     (_external_group, "the identity group jitvault-agents is not jitvault's: it is external"),
     (_role, "the token role jitvault-8h is not jitvault's"),
@@ -391,7 +391,7 @@ def test_what_init_does_not_make_is_told(vault: Vault, want: init.Want) -> None:
     assert plan.changes == ()
     assert plan.missing == (
         "the secrets engine database/ is kv; templates expect database",
-        "the token role jitvault-1h-old belongs to no network any more; remove it when no task uses it",
+        "the token role jitvault-1h-old no longer belongs to a network; delete it when no task uses it",
     )
 
 

@@ -426,8 +426,7 @@ def test_the_list_and_init_name_the_templates_that_need_a_check(rig: Rig) -> Non
     assert states(rig)[NAME] == "failed"
     (note,) = rig("admin", *plan).json["missing"]
     assert note == (
-        f"template {NAME} is not granted: the check of {PREFIX} failed: used: no; "
-        f"`jitvault templates check {NAME}` tries it"
+        f"template {NAME} is not granted: the check of {PREFIX} failed: used: no; run `jitvault templates check {NAME}`"
     )
     for bad in ({**good, "paths": {}}, {"garbage": 1}):
         rig.put(RECORD, bad)
@@ -537,7 +536,7 @@ def test_two_checks_of_a_template_do_not_mix(rig: Rig, monkeypatch: pytest.Monke
         return use(self, dsn, issued, *more)
 
     monkeypatch.setattr(DatabaseEngine, "use", another_first)
-    with pytest.raises(WrongState, match="somebody else checks template postgres-readonly just now"):
+    with pytest.raises(WrongState, match="another check of template postgres-readonly is running"):
         checking(rig.admin)
     assert inner[0][0].passed and rig.document(RECORD)["paths"][PREFIX]["passed"]
     assert rig.database_roles() == before

@@ -1,1 +1,1 @@
-"""Try on a real role whether a template's access can be revoked."""
+"""Check on a real role whether the access that a template grants can be revoked."""

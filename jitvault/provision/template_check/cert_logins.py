@@ -1,7 +1,7 @@
-"""Look whether certificates of a template are a login to Vault itself, by a cert auth method that trusts their issuer.
+"""Check whether a template's certificates are a login to Vault, by a cert auth method that trusts their issuer.
 
-The token of such a login outlives the certificate, and no end of the task reaches it. An administrator looks: the
-worker sees no auth method.
+The token of such a login outlives the certificate, and ending the task does not revoke it. The check needs an
+administrator, because the worker cannot read auth methods.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from jitvault.provision.template_check.inspection import Inspected
 from jitvault.vault.client import Vault
 
 MOST_ENTRIES = 1_000
-_MEND = "Issue agents' certificates from a CA that nothing else trusts for a login, or take that entry away."
-_NEEDS = "The administrator's token has to read sys/auth and what is below auth/<method>/certs/ of cert auth methods."
+_MEND = "Issue agents' certificates from a CA that nothing else trusts for a login, or remove that entry."
+_NEEDS = "Let the administrator's token read sys/auth, and auth/<method>/certs/ of each cert auth method."
 
 
 @dataclass(frozen=True, slots=True)
 class CertLogin:
-    """An entry of a cert auth method that trusts an issuer; `path` is where it is in Vault."""
+    """An entry of a cert auth method that trusts an issuer; `path` is the entry's path in Vault."""
 
     path: str
     entry: Mapping[str, Any]
 
     def takes(self, certificate: str) -> bool:
-        """Whether it takes this certificate (PEM), by its names."""
+        """Return whether the entry accepts this certificate (PEM), by the certificate's names."""
         return takes(self.entry, certificate)
 
 
 def cert_logins(vault: Vault, snapshot: Mapping[str, Any]) -> list[CertLogin]:
-    """The entries that trust the issuer in an engine's `snapshot`. Other namespaces are not looked at.
+    """Return the entries that trust the issuer in an engine's `snapshot`. Other namespaces are not searched.
 
-    Raises VaultRefused for whoever may not look, NotConfirmed where there is more than can be looked at or the issuer
-    does not show.
+    Raises VaultRefused for an identity that may not read the entries, NotConfirmed where there are more than
+    MOST_ENTRIES or Vault does not show the issuer.
     """
     issuer = snapshot.get("issuer") or {}
     chain = [str(pem) for pem in (issuer.get("certificate"), *(issuer.get("ca_chain") or ())) if pem]
@@ -46,19 +46,19 @@ def cert_logins(vault: Vault, snapshot: Mapping[str, Any]) -> list[CertLogin]:
 
 
 def vault_logins(vault: Vault, snapshot: Callable[[], Mapping[str, Any]], certificate: object) -> Inspected:
-    """Whether Vault takes a certificate (PEM) as a login; `snapshot` gives the engine's configuration."""
+    """Return whether Vault accepts a certificate (PEM) as a login; `snapshot` gives the engine's configuration."""
     if not isinstance(certificate, str):
-        return Inspected(True, "what comes is no certificate that Vault could take as a login")
+        return Inspected(True, "the credential is no certificate that Vault could accept as a login")
     try:
         found = cert_logins(vault, snapshot())
     except JitvaultError as error:
         return Inspected(False, str(error), _NEEDS)
     if taken := [login.path for login in found if login.takes(certificate)]:
-        said = f"{', '.join(taken)} takes it as a login to Vault, whose token outlives the certificate"
-        return Inspected(False, said, _MEND)
+        evidence = f"{', '.join(taken)} takes it as a login to Vault, whose token outlives the certificate"
+        return Inspected(False, evidence, _MEND)
     if found:
-        said = f"{', '.join(login.path for login in found)} trusts its CA, and takes certificates of other names"
-        return Inspected(True, said, told=True)
+        evidence = f"{', '.join(login.path for login in found)} trusts its CA, and takes certificates of other names"
+        return Inspected(True, evidence, told=True)
     return Inspected(True, "no cert auth method of this namespace trusts its CA")
 
 

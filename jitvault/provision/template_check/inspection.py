@@ -1,4 +1,4 @@
-"""The steps of a template's check that look at a target, and at Vault's connection to it, for ways out of an end."""
+"""Steps of a template's check that search a target, and Vault's connection to it, for ways to escape revocation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _NOTHING_FOUND = {
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """What one step found, and what to do about it; what is `told` has to be read although it is ok."""
+    """The result of one step: `evidence`, and `mend`, what to do about it.
+
+    `told` marks evidence that an administrator has to read although the step is ok.
+    """
 
     ok: bool
     evidence: str
@@ -30,16 +33,16 @@ class Inspected:
 def inspected(
     engine: Engine, where: Mapping[str, Any], snapshot: Callable[[], Mapping[str, Any]], name: str
 ) -> dict[int, Inspected]:
-    """Look at the target while the credential `name` is alive, and say of each step what was found."""
+    """Inspect the target while the credential `name` is live, and return the result of each step by number."""
     try:
         found = engine.inspect(where, snapshot(), name)
     except JitvaultError as error:
         return {n: Inspected(False, str(error)) for n in INSPECTED}
-    return {n: _step(STEPS[n], [one for one in found if one.step == STEPS[n]]) for n in INSPECTED}
+    return {n: _step(STEPS[n], [finding for finding in found if finding.step == STEPS[n]]) for n in INSPECTED}
 
 
 def _step(step: str, found: Sequence[TargetFinding]) -> Inspected:
-    """What is not certain does not fail the check: `jitvault doctor` warns of it, too."""
-    certain = [one for one in found if one.certain]
-    said = [one.seen for one in certain or found] or [_NOTHING_FOUND[step]]
-    return Inspected(not certain, "; ".join(said), " ".join(one.mend for one in certain))
+    """Return the result of a step. Findings that are not certain do not fail it; `jitvault doctor` warns of them."""
+    certain = [finding for finding in found if finding.certain]
+    evidence = [finding.seen for finding in certain or found] or [_NOTHING_FOUND[step]]
+    return Inspected(not certain, "; ".join(evidence), " ".join(finding.mend for finding in certain))

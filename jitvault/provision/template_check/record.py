@@ -1,6 +1,6 @@
-"""`jitvault templates check`: the check of a template's paths, and its record in Vault.
+"""Check a template's paths for `jitvault templates check`, and record the results in Vault.
 
-The record is at `jitvault/checks/<template>`: the worker grants by it, and only administrators write there.
+The record is at `jitvault/checks/<template>`. The worker relies on it for grants, and only administrators may write it.
 """
 
 from __future__ import annotations
@@ -37,54 +37,58 @@ def check_template(
     choices: Iterable[Mapping[str, str]],
     waiting: Waiting = DEFAULT_WAITING,
 ) -> Iterator[Outcome]:
-    """Try each combination of `choices` and record what was found, one after the other.
+    """Check each combination of `choices` in turn, record each outcome, and yield it.
 
-    Gives each outcome once it is recorded. Raises WrongState when Vault or the template is not ready for it or
-    somebody else checks the same template now, InvalidInput for an unknown engine or role, NotConfirmed when it was
-    interrupted and something is left behind, and what Vault refuses.
+    Raises WrongState when Vault or the template is not ready for a check or another process checks the same template
+    now, InvalidInput for an unknown engine or role, NotConfirmed when the check was interrupted and something is left
+    behind, and what Vault's refusals raise.
     """
     engine = _engine(engines, template)
-    book = CheckRecorder(vault, template.name)
+    recorder = CheckRecorder(vault, template.name)
     for with_ in choices:
-        outcome = tried(vault, engine, template, with_, book.announce, waiting)
-        book.enter(outcome)
+        outcome = tried(vault, engine, template, with_, recorder.announce, waiting)
+        recorder.enter(outcome)
         yield outcome
 
 
 def unchecked(vault: Vault, templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine]) -> tuple[str, ...]:
-    """What an administrator has to know of each template that nothing is granted by until its check passes."""
+    """Return a line for each template by which nothing is granted until its check passes."""
     found = []
     for name, template in sorted(templates.items()):
         if template.spec.confirm == "target" and (why := why_unchecked(vault, engines, template)):
-            then = f". {why.mend}" if why.mend else f"; `jitvault templates check {name}` tries it"
+            then = f". {why.mend}" if why.mend else f"; run `jitvault templates check {name}`"
             found.append(f"template {name} is not granted: {why.said}{then}")
     return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
 class Unchecked:
-    """Why nothing is granted by a template. `mend` is what comes before its check, which would end with the same."""
+    """Why nothing is granted by a template.
+
+    `mend` is what has to be done before its check, where a check would fail for the same reason.
+    """
 
     said: str
     mend: str = ""
 
 
 def recorded(vault: Vault, name: str) -> dict[str, Any] | None:
-    """The document of a template's check as it lies in Vault, or None. Raises VaultRefused, VaultUnavailable."""
+    """Return the document of a template's check from Vault, or None. Raises VaultRefused, VaultUnavailable."""
     return Documents(vault).get(f"{FOLDER}/{name}")
 
 
 def why_unchecked(vault: Vault, engines: Mapping[str, Engine], template: AccessTemplate) -> Unchecked | None:
-    """Why nothing is granted by the template, as everything is in Vault now; None where something is."""
+    """Return why nothing is granted by the template in the present state of Vault; None where tasks are granted."""
     try:
-        document, installation = recorded(vault, template.name), _installation(vault)
+        document = recorded(vault, template.name)
+        installation = _installation(vault)
         for choices in template.all_choices():
             path = template.resolve(choices)
             basis = basis_of(vault, _engine(engines, template), template, path)
             if why := why_not(document, installation=installation, template=template.name, path=path, basis=basis):
                 return Unchecked(why)
     except JitvaultError as error:
-        # no mount, no role, no document: whatever it is, it is not checked
+        # no mount, no role or no document: the template is not checked
         return Unchecked(str(error), error.hint)
     return None
 
@@ -104,7 +108,10 @@ def _installation(vault: Vault) -> str:
 
 
 class CheckRecorder:
-    """The record of one template. Every write says which version it follows, so that two checks cannot mix."""
+    """Writes the record of one template's check.
+
+    Every write names the version that it follows (check-and-set), so that two checks cannot mix their results.
+    """
 
     def __init__(self, vault: Vault, name: str) -> None:
         self._vault, self._name = vault, name
@@ -117,10 +124,11 @@ class CheckRecorder:
         self._ended = before.ended if before is not None and same else ()
 
     def announce(self, leases: tuple[str, ...]) -> None:
-        """Say which leases are a check's, for whoever lists what is below the path just now."""
+        """Record which leases belong to a running check, for a worker that lists the path's leases meanwhile."""
         self._write(leases)
 
     def enter(self, outcome: Outcome) -> None:
+        """Record the outcome of one path. Raises WrongState where another check has written meanwhile."""
         basis = outcome.basis
         self._paths[outcome.path] = Result(
             template=basis.template,
@@ -150,7 +158,7 @@ class CheckRecorder:
         except VaultRejected as error:
             if any("check-and-set" in reason for reason in error.reasons):
                 raise WrongState(
-                    f"somebody else checks template {self._name} just now", hint="Run the command again."
+                    f"another check of template {self._name} is running", hint="Run the command again."
                 ) from None
             raise
         self._version = int(answer["data"]["version"])

@@ -1,7 +1,7 @@
-"""The steps of a template's check in which a credential resists its end as its holder could.
+"""Steps of a template's check in which a credential resists its revocation, as its holder could.
 
-All of them are made first, then revoked one after the other, then looked for at once: whatever the probe waits for, it
-waits for once.
+All credentials are issued first, then revoked one after the other, then probed together, so that the probe's waiting
+time is spent only once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jitvault.vault.client import Vault
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of one way to resist. `mend` is what helps where it could not even be tried."""
+    """The result of one way to resist; `mend` is the remedy where it could not even be tried."""
 
     ok: bool
     evidence: str
@@ -28,7 +28,7 @@ class Result:
 
 @dataclass(slots=True)
 class _Credential:
-    """A credential that resists: its lease, its name at the target, and what went wrong with its revocation."""
+    """A credential that resists: its lease, its name at the target, and what failed in its revocation."""
 
     lease_id: str = ""
     name: str = ""
@@ -40,7 +40,7 @@ class _Credential:
 
 
 class Resistance:
-    """One credential for each way to resist, from the path under check."""
+    """The trial of several ways to resist, with a credential for each from the path under check."""
 
     def __init__(
         self,
@@ -51,50 +51,54 @@ class Resistance:
         issue: Callable[[], Mapping[str, Any]],
         announce: Callable[[tuple[str, ...]], None],
     ) -> None:
-        """`issue` reads a fresh credential; `announce` is told of all leases each time that one more is known."""
-        self._vault, self._engine, self._where = vault, engine, where
-        self._issue, self._announce = issue, announce
+        """`issue` reads a fresh credential; `announce` gets all leases each time that one more is known."""
+        self._vault = vault
+        self._engine = engine
+        self._where = where
+        self._issue = issue
+        self._announce = announce
         self._credentials: dict[str, _Credential] = {}
         self._dead: frozenset[str] = frozenset()
 
     @property
     def leases(self) -> tuple[str, ...]:
-        return tuple(one.lease_id for one in self._credentials.values() if one.lease_id)
+        return tuple(credential.lease_id for credential in self._credentials.values() if credential.lease_id)
 
     def run(self, steps: Sequence[str]) -> Mapping[str, Result]:
-        """Try `steps` and say what was seen of each."""
+        """Try `steps`, and return the result of each by name."""
         with ExitStack() as stack:
             for step in steps:
                 self._begin(step, stack)
-            for one in self._credentials.values():
-                if one.lease_id:
-                    self._revoke(one)
+            for credential in self._credentials.values():
+                if credential.lease_id:
+                    self._revoke(credential)
             probed = self._probe()
-            return {step: self._judged(one, probed) for step, one in self._credentials.items()}
+            return {step: self._judged(credential, probed) for step, credential in self._credentials.items()}
 
     def _begin(self, step: str, stack: ExitStack) -> None:
-        one = self._credentials[step] = _Credential()
+        credential = self._credentials[step] = _Credential()
         try:
             answer = self._issue()
-            one.lease_id = str(answer.get("lease_id") or "")
+            credential.lease_id = str(answer.get("lease_id") or "")
             self._announce(self.leases)
             data: Mapping[str, Any] = answer.get("data") or {}
-            one.name = str(data.get(self._engine.non_hmac_response_keys[0]) or "")
-            one.resisting = stack.enter_context(self._engine.resist(step, self._where, data))
+            credential.name = str(data.get(self._engine.non_hmac_response_keys[0]) or "")
+            credential.resisting = stack.enter_context(self._engine.resist(step, self._where, data))
         except JitvaultError as error:
-            one.failure, one.mend = f"it could not be tried: {error}", error.hint
+            credential.failure = f"it could not be tried: {error}"
+            credential.mend = error.hint
 
-    def _revoke(self, one: _Credential) -> None:
+    def _revoke(self, credential: _Credential) -> None:
         begun = time.monotonic()
         try:
-            self._vault.write(f"sys/leases/revoke/{one.lease_id}", {"sync": True})
-            one.revoked = True
+            self._vault.write(f"sys/leases/revoke/{credential.lease_id}", {"sync": True})
+            credential.revoked = True
         except JitvaultError as error:
-            one.failure = one.failure or f"Vault could not revoke the lease: {error}"
-        one.ms = round((time.monotonic() - begun) * 1000)
+            credential.failure = credential.failure or f"Vault could not revoke the lease: {error}"
+        credential.ms = round((time.monotonic() - begun) * 1000)
 
     def _probe(self) -> Mapping[str, ProbeResult]:
-        names = [one.name for one in self._credentials.values() if one.name]
+        names = [credential.name for credential in self._credentials.values() if credential.name]
         try:
             found = self._engine.probe(self._where, names)
         except JitvaultError as error:
@@ -104,31 +108,33 @@ class Resistance:
         self._dead = frozenset(name for name in names if found[name].is_over)
         return found
 
-    def _judged(self, one: _Credential, probed: Mapping[str, ProbeResult]) -> Result:
-        if one.resisting is None:
-            return Result(False, one.failure or "it could not be tried", one.mend)
-        left = one.resisting.left()
-        seen = probed[one.name]
-        said = [one.resisting.seen, one.failure or f"revoked in {one.ms} ms", left, seen.evidence]
-        ok = not one.failure and not left and one.name in self._dead
-        return Result(ok, "; ".join(filter(None, said)))
+    def _judged(self, credential: _Credential, probed: Mapping[str, ProbeResult]) -> Result:
+        if credential.resisting is None:
+            return Result(False, credential.failure or "it could not be tried", credential.mend)
+        remaining = credential.resisting.left()
+        seen = probed[credential.name]
+        revocation = credential.failure or f"revoked in {credential.ms} ms"
+        evidence = [credential.resisting.seen, revocation, remaining, seen.evidence]
+        ok = not credential.failure and not remaining and credential.name in self._dead
+        return Result(ok, "; ".join(filter(None, evidence)))
 
     def clean_up(self, pauses_s: Sequence[float]) -> list[str]:
-        """End what is still there now that nothing resists any more; what could not be ended."""
-        left = []
-        for one in self._credentials.values():
-            if one.lease_id and not one.revoked and not self._take_back(one, pauses_s):
-                left.append(f"lease {one.lease_id}")
-        names = [one.name for one in self._credentials.values() if one.name and one.name not in self._dead]
+        """Revoke what is still there now that nothing resists any more, and return what could not be revoked."""
+        left_behind = []
+        for credential in self._credentials.values():
+            if credential.lease_id and not credential.revoked and not self._retry_revocation(credential, pauses_s):
+                left_behind.append(f"lease {credential.lease_id}")
+        names = [each.name for each in self._credentials.values() if each.name and each.name not in self._dead]
         if names:
             probed = self._probe()
-            left += [f"{name} at the target" for name in names if probed[name].seen and not probed[name].refused]
-        return left
+            alive = [name for name in names if probed[name].seen and not probed[name].refused]
+            left_behind += [f"{name} at the target" for name in alive]
+        return left_behind
 
-    def _take_back(self, one: _Credential, pauses_s: Sequence[float]) -> bool:
+    def _retry_revocation(self, credential: _Credential, pauses_s: Sequence[float]) -> bool:
         for pause_s in pauses_s:
             time.sleep(pause_s)
-            self._revoke(one)
-            if one.revoked:
+            self._revoke(credential)
+            if credential.revoked:
                 return True
         return False

@@ -1,4 +1,4 @@
-"""What the check of a template found: its steps by number and name, and what they say of one path."""
+"""Results of a template's check: its steps by number and name, and the outcome for one path."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ STEPS = {
     20: "no_vault_login",
 }
 INSPECTED = range(12, 15)
-"""The steps that look at what a target and Vault's connection let happen."""
+"""The steps that inspect what a target, and Vault's connection to it, allow."""
 RESISTED = range(15, 19)
-"""The steps in which a credential resists its end."""
+"""The steps in which a credential resists its revocation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One numbered step. `evidence` says what was seen; `mend` what to do about it where it is not ok.
+    """One numbered step: `evidence` says what was seen, `mend` what to do about it where the step is not ok.
 
-    What is `told` an administrator has to read, although it is ok.
+    `told` marks evidence that an administrator has to read although the step is ok.
     """
 
     n: int
@@ -54,15 +54,22 @@ class Step:
         return STEPS[self.n]
 
     def as_json(self) -> dict[str, Any]:
-        said = {"evidence": self.evidence, "mend": self.mend, "told": self.told}
-        return {"n": self.n, "name": self.name, "ok": self.ok, **said}
+        return {
+            "n": self.n,
+            "name": self.name,
+            "ok": self.ok,
+            "evidence": self.evidence,
+            "mend": self.mend,
+            "told": self.told,
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the check of one path found. `left_behind` names what could not be taken back: people have to end it.
+    """The result of checking one path.
 
-    `ended` are the leases that it made and took back.
+    `left_behind` names what could not be revoked, so that an administrator has to do it. `ended` are the leases that
+    the check issued and revoked.
     """
 
     path: str

@@ -1,35 +1,36 @@
-"""The check of a template: make a credential, use it, take it back while it is used, and see whether it is dead.
+"""Check one path of a template: issue a credential, use it, revoke it in use, and see whether it still works.
 
-An administrator runs it, because the worker never reads a secret. Everything that a proof rests on later is tried once
-here, where nobody depends on it. The steps, by number:
+An administrator runs the check, because the worker never reads a secret. Everything that a proof relies on later is
+tried once here, before any task depends on it. The steps, by number:
 
-1. the mount is tuned so that the audit stream names the credential at its target;
-2. a credential with a lease comes from the path, read by a token that may do only what a task's token may;
-3. the lease lives no longer than the template says;
+1. the mount is tuned so that audit lines name the credential at its target;
+2. the path gives a credential with a lease to a token that may do only what a task's token may;
+3. the lease lasts no longer than the template allows;
 4. the probe's own identity has the rights that it needs;
-5. the credential works at the target; a certificate at the servers that the template names;
-6. the probe sees it there, with its session where it sees any: what never sees it alive cannot say that it is dead;
+5. the credential works at the target; a certificate works at the servers that the template names;
+6. the probe sees the credential there, with its session where the probe sees sessions: a probe that never sees a live
+   credential cannot show that one is gone;
 7. Vault revokes the lease, and waits for the target, while the session is open;
-8. the session is over; at the servers that a certificate was shown to, within the bound that the template states;
-9. the target, and those servers, do not let the credential in again;
-10. the probe says the same;
-11. the engine's configuration was the same all the time;
+8. the session ends; at the servers that a certificate was shown to, within the bound that the template states;
+9. the target, and those servers, do not accept the credential again;
+10. the probe confirms that the credential is gone;
+11. the engine's configuration did not change meanwhile;
 12. nothing that an agent can write is run by Vault's login at the target, or by the probe's;
-13. what the credential may do is bounded, and so is how long a revocation waits for anybody;
-14. the probe's document names every server that lets the credential in;
-15. a connection that sleeps before it has a user is ended as well;
-16. so is a credential that holds a lock on itself,
+13. what the credential may do is bounded, and so is how long a revocation waits for other sessions;
+14. the probe's document names every server that accepts the credential;
+15. a connection that waits before it has authenticated is ended as well;
+16. a credential that holds a lock on itself is revoked as well,
 17. one that owns something,
 18. and one with as many sessions as it may have;
-19. what came is no more than what the template asks for;
+19. the credential is no more than what the template asks for;
 20. a certificate is no login to Vault.
 
-The steps 12 to 14 look while the credential of the steps before is alive. For each of the steps 15 to 18 a credential
-of its own is made, once the simple end was seen to work: `provision.resistance`. Step 19 looks at the first credential
-before it is used.
+Steps 12 to 14 inspect the target while the credential of the steps before is live. Each of the steps 15 to 18 has a
+credential of its own, which is issued once the simple revocation was seen to work: see `resistance`. Step 19 inspects
+the first credential before it is used.
 
-Whatever happens, the credential is revoked at the end. Its token lives for a minute, and its lease no longer than that,
-should this process be killed.
+The credential is always revoked at the end. Its token lives for a minute, and its lease no longer, in case this process
+is killed.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ from jitvault.vault.documents import Documents
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """For how long a check waits for servers at most, and whom it tells meanwhile what it waits for."""
+    """How long a check waits for servers at most (`patience`), and what shows meanwhile what it waits for (`say`)."""
 
     patience: timedelta
     say: Callable[[str], None]
@@ -69,22 +70,24 @@ class Waiting:
 DEFAULT_WAITING = Waiting(timedelta(seconds=60), lambda _: None)
 ISSUER_TTL_S = 60
 PAUSES_S = (0.0, 0.1, 0.4, 1.5)
-# a third of the shortest life that a template gives to what an engine publishes
+# a third of the shortest validity that a template allows for what an engine publishes
 _KEEP_UP_S = 3.0
-# with the step's name before it, it has to fit in the record
+# the length of evidence, which has to fit into the record together with the step's name
 _MOST = 400
 _REMEDIES = {
     "name_shown": "`jitvault init` tunes the mount.",
-    "leased": "The path has to give a credential with a lease: one without cannot be taken back.",
-    "ttl_within": "Set the role's default_ttl and max_ttl to the template's ttl at most, or raise that. Whoever may "
-    "renew a lease keeps the credential until max_ttl.",
-    "unchanged": "Run the check again when nobody changes the role.",
+    "leased": "Let the path give a credential with a lease: one without a lease cannot be revoked.",
+    "ttl_within": "Set the role's default_ttl and max_ttl to the template's ttl at most, or raise that. The holder of "
+    "a renewable lease can keep the credential until max_ttl.",
+    "unchanged": "Run the check again while the role is not being changed.",
 }
 
 
 def basis_of(vault: Vault, engine: Engine, template: AccessTemplate, path: str) -> Basis:
-    """What a result for `path` rests on now. Raises InvalidInput, VaultRejected where the engine has no such role, or
-    gives more by it than the template says.
+    """Return what a result for `path` depends on at present.
+
+    Raises InvalidInput and VaultRejected where the engine has no such role, or the role gives more than the template
+    says.
     """
     mount = template.spec.mount
     snapshot = engine.snapshot(vault.read, mount, path.removeprefix(f"{mount}/"))
@@ -101,10 +104,10 @@ def tried(
     announce: Callable[[tuple[str, ...]], None],
     waiting: Waiting = DEFAULT_WAITING,
 ) -> Outcome:
-    """Try what `template` gives for one combination of choices, with the administrator's identity in `vault`.
+    """Check what `template` grants for one combination of choices, with the administrator's identity in `vault`.
 
-    `announce` is told the lease as soon as it is known, before it is used. Raises WrongState when the path is not
-    provisioned or has no probe, and NotConfirmed when it was interrupted and something stays behind.
+    `announce` gets the lease as soon as it is known, before the credential is used. Raises WrongState when the path is
+    not provisioned or has no probe, and NotConfirmed when the check was interrupted and something is left behind.
     """
     path = template.resolve(with_)
     policy = access_policy(path, engine.capability, template.spec.fill_data(with_))
@@ -121,8 +124,8 @@ def tried(
         trial.note(11, ok=False, evidence=str(error))
     else:
         same = now == basis
-        said = "role, connection and probe are the same" if same else "role, connection or probe changed meanwhile"
-        trial.note(11, ok=same, evidence=said)
+        evidence = "role, connection and probe are the same" if same else "role, connection or probe changed meanwhile"
+        trial.note(11, ok=same, evidence=evidence)
     ms = round((time.monotonic() - begun) * 1000)
     steps = tuple(sorted(trial.steps, key=lambda step: step.n))
     return Outcome(path, dict(with_), basis, steps, tuple(trial.left_behind), ms, trial.ended)
@@ -138,7 +141,7 @@ def _check_provisioned(vault: Vault, template: AccessTemplate, policy: AccessPol
 
 
 def _where(vault: Vault, template: AccessTemplate) -> Mapping[str, Any]:
-    """How the target is reached. It is the probe's document, so that what is tried is what is looked at."""
+    """Return the probe's document, by which the target is reached: the same target is tried and probed."""
     probe = template.spec.probe
     document = Documents(vault).get(f"probes/{probe}") if probe else None
     if document is None or not isinstance(document.get("dsn"), str):
@@ -151,13 +154,14 @@ def _where(vault: Vault, template: AccessTemplate) -> Mapping[str, Any]:
 
 
 def _keep_up(vault: Vault, engine: Engine, template: AccessTemplate) -> None:
-    """Do once what a worker does all the time: where none runs, what the engine publishes is out of date."""
-    if (wanted := engine.upkeep(vault.read, template.spec.mount)) is not None:
+    """Do once what a worker does regularly: without a running worker, what the engine publishes is out of date."""
+    wanted = engine.upkeep(vault.read, template.spec.mount)
+    if wanted is not None:
         vault.read(wanted.path)
 
 
 class _Trial:
-    """All steps but 11 on one path, and the end of what they made."""
+    """Runs all steps but 11 on one path, and revokes what they issued."""
 
     def __init__(
         self,
@@ -171,31 +175,39 @@ class _Trial:
     ) -> None:
         self.steps: list[Step] = []
         self.left_behind: list[str] = []
-        self._vault, self._engine, self._template, self._where = vault, engine, template, where
-        self._path, self._data = template.resolve(with_), template.spec.fill_data(with_)
-        self._announce, self._waiting, self._kept_up_at = announce, waiting, time.monotonic()
+        self._vault = vault
+        self._engine = engine
+        self._template = template
+        self._where = where
+        self._path = template.resolve(with_)
+        self._data = template.spec.fill_data(with_)
+        self._announce = announce
+        self._waiting = waiting
+        self._kept_up_at = time.monotonic()
         self._issuer: Vault | None = None
         self._resistance: Resistance | None = None
         self._lease_id = ""
         self._name = ""
-        self._revoked = self._dead = self._let_in = False
+        self._revoked = False
+        self._dead = False
+        self._still_accepted = False
 
     @property
     def ended(self) -> tuple[str, ...]:
-        """The leases that were made, if they were taken back and nothing of them stays behind."""
+        """The leases that were issued, if they were revoked and nothing of them is left behind."""
         if not self._revoked or self.left_behind:
             return ()
         return (self._lease_id, *(self._resistance.leases if self._resistance else ()))
 
     def note(self, n: int, *, ok: bool, evidence: str, mend: str = "", told: bool = False) -> bool:
-        """Record a step; `mend` is for what no remedy of the step alone would help with."""
+        """Record a step and return `ok`; `mend` replaces the step's own remedy."""
         name = STEPS[n]
         mend = "" if ok else mend or self._engine.remedies.get(name) or _REMEDIES.get(name, "See the evidence.")
         self.steps.append(Step(n, ok, evidence[:_MOST], mend, told))
         return ok
 
     def run(self) -> None:
-        """Raises NotConfirmed when it was interrupted by anything and could not end what it had made."""
+        """Run the steps. Raises NotConfirmed when they were interrupted and something could not be revoked."""
         whole = False
         try:
             self._try()
@@ -205,7 +217,7 @@ class _Trial:
             if not whole and self.left_behind:
                 raise NotConfirmed(
                     f"the check of {self._path} was interrupted and LEFT BEHIND: {', '.join(self.left_behind)}",
-                    hint="End it by hand, at the target too.",
+                    hint="Revoke it by hand, at the target too.",
                 )
 
     def _try(self) -> None:
@@ -237,7 +249,7 @@ class _Trial:
             # 7
             if self._revoke():
                 self._see_it_dead(used)
-        # 15, 16, 17, 18: what does not even end like this would only leave more behind
+        # 15, 16, 17, 18: only if the simple revocation works, else they would leave more behind
         if self._all_ok(4, 5, 6, 7, 8, 9, 10):
             self._resist()
 
@@ -245,7 +257,7 @@ class _Trial:
         return set(wanted) <= {step.n for step in self.steps if step.ok}
 
     def _leased(self) -> Mapping[str, Any] | None:
-        """The data of a fresh credential whose lease is known and announced; None where there is none."""
+        """Return the data of a fresh credential whose lease is known and announced; None where there is none."""
         try:
             self._issuer = self._make_issuer()
             answer = self._credential(self._issuer)
@@ -272,11 +284,11 @@ class _Trial:
 
     def _compare(self, issued: Mapping[str, Any]) -> None:
         try:
-            said = self._engine.check_issued(self._template.spec, self._data, self._snapshot(), issued)
+            evidence = self._engine.check_issued(self._template.spec, self._data, self._snapshot(), issued)
         except JitvaultError as error:
             self.note(19, ok=False, evidence=str(error))
         else:
-            self.note(19, ok=True, evidence=said)
+            self.note(19, ok=True, evidence=evidence)
 
     def _look_for_logins(self, issued: Mapping[str, Any]) -> None:
         found = vault_logins(self._vault, self._snapshot, issued.get("certificate"))
@@ -284,13 +296,14 @@ class _Trial:
 
     def _lifetime(self, ttl_s: int, *, renewable: bool) -> None:
         longest_s = int(self._template.spec.ttl.total_seconds())
-        ok, said = 0 < ttl_s <= longest_s, f"the lease lives {ttl_s} s"
+        ok = 0 < ttl_s <= longest_s
+        evidence = f"the lease lives {ttl_s} s"
         if renewable:
             role: Mapping[str, Any] = self._snapshot().get("role") or {}
             most_s = int(role.get("max_ttl") or 0)
             ok = ok and 0 < most_s <= longest_s
-            said += f", renewed {most_s} s" if most_s else ", renewed as long as Vault lets any lease live"
-        self.note(3, ok=ok, evidence=f"{said}; the template says {longest_s} s")
+            evidence += f", renewed {most_s} s" if most_s else ", renewed as long as Vault lets any lease live"
+        self.note(3, ok=ok, evidence=f"{evidence}; the template says {longest_s} s")
 
     def _snapshot(self) -> Mapping[str, Any]:
         mount = self._template.spec.mount
@@ -302,7 +315,7 @@ class _Trial:
         return issuer.write(self._path, self._data)
 
     def _make_issuer(self) -> Vault:
-        """Whoever reads here may do what a task's token may, for a minute: then Vault ends what it left."""
+        """Return a client whose token may do what a task's token may, for a minute: then Vault revokes what is left."""
         body = {
             "policies": [access_policy(self._path, self._engine.capability, self._data).name],
             "ttl": f"{ISSUER_TTL_S}s",
@@ -324,7 +337,8 @@ class _Trial:
         steps = {STEPS[n]: n for n in RESISTED if STEPS[n] in self._engine.resistances}
         if not steps or self._issuer is None:
             return
-        issuer, before = self._issuer, (self._lease_id,)
+        issuer = self._issuer
+        before = (self._lease_id,)
         self._resistance = Resistance(
             self._vault,
             self._engine,
@@ -341,24 +355,24 @@ class _Trial:
         except JitvaultError as error:
             self.note(4, ok=False, evidence=str(error))
             return
-        said = f"it lacks {', '.join(missing)}" if missing else "it may do what a probe has to"
-        self.note(4, ok=not missing, evidence=f"the probe {self._template.spec.probe}: {said}")
+        rights = f"it lacks {', '.join(missing)}" if missing else "it may do what a probe has to"
+        self.note(4, ok=not missing, evidence=f"the probe {self._template.spec.probe}: {rights}")
 
     def _verifiers(self) -> Verifiers:
         spec = self._template.spec
         bound = spec.accepted_after_end or timedelta(0)
         return Verifiers(spec.verifiers, bound, self._waiting.patience, self._while_waiting)
 
-    def _while_waiting(self, said: str) -> None:
-        """Tell what is waited for, and do what a worker does all the time: that may last longer than a list holds."""
-        self._waiting.say(said)
+    def _while_waiting(self, text: str) -> None:
+        """Show what the check waits for, and do a worker's upkeep: waiting may last longer than a CRL is valid."""
+        self._waiting.say(text)
         if time.monotonic() - self._kept_up_at >= _KEEP_UP_S:
             with suppress(JitvaultError):
                 _keep_up(self._vault, self._engine, self._template)
             self._kept_up_at = time.monotonic()
 
     def _probe(self, n: int, *, alive: bool, sessions: int | None = None) -> None:
-        """Whether the probe sees the credential as it has to be: dead, or alive with its sessions where it sees any."""
+        """Note whether the probe sees the credential as it has to be: gone, or `alive` with at least `sessions`."""
         try:
             found = self._engine.probe(self._where, [self._name], look_only=alive)[self._name]
         except JitvaultError as error:
@@ -380,12 +394,12 @@ class _Trial:
         # 8: before the probe looks, which ends the sessions of roles that are gone
         self._after(8, used.still_works)
         # 9
-        self._let_in = self._after(9, used.works_anew)
+        self._still_accepted = self._after(9, used.works_anew)
         # 10
         self._probe(10, alive=False)
 
     def _after(self, n: int, look: Callable[[], After]) -> bool:
-        """Note what is left of the credential's use; whether it works still, and people have to end that."""
+        """Note what is left of the credential's use; return whether it still works and people have to end that."""
         try:
             after = look()
         except NotConfirmed as error:
@@ -395,21 +409,21 @@ class _Trial:
         return after.works and after.stays
 
     def _clean_up(self) -> None:
-        """End what was made; `left_behind` says what could not be."""
-        if self._lease_id and not self._revoked and not self._take_back():
+        """Revoke what was issued; `left_behind` says what could not be revoked."""
+        if self._lease_id and not self._revoked and not self._retry_revocation():
             self.left_behind.append(f"lease {self._lease_id}")
         if self._resistance is not None:
             self.left_behind += self._resistance.clean_up(PAUSES_S)
-        if self._name and (self._let_in or self._is_there()):
+        if self._name and (self._still_accepted or self._is_there()):
             self.left_behind.append(f"{self._name} at the target")
         if self._issuer is not None:
-            # where even that fails it ends by itself in a moment
+            # where even that fails, the token expires within a minute
             with suppress(JitvaultError):
                 self._issuer.write("auth/token/revoke-self")
             self._issuer.close()
 
-    def _take_back(self) -> bool:
-        """Whether Vault revoked the lease. A session closed just now may still be open at the target for a moment."""
+    def _retry_revocation(self) -> bool:
+        """Return whether Vault revoked the lease, after some tries: a session may stay open for a moment after use."""
         for pause_s in PAUSES_S:
             time.sleep(pause_s)
             try:
@@ -423,7 +437,7 @@ class _Trial:
         return False
 
     def _is_there(self) -> bool:
-        """Whether the probe still finds the credential; False where it cannot be asked, which a step says."""
+        """Return whether the probe still finds the credential; False where it cannot be asked, which a step reports."""
         if self._dead:
             return False
         try:

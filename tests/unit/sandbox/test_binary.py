@@ -116,16 +116,16 @@ def test_the_program_of_an_image_appears_whole_and_for_its_owner_alone(tmp_path:
 
 @pytest.mark.parametrize("sent", [archive("bao", None), [], archive("bao", b"x" * 5000)[:2], [b"no archive" * 100]])
 def test_of_what_is_no_whole_program_nothing_stays(tmp_path: Path, sent: list[bytes]) -> None:
-    with pytest.raises(UsageError, match="is no whole file"):
+    with pytest.raises(UsageError, match="did not return a complete file"):
         images._unpacked(sent, tmp_path / "bao")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_place_that_others_may_write_into_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    kept = images._kept_in("ab" * 32)
-    assert images._kept_in("ab" * 32) == kept
+    kept = images._cache_directory("ab" * 32)
+    assert images._cache_directory("ab" * 32) == kept
     assert stat.S_IMODE(kept.stat().st_mode) == 0o700
     kept.chmod(0o770)
-    with pytest.raises(UsageError, match="others may write into"):
-        images._kept_in("ab" * 32)
+    with pytest.raises(UsageError, match="other users may write into"):
+        images._cache_directory("ab" * 32)
