@@ -22,7 +22,7 @@ from jitvault.ledger.database import Database, opened
 from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.confirmation.quiet import QUIET
 from jitvault.model.states import State
-from jitvault.worker.process import hiring
+from jitvault.worker.process import context_factory
 
 TASKS, PEOPLE = 500, 16
 BAR = 3.5
@@ -113,7 +113,7 @@ def _wait(world: Scene, names: Sequence[str], state: State) -> None:
 
 def _recorded(world: Scene) -> Recorded:
     """All that a hand of the worker sends for one task, in the two looks before and after the quiet second."""
-    worker, pair, name = hiring(world.wiring)(), Pair(world.settings), _names(1)[0]
+    worker, pair, name = context_factory(world.wiring)(), Pair(world.settings), _names(1)[0]
     pair.submits(task_of(name))
     advance(worker, name, hint=pair.person.entity)
     pair.wishes(task_of(name))

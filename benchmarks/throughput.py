@@ -17,7 +17,7 @@ from jitvault.model.spec import TaskSpec
 from jitvault.model.states import State
 from jitvault.worker.health import Health
 from jitvault.worker.pool import Pool
-from jitvault.worker.process import hiring
+from jitvault.worker.process import context_factory
 from jitvault.worker.supervisor import Supervisor
 from jitvault.worker.task_queue import Job, TaskQueue, Urgency
 
@@ -69,7 +69,7 @@ def _at(world: Scene, hands: int, bar: float) -> list[Figure]:
 def _working(world: Scene, hands: int) -> Iterator[Callable[[], float]]:
     """A worker's hands; gives how long they need for TASKS that are approved and asked for, in seconds."""
     supervisor = Supervisor()
-    pool = Pool(supervisor, hiring(world.wiring), TaskQueue(hands, 1), Health(supervisor), _Silent())
+    pool = Pool(supervisor, context_factory(world.wiring), TaskQueue(hands, 1), Health(supervisor), _Silent())
     pool.start()
     # a hand connects with its first task
     _issue(world, supervisor, pool, [world.asked() for _ in range(2 * hands)])

@@ -1,8 +1,7 @@
-"""How the worker is: counters, whether it is ready, and an endpoint on loopback that says so.
+"""The worker's health: counters, readiness, and an endpoint on loopback.
 
-GET /healthz    200 while every loop lives and says so, else 503
-GET /readyz     200 while, besides, Vault answers and the audit stream is trusted, else 503
-GET /metrics    the counters, as Prometheus text
+GET /healthz    200 while every loop is alive and reports so, else 503 GET /readyz     200 while, besides, Vault answers
+and the audit stream is trusted, else 503 GET /metrics    the counters, as Prometheus text
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from jitvault.errors import UsageError
 from jitvault.worker.supervisor import Supervisor
 
 SILENT_S = 60.0
-"""A loop that said nothing for so long hangs."""
+"""A loop that has not reported for so long hangs, in seconds."""
 _REQUEST_S, _POLL_S = 5.0, 0.2
 
 
 @dataclass
 class Health:
-    """What the loops report. For all threads; nothing in it is a secret."""
+    """What the loops report; shared by threads. Nothing in it is a secret."""
 
     supervisor: Supervisor
     why_not_trusted: str | None = "no canary was seen yet"
@@ -35,25 +34,27 @@ class Health:
     _lock: Lock = field(default_factory=Lock)
 
     def count(self, name: str, by: int = 1, **labels: str) -> None:
+        """Add to a counter."""
         with self._lock:
             self._counted[name, tuple(sorted(labels.items()))] += by
 
     def set(self, name: str, value: float) -> None:
+        """Set a gauge."""
         with self._lock:
             self._values[name] = value
 
     def trouble(self) -> list[str]:
-        """Why it does not live; empty while it does."""
+        """Return why the worker is not alive; empty while it is."""
         if self.supervisor.stopping.is_set():
             return ["it is ending"]
         return [f"the loop {name} says nothing" for name in self.supervisor.silent(SILENT_S)]
 
     def unready(self) -> list[str]:
-        """Why nothing is granted or confirmed now."""
+        """Return why nothing is granted or confirmed now; empty while ready."""
         return self.trouble() + ([self.why_not_trusted] if self.why_not_trusted else [])
 
     def metrics(self) -> str:
-        """Prometheus text format, version 0.0.4."""
+        """Return all values in the Prometheus text format, version 0.0.4."""
         with self._lock:
             values, counted = dict(self._values), dict(self._counted)
         values |= {"up": 0 if self.trouble() else 1, "ready": 0 if self.unready() else 1}
@@ -70,7 +71,10 @@ class Health:
 
 
 def served(health: Health, where: str) -> ThreadingHTTPServer:
-    """An endpoint at HOST:PORT, which has to be on loopback; `serve_forever` serves it. Raises UsageError."""
+    """Return an endpoint at HOST:PORT, which has to be on loopback.
+
+    `serve` answers its requests. Raises UsageError.
+    """
     host, _, port = where.rpartition(":")
     try:
         address = ip_address(host.strip("[]"))
@@ -88,7 +92,7 @@ def served(health: Health, where: str) -> ThreadingHTTPServer:
 
 
 def serve(endpoint: ThreadingHTTPServer, supervisor: Supervisor) -> None:
-    """Answer until the worker ends."""
+    """Answer requests until the worker ends."""
     endpoint.timeout = _POLL_S
     endpoint.daemon_threads = True
     with endpoint:

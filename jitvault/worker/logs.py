@@ -1,6 +1,7 @@
-"""What the worker says: one event a line, for people or as JSON. Nothing that is logged is ever a secret.
+"""The worker's log: one event a line, for people or as JSON.
 
-Values are ids, states and the messages of `jitvault.errors`, which hold none; of a bug only its kind is told.
+Nothing that is logged is ever a secret: values are ids, states and messages of `jitvault.errors`, which hold none. Of a
+bug only its kind is logged.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ class Log(Protocol):
 
 
 def log_to_stderr(*, as_json: bool, commands: Sequence[str] = ("bao",)) -> Log:
-    """A logger that may be used by all threads. Its hints name `commands`, the programs of OpenBao or Vault."""
+    """Return a logger that threads may share.
+
+    Its hints name `vault_command`, the program of Vault or of OpenBao.
+    """
     shape: Any = (
         structlog.processors.JSONRenderer()
         if as_json
@@ -56,7 +60,10 @@ def _with_hint(
 
 
 def _printable(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
-    """What came from outside may hold control characters, which a terminal would obey: they are escaped."""
+    """Escape control characters, which a terminal would obey.
+
+    Values that come from outside may contain them.
+    """
     return {key: _escaped(value) if isinstance(value, str) else value for key, value in event.items()}
 
 

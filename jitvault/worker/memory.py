@@ -1,4 +1,4 @@
-"""Keep what the worker has in memory, its token among it, from everybody but root."""
+"""Keep the worker's memory, with its token, from everyone but root."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ _PR_SET_DUMPABLE = 4
 
 
 def keep_private() -> None:
-    """Have no core dump written, and no other process of this user read the memory.
+    """Prevent core dumps, and reads of the memory by other processes.
 
-    The limit stops files. A system that hands dumps to a program ignores it and looks at the flag, where there is one.
+    The limit prevents dump files. A system that hands dumps to a program ignores the limit and looks at the dumpable
+    flag, where there is one.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(OSError, AttributeError):

@@ -1,4 +1,7 @@
-"""The hands that look after tasks: threads, each with its own connections to Vault, that take from one agenda."""
+"""The threads that advance tasks.
+
+Each has its own connections to Vault, and all take jobs from one queue.
+"""
 
 from __future__ import annotations
 
@@ -31,79 +34,96 @@ from jitvault.worker.supervisor import Supervisor
 from jitvault.worker.task_queue import Job, TaskQueue, Urgency
 
 PATIENCE_S = 10.0
-"""For one task at a time, with an act that is under way then well within the claim's 30 s."""
+"""How long one job may work on a task, in seconds: with an act under way then, well within the claim's 30 s."""
 _LOOK_S = 0.5
 _UNGRANTED = BEFORE_GRANT | {State.ISSUING}
-# so much of a rolling step may pass before a renewal that failed is tried again: it has several tries
+# A failed renewal is tried again within this part of a rolling step, so that it has several tries.
 _PART_OF_STEP = 8
-# what is due so soon is kept here until then: nobody has to find it again
+# a task that is due again so soon stays in this worker's queue
 _SOON = 2 * QUIET
 
 
 class Pool:
-    """Takes what is wanted and advances it. `hire` gives a thread its own Worker."""
+    """Take jobs from the queue and advance their tasks.
+
+    `hire` makes a worker context for one thread.
+    """
 
     def __init__(
         self,
         supervisor: Supervisor,
         hire: Callable[[], WorkerContext],
-        agenda: TaskQueue,
+        queue: TaskQueue,
         health: Health,
         log: Log,
         give_back: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`give_back`: let other workers have a due task that was taken and cannot be looked after here."""
-        self._supervisor, self._hire, self._health, self._log = supervisor, hire, health, log
-        self._agenda, self._changed, self._give_back = agenda, Condition(), give_back
-        # the tasks whose end failed at the last look, each with what was told of it
-        self._resisting: dict[str, str] = {}
+        """Keep the parts.
+
+        `give_back` lets other workers have a due task that was claimed and cannot be handled here.
+        """
+        self._supervisor = supervisor
+        self._hire = hire
+        self._health = health
+        self._log = log
+        self._queue = queue
+        self._changed = Condition()
+        self._give_back = give_back
+        # the tasks whose end was not proven at the last look, each with the reason that was logged
+        self._unproven: dict[str, str] = {}
 
     def want(self, job: Job, *, news: bool = False) -> bool:
-        """Have a task looked after, at once where there is `news` about it; gives whether it waits for a hand alone."""
+        """Queue a job, ready at once where there is `news` about its task.
+
+        Returns whether it is ready and waits only for a thread.
+        """
         with self._changed:
-            ready = self._agenda.want(job, time.monotonic(), news=news)
+            ready = self._queue.want(job, time.monotonic(), news=news)
             self._changed.notify()
         return ready
 
     def room(self, *urgencies: Urgency) -> int:
-        """How many more tasks of these urgencies are taken ahead."""
+        """Return how many more tasks of these urgencies to take ahead."""
         with self._changed:
-            return self._agenda.room(time.monotonic(), *urgencies)
+            return self._queue.room(time.monotonic(), *urgencies)
 
     def waiting_of(self, author: str) -> int:
-        """How many tasks wait because of this author's documents."""
+        """Return how many tasks wait because of this author's documents."""
         with self._changed:
-            return self._agenda.waiting_of(author)
+            return self._queue.waiting_of(author)
 
-    def seen_to(self) -> set[str]:
-        """The tasks that nothing is added to by their being due."""
+    def already_due(self) -> set[str]:
+        """Return the tasks that need no further job for being due."""
         with self._changed:
-            return self._agenda.seen_to(time.monotonic())
+            return self._queue.already_due(time.monotonic())
 
     def start(self) -> None:
-        for n in range(self._agenda.threads):
+        for n in range(self._queue.threads):
             name = f"advance-{n + 1}"
             self._supervisor.start(name, _WorkerThread(self, name).serve)
 
-    def _tell_resisting(self, file: TaskRecord) -> None:
-        """Tell why an end goes on failing, each reason once; what the next look mends is not told."""
+    def _log_unproven(self, file: TaskRecord) -> None:
+        """Log why a task's end stays unproven, each reason once.
+
+        A reason that is gone at the next look is never logged.
+        """
         task_id, why = file.task.task_id, unproven_reason(file)
         with self._changed:
-            told = self._resisting.pop(task_id, None)
+            told = self._unproven.pop(task_id, None)
             if why is not None:
-                self._resisting[task_id] = "" if told is None else why
+                self._unproven[task_id] = "" if told is None else why
         if why is not None and told not in (None, why):
             self._log.warning("the end of a task is not proven yet", task=task_id, why=why)
 
     def measure(self) -> None:
-        """Tell the health how much is waited for, and forget what is long over."""
+        """Report queue lengths to `health`, and forget old records."""
         with self._changed:
             now = time.monotonic()
-            self._agenda.forget_old(now)
-            self._health.set("tasks_waiting", self._agenda.waiting)
-            self._health.set("tasks_in_hand", self._agenda.running())
-            self._health.set("tasks_hanging", self._agenda.hanging(now))
-            self._health.set("tasks_at_once", int(self._agenda.limit))
+            self._queue.forget_old(now)
+            self._health.set("tasks_waiting", self._queue.waiting)
+            self._health.set("tasks_in_hand", self._queue.running())
+            self._health.set("tasks_hanging", self._queue.hanging(now))
+            self._health.set("tasks_at_once", int(self._queue.limit))
 
 
 class _WorkerThread:
@@ -114,32 +134,36 @@ class _WorkerThread:
         self._worker: WorkerContext | None = None
 
     def serve(self) -> None:
-        """Raises LedgerUnavailable: without the ledger nothing is done for anybody."""
+        """Handle jobs until the worker ends.
+
+        Raises LedgerUnavailable: without the ledger no task can be handled.
+        """
         pool = self._pool
         while (job := self._next()) is not None:
             pool._supervisor.beat(self._name)
             try:
-                self._look_after(job)
+                self._advance(job)
             except LedgerUnavailable:
                 raise
             except JitvaultError as error:
                 self._failed(job, error)
-            except Exception as error:  # noqa: BLE001 - a task that nobody can read must not stop the others
+            except Exception as error:  # noqa: BLE001 - an unreadable task must not stop the others
                 self._failed(job, JitvaultError(f"unexpected {type(error).__name__}"))
 
     def _next(self) -> Job | None:
-        """The next job, once there is one; None when the worker ends."""
+        """Wait for the next job; return None when the worker ends."""
         pool = self._pool
         with pool._changed:
             while not pool._supervisor.stopping.is_set():
                 pool._supervisor.beat(self._name)
                 now = time.monotonic()
-                if (job := pool._agenda.take(now)) is not None:
+                if (job := pool._queue.take(now)) is not None:
                     return job
-                pool._changed.wait(pool._agenda.wait_s(now, _LOOK_S))
+                pool._changed.wait(pool._queue.wait_s(now, _LOOK_S))
         return None
 
-    def _look_after(self, job: Job) -> None:
+    def _advance(self, job: Job) -> None:
+        """Advance the task of a job, unless another worker has it."""
         pool = self._pool
         worker = self._worker = self._worker or pool._hire()
         before = worker.ledger.task(job.task_id)
@@ -147,20 +171,24 @@ class _WorkerThread:
             self._leave(job, turn)
             return
         if not job.if_due:
-            # there is news of it: all of it is read now
+            # there is news about the task: read everything, without the cache
             worker = replace(worker, shared=None)
         patience_s = 0.0 if job.hurry else PATIENCE_S
         file = advance(worker, job.task_id, hint=job.hint, deadline=worker.clock.monotonic() + patience_s)
         after = file.task
         if before is None or before.state is not after.state:
             pool._health.count("transitions", state=after.state.value)
-            pool._log.info("task", task=after.task_id, state=after.state.value, **_given(end_reason=after.end_reason))
-        pool._tell_resisting(file)
+            reason = _non_empty(end_reason=after.end_reason)
+            pool._log.info("task", task=after.task_id, state=after.state.value, **reason)
+        pool._log_unproven(file)
         self._done(job, before, after, worker)
 
     def _turn(self, job: Job, task: TaskRow, worker: WorkerContext) -> Turn:
-        """Whose turn the task is. Another's is not waited for: it may last as long as a target hangs."""
-        # the run before saw the wish, while its line was still on its way; or another worker was first
+        """Claim the task; return whether this worker may advance it.
+
+        A task that another worker has claimed is not waited for: that may last as long as a target hangs.
+        """
+        # The job before granted the task while this document's line was on its way, or another worker did.
         granted = job.to_grant and task.state not in _UNGRANTED
         if granted or (job.if_due and not _is_due(task, worker)):
             worker.ledger.give_back(job.task_id)
@@ -168,60 +196,67 @@ class _WorkerThread:
         return worker.ledger.take(job.task_id, since=job.since)
 
     def _leave(self, job: Job, turn: Turn) -> None:
+        """Return a job whose task another worker has or had."""
         pool = self._pool
         with pool._changed:
-            # another tells it, or has told it
-            pool._resisting.pop(job.task_id, None)
+            # the other worker logs the reason
+            pool._unproven.pop(job.task_id, None)
             if turn is Turn.ANOTHERS:
-                pool._agenda.anothers(job, time.monotonic())
+                pool._queue.held_elsewhere(job, time.monotonic())
             else:
-                pool._agenda.done(job, time.monotonic())
+                pool._queue.done(job, time.monotonic())
             pool._changed.notify_all()
 
     def _done(self, job: Job, before: TaskRow | None, after: TaskRow, worker: WorkerContext) -> None:
-        pool, due, soon_s = self._pool, _is_due(after, worker), _soon_s(after, worker)
+        """Record that a task was advanced, and when to look at it again."""
+        pool = self._pool
+        due = _is_due(after, worker)
+        soon_s = _soon_s(after, worker)
         pool._health.count("advanced")
         with pool._changed:
-            now, agenda = time.monotonic(), pool._agenda
-            agenda.taken()
+            now = time.monotonic()
+            queue = pool._queue
+            queue.served()
             moved = before is None or (before.version, before.due_at) != (after.version, after.due_at)
             if job.hurry and after.state not in OVER:
-                agenda.done(job, now, again_in=0.0)
+                queue.done(job, now, again_in=0.0)
             elif due and after.state is State.ENDING and moved:
-                # only time is missing, mostly: the quiet second passes while others are looked after
-                agenda.done(job, now, again_in=QUIET.total_seconds())
+                # mostly only the quiet second is missing, which passes while other tasks are handled
+                queue.done(job, now, again_in=QUIET.total_seconds())
             elif soon_s is not None:
-                agenda.done(replace(job, if_due=True), now, again_in=soon_s)
+                queue.done(replace(job, if_due=True), now, again_in=soon_s)
             elif due:
-                agenda.failed(job, now, longest_s=_longest_s(worker))
+                queue.failed(job, now, longest_s=_longest_s(worker))
             else:
-                agenda.done(job, now)
+                queue.done(job, now)
             pool._changed.notify_all()
 
     def _failed(self, job: Job, error: JitvaultError) -> None:
-        pool, worker = self._pool, self._worker
+        """Record a failure, and when to try the task again."""
+        pool = self._pool
+        worker = self._worker
         pool._health.count("failures", kind=type(error).__name__)
-        # where it was taken and nothing came of it, others may be able to
+        # another worker may succeed with a due task that was claimed here
         pool._give_back(job.task_id)
-        # a target that does not answer says nothing about Vault
+        # an unreachable target says nothing about Vault
         of_vault = isinstance(error, VaultUnavailable) and not isinstance(error, TargetUnavailable)
         lost = of_vault and not isinstance(error, OutcomeUnknown)
         known = worker is None or worker.ledger.task(job.task_id) is not None
         retried = known or isinstance(error, VaultUnavailable | AuditUntrusted)
         with pool._changed:
             if of_vault:
-                pool._agenda.refused()
+                pool._queue.halve_limit()
             now = time.monotonic()
             if isinstance(error, VaultNotServing):
-                pool._agenda.shut(now)
+                pool._queue.pause(now)
             longest_s = _longest_s(worker) if worker else PATIENCE_S
-            pause_s = pool._agenda.failed(job, now, longest_s=longest_s, forget=not retried)
+            pause_s = pool._queue.failed(job, now, longest_s=longest_s, forget=not retried)
             pool._changed.notify_all()
         if lost:
-            # another node may be the active one by now: the next job finds it
+            # another node may be active by now: the next job makes new connections
             self._worker = None
         hurried = job.hurry and isinstance(error, WaitTimedOut)
-        # anybody can write thousands of documents that begin nothing: they are counted
+        # not logged: anyone can write thousands of documents that begin no task; they are counted
         if not hurried and (known or not isinstance(error, NotFound)):
             again = f"again in {pause_s:.0f} s" if retried else "not again before there is news of it"
             pool._log.warning("task could not be looked after", task=job.task_id, error=str(error), then=again)
@@ -232,14 +267,17 @@ def _is_due(task: TaskRow, worker: WorkerContext) -> bool:
 
 
 def _soon_s(task: TaskRow, worker: WorkerContext) -> float | None:
-    """In how many seconds the task is due, where that is soon."""
-    left = task.due_at - worker.now() if task.due_at is not None and task.state not in OVER else None
-    return left / timedelta(seconds=1) if left is not None and timedelta(0) < left <= _SOON else None
+    """Return in how many seconds the task is due, None where that is not soon."""
+    if task.due_at is None or task.state in OVER:
+        return None
+    left = task.due_at - worker.now()
+    return left / timedelta(seconds=1) if timedelta(0) < left <= _SOON else None
 
 
 def _longest_s(worker: WorkerContext) -> float:
+    """Return the longest pause after a failure, in seconds."""
     return max(1.0, min(PATIENCE_S, worker.rolling_step.total_seconds() / _PART_OF_STEP))
 
 
-def _given(**values: object) -> dict[str, str]:
+def _non_empty(**values: object) -> dict[str, str]:
     return {name: str(value) for name, value in values.items() if value}

@@ -1,8 +1,8 @@
 """`jitvault worker`: one process that runs the lifecycle unattended.
 
-It acts on the ledger's state, so it does not matter who was there before, or how they ended. SIGTERM: nothing new is
-begun, what is under way is finished or left as unknown in the ledger, and within 10 s the process is gone. A second one
-ends it at once. SIGHUP: templates and policies are read again.
+It acts on the state in the ledger, so it does not matter which worker ran before or how that one ended. On SIGTERM
+nothing new is begun, acts under way are finished or left as unknown in the ledger, and the process ends within 10 s. A
+second SIGTERM ends it at once. On SIGHUP templates and policies are read again.
 """
 
 from __future__ import annotations
@@ -28,13 +28,20 @@ from jitvault.worker.supervisor import Supervisor
 from jitvault.worker.task_queue import Job, TaskQueue, Urgency
 
 GRACE_S = 6.0
-"""How long loops have to end. Whoever hangs longer in a request is left: its act is in the ledger as intended."""
+"""How long loops may take to end, in seconds.
+
+A thread that hangs longer in a request is abandoned: its act is in the ledger as intended.
+"""
 _POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a worker is run: how many tasks at once, and how many more may hang; where its health is shown."""
+    """How a worker runs.
+
+    `hands` tasks are handled at once, and `may_hang` more that take long. `health` is the address of the health
+    endpoint.
+    """
 
     hands: int = 4
     may_hang: int = 4
@@ -53,34 +60,44 @@ class Started:
     log: Log
 
     def close(self) -> None:
-        """Leave to other workers at once what was taken and not begun, and end the login."""
+        """Give up tasks that were claimed and not begun, and end the login.
+
+        Other workers can then claim these tasks at once.
+        """
         with suppress(LedgerUnavailable):
             self.worker.ledger.give_all_back()
         self.wiring.close()
 
     def reload(self) -> None:
-        """Take each set as a whole; what does not validate is told, and the last good set stays."""
+        """Read policies and templates again, each set as a whole.
+
+        A set that does not validate is logged, and the last valid one stays in use.
+        """
         for what, current in (("policies", self.wiring.authorizer), ("templates", self.wiring.templates.current)):
             if current.reload():
                 self.log.info("read again", what=what, policies=self.wiring.authorizer.digest)
             else:
                 self.log.error("not taken, the last good set stays in use", what=what, why=current.refused)
-        # what was decided may be decided otherwise now, and what is held may not be any more
+        # decisions may be different now, and held tasks may have to end
         for task_id in (*self.worker.ledger.held(), *self.worker.ledger.ungranted()):
             self.pool.want(Job(task_id, Urgency.DUE), news=True)
 
 
 def start(settings: Settings, supervisor: Supervisor, plan: Plan, log: Log) -> Started:
-    """Start all loops. Raises JitvaultError before the first one where Vault, ledger or settings do not allow it."""
+    """Start all loops.
+
+    Raises JitvaultError before the first loop where Vault, the ledger or the settings do not allow it.
+    """
     health = Health(supervisor)
     endpoint = served(health, plan.health) if plan.health else None
     wiring = Wiring(settings, supervisor.stopping.is_set)
-    # by name first: whoever is not known to Vault or to the ledger is told so before anything begins
+    # registered first, so that a worker that Vault or the ledger refuses fails before anything begins
     worker = wiring.worker
-    hire = hiring(wiring)
-    pool = Pool(supervisor, hire, TaskQueue(plan.hands, plan.may_hang), health, log, worker.ledger.give_back)
+    new_context = context_factory(wiring)
+    pool = Pool(supervisor, new_context, TaskQueue(plan.hands, plan.may_hang), health, log, worker.ledger.give_back)
     gate = Gate(settings.requests_per_minute)
-    loops = Loops(supervisor, hire, pool, health, log, wiring.teller, plan.pace, plan.fix, settings.retention, gate)
+    notifier = wiring.teller
+    loops = Loops(supervisor, new_context, pool, health, log, notifier, plan.pace, plan.fix, settings.retention, gate)
     if endpoint is not None:
         supervisor.start("health", lambda: serve(endpoint, supervisor))
     pool.start()
@@ -90,7 +107,10 @@ def start(settings: Settings, supervisor: Supervisor, plan: Plan, log: Log) -> S
 
 
 def work(settings: Settings, plan: Plan, log: Log) -> None:
-    """Run until SIGTERM or SIGINT. Raises JitvaultError when a loop dies, with its reason."""
+    """Run until SIGTERM or SIGINT.
+
+    Raises JitvaultError when a loop dies, with its reason.
+    """
     supervisor = Supervisor()
     with _signals(supervisor.stopping) as reload:
         started = start(settings, supervisor, plan, log)
@@ -99,29 +119,32 @@ def work(settings: Settings, plan: Plan, log: Log) -> None:
                 reload.clear()
                 started.reload()
         log.info("ending")
-        left = supervisor.join(GRACE_S)
+        unfinished = supervisor.join(GRACE_S)
         started.close()
-    if left:
-        log.warning("left in the middle of a request; what it did is in the ledger as intended", threads=left)
+    if unfinished:
+        log.warning("left in the middle of a request; what it did is in the ledger as intended", threads=unfinished)
     if supervisor.death is not None:
         raise supervisor.death.as_error()
     log.info("ended")
 
 
-def hiring(wiring: Wiring) -> Callable[[], WorkerContext]:
-    """Gives a Worker for one thread, with its own connections; login, active node and recent answers are shared."""
+def context_factory(wiring: Wiring) -> Callable[[], WorkerContext]:
+    """Return a function that makes a worker context for one thread.
+
+    Each has its own connections; login, active node and cached reads are shared.
+    """
     shared = ReadCache()
     return lambda: replace(wiring.for_thread().worker_without_session, waits=False, reads_on=True, shared=shared)
 
 
 @contextmanager
 def _signals(stopping: Event) -> Iterator[Event]:
-    """Handle them until the block is left; gives what SIGHUP sets."""
+    """Handle signals inside the block; yield the event that SIGHUP sets."""
     reload = Event()
 
     def stop(number: int, _frame: FrameType | None) -> None:
         if stopping.is_set():
-            # at once: nothing of it is in memory alone, and the next start goes on from the ledger
+            # at once: nothing is in memory alone, and the next start continues from the ledger
             os._exit(128 + number)
         stopping.set()
 

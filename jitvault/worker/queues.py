@@ -1,6 +1,6 @@
-"""The tasks that are ready to be looked after, in queues: one for each urgency and author. Pure.
+"""Queues of tasks that are ready: one for each urgency and author. Pure.
 
-Within one urgency the authors take turns, so that whoever writes thousands of documents waits behind their own alone.
+Within one urgency the authors take turns, so that an author of thousands of documents delays only their own.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ from collections.abc import Callable
 
 
 class Queues:
-    """Tickets of tasks that are ready. A ticket that does not hold any more is passed over when its turn comes."""
+    """Tickets of tasks that are ready.
+
+    A ticket that is not valid any more is skipped when its turn comes.
+    """
 
     def __init__(self) -> None:
         self._lanes: dict[int, OrderedDict[str, deque[int]]] = {}
@@ -21,7 +24,10 @@ class Queues:
         lane.setdefault(author, deque()).append(ticket)
 
     def pop(self, urgency: int, holds: Callable[[int], bool]) -> int | None:
-        """Take the next ticket of an urgency for which `holds`; its author comes last from then on."""
+        """Take the next valid ticket of an urgency.
+
+        `holds` says whether a ticket is valid. The author of the ticket comes last from then on.
+        """
         lane = self._lanes.get(urgency)
         while lane:
             author, queue = lane.popitem(last=False)
@@ -34,6 +40,7 @@ class Queues:
 
     @staticmethod
     def _first(queue: deque[int], holds: Callable[[int], bool]) -> int | None:
+        """Take the first valid ticket of a queue."""
         while queue:
             ticket = queue.popleft()
             if holds(ticket):

@@ -1,4 +1,4 @@
-"""Loops as threads. The first one that dies stops them all, with its reason."""
+"""Run loops as threads; the first one that dies stops all of them."""
 
 from __future__ import annotations
 
@@ -12,22 +12,28 @@ from jitvault.errors import JitvaultError
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """Which loop died of what."""
+    """Which loop died, and of which error."""
 
     loop: str
     error: Exception
 
     def as_error(self) -> JitvaultError:
-        """The error that the worker ends with: of the same kind, so with the same exit code."""
+        """Return the error that the worker ends with.
+
+        Of the kind of the loop's error, so with its exit code.
+        """
         if isinstance(self.error, JitvaultError):
             return type(self.error)(f"the worker's loop {self.loop!r} ended: {self.error}", hint=self.error.hint)
-        # of a bug only the kind is told: its text may hold anything
+        # of a bug only the kind is shown: its text may hold anything
         return JitvaultError(f"the worker's loop {self.loop!r} ended: unexpected {type(self.error).__name__}")
 
 
 @dataclass
 class Supervisor:
-    """Starts loops and knows whether they live. `stopping` is set when all of them are to end."""
+    """Starts loops and knows whether they are alive.
+
+    `stopping` is set when all of them are to end.
+    """
 
     stopping: Event = field(default_factory=Event)
     death: Death | None = None
@@ -36,8 +42,11 @@ class Supervisor:
     _lock: Lock = field(default_factory=Lock)
 
     def start(self, name: str, run: Callable[[], None]) -> None:
-        """Run a loop in a thread of its own until it returns, which it does only once `stopping` is set."""
-        # a thread that hangs in a request must not keep the process: what it did is in the ledger as intended
+        """Run a loop in a thread of its own.
+
+        The loop must not return before `stopping` is set.
+        """
+        # daemon: a thread that hangs in a request must not keep the process; its act is in the ledger as intended
         thread = Thread(target=self._run, args=(name, run), name=name, daemon=True)
         with self._lock:
             self._threads.append(thread)
@@ -45,16 +54,16 @@ class Supervisor:
         thread.start()
 
     def beat(self, name: str) -> None:
-        """A loop says that it goes on."""
+        """Record that a loop is alive."""
         self._beats[name] = time.monotonic()
 
     def silent(self, longer_than_s: float) -> list[str]:
-        """The loops that have said nothing for so long."""
+        """Return the loops that have not been heard of for so long."""
         since = time.monotonic() - longer_than_s
         return sorted(name for name, at in dict(self._beats).items() if at < since)
 
     def join(self, within_s: float) -> list[str]:
-        """Wait for all loops to end; gives the names of those that did not."""
+        """Wait for all loops to end; return the names of those that did not."""
         deadline = time.monotonic() + within_s
         with self._lock:
             threads = list(self._threads)

@@ -1,12 +1,13 @@
-"""Which task is looked after next: pure, given the time. One task is never in two hands at once.
+"""Which task is handled next. Pure, given the time.
 
-What was wanted while a task is in hand is looked at afterwards. A task that fails, or stays due as it was, is left
-alone for longer and longer, so that it takes nobody's turn; only news about it brings it back at once. Tasks that take
-long are counted apart: so many of them may be in hand, and everybody else has the other hands.
+No task is ever handled by two threads at once: a job for a task in work runs afterwards. A task that fails, or stays
+due as it was, pauses for longer and longer, so that it takes no other task's turn; only news about the task ends its
+pause at once. Tasks that take long are counted apart: only so many of them run at once, and the other threads are left
+to the other tasks.
 
-An operator's revocation comes before all else, and one hand is kept for it alone. Every fourth job is a renewal while
-one is due. All other jobs share the hands by the turns of `_TURNS`, so that no kind of work can keep another from being
-done, and within one kind the authors of documents take turns.
+An operator's revocation comes before all else, and one thread is reserved for revocations. Every fourth job is a
+renewal while one is due. All other jobs share the threads by the turns of `_TURNS`, so that no kind of work can starve
+another, and within one kind the authors of documents take turns.
 """
 
 from __future__ import annotations
@@ -20,23 +21,23 @@ from heapq import heappop, heappush
 from jitvault.worker.queues import Queues
 
 SLOW_S = 2.0
-"""Whoever is in hand for longer waits for something that hangs, and takes none of the places of others."""
+"""A job that runs for longer, in seconds, waits for something that hangs: its place goes to another job."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
-FIRST_SHUT_S, LONGEST_SHUT_S = 0.1, 1.0
-"""For how long nothing is begun after Vault served nobody; it is not asked at the pace at which it refuses."""
-ANOTHERS_PAUSE_S = 0.2
-"""How long one is left alone that another process works on."""
+FIRST_STOP_S, LONGEST_STOP_S = 0.1, 1.0
+"""How long nothing is begun after Vault was not serving, in seconds: Vault is not asked as fast as it refuses."""
+HELD_ELSEWHERE_PAUSE_S = 0.2
+"""How long a task pauses that another process works on, in seconds."""
 RESERVED = 1
-"""So many hands do nothing but what is to be revoked at once."""
+"""How many threads handle only revocations that have to happen at once."""
 _AHEAD = 3
 
 
 class Urgency(IntEnum):
-    """Why a task is looked after, the most urgent first.
+    """Why a task is handled, the most urgent first.
 
-    REVOKE: an operator's word, a tripwire or a freeze ends it. END: somebody with a part in it ends it. HELD: it holds
-    access, and something of it is due. ASKED: people wait for it. DUE: something else of it is due. BACKLOG: nobody is
-    known to wait for it.
+    REVOKE: an operator's document, a tripwire or a freeze ends the task. END: a party to the task ends it. HELD: the
+    task holds access, and something of it is due. ASKED: people wait for it. DUE: something else of it is due. BACKLOG:
+    no one is known to wait for it.
     """
 
     REVOKE = 0
@@ -51,19 +52,20 @@ _TURNS = (
     *(Urgency.END, Urgency.HELD, Urgency.ASKED, Urgency.HELD),
     *(Urgency.DUE, Urgency.ASKED, Urgency.BACKLOG),
 )
-"""Whose turn it is. Where nothing of that urgency is ready, the most urgent of the others has it."""
+"""The urgencies in turn. Where no job of the turn's urgency is ready, the most urgent of the others runs."""
 _RENEWAL_EVERY = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A task that is wanted. `hint` is the entity whose request is looked for first.
+    """A task to be handled, and why.
 
-    `hurry`: only the first act on each token now, since others wait for theirs; the rest of it follows by itself.
-    `author` is the entity whose document it is wanted for: authors take turns.
-    `to_grant`: it is wanted for nothing but what comes before a grant. `if_due`: for nothing but that it is due, which
-    it may not be any more when its turn comes. `since`: the newest claim of the task when it became known that it is
-    wanted, so that a later one may have done it; None where it has to be done in any case.
+    `hint` is the entity whose request is looked for first. `author` is the entity whose document caused the job:
+    authors take turns. With `hurry`, only the first act on each token is done now, since other tasks wait for theirs;
+    the rest follows by itself. With `to_grant`, the job is only for the steps up to the grant. With `if_due`, it is
+    only for the task being due, which the task may not be any more when the job runs. `since` is the epoch of the
+    task's newest claim when the work became known: a later claim may have done the work. None where it has to be done
+    in any case.
     """
 
     task_id: str
@@ -76,12 +78,12 @@ class Job:
     since: int | None = None
 
     def and_also(self, other: Job) -> Job:
-        """One job that is as good as both."""
+        """Return one job that does the work of both."""
         first, second = (other, self) if other.urgency < self.urgency else (self, other)
         return Job(
             self.task_id,
             min(self.urgency, other.urgency),
-            # the more urgent one is of whoever wants it ended
+            # the hint of the more urgent job, which may end the task
             hint=first.hint or second.hint,
             author=other.author if other.urgency < self.urgency else self.author,
             hurry=self.hurry or other.hurry,
@@ -93,7 +95,10 @@ class Job:
 
 @dataclass(slots=True)
 class _Entry:
-    """A job that waits. `is_ready`: its time has come, and it stands in the queues under `ticket`."""
+    """A job that waits.
+
+    `is_ready` says that its time has come; it stands in the queues under `ticket`.
+    """
 
     job: Job
     ready_at: float
@@ -103,7 +108,10 @@ class _Entry:
 
 @dataclass(slots=True)
 class _Record:
-    """How it went lately: failures in a row, and whether it took long."""
+    """How a task's jobs went lately.
+
+    `failures` in a row, whether the last one was `slow`, and `until` when the task pauses.
+    """
 
     failures: int = 0
     slow: bool = False
@@ -111,18 +119,19 @@ class _Record:
 
 
 class TaskQueue:
-    """`hands` tasks are in hand at once besides `may_hang` that take long, and `RESERVED` that are to be revoked at
-    once. `limit` is what Vault takes at the moment.
+    """The jobs that wait and run.
 
-    All times are seconds of one monotonic clock.
+    `hands` jobs run at once, besides `may_hang` slow ones and `RESERVED` urgent revocations. `limit` is how many
+    jobs at once Vault takes at the moment. All times are seconds of one monotonic clock.
     """
 
     def __init__(self, hands: int, may_hang: int) -> None:
-        self.hands, self.may_hang = hands, may_hang
+        self.hands = hands
+        self.may_hang = may_hang
         self.limit = float(hands)
         self._waiting: dict[str, _Entry] = {}
         self._tickets: dict[int, str] = {}
-        # the ready ones, those apart that took long, and the others by the moment at which they will be
+        # tickets of ready jobs, those of slow tasks apart, and of later jobs by the time at which they are ready
         self._queues = {False: Queues(), True: Queues()}
         self._ready = Counter[Urgency]()
         self._later: list[tuple[float, int]] = []
@@ -131,40 +140,48 @@ class TaskQueue:
         self._reserved: set[str] = set()
         self._again: dict[str, Job] = {}
         self._records: dict[str, _Record] = {}
-        self._seq, self._turn = 0, 0
-        self._shut_s, self._shut_until = 0.0, 0.0
+        self._seq = 0
+        self._turn = 0
+        self._stop_s = 0.0
+        self._stopped_until = 0.0
 
     @property
     def threads(self) -> int:
-        """How many tasks may be in hand at once in all."""
+        """How many jobs may run at once in all."""
         return self.hands + self.may_hang + RESERVED
 
     @property
     def waiting(self) -> int:
+        """How many jobs wait."""
         return len(self._waiting)
 
     def waiting_of(self, author: str) -> int:
-        """How many tasks wait because of this author's documents."""
+        """Return how many jobs wait because of this author's documents."""
         return self._authors[author]
 
     def room(self, now: float, *urgencies: Urgency) -> int:
-        """How many more tasks of these urgencies are taken ahead, so that no hand is without one. More would lie here
-        while another worker has nothing to do.
+        """Return how many more tasks of these urgencies to take ahead.
+
+        Enough that no thread runs out of jobs. More would wait here while another worker has nothing to do.
         """
         self._wake(now)
         return max(0, _AHEAD * max(1, int(self.limit)) - sum(self._ready[urgency] for urgency in urgencies))
 
-    def seen_to(self, now: float) -> set[str]:
-        """The tasks that nothing is added to by their being due: in hand, left alone for a while, or known to be."""
-        asked = (Urgency.ASKED, Urgency.BACKLOG)
-        due = {t for t, e in self._waiting.items() if e.ready_at > now or e.job.urgency not in asked}
+    def already_due(self, now: float) -> set[str]:
+        """Return the tasks that need no further job for being due.
+
+        They run, pause, or are queued as due or more urgent.
+        """
+        not_due = (Urgency.ASKED, Urgency.BACKLOG)
+        due = {t for t, e in self._waiting.items() if e.ready_at > now or e.job.urgency not in not_due}
         return due | self._running.keys()
 
     def running(self) -> int:
+        """Return how many jobs run."""
         return len(self._running)
 
     def hanging(self, now: float) -> int:
-        """How many in hand take long."""
+        """Return how many running jobs are slow, without reserved ones."""
         return sum(
             self._is_slow(task_id, since, now)
             for task_id, since in self._running.items()
@@ -172,48 +189,63 @@ class TaskQueue:
         )
 
     def want(self, job: Job, now: float, *, news: bool = False) -> bool:
-        """Have a task looked after; gives whether it waits for a hand alone. One that is left alone for a while comes
-        back at once where there is `news`.
+        """Queue a job; return whether it is ready and waits only for a thread.
+
+        `news` ends the pause of its task.
         """
         if job.task_id in self._running:
             if news:
                 before = self._again.get(job.task_id)
                 self._again[job.task_id] = before.and_also(job) if before else job
             return False
-        entry, record = self._waiting.get(job.task_id), self._records.get(job.task_id)
+        entry = self._waiting.get(job.task_id)
+        record = self._records.get(job.task_id)
         if entry is not None:
-            self._improve(entry, job, now, news=news)
+            self._merge(entry, job, now, news=news)
+        elif news or record is None:
+            self._put(job, now, now)
         else:
-            self._put(job, now if news or record is None else max(now, record.until), now)
+            self._put(job, max(now, record.until), now)
         return self._waiting[job.task_id].ready_at <= now
 
     def take(self, now: float) -> Job | None:
-        """The next task, which is in hand from now on; None where nothing is ready or every hand is full."""
+        """Return the next job, which runs from now on.
+
+        None where no job is ready, or every thread is busy.
+        """
         self._wake(now)
-        if now < self._shut_until:
+        if now < self._stopped_until:
             return None
-        slow, beside = self.hanging(now), len(self._running) - len(self._reserved)
-        if beside < self.hands + self.may_hang:
-            room, room_to_hang = beside - slow < max(1, int(self.limit)), slow < self.may_hang
+        slow = self.hanging(now)
+        unreserved = len(self._running) - len(self._reserved)
+        if unreserved < self.hands + self.may_hang:
+            room = unreserved - slow < max(1, int(self.limit))
+            room_to_hang = slow < self.may_hang
             for urgency in self._order():
                 for took_long, fits in ((False, room), (True, room_to_hang)):
-                    if fits and (job := self._pop(urgency, took_long=took_long)) is not None:
+                    job = self._pop(urgency, took_long=took_long) if fits else None
+                    if job is not None:
                         self._running[job.task_id] = now
                         self._turn += 1
                         return job
         return self._take_reserved(now)
 
     def _take_reserved(self, now: float) -> Job | None:
-        """What is to be revoked has a hand also where all others are full."""
+        """Return an urgent revocation for the reserved thread.
+
+        It is used when all other threads are busy.
+        """
         if len(self._reserved) < RESERVED:
             for took_long in (False, True):
-                if (job := self._pop(Urgency.REVOKE, took_long=took_long)) is not None:
+                job = self._pop(Urgency.REVOKE, took_long=took_long)
+                if job is not None:
                     self._running[job.task_id] = now
                     self._reserved.add(job.task_id)
                     return job
         return None
 
     def _order(self) -> Iterator[Urgency]:
+        """Yield the urgencies in the order of this turn."""
         if self._turn % _RENEWAL_EVERY == _RENEWAL_EVERY - 1:
             yield Urgency.HELD
         yield Urgency.REVOKE
@@ -221,73 +253,91 @@ class TaskQueue:
         yield from Urgency
 
     def wait_s(self, now: float, at_most: float) -> float:
-        """How long until something that waits is ready, or may be begun again."""
+        """Return how long to wait for the next job, in seconds.
+
+        Until a waiting job is ready, or until jobs may begin again.
+        """
         self._wake(now)
-        moments = (self._shut_until, *(ready_at for ready_at, _ in self._later[:1]))
+        moments = (self._stopped_until, *(ready_at for ready_at, _ in self._later[:1]))
         return max(0.0, min([at_most, *(moment - now for moment in moments if moment > now)]))
 
     def done(self, job: Job, now: float, *, again_in: float | None = None) -> None:
-        """It went well. `again_in` seconds it has to be looked at again: only time is missing."""
+        """Record a success.
+
+        With `again_in`, the task is handled again in so many seconds: only time is missing.
+        """
         record = self._ended(job, now)
-        record.failures, record.until = 0, 0.0
+        record.failures = 0
+        record.until = 0.0
         if not record.slow:
             del self._records[job.task_id]
-        self._next(job, now, again_in)
+        self._queue_again(job, now, again_in)
 
     def failed(self, job: Job, now: float, *, longest_s: float = LONGEST_PAUSE_S, forget: bool = False) -> float:
-        """It went wrong, or nothing came of it; gives for how many seconds it is left alone.
+        """Record a failure; return how long the task pauses, in seconds.
 
-        With `forget` it comes back only when somebody wants it.
+        With `forget`, the task is handled again only when a new job asks for it.
         """
         record = self._ended(job, now)
         record.failures += 1
         pause_s = float(min(longest_s, FIRST_PAUSE_S * 2 ** min(record.failures - 1, 30)))
         record.until = now + pause_s
-        self._next(job, now, None if forget else pause_s)
+        self._queue_again(job, now, None if forget else pause_s)
         return pause_s
 
-    def anothers(self, job: Job, now: float) -> None:
-        """Another process works on it: it is looked at again a little later, whether that has done it."""
-        self._leave_hand(job.task_id)
-        again = self._again.pop(job.task_id, None)
-        self._put(again.and_also(job) if again else job, now + ANOTHERS_PAUSE_S, now)
+    def held_elsewhere(self, job: Job, now: float) -> None:
+        """Try a task again shortly that another process works on.
 
-    def refused(self) -> None:
-        """Vault took no more, or did not answer: half as many at once from now on."""
+        That process may then have done the work.
+        """
+        self._stop_running(job.task_id)
+        again = self._again.pop(job.task_id, None)
+        self._put(again.and_also(job) if again else job, now + HELD_ELSEWHERE_PAUSE_S, now)
+
+    def halve_limit(self) -> None:
+        """Halve `limit`: Vault refused requests, or did not answer."""
         self.limit = max(1.0, self.limit / 2)
 
-    def shut(self, now: float) -> None:
-        """Vault serves nobody: nothing is begun for a moment, a longer one each time until it serves again."""
-        self._shut_s = min(LONGEST_SHUT_S, 2 * self._shut_s or FIRST_SHUT_S)
-        self._shut_until = now + self._shut_s
+    def pause(self, now: float) -> None:
+        """Begin no job for a moment, because Vault is not serving.
 
-    def taken(self) -> None:
-        """Vault did what it was asked: one more at once after as many of these as there are at once now."""
-        self._shut_s = 0.0
+        The moment grows each time until Vault serves again.
+        """
+        self._stop_s = min(LONGEST_STOP_S, 2 * self._stop_s or FIRST_STOP_S)
+        self._stopped_until = now + self._stop_s
+
+    def served(self) -> None:
+        """Record that Vault served a job; raise `limit` slowly.
+
+        By one after as many jobs as run at once.
+        """
+        self._stop_s = 0.0
         self.limit = min(float(self.hands), self.limit + 1 / max(1.0, self.limit))
 
     def forget_old(self, now: float) -> None:
-        """Forget how tasks went that nobody has wanted since they were left alone."""
+        """Forget records of tasks that no job has asked for since their pause."""
         kept = self._waiting.keys() | self._running.keys()
-        for task_id in [t for t, r in self._records.items() if t not in kept and r.until + LONGEST_PAUSE_S < now]:
+        old = [t for t, r in self._records.items() if t not in kept and r.until + LONGEST_PAUSE_S < now]
+        for task_id in old:
             del self._records[task_id]
 
     def _ended(self, job: Job, now: float) -> _Record:
-        since = self._leave_hand(job.task_id)
+        """Take a job's task from the running ones; return its record."""
+        since = self._stop_running(job.task_id)
         record = self._records.setdefault(job.task_id, _Record())
         record.slow = now - since >= SLOW_S
         return record
 
-    def _leave_hand(self, task_id: str) -> float:
+    def _stop_running(self, task_id: str) -> float:
         self._reserved.discard(task_id)
         return self._running.pop(task_id)
 
-    def _next(self, job: Job, now: float, again_in: float | None) -> None:
+    def _queue_again(self, job: Job, now: float, again_in: float | None) -> None:
         again = self._again.pop(job.task_id, None)
         if again is not None:
             self._put(again, now, now)
         elif again_in is not None:
-            # from here on it is this worker's to see that it is done
+            # a repetition has to be done in any case, and completely
             self._put(replace(job, hurry=False, to_grant=False, since=None), now + again_in, now)
 
     # -- the queues --------------------------------------------------------------------------------------
@@ -295,26 +345,28 @@ class TaskQueue:
     def _put(self, job: Job, ready_at: float, now: float) -> None:
         entry = self._waiting[job.task_id] = _Entry(job, ready_at, 0)
         self._authors[job.author] += 1
-        self._stand(entry, now)
+        self._place(entry, now)
 
-    def _improve(self, entry: _Entry, job: Job, now: float, *, news: bool) -> None:
-        """The entry is as good as both from now on; where that changes its place, it stands at the new one."""
-        before, ready_at = entry.job, min(entry.ready_at, now) if news else entry.ready_at
+    def _merge(self, entry: _Entry, job: Job, now: float, *, news: bool) -> None:
+        """Merge a job into a waiting entry; move the entry if its place changed."""
+        before = entry.job
+        ready_at = min(entry.ready_at, now) if news else entry.ready_at
         entry.job = before.and_also(job)
         if job.urgency is before.urgency and self._authors[job.author] < self._authors[before.author]:
-            # of two who want the same it stands in the shorter queue
+            # of two authors with equally urgent jobs, the one with the shorter queue counts
             entry.job = replace(entry.job, author=job.author)
         if (entry.job.urgency, entry.job.author, ready_at) == (before.urgency, before.author, entry.ready_at):
             return
         self._withdraw(entry, before)
         self._authors[entry.job.author] += 1
         entry.ready_at = ready_at
-        self._stand(entry, now)
+        self._place(entry, now)
 
-    def _stand(self, entry: _Entry, now: float) -> None:
-        """Give the entry a place: in a queue where its time has come, else among those that come later."""
+    def _place(self, entry: _Entry, now: float) -> None:
+        """Put an entry into a queue, or among the later ones if not ready yet."""
         self._seq += 1
-        entry.ticket, entry.is_ready = self._seq, entry.ready_at <= now
+        entry.ticket = self._seq
+        entry.is_ready = entry.ready_at <= now
         self._tickets[entry.ticket] = entry.job.task_id
         if entry.is_ready:
             self._ready[entry.job.urgency] += 1
@@ -324,7 +376,10 @@ class TaskQueue:
             heappush(self._later, (entry.ready_at, entry.ticket))
 
     def _withdraw(self, entry: _Entry, job: Job) -> None:
-        """Take an entry, which stood as `job`, from its place; its ticket holds no more."""
+        """Take an entry, which was placed as `job`, from its place.
+
+        Its ticket is not valid any more.
+        """
         del self._tickets[entry.ticket]
         self._ready[job.urgency] -= entry.is_ready
         self._authors[job.author] -= 1
@@ -332,11 +387,12 @@ class TaskQueue:
             del self._authors[job.author]
 
     def _wake(self, now: float) -> None:
-        """Put those whose time has come into their queues."""
+        """Move entries whose time has come into their queues."""
         while self._later and (self._later[0][0] <= now or self._later[0][1] not in self._tickets):
             _, ticket = heappop(self._later)
-            if (task_id := self._tickets.pop(ticket, None)) is not None:
-                self._stand(self._waiting[task_id], now)
+            task_id = self._tickets.pop(ticket, None)
+            if task_id is not None:
+                self._place(self._waiting[task_id], now)
 
     def _pop(self, urgency: Urgency, *, took_long: bool) -> Job | None:
         ticket = self._queues[took_long].pop(urgency, self._tickets.__contains__)

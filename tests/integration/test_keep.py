@@ -28,7 +28,7 @@ from jitvault.sandbox.world import World, env
 from jitvault.settings import load
 from jitvault.stream import reading as observe
 from jitvault.wiring import Wiring
-from jitvault.worker.process import hiring
+from jitvault.worker.process import context_factory
 
 Spec = Callable[..., Path]
 STEP_S = 6
@@ -201,7 +201,7 @@ def test_a_worker_keeps_nothing_that_is_due_on_a_stream_that_is_not_trusted(
     foreign.write_bytes(b"")
     time.sleep(STEP_S / 2 + 0.2)
     with rig.environment(None, {"JITVAULT_AUDIT_FILE": str(foreign)}):
-        hand = hiring(Wiring(load()))()
+        hand = context_factory(Wiring(load()))()
     assert hand.reads_on and hand.shared is not None and is_due_now(hand, rig.file(file.stem))
     with pytest.raises(AuditUntrusted):
         advance(hand, file.stem)

@@ -31,7 +31,7 @@ from jitvault.lifecycle.requests.sign import sign_grant_wish, sign_submission
 from jitvault.model.spec import parse_spec
 from jitvault.sandbox.processes import free_port
 from jitvault.worker import pool
-from jitvault.worker.process import hiring
+from jitvault.worker.process import context_factory
 
 Spec = Callable[..., Path]
 
@@ -91,7 +91,7 @@ def test_before_a_grant_a_worker_leaves_the_stream_to_its_loops(rig: Rig, spec: 
     # the ledger is made by whoever works first
     assert wiring.worker
     # as the pool looks at what there is news of
-    hand = replace(hiring(wiring)(), shared=None)
+    hand = replace(context_factory(wiring)(), shared=None)
     sign_submission(wiring.person, asked, revise=False)
     before = read_to(hand)
     assert story.advance(hand, asked.id, hint=wiring.person.entity).task.state == "approved"

@@ -91,7 +91,7 @@ def test_a_vault_that_takes_few_requests_is_asked_for_less_and_all_is_done(rig: 
         return all(rig.state(task) == "issued" for task in tasks)
 
     with Attended(rig) as worker:
-        agenda = worker.started.pool._agenda
+        agenda = worker.started.pool._queue
         with limited(rig, "", 25), lowest(agenda) as fewest:
             tasks.extend(asked(person) for _ in range(6))
             wait_for(all_issued, 90)
@@ -128,7 +128,7 @@ def test_while_vault_takes_nothing_it_is_asked_little_and_afterwards_all_is_done
     stage: Stage, rig: Rig, person: Person
 ) -> None:
     with Attended(rig) as worker:
-        agenda = worker.started.pool._agenda
+        agenda = worker.started.pool._queue
         tasks = [asked(person) for _ in range(12)]
         wait_for(lambda: all(rig.state(task) == "issued" for task in tasks), 40)
         stage.seal()

@@ -66,11 +66,11 @@ def test_only_what_is_merely_due_is_looked_at_by_recent_answers(
     hand = _WorkerThread(pool, "advance-1")
     for _ in range(2):
         with pytest.raises(Looked):
-            hand._look_after(Job("t-1", Urgency.HELD, if_due=if_due))
+            hand._advance(Job("t-1", Urgency.HELD, if_due=if_due))
     assert [one.shared is not None for one in seen] == [shares] * 2
     # the next one that is due goes by them again
     with pytest.raises(Looked):
-        hand._look_after(Job("t-2", Urgency.HELD, if_due=True))
+        hand._advance(Job("t-2", Urgency.HELD, if_due=True))
     assert seen[-1].shared is not None
 
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jitvault.worker.task_queue import (
-    ANOTHERS_PAUSE_S,
     FIRST_PAUSE_S,
-    FIRST_SHUT_S,
+    FIRST_STOP_S,
+    HELD_ELSEWHERE_PAUSE_S,
     LONGEST_PAUSE_S,
     SLOW_S,
     Job,
@@ -154,14 +154,14 @@ def test_vault_that_takes_no_more_is_asked_for_half_as_much_and_then_for_more_ag
     agenda = TaskQueue(hands=8, may_hang=1)
     for n in range(20):
         agenda.want(job(f"t-{n:02}"), 0.0)
-    agenda.refused()
-    agenda.refused()
+    agenda.halve_limit()
+    agenda.halve_limit()
     assert len(taken(agenda, 0.0)) == 2
     for _ in range(9):
-        agenda.refused()
+        agenda.halve_limit()
     assert agenda.limit == 1
     for _ in range(100):
-        agenda.taken()
+        agenda.served()
     assert agenda.limit == 8 and len(taken(agenda, 0.0)) == 6
 
 
@@ -176,7 +176,7 @@ def test_of_what_is_due_no_more_is_taken_ahead_than_the_hands_are_ready_for() ->
     assert agenda.room(0.0, *due) == 0 and agenda.room(0.0, Urgency.HELD) == 6
     agenda.want(job("held", Urgency.HELD), 0.0)
     assert agenda.room(0.0, Urgency.HELD) == 5
-    agenda.refused()
+    agenda.halve_limit()
     assert agenda.room(0.0, Urgency.HELD) == 2
 
 
@@ -187,7 +187,7 @@ def test_that_it_is_due_adds_nothing_to_what_is_in_hand_left_alone_or_known_to_b
         assert agenda.take(0.0)
     agenda.failed(job("failed"), 0.0)
     assert agenda.want(job("asked", Urgency.ASKED), 0.0) and agenda.want(job("due"), 0.0)
-    assert agenda.seen_to(0.0) == {"failed", "running", "due"}
+    assert agenda.already_due(0.0) == {"failed", "running", "due"}
     # nobody should hold for it what another worker could do
     assert not agenda.want(job("failed"), 0.0) and not agenda.want(job("running"), 0.0)
     assert agenda.want(job("asked", Urgency.HELD), 0.0)
@@ -200,9 +200,9 @@ def test_what_another_works_on_is_looked_at_again_and_takes_no_hand_meanwhile() 
     one = agenda.take(0.0)
     assert one
     agenda.want(job("t", Urgency.END, since=5), 0.0, news=True)
-    agenda.anothers(one, 0.0)
+    agenda.held_elsewhere(one, 0.0)
     assert agenda.running() == 0 and agenda.take(0.0) is None
-    assert agenda.take(ANOTHERS_PAUSE_S) == job("t", Urgency.END, since=5)
+    assert agenda.take(HELD_ELSEWHERE_PAUSE_S) == job("t", Urgency.END, since=5)
 
 
 def test_of_two_wishes_a_claim_has_to_be_later_than_both_and_what_this_worker_began_it_finishes() -> None:
@@ -224,13 +224,13 @@ def test_while_vault_serves_nobody_it_is_asked_once_in_a_while_and_at_once_when_
     while now < 10:
         while (one := agenda.take(now)) is not None:
             agenda.failed(one, now)
-            agenda.shut(now)
+            agenda.pause(now)
             tries += 1
         now += agenda.wait_s(now, at_most=5.0)
     assert 10 <= tries <= 15
-    agenda.taken()
-    agenda.shut(now)
-    assert agenda.wait_s(now, at_most=5.0) == pytest.approx(FIRST_SHUT_S)
+    agenda.served()
+    agenda.pause(now)
+    assert agenda.wait_s(now, at_most=5.0) == pytest.approx(FIRST_STOP_S)
 
 
 def test_how_long_to_wait_is_until_the_first_is_ready() -> None:
@@ -259,7 +259,7 @@ def lay_down(agenda: TaskQueue, one: Job, how: str, now: float) -> None:
     if how == "failed":
         agenda.failed(one, now)
     elif how == "anothers":
-        agenda.anothers(one, now)
+        agenda.held_elsewhere(one, now)
     else:
         agenda.done(one, now, again_in=1.0 if how == "again" else None)
 
@@ -294,8 +294,8 @@ def test_nobody_is_in_two_hands_no_hand_too_many_and_news_is_never_lost(
             owed |= {name} if act == "anothers" else set()
             lay_down(agenda, one, act, now)
         elif act == "refused":
-            agenda.refused()
-            agenda.shut(now)
+            agenda.halve_limit()
+            agenda.pause(now)
         elif act == "pass":
             now += SLOW_S
         assert len(running) == agenda.running() <= agenda.threads
