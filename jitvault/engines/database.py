@@ -38,7 +38,7 @@ from jitvault.model.vault_access import Capability
 from jitvault.model.verifiers import NO_VERIFIERS, Verifiers
 
 _NEEDED = "pg_signal_backend"
-# the second lets it in where the connections of everybody are taken
+# The second role lets the probe in when all ordinary connections are taken.
 _ALLOWED = (_NEEDED, "pg_use_reserved_connections")
 _RIGHTS = """
     SELECT pg_catalog.pg_has_role(
@@ -57,7 +57,10 @@ _REVOCATION = "Correct the role's revocation_statements in Vault; the shipped te
 
 
 class DatabaseEngine:
-    """`jitvault.engines.interface.Engine` for `database/` mounts."""
+    """The engine of `database/` mounts.
+
+    Implements `jitvault.engines.interface.Engine`.
+    """
 
     name: str = "database"
     capability: Capability = "read"
@@ -129,13 +132,13 @@ class DatabaseEngine:
 
         def ask(replica: str) -> tuple[str, Mapping[str, ProbeResult]]:
             caught_up = has_replayed(replica, position)
-            # what is open there is ended in any case
-            said = self._probe_server(replica, names, look_only=look_only)
+            # whether or not it has, what is open there is ended
+            results = self._probe_server(replica, names, look_only=look_only)
             if not caught_up:
                 raise is_behind(replica)
-            return address_of(replica), said
+            return address_of(replica), results
 
-        # each may wait for a second, and a claim does not last for many of them
+        # In parallel: each replica may need a second, and a claim does not last for many of those.
         with ThreadPoolExecutor(max_workers=max(1, len(replicas))) as pool:
             answers += pool.map(ask, replicas)
         return merged(answers)
@@ -188,7 +191,7 @@ class DatabaseEngine:
         return ()
 
     def standing(self, where: Mapping[str, Any]) -> Login | None:
-        # a standby has the same roles
+        # a standby has the primary's roles
         with probing(servers_of(where)[0]) as target:
             row = target.execute(_OWN).fetchone()
         if row is None:
@@ -217,7 +220,7 @@ class DatabaseEngine:
     def use(
         self, where: Mapping[str, Any], issued: Mapping[str, Any], verifiers: Verifiers = NO_VERIFIERS
     ) -> Iterator[LoginEverywhere]:
-        # a template of this engine names none
+        # a template of this engine names no verifiers
         session = LoginEverywhere(servers_of(where), issued)
         try:
             yield session
@@ -226,7 +229,10 @@ class DatabaseEngine:
 
 
 def _without_moving_parts(connection: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The connection's configuration; Vault leaves the password out of it."""
+    """Return the connection's configuration.
+
+    Vault leaves the password out of it.
+    """
     if connection is None:
         return {}
     data = dict(connection["data"])

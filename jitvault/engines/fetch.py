@@ -1,6 +1,7 @@
-"""Short requests to a target that nobody has to trust: what is fetched is signed, or it is no evidence.
+"""Short requests to a target that need not be trusted.
 
-No redirect is followed, no proxy and no environment is used, and no answer is read beyond its bounds.
+What is fetched is signed, or it is no evidence. No redirect is followed, no proxy and no environment is used, and
+no answer is read beyond its bounds.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ _CHUNK = 64 * 1024
 
 
 class Web:
-    """HTTP and HTTPS with bounds. `ca` is the PEM of a private CA, None for the system's; all requests together end
-    `within_s` seconds.
+    """HTTP and HTTPS with bounds.
+
+    `ca` is the PEM of a private CA, None for the system's CAs. All requests together may take `within_s` seconds.
     """
 
     def __init__(self, ca: object, *, within_s: float) -> None:
@@ -29,21 +31,27 @@ class Web:
         self._until = time.monotonic() + within_s
 
     def get(self, url: str, *, at_most: int) -> bytes:
-        """The body at `url`. Raises NotConfirmed for any other answer than 200, and for more than `at_most` bytes."""
-        return self._asked("GET", url, None, {}, at_most)
+        """Return the body at `url`.
+
+        Raises NotConfirmed for an answer other than 200, and for more than `at_most` bytes.
+        """
+        return self._request("GET", url, None, {}, at_most)
 
     def post(self, url: str, body: bytes, *, kind: str, at_most: int) -> bytes:
-        """The answer to `body` of the media type `kind`. Raises NotConfirmed, as `get` does."""
-        return self._asked("POST", url, body, {"Content-Type": kind}, at_most)
+        """Return the answer to `body` of media type `kind`.
 
-    def _asked(self, method: str, url: str, body: bytes | None, headers: dict[str, str], at_most: int) -> bytes:
+        Raises NotConfirmed, as `get`.
+        """
+        return self._request("POST", url, body, {"Content-Type": kind}, at_most)
+
+    def _request(self, method: str, url: str, body: bytes | None, headers: dict[str, str], at_most: int) -> bytes:
         left = self._until - time.monotonic()
         if left <= 0:
             raise NotConfirmed("the target takes too long to answer")
         try:
             connection, path = self._connection(url, min(left, _TIMEOUT_S))
         except (OSError, ValueError) as error:
-            # the URL is not repeated: what stands in it can be a password
+            # the URL is not repeated: it can contain a password
             raise NotConfirmed(f"the probe's URL or its CA cannot be used ({type(error).__name__})") from None
         shown = f"{connection.host}:{connection.port}{path}"
         # the time-out is for each byte, and a header can come byte by byte
@@ -63,7 +71,10 @@ class Web:
             connection.close()
 
     def _connection(self, url: str, timeout: float) -> tuple[http.client.HTTPConnection, str]:
-        """A connection, not opened yet, and the path to ask for. Raises ValueError or OSError."""
+        """Return a connection, not opened yet, and the path to request.
+
+        Raises ValueError or OSError.
+        """
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or parts.hostname is None or "@" in parts.netloc or parts.query:
             raise ValueError("expected http[s]://host[:port]/path")
@@ -73,7 +84,7 @@ class Web:
         return http.client.HTTPSConnection(parts.hostname, parts.port, timeout=timeout, context=context), parts.path
 
     def _bounded(self, answer: http.client.HTTPResponse, shown: str, at_most: int) -> bytes:
-        """The body, unless it is too long or comes too slowly."""
+        """Return the body, unless it is too long or comes too slowly."""
         found = bytearray()
         while chunk := answer.read1(_CHUNK):
             found += chunk
@@ -82,7 +93,7 @@ class Web:
             if time.monotonic() > self._until:
                 break
         if time.monotonic() > self._until:
-            # a header that was cut off looks like one that has ended
+            # a header that was cut off looks like a complete one
             raise NotConfirmed(f"{shown} takes too long to answer")
         if answer.length:
             raise NotConfirmed(f"{shown} answered with less than it announced")

@@ -1,4 +1,7 @@
-"""What jitvault has to know of a secrets engine. One file per engine; entry points `jitvault.engines`."""
+"""The interface of a secrets engine.
+
+There is one file per engine; entry points are in the group `jitvault.engines`.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ Read = Callable[[str], Mapping[str, Any] | None]
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A probe's own identity at its target: what it may do there, and what of that no probe needs."""
+    """A probe's own identity at its target.
+
+    `rights` are what it may do there, and `excess` are those of them that no probe needs.
+    """
 
     role: str
     rights: tuple[str, ...]
@@ -26,10 +32,11 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class TargetFinding:
-    """Something at a target, or in Vault's connection to it, that lets a credential escape its end.
+    """Something that lets a credential escape its end.
 
-    `step` is the step of a template's check that it belongs to, `about` names it in a few words, `seen` says what is
-    there and `mend` what to do. Where it is not `certain` it does no harm by itself, or may be meant.
+    It is at a target, or in Vault's connection to it. `step` is the step of a template check that it belongs to,
+    `about` names it in a few words, `seen` says what is there and `mend` what to do. If it is not `certain`, it
+    does no harm by itself, or may be intended.
     """
 
     step: str
@@ -41,10 +48,10 @@ class TargetFinding:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Durations in an engine's configuration that a template bounds: the longest one of each field of a Vault path.
+    """The durations in an engine's configuration that a template bounds.
 
-    `init` shortens those that are longer, and reads the path `renew`, so that what was published before is replaced.
-    `effect` says what comes of that.
+    `longest` has the longest duration of each field of the Vault path `path`. `init` shortens longer ones and reads
+    the path `renew`, so that what was published before is replaced. `effect` says what follows from that.
     """
 
     path: str
@@ -55,7 +62,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Upkeep:
-    """What keeps fresh what an engine publishes: a Vault path that is read again and again."""
+    """A Vault path that is read regularly to keep published data fresh.
+
+    An engine publishes those data, such as a revocation list.
+    """
 
     path: str
     every: timedelta
@@ -67,17 +77,17 @@ class Resisting(Protocol):
     seen: str
     """What the holder did, or what the target did not let it do."""
 
-    def left(self) -> str:
-        """What of it is still there, empty where nothing is."""
+    def remaining(self) -> str:
+        """Return what remains of the credential; empty if nothing does."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class After:
-    """What a credential can still do once it was revoked, while a template is checked.
+    """What a revoked credential can still do, while a template is checked.
 
-    `works` where it can do more than it may, and `stays` where people have to end it then. `seen` says what was looked
-    at and what was not, `mend` what to do where it works. An administrator has to read what is `told` also where
+    `works` says that it can do more than it may, and `stays` that people have to end it then. `seen` says what was
+    looked at and what was not, `mend` what to do if it works. An administrator has to read what is `told` even if
     nothing is wrong.
     """
 
@@ -89,24 +99,30 @@ class After:
 
 
 class CredentialInUse(Protocol):
-    """A credential in use at its target, while a template is checked. Each method raises NotConfirmed where the target
-    does not say, and may do so where the sentence tells more than that it still works.
+    """A credential in use at its target, while a template is checked.
+
+    Each method raises NotConfirmed if the target does not answer. It may raise that also where the sentence says
+    more than that the credential still works.
     """
 
     sessions: int | None
-    """How many sessions it has open where the probe looks; None where the probe sees none."""
+    """How many sessions it has open where the probe looks; None if the probe sees none."""
 
     seen: str
     """Where it was used, in words."""
 
     def still_works(self) -> After:
-        """What became of what was opened with it. Of a certificate: what the CRL says, and what became of sessions at
-        the servers that the template names.
+        """Return what became of the sessions that were opened with the credential.
+
+        For a certificate: what the CRL says, and what became of sessions at the servers that the template names.
         """
         ...
 
     def works_anew(self) -> After:
-        """Whether the target lets it in once more. Of a certificate: what OCSP says, and what those servers do."""
+        """Return whether the target lets the credential in once more.
+
+        For a certificate: what OCSP says, and what the servers of the template do.
+        """
         ...
 
 
@@ -114,138 +130,156 @@ class Engine(Protocol):
     name: str
 
     capability: Capability
-    """What a task token needs on the paths that give its credentials: `read`, or `update` where something is sent."""
+    """What a task token needs on the issuing paths: `read`, or `update` if data are sent."""
 
     non_hmac_response_keys: tuple[str, ...]
-    """Response keys that the mount shows in plain in the audit stream, so that a probe knows whom to look for.
+    """Response keys that the mount shows in plain in the audit stream, so that a probe knows what to look for.
 
     The first of them names a credential at its target.
     """
 
     remedies: Mapping[str, str]
-    """What to mend where a step of the check of a template fails, by the step's name."""
+    """What to do if a step of the template check fails, by the step's name."""
 
     def snapshot(self, read: Read, mount: str, path: str) -> dict[str, Any]:
-        """The configuration that decides what a credential of `mount/path` can do and how it is revoked.
+        """Return the configuration that decides about a path's credentials.
 
-        JSON data without secrets; a change of it is drift. Raises InvalidInput when there is no such role.
+        It decides what a credential can do and how it is revoked. The credential is one of `mount/path`. The result
+        is JSON data without secrets; a change of it is drift. Raises InvalidInput if there is no such role.
         """
         ...
 
     def check_template(self, spec: TemplateBody, snapshot: Mapping[str, Any] | None = None) -> None:
-        """Refuse a template by which more comes, or lives longer, than it says: by itself, and by a `snapshot`.
+        """Raise InvalidInput for a template that issues more than it says.
 
-        Raises InvalidInput.
+        A longer life is more, too. The template is judged by itself, and by a `snapshot` if there is one.
         """
         ...
 
     def limits(self, spec: TemplateBody) -> Limits | None:
-        """What a template bounds in the configuration of its mount; None where there is no such thing."""
+        """Return what a template bounds in its mount's configuration, or None."""
         ...
 
     def upkeep(self, read: Read, mount: str) -> Upkeep | None:
-        """What a worker has to read so that the mount's public answers stay valid; None where nothing is needed."""
+        """Return what a worker reads to keep the mount's public answers valid.
+
+        The result is None if nothing is needed.
+        """
         ...
 
     def check_issued(
         self, spec: TemplateBody, data: Mapping[str, str], snapshot: Mapping[str, Any], issued: Mapping[str, Any]
     ) -> str:
-        """Say in a sentence what came when `data` was sent just now; `issued` is Vault's answer, with the secret.
+        """Describe in a sentence what was issued when `data` was sent.
 
-        Raises NotConfirmed for more than was asked for. Only an administrator's check calls this.
+        `issued` is Vault's answer, with the secret. Raises NotConfirmed if more was issued than was requested. Only
+        an administrator's check calls this.
         """
         ...
 
     def worker_paths(self, mount: str, path: str) -> tuple[str, ...]:
-        """The paths that `snapshot` and `upkeep` read."""
+        """Return the paths that `snapshot` and `upkeep` read."""
         ...
 
     def probe(
         self, where: Mapping[str, Any], names: Sequence[str], *, look_only: bool = False
     ) -> Mapping[str, ProbeResult]:
-        """Ask the target about each credential, by the name that it knows it by, ending what is still open.
+        """Ask the target about each credential, and end what is still open.
 
-        Of a name that the target does not know, whatever is open and belongs to nobody who is known may be its own.
-        With `look_only` nothing is ended: for a credential that may still be in use. `where` is the probe's document
-        below `jitvault/probes/`; its `dsn` says how to reach the target. Raises NotConfirmed where it cannot be asked,
-        UsageError where this machine lacks something for it.
+        `names` are the target's names of the credentials. For a name that the target does not know, any open
+        session without a known owner may be its own. With `look_only` nothing is ended: for a credential that may
+        still be in use. `where` is the probe's document below `jitvault/probes/`; its `dsn` says how to reach the
+        target. Raises NotConfirmed if the target cannot be asked, UsageError if this machine lacks something for
+        it.
         """
         ...
 
     def stand_by(self, where: Mapping[str, Any]) -> Sequence[str]:
-        """Stay able to ask the target when it lets nobody in any more; called over and over by a worker.
+        """Stay able to ask the target even when it lets nobody in.
 
-        Gives the credentials that kept everybody out: while it names one, that one is thrown out as often as it is
-        called. They can be used again later, unless somebody ends their tasks. Raises NotConfirmed where the target
-        cannot be asked now.
+        A worker calls this again and again. Return the credentials that kept everybody out. While a credential is
+        in the result, its sessions are ended at each call. It can be used again later, unless its task is ended.
+        Raises NotConfirmed if the target cannot be asked now.
         """
         ...
 
     def close(self) -> None:
-        """End what `stand_by` keeps open."""
+        """Close what `stand_by` keeps open."""
         ...
 
     def made_since(
         self, where: Mapping[str, Any], config: Mapping[str, Any], path: str, since: datetime
     ) -> Mapping[str, datetime]:
-        """The credentials that the target has now and that a task's token may have got from `path` at `since` or later.
+        """Return the target's credentials that a task's token may have got.
 
-        By the name that the target knows each by, with the second in which Vault made it, by Vault's clock. Older ones
-        may be among them, and those of others. `config` is what `snapshot` gave for the path. Raises NotConfirmed where
-        the target cannot be asked or cannot tell.
+        The token got them from `path`. They were made at `since` or later. The result maps the target's name of
+        each to the second in which Vault made it, by Vault's clock. Older ones may be among them, and those of
+        others. `config` is what `snapshot` returned for the path. Raises NotConfirmed if the target cannot be asked
+        or cannot tell.
         """
         ...
 
     def missing_rights(self, where: Mapping[str, Any]) -> tuple[str, ...]:
-        """What the probe's own identity lacks at the target to look and to end what is open. Raises JitvaultError."""
+        """Return the rights that the probe lacks at the target.
+
+        It needs them to look and to end sessions.
+
+        Raises JitvaultError.
+        """
         ...
 
     def standing(self, where: Mapping[str, Any]) -> Login | None:
-        """The probe's own identity at the target; None where it has none. Raises JitvaultError."""
+        """Return the probe's own identity at the target, or None.
+
+        Raises JitvaultError.
+        """
         ...
 
     def inspect(
         self, where: Mapping[str, Any], snapshot: Mapping[str, Any], name: str | None
     ) -> Sequence[TargetFinding]:
-        """What at the target or in Vault's connection lets a credential escape its end, as far as the probe can see.
+        """Return what lets a credential escape its end.
 
-        `snapshot` is the engine's configuration. `name` is a credential that is alive; without it, what every
-        credential of that connection can be given is looked at. Raises NotConfirmed where the target cannot be asked.
+        Only what the probe can see is found. That is at the target, or in Vault's connection. `snapshot` is the
+        engine's configuration. `name` is a credential that is alive; without it, what every credential of that
+        connection can be given is looked at. Raises NotConfirmed if the target cannot be asked.
         """
         ...
 
     finds_unnamed: bool
-    """Whether `made_since` can tell anything of credentials whose names nobody knows."""
+    """Whether `made_since` can find credentials whose names are unknown."""
     resistances: Mapping[str, str]
     """The ways in which the holder of a credential can resist its end: the step of a check, and what is tried."""
 
     def resist(
         self, step: str, where: Mapping[str, Any], issued: Mapping[str, Any]
     ) -> AbstractContextManager[Resisting]:
-        """Do with a credential of a check what `step` is about; leaving undoes what is still there.
+        """Resist the end of a checked credential in the way of `step`.
 
-        Entering raises NotConfirmed where the credential cannot be used at all.
+        Leaving the context undoes what is still there. Entering raises NotConfirmed if the credential cannot be
+        used at all.
         """
         ...
 
     def use(
         self, where: Mapping[str, Any], issued: Mapping[str, Any], verifiers: Verifiers = NO_VERIFIERS
     ) -> AbstractContextManager[CredentialInUse]:
-        """Use a credential where the probe looks, and show it to the servers that the template names besides.
+        """Use a credential where the probe looks, and show it to verifiers.
 
-        `issued` is the data of Vault's answer, with the secret in it.
-
-        Entering raises NotConfirmed when the target does not take it. Only an administrator's check calls this.
+        Those are the servers that the template names. `issued` is the data of Vault's answer, with the secret in
+        it. Entering raises NotConfirmed if the target does not take the credential. Only an administrator's check
+        calls this.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What the target itself said: is the credential refused, how many of its sessions were still open.
+    """The target's own answer about a credential.
 
-    `open_sessions` is None where nobody looked for any: then nothing is known of them. `seen` is False where the target
-    said nothing: what cannot be asked does not refuse, and does not let in either.
+    `refused` says that the credential is refused, and `open_sessions` how many of its sessions were still open;
+    None if nobody looked for sessions: then nothing is known of them. `seen` is False if the target did not answer:
+    a target that cannot be asked neither refuses nor lets in.
     """
 
     refused: bool
@@ -255,5 +289,5 @@ class ProbeResult:
 
     @property
     def is_over(self) -> bool:
-        """Whether it is refused, and no session of it was found open."""
+        """Whether the credential is refused, and no session of it was found open."""
         return self.refused and not self.open_sessions

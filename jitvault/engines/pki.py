@@ -1,8 +1,8 @@
-"""Vault's PKI secrets engine, and the proof from its CRL and OCSP responder.
+"""Vault's PKI secrets engine, with the proof from CRL and OCSP.
 
-Why the target itself is asked: docs/vault-facts.md, "Certificates". With its CRL switched off, with an issuer that is
-gone, or for a certificate that is about to expire, Vault revokes the lease with 204 and everybody goes on trusting the
-certificate.
+Why the target itself is asked: docs/vault-facts.md, "Certificates". With its CRL switched off, with an issuer that
+is gone, or for a certificate that is about to expire, Vault revokes the lease with 204 and every verifier goes on
+trusting the certificate.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from cryptography import x509
 
 _SERIAL = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){0,31}")
-# A CRL of a million certificates has about 40 MB; whoever has more of them needs another proof.
+# A CRL of a million certificates has about 40 MB; a mount with more of them needs another proof.
 _MAX_CRL = 48 * 1024 * 1024
 _MAX_ANSWER = 64 * 1024
-# for all requests of one probe together: it stays below the ledger's claim of 30 s
+# For all requests of one probe together, below the ledger's claim of 30 s.
 _LONGEST_S = 15
-# a serial number of no certificate: whoever answers for it answers for all
+# A serial number of no certificate: a responder that answers for it answers for all.
 _ANY = 1
 
 
@@ -44,7 +44,10 @@ _REVOCATION = (
 
 
 class PkiEngine:
-    """`jitvault.engines.interface.Engine` for `pki/` mounts."""
+    """The engine of `pki/` mounts.
+
+    Implements `jitvault.engines.interface.Engine`.
+    """
 
     name: str = "pki"
     capability: Capability = "update"
@@ -88,18 +91,21 @@ class PkiEngine:
     def probe(
         self, where: Mapping[str, Any], names: Sequence[str], *, look_only: bool = False
     ) -> Mapping[str, ProbeResult]:
-        """`where` has the mount's URL (`dsn`), the issuer's certificate (`issuer`, PEM), for a private HTTPS
-        certificate its CA (`ca`, PEM), and for an issuer that is not the mount's default the URL of its CRL (`crl`).
+        """Ask CRL and OCSP about each serial number.
+
+        `where` has the mount's URL (`dsn`), the issuer's certificate (`issuer`, PEM), for a private HTTPS
+        certificate its CA (`ca`, PEM), and for an issuer that is not the mount's default the URL of its CRL
+        (`crl`).
         """
-        asked = _ask(where)
-        return {name: _look(asked, name) for name in names}
+        revocations = _revocations_of(where)
+        return {name: _look(revocations, name) for name in names}
 
     def stand_by(self, where: Mapping[str, Any]) -> Sequence[str]:
-        # whoever asks about a certificate needs no place that somebody could take
+        # asking about a certificate needs no connection that an agent could take
         return ()
 
     def close(self) -> None:
-        """Nothing stays open."""
+        """Do nothing: nothing stays open."""
 
     def made_since(
         self, where: Mapping[str, Any], config: Mapping[str, Any], path: str, since: datetime
@@ -109,10 +115,10 @@ class PkiEngine:
     def missing_rights(self, where: Mapping[str, Any]) -> tuple[str, ...]:
         from jitvault.engines.x509_revocation import check_answered
 
-        asked = _ask(where)
-        _crl(asked)
-        check_answered(_by_ocsp(asked, _ANY), _ANY, asked.issuer, datetime.now(UTC))
-        # what it asks, everybody may ask
+        revocations = _revocations_of(where)
+        _crl(revocations)
+        check_answered(_by_ocsp(revocations, _ANY), _ANY, revocations.issuer, datetime.now(UTC))
+        # everything that the probe requests is public
         return ()
 
     def standing(self, where: Mapping[str, Any]) -> Login | None:
@@ -124,7 +130,7 @@ class PkiEngine:
         return ()
 
     finds_unnamed = False
-    # whoever holds a certificate can do nothing about its revocation
+    # the holder of a certificate can do nothing about its revocation
     resistances: Mapping[str, str] = MappingProxyType({})
 
     def resist(
@@ -136,8 +142,10 @@ class PkiEngine:
     def use(
         self, where: Mapping[str, Any], issued: Mapping[str, Any], verifiers: Verifiers = NO_VERIFIERS
     ) -> Iterator[_InUse]:
-        """`where` has for that, as `verifiers_ca`, the PEM of the CAs that signed the verifiers' own certificates; the
-        system's without it.
+        """Use a certificate, and show it to the verifiers.
+
+        `where` has in `verifiers_ca` the PEM of the CAs that signed the verifiers' own certificates; without it,
+        the system's CAs are used.
         """
         used = _InUse(where, issued, verifiers)
         try:
@@ -147,56 +155,66 @@ class PkiEngine:
 
 
 class _InUse:
-    """`jitvault.engines.interface.Used`: a certificate, where it is refused later and where it is taken.
+    """A certificate, where it is taken now and refused later.
 
-    It is in use when all that refuses it later was asked and found nothing against it: a CRL and an OCSP responder
-    that are silent would let it through as well, and go on doing so. They know of no session; the servers that the
-    template names do, so it is shown to those as well.
+    Implements `jitvault.engines.interface.CredentialInUse`. A certificate is in use once all that refuses it later
+    was asked and found nothing against it: a CRL and an OCSP responder that do not answer would let it through as
+    well, and go on doing so. They know of no session; the servers that the template names do, so it is shown to
+    those as well.
     """
 
     sessions: int | None = None
 
     def __init__(self, where: Mapping[str, Any], issued: Mapping[str, Any], verifiers: Verifiers) -> None:
-        """Raises NotConfirmed unless the certificate is valid, on no CRL, OCSP calls it good, and servers take it."""
+        """Show the certificate everywhere.
+
+        Raises NotConfirmed unless the certificate is valid, on no CRL, good by OCSP, and taken by the servers.
+        """
         from jitvault.engines.pki_verifiers import AtVerifiers
         from jitvault.engines.x509_revocation import check_good_by_ocsp, check_off_crl, check_valid
 
         name = str(issued.get("serial_number"))
         if not _SERIAL.fullmatch(name):
             raise NotConfirmed(f"{name!r:.80} is no serial number")
-        self._where, self._serial = where, _number(name)
-        asked, now = _ask(where), datetime.now(UTC)
-        check_off_crl(_crl(asked), self._serial)
-        check_valid(_fetched(asked, name), self._serial, asked.issuer, now)
-        check_good_by_ocsp(_by_ocsp(asked, self._serial), self._serial, asked.issuer, now)
+        self._where = where
+        self._serial = _number(name)
+        revocations = _revocations_of(where)
+        now = datetime.now(UTC)
+        check_off_crl(_crl(revocations), self._serial)
+        check_valid(_fetched(revocations, name), self._serial, revocations.issuer, now)
+        check_good_by_ocsp(_by_ocsp(revocations, self._serial), self._serial, revocations.issuer, now)
         self._at = AtVerifiers(verifiers, issued, where.get("verifiers_ca"))
         self.seen = "; ".join(filter(None, (f"{name} is valid, on no CRL, and good by OCSP", self._at.seen)))
 
     def still_works(self) -> After:
         from jitvault.engines.x509_revocation import on_crl
 
-        # the sentence says more than a plain yes: which CRL does not have it
-        listed = on_crl(_crl(_ask(self._where)), self._serial, datetime.now(UTC))
-        return _with(listed, self._at.still_open())
+        # the sentence of an error says more than that it works: which CRL does not have it
+        listed = on_crl(_crl(_revocations_of(self._where)), self._serial, datetime.now(UTC))
+        return _with_evidence(listed, self._at.still_open())
 
     def works_anew(self) -> After:
         from jitvault.engines.x509_revocation import revoked_by_ocsp
 
-        asked = _ask(self._where)
-        answer = _by_ocsp(asked, self._serial)
-        return _with(revoked_by_ocsp(answer, self._serial, asked.issuer, datetime.now(UTC)), self._at.taken_anew())
+        revocations = _revocations_of(self._where)
+        answer = _by_ocsp(revocations, self._serial)
+        revoked = revoked_by_ocsp(answer, self._serial, revocations.issuer, datetime.now(UTC))
+        return _with_evidence(revoked, self._at.taken_anew())
 
     def close(self) -> None:
         self._at.close()
 
 
-def _with(said: str, after: After) -> After:
+def _with_evidence(evidence: str, after: After) -> After:
     # what is wrong goes first: a long sentence is cut
-    return replace(after, seen="; ".join((after.seen, said) if after.works else (said, after.seen)))
+    return replace(after, seen="; ".join((after.seen, evidence) if after.works else (evidence, after.seen)))
 
 
-def _ask(where: Mapping[str, Any]) -> _Asked:
-    """What is the same for all certificates of one mount. Raises NotConfirmed for an issuer that is none."""
+def _revocations_of(where: Mapping[str, Any]) -> _Revocations:
+    """Fetch what all certificates of one mount share.
+
+    Raises NotConfirmed if the issuer in the probe's document is no certificate.
+    """
     from jitvault.engines.x509_revocation import current_crl, issuer_of
 
     issuer = issuer_of(where.get("issuer"))
@@ -204,14 +222,17 @@ def _ask(where: Mapping[str, Any]) -> _Asked:
     web = Web(where.get("ca"), within_s=_LONGEST_S)
     try:
         found = web.get(str(where.get("crl") or f"{mount}/crl"), at_most=_MAX_CRL)
-        return _Asked(web, mount, issuer, current_crl(found, issuer, datetime.now(UTC)), "")
+        return _Revocations(web, mount, issuer, current_crl(found, issuer, datetime.now(UTC)), "")
     except NotConfirmed as error:
-        return _Asked(web, mount, issuer, None, str(error))
+        return _Revocations(web, mount, issuer, None, str(error))
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """What is the same for all certificates of one mount; without a CRL, `why` says what is wrong with it."""
+class _Revocations:
+    """What all certificates of one mount share.
+
+    Without a CRL, `why` says what is wrong with it.
+    """
 
     web: Web
     mount: str
@@ -220,57 +241,65 @@ class _Asked:
     why: str
 
 
-def _look(asked: _Asked, name: str) -> ProbeResult:
-    """What CRL and OCSP say of one certificate; it is refused only where both say so, or where its time is over."""
+def _look(revocations: _Revocations, name: str) -> ProbeResult:
+    """Return what CRL and OCSP say of one certificate.
+
+    It is refused only if both say so, or if it has expired.
+    """
     if not _SERIAL.fullmatch(name):
         return _probed(f"{name!r:.80} is no serial number", seen=False)
     serial = _number(name)
     try:
-        return _probed(f"{_revoked(asked, serial)}; {_UNSEEN}", refused=True)
+        return _probed(f"{_revoked(revocations, serial)}; {_UNSEEN}", refused=True)
     except NotConfirmed as why:
-        over = _expired(asked, name, serial)
-        if over:
-            return _probed(f"{over}; {_UNSEEN}", refused=True)
+        expiry = _expired(revocations, name, serial)
+        if expiry:
+            return _probed(f"{expiry}; {_UNSEEN}", refused=True)
         return _probed(str(why), seen=isinstance(why, StillAccepted))
 
 
-def _revoked(asked: _Asked, serial: int) -> str:
-    """That both say so. Raises NotConfirmed."""
+def _revoked(revocations: _Revocations, serial: int) -> str:
+    """Return the sentence that CRL and OCSP both call it revoked.
+
+    Raises NotConfirmed.
+    """
     from jitvault.engines.x509_revocation import on_crl, revoked_by_ocsp
 
-    listed = on_crl(_crl(asked), serial, datetime.now(UTC))
-    answer = _by_ocsp(asked, serial)
-    return f"{listed}; {revoked_by_ocsp(answer, serial, asked.issuer, datetime.now(UTC))}"
+    listed = on_crl(_crl(revocations), serial, datetime.now(UTC))
+    answer = _by_ocsp(revocations, serial)
+    return f"{listed}; {revoked_by_ocsp(answer, serial, revocations.issuer, datetime.now(UTC))}"
 
 
-def _expired(asked: _Asked, name: str, serial: int) -> str:
-    """That its time is over, by the certificate itself, which the mount gives to anybody; empty where that is not so.
+def _expired(revocations: _Revocations, name: str, serial: int) -> str:
+    """Return the sentence that the certificate has expired, or "".
 
-    Vault does not put a certificate on the CRL that expires within seconds, and OCSP goes on calling it good.
+    The certificate itself shows that, and the mount gives it to everyone. Vault does not put a certificate on the
+    CRL that expires within seconds, and OCSP goes on calling it good.
     """
     from jitvault.engines.x509_revocation import expired
 
     try:
-        return expired(_fetched(asked, name), serial, asked.issuer, datetime.now(UTC))
+        return expired(_fetched(revocations, name), serial, revocations.issuer, datetime.now(UTC))
     except NotConfirmed:
         return ""
 
 
-def _crl(asked: _Asked) -> x509.CertificateRevocationList:
-    if asked.crl is None:
-        raise NotConfirmed(asked.why)
-    return asked.crl
+def _crl(revocations: _Revocations) -> x509.CertificateRevocationList:
+    if revocations.crl is None:
+        raise NotConfirmed(revocations.why)
+    return revocations.crl
 
 
-def _by_ocsp(asked: _Asked, serial: int) -> bytes:
+def _by_ocsp(revocations: _Revocations, serial: int) -> bytes:
     from jitvault.engines.x509_revocation import request_for
 
-    question = request_for(serial, asked.issuer)
-    return asked.web.post(f"{asked.mount}/ocsp", question, kind="application/ocsp-request", at_most=_MAX_ANSWER)
+    question = request_for(serial, revocations.issuer)
+    url = f"{revocations.mount}/ocsp"
+    return revocations.web.post(url, question, kind="application/ocsp-request", at_most=_MAX_ANSWER)
 
 
-def _fetched(asked: _Asked, name: str) -> bytes:
-    return asked.web.get(f"{asked.mount}/cert/{name}/raw", at_most=_MAX_ANSWER)
+def _fetched(revocations: _Revocations, name: str) -> bytes:
+    return revocations.web.get(f"{revocations.mount}/cert/{name}/raw", at_most=_MAX_ANSWER)
 
 
 def _number(name: str) -> int:
@@ -278,5 +307,5 @@ def _number(name: str) -> int:
 
 
 def _probed(evidence: str, *, refused: bool = False, seen: bool = True) -> ProbeResult:
-    # CRL and OCSP know of no session: those are at servers that nobody asks
+    # CRL and OCSP know of no session: sessions are at servers that the probe does not ask
     return ProbeResult(refused=refused, open_sessions=None, evidence=evidence, seen=seen)

@@ -1,8 +1,9 @@
-"""Whether a certificate that was issued is no more than what was asked for. Pure: a certificate in, a sentence out.
+"""Whether an issued certificate is no more than what was requested.
 
-Lists of what is taken, not of what is refused: with an extension or a usage that nobody here knows, a certificate may
-let its holder vouch for others (OCSP, proxy certificates, delegated credentials) or keep verifiers from looking
-(`ocsp-nocheck`). What a certificate does not restrict counts as all there is.
+Pure: a certificate in, a sentence out. The lists here are of what is allowed, not of what is refused: with an
+extension or a usage that is not known here, a certificate may let its holder vouch for others (OCSP, proxy
+certificates, delegated credentials) or keep verifiers from looking (`ocsp-nocheck`). Whatever a certificate does
+not restrict counts as unrestricted.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _EXTENSIONS = frozenset(
         ExtensionOID.TLS_FEATURE,
     }
 )
-# what a request says of the subject, and what the role adds to it, which is in the snapshot
+# the parts of the subject that a request names, and those that the role adds, which are in the snapshot
 _BY_REQUEST = {
     NameOID.COMMON_NAME: "common_name",
     NameOID.SERIAL_NUMBER: "serial_number",
@@ -59,9 +60,10 @@ _ALT_NAMES = ("common_name", "alt_names", "ip_sans", "uri_sans")
 
 
 def as_asked(text: object, asked: Mapping[str, str], role: Mapping[str, Any], *, until: datetime) -> str:
-    """Say in a sentence what the certificate is; `text` is as Vault gave it, `asked` what was sent.
+    """Describe the certificate in a sentence.
 
-    `until` is the end that it may have. Raises NotConfirmed with all that is more than that.
+    `text` is the certificate as Vault gave it, `asked` what was sent, and `until` the end that it may have. Raises
+    NotConfirmed with everything that is more than that.
     """
     with reading("the certificate that was issued"):
         certificate = _parsed(str(text))
@@ -78,14 +80,17 @@ def as_asked(text: object, asked: Mapping[str, str], role: Mapping[str, Any], *,
 
 
 def _parsed(text: str) -> x509.Certificate:
-    """In the formats `pem` and `pem_bundle` the certificate comes first, in `der` it is base64."""
+    """Parse a certificate in one of Vault's formats.
+
+    It comes first in `pem` and `pem_bundle`, and is base64 in `der`.
+    """
     if "-----BEGIN" in text:
         return x509.load_pem_x509_certificate(text.encode())
     return x509.load_der_x509_certificate(base64.b64decode(text, validate=True))
 
 
 def _powers(certificate: x509.Certificate) -> Iterator[str]:
-    """What its holder could do beyond being who it names."""
+    """Yield what its holder could do beyond being the one that it names."""
     if certificate.version is not x509.Version.v3:
         yield "it is of a version that cannot say that it is no authority"
     restricted = set()
@@ -109,21 +114,27 @@ def _powers(certificate: x509.Certificate) -> Iterator[str]:
 
 
 def _names(certificate: x509.Certificate, asked: Mapping[str, str], role: Mapping[str, Any]) -> Iterator[str]:
-    """The names in it that nobody asked for, each of them a name that its holder could go by."""
+    """Yield the names that were not requested.
+
+    The holder could use each of them.
+    """
     for attribute in certificate.subject:
         if str(attribute.value) not in _subject_allowed(attribute.oid, asked, role):
             yield f"its subject has {shown(attribute.rfc4514_string())}"
     allowed = {name.casefold() for key in _ALT_NAMES for name in _split(asked.get(key))}
     for extension in certificate.extensions:
         if isinstance(extension.value, x509.SubjectAlternativeName):
-            yield from (f"it has the name {shown(said)}" for said in _others(extension.value, allowed))
+            yield from (f"it has the name {shown(name)}" for name in _others(extension.value, allowed))
 
 
 def _subject_allowed(oid: x509.ObjectIdentifier, asked: Mapping[str, str], role: Mapping[str, Any]) -> Iterable[str]:
-    if key := _BY_REQUEST.get(oid):
-        return _split(asked.get(key)) if key == "user_ids" else [asked[key]] if key in asked else []
+    key = _BY_REQUEST.get(oid)
+    if key == "user_ids":
+        return _split(asked.get(key))
+    if key:
+        return [asked[key]] if key in asked else []
     found = role.get(_BY_ROLE.get(oid, "")) or ()
-    return _split(found) if isinstance(found, str) else [str(one) for one in found]
+    return _split(found) if isinstance(found, str) else [str(each) for each in found]
 
 
 def _others(names: x509.SubjectAlternativeName, allowed: set[str]) -> Iterator[str]:
@@ -135,7 +146,7 @@ def _others(names: x509.SubjectAlternativeName, allowed: set[str]) -> Iterator[s
             case x509.IPAddress():
                 taken = str(name.value) in addresses
             case _:
-                # a directory name, a number, a Kerberos principal: no template can ask for one
+                # a directory name, a number, a Kerberos principal: no template can request one
                 taken = False
         if not taken:
             yield f"{type(name).__name__} {name.value}"

@@ -1,6 +1,6 @@
-"""What of a PKI mount's configuration decides about its certificates, and what of it is refused.
+"""What of a PKI mount's configuration decides about its certificates.
 
-Measured behaviour and its reasons: docs/vault-facts.md, "Certificates".
+Some configurations are refused. Measured behaviour and its reasons: docs/vault-facts.md, "Certificates".
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ USAGES = {
     "1.3.6.1.5.5.7.3.7": "IPSECUser",
     "1.3.6.1.5.5.7.3.17": "IPSECIKE",
 }
-"""The extended key usages that are taken, by their number, with Vault's names for them."""
+"""The extended key usages that are allowed, by their number, with Vault's names for them."""
 _ISSUE = re.compile(r"issue/([^/]+)")
-# a template's path that gives certificates as well, by how it begins
+# Paths of a mount that issue certificates as well, by how they begin.
 _OTHER_PATHS = {
     "sign-verbatim": "takes names and usages from the request, whatever the role allows",
     "sign": "signs a key that somebody else made, and may have kept",
@@ -37,17 +37,20 @@ _OTHER_PATHS = {
     "root": "makes certificate authorities",
     "intermediate": "makes certificate authorities",
 }
-# what says nothing about a certificate, and what the check looks at by itself
+# Settings that do not affect a certificate, and those that the check looks at by itself.
 _UNREGARDED_TUNING = frozenset(
     {"description", "listing_visibility", "audit_non_hmac_request_keys", "audit_non_hmac_response_keys"}
 )
 _NEVER_SIGNS = frozenset({"certsign", "crlsign"})
-# so many renewals may fail before a list is over
+# How many renewals may fail before a list expires.
 _RENEWALS_IN_ONE_LIFE = 3
 
 
 def snapshot(read: Read, mount: str, path: str) -> dict[str, Any]:
-    """`jitvault.engines.interface.Engine.snapshot`; raises InvalidInput also for what is never granted by."""
+    """Return the snapshot of `jitvault.engines.interface.Engine.snapshot`.
+
+    Raises InvalidInput also for a configuration by which nothing is ever granted.
+    """
     name = role_of(mount, path)
     found = read(f"{mount}/roles/{name}")
     if found is None:
@@ -74,7 +77,7 @@ def snapshot(read: Read, mount: str, path: str) -> dict[str, Any]:
 
 
 def worker_paths(mount: str, path: str) -> tuple[str, ...]:
-    """What `snapshot` and `upkeep` read."""
+    """Return the paths that `snapshot` and `upkeep` read."""
     return (
         f"{mount}/roles/{role_of(mount, path)}",
         f"{mount}/config/crl",
@@ -88,7 +91,10 @@ def worker_paths(mount: str, path: str) -> tuple[str, ...]:
 
 
 def check_template(spec: TemplateBody, found: Mapping[str, Any] | None = None) -> None:
-    """`jitvault.engines.interface.Engine.check_template`."""
+    """Check a template.
+
+    See `jitvault.engines.interface.Engine.check_template`.
+    """
     if spec.accepted_after_end is None:
         raise InvalidInput(
             "a pki template says in accepted_after_end how long after its end others may go on accepting a certificate",
@@ -100,7 +106,10 @@ def check_template(spec: TemplateBody, found: Mapping[str, Any] | None = None) -
 
 
 def limits(spec: TemplateBody) -> Limits | None:
-    """How long what the mount says of a certificate may be saved and believed."""
+    """Return how long the mount's saved answers may be believed.
+
+    Those are CRLs and OCSP answers.
+    """
     longest = spec.accepted_after_end
     if longest is None:
         return None
@@ -114,7 +123,10 @@ def limits(spec: TemplateBody) -> Limits | None:
 
 
 def upkeep(read: Read, mount: str) -> Upkeep | None:
-    """Vault renews a list at a revocation and else never, unless `auto_rebuild` is on (measured)."""
+    """Return the path that has the CRL renewed.
+
+    Vault renews a CRL at a revocation and otherwise never, unless `auto_rebuild` is on (measured).
+    """
     crl = _data(read(f"{mount}/config/crl"))
     lives = server_duration(crl.get("expiry"))
     if not lives or crl.get("disable") or crl.get("auto_rebuild"):
@@ -123,7 +135,10 @@ def upkeep(read: Read, mount: str) -> Upkeep | None:
 
 
 def role_of(mount: str, path: str) -> str:
-    """The role that a template's path issues by. Raises InvalidInput for a path that is another one."""
+    """Return the role by which a template's path issues.
+
+    Raises InvalidInput for any other path.
+    """
     found = _ISSUE.fullmatch(path)
     if found is None:
         why = _OTHER_PATHS.get(path.partition("/")[0], "")
@@ -135,7 +150,7 @@ def role_of(mount: str, path: str) -> str:
 
 
 def _refuse_longer(spec: TemplateBody) -> None:
-    """Raise InvalidInput for a template that asks for a longer life than it says."""
+    """Raise InvalidInput if a template requests a longer life than it says."""
     for choices in spec.combinations():
         data = spec.fill_data(choices)
         if "not_after" in data:
@@ -153,9 +168,10 @@ def _refuse_longer(spec: TemplateBody) -> None:
 
 
 def _refuse_saved(spec: TemplateBody, crl: Mapping[str, Any]) -> None:
-    """Raise InvalidInput where an answer or a list that somebody saved is believed for longer than the template says.
+    """Raise InvalidInput if a saved answer or CRL is believed for too long.
 
-    A server that was never told has 72h and 12h. An OCSP answer without an end (`ocsp_expiry` 0) is believed for ever.
+    The template says how long that may be. A server without configuration has 72h and 12h. An OCSP answer without
+    an end (`ocsp_expiry` 0) is believed for ever.
     """
     bounded = limits(spec)
     if bounded is None:
@@ -171,7 +187,7 @@ def _refuse_saved(spec: TemplateBody, crl: Mapping[str, Any]) -> None:
 
 
 def _refuse_endless(role_path: str, role: Mapping[str, Any], crl_path: str, crl: Mapping[str, Any]) -> None:
-    """Raise InvalidInput for what makes certificates that nobody can take back."""
+    """Raise InvalidInput if certificates could not be revoked."""
     if not role.get("generate_lease") or role.get("no_store"):
         raise InvalidInput(
             f"{role_path} makes certificates without a lease, which nothing can end",
@@ -190,7 +206,10 @@ def _refuse_endless(role_path: str, role: Mapping[str, Any], crl_path: str, crl:
 
 
 def _refuse_powers(role_path: str, role: Mapping[str, Any]) -> None:
-    """Raise InvalidInput for a role whose certificates could vouch for others, or for themselves."""
+    """Raise InvalidInput if a role's certificates could vouch for others.
+
+    Certificates that could vouch for themselves are refused as well.
+    """
     if found := sorted(_powers(role)):
         raise InvalidInput(
             f"{role_path} gives usages by which a certificate vouches for others, or for itself: {', '.join(found)}",
@@ -227,7 +246,10 @@ def _texts(role: Mapping[str, Any], key: str) -> list[str]:
 
 
 def _data_if_known(read: Read, path: str) -> dict[str, Any]:
-    """Empty where the server is older than what is configured there: it answers 404 with a reason."""
+    """Return the data at `path`; empty if the server is too old for it.
+
+    An older server answers 404 with a reason.
+    """
     try:
         return _data(read(path))
     except VaultRejected as error:

@@ -1,8 +1,9 @@
-"""Whether an entry of Vault's cert auth method takes certificates of an issuer as a login. Pure: what was read, in.
+"""Whether Vault's cert auth method takes an issuer's certificates.
 
-Such a login gives a token that a revocation of the certificate does not end, and a new one as long as the method has
-no CRL of that issuer. An entry takes a certificate when its CA stands in the certificate's chain or signed its top; a
-CA with the same key under another certificate (a cross-signed one, a renewed one) does the same.
+Pure: it judges what was read. Such a login gives a token that a revocation of the certificate does not end, and a
+new one as long as the method has no CRL of that issuer. An entry takes a certificate if its CA is in the
+certificate's chain or signed the top of that chain; a CA with that key under another certificate (a cross-signed
+one, a renewed one) does so as well.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _SANS: Mapping[str, type[x509.DNSName] | type[x509.RFC822Name] | type[x509.Unifo
     "email": x509.RFC822Name,
     "uri": x509.UniformResourceIdentifier,
 }
-# what an entry can demand, and the names of a certificate of which one has to match
+# What an entry can demand, and the kinds of names of a certificate of which one has to match.
 _DEMANDS: Mapping[str, tuple[str, ...]] = {
     "allowed_names": ("common", "dns", "email"),
     "allowed_common_names": ("common",),
@@ -35,23 +36,25 @@ _DEMANDS: Mapping[str, tuple[str, ...]] = {
 
 
 def trusts(entry: Mapping[str, Any], chain: Sequence[str]) -> bool:
-    """Whether an entry trusts what the issuer signs whose certificates (PEM) are `chain`, its own and those above it.
+    """Return whether an entry trusts what the issuer signs.
 
-    An entry that cannot be read trusts it: nobody can say that it does not.
+    `chain` are the certificates (PEM) of the issuer and of those above it. An entry that cannot be read counts as
+    trusting the issuer: nothing shows that it does not.
     """
     try:
-        issuers = [one for pem in chain for one in _certificates(pem)]
+        issuers = [certificate for pem in chain for certificate in _certificates(pem)]
         trusted = list(_certificates(str(entry.get("certificate") or "")))
-        keys = {_key(one) for one in issuers}
-        return any(_key(one) in keys or any(_signed(one, issuer) for issuer in issuers) for one in trusted)
+        keys = {_key(issuer) for issuer in issuers}
+        return any(_key(ca) in keys or any(_signed(ca, issuer) for issuer in issuers) for ca in trusted)
     except _UNREADABLE:
         return True
 
 
 def takes(entry: Mapping[str, Any], certificate: str) -> bool:
-    """Whether an entry that trusts its issuer takes a certificate (PEM) by its names.
+    """Return whether an entry takes a certificate (PEM) by its names.
 
-    What else an entry can demand, such as extensions, is not looked at: it may be met.
+    The entry trusts the certificate's issuer. Only the names count. Whatever else an entry can demand, such as
+    extensions, is not checked: it may be met.
     """
     try:
         names = _names(certificate)
@@ -64,18 +67,21 @@ def takes(entry: Mapping[str, Any], certificate: str) -> bool:
 
 
 def _met(patterns: Sequence[str], names: Sequence[str]) -> bool:
-    """Whether one of the names matches one of the patterns; in those only * has a meaning, in Vault as here."""
+    """Return whether a name matches a pattern.
+
+    Only * is special in a pattern, in Vault as here.
+    """
     plain = [pattern.lower().replace("[", "[[]").replace("?", "[?]") for pattern in patterns]
     return not plain or any(fnmatchcase(name.lower(), pattern) for name in names for pattern in plain)
 
 
 def _names(pem: str) -> dict[str, list[str]]:
-    """The names of a certificate by their kind."""
+    """Return the names of a certificate by their kind."""
     certificate = next(_certificates(pem))
     subject = certificate.subject
     found = {
-        "common": [str(one.value) for one in subject.get_attributes_for_oid(NameOID.COMMON_NAME)],
-        "unit": [str(one.value) for one in subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)],
+        "common": [str(name.value) for name in subject.get_attributes_for_oid(NameOID.COMMON_NAME)],
+        "unit": [str(name.value) for name in subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)],
     }
     try:
         sans = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -85,9 +91,9 @@ def _names(pem: str) -> dict[str, list[str]]:
 
 
 def _certificates(pem: str) -> Iterator[x509.Certificate]:
-    """The certificates in a text. Raises ValueError where there is none."""
+    """Yield the certificates in a text. Raises ValueError if there is none."""
     with warnings.catch_warnings():
-        # of oddities, such as a country of three letters
+        # warnings about oddities, such as a country of three letters
         warnings.simplefilter("ignore")
         yield from x509.load_pem_x509_certificates(pem.encode())
 

@@ -1,12 +1,13 @@
-"""What becomes of a certificate at the TLS servers that a template names, while the template is checked.
+"""What becomes of a certificate at the TLS servers that a template names.
 
-CRL and OCSP say that a certificate is revoked. Whether a server looks there, and what it does with a connection that is
-open already or is resumed from a ticket, shows at the server alone (docs/vault-facts.md, "Certificates"). So a check
-opens a session at each, in TLS 1.3 and 1.2, keeps it and its ticket, and tries both again after the revocation.
+CRL and OCSP say that a certificate is revoked. Whether a server looks there, and what it does with a connection
+that is open already or is resumed from a ticket, shows at the server alone (docs/vault-facts.md, "Certificates").
+So a template check opens a session at each server, in TLS 1.3 and 1.2, keeps the session and its ticket, and tries
+both again after the revocation.
 
 A server refuses by a TLS alert. In TLS 1.3 the client's handshake is over before the server has looked at the
-certificate, so its alert comes with the first read. A connection that is closed without one refuses nothing: a server
-that is down does the same. Nothing is sent over a connection, since nobody knows which protocol the server speaks.
+certificate, so its alert comes with the first read. A connection that is closed without an alert refuses nothing: a
+server that is down closes it as well. Nothing is sent over a connection, since its protocol is unknown.
 """
 
 from __future__ import annotations
@@ -29,17 +30,17 @@ from jitvault.formats.time_window import format_duration
 from jitvault.model.verifiers import Verifiers
 
 LONGEST = timedelta(seconds=60)
-"""For how long a check waits at most for old sessions to end."""
+"""How long a check waits at most for old sessions to end."""
 
 _VERSIONS = {"1.3": ssl.TLSVersion.TLSv1_3, "1.2": ssl.TLSVersion.TLSv1_2}
-# a server may ask an OCSP responder before it says anything
+# A server may ask an OCSP responder before it answers.
 _ANSWER_S = 5.0
-# how long a server that has taken the certificate may be silent before it is believed
+# How long a server that has taken the certificate may be silent before it is believed.
 _QUIET_S = 0.3
 _PAUSE_S = 0.5
 _MOST_READS = 64
 _ALERT = "_ALERT_"
-# so long before a certificate's own end a refusal may be due to that, by a clock that is ahead
+# So long before a certificate's own end, a refusal may be due to the end, by a clock that is ahead.
 _ALMOST_OVER_S = 60.0
 _LOOKS_NOT = "It has to fetch the CRL or to ask OCSP, and to refuse within the template's accepted_after_end."
 _ENDS = "Nothing is to be ended by hand: the certificate is revoked, its key was in memory alone, and it soon expires."
@@ -49,14 +50,17 @@ T = TypeVar("T")
 
 
 class AtVerifiers:
-    """A certificate in use at the servers of a template; `close` ends it."""
+    """A certificate in use at the servers of a template; `close` ends the use."""
 
     def __init__(self, verifiers: Verifiers, issued: Mapping[str, Any], authorities: object) -> None:
-        """Show the certificate to each server. `authorities` is the PEM of who signed the servers' own certificates.
+        """Show the certificate to each server.
 
-        Raises NotConfirmed where a server does not take it.
+        `authorities` is the PEM of the CAs that signed the servers' own certificates. Raises NotConfirmed if a
+        server does not take the certificate.
         """
-        self._within, self._patience, self._say = verifiers.within, verifiers.patience, verifiers.say
+        self._within = verifiers.within
+        self._patience = verifiers.patience
+        self._say = verifiers.say
         self._issued = issued
         self._ended_at: float | None = None
         self._servers: list[_Server] = []
@@ -69,71 +73,89 @@ class AtVerifiers:
 
     @property
     def seen(self) -> str:
-        """Who takes the certificate; empty where nobody is named."""
-        return "; ".join(f"{one.name} takes it in TLS {' and '.join(one.versions)}" for one in self._servers)
+        """Which servers take the certificate; empty if the template names none."""
+        return "; ".join(f"{server.name} takes it in TLS {' and '.join(server.versions)}" for server in self._servers)
 
     def still_open(self) -> After:
-        """What became of the sessions, once the certificate was revoked. Raises NotConfirmed where that does not show.
+        """Return what became of the sessions after the revocation.
 
-        Those that go on are wrong where the template's bound is over, and are told where it is too long to wait for.
+        Sessions that go on are wrong once the template's bound has passed, and are only reported if the bound is
+        too long to wait for. Raises NotConfirmed if a server does not show what became of them.
         """
         if not self._servers:
             return After(False, "no server that takes it is named: what became of sessions nobody knows", told=True)
         is_awaited = self._within <= LONGEST
         longest = self._within if is_awaited else timedelta(0)
-        left = {
-            one.name: self._waited(one.left, lambda found: not found, longest, f"{one.name} to end old sessions")
-            for one in self._servers
+        going_on = {
+            server.name: self._waited(
+                server.going_on, lambda found: not found, longest, f"{server.name} to end old sessions"
+            )
+            for server in self._servers
         }
-        going_on = "; ".join(f"at {name} {' and '.join(found)}" for name, found in left.items() if found)
-        if not going_on:
-            return After(False, f"at {', '.join(left)} no session goes on and none is resumed")
+        listed = "; ".join(f"at {name} {' and '.join(found)}" for name, found in going_on.items() if found)
+        if not listed:
+            return After(False, f"at {', '.join(going_on)} no session goes on and none is resumed")
         bound = format_duration(self._within)
         if is_awaited:
-            return After(True, f"{bound} after its end these go on: {going_on}", f"{_KEEPS} {_ENDS}", stays=False)
-        # whoever holds the certificate keeps its connections: the bound is all that there is
-        said = f"these go on: {going_on}; that they are over within {bound} is the template's word alone"
-        return After(False, said, told=True)
+            return After(True, f"{bound} after its end these go on: {listed}", f"{_KEEPS} {_ENDS}", stays=False)
+        # the holder of the certificate keeps its connections, and only the bound limits that
+        seen = f"these go on: {listed}; that they are over within {bound} is the template's word alone"
+        return After(False, seen, told=True)
 
     def taken_anew(self) -> After:
-        """Whether a server takes the revoked certificate anew. Raises NotConfirmed where that does not show."""
+        """Return whether a server takes the revoked certificate anew.
+
+        Raises NotConfirmed if a server does not show that.
+        """
         if not self._servers:
             return After(False, "no server that takes it is named: no handshake was tried")
         longest = max(timedelta(0), min(self._within, self._patience, self._valid_for()))
         found = {
-            one.name: self._waited(
-                one.anew, lambda said: not said.taken, longest, f"{one.name} to refuse the revoked certificate"
+            server.name: self._waited(
+                server.handshake,
+                lambda result: not result.taken,
+                longest,
+                f"{server.name} to refuse the revoked certificate",
             )
-            for one in self._servers
+            for server in self._servers
         }
-        taken = [f"{name} in TLS {' and '.join(said.taken)}" for name, said in found.items() if said.taken]
+        taken = [f"{name} in TLS {' and '.join(result.taken)}" for name, result in found.items() if result.taken]
         if taken:
             waited, mend = self._waited_for(longest)
             return After(True, f"a new handshake is taken by {'; '.join(taken)}, {waited}", mend, stays=False)
-        alerts = sorted({alert for said in found.values() for alert in said.alerts})
+        alerts = sorted({alert for result in found.values() for alert in result.alerts})
         return After(False, f"new handshakes are refused by {', '.join(found)} ({', '.join(alerts)})")
 
     def close(self) -> None:
-        for one in self._servers:
-            one.close()
+        for server in self._servers:
+            server.close()
 
     def _valid_for(self) -> timedelta:
-        """For how long a refusal is one of the revoked certificate, and not of one that is over."""
+        """Return for how long a refusal shows the revocation.
+
+        After that, the refusal may be due to the certificate's own end.
+        """
         ends = load_pem_x509_certificate(str(self._issued["certificate"]).encode()).not_valid_after_utc
         return ends - datetime.now(UTC) - timedelta(seconds=_ALMOST_OVER_S)
 
     def _waited_for(self, longest: timedelta) -> tuple[str, str]:
-        """How long a refusal was waited for in vain, and what to do about it."""
-        whole, bound = timedelta(seconds=max(1, round(longest.total_seconds()))), format_duration(self._within)
+        """Return how long a refusal was waited for in vain, and what to do."""
+        whole = timedelta(seconds=max(1, round(longest.total_seconds())))
+        bound = format_duration(self._within)
         if longest >= self._within:
             return f"{bound} after its end", f"{_LOOKS_NOT} {_ENDS}"
-        said = f"{format_duration(whole)} after its end; the template allows {bound}"
+        waited = f"{format_duration(whole)} after its end; the template allows {bound}"
         if longest >= self._patience:
-            return f"{said}, and that was not waited for", f"Wait for it: `--patience {bound}`. {_ENDS}"
-        return f"{said}, and the certificate itself expires before", f"{_LOOKS_NOT} {_ENDS}"
+            return f"{waited}, and that was not waited for", f"Wait for it: `--patience {bound}`. {_ENDS}"
+        return f"{waited}, and the certificate itself expires before", f"{_LOOKS_NOT} {_ENDS}"
 
     def _waited(self, look: Callable[[], T], is_over: Callable[[T], bool], longest: timedelta, what: str) -> T:
-        """What `look` finds, over and over until it is over or time is. Raises NotConfirmed where it fails then."""
+        """Call `look` until its result is over or the time is.
+
+        Return the last result.
+
+        Raises NotConfirmed if `look` still raises that when the time is over.
+        """
         if self._ended_at is None:
             self._ended_at = time.monotonic()
         most_s = longest.total_seconds()
@@ -156,18 +178,27 @@ class AtVerifiers:
 
 
 @dataclass(frozen=True, slots=True)
-class _Anew:
-    """In which versions a server takes a new handshake, and by which alerts it refuses it in the others."""
+class _Handshake:
+    """The TLS versions in which a server takes a new handshake.
+
+    `alerts` are those of its refusals in the other versions.
+    """
 
     taken: tuple[str, ...]
     alerts: tuple[str, ...]
 
 
 class _Server:
-    """One server: an open connection and a saved session in each version that it speaks."""
+    """One server, with a connection and a saved session in each version.
+
+    The versions are those that it speaks.
+    """
 
     def __init__(self, name: str, issued: Mapping[str, Any], authorities: object) -> None:
-        """Raises NotConfirmed where it takes the certificate in no version."""
+        """Open the connections.
+
+        Raises NotConfirmed if no version takes the certificate.
+        """
         self.name = name
         self._contexts = {known: _context(version, issued, authorities) for known, version in _VERSIONS.items()}
         self._open: dict[str, ssl.SSLSocket] = {}
@@ -194,15 +225,21 @@ class _Server:
     def versions(self) -> tuple[str, ...]:
         return tuple(self._open)
 
-    def left(self) -> list[str]:
-        """What of the old sessions goes on. Raises NotConfirmed where the server does not say."""
+    def going_on(self) -> list[str]:
+        """Return which of the old sessions go on.
+
+        Raises NotConfirmed if the server does not show it.
+        """
         is_open = [version for version, connection in self._open.items() if not _is_over(connection)]
         resumed = [version for version in self._open if self._resumes(version)]
-        said = {"the open connection": is_open, "a resumed session": resumed}
-        return [f"{what} (TLS {' and '.join(versions)})" for what, versions in said.items() if versions]
+        found = {"the open connection": is_open, "a resumed session": resumed}
+        return [f"{what} (TLS {' and '.join(versions)})" for what, versions in found.items() if versions]
 
     def _resumes(self, version: str) -> bool:
-        """Whether the server takes the saved session. One that makes a new handshake of it does not."""
+        """Return whether the server resumes the saved session.
+
+        A server that makes a new handshake instead does not.
+        """
         saved = self._saved[version]
         if saved is None:
             return False
@@ -212,8 +249,11 @@ class _Server:
         with connection:
             return bool(connection.session_reused)
 
-    def anew(self) -> _Anew:
-        """Try a new handshake in each version. Raises NotConfirmed where the server ends it without an alert."""
+    def handshake(self) -> _Handshake:
+        """Try a new handshake in each version.
+
+        Raises NotConfirmed if the server ends one without an alert.
+        """
         taken, alerts = [], []
         for version in self._open:
             shown = _shown(self.name, self._contexts[version])
@@ -222,7 +262,7 @@ class _Server:
             else:
                 shown.connection.close()
                 taken.append(version)
-        return _Anew(tuple(taken), tuple(alerts))
+        return _Handshake(tuple(taken), tuple(alerts))
 
     def close(self) -> None:
         for connection in self._open.values():
@@ -232,14 +272,17 @@ class _Server:
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """A connection over which a server took a certificate, or the alert by which it refused it."""
+    """A connection of a server that took a certificate, or its alert."""
 
     connection: ssl.SSLSocket | None
     alert: str = ""
 
 
 def _shown(server: str, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> _Shown:
-    """Show the certificate to a server. Raises NotConfirmed where it neither takes it nor sends an alert."""
+    """Show the certificate to a server.
+
+    Raises NotConfirmed if the server neither takes it nor sends an alert.
+    """
     host, _, port = server.rpartition(":")
     try:
         plain = socket.create_connection((host, int(port)), timeout=_ANSWER_S)
@@ -247,7 +290,7 @@ def _shown(server: str, context: ssl.SSLContext, session: ssl.SSLSession | None 
         raise NotConfirmed(f"{server} cannot be reached ({type(error).__name__})") from None
     connection = None
     try:
-        # where the handshake fails, that closes the socket
+        # a failed handshake closes the socket
         connection = context.wrap_socket(plain, server_hostname=host, session=session)
         _hear(connection)
     except (OSError, ValueError) as error:
@@ -258,7 +301,10 @@ def _shown(server: str, context: ssl.SSLContext, session: ssl.SSLSession | None 
 
 
 def _hear(connection: ssl.SSLSocket) -> None:
-    """Give a server the time to refuse. Raises OSError where it ends the connection."""
+    """Give a server the time to refuse.
+
+    Raises OSError if it ends the connection.
+    """
     until = time.monotonic() + _ANSWER_S
     connection.settimeout(_QUIET_S)
     while True:
@@ -274,13 +320,19 @@ def _hear(connection: ssl.SSLSocket) -> None:
 
 
 def _is_taken(connection: ssl.SSLSocket) -> bool:
-    """Whether the server has said that it took the certificate: the end of a handshake says so, in 1.3 a ticket."""
+    """Return whether the server has shown that it took the certificate.
+
+    The end of a handshake shows that; in TLS 1.3 a ticket does.
+    """
     session = connection.session
     return connection.version() != "TLSv1.3" or (session is not None and session.has_ticket)
 
 
 def _is_over(connection: ssl.SSLSocket) -> bool:
-    """Whether the server has ended a connection; what it sent before that is read away."""
+    """Return whether the server has ended a connection.
+
+    What it sent before is discarded.
+    """
     try:
         for _ in range(_MOST_READS):
             if not connection.recv(4096):
@@ -293,7 +345,10 @@ def _is_over(connection: ssl.SSLSocket) -> bool:
 
 
 def _alert_of(server: str, error: Exception) -> str:
-    """The alert that a handshake was ended by. Raises NotConfirmed where there was none."""
+    """Return the alert that ended a handshake.
+
+    Raises NotConfirmed if there was none.
+    """
     reason = str(getattr(error, "reason", None) or "")
     if _ALERT in reason:
         return reason.partition(_ALERT)[2].lower().replace("_", " ")
@@ -306,7 +361,10 @@ def _alert_of(server: str, error: Exception) -> str:
 
 
 def _context(version: ssl.TLSVersion, issued: Mapping[str, Any], authorities: object) -> ssl.SSLContext:
-    """What shows the issued certificate in one version of TLS. Raises NotConfirmed for what is no certificate."""
+    """Return the context that shows the certificate in one version of TLS.
+
+    Raises NotConfirmed for what is no certificate.
+    """
     try:
         context = ssl.create_default_context(cadata=str(authorities) if authorities else None)
         context.minimum_version = context.maximum_version = version
@@ -321,9 +379,10 @@ def _context(version: ssl.TLSVersion, issued: Mapping[str, Any], authorities: ob
 
 
 def _load(context: ssl.SSLContext, pem: Iterable[str]) -> None:
-    """Give a context the certificate and its key, which are in no file: Python reads them from files only.
+    """Load the certificate and its key into a context, without a file on disk.
 
-    Raises OSError, AttributeError where the system has no files in memory (Linux has).
+    Python reads them from files only. Raises OSError, AttributeError if the system has no files in memory (Linux
+    has).
     """
     descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
     with os.fdopen(descriptor, "wb", buffering=0) as memory:

@@ -1,4 +1,7 @@
-"""Connections to a PostgreSQL target: the probe's own, and how long it may take."""
+"""Connections to a PostgreSQL target, with a bounded duration.
+
+They are the probe's own.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,11 @@ if TYPE_CHECKING:
     import psycopg
 
 CONNECT_S = 5
-# all questions together; a server that hangs keeps the connection open and says nothing
+# For all queries together; a server that hangs keeps the connection open and does not answer.
 ANSWERS_S = 15
 
-# Whoever may CREATE in a schema of the search path could put a function there that is a better match than the one that
-# is meant, and the probe may end sessions. Each query names its schemas besides.
+# Whoever may CREATE in a schema of the search path could put a function there that matches better than the intended
+# one, and the probe may end sessions. Each query also names its schemas.
 SETTINGS = (
     "SET search_path = pg_catalog, pg_temp",
     "SET lock_timeout = '1s'",
@@ -29,7 +32,7 @@ SETTINGS = (
 
 
 def driver() -> ModuleType:
-    """Return psycopg. Raises UsageError where it is not installed."""
+    """Return psycopg. Raises UsageError if it is not installed."""
     try:
         import psycopg
     except ImportError:
@@ -39,7 +42,10 @@ def driver() -> ModuleType:
 
 @contextmanager
 def probing(dsn: str) -> Iterator[psycopg.Connection[Any]]:
-    """Open the probe's own session. Raises NotConfirmed, whatever the target or the driver says."""
+    """Open the probe's own session.
+
+    Raises NotConfirmed for any error of target or driver.
+    """
     psycopg = driver()
     try:
         with (
@@ -56,19 +62,22 @@ def probing(dsn: str) -> Iterator[psycopg.Connection[Any]]:
                 target.execute(setting)
             yield target
     except psycopg.Error as error:
-        # the message can hold the connection string, so only the kind of the failure is told
+        # the message can hold the connection string, so only the kind of the failure is reported
         raise NotConfirmed(f"the probe could not ask the target ({type(error).__name__})") from None
 
 
 @contextmanager
 def for_so_long(target: psycopg.Connection[Any], seconds: float) -> Iterator[None]:
-    """End the connection after so many seconds: neither the client nor the kernel notices a server that hangs."""
+    """End the connection after `seconds`.
+
+    Neither the client nor the kernel notices a server that hangs.
+    """
 
     def hang_up() -> None:
         with suppress(OSError):
             line.shutdown(socket.SHUT_RDWR)
 
-    # a descriptor of its own: the connection's may be closed, and be another file's by then
+    # A descriptor of its own: the connection's may be closed, and be another file's by then.
     with socket.socket(fileno=os.dup(target.fileno())) as line:
         timer = threading.Timer(seconds, hang_up)
         timer.daemon = True

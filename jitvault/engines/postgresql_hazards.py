@@ -1,7 +1,7 @@
-"""Judge what a PostgreSQL target says of itself: which of it lets a login escape its end.
+"""Judge which of a PostgreSQL target's facts let a login escape its end.
 
-Each rule is about something that was done to the real server (docs/vault-facts.md, "What an agent does at a PostgreSQL
-target"). Pure: `postgresql_inspection` asks, this decides.
+Each rule is about something that was done to the real server (docs/vault-facts.md, "What an agent does at a
+PostgreSQL target"). Pure: `postgresql_inspection` asks, this module decides.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ OLDEST = 15
 """The oldest PostgreSQL on which the statements and the probe were tried."""
 _NEW_CONNECTIONS = "What is set for a role holds for its new connections: then `vault write -f MOUNT/reset/CONNECTION`."
 _UNITS_MS = {"us": 0.001, "ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
-# Members of one of these end others' sessions, take the connections that are kept for the probe, or leave the database.
+# Members of these roles end others' sessions, take the connections that are kept for the probe, or leave the database.
 POWERFUL = frozenset(
     {
         "pg_signal_backend",
@@ -35,9 +35,12 @@ POWERFUL = frozenset(
 
 
 def findings(facts: Facts) -> tuple[TargetFinding, ...]:
-    """Return everything at the target that lets a login escape its end, what is certain first."""
+    """Return everything that lets a login escape its end.
+
+    Certain findings come first.
+    """
     found = [*_version(facts), *_code(facts), *_waits(facts), *_holder(facts), *_server(facts), *_floods(facts)]
-    return tuple(sorted(found, key=lambda one: not one.certain))
+    return tuple(sorted(found, key=lambda finding: not finding.certain))
 
 
 def _version(facts: Facts) -> Iterator[TargetFinding]:
@@ -51,7 +54,10 @@ def _version(facts: Facts) -> Iterator[TargetFinding]:
 
 
 def _code(facts: Facts) -> Iterator[TargetFinding]:
-    """Whatever lets code of an agent's be run by a login that may do more than the agent."""
+    """Yield what lets an agent's code be run by a stronger login.
+
+    That is a login with more rights than the agent.
+    """
     for role in _stronger(facts):
         path = names_in(role.settings.get("search_path", ""))
         if path != SAFE_PATH:
@@ -102,7 +108,10 @@ def _stronger(facts: Facts) -> Sequence[Role]:
 
 
 def _waits(facts: Facts) -> Iterator[TargetFinding]:
-    """What keeps a revocation waiting for an agent, or for other revocations that wait for one."""
+    """Yield what keeps a revocation waiting.
+
+    It may wait for an agent, or for other revocations that wait for one.
+    """
     if facts.vault is None:
         yield TargetFinding(
             BOUNDS,
@@ -140,7 +149,10 @@ def _waits(facts: Facts) -> Iterator[TargetFinding]:
 
 
 def _holder(facts: Facts) -> Iterator[TargetFinding]:
-    """What the credential itself may do that it needs not, and that keeps it from being ended."""
+    """Yield rights that the credential does not need.
+
+    They hinder its end.
+    """
     holder = facts.holder
     if holder is None:
         return
@@ -178,7 +190,10 @@ def _holder(facts: Facts) -> Iterator[TargetFinding]:
 
 
 def _server(facts: Facts) -> Iterator[TargetFinding]:
-    """What is no defect of the template, and helps whoever wants a revocation to take long."""
+    """Yield what helps to make a revocation slow.
+
+    It is no defect of the template.
+    """
     if abs(facts.ahead_s) > LARGEST_SKEW_S:
         yield TargetFinding(
             BOUNDS,
@@ -223,7 +238,10 @@ def _server(facts: Facts) -> Iterator[TargetFinding]:
 
 
 def _floods(facts: Facts) -> Iterator[TargetFinding]:
-    """What lets one login, or a stranger, keep everybody out of the server."""
+    """Yield what lets one party keep everybody out of the server.
+
+    The party is a login, or a stranger.
+    """
     if facts.lockers:
         who = _who(facts.lockers, facts.holder)
         yield TargetFinding(
@@ -259,7 +277,10 @@ def names_in(search_path: str) -> tuple[str, ...]:
 
 
 def milliseconds(value: str) -> float:
-    """Return the duration of a setting such as `1s`, `500ms` or `1000`; 0 for what is none."""
+    """Return the milliseconds of a setting such as `1s`, `500ms` or `1000`.
+
+    The result is 0 for a value that is no duration.
+    """
     text = value.strip().strip("'").lower()
     digits = text.rstrip("abcdefghijklmnopqrstuvwxyz ")
     unit = text[len(digits) :].strip() or "ms"
@@ -270,7 +291,10 @@ def milliseconds(value: str) -> float:
 
 
 def _who(names: Iterable[str], holder: Role | None) -> str:
-    """The roles that may do something, and the login itself only where it is not through one of them."""
+    """Return the roles that may do something.
+
+    The login itself is named only if it may not do so through one of the other roles.
+    """
     found = set(names)
     if PUBLIC in found:
         return "PUBLIC"

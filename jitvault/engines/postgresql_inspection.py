@@ -1,8 +1,8 @@
-"""Read from a PostgreSQL target, and from Vault's connection to it, what decides whether a login can escape its end.
+"""Read what decides whether a PostgreSQL login can escape its end.
 
-The probe's own login reads it, which may see and end sessions and nothing else: everything here is open to each login.
-What it means is judged in `postgresql_hazards`. Every name in a query has its schema, because this looks for schemas
-that others may write to.
+It is read from the target and from Vault's connection to it, by the probe's own login, which may see and end
+sessions and nothing else: everything here is open to each login. `postgresql_hazards` judges the facts. Every name
+in a query has its schema, because this module looks for schemas that others may write to.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 _OPTION = re.compile(r"(?:^|\s)(?:-c\s?|--)")
 PUBLIC = "public"
-"""How PostgreSQL names everybody where a role is expected."""
+"""PostgreSQL's name for everybody where a role is expected."""
 
-# what is set for a role, for a database, or for both; a later one is stronger
+# The settings of a role, of a database, or of both; a later row is stronger.
 _SETTINGS = """
     SELECT pg_catalog.unnest(s.setconfig) FROM pg_catalog.pg_db_role_setting AS s
     LEFT JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) s.setdatabase
@@ -48,7 +48,7 @@ _MAY_BECOME = """
     WHERE pg_catalog.pg_has_role(%s::pg_catalog.name, g.oid, 'SET'::pg_catalog.text)
     AND g.rolname OPERATOR(pg_catalog.<>) %s::pg_catalog.name ORDER BY 1
 """
-# whoever the holders are or can become, and everybody
+# The roles that the holders are or can become, and everybody.
 _HOLDERS = """
     WITH holders AS (
         SELECT DISTINCT g.oid, g.rolname::pg_catalog.text AS name FROM pg_catalog.pg_roles AS r
@@ -95,19 +95,22 @@ SET_SINCE = 16
 
 @dataclass(frozen=True, slots=True)
 class VaultConnection:
-    """Vault's connection to the target, by its configuration: who logs in, to which database, with which parameters."""
+    """Vault's connection to the target, by its configuration."""
 
     username: str
     database: str
     parameters: Mapping[str, str]
     max_open: int
     closes: str = ""
-    """Why Vault does not keep its connections open, empty where it does."""
+    """Why Vault does not keep its connections open; empty if it does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A login: what it has by itself, which groups it is in, which it may give away, and what is set for it."""
+    """A login with its rights, its groups and its settings.
+
+    `gives` are the groups that it may grant, and `becomes` those that it can become.
+    """
 
     name: str
     superuser: bool = False
@@ -121,8 +124,10 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a target says of itself. Each pair is a thing and who may do it; `holders` are the credential, or the groups
-    that credentials are put in.
+    """What a target shows about itself.
+
+    Each pair is a thing and who may use it. `holders` in the queries are the credential, or the groups that
+    credentials are put in.
     """
 
     version: int
@@ -141,11 +146,14 @@ class Facts:
     lockers: Sequence[str] = ()
     """Who may take advisory locks."""
     ahead_s: int = 0
-    """By how much the target's clock is ahead of this host's."""
+    """By how many seconds the target's clock is ahead of this host's."""
 
 
 def connection_of(configuration: Mapping[str, Any]) -> VaultConnection:
-    """Read Vault's connection out of the engine's configuration. Raises NotConfirmed where it says too little."""
+    """Return Vault's connection from the engine's configuration.
+
+    Raises NotConfirmed if the configuration says too little.
+    """
     details = configuration.get("connection_details") or {}
     user, database, parameters = _parts(str(details.get("connection_url") or ""))
     username = str(details.get("username") or "") or user
@@ -165,9 +173,12 @@ def _closes(details: Mapping[str, Any]) -> str:
 
 
 def _parts(url: str) -> tuple[str, str, dict[str, str]]:
-    """The login, the database and the parameters of a connection URL, or of `key=value` pairs."""
+    """Return login, database and parameters of a connection.
+
+    The connection is a URL, or `key=value` pairs.
+    """
     if url.startswith(("postgres://", "postgresql://")):
-        # the placeholders of Vault's are no part of a URL, and neither is a port of theirs
+        # Vault's placeholders are no part of a URL, and a colon between them begins no port
         parts = urlsplit(url.replace("{{username}}", "").replace("{{password}}", ""))
         user = unquote(parts.netloc.rpartition("@")[0].partition(":")[0])
         query = dict(parse_qsl(parts.query))
@@ -179,7 +190,10 @@ def _parts(url: str) -> tuple[str, str, dict[str, str]]:
 
 
 def read_facts(dsn: str, configuration: Mapping[str, Any], name: str | None) -> Facts:
-    """Ask the server at `dsn`, in the database that Vault's connection has. Raises NotConfirmed."""
+    """Ask the server at `dsn`, in the database of Vault's connection.
+
+    Raises NotConfirmed.
+    """
     from psycopg.conninfo import make_conninfo
 
     connection = connection_of(configuration)
@@ -238,16 +252,16 @@ def _role(
         attributes=[word for word, given in zip(words, flags, strict=True) if given],
         groups=groups,
         gives=gives,
-        becomes=[one[0] for one in becomes],
+        becomes=[group[0] for group in becomes],
         settings=effective(target.execute(_SETTINGS, (name,)).fetchall(), parameters),
     )
 
 
 def effective(rows: Iterable[Sequence[str]], parameters: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings that a new connection has: what its own parameters say beats what is set at the server.
+    """Return the settings of a new connection.
 
-    `rows` hold `name=value`, the weakest first. A parameter of a connection URL is `name=value` too, or one of the
-    server's command line in `options`.
+    Its own parameters beat those that are set at the server. `rows` hold `name=value`, the weakest first. A
+    parameter of a connection URL is `name=value` too, or one of the server's command line in `options`.
     """
     found = dict(_split(row[0]) for row in rows)
     words = _OPTION.split(parameters.get("options", ""))

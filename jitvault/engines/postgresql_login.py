@@ -14,11 +14,16 @@ if TYPE_CHECKING:
 
 
 class LoginInUse:
-    """A login of the issued role at one server."""
+    """A session of the issued login at one server."""
 
     def __init__(self, dsn: str, issued: Mapping[str, Any]) -> None:
-        """Raises NotConfirmed when the target refuses the login or a statement."""
-        self._dsn, self._user, self._password = dsn, str(issued["username"]), str(issued["password"])
+        """Log in.
+
+        Raises NotConfirmed if the target refuses the login or a statement.
+        """
+        self._dsn = dsn
+        self._user = str(issued["username"])
+        self._password = str(issued["password"])
         self._open = self._login()
         try:
             self._open.execute("SELECT 1")
@@ -29,14 +34,14 @@ class LoginInUse:
     def still_works(self) -> bool:
         with suppress(postgresql.driver().Error):
             self._open.execute("SELECT 1")
-        # a session of a dropped role goes on, and some statements fail in it: only its end counts
+        # A session of a dropped role goes on, and some statements fail in it: only its end counts.
         return not self._open.closed
 
     def works_anew(self) -> bool:
         try:
             again = self._login()
         except NotConfirmed:
-            # a target that is away lets nobody in either: the probe that asks next finds that out
+            # an unreachable target lets nobody in either: the probe that asks next notices that
             return False
         again.close()
         return True
@@ -47,7 +52,7 @@ class LoginInUse:
     def _login(self) -> psycopg.Connection[Any]:
         driver = postgresql.driver()
         try:
-            # as the probe connects, only as somebody else
+            # as the probe connects, but with the issued login
             session: psycopg.Connection[Any] = driver.connect(
                 self._dsn,
                 user=self._user,

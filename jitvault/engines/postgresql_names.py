@@ -1,8 +1,8 @@
 """The names that Vault's database engine gives its logins at PostgreSQL.
 
 Vault's default is `v-<display name>-<role>-<20 random characters>-<unix second>`, the first two cut to 8 characters
-(docs/vault-facts.md, "Login names"). A task's token has the display name `token`. So a login that no audit line names
-can be found by its role and the second in which it was made.
+(docs/vault-facts.md, "Login names"). A task's token has the display name `token`. So a login that no audit line
+names can be found by its role and the second in which it was made.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ LIVING = """
 
 
 def prefix_for(connection: Mapping[str, Any], role: str) -> str:
-    """Return what the name of every login begins with that a task's token gets by `role`.
+    """Return the prefix of the logins that a task's token gets by `role`.
 
-    Raises NotConfirmed where the connection names its logins in its own way.
+    Raises NotConfirmed if the connection names its logins in its own way.
     """
     details = connection.get("connection_details") or {}
     plugin = connection.get("plugin_name")
@@ -46,8 +46,9 @@ def prefix_for(connection: Mapping[str, Any], role: str) -> str:
 def made_at(names: Iterable[str], prefix: str) -> dict[str, datetime]:
     """Return for each name of the role the second in which Vault made it.
 
-    A role whose name goes on where this one's ends has the same prefix: those are left out. Raises NotConfirmed for a
-    name that does not end like those of Vault: then Vault may name its logins in another way than this module knows.
+    A role whose name continues after this one's has an equal prefix; its logins are left out. Raises NotConfirmed
+    for a name that does not end as Vault's names do: then Vault may name its logins in a way that this module does
+    not know.
     """
     found: dict[str, datetime] = {}
     for name in names:

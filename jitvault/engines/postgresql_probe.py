@@ -1,12 +1,12 @@
-"""End what ended logins left open at a PostgreSQL server, and look whether anything of them is left.
+"""End what ended logins left open at a PostgreSQL server.
 
-A login can be used in three ways after its end, and each has to be looked for:
+Then see that nothing is left. A login can be used in three ways after its end, and each has to be looked for:
 
-- a session that is open. `DROP ROLE` ends none; afterwards the session has the oid of a role that is gone, and no name;
+- an open session. `DROP ROLE` ends none; afterwards the session has the oid of a role that is gone, and no name;
 - a connection that sleeps (`options='-c post_auth_delay=…'`). It is past authentication, and until it wakes it has no
   user in `pg_stat_activity`, or no row there at all (PostgreSQL 15). It holds RowExclusiveLock on its database as an
   object, which neither a stranger before authentication nor an autovacuum worker nor a standby's startup process does;
-- a new login, where the role is still there and may log in.
+- a new login, if the role is still there and may log in.
 
 What was measured: docs/vault-facts.md, "What an agent does at a PostgreSQL target".
 """
@@ -24,10 +24,10 @@ from jitvault.engines.interface import ProbeResult
 if TYPE_CHECKING:
     import psycopg
 
-# a login that starts in earnest has a user within milliseconds
+# An ordinary login has a user within milliseconds.
 HONEST_S = 1.0
 END_S = 4.0
-"""How long what was told to end is waited for."""
+"""How long sessions that were told to end are waited for."""
 _PAUSE_S = 0.05
 _CLEAN_PASSES = 2
 _LOGINS_KNOWN = 20_000
@@ -64,14 +64,15 @@ _END_NAMELESS = """
 """
 
 Nameless = tuple[int, str]
-"""A backend without a user: its process id and virtual transaction, since a process id comes again."""
+"""A backend without a user: its process id and virtual transaction, since process ids are used again."""
 
 
 class KnownLogins:
-    """Which oid each login had while it lived.
+    """The oid that each login had while it lived.
 
     A session of a login that is gone shows the oid alone. With the oid known, a session that does not end counts
-    against its own login and against no other. Kept in memory: another process has to suspect each such session.
+    against its own login and against no other. The oids are kept in memory: another process has to suspect each
+    such session.
     """
 
     def __init__(self) -> None:
@@ -88,16 +89,19 @@ class KnownLogins:
 
 @dataclass(frozen=True, slots=True)
 class _Roles:
-    """The logins of a server: the oid of each, and which of the names asked for are there."""
+    """The logins of a server, with the oid of each."""
 
     oids: Mapping[str, int]
     living: Mapping[str, bool]
-    """Whether each of the names that still are may log in."""
+    """Whether each of the names that still exist may log in."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Open:
-    """A session of one of the names, or of a role that is gone (`name` is None)."""
+    """A session of one of the names, or of a role that is gone.
+
+    `name` is None if the role is gone.
+    """
 
     pid: int
     oid: int
@@ -106,10 +110,10 @@ class _Open:
 
 @dataclass(slots=True)
 class _Found:
-    """What one pass after the other found."""
+    """What the passes over the server found."""
 
     told: set[object] = field(default_factory=set)
-    """What was told to end."""
+    """The backends that were told to end."""
     noted: set[Nameless] = field(default_factory=set)
     sessions: tuple[_Open, ...] = ()
     nameless: frozenset[Nameless] = frozenset()
@@ -118,9 +122,10 @@ class _Found:
 def probe(
     target: psycopg.Connection[Any], server: str, names: Sequence[str], known: KnownLogins, *, end: bool
 ) -> dict[str, ProbeResult]:
-    """Say of each login whether it is refused and has no session, ending what is left of it where `end` says so.
+    """Return for each login whether it is refused and has no session.
 
-    `server` is what `known` knows this server by. Raises psycopg.Error.
+    With `end`, what is left of the logins is ended. `server` is the key of this server in `known`. Raises
+    psycopg.Error.
     """
     roles = _roles(target, names)
     known.note(server, roles.oids)
@@ -141,11 +146,11 @@ def _end_all(
     oids: Mapping[str, int | None],
     found: _Found,
 ) -> None:
-    """End sessions of these logins and of roles that are gone, all at once, and wait once for their end.
+    """End the logins' sessions and those of roles that are gone.
 
-    A client that reconnects gets in again where its login still may: then it is enough that it was told. Else two
-    passes in a row have to find nothing. One is not enough, for a login that was let in just before its end may have
-    neither lock nor user yet.
+    All are told to end at once, and waited for once. A client that reconnects gets in again if its login still may:
+    then it is enough that the session was told to end. Otherwise two passes in a row have to find nothing. One is
+    not enough, for a login that was let in just before its end may have neither lock nor user yet.
     """
     begun = time.monotonic()
     clean = 0
@@ -154,7 +159,7 @@ def _end_all(
         clear(target)
         nameless = _nameless(target)
         if looks <= _CLEAN_PASSES:
-            # after the end of their logins; who comes later cannot be theirs
+            # these came after the end of their logins; a backend that comes later cannot be theirs
             found.noted |= nameless
         found.nameless = frozenset(nameless & found.noted)
         found.sessions = _sessions(target, names)
@@ -169,15 +174,15 @@ def _tell(target: psycopg.Connection[Any], found: _Found, *, also_nameless: bool
     for session in found.sessions:
         if _terminate(target, _END_SESSION, (session.pid, session.oid)):
             found.told.add((session.pid, session.oid))
-    for one in found.nameless if also_nameless else ():
-        if _terminate(target, _END_NAMELESS, one):
-            found.told.add(one)
+    for backend in found.nameless if also_nameless else ():
+        if _terminate(target, _END_NAMELESS, backend):
+            found.told.add(backend)
 
 
 def _terminate(target: psycopg.Connection[Any], query: str, which: tuple[object, ...]) -> bool:
-    """Tell one backend to end; False where it is gone or not the probe's to end."""
+    """Tell one backend to end; False if it is gone or not the probe's to end."""
     try:
-        # where a transaction is open the refusal takes back this statement alone
+        # in an open transaction the refusal rolls back this statement alone
         with target.transaction():
             row = target.execute(query, which).fetchone()
     except postgresql.driver().errors.InsufficientPrivilege:
@@ -186,7 +191,10 @@ def _terminate(target: psycopg.Connection[Any], query: str, which: tuple[object,
 
 
 def _waited_for(found: _Found, roles: _Roles, oids: Mapping[str, int | None]) -> bool:
-    """Whether anything is left that could be of a login that cannot come back."""
+    """Return whether anything is left that is worth waiting for.
+
+    Such a backend could belong to a login that cannot come back.
+    """
     if found.nameless:
         return True
     suspects = [name for name in oids if not roles.living.get(name, False)]
@@ -194,7 +202,10 @@ def _waited_for(found: _Found, roles: _Roles, oids: Mapping[str, int | None]) ->
 
 
 def _is_of(session: _Open, name: str, oid: int | None) -> bool:
-    """Whether a session can be of the login; of one whose oid nobody noted each session without a name can be."""
+    """Return whether a session can belong to the login.
+
+    If the login's oid is unknown, each session without a name can.
+    """
     if session.name is not None:
         return session.name == name
     return oid is None or oid == session.oid
@@ -203,21 +214,21 @@ def _is_of(session: _Open, name: str, oid: int | None) -> bool:
 def _judged(name: str, roles: _Roles, oid: int | None, found: _Found) -> ProbeResult:
     sessions = [session for session in found.sessions if _is_of(session, name, oid)]
     own = sum(session.name is not None or oid is not None for session in sessions)
-    said = [f"role {name} {_standing(name, roles)}", f"{own} of its sessions open"]
+    evidence = [f"role {name} {_role_state(name, roles)}", f"{own} of its sessions open"]
     if len(sessions) > own:
-        said.append(f"{len(sessions) - own} sessions of roles that are gone do not end and may be its own")
+        evidence.append(f"{len(sessions) - own} sessions of roles that are gone do not end and may be its own")
     if found.nameless:
-        said.append(f"{len(found.nameless)} connections that have no user yet do not end and may be its own")
+        evidence.append(f"{len(found.nameless)} connections that have no user yet do not end and may be its own")
     if found.told:
-        said.append(f"{len(found.told)} sessions were ended")
+        evidence.append(f"{len(found.told)} sessions were ended")
     return ProbeResult(
         refused=name not in roles.living,
         open_sessions=len(sessions) + len(found.nameless),
-        evidence="; ".join(said),
+        evidence="; ".join(evidence),
     )
 
 
-def _standing(name: str, roles: _Roles) -> str:
+def _role_state(name: str, roles: _Roles) -> str:
     if name not in roles.living:
         return "does not exist"
     return "still exists and may log in" if roles.living[name] else "cannot log in, but still exists"
@@ -231,19 +242,25 @@ def _roles(target: psycopg.Connection[Any], names: Sequence[str]) -> _Roles:
 
 
 def look(target: psycopg.Connection[Any]) -> None:
-    """Ask all that a probe asks, of nobody: in a transaction, the locks for that stay."""
+    """Run all queries of a probe, about no login.
+
+    In a transaction, the locks for them stay.
+    """
     _roles(target, ())
     _sessions(target, ())
     _nameless(target)
 
 
 def clear(target: psycopg.Connection[Any]) -> None:
-    """In a transaction the server shows the sessions of its first look, until it is told not to."""
+    """Have the server show its present sessions.
+
+    In a transaction, it otherwise repeats those of its first look.
+    """
     target.execute(_CLEAR)
 
 
 def end_session(target: psycopg.Connection[Any], pid: int, oid: int) -> bool:
-    """Tell one session to end, if it still is that login's."""
+    """Tell one session to end, if it still belongs to that login."""
     return _terminate(target, _END_SESSION, (pid, oid))
 
 

@@ -1,9 +1,10 @@
-"""Keep a session open at a PostgreSQL server, for when nobody gets in there any more.
+"""Keep a session open at a PostgreSQL server as a reserve.
 
-One login can fill the server's lock table, and strangers can take every connection. Then a session that is open already
-still works, as long as it needs no new entry of the lock table. So this one stays in a transaction that has read
-everything that a probe reads, and has the locks for that (AccessShareLock on shared catalogs). It keeps no old row
-versions alive, and it lets go as soon as somebody waits for one of its locks.
+It is for when nobody gets in any more. One login can fill the server's lock table, and strangers can take every
+connection. Then a session that is open already still works, as long as it needs no new entry of the lock table. So
+the kept session stays in a transaction that has read everything that a probe reads, and has the locks for that
+(AccessShareLock on shared catalogs). It keeps no old row versions alive, and it releases its locks as soon as
+another session waits for one of them.
 
 What was measured: docs/vault-facts.md, "One login against the whole server".
 """
@@ -28,8 +29,8 @@ _SET = """
     WHERE name OPERATOR(pg_catalog.=) ANY (%s::pg_catalog.text[])
 """
 _MEMBERS = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_auth_members"
-# Who waits for one of our locks, and whether Vault made that login, or it is gone. CREATE RULE waits for a shared
-# catalog before it asks whether its user may, and everybody who wants to log in waits behind it.
+# The sessions that wait for one of our locks, and whether Vault made their login, or the login is gone. CREATE RULE
+# waits for a shared catalog before it asks whether its user may, and every new login waits behind it.
 _WAITING = """
     SELECT a.usesysid, coalesce(r.rolname::pg_catalog.text, 'a login that is gone'::pg_catalog.text),
         a.usesysid IS NOT NULL AND (r.oid IS NULL
@@ -39,9 +40,9 @@ _WAITING = """
     WHERE NOT l.granted
     AND pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) ANY (pg_catalog.pg_blocking_pids(l.pid))
 """
-# How many locks each session has whose login Vault made, or whose login is gone; and for how many there is room at
-# least. One that has few of them is no reason for anything. What a session keeps for itself (fast path), and what
-# serializable isolation remembers (SIReadLock), is not in the table that all share.
+# How many locks each session has whose login Vault made, or whose login is gone; and the least size of the lock
+# table. A session with few locks is no reason for anything. What a session keeps for itself (fast path), and what
+# serializable isolation remembers (SIReadLock), is not in the table that all sessions share.
 _HOLDERS = """
     SELECT l.pid, a.usesysid, coalesce(r.rolname::pg_catalog.text, 'a login that is gone'::pg_catalog.text),
         pg_catalog.count(*), pg_catalog.current_setting('max_locks_per_transaction')::pg_catalog.int8
@@ -58,27 +59,27 @@ _SESSIONS_OF = """
     WHERE usesysid OPERATOR(pg_catalog.=) ANY (%s::pg_catalog.oid[])
 """
 OUT_S = 10.0
-"""How long a login is thrown out that held too many locks, since it last did."""
+"""How long a login that held too many locks is thrown out, since it last did."""
 _LOOK_S = 5.0
 _FULL, _MANY = 2, 50
 """Which part of the lock table is too much for all such sessions together, and which makes one of them a holder."""
 
 
 class Reserve:
-    """One session for each server, shared by the threads of a process."""
+    """One kept session for each server, shared by the threads of a process."""
 
     def __init__(self) -> None:
         self._sessions: dict[str, psycopg.Connection[Any]] = {}
         self._thrown_out: dict[str, dict[int, tuple[str, float]]] = {}
-        """By server, and by oid of the login: its name, and until when."""
+        """By server, and by oid of the login: the login's name, and until when."""
         self._lock = threading.Lock()
         self._turns: dict[str, threading.Lock] = {}
-        """One for each server: one that hangs keeps nobody from another."""
+        """One lock for each server: a server that hangs keeps no thread from another server."""
 
     def keep(self, dsn: str) -> tuple[str, ...]:
-        """Open the session where it is not; give the logins that are thrown out, since they held every lock.
+        """Open the session if it is not; return the logins that are thrown out.
 
-        Raises NotConfirmed where the server lets nobody in.
+        Those logins held every lock. Raises NotConfirmed if the server lets nobody in.
         """
         with self._turn(dsn):
             if dsn not in self._sessions:
@@ -89,7 +90,7 @@ class Reserve:
                 postgresql_probe.clear(target)
                 waiting = target.execute(_WAITING).fetchall()
                 if any(not is_agents for _, _, is_agents in waiting):
-                    # whoever waits gets it before we ask again
+                    # the waiting session gets the lock before we ask again
                     target.execute("COMMIT")
                     return ()
                 with target.transaction():
@@ -97,7 +98,10 @@ class Reserve:
 
     @contextmanager
     def session(self, dsn: str) -> Iterator[psycopg.Connection[Any] | None]:
-        """The session at a server, None where there is none. Raises NotConfirmed where it ends meanwhile."""
+        """Yield the session at a server, or None.
+
+        Raises NotConfirmed if it ends meanwhile.
+        """
         with self._turn(dsn):
             if dsn not in self._sessions:
                 yield None
@@ -114,8 +118,9 @@ class Reserve:
             return self._turns.setdefault(dsn, threading.Lock())
 
     def _throw_out(self, dsn: str, target: psycopg.Connection[Any], waiting: dict[int, str]) -> tuple[str, ...]:
-        """End each session of a login that waits for us or held too many locks: a client comes back sooner than others
-        get in.
+        """End each session of a login that waits for us or held too many locks.
+
+        It is repeated for a while, since a client comes back sooner than others get in.
         """
         now = time.monotonic()
         kept_out = self._thrown_out.get(dsn, {})
@@ -173,7 +178,10 @@ def _hold(target: psycopg.Connection[Any]) -> None:
 
 
 def _holders(target: psycopg.Connection[Any]) -> dict[int, str]:
-    """The logins, by oid, of sessions that together leave others too few locks."""
+    """Return the logins of sessions that leave others too few locks.
+
+    They are keyed by oid, and hold the locks together.
+    """
     postgresql_probe.clear(target)
     found = target.execute(_HOLDERS).fetchall()
     if not found or sum(row[3] for row in found) * _FULL < found[0][4]:

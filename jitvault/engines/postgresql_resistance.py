@@ -1,7 +1,8 @@
-"""Resist the end of a PostgreSQL login as an agent could, while an administrator checks a template.
+"""Resist the end of a PostgreSQL login as an agent could.
 
-Each way is one that kept a login alive on the real server (docs/vault-facts.md, "What an agent does at a PostgreSQL
-target"). The check revokes the login meanwhile and looks what is left. Leaving undoes what the login made.
+This is part of a template check. Each way is one that kept a login alive on the real server (docs/vault-facts.md,
+"What an agent does at a PostgreSQL target"). The check of an administrator revokes the login meanwhile and looks
+what remains. Leaving the context undoes what the login made.
 """
 
 from __future__ import annotations
@@ -33,54 +34,63 @@ SLEEP_S = 20
 _PAUSE_S = 0.02
 _LOGIN_S = 5.0
 _HANG_UP_S = 2.0
-"""For how long a connection that was told to end is waited for: its locks are gone before its line is."""
+"""How long a connection that was told to end is waited for: its locks are gone before its connection is."""
 MOST_SESSIONS = 21
-"""How many sessions are tried. Whoever lets in so many has no limit that is of use."""
+"""How many sessions are tried. A login that may open so many has no useful limit."""
 
 
 class Sessions:
-    """`jitvault.engines.interface.Resisting`: sessions of the login, one of which does what is in the way."""
+    """Sessions of the login, one of which does what hinders the revocation.
+
+    Implements `jitvault.engines.interface.Resisting`.
+    """
 
     def __init__(self, seen: str, sessions: list[psycopg.Connection[Any]], unlimited: str = "") -> None:
         self.seen = seen
         self._sessions = sessions
         self._unlimited = unlimited
 
-    def left(self) -> str:
+    def remaining(self) -> str:
         error = postgresql.driver().Error
         for session in self._sessions:
             with suppress(error):
                 session.execute("SELECT 1")
-        # a statement can fail in a session that lives on: only its end counts
+        # A statement can fail in a session that lives on: only its end counts.
         alive = sum(not session.closed for session in self._sessions)
         return self._unlimited or (f"{alive} of {len(self._sessions)} sessions are open" if alive else "")
 
 
 class Sleeper:
-    """`Resisting`: a connection that passed authentication and sleeps before it has a user."""
+    """A connection that passed authentication and sleeps before it has a user.
+
+    Implements `jitvault.engines.interface.Resisting`.
+    """
 
     seen = RESISTANCES[SLEEPER]
 
     def __init__(self, connection: PGconn) -> None:
         self._connection = connection
 
-    def left(self) -> str:
+    def remaining(self) -> str:
         from psycopg.pq import ExecStatus
 
         if _poll(self._connection, _HANG_UP_S):
             return "the connection still sleeps: whoever waits for it to wake reads and writes again"
-        # what is told to end in its sleep comes up once more before it does
+        # a connection that is told to end in its sleep wakes once more before it ends
         try:
             answer = ExecStatus(self._connection.exec_(b"SELECT 1").status)
         except postgresql.driver().Error:
-            # there is no connection any more
+            # the connection is gone
             return ""
         return "the connection woke and can be used" if answer is ExecStatus.TUPLES_OK else ""
 
 
 @contextmanager
 def resist(step: str, dsn: str, issued: Mapping[str, Any]) -> Iterator[Sessions | Sleeper]:
-    """Do with the login what `step` is about. Raises NotConfirmed where it cannot even log in."""
+    """Resist with the login in the way of `step`.
+
+    Raises NotConfirmed if it cannot log in.
+    """
     ways: Mapping[str, Callable[[_Login], Any]] = {SLEEPER: _sleep, LOCK: _lock, OWNER: _own, MANY: _crowd}
     login = _Login(dsn, str(issued["username"]), str(issued["password"]))
     try:
@@ -90,7 +100,10 @@ def resist(step: str, dsn: str, issued: Mapping[str, Any]) -> Iterator[Sessions 
 
 
 class _Login:
-    """The login under check, everything that is open with it, and what undoes what it made."""
+    """The login under check, with everything that is open with it.
+
+    `undo` are the statements that undo what it made.
+    """
 
     def __init__(self, dsn: str, user: str, password: str) -> None:
         self._fields = {"user": user, "password": password, "application_name": "jitvault-check"}
@@ -100,7 +113,7 @@ class _Login:
         self.undo: list[str] = []
 
     def connect(self) -> psycopg.Connection[Any]:
-        """Raises psycopg.Error."""
+        """Open a session. Raises psycopg.Error."""
         session: psycopg.Connection[Any] = postgresql.driver().connect(
             self.dsn, **self._fields, autocommit=True, connect_timeout=postgresql.CONNECT_S
         )
@@ -108,7 +121,10 @@ class _Login:
         return session
 
     def first(self) -> psycopg.Connection[Any]:
-        """Raises NotConfirmed where the target refuses it."""
+        """Open the first session.
+
+        Raises NotConfirmed if the target refuses the login.
+        """
         try:
             return self.connect()
         except postgresql.driver().Error as error:
@@ -120,7 +136,10 @@ class _Login:
         return make_conninfo(self.dsn, **self._fields, **more).encode()
 
     def close(self) -> None:
-        """End all of it. What was made is undone where the login still lives; else it was dropped with it."""
+        """Close everything, and undo what was made if the login still lives.
+
+        Otherwise what it made was dropped with it.
+        """
         error = postgresql.driver().Error
         for session in self.sessions:
             session.close()
@@ -140,7 +159,7 @@ def _sleep(login: _Login) -> Sleeper:
         connection = PGconn.connect_start(login.conninfo(options=f"-c post_auth_delay={SLEEP_S}"))
         login.sleeping = connection
         deadline = time.monotonic() + _LOGIN_S
-        # the server says nothing until the connection wakes, so the probe looks whether it is past authentication
+        # the server sends nothing until the connection wakes, so the probe looks whether it is past authentication
         while _poll(connection, _PAUSE_S) and time.monotonic() < deadline:
             if set(target.execute(NAMELESS).fetchall()) - before:
                 return Sleeper(connection)
@@ -148,7 +167,10 @@ def _sleep(login: _Login) -> Sleeper:
 
 
 def _poll(connection: PGconn, quiet_s: float) -> bool:
-    """Go on with a connection until nothing came for `quiet_s`. Gives whether it is still to be made."""
+    """Continue a connection until nothing came for `quiet_s`.
+
+    Return whether it is still being made.
+    """
     from psycopg.pq import PollingStatus
 
     deadline = time.monotonic() + _LOGIN_S
@@ -200,7 +222,10 @@ def _crowd(login: _Login) -> Sessions:
 
 
 def _tried(session: psycopg.Connection[Any], what: str, *statements: str) -> str:
-    """What was tried. Where the target does not let the login do it, there is nothing to resist with."""
+    """Run the statements, and return what was tried.
+
+    If the target does not let the login run them, it cannot resist in this way.
+    """
     try:
         for statement in statements:
             session.execute(statement)

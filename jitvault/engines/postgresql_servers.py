@@ -1,7 +1,8 @@
-"""The PostgreSQL servers that a probe's document names: a primary, and its standbys that let the same logins in.
+"""The PostgreSQL servers of a probe: a primary and its standbys.
 
-A login that is dropped at the primary disappears from a standby, and its sessions there live on. So every server on
-which a credential works has to be named, is asked, and has to say that the credential is dead.
+They let the same logins in. A login that is dropped at the primary disappears from a standby, and its sessions
+there live on. So every server on which a credential works has to be named, is asked, and has to say that the
+credential is dead.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ _REPLAYED = "SELECT pg_catalog.pg_last_wal_replay_lsn() OPERATOR(pg_catalog.>=) 
 
 
 def servers_of(where: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the connection strings in a probe's document, the primary's first.
+    """Return the connection strings of a probe, the primary's first.
 
-    Raises NotConfirmed for a document that is not exactly `dsn`, or `dsn` and `replicas`: a misspelt key would leave a
-    server out that nobody asks. The message never holds what is in the document.
+    `where` is the probe's document.
+
+    Raises NotConfirmed for a document that is not exactly `dsn`, or `dsn` and `replicas`: with a misspelt key, a
+    server would never be asked. The message never holds what is in the document.
     """
     unknown = sorted(set(where) - _KEYS)
     if unknown:
@@ -44,7 +47,10 @@ def servers_of(where: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def address_of(dsn: str) -> str:
-    """Return the host and port of a connection string, which are no secret. Raises NotConfirmed."""
+    """Return the host and port of a connection string, which are no secret.
+
+    Raises NotConfirmed.
+    """
     from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict
 
@@ -56,18 +62,21 @@ def address_of(dsn: str) -> str:
 
 
 def written_until(primary: str) -> str:
-    """Return the position in the primary's log up to which everything was written. Raises NotConfirmed."""
+    """Return the position up to which the primary wrote its log.
+
+    Raises NotConfirmed.
+    """
     with postgresql.probing(primary) as target:
         row = target.execute(_WRITTEN).fetchone()
     return str(row[0]) if row else "0/0"
 
 
 def has_replayed(replica: str, position: str) -> bool:
-    """Wait a few seconds for a standby to replay the primary's log up to `position`; return whether it did.
+    """Wait for a standby to replay the primary's log up to `position`.
 
-    What a standby says before that counts for nothing: it does not know of a login that it will still let in. A login
-    can make it wait, by a lock at the primary and an open transaction at the standby. Raises NotConfirmed where the
-    standby cannot be asked.
+    Return whether it did within a few seconds. What a standby says before that does not count: it does not know of
+    a login that it will still let in. A login can make it wait, by a lock at the primary and an open transaction at
+    the standby. Raises NotConfirmed if the standby cannot be asked.
     """
     deadline = time.monotonic() + _CAUGHT_UP_S
     with postgresql.probing(replica) as target:
@@ -82,7 +91,7 @@ def has_replayed(replica: str, position: str) -> bool:
 
 
 def is_behind(replica: str) -> NotConfirmed:
-    """Return the error that says that a standby is too far behind to be believed."""
+    """Return the error for a standby that is too far behind to be believed."""
     return NotConfirmed(
         f"the standby {address_of(replica)} has not replayed within {_CAUGHT_UP_S:.0f} s what the primary wrote: "
         "it may still let in a login that it does not know of yet"
@@ -90,18 +99,19 @@ def is_behind(replica: str) -> NotConfirmed:
 
 
 def merged(answers: Sequence[tuple[str, Mapping[str, ProbeResult]]]) -> dict[str, ProbeResult]:
-    """Combine what each server said; a credential is refused only where all of them refuse it.
+    """Combine the servers' answers.
 
-    `answers` are the servers' addresses with what they said, the primary's first.
+    A credential is refused only if all servers refuse it. `answers` are the servers' addresses with their results,
+    the primary's first.
     """
     (_, first), *others = answers
     if not others:
         return dict(first)
     found = {}
-    for name, said in first.items():
+    for name, result in first.items():
         each = [(address, answer[name]) for address, answer in answers]
         found[name] = replace(
-            said,
+            result,
             refused=all(probed.refused for _, probed in each),
             open_sessions=sum(probed.open_sessions or 0 for _, probed in each),
             seen=all(probed.seen for _, probed in each),
@@ -111,10 +121,16 @@ def merged(answers: Sequence[tuple[str, Mapping[str, ProbeResult]]]) -> dict[str
 
 
 class LoginEverywhere:
-    """`jitvault.engines.interface.Used`: a session of the issued role on each server."""
+    """A session of the issued login on each server.
+
+    Implements `jitvault.engines.interface.CredentialInUse`.
+    """
 
     def __init__(self, servers: Sequence[str], issued: Mapping[str, Any]) -> None:
-        """Raises NotConfirmed where one of the servers does not let it in."""
+        """Log in everywhere.
+
+        Raises NotConfirmed if one of the servers does not let the login in.
+        """
         self.sessions: int | None = len(servers)
         self.seen = f"{issued['username']} works at the target"
         self._servers = tuple(servers)
@@ -128,12 +144,15 @@ class LoginEverywhere:
             raise
 
     def still_works(self) -> After:
-        """Whether the session at the primary is open. No revocation ends those at standbys: the probe does."""
+        """Return whether the session at the primary is open.
+
+        No revocation ends those at standbys: the probe does.
+        """
         works = self._logins[0].still_works()
         return After(works, f"what was opened before is {'still open' if works else 'over'}")
 
     def works_anew(self) -> After:
-        """Whether any of the servers lets it in once more."""
+        """Return whether any of the servers lets the login in once more."""
         for dsn, login in zip(self._servers, self._logins, strict=True):
             self._await(dsn)
             if login.works_anew():
@@ -145,6 +164,6 @@ class LoginEverywhere:
             login.close()
 
     def _await(self, dsn: str) -> None:
-        """A standby learns late of a login, and of its end."""
+        """Wait for a standby, which learns late of a login and of its end."""
         if dsn != self._servers[0] and not has_replayed(dsn, written_until(self._servers[0])):
             raise is_behind(dsn)

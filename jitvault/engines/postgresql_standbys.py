@@ -1,8 +1,8 @@
-"""Find the standbys of a PostgreSQL primary that a probe's document does not name.
+"""Find the standbys of a PostgreSQL primary that are not named.
 
-A standby lets in whoever the primary lets in, and a session there lives on when the login is dropped. The servers that
-are named say who streams from them, and who of them is a standby. What no server shows: a standby that is fed from an
-archive of the log alone, and whatever takes a copy and connects to nobody.
+The probe's document should name them. A standby lets in whoever the primary lets in, and a session there lives on
+when the login is dropped. The named servers show who streams from them, and which of them is a standby. No server
+shows a standby that is fed from an archive of the log alone, or whatever takes a copy and connects to no server.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jitvault.errors import NotConfirmed
 
 SERVERS = "servers_named"
 LONGEST_DELAY_MS = 10_000
-# they write the log or a copy to a disk and let nobody log in
+# These write the log or a copy to a disk and let nobody log in.
 _NO_SERVERS = frozenset({"pg_receivewal", "pg_basebackup", "pg_rewind", "barman_receive_wal"})
 
 _SELF = """
@@ -48,7 +48,10 @@ _MEND = (
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Something that streams from a server: how it calls itself, and its slot."""
+    """A client that streams from a server.
+
+    `application` is its own name for itself.
+    """
 
     application: str
     slot: str
@@ -56,7 +59,10 @@ class Sender:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What a named server says of itself. `started` tells one server from another of the same system."""
+    """What a named server shows about itself.
+
+    `started` tells one server from another of one system.
+    """
 
     address: str
     standby: bool
@@ -68,13 +74,16 @@ class Server:
     senders: Sequence[Sender]
     idle_slots: Sequence[str]
     pooled: bool = False
-    """Whether something between answers in the server's place, as PgBouncer does."""
+    """Whether something else answers in the server's place, as PgBouncer does."""
     delay: str = "0"
-    """For how long sessions there may keep the server from replaying the log; -1: for ever."""
+    """How long sessions there may keep the server from replaying the log; -1: for ever."""
 
 
 def unnamed(where: Mapping[str, Any]) -> tuple[TargetFinding, ...]:
-    """Return what is wrong with the servers that the probe's document names. Raises NotConfirmed."""
+    """Return what is wrong with the servers in the probe's document.
+
+    Raises NotConfirmed.
+    """
     return tuple(judge([_server(dsn) for dsn in servers_of(where)]))
 
 
@@ -84,15 +93,18 @@ def _server(dsn: str) -> Server:
         if row is None:
             raise NotConfirmed("the target says nothing of itself")
         senders = [Sender(*found) for found in target.execute(_SENDERS).fetchall()]
-        told_pid = target.info.backend_pid
+        announced_pid = target.info.backend_pid
         slots = [str(found[0]) for found in target.execute(_IDLE_SLOTS).fetchall()]
     standby, system, started, name, slot, receives, delay, pid = row
-    pooled = pid != told_pid
+    pooled = pid != announced_pid
     return Server(address_of(dsn), standby, system, started, name, slot, receives, senders, slots, pooled, delay)
 
 
 def judge(servers: Sequence[Server]) -> Iterator[TargetFinding]:
-    """Judge the named servers, the primary first."""
+    """Yield the findings about the named servers.
+
+    The primary is the first of `servers`.
+    """
     primary, *others = servers
     for server in servers:
         if server.pooled:
@@ -117,7 +129,7 @@ def judge(servers: Sequence[Server]) -> Iterator[TargetFinding]:
                 "Name each server once, by an address that always leads to it.",
             )
         named.setdefault(key, server)
-    standbys = [one for one in named.values() if one.standby and one.system == primary.system]
+    standbys = [server for server in named.values() if server.standby and server.system == primary.system]
     for other in others:
         if not other.standby or other.system != primary.system:
             yield _finding(
@@ -132,7 +144,10 @@ def judge(servers: Sequence[Server]) -> Iterator[TargetFinding]:
 
 
 def _held_up(standby: Server) -> Iterator[TargetFinding]:
-    """How long a login can go on there after its end at the primary, by holding replay up."""
+    """Yield a finding if a login can hold up replay for too long.
+
+    By that it outlives its end at the primary.
+    """
     delay_ms = milliseconds(standby.delay)
     if 0 <= delay_ms <= LONGEST_DELAY_MS:
         return
@@ -147,19 +162,20 @@ def _held_up(standby: Server) -> Iterator[TargetFinding]:
 
 
 def _streams(primary: Server, named: Sequence[Server], standbys: Sequence[Server]) -> Iterator[TargetFinding]:
-    """Compare who streams from the named servers with the named standbys that stream from anybody.
+    """Compare who streams from the named servers with the named standbys.
 
-    A standby that is named may stream through one that is not. Names and slots tell which is which, where they differ.
+    A named standby may stream through one that is not named. Names and slots tell which is which, where they
+    differ.
     """
-    senders = [one for server in named for one in server.senders if one.application not in _NO_SERVERS]
+    senders = [sender for server in named for sender in server.senders if sender.application not in _NO_SERVERS]
     receiving = [standby for standby in standbys if standby.receives]
     strangers = _without_named(senders, receiving)
     if strangers:
-        told = ", ".join(sorted(_told(sender) for sender in strangers))
+        listed = ", ".join(sorted(_sender_name(sender) for sender in strangers))
         yield _finding(
             "standbys",
             f"{len(senders)} standbys stream from the servers that the probe's document names, and it names "
-            f"{len(receiving)} that do; not named: {told}",
+            f"{len(receiving)} that do; not named: {listed}",
             _MEND,
         )
     known = {standby.slot for standby in standbys}
@@ -174,19 +190,23 @@ def _streams(primary: Server, named: Sequence[Server], standbys: Sequence[Server
 
 
 def _without_named(senders: Sequence[Sender], receiving: Sequence[Server]) -> list[Sender]:
-    """The senders that serve no named standby: each standby takes one, its own where slot or name tell which."""
-    left = list(senders)
+    """Return the senders that serve no named standby.
+
+    Each standby takes one sender, its own if slot or name tell which.
+    """
+    rest = list(senders)
     for standby in receiving:
-        own = [one for one in left if standby.slot and one.slot == standby.slot]
-        own = own or [one for one in left if standby.name and one.application == standby.name]
-        # a standby without a name of its own calls itself as every other
-        own = own or [one for one in left if not one.slot and one.application in ("walreceiver", "")]
-        if own or left:
-            left.remove((own or left)[0])
-    return left
+        own = [sender for sender in rest if standby.slot and sender.slot == standby.slot]
+        own = own or [sender for sender in rest if standby.name and sender.application == standby.name]
+        # a standby without a name of its own has the default name
+        own = own or [sender for sender in rest if not sender.slot and sender.application in ("walreceiver", "")]
+        if own or rest:
+            rest.remove((own or rest)[0])
+    return rest
 
 
-def _told(sender: Sender) -> str:
+def _sender_name(sender: Sender) -> str:
+
     name = sender.application or "a standby without a name"
     return f"{name} (slot {sender.slot})" if sender.slot else name
 

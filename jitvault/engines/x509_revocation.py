@@ -1,7 +1,8 @@
-"""What a CRL, an OCSP response and a certificate prove about one serial number. Pure: bytes and a time in, words out.
+"""What CRL, OCSP response and certificate prove of a serial number.
 
-Every function returns the sentence that is the evidence, or raises NotConfirmed with the sentence that says what is
-missing. Only the issuer's own signature counts: a delegated responder or an indirect CRL is somebody else's word.
+Pure: bytes and a time in, words out. Every function returns the sentence that is the evidence, or raises
+NotConfirmed with the sentence that says what is missing. Only the issuer's own signature counts: a delegated
+responder or an indirect CRL is another party's statement.
 """
 
 from __future__ import annotations
@@ -21,17 +22,20 @@ from cryptography.x509.oid import SignatureAlgorithmOID
 
 from jitvault.errors import NotConfirmed, StillAccepted
 
-# how far two clocks may be apart
+# the largest difference of two clocks
 SKEW = timedelta(seconds=60)
 _WEAK = (hashes.MD5, hashes.SHA1)
-# what the parsers raise for bytes that are not what they should be
+# what the parsers raise for malformed bytes
 _UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension)
-# these can be taken back, or take back an entry
+# these can be withdrawn, or withdraw an entry
 _NOT_FOR_GOOD = (x509.ReasonFlags.certificate_hold, x509.ReasonFlags.remove_from_crl)
 
 
 def issuer_of(pem: object) -> x509.Certificate:
-    """The issuer's certificate in a probe's document. Raises NotConfirmed."""
+    """Return the issuer's certificate in a probe's document.
+
+    Raises NotConfirmed.
+    """
     if not isinstance(pem, str) or not pem:
         raise NotConfirmed("the probe's document has no issuer, the certificate that signs the CRL")
     try:
@@ -44,9 +48,9 @@ def issuer_of(pem: object) -> x509.Certificate:
 
 @contextmanager
 def reading(what: str) -> Iterator[None]:
-    """Whatever a parser says against bytes that anybody could have sent becomes one NotConfirmed."""
+    """Turn a parser's errors for untrusted bytes into NotConfirmed."""
     with warnings.catch_warnings():
-        # of oddities, such as a country of three letters
+        # warnings about oddities, such as a country of three letters
         warnings.simplefilter("ignore")
         try:
             yield
@@ -55,7 +59,10 @@ def reading(what: str) -> Iterator[None]:
 
 
 def current_crl(der: bytes, issuer: x509.Certificate, now: datetime) -> x509.CertificateRevocationList:
-    """The CRL, if it is the issuer's own, whole, and holds `now`. Raises NotConfirmed."""
+    """Return the CRL if it is the issuer's own, whole, and valid at `now`.
+
+    Raises NotConfirmed.
+    """
     with reading("the CRL"):
         crl = x509.load_der_x509_crl(der)
         signed = crl.issuer == issuer.subject and crl.is_signature_valid(_key(issuer))
@@ -68,12 +75,15 @@ def current_crl(der: bytes, issuer: x509.Certificate, now: datetime) -> x509.Cer
 
 
 def spelled(serial: int) -> str:
-    """A serial number as Vault writes and takes it."""
+    """Return a serial number as Vault writes and takes it."""
     return serial.to_bytes(max(1, (serial.bit_length() + 7) // 8), "big").hex(":")
 
 
 def on_crl(crl: x509.CertificateRevocationList, serial: int, now: datetime) -> str:
-    """That `crl` lists `serial`, for good. Raises NotConfirmed."""
+    """Return the sentence that `crl` lists `serial` for good.
+
+    Raises NotConfirmed.
+    """
     dated = crl.last_update_utc.isoformat()
     with reading("the CRL"):
         entry = crl.get_revoked_certificate_by_serial_number(serial)
@@ -85,14 +95,17 @@ def on_crl(crl: x509.CertificateRevocationList, serial: int, now: datetime) -> s
 
 
 def request_for(serial: int, issuer: x509.Certificate) -> bytes:
-    """The OCSP request (DER) that asks about `serial`."""
+    """Return the OCSP request (DER) about `serial`."""
     name, key = _hashes(issuer)
     builder = ocsp.OCSPRequestBuilder().add_certificate_by_hash(name, key, serial, hashes.SHA256())
     return builder.build().public_bytes(serialization.Encoding.DER)
 
 
 def revoked_by_ocsp(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) -> str:
-    """That a current OCSP response of the issuer calls `serial` revoked, for good. Raises NotConfirmed."""
+    """Return the sentence that OCSP calls `serial` revoked for good.
+
+    The response has to be current and the issuer's. Raises NotConfirmed.
+    """
     single = _single(der, serial, issuer, now)
     if single.certificate_status is ocsp.OCSPCertStatus.GOOD:
         raise StillAccepted(f"OCSP calls serial {spelled(serial)} good")
@@ -104,26 +117,37 @@ def revoked_by_ocsp(der: bytes, serial: int, issuer: x509.Certificate, now: date
 
 
 def check_off_crl(crl: x509.CertificateRevocationList, serial: int) -> None:
-    """That `crl` does not list `serial`. Raises NotConfirmed."""
+    """Raise NotConfirmed if `crl` lists `serial`."""
     with reading("the CRL"):
         if crl.get_revoked_certificate_by_serial_number(serial) is not None:
             raise NotConfirmed(f"serial {spelled(serial)} is on the CRL of {crl.last_update_utc.isoformat()} already")
 
 
 def check_good_by_ocsp(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) -> None:
-    """That a current OCSP response of the issuer calls `serial` good. Raises NotConfirmed."""
+    """Raise NotConfirmed unless OCSP calls `serial` good.
+
+    The response has to be current, and the issuer's.
+    """
     status = _single(der, serial, issuer, now).certificate_status
     if status is not ocsp.OCSPCertStatus.GOOD:
         raise NotConfirmed(f"OCSP calls serial {spelled(serial)} {status.name.lower()}, not good")
 
 
 def check_answered(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) -> None:
-    """That a current OCSP response of the issuer is about `serial`, whatever it says of it. Raises NotConfirmed."""
+    """Raise NotConfirmed unless an OCSP response is about `serial`.
+
+    The response has to be current, and the issuer's. Its status does not matter.
+    """
     _single(der, serial, issuer, now)
 
 
 def _single(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) -> ocsp.OCSPSingleResponse:
-    """What a current OCSP response says about `serial`, signed by the issuer. Raises NotConfirmed."""
+    """Return what an OCSP response says about `serial`.
+
+    The response has to be current, and signed by the issuer.
+
+    Raises NotConfirmed.
+    """
     with reading("the OCSP response"):
         answer = ocsp.load_der_ocsp_response(der)
         if answer.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
@@ -140,7 +164,10 @@ def _single(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) ->
 
 
 def expired(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) -> str:
-    """That the time of the issuer's certificate `serial` is over. Raises NotConfirmed."""
+    """Return the sentence that the issuer's certificate `serial` has expired.
+
+    Raises NotConfirmed.
+    """
     certificate = _certificate(der, serial, issuer)
     end = certificate.not_valid_after_utc
     if now <= end + SKEW:
@@ -149,7 +176,10 @@ def expired(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) ->
 
 
 def check_valid(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) -> None:
-    """That the issuer's certificate `serial` is valid at `now`. Raises NotConfirmed."""
+    """Raise NotConfirmed unless the certificate is valid at `now`.
+
+    It has to be the issuer's certificate with the number `serial`.
+    """
     certificate = _certificate(der, serial, issuer)
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if not begin - SKEW <= now < end:
@@ -159,7 +189,10 @@ def check_valid(der: bytes, serial: int, issuer: x509.Certificate, now: datetime
 
 
 def _certificate(der: bytes, serial: int, issuer: x509.Certificate) -> x509.Certificate:
-    """The certificate, if it is the issuer's own with that serial number. Raises NotConfirmed."""
+    """Return the certificate if it is the issuer's, with that serial number.
+
+    Raises NotConfirmed.
+    """
     with reading("the certificate"):
         certificate = x509.load_der_x509_certificate(der)
         try:
@@ -181,7 +214,10 @@ def _check_fresh(what: str, begins: datetime, ends: datetime | None, now: dateti
 
 
 def _check_scope(crl: x509.CertificateRevocationList) -> None:
-    """Raises NotConfirmed for a CRL that is not whole or not about certificates like ours."""
+    """Raise NotConfirmed for a CRL that is not whole or of other scope.
+
+    Its scope has to have certificates like ours.
+    """
     for extension in crl.extensions:
         if isinstance(extension.value, x509.DeltaCRLIndicator):
             raise NotConfirmed("the CRL is only a difference to another one")
@@ -202,7 +238,10 @@ def _reason(entry: x509.RevokedCertificate) -> x509.ReasonFlags | None:
 
 
 def _is_about(single: ocsp.OCSPSingleResponse, serial: int, issuer: x509.Certificate) -> bool:
-    """Whether a response is about `serial` of this issuer; we ask with SHA-256, so that is how it answers."""
+    """Return whether a response is about `serial` of this issuer.
+
+    The request uses SHA-256, so the response does as well.
+    """
     asked = (serial, *_hashes(issuer))
     return (
         isinstance(single.hash_algorithm, hashes.SHA256)
@@ -211,15 +250,22 @@ def _is_about(single: ocsp.OCSPSingleResponse, serial: int, issuer: x509.Certifi
 
 
 def _hashes(issuer: x509.Certificate) -> tuple[bytes, bytes]:
-    """SHA-256 of the issuer's name and of its key's bits, as RFC 6960 names it."""
-    name, key = hashes.Hash(hashes.SHA256()), hashes.Hash(hashes.SHA256())
+    """Return the SHA-256 of the issuer's name and of its key's bits.
+
+    RFC 6960 names a certificate by them.
+    """
+    name = hashes.Hash(hashes.SHA256())
+    key = hashes.Hash(hashes.SHA256())
     name.update(issuer.subject.public_bytes())
     key.update(_key_bits(issuer))
     return name.finalize(), key.finalize()
 
 
 def _key_bits(issuer: x509.Certificate) -> bytes:
-    """The subjectPublicKey's bits: OCSP hashes them without the algorithm around them."""
+    """Return the subjectPublicKey's bits.
+
+    OCSP hashes them without the algorithm around them.
+    """
     key = issuer.public_key()
     raw, der = serialization.Encoding.Raw, serialization.Encoding.DER
     if isinstance(key, rsa.RSAPublicKey):
@@ -239,7 +285,8 @@ def _key(issuer: x509.Certificate) -> CertificateIssuerPublicKeyTypes:
 
 
 def _is_signed(answer: ocsp.OCSPResponse, key: CertificateIssuerPublicKeyTypes) -> bool:
-    """Whether the issuer's key itself signed the response."""
+    """Return whether the issuer's key itself signed the response."""
+
     data, signature = answer.tbs_response_bytes, answer.signature
     try:
         if isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):

@@ -96,7 +96,7 @@ def test_sessions_go_on_at_a_server_that_looks_at_handshakes_and_that_is_told_or
     with shown(looking, certificate, LONG) as at, shown(looking, certificate, SHORT) as bounded:
         assert at.seen == f"{looking.address} takes it in TLS 1.3 and 1.2"
         # the answer is no word of the CRL's: nothing is revoked, and the same server takes it
-        assert at._servers[0].anew().taken == ("1.3", "1.2")
+        assert at._servers[0].handshake().taken == ("1.3", "1.2")
         revoke(rig, certificate)
         anew = at.taken_anew()
         assert (anew.works, anew.told) == (False, False)
@@ -113,7 +113,7 @@ def test_sessions_go_on_at_a_server_that_looks_at_handshakes_and_that_is_told_or
 def test_a_server_that_ends_sessions_and_resumes_none_is_seen_to(rig: Rig, server: Callable[[Kind], TlsServer]) -> None:
     strict, certificate = server("strict"), issued(rig)
     with shown(strict, certificate, timedelta(seconds=20)) as at:
-        assert at._servers[0].left() == [f"the open connection {BOTH}"]
+        assert at._servers[0].going_on() == [f"the open connection {BOTH}"]
         revoke(rig, certificate)
         old, anew = at.still_open(), at.taken_anew()
     assert (old.works, old.told, anew.works) == (False, False, False)
@@ -300,7 +300,7 @@ def test_the_proof_of_a_certificate_says_nothing_of_a_connection_that_goes_on(
         ended = rig("operator", "complete", file.stem).json
         assert ended["confirmed"]
         # the agent's connection is open, and nobody who proves has said that it is not
-        assert "the open connection" in at._servers[0].left()[0]
+        assert "the open connection" in at._servers[0].going_on()[0]
     refused = next(one for one in ended["leases"][0]["checks"] if one["name"] == "target_refuses")
     assert refused["evidence"].endswith("; sessions that it opened before were not looked at")
     assert f"not proven: {NAME}: {OVER}" in people(rig, "status", file.stem)

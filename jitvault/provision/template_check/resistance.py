@@ -111,7 +111,7 @@ class Resistance:
     def _judged(self, credential: _Credential, probed: Mapping[str, ProbeResult]) -> Result:
         if credential.resisting is None:
             return Result(False, credential.failure or "it could not be tried", credential.mend)
-        remaining = credential.resisting.left()
+        remaining = credential.resisting.remaining()
         seen = probed[credential.name]
         revocation = credential.failure or f"revoked in {credential.ms} ms"
         evidence = [credential.resisting.seen, revocation, remaining, seen.evidence]
