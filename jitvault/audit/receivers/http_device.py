@@ -1,8 +1,9 @@
-"""OpenBao's `http` audit device: one POST for each line, which waits for our answer and is not sent again.
+"""OpenBao's `http` audit device: one POST for each line.
 
-2xx therefore means that the line is on the disk. OpenBao spreads its lines over many short connections, so a sender
-is a peer's address here, and its lines are in one file in the order in which they were answered. A body becomes part
-of that file whole or not at all: until it is complete it is kept apart, in memory while it is short.
+The device waits for the answer and does not send a line again, so 2xx means that the line is on the disk. OpenBao
+spreads its lines over many short connections, so a sender is a peer's address here, and its lines are in one file
+in the order in which they were answered. A body becomes part of that file whole or not at all: until it is complete
+it is kept apart, in memory while it is short.
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ from jitvault.errors import UsageError
 
 
 class HttpReceiver:
-    """`jitvault.audit.receivers.receiver.Receiver` of an HTTP server."""
+    """The receiver behind an HTTP server.
+
+    Implements `jitvault.audit.receivers.receiver.Receiver`.
+    """
 
     def __init__(self, endpoint: Endpoint, spool: Spool, notices: Notices, *, max_connections: int) -> None:
-        """Listen. Raises UsageError where that is not possible."""
+        """Listen. Raises UsageError if that is not possible."""
         host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
         scheme = "https" if endpoint.tls else "http"
         try:
@@ -33,7 +37,10 @@ class HttpReceiver:
         self.listening = f"{scheme}://{host}:{self._server.server_address[1]}{endpoint.path}"
 
     def run(self, stopping: Event) -> None:
-        """Receive until `stopping` is set; requests that have begun by then are answered, for three seconds at most."""
+        """Receive until `stopping` is set.
+
+        Requests that have begun by then are answered, for three seconds at most.
+        """
         server = self._server
         server.stopping = stopping
         server.timeout = POLL_S

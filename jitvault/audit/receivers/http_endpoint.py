@@ -1,4 +1,4 @@
-"""Where and for whom the HTTP receiver is: its URL, its certificate, and what senders have to know."""
+"""The URL of the HTTP receiver, its certificate, and its senders' secret."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Endpoint:
 
     @classmethod
     def parse(cls, url: str, *, certificate: Path | None, key: Path | None, bearer_file: Path | None) -> Endpoint:
-        """Raises UsageError."""
+        """Parse the URL and read the files. Raises UsageError."""
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
@@ -45,7 +45,7 @@ def _tls(certificate: Path, key: Path) -> ssl.SSLContext:
         if not path.is_file():
             raise UsageError(f"{path} is not there")
     try:
-        # without the password it would ask for one on the terminal
+        # without a password function, OpenSSL would ask for one on the terminal
         context.load_cert_chain(certificate, key, password=lambda: "")
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or "not PEM"
@@ -54,7 +54,10 @@ def _tls(certificate: Path, key: Path) -> ssl.SSLContext:
 
 
 def _bearer(path: Path) -> bytes:
-    """The secret in a file, which may say `Bearer ` before it as OpenBao wants it in its own."""
+    """Return the secret in a file.
+
+    `Bearer ` may precede it, as OpenBao wants it in its own file.
+    """
     try:
         text = path.read_text("ascii").strip().removeprefix("Bearer ").strip()
     except (OSError, UnicodeDecodeError) as error:

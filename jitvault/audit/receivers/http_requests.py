@@ -1,7 +1,7 @@
 """The requests that the HTTP receiver takes: one small protocol.
 
-POST to the one path with the right bearer is answered 204 when its body is on the disk. Everything else is refused,
-and ends the connection.
+A POST to the one path with the right bearer is answered 204 when its body is on the disk. Everything else is
+refused, and ends the connection.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ MAX_BODY = 1024**3
 _MAX_HEAD = 32 * 1024
 _CHUNK = 64 * 1024
 _IN_MEMORY = 256 * 1024
-# for a head; a connection that has not asked for anything ends after it as a whole
+# For the head of a request; a connection that has not sent one by then is ended.
 _HEAD_S = 2.0
-# Go keeps an idle connection for 90 s. Whoever closes one just when OpenBao uses it makes the device fail, so it
-# must never be us.
+# Go keeps an idle connection for 90 s. If a connection is closed just when OpenBao uses it, the device fails, so the
+# receiver must never be the one that closes first.
 _IDLE_S = 150.0
 _BODY_S = 30.0
 _LINGER_S = 1.0
@@ -41,7 +41,10 @@ class Refused(Exception):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection. Whatever is refused ends it, since what is left of the request was not read."""
+    """One connection to the HTTP receiver.
+
+    A refusal ends it, since the rest of the request was not read.
+    """
 
     protocol_version = "HTTP/1.1"
     timeout = _HEAD_S
@@ -103,7 +106,7 @@ class Handler(BaseHTTPRequestHandler):
         return hmac.compare_digest(given, b"Bearer " + bearer)
 
     def _keep(self, peer: Peer, length: int) -> HTTPStatus | None:
-        """Keep the body; the answer to it, None where the sender has gone."""
+        """Keep the body; return the answer to it, or None if the sender has gone."""
         senders = self.server.senders
         untrusted = None if senders.trusts(peer) else senders.spool.untrusted
         if untrusted and length > untrusted.body_bytes:
@@ -116,7 +119,7 @@ class Handler(BaseHTTPRequestHandler):
                     if not chunk:
                         self.close_connection = True
                         return None
-                    # only a body that is not short is on the disk already
+                    # a short body is still in memory, only a longer one is on the disk already
                     if untrusted and body.tell() + len(chunk) > _IN_MEMORY:
                         if not untrusted.take_in(len(chunk)):
                             return HTTPStatus.INSUFFICIENT_STORAGE
@@ -137,7 +140,10 @@ class Handler(BaseHTTPRequestHandler):
         return HTTPStatus.NO_CONTENT
 
     def _read(self, length: int) -> bytes:
-        """Some of the body; nothing where the connection broke. Errors of the network are not errors of the disk."""
+        """Return some of the body; nothing if the connection broke.
+
+        Errors of the network are not errors of the disk.
+        """
         try:
             return self.rfile.read(length)
         except OSError:
@@ -158,12 +164,14 @@ class Handler(BaseHTTPRequestHandler):
             self._linger()
 
     def _linger(self) -> None:
-        """Take in what still comes of a request that was refused. If any of it were left unread our end would be a
-        reset: whoever is still sending would see that, and not the answer.
+        """Read what still comes of a request that was refused.
+
+        If any of it were left unread, closing would send a reset: a peer that is still sending would see that, and
+        not the answer.
         """
         shut(self.request, socket.SHUT_WR)
         until, left = time.monotonic() + _LINGER_S, _CHUNK
-        # one that has gone, or goes on for longer than that
+        # the peer may have gone, or go on sending for longer than that
         with suppress(OSError):
             while left and (wait_s := until - time.monotonic()) > 0:
                 self.connection.settimeout(wait_s)
@@ -173,16 +181,22 @@ class Handler(BaseHTTPRequestHandler):
                 left -= len(came)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """What the base class finds wrong with a request; its own answer is a page of HTML."""
+        """Answer a request in which the base class found an error.
+
+        The base class would answer with a page of HTML.
+        """
         self.close_connection = True
         self._answer(HTTPStatus(code))
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing for a request: the lines are in the spool."""
+        """Log nothing for a request: the lines are in the spool."""
 
 
 class _Head(io.BufferedIOBase):
-    """A stream in which the lines of a request's head are limited together, not only one by one."""
+    """A stream that limits the lines of a request's head together.
+
+    The base class limits them only one by one.
+    """
 
     def __init__(self, stream: io.BufferedIOBase) -> None:
         self._stream = stream

@@ -1,4 +1,7 @@
-"""The spool files of those who send over HTTP: one for each address, over all its connections."""
+"""The spool files of HTTP senders: one for each address.
+
+All connections of an address share its file.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ class _Sender(Guest):
 
 
 class Senders:
-    """The spool file of each peer. With `vouched` all of them know the bearer, and no canary has to vouch for one."""
+    """The spool file of each peer.
+
+    With `vouched` all peers know the bearer, and no canary has to vouch for one.
+    """
 
     def __init__(self, spool: Spool, limit: int, *, vouched: bool = False) -> None:
         self.spool = spool
@@ -34,7 +40,10 @@ class Senders:
         self._lock = Lock()
 
     def trusts(self, peer: Peer) -> bool:
-        """Whether the peer knows the bearer, or a canary vouched for what it sent in this run."""
+        """Return whether a peer is trusted.
+
+        It knows the bearer, or a canary vouched for what it sent in this run.
+        """
         if self.vouched:
             return True
         with self._lock:
@@ -44,13 +53,13 @@ class Senders:
     def keep(self, peer: Peer, body: IO[bytes]) -> None:
         """Return when the body is on the disk.
 
-        Raises TooManySenders, and OSError: the body may be there then, and may be not.
+        Raises TooManySenders, and OSError: then the body may or may not be there.
         """
         writer = self._writer(peer)
         try:
             writer.append(body)
         except OSError as error:
-            # what strangers left is the first to go on a disk that is full
+            # on a full disk, files that untrusted senders left are removed first
             if error.errno not in DISK_FULL or not self.spool.untrusted.relieve(everything=True):
                 raise
             writer.append(body)
@@ -74,14 +83,17 @@ class Senders:
             return sender.writer
 
     def _make_place(self) -> None:
-        """End the file of an untrusted sender where there are too many; its next body begins another one."""
+        """End the file of an untrusted sender if there are too many.
+
+        The sender's next body begins another file.
+        """
         if len(self._senders) < self._limit:
             return
-        goes = first_to_go(sender for sender in self._senders.values() if not sender.writer.trusted)
-        if goes is None:
+        first = first_to_go(sender for sender in self._senders.values() if not sender.writer.trusted)
+        if first is None:
             raise TooManySenders
         with suppress(OSError):
-            self.spool.release(self._senders.pop(goes.peer.name).writer)
+            self.spool.release(self._senders.pop(first.peer.name).writer)
 
     def _end(self, writer: LineWriter) -> None:
         with self._lock:

@@ -1,7 +1,7 @@
-"""The HTTP server of `receive_http`: a bounded number of threads, and who has to go when there are too many.
+"""The HTTP server of `receive_http`, with a bound on its threads.
 
-Nobody waits behind strangers. Each connection gets a thread at once, and where there are too many one is dropped: of
-those that have not asked for anything yet, or, without a bearer, of those that look least like Vault.
+Nobody waits behind untrusted peers. Each connection gets a thread at once, and if there are too many, one is
+dropped: one that has not requested anything yet, or, without a bearer, the one that is least likely to be Vault's.
 """
 
 from __future__ import annotations
@@ -25,20 +25,26 @@ from jitvault.audit.receivers.receiver import DRAIN_S, POLL_S, Notices
 
 _STRANGER_S = 2.0
 _SILENT_PLACES = 64
-# threads of connections that were dropped and are about to end
+# Threads of connections that were dropped and are about to end.
 _LEAVING = 64
 
 
 @dataclass(slots=True)
 class _Connection(Guest):
-    """`asked`: it has made a request that we answer. `dropped`: it was ended, and its thread is about to notice."""
+    """A connection of the HTTP server.
+
+    `asked`: it has made a request that we answer. `dropped`: it was ended, and its thread is about to notice.
+    """
 
     asked: bool = False
     dropped: bool = False
 
 
 class HttpServer(ThreadingHTTPServer):
-    """A thread for each connection. Who asks for nothing has few places, and short ones."""
+    """A thread for each connection.
+
+    Silent connections have few places, for a short time.
+    """
 
     request_queue_size = 1024
     block_on_close = False
@@ -62,7 +68,7 @@ class HttpServer(ThreadingHTTPServer):
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()
         if self.endpoint.tls:
-            # the handshake is its thread's business: here it would keep everybody else waiting
+            # the connection's thread does the handshake: here it would keep all others waiting
             connection = self.endpoint.tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         return connection, address
 
@@ -76,7 +82,7 @@ class HttpServer(ThreadingHTTPServer):
                 return
         with self._lock:
             self._connections[request] = connection
-            silent = [one for one in self._connections.values() if not one.asked and not one.dropped]
+            silent = [guest for guest in self._connections.values() if not guest.asked and not guest.dropped]
             if len(silent) > _SILENT_PLACES:
                 self._drop(first_to_go(silent), "too many ask for nothing")
         try:
@@ -98,7 +104,10 @@ class HttpServer(ThreadingHTTPServer):
 
     @contextmanager
     def serving(self, request: socket.socket) -> Iterator[_Connection]:
-        """While a request that is ours to answer is answered. Raises Refused where there is no place for one more."""
+        """Mark a connection as busy while its request is answered.
+
+        Raises Refused if there is no place for one more.
+        """
         with self._lock:
             connection = self._connections[request]
             connection.asked = connection.busy = True
@@ -111,23 +120,24 @@ class HttpServer(ThreadingHTTPServer):
                 connection.busy = False
 
     def _has_place(self, newcomer: _Connection) -> bool:
-        """Drop who is least likely to be Vault where there are too many; whether the newcomer may stay.
+        """Drop the connection that is least likely to be Vault's, if needed.
 
-        Whoever knows the bearer stays. Without one a canary vouches for an address, which others may have as well.
+        It is needed if there are too many. Return whether the newcomer may stay. A peer that knows the bearer
+        stays. Without a bearer, a canary vouches for an address, which others may have as well.
         """
-        there = [one for one in self._connections.values() if one.asked and not one.dropped]
+        there = [guest for guest in self._connections.values() if guest.asked and not guest.dropped]
         if len(there) <= self._max_connections or self.senders.vouched:
             return True
-        for one in there:
-            one.known = one.known or self.senders.trusts(one.peer)
-        goes = first_to_go(there)
-        if goes is newcomer:
+        for guest in there:
+            guest.known = guest.known or self.senders.trusts(guest.peer)
+        first = first_to_go(there)
+        if first is newcomer:
             return False
-        self._drop(goes, "there are too many")
+        self._drop(first, "there are too many")
         return True
 
     def drop_strangers(self) -> None:
-        """End connections that have not asked for anything within two seconds."""
+        """End connections that have not requested anything within two seconds."""
         latest = time.monotonic() - _STRANGER_S
         with self._lock:
             for connection in self._connections.values():
@@ -136,14 +146,15 @@ class HttpServer(ThreadingHTTPServer):
 
     def _drop(self, connection: _Connection | None, why: str) -> None:
         """End a connection; its thread notices."""
-        for request, one in self._connections.items():
-            if one is connection:
-                one.dropped = True
+        for request, guest in self._connections.items():
+            if guest is connection:
+                guest.dropped = True
                 shut(request, socket.SHUT_RDWR)
-                self.notices.say("a connection was dropped", f"{why}: {one.peer.name}")
+                self.notices.say("a connection was dropped", f"{why}: {guest.peer.name}")
 
     def drain(self) -> None:
-        """Let those finish who have begun, and end the others."""
+        """Let requests finish that have begun, and end the other connections."""
+
         deadline = time.monotonic() + DRAIN_S
         while time.monotonic() < deadline:
             with self._lock:
