@@ -17,7 +17,7 @@ from statistics import median
 
 from benchmarks.measure import Figure
 from benchmarks.scene import Scene, scene, spec_of
-from jitvault.lifecycle.requests.sign import sign_grant_wish, sign_submission
+from jitvault.lifecycle.requests.sign import sign_grant_request, sign_submission
 from jitvault.model.spec import parse_spec
 
 TIMES, PAUSE_S = 25, 0.2
@@ -82,7 +82,7 @@ def _once(world: Scene) -> dict[str, float]:
     spec = parse_spec(json.dumps(spec_of(f"bench-{secrets.token_hex(6)}")).encode())
     person = world.operator
     sign_submission(person, spec, revise=False)
-    sign_grant_wish(person, spec)
+    sign_grant_request(person, spec)
     written, deadline = datetime.now(UTC), time.monotonic() + _PATIENCE_S
     while person.documents.get(f"inbox/{person.entity}/{spec.id}") is None:
         if time.monotonic() > deadline:

@@ -15,7 +15,7 @@ from psycopg.conninfo import make_conninfo
 
 from benchmarks.scene import Scene, spec_of
 from jitvault.formats.secret import Secret
-from jitvault.lifecycle.requests.sign import sign_end, sign_grant_wish, sign_submission
+from jitvault.lifecycle.requests.sign import sign_end, sign_grant_request, sign_submission
 from jitvault.model.spec import TaskSpec, parse_spec
 from jitvault.model.states import EndReason
 from jitvault.settings import Settings
@@ -55,7 +55,7 @@ class Pair:
         sign_submission(self.person, spec, revise=False)
 
     def wishes(self, spec: TaskSpec) -> None:
-        sign_grant_wish(self.person, spec)
+        sign_grant_request(self.person, spec)
 
     def takes(self, task_id: str) -> Secret:
         """The task's token, out of the inbox and out of its wrapping: four requests, as `jitvault unwrap` sends."""

@@ -16,7 +16,7 @@ from jitvault.agent.unwrap import read_all, unwrap
 from jitvault.formats.secret import Secret
 from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.advance import advance
-from jitvault.lifecycle.requests.sign import sign_end, sign_grant_wish, sign_submission
+from jitvault.lifecycle.requests.sign import sign_end, sign_grant_request, sign_submission
 from jitvault.model.spec import TaskSpec, parse_spec
 from jitvault.model.states import EndReason, State
 from jitvault.sandbox.servers import running_servers
@@ -64,7 +64,7 @@ class Scene:
         spec = parse_spec(json.dumps(spec_of(f"bench-{secrets.token_hex(6)}")).encode())
         sign_submission(self.operator, spec, revise=False)
         self.advance(spec, State.APPROVED)
-        sign_grant_wish(self.operator, spec)
+        sign_grant_request(self.operator, spec)
         return spec
 
     def used(self) -> TaskSpec:

@@ -226,9 +226,9 @@ def _held_up(document: Published | None) -> str:
 
 def _over_quota(wiring: Wiring) -> str:
     """Return that the caller's other documents have to be processed first, where a worker published that."""
-    from jitvault.lifecycle.requests.quota import over_quota_of
+    from jitvault.lifecycle.requests.quota import over_quota_notice
 
-    notice = over_quota_of(wiring.person.documents, wiring.person.entity)
+    notice = over_quota_notice(wiring.person.documents, wiring.person.entity)
     return f": {notice}" if notice else ""
 
 
@@ -237,7 +237,7 @@ def with_ends_asked_for(wiring: Wiring, shown: Published) -> dict[str, Any]:
 
     The list is empty with the worker's identity: such a command has just done them.
     """
-    from jitvault.lifecycle.requests.end_requests import ends_asked_for, names_in
+    from jitvault.lifecycle.requests.end_requests import names_in, pending_end_requests
 
     asked: list[dict[str, str]] = []
     is_open = shown["state"] in BEFORE | GRANTED
@@ -246,7 +246,7 @@ def with_ends_asked_for(wiring: Wiring, shown: Published) -> dict[str, Any]:
         # a ledger can be shown without a usable identity, and while Vault does not answer
         with suppress(JitvaultError):
             me = wiring.person
-            asked = ends_asked_for(me.documents, shown["task_id"], own=me.entity, names=names_in(content))
+            asked = pending_end_requests(me.documents, shown["task_id"], own=me.entity, names=names_in(content))
     return {**shown, "end_requested": asked}
 
 

@@ -29,7 +29,7 @@ from jitvault.kill_switch.pool import TaskPool, Tell, ThreadContext
 from jitvault.ledger.model import OpState, TaskRecord, TaskRow
 from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.record.receipt import proof_of, rung_of, unproven_because
-from jitvault.lifecycle.requests.renamed import covers_any, scopes_of
+from jitvault.lifecycle.requests.renamed import covers_any, scope_by_name_and_id
 from jitvault.lifecycle.requests.sign import sign_end
 from jitvault.lifecycle.revocation.cascade import live_below, with_task_claim
 from jitvault.lifecycle.revocation.results import Verdicts
@@ -93,7 +93,7 @@ class _SlowTasks:
 
 def in_scope(worker: WorkerContext, scope: Scope) -> list[str]:
     """The tasks of a scope that hold access, or whose end is not proven yet."""
-    held, scopes = worker.ledger.tasks(_STILL_THERE), scopes_of(worker, scope)
+    held, scopes = worker.ledger.tasks(_STILL_THERE), scope_by_name_and_id(worker, scope)
     tasks = dict.fromkeys(task.task_id for task in held if _is_covered(worker, scopes, task))
     # what was handed on ends as well: its doors are closed with the others
     return list(tasks | dict.fromkeys(child for task in tasks for child in live_below(worker, task)))
@@ -113,7 +113,7 @@ def was_known(worker: WorkerContext, scope: Scope) -> bool:
     # what only Vault knows is told in the end: a ledger that lost it must not make it a wrong name
     if any(one.state for one in published_but_unknown(worker, scope, ())):
         return True
-    scopes = scopes_of(worker, scope)
+    scopes = scope_by_name_and_id(worker, scope)
     for body in worker.ledger.bodies():
         with suppress(JitvaultError, *CORRUPT_RECORD_ERRORS):
             if covers_any(scopes, body):
@@ -126,7 +126,7 @@ def published_but_unknown(worker: WorkerContext, scope: Scope, results: Sequence
     ledger that was restored or edited does not know them or says that they are over. What cannot be read may be one of
     them, and has no state.
     """
-    known, scopes = {result.task_id for result in results}, scopes_of(worker, scope)
+    known, scopes = {result.task_id for result in results}, scope_by_name_and_id(worker, scope)
     found = []
     for task_id in worker.documents.names("tasks/"):
         said = worker.documents.get(f"tasks/{task_id}") or {}

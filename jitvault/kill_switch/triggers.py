@@ -12,7 +12,7 @@ from jitvault.documents.paths import Kept
 from jitvault.errors import CORRUPT_RECORD_ERRORS, JitvaultError
 from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.requests.freeze_documents import freezes
-from jitvault.lifecycle.requests.listing import list_all
+from jitvault.lifecycle.requests.listing import rebuild_index
 from jitvault.model.revision import Revision
 from jitvault.model.scope import FreezeStatement
 from jitvault.model.states import State
@@ -52,7 +52,7 @@ def tripped(worker: WorkerContext, seen: dict[str, int], go_on: Callable[[], boo
 def covered(worker: WorkerContext, *, list_again: bool = False) -> Reasons:
     """The held tasks that are frozen by operators. `list_again`: look for freezes that no line has shown."""
     if list_again:
-        list_all(worker, Kept.FREEZE, again=worker.is_blind)
+        rebuild_index(worker, Kept.FREEZE, again=worker.is_blind)
     words, found = freezes(worker), dict[str, str]()
     for task_id in worker.ledger.held() if words else ():
         if (word := next((word for word in words if _covers(worker, word, task_id)), None)) is not None:

@@ -34,7 +34,7 @@ from jitvault.lifecycle.confirmation.stand_by import Probe, StandBy
 from jitvault.lifecycle.renewal.schedule import due_too_late
 from jitvault.lifecycle.renewal.upkeep import PublishedListRenewals
 from jitvault.lifecycle.requests.pending import Backlog, DocumentWatcher, Triage
-from jitvault.lifecycle.requests.quota import tell_over_quota
+from jitvault.lifecycle.requests.quota import record_over_quota
 from jitvault.lifecycle.requests.retention import Removals
 from jitvault.model.states import LIVE_STATES
 from jitvault.notices.notifier import Notifier
@@ -332,13 +332,13 @@ class Loops:
             now = time.monotonic()
             over = self.gate.waiting(now, longer_than_s=_OVER_QUOTA_S)
             for author in set(reported) - set(over):
-                tell_over_quota(worker, author, 0, self.gate.per_minute)
+                record_over_quota(worker, author, 0, self.gate.per_minute)
                 del reported[author]
             for author, waiting in over.items():
                 if now - reported.get(author, -_REPORT_EVERY_S) >= _REPORT_EVERY_S:
                     self.log.warning("an author writes more than is taken in", author=author, waiting=waiting)
                     reported[author] = now
-                    tell_over_quota(worker, author, waiting, self.gate.per_minute)
+                    record_over_quota(worker, author, waiting, self.gate.per_minute)
             self.health.set("documents_over_quota", sum(over.values()))
 
         self._every("quota", self.pace.tell_s, look)

@@ -17,7 +17,7 @@ from jitvault.agent.unwrap import TaskToken, read_all, unwrap
 from jitvault.context import Person
 from jitvault.errors import JitvaultError, NotFound, VaultRefused
 from jitvault.formats.secret import Secret
-from jitvault.lifecycle.requests.sign import sign_end, sign_grant_wish, sign_submission
+from jitvault.lifecycle.requests.sign import sign_end, sign_grant_request, sign_submission
 from jitvault.model.spec import parse_spec
 from jitvault.model.states import EndReason
 from jitvault.vault.client import Vault
@@ -69,7 +69,7 @@ class Someone:
         fields = {"intent": "Count.", "criticality": "low", "template": "postgres-readonly", "more": ""}
         spec = parse_spec(SPEC.format(id=task, window=window, **fields).encode(), "a spec of the crowd")
         sign_submission(self.person, spec, revise=False)
-        sign_grant_wish(self.person, spec)
+        sign_grant_request(self.person, spec)
         if way == WAYS[4]:
             return
         held = self.uses(task)

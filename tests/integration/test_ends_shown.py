@@ -13,7 +13,7 @@ from rig import Rig
 from jitvault.context import new_id
 from jitvault.documents.dsse import DOCUMENT_TYPE, signer_key
 from jitvault.errors import VaultRefused
-from jitvault.lifecycle.requests.sign import sign_grant_wish
+from jitvault.lifecycle.requests.sign import sign_grant_request
 from jitvault.model.spec import parse_spec
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
@@ -179,7 +179,7 @@ def test_a_revocation_of_what_may_still_be_granted_keeps_it_from_being_granted(
     file = spec()
     if taken_in:
         assert rig("operator", "submit", file).json["state"] == "approved"
-        sign_grant_wish(rig.wiring("operator").person, parse_spec(file.read_bytes()))
+        sign_grant_request(rig.wiring("operator").person, parse_spec(file.read_bytes()))
     else:
         rig.cli("operator", "grant", file, "--wait", "0", code=None, worker=False)
     ended = rig.cli("operator", "revoke", file.stem, "--reason", "it was stolen", "--json")

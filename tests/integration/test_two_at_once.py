@@ -19,7 +19,7 @@ from jitvault.cli import session
 from jitvault.errors import JitvaultError
 from jitvault.lifecycle import advance
 from jitvault.lifecycle.issuance import issue
-from jitvault.lifecycle.requests.sign import sign_grant_wish
+from jitvault.lifecycle.requests.sign import sign_grant_request
 from jitvault.model.event_chain import chain_problems
 from jitvault.model.spec import parse_spec
 from jitvault.vault.documents import Documents
@@ -214,7 +214,7 @@ def test_of_three_that_are_decided_at_once_and_are_too_much_together_one_is_gran
     files = [spec(window="5m", more=more) for _ in range(3)]
     for file in files:
         rig("operator", "submit", file)
-        sign_grant_wish(rig.wiring().person, parse_spec(file.read_bytes()))
+        sign_grant_request(rig.wiring().person, parse_spec(file.read_bytes()))
     workers = {file.stem: rig.wiring().worker for file in files}
     decided, met = threading.Barrier(3), set[str]()
 

@@ -27,7 +27,7 @@ from jitvault.context import WorkerContext
 from jitvault.errors import LedgerUnavailable
 from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle import advance as story
-from jitvault.lifecycle.requests.sign import sign_grant_wish, sign_submission
+from jitvault.lifecycle.requests.sign import sign_grant_request, sign_submission
 from jitvault.model.spec import parse_spec
 from jitvault.sandbox.processes import free_port
 from jitvault.worker import pool
@@ -97,7 +97,7 @@ def test_before_a_grant_a_worker_leaves_the_stream_to_its_loops(rig: Rig, spec: 
     assert story.advance(hand, asked.id, hint=wiring.person.entity).task.state == "approved"
     assert story.advance(hand, asked.id).task.state == "approved"
     assert read_to(hand) == before
-    sign_grant_wish(wiring.person, asked)
+    sign_grant_request(wiring.person, asked)
     assert story.advance(hand, asked.id).task.state == "issued"
     assert read_to(hand) != before
     rig("operator", "revoke", asked.id)

@@ -21,7 +21,7 @@ from rig import Rig
 from stage import Stage
 
 from jitvault.context import Person
-from jitvault.lifecycle.requests.sign import sign_end, sign_grant_wish, sign_submission
+from jitvault.lifecycle.requests.sign import sign_end, sign_grant_request, sign_submission
 from jitvault.model.spec import parse_spec
 from jitvault.model.states import EndReason
 from jitvault.settings import load
@@ -80,7 +80,7 @@ def asked(person: Person) -> str:
     fields = {"intent": "Count.", "criticality": "low", "template": "postgres-readonly", "window": "15m", "more": ""}
     spec = parse_spec(SPEC.format(id=task, **fields).encode(), "a spec")
     sign_submission(person, spec, revise=False)
-    sign_grant_wish(person, spec)
+    sign_grant_request(person, spec)
     return task
 
 

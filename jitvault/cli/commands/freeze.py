@@ -160,17 +160,17 @@ def freezes(json_: Json = False, debug: Debug = False) -> None:
     from jitvault.cli import session
     from jitvault.cli.views import output
     from jitvault.cli.views import published as fallback
-    from jitvault.lifecycle.requests.freezes import frozen_by_all, frozen_by_operators
+    from jitvault.lifecycle.requests.freezes import all_freezes, freezes_seen_by_person
     from jitvault.model.scope import Scope
 
     wiring = session.open_session()
     known = wiring.has_worker or fallback.has_ledger(wiring)
     if wiring.has_worker:
-        found = frozen_by_all(wiring.worker)
+        found = all_freezes(wiring.worker)
     else:
         tripped = wiring.ledger.freeze() if known else None
         with session.signing("see what is frozen", "operators and auditors"):
-            found = frozen_by_operators(wiring.person, tripped=tripped)
+            found = freezes_seen_by_person(wiring.person, tripped=tripped)
     if json_:
         typer.echo(output.to_json({"freezes": found, "tripwires_known": known}))
         return

@@ -69,13 +69,13 @@ def grant(
     from jitvault.cli.views import output
     from jitvault.cli.views import task as render
     from jitvault.errors import WrongState
-    from jitvault.lifecycle.requests.sign import sign_grant_wish
+    from jitvault.lifecycle.requests.sign import sign_grant_request
 
     wiring = session.open_session()
     with output.new_file(out) as file:
         read = _requested_spec(wiring, what, revise=revise)
         set_hint_task(context, read.id)
-        sign_grant_wish(wiring.person, read)
+        sign_grant_request(wiring.person, read)
         signed = session.Signed(
             at=session.written_at(wiring, _own_request(wiring, read.id, "grant")),
             submitted=session.written_at(wiring, _own_request(wiring, read.id, "submit")),

@@ -133,13 +133,13 @@ def policy_explain(
     from jitvault.cli.views import output
     from jitvault.cli.views.policy import obligation_facts
     from jitvault.lifecycle.decision.explain import explain
-    from jitvault.lifecycle.requests.freezes import frozen_over
+    from jitvault.lifecycle.requests.freezes import freezes_covering_request
 
     wiring = session.open_session()
     read = load_spec(wiring, spec)
     question, assumed = _question_of(wiring, read)
     found = explain(wiring.authorizer, question)
-    frozen = frozen_over(wiring.worker_without_session, question) if wiring.has_worker else []
+    frozen = freezes_covering_request(wiring.worker_without_session, question) if wiring.has_worker else []
     decision = found.decision
     obligations = decision.obligations
     if json_:

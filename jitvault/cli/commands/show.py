@@ -47,7 +47,7 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
     )
     from jitvault.lifecycle.advance import advance
     from jitvault.lifecycle.record.report import status_of
-    from jitvault.lifecycle.requests.freezes import rebuilding
+    from jitvault.lifecycle.requests.freezes import recovery_as_freeze
 
     wiring = session.open_session()
     failure: JitvaultError | None = None
@@ -77,7 +77,7 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
         session.check_findings(found.document)
         return
     freeze, children = wiring.ledger.freeze(), wiring.ledger.children(task)
-    held_up = freeze or rebuilding(wiring.ledger)
+    held_up = freeze or recovery_as_freeze(wiring.ledger)
     with readable(task):
         shown = session.with_ends_asked_for(wiring, status_of(file, wiring.ledger.trail(file), held_up, children))
     overview.print_status({**shown, "missing": _missing(wiring, shown), "published": None}, as_json=json_)

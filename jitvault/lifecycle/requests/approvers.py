@@ -1,4 +1,4 @@
-"""Who is registered as an approver, as the worker reads it: only administrators write there."""
+"""Read the registrations of approvers, which only administrators can write."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ FOLDER = "approvers/"
 
 
 def registry(worker: WorkerContext) -> Registry:
-    """All registrations in Vault now. One that is no registration is a finding, and counts as absent."""
+    """Return all registrations that are in Vault now.
+
+    A document that is no valid registration is a finding, and counts as absent.
+    """
     found: list[Registered] = []
     for entity in worker.documents.names(FOLDER):
         stored = worker.documents.read(f"{FOLDER}{entity}")

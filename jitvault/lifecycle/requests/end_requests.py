@@ -1,4 +1,4 @@
-"""Who asked for the end of a task, as long as no worker has taken that up: for whoever looks at it meanwhile."""
+"""List requests to end a task that no worker has acted on yet, for a person who looks at the task."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from jitvault.errors import SecurityFinding, VaultRefused
 from jitvault.vault.interface import Documents
 
 
-def ends_asked_for(documents: Documents, task_id: str, *, own: str, names: Mapping[str, str]) -> list[dict[str, str]]:
-    """The signed requests to end the task that the caller may see: one's own, and everybody's for an auditor.
+def pending_end_requests(
+    documents: Documents, task_id: str, *, own: str, names: Mapping[str, str]
+) -> list[dict[str, str]]:
+    """Return the signed requests to end the task that the caller may see.
 
-    `own` is the caller's entity, `names` maps entity ids to names. Each is `{by, at, reason, note}`, `at` by Vault's
-    clock. Only their author can write there; whether the author may end the task the worker decides.
+    These are the caller's own, and for an auditor everyone's. `own` is the caller's entity, and `names` maps entity ids
+    to names. Each request is `{by, at, reason, note}`, with `at` by Vault's clock. Only its author can have written it;
+    whether the author may end the task is for the worker to decide.
     """
     try:
         authors = sorted(name.rstrip("/") for name in documents.names("requests/"))
@@ -31,7 +34,7 @@ def ends_asked_for(documents: Documents, task_id: str, *, own: str, names: Mappi
 
 
 def names_in(content: Mapping[str, Any]) -> dict[str, str]:
-    """The names of the people that a revision names, by entity."""
+    """Return the names of the entities with a part in a revision, by entity id."""
     return {content[part]["entity"]: content[part]["name"] for part in ("requester", "agent", "owner")}
 
 

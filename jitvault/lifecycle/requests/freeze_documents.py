@@ -1,11 +1,11 @@
-"""What operators froze, as the worker goes by it: read when it was written, and kept in the ledger's index.
+"""Read operators' freezes, which the ledger's index keeps once they were read.
 
-Vault lets only operators write there. A freeze holds whoever its author is by now, and also where its signature does
-not: what stops access must not end because somebody cannot be asked any more. A lift has to be signed by who may lift
-at the moment at which it is taken in; from then on it is done, whatever becomes of its author.
+Vault lets only operators write freezes. A freeze holds whatever its author is by now, and even where its signature does
+not hold: what stops access must not end because its author cannot be asked any more. A lift has to be signed by an
+entity that may lift at the moment at which the lift is read; from then on it is done, whatever becomes of its author.
 
-Nothing else ends a freeze. Where its document is gone an administrator removed it, or Vault was restored from an older
-snapshot: it holds on, and is lifted as any other.
+Nothing else ends a freeze. Where its document is gone, an administrator removed it or Vault was restored from an older
+snapshot: the freeze still holds, and is lifted like any other.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from jitvault.documents.paths import Kept, path_of
 from jitvault.documents.signed import FreezeDocument, parse_signed
 from jitvault.errors import AuditUntrusted, LedgerUnavailable, SecurityFinding
 from jitvault.ledger.document_index import Indexed, Standing, retry_missing
-from jitvault.lifecycle.requests.listing import see_that_it_is_told
-from jitvault.lifecycle.requests.reader import find_about_author, verified
+from jitvault.lifecycle.requests.listing import complete_index
+from jitvault.lifecycle.requests.reader import record_author_finding, verified
 from jitvault.lifecycle.requests.renamed import entity_named
 from jitvault.model.scope import FreezeStatement, Scope, as_dated, freezes_in_force
 from jitvault.policy.decision import OPERATORS
@@ -32,85 +32,88 @@ from jitvault.stream.reading import observe
 from jitvault.vault.interface import Entity, Signer, Stored
 
 MOST_OF_ONE = 1000
-"""So many documents of one author are read in one look. The others are read in the next ones, and that is a finding."""
+"""How many documents of one author are read in one pass. The others are read in later passes, and are a finding."""
 MOST_UNSEEN = 100
-"""So many that were read before are read again in one look while the stream does not tell whether they changed."""
+"""How many known documents are read again in one pass while the stream does not show whether they changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Freeze:
-    """A freeze that nobody lifted, and the document that it stands in."""
+    """A freeze that was not lifted, with its document."""
 
-    word: FreezeStatement
+    statement: FreezeStatement
     document: Indexed
 
 
 def freezes(worker: WorkerContext) -> list[FreezeStatement]:
-    """What operators froze and nobody lifted, the oldest first."""
+    """Return the operators' freezes in force, the oldest first."""
     if not worker.reads_on:
         try:
             observe(worker)
         except AuditUntrusted:
             worker = replace(worker, is_blind=True)
-    return [one.word for one in _in_force(worker)]
+    return [one.statement for one in _in_force(worker)]
 
 
 def freeze_covering(worker: WorkerContext, content: Mapping[str, Any]) -> FreezeStatement | None:
-    """The oldest freeze that covers a task, by the content of its revision."""
-    return next((one.word for one in _in_force(worker) if one.word.covers(content)), None)
+    """Return the oldest freeze that covers a task, by the content of its revision."""
+    return next((one.statement for one in _in_force(worker) if one.statement.covers(content)), None)
 
 
 def _in_force(worker: WorkerContext) -> list[_Freeze]:
-    see_that_it_is_told(worker, Kept.FREEZE)
+    complete_index(worker, Kept.FREEZE)
     found = _read(worker, worker.ledger.indexed(Kept.FREEZE, None, [Standing.COUNTS, Standing.WAITS]))
     if not any(one.standing is Standing.COUNTS for one in found):
         return []
     known = worker.ledger.indexed(Kept.FREEZE, None, [Standing.LIFTS])
-    frozen = [_Freeze(_word(one), one) for one in _dated(worker, found) if one.standing is Standing.COUNTS]
-    lifts = [_word(one) for one in _dated(worker, known) if one.standing is Standing.LIFTS]
-    held = freezes_in_force([*(one.word for one in frozen), *lifts])
-    lifted = [one.document for one in frozen if one.word not in held]
+    frozen = [_Freeze(_statement(one), one) for one in _dated(worker, found) if one.standing is Standing.COUNTS]
+    lifts = [_statement(one) for one in _dated(worker, known) if one.standing is Standing.LIFTS]
+    held = freezes_in_force([*(one.statement for one in frozen), *lifts])
+    lifted = [one.document for one in frozen if one.statement not in held]
     with suppress(LedgerUnavailable):
         worker.ledger.keep_read([replace(one, standing=Standing.LIFTED) for one in lifted])
-    return sorted((one for one in frozen if one.word in held), key=lambda one: one.word.at)
+    return sorted((one for one in frozen if one.statement in held), key=lambda one: one.statement.at)
 
 
 def _dated(worker: WorkerContext, found: Sequence[Indexed]) -> list[Indexed]:
-    """The same documents, as those count that are dated later than now."""
+    """Return the documents, with dates in the future replaced as `as_dated` says."""
     now, kept, changed = worker.now(), list[Indexed](), list[Indexed]()
     for one in found:
-        word = _word(one) if one.standing in (Standing.COUNTS, Standing.LIFTS) else None
-        dated = word and as_dated(word, now)
-        if word is not None and dated != word:
+        statement = _statement(one) if one.standing in (Standing.COUNTS, Standing.LIFTS) else None
+        dated = statement and as_dated(statement, now)
+        if statement is not None and dated != statement:
             body = {**one.body, "at": dated.at.isoformat()} if dated else {}
             changed.append(one := replace(one, standing=one.standing if dated else Standing.VOID, body=body))
         kept.append(one)
-    # it counts from the first look on: else a lift that follows would come too early
+    # the date counts from the first reading on: otherwise a lift that follows would come too early
     with suppress(LedgerUnavailable):
         worker.ledger.keep_read(changed)
     return kept
 
 
 def _read(worker: WorkerContext, found: Sequence[Indexed]) -> list[Indexed]:
-    """The same documents, each as it is now, without those that are gone. What waits is asked about again."""
+    """Return the documents as they are in Vault now, without those that are gone.
+
+    For a lift that waits, it is checked again whether its author may lift.
+    """
     once = replace(worker, signer=_Keys(worker.signer))
     authors = _Lifters(worker)
     now: list[Indexed] = []
     changed: list[Indexed] = []
     for one in [*_at_most(worker, [one for one in found if one.is_unread]), *(o for o in found if not o.is_unread)]:
-        read = _judged(once, authors, one)
+        read = _read_document(once, authors, one)
         if read is not None:
             now.append(read)
         if read is not None and read != one:
             changed.append(read)
-    # where nothing can be written they are read once more: that must keep no access alive
+    # a full ledger must keep no access alive: what cannot be recorded is read again in the next pass
     with suppress(LedgerUnavailable):
         worker.ledger.keep_read(changed)
     return now
 
 
 def _at_most(worker: WorkerContext, unread: Sequence[Indexed]) -> list[Indexed]:
-    """As many of each author's as are read in one look, those first that nobody has read yet."""
+    """Return the documents of each author to read in one pass, unread ones first."""
     most = MOST_OF_ONE if not worker.is_blind else MOST_UNSEEN
     taken, some = Counter[str](), list[Indexed]()
     for one in sorted(unread, key=lambda one: one.read):
@@ -120,12 +123,12 @@ def _at_most(worker: WorkerContext, unread: Sequence[Indexed]) -> list[Indexed]:
     for author in (author for author, count in taken.items() if count > MOST_OF_ONE):
         with suppress(LedgerUnavailable):
             message = f"more than {MOST_OF_ONE} documents below freezes/{author}/ wait to be read"
-            find_about_author(worker, author, "too_many_freezes", message)
+            record_author_finding(worker, author, "too_many_freezes", message)
     return some
 
 
-def _judged(worker: WorkerContext, lifters: _Lifters, one: Indexed) -> Indexed | None:
-    """What a document says now; None for one that is gone."""
+def _read_document(worker: WorkerContext, lifters: _Lifters, one: Indexed) -> Indexed | None:
+    """Return a document as it is in Vault now; None where it is gone."""
     if not one.is_unread:
         waits = one.standing is Standing.WAITS
         return replace(one, standing=Standing.LIFTS) if waits and lifters.may(one.author) else one
@@ -151,7 +154,10 @@ def _judged(worker: WorkerContext, lifters: _Lifters, one: Indexed) -> Indexed |
 
 
 def _without_document(worker: WorkerContext, one: Indexed) -> Indexed | None:
-    """What stays of a document that is not in Vault: a freeze that was in force, and what may come yet."""
+    """Return what stays in the index of a document that is missing in Vault.
+
+    A freeze that was in force stays, and so does a document that may still appear.
+    """
     if one.standing is Standing.COUNTS:
         return replace(one, read=one.news)
     if (again := retry_missing(one, worker.now())) is not None:
@@ -162,7 +168,7 @@ def _without_document(worker: WorkerContext, one: Indexed) -> Indexed | None:
 
 
 def _unsigned(stored: Stored, one: Indexed) -> FreezeDocument | None:
-    """What a document says, if it is a freeze but for its signature. That one lifts something has to be signed."""
+    """Return a freeze whose signature does not hold. A lift needs a valid one."""
     try:
         paper = parse_signed(FreezeDocument, payload_of(stored.document), task=one.about, entity=one.author)
     except SecurityFinding:
@@ -170,7 +176,7 @@ def _unsigned(stored: Stored, one: Indexed) -> FreezeDocument | None:
     return paper if paper.freezes else None
 
 
-def _word(document: Indexed) -> FreezeStatement:
+def _statement(document: Indexed) -> FreezeStatement:
     body = document.body
     scope = Scope(body["agent"], body["template"], body["owner"])
     at = datetime.fromisoformat(body["at"])
@@ -180,7 +186,10 @@ def _word(document: Indexed) -> FreezeStatement:
 
 
 class _Lifters:
-    """Who the authors are and whether they may lift a freeze; each is asked for once in a look."""
+    """The authors' names, and whether they may lift a freeze.
+
+    Each author is read from Vault once in a pass.
+    """
 
     def __init__(self, worker: WorkerContext) -> None:
         self._worker = worker
@@ -203,7 +212,7 @@ class _Lifters:
 
 
 class _Keys:
-    """A signer whose public keys are asked for once in a look."""
+    """A signer that reads each public key once in a pass."""
 
     def __init__(self, own: Signer) -> None:
         self._own = own

@@ -1,4 +1,4 @@
-"""The freezes in force, for people: what operators signed and nobody lifted, and what a tripwire froze."""
+"""The freezes in force, as they are shown to people: operators' signed freezes, a tripwire's, and a recovery's."""
 
 from __future__ import annotations
 
@@ -23,31 +23,38 @@ if TYPE_CHECKING:
     from jitvault.ledger.ledger import Ledger
 
 
-def frozen_by_all(worker: WorkerContext) -> list[dict[str, Any]]:
-    """Every freeze as the worker goes by it, verified, the oldest first: `{kind, scope, by, at, reason, line}`."""
+def all_freezes(worker: WorkerContext) -> list[dict[str, Any]]:
+    """Return every freeze that the worker applies, the oldest first.
+
+    Each is verified, and has the shape `{kind, scope, by, at, reason, line}`.
+    """
     return [*_of_everything(worker), *map(_signed, freezes(worker))]
 
 
-def frozen_over(worker: WorkerContext, asked: DecisionInput) -> list[dict[str, Any]]:
-    """Those of them that cover what is asked about."""
+def freezes_covering_request(worker: WorkerContext, asked: DecisionInput) -> list[dict[str, Any]]:
+    """Return the freezes that cover the access which is asked about."""
     agent, owner = ({"name": who.name, "entity": who.entity} for who in (asked.agent, asked.owner))
     content = {"agent": agent, "owner": owner, "access": asked.access}
-    return [*_of_everything(worker), *(_signed(word) for word in freezes(worker) if word.covers(content))]
+    return [
+        *_of_everything(worker),
+        *(_signed(statement) for statement in freezes(worker) if statement.covers(content)),
+    ]
 
 
 def _of_everything(worker: WorkerContext) -> list[dict[str, Any]]:
-    """What holds everything and no operator signed: a ledger that is being rebuilt, a tripwire."""
+    """Return what freezes everything without an operator: a recovery, a tripwire."""
     since, tripped = worker.ledger.recovering(), worker.ledger.freeze()
     return [*([_rebuilt(since)] if since else []), *([_tripped(tripped)] if tripped else [])]
 
 
-def frozen_by_operators(person: Person, *, tripped: Freeze | None) -> list[dict[str, Any]]:
-    """The same as far as somebody without the worker's identity can see it: `by` is an entity, or `you`, and whether
-    its author still is an operator the worker decides.
+def freezes_seen_by_person(person: Person, *, tripped: Freeze | None) -> list[dict[str, Any]]:
+    """Return the freezes that a person without the worker's identity can see.
+
+    `by` is an entity id, or `you`. Whether its author still is an operator is for the worker to decide.
     """
     documents, own, now = person.documents, person.entity, person.clock.agreed()
-    written = [word for entity in _authors(documents) for word in _words(documents, entity, own)]
-    signed = freezes_in_force(dated for word in written if (dated := as_dated(word, now)))
+    written = [statement for entity in _authors(documents) for statement in _statements(documents, entity, own)]
+    signed = freezes_in_force(dated for statement in written if (dated := as_dated(statement, now)))
     return [*([_tripped(tripped)] if tripped else []), *map(_signed, signed)]
 
 
@@ -55,9 +62,9 @@ def _authors(documents: Documents) -> list[str]:
     return sorted(name.rstrip("/") for name in documents.names("freezes/"))
 
 
-def _words(documents: Documents, entity: str, own: str) -> Iterator[FreezeStatement]:
+def _statements(documents: Documents, entity: str, own: str) -> Iterator[FreezeStatement]:
     for key in documents.names(f"freezes/{entity}/"):
-        # what is no proper document counts for nothing
+        # a document that cannot be parsed counts for nothing
         with suppress(SecurityFinding):
             stored = documents.read(f"freezes/{entity}/{key}")
             if stored is None:
@@ -70,13 +77,13 @@ def _words(documents: Documents, entity: str, own: str) -> Iterator[FreezeStatem
                 )
 
 
-def _signed(word: FreezeStatement) -> dict[str, Any]:
+def _signed(statement: FreezeStatement) -> dict[str, Any]:
     return {
         "kind": "operator",
-        "scope": word.scope.as_json(),
-        "by": word.by,
-        "at": word.at.isoformat(),
-        "reason": word.reason,
+        "scope": statement.scope.as_json(),
+        "by": statement.by,
+        "at": statement.at.isoformat(),
+        "reason": statement.reason,
         "line": None,
     }
 
@@ -87,7 +94,7 @@ def _rebuilt(since: datetime) -> dict[str, Any]:
         "scope": {},
         "by": None,
         "at": since.isoformat(),
-        "reason": f"{being_rebuilt(since)}; nothing is granted until `jitvault ledger recover` has finished",
+        "reason": f"{describe_recovery(since)}; nothing is granted until `jitvault ledger recover` has finished",
         "line": None,
     }
 
@@ -103,22 +110,22 @@ def _tripped(freeze: Freeze) -> dict[str, Any]:
     }
 
 
-GO_ON = "`jitvault ledger recover` goes on with it, also after it was interrupted."
+RESUME_RECOVERY_HINT = "`jitvault ledger recover` goes on with it, also after it was interrupted."
 
 
-def being_rebuilt(since: datetime) -> str:
-    """An open recovery in words."""
+def describe_recovery(since: datetime) -> str:
+    """Describe an open recovery of the ledger."""
     return f"the ledger is being rebuilt since {since:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def rebuilding(ledger: Ledger) -> Freeze | None:
-    """An open recovery as what keeps tasks from being granted; it ends nothing."""
+def recovery_as_freeze(ledger: Ledger) -> Freeze | None:
+    """Return an open recovery as a freeze: it blocks grants, but ends no task."""
     since = ledger.recovering()
-    return Freeze(f"{being_rebuilt(since)}; until then nothing is granted", "", since) if since else None
+    return Freeze(f"{describe_recovery(since)}; until then nothing is granted", "", since) if since else None
 
 
 def freeze_of(worker: WorkerContext, file: TaskRecord) -> FreezeStatement | None:
-    """The oldest freeze of an operator's that covers the task and was not lifted."""
+    """Return the oldest operator's freeze in force that covers the task."""
     return freeze_covering(worker, Revision.of(file.revision.body).content)
 
 
@@ -126,13 +133,13 @@ def check_not_frozen(worker: WorkerContext, file: TaskRecord) -> None:
     """Raise Frozen while everything is frozen, and Denied while an operator's freeze covers the task."""
     since = worker.ledger.recovering()
     if since is not None:
-        raise Frozen(f"nothing is granted: {being_rebuilt(since)}", hint=GO_ON)
+        raise Frozen(f"nothing is granted: {describe_recovery(since)}", hint=RESUME_RECOVERY_HINT)
     freeze = worker.ledger.freeze()
     if freeze is not None:
         raise Frozen(f"everything is frozen since {freeze.at:%Y-%m-%d %H:%M:%S} UTC: {freeze.reason}")
-    word = freeze_of(worker, file)
-    if word is not None:
+    statement = freeze_of(worker, file)
+    if statement is not None:
         raise Denied(
-            f"{word.by} froze {word.scope} at {word.at:%Y-%m-%d %H:%M:%S} UTC: {word.reason}",
+            f"{statement.by} froze {statement.scope} at {statement.at:%Y-%m-%d %H:%M:%S} UTC: {statement.reason}",
             hint="Nothing of it is granted until an operator runs `jitvault unfreeze` for it.",
         )

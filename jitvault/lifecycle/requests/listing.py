@@ -1,8 +1,8 @@
-"""Whether the audit stream has told of every document by which access ends, and what is listed where it has not.
+"""Keep the ledger's index of documents that end access complete, by listing Vault where the stream may miss one.
 
-After a gap, in a new or restored ledger, and while nobody knows whether the stream is ours, a document may lie in Vault
-of which no line was read. Then all are listed, once for all tasks: that is kept in the ledger, with how many gaps the
-stream had by then.
+After a gap, in a new or restored ledger, and while the stream is not known to be this Vault's, there may be a document
+in Vault of which no line was read. Then all documents are listed, once for all tasks. The ledger keeps when that was
+done, and how many gaps the stream had by then.
 """
 
 from __future__ import annotations
@@ -14,42 +14,44 @@ from jitvault.documents.paths import Kept, indexed_path, path_of
 from jitvault.model.states import OVER
 
 BLIND_FOR = timedelta(seconds=5)
-"""How long a list holds while the stream tells nothing."""
+"""How long a listing is valid while the stream cannot be read."""
 _FOLDERS = {Kept.END: "requests/", Kept.FREEZE: "freezes/"}
 
 
-def is_told(worker: WorkerContext, kind: Kept) -> bool:
-    """Whether the ledger's index has every document of a kind."""
+def index_is_complete(worker: WorkerContext, kind: Kept) -> bool:
+    """Return whether the ledger's index has every document of a kind."""
     listing = worker.ledger.listing(kind)
     if not listing.is_whole or listing.at is None:
         return False
     return not worker.is_blind or abs(worker.now() - listing.at) < BLIND_FOR
 
 
-def see_that_it_is_told(worker: WorkerContext, kind: Kept) -> None:
-    """List all documents of a kind where the stream may not have told of one."""
-    if not is_told(worker, kind):
-        list_all(worker, kind, again=True)
+def complete_index(worker: WorkerContext, kind: Kept) -> None:
+    """List all documents of a kind if the stream may have missed one."""
+    if not index_is_complete(worker, kind):
+        rebuild_index(worker, kind, again=True)
 
 
-def list_all(worker: WorkerContext, kind: Kept, *, again: bool) -> None:
-    """Enter in the index what lies in Vault. `again`, and after a gap: what is known may have been written anew, and is
-    read again.
+def rebuild_index(worker: WorkerContext, kind: Kept, *, again: bool) -> None:
+    """List the documents in Vault, and enter them in the index.
+
+    With `again`, and after a gap, known documents count as unread: they may have been written again.
     """
-    begun, before = worker.now(), worker.ledger.listing(kind)
+    begun = worker.now()
+    before = worker.ledger.listing(kind)
     again = again or not before.is_whole
     folder = _FOLDERS[kind]
     authors = sorted(name.rstrip("/") for name in worker.documents.names(folder))
     for author in authors:
-        keep_names(worker, kind, author, worker.documents.names(f"{folder}{author}/"), again=again)
+        index_names(worker, kind, author, worker.documents.names(f"{folder}{author}/"), again=again)
     forget_authors(worker, kind, authors)
     worker.ledger.keep_listing(kind, before.gaps_now, begun)
 
 
-def keep_names(worker: WorkerContext, kind: Kept, author: str, names: list[str], *, again: bool) -> None:
-    """Enter what is listed of one author.
+def index_names(worker: WorkerContext, kind: Kept, author: str, names: list[str], *, again: bool) -> None:
+    """Enter the listed documents of one author in the index.
 
-    Of tasks that are over nothing is kept: most of what an author ever asked for is.
+    Documents about tasks that are over are left out, which most of an author's documents are.
     """
     found = [name.rstrip("/") for name in names]
     found = [name for name in found if indexed_path(path_of(kind, author, name)) is not None]
@@ -60,6 +62,6 @@ def keep_names(worker: WorkerContext, kind: Kept, author: str, names: list[str],
 
 
 def forget_authors(worker: WorkerContext, kind: Kept, besides: list[str]) -> None:
-    """Forget those of whom nothing is in Vault any more."""
+    """Remove the authors from the index who have no document in Vault any more."""
     for author in set(worker.ledger.indexed_authors(kind)) - set(besides):
         worker.ledger.keep_listed(kind, author, (), again=False)

@@ -1,4 +1,4 @@
-"""What waits for a worker, by what the stream showed and by what lies in Vault."""
+"""Find the documents that wait for a worker, by the audit stream and by listing Vault."""
 
 from __future__ import annotations
 
@@ -24,29 +24,32 @@ from jitvault.documents.paths import (
 from jitvault.errors import JitvaultError
 from jitvault.ledger.judgements import Judged, Judgement
 from jitvault.lifecycle.decision.admit import judged
-from jitvault.lifecycle.requests.listing import forget_authors, keep_names
+from jitvault.lifecycle.requests.listing import forget_authors, index_names
 from jitvault.policy.decision import OPERATORS
 from jitvault.vault.interface import Stored
 
-# one source may be behind another by so much: its lines are older than what was seen already
+# how far one audit source may be behind another: its lines are older than lines that were seen already
 _BEHIND = timedelta(minutes=1)
-# for how long it is believed who is an operator: it only says whose turn comes first
+# how long it is cached who is an operator, which only decides whose turn comes first
 _BELIEVED_S = 10.0
 
 
 class DocumentWatcher:
-    """What people have written since somebody looked last, whichever process read the lines."""
+    """Returns the documents that people wrote since the last call.
+
+    It does not matter which process read their audit lines.
+    """
 
     def __init__(self, worker: WorkerContext) -> None:
         self._worker = worker
-        # what was written before is found by listing
+        # documents from before this moment are found by listing
         self._newest = worker.now()
-        # thousands may write in a minute, and whoever asks does so with each batch of lines
+        # thousands of people may write in a minute, and `new` is called with each batch of lines
         self._seen: dict[str, Place] = {}
 
     def new(self) -> list[WorkItem]:
-        """What was not given before, in the order of Vault's time."""
-        # where Vault's clock was set back the newest line lies in the future, and what comes now before it
+        """Return the documents that were not returned before, by Vault's time."""
+        # where Vault's clock was set back, the newest line is in the future, and new lines are dated before it
         since = min(self._newest, self._worker.now()) - _BEHIND
         found = self._worker.ledger.written(since=since, after=self._seen)
         for one in found:
@@ -58,20 +61,20 @@ class DocumentWatcher:
 
 
 class Triage:
-    """Which of the documents are urgent. What it goes by decides whose turn comes first, and nothing else."""
+    """Decides which documents are urgent: whose turn comes first, and nothing else."""
 
     def __init__(self, worker: WorkerContext) -> None:
         self._worker = worker
         self._operators: dict[str, tuple[float, bool]] = {}
 
     def sort(self, asks: Sequence[WorkItem]) -> list[tuple[WorkItem, DocumentEffect]]:
-        """Each of these documents about a task, with what follows from it; two that say the same are one."""
+        """Return each document about a task once, with its effect."""
         known = self._worker.ledger.parts({ask.task_id for ask in asks if ask.task_id})
-        return [(ask, self._heed(ask, known)) for ask in dict.fromkeys(asks) if ask.task_id]
+        return [(ask, self._effect(ask, known)) for ask in dict.fromkeys(asks) if ask.task_id]
 
-    def _heed(self, ask: WorkItem, known: Mapping[str, TaskParties]) -> DocumentEffect:
+    def _effect(self, ask: WorkItem, known: Mapping[str, TaskParties]) -> DocumentEffect:
         task = known.get(ask.task_id)
-        # who it is costs Vault a request, and matters for the end of a task
+        # to find out whether the author is an operator costs Vault a request, and only matters for the end of a task
         return effect_of(ask, task, is_operator=ask.ends and ask.requests and self._is_operator(ask.author))
 
     def _is_operator(self, entity_id: str) -> bool:
@@ -83,17 +86,17 @@ class Triage:
             entity = self._worker.identity.by_id(entity_id)
             known = entity is not None and bool(self._worker.identity.groups_of(entity, (OPERATORS,)))
         except JitvaultError:
-            # nobody can say it now, and an operator must not wait for that
+            # it cannot be found out now, and an operator must not have to wait for that
             return True
         self._operators[entity_id] = (now, known)
         return known
 
 
 class Backlog:
-    """The requests that lie in Vault and that no task was made of, a few at a time; the authors take turns.
+    """The requests in Vault that have no task yet, a few at a time; authors take turns.
 
-    What was judged before is passed by without a look at it, unless a line of the audit stream shows that it was
-    written again, or lines may be missing since.
+    A request that was judged before is skipped, unless a line of the audit stream shows that it was written again, or
+    lines may be missing since.
     """
 
     def __init__(self, worker: WorkerContext) -> None:
@@ -103,19 +106,20 @@ class Backlog:
 
     @property
     def is_told(self) -> bool:
-        """Whether the stream has told of all that people signed about the end of tasks, since it was listed."""
+        """Return whether the index has every request to end a task."""
         return self._worker.ledger.listing(Kept.END).is_whole
 
     def list_again(self, *, is_blind: bool = False) -> list[WorkItem]:
-        """Look at what lies there now; gives what may be wishes to end a task that nobody has read.
+        """List all requests in Vault; return unread ones that may end a task.
 
-        Some of their lines may have been read: by a command while no worker ran, or later than a worker looks back.
-        `is_blind`: what was read before may have been written again.
+        The audit lines of some may have been read already, by a command while no worker ran, or further back than a
+        worker looks. `is_blind` says that documents which were read before may have been written again.
         """
         worker = self._worker
         self._new.clear()
         self._doubtful.clear()
-        begun, before = worker.now(), worker.ledger.listing(Kept.END)
+        begun = worker.now()
+        before = worker.ledger.listing(Kept.END)
         again = is_blind or not before.is_whole
         authors = sorted(name.rstrip("/") for name in worker.documents.names("requests/"))
         for author in set(worker.ledger.judged_authors()) - set(authors):
@@ -126,7 +130,7 @@ class Backlog:
             worker.ledger.forget_judged(author, tasks)
             unsettled = worker.ledger.unsettled(author, tasks)
             self._new[author], self._doubtful[author] = deque(unsettled.new), deque(unsettled.doubtful)
-            keep_names(worker, Kept.END, author, asked, again=again)
+            index_names(worker, Kept.END, author, asked, again=again)
         forget_authors(worker, Kept.END, authors)
         worker.ledger.keep_listing(Kept.END, before.gaps_now, begun)
         unread = worker.ledger.unread_of_open(Kept.END)
@@ -134,16 +138,17 @@ class Backlog:
 
     @property
     def left(self) -> int:
-        """How many are still to be looked at."""
+        """Return how many requests are still to be read."""
         return sum(map(len, (*self._new.values(), *self._doubtful.values())))
 
     def some(self, count: int, may: Callable[[str], bool]) -> list[tuple[str, str]]:
-        """Up to `count` of them that begin something, each with its author, who `may` have one more looked at now.
+        """Read up to `count` requests; return task id and author of those to admit.
 
-        As many are read at most: those that are too old are judged here, since beside a restored ledger there may be
-        thousands of them, and they are not even refused.
+        `may` says whether an author may have one more request read now. Requests that are too old are judged here and
+        not even refused, since with a restored ledger there may be thousands of them.
         """
-        found, judgements = list[tuple[str, str]](), list[Judged]()
+        found: list[tuple[str, str]] = []
+        judgements: list[Judged] = []
         for author, task_id, is_new in self._take(count, may):
             path = submission_path(author, task_id)
             line_at = self._worker.ledger.newest_line(path)
@@ -170,7 +175,7 @@ class Backlog:
         return taken
 
     def _judgement(self, path: str, stored: Stored, *, is_new: bool) -> Judgement | None:
-        """What is known of the request without a look at what it says; None where that has to be looked at."""
+        """Return the judgement of a request without reading its content, if possible."""
         if is_stale(stored.written_at, self._worker.now()):
             return Judgement.TOO_OLD
         before = None if is_new else self._worker.ledger.judged(path)

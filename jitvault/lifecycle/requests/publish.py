@@ -1,4 +1,4 @@
-"""What the worker tells everybody about a task: one document in Vault that only it can write."""
+"""Publish a task's state as a document in Vault that only the worker can write."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def publish(
 ) -> None:
     """Write `jitvault/tasks/<task>`: the revision's exact bytes, the state, what is missing, the proof.
 
-    `error` is what kept it from going on, for whoever waits and has nothing but this.
+    `error` is what kept the task from going on, for people who wait and can read nothing but this document.
     """
     task = file.task
     content = Revision.of(file.revision.body).content
@@ -68,7 +68,7 @@ def publish(
         # so that who has lost the ledger still has it
         "receipt": packed(task.receipt),
         "findings": findings_of(worker, file)[:_FINDINGS],
-        "error": _told(error) if error else None,
+        "error": _error_body(error) if error else None,
     }
     _put(worker, task.task_id, document, known=True)
 
@@ -78,24 +78,30 @@ def _open_to(standing: Standing) -> list[str]:
 
 
 def _approved_before(worker: WorkerContext, task: TaskRow) -> str | None:
-    """The bytes of the last revision that was approved and is not the present one, by what was published of it."""
+    """Return the body of the last approved revision before the present one, if any.
+
+    It is read from what was published about it.
+    """
     if task.revision == 1:
         return None
-    said = worker.documents.get(f"tasks/{task.task_id}") or {}
-    if said.get("digest") != task.digest and said.get("state") == State.APPROVED:
-        return str(said["body"])
-    return said.get("approved")
+    former = worker.documents.get(f"tasks/{task.task_id}") or {}
+    if former.get("digest") != task.digest and former.get("state") == State.APPROVED:
+        return str(former["body"])
+    return former.get("approved")
 
 
 def findings_of(worker: WorkerContext, file: TaskRecord) -> list[str]:
-    """What must not have happened, of the task, and of everything while it is frozen."""
+    """Return the findings about the task in words, and a tripwire's freeze."""
     freeze = worker.ledger.freeze()
     frozen = [f"everything is frozen: {freeze.reason}"] if freeze else []
     return [*frozen, *(describe_finding(finding) for finding in file.findings)]
 
 
 def _why_denied(file: TaskRecord, standing: Standing | None) -> str | None:
-    """By whom and why; the denial that counted, also when its author signs something else afterwards."""
+    """Return who denied the task and why.
+
+    The denial that counted is returned, even when its author signs something else afterwards.
+    """
     for decision in file.decisions:
         if decision.decision == "deny":
             return f"{decision.name} denied it: {decision.reason or 'no reason given'}"
@@ -103,21 +109,25 @@ def _why_denied(file: TaskRecord, standing: Standing | None) -> str | None:
 
 
 def publish_refusal(worker: WorkerContext, submitted: Submission, error: JitvaultError) -> None:
-    """Tell whoever waits that a request cannot be taken. That settles it: it is not looked at again."""
+    """Publish that a request is refused, which settles it.
+
+    A refused request is not evaluated again.
+    """
     document: Mapping[str, Any] = {
         "task_id": submitted.spec.id,
         "state": "refused",
         "requester": submitted.requester.id,
         "request": submitted.nonce,
-        "error": _told(error),
+        "error": _error_body(error),
     }
     _put(worker, submitted.spec.id, document, known=False)
 
 
 def _put(worker: WorkerContext, task_id: str, document: Mapping[str, Any], *, known: bool) -> None:
-    """Write the document under an operation id that is committed before: a line without one was a thief's.
+    """Write the document under an operation id that was committed before.
 
-    Nothing follows from its answer, so the operation is settled from the start. `known`: the ledger has the task.
+    A line of such a write without a known operation id is a thief's. Nothing depends on the answer, so the operation is
+    settled from the start. `known` says that the ledger has the task.
     """
     path = f"tasks/{task_id}"
     op = new_operation(worker, OperationKind.PUBLISH, path, task_id=task_id if known else None)
@@ -125,5 +135,5 @@ def _put(worker: WorkerContext, task_id: str, document: Mapping[str, Any], *, kn
     worker.documents.put(path, document, op=op.op_id)
 
 
-def _told(error: JitvaultError) -> dict[str, object]:
+def _error_body(error: JitvaultError) -> dict[str, object]:
     return {"exit_code": error.exit_code, "message": str(error), "hint": error.hint}

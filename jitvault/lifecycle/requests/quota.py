@@ -1,4 +1,4 @@
-"""Who writes more than a worker takes in is told so, and so is whoever looks whether all is well."""
+"""Notify authors, and the doctor, of authors who write more documents than a worker takes in."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from jitvault.errors import JitvaultError
 from jitvault.vault.interface import Documents
 
 NOTICE = "_over-quota"
-"""No task can have this name."""
+"""The notice's name in the inbox; no task can have this name."""
 
 
-def tell_over_quota(worker: WorkerContext, author: str, waiting: int, per_minute: int) -> None:
-    """Say in the ledger, and to the author, that so many documents of theirs wait; 0: that none does any more."""
+def record_over_quota(worker: WorkerContext, author: str, waiting: int, per_minute: int) -> None:
+    """Record in the ledger how many documents of an author wait, and notify the author.
+
+    `waiting` 0 says that none waits any more; then there is no notice.
+    """
     worker.ledger.keep_over_quota(author, waiting, worker.now())
     if waiting:
         notice = {"waiting": waiting, "per_minute": per_minute, "at": worker.now().isoformat()}
@@ -19,12 +22,12 @@ def tell_over_quota(worker: WorkerContext, author: str, waiting: int, per_minute
 
 
 def notice_path(author: str) -> str:
-    """Where an author finds what they were told; it vanishes by itself."""
+    """Return the path of an author's notice; Vault deletes the notice after a time."""
     return f"inbox/{author}/{NOTICE}"
 
 
-def over_quota_of(documents: Documents, author: str) -> str | None:
-    """What an author was told lately, in words; None for nothing."""
+def over_quota_notice(documents: Documents, author: str) -> str | None:
+    """Return the author's current notice in words, if there is one."""
     try:
         notice = documents.get(notice_path(author)) or {}
         waiting, per_minute = int(notice["waiting"]), int(notice["per_minute"])

@@ -1,7 +1,7 @@
-"""The signed documents in Vault, as the worker reads them: verified, and absent where they do not hold.
+"""Read people's signed documents in Vault, and verify them; one that does not hold counts as absent.
 
-A document counts if it lies under its author's own path, is signed by that author's key, and says that it is about
-this task, of this kind, by this entity: one that is copied to another place says so itself.
+A document counts if it is at its author's own path, is signed by that author's key, and says that it is about this
+task, of this kind, and by this entity. So a copy at another path gives itself away.
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class ExtensionRequest:
-    """A verified wish for more time. `written_at` is Vault's time of it, `nonce` tells it from one that is repeated."""
+    """A verified request for an extension.
+
+    `written_at` is Vault's time of the request, and `nonce` tells it from a repeated one.
+    """
 
     by: Entity
     seconds: int
@@ -61,7 +64,7 @@ class ExtensionRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Read(Generic[P]):
+class VerifiedDocument(Generic[P]):
     """A verified document, and Vault's time of it."""
 
     paper: P
@@ -69,9 +72,10 @@ class Read(Generic[P]):
 
 
 def submission(worker: WorkerContext, task_id: str, requester: str, stored: Stored | None = None) -> Submission | None:
-    """The verified request of `requester` for `task_id`, or None where there is none; `stored` where it was just read.
+    """Return the verified request of `requester` for `task_id`, if there is one.
 
-    Raises InvalidInput when its spec is not valid or the requester is disabled.
+    `stored` is the document where the caller has just read it. Raises InvalidInput when its spec is not valid or the
+    requester is disabled.
     """
     path = submission_path(requester, task_id)
     stored = stored or worker.documents.read(path)
@@ -88,7 +92,10 @@ def submission(worker: WorkerContext, task_id: str, requester: str, stored: Stor
 
 
 def find_request(worker: WorkerContext, task_id: str, *, hint: str | None) -> tuple[str, Stored] | None:
-    """The request for a task that the ledger does not know, and the entity that asks: `hint` first, then everyone."""
+    """Return the requester and request of a task that the ledger does not know.
+
+    The entity `hint` is looked at first, then every other author.
+    """
     if hint and (stored := worker.documents.read(submission_path(hint, task_id))) is not None:
         return hint, stored
     for entity in _authors(worker, "requests/"):
@@ -99,14 +106,14 @@ def find_request(worker: WorkerContext, task_id: str, *, hint: str | None) -> tu
 
 
 def wants_grant(worker: WorkerContext, submitted: Submission, approvals: Sequence[Vote]) -> bool:
-    """Whether the requester signed that exactly this spec shall be issued now.
+    """Return whether the requester signed that exactly this spec be issued now.
 
-    A wrapping token lives for minutes: one that goes to the requester's inbox is only made when they asked
-    after the last approval and once its window was open, by Vault's clock, and so are there to take it. An
-    agent's inbox is watched.
+    A wrapping token lives for minutes. So one for the requester's inbox is only made when the requester asked for it
+    after the last approval and in the open window, by Vault's clock, and is there to unwrap it. An agent's inbox is
+    watched.
     """
     entity, spec = submitted.requester.id, submitted.spec
-    found = read_paper(worker, GrantDocument, f"requests/{entity}/{spec.id}/grant", entity, spec.id)
+    found = read_signed(worker, GrantDocument, f"requests/{entity}/{spec.id}/grant", entity, spec.id)
     if found is None or found.paper.spec_digest != digest_of(spec.canonical()):
         return False
     asked_last = all(vote.written_at < found.written_at for vote in approvals)
@@ -116,11 +123,14 @@ def wants_grant(worker: WorkerContext, submitted: Submission, approvals: Sequenc
 def extension_requests(
     worker: WorkerContext, task_id: str, entities: Sequence[str], *, digest: str, ends_at: datetime
 ) -> list[ExtensionRequest]:
-    """What each of `entities` asks for from the deadline `ends_at` of the revision `digest` on, in their order."""
+    """Return the extension requests of `entities`, in their order.
+
+    Only a request about the deadline `ends_at` of the revision `digest` counts.
+    """
     found = []
     for entity_id in dict.fromkeys(entities):
-        stored = read_paper(worker, ExtendDocument, f"requests/{entity_id}/{task_id}/extend", entity_id, task_id)
-        # one about another deadline was granted before, or is put back
+        stored = read_signed(worker, ExtendDocument, f"requests/{entity_id}/{task_id}/extend", entity_id, task_id)
+        # a request about another deadline was granted before, or is a replay of one
         if stored is None or (stored.paper.digest, stored.paper.ends_at) != (digest, ends_at):
             continue
         entity = worker.identity.by_id(entity_id)
@@ -131,18 +141,19 @@ def extension_requests(
 
 
 def votes(worker: WorkerContext, task_id: str, groups: Sequence[str], *, below: str = "") -> list[Vote]:
-    """Every decision about the task that is in Vault now and whose signature holds, with those of `groups` that its
-    author is in, is registered for and signed for; `below` its path those about something else of the task.
+    """Return every decision about the task in Vault whose signature holds.
 
-    Its author may let an approval expire early, never later than its life after Vault wrote it.
+    Each has those of `groups` that its author is a member of, is registered for and signed for. `below` is the rest of
+    the path for decisions about something else of the task, such as an extension. An author may let an approval expire
+    early, but not later than `APPROVAL_LIFE` after Vault wrote it.
     """
     found = []
     for entity_id in _authors(worker, "decisions/"):
-        stored = read_paper(worker, DecisionDocument, f"decisions/{entity_id}/{task_id}{below}", entity_id, task_id)
+        stored = read_signed(worker, DecisionDocument, f"decisions/{entity_id}/{task_id}{below}", entity_id, task_id)
         entity = worker.identity.by_id(entity_id) if stored else None
         if stored is not None and entity is not None:
             found.append((entity, stored))
-    # most tasks need nobody's approval, and then nobody's registration is read
+    # most tasks need no approval, and then no registration is read
     approvers = registry(worker) if found else Registry()
     return [_vote(worker, task_id, groups, approvers, entity, stored) for entity, stored in found]
 
@@ -153,16 +164,16 @@ def _vote(
     groups: Sequence[str],
     approvers: Registry,
     entity: Entity,
-    stored: Read[DecisionDocument],
+    stored: VerifiedDocument[DecisionDocument],
 ) -> Vote:
     paper, written_at = stored.paper, stored.written_at
     path = f"decisions/{entity.id}/{task_id}/withdraw"
     there = worker.documents.read(path)
     taken_back = verified(worker, there, WithdrawDocument, path, entity.id, task_id) if there else None
-    # only they can write there: what cannot be read may have been their no, and gives nothing back
+    # only the author can write there: an unreadable document may have been a withdrawal, and counts as one
     withdrawals = [(taken_back.paper.at if taken_back else there.written_at, there.written_at)] if there else []
     if there and there.unread:
-        # nobody knows from when it is
+        # when it was written is not known
         withdrawals = [(paper.at, written_at)]
     withdrawn = is_withdrawn(signed_at=paper.at, written_at=written_at, withdrawals=withdrawals)
     why_void = void(signed_at=paper.at, written_at=written_at, withdrawals=withdrawals)
@@ -178,7 +189,7 @@ def _vote(
         digest=paper.digest,
         expires_at=min(paper.expires_at, written_at + APPROVAL_LIFE),
         reason=paper.reason,
-        # policy may speak of groups that approve nothing: those are as Vault has them
+        # groups that only policy names need no registration: they are as Vault has them
         groups=tuple(group for group in member_of if group not in groups or group in counted),
         written_at=written_at,
         revision=paper.revision,
@@ -192,7 +203,10 @@ def _vote(
 
 
 def persons(worker: WorkerContext, revision: Revision) -> Mapping[str, str] | None:
-    """Who those with a part in a revision are, by entity; None where entities do not say so."""
+    """Return which person each entity with a part in a revision is, by entity.
+
+    None where entities do not say which person they are.
+    """
     if not worker.tells_persons:
         return None
     found = {entity: worker.identity.by_id(entity) for entity in revision.involved()}
@@ -203,10 +217,12 @@ def _authors(worker: WorkerContext, folder: str) -> list[str]:
     return sorted(name.rstrip("/") for name in worker.documents.names(folder))
 
 
-def read_paper(worker: WorkerContext, model: type[P], path: str, entity: str, task_id: str) -> Read[P] | None:
-    """The paper at `path`, if `entity` signed it for exactly this task and kind.
+def read_signed(
+    worker: WorkerContext, model: type[P], path: str, entity: str, task_id: str
+) -> VerifiedDocument[P] | None:
+    """Return the document at `path`, if `entity` signed it for this task and kind.
 
-    A document that does not hold is a finding: it is recorded, and counts as absent.
+    A document that does not hold is recorded as a finding, and counts as absent.
     """
     stored = worker.documents.read(path)
     return verified(worker, stored, model, path, entity, task_id) if stored else None
@@ -214,8 +230,11 @@ def read_paper(worker: WorkerContext, model: type[P], path: str, entity: str, ta
 
 def verified(
     worker: WorkerContext, stored: Stored, model: type[P], path: str, entity: str, task_id: str
-) -> Read[P] | None:
-    """The same of what was read already."""
+) -> VerifiedDocument[P] | None:
+    """Return a document that was read already, if its signature and content hold.
+
+    A document that does not hold is recorded as a finding.
+    """
     key = signer_key(entity)
     public_keys = worker.signer.public_keys(key)
     try:
@@ -228,16 +247,16 @@ def verified(
             worker.ledger.finding(task_id, "forged_document", f"{path}: {why}", worker.now(), author=entity)
         else:
             what = stored.unread or "its author did not sign as it stands"
-            find_about_author(worker, entity, "forged_document", f"{folder}/{entity}/ has a document that {what}")
+            record_author_finding(worker, entity, "forged_document", f"{folder}/{entity}/ has a document that {what}")
         return None
-    return Read(paper, stored.written_at)
+    return VerifiedDocument(paper, stored.written_at)
 
 
 def _concerns_task(worker: WorkerContext, folder: str, task_id: str, entity: str) -> bool:
-    """Return whether what an entity wrote below its own path about a task says anything about that task.
+    """Return whether an entity's document is a matter of the task that it names.
 
-    A request does of the task's requester and agent, a decision of whoever is asked for one or has made one. A freeze
-    is about no task.
+    A request is one if it is by the task's requester or agent, and a decision if its author has decided about the task
+    or is needed for that. A freeze is about no task.
     """
     task = worker.ledger.task(task_id) if folder in ("requests", "decisions") else None
     if task is None:
@@ -255,10 +274,10 @@ def _decides(worker: WorkerContext, task_id: str, entity: str) -> bool:
     return bool(needed & {*registry(worker).groups_of(entity)})
 
 
-def find_about_author(worker: WorkerContext, entity: str, rule: str, message: str) -> None:
-    """Keep a finding about an entity and about no task.
+def record_author_finding(worker: WorkerContext, entity: str, rule: str, message: str) -> None:
+    """Record a finding about an entity and about no task.
 
-    Anybody can name the task of somebody else below their own path. Of one entity each rule is one finding, however
-    many documents it leaves.
+    Anyone can name another entity's task below their own path. For each entity a rule is one finding, however many
+    documents the entity leaves.
     """
     worker.ledger.finding(None, rule, f"entity {entity}: {message}", worker.now(), author=entity)

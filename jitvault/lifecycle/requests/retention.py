@@ -1,15 +1,16 @@
-"""What was published of a task is removed once the task has been sealed for long enough. The ledger keeps all of it.
+"""Delete the published document of a task that has been sealed for the retention time. The ledger keeps everything.
 
-Requests and decisions belong to their authors, who alone may write there: they stay. A ledger that was restored may not
-know what became of such a request, and then Vault does not say it any more either. Therefore
+Requests and decisions belong to their authors, who alone may write them, so they stay. A restored ledger may not know
+what became of such a request, and after the deletion Vault does not say it any more either. Therefore
 
-1. a request begins nothing once it is as old as `REQUEST_LIFE`, by Vault's clock (`consider.enter`);
-2. nothing is removed while the request is younger than the retention time, which is never shorter than that: whoever
-   signs the same again after the end has it told again, too;
-3. a ledger in which a task may still be granted, of which nothing is published and whose request is as old as that, was
-   restored: nothing is done from it (`check_not_removed`).
+1. a request starts no task once it is as old as `REQUEST_LIFE`, by Vault's clock (`decision/admit.py`);
+2. nothing is deleted while the request is younger than the retention time, which is never shorter than `REQUEST_LIFE`:
+   an author who signs the same request again after the end can still read its result;
+3. a ledger that says that a task may still be granted, while nothing is published of the task and its request is as old
+   as `REQUEST_LIFE`, was restored: nothing is done from it (`check_not_removed`).
 
-Nothing in the task's chain tells of a removal, since what is sealed is final. It is an act of no task, with an intent.
+A sealed task is final, so its chain does not show the deletion. The deletion is an operation of no task, with an
+intent.
 """
 
 from __future__ import annotations
@@ -29,23 +30,24 @@ from jitvault.operations import DONE, new_operation, record_answer
 from jitvault.stream.reading import canary
 
 _FOLDER = "tasks/"
-# in one pass so many names are looked at, and so many documents removed at most
+# how many names one pass checks, and how many documents it deletes at most
 _LOOKED_AT, _REMOVED = 500, 100
-# another worker may be about to do what is intended
+# another worker may be about to do what it intended
 _IN_HAND = timedelta(minutes=1)
 
 
 class Removals:
-    """Goes through everything that is published, a part of it in each pass."""
+    """Goes through all published documents, a part of them in each pass."""
 
     def __init__(self, worker: WorkerContext, keep: timedelta) -> None:
         self._worker, self._keep = worker, keep
         self._names: deque[str] = deque()
 
     def some(self) -> int:
-        """Remove what is over for longer than `keep`, up to a bound; how many were removed.
+        """Delete documents of tasks sealed for longer than `keep`; return how many.
 
-        Raises AuditUntrusted where it is not known that our clock is right, and whatever keeps Vault from it.
+        One pass deletes a limited number. Raises AuditUntrusted where this host's clock is not known to be right, and
+        whatever error keeps Vault from a deletion.
         """
         settle_removals(self._worker)
         if not self._names:
@@ -57,7 +59,7 @@ class Removals:
 
 
 def removable(worker: WorkerContext, names: Sequence[str], keep: timedelta) -> list[str]:
-    """Those of the tasks that are sealed for longer than `keep` and that nobody has asked for since."""
+    """Return the tasks that were sealed longer than `keep` ago, without a newer request."""
     now = worker.now()
     sealed = worker.ledger.sealed_before(names, now - keep)
     found = []
@@ -69,13 +71,14 @@ def removable(worker: WorkerContext, names: Sequence[str], keep: timedelta) -> l
 
 
 def remove(worker: WorkerContext, names: Sequence[str]) -> int:
-    """Remove what is published of these tasks, all versions; how many were removed.
+    """Delete the published documents of these tasks, all versions; return how many.
 
-    Raises AuditUntrusted where the clocks may not agree, before anything is done, and what kept Vault from one of them.
+    Raises AuditUntrusted, before anything is deleted, where the clocks may not agree. Raises the error that kept Vault
+    from a deletion.
     """
     if not names:
         return 0
-    # what is over, and for how long, our clock says: the canary compares it with Vault's
+    # how long a task has been sealed is by this host's clock: the canary compares that with Vault's
     canary(worker)
     ops = [new_operation(worker, OperationKind.REMOVE_PUBLISHED, f"{_FOLDER}{name}") for name in names]
     worker.ledger.keep(operations=ops, at=worker.now())
@@ -99,7 +102,10 @@ def remove(worker: WorkerContext, names: Sequence[str]) -> int:
 
 
 def settle_removals(worker: WorkerContext) -> None:
-    """After a crash: what became of the removals that were meant. What is still there is meant anew by its own pass."""
+    """Settle the deletions that a crash left open.
+
+    A document that is still there is deleted by a later pass.
+    """
     since = worker.now() - _IN_HAND
     ops = [op for op in worker.ledger.open_acts(OperationKind.REMOVE_PUBLISHED) if op.sent_at < since]
     settled = []
@@ -112,14 +118,18 @@ def settle_removals(worker: WorkerContext) -> None:
         worker.ledger.keep(operations=settled, at=worker.now())
 
 
-def check_not_removed(worker: WorkerContext, file: TaskRecord, said: Published) -> None:
-    """Raise SecurityFinding, and record it, when what may still be granted by the ledger may be over and removed."""
+def check_not_removed(worker: WorkerContext, file: TaskRecord, published_copy: Published) -> None:
+    """Raise SecurityFinding for a task that may be over already, its document deleted.
+
+    By the ledger the task may still be granted, but nothing is published of it and its request is old: the ledger or
+    Vault was restored. The finding is recorded as well.
+    """
     task = file.task
-    if said or task.state not in BEFORE_GRANT:
+    if published_copy or task.state not in BEFORE_GRANT:
         return
     stored = worker.documents.read(f"requests/{task.requester}/{task.task_id}/submit")
     if stored is None or not is_stale(stored.written_at, worker.now()):
-        # it was taken in just now, and is published at the end of this
+        # the request was admitted just now, and is published at the end of this call
         return
     message = f"Vault says nothing of task {task.task_id}, whose request is old: the ledger or Vault was restored"
     worker.ledger.finding(task.task_id, "ledger_rolled_back", message, worker.now())

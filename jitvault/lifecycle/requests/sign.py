@@ -1,4 +1,4 @@
-"""What a person signs and leaves in Vault for the worker: requests, wishes and decisions.
+"""Sign what a person writes to Vault for the worker: requests and decisions.
 
     requests/<entity id>/<task>/submit   the spec
     requests/<entity id>/<task>/grant    issue it now
@@ -34,15 +34,15 @@ def sign_submission(person: Person, spec: TaskSpec, *, revise: bool) -> None:
     _sign(person, f"requests/{person.entity}/{spec.id}/submit", "submit", spec.id, spec=spec.canonical(), revise=revise)
 
 
-def sign_grant_wish(person: Person, spec: TaskSpec) -> None:
+def sign_grant_request(person: Person, spec: TaskSpec) -> None:
     wanted = digest_of(spec.canonical())
     _sign(person, f"requests/{person.entity}/{spec.id}/grant", "grant", spec.id, spec_digest=wanted)
 
 
 def sign_extension(person: Person, revision: Revision, *, ends_at: datetime, seconds: int, reason: str) -> str:
-    """Ask that the deadline `ends_at` of a granted revision is moved by `seconds`; gives the request's nonce.
+    """Request that the deadline of a granted revision is moved by `seconds`.
 
-    Raises InvalidInput.
+    `ends_at` is the present deadline. Returns the request's nonce. Raises InvalidInput.
     """
     if not check_note(reason):
         raise InvalidInput("--reason: expected a reason", hint="It is what approvers read.")
@@ -52,9 +52,10 @@ def sign_extension(person: Person, revision: Revision, *, ends_at: datetime, sec
 
 
 def sign_end(person: Person, task_id: str, *, reason: EndReason | None, note: str, force: bool = False) -> None:
-    """Ask for the end of a task; `reason` None is a cancellation before it is granted. Raises InvalidInput.
+    """Request the end of a task.
 
-    `force` asks to close it even where its end cannot be proven, which only operators can.
+    `reason` None is a cancellation before the grant. `force` requests that the task is closed even where its end cannot
+    be proven, which only operators can. Raises InvalidInput.
     """
     said = "forced" if force else reason.value if reason else "cancelled"
     _sign(person, f"requests/{person.entity}/{task_id}/end", "end", task_id, reason=said, note=check_note(note))
@@ -69,10 +70,12 @@ def sign_decision(
     reason: str,
     extension: Extension | None = None,
 ) -> datetime:
-    """Sign `approve` or `deny` for one revision, or an extension of it, in the name of `groups`; gives the time until
-    which an approval can be used. Raises InvalidInput.
+    """Sign `approve` or `deny` for a revision, or an extension of it.
+
+    The decision is in the name of `groups`. Returns the time until which an approval can be used. Raises InvalidInput.
     """
-    expires, task_id = person.clock.agreed() + APPROVAL_LIFE, revision.spec.id
+    expires = person.clock.agreed() + APPROVAL_LIFE
+    task_id = revision.spec.id
     extends = {"digest": extension.digest, "requester": extension.by.entity} if extension else {}
     below = decision_path(extension.digest) if extension else ""
     fields = {
@@ -88,7 +91,7 @@ def sign_decision(
 
 
 def sign_withdrawal(person: Person, revision: Revision, *, reason: str) -> None:
-    """Take back every approval that was given until now. Raises InvalidInput."""
+    """Withdraw every approval that the person gave until now. Raises InvalidInput."""
     task_id = revision.spec.id
     path = f"decisions/{person.entity}/{task_id}/withdraw"
     _sign(person, path, "withdraw", task_id, **_about(revision), reason=check_note(reason))
@@ -104,7 +107,7 @@ def _about(revision: Revision) -> dict[str, object]:
 
 
 def sign_freeze(person: Person, scope: Scope, *, freezes: bool, reason: str) -> None:
-    """Freeze a scope, or lift that. Raises InvalidInput."""
+    """Freeze a scope, or lift the freeze. Raises InvalidInput."""
     named = {"agent": scope.agent, "template": scope.template, "owner": scope.owner}
     fields = {part: check_name(name) for part, name in named.items()}
     path = f"freezes/{person.entity}/{scope.key}"
@@ -112,7 +115,7 @@ def sign_freeze(person: Person, scope: Scope, *, freezes: bool, reason: str) -> 
 
 
 def _sign(person: Person, path: str, kind: str, task_id: str, **fields: object) -> str:
-    """Sign and write it; gives its nonce."""
+    """Sign a document and write it to Vault; return its nonce."""
     nonce = new_id()
     payload = {
         "kind": kind,
