@@ -35,10 +35,8 @@ def freezes_covering_request(worker: WorkerContext, asked: DecisionInput) -> lis
     """Return the freezes that cover the access which is asked about."""
     agent, owner = ({"name": who.name, "entity": who.entity} for who in (asked.agent, asked.owner))
     content = {"agent": agent, "owner": owner, "access": asked.access}
-    return [
-        *_of_everything(worker),
-        *(_signed(statement) for statement in freezes(worker) if statement.covers(content)),
-    ]
+    covering = [_signed(statement) for statement in freezes(worker) if statement.covers(content)]
+    return [*_of_everything(worker), *covering]
 
 
 def _of_everything(worker: WorkerContext) -> list[dict[str, Any]]:
