@@ -54,7 +54,7 @@ def _measured(ledger: Ledger, name: str) -> list[Figure]:
     def idle() -> None:
         if ledger.take_due(now, 16) or ledger.due_notices(now, 16) or ledger.freeze():
             raise RuntimeError("there is something to do")
-        ledger.written(since=now - timedelta(minutes=1))
+        ledger.written_documents(since=now - timedelta(minutes=1))
 
     def counted() -> None:
         held = ledger.load("nobody", "nobody", ["bench"], besides="", since=now)["bench"]
@@ -64,7 +64,12 @@ def _measured(ledger: Ledger, name: str) -> list[Figure]:
     said = f"{SEALED:,} sealed and {ACTIVE:,} active tasks on {name}, none due, {TIMES} times"
     return [
         Figure(f"idle_{name}_ms", _median(idle), "ms", said, bar=20),
-        Figure(f"held_{name}_ms", _median(ledger.held), "ms", "the list of those that hold access, in the same ledger"),
+        Figure(
+            f"held_{name}_ms",
+            _median(ledger.live_tasks),
+            "ms",
+            "the list of those that hold access, in the same ledger",
+        ),
         Figure(f"load_{name}_ms", _median(counted), "ms", "how much is held, counted twice for each grant; the same"),
     ]
 

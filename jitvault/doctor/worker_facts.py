@@ -51,7 +51,7 @@ def outliving(worker: WorkerContext) -> tuple[int, tuple[Outliving, ...]]:
 
 
 def _live(worker: WorkerContext) -> Iterator[tuple[TaskRecord, LeaseRow]]:
-    for task_id in islice(worker.ledger.held(), MOST_TASKS):
+    for task_id in islice(worker.ledger.live_tasks(), MOST_TASKS):
         file = worker.ledger.file(task_id)
         if file is not None:
             yield from ((file, lease) for lease in file.leases if lease.verdict not in DEAD)

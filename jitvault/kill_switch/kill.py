@@ -114,7 +114,7 @@ def was_known(worker: WorkerContext, scope: Scope) -> bool:
     if any(one.state for one in published_but_unknown(worker, scope, ())):
         return True
     scopes = scope_by_name_and_id(worker, scope)
-    for body in worker.ledger.bodies():
+    for body in worker.ledger.revision_bodies():
         with suppress(JitvaultError, *CORRUPT_RECORD_ERRORS):
             if covers_any(scopes, body):
                 return True

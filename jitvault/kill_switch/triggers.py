@@ -28,7 +28,7 @@ def tripped(worker: WorkerContext, seen: dict[str, int], go_on: Callable[[], boo
     `seen` remembers how far each task had come, so that only those with news are looked at, and those first that were
     not for the longest. That ends where `go_on`, asked before each of them, says no; the next call goes on there.
     """
-    freeze, held = worker.ledger.freeze(), worker.ledger.held()
+    freeze, held = worker.ledger.freeze(), worker.ledger.live_tasks()
     if freeze is not None:
         return dict.fromkeys(held, "everything is frozen")
     for task_id in seen.keys() - held.keys():
@@ -54,7 +54,7 @@ def covered(worker: WorkerContext, *, list_again: bool = False) -> Reasons:
     if list_again:
         rebuild_index(worker, Kept.FREEZE, again=worker.is_blind)
     words, found = freezes(worker), dict[str, str]()
-    for task_id in worker.ledger.held() if words else ():
+    for task_id in worker.ledger.live_tasks() if words else ():
         if (word := next((word for word in words if _covers(worker, word, task_id)), None)) is not None:
             found[task_id] = f"{word.by} froze {word.scope}: {word.reason}"
     return found

@@ -115,11 +115,11 @@ class AuditPositions:
         with held(self._db, schema.audit_sources.c.name, source, f"audit source {source}") as epoch:
             yield epoch
 
-    def turn(self, source: str) -> AbstractContextManager[object]:
+    def reading_lock(self, source: str) -> AbstractContextManager[object]:
         """Return the lock of this process for reading the source."""
         return self._locks[source]
 
-    def vouch(self, source: str, *, claim: int) -> None:
+    def trust_source(self, source: str, *, claim: int) -> None:
         """Trust the source's lines from now on.
 
         Raises WrongState when the claim was lost.
@@ -197,7 +197,7 @@ class AuditPositions:
         with self._db.read() as connection:
             return list(connection.execute(_UNSEEN, {"before": before}).scalars())
 
-    def session(self, accessor_hmac: str, at: datetime) -> None:
+    def record_session(self, accessor_hmac: str, at: datetime) -> None:
         """Record the accessor HMAC of this worker's token.
 
         Operation ids count only in lines of recorded sessions.
@@ -210,7 +210,7 @@ class AuditPositions:
 
         self._db.write(unit)
 
-    def is_own(self, canary: str) -> bool:
+    def is_own_canary(self, canary: str) -> bool:
         """Return whether a canary's line names a recorded session.
 
         `canary` is the canary's HMAC.
@@ -218,7 +218,7 @@ class AuditPositions:
         with self._db.read() as connection:
             return connection.execute(_OWN_CANARY, {"canary": canary}).first() is not None
 
-    def salt(self, mark: str, at: datetime) -> bool:
+    def record_salt(self, mark: str, at: datetime) -> bool:
         """Record the HMAC of a constant; return whether the device's salt is new.
 
         True if the device had another salt before: the audit device was set up again.
@@ -258,7 +258,7 @@ class AuditPositions:
 
     # -- freezes ---------------------------------------------------------------------------------------
 
-    def alarm(self, op_id: str, at: datetime) -> None:
+    def judge_failed_create(self, op_id: str, at: datetime) -> None:
         """Freeze everything where a token was made under a failed create.
 
         A create failed if Vault refused it or the worker gave it up; `op_id` is its operation id.
@@ -271,7 +271,9 @@ class AuditPositions:
             row = connection.execute(_OLDEST_FREEZE).first()
         return Freeze(*row) if row else None
 
-    def written(self, *, since: datetime, after: Mapping[str, Place] = NO_PLACES) -> Sequence[WrittenDocument]:
+    def written_documents(
+        self, *, since: datetime, after: Mapping[str, Place] = NO_PLACES
+    ) -> Sequence[WrittenDocument]:
         """Return documents of people that the stream showed as written.
 
         Those written at `since` or later, in the order of Vault's time. `after` gives a place by source: lines of that

@@ -222,7 +222,7 @@ class Ledger(
             rows = connection.execute(query.order_by(task.created_at, task.task_id)).mappings()
             return [get(row, TaskRow) for row in rows]
 
-    def named(self, task_ids: Collection[str]) -> list[TaskRow]:
+    def known_tasks(self, task_ids: Collection[str]) -> list[TaskRow]:
         """Return those of `task_ids` that the ledger knows."""
         task_id = schema.tasks.c.task_id
         with self._db.read() as connection:
@@ -232,7 +232,7 @@ class Ledger(
                 for row in connection.execute(select(schema.tasks).where(task_id.in_(batch))).mappings()
             ]
 
-    def bodies(self) -> Iterator[bytes]:
+    def revision_bodies(self) -> Iterator[bytes]:
         """Yield the body of every revision that was ever submitted."""
         with self._db.read() as connection:
             # streamed: there may be millions of revisions
@@ -247,7 +247,7 @@ class Ledger(
         with self._db.read() as connection:
             return sorted(connection.execute(_CHILDREN, {"task_id": task_id}).scalars())
 
-    def held(self) -> dict[str, int]:
+    def live_tasks(self) -> dict[str, int]:
         """Return the tasks that hold access, each with its last event's number."""
         task = schema.tasks.c
         query = select(task.task_id, task.seq).where(

@@ -85,13 +85,13 @@ class NoticeQueue:
         take = update(table).where(*untaken).values(tries=notice.tries + 1, due_at=until)
         return self._db.write(lambda c: c.execute(take).rowcount) == 1
 
-    def put_off(self, notice: Notice, until: datetime) -> None:
+    def postpone_notice(self, notice: Notice, until: datetime) -> None:
         """Send the notice again at `until`, because no channel accepted it."""
         table = schema.notices
         later = update(table).where(table.c.id == notice.id, table.c.due_at.is_not(None)).values(due_at=until)
         self._db.write(lambda c: c.execute(later))
 
-    def told(self, notice: Notice, at: datetime) -> None:
+    def mark_delivered(self, notice: Notice, at: datetime) -> None:
         """Mark the notice as delivered at `at`."""
         table = schema.notices
         done = update(table).where(table.c.id == notice.id).values(due_at=None, told_at=at)

@@ -103,7 +103,7 @@ class SweepQueries:
 
     # -- what was found before -------------------------------------------------------------------------
 
-    def orphans(self) -> list[UntrackedCredentialRow]:
+    def untracked_credentials(self) -> list[UntrackedCredentialRow]:
         """Return every untracked credential that was ever found."""
         query = select(schema.orphans).order_by(schema.orphans.c.first_seen_at, schema.orphans.c.lease_id)
         with self._db.read() as connection:
@@ -122,7 +122,7 @@ class SweepQueries:
             ]
         return sorted(found, key=lambda operation: (operation.sent_at, operation.op_id))
 
-    def trail_of(self, lease_ids: Sequence[str]) -> AuditTrail:
+    def untracked_trail(self, lease_ids: Sequence[str]) -> AuditTrail:
         """Return the evidence about these untracked leases.
 
         The lines of the operations on them, what others did to these leases, hazards, and the canaries around all of
@@ -150,7 +150,7 @@ class SweepQueries:
             ordered = in_order(sorted(lines.values(), key=lambda o: (o.place.source, o.place.epoch, o.place.offset)))
             return AuditTrail(ordered, _canaries(connection, ordered), _sessions(connection))
 
-    def told_lines(self, rules: Sequence[str]) -> frozenset[str]:
+    def lines_of_findings(self, rules: Sequence[str]) -> frozenset[str]:
         """Return the audit lines that findings of these rules name."""
         found = schema.findings.c
         query = select(found.line).where(found.rule.in_(rules), found.line.is_not(None))
@@ -219,7 +219,7 @@ class SweepQueries:
 
     # -- what the stream shows -------------------------------------------------------------------------
 
-    def made_for_nobody(self) -> list[CreationLine]:
+    def unclaimed_creations(self) -> list[CreationLine]:
         """Return lines that created tokens or leases which no grant or lease has."""
         line, grant = schema.observations.c, schema.grants.c
         known = select(grant.accessor_hmac).where(grant.accessor_hmac.is_not(None))
@@ -244,7 +244,7 @@ class SweepQueries:
         used = and_(line.kind == Kind.USED, line.alias != "", line.alias.not_in(opened), line.actor.in_(tokens))
         return self._creation_lines(used)
 
-    def used_at(self, paths: Sequence[str], *, since: datetime) -> list[Observation]:
+    def uses_without_lease(self, paths: Sequence[str], *, since: datetime) -> list[Observation]:
         """Return task tokens' requests for these paths that show no lease.
 
         And all lines that show a wrapping opened or rewrapped; both since `since`, in the order of the stream.

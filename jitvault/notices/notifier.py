@@ -69,10 +69,10 @@ class Notifier:
             body = json.dumps(self._body(notice), sort_keys=True).encode()
             whys = [why for each in self._messengers if (why := each.send(notice.id, body, self._timeout_s))]
             if whys:
-                self._ledger.put_off(notice, self._clock.agreed() + next_pause(notice.tries))
+                self._ledger.postpone_notice(notice, self._clock.agreed() + next_pause(notice.tries))
                 refused("; ".join(whys))
                 continue
-            self._ledger.told(notice, self._clock.agreed())
+            self._ledger.mark_delivered(notice, self._clock.agreed())
             arrived += 1
         return arrived
 

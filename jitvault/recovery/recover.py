@@ -112,7 +112,7 @@ def _learn_sessions(worker: WorkerContext, files: Files) -> None:
     known = worker.ledger.worker_accessors()
     for accessor, at in files.sessions.items():
         if accessor not in known:
-            worker.ledger.session(accessor, at)
+            worker.ledger.record_session(accessor, at)
 
 
 def _take_all_in(

@@ -101,7 +101,7 @@ def canary(worker: WorkerContext, *, patience_s: float | None = None) -> Canary:
     sent_at = worker.now() - timedelta(seconds=worker.clock.monotonic() - sent)
     while True:
         found = search.find(expected)
-        if found is not None and not worker.ledger.is_own(expected) and register_session(worker):
+        if found is not None and not worker.ledger.is_own_canary(expected) and register_session(worker):
             # The device has a new salt: this line names the session by another HMAC, and the missing lines were
             # expected under the old salt.
             return canary(worker, patience_s=patience_s)
@@ -128,12 +128,12 @@ def register_session(worker: WorkerContext) -> bool:
     is_anew = False
     _check_product(worker, now)
     with suppress(AuditUntrusted):
-        is_anew = worker.ledger.salt(worker.hasher.hash(f"jitvault/{worker.installation}"), now)
+        is_anew = worker.ledger.record_salt(worker.hasher.hash(f"jitvault/{worker.installation}"), now)
         if is_anew:
             worker.ledger.start_segments(_DEVICE_ANEW, now)
             message = f"By {now:%Y-%m-%d %H:%M:%S} UTC {_DEVICE_ANEW}. {_DEVICE_ANEW_HINT}"
             worker.ledger.finding(None, "audit_device_anew", message, now)
-        worker.ledger.session(worker.hasher.hash(me.accessor), now)
+        worker.ledger.record_session(worker.hasher.hash(me.accessor), now)
     return is_anew
 
 
@@ -236,7 +236,7 @@ class _Search:
             source.vouch()
             worker.ledger.start_source(source.name, reading.position)
             with worker.ledger.claim_source(source.name) as claim:
-                worker.ledger.vouch(source.name, claim=claim)
+                worker.ledger.trust_source(source.name, claim=claim)
         found = _read(worker, source, expected)
         if found is not None:
             source.vouch()
@@ -300,7 +300,7 @@ def _read(
     Returns the canary `expected`, also if another process ingested its line. Several processes may read a source at
     once: what one of them ingests is refused to the others, which continue from there.
     """
-    with worker.ledger.turn(source.name):
+    with worker.ledger.reading_lock(source.name):
         for _ in range(_RACES):
             try:
                 position = worker.ledger.readings()[source.name].position

@@ -72,7 +72,7 @@ def take(worker: WorkerContext) -> Inventory:
     tasks = {task.task_id: task for task in worker.ledger.tasks(_JUDGED)}
     grants = worker.ledger.grants_since(newest.at - max(CAPS.values()) - MAX_SKEW)
     others = {grant.task_id for grant in grants} - tasks.keys()
-    tasks |= {task.task_id: task for task in worker.ledger.named(others)}
+    tasks |= {task.task_id: task for task in worker.ledger.known_tasks(others)}
     leases = worker.ledger.leases_not_dead()
     books = _books(worker, grants, ids, wanted)
     owned = {one.subject for one in books.owned}
@@ -133,8 +133,8 @@ def _books(
     return KnownState(
         owned=[*(owned_token(grant) for grant in grants if grant.issued_at), *map(owned_lease, leases)],
         opened=[*_open_creates(worker, grants), *_wrapped_reads(worker, grants)],
-        issues=[issue for made in worker.ledger.made_for_nobody() if (issue := _issue(made)).path in wanted],
-        told=worker.ledger.told_lines(RULES),
+        issues=[issue for made in worker.ledger.unclaimed_creations() if (issue := _issue(made)).path in wanted],
+        told=worker.ledger.lines_of_findings(RULES),
         checked=leases_ended_by_checks(worker),
     )
 

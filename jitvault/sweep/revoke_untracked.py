@@ -42,7 +42,7 @@ def prove(worker: WorkerContext, claim: int, orphans: Sequence[UntrackedCredenti
     newest = canary(worker)
     worker.ledger.extend_sweep(claim)
     ids = [orphan.lease_id for orphan in orphans]
-    trail, errors = worker.ledger.trail_of(ids), frozenset({INVALID_LEASE, worker.hasher.hash(INVALID_LEASE)})
+    trail, errors = worker.ledger.untracked_trail(ids), frozenset({INVALID_LEASE, worker.hasher.hash(INVALID_LEASE)})
     ops: dict[str, list[OperationRow]] = {lease_id: [] for lease_id in ids}
     for op in worker.ledger.operations_on(ids):
         ops[op.subject].append(op)

@@ -93,7 +93,7 @@ def _look(worker: WorkerContext, claim: int | None) -> SweepResult:
     found = compare(inventory.listed, inventory.books, now=inventory.canary.at, settle=worker.settle_window)
     ghosts, more_waiting = ghosts_of(worker, inventory)
     by_class: dict[Class, list[Classification]] = {of: [one for one in found if one.of is of] for of in Class}
-    known = {row.lease_id: row for row in worker.ledger.orphans()}
+    known = {row.lease_id: row for row in worker.ledger.untracked_credentials()}
     rows = [_row(worker, one, known) for one in by_class[Class.ORPHAN]]
     left = _left_over(inventory, known, {row.lease_id for row in rows})
     # what was made before the ledger was lost, and is over, nobody can explain any more

@@ -79,7 +79,7 @@ class Started:
             else:
                 self.log.error("not taken, the last good set stays in use", what=what, why=current.refused)
         # decisions may be different now, and held tasks may have to end
-        for task_id in (*self.worker.ledger.held(), *self.worker.ledger.ungranted()):
+        for task_id in (*self.worker.ledger.live_tasks(), *self.worker.ledger.ungranted()):
             self.pool.want(Job(task_id, Urgency.DUE), news=True)
 
 

@@ -98,7 +98,7 @@ def _lift(worker: WorkerContext, why: str) -> int:
 
     if worker.ledger.freeze() is not None:
         end_all(worker, tripped(worker, {}), lambda words: typer.echo(words, err=True))
-        if held := worker.ledger.held():
+        if held := worker.ledger.live_tasks():
             raise WrongState(f"{len(held)} tasks are still held: {', '.join(sorted(held)[:5])}", hint="Run it again.")
     lifted = worker.ledger.lift_freezes(why, worker.now())
     if not lifted:

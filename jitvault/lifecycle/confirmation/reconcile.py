@@ -127,7 +127,7 @@ def _not_of_other_tasks(worker: WorkerContext, file: TaskRecord, made: Mapping[s
     for lease_id, at in made.items():
         by_path.setdefault(lease_id.rpartition("/")[0], {})[lease_id] = at
     settle = worker.settle_window
-    lines = worker.ledger.used_at(sorted(by_path), since=min(made.values()) - settle)
+    lines = worker.ledger.uses_without_lease(sorted(by_path), since=min(made.values()) - settle)
     others = frozenset(line.actor for line in lines if line.kind is Kind.USED) - tokens_of(file)
     reads = wrapped_reads(others, AuditTrail(lines, (), frozenset()), leased=frozenset(by_path), settle=settle)
     # a read whose lease a later unwrap showed made that lease, which is known already

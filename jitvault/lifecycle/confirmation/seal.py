@@ -86,7 +86,7 @@ def _unaccounted(worker: WorkerContext, file: TaskRecord, listed: list[str], *, 
     """
     fresh_canary(worker)
     unknown = unaccounted_leases(worker, file, listed, until=until)
-    if unknown and not worker.ledger.held():
+    if unknown and not worker.ledger.live_tasks():
         message = f"{len(unknown)} leases that belong to no task were made while its token lived: {unknown[0]}"
         worker.ledger.finding(file.task.task_id, "unaccounted_lease", message, worker.now())
     return unknown

@@ -63,7 +63,7 @@ def _find(worker: WorkerContext, file: TaskRecord, grant: GrantRow, claim: int) 
     created = next((o for o in lines if o.closing and not o.failed and o.subject), None)
     if created is not None and operation.state is OpState.ABANDONED:
         # Vault refused the worker's request, so someone else used its operation id
-        worker.ledger.alarm(operation.op_id, worker.now())
+        worker.ledger.judge_failed_create(operation.op_id, worker.now())
     if created is not None:
         expires_at = created.at + timedelta(seconds=grant.step_s)
         named = replace(grant, accessor_hmac=created.subject, verdict=Verdict.LIVE, expires_at=expires_at)

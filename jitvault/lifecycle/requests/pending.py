@@ -51,7 +51,7 @@ class DocumentWatcher:
         """Return the documents that were not returned before, by Vault's time."""
         # where Vault's clock was set back, the newest line is in the future, and new lines are dated before it
         since = min(self._newest, self._worker.now()) - _BEHIND
-        found = self._worker.ledger.written(since=since, after=self._seen)
+        found = self._worker.ledger.written_documents(since=since, after=self._seen)
         for one in found:
             self._newest = max(self._newest, one.at)
             place, known = one.place, self._seen.get(one.place.source)

@@ -98,16 +98,21 @@ def test_of_one_document_so_many_writes_are_kept_and_the_others_are_known_by_the
     for n in range(0, 400, 40):
         read(ledger, [seen(n + i, Kind.WRITTEN, path) for i in range(40)])
     read(ledger, [seen(1000, Kind.WRITTEN, "requests/e-2/t-1/end")])
-    shown = ledger.written(since=NOW)
+    shown = ledger.written_documents(since=NOW)
     mine = [one for one in shown if one.path == path]
     assert len(mine) == writes.MOST_OF_ONE + 1 and len(shown) == len(mine) + 1
     last = seen(399, Kind.WRITTEN, path)
     assert mine[-1] == WrittenDocument(path, last.at, last.place, 0) and ledger.newest_line(path) == last.at
     assert [(one.kind, one.lines) for one in ledger.not_kept()] == [("written", 400 - writes.MOST_OF_ONE)]
     # whoever has seen it is not given it again, and whoever has not is given the newest alone
-    assert [one.path for one in ledger.written(since=NOW, after={"audit": last.place})] == ["requests/e-2/t-1/end"]
+    assert [one.path for one in ledger.written_documents(since=NOW, after={"audit": last.place})] == [
+        "requests/e-2/t-1/end"
+    ]
     before = replace(last.place, offset=last.place.offset - 1)
-    assert [one.path for one in ledger.written(since=NOW, after={"audit": before})] == [path, "requests/e-2/t-1/end"]
+    assert [one.path for one in ledger.written_documents(since=NOW, after={"audit": before})] == [
+        path,
+        "requests/e-2/t-1/end",
+    ]
 
 
 def test_lines_that_are_read_again_do_not_make_an_older_write_the_newest(ledger: Ledger) -> None:
@@ -137,7 +142,7 @@ def test_of_one_author_so_many_writes_of_an_hour_are_kept(
     ledger.judge([judged()], NOW)
     read(ledger, [seen(10 + n, Kind.WRITTEN, f"requests/e-1/x-{n}/submit") for n in range(200)])
     read(ledger, [seen(300 + n, Kind.WRITTEN, f"requests/e-2/x-{n}/submit") for n in range(10)])
-    shown = [one.path for one in ledger.written(since=NOW)]
+    shown = [one.path for one in ledger.written_documents(since=NOW)]
     assert len(shown) == 50 + 1 + 10 and "requests/e-1/" in shown
     assert [(one.kind, one.lines) for one in ledger.not_kept()] == [("written", 151)]
     # which of that author's requests was written again nobody can say any more
@@ -145,4 +150,4 @@ def test_of_one_author_so_many_writes_of_an_hour_are_kept(
     assert JUNK.startswith("requests/e-1/")
     hour = timedelta(hours=1, seconds=1)
     read(ledger, [seen(1000, Kind.WRITTEN, "requests/e-1/later/submit", at=NOW + hour)])
-    assert "requests/e-1/later/submit" in [one.path for one in ledger.written(since=NOW + hour)]
+    assert "requests/e-1/later/submit" in [one.path for one in ledger.written_documents(since=NOW + hour)]

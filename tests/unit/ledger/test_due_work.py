@@ -126,7 +126,7 @@ def test_a_document_is_entered_with_the_newest_claim_of_its_task(ledger: Ledger)
 
     def written(n: int) -> list[int | None]:
         read(ledger, [seen(n + m, Kind.WRITTEN, path) for m, path in enumerate(paths)])
-        return [one.claim for one in ledger.written(since=NOW)][-len(paths) :]
+        return [one.claim for one in ledger.written_documents(since=NOW)][-len(paths) :]
 
     claim = ledger.newest_claims(["a"])["a"]
     assert written(10) == [claim, claim, 0, None]

@@ -174,9 +174,9 @@ def test_tasks_are_listed_by_their_states_and_by_their_names(ledger: Ledger, pla
     some: list[set[State]] = [{State.ISSUED, State.ENDING}, {State.SEALED, State.ISSUED}, {State.ACTIVE}, set()]
     for wanted in some:
         assert {row.state for row in ledger.tasks(wanted)} == wanted & states
-    assert {row.task_id for row in ledger.named(["sealed", "issued", "other"])} == {"sealed", "issued"}
-    assert ledger.named([]) == []
-    assert [*ledger.bodies()] == [b'{"a":1}'] * len(states)
+    assert {row.task_id for row in ledger.known_tasks(["sealed", "issued", "other"])} == {"sealed", "issued"}
+    assert ledger.known_tasks([]) == []
+    assert [*ledger.revision_bodies()] == [b'{"a":1}'] * len(states)
 
 
 def test_the_installation_is_set_once(ledger: Ledger) -> None:

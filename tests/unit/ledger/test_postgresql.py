@@ -201,8 +201,8 @@ def test_who_is_paused_within_a_transaction_holds_nobody_up(
 def test_what_looks_before_it_writes_misses_nobody(database: Database, ledger: Ledger) -> None:
     with ThreadPoolExecutor(8) as pool:
         told = list(pool.map(lambda _: ledger.finding(None, "unknown_token", "the same", NOW), range(8)))
-        ledger.salt("hmac-1", NOW)
-        changed = list(pool.map(lambda _: ledger.salt("hmac-2", NOW), range(8)))
+        ledger.record_salt("hmac-1", NOW)
+        changed = list(pool.map(lambda _: ledger.record_salt("hmac-2", NOW), range(8)))
     assert len(told) == 8
     assert changed.count(True) == 1
     with database.read() as connection:

@@ -58,7 +58,7 @@ def test_a_source_does_not_count_until_somebody_vouches_for_it(ledger: Ledger) -
         name: SourceReading(name, Position("1:2", 0, 1), vouched=False, read_at=None) for name in ("audit", "node-2")
     }
     with ledger.claim_source("audit") as claim:
-        ledger.vouch("audit", claim=claim)
+        ledger.trust_source("audit", claim=claim)
     assert {name: reading.vouched for name, reading in ledger.readings().items()} == {"audit": True, "node-2": False}
     # nor does what is known begin anew
     ledger.start_source("audit", Position("3:4", 99, 7))
@@ -77,7 +77,7 @@ def test_reading_a_source_says_how_far_and_when_and_vouches_for_nothing(ledger: 
 def test_what_somebody_vouched_for_stays_so_when_it_is_read(ledger: Ledger) -> None:
     ledger.start_source("audit", Position("1:2", 0, 1))
     with ledger.claim_source("audit") as claim:
-        ledger.vouch("audit", claim=claim)
+        ledger.trust_source("audit", claim=claim)
         ledger.observe("audit", batch([], offset=50), after=position(ledger), at=NOW)
     assert ledger.readings()["audit"].vouched
 
@@ -108,7 +108,7 @@ def test_a_stale_claim_of_a_source_writes_nothing(ledger: Ledger, place: LedgerP
                 # nor does who read from elsewhere
                 ledger.observe("audit", late, after=Position("1:2", 1, 1), at=NOW)
             with pytest.raises(WrongState, match="another process reads audit source audit"):
-                ledger.vouch("audit", claim=old)
+                ledger.trust_source("audit", claim=old)
     assert ledger.readings() == before
     assert ledger.gaps() == []
     assert as_is(place, "SELECT count(*) FROM observations") == [(0,)]
@@ -135,7 +135,7 @@ def test_the_claim_of_another_source_is_none_of_this_one(ledger: Ledger) -> None
     with ledger.claim_source("audit") as claim, ledger.claim_source("node-2"):
         for name in ("node-2", "no-such-source"):
             with pytest.raises(WrongState):
-                ledger.vouch(name, claim=claim)
+                ledger.trust_source(name, claim=claim)
     assert not any(reading.vouched for reading in ledger.readings().values())
 
 
@@ -173,7 +173,7 @@ def test_breaking_the_stretches_begins_a_new_one_in_every_source(ledger: Ledger)
     read(ledger, [seen(1, Kind.OWN)])
     read(ledger, [], source="node-2", offset=70, epoch=5)
     with ledger.claim_source("node-2") as claim:
-        ledger.vouch("node-2", claim=claim)
+        ledger.trust_source("node-2", claim=claim)
     ledger.start_segments("made anew", NOW + SECOND)
     assert (position(ledger), position(ledger, "node-2")) == (Position("1:2", 200, 2), Position("1:2", 70, 6))
     assert ledger.gaps() == [
@@ -197,7 +197,7 @@ def test_who_reads_while_the_stretches_are_broken_cannot_write_the_old_one_back(
         with pytest.raises(WrongState, match="another process reads audit source audit"):
             ledger.observe("audit", batch([seen(1, Kind.OWN)]), after=Position("1:2", 0, 1), at=NOW)
         with pytest.raises(WrongState):
-            ledger.vouch("audit", claim=claim)
+            ledger.trust_source("audit", claim=claim)
     assert position(ledger) == Position("1:2", 0, 2)
     assert as_is(place, "SELECT count(*) FROM observations") == [(0,)]
 
@@ -217,18 +217,18 @@ def test_after_the_stretches_were_broken_the_source_is_read_on_at_once(
 
 
 def test_a_salt_is_another_one_only_where_there_was_one_before(ledger: Ledger, place: LedgerPlace) -> None:
-    assert ledger.salt("hmac-1", NOW) is False
-    assert ledger.salt("hmac-1", NOW + SECOND) is False
-    assert ledger.salt("hmac-2", NOW + 2 * SECOND) is True
-    assert ledger.salt("hmac-2", NOW + 3 * SECOND) is False
+    assert ledger.record_salt("hmac-1", NOW) is False
+    assert ledger.record_salt("hmac-1", NOW + SECOND) is False
+    assert ledger.record_salt("hmac-2", NOW + 2 * SECOND) is True
+    assert ledger.record_salt("hmac-2", NOW + 3 * SECOND) is False
     firsts = as_is(place, "SELECT mark, substr(CAST(first_at AS TEXT), 18, 2) FROM audit_salts ORDER BY 1")
     assert firsts == [("hmac-1", "00"), ("hmac-2", "02")]
 
 
 def test_of_two_processes_that_find_a_new_salt_one_is_told(ledger: Ledger, place: LedgerPlace) -> None:
     other = Ledger(opened(address(place), create=False))
-    ledger.salt("hmac-1", NOW)
-    assert [ledger.salt("hmac-2", NOW), other.salt("hmac-2", NOW)] == [True, False]
+    ledger.record_salt("hmac-1", NOW)
+    assert [ledger.record_salt("hmac-2", NOW), other.record_salt("hmac-2", NOW)] == [True, False]
 
 
 # -- canaries ---------------------------------------------------------------------------------------------
@@ -319,8 +319,8 @@ def test_the_newest_canary_of_each_source_by_vaults_time(ledger: Ledger) -> None
 
 
 def test_a_session_remembers_when_it_was_first_and_last_seen(ledger: Ledger, place: LedgerPlace) -> None:
-    ledger.session(WORKER, NOW)
-    ledger.session(WORKER, NOW + timedelta(hours=1))
+    ledger.record_session(WORKER, NOW)
+    ledger.record_session(WORKER, NOW + timedelta(hours=1))
     ((first, last),) = as_is(place, "SELECT CAST(first_at AS TEXT), CAST(last_at AS TEXT) FROM worker_sessions")
     assert (first[11:16], last[11:16]) == ("09:00", "10:00")
 
@@ -344,7 +344,7 @@ def test_an_operation_is_settled_by_a_line_of_our_own_session_alone(
 ) -> None:
     # anybody can send the header with an operation id
     issued(ledger)
-    ledger.session(WORKER, NOW)
+    ledger.record_session(WORKER, NOW)
     read(ledger, [replace(seen(1, Kind.LEASE_REVOKED, LEASE, op="op-1"), **how)])
     state = file_of(ledger).operations[0].state
     assert state is (OpState.SETTLED if settled else OpState.ANSWERED)
@@ -353,7 +353,7 @@ def test_an_operation_is_settled_by_a_line_of_our_own_session_alone(
 @pytest.mark.parametrize("state", [s for s in OpState if s is not OpState.ANSWERED])
 def test_only_an_answered_operation_is_settled_by_its_line(ledger: Ledger, state: OpState) -> None:
     make(ledger)
-    ledger.session(WORKER, NOW)
+    ledger.record_session(WORKER, NOW)
     change(ledger, Change("a", rows=(operation(state=state),)))
     read(ledger, [seen(1, Kind.LEASE_REVOKED, LEASE, op="op-1")])
     assert file_of(ledger).operations[0].state is state
@@ -369,7 +369,7 @@ def test_only_answered_operations_must_have_been_seen(ledger: Ledger, state: OpS
 
 def test_an_operation_is_unseen_until_its_response_line_was_read(ledger: Ledger) -> None:
     make(ledger)
-    ledger.session(WORKER, NOW)
+    ledger.record_session(WORKER, NOW)
     change(ledger, Change("a", rows=(operation("op-1"), operation("op-2"))))
     later = NOW + timedelta(seconds=1)
     read(ledger, [seen(1, Kind.OWN, op="op-1", closing=False), seen(2, Kind.OWN, op="op-3")])
@@ -386,7 +386,7 @@ def test_an_operation_is_unseen_until_its_response_line_was_read(ledger: Ledger)
 def test_an_operation_counts_wherever_its_line_stands(ledger: Ledger) -> None:
     # several sources are one record: the node that took the request may be another one
     make(ledger)
-    ledger.session(WORKER, NOW)
+    ledger.record_session(WORKER, NOW)
     change(ledger, Change("a", rows=(operation("op-1"), operation("op-2"))))
     read(ledger, [seen(1, Kind.OWN, op="op-1")], source="node-2")
     assert ledger.unseen_operations(NOW + SECOND) == ["op-2"]

@@ -75,7 +75,7 @@ def test_the_mark_is_no_tripwires_and_an_operator_does_not_lift_it(ledger: Ledge
 
 def test_what_was_made_before_freezes_nothing_and_what_is_made_later_does(ledger: Ledger) -> None:
     """The intents of before are lost."""
-    ledger.session(WORKER, NOW)
+    ledger.record_session(WORKER, NOW)
     ledger.begin_recovery(NOW + 5 * SECOND)
     made = {"path": "auth/token/create/jitvault-15m", "op": "op-lost"}
     read(ledger, [seen(1, Kind.TOKEN_CREATED, "hmac-a", **made)])
@@ -116,7 +116,7 @@ def test_a_source_that_was_read_is_read_again_as_another_stretch(ledger: Ledger)
     ledger.start_source("audit", Position("1:2", 700, 3))
     ledger.start_source("other", Position("1:3", 0, 1))
     with ledger.claim_source("audit") as claim:
-        ledger.vouch("audit", claim=claim)
+        ledger.trust_source("audit", claim=claim)
     ledger.begin_in_the_past("audit", BEGINNING, NOW)
     assert position(ledger) == Position("", 0, 4)
     assert not ledger.readings()["audit"].vouched

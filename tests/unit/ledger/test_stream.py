@@ -74,7 +74,7 @@ def test_a_line_twice_in_one_batch_is_one_line(ledger: Ledger, place: LedgerPlac
 def test_a_renewal_of_a_lease_by_others_is_news_of_its_task_and_the_workers_own_is_none(ledger: Ledger) -> None:
     """Tripwires are looked for where a task has news."""
     issued(ledger)
-    ledger.session(WORKER, NOW)
+    ledger.record_session(WORKER, NOW)
     read(ledger, [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN)])
     before = file_of(ledger).task.seq
     read(ledger, [seen(2, Kind.RENEWED, LEASE, actor=WORKER), seen(3, Kind.RENEWED, "other/lease", actor="hmac-any")])
@@ -374,7 +374,7 @@ def canary_line(n: int = 1, remote: str = "10.1.1.1", **how: Any) -> Observation
 
 def test_a_token_that_we_meant_to_make_is_no_alarm(ledger: Ledger, place: LedgerPlace) -> None:
     issued(ledger)
-    ledger.session(WORKER, NOW)
+    ledger.record_session(WORKER, NOW)
     read(ledger, [created()])
     assert (ledger.freeze(), alarms(place)) == (None, [])
 
@@ -395,7 +395,7 @@ def test_a_token_that_nobody_of_ours_meant_to_make_freezes_everything_once(
     ledger: Ledger, place: LedgerPlace, how: dict[str, Any]
 ) -> None:
     issued(ledger)
-    ledger.session(WORKER, NOW)
+    ledger.record_session(WORKER, NOW)
     line = created(10, "hmac-unknown", request_id="r-x", remote="10.9.9.9", **how)
     for _ in range(2):
         read(ledger, [replace(line, line=f"{9:064x}", closing=False), line], at=NOW + timedelta(seconds=5))
@@ -424,7 +424,7 @@ def test_a_create_that_nobody_was_answered_is_an_alarm_once_it_was_given_up(
     make(ledger)
     create = operation("op-t-1-1", state, kind="create_token", answer=answer)
     change(ledger, Change("issued", rows=(grant(accessor_hmac=None), create)))
-    ledger.session(WORKER, NOW)
+    ledger.record_session(WORKER, NOW)
     read(ledger, [created()])
     assert bool(alarms(place)) is alarming
 
@@ -433,13 +433,13 @@ def test_a_create_that_vault_refused_after_somebody_used_its_id_is_an_alarm(ledg
     make(ledger)
     create = operation("op-t-1-1", OpState.INTENDED, kind="create_token", answer=None)
     change(ledger, Change("issued", rows=(grant(accessor_hmac=None), create)))
-    ledger.session(WORKER, NOW)
+    ledger.record_session(WORKER, NOW)
     read(ledger, [created(9, actor="hmac-somebody"), created()])
     assert [rule for _, rule, *_ in alarms(place)] == ["unknown_token"]
     change(ledger, Change("refused", rows=(replace(create, state=OpState.ABANDONED, answer="429"),)))
     for _ in range(2):
-        ledger.alarm("op-t-1-1", NOW)
-        ledger.alarm("op-other", NOW)
+        ledger.judge_failed_create("op-t-1-1", NOW)
+        ledger.judge_failed_create("op-other", NOW)
     assert [line for *_, line, _ in alarms(place)] == [created(9).line, created().line]
 
 
@@ -450,7 +450,7 @@ def test_an_intent_that_was_edited_keeps_no_line_from_being_read(
     make(ledger)
     create = operation("op-t-1-1", OpState.INTENDED, kind="create_token", answer=None)
     change(ledger, Change("issued", rows=(grant(accessor_hmac=None), create)))
-    ledger.session(WORKER, NOW)
+    ledger.record_session(WORKER, NOW)
     if isinstance(place, Path):
         # PostgreSQL keeps nothing that is none
         as_is(place, "UPDATE operations SET sent_at = 'never'")
@@ -500,7 +500,7 @@ def test_what_others_unwrap_on_the_workers_host_is_theirs(
     ledger: Ledger, place: LedgerPlace, line: Observation
 ) -> None:
     issued(ledger)
-    ledger.session(WORKER, NOW)
+    ledger.record_session(WORKER, NOW)
     read(ledger, [canary_line()])
     read(ledger, [replace(line, token="hmac-strange")])
     assert (ledger.freeze(), alarms(place)) == (None, [])
@@ -511,7 +511,7 @@ def test_an_unwrap_from_the_workers_own_address_freezes_everything(
     ledger: Ledger, place: LedgerPlace, line: Observation
 ) -> None:
     issued(ledger)
-    ledger.session(WORKER, NOW)
+    ledger.record_session(WORKER, NOW)
     read(ledger, [canary_line(), *OURS])
     read(ledger, [line])
     assert alarms(place) == [(None, "unwrap_by_worker", line.line, line.request_id)]
@@ -521,7 +521,7 @@ def test_an_unwrap_from_the_workers_own_address_freezes_everything(
 
 
 def test_the_address_can_be_learnt_in_the_same_batch(ledger: Ledger) -> None:
-    ledger.session(WORKER, NOW)
+    ledger.record_session(WORKER, NOW)
     read(ledger, [OPENED[0], canary_line()])
     assert ledger.freeze() is not None
 
@@ -541,7 +541,7 @@ def test_the_address_can_be_learnt_in_the_same_batch(ledger: Ledger) -> None:
 def test_an_unwrap_that_is_no_alarm(
     ledger: Ledger, place: LedgerPlace, learnt: str, how: dict[str, Any], shared: tuple[str, ...]
 ) -> None:
-    ledger.session(WORKER, NOW)
+    ledger.record_session(WORKER, NOW)
     read(ledger, [canary_line(), replace(OPENED[0], **how)], shared=shared)
     assert (ledger.freeze(), alarms(place)) == (None, []), learnt
 
@@ -562,13 +562,13 @@ def test_an_address_is_learnt_from_our_own_canaries_alone(
     ledger: Ledger, place: LedgerPlace, teacher: Observation
 ) -> None:
     issued(ledger)
-    ledger.session(WORKER, NOW)
+    ledger.record_session(WORKER, NOW)
     read(ledger, [teacher, OPENED[0]])
     assert (ledger.freeze(), alarms(place)) == (None, [])
 
 
 def test_where_a_worker_acts_from_now_is_what_counts(ledger: Ledger) -> None:
-    ledger.session(WORKER, NOW)
+    ledger.record_session(WORKER, NOW)
     read(ledger, [canary_line()])
     read(ledger, [canary_line(2, remote="10.1.1.2"), OPENED[0]])
     assert ledger.freeze() is None
@@ -577,7 +577,7 @@ def test_where_a_worker_acts_from_now_is_what_counts(ledger: Ledger) -> None:
 
 
 def test_a_canary_that_shows_no_address_does_not_make_the_known_one_forgotten(ledger: Ledger) -> None:
-    ledger.session(WORKER, NOW)
+    ledger.record_session(WORKER, NOW)
     read(ledger, [canary_line()])
     read(ledger, [canary_line(2, remote="")])
     read(ledger, [OPENED[0]])
@@ -587,7 +587,7 @@ def test_a_canary_that_shows_no_address_does_not_make_the_known_one_forgotten(le
 @pytest.mark.parametrize("read_at", [NOW, NOW + timedelta(days=1)])
 def test_where_a_worker_acted_from_a_while_before_says_nothing(ledger: Ledger, read_at: datetime) -> None:
     """Whenever it is read: an address that a host has given back is somebody else's soon."""
-    ledger.session(WORKER, NOW)
+    ledger.record_session(WORKER, NOW)
     read(ledger, [canary_line()])
     read(ledger, [replace(OPENED[0], at=NOW + timedelta(minutes=15))], at=read_at)
     assert ledger.freeze() is None
@@ -597,7 +597,7 @@ def test_where_a_worker_acted_from_a_while_before_says_nothing(ledger: Ledger, r
 
 def test_a_worker_that_has_run_for_days_acts_from_where_it_acted_last(ledger: Ledger) -> None:
     """Its session is entered once, when it logs in."""
-    ledger.session(WORKER, NOW)
+    ledger.record_session(WORKER, NOW)
     read(ledger, [canary_line()])
     later = NOW + timedelta(days=2)
     read(ledger, [canary_line(2, at=later)], at=later)
@@ -607,7 +607,7 @@ def test_a_worker_that_has_run_for_days_acts_from_where_it_acted_last(ledger: Le
 
 def test_each_of_several_workers_has_an_address(ledger: Ledger) -> None:
     for name, remote in (("hmac-worker-2", "10.1.1.2"), (WORKER, "10.1.1.1")):
-        ledger.session(name, NOW)
+        ledger.record_session(name, NOW)
         read(ledger, [canary_line(len(name), remote=remote, actor=name)])
     read(ledger, [*OURS, unwrapped(20, remote="10.1.1.2"), opened_read(21, remote="10.1.1.1")])
     assert ledger.lift_freezes("seen", NOW) == 2
@@ -658,7 +658,7 @@ def fill(place: LedgerPlace) -> None:
     database = opened(address(place), create=True)
     ledger = Ledger(database)
     two_tasks(ledger)
-    ledger.session(WORKER, NOW)
+    ledger.record_session(WORKER, NOW)
     database.close()
 
 

@@ -41,7 +41,7 @@ from jitvault.model.kinds import OperationKind
 
 def test_a_trail_has_what_concerns_the_task_in_the_streams_order(ledger: Ledger) -> None:
     issued(ledger)
-    ledger.session(WORKER, NOW)
+    ledger.record_session(WORKER, NOW)
     lines = [
         seen(9, Kind.LEASE_REVOKED, LEASE),
         seen(2, Kind.LEASE_ISSUED, LEASE, actor=TOKEN),
@@ -193,7 +193,7 @@ def test_a_trail_without_lines_has_no_canaries(ledger: Ledger) -> None:
 def test_a_trail_knows_every_session_of_the_worker(ledger: Ledger) -> None:
     issued(ledger)
     for name in (WORKER, "hmac-worker-2", WORKER):
-        ledger.session(name, NOW)
+        ledger.record_session(name, NOW)
     assert ledger.trail(file_of(ledger)).worker_accessors == {WORKER, "hmac-worker-2"}
 
 
@@ -400,7 +400,7 @@ def test_a_gap_in_another_source_while_the_token_lived_is_interrupted_as_well(le
 
 def test_what_a_worker_does_to_keep_a_task_is_no_act_and_what_others_do_is(ledger: Ledger) -> None:
     issued(ledger)
-    ledger.session(WORKER, NOW)
+    ledger.record_session(WORKER, NOW)
     kept = [
         seen(1, Kind.RENEWED, TOKEN, actor=WORKER),
         seen(2, Kind.TOKEN_LOOKUP, TOKEN, actor=WORKER),

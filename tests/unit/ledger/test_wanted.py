@@ -23,11 +23,11 @@ def test_what_people_wrote_is_given_by_vaults_time_from_any_source(ledger: Ledge
     early = seen(2, Kind.WRITTEN, "decisions/e-2/t-1", at=NOW)
     read(ledger, [late, seen(3, Kind.OWN, at=NOW)])
     read(ledger, [early], source="node-2")
-    assert [(one.path, one.at) for one in ledger.written(since=NOW)] == [
+    assert [(one.path, one.at) for one in ledger.written_documents(since=NOW)] == [
         ("decisions/e-2/t-1", NOW),
         ("requests/e-1/t-1/submit", NOW + 2 * SECOND),
     ]
-    assert [one.place for one in ledger.written(since=NOW + SECOND)] == [late.place]
+    assert [one.place for one in ledger.written_documents(since=NOW + SECOND)] == [late.place]
 
 
 def test_what_was_given_before_is_left_out_by_its_place_in_each_source(ledger: Ledger) -> None:
@@ -39,7 +39,7 @@ def test_what_was_given_before_is_left_out_by_its_place_in_each_source(ledger: L
     since = NOW - 60 * SECOND
 
     def paths(**after: Place) -> list[str]:
-        return [one.path[-8] for one in ledger.written(since=since, after=after)]
+        return [one.path[-8] for one in ledger.written_documents(since=since, after=after)]
 
     assert paths() == ["4", "3", "2", "1"]
     # later in the file, though earlier by Vault's time
