@@ -81,7 +81,8 @@ def raise_for(
     with agents.
     """
     lines = [o for o in lines if o.kind in _WATCHED_KINDS or is_publication(o) or is_signature(o)]
-    if lines and (recovered := newest(connection)) is not None:
+    recovered = newest(connection) if lines else None
+    if recovered is not None:
         # a recovered ledger lacks the intents from before its recovery
         lines = [o for o in lines if o.at >= recovered]
     if not lines:

@@ -1,4 +1,4 @@
-"""Positions in the audit stream, with canaries, gaps and freezes."""
+"""Positions in the audit stream, with canaries and gaps."""
 
 from __future__ import annotations
 
@@ -8,22 +8,20 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, fields
 from datetime import datetime
-from operator import attrgetter
 
-from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, func, insert, or_, select, true, update
+from sqlalchemy import BindParameter, Connection, Select, bindparam, func, insert, select, true, update
 
-from jitvault.audit.observation import Kind, Place
+from jitvault.audit.observation import Kind
 from jitvault.audit.source import Batch, Position
 from jitvault.audit.trail import Canary
 from jitvault.errors import WrongState
-from jitvault.ledger import alarms, canaries, noise, schema, writes
+from jitvault.ledger import canaries, noise, schema
 from jitvault.ledger import ingest as stream
 from jitvault.ledger.claims import held
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import upsert
 from jitvault.ledger.model import OpState
-from jitvault.ledger.recovery import is_recovery
-from jitvault.ledger.stream_model import NO_PLACES, CountedLines, Freeze, Gap, SourceReading, WrittenDocument
+from jitvault.ledger.stream_model import CountedLines, Gap, SourceReading
 
 _SOURCE = schema.audit_sources.c
 
@@ -40,16 +38,9 @@ def _unseen_operations() -> Select[str]:
     )
 
 
-def _oldest_freeze() -> Select[str, str, datetime]:
-    freeze = schema.freezes.c
-    in_force = (freeze.lifted_at.is_(None), ~is_recovery())
-    return select(freeze.reason, freeze.line, freeze.at).where(*in_force).order_by(freeze.id).limit(1)
-
-
 # built once: building a statement takes longer than running it
 _READINGS = select(schema.audit_sources)
 _UNSEEN = _unseen_operations()
-_OLDEST_FREEZE = _oldest_freeze()
 _LINE = schema.observations.c
 _OWN_CANARY = (
     select(_LINE.line)
@@ -59,12 +50,6 @@ _OWN_CANARY = (
 )
 _LAST_OF_SOURCE = select(func.max(schema.canaries.c.at)).where(schema.canaries.c.source == _SOURCE.name)
 _LAST_CANARIES = select(_SOURCE.name, _LAST_OF_SOURCE.scalar_subquery())
-_WRITTEN = select(schema.observations).where(_LINE.kind == Kind.WRITTEN, _LINE.at >= bindparam("since"))
-_WRITTEN_ELSEWHERE = _WRITTEN.where(_LINE.source.not_in(bindparam("sources", expanding=True)))
-_WRITTEN_AFTER = _WRITTEN.where(
-    _LINE.source == bindparam("source"),
-    or_(_LINE.epoch > bindparam("epoch"), and_(_LINE.epoch == bindparam("epoch"), _LINE.offset > bindparam("offset"))),
-)
 _ADVANCE = (
     update(schema.audit_sources)
     .where(
@@ -255,60 +240,6 @@ class AuditPositions:
             return len(broken)
 
         return self._db.write(unit, alone=True)
-
-    # -- freezes ---------------------------------------------------------------------------------------
-
-    def judge_failed_create(self, op_id: str, at: datetime) -> None:
-        """Freeze everything where a token was made under a failed create.
-
-        A create failed if Vault refused it or the worker gave it up; `op_id` is its operation id.
-        """
-        self._db.write(lambda c: alarms.raise_for_operation(c, op_id, at))
-
-    def freeze(self) -> Freeze | None:
-        """Return the oldest freeze that was not lifted, None where there is none."""
-        with self._db.read() as connection:
-            row = connection.execute(_OLDEST_FREEZE).first()
-        return Freeze(*row) if row else None
-
-    def written_documents(
-        self, *, since: datetime, after: Mapping[str, Place] = NO_PLACES
-    ) -> Sequence[WrittenDocument]:
-        """Return documents of people that the stream showed as written.
-
-        Those written at `since` or later, in the order of Vault's time. `after` gives a place by source: lines of that
-        source at this place or before are left out, because each source is read in the order of its places.
-        """
-        with self._db.read() as connection:
-            rows = list(connection.execute(_WRITTEN_ELSEWHERE, {"since": since, "sources": list(after)}))
-            for source, place in after.items():
-                values = {"since": since, "source": source, "epoch": place.epoch, "offset": place.offset}
-                rows += connection.execute(_WRITTEN_AFTER, values)
-            repeated = writes.since(connection, since, after)
-        kept = [
-            WrittenDocument(row.subject, row.at, Place(row.source, row.epoch, row.offset), row.detail.get(writes.CLAIM))
-            for row in sorted(rows, key=lambda row: (row.at, row.line))
-        ]
-        return sorted([*kept, *repeated], key=attrgetter("at"))
-
-    def configured(self, mount: str, since: datetime) -> datetime | None:
-        """Return when an engine's configuration was last written since `since`.
-
-        Vault's time of the newest such line; None where there is none.
-        """
-        newest = select(func.max(_LINE.at)).where(
-            _LINE.kind == Kind.HAZARD, _LINE.at > since, _LINE.path.startswith(f"{mount}/config/", autoescape=True)
-        )
-        with self._db.read() as connection:
-            return connection.execute(newest).scalar()
-
-    def lift_freezes(self, why: str, at: datetime) -> int:
-        """Lift all freezes; return how many were in force."""
-        table = schema.freezes
-        lift = (
-            update(table).where(table.c.lifted_at.is_(None), ~is_recovery()).values(lifted_at=at, lifted_why=why[:500])
-        )
-        return self._db.write(lambda c: c.execute(lift).rowcount)
 
 
 def _change_source(connection: Connection, source: str, claim: int, **values: object) -> None:

@@ -22,16 +22,20 @@ from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import now_s
 
 LIFE_S = 30.0
-DONE, LEFT = 0.0, 1.0
+DONE = 0.0
+LEFT = 1.0
 """The `claim_until` of a claim that was given back: all that was wanted was done, or something was left to do."""
 # longer than a claim, so that waiting outlasts the claim of a crashed process
 PATIENCE_S = LIFE_S + 5.0
 # the claim of a source is held for a moment, that of a task for seconds
-_FIRST_POLL_S, _POLL_S = 0.002, 0.05
+_FIRST_POLL_S = 0.002
+_POLL_S = 0.05
 # A claim younger than this is not extended: its remaining 25 s cover one turn.
 _FRESH_S = 5.0
 # Not names of columns: in an UPDATE, a parameter of a column's name means the value to set.
-_VALUE, _EPOCH, _END = "named", "epoch_held", "how"
+_VALUE = "named"
+_EPOCH = "epoch_held"
+_END = "how"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +72,13 @@ def held(
     Every write under the claim says `WHERE claim_epoch = mine`, so that a process that was paused past the end of its
     claim writes nothing.
     """
-    deadline, pause_s = time.monotonic() + PATIENCE_S, _FIRST_POLL_S
+    deadline = time.monotonic() + PATIENCE_S
+    pause_s = _FIRST_POLL_S
     epoch = taken.epoch if taken and is_ours(database, column, value, taken) else None
-    while epoch is None and (epoch := take(database, column, value)) is None:
+    while epoch is None:
+        epoch = take(database, column, value)
+        if epoch is not None:
+            break
         if time.monotonic() > deadline:
             raise WrongState(f"another process is working on {what}", hint="Run the command again in a moment.")
         time.sleep(pause_s)

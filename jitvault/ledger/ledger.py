@@ -37,6 +37,7 @@ from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import batches, upsert
 from jitvault.ledger.documents import DocumentQueries
 from jitvault.ledger.findings import put_finding
+from jitvault.ledger.freezes import FreezeQueries
 from jitvault.ledger.intake import RequestIntake
 from jitvault.ledger.model import (
     Change,
@@ -55,6 +56,7 @@ from jitvault.ledger.notices import NoticeQueue
 from jitvault.ledger.recovery import RecoveryQueries, check_not_recovering
 from jitvault.ledger.retention import RetentionQueries
 from jitvault.ledger.rows import TABLES, R, get, last_product, of_task
+from jitvault.ledger.stream_queries import StreamQueries
 from jitvault.ledger.sweep_queries import SweepQueries
 from jitvault.ledger.task_claims import TaskClaims
 from jitvault.model.event_chain import Event
@@ -139,6 +141,8 @@ _HAS_MANY_LINES = (
 
 class Ledger(
     AuditPositions,
+    StreamQueries,
+    FreezeQueries,
     TaskClaims,
     SweepQueries,
     GrantCounts,

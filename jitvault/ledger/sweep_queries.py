@@ -25,7 +25,6 @@ from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import batches, upsert
 from jitvault.ledger.findings import put_finding
 from jitvault.ledger.model import (
-    CreationLine,
     FindingRow,
     GrantRow,
     LeaseRow,
@@ -34,15 +33,13 @@ from jitvault.ledger.model import (
     UntrackedCredentialRow,
 )
 from jitvault.ledger.rows import get, get_observation, put
-from jitvault.ledger.trail import can_touch, in_order
+from jitvault.ledger.trail import can_touch, in_order, worker_sessions
 from jitvault.model.states import ENDED, LIVE_STATES, State, Verdict
 
 _SKEW = timedelta(seconds=30)
-# how long before its response line an issue counts as begun where its request line was lost
-_LONGEST_REQUEST = timedelta(seconds=1)
 _DEAD = (Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXPIRED, Verdict.NEVER_ISSUED)
 _UNDER_WAY = (*LIVE_STATES, State.ENDING)
-_NOT_OVER = (*LIVE_STATES, *(state for state in ENDED if state is not State.SEALED))
+NOT_OVER = (*LIVE_STATES, *(state for state in ENDED if state is not State.SEALED))
 
 
 class SweepQueries:
@@ -148,7 +145,7 @@ class SweepQueries:
                 hazards = and_(line.kind == Kind.HAZARD, can_touch(lease_ids))
                 _add_lines(connection, lines, and_(or_(hazards, unnamed), line.at >= since - _SKEW))
             ordered = in_order(sorted(lines.values(), key=lambda o: (o.place.source, o.place.epoch, o.place.offset)))
-            return AuditTrail(ordered, _canaries(connection, ordered), _sessions(connection))
+            return AuditTrail(ordered, _canaries(connection, ordered), worker_sessions(connection))
 
     def lines_of_findings(self, rules: Sequence[str]) -> frozenset[str]:
         """Return the audit lines that findings of these rules name."""
@@ -205,7 +202,7 @@ class SweepQueries:
             # streamed: there may be millions of revisions
             for body, state in connection.execution_options(yield_per=500).execute(query):
                 for path in _paths(body):
-                    found[path] = found.get(path, False) or state in _NOT_OVER
+                    found[path] = found.get(path, False) or state in NOT_OVER
         return found
 
     def unfinished_operations(self) -> list[OperationRow]:
@@ -216,66 +213,6 @@ class SweepQueries:
         query = select(schema.operations).select_from(joined).where(open_).order_by(op.sent_at, op.op_id)
         with self._db.read() as connection:
             return [get(row, OperationRow) for row in connection.execute(query).mappings()]
-
-    # -- what the stream shows -------------------------------------------------------------------------
-
-    def unclaimed_creations(self) -> list[CreationLine]:
-        """Return lines that created tokens or leases which no grant or lease has."""
-        line, grant = schema.observations.c, schema.grants.c
-        known = select(grant.accessor_hmac).where(grant.accessor_hmac.is_not(None))
-        # The answer of an open create was lost or is on its way; the handling of its grant finds the token.
-        open_creates = select(grant.create_op).where(grant.accessor_hmac.is_(None), ~grant.settled)
-        ours = and_(line.op.in_(open_creates), line.actor.in_(select(schema.worker_sessions.c.accessor_hmac)))
-        token = and_(line.kind == Kind.TOKEN_CREATED, line.subject.not_in(known), ~ours)
-        lease = and_(line.kind == Kind.LEASE_ISSUED, line.subject.not_in(select(schema.leases.c.lease_id)))
-        return self._creation_lines(or_(token, lease))
-
-    def wrapped_reads(self) -> list[CreationLine]:
-        """Return wrapped reads of task tokens whose wrapping was never opened.
-
-        A lease is inside such a wrapping where no line shows that it was unwrapped. Only tasks that are not over count.
-        """
-        line, grant, task = schema.observations.c, schema.grants.c, schema.tasks.c
-        other = schema.observations.alias()
-        opened = select(other.c.token).where(other.c.kind == Kind.LEASE_ISSUED, other.c.token != "")
-        grants_of_tasks = schema.grants.join(schema.tasks, task.task_id == grant.task_id)
-        tokens = select(grant.accessor_hmac).select_from(grants_of_tasks)
-        tokens = tokens.where(grant.accessor_hmac.is_not(None), task.state.in_(_NOT_OVER))
-        used = and_(line.kind == Kind.USED, line.alias != "", line.alias.not_in(opened), line.actor.in_(tokens))
-        return self._creation_lines(used)
-
-    def uses_without_lease(self, paths: Sequence[str], *, since: datetime) -> list[Observation]:
-        """Return task tokens' requests for these paths that show no lease.
-
-        And all lines that show a wrapping opened or rewrapped; both since `since`, in the order of the stream.
-        """
-        line = schema.observations.c
-        reads = and_(line.kind == Kind.USED, line.path.in_(paths))
-        opened = and_(line.kind.in_((Kind.LEASE_ISSUED, Kind.REWRAPPED)), schema.is_given(line.token))
-        query = select(schema.observations).where(or_(reads, opened), line.at >= since)
-        with self._db.read() as connection:
-            found = [get_observation(row) for row in connection.execute(query).mappings()]
-        return sorted(found, key=lambda o: (o.place.source, o.place.epoch, o.place.offset))
-
-    def worker_accessors(self) -> frozenset[str]:
-        """Return the accessor HMACs of the worker's own tokens."""
-        with self._db.read() as connection:
-            return _sessions(connection)
-
-    def _creation_lines(self, which: ColumnElement[bool]) -> list[CreationLine]:
-        """Return successful responses among `which` lines.
-
-        Each with Vault's time of its request line; where that line is missing, one second before the response.
-        """
-        line = schema.observations.c
-        done = select(schema.observations).where(which, line.closing, ~line.failed)
-        with self._db.read() as connection:
-            lines = [get_observation(row) for row in connection.execute(done.order_by(line.at, line.line)).mappings()]
-            request_times: dict[str, datetime] = {}
-            for wanted in batches(sorted({o.request_id for o in lines if o.request_id})):
-                first = select(line.request_id, func.min(line.at)).where(line.request_id.in_(wanted), ~line.closing)
-                request_times |= {row[0]: row[1] for row in connection.execute(first.group_by(line.request_id))}
-        return [CreationLine(o, request_times.get(o.request_id, o.at - _LONGEST_REQUEST)) for o in lines]
 
 
 def _paths(body: bytes) -> list[str]:
@@ -308,10 +245,6 @@ def _untracked_row(row: RowMapping) -> UntrackedCredentialRow:
 def _add_lines(connection: Connection, lines: dict[str, Observation], which: ColumnElement[bool]) -> None:
     rows = connection.execute(select(schema.observations).where(which)).mappings()
     lines |= {row["line"]: get_observation(row) for row in rows}
-
-
-def _sessions(connection: Connection) -> frozenset[str]:
-    return frozenset(connection.execute(select(schema.worker_sessions.c.accessor_hmac)).scalars())
 
 
 def _canaries(connection: Connection, lines: Sequence[Observation]) -> tuple[Canary, ...]:

@@ -96,7 +96,7 @@ def trail(connection: Connection, record: TaskRecord) -> AuditTrail:
     found.take(_UNNAMED, since)
     lines = with_subjects(found.in_order())
     ends = [end for grant in record.grants for end in (grant.expires_at, last_end(grant.role, grant.issued_at))]
-    return AuditTrail(lines, around(connection, lines, ends), _sessions(connection))
+    return AuditTrail(lines, around(connection, lines, ends), worker_sessions(connection))
 
 
 def can_touch(paths: Iterable[str]) -> ColumnElement[bool]:
@@ -120,7 +120,7 @@ def acts(connection: Connection, record: TaskRecord) -> AuditTrail:
     lines.add(_BY_ACTOR, tokens)
     lines.add(_DONE_TO, [*tokens, *leases])
     lines.follow(lines.stand_ins(tokens))
-    return AuditTrail(lines.in_order(), (), _sessions(connection))
+    return AuditTrail(lines.in_order(), (), worker_sessions(connection))
 
 
 def _tokens_and_leases(connection: Connection, record: TaskRecord) -> tuple[set[str], list[str]]:
@@ -129,7 +129,8 @@ def _tokens_and_leases(connection: Connection, record: TaskRecord) -> tuple[set[
     return {g.accessor_hmac for g in record.grants if g.accessor_hmac}, list(leases)
 
 
-def _sessions(connection: Connection) -> frozenset[str]:
+def worker_sessions(connection: Connection) -> frozenset[str]:
+    """Return the accessor HMACs of the worker's own tokens."""
     return frozenset(connection.execute(_SESSIONS).scalars())
 
 

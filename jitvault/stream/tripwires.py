@@ -49,8 +49,15 @@ def _keep(worker: WorkerContext, file: TaskRecord, rule: Rule, hits: Sequence[Tr
 
 def _find(worker: WorkerContext, file: TaskRecord, hit: TripwireHit, *, more: int = 0) -> None:
     """Record one hit as a finding."""
-    task_id, line, request_id = file.task.task_id, hit.line, hit.request_id
-    worker.ledger.finding(task_id, hit.rule, hit.message, worker.now(), line=line, request_id=request_id, more=more)
+    worker.ledger.finding(
+        file.task.task_id,
+        hit.rule,
+        hit.message,
+        worker.now(),
+        line=hit.line,
+        request_id=hit.request_id,
+        more=more,
+    )
 
 
 def _limits(worker: WorkerContext, file: TaskRecord, trail: AuditTrail) -> TaskLimits:

@@ -196,7 +196,8 @@ class Jwt(_LoginMethod):
 
     def __init__(self, mount: str, role: str, jwt: FromFile) -> None:
         super().__init__(mount)
-        self._role, self._jwt = role, jwt
+        self._role = role
+        self._jwt = jwt
 
     def open(self, nobody: Vault) -> LoginToken:
         body = {"role": self._role, "jwt": self._jwt.read().reveal()}

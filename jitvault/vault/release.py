@@ -61,7 +61,9 @@ class NamespaceGuard:
     """
 
     def __init__(self, release: ServerRelease, variable: str, namespace: str) -> None:
-        self._release, self._variable, self._namespace = release, variable, namespace
+        self._release = release
+        self._variable = variable
+        self._namespace = namespace
         self._passed = False
 
     def __call__(self) -> None:

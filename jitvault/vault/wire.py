@@ -68,7 +68,8 @@ class Place:
     def named(self) -> str:
         """The value of the `Host` header: the usual port is left out."""
         host = f"[{self.host}]" if ":" in self.host else self.host.rstrip(".")
-        return host if self.port == (443 if self.context else 80) else f"{host}:{self.port}"
+        usual_port = 443 if self.context else 80
+        return host if self.port == usual_port else f"{host}:{self.port}"
 
 
 class Reply:

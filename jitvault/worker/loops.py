@@ -188,7 +188,8 @@ class Loops:
 
         A target that hangs then does not delay the others.
         """
-        stand_by, known = StandBy(worker), set[Probe]()
+        stand_by = StandBy(worker)
+        known = set[Probe]()
 
         def look() -> None:
             for probe in stand_by.probes():

@@ -107,7 +107,8 @@ class Pool:
 
         A reason that is gone at the next look is never logged.
         """
-        task_id, why = file.task.task_id, unproven_reason(file)
+        task_id = file.task.task_id
+        why = unproven_reason(file)
         with self._changed:
             told = self._unproven.pop(task_id, None)
             if why is not None:
@@ -130,7 +131,8 @@ class _WorkerThread:
     """One thread of the pool."""
 
     def __init__(self, pool: Pool, name: str) -> None:
-        self._pool, self._name = pool, name
+        self._pool = pool
+        self._name = name
         self._worker: WorkerContext | None = None
 
     def serve(self) -> None:
@@ -167,7 +169,8 @@ class _WorkerThread:
         pool = self._pool
         worker = self._worker = self._worker or pool._hire()
         before = worker.ledger.task(job.task_id)
-        if before is not None and (turn := self._turn(job, before, worker)) is not Turn.OURS:
+        turn = Turn.OURS if before is None else self._turn(job, before, worker)
+        if turn is not Turn.OURS:
             self._leave(job, turn)
             return
         if not job.if_due:
