@@ -9,7 +9,7 @@ from statistics import median
 
 from benchmarks.measure import Figure
 from benchmarks.scene import Scene
-from jitvault.kill_switch.kill import in_scope, kill
+from jitvault.kill_switch.kill import kill, tasks_in_scope
 from jitvault.kill_switch.pool import CONCURRENCY, ThreadContext
 from jitvault.model.scope import Scope
 from jitvault.stream.reading import observe
@@ -47,7 +47,7 @@ def _kill_ms(scene: Scene) -> tuple[float, float, float]:
     # as a worker does all the time
     observe(scene.worker)
     # what other groups left behind is not ended here
-    tasks = [task_id for task_id in in_scope(scene.worker, Scope(agent="research-agent")) if task_id in mine]
+    tasks = [task_id for task_id in tasks_in_scope(scene.worker, Scope(agent="research-agent")) if task_id in mine]
     if len(tasks) != TASKS:
         raise RuntimeError(f"{len(tasks)} tasks are held and not {TASKS}")
     done_at: dict[str, float] = {}

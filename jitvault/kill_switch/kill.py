@@ -91,7 +91,7 @@ class _SlowTasks:
         return min(_PATIENCE_S, left_s) if task_id in self.tasks else _PATIENCE_S
 
 
-def in_scope(worker: WorkerContext, scope: Scope) -> list[str]:
+def tasks_in_scope(worker: WorkerContext, scope: Scope) -> list[str]:
     """The tasks of a scope that hold access, or whose end is not proven yet."""
     held, scopes = worker.ledger.tasks(_STILL_THERE), scope_by_name_and_id(worker, scope)
     tasks = dict.fromkeys(task.task_id for task in held if _is_covered(worker, scopes, task))
@@ -108,7 +108,7 @@ def _is_covered(worker: WorkerContext, scopes: Sequence[Scope], task: TaskRow) -
         return True
 
 
-def was_known(worker: WorkerContext, scope: Scope) -> bool:
+def was_ever_in_scope(worker: WorkerContext, scope: Scope) -> bool:
     """Whether any task was ever in the scope. With a million of them that takes seconds."""
     # what only Vault knows is told in the end: a ledger that lost it must not make it a wrong name
     if any(one.state for one in published_but_unknown(worker, scope, ())):

@@ -30,7 +30,7 @@ class Tell(Protocol):
         ...
 
 
-def tell_nobody(what: str, done: int, of: int, *, final: bool = False) -> None:
+def report_nothing(what: str, done: int, of: int, *, final: bool = False) -> None:
     """For what nobody waits for."""
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError, LedgerUnavailable
-from jitvault.kill_switch.pool import TaskPool, ThreadContext, tell_nobody
+from jitvault.kill_switch.pool import TaskPool, ThreadContext, report_nothing
 from jitvault.ledger.model import OpState
 from jitvault.lifecycle.revocation.cascade import with_task_claim
 from jitvault.lifecycle.revocation.revoke import confirm_still_live
@@ -46,7 +46,7 @@ def revoke_roles(worker: WorkerContext) -> int:
     return len(roles)
 
 
-def look_first(hire: Callable[[], ThreadContext], tasks: Sequence[str]) -> None:
+def look_up_before_revoking_roles(hire: Callable[[], ThreadContext], tasks: Sequence[str]) -> None:
     """See alive what has to be, before `revoke_roles` ends everything at once: afterwards nobody could prove it.
 
     That is where lines may be missing. It keeps nothing alive for long, whatever fails or hangs.
@@ -59,4 +59,4 @@ def look_first(hire: Callable[[], ThreadContext], tasks: Sequence[str]) -> None:
         with_task_claim(replace(hand.worker, deadline=deadline), task_id, confirm_still_live)
         return True
 
-    TaskPool(hire, tell_nobody).each("seen alive", see, tasks, "")
+    TaskPool(hire, report_nothing).each("seen alive", see, tasks, "")

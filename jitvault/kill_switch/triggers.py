@@ -49,7 +49,7 @@ def tripped(worker: WorkerContext, seen: dict[str, int], go_on: Callable[[], boo
     return found
 
 
-def covered(worker: WorkerContext, *, list_again: bool = False) -> Reasons:
+def covered_by_freeze(worker: WorkerContext, *, list_again: bool = False) -> Reasons:
     """The held tasks that are frozen by operators. `list_again`: look for freezes that no line has shown."""
     if list_again:
         rebuild_index(worker, Kept.FREEZE, again=worker.is_blind)

@@ -1,7 +1,7 @@
-"""Take a task in again that the ledger lost, or go on from where Vault says that it is: one event, and what it names.
+"""Import a published task that the ledger lost, or bring an older task up to the published state, in one event.
 
-The event `recovered` says what it was made from. Nothing that was published raises a verdict: a revision that no
-signature carries has to be proven by the target.
+The event `recovered` says what the task was imported from. Nothing that was published raises a verdict: a task whose
+revision no signature confirms needs proof from its target.
 """
 
 from __future__ import annotations
@@ -33,20 +33,21 @@ _SILENT = frozenset({RecoveryAction.KEPT, RecoveryAction.LEFT, RecoveryAction.CO
 
 
 def import_task(worker: WorkerContext, case: RecoveryCase) -> TaskRecord | None:
-    """Do what the case says, and publish it: from then on the ledger and Vault agree. None where nothing is done.
+    """Do the action of the case, and publish the task.
 
-    Raises InvalidInput for a request that cannot be taken, which is told to whoever asked.
+    From then on the ledger and Vault agree about it. Returns None where nothing is to be done. Raises InvalidInput for
+    a request that cannot be admitted; that refusal is published.
     """
-    task_id = case.said.task_id
-    if case.fate in _SILENT:
+    task_id = case.published.task_id
+    if case.action in _SILENT:
         return None
     standing = None
-    if case.fate is RecoveryAction.ANEW:
-        standing = readmit_request(worker, task_id, published=case.said)
-    elif case.fate is not RecoveryAction.TOLD:
+    if case.action is RecoveryAction.ANEW:
+        standing = readmit_request(worker, task_id, published=case.published)
+    elif case.action is not RecoveryAction.TOLD:
         known = worker.ledger.file(task_id)
         if known is None:
-            parent = case.said.parent
+            parent = case.published.parent
             if parent is not None and worker.ledger.task(parent) is None:
                 raise InvalidInput(f"task {parent}, which handed its access on, could not be taken in")
             _create(worker, case)
@@ -59,27 +60,30 @@ def import_task(worker: WorkerContext, case: RecoveryCase) -> TaskRecord | None:
 
 
 def _create(worker: WorkerContext, case: RecoveryCase) -> None:
-    said, now = case.said, worker.now()
-    state, begun = _state(case), min((one.since for one in case.made), default=said.written_at)
+    """Create a task that the ledger does not have."""
+    published = case.published
+    now = worker.now()
+    state = _state(case)
+    begun = min((token.since for token in case.made), default=published.written_at)
     task = TaskRow(
-        task_id=said.task_id,
+        task_id=published.task_id,
         state=state,
-        end_reason=_end_reason(said) if state is not State.CANCELLED else None,
-        revision=said.revision,
-        digest=said.digest,
-        requester=said.requester,
-        agent=said.agent,
+        end_reason=_end_reason(published) if state is not State.CANCELLED else None,
+        revision=published.revision,
+        digest=published.digest,
+        requester=published.requester,
+        agent=published.agent,
         version=0,
         seq=0,
         head=GENESIS,
         created_at=begun,
         due_at=now if state is State.ENDING else None,
-        ends_at=said.ends_at,
+        ends_at=published.ends_at,
         ending_at=now if state is State.ENDING else None,
         dead_ms=proof_in(case).get("dead_ms"),
         confirmed_ms=proof_in(case).get("confirmed_ms"),
-        receipt=said.receipt if case.receipt else None,
-        parent=said.parent,
+        receipt=published.receipt if case.receipt else None,
+        parent=published.parent,
     )
     decision = _decision(worker, case)
     grants, settled = grants_of(worker, case, ())
@@ -87,11 +91,11 @@ def _create(worker: WorkerContext, case: RecoveryCase) -> None:
     change = Change(
         EventKind.RECOVERED,
         {
-            **_body(case, grants, settled, said.digest),
+            **_body(case, grants, settled, published.digest),
             **_decided(case, decision),
             **_ended(case, state),
             "leases": [lease.lease_id for lease in leases],
-            "ends_at": said.ends_at.isoformat() if said.ends_at else None,
+            "ends_at": published.ends_at.isoformat() if published.ends_at else None,
         },
         rows=(*_opened(case, decision), *grants, *leases, *checks),
     )
@@ -99,37 +103,43 @@ def _create(worker: WorkerContext, case: RecoveryCase) -> None:
 
 
 def _go_on(worker: WorkerContext, file: TaskRecord, case: RecoveryCase, claim: int) -> None:
-    """Add to the chain of a task that the ledger has in an older state."""
-    said, now = case.said, worker.now()
-    if case.fate is RecoveryAction.GOES_ON:
+    """Extend the chain of a task that the ledger has in an older state."""
+    published = case.published
+    now = worker.now()
+    if case.action is RecoveryAction.GOES_ON:
         kept = renewed(worker, file)
-        # it stands as it was decided here
+        # the decision in this ledger still holds
         body = {**_body(case, (), (), file.task.digest), **_expiry(kept)}
         due: dict[str, Any] = {} if file.task.state in OVER else {"due_at": now}
-        worker.ledger.apply(said.task_id, Change(EventKind.RECOVERED, body, rows=kept, fields=due), claim=claim, at=now)
+        worker.ledger.apply(
+            published.task_id, Change(EventKind.RECOVERED, body, rows=kept, fields=due), claim=claim, at=now
+        )
         return
     state = _state(case)
-    fields: dict[str, Any] = {"revision": said.revision, "digest": said.digest, "due_at": None}
+    fields: dict[str, Any] = {"revision": published.revision, "digest": published.digest, "due_at": None}
     if state is State.ENDING:
         fields |= {"due_at": now, "ending_at": file.task.ending_at or now}
     if state is not State.CANCELLED:
-        fields["end_reason"] = file.task.end_reason or _end_reason(said)
+        fields["end_reason"] = file.task.end_reason or _end_reason(published)
     grants, settled = grants_of(worker, case, file.grants) if case.receipt is None else ((), ())
     earlier = tuple(replace(grant, settled=True) for grant in file.grants) if grants else file.grants
     if case.receipt:
-        fields |= {"receipt": said.receipt, **{key: proof_in(case).get(key) for key in ("dead_ms", "confirmed_ms")}}
+        fields |= {
+            "receipt": published.receipt,
+            **{key: proof_in(case).get(key) for key in ("dead_ms", "confirmed_ms")},
+        }
         earlier = tuple(replace(grant, settled=True) for grant in earlier)
     settled = (*settled, *(grant.grant_id for grant in earlier if grant.settled))
-    body = {**_body(case, grants, settled, said.digest), **_ended(case, state)}
+    body = {**_body(case, grants, settled, published.digest), **_ended(case, state)}
     rows: list[Row] = [*earlier, *grants]
-    if said.digest != file.task.digest:
+    if published.digest != file.task.digest:
         decision = _decision(worker, case)
         body |= _decided(case, decision)
         rows += _opened(case, decision)
     if case.receipt:
         rows += verdicts_of(case, file)
     worker.ledger.apply(
-        said.task_id, Change(EventKind.RECOVERED, body, state=state, fields=fields, rows=rows), claim=claim, at=now
+        published.task_id, Change(EventKind.RECOVERED, body, state=state, fields=fields, rows=rows), claim=claim, at=now
     )
 
 
@@ -137,11 +147,15 @@ def _go_on(worker: WorkerContext, file: TaskRecord, case: RecoveryCase, claim: i
 
 
 def _body(case: RecoveryCase, grants: Sequence[GrantRow], settled: Sequence[str], digest: str) -> dict[str, Any]:
-    """What every such event says; `digest` is the one that the task has from then on."""
-    said, lines = case.said, {one.accessor: one.line for one in case.made}
+    """Return what every `recovered` event says.
+
+    `digest` is the digest that the task has from then on.
+    """
+    published = case.published
+    lines = {token.accessor: token.line for token in case.made}
     return {
-        "from": said.chain,
-        "revision": said.revision,
+        "from": published.chain,
+        "revision": published.revision,
         "digest": digest,
         "verified_by": list(case.verified_by),
         "grants": [
@@ -162,7 +176,7 @@ def _body(case: RecoveryCase, grants: Sequence[GrantRow], settled: Sequence[str]
 
 
 def _decided(case: RecoveryCase, decision: Decision) -> dict[str, Any]:
-    """The decision, where the ledger has none of its own about the revision."""
+    """Return the event's decision, where the ledger has none about the revision."""
     return {
         "policy": decision.policy_digest,
         "rules": list(decision.rules),
@@ -175,24 +189,26 @@ def _decided(case: RecoveryCase, decision: Decision) -> dict[str, Any]:
 
 
 def _ended(case: RecoveryCase, state: State) -> dict[str, Any]:
-    return {"reason": _end_reason(case.said).value, "note": case.why or NOTE} if state is State.ENDING else {}
+    return {"reason": _end_reason(case.published).value, "note": case.why or NOTE} if state is State.ENDING else {}
 
 
 def _decision(worker: WorkerContext, case: RecoveryCase) -> Decision:
-    """The decision that the record keeps. Its rung is never below what policy asks now, and the target's where nothing
-    signed carries the revision: what was published decides nothing.
+    """Return the decision that the ledger keeps of an imported task.
+
+    Its proof level is never below what policy requires now, and it is the target's where no signature confirms the
+    revision: what was published decides nothing.
     """
-    published = case.said.decision
+    former = case.published.decision
     try:
-        obliged = Obligations.of(published["obligations"])
+        obliged = Obligations.of(former["obligations"])
     except (KeyError, TypeError, ValueError):
         obliged = NO_OBLIGATIONS
     higher = ProofLevel.TARGET in (obliged.confirm, _rung_now(worker, case))
     return Decision(
         permitted=True,
         obligations=replace(obliged, confirm=ProofLevel.TARGET if higher else obliged.confirm),
-        rules=tuple(str(rule) for rule in published.get("rules") or ()),
-        policy_digest=str(published.get("policy_digest") or ""),
+        rules=tuple(str(rule) for rule in former.get("rules") or ()),
+        policy_digest=str(former.get("policy_digest") or ""),
     )
 
 
@@ -200,31 +216,32 @@ def _rung_now(worker: WorkerContext, case: RecoveryCase) -> ProofLevel | None:
     if not case.verified_by:
         return ProofLevel.TARGET
     try:
-        decision = worker.authorizer.decide(decision_input(worker, Revision.of(case.said.body)).to_issue())
+        decision = worker.authorizer.decide(decision_input(worker, Revision.of(case.published.body)).to_issue())
     except JitvaultError:
         return ProofLevel.TARGET
     return decision.obligations.confirm if decision.permitted else ProofLevel.TARGET
 
 
 def _state(case: RecoveryCase) -> State:
-    if case.fate is RecoveryAction.CLOSED:
-        return case.said.state
-    return State.CANCELLED if case.fate is RecoveryAction.CANCELLED else State.ENDING
+    if case.action is RecoveryAction.CLOSED:
+        return case.published.state
+    return State.CANCELLED if case.action is RecoveryAction.CANCELLED else State.ENDING
 
 
-def _end_reason(said: PublishedTask) -> EndReason:
-    return said.end_reason or EndReason.OPERATOR
+def _end_reason(published: PublishedTask) -> EndReason:
+    return published.end_reason or EndReason.OPERATOR
 
 
 def _opened(case: RecoveryCase, decision: Decision) -> tuple[Row, ...]:
-    said, revision = case.said, Revision.of(case.said.body)
+    published, revision = case.published, Revision.of(case.published.body)
     agent, owner = (revision.content[part]["entity"] for part in ("agent", "owner"))
     budgets: Counter[str] = Counter()
     for entry in revision.access:
         budgets[entry["template"]] += entry["lease_budget"]
-    row = RevisionRow(said.task_id, said.revision, said.digest, said.body, decision.as_json())
+    row = RevisionRow(published.task_id, published.revision, published.digest, published.body, decision.as_json())
     asked_for = (
-        AccessRow(said.task_id, said.revision, name, agent, owner, budget) for name, budget in sorted(budgets.items())
+        AccessRow(published.task_id, published.revision, name, agent, owner, budget)
+        for name, budget in sorted(budgets.items())
     )
     return (row, *asked_for)
 

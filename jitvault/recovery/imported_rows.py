@@ -1,4 +1,4 @@
-"""What a task had, as far as lines or a signed receipt still tell: the rows of its tokens, leases and checks."""
+"""Build an imported task's rows (tokens, leases, checks) from audit lines or from a signed receipt."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _WRAP_TTL_S = 300
 
 
 def chain_in(case: RecoveryCase) -> Mapping[str, Any]:
-    """The chain that a verified receipt names; empty without one."""
+    """Return the chain that a verified receipt names; empty without one."""
     chain = (case.receipt or {}).get("chain")
     return chain if isinstance(chain, Mapping) else {}
 
 
 def proof_in(case: RecoveryCase) -> Mapping[str, Any]:
-    """The proof in a verified receipt; empty without one."""
+    """Return the proof in a verified receipt; empty without one."""
     proof = (case.receipt or {}).get("proof")
     return proof if isinstance(proof, Mapping) else {}
 
@@ -35,33 +35,36 @@ def proof_in(case: RecoveryCase) -> Mapping[str, Any]:
 def grants_of(
     worker: WorkerContext, case: RecoveryCase, known: Sequence[GrantRow]
 ) -> tuple[tuple[GrantRow, ...], tuple[str, ...]]:
-    """The tokens that it had besides the `known` ones, and which of them others replaced.
+    """Return the task's tokens besides the `known` ones, and the ids of the settled ones.
 
-    A task that was granted and of whose token no line tells has one all the same, of which nobody can say anything.
+    A task that was granted and of whose token there is no line still gets a grant, about which nothing is known.
     """
-    if case.fate is RecoveryAction.CANCELLED:
+    if case.action is RecoveryAction.CANCELLED:
         return (), ()
     if case.receipt is not None:
         found = tuple(_of_receipt(case, told) for told in _told(case.receipt, "grants"))
         return found, tuple(grant.grant_id for grant in found)
     accessors, ids = {grant.accessor_hmac for grant in known}, {grant.grant_id for grant in known}
     lost = [one for one in case.made if one.accessor not in accessors]
-    named = _named(worker, case.said, lost, ids)
+    named = _named(worker, case.published, lost, ids)
     begun = len(known)
     found = tuple(_of_line(case, one, named[n], begun + n + 1) for n, one in enumerate(lost))
-    if not found and (not known or case.said.grant_id not in {None, *ids}):
+    if not found and (not known or case.published.grant_id not in {None, *ids}):
         found = (_of_nothing(case, begun + 1),)
     # at most one is not settled, and that is the newest
     found = tuple(replace(grant, settled=n < len(found)) for n, grant in enumerate(found, 1))
     return found, tuple(grant.grant_id for grant in found if grant.settled)
 
 
-def _named(worker: WorkerContext, said: PublishedTask, lost: Sequence[IssuedToken], known: set[str]) -> list[str]:
-    """The id of each grant: the published one where the line says that it is that, else a new one."""
-    if said.grant_id is None or said.grant_id in known:
+def _named(worker: WorkerContext, published: PublishedTask, lost: Sequence[IssuedToken], known: set[str]) -> list[str]:
+    """Return an id for each grant.
+
+    It is the published id where the line shows that id's HMAC, otherwise a new one.
+    """
+    if published.grant_id is None or published.grant_id in known:
         return [new_id() for _ in lost]
-    published = worker.hasher.hash(said.grant_id) if lost else ""
-    return [said.grant_id if one.grant == published else new_id() for one in lost]
+    grant_hmac = worker.hasher.hash(published.grant_id) if lost else ""
+    return [published.grant_id if one.grant == grant_hmac else new_id() for one in lost]
 
 
 def _of_line(case: RecoveryCase, one: IssuedToken, grant_id: str, attempt: int) -> GrantRow:
@@ -84,13 +87,13 @@ def _of_nothing(case: RecoveryCase, attempt: int) -> GrantRow:
 
 
 def _blank(case: RecoveryCase, grant_id: str, attempt: int) -> GrantRow:
-    ttl = case.said.ttl
-    waits = [entry.get("wrap_ttl_s") for entry in Revision.of(case.said.body).access]
+    ttl = case.published.ttl
+    waits = [entry.get("wrap_ttl_s") for entry in Revision.of(case.published.body).access]
     return GrantRow(
         grant_id=grant_id,
-        task_id=case.said.task_id,
+        task_id=case.published.task_id,
         attempt=attempt,
-        digest=case.said.digest,
+        digest=case.published.digest,
         role="",
         create_op=new_id(),
         wrapped_accessor=None,
@@ -125,7 +128,10 @@ def _cap(role: str) -> timedelta:
 
 
 def renewed(worker: WorkerContext, file: TaskRecord) -> tuple[GrantRow, ...]:
-    """The token of a task that goes on, with the end of its life as Vault has it: it was renewed since."""
+    """Return the token of a task that goes on, with its expiry in Vault.
+
+    The token may have been renewed since the ledger was saved.
+    """
     grant = file.grants[-1] if file.grants else None
     if grant is None or grant.wrapped_accessor is None or file.task.state not in DELIVERED_STATES:
         return ()
@@ -159,10 +165,13 @@ def _of_receipt(case: RecoveryCase, told: Mapping[str, Any]) -> GrantRow:
 
 
 def leases_of(case: RecoveryCase, grants: Sequence[GrantRow]) -> tuple[list[LeaseRow], list[CheckRow]]:
-    """The leases and checks of a closed task as its receipt has them. Which of its tokens read what it does not say."""
+    """Return the leases and checks of a closed task as its receipt has them.
+
+    A receipt does not say which token read which lease, so each lease counts as the last token's.
+    """
     if case.receipt is None or not grants:
         return [], []
-    task_id, at = case.said.task_id, max((grant.issued_at for grant in grants if grant.issued_at), default=None)
+    task_id, at = case.published.task_id, max((grant.issued_at for grant in grants if grant.issued_at), default=None)
     leases = [
         LeaseRow(
             lease_id=str(told["lease_id"]),
@@ -170,7 +179,7 @@ def leases_of(case: RecoveryCase, grants: Sequence[GrantRow]) -> tuple[list[Leas
             grant_id=grants[-1].grant_id,
             path=str(told["lease_id"]).rpartition("/")[0],
             target_name=None,
-            issued_at=at or case.said.written_at,
+            issued_at=at or case.published.written_at,
             verdict=Verdict(told["verdict"]),
             dead_at=None,
         )
@@ -180,7 +189,7 @@ def leases_of(case: RecoveryCase, grants: Sequence[GrantRow]) -> tuple[list[Leas
 
 
 def _checks_of(case: RecoveryCase, token: GrantRow) -> list[CheckRow]:
-    proof, task_id = proof_in(case), case.said.task_id
+    proof, task_id = proof_in(case), case.published.task_id
     told = [(str(lease["lease_id"]), check) for lease in _told(proof, "leases") for check in _told(lease, "checks")]
     subject = token.accessor_hmac or token.grant_id
     # the check of quiet is the task's
@@ -189,7 +198,7 @@ def _checks_of(case: RecoveryCase, token: GrantRow) -> list[CheckRow]:
 
 
 def verdicts_of(case: RecoveryCase, file: TaskRecord) -> list[Row]:
-    """What the ledger has of a closed task, with the verdicts of its receipt."""
+    """Return the ledger's grants and leases of a closed task, with its receipt's verdicts."""
     grants = {str(told["grant"]): Verdict(told["verdict"]) for told in _told(case.receipt or {}, "grants")}
     leases = {str(told["lease_id"]): Verdict(told["verdict"]) for told in _told(proof_in(case), "leases")}
     rows: list[Row] = [

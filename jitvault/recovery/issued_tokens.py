@@ -1,4 +1,4 @@
-"""Who got a token, when the ledger that knew it is lost: the lines of its creation, and what Vault lists."""
+"""Find issued tokens without the ledger: by the audit lines of their creation, and by Vault's list."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _CREATE = "auth/token/create/"
 
 @dataclass(frozen=True, slots=True)
 class IssuedToken:
-    """A task token that the stream shows as made between `since` and `at`.
+    """A task token that the stream shows as created between `since` and `at`.
 
-    `accessor` is the HMAC of its accessor, `task` and `grant` those of the ids in its metadata. `lease` is its own
-    lease where Vault still has it and nothing else can be meant, `issued_at` Vault's time of it then. `unclear` says
-    that Vault has one of which nobody can say whether it is this one.
+    `accessor` is the HMAC of its accessor, and `task` and `grant` are the HMACs of the ids in its metadata. `lease` is
+    its own lease, where Vault still has the token and no other token can be meant; `issued_at` is then Vault's issue
+    time. `unclear` says that Vault has a token which may or may not be this one.
     """
 
     accessor: str
@@ -38,7 +38,7 @@ class IssuedToken:
 
 
 @dataclass(frozen=True, slots=True)
-class Alive:
+class ListedToken:
     """A token that Vault lists below a role."""
 
     lease: str
@@ -47,8 +47,11 @@ class Alive:
     expires_at: datetime | None
 
 
-def made_of(lines: Iterable[Observation]) -> list[IssuedToken]:
-    """Every token that was made through our roles by a holder of the worker's policy, in the order of Vault's time."""
+def issued_tokens(lines: Iterable[Observation]) -> list[IssuedToken]:
+    """Return every token that a worker created through jitvault's roles, by Vault's time.
+
+    A worker is any holder of the worker's policy.
+    """
     created = [o for o in lines if o.kind is Kind.TOKEN_CREATED]
     begun = {o.request_id: o.at for o in created if not o.closing}
     found = {
@@ -69,10 +72,11 @@ def made_of(lines: Iterable[Observation]) -> list[IssuedToken]:
     return sorted(found.values(), key=lambda one: (one.at, one.accessor))
 
 
-def sessions_of(lines: Iterable[Observation]) -> dict[str, datetime]:
-    """The HMACs of the accessors with which somebody acted under the worker's policy, and when they did last.
+def worker_sessions(lines: Iterable[Observation]) -> dict[str, datetime]:
+    """Return the accessor HMACs of worker sessions, with the time of their last line.
 
-    Vault writes a token's policies into its lines, so neither header nor metadata says it.
+    A session is a worker's if its lines have the worker's policy. Vault itself writes a token's policies into its
+    lines, so this rests on no header or metadata.
     """
     found: dict[str, datetime] = {}
     for o in lines:
@@ -81,10 +85,11 @@ def sessions_of(lines: Iterable[Observation]) -> dict[str, datetime]:
     return found
 
 
-def with_leases(made: Sequence[IssuedToken], alive: Sequence[Alive]) -> list[IssuedToken]:
-    """Each with its own lease, where exactly one token that Vault has can be it and that one can be no other.
+def with_leases(made: Sequence[IssuedToken], alive: Sequence[ListedToken]) -> list[IssuedToken]:
+    """Return the issued tokens, with their leases where the match is unique.
 
-    Vault lists tokens without their accessors; the time of issue lies between the request and its answer.
+    Vault lists tokens without their accessors, but the issue time lies between the request and its answer. A match is
+    unique where exactly one listed token fits the issued one, and fits no other.
     """
     fits = [
         (n, token)

@@ -1,7 +1,7 @@
-"""A ledger that was lost or is an older one, made anew from what Vault and the audit files say: what becomes of a task.
+"""Rules of a ledger recovery: what is done about each published task, by what Vault and the audit files say.
 
-What a published document says is nobody's word but the worker's, and whoever is root in Vault can write it: it says
-where to look, and never that something is proven.
+Only the worker signs for what a published document says, and whoever is root in Vault can write it. So the document
+says where to look, and never that something is proven.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _CLOSED = frozenset({State.SEALED, State.UNVERIFIED})
 class RecoveryAction(StrEnum):
     """What is done about one published task.
 
-    - `kept`: the ledger has it as Vault says;
-    - `told`: an earlier run took it in and died before it told Vault so;
-    - `anew`: it was never granted, and is taken in again from its signed request;
-    - `goes_on`: the ledger is behind, and what it has of the task still holds;
-    - `ending`: it may hold access, and is ended and proven;
-    - `closed`: it was sealed or closed without proof, and Vault's own key says so;
-    - `cancelled`: it was cancelled before it was granted;
-    - `left`: nothing of it is taken in;
-    - `contradicts`: the ledger and Vault cannot both be right.
+    - `kept`: nothing, the ledger has the task as Vault says;
+    - `told`: publish it; an earlier run imported it and died before it published that;
+    - `anew`: admit it again from its signed request, since it was never granted;
+    - `goes_on`: go on with it; the ledger is behind, and what it has of the task still holds;
+    - `ending`: revoke and confirm it, since it may have access;
+    - `closed`: import it as closed; it was sealed or closed without proof, and Vault's key signed that;
+    - `cancelled`: import it as cancelled before its grant;
+    - `left`: nothing, the task is not imported;
+    - `contradicts`: nothing, the ledger and Vault cannot both be right.
     """
 
     KEPT = "kept"
@@ -46,7 +46,10 @@ class RecoveryAction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LedgerState:
-    """What the ledger has of a task. `holds`: it has the published event; `told`: it says that it goes on from it."""
+    """What the ledger has of a task.
+
+    `holds` says that its chain has the published event, and `told` that its chain says it was imported from it.
+    """
 
     state: State
     requester: str
@@ -58,11 +61,13 @@ class LedgerState:
 
 @dataclass(frozen=True, slots=True)
 class RecoveryEvidence:
-    """What there is besides the published document.
+    """What is known of a task besides its published document.
 
-    `requested`: a signed request of its requester is there; `tokens`: the stream shows that it got any; `alive`: Vault
-    has one of them; `receipt`: one signed by Vault's key is there; `covered`: the files that there are hold
-    everything since the document was published.
+    - `requested`: there is a signed request by its requester;
+    - `tokens`: the audit stream shows that tokens were issued for it;
+    - `alive`: Vault has one of these tokens;
+    - `receipt`: there is a receipt signed by Vault's key;
+    - `covered`: the audit files have every line since the document was published.
     """
 
     requested: bool
@@ -72,40 +77,51 @@ class RecoveryEvidence:
     covered: bool
 
 
-def fate(said: PublishedTask, here: LedgerState | None, evidence: RecoveryEvidence) -> RecoveryAction:
-    """What becomes of a task. Nothing that was granted is before its grant again, and nothing closed is opened."""
+def recovery_action(published: PublishedTask, here: LedgerState | None, evidence: RecoveryEvidence) -> RecoveryAction:
+    """Return what to do about a task.
+
+    A task that was granted never counts as not granted again, and a closed task is never opened.
+    """
     if here is not None and here.holds:
         return RecoveryAction.KEPT
     if here is not None and here.told:
         return RecoveryAction.TOLD
-    if here is not None and (here.requester != said.requester or _contradict(here.state, said.state)):
+    if here is not None and (here.requester != published.requester or _contradict(here.state, published.state)):
         return RecoveryAction.CONTRADICTS
     if not evidence.requested:
-        # nobody asked for it: whoever can write there made it up
+        # without a signed request, someone who can write to Vault made the document up
         return RecoveryAction.LEFT
-    if said.state in _CLOSED and evidence.receipt:
+    if published.state in _CLOSED and evidence.receipt:
         return RecoveryAction.CLOSED
     if here is not None and here.state in _CLOSED | {State.CANCELLED}:
         return RecoveryAction.GOES_ON
-    if said.state is State.CANCELLED and not evidence.tokens:
+    if published.state is State.CANCELLED and not evidence.tokens:
         return RecoveryAction.CANCELLED
-    if _never_granted(said, evidence):
+    if _never_granted(published, evidence):
         return RecoveryAction.ANEW if here is None else RecoveryAction.GOES_ON
-    if here is not None and _is_the_same_grant(said, here):
+    if here is not None and _is_the_same_grant(published, here):
         return RecoveryAction.GOES_ON
-    if here is None and said.state in _CLOSED and not evidence.alive:
+    if here is None and published.state in _CLOSED and not evidence.alive:
         return RecoveryAction.LEFT
     return RecoveryAction.ENDING
 
 
-def _never_granted(said: PublishedTask, evidence: RecoveryEvidence) -> bool:
-    """What is granted was published as approved before; whether it was granted then only the stream says."""
-    return said.state in BEFORE_GRANT and not evidence.tokens and (said.state is not State.APPROVED or evidence.covered)
+def _never_granted(published: PublishedTask, evidence: RecoveryEvidence) -> bool:
+    """Return whether a task was certainly never granted.
+
+    A task is published as approved before its grant; whether it was granted after that, only the stream says.
+    """
+    if published.state not in BEFORE_GRANT or evidence.tokens:
+        return False
+    return published.state is not State.APPROVED or evidence.covered
 
 
-def _is_the_same_grant(said: PublishedTask, here: LedgerState) -> bool:
-    same = (said.digest, said.grant_id) == (here.digest, here.grant_id)
-    return said.state in DELIVERED_STATES and here.state in DELIVERED_STATES and said.grant_id is not None and same
+def _is_the_same_grant(published: PublishedTask, here: LedgerState) -> bool:
+    """Return whether ledger and Vault speak of one grant that has access."""
+    if published.state not in DELIVERED_STATES or here.state not in DELIVERED_STATES:
+        return False
+    same = (published.digest, published.grant_id) == (here.digest, here.grant_id)
+    return published.grant_id is not None and same
 
 
 def _rank(state: State) -> int:
@@ -117,7 +133,7 @@ def _rank(state: State) -> int:
 
 
 def _contradict(here: State, there: State) -> bool:
-    """Whether the ledger is further than Vault says, though it lacks what Vault says."""
+    """Return whether the ledger is ahead of Vault, but lacks what Vault says."""
     if here in OVER - BEFORE_GRANT:
         return here is not there
     if there is State.CANCELLED:
@@ -126,15 +142,15 @@ def _contradict(here: State, there: State) -> bool:
     return _rank(here) > _rank(there)
 
 
-def in_order(said: Collection[PublishedTask]) -> list[PublishedTask]:
-    """Each after the one that handed its access on to it."""
-    by_id, found = {one.task_id: one for one in said}, dict[str, PublishedTask]()
+def parents_first(published: Collection[PublishedTask]) -> list[PublishedTask]:
+    """Return the tasks so that each comes after its parent."""
+    by_id, found = {one.task_id: one for one in published}, dict[str, PublishedTask]()
 
     def put(one: PublishedTask, below: frozenset[str]) -> None:
         if one.parent in by_id and one.parent not in below and one.parent not in found:
             put(by_id[one.parent], below | {one.task_id})
         found.setdefault(one.task_id, one)
 
-    for one in sorted(said, key=lambda each: each.task_id):
+    for one in sorted(published, key=lambda each: each.task_id):
         put(one, frozenset({one.task_id}))
     return list(found.values())

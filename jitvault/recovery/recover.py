@@ -1,8 +1,8 @@
-"""Make the ledger know again what Vault and the audit files still know, and end what it cannot keep.
+"""Recover a lost or older ledger from Vault and the audit files, and revoke what it cannot account for.
 
-The story: a mark that keeps everything from being granted; take stock; take each task in; read the files; close every
-door; end what is nobody's; prove. Whatever stops this process, the mark stays, and the next run goes on: what was
-taken in says so in its chain.
+The steps: set a mark that blocks all grants; survey Vault and the audit files; import each task; read the audit files
+into the ledger; revoke every imported task's tokens; sweep untracked credentials; confirm. If this process stops, the
+mark stays and the next run goes on: the chain of an imported task says that it was imported.
 """
 
 from __future__ import annotations
@@ -22,21 +22,23 @@ from jitvault.model.kinds import EventKind
 from jitvault.model.states import State
 from jitvault.recovery.import_task import import_task
 from jitvault.recovery.outcomes import RecoveryAction
-from jitvault.recovery.survey import Files, RecoveryCase, RecoverySurvey, take_stock
+from jitvault.recovery.survey import AuditFiles, RecoveryCase, RecoverySurvey, survey
 from jitvault.stream.reading import canary, observe
 from jitvault.sweep.sweep import SweepResult, sweep
 
 _PAUSE_S = 1.0
-# for one task: what hangs must not keep the doors of others open
-_DOOR_S = 5.0
+# for one task's tokens: a revocation that hangs must not hold up the others
+_REVOKE_TOKENS_S = 5.0
 
 Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Rebuilt:
-    """What a run found and did. `left` are tasks that are not taken in, `failed` those whose turn went wrong, each with
-    why; `states` has every task that was taken in and what it is now. `swept` is None where only a plan was wanted.
+class RecoveryResult:
+    """What a recovery found and did.
+
+    `left` are the tasks that were not imported, and `failed` those whose import or end failed, each with the reason.
+    `states` has the present state of every imported task. `swept` is None for a plan.
     """
 
     stock: RecoverySurvey
@@ -49,35 +51,36 @@ class Rebuilt:
 
     @property
     def contradictions(self) -> list[RecoveryCase]:
-        return [case for case in self.stock.cases if case.fate is RecoveryAction.CONTRADICTS]
+        return [case for case in self.stock.cases if case.action is RecoveryAction.CONTRADICTS]
 
     @property
     def unproven(self) -> list[str]:
-        """The tasks that were taken in and whose end is not proven yet."""
+        """Return the imported tasks whose end is not confirmed yet."""
         return sorted(task_id for task_id, state in self.states.items() if state is State.ENDING)
 
     @property
     def waiting(self) -> int:
-        """How many credentials nobody explains that are too young to be judged."""
+        """Return how many credentials belong to no task and are too young to judge."""
         return sum(1 for one in self.swept.waiting if one.task_id is None) if self.swept else 0
 
 
-def plan(worker: WorkerContext) -> Rebuilt:
-    """What `recover_ledger` would take in, and from where; no task is changed and nothing is ended."""
-    stock = take_stock(worker)
-    return Rebuilt(stock, worker.ledger.recovering(), _left(stock), {}, {}, None, finished=False)
+def plan(worker: WorkerContext) -> RecoveryResult:
+    """Return what `recover_ledger` would import, without any change."""
+    stock = survey(worker)
+    return RecoveryResult(stock, worker.ledger.recovering(), _left(stock), {}, {}, None, finished=False)
 
 
-def recover_ledger(worker: WorkerContext, *, wait_s: float, tell: Tell) -> Rebuilt:
-    """Do it; `tell` hears how far it is. What is too young to be judged, or not proven, is tried for `wait_s` seconds.
+def recover_ledger(worker: WorkerContext, *, wait_s: float, tell: Tell) -> RecoveryResult:
+    """Recover the ledger; `tell` is called with the progress.
 
-    Raises AuditUntrusted where the stream cannot be trusted, after the tasks were taken in: the mark stays.
+    Credentials that are too young to judge, and ends that are not proven, are retried for `wait_s` seconds. Raises
+    AuditUntrusted where the stream cannot be trusted, after the tasks were imported: the mark stays.
     """
     deadline = worker.clock.monotonic() + wait_s
     with worker.ledger.claim_sweep() as claim:
         since = worker.ledger.begin_recovery(worker.now())
         tell("nothing is granted from now on; looking through Vault and the audit files")
-        stock = take_stock(worker)
+        stock = survey(worker)
         worker.ledger.extend_sweep(claim)
         _learn_sessions(worker, stock.files)
         refused, failed = _take_all_in(worker, claim, stock)
@@ -86,9 +89,10 @@ def recover_ledger(worker: WorkerContext, *, wait_s: float, tell: Tell) -> Rebui
     mine = _taken_in(worker)
     tell(f"tasks to be ended and proven: {len(mine)}")
     for task_id in mine:
-        # all doors before the rest of each; each is seen alive before, and what fails is done again below
+        # the tokens of all tasks come before the leases of any; what fails here is done again below
         with suppress(JitvaultError):
-            with_task_claim(replace(worker, deadline=worker.clock.monotonic() + _DOOR_S), task_id, revoke_tokens)
+            until = worker.clock.monotonic() + _REVOKE_TOKENS_S
+            with_task_claim(replace(worker, deadline=until), task_id, revoke_tokens)
     swept = _sweep(worker, deadline)
     for task_id in mine:
         try:
@@ -97,18 +101,23 @@ def recover_ledger(worker: WorkerContext, *, wait_s: float, tell: Tell) -> Rebui
             raise
         except JitvaultError as error:
             failed[task_id] = error
-    found = Rebuilt(stock, since, {**_left(stock), **refused}, failed, _states(worker, stock, mine), swept, False)
+    left = {**_left(stock), **refused}
+    left = {**_left(stock), **refused}
+    found = RecoveryResult(stock, since, left, failed, _states(worker, stock, mine), swept, finished=False)
     return _finished(worker, found)
 
 
 def _left(stock: RecoverySurvey) -> dict[str, str]:
     return dict(stock.unusable) | {
-        case.said.task_id: case.why for case in stock.cases if case.fate is RecoveryAction.LEFT
+        case.published.task_id: case.why for case in stock.cases if case.action is RecoveryAction.LEFT
     }
 
 
-def _learn_sessions(worker: WorkerContext, files: Files) -> None:
-    """Whose acts were the worker's is known by its sessions, and those of before are lost as well."""
+def _learn_sessions(worker: WorkerContext, files: AuditFiles) -> None:
+    """Register the worker's former sessions, which were lost with the ledger.
+
+    By its sessions it is known which lines are the worker's own.
+    """
     known = worker.ledger.worker_accessors()
     for accessor, at in files.sessions.items():
         if accessor not in known:
@@ -126,22 +135,25 @@ def _take_all_in(
         except (LedgerUnavailable, VaultUnavailable):
             raise
         except (InvalidInput, NotFound) as error:
-            refused[case.said.task_id] = str(error)
+            refused[case.published.task_id] = str(error)
         except JitvaultError as error:
-            # one that cannot be taken in must not keep the others alive
-            failed[case.said.task_id] = error
-            worker.ledger.finding(case.said.task_id, "not_recovered", str(error), worker.now())
+            # a task that cannot be imported must not keep the others alive
+            failed[case.published.task_id] = error
+            worker.ledger.finding(case.published.task_id, "not_recovered", str(error), worker.now())
     for case in stock.cases:
-        if case.fate is RecoveryAction.CONTRADICTS:
-            worker.ledger.finding(case.said.task_id, "ledger_contradicts", case.why, worker.now())
+        if case.action is RecoveryAction.CONTRADICTS:
+            worker.ledger.finding(case.published.task_id, "ledger_contradicts", case.why, worker.now())
     return refused, failed
 
 
 # -- the audit files ------------------------------------------------------------------------------------------
 
 
-def _read(worker: WorkerContext, claim: int, files: Files) -> None:
-    """Enter what the files say. What no position was known for is read from its beginning, as a stretch of its own."""
+def _read(worker: WorkerContext, claim: int, files: AuditFiles) -> None:
+    """Read the audit files into the ledger.
+
+    A source without a known position is read from its beginning, as a segment of its own.
+    """
     known = worker.ledger.readings()
     for source in worker.sources.present():
         if source.name not in known:
@@ -150,7 +162,7 @@ def _read(worker: WorkerContext, claim: int, files: Files) -> None:
     missed = _missed(worker, files)
     for source in worker.sources.present():
         if source.name in missed:
-            # somebody began to read it after the ledger was lost: it is read again, from before that
+            # reading of this source began only after the ledger was lost: read it again from its beginning
             worker.ledger.begin_in_the_past(source.name, source.beginning(), worker.now())
     if missed:
         _read_up_to_now(worker, claim)
@@ -165,8 +177,8 @@ def _read_up_to_now(worker: WorkerContext, claim: int) -> None:
     worker.ledger.extend_sweep(claim)
 
 
-def _missed(worker: WorkerContext, files: Files) -> set[str]:
-    """The sources that count and whose lines of tokens that were taken in the ledger does not have."""
+def _missed(worker: WorkerContext, files: AuditFiles) -> set[str]:
+    """Return the trusted sources that have lines of imported tokens the ledger lacks."""
     source_of = {one.line: one.source for one in files.made}
     lines = {line for task_id in _taken_in(worker) for line in _lines_of(worker.file(task_id))} & source_of.keys()
     counting = {name for name, reading in worker.ledger.readings().items() if reading.vouched}
@@ -179,7 +191,10 @@ def _lines_of(file: TaskRecord) -> set[str]:
 
 
 def _read_from_the_past(worker: WorkerContext) -> list[str]:
-    """The sources that count whose past is still in one stretch with what comes now; also after a run that died."""
+    """Return the trusted sources whose past and present are still one segment.
+
+    That is so after a run that died, too.
+    """
     past, rebuilt = dict[str, int](), dict[str, int]()
     for gap in worker.ledger.gaps():
         for found, what in ((past, READ_FROM_START), (rebuilt, LEDGER_REBUILT)):
@@ -193,13 +208,13 @@ def _read_from_the_past(worker: WorkerContext) -> list[str]:
 
 
 def _taken_in(worker: WorkerContext) -> list[str]:
-    """The tasks that end because the ledger was rebuilt; also those of a run that died."""
+    """Return the imported tasks that are ending, also those of a run that died."""
     ending = [task.task_id for task in worker.ledger.tasks({State.ENDING})]
     return [name for name in ending if any(event.kind == EventKind.RECOVERED for event in worker.file(name).events)]
 
 
 def _sweep(worker: WorkerContext, deadline: float) -> SweepResult:
-    """End what is nobody's; what is too young to be judged is waited for."""
+    """Revoke untracked credentials; wait for those that are too young to judge."""
     while True:
         swept = sweep(worker, fix=True)
         left_s = deadline - worker.clock.monotonic()
@@ -209,19 +224,18 @@ def _sweep(worker: WorkerContext, deadline: float) -> SweepResult:
 
 
 def _states(worker: WorkerContext, stock: RecoverySurvey, mine: list[str]) -> dict[str, State]:
-    wanted = [
-        *(case.said.task_id for case in stock.cases if case.fate not in (RecoveryAction.KEPT, RecoveryAction.LEFT)),
-        *mine,
-    ]
-    rows = (worker.ledger.task(task_id) for task_id in dict.fromkeys(wanted))
+    """Return the present state of every task that was imported or is ending."""
+    untouched = (RecoveryAction.KEPT, RecoveryAction.LEFT)
+    imported = [case.published.task_id for case in stock.cases if case.action not in untouched]
+    rows = (worker.ledger.task(task_id) for task_id in dict.fromkeys([*imported, *mine]))
     return {row.task_id: row.state for row in rows if row is not None}
 
 
-def _finished(worker: WorkerContext, found: Rebuilt) -> Rebuilt:
-    """Lift the mark where nothing is left that a grant could add to without anybody knowing."""
+def _finished(worker: WorkerContext, found: RecoveryResult) -> RecoveryResult:
+    """Lift the mark where nothing is left that a new grant could hide behind."""
     swept = found.swept
     tokens = [row for row in swept.remaining if row.kind == "token"] if swept else []
     if swept is None or found.contradictions or found.failed or swept.failure or tokens or found.waiting:
         return found
     worker.ledger.end_recovery(f"{len(found.states)} tasks were taken in", worker.now())
-    return Rebuilt(found.stock, None, found.left, found.failed, found.states, swept, finished=True)
+    return RecoveryResult(found.stock, None, found.left, found.failed, found.states, swept, finished=True)

@@ -1,4 +1,4 @@
-"""What a recovery says: as data, and as the error that its command ends with."""
+"""Report a recovery: as JSON, and as the error with which its command ends."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from jitvault.errors import JitvaultError, NotConfirmed, SecurityFinding, WaitTimedOut, error_like
-from jitvault.recovery.recover import Rebuilt
-from jitvault.recovery.survey import Files, RecoveryCase
+from jitvault.recovery.recover import RecoveryResult
+from jitvault.recovery.survey import AuditFiles, RecoveryCase
 from jitvault.sweep import report as swept
 
 AGAIN = "Nothing is granted until it has finished: run the same command again."
 
 
-def as_json(found: Rebuilt, vault_command: str) -> dict[str, Any]:
-    """The documented shape of `jitvault ledger recover --json`."""
+def as_json(found: RecoveryResult, vault_command: str) -> dict[str, Any]:
+    """Return the documented shape of `jitvault ledger recover --json`."""
     return {
         "finished": found.finished,
         "since": found.since.isoformat() if found.since else None,
@@ -28,10 +28,13 @@ def as_json(found: Rebuilt, vault_command: str) -> dict[str, Any]:
     }
 
 
-def outcome(found: Rebuilt) -> JitvaultError | None:
-    """What the command ends with; None where everything is known and ended, and for a plan that shows no more."""
+def outcome(found: RecoveryResult) -> JitvaultError | None:
+    """Return the error with which the command ends; None where all is known and ended.
+
+    A plan without contradictions gives None as well.
+    """
     if found.contradictions:
-        names = [case.said.task_id for case in found.contradictions]
+        names = [case.published.task_id for case in found.contradictions]
         return SecurityFinding(
             f"the ledger and Vault contradict each other about {_named(names)}",
             hint="Nothing is granted. Put this ledger away and run it on an empty one, which goes by Vault alone.",
@@ -58,7 +61,7 @@ def _named(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _files(files: Files) -> dict[str, Any]:
+def _files(files: AuditFiles) -> dict[str, Any]:
     return {
         "sources": list(files.sources),
         "since": files.since.isoformat() if files.since else None,
@@ -69,12 +72,12 @@ def _files(files: Files) -> dict[str, Any]:
     }
 
 
-def _task(case: RecoveryCase, found: Rebuilt) -> Mapping[str, Any]:
-    said, state = case.said, found.states.get(case.said.task_id)
+def _task(case: RecoveryCase, found: RecoveryResult) -> Mapping[str, Any]:
+    published, state = case.published, found.states.get(case.published.task_id)
     return {
-        "task_id": said.task_id,
-        "published": said.state.value,
-        "fate": case.fate.value,
+        "task_id": published.task_id,
+        "published": published.state.value,
+        "fate": case.action.value,
         "state": state.value if state else None,
         "verified_by": list(case.verified_by),
         "tokens": [{"accessor_hmac": one.accessor, "line": one.line, "alive": bool(one.lease)} for one in case.made],

@@ -1,7 +1,7 @@
-"""What Vault and the audit files still know, held against a ledger that was lost or is an older one. Nothing is done.
+"""Survey what Vault and the audit files know of a lost or older ledger's tasks. Nothing is changed.
 
-The order counts: first what was published is read, then the files up to now, then Vault's tokens are listed. So what
-was published as approved and has no line in the files that hold everything since was not granted.
+The order matters: first the published documents are read, then the audit files up to now, then Vault's tokens are
+listed. So a task that was published as approved, and has no line in files that cover everything since, was not granted.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ from jitvault.lifecycle.requests.reader import submission, votes
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import BEFORE_GRANT
 from jitvault.model.vault_access import ROLE_PREFIX
-from jitvault.recovery.issued_tokens import Alive, IssuedToken, made_of, sessions_of, with_leases
-from jitvault.recovery.outcomes import LedgerState, RecoveryAction, RecoveryEvidence, fate, in_order
+from jitvault.recovery.issued_tokens import IssuedToken, ListedToken, issued_tokens, with_leases, worker_sessions
+from jitvault.recovery.outcomes import LedgerState, RecoveryAction, RecoveryEvidence, parents_first, recovery_action
 from jitvault.sweep.inventory import TOKENS
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
-    """What the audit files show that are there. `since` is the first line that matters in the youngest beginning of a
-    source, None where there is none; `gaps` says what is missing in them, `unread` which could not be read and why.
+class AuditFiles:
+    """What the available audit files show.
+
+    `since` is the time from which every source has lines, None where there is none. `gaps` says what is missing in the
+    files, and `unread` which could not be read and why.
     """
 
     made: tuple[IssuedToken, ...]
@@ -42,18 +44,20 @@ class Files:
     unread: tuple[str, ...]
 
     def cover(self, at: datetime) -> bool:
-        """Whether everything since `at` is in them."""
+        """Return whether the files have every line since `at`."""
         return self.since is not None and self.since <= at and not self.gaps and not self.unread
 
 
 @dataclass(frozen=True, slots=True)
 class RecoveryCase:
-    """One published task and what becomes of it. `verified_by` is whose signatures carry its revision, in words;
-    `receipt` its receipt, once its signature held. `why` says what a person has to know.
+    """One published task and what is done about it.
+
+    `verified_by` says in words whose signatures confirm its revision. `receipt` is its receipt if the signature holds.
+    `why` says what a person has to know.
     """
 
-    said: PublishedTask
-    fate: RecoveryAction
+    published: PublishedTask
+    action: RecoveryAction
     made: tuple[IssuedToken, ...]
     verified_by: tuple[str, ...]
     receipt: Mapping[str, object] | None
@@ -63,22 +67,25 @@ class RecoveryCase:
 
 @dataclass(frozen=True, slots=True)
 class RecoverySurvey:
-    """Everything as it is now. `unusable` are published documents that are none, with why."""
+    """The whole survey; `unusable` are invalid published documents, each with why."""
 
     cases: tuple[RecoveryCase, ...]
     unusable: Mapping[str, str]
-    files: Files
+    files: AuditFiles
 
 
-def take_stock(worker: WorkerContext) -> RecoverySurvey:
-    """Read it all. Where no audit file can be read, what Vault says is all there is."""
-    said, unusable = _published(worker)
+def survey(worker: WorkerContext) -> RecoverySurvey:
+    """Read Vault and the audit files.
+
+    Where no audit file can be read, the survey rests on Vault alone.
+    """
+    published, unusable = _published(worker)
     files = _read_files(worker)
     made = with_leases(files.made, _alive(worker, {one.role for one in files.made}))
     of_task: dict[str, list[IssuedToken]] = {}
     for one in made:
         of_task.setdefault(one.task, []).append(one)
-    cases = [_case(worker, one, files, of_task) for one in in_order(said)]
+    cases = [_case(worker, one, files, of_task) for one in parents_first(published)]
     return RecoverySurvey(tuple(cases), unusable, files)
 
 
@@ -86,7 +93,7 @@ def _published(worker: WorkerContext) -> tuple[list[PublishedTask], dict[str, st
     found, unusable = list[PublishedTask](), dict[str, str]()
     for task_id in worker.documents.names("tasks/"):
         stored = worker.documents.read(f"tasks/{task_id}")
-        # what was refused was never a task
+        # a request that was refused never became a task
         if stored is None or stored.document.get("state") == "refused":
             continue
         try:
@@ -96,7 +103,7 @@ def _published(worker: WorkerContext) -> tuple[list[PublishedTask], dict[str, st
     return found, unusable
 
 
-def _read_files(worker: WorkerContext) -> Files:
+def _read_files(worker: WorkerContext) -> AuditFiles:
     kept, gaps, unread = list[Observation](), list[str](), list[str]()
     sources, begins, lines = list[str](), list[datetime](), 0
     for source in worker.sources.present():
@@ -113,25 +120,31 @@ def _read_files(worker: WorkerContext) -> Files:
         if begun is not None:
             begins.append(begun)
     since = max(begins, default=None)
-    made, sessions = made_of(kept), sessions_of(kept)
-    return Files(tuple(made), sessions, tuple(sources), since, lines, tuple(gaps), tuple(unread))
+    made, sessions = issued_tokens(kept), worker_sessions(kept)
+    return AuditFiles(tuple(made), sessions, tuple(sources), since, lines, tuple(gaps), tuple(unread))
 
 
 def _telling(lines: Iterable[Observation]) -> list[Observation]:
-    """Of canaries, of which there are many, nothing but who sent them is wanted: the last of each batch will do."""
+    """Return the lines that matter: token creations, and one canary per sender.
+
+    Of the many canaries only their senders are needed, so the last of each sender in a batch is kept.
+    """
     canaries = {o.actor: o for o in lines if o.kind is Kind.CANARY and o.detail.get("worker")}
     return [*(o for o in lines if o.kind is Kind.TOKEN_CREATED), *canaries.values()]
 
 
-def _alive(worker: WorkerContext, roles: Iterable[str]) -> list[Alive]:
-    """The tokens that Vault has of our roles, without the wrappings: those cannot be renewed."""
+def _alive(worker: WorkerContext, roles: Iterable[str]) -> list[ListedToken]:
+    """Return the tokens that Vault has of jitvault's roles.
+
+    Wrapping tokens, which cannot be renewed, are left out.
+    """
     known = [role for role in worker.tokens.roles() if role.startswith(ROLE_PREFIX)]
     found = []
     for role in sorted({*known} & {*roles}):
         for lease_id in worker.leases.list(TOKENS + role):
             record = worker.leases.lookup(lease_id)
             if record is not None and record.issued_at is not None and record.renewable:
-                found.append(Alive(lease_id, role, record.issued_at, record.expires_at))
+                found.append(ListedToken(lease_id, role, record.issued_at, record.expires_at))
     return found
 
 
@@ -139,61 +152,64 @@ def _alive(worker: WorkerContext, roles: Iterable[str]) -> list[Alive]:
 
 
 def _case(
-    worker: WorkerContext, said: PublishedTask, files: Files, of_task: Mapping[str, Sequence[IssuedToken]]
+    worker: WorkerContext, published: PublishedTask, files: AuditFiles, of_task: Mapping[str, Sequence[IssuedToken]]
 ) -> RecoveryCase:
-    file = worker.ledger.file(said.task_id)
-    here = _here(file, said) if file else None
+    file = worker.ledger.file(published.task_id)
+    here = _here(file, published) if file else None
     if here is not None and (here.holds or here.told):
-        return RecoveryCase(said, RecoveryAction.KEPT if here.holds else RecoveryAction.TOLD, (), (), None, (), "")
-    # each is a request to Vault: only what can have had a token is looked for among those that have one
-    receipt = _receipt(worker, said)
+        return RecoveryCase(published, RecoveryAction.KEPT if here.holds else RecoveryAction.TOLD, (), (), None, (), "")
+    # to hash the task id is a request to Vault, so this is only done for a task that can have a token
+    receipt = _receipt(worker, published)
     wanted = bool(of_task) and receipt is None
-    made = tuple(of_task.get(worker.hasher.hash(said.task_id), ())) if wanted else ()
-    requested, verified, approved = _verified(worker, said)
+    made = tuple(of_task.get(worker.hasher.hash(published.task_id), ())) if wanted else ()
+    requested, verified, approved = _verified(worker, published)
     evidence = RecoveryEvidence(
         requested=requested,
         tokens=bool(made),
         alive=any(one.lease or one.unclear for one in made),
         receipt=receipt is not None,
-        covered=files.cover(said.written_at),
+        covered=files.cover(published.written_at),
     )
-    found = fate(said, here, evidence)
-    return RecoveryCase(said, found, made, verified, receipt, approved, _why(found, said, evidence, made))
+    found = recovery_action(published, here, evidence)
+    return RecoveryCase(published, found, made, verified, receipt, approved, _why(found, published, evidence, made))
 
 
-def _here(file: TaskRecord, said: PublishedTask) -> LedgerState:
+def _here(file: TaskRecord, published: PublishedTask) -> LedgerState:
     events = {event.seq: event.hash for event in file.events}
-    told = any(e.body["from"] == said.chain for e in file.events if e.kind == EventKind.RECOVERED)
+    told = any(e.body["from"] == published.chain for e in file.events if e.kind == EventKind.RECOVERED)
     return LedgerState(
         state=file.task.state,
         requester=file.task.requester,
         digest=file.task.digest,
         grant_id=file.grants[-1].grant_id if file.grants else None,
-        holds=events.get(said.seq) == said.head,
+        holds=events.get(published.seq) == published.head,
         told=told,
     )
 
 
-def _receipt(worker: WorkerContext, said: PublishedTask) -> Mapping[str, object] | None:
-    """The receipt of a task that is closed by what was published, if Vault's own key signed it for this one."""
-    if said.state not in CLOSED or said.receipt is None:
+def _receipt(worker: WorkerContext, published: PublishedTask) -> Mapping[str, object] | None:
+    """Return the receipt of a closed task, if Vault's key signed it for this task."""
+    if published.state not in CLOSED or published.receipt is None:
         return None
     return verified(
-        said.receipt,
+        published.receipt,
         worker.signer.public_keys(RECEIPT_KEY),
-        task_id=said.task_id,
-        digest=said.digest,
+        task_id=published.task_id,
+        digest=published.digest,
         installation=worker.installation,
-        state=said.state,
+        state=published.state,
     )
 
 
-def _verified(worker: WorkerContext, said: PublishedTask) -> tuple[bool, tuple[str, ...], tuple[str, ...]]:
-    """Whether its requester signed a request, whose signatures carry its revision in words, and who approved it."""
+def _verified(worker: WorkerContext, published: PublishedTask) -> tuple[bool, tuple[str, ...], tuple[str, ...]]:
+    """Return whether there is a signed request, who confirms the revision, and who approved.
+
+    Who confirms the revision is said in words.
+    """
     try:
-        submitted = submission(worker, said.task_id, said.requester)
+        submitted = submission(worker, published.task_id, published.requester)
     except InvalidInput:
-        # signed by somebody who is disabled now, or of a spec that was valid then
+        # it was signed by an entity that is disabled now, or has a spec that was valid at its time
         submitted, requested = None, True
     except SecurityFinding:
         return False, (), ()
@@ -203,31 +219,36 @@ def _verified(worker: WorkerContext, said: PublishedTask) -> tuple[bool, tuple[s
         return False, (), ()
     carried, approved = list[str](), list[str]()
     try:
-        if submitted is not None and resolve(worker, submitted, number=said.revision).digest == said.digest:
+        if submitted is not None and resolve(worker, submitted, number=published.revision).digest == published.digest:
             carried.append("its signed request resolves to it")
     except InvalidInput:
         pass
-    for vote in votes(worker, said.task_id, _groups(said)):
-        if vote.decision == "approve" and vote.digest == said.digest and not vote.void:
+    for vote in votes(worker, published.task_id, _groups(published)):
+        if vote.decision == "approve" and vote.digest == published.digest and not vote.void:
             carried.append(f"{vote.name} signed it")
             approved.append(vote.entity_id)
     return True, tuple(carried), tuple(approved)
 
 
-def _groups(said: PublishedTask) -> list[str]:
-    """The groups that had to approve, by what was published; it only says whose groups are asked for."""
-    needed = (said.decision.get("obligations") or {}).get("approvals") or ()
+def _groups(published: PublishedTask) -> list[str]:
+    """Return the groups that had to approve, by what was published.
+
+    They only decide which memberships are looked up.
+    """
+    needed = (published.decision.get("obligations") or {}).get("approvals") or ()
     return [str(one["group"]) for one in needed if isinstance(one, Mapping) and "group" in one]
 
 
-def _why(found: RecoveryAction, said: PublishedTask, evidence: RecoveryEvidence, made: Sequence[IssuedToken]) -> str:
+def _why(
+    found: RecoveryAction, published: PublishedTask, evidence: RecoveryEvidence, made: Sequence[IssuedToken]
+) -> str:
     if found is RecoveryAction.LEFT and not evidence.requested:
         return "nobody signed a request for it"
     if found is RecoveryAction.LEFT:
-        return f"it is {said.state} by what was published, without a receipt that Vault's key signed, and over"
+        return f"it is {published.state} by what was published, without a receipt that Vault's key signed, and over"
     if found is RecoveryAction.CONTRADICTS:
-        return f"Vault says that it is {said.state}; the ledger says more, and lacks that"
-    if found is RecoveryAction.ENDING and said.state in BEFORE_GRANT and not made:
+        return f"Vault says that it is {published.state}; the ledger says more, and lacks that"
+    if found is RecoveryAction.ENDING and published.state in BEFORE_GRANT and not made:
         return "whether it was granted no audit file says that is there"
     if found is RecoveryAction.ENDING and not made:
         return "no line shows its token: its end cannot be proven"

@@ -20,7 +20,7 @@ from jitvault.sweep.missing import MissingCredential, explain
 _BELIEVED = frozenset({Verdict.LIVE, Verdict.REVOKE_FAILED, Verdict.IRREVOCABLE})
 
 
-def ghosts_of(worker: WorkerContext, inventory: Inventory) -> tuple[list[MissingCredential], list[Classification]]:
+def find_missing(worker: WorkerContext, inventory: Inventory) -> tuple[list[MissingCredential], list[Classification]]:
     """The ghosts with how they came to be, and those of which nobody can say yet whether they are some."""
     ghosts: list[MissingCredential] = []
     waiting: list[Classification] = []

@@ -25,7 +25,7 @@ from jitvault.model.vault_access import CAPS, ROLE_PREFIX
 from jitvault.stream.reading import canary
 from jitvault.sweep.compare import Issue, KnownState, Listed, Owned, PendingOperation
 
-MOST = 10_000
+MOST_LOOKUPS = 10_000
 """So many look-ups one sweep makes; what is beyond is counted and not judged."""
 RULES = ("orphan_token", "orphan_lease", "unlinked_token", "unlinked_lease")
 
@@ -55,7 +55,7 @@ class Inventory:
     tasks: Mapping[str, TaskRow]
 
 
-def take(worker: WorkerContext) -> Inventory:
+def take_inventory(worker: WorkerContext) -> Inventory:
     """Everything as it is now. Raises AuditUntrusted: without the stream nobody can say whose something is."""
     wanted = _paths(worker)
     ids: dict[str, str] = {}
@@ -84,8 +84,10 @@ def take(worker: WorkerContext) -> Inventory:
         unread=tuple(sorted(path for path in refused if wanted[path])),
         past=tuple(sorted(path for path in refused if not wanted[path])),
         ids=frozenset(ids),
-        listed=_with_reasons(worker, [one for i in order[:MOST] if (one := _looked_up(worker, i, ids[i]))], newest.at),
-        skipped=max(0, len(ids) - MOST),
+        listed=_with_reasons(
+            worker, [one for i in order[:MOST_LOOKUPS] if (one := _looked_up(worker, i, ids[i]))], newest.at
+        ),
+        skipped=max(0, len(ids) - MOST_LOOKUPS),
         books=books,
         grants=tuple(grants),
         leases=tuple(leases),

@@ -26,7 +26,9 @@ _AT_ONCE = 20
 _EXTEND_AFTER_S = 5.0
 
 
-def end(worker: WorkerContext, claim: int, orphans: Sequence[UntrackedCredentialRow]) -> list[UntrackedCredentialRow]:
+def revoke_untracked(
+    worker: WorkerContext, claim: int, orphans: Sequence[UntrackedCredentialRow]
+) -> list[UntrackedCredentialRow]:
     """Revoke each of them and look it up; gives them with what Vault says, which is no proof."""
     ended: list[UntrackedCredentialRow] = []
     for n in range(0, len(orphans), _AT_ONCE):
@@ -35,7 +37,9 @@ def end(worker: WorkerContext, claim: int, orphans: Sequence[UntrackedCredential
     return ended
 
 
-def prove(worker: WorkerContext, claim: int, orphans: Sequence[UntrackedCredentialRow]) -> list[UntrackedCredentialRow]:
+def prove_untracked(
+    worker: WorkerContext, claim: int, orphans: Sequence[UntrackedCredentialRow]
+) -> list[UntrackedCredentialRow]:
     """Those of them that we revoked, with the verdict that the audit stream carries. Raises AuditUntrusted."""
     if not orphans:
         return []

@@ -18,10 +18,10 @@ from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.record.history import forced_of
 from jitvault.model.states import OVER, State, Verdict
 from jitvault.sweep.compare import Class, Classification, compare
-from jitvault.sweep.find_missing import ghosts_of
-from jitvault.sweep.inventory import Inventory, take
+from jitvault.sweep.find_missing import find_missing
+from jitvault.sweep.inventory import Inventory, take_inventory
 from jitvault.sweep.missing import MissingCause, MissingCredential
-from jitvault.sweep.revoke_untracked import end, look_up, prove
+from jitvault.sweep.revoke_untracked import look_up, prove_untracked, revoke_untracked
 
 PROVEN = frozenset({Verdict.AUDIT_CONFIRMED, Verdict.EXPIRED})
 # Vault ends the leases of a token that was revoked within a moment (docs/vault-facts.md, "Revocation")
@@ -87,11 +87,11 @@ def sweep(worker: WorkerContext, *, fix: bool = False) -> SweepResult:
 
 
 def _look(worker: WorkerContext, claim: int | None) -> SweepResult:
-    inventory = take(worker)
+    inventory = take_inventory(worker)
     if claim is not None:
         worker.ledger.extend_sweep(claim)
     found = compare(inventory.listed, inventory.books, now=inventory.canary.at, settle=worker.settle_window)
-    ghosts, more_waiting = ghosts_of(worker, inventory)
+    ghosts, more_waiting = find_missing(worker, inventory)
     by_class: dict[Class, list[Classification]] = {of: [one for one in found if one.of is of] for of in Class}
     known = {row.lease_id: row for row in worker.ledger.untracked_credentials()}
     rows = [_row(worker, one, known) for one in by_class[Class.ORPHAN]]
@@ -199,10 +199,10 @@ def _ghost_findings(ghosts: Sequence[MissingCredential]) -> list[FindingRow]:
 
 def _fix(worker: WorkerContext, claim: int, found: SweepResult) -> SweepResult:
     doomed = _doomed(found)
-    ended = end(worker, claim, doomed)
+    ended = revoke_untracked(worker, claim, doomed)
     failure: AuditUntrusted | None = None
     try:
-        proven = prove(worker, claim, [row for row in ended if row.revoking])
+        proven = prove_untracked(worker, claim, [row for row in ended if row.revoking])
     except AuditUntrusted as error:
         # what was done is told; the next sweep proves it
         proven, failure = [], error

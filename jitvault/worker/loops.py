@@ -29,7 +29,7 @@ from threading import Event
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import DocumentEffect, WorkItem
 from jitvault.errors import AuditUntrusted, JitvaultError, NotConfirmed, VaultRefused, VaultUnavailable, WrongState
-from jitvault.kill_switch.triggers import Reasons, covered, tripped
+from jitvault.kill_switch.triggers import Reasons, covered_by_freeze, tripped
 from jitvault.lifecycle.confirmation.stand_by import Probe, StandBy
 from jitvault.lifecycle.renewal.schedule import due_too_late
 from jitvault.lifecycle.renewal.upkeep import PublishedListRenewals
@@ -256,7 +256,7 @@ class Loops:
             if not freezes_checked:
                 # repeated until it succeeds: a freeze must not be forgotten because Vault did not answer
                 looking_worker = replace(worker, is_blind=self.health.why_not_trusted is not None)
-                self._want_all(worker, covered(looking_worker, list_again=list_again), frozen)
+                self._want_all(worker, covered_by_freeze(looking_worker, list_again=list_again), frozen)
                 freezes_checked = True
                 list_again = False
             self.pool.measure()

@@ -491,7 +491,7 @@ def test_a_sweep_looks_at_so_many_and_counts_the_rest(rig: Rig, monkeypatch: pyt
     for _ in range(4):
         rig.admin.read(PREFIX)
     rig.settle()
-    monkeypatch.setattr(inventory, "MOST", 3)
+    monkeypatch.setattr(inventory, "MOST_LOOKUPS", 3)
     found = swept(rig, code=12)
     assert (len(found["orphans"]), found["looked_at"]["not_judged"]) == (3, 1)
     rig("operator", "sweep", code=12)

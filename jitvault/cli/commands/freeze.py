@@ -40,7 +40,7 @@ def freeze(
     from jitvault.cli.views import output
     from jitvault.documents.paths import Kept
     from jitvault.errors import JitvaultError
-    from jitvault.kill_switch.triggers import covered, end_all
+    from jitvault.kill_switch.triggers import covered_by_freeze, end_all
     from jitvault.model.scope import Scope
 
     wiring = session.open_session()
@@ -52,7 +52,7 @@ def freeze(
     if wiring.has_worker:
         # the audit line of this freeze may not have been read yet
         wiring.worker.ledger.note_written(Kept.FREEZE, wiring.person.entity, requested.key)
-        ended = end_all(wiring.worker, covered(wiring.worker), lambda words: typer.echo(words, err=True))
+        ended = end_all(wiring.worker, covered_by_freeze(wiring.worker), lambda words: typer.echo(words, err=True))
         check_in_force(wiring, requested)
     # only now, and whatever its result: a doubt about the name must not keep access alive
     with suppress(JitvaultError):

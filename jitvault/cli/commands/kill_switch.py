@@ -83,11 +83,11 @@ def _question(tasks: Sequence[str], *, everything: bool) -> str:
 
 def _in_scope(wiring: Wiring, scope: Scope) -> list[str]:
     from jitvault.cli import session
-    from jitvault.kill_switch.kill import check_operator, in_scope
+    from jitvault.kill_switch.kill import check_operator, tasks_in_scope
 
     if wiring.has_worker:
         check_operator(_worker_of(wiring), wiring.person)
-        return in_scope(_worker_of(wiring), scope)
+        return tasks_in_scope(_worker_of(wiring), scope)
     open_states = session.GRANTED | session.ENDING
     published = _published(wiring, scope)
     return sorted(name for name, shown in published.items() if shown and shown["state"] in open_states)
@@ -95,10 +95,10 @@ def _in_scope(wiring: Wiring, scope: Scope) -> list[str]:
 
 def is_known(wiring: Wiring, scope: Scope) -> bool:
     """Return whether the scope ever covered a task, by the ledger, or without one by what is published in Vault."""
-    from jitvault.kill_switch.kill import was_known
+    from jitvault.kill_switch.kill import was_ever_in_scope
 
     if wiring.has_worker:
-        return was_known(_worker_of(wiring), scope)
+        return was_ever_in_scope(_worker_of(wiring), scope)
     return any(_published(wiring, scope).values())
 
 
@@ -125,7 +125,7 @@ def _published(wiring: Wiring, scope: Scope) -> dict[str, Published | None]:
 def _revoke_roles(wiring: Wiring, tasks: Sequence[str]) -> JitvaultError | None:
     """Revoke every token of jitvault's roles, and return the error where one could not be revoked."""
     from jitvault.errors import JitvaultError, NotConfirmed
-    from jitvault.kill_switch.roles import look_first, revoke_roles
+    from jitvault.kill_switch.roles import look_up_before_revoking_roles, revoke_roles
 
     if not wiring.has_worker:
         message = (
@@ -137,7 +137,7 @@ def _revoke_roles(wiring: Wiring, tasks: Sequence[str]) -> JitvaultError | None:
             hint="Run the command where the worker's identity is set (a token, its file, or JITVAULT_WORKER_LOGIN), or "
             "see docs/operations/break-glass.md.",
         )
-    look_first(_context_factory(wiring), tasks)
+    look_up_before_revoking_roles(_context_factory(wiring), tasks)
     try:
         roles = revoke_roles(_worker_of(wiring))
     except JitvaultError as error:

@@ -18,8 +18,8 @@ from jitvault.documents.published_task import PublishedTask, packed, published_t
 from jitvault.errors import InvalidInput, WrongState
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, OVER, State, check_move
-from jitvault.recovery.issued_tokens import Alive, IssuedToken, made_of, sessions_of, with_leases
-from jitvault.recovery.outcomes import LedgerState, RecoveryAction, RecoveryEvidence, fate, in_order
+from jitvault.recovery.issued_tokens import IssuedToken, ListedToken, issued_tokens, with_leases, worker_sessions
+from jitvault.recovery.outcomes import LedgerState, RecoveryAction, RecoveryEvidence, parents_first, recovery_action
 
 NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
 FINAL = OVER - BEFORE_GRANT
@@ -69,21 +69,21 @@ def here(state: State, **changes: Any) -> LedgerState:
 @given(state=states, found=evidence)
 def test_what_may_have_been_granted_is_never_before_its_grant_again(state: State, found: RecoveryEvidence) -> None:
     if state in LIVE_STATES or found.tokens or (state is State.APPROVED and not found.covered):
-        assert fate(said(state), None, found) is not RecoveryAction.ANEW
+        assert recovery_action(said(state), None, found) is not RecoveryAction.ANEW
 
 
 @given(state=states, found=evidence, own=st.none() | st.builds(here, states))
 def test_nothing_is_closed_without_a_receipt_that_was_verified(
     state: State, found: RecoveryEvidence, own: LedgerState | None
 ) -> None:
-    if fate(said(state), own, found) is RecoveryAction.CLOSED:
+    if recovery_action(said(state), own, found) is RecoveryAction.CLOSED:
         assert found.receipt and state in (State.SEALED, State.UNVERIFIED)
 
 
 @given(state=states, found=evidence, own=states)
 def test_nothing_that_is_final_here_is_opened(state: State, found: RecoveryEvidence, own: State) -> None:
     if own in FINAL:
-        became = fate(said(state), here(own), found)
+        became = recovery_action(said(state), here(own), found)
         assert became in (RecoveryAction.CONTRADICTS, RecoveryAction.GOES_ON, RecoveryAction.LEFT) or (
             became is RecoveryAction.CLOSED and state is own
         )
@@ -93,7 +93,7 @@ def test_nothing_that_is_final_here_is_opened(state: State, found: RecoveryEvide
 def test_every_move_that_follows_is_one_that_the_table_has(
     state: State, found: RecoveryEvidence, own: LedgerState | None
 ) -> None:
-    became = fate(said(state), own, found)
+    became = recovery_action(said(state), own, found)
     after = {
         RecoveryAction.ENDING: State.ENDING,
         RecoveryAction.CLOSED: state,
@@ -105,7 +105,7 @@ def test_every_move_that_follows_is_one_that_the_table_has(
 
 @given(found=evidence, state=states)
 def test_what_nobody_asked_for_is_not_taken_in(found: RecoveryEvidence, state: State) -> None:
-    assert fate(said(state), None, replace(found, requested=False)) is RecoveryAction.LEFT
+    assert recovery_action(said(state), None, replace(found, requested=False)) is RecoveryAction.LEFT
 
 
 def test_only_a_recovery_passes_over_states() -> None:
@@ -141,7 +141,7 @@ def test_only_a_recovery_passes_over_states() -> None:
     ],
 )
 def test_what_a_lost_task_becomes(state: State, found: dict[str, bool], expected: RecoveryAction) -> None:
-    assert fate(said(state), None, replace(NOTHING, **found)) is expected
+    assert recovery_action(said(state), None, replace(NOTHING, **found)) is expected
 
 
 # -- a ledger that is older -----------------------------------------------------------------------------------
@@ -169,24 +169,24 @@ def test_what_a_lost_task_becomes(state: State, found: dict[str, bool], expected
 def test_what_a_task_becomes_that_the_ledger_has(
     own: State, state: State, found: dict[str, bool], expected: RecoveryAction
 ) -> None:
-    assert fate(said(state), here(own), replace(NOTHING, **found)) is expected
+    assert recovery_action(said(state), here(own), replace(NOTHING, **found)) is expected
 
 
 def test_a_ledger_that_holds_what_was_published_is_left_alone() -> None:
     for own in State:
-        assert fate(said(), here(own, holds=True), NOTHING) is RecoveryAction.KEPT
-        assert fate(said(), here(own, told=True), NOTHING) is RecoveryAction.TOLD
+        assert recovery_action(said(), here(own, holds=True), NOTHING) is RecoveryAction.KEPT
+        assert recovery_action(said(), here(own, told=True), NOTHING) is RecoveryAction.TOLD
 
 
 def test_another_token_or_another_revision_does_not_go_on() -> None:
     alive = replace(NOTHING, tokens=True, alive=True)
     for other in ({"grant_id": "b" * 32}, {"digest": "sha256:other"}, {"grant_id": None}):
-        assert fate(said(), here(State.ACTIVE, **other), alive) is RecoveryAction.ENDING
-    assert fate(said(grant_id=None), here(State.ACTIVE, grant_id=None), alive) is RecoveryAction.ENDING
+        assert recovery_action(said(), here(State.ACTIVE, **other), alive) is RecoveryAction.ENDING
+    assert recovery_action(said(grant_id=None), here(State.ACTIVE, grant_id=None), alive) is RecoveryAction.ENDING
 
 
 def test_another_requester_is_a_contradiction() -> None:
-    assert fate(said(), here(State.APPROVED, requester="e-9"), NOTHING) is RecoveryAction.CONTRADICTS
+    assert recovery_action(said(), here(State.APPROVED, requester="e-9"), NOTHING) is RecoveryAction.CONTRADICTS
 
 
 # -- tokens ---------------------------------------------------------------------------------------------------
@@ -197,8 +197,8 @@ def made(n: int, since: float, until: float, role: str = ROLE) -> IssuedToken:
     return IssuedToken(f"acc-{n}", role, f"op-{n}", since_, at, f"line-{n}", "audit", f"task-{n}", f"grant-{n}")
 
 
-def alive(n: int, at: float, role: str = ROLE) -> Alive:
-    return Alive(f"auth/token/create/{role}/h{n}", role, NOW + timedelta(seconds=at), None)
+def alive(n: int, at: float, role: str = ROLE) -> ListedToken:
+    return ListedToken(f"auth/token/create/{role}/h{n}", role, NOW + timedelta(seconds=at), None)
 
 
 def test_a_token_is_known_by_the_time_of_its_issue() -> None:
@@ -245,12 +245,12 @@ def test_only_a_holder_of_the_workers_policy_made_a_task_token() -> None:
         how = {"path": f"auth/token/create/{ROLE}", "request_id": f"r{n}", "detail": detail, "actor": f"actor-{n}"}
         story.add(Kind.TOKEN_CREATED, closing=False, **how)
         story.add(Kind.TOKEN_CREATED, f"acc-{n}", **how)
-    (one,) = made_of(story.lines)
+    (one,) = issued_tokens(story.lines)
     assert (one.accessor, one.task, one.grant, one.role) == ("acc-0", "hmac-t", "hmac-g", ROLE)
     assert one.since < one.at
-    assert sessions_of(story.lines).keys() == {"actor-0"}
+    assert worker_sessions(story.lines).keys() == {"actor-0"}
     story.add(Kind.TOKEN_CREATED, "acc-9", path=f"auth/token/create/{ROLE}", failed=True, detail={"worker": True})
-    assert len(made_of(story.lines)) == 1
+    assert len(issued_tokens(story.lines)) == 1
 
 
 # -- what was published ---------------------------------------------------------------------------------------
@@ -326,7 +326,7 @@ def test_each_comes_after_the_one_that_handed_on_to_it() -> None:
     def task(name: str, parent: str | None) -> PublishedTask:
         return said(task_id=name, parent=parent)
 
-    names = [one.task_id for one in in_order([task("a", "c"), task("b", None), task("c", "b"), task("d", "gone")])]
+    names = [one.task_id for one in parents_first([task("a", "c"), task("b", None), task("c", "b"), task("d", "gone")])]
     assert names == ["b", "c", "a", "d"]
     # what somebody made up may go in a circle
-    assert {one.task_id for one in in_order([task("a", "b"), task("b", "a")])} == {"a", "b"}
+    assert {one.task_id for one in parents_first([task("a", "b"), task("b", "a")])} == {"a", "b"}
