@@ -292,7 +292,7 @@ def test_a_child_ends_no_later_than_its_parent_and_outlives_its_parents_token(
             raise VaultUnavailable("Vault is away")
 
         # between its two tokens the parent is held all the same
-        between.setattr(advance, "put_next_token", away)
+        between.setattr(advance, "issue_replacement", away)
         extend(rig, top.stem, "20m", code=5)
         assert rig.file(top.stem).task.state == "issuing"
         rig("operator", "status", child.stem)
