@@ -132,7 +132,10 @@ class Wiring:
         return commands_of(release.product if release else self._product_of_ledger(), shutil.which)
 
     def _product_of_ledger(self) -> Product | None:
-        """The product that the ledger was last used with; None where there is none, or it cannot be read."""
+        """Return the product that the ledger was last used with.
+
+        None where there is no ledger, or it cannot be read.
+        """
         try:
             return self.ledger.product() if self.has_ledger else None
         except LedgerUnavailable:
@@ -183,7 +186,10 @@ class Wiring:
 
     @cached_property
     def templates(self) -> CurrentMapping[str, AccessTemplate]:
-        """The access templates in use. Raises InvalidInput when they do not validate."""
+        """The access templates in use.
+
+        Raises InvalidInput when they do not validate.
+        """
         from jitvault.formats.reloadable import CurrentMapping
         from jitvault.model.template import load_templates
 

@@ -1,7 +1,7 @@
 """Ingest a batch of audit lines: what the lines mean for tasks.
 
-This is the middle of the audit flow: the stream's reader hands over observations, `ingest_batch` writes them with
-everything that follows from them, and `jitvault.ledger.trail` reads them back as evidence.
+This is the middle of the audit flow. The stream's reader hands over observations, `ingest_batch` writes them with all
+that follows from them, and `jitvault.ledger.trail` reads them back as evidence.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _POSSIBLY_OTHERS = frozenset({Kind.LEASE_ISSUED, Kind.CUBBYHOLE_READ, Kind.REWRA
 # a worker requests a canary every few seconds; its session's row is not written for each
 _SESSION_WRITTEN_EVERY = timedelta(minutes=1)
 
-# built once: building a statement takes longer than running it, and each batch of lines runs all of them
+# built once: building a statement takes longer than running it, and each batch runs all of them
 _LINE = schema.observations.c
 _OUR_SESSIONS = select(schema.worker_sessions)
 _INSERT_LINES = insert(schema.observations)
@@ -64,8 +64,7 @@ _GRANTS_OF_LEASES = _LEASES.where(schema.leases.c.lease_id.in_(bindparam("leases
 def ingest_batch(connection: Connection, seen: Sequence[Observation], at: datetime, shared: Sequence[str]) -> None:
     """Write the new lines of a batch, and everything that follows from them.
 
-    `seen` are the batch's observations, `shared` the networks that the worker has in common with agents. Lines that the
-    ledger has already are skipped. In this order:
+    `seen` are the batch's observations, `shared` the networks that the worker has in common with agents. In this order:
 
     1. Documents that people wrote are noted in the index.
     2. Lines of no task that anyone can produce are counted instead of stored.
@@ -101,7 +100,7 @@ def ingest_batch(connection: Connection, seen: Sequence[Observation], at: dateti
 def _sessions(connection: Connection, new: Iterable[Observation]) -> frozenset[str]:
     """Return the accessor HMACs of the worker's own tokens.
 
-    On the way, write the address from which each session acts and the time until which it was seen.
+    Also record from which address each session acts, and until when.
     """
     table = schema.worker_sessions
     known = {row.accessor_hmac: (row.remote, row.last_at) for row in connection.execute(_OUR_SESSIONS)}
@@ -120,8 +119,7 @@ def _sessions(connection: Connection, new: Iterable[Observation]) -> frozenset[s
 def _with_claims(connection: Connection, new: list[Observation]) -> list[Observation]:
     """Return the lines, those of people's documents with their task's claim.
 
-    A document's line gets the epoch of the newest claim of its task. A worker that takes a later claim reads the
-    document, so no other worker has to look at it.
+    That is the epoch of the task's newest claim. A worker that takes a later claim reads the document.
     """
     task_of_line: dict[str, str] = {}
     for o in new:
@@ -142,7 +140,7 @@ def _with_claims(connection: Connection, new: list[Observation]) -> list[Observa
 def _settle_operations(connection: Connection, new: Iterable[Observation], sessions: frozenset[str]) -> None:
     """Settle the worker's operations whose own line was read.
 
-    Operations whose line is missing are then few and quickly found. An operation id counts only in a line of one of the
+    Operations without a line are then few and quickly found. An operation id counts only in a line of one of the
     worker's own sessions: anyone can send the header.
     """
     ops = {o.op for o in new if o.op and o.closing and o.actor in sessions}
@@ -173,7 +171,7 @@ def _task_tokens(connection: Connection, lines: Sequence[Observation]) -> dict[s
 def _earlier_lines(connection: Connection, new: Sequence[Observation]) -> list[Observation]:
     """Return known lines that only these new lines link to a task token.
 
-    Several files have no common order, so a line can be read before the line that says which token it is about.
+    Several files have no common order: a line can be read before the line that says which token it is about.
     """
     found = list(new)
     looked_up = set[str]()
@@ -185,17 +183,14 @@ def _earlier_lines(connection: Connection, new: Sequence[Observation]) -> list[O
 
 
 def _unknown(connection: Connection, seen: Sequence[Observation]) -> list[Observation]:
-    """Return the lines of a batch that the ledger does not have.
-
-    Ingesting identical bytes twice changes nothing.
-    """
+    """Return the lines that the ledger lacks: repeated bytes change nothing."""
     by_line = {o.line: o for o in seen}
     known = set(connection.execute(_KNOWN_LINES, {"lines": list(by_line)}).scalars())
     return [o for line, o in by_line.items() if line not in known]
 
 
 def _renewed_leases(connection: Connection, lines: Iterable[Observation]) -> list[tuple[GrantRow, Observation]]:
-    """Return the lines that renew a known lease, each with the lease's grant."""
+    """Return the lines that renew a known lease, each with its grant."""
     renewed = [o for o in lines if o.kind is Kind.RENEWED and done(o)]
     if not renewed:
         return []
@@ -211,10 +206,9 @@ def _write_to_tasks(
     renewed: Iterable[tuple[GrantRow, Observation]],
     at: datetime,
 ) -> None:
-    """Write what the lines say to each task that they concern.
+    """Give each task that the lines concern its new leases and one event.
 
-    Each such task gets its new leases and one event. `stands_for` maps tokens to task tokens (`_task_tokens`).
-    `renewed` are the lines that name a lease by its id alone.
+    `stands_for` maps tokens to task tokens (`_task_tokens`). `renewed` are the lines that name a lease by its id alone.
     """
     accessors = {o.actor for o in lines} | {o.subject for o in lines} | set(stands_for.values())
     rows = connection.execute(_GRANTS, {"accessors": sorted(a for a in accessors if a)}).mappings()
@@ -227,7 +221,7 @@ def _write_to_tasks(
 
 
 def replay_known_lines(connection: Connection, task_id: str, accessors: Sequence[str], at: datetime) -> None:
-    """Write to a task what known lines say about these tokens of it.
+    """Write to a task what known lines say about tokens of it.
 
     `accessors` are the HMACs of the tokens' accessors.
     """
@@ -268,8 +262,7 @@ def _due(
 ) -> dict[str, datetime]:
     """Return the new due time as task fields, empty where nothing is due.
 
-    A held task has to be looked at when its token is unwrapped, and for each new lease that is to be renewed or that
-    comes of a replaced token.
+    A held task is due when its token is unwrapped, and for each lease to renew or of a replaced token.
     """
     linked_lines = list(linked_lines)
     unwrapped = any(o.kind is Kind.UNWRAPPED and done(o) for _, o in linked_lines)

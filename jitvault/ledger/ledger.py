@@ -211,7 +211,7 @@ class Ledger(
     # -- reading -------------------------------------------------------------------------------------
 
     def task(self, task_id: str) -> TaskRow | None:
-        """Return one task, None where the ledger does not know it."""
+        """Return one task, None where the ledger does not know the task."""
         with self._db.read() as connection:
             return _task(connection, task_id)
 

@@ -12,7 +12,6 @@ from datetime import datetime
 from enum import Enum, StrEnum, auto
 from typing import Any
 
-from jitvault.audit.observation import Observation
 from jitvault.model.event_chain import Event
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import EndReason, State, Verdict
@@ -277,32 +276,13 @@ class UntrackedCredentialRow:
 
 @dataclass(frozen=True, slots=True)
 class FindingRow:
-    """A finding to record.
-
-    A finding with the task, rule and message of a recorded one is not recorded again.
-    """
+    """A finding to record, unless its task, rule and message are recorded."""
 
     task_id: str | None
     rule: str
     message: str
     line: str = ""
     request_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class CreationLine:
-    """The response line of an issue, and Vault's time of its request line."""
-
-    line: Observation
-    since: datetime
-
-
-READ_FROM_START = "read from its beginning when the ledger was rebuilt: nobody looked for canaries in it before"
-"""What the gap says of a source that is read again from its beginning after a recovery. Stored."""
-
-
-LEDGER_REBUILT = "the ledger was rebuilt: what stands before was not read under trust"
-"""What the gap says of a source whose earlier lines were not checked when they were read. Stored."""
 
 
 class Turn(Enum):

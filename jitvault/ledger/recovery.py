@@ -16,7 +16,7 @@ from jitvault.errors import Frozen
 from jitvault.ledger import schema
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import batches, upsert
-from jitvault.ledger.model import READ_FROM_START
+from jitvault.ledger.stream_model import READ_FROM_START
 
 _PREFIX = "recovery "
 _REASON = "the ledger is being rebuilt"

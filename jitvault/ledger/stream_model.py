@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 
-from jitvault.audit.observation import Place
+from jitvault.audit.observation import Observation, Place
 from jitvault.audit.source import Position
 
 NO_PLACES: Mapping[str, Place] = MappingProxyType({})
@@ -74,3 +74,17 @@ class WrittenDocument:
     at: datetime
     place: Place
     claim: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CreationLine:
+    """The response line of an issue, and Vault's time of its request line."""
+
+    line: Observation
+    since: datetime
+
+
+READ_FROM_START = "read from its beginning when the ledger was rebuilt: nobody looked for canaries in it before"
+"""What the gap says of a source that is read again from its beginning after a recovery. Stored."""
+LEDGER_REBUILT = "the ledger was rebuilt: what stands before was not read under trust"
+"""What the gap says of a source whose earlier lines were not checked when they were read. Stored."""

@@ -12,9 +12,8 @@ from jitvault.audit.observation import Kind, Observation, Place
 from jitvault.ledger import schema, writes
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import batches
-from jitvault.ledger.model import CreationLine
 from jitvault.ledger.rows import get_observation
-from jitvault.ledger.stream_model import NO_PLACES, WrittenDocument
+from jitvault.ledger.stream_model import NO_PLACES, CreationLine, WrittenDocument
 from jitvault.ledger.sweep_queries import NOT_OVER
 from jitvault.ledger.trail import worker_sessions
 

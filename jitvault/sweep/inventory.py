@@ -17,7 +17,8 @@ from jitvault.audit.trail import Canary
 from jitvault.context import WorkerContext
 from jitvault.errors import VaultRefused
 from jitvault.formats.clocks import MAX_SKEW
-from jitvault.ledger.model import CreationLine, GrantRow, LeaseRow, TaskRow
+from jitvault.ledger.model import GrantRow, LeaseRow, TaskRow
+from jitvault.ledger.stream_model import CreationLine
 from jitvault.lifecycle.decision.template_gate import leases_ended_by_checks
 from jitvault.lifecycle.revocation.revoke import DEAD
 from jitvault.model.states import OVER, State, Verdict

@@ -63,7 +63,7 @@ class Method(Protocol):
         """
 
     def has_news(self) -> bool:
-        """Return whether there is another token now than the last `open` gave."""
+        """Return whether there is another token than the last `open` gave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +77,7 @@ class FromFile:
     variable: str
 
     def read(self) -> Secret:
-        """Return the value.
-
-        Raises UsageError, without the content of the file.
-        """
+        """Return the value. Raises UsageError, without the content of the file."""
         try:
             with self.path.open() as file:
                 found = file.read(_MAX_BYTES + 1).strip()
@@ -103,10 +100,7 @@ class StaticValue:
 
 
 class _LoginMethod:
-    """What the three logins share.
-
-    The path, the request, and the meaning of a refusal.
-    """
+    """What the three logins share: path, request, meaning of a refusal."""
 
     name: ClassVar[str]
     is_login: ClassVar[bool] = True
@@ -223,10 +217,7 @@ class Certificate(_LoginMethod):
 
 
 class GivenToken:
-    """The token in JITVAULT_WORKER_TOKEN.
-
-    It is renewed, and never revoked: it belongs to the one who gave it.
-    """
+    """The token in JITVAULT_WORKER_TOKEN: renewed, never revoked."""
 
     name: ClassVar[str] = "token"
     is_login: ClassVar[bool] = False
@@ -242,10 +233,7 @@ class GivenToken:
 
 
 class TokenFile:
-    """The token in JITVAULT_WORKER_TOKEN_FILE.
-
-    The file is read again when it is replaced.
-    """
+    """The token in JITVAULT_WORKER_TOKEN_FILE, read again when replaced."""
 
     name: ClassVar[str] = "token file"
     is_login: ClassVar[bool] = False

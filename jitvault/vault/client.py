@@ -55,7 +55,7 @@ class Node(Protocol):
         """
 
     def doubt(self, address: str) -> None:
-        """Report a node whose answer was lost: look again before the next request."""
+        """Report a node whose answer was lost: look again before requests."""
 
 
 class Bearer(Protocol):
@@ -65,7 +65,7 @@ class Bearer(Protocol):
         """Return the token for the next request."""
 
     def replaced(self, refused: Secret) -> bool:
-        """Report a token that Vault refused; return whether there is another one.
+        """Report a refused token; return whether there is another one.
 
         False where the token is valid and only may not do what was asked.
         """
@@ -157,20 +157,14 @@ class Vault:
         wrap_ttl_s: int | None = None,
         method: str = "put",
     ) -> dict[str, Any]:
-        """Return the answer to a PUT; empty for 204.
-
-        `op` is the operation id that the audit stream will show.
-        """
+        """Return the answer to a PUT, empty for 204. The stream will show `op`."""
         return self._request(method, path, body=body or {}, op=op, wrap_ttl_s=wrap_ttl_s)
 
     def delete(self, path: str, *, op: str | None = None) -> None:
         self._request("delete", path, op=op)
 
     def health(self) -> dict[str, Any]:
-        """Return what `sys/health` says, in every state of the server.
-
-        Raises VaultUnavailable when nothing sensible answers.
-        """
+        """Return what `sys/health` says, in every state. Raises VaultUnavailable."""
         # every state is asked to answer 200, because the status code only repeats what the body says
         return self._request("get", "sys/health", query="?standbyok=true&sealedcode=200&uninitcode=200")
 
@@ -179,10 +173,7 @@ class Vault:
         return self._request("get", "sys/seal-status")
 
     def leader(self) -> dict[str, Any]:
-        """Return what `sys/leader` says.
-
-        `is_self`, and `leader_address` where there is a leader.
-        """
+        """Return what `sys/leader` says: `is_self`, and `leader_address` if any."""
         return self._request("get", "sys/leader")
 
     def _or_none(
@@ -245,10 +236,7 @@ class Vault:
         return self._token.token()
 
     def _is_elsewhere(self, address: str, error: VaultUnavailable) -> bool:
-        """Return whether what was surely not done at `address` can be sent again.
-
-        To the node that is active now.
-        """
+        """Return whether another node can take a request that was not done."""
         node = self.connection.node
         if node is None:
             return False
@@ -264,10 +252,7 @@ class Vault:
         return not isinstance(self._token, Secret | None) and self._token.replaced(refused)
 
     def _prepare(self, address: str, token: Secret | None) -> None:
-        """Set the address and the token of the next request.
-
-        New connections are made where certificate files were replaced.
-        """
+        """Set address and token; connect anew where certificates changed."""
         stamp = self._tls_stamp()
         if self._stamp != stamp:
             self._adapter.close()
