@@ -43,6 +43,7 @@ _LACKS = {
     "static-seal": (Product.VAULT, "it has no static seal"),
     "reading-standbys": (Product.VAULT, "a standby forwards all requests; only those of Vault Enterprise answer reads"),
     "reasons-in-look-ups": (Product.VAULT, "its look-up of a lease does not say why that cannot be revoked"),
+    "two-forms": (Product.OPENBAO, "a token has one spelling; what is written otherwise is another one"),
     "lines-of-openbao": (Product.VAULT, "its lines have the form that these are put into"),
 }
 _LACKING = "not for "

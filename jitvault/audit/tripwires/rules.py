@@ -5,8 +5,8 @@ Each rule is one function; `RULES` and `FLEET_RULES` name them all.
 On one task's lines (`of_task`):
 
 - `unwrap_outside_network`: the task's token was unwrapped from outside the task's networks;
-- `unwrap_refused`: an unwrap failed because the wrapping had been used before, or a wrapping was used up by a request
-  that it is not for;
+- `unwrap_refused`: an unwrap failed because the wrapping had been used before, or although its time was not over, or a
+  wrapping was used up by a request that it is not for;
 - `rewrapped`: a wrapping of the task was moved into another one;
 - `wrapping_read`: a wrapping of the task was read by the old way, which takes the secret and shows no lease;
 - `denied`: Vault refused as many requests of the token as the limit says;
@@ -59,7 +59,7 @@ from jitvault.audit.tripwires.trip import (
     precedes,
     trips,
 )
-from jitvault.formats.clocks import MAX_SKEW
+from jitvault.formats.clocks import MAX_SKEW, TOLERANCE
 from jitvault.formats.networks import is_one_of, is_within
 
 # What a token may ask about itself, keep for itself and give back, how it opens a wrapped read, and the preflight of
@@ -81,6 +81,7 @@ _REVOKE_SELF = "auth/token/revoke-self"
 _OPENED = frozenset({Kind.UNWRAPPED, Kind.REWRAPPED, Kind.CUBBYHOLE_READ, Kind.LEASE_ISSUED})
 # A standby tries a request before it forwards it, and fails (docs/vault-facts.md, "Several nodes"). The standby's clock
 # may be ahead, and then its line is dated after the unwrap that the active node did.
+_NOT_VALID = "wrapping token is not valid or does not exist"
 _FORWARDED = ("cannot write to readonly storage", "please forward to the active node")
 
 
@@ -233,13 +234,50 @@ def _unwrap_refused(case: _Case) -> Iterator[Hit]:
                 "refused: that used the wrapping up, and nobody can open it.",
             )
             continue
-        first = next((other for other in case.opened.get(o.token, ()) if precedes(other, o)), None)
+        first = next((other for other in _openings(case, o) if precedes(other, o)), None)
         if first is not None:
             yield (
                 o,
                 f"An unwrap from {origin(o)} was refused, because the wrapping had been used from {origin(first)} "
                 f"at {clock(first.at)}.",
             )
+        elif _NOT_VALID in o.error and _should_open(case, o):
+            yield (
+                o,
+                f"An unwrap from {origin(o)} was refused before the wrapping's time was over. Somebody used it up or "
+                "revoked it, by a spelling of its token that no line links to the task.",
+            )
+
+
+def _openings(case: _Case, refused: Observation) -> Iterator[Observation]:
+    """Yield the lines that used up the wrapping of a refused unwrap.
+
+    HashiCorp Vault takes a token in several spellings, and a line shows the HMAC of the spelling that was sent. An
+    unwrap by another spelling is known by the token that its answer shows.
+    """
+    yield from case.opened.get(refused.token, ())
+    accessor = case.aliases.get(refused.token)
+    for o in case.lines:
+        if o.kind is Kind.UNWRAPPED and done(o) and o.subject == accessor and o.token not in case.aliases:
+            yield o
+
+
+def _should_open(case: _Case, refused: Observation) -> bool:
+    """Return whether the wrapping of a refused unwrap had time left, and nothing known had ended it.
+
+    The time is known of the wrapping that the token was created in. The revocation of the token ends its wrapping too.
+    """
+    accessor = case.aliases.get(refused.token)
+    if refused.token in case.opened or any(
+        o.kind is Kind.TOKEN_REVOKED and o.subject == accessor and precedes(o, refused) for o in case.lines
+    ):
+        return False
+    made = [o for o in case.lines if o.kind is Kind.TOKEN_CREATED and done(o) and o.alias == refused.token]
+    return any(
+        refused.at < o.at + timedelta(seconds=o.detail["asked"]["wrap_ttl_s"]) - TOLERANCE
+        for o in made
+        if o.detail.get("asked", {}).get("wrap_ttl_s")
+    )
 
 
 def _rewrapped(case: _Case) -> Iterator[Hit]:

@@ -323,6 +323,34 @@ def test_an_unwrap_that_is_refused_with_nobody_before_it_is_no_trip() -> None:
     assert rules(unwrap_refused(1, token="unknown", detail={"spent": True})) == []
 
 
+NOT_VALID = "wrapping token is not valid or does not exist"
+
+
+def issued(n: float = 0, **how: Any) -> Observation:
+    how = {"subject": TOKEN, "alias": "w-token", "detail": {"asked": {"wrap_ttl_s": 60}}, **how}
+    return line(Kind.TOKEN_CREATED, n, **how)
+
+
+def test_an_unwrap_by_another_spelling_of_the_wrapping_is_known_by_what_it_gave() -> None:
+    first = unwrapped(1, token="w-token-respelled")
+    found = trips(issued(), first, unwrap_refused(2, remote="10.0.0.8"))
+    assert [trip.rule for trip in found] == [Rule.UNWRAP_REFUSED]
+    assert "had been used from 10.0.0.7 at 09:00:01 UTC" in found[0].message
+    assert rules(issued(), replace(first, subject=OTHER), unwrap_refused(2)) == []
+
+
+def test_a_refusal_before_the_wrappings_time_is_over_trips_whoever_emptied_it() -> None:
+    refused_early = unwrap_refused(54, error=NOT_VALID)
+    (found,) = trips(issued(), refused_early)
+    assert found.rule is Rule.UNWRAP_REFUSED and "before the wrapping's time was over" in found.message
+    # its time is over, or may be by another node's clock; it failed for another reason; its token was revoked before
+    assert rules(issued(), unwrap_refused(56, error=NOT_VALID)) == []
+    assert rules(issued(), unwrap_refused(54, error="local node not active")) == []
+    assert rules(issued(), line(Kind.TOKEN_REVOKED, 53, subject=TOKEN), refused_early) == []
+    # how long the wrapping lives is not known
+    assert rules(issued(detail={}), refused_early) == []
+
+
 def test_what_a_standby_failed_at_before_it_forwarded_it_is_no_refusal() -> None:
     """It comes first, and stands after the unwrap itself where the standby's clock is ahead."""
     standby = unwrap_refused(2, place=Place("standby", 1, 1))
