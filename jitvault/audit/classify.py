@@ -468,8 +468,8 @@ def _worker_mark(entry: Entry, kind: Kind) -> dict[str, Any]:
     """
     if kind in (Kind.CANARY, Kind.TOKEN_CREATED):
         return _recovery_detail(entry)
-    told = kind is Kind.RENEWED or entry.request.path.startswith(_PUBLISHED)
-    return {"worker": True} if told and _is_workers(entry) else {}
+    is_marked = kind is Kind.RENEWED or entry.request.path.startswith(_PUBLISHED)
+    return {"worker": True} if is_marked and _is_workers(entry) else {}
 
 
 def _listing_detail(entry: Entry, kind: Kind) -> dict[str, Any]:

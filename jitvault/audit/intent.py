@@ -22,7 +22,8 @@ LIFE = timedelta(minutes=15)
 _CREATE = "auth/token/create/"
 # The worker chooses what the metadata are for; nothing in Vault depends on them.
 _FREE = "meta"
-_MOST, _LONGEST = 64, 96
+_MOST = 64
+_LONGEST = 96
 
 
 @dataclass(frozen=True, slots=True)

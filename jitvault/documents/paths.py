@@ -71,13 +71,15 @@ def indexed_path(path: str) -> tuple[Kept, str, str] | None:
     None means that the index has no document at that path. A freeze whose name is not that of its scope counts for
     nothing.
     """
-    if found := _FREEZE.fullmatch(path):
-        kind, about = Kept.FREEZE, found["scope"]
-    elif (found := _REQUEST.fullmatch(path)) and found["kind"] == "end":
-        kind, about = Kept.END, found["task"]
+    freeze = _FREEZE.fullmatch(path)
+    request = _REQUEST.fullmatch(path)
+    if freeze:
+        found = (Kept.FREEZE, freeze["entity"], freeze["scope"])
+    elif request and request["kind"] == "end":
+        found = (Kept.END, request["entity"], request["task"])
     else:
         return None
-    return (kind, found["entity"], about) if len(found["entity"]) <= _LONGEST_ENTITY else None
+    return found if len(found[1]) <= _LONGEST_ENTITY else None
 
 
 def path_of(kind: Kept, author: str, about: str) -> str:

@@ -93,9 +93,8 @@ class PkiEngine:
     ) -> Mapping[str, ProbeResult]:
         """Ask CRL and OCSP about each serial number.
 
-        `where` has the mount's URL (`dsn`), the issuer's certificate (`issuer`, PEM), for a private HTTPS
-        certificate its CA (`ca`, PEM), and for an issuer that is not the mount's default the URL of its CRL
-        (`crl`).
+        `where` has the mount's URL (`dsn`), the issuer's certificate (`issuer`, PEM), for private HTTPS the CA
+        (`ca`, PEM), and for an issuer that is not the mount's default the URL of its CRL (`crl`).
         """
         revocations = _revocations_of(where)
         return {name: _look(revocations, name) for name in names}
@@ -144,8 +143,7 @@ class PkiEngine:
     ) -> Iterator[_InUse]:
         """Use a certificate, and show it to the verifiers.
 
-        `where` has in `verifiers_ca` the PEM of the CAs that signed the verifiers' own certificates; without it,
-        the system's CAs are used.
+        `where` has in `verifiers_ca` the PEM of the verifiers' own CAs; without it, the system's CAs count.
         """
         used = _InUse(where, issued, verifiers)
         try:
@@ -211,10 +209,7 @@ def _with_evidence(evidence: str, after: After) -> After:
 
 
 def _revocations_of(where: Mapping[str, Any]) -> _Revocations:
-    """Fetch what all certificates of one mount share.
-
-    Raises NotConfirmed if the issuer in the probe's document is no certificate.
-    """
+    """Fetch what all certificates of a mount share. Raises NotConfirmed."""
     from jitvault.engines.x509_revocation import current_crl, issuer_of
 
     issuer = issuer_of(where.get("issuer"))
@@ -229,10 +224,7 @@ def _revocations_of(where: Mapping[str, Any]) -> _Revocations:
 
 @dataclass(frozen=True, slots=True)
 class _Revocations:
-    """What all certificates of one mount share.
-
-    Without a CRL, `why` says what is wrong with it.
-    """
+    """What all certificates of one mount share; `why` is the CRL's problem."""
 
     web: Web
     mount: str
@@ -259,10 +251,7 @@ def _look(revocations: _Revocations, name: str) -> ProbeResult:
 
 
 def _revoked(revocations: _Revocations, serial: int) -> str:
-    """Return the sentence that CRL and OCSP both call it revoked.
-
-    Raises NotConfirmed.
-    """
+    """Return that CRL and OCSP call it revoked. Raises NotConfirmed."""
     from jitvault.engines.x509_revocation import on_crl, revoked_by_ocsp
 
     listed = on_crl(_crl(revocations), serial, datetime.now(UTC))

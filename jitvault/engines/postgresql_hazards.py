@@ -35,10 +35,7 @@ POWERFUL = frozenset(
 
 
 def findings(facts: Facts) -> tuple[TargetFinding, ...]:
-    """Return everything that lets a login escape its end.
-
-    Certain findings come first.
-    """
+    """Return what lets a login escape its end, certain findings first."""
     found = [*_version(facts), *_code(facts), *_waits(facts), *_holder(facts), *_server(facts), *_floods(facts)]
     return tuple(sorted(found, key=lambda finding: not finding.certain))
 
@@ -149,10 +146,7 @@ def _waits(facts: Facts) -> Iterator[TargetFinding]:
 
 
 def _holder(facts: Facts) -> Iterator[TargetFinding]:
-    """Yield rights that the credential does not need.
-
-    They hinder its end.
-    """
+    """Yield rights that the credential does not need and that hinder its end."""
     holder = facts.holder
     if holder is None:
         return

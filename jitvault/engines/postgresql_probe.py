@@ -112,7 +112,7 @@ class _Open:
 class _Found:
     """What the passes over the server found."""
 
-    told: set[object] = field(default_factory=set)
+    terminated: set[object] = field(default_factory=set)
     """The backends that were told to end."""
     noted: set[Nameless] = field(default_factory=set)
     sessions: tuple[_Open, ...] = ()
@@ -163,20 +163,20 @@ def _end_all(
             found.noted |= nameless
         found.nameless = frozenset(nameless & found.noted)
         found.sessions = _sessions(target, names)
-        _tell(target, found, also_nameless=now > HONEST_S)
+        _terminate_found(target, found, also_nameless=now > HONEST_S)
         clean = 0 if _waited_for(found, roles, oids) else clean + 1
         if clean >= _CLEAN_PASSES or now > END_S:
             return
         time.sleep(_PAUSE_S)
 
 
-def _tell(target: psycopg.Connection[Any], found: _Found, *, also_nameless: bool) -> None:
+def _terminate_found(target: psycopg.Connection[Any], found: _Found, *, also_nameless: bool) -> None:
     for session in found.sessions:
         if _terminate(target, _END_SESSION, (session.pid, session.oid)):
-            found.told.add((session.pid, session.oid))
+            found.terminated.add((session.pid, session.oid))
     for backend in found.nameless if also_nameless else ():
         if _terminate(target, _END_NAMELESS, backend):
-            found.told.add(backend)
+            found.terminated.add(backend)
 
 
 def _terminate(target: psycopg.Connection[Any], query: str, which: tuple[object, ...]) -> bool:
@@ -219,8 +219,8 @@ def _judged(name: str, roles: _Roles, oid: int | None, found: _Found) -> ProbeRe
         evidence.append(f"{len(sessions) - own} sessions of roles that are gone do not end and may be its own")
     if found.nameless:
         evidence.append(f"{len(found.nameless)} connections that have no user yet do not end and may be its own")
-    if found.told:
-        evidence.append(f"{len(found.told)} sessions were ended")
+    if found.terminated:
+        evidence.append(f"{len(found.terminated)} sessions were ended")
     return ProbeResult(
         refused=name not in roles.living,
         open_sessions=len(sessions) + len(found.nameless),

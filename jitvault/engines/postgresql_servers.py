@@ -36,7 +36,8 @@ def servers_of(where: Mapping[str, Any]) -> tuple[str, ...]:
     unknown = sorted(set(where) - _KEYS)
     if unknown:
         raise NotConfirmed(f"the probe's document has the unknown keys {', '.join(unknown):.200}")
-    primary, replicas = where.get("dsn"), where.get("replicas", [])
+    primary = where.get("dsn")
+    replicas = where.get("replicas", [])
     if not isinstance(primary, str) or not primary:
         raise NotConfirmed("the probe's document has no dsn")
     if not isinstance(replicas, list) or not all(isinstance(dsn, str) and dsn for dsn in replicas):

@@ -32,10 +32,7 @@ _NOT_FOR_GOOD = (x509.ReasonFlags.certificate_hold, x509.ReasonFlags.remove_from
 
 
 def issuer_of(pem: object) -> x509.Certificate:
-    """Return the issuer's certificate in a probe's document.
-
-    Raises NotConfirmed.
-    """
+    """Return the issuer of a probe's document. Raises NotConfirmed."""
     if not isinstance(pem, str) or not pem:
         raise NotConfirmed("the probe's document has no issuer, the certificate that signs the CRL")
     try:
@@ -80,10 +77,7 @@ def spelled(serial: int) -> str:
 
 
 def on_crl(crl: x509.CertificateRevocationList, serial: int, now: datetime) -> str:
-    """Return the sentence that `crl` lists `serial` for good.
-
-    Raises NotConfirmed.
-    """
+    """Return that `crl` lists `serial` for good. Raises NotConfirmed."""
     dated = crl.last_update_utc.isoformat()
     with reading("the CRL"):
         entry = crl.get_revoked_certificate_by_serial_number(serial)
@@ -144,9 +138,7 @@ def check_answered(der: bytes, serial: int, issuer: x509.Certificate, now: datet
 def _single(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) -> ocsp.OCSPSingleResponse:
     """Return what an OCSP response says about `serial`.
 
-    The response has to be current, and signed by the issuer.
-
-    Raises NotConfirmed.
+    The response has to be current, and signed by the issuer. Raises NotConfirmed.
     """
     with reading("the OCSP response"):
         answer = ocsp.load_der_ocsp_response(der)
@@ -164,10 +156,7 @@ def _single(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) ->
 
 
 def expired(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) -> str:
-    """Return the sentence that the issuer's certificate `serial` has expired.
-
-    Raises NotConfirmed.
-    """
+    """Return that certificate `serial` has expired. Raises NotConfirmed."""
     certificate = _certificate(der, serial, issuer)
     end = certificate.not_valid_after_utc
     if now <= end + SKEW:
@@ -176,10 +165,7 @@ def expired(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) ->
 
 
 def check_valid(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) -> None:
-    """Raise NotConfirmed unless the certificate is valid at `now`.
-
-    It has to be the issuer's certificate with the number `serial`.
-    """
+    """Raise NotConfirmed unless certificate `serial` is valid at `now`."""
     certificate = _certificate(der, serial, issuer)
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if not begin - SKEW <= now < end:
@@ -250,10 +236,7 @@ def _is_about(single: ocsp.OCSPSingleResponse, serial: int, issuer: x509.Certifi
 
 
 def _hashes(issuer: x509.Certificate) -> tuple[bytes, bytes]:
-    """Return the SHA-256 of the issuer's name and of its key's bits.
-
-    RFC 6960 names a certificate by them.
-    """
+    """Return the SHA-256 of the issuer's name and key bits (RFC 6960)."""
     name = hashes.Hash(hashes.SHA256())
     key = hashes.Hash(hashes.SHA256())
     name.update(issuer.subject.public_bytes())
@@ -262,10 +245,7 @@ def _hashes(issuer: x509.Certificate) -> tuple[bytes, bytes]:
 
 
 def _key_bits(issuer: x509.Certificate) -> bytes:
-    """Return the subjectPublicKey's bits.
-
-    OCSP hashes them without the algorithm around them.
-    """
+    """Return the subjectPublicKey's bits, without the algorithm around them."""
     key = issuer.public_key()
     raw, der = serialization.Encoding.Raw, serialization.Encoding.DER
     if isinstance(key, rsa.RSAPublicKey):

@@ -255,7 +255,8 @@ _EXPECTATIONS = {
 
 
 def _expectation(model: type[BaseModel], error: ErrorDetails, path: Path) -> str:
-    kind, value = error["type"], error["input"]
+    kind = error["type"]
+    value = error["input"]
     if kind == "missing":
         return "a value is required"
     if kind == "extra_forbidden":

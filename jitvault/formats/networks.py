@@ -42,5 +42,6 @@ def addresses_in(text: str) -> tuple[IPv4Address | IPv6Address, ...]:
     if isinstance(address, IPv4Address):
         return (address,)
     # A zone names an interface of the server; it is not part of the peer's address.
-    plain, mapped = IPv6Address(int(address)), address.ipv4_mapped
+    plain = IPv6Address(int(address))
+    mapped = address.ipv4_mapped
     return (plain, mapped) if mapped else (plain,)

@@ -58,7 +58,8 @@ def delegator_kind(child: Revision) -> Kind | None:
     Of the two, only the requester of the chain's first task is an operator: every other party in the chain is an
     agent that got its own access by delegation.
     """
-    parent, entity = child.delegation[-1], child.content["requester"]["entity"]
+    parent = child.delegation[-1]
+    entity = child.content["requester"]["entity"]
     if entity not in (parent["requester"]["entity"], parent["agent"]["entity"]):
         return None
     return "Operator" if entity == child.delegation[0]["requester"]["entity"] else "Agent"
@@ -69,7 +70,8 @@ def excess_over_parent(child: Revision, parent: Revision) -> list[str]:
 
     The findings are in words; the list is empty if the child is within its parent.
     """
-    mine, its = child.spec.spec, parent.spec.spec
+    mine = child.spec.spec
+    its = parent.spec.spec
     above = [link["task"] for link in child.delegation]
     found = []
     # 1

@@ -73,7 +73,8 @@ def chain_problems(events: Iterable[Event], *, head: str) -> list[str]:
     The list is empty if the chain is complete and ends in `head`.
     """
     problems: list[str] = []
-    prev, seq = GENESIS, 0
+    prev = GENESIS
+    seq = 0
     for event in events:
         seq += 1
         if event.seq != seq:

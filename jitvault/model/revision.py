@@ -337,7 +337,8 @@ def difference(old: Revision, new: Revision) -> list[str]:
 
 
 def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    before, after = _flat(old), _flat(new)
+    before = _flat(old)
+    after = _flat(new)
     lines = []
     for path in sorted(before.keys() | after.keys()):
         if path == "revision" or before.get(path) == after.get(path):

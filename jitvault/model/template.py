@@ -361,7 +361,8 @@ def load_templates(files: Mapping[str, bytes]) -> dict[str, AccessTemplate]:
                 f"{place(source)}: metadata.name: expected a name of its own, "
                 f"{template.name} is already in {place(origin[template.name])}"
             )
-        found[template.name], origin[template.name] = template, source
+        found[template.name] = template
+        origin[template.name] = source
     return found
 
 

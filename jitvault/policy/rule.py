@@ -79,7 +79,8 @@ def read_rule(name: str, policy: Mapping[str, Any]) -> Rule:
         # a misspelt obligation would otherwise be none
         raise InvalidInput(f"policy {found.id}: unknown annotation @{unknown[0]}")
     permits = policy["effect"] == "permit"
-    if not permits and (useless := sorted(set(annotations) & _OBLIGATIONS)):
+    useless = sorted(set(annotations) & _OBLIGATIONS)
+    if useless and not permits:
         raise InvalidInput(f"policy {found.id}: @{useless[0]} on a forbid obliges nobody")
     groups = frozenset(_groups(policy))
     for group in sorted(groups):

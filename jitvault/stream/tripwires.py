@@ -78,7 +78,7 @@ def _limits(worker: WorkerContext, file: TaskRecord, trail: AuditTrail) -> TaskL
         opens_at=min([revision.window.not_before, *created]) if revision.window.not_before else None,
         ended_at=end.at if end else None,
         ended_in=end.place if end else None,
-        told=file.task.end_reason is EndReason.COMPLETED,
+        agent_knew=file.task.end_reason is EndReason.COMPLETED,
         grace=worker.settle_window,
         lease_budget=sum(entry["lease_budget"] for entry in revision.access),
         denied_limit=worker.denied_limit,

@@ -49,10 +49,7 @@ class FileSource:
         return Position("", 0, epoch=1)
 
     def end(self) -> Position:
-        """Return the end of the last whole line.
-
-        A file that is missing may come later.
-        """
+        """Return the end of the last whole line; a missing file may come later."""
         mark = self._rotation.end()
         return Position(str(mark), mark.offset, epoch=1)
 

@@ -89,7 +89,8 @@ def survey(path: Path) -> LogDirectory:
             if not present.is_at(path):
                 raise Moved
     else:
-        newest, names = None, _steady_names(path)
+        newest = None
+        names = _steady_names(path)
         if path.exists():
             raise Moved
     found = [_member_at(path.parent / name, inode) for name, inode in names]
@@ -149,7 +150,8 @@ def is_rotated(name: str, present: str) -> bool:
     `audit.log.1`, `audit.log-20261124.gz`, `audit.log.old`; with the date or number before the ending,
     `audit-20261124.log`, `audit.1.log`. Not `audit2.log` or `audit-raw.log`: those are other devices'.
     """
-    stem, ending = Path(present).stem, re.escape(Path(present).suffix)
+    stem = Path(present).stem
+    ending = re.escape(Path(present).suffix)
     if name.startswith(present):
         return re.match(r"[^a-zA-Z0-9]", name[len(present) :]) is not None
     return name.startswith(stem) and re.match(rf"[-._]\d{{4}}|[.]\d+{ending}", name[len(stem) :]) is not None

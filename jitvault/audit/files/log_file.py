@@ -126,7 +126,8 @@ class LogFile:
         if self._gzip:
             self._back_to(cursor.offset)
         else:
-            self._at, self._last = cursor.offset, cursor.tail
+            self._at = cursor.offset
+            self._last = cursor.tail
 
     def whole_lines(self, size: int = CHUNK) -> bytes:
         """Return the whole lines in about the next `size` bytes.
@@ -237,7 +238,8 @@ class LogFile:
             yield data
 
     def _back_to(self, offset: int) -> None:
-        self._ended, self._rest = False, b""
+        self._ended = False
+        self._rest = b""
         self._decompressing(lambda file: file.seek(offset))
 
     def _decompressing(self, act: Callable[[gzip.GzipFile], _T]) -> _T | None:
@@ -246,7 +248,8 @@ class LogFile:
         try:
             return act(self._gzip)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            self.damage, self._ended = str(error), True
+            self.damage = str(error)
+            self._ended = True
             return None
         except OSError as error:
             raise unreadable(self.path, error) from None

@@ -86,19 +86,25 @@ class Rotation:
         return self._steadily(self._end)
 
     def _locate(self, mark: Bookmark) -> ReadPosition | None:
-        if mark.offset and (present := open_present(self._path)):
-            if present.key == mark.key and (read_at := _resume_in(present, mark)):
+        present = open_present(self._path) if mark.offset else None
+        if present:
+            read_at = _resume_in(present, mark) if present.key == mark.key else None
+            if read_at:
                 return read_at
             present.close()
         there = survey(self._path)
         if not mark.offset:
             return self._first_position(there, mark)
         same = there.known_as(mark.key)
-        if same and (read_at := _resume_in(open_member(self._path, same), mark)):
+        read_at = _resume_in(open_member(self._path, same), mark) if same else None
+        if read_at:
             return read_at
         # No file of any name holds what the file was. It was truncated, or replaced by a compressed one.
         for member in there.distinct():
-            if _begins_as(member, mark) and (read_at := _resume_in(open_member(self._path, member), mark)):
+            if not _begins_as(member, mark):
+                continue
+            read_at = _resume_in(open_member(self._path, member), mark)
+            if read_at:
                 read_at.lossy = same is not None
                 read_at.key = mark.key if same else member.key
                 return read_at
@@ -143,9 +149,11 @@ class Rotation:
         younger = [member for member in there.distinct() if member.began >= since]
         present = there.present
         if younger:
-            following, lossy = younger[0], read_at.lossy
+            following = younger[0]
+            lossy = read_at.lossy
         elif present and (present.size or read_at.lossy):
-            following, lossy = present, False
+            following = present
+            lossy = False
         else:
             return None
         gap = self._lost_by_truncation() if read_at.lossy else ""

@@ -134,7 +134,8 @@ class Untrusted:
             removable = [file for file in found if file.removable]
             # segments are older than what came after them, and the highest number is the oldest
             removable.sort(key=lambda file: (file.written_at, -file.segment))
-            freed, files = 0, len(removable)
+            freed = 0
+            files = len(removable)
             enough = used <= self._file_bytes and files <= MAX_FILES and not everything
             for file in () if enough else removable:
                 if used <= goal and files <= MAX_FILES - MAX_FILES // _SLACK:
@@ -143,7 +144,8 @@ class Untrusted:
                     used -= file.size
                     freed += file.size
                     files -= 1
-            self._used, self._files = used, files
+            self._used = used
+            self._files = files
             self._removed += freed
             return freed
 

@@ -170,7 +170,8 @@ class Handler(BaseHTTPRequestHandler):
         not the answer.
         """
         shut(self.request, socket.SHUT_WR)
-        until, left = time.monotonic() + _LINGER_S, _CHUNK
+        until = time.monotonic() + _LINGER_S
+        left = _CHUNK
         # the peer may have gone, or go on sending for longer than that
         with suppress(OSError):
             while left and (wait_s := until - time.monotonic()) > 0:

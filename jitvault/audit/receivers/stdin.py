@@ -134,11 +134,13 @@ class PrefixFilter:
         head = self._head + data[at:end]
         if head == self._wanted:
             taken.append(b"{")
-            self._head, self._taking = b"", True
+            self._head = b""
+            self._taking = True
             return end
         if self._wanted.startswith(head):
             self._head = head
             return len(data)
         # the line may have ended within these bytes, so they are looked at again
-        self._head, self._taking = b"", False
+        self._head = b""
+        self._taking = False
         return at

@@ -85,8 +85,8 @@ class TaskLimits:
     `tokens` are the accessor HMACs of its grants, `leases` the ids of its leases, `networks` the CIDRs that it
     works from (none: any), `paths` the Vault paths that its templates have, each of which issues leases, `workers`
     the accessor HMACs of the worker's tokens. `ended_at` is Vault's time of the token's revocation line, None while
-    the token lives, and `ended_in` the place of that line. `told` says that the agent itself completed the task, so
-    that whoever uses the token knew of the end; without it, a use during `grace` is no hit.
+    the token lives, and `ended_in` the place of that line. `agent_knew` says that the agent itself completed the
+    task, so that whoever uses the token knew of the end; without it, a use during `grace` is no hit.
     """
 
     tokens: frozenset[str]
@@ -96,7 +96,7 @@ class TaskLimits:
     opens_at: datetime | None
     ended_at: datetime | None
     ended_in: Place | None
-    told: bool
+    agent_knew: bool
     grace: timedelta
     lease_budget: int
     denied_limit: int

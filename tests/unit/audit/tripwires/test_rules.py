@@ -29,7 +29,7 @@ BOUNDS = TaskLimits(
     opens_at=None,
     ended_at=None,
     ended_in=None,
-    told=False,
+    agent_knew=False,
     grace=timedelta(seconds=90),
     lease_budget=2,
     denied_limit=2,
@@ -129,7 +129,7 @@ def test_a_task_that_keeps_within_its_bounds_trips_nothing() -> None:
         denied(8),
         line(Kind.TOKEN_REVOKED, 9, subject=TOKEN, actor=TOKEN, path="auth/token/revoke-self"),
     ]
-    assert rules(*lines, opens_at=at(1), ended_at=at(9), told=True) == []
+    assert rules(*lines, opens_at=at(1), ended_at=at(9), agent_knew=True) == []
 
 
 def test_no_lines_trip_nothing() -> None:
@@ -174,7 +174,7 @@ def everything() -> tuple[list[Observation], dict[str, Any]]:
         refused(40),
         used(41),
     ]
-    return lines, {"opens_at": at(10), "ended_at": at(30), "told": True}
+    return lines, {"opens_at": at(10), "ended_at": at(30), "agent_knew": True}
 
 
 def test_every_rule_of_a_task_can_trip() -> None:
@@ -377,10 +377,10 @@ def test_a_refused_unwrap_of_something_else_is_no_trip() -> None:
 
 def test_once_the_task_is_completed_nobody_was_robbed_by_a_late_unwrap() -> None:
     lines = [unwrapped(1), unwrap_refused(20)]
-    assert rules(*lines, ended_at=at(10), told=True) == []
-    assert rules(*lines, ended_at=at(20), told=True) == [Rule.UNWRAP_REFUSED]
-    assert rules(*lines, ended_at=at(10), told=False) == [Rule.UNWRAP_REFUSED]
-    assert rules(*lines, ended_at=None, told=True) == [Rule.UNWRAP_REFUSED]
+    assert rules(*lines, ended_at=at(10), agent_knew=True) == []
+    assert rules(*lines, ended_at=at(20), agent_knew=True) == [Rule.UNWRAP_REFUSED]
+    assert rules(*lines, ended_at=at(10), agent_knew=False) == [Rule.UNWRAP_REFUSED]
+    assert rules(*lines, ended_at=None, agent_knew=True) == [Rule.UNWRAP_REFUSED]
 
 
 def test_the_tokens_own_cubbyhole_holds_no_wrapping() -> None:
@@ -537,11 +537,11 @@ def test_what_others_do_with_the_token_before_the_window_is_no_use() -> None:
 
 @pytest.mark.parametrize("make", [used, lease, denied, refused])
 def test_use_after_an_end_that_was_told_trips(make: Any) -> None:
-    (trip,) = trips(make(12.5), ended_at=at(10), told=True)
+    (trip,) = trips(make(12.5), ended_at=at(10), agent_knew=True)
     assert (trip.rule, trip.reason) == (Rule.AFTER_END, EndReason.TRIPWIRE)
     assert "2.5 s after it was revoked." in trip.message
-    assert rules(make(10), ended_at=at(10), told=True) == rules(make(9), ended_at=at(10), told=True) == []
-    assert rules(make(12), ended_at=None, told=True) == []
+    assert rules(make(10), ended_at=at(10), agent_knew=True) == rules(make(9), ended_at=at(10), agent_knew=True) == []
+    assert rules(make(12), ended_at=None, agent_knew=True) == []
 
 
 @pytest.mark.parametrize("make", [used, lease, denied, refused])
@@ -556,56 +556,56 @@ def test_an_agent_that_was_not_told_may_try_for_the_grace(make: Any) -> None:
 def test_what_was_used_before_the_end_is_no_trip_whatever_vaults_clock_said(make: Any) -> None:
     """The clock was set back in between, or another node's was behind: the end has an earlier time than the use."""
     earlier, elsewhere = Place("audit", 1, 5), Place("node-2", 1, 1)
-    assert rules(make(3600), ended_at=at(10), ended_in=Place("audit", 1, 4_000_000), told=True) == []
-    assert rules(make(3600, place=earlier), ended_at=at(10), ended_in=Place("audit", 1, 6), told=True) == []
-    assert rules(make(40), ended_at=at(10), ended_in=elsewhere, told=True) == []
-    assert rules(make(41), ended_at=at(10), ended_in=elsewhere, told=True) == [Rule.AFTER_END]
+    assert rules(make(3600), ended_at=at(10), ended_in=Place("audit", 1, 4_000_000), agent_knew=True) == []
+    assert rules(make(3600, place=earlier), ended_at=at(10), ended_in=Place("audit", 1, 6), agent_knew=True) == []
+    assert rules(make(40), ended_at=at(10), ended_in=elsewhere, agent_knew=True) == []
+    assert rules(make(41), ended_at=at(10), ended_in=elsewhere, agent_knew=True) == [Rule.AFTER_END]
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_a_read_in_flight_is_no_trip(told: bool) -> None:
+@pytest.mark.parametrize("agent_knew", [True, False])
+def test_a_read_in_flight_is_no_trip(agent_knew: bool) -> None:
     for answer in (11, 500):
-        assert rules(*both(lease(answer), 9), ended_at=at(10), told=told) == []
-        assert rules(*both(lease(answer), 10), ended_at=at(10), told=told) == []
-    assert rules(*both(lease(500), 499), ended_at=at(10), told=told) == [Rule.AFTER_END]
+        assert rules(*both(lease(answer), 9), ended_at=at(10), agent_knew=agent_knew) == []
+        assert rules(*both(lease(answer), 10), ended_at=at(10), agent_knew=agent_knew) == []
+    assert rules(*both(lease(500), 499), ended_at=at(10), agent_knew=agent_knew) == [Rule.AFTER_END]
 
 
 def test_an_answer_without_its_request_was_not_in_flight() -> None:
     request, answer = both(lease(12), 9)
-    assert rules(answer, ended_at=at(10), told=True) == [Rule.AFTER_END]
+    assert rules(answer, ended_at=at(10), agent_knew=True) == [Rule.AFTER_END]
     elsewhere = replace(request, request_id="another")
-    assert rules(elsewhere, answer, ended_at=at(10), told=True) == [Rule.AFTER_END]
+    assert rules(elsewhere, answer, ended_at=at(10), agent_knew=True) == [Rule.AFTER_END]
 
 
 def test_lines_without_a_request_answer_nothing() -> None:
     request, answer = (replace(o, request_id="") for o in both(lease(12), 9))
-    assert rules(request, answer, ended_at=at(10), told=True) == [Rule.AFTER_END]
+    assert rules(request, answer, ended_at=at(10), agent_knew=True) == [Rule.AFTER_END]
 
 
 def test_a_request_that_is_shown_twice_began_with_the_first() -> None:
     request, answer = both(lease(12), 9)
     again = replace(request, line="another", at=at(11), place=Place("standby", 1, 7))
-    assert rules(request, again, answer, ended_at=at(10), told=True) == []
+    assert rules(request, again, answer, ended_at=at(10), agent_knew=True) == []
 
 
 def test_a_refused_token_is_known_by_what_it_stands_for() -> None:
-    assert rules(refused(20, token="w-token"), ended_at=at(10), told=True) == [Rule.AFTER_END]
-    assert rules(refused(20, token="w-other"), ended_at=at(10), told=True) == []
-    assert rules(refused(20, token="unknown"), refused(21, token=""), ended_at=at(10), told=True) == []
+    assert rules(refused(20, token="w-token"), ended_at=at(10), agent_knew=True) == [Rule.AFTER_END]
+    assert rules(refused(20, token="w-other"), ended_at=at(10), agent_knew=True) == []
+    assert rules(refused(20, token="unknown"), refused(21, token=""), ended_at=at(10), agent_knew=True) == []
 
 
 def test_giving_back_a_token_that_is_gone_is_no_use() -> None:
-    assert rules(refused(20, path="auth/token/revoke-self"), ended_at=at(10), told=True) == []
+    assert rules(refused(20, path="auth/token/revoke-self"), ended_at=at(10), agent_knew=True) == []
     own = line(Kind.TOKEN_REVOKED, 10, subject=TOKEN, actor=TOKEN, path="auth/token/revoke-self")
-    assert rules(*both(own, 9.9), ended_at=at(9.95), told=True) == []
+    assert rules(*both(own, 9.9), ended_at=at(9.95), agent_knew=True) == []
 
 
 def test_what_others_do_after_the_end_is_no_use() -> None:
     revoked = line(Kind.TOKEN_REVOKED, 11, subject=TOKEN, actor=WORKER)
     looked_up = line(Kind.TOKEN_LOOKUP, 12, subject=TOKEN, actor=WORKER, failed=True)
-    assert rules(revoked, looked_up, unwrap_refused(13), ended_at=at(10), told=True) == []
+    assert rules(revoked, looked_up, unwrap_refused(13), ended_at=at(10), agent_knew=True) == []
     # Vault unwraps a dead token without a word
-    assert rules(unwrapped(11), ended_at=at(10), told=True) == []
+    assert rules(unwrapped(11), ended_at=at(10), agent_knew=True) == []
 
 
 # -- over_budget ------------------------------------------------------------------------------------------
