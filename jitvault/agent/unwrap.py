@@ -26,7 +26,10 @@ CREATION_PATH = f"auth/token/create/{ROLE_PREFIX}"
 
 @dataclass(frozen=True, slots=True)
 class TaskToken:
-    """The token of one task; `reads` are the requests that give its credentials."""
+    """The token of one task.
+
+    `reads` are the requests that give its credentials.
+    """
 
     task_id: str
     token: Secret

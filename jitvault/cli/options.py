@@ -17,12 +17,18 @@ _TASK_ID = re.compile(r"(?!.*\.\.)[a-z0-9][a-z0-9._-]{0,62}")
 
 
 def is_task_id(text: str) -> bool:
-    """Return whether `text` is a valid task id; `jitvault.formats.fields` has the same rule for specs."""
+    """Return whether `text` is a valid task id.
+
+    `jitvault.formats.fields` has the same rule for specs.
+    """
     return _TASK_ID.fullmatch(text) is not None
 
 
 def is_file(text: str) -> bool:
-    """Return whether `text` names a file; False also for a name that no file can have."""
+    """Return whether `text` names a file.
+
+    False also for a name that no file can have.
+    """
     try:
         return Path(text).is_file()
     except OSError:
@@ -36,9 +42,10 @@ def set_hint_task(context: typer.Context, task: str) -> None:
 
 
 def task_id(context: typer.Context, text: str | None) -> str | None:
-    """Return the task id as it was typed. Raises UsageError for text that is not a task id.
+    """Return the task id as it was typed.
 
-    The id becomes part of Vault paths, so it is checked before anything else.
+    Raises UsageError for text that is not a task id. The id becomes part of Vault paths, so it is checked before
+    anything else.
     """
     if text is not None and not is_task_id(text):
         from jitvault.formats.token_pattern import without_tokens

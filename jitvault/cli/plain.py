@@ -21,5 +21,8 @@ class PlainConsole(Console):
         super().__init__(stderr=stderr, quiet=quiet, soft_wrap=False, emoji=False, markup=False, highlight=False)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Return `text` without control characters. Rich also calls this for each cell of a table."""
+        """Return `text` without control characters.
+
+        Rich also calls this for each cell of a table.
+        """
         return super().render_str(printable(text), **options)

@@ -48,7 +48,10 @@ ENDING = frozenset({State.ENDING})
 
 
 def open_session() -> Wiring:
-    """Return the adapters of this command; they are closed when it exits. Raises UsageError."""
+    """Return the adapters of this command; they are closed when it exits.
+
+    Raises UsageError.
+    """
     wiring = Wiring(load())
     on_exit.callback(wiring.close)
     return wiring
@@ -123,9 +126,10 @@ def current(wiring: Wiring, task_id: str) -> Published:
 
 @contextmanager
 def allowed(what: str, who: str) -> Iterator[None]:
-    """Name who has the right where Vault refuses the caller; the path in Vault's answer does not explain it.
+    """Name who has the right where Vault refuses the caller.
 
-    `what` completes "Vault does not let you …", `who` completes "Only … can". Raises VaultRefused.
+    The path in Vault's answer does not explain it. `what` completes "Vault does not let you …", `who` completes "Only …
+    can". Raises VaultRefused.
     """
     try:
         yield
@@ -157,7 +161,10 @@ class Signed:
     submitted: datetime | None = None
 
     def is_answered_by(self, document: Published) -> bool:
-        """Return whether the document was published later; no request changes a task that is granted or over."""
+        """Return whether the document was published later.
+
+        No request changes a task that is granted or over.
+        """
         since = self.submitted if document["state"] == "refused" else self.at
         return since is None or document["state"] not in {"refused", *BEFORE} or document["published_at"] >= since
 
@@ -269,7 +276,10 @@ def revoke_without_ledger(wiring: Wiring, task_id: str, error: LedgerUnavailable
 
 
 def ask(question: str, *, done: str) -> None:
-    """Ask a yes-or-no question on the terminal. Raises UsageError, which says what was `done`, without a yes."""
+    """Ask a yes-or-no question on the terminal.
+
+    Raises UsageError, which says what was `done`, without a yes.
+    """
     # not typer.confirm: with err=True it still prints a space to stdout, where only the result belongs
     typer.echo(f"{question} [y/N]: ", nl=False, err=True)
     answer = sys.stdin.readline()

@@ -65,7 +65,10 @@ def judge_person(person: Known[Holder | Refused]) -> Check:
 
 
 def judge_signing_key(person: Known[Holder | Refused], has_key: Known[bool]) -> Iterator[Check]:
-    """Say that an operator cannot sign what they ask for; nothing where nobody could look, or they are none."""
+    """Say that an operator cannot sign what they ask for.
+
+    Nothing where nobody could look, or they are none.
+    """
     if not isinstance(person, Holder) or OPERATOR_POLICY not in person.policies or isinstance(has_key, Unknown):
         return
     if has_key:

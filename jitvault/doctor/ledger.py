@@ -26,8 +26,11 @@ IRREVOCABLE = About("tasks", "not revocable", NotConfirmed)
 OUTLIVING = About("tasks", "outliving leases", NotConfirmed)
 
 MB = 1024 * 1024
-LEAST_ROOM, LITTLE_ROOM, LONG_LOG = 64 * MB, 1024 * MB, 256 * MB
-LATE, LONG = timedelta(minutes=1), timedelta(minutes=5)
+LEAST_ROOM = 64 * MB
+LITTLE_ROOM = 1024 * MB
+LONG_LOG = 256 * MB
+LATE = timedelta(minutes=1)
+LONG = timedelta(minutes=5)
 RECENT = timedelta(days=1)
 _REPAIR_END = (
     "`jitvault status TASK` shows what prevents it: repair that at the target. The last resort is "
@@ -55,7 +58,10 @@ class Unusable:
 
 @dataclass(frozen=True, slots=True)
 class NoneYet:
-    """There is no ledger where the worker would create one; `published` is how many tasks Vault knows of."""
+    """There is no ledger where the worker would create one.
+
+    `published` is how many tasks Vault knows of.
+    """
 
     published: int
     room: Room | None
@@ -142,7 +148,10 @@ def judge_tasks(record: Known[LedgerFacts | Unusable | NoneYet], now: datetime) 
 
 
 def judge_outliving(found: Known[tuple[int, Sequence[Outliving]]]) -> Check:
-    """Judge the live leases; `found` is how many were looked up, and those that will outlive their task."""
+    """Judge the live leases.
+
+    `found` is how many were looked up, and those that will outlive their task.
+    """
     if isinstance(found, Unknown):
         return OUTLIVING.skipped(found)
     looked_at, leases = found
@@ -167,7 +176,8 @@ def _room(room: Room | None) -> Iterator[Check]:
         elsewhere = Unknown("the ledger is on a database server", "See that server's own monitoring.")
         yield from (about.skipped(elsewhere) for about in (ROOM, LOG))
         return
-    seen, mend = f"{room.free // MB} MB are free on its disk", "Free space: a full ledger grants nothing."
+    seen = f"{room.free // MB} MB are free on its disk"
+    mend = "Free space on it: a full ledger grants nothing."
     if room.free < LEAST_ROOM:
         yield ROOM.fail(seen, mend)
     else:

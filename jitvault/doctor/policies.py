@@ -11,7 +11,8 @@ from jitvault.errors import InvalidInput, NotConfirmed
 from jitvault.model.ledger_facts import LastDecision
 
 _GRANT = frozenset({Ability.GRANT})
-OLD_CHECK, OLD_CREDENTIAL = timedelta(days=90), timedelta(days=90)
+OLD_CHECK = timedelta(days=90)
+OLD_CREDENTIAL = timedelta(days=90)
 
 POLICIES = About("policies", "set", InvalidInput, _GRANT)
 RUNNING = About("policies", "in use", InvalidInput)
@@ -97,38 +98,41 @@ def judge_templates(found: Known[Sequence[TemplateState]], now: datetime) -> Ite
     if isinstance(found, Unknown):
         yield TEMPLATES.skipped(found)
         return
-    granted = [one for one in found if one.why_not is None]
-    if any(one.seen for one in granted):
+    granted = [template for template in found if template.why_not is None]
+    if any(template.seen for template in granted):
         yield TEMPLATES.ok(f"{len(granted)} of {len(found)} are granted")
     elif granted:
         yield TEMPLATES.skipped(Unknown("their checks were not compared with the engines", _ASK_AS_WORKER))
     else:
         yield TEMPLATES.fail("nothing is granted by any template", "Run `jitvault templates check NAME`.")
-    for one in found:
-        yield _template(one, now)
+    for template in found:
+        yield _template(template, now)
 
 
-def _template(one: TemplateState, now: datetime) -> Check:
-    about = TEMPLATE.named(one.name)
-    if one.failed:
-        mend = one.mend or f"`jitvault templates check {one.name}` says what to repair."
-        return about.fail(f"not granted: {one.why_not}", mend)
-    if one.why_not:
-        mend = one.mend or f"An administrator runs `jitvault templates check {one.name}`."
-        return about.warn(f"not granted: {one.why_not}", mend)
-    if one.exempt:
+def _template(template: TemplateState, now: datetime) -> Check:
+    about = TEMPLATE.named(template.name)
+    if template.failed:
+        mend = template.mend or f"`jitvault templates check {template.name}` says what to repair."
+        return about.fail(f"not granted: {template.why_not}", mend)
+    if template.why_not:
+        mend = template.mend or f"An administrator runs `jitvault templates check {template.name}`."
+        return about.warn(f"not granted: {template.why_not}", mend)
+    if template.exempt:
         return about.ok("granted; the template says why its end is not proven by the target")
-    passed = "; ".join((f"its check passed {_ago(now, one.checked_at)}", *one.told))
-    if not one.seen:
-        why = f"{passed} by its record; whether the engine's role is still that one was not checked"
+    passed = "; ".join((f"its check passed {_ago(now, template.checked_at)}", *template.told))
+    if not template.seen:
+        why = f"{passed} by its record; whether the engine's role has changed since was not checked"
         return about.skipped(Unknown(why, _ASK_AS_WORKER))
-    if one.checked_at and now - one.checked_at > OLD_CHECK:
-        return about.warn(passed, f"The target may have changed since: run `jitvault templates check {one.name}`.")
+    if template.checked_at and now - template.checked_at > OLD_CHECK:
+        return about.warn(passed, f"The target may have changed since: run `jitvault templates check {template.name}`.")
     return about.ok(passed)
 
 
 def judge_probes(found: Known[Sequence[tuple[str, Known[Standing]]]], now: datetime) -> Iterator[Check]:
-    """Yield a check for each probe's login; these are the only standing credentials that jitvault has."""
+    """Yield a check for each probe's login.
+
+    These are the only standing credentials that jitvault has.
+    """
     if isinstance(found, Unknown):
         yield PROBE.named("all").skipped(found)
         return
@@ -140,17 +144,17 @@ def judge_probes(found: Known[Sequence[tuple[str, Known[Standing]]]], now: datet
         yield PROBE.named("all").ok("no template has one")
 
 
-def _probe(about: About, one: Standing, now: datetime) -> Check:
-    rights = listed(one.rights, 6) or "nothing but to log in"
-    seen = f"for {listed(one.mounts)}: {one.role}, may {rights}; written {_ago(now, one.written_at)}"
-    if one.lacking:
+def _probe(about: About, login: Standing, now: datetime) -> Check:
+    rights = listed(login.rights, 6) or "nothing but to log in"
+    seen = f"for {listed(login.mounts)}: {login.role}, may {rights}; written {_ago(now, login.written_at)}"
+    if login.lacking:
         return about.fail(
-            f"{seen}; it lacks {listed(one.lacking)}", "Grant it: without it nothing is proven by the target."
+            f"{seen}; it lacks {listed(login.lacking)}", "Grant it: without it nothing is proven by the target."
         )
-    if one.excess:
-        return about.warn(f"{seen}; no probe needs {listed(one.excess, 6)}", "Revoke these rights at the target.")
-    if now - one.written_at > OLD_CREDENTIAL:
-        return about.warn(seen, f"Rotate the login, and write the new one to jitvault/probes/{one.name}.")
+    if login.excess:
+        return about.warn(f"{seen}; no probe needs {listed(login.excess, 6)}", "Revoke these rights at the target.")
+    if now - login.written_at > OLD_CREDENTIAL:
+        return about.warn(seen, f"Rotate the login, and write the new one to jitvault/probes/{login.name}.")
     return about.ok(seen)
 
 

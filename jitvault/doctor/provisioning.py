@@ -62,7 +62,10 @@ class Device:
 
 
 def judge(parts: Mapping[str, Known[Sequence[Part]]], notes: Known[Sequence[str]]) -> Iterator[Check]:
-    """Yield a check for each kind; `notes` are what is missing or left over that `init` neither makes nor removes."""
+    """Yield a check for each kind.
+
+    `notes` are what is missing or left over that `init` neither makes nor removes.
+    """
     for kind, about in KINDS.items():
         found = parts.get(kind, ())
         yield about.skipped(found) if isinstance(found, Unknown) else _kind(about, found)

@@ -101,7 +101,10 @@ def _checks(facts: _Facts) -> Iterator[Check]:
 
 
 class _Facts:
-    """The facts, each read once when it is first needed; those of Vault are `Unknown` while it does not serve."""
+    """The facts, each read once when it is first needed.
+
+    Those of Vault are `Unknown` while it does not serve.
+    """
 
     def __init__(self, wiring: Wiring) -> None:
         self.wiring = wiring
@@ -313,9 +316,10 @@ def _templates(facts: _Facts) -> Iterable[Check]:
 
 @contextmanager
 def _worker_for_checks(facts: _Facts) -> Iterator[Known[WorkerContext]]:
-    """Yield the worker; a ledger, policies or templates that cannot be used are replaced for these checks.
+    """Yield the worker.
 
-    That is safe because nothing is decided here, and the audit stream can be judged without what was read before.
+    A ledger, policies or templates that cannot be used are replaced for these checks. That is safe because nothing is
+    decided here, and the audit stream can be judged without what was read before.
     """
     if facts.no_worker or not facts.settings.audit_file:
         yield facts.no_worker or Unknown("JITVAULT_AUDIT_FILE is not set", stream.NAME_FILE)

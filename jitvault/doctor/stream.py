@@ -38,9 +38,10 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """The result of a canary; `why` says why the stream is not trusted, None where it is.
+    """The result of a canary.
 
-    `anew` is when the audit device was created anew, None where it was not.
+    `why` says why the stream is not trusted, None where it is. `anew` is when the audit device was created anew, None
+    where it was not.
     """
 
     why: str | None
@@ -104,7 +105,10 @@ def _salt(stream: Stream) -> Check:
 
 
 def judge_freezes(tripped: Known[Tripped | None], words: Known[Sequence[FreezeStatement]]) -> Iterator[Check]:
-    """Judge the freezes: `tripped` is the tripwires', None without one; `words` are the operators' in force."""
+    """Judge the freezes: `tripped` is the tripwires', None without one.
+
+    `words` are the operators' in force.
+    """
     if isinstance(tripped, Unknown):
         yield TRIPWIRE.skipped(tripped)
     elif tripped is None:

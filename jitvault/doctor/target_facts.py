@@ -51,7 +51,10 @@ def targets(vault: Vault, templates: Mapping[str, AccessTemplate], engines: Mapp
 
 
 def _snapshots(vault: Vault, engine: Engine, template: AccessTemplate) -> Iterator[Mapping[str, Any]]:
-    """Yield the engine's configuration for each path; a missing one is reported by the template's own check."""
+    """Yield the engine's configuration for each path.
+
+    A missing one is reported by the template's own check.
+    """
     mount = template.spec.mount
     for choices in template.all_choices():
         try:

@@ -24,7 +24,10 @@ _DEFAULT = (
 
 @dataclass(frozen=True, slots=True)
 class Hazard:
-    """One way at a target to escape revocation; one that is not `certain` may be intended."""
+    """One way at a target to escape revocation.
+
+    One that is not `certain` may be intended.
+    """
 
     about: str
     seen: str
@@ -96,7 +99,10 @@ def judge_agents(found: Known[AgentLogins]) -> Check:
 
 
 def judge_logins(found: Known[Mapping[str, Sequence[str]]]) -> Check:
-    """Judge whether Vault may accept certificates as a login; `found` has templates by the entry that trusts them."""
+    """Judge whether Vault may accept certificates as a login.
+
+    `found` has templates by the entry that trusts them.
+    """
     if isinstance(found, Unknown):
         return LOGINS.skipped(found)
     if found:

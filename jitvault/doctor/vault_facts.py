@@ -32,7 +32,10 @@ T = TypeVar("T")
 
 
 def holder(vault: Vault) -> Holder | Refused:
-    """Return what Vault says of this client's own token. Raises VaultUnavailable."""
+    """Return what Vault says of this client's own token.
+
+    Raises VaultUnavailable.
+    """
     try:
         data = (vault.read("auth/token/lookup-self") or {}).get("data") or {}
     except VaultRejected:
@@ -54,12 +57,18 @@ def holder(vault: Vault) -> Holder | Refused:
 
 
 def has_signing_key(vault: Vault, entity: str) -> bool:
-    """Return whether there is a key that the entity signs with. Raises VaultRefused for whoever may not look."""
+    """Return whether there is a key that the entity signs with.
+
+    Raises VaultRefused for whoever may not look.
+    """
     return vault.read(f"{TRANSIT_MOUNT}/keys/{signer_key(entity)}") is not None
 
 
 def _entity(vault: Vault, entity: str) -> Mapping[str, Any] | None:
-    """Return the entity's record; None where this identity may not read it or there is none."""
+    """Return the entity's record.
+
+    None where this identity may not read it or there is none.
+    """
     try:
         answer = vault.read(f"identity/entity/id/{entity}")
     except VaultRefused:
@@ -95,7 +104,10 @@ def parts_of(found: Plan) -> dict[str, Known[Sequence[Part]]]:
 
 
 def parts_seen_by(vault: Vault) -> dict[str, Known[Sequence[Part]]]:
-    """Return the parts that this identity may read; the kinds that only administrators see are `Unknown`."""
+    """Return the parts that this identity may read.
+
+    The kinds that only administrators see are `Unknown`.
+    """
     unknown: dict[str, Known[Sequence[Part]]] = dict.fromkeys(KINDS, NO_ADMIN)
     return unknown | {
         "document": known(lambda: _there(vault, "document", INSTALLATION)),
@@ -122,7 +134,10 @@ def _role(wanted: TokenRole, answer: Mapping[str, Any] | None) -> Part:
 
 
 def devices(vault: Vault) -> list[Device]:
-    """Return the audit devices. Raises VaultRefused for an identity that may not list them."""
+    """Return the audit devices.
+
+    Raises VaultRefused for an identity that may not list them.
+    """
     return [
         Device(name, str(table.get("type")), str((table.get("options") or {}).get("log_raw")).lower() == "true")
         for name, table in sorted(Live(vault).audit_devices.items())
@@ -141,20 +156,21 @@ def template_states(
 
 def _state(vault: Vault, template: AccessTemplate, engines: Mapping[str, Engine], *, whole: bool) -> TemplateState:
     document = recorded(vault, template.name)
-    said, record = as_recorded(document, template), read_record(document)
-    exempt = said == "exempt"
+    state = as_recorded(document, template)
+    record = read_record(document)
+    exempt = state == "exempt"
     if exempt:
         why = None
     elif whole:
         why = why_unchecked(vault, engines, template)
     else:
-        why = None if said == "passed" else Unchecked(f"its check is {said}")
+        why = None if state == "passed" else Unchecked(f"its check is {state}")
     return TemplateState(
         name=template.name,
         why_not=why.said if why else None,
         mend=why.mend if why else "",
         told=remarks_of(document),
-        failed=said == "failed",
+        failed=state == "failed",
         exempt=exempt,
         checked_at=min((result.at for result in record.paths.values()), default=None) if record else None,
         seen=whole or exempt,
@@ -164,9 +180,9 @@ def _state(vault: Vault, template: AccessTemplate, engines: Mapping[str, Engine]
 def probes(
     vault: Vault, templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine]
 ) -> list[tuple[str, Known[Standing]]]:
-    """Return the standing credential of each probe that templates name; a probe without one is left out.
+    """Return the standing credential of each probe that templates name.
 
-    Raises VaultRefused for an identity that may not read the probes.
+    A probe without one is left out. Raises VaultRefused for an identity that may not read the probes.
     """
     users: dict[tuple[str, str], list[str]] = {}
     for _, template in sorted(templates.items()):

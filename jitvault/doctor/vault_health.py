@@ -15,7 +15,10 @@ from jitvault.vault.release import seal_status_of
 
 
 def server_at(connection: Connection, clock: Clock) -> Known[Server]:
-    """Return what the node at `connection` says of itself; it is asked without a token."""
+    """Return what the node at `connection` says of itself.
+
+    It is asked without a token.
+    """
     client = Vault(connection, None).at_root()
     try:
         return _ask(client, connection.address, clock)

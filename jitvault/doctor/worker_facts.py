@@ -17,7 +17,8 @@ from jitvault.ledger.model import LeaseRow, TaskRecord
 from jitvault.lifecycle.revocation.revoke import DEAD
 from jitvault.stream.status import Trust, examine
 
-MOST_LEASES, MOST_TASKS = 100, 500
+MOST_LEASES = 100
+MOST_TASKS = 500
 _ANEW = "the audit device was made anew"
 # a renewal reaches a little over the deadline at most
 _TOLERANCE = timedelta(seconds=30)
@@ -37,14 +38,17 @@ def stream_of(worker: WorkerContext) -> Stream:
 
 
 def outliving(worker: WorkerContext) -> tuple[int, tuple[Outliving, ...]]:
-    """Look up leases of tasks that hold access; return how many, and those that expire after their task's deadline.
+    """Look up leases of tasks that hold access.
 
-    At most MOST_LEASES of MOST_TASKS tasks are looked up, so that the command answers within seconds.
+    Return how many, and those that expire after their task's deadline. At most MOST_LEASES of MOST_TASKS tasks are
+    looked up, so that the command answers within seconds.
     """
-    looked_at, found = 0, []
+    looked_at = 0
+    found = []
     for file, lease in islice(_live(worker), MOST_LEASES):
         looked_at += 1
-        record, ends_at = worker.leases.lookup(lease.lease_id), file.task.ends_at
+        record = worker.leases.lookup(lease.lease_id)
+        ends_at = file.task.ends_at
         if record and record.expires_at and ends_at and record.expires_at > ends_at + _TOLERANCE:
             found.append(Outliving(lease.lease_id, file.task.task_id, record.expires_at, ends_at))
     return looked_at, tuple(found)

@@ -32,7 +32,10 @@ FOLDER = "approvers/"
 
 @dataclass(frozen=True, slots=True)
 class Approver:
-    """One registration. `name` is the entity's, None where it is gone; `problems` say why they cannot approve."""
+    """One registration.
+
+    `name` is the entity's, None where it is gone; `problems` say why they cannot approve.
+    """
 
     entity: str
     name: str | None
@@ -108,7 +111,10 @@ def listed(vault: Vault) -> list[Approver]:
 
 
 def read(vault: Vault) -> Registry:
-    """Return all registrations. Raises SecurityFinding for a document that is not a registration."""
+    """Return all registrations.
+
+    Raises SecurityFinding for a document that is not a registration.
+    """
     documents = Documents(vault)
     stored = {entity: documents.read(f"{FOLDER}{entity}") for entity in documents.names(FOLDER)}
     found = (registered(s.document, entity=entity, since=s.written_at) for entity, s in stored.items() if s)
@@ -148,7 +154,10 @@ def _find(vault: Vault, found: Registry, who: str) -> Registered:
 
 
 def _approving_group(vault: Vault, group: str) -> dict[str, Any]:
-    """Return the group if its Vault policy lets its members approve. Raises InvalidInput."""
+    """Return the group if its Vault policy lets its members approve.
+
+    Raises InvalidInput.
+    """
     answer = vault.read(f"identity/group/name/{group}")
     table: dict[str, Any] = answer["data"] if answer else {}
     if APPROVER_POLICY not in (table.get("policies") or ()):

@@ -40,7 +40,10 @@ _ACCESS_PATH = re.compile(r"[A-Za-z0-9._@:-]+(/[A-Za-z0-9._@:-]+)+")
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A secrets engine that belongs to jitvault; its description is the marker."""
+    """A secrets engine that belongs to jitvault.
+
+    Its description is the marker.
+    """
 
     path: str
     type: str
@@ -54,7 +57,10 @@ class Installation:
 
 @dataclass(frozen=True, slots=True)
 class MarkedPolicy:
-    """An ACL policy that begins with the marker line; its text comes from the policy files."""
+    """An ACL policy that begins with the marker line.
+
+    Its text comes from the policy files.
+    """
 
     name: str
     text: str
@@ -201,7 +207,10 @@ def checked_access_path(path: str, template: str) -> str:
 
 
 def _accesses(templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine]) -> Iterator[Access]:
-    """Yield each access policy once, ordered by path; one path can have several policies that allow different data."""
+    """Yield each access policy once, ordered by path.
+
+    One path can have several policies that allow different data.
+    """
     found: dict[tuple[str, str], Access] = {}
     for name, template in sorted(templates.items()):
         engine = _engine(template, engines)

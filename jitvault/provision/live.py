@@ -61,7 +61,10 @@ class Live:
         return f"{namespace}/{path}" if namespace else path
 
     def limited_by_others(self, path: str) -> str:
-        """Return the name of a quota that is not jitvault's and limits the path; empty where there is none."""
+        """Return the name of a quota that is not jitvault's and limits the path.
+
+        Empty where there is none.
+        """
         names = (name for name, found in sorted(self.quotas.items()) if found.get("path") == path)
         return next((name for name in names if name != name_of(path)), "")
 
@@ -100,7 +103,10 @@ class Live:
         return None if answer is None else dict(answer["data"])
 
     def header_is_plain(self, name: str) -> bool | None:
-        """Return whether audit lines contain the header in plain text; None when it is not audited."""
+        """Return whether audit lines contain the header in plain text.
+
+        None when it is not audited.
+        """
         answer = self._vault.at_root().read("sys/config/auditing/request-headers") or {}
         headers = answer.get("data", {}).get("headers") or {}
         found = {key.lower(): value for key, value in headers.items()}.get(name.lower())

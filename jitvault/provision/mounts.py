@@ -33,7 +33,10 @@ class Shortened:
 
 
 def plain_keys(templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine]) -> Iterator[PlainKeys]:
-    """Yield the plain response keys of each mount. Raises InvalidInput where templates disagree on its engine."""
+    """Yield the plain response keys of each mount.
+
+    Raises InvalidInput where templates disagree on its engine.
+    """
     kinds: dict[str, str] = {}
     for name, template in sorted(templates.items()):
         mount = template.spec.mount

@@ -1,6 +1,6 @@
-"""The difference between the desired state of Vault and its present state. Nothing is written.
+"""The difference between the desired state of Vault and its present state.
 
-Whatever has a name of jitvault's and is not jitvault's is refused here, before the first write.
+Nothing is written. Whatever has a name of jitvault's and is not jitvault's is refused here, before the first write.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ _NOT_OURS = "Rename or remove it, then run `jitvault init` again. Nothing was ch
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing to create, to change or to keep; the lines of `detail` say what it will be, or what changes."""
+    """One thing to create, to change or to keep.
+
+    The lines of `detail` say what it will be, or what changes.
+    """
 
     action: Action
     kind: str
@@ -64,7 +67,10 @@ class Plan:
 
 
 def difference(items: Iterable[Item], live: Live) -> Plan:
-    """Return what has to be done so that Vault has `items`. Raises WrongState for what is not jitvault's."""
+    """Return what has to be done so that Vault has `items`.
+
+    Raises WrongState for what is not jitvault's.
+    """
     items = tuple(items)
     steps = (_step(item, live) for item in items)
     return Plan(tuple(step for step in steps if step is not None), tuple(_missing(items, live)))

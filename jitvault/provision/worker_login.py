@@ -30,7 +30,10 @@ class WorkerLogin:
 
 
 def worker_login(cidrs: tuple[str, ...]) -> WorkerLogin:
-    """Return the AppRole bound to `cidrs`. Raises InvalidInput for text that is not a network."""
+    """Return the AppRole bound to `cidrs`.
+
+    Raises InvalidInput for text that is not a network.
+    """
     try:
         return WorkerLogin(tuple(sorted({str(ip_network(cidr)) for cidr in cidrs})))
     except ValueError as error:
@@ -76,7 +79,10 @@ def changes(vault: Vault, item: WorkerLogin) -> tuple[str, ...] | None:
 
 
 def write(vault: Vault, item: WorkerLogin) -> None:
-    """Create or correct the auth method, the role and the entity. Raises what `Vault.write` raises."""
+    """Create or correct the auth method, the role and the entity.
+
+    Raises what `Vault.write` raises.
+    """
     methods = (vault.read("sys/auth") or {})["data"]
     if f"{MOUNT}/" not in methods:
         vault.write(f"sys/auth/{MOUNT}", {"type": "approle"}, method="post")

@@ -16,7 +16,9 @@ _CANDIDATES = ("pgserver", "nobody")
 
 
 def server_account() -> Account | None:
-    """Return the user to run PostgreSQL as; None when this process is not root and PostgreSQL runs as its user.
+    """Return the user to run PostgreSQL as.
+
+    None when this process is not root and PostgreSQL runs as its user.
 
     Raises:
         UsageError: this process is root, and the system has no user for PostgreSQL.

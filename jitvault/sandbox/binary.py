@@ -70,7 +70,10 @@ def _of_the_wheel() -> Path:
 
 @cache
 def _identify(path: Path) -> Binary:
-    """Ask the program for its version, once in each process. Raises UsageError."""
+    """Ask the program for its version, once in each process.
+
+    Raises UsageError.
+    """
     try:
         # Vault creates a cache below its home, or below the current directory where it has no home
         with TemporaryDirectory(prefix="jitvault-version-", ignore_cleanup_errors=True) as home:

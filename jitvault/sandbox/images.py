@@ -111,7 +111,10 @@ def _copied(engine: Any, image: str, kept: Path) -> Path:
 
 
 def _unpacked(archive: Iterable[bytes], target: Path) -> Path:
-    """Write the single file of a tar archive, complete or not at all. Raises UsageError for any other archive."""
+    """Write the single file of a tar archive, complete or not at all.
+
+    Raises UsageError for any other archive.
+    """
     with tempfile.TemporaryFile() as packed, tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as part:
         path = Path(part.name)
         try:

@@ -21,7 +21,10 @@ EXIT_CANNOT_RUN = 127
 
 
 def become(uid: int, gid: int) -> None:
-    """Change to another identity permanently, without supplementary groups. Needs root."""
+    """Change to another identity permanently, without supplementary groups.
+
+    Needs root.
+    """
     os.setgroups([])
     os.setgid(gid)
     os.setuid(uid)

@@ -53,13 +53,18 @@ class Server(ABC):
 
     @property
     def pid(self) -> int:
-        """The server's own process id, for sending signals. Raises `WrongState` when the server does not run."""
+        """The server's own process id, for sending signals.
+
+        Raises `WrongState` when the server does not run.
+        """
         if self._process is None or not self.running:
             raise WrongState(f"{self.name} is not running", hint="Call start() first.")
         return self._process.pid
 
     def start(self) -> None:
-        """Start the server and return when it serves; do nothing when it already runs.
+        """Start the server and return when it serves.
+
+        Do nothing when it already runs.
 
         Raises:
             UsageError: the wheel with the server is not installed.
@@ -86,7 +91,10 @@ class Server(ABC):
             raise
 
     def stop(self) -> None:
-        """Stop the server in good order, and kill it after some seconds; do nothing when it does not run."""
+        """Stop the server in good order, and kill it after some seconds.
+
+        Do nothing when it does not run.
+        """
         if self._process is not None and self.running:
             self._process.stop(*self.stop_signals)
         self.kill()
@@ -111,7 +119,10 @@ class Server(ABC):
         self.stop()
 
     def _listen(self, deadline: float) -> None:
-        """Launch the server until it listens; the first start may move to another port, later ones wait for theirs."""
+        """Launch the server until it listens.
+
+        The first start may move to another port, later ones wait for theirs.
+        """
         fixed_port = self._port is not None
         while True:
             if not fixed_port:

@@ -46,7 +46,10 @@ class Placement:
         return self.home / "pgdata"
 
     def remove(self) -> None:
-        """Remove `home` if it was created here. It is also removed with its owner, or at exit."""
+        """Remove `home` if it was created here.
+
+        It is also removed with its owner, or at exit.
+        """
         if self.remove_home is not None:
             self.remove_home()
 
@@ -64,7 +67,8 @@ def place(directory: Path, *, owner: object, installed: Path | None = None) -> P
     account = server_account()
     if account is None:
         return Placement(directory, installed, None)
-    home, remove_home = directory, None
+    home = directory
+    remove_home = None
     if not reachable(directory, account):
         home = Path(tempfile.mkdtemp(prefix="jitvault-postgres-")).resolve()
         remove_home = weakref.finalize(owner, _remove, home, os.getpid())

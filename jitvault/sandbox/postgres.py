@@ -54,10 +54,10 @@ _LOCK_FILE_STATUS = 7  # the index of the line of postmaster.pid that becomes `r
 
 
 class Postgres(Server):
-    """A PostgreSQL on 127.0.0.1 with its files in `directory`; see `Server` for how it starts and stops.
+    """A PostgreSQL on 127.0.0.1 with its files in `directory`.
 
-    In a root process, when the server's user cannot enter `directory`, the data are in a temporary directory. It is
-    removed when the context is left, with this object, or at exit.
+    See `Server` for how it starts and stops. In a root process, when the server's user cannot enter `directory`, the
+    data are in a temporary directory. It is removed when the context is left, with this object, or at exit.
     """
 
     superuser: ClassVar[str] = "postgres"
@@ -93,7 +93,8 @@ class Postgres(Server):
         Raises `WrongState` before the first start.
         """
         if user is None:
-            user, password = self.superuser, password or self.superuser_password
+            user = self.superuser
+            password = password or self.superuser_password
         fields = {"host": self.host, "port": str(self.port), "dbname": dbname, "user": user}
         if password is not None:
             fields["password"] = password

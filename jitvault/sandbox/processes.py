@@ -52,7 +52,10 @@ class Account:
 
 @dataclass(frozen=True)
 class Command:
-    """How to run a server. `environment` is all it gets: nothing of ours leaks in."""
+    """How to run a server.
+
+    `environment` is all it gets: nothing of ours leaks in.
+    """
 
     arguments: tuple[str, ...]
     directory: Path
@@ -63,7 +66,9 @@ class Command:
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on at 127.0.0.1 now. Somebody may take it before you do: try again then.
+    """A TCP port that nobody listens on at 127.0.0.1 now.
+
+    Somebody may take it before you do: try again then.
 
     Raises:
         VaultUnavailable: none was found in 100 tries.
@@ -114,7 +119,10 @@ class ServerProcess:
         return "\n".join(lines[-LOG_TAIL_LINES:]) or "(its log is empty)"
 
     def wait_ready(self, ready: Callable[[], bool], *, deadline: float) -> bool:
-        """True as soon as `ready` says so; False when it ended, or at `deadline` (seconds, monotonic)."""
+        """True as soon as `ready` says so.
+
+        False when it ended, or at `deadline` (seconds, monotonic).
+        """
         while self.exit_code is None:
             if ready():
                 return True
@@ -132,7 +140,10 @@ class ServerProcess:
         return True
 
     def stop(self, *signals: signal.Signals, seconds: float = 5.0) -> None:
-        """Send each of `signals` in turn, `seconds` apart, then SIGKILL. Returns when it is gone."""
+        """Send each of `signals` in turn, `seconds` apart, then SIGKILL.
+
+        Returns when it is gone.
+        """
         for number in signals:
             self._popen.send_signal(number)
             if self.wait(seconds):
@@ -145,7 +156,10 @@ class ServerProcess:
 
 
 class _Launcher:
-    """The thread that starts servers. It never ends: the servers would end with it."""
+    """The thread that starts servers.
+
+    It never ends: the servers would end with it.
+    """
 
     def __init__(self) -> None:
         self._requests: SimpleQueue[tuple[Callable[[], subprocess.Popen[bytes]], Future[subprocess.Popen[bytes]]]]
@@ -161,7 +175,10 @@ class _Launcher:
                 answer.set_exception(error)
 
     def launch(self, start: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
-        """What `start` returns, called in this thread. An interrupted caller leaves no process behind."""
+        """What `start` returns, called in this thread.
+
+        An interrupted caller leaves no process behind.
+        """
         answer: Future[subprocess.Popen[bytes]] = Future()
         self._requests.put((start, answer))
         try:
@@ -173,7 +190,10 @@ class _Launcher:
 
 @cache
 def _launcher(_pid: int) -> _Launcher:
-    """The launcher of this process. By process id: a fork inherits the object, but not its thread."""
+    """The launcher of this process.
+
+    By process id: a fork inherits the object, but not its thread.
+    """
     return _Launcher()
 
 
@@ -207,7 +227,10 @@ def _start(command: Command) -> tuple[subprocess.Popen[bytes], int]:
 
 
 def _end(process: subprocess.Popen[bytes], owner: int) -> None:
-    """SIGKILL and reap. Only in the process that started it: a fork inherits the finalizer too."""
+    """SIGKILL and reap.
+
+    Only in the process that started it: a fork inherits the finalizer too.
+    """
     if os.getpid() != owner or process.poll() is not None:
         return
     process.kill()

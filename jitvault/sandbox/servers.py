@@ -39,10 +39,11 @@ def running_servers(
     storage: Storage = "inmem",
     postgres_in: Callable[[Path], Postgres] = Postgres,
 ) -> Iterator[Servers]:
-    """Start both servers; at the end, also after an exception, stop both and remove their directory.
+    """Start both servers.
 
-    `binary` is the program that serves as Vault, `find_binary()` where none is given. `postgres_in` creates the
-    PostgreSQL, where it is not the wheel's with its usual settings.
+    At the end, also after an exception, stop both and remove their directory. `binary` is the program that serves as
+    Vault, `find_binary()` where none is given. `postgres_in` creates the PostgreSQL, where it is not the wheel's with
+    its usual settings.
 
     A signal has to become an exception to stop the servers: Python does that for SIGINT, the caller has to for SIGTERM.
     After a SIGKILL of this process the servers are dead, but the directory remains.
@@ -61,7 +62,10 @@ def running_servers(
 
 
 def _start_together(stack: ExitStack, *servers: Server) -> None:
-    """Start all servers at once; `stack` stops those that started, also when another one fails."""
+    """Start all servers at once.
+
+    `stack` stops those that started, also when another one fails.
+    """
     with ThreadPoolExecutor(max_workers=len(servers)) as pool:
         starts = [pool.submit(server.start) for server in servers]
     for server in servers:

@@ -218,7 +218,10 @@ def connect(admin: Vault, postgres: Postgres, logins: Logins) -> None:
 
 
 def store_probe(admin: Vault, postgres: Postgres, logins: Logins) -> None:
-    """Store the probe's own login where the worker reads it. `init` has created the mount."""
+    """Store the probe's own login where the worker reads it.
+
+    `init` has created the mount.
+    """
     dsn = postgres.dsn(DATABASE, user="jitvault_probe", password=logins.probe.reveal())
     admin.write("jitvault/data/probes/postgres", {"data": {"dsn": dsn}})
 

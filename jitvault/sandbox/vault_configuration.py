@@ -53,7 +53,10 @@ def configuration(
     key_file: Path,
     devices: Sequence[AuditDevice],
 ) -> str:
-    """Return the text of the file; `storage` is its storage block. Vault's seal and its devices are not in the file."""
+    """Return the text of the file; `storage` is its storage block.
+
+    Vault's seal and its devices are not in the file.
+    """
     return f"""\
 ui = false
 api_addr = "http://{addresses.requests}"

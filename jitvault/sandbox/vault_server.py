@@ -46,11 +46,11 @@ _INITIALISE = {
 
 
 class VaultServer(Server):
-    """An OpenBao or a Vault on 127.0.0.1 with its files in `directory`; see `Server` for how it starts and stops.
+    """An OpenBao or a Vault on 127.0.0.1 with its files in `directory`.
 
-    `binary` is the program, `find_binary()` where none is given. `max_request_duration` is how long the server lets
-    one request run, at least 1 ms. `more_configuration` is put at the end of the configuration file. `more_devices` are
-    audit devices beside the file.
+    See `Server` for how it starts and stops. `binary` is the program, `find_binary()` where none is given.
+    `max_request_duration` is how long the server lets one request run, at least 1 ms. `more_configuration` is put at
+    the end of the configuration file. `more_devices` are audit devices beside the file.
     """
 
     def __init__(
@@ -93,7 +93,10 @@ class VaultServer(Server):
 
     @property
     def address(self) -> str:
-        """The base URL, without a slash at the end. Raises `WrongState` before the first start."""
+        """The base URL, without a slash at the end.
+
+        Raises `WrongState` before the first start.
+        """
         return f"http://{self.host}:{self.port}"
 
     @property
@@ -186,7 +189,8 @@ class VaultServer(Server):
 
     def _initialise(self) -> None:
         status, answer = self._ask("PUT", "/v1/sys/init", _INITIALISE[self.product], seconds=20)
-        token, keys = answer.get("root_token"), answer.get("keys")
+        token = answer.get("root_token")
+        keys = answer.get("keys")
         if status != http.client.OK or not isinstance(token, str):
             raise VaultUnavailable(
                 f"the sandbox's {self.name} refused to be initialised (HTTP {status})",

@@ -71,8 +71,12 @@ class World:
 
 
 def provisioned(servers: Servers) -> World:
-    """Provision running, empty servers. Raises JitvaultError when one of them refuses a request."""
-    address, admin_token = servers.vault.address, Secret(servers.vault.root_token)
+    """Provision running, empty servers.
+
+    Raises JitvaultError when one of them refuses a request.
+    """
+    address = servers.vault.address
+    admin_token = Secret(servers.vault.root_token)
     admin = Vault(Connection(address), admin_token)
     passwords = {name: secrets.token_urlsafe(24) for name in LOGINS}
     with ThreadPoolExecutor(max_workers=4) as pool:
@@ -112,7 +116,10 @@ def provisioned(servers: Servers) -> World:
 
 
 def env(world: World, ledger_url: str, spec: Path) -> dict[str, str]:
-    """Return the environment variables with which the CLI works in `world`; they contain all tokens in plain text."""
+    """Return the environment variables with which the CLI works in `world`.
+
+    They contain all tokens in plain text.
+    """
     return {
         "VAULT_ADDR": world.address,
         "JITVAULT_LEDGER": ledger_url,
@@ -156,7 +163,10 @@ def _run_init(admin: Vault, entity_ids: Mapping[str, str]) -> None:
 
 
 def _check(address: str, admin_token: Secret, template: AccessTemplate) -> None:
-    """Run a template's check, without which no task is granted by it. Raises NotConfirmed."""
+    """Run a template's check, without which no task is granted by it.
+
+    Raises NotConfirmed.
+    """
     admin = Vault(Connection(address), admin_token)
     for outcome in check_template(admin, shipped_want().engines, template, template.all_choices()):
         if not outcome.passed:

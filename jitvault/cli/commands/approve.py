@@ -38,8 +38,9 @@ def approve(
 ) -> None:
     """Show what a task would be granted, and sign your approval.
 
-    The signature is over the digest of exactly what is shown. Where the task asks for more time, that is what you
-    approve.
+    The signature is over the digest of exactly what is shown. If the task waits for more time, you approve that.
+
+    Example: jitvault approve count-orders --reason "agreed with the data owner"
     """
     _decide(task, "approve", digest=digest, groups=group, reason=reason, yes=yes, wait=wait, as_json=json_)
 
@@ -176,7 +177,10 @@ def _decide(
 def _await_counting(
     wiring: Wiring, task: str, matter: ApprovalSubject, decision: str, expires: str, *, wait: float, as_json: bool
 ) -> None:
-    """Wait until a worker has counted the decision, and print the result. Raises Denied where it does not count."""
+    """Wait until a worker has counted the decision, and print the result.
+
+    Raises Denied where it does not count.
+    """
     from jitvault.cli import session
     from jitvault.cli.views import task as render
     from jitvault.errors import Denied

@@ -32,7 +32,9 @@ def receive(
     ] = None,
     http: Annotated[
         str | None,
-        typer.Option("--http", metavar="URL", help="Listen for OpenBao's http device: http(s)://HOST:PORT/PATH."),
+        typer.Option(
+            "--http", metavar="URL", help="Listen for OpenBao's http device: http://HOST:PORT/PATH, or https."
+        ),
     ] = None,
     stdin: Annotated[bool, typer.Option("--stdin", help="Read the lines from standard input, up to its end.")] = False,
     prefix: Annotated[

@@ -92,7 +92,10 @@ def close_findings(
 
 
 def _lift(worker: WorkerContext, why: str) -> int:
-    """Return how many freezes were lifted. Raises WrongState while a task is still held, or if nothing is frozen."""
+    """Return how many freezes were lifted.
+
+    Raises WrongState while a task is still held, or if nothing is frozen.
+    """
     from jitvault.errors import WrongState
     from jitvault.kill_switch.triggers import end_all, tripped
 
@@ -123,7 +126,10 @@ def _close_findings(worker: WorkerContext, agent: str, why: str) -> int:
 
 
 def _worker_with(reason: str) -> tuple[WorkerContext, str]:
-    """Return the worker and the reason. Raises InvalidInput for an empty reason, UsageError without the identity."""
+    """Return the worker and the reason.
+
+    Raises InvalidInput for an empty reason, UsageError without the identity.
+    """
     from jitvault.cli import session
     from jitvault.documents.signed import check_note
     from jitvault.errors import InvalidInput
@@ -197,7 +203,10 @@ def _read(source: Mapping[str, Any]) -> str:
 
 
 def _clock(skew_ms: int) -> str:
-    """Return in words how Vault's clock differs; differences below a second are the request's own time."""
+    """Return in words how Vault's clock differs.
+
+    Differences below a second are the request's own time.
+    """
     if abs(skew_ms) < 1000:
         return "Vault's and ours agree"
     return f"Vault's is {abs(skew_ms) / 1000:.1f} s {'ahead of' if skew_ms > 0 else 'behind'} ours"

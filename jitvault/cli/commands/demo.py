@@ -65,7 +65,10 @@ class _Story:
     """Runs the steps of the demo, prints them and collects their answers."""
 
     def __init__(self, world: World, variables: dict[str, str], console: Console, *, as_json: bool) -> None:
-        self.world, self.variables, self.console, self.as_json = world, variables, console, as_json
+        self.world = world
+        self.variables = variables
+        self.console = console
+        self.as_json = as_json
         self.files = world.servers.directory
         self.steps: list[dict[str, Any]] = []
 
@@ -107,7 +110,10 @@ class _Story:
         return connection
 
     def check_refused(self, login: dict[str, str], connection: psycopg.Connection[Any]) -> None:
-        """Use the connection and the login as an agent would that kept both. Raises JitvaultError if one works."""
+        """Use the connection and the login as an agent would that kept both.
+
+        Raises JitvaultError if one works.
+        """
         import psycopg
 
         tries: dict[str, Callable[[], object]] = {

@@ -44,7 +44,10 @@ spec:
 
 @contextmanager
 def sandbox(binary: Binary) -> Iterator[tuple[World, dict[str, str]]]:
-    """Yield a provisioned world and its environment variables; everything is stopped and removed at the end."""
+    """Yield a provisioned world and its environment variables.
+
+    Everything is stopped and removed at the end.
+    """
     with _terminable(), _without_other_settings(), running_servers(binary=binary) as servers:
         world = provisioned(servers)
         spec = servers.directory / "read-orders.yaml"

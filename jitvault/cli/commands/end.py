@@ -25,14 +25,14 @@ Force = Annotated[
 
 
 def complete(task: Task, wait: Wait = DEFAULT_WAIT, json_: Json = False, debug: Debug = False) -> None:
-    """Complete a task: revoke its access and confirm that it is revoked."""
+    """Complete a task: revoke its access and confirm the revocation."""
     from jitvault.model.states import EndReason
 
     _end(task, EndReason.COMPLETED, note="", wait=wait, as_json=json_)
 
 
 def revoke(
-    task: Annotated[str | None, typer.Argument(metavar="[TASK]", help="The task's id.", callback=task_id)] = None,
+    task: Annotated[str | None, typer.Argument(metavar="TASK", help="The task's id.", callback=task_id)] = None,
     agent: Annotated[str, typer.Option("--agent", help="End every task of this agent (its name or entity id).")] = "",
     template: Annotated[str, typer.Option("--template", help="End every task that uses this template.")] = "",
     owner: Annotated[str, typer.Option("--owner", help="End every task of this owner (its name or entity id).")] = "",
@@ -164,7 +164,9 @@ def _check_forceable(document: Published, note: str) -> None:
 
     if not note:
         raise UsageError("--force needs --reason WHY", hint="The reason is the only record of this decision.")
-    task, state, proof = document["task_id"], document["state"], document["proof"] or {}
+    task = document["task_id"]
+    state = document["state"]
+    proof = document["proof"] or {}
     if state == "sealed":
         raise WrongState(f"task {task} is sealed: its end is proven, and nothing has to be forced")
     if state == "confirmed" and not proof.get("unproven_because"):
@@ -191,7 +193,9 @@ def _cut_short(task: str, error: JitvaultError) -> JitvaultError:
 
 
 def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times" if count else ""
+    if count == 0:
+        return ""
+    return "once" if count == 1 else f"{count} times"
 
 
 def _number(count: int, what: str) -> str:
@@ -202,7 +206,8 @@ def _not_confirmed(document: Published) -> NotConfirmed:
     from jitvault.errors import NotConfirmed
     from jitvault.lifecycle.record.receipt import is_past_proof, unproven_because
 
-    task, forced = document["task_id"], document["proof"]["forced"]
+    task = document["task_id"]
+    forced = document["proof"]["forced"]
     if document["state"] == "unverified":
         return NotConfirmed(
             f"task {task} was closed without proof: {forced['reason']}",

@@ -144,7 +144,8 @@ def _check_withdrawable(document: Published) -> None:
     from jitvault.cli import session
     from jitvault.errors import WrongState
 
-    task, state = document["task_id"], document["state"]
+    task = document["task_id"]
+    state = document["state"]
     if state in ("denied", "lapsed"):
         hint = "It can only be granted as a new revision: `jitvault submit SPEC --revise`."
         raise WrongState(f"task {task} is {state}: there is nothing to withdraw", hint=hint)
@@ -234,7 +235,10 @@ def _is_about(document: Published, spec: TaskSpec, wiring: Wiring) -> bool:
 
 
 def _is_granted_or_waits(document: Published, spec: TaskSpec, wiring: Wiring) -> bool:
-    """Return whether no worker will do more for the spec now. A task stays approved only before its window."""
+    """Return whether no worker will do more for the spec now.
+
+    A task stays approved only before its window.
+    """
     is_settled = document["state"] != "approved" or not spec.window.opens(wiring.clock.agreed())
     return is_settled and _is_about(document, spec, wiring)
 

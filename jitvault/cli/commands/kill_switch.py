@@ -22,7 +22,10 @@ _POLL_S = 0.5
 
 
 def revoke_scope(scope: Scope, *, note: str, yes: bool, freeze: bool, wait: float, as_json: bool) -> None:
-    """End every task of a scope and print the result of each. Raises the first failure, after all were tried."""
+    """End every task of a scope and print the result of each.
+
+    Raises the first failure, after all were tried.
+    """
     from jitvault.cli import session
     from jitvault.cli.views import tables as listings
     from jitvault.documents.signed import check_note

@@ -35,7 +35,7 @@ _ASSUMED_OF_PARENT = "its parent has this access, you may delegate it, and it wa
 def policy_check(
     directory: Annotated[
         Path | None,
-        typer.Argument(metavar="[DIR]", help="A directory with policies and their schema; by default those in use."),
+        typer.Argument(metavar="DIR", help="A directory with policies and their schema; by default those in use."),
     ] = None,
     json_: Json = False,
     debug: Debug = False,
@@ -217,7 +217,10 @@ def _question_of(wiring: Wiring, spec: TaskSpec) -> tuple[DecisionInput, list[st
 
 
 def _read(path: Path) -> bytes:
-    """Return the file's content, at most one byte more than is allowed. Raises InvalidInput."""
+    """Return the file's content, at most one byte more than is allowed.
+
+    Raises InvalidInput.
+    """
     from jitvault.errors import InvalidInput
     from jitvault.formats.strict_yaml import MAX_BYTES, place
 

@@ -59,7 +59,8 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
             known = wiring.ledger.file(task)
             if known is None:
                 raise
-            file, failure = known, error
+            file = known
+            failure = error
     elif fallback.has_ledger(wiring):
         with readable(task):
             known_file = wiring.ledger.file(task)
@@ -76,7 +77,8 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
             raise SecurityFinding(f"task {task}: {found.problem}", hint=hint)
         session.check_findings(found.document)
         return
-    freeze, children = wiring.ledger.freeze(), wiring.ledger.children(task)
+    freeze = wiring.ledger.freeze()
+    children = wiring.ledger.children(task)
     held_up = freeze or recovery_as_freeze(wiring.ledger)
     with readable(task):
         shown = session.with_ends_asked_for(wiring, status_of(file, wiring.ledger.trail(file), held_up, children))
@@ -88,7 +90,10 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
 
 
 def _missing(wiring: Wiring, shown: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return whose approval a task waits for, as a worker published it; nothing where Vault cannot be asked."""
+    """Return whose approval a task waits for, as a worker published it.
+
+    Nothing where Vault cannot be asked.
+    """
     from jitvault.cli import session
     from jitvault.errors import JitvaultError
 
@@ -131,9 +136,7 @@ def list_(
 
 
 def report(
-    task: Annotated[
-        str | None, typer.Argument(metavar="[TASK]", help="Report only this task.", callback=task_id)
-    ] = None,
+    task: Annotated[str | None, typer.Argument(metavar="TASK", help="Report only this task.", callback=task_id)] = None,
     format_: Annotated[Format, typer.Option("--format", help="The report's format.")] = Format.JSON,
     out: Out = None,
     receipt: Annotated[

@@ -108,7 +108,10 @@ def _unlinked(item: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _missing(advanced: Mapping[str, str]) -> Any:
-    """Return what gives the facts of a missing credential; `advanced` are the new states of tasks by id."""
+    """Return what gives the facts of a missing credential.
+
+    `advanced` are the new states of tasks by id.
+    """
 
     def facts(item: Mapping[str, Any]) -> dict[str, str]:
         became = advanced.get(item["task_id"])

@@ -41,8 +41,8 @@ def templates_check(
 ) -> None:
     """Check that a template's credentials can be revoked.
 
-    An administrator issues a credential, uses it, revokes it while it is in use, and sees that it no longer works.
-    Unless the template is exempt, no task is granted by it before its check has passed.
+    With an administrator's token the command issues a credential, uses it, revokes it while it is in use, and checks
+    that it no longer works. Unless the template is exempt, no task is granted by it before its check has passed.
 
     Example: jitvault templates check postgres-readonly --with database=app
     """
@@ -71,10 +71,10 @@ def templates_check(
             listings.print_outcome(outcome)
     if json_:
         listings.print_outcomes(name, outcomes)
-    left = [what for outcome in outcomes for what in outcome.left_behind]
-    if left:
+    left_behind = [what for outcome in outcomes for what in outcome.left_behind]
+    if left_behind:
         raise NotConfirmed(
-            f"the check of template {name} failed and LEFT BEHIND: {', '.join(left)}",
+            f"the check of template {name} failed and LEFT BEHIND: {', '.join(left_behind)}",
             hint=_BY_ITSELF if template.spec.engine == SHOWN else _BY_HAND,
         )
     if failed := [outcome.path for outcome in outcomes if not outcome.passed]:
@@ -127,7 +127,10 @@ def documents(wiring: Wiring, names: list[str]) -> Mapping[str, Mapping[str, Any
 
 
 def _chosen(template: AccessTemplate, given: list[str]) -> list[dict[str, str]]:
-    """Return the combinations of choices that contain all those in `given`. Raises UsageError, InvalidInput."""
+    """Return the combinations of choices that contain all those in `given`.
+
+    Raises UsageError, InvalidInput.
+    """
     from jitvault.errors import UsageError
     from jitvault.formats.strict_yaml import shown
 

@@ -70,7 +70,10 @@ class _Given(NamedTuple):
 
 
 def _given(wiring: Wiring, what: str) -> _Given:
-    """Return the text that the argument stands for. Raises InvalidInput, NotFound."""
+    """Return the text that the argument stands for.
+
+    Raises InvalidInput, NotFound.
+    """
     from jitvault.errors import InvalidInput, NotFound
     from jitvault.formats.token_pattern import is_wrapping, without_tokens
 

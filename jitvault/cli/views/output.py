@@ -49,7 +49,10 @@ _COLOURS = {
 
 
 def to_json(value: object) -> str:
-    """Return indented JSON with all scripts unescaped; characters that a terminal would obey are escaped."""
+    """Return indented JSON with all scripts unescaped.
+
+    Characters that a terminal would obey are escaped.
+    """
     text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
     return _NOT_ASCII.sub(lambda run: run[0] if run[0].isprintable() else json.dumps(run[0])[1:-1], text)
 
@@ -85,7 +88,10 @@ class NewFile:
 
 @contextmanager
 def new_file(path: Path | None) -> Iterator[NewFile | None]:
-    """Yield the new file at `path`, or None without a path; a file that stays empty is removed again."""
+    """Yield the new file at `path`, or None without a path.
+
+    A file that stays empty is removed again.
+    """
     if path is None:
         yield None
         return
@@ -110,10 +116,11 @@ def printable(text: str) -> str:
 
 
 def folded(line: str, width: int, *, first: str | None = None, rest: str = CONTINUED) -> str:
-    """Wrap a line that came from outside at words; each continued line is indented and marked.
+    """Wrap a line that came from outside at words.
 
-    Otherwise the terminal would begin a continued line where one of jitvault's own lines begins. An id is never cut, so
-    that it can be copied. Every other word is cut where it is wider than the room, as wide as a terminal shows it.
+    Each continued line is indented and marked. Otherwise the terminal would begin a continued line where one of
+    jitvault's own lines begins. An id is never cut, so that it can be copied. Every other word is cut where it is wider
+    than the room, as wide as a terminal shows it.
     """
     if first is None:
         first = line[: len(line) - len(line.lstrip(" "))]
@@ -131,7 +138,10 @@ def folded(line: str, width: int, *, first: str | None = None, rest: str = CONTI
 
 
 def for_terminal(text: str, stream: TextIO, *, first: str = "") -> str:
-    """Fold each line to the width of the terminal that `stream` is; return the text unchanged for other streams."""
+    """Fold each line to the width of the terminal that `stream` is.
+
+    Return the text unchanged for other streams.
+    """
     if not stream.isatty():
         return first + text
     width = shutil.get_terminal_size().columns
@@ -175,7 +185,10 @@ def print_facts(console: Console, facts: Mapping[str, str], *, least: int = 0) -
 
 
 def indented(line: str, width: int, *, first: str = "  ", rest: str = "    ") -> str:
-    """Return `line` wrapped and indented, to be printed below a heading; an id is never folded."""
+    """Return `line` wrapped and indented, to be printed below a heading.
+
+    An id is never folded.
+    """
     return folded(line, width, first=first, rest=rest)
 
 

@@ -8,7 +8,10 @@ from typing import Any
 
 
 def obligation_facts(obligations: Mapping[str, Any]) -> dict[str, str]:
-    """Return the obligations of a decision as facts to print; empty where there are none."""
+    """Return the obligations of a decision as facts to print.
+
+    Empty where there are none.
+    """
     from jitvault.formats.time_window import format_duration
 
     needed = [f"{each['count']} approval(s) by {each['group']}" for each in obligations["approvals"]]

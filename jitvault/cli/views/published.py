@@ -26,10 +26,11 @@ _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
 
 
 def has_ledger(wiring: Wiring) -> bool:
-    """Return whether a ledger can be read here; a warning on stderr says that the one of the settings cannot.
+    """Return whether a ledger can be read here.
 
-    Raises LedgerUnavailable for a ledger that exists and cannot be used. With the worker's identity it is raised for
-    every ledger that cannot be read, since the worker's work needs one.
+    A warning on stderr says that the one of the settings cannot. Raises LedgerUnavailable for a ledger that exists and
+    cannot be used. With the worker's identity it is raised for every ledger that cannot be read, since the worker's
+    work needs one.
     """
     if not wiring.has_ledger:
         # without the setting the caller does not expect what only a ledger has
@@ -47,7 +48,10 @@ def has_ledger(wiring: Wiring) -> bool:
 
 
 def vouched(wiring: Wiring, task_id: str) -> Vouched:
-    """Return what is published of a task, and whose signature confirms it. Raises NotFound, SecurityFinding."""
+    """Return what is published of a task, and whose signature confirms it.
+
+    Raises NotFound, SecurityFinding.
+    """
     from jitvault.lifecycle.record import vouched
 
     newest = wiring.person.documents.read(f"tasks/{task_id}")
@@ -98,7 +102,10 @@ def facts(shown: Mapping[str, Any], now: datetime) -> dict[str, str]:
 
 
 def age(seconds: int) -> str:
-    """Return a duration as `40 s`, `3 min`, `26 h` or `12 d`, rounded down; a unit is used from two of it on."""
+    """Return a duration as `40 s`, `3 min`, `26 h` or `12 d`, rounded down.
+
+    A unit is used from two of it on.
+    """
     for unit, size in _UNITS:
         if seconds >= 2 * size:
             return f"{seconds // size} {unit}"
@@ -106,7 +113,10 @@ def age(seconds: int) -> str:
 
 
 def rows(wiring: Wiring, names: Iterable[str]) -> list[dict[str, Any]]:
-    """Return the rows of a task list from what is published; `published_at` and `age_s` say how old each is."""
+    """Return the rows of a task list from what is published.
+
+    `published_at` and `age_s` say how old each is.
+    """
     keys = ("task_id", "state", "end_reason", "digest", "requester", "agent", "parent", "ends_at")
     found = []
     for name in names:
@@ -154,10 +164,10 @@ def unknown_task(wiring: Wiring, task_id: str, document: Mapping[str, Any] | Non
 
 
 def requested_at(wiring: Wiring, task_id: str) -> datetime | None:
-    """Return when the caller requested the task; None without a request that can still begin a task.
+    """Return when the caller requested the task.
 
-    None also for a caller whom Vault does not let read their requests. A stale request counts as none, since what was
-    published of it may have been removed.
+    None without a request that can still begin a task. None also for a caller whom Vault does not let read their
+    requests. A stale request counts as none, since what was published of it may have been removed.
     """
     from jitvault.documents.paths import is_stale
 
@@ -171,7 +181,10 @@ def requested_at(wiring: Wiring, task_id: str) -> datetime | None:
 
 
 def _age_s(wiring: Wiring, at: datetime) -> int:
-    """Return the age in seconds. It compares two clocks, so a recent time may seem to lie ahead: then it is 0."""
+    """Return the age in seconds.
+
+    It compares two clocks, so a recent time may seem to lie ahead: then it is 0.
+    """
     return max(0, int((wiring.clock.agreed() - at).total_seconds()))
 
 

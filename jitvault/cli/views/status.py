@@ -25,7 +25,10 @@ _MOST_USES = 12
 
 
 def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print a task as the ledger has it; `shown` is what `status_of` gives, with `missing` and `end_requested`."""
+    """Print a task as the ledger has it.
+
+    `shown` is what `status_of` gives, with `missing` and `end_requested`.
+    """
     if as_json:
         typer.echo(to_json(shown))
         return
@@ -112,8 +115,8 @@ def _end_facts(shown: Mapping[str, Any]) -> dict[str, str]:
     ended = shown["ended"]
     forced = (shown["proof"] or {}).get("forced")
     if ended:
-        by = f" by {ended['name']}" if ended["name"] else ""
-        facts["ended"] = f"{output.readable(ended['at'])}{by}" + (f": {ended['note']}" if ended["note"] else "")
+        author = f" by {ended['name']}" if ended["name"] else ""
+        facts["ended"] = f"{output.readable(ended['at'])}{author}" + (f": {ended['note']}" if ended["note"] else "")
     if forced:
         facts["forced"] = f"by {forced['name']}: {forced['reason']}"
     return facts
@@ -156,7 +159,8 @@ def _print_end_requests(console: Console, requests: Sequence[Mapping[str, Any]])
 def _print_uses(console: Console, uses: Sequence[Mapping[str, Any]]) -> None:
     """Print what the task's tokens did, by the audit stream."""
     for use in uses[:_MOST_USES]:
-        act, times = use["act"].replace("_", " "), "" if use["count"] == 1 else f" {use['count']} times"
+        act = use["act"].replace("_", " ")
+        times = "" if use["count"] == 1 else f" {use['count']} times"
         line = f"  {act:<15}{use['path']}{times} from {', '.join(use['addresses'])}"
         console.print(line, soft_wrap=True)
     if len(uses) > _MOST_USES:

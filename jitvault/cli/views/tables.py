@@ -29,7 +29,10 @@ _SECOND = timedelta(seconds=1)
 
 
 def print_tasks(rows: Sequence[Mapping[str, Any]], *, published: bool, as_json: bool, only_open: bool) -> None:
-    """Print a list of tasks; `published` says that the rows come from Vault and no ledger was read."""
+    """Print a list of tasks.
+
+    `published` says that the rows come from Vault and no ledger was read.
+    """
     if as_json:
         typer.echo(to_json({"tasks": list(rows), "published": published}))
         return
@@ -57,7 +60,10 @@ def print_tasks(rows: Sequence[Mapping[str, Any]], *, published: bool, as_json: 
 
 
 def print_kill_results(results: Sequence[Result], *, as_json: bool) -> None:
-    """Print the result of each task of a kill switch; the successes are summed up in one line."""
+    """Print the result of each task of a kill switch.
+
+    The successes are summed up in one line.
+    """
     rows = [
         {
             "task_id": result.task_id,
@@ -125,7 +131,10 @@ def print_spec_check(spec: Mapping[str, Any], fetches: Sequence[Fetch], *, as_js
 
 
 def print_templates(found: Sequence[Mapping[str, Any]], states: Mapping[str, str] | None, *, as_json: bool) -> None:
-    """Print a list of templates; `states` are those of their checks by name, None where the caller may not see them."""
+    """Print a list of templates.
+
+    `states` are those of their checks by name, None where the caller may not see them.
+    """
     known = states or {}
     if as_json:
         rows = [{**template, "check": known.get(template["metadata"]["name"])} for template in found]
@@ -145,7 +154,10 @@ def print_templates(found: Sequence[Mapping[str, Any]], states: Mapping[str, str
 def print_template(
     found: Mapping[str, Any], paths: Sequence[str], check: str | None, remarks: Sequence[str], *, as_json: bool
 ) -> None:
-    """Print one template; `check` is the state of its check and `remarks` what a passed check had to say."""
+    """Print one template.
+
+    `check` is the state of its check and `remarks` what a passed check had to say.
+    """
     if as_json:
         typer.echo(to_json({"template": found, "paths": list(paths), "check": check, "told": list(remarks)}))
         return
@@ -229,7 +241,10 @@ def print_provisioning(plan: Plan, missing: Sequence[str], *, applied: bool, as_
 
 
 def print_remains(found: Sequence[Remains], *, removed: int | None, as_json: bool) -> None:
-    """Print the documents of finished tasks; `removed` is how many were removed, None before the question."""
+    """Print the documents of finished tasks.
+
+    `removed` is how many were removed, None before the question.
+    """
     if as_json:
         typer.echo(to_json({"removed": removed, "tasks": [remains.as_json() for remains in found]}))
         return

@@ -24,7 +24,10 @@ NEVER_HELD = frozenset({"denied", "cancelled", "lapsed"})
 
 
 def revision_of(document: Published) -> Revision:
-    """Return the revision in a published document; its digest is computed from the bytes, never taken from it."""
+    """Return the revision in a published document.
+
+    Its digest is computed from the bytes, never taken from it.
+    """
     from jitvault.model.revision import Revision
 
     return Revision.of(base64.b64decode(document["body"]))
@@ -149,7 +152,10 @@ def print_proposal(
 
 
 def changed(changes: Sequence[str] | None) -> list[str]:
-    """Return the differences to the last approved revision as lines; none where no revision was approved."""
+    """Return the differences to the last approved revision as lines.
+
+    None where no revision was approved.
+    """
     return [] if changes is None else ["Changed since it was approved:", *(f"  {line}" for line in changes)]
 
 
@@ -259,7 +265,10 @@ def _what_else(proof: Mapping[str, Any], failed: Sequence[Mapping[str, Any]]) ->
 
 
 def _print_verdict(console: Console, what: str, owner: Mapping[str, Any], name: str) -> None:
-    """Print one credential; its id has a line of its own and is never folded, so that it can be copied."""
+    """Print one credential.
+
+    Its id has a line of its own and is never folded, so that it can be copied.
+    """
     line = f"  {what:<12}{owner['verdict']:<18}{_checks(owner['checks'])}"
     console.print(line)
     if name:

@@ -32,7 +32,10 @@ class Line:
 
 
 def folded(timeline: Iterable[Mapping[str, Any]]) -> list[Line]:
-    """Return the events in their order; a later try with the same outcome is counted where it happened first."""
+    """Return the events in their order.
+
+    A later try with the same outcome is counted where it happened first.
+    """
     lines: list[Line] = []
     tries: dict[tuple[object, ...], Line] = {}
     for event in timeline:
@@ -52,7 +55,10 @@ def folded(timeline: Iterable[Mapping[str, Any]]) -> list[Line]:
 
 
 def rows(timeline: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Return when and what, for each line of the timeline; `--json` has every event."""
+    """Return when and what, for each line of the timeline.
+
+    `--json` has every event.
+    """
     found = []
     for line in folded(timeline):
         words = _describe(line.event, line.bodies)

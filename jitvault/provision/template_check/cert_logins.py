@@ -22,7 +22,10 @@ _NEEDS = "Let the administrator's token read sys/auth, and auth/<method>/certs/ 
 
 @dataclass(frozen=True, slots=True)
 class CertLogin:
-    """An entry of a cert auth method that trusts an issuer; `path` is the entry's path in Vault."""
+    """An entry of a cert auth method that trusts an issuer.
+
+    `path` is the entry's path in Vault.
+    """
 
     path: str
     entry: Mapping[str, Any]
@@ -33,10 +36,10 @@ class CertLogin:
 
 
 def cert_logins(vault: Vault, snapshot: Mapping[str, Any]) -> list[CertLogin]:
-    """Return the entries that trust the issuer in an engine's `snapshot`. Other namespaces are not searched.
+    """Return the entries that trust the issuer in an engine's `snapshot`.
 
-    Raises VaultRefused for an identity that may not read the entries, NotConfirmed where there are more than
-    MOST_ENTRIES or Vault does not show the issuer.
+    Other namespaces are not searched. Raises VaultRefused for an identity that may not read the entries, NotConfirmed
+    where there are more than MOST_ENTRIES or Vault does not show the issuer.
     """
     issuer = snapshot.get("issuer") or {}
     chain = [str(pem) for pem in (issuer.get("certificate"), *(issuer.get("ca_chain") or ())) if pem]
@@ -46,7 +49,10 @@ def cert_logins(vault: Vault, snapshot: Mapping[str, Any]) -> list[CertLogin]:
 
 
 def vault_logins(vault: Vault, snapshot: Callable[[], Mapping[str, Any]], certificate: object) -> Inspected:
-    """Return whether Vault accepts a certificate (PEM) as a login; `snapshot` gives the engine's configuration."""
+    """Return whether Vault accepts a certificate (PEM) as a login.
+
+    `snapshot` gives the engine's configuration.
+    """
     if not isinstance(certificate, str):
         return Inspected(True, "the credential is no certificate that Vault could accept as a login")
     try:

@@ -42,7 +42,10 @@ def inspected(
 
 
 def _step(step: str, found: Sequence[TargetFinding]) -> Inspected:
-    """Return the result of a step. Findings that are not certain do not fail it; `jitvault doctor` warns of them."""
+    """Return the result of a step.
+
+    Findings that are not certain do not fail it; `jitvault doctor` warns of them.
+    """
     certain = [finding for finding in found if finding.certain]
     evidence = [finding.seen for finding in certain or found] or [_NOTHING_FOUND[step]]
     return Inspected(not certain, "; ".join(evidence), " ".join(finding.mend for finding in certain))

@@ -73,7 +73,10 @@ class Unchecked:
 
 
 def recorded(vault: Vault, name: str) -> dict[str, Any] | None:
-    """Return the document of a template's check from Vault, or None. Raises VaultRefused, VaultUnavailable."""
+    """Return the document of a template's check from Vault, or None.
+
+    Raises VaultRefused, VaultUnavailable.
+    """
     return Documents(vault).get(f"{FOLDER}/{name}")
 
 
@@ -114,7 +117,8 @@ class CheckRecorder:
     """
 
     def __init__(self, vault: Vault, name: str) -> None:
-        self._vault, self._name = vault, name
+        self._vault = vault
+        self._name = name
         self._path = f"{MOUNT}/data/{FOLDER}/{name}"
         self._installation = _installation(vault)
         self._version = self._current_version()
@@ -128,7 +132,10 @@ class CheckRecorder:
         self._write(leases)
 
     def enter(self, outcome: Outcome) -> None:
-        """Record the outcome of one path. Raises WrongState where another check has written meanwhile."""
+        """Record the outcome of one path.
+
+        Raises WrongState where another check has written meanwhile.
+        """
         basis = outcome.basis
         self._paths[outcome.path] = Result(
             template=basis.template,

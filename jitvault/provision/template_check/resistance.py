@@ -19,7 +19,10 @@ from jitvault.vault.client import Vault
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The result of one way to resist; `mend` is the remedy where it could not even be tried."""
+    """The result of one way to resist.
+
+    `mend` is the remedy where it could not even be tried.
+    """
 
     ok: bool
     evidence: str
@@ -51,7 +54,10 @@ class Resistance:
         issue: Callable[[], Mapping[str, Any]],
         announce: Callable[[tuple[str, ...]], None],
     ) -> None:
-        """`issue` reads a fresh credential; `announce` gets all leases each time that one more is known."""
+        """`issue` reads a fresh credential.
+
+        `announce` gets all leases each time that one more is known.
+        """
         self._vault = vault
         self._engine = engine
         self._where = where

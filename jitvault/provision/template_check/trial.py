@@ -399,7 +399,10 @@ class _Trial:
         self._probe(10, alive=False)
 
     def _after(self, n: int, look: Callable[[], After]) -> bool:
-        """Note what is left of the credential's use; return whether it still works and people have to end that."""
+        """Note what is left of the credential's use.
+
+        Return whether it still works and people have to end that.
+        """
         try:
             after = look()
         except NotConfirmed as error:
@@ -437,7 +440,10 @@ class _Trial:
         return False
 
     def _is_there(self) -> bool:
-        """Return whether the probe still finds the credential; False where it cannot be asked, which a step reports."""
+        """Return whether the probe still finds the credential.
+
+        False where it cannot be asked, which a step reports.
+        """
         if self._dead:
             return False
         try:
