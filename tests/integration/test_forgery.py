@@ -311,7 +311,7 @@ def test_who_lost_its_claim_while_vault_made_the_token_delivers_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(Tokens, "create_wrapped", robbed)
         if dies:
-            patch.setattr("jitvault.lifecycle.issuance.issue._end_unwanted", lambda *_: None)
+            patch.setattr("jitvault.lifecycle.issuance.issue._revoke_overtaken", lambda *_: None)
         rig("operator", "grant", file.stem, code=9)
     if not dies:
         assert rig.task_tokens(file.stem) == []
