@@ -125,7 +125,10 @@ class AuditLagging(AuditUntrusted):
 
 
 class AuditMissing(AuditUntrusted):
-    """Raised where the audit file does not exist, and was not found under another name either."""
+    """Raised where the audit file does not exist.
+
+    It was not found under another name either.
+    """
 
 
 class InvalidInput(JitvaultError):
@@ -143,7 +146,10 @@ class NotFound(WrongState):
 
 
 class DecisionStale(WrongState):
-    """Raised where another process acted first: nothing was done, and the decision has to be made again."""
+    """Raised where another process acted first.
+
+    Nothing was done, and the decision has to be made again.
+    """
 
     default_hint = "Other tasks were granted at the same moment. Run the same command again."
 
@@ -175,7 +181,10 @@ class LedgerUnreachable(LedgerUnavailable):
 
 
 class OlderRules(LedgerUnavailable):
-    """Raised where nothing was written because newer versions of jitvault judge and seal by other rules."""
+    """Raised where a newer version of jitvault worked on the ledger.
+
+    Nothing was written: newer versions judge and seal by other rules.
+    """
 
     default_hint = (
         "Install the version that the other workers run. How to go back to an older version is described in "

@@ -38,7 +38,10 @@ class TaskToken:
 
 
 def wrapping_token(given: str) -> Secret:
-    """Return the wrapping token from its text, or from the JSON that `grant` printed. Raises InvalidInput."""
+    """Return the wrapping token that was given.
+
+    It is the text itself, or in the JSON that `grant` printed. Raises InvalidInput.
+    """
     text = given.strip()
     if not text.startswith("{"):
         if not text or any(c.isspace() for c in text) or len(text) > 4096:

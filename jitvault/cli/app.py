@@ -1,4 +1,7 @@
-"""Command line: all commands, and the one place where failures become messages and exit codes."""
+"""Command line: all commands, and the handling of their failures.
+
+Only here do failures become messages and exit codes.
+"""
 
 from __future__ import annotations
 
@@ -115,7 +118,10 @@ app.command(rich_help_panel=_LOCAL)(templates.dev)
 
 
 def _join_help_lines(commands: typer.Typer) -> None:
-    """Make each command's docstring its help, each paragraph on one line, to be wrapped at the terminal's width."""
+    """Make each command's docstring its help.
+
+    Each paragraph becomes one line, to be wrapped at the terminal's width.
+    """
     for command in commands.registered_commands:
         text = inspect.getdoc(command.callback) or ""
         command.help = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))

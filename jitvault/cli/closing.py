@@ -1,4 +1,7 @@
-"""Clean-up that runs whenever a command exits, such as revoking this process's own Vault token."""
+"""Clean-up that runs whenever a command exits.
+
+An example is revoking this process's own Vault token.
+"""
 
 from __future__ import annotations
 

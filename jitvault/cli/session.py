@@ -1,6 +1,7 @@
-"""Carry out a command: with the worker's identity directly, otherwise by waiting for a worker.
+"""Carry out a command, directly or by waiting for a worker.
 
-Either way the result is what the worker publishes in Vault, so both ways show the same output.
+A command that has the worker's identity does the work itself. Either way the result is what the worker publishes in
+Vault, so both ways show the same output.
 """
 
 from __future__ import annotations
@@ -87,12 +88,13 @@ def _existing(wiring: Wiring, task_id: str) -> Published:
 
 
 def state_here(wiring: Wiring, task_id: str, document: Published) -> str:
-    """Return the state of a task: the ledger's where that says that the task may hold access, else the published one.
+    """Return the state of a task, by the ledger or as published.
 
-    The ledger is asked only with the worker's identity. It comes first because a thief of the worker's token can
-    publish that the task is over. A full ledger, or a worker login that Vault refuses, does not keep a caller from
-    signing the end of a task that is published as held. Raises JitvaultError where the login fails and the task is
-    published as over: nothing would confirm it.
+    It is the ledger's where that says that the task may hold access, else the published one. The ledger is asked only
+    with the worker's identity. It comes first because a thief of the worker's token can publish that the task is over.
+    A full ledger, or a worker login that Vault refuses, does not keep a caller from signing the end of a task that is
+    published as held. Raises JitvaultError where the login fails and the task is published as over: nothing would
+    confirm it.
     """
     task = None
     try:
@@ -144,7 +146,10 @@ def allowed(what: str, who: str) -> Iterator[None]:
 
 @contextmanager
 def signing(what: str, who: str) -> Iterator[None]:
-    """Do as `allowed` does, for an act that signs and writes a document: the message says that nothing was written."""
+    """Do as `allowed` does, for an act that signs and writes a document.
+
+    The message says that nothing was written.
+    """
     with allowed(f"{what}: nothing was written", who):
         yield
 
@@ -184,7 +189,7 @@ def written_at(wiring: Wiring, path: str) -> datetime | None:
 def settle(
     wiring: Wiring, task_id: str, done: Callable[[Published], bool], wait: float, signed: Signed = NEVER
 ) -> Published:
-    """Advance the task here, or wait until a worker has done it, and return what is then published.
+    """Advance the task, or wait for a worker, and return what is published.
 
     A worker has done it when `done` holds for a document that was published after the request was `signed`. With the
     worker's identity nothing new is begun after `wait` seconds either. Raises WaitTimedOut after `wait` seconds, and
@@ -219,20 +224,29 @@ def settle(
 
 
 def check_not_final(document: Published) -> None:
-    """Raise the error that last kept a worker from granting the task, unless it passes by itself."""
+    """Raise the error that last kept a worker from granting the task.
+
+    An error that passes by itself is not raised.
+    """
     error = document["error"]
     if document["state"] == State.APPROVED and error is not None and error["exit_code"] in _FINAL:
         raise refused(error)
 
 
 def _held_up(document: Published | None) -> str:
-    """Return the error that a worker met when it last tried, as the end of a sentence; empty without one."""
+    """Return the error that a worker met when it last tried.
+
+    It is the end of a sentence, and empty without an error.
+    """
     error = document and document["error"]
     return f": {error['message']}" if error else ""
 
 
 def _over_quota(wiring: Wiring) -> str:
-    """Return that the caller's other documents have to be processed first, where a worker published that."""
+    """Return a worker's notice that it has to process other documents first.
+
+    It is the end of a sentence, and empty without a notice to the caller.
+    """
     from jitvault.lifecycle.requests.quota import over_quota_notice
 
     notice = over_quota_notice(wiring.person.documents, wiring.person.entity)
@@ -240,9 +254,10 @@ def _over_quota(wiring: Wiring) -> str:
 
 
 def with_ends_asked_for(wiring: Wiring, shown: Published) -> dict[str, Any]:
-    """Return `shown` with `end_requested`: the ends of the task that were requested and no worker has done yet.
+    """Return `shown` with `end_requested`.
 
-    The list is empty with the worker's identity: such a command has just done them.
+    These are the ends of the task that were requested and that no worker has done yet. The list is empty with the
+    worker's identity: such a command has just done them.
     """
     from jitvault.lifecycle.requests.end_requests import names_in, pending_end_requests
 
@@ -258,7 +273,10 @@ def with_ends_asked_for(wiring: Wiring, shown: Published) -> dict[str, Any]:
 
 
 def revoke_without_ledger(wiring: Wiring, task_id: str, error: LedgerUnavailable) -> LedgerUnavailable:
-    """Revoke in Vault what can be revoked although the ledger failed, and return the error that says how much."""
+    """Revoke in Vault what can be revoked although the ledger failed.
+
+    Returns the error to raise, which says how much was revoked.
+    """
     from jitvault.lifecycle.revocation import without_ledger
 
     revoked = without_ledger.RevocationCount()
@@ -290,13 +308,19 @@ def ask(question: str, *, done: str) -> None:
 
 
 def check_findings(document: Published) -> None:
-    """Raise SecurityFinding where the task has a finding: then the command must not exit with 0."""
+    """Raise SecurityFinding where the task has a finding.
+
+    Then the command must not exit with 0.
+    """
     if document["findings"]:
         raise SecurityFinding(f"task {document['task_id']}: {document['findings'][0]}")
 
 
 def inbox(wiring: Wiring, document: Published) -> Published | None:
-    """Return the message with the wrapping token from the caller's inbox, or None if it has none for this grant."""
+    """Return the message with the wrapping token from the caller's inbox.
+
+    None if the inbox has none for this grant.
+    """
     message = wiring.person.documents.get(inbox_path(wiring, document))
     return message if message and message["grant_id"] == document["grant_id"] else None
 

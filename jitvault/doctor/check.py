@@ -1,7 +1,7 @@
-"""One check of `jitvault doctor`, and what all checks together say: can access be granted, revoked and proven here?
+"""Checks of `jitvault doctor`, and the abilities that depend on them.
 
-A check that could not be made is `skipped`, never `ok`. Each ability needs all its checks: one that failed makes it a
-no, and one that was skipped leaves it unknown.
+The abilities are to grant access, to revoke it and to prove its end. A check that could not be made is `skipped`, never
+`ok`. Each ability needs all its checks: one that failed makes it a no, and one that was skipped leaves it unknown.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ EVERYTHING = frozenset(Ability)
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The result of one check: what was `seen`, and what to do about it (`mend`) where it is not ok."""
+    """The result of one check.
+
+    `seen` is what was found, `mend` what to do about it where it is not ok.
+    """
 
     about: About
     status: Status
@@ -95,9 +98,9 @@ Known: TypeAlias = T | Unknown
 
 
 def can(checks: Iterable[Check]) -> dict[Ability, bool | None]:
-    """Return for each ability whether it is there: False where a check failed that it needs, None where one is missing.
+    """Return for each ability whether it is there.
 
-    An ability without any check is None as well.
+    False where a check failed that it needs, None where one was skipped. An ability without any check is None as well.
     """
     found: dict[Ability, bool | None] = {}
     checks = tuple(checks)
@@ -115,7 +118,10 @@ def can(checks: Iterable[Check]) -> dict[Ability, bool | None]:
 
 
 def first_failure(checks: Iterable[Check]) -> Check | None:
-    """Return the first failed check, which gives the exit code: each area depends on those before it."""
+    """Return the first failed check, which gives the exit code.
+
+    Each area depends on those before it.
+    """
     return next((check for check in checks if check.status is Status.FAIL), None)
 
 

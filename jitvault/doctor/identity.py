@@ -1,4 +1,7 @@
-"""Checks of identities: the person, and the worker, whose token has to have its one policy and no other."""
+"""Checks of the person's and the worker's identity.
+
+The worker's token has to have its one policy and no other.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +84,10 @@ def judge_signing_key(person: Known[Holder | Refused], has_key: Known[bool]) -> 
 
 
 def judge_people(person_key: str) -> Check:
-    """Return how people are told apart: nothing in Vault shows that two entities are one person."""
+    """Return how people are told apart.
+
+    Nothing in Vault shows that two entities are one person.
+    """
     if person_key:
         return PEOPLE.ok(f"told apart by their entities' metadata {person_key}")
     return PEOPLE.ok(

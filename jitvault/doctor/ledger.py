@@ -1,4 +1,7 @@
-"""Checks of the ledger and its tasks: is it whole, has it free space, and is anything overdue?"""
+"""Checks of the ledger and its tasks.
+
+Is the ledger whole, has it free space, and is anything overdue?
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Checks of what decides about a grant: the policy set, templates with their checks, and the probes' logins."""
+"""Checks of what decides about a grant.
+
+These are the policy set, templates with their checks, and the probes' logins.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,10 @@ class TemplateState:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A probe's own login: its `rights` at the target, the `excess` that no probe needs, and what it is `lacking`."""
+    """A probe's own login at its target.
+
+    `rights` are what it may do, `excess` are rights that no probe needs, and `lacking` those that it needs.
+    """
 
     name: str
     mounts: Sequence[str]

@@ -1,4 +1,7 @@
-"""Checks of what `jitvault init` provisioned, and of the audit devices, which it does not create."""
+"""Checks of what `jitvault init` provisioned, and of the audit devices.
+
+`init` does not create audit devices.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +99,10 @@ _BY_API = "`vault audit enable -path=second file file_path=/var/log/vault/second
 
 
 def _second_device(product: Product | None) -> str:
-    """Return how a second audit device is made: OpenBao takes them from its configuration, Vault by API alone."""
+    """Return how a second audit device is created.
+
+    OpenBao takes audit devices from its configuration, Vault by its API alone.
+    """
     ways = {Product.OPENBAO: _BY_CONFIGURATION, Product.VAULT: _BY_API}
     how = ways.get(product) if product else f"on OpenBao {_BY_CONFIGURATION}; on Vault {_BY_API}"
     return f"{_ONE_ALONE}: {how}."

@@ -1,8 +1,8 @@
-"""`jitvault doctor`: read each fact with the identity that may read it, and judge the facts.
+"""`jitvault doctor`: read the facts and judge them.
 
-The judgements are in the pure modules of this package. The checks run with whatever identities there are, and while
-Vault is down: what cannot be read is skipped, with the reason. Nothing is changed; only the audit stream is read on, as
-by every command with the worker's identity.
+Each fact is read with an identity that may read it. The judgements are in the pure modules of this package. The checks
+run with whatever identities there are, and while Vault is down: what cannot be read is skipped, with the reason.
+Nothing is changed; only the audit stream is read on, as by every command with the worker's identity.
 """
 
 from __future__ import annotations
@@ -59,7 +59,10 @@ _FOREIGN = Unusable(
 
 
 def all_checks(wiring: Wiring) -> Iterator[Check]:
-    """Yield every check, each after those that it depends on: the first failure is the first to repair."""
+    """Yield every check, each after those that it depends on.
+
+    So the first failure is the first to repair.
+    """
     facts = _Facts(wiring)
     before = facts.record.product if isinstance(facts.record, LedgerFacts) else None
     commands = commands_of(facts.product or before, shutil.which)
@@ -167,12 +170,18 @@ class _Facts:
 
     @cached_property
     def admin(self) -> Vault | None:
-        """The administrator's client, None without one: an identity that may list audit devices may read the rest."""
+        """The administrator's client, None without one.
+
+        An identity that may list audit devices is taken for one that may read the rest.
+        """
         return None if isinstance(self.devices, Unknown) else self.wiring.vault(self.settings.admin)
 
     @cached_property
     def privileged(self) -> Vault | None:
-        """A client that may read what a template's check and a probe depend on: the administrator's or the worker's."""
+        """A client that may read what checks and probes depend on.
+
+        It is the administrator's or the worker's, None without either.
+        """
         return self.admin or (None if self.no_worker else self.wiring.vault(self.wiring.login))
 
     @cached_property
@@ -194,7 +203,10 @@ class _Facts:
         return found, last
 
     def _is_foreign(self, found: LedgerFacts) -> bool:
-        """Return whether the ledger belongs to another Vault, as far as this one's installation id can be read."""
+        """Return whether the ledger belongs to another Vault.
+
+        False where this Vault's installation id cannot be read.
+        """
         vault = self.any_client
         here = known(lambda: Documents(vault).get("installation")) if vault else None
         known_here = here.get("id") if isinstance(here, dict) else None
@@ -289,7 +301,10 @@ class _Facts:
 
 
 def _provisioned(facts: _Facts) -> Iterable[Check]:
-    """Yield the checks of what `init` made, or those that another identity than the administrator's can make."""
+    """Yield the checks of what `init` made.
+
+    Without the administrator's identity only some of them can be made.
+    """
     if facts.admin is None:
         none = facts.away or _NO_IDENTITY
         parts = vault_facts.parts_seen_by(facts.any_client) if facts.any_client else dict.fromkeys(KINDS, none)

@@ -1,4 +1,7 @@
-"""Checks of the Vault server: is it reachable, unsealed, the active node, and does its clock agree with ours?"""
+"""Checks of the Vault server.
+
+Is it reachable, unsealed and the active node, and does its clock agree with ours?
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,10 @@ def judge(server: Known[Server]) -> Iterator[Check]:
 
 
 def judge_namespace(server: Known[Server], namespace: str) -> Iterator[Check]:
-    """Whether the server has the namespace that commands are set to: one without any takes the root for it."""
+    """Check whether the server has the namespace that commands are set to.
+
+    A server without namespaces uses the root instead.
+    """
     if isinstance(server, Unknown) or server.product is not Product.VAULT or server.enterprise:
         return
     yield NAMESPACE.fail(without_namespaces("VAULT_NAMESPACE", namespace), "Unset VAULT_NAMESPACE.")

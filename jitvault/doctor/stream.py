@@ -1,4 +1,7 @@
-"""Checks of the audit stream and of freezes: can its files be read, is it trusted, and how far behind is it?"""
+"""Checks of the audit stream and of freezes.
+
+Can the stream's files be read, is it trusted, and how far behind is it?
+"""
 
 from __future__ import annotations
 

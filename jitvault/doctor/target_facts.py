@@ -1,7 +1,7 @@
-"""Read facts about targets and about agents' own logins for `jitvault doctor`. Nothing is written.
+"""Read facts about targets and agents' logins for `jitvault doctor`.
 
-Targets are read by the probe's login. How agents log in can be read by an administrator only, from the auth methods of
-the members of `jitvault-agents`; existing tokens are not looked up.
+Nothing is written. Targets are read by the probe's login. How agents log in can be read by an administrator only, from
+the auth methods of the members of `jitvault-agents`; existing tokens are not looked up.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ _BY_NAME = frozenset({"userpass", "ldap"})
 
 
 def targets(vault: Vault, templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine]) -> list[Target]:
-    """Return what was found at each target, once for all templates that share its probe and connection.
+    """Return what was found at each target.
 
-    Raises VaultRefused for an identity that may not read the probes or the engines' roles.
+    Templates that share a probe and a connection have one target. Raises VaultRefused for an identity that may not read
+    the probes or the engines' roles.
     """
     users: dict[tuple[str, str], list[str]] = {}
     asked: dict[tuple[str, str], tuple[Engine, Mapping[str, Any]]] = {}
@@ -82,9 +83,10 @@ def _looked_at(vault: Vault, probe: str, names: list[str], engine: Engine, snaps
 def logins_by_certificate(
     vault: Vault, templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine]
 ) -> dict[str, list[str]]:
-    """Return the templates whose certificates may be a login to Vault, by the entry that trusts their CA.
+    """Return the templates whose certificates may be a login to Vault.
 
-    Raises VaultRefused for an identity that may not read the entries, NotConfirmed where there are too many.
+    They are grouped by the entry that trusts their CA. Raises VaultRefused for an identity that may not read the
+    entries, NotConfirmed where there are too many.
     """
     found: dict[str, list[str]] = {}
     for name, template in sorted(templates.items()):

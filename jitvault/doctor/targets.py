@@ -1,4 +1,7 @@
-"""Checks of what lets a credential escape revocation: at templates' targets, and by agents' own tokens."""
+"""Checks of what lets a credential escape revocation.
+
+It can do so at templates' targets, and by agents' own tokens.
+"""
 
 from __future__ import annotations
 
@@ -45,9 +48,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class AgentLogins:
-    """The logins of agents: `given` are those that give the `default` policy, `seen` how many were read.
+    """The logins of agents.
 
-    `unread` are auth methods that only their own administrator can read, or of a kind that jitvault does not know.
+    `given` are those that give the `default` policy, `seen` is how many were read. `unread` are auth methods that only
+    their own administrator can read, or of a kind that jitvault does not know.
     """
 
     given: Sequence[str]
@@ -85,7 +89,10 @@ def _target(target: Target) -> Iterator[Check]:
 
 
 def judge_agents(found: Known[AgentLogins]) -> Check:
-    """Judge whether agents' own tokens get Vault's `default` policy, as far as the auth methods show."""
+    """Judge whether agents' own tokens get Vault's `default` policy.
+
+    Only the auth methods are looked at.
+    """
     if isinstance(found, Unknown):
         return AGENTS.skipped(found)
     if found.given:

@@ -1,6 +1,7 @@
-"""Read facts from Vault for `jitvault doctor`: identities, provisioning, templates, probes. Nothing is written.
+"""Read facts from Vault for `jitvault doctor`; nothing is written.
 
-A fact that Vault does not show to the identity at hand is `Unknown`, with what it takes to read it.
+The facts are about identities, provisioning, templates and probes. A fact that Vault does not show to the identity at
+hand is `Unknown`, with what it takes to read it.
 """
 
 from __future__ import annotations
@@ -85,9 +86,9 @@ def drift(vault: Vault, want: Want) -> Plan:
 
 
 def _networks(live: Live) -> dict[str, Sequence[str]]:
-    """Return the named networks that token roles exist for, each with the CIDRs of its first role.
+    """Return the named networks that token roles exist for, with CIDRs.
 
-    The other roles of a network have to agree with the first.
+    The CIDRs are those of a network's first role. The other roles of a network have to agree with the first.
     """
     found: dict[str, Sequence[str]] = {}
     for name in sorted(live.token_roles):

@@ -1,4 +1,7 @@
-"""Read what Vault shows without a token: health, version, time, and which node is active."""
+"""Read what Vault shows without a token.
+
+This is its health, version and time, and which node is active.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +34,10 @@ def server_at(connection: Connection, clock: Clock) -> Known[Server]:
 
 
 def takes_large(connection: Connection) -> Known[bool]:
-    """Return whether the listener at `connection` accepts a request of more than MOST_REQUEST.
+    """Return whether the listener accepts more than MOST_REQUEST bytes.
 
-    One is sent without a token, which looks up a wrapping that does not exist: it changes nothing, and where it is
-    accepted it leaves only a short line in the audit log.
+    `connection` is that of the listener. One is sent without a token, which looks up a wrapping that does not exist: it
+    changes nothing, and where it is accepted it leaves only a short line in the audit log.
     """
     client = Vault(connection, None).at_root()
     try:

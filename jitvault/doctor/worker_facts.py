@@ -1,7 +1,7 @@
-"""Read facts with the worker's identity for `jitvault doctor`: a canary, and leases that last too long.
+"""Read facts with the worker's identity for `jitvault doctor`.
 
-Reading the audit stream records it in the ledger, as every command with the worker's identity does. Nothing else is
-written.
+These are a canary, and leases that last too long. Reading the audit stream records it in the ledger, as every command
+with the worker's identity does. Nothing else is written.
 """
 
 from __future__ import annotations

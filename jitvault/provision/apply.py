@@ -91,7 +91,10 @@ def _write_key(vault: Vault, key: SigningKey, step: Step) -> None:
 
 
 def _write_new_kv(vault: Vault, path: str, body: Mapping[str, Any]) -> None:
-    """Write to a KV mount that may be new, which refuses writes for a moment after its creation."""
+    """Write to a KV mount that may be new.
+
+    Such a mount refuses writes for a moment after its creation.
+    """
     deadline = time.monotonic() + _UPGRADE_WAIT_S
     while True:
         try:

@@ -1,6 +1,6 @@
-"""Register and remove approvers with the administrator's identity: one person is one Vault entity.
+"""Register and remove approvers with the administrator's identity.
 
-register(vault, "alice", person="alice@example.com", groups=["jitvault-approvers"])
+One person is one Vault entity. register(vault, "alice", person="alice@example.com", groups=["jitvault-approvers"])
 remove(vault, "alice")
 
 The registration is written last and removed first, so that an interrupted run leaves no approver who counts without
@@ -88,10 +88,10 @@ def register(vault: Vault, who: str, *, person: str, groups: Sequence[str]) -> A
 
 
 def remove(vault: Vault, who: str) -> Approver:
-    """Remove the registration of `who` (an entity's name or id, or a person), and the group memberships that it gave.
+    """Remove an approver's registration and the memberships that it gave.
 
-    Their approvals no longer count, even when they are registered again. Returns the removed registration. Raises
-    NotFound.
+    `who` is an entity's name or id, or a person. Their approvals no longer count, even when they are registered again.
+    Returns the removed registration. Raises NotFound.
     """
     found = read(vault)
     mine = _find(vault, found, who)
@@ -105,7 +105,10 @@ def remove(vault: Vault, who: str) -> Approver:
 
 
 def listed(vault: Vault) -> list[Approver]:
-    """Return all registrations, sorted by person, with what keeps each approver from approving."""
+    """Return all registrations, sorted by person.
+
+    Each has what keeps the approver from approving.
+    """
     found = read(vault)
     return [_shown(vault, found, each) for each in sorted(found.approvers, key=lambda a: (a.person, a.since))]
 

@@ -1,7 +1,8 @@
-"""The desired state of Vault, computed from templates, engines, networks, signers and policy files. Pure.
+"""The desired state of Vault. Pure.
 
-The items are in the order in which they are created. The mount `jitvault/` comes first because its marker shows that
-the token roles are jitvault's; a role has no field for a marker of its own.
+It is computed from templates, engines, networks, signers and policy files. The items are in the order in which they are
+created. The mount `jitvault/` comes first because its marker shows that the token roles are jitvault's; a role has no
+field for a marker of its own.
 """
 
 from __future__ import annotations
@@ -68,7 +69,10 @@ class MarkedPolicy:
 
 @dataclass(frozen=True, slots=True)
 class TokenRole:
-    """A token role for task tokens that live at most `cap_s` seconds and are bound to `cidrs` (none: to no network)."""
+    """A token role for task tokens.
+
+    They live at most `cap_s` seconds and are bound to `cidrs` (none: to no network).
+    """
 
     name: str
     cap_s: int
@@ -115,7 +119,10 @@ Item = (
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """One Vault path that a template grants, with its policy and the paths that the worker reads to detect drift."""
+    """One Vault path that a template grants, with its policy.
+
+    `worker_paths` are what the worker reads to detect drift.
+    """
 
     path: str
     policy: AccessPolicy
@@ -160,7 +167,10 @@ def desired(
 
 
 def token_roles(networks: Mapping[str, Sequence[str]]) -> tuple[TokenRole, ...]:
-    """Return a role for each cap, bound to no network and to each named network. Raises InvalidInput."""
+    """Return a role for each cap, for no network and each named network.
+
+    Raises InvalidInput.
+    """
     places: dict[str | None, tuple[str, ...]] = {None: ()}
     for name, cidrs in sorted(networks.items()):
         places[name] = _network(name, cidrs)
@@ -172,7 +182,10 @@ def token_roles(networks: Mapping[str, Sequence[str]]) -> tuple[TokenRole, ...]:
 
 
 def worker_policy(policies: Mapping[str, str], roles: Iterable[TokenRole], accesses: Iterable[Access]) -> str:
-    """Return the worker's policy: its file, then a stanza for each role, access path and engine configuration."""
+    """Return the worker's policy.
+
+    It is its file, then a stanza for each role, access path and engine configuration.
+    """
     accesses = tuple(accesses)
     paths = sorted({access.path for access in accesses})
     reads = sorted({path for access in accesses for path in access.worker_paths})
@@ -241,7 +254,10 @@ def _policy(template: AccessTemplate, engine: Engine, path: str, choices: Mappin
 
 
 def _below(mount: str, paths: tuple[str, ...], engine: str) -> tuple[str, ...]:
-    """Return `paths` if all are below the engine's own mount, or are that mount's tuning. Raises InvalidInput."""
+    """Return `paths` if all are below the engine's own mount.
+
+    The mount's tuning is allowed as well. Raises InvalidInput.
+    """
     for path in paths:
         if path == f"sys/mounts/{mount}/tune":
             continue

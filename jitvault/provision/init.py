@@ -1,7 +1,7 @@
-"""Provision Vault for `jitvault init`, which an administrator runs once and after every change.
+"""Provision Vault for `jitvault init`.
 
-found = plan(vault, want)     # reads only; refuses what is not jitvault's
-apply(vault, found)           # makes the changes; every step of a second plan is "keep"
+An administrator runs it once, and again after every change. found = plan(vault, want) # reads only; refuses what is not
+jitvault's apply(vault, found) # makes the changes; every step of a second plan is "keep"
 """
 
 from __future__ import annotations
@@ -40,11 +40,12 @@ class Want:
 
 
 def plan(vault: Vault, want: Want) -> Plan:
-    """Return what `apply` would do, read with the administrator's identity in `vault`. Nothing is written.
+    """Return what `apply` would do; nothing is written.
 
-    Signing keys are planned for the present members of the groups, so `init` has to run again when a member joins.
-    Raises InvalidInput for an unusable template, network or policy file, WrongState where something with a name of
-    jitvault's is not jitvault's, and VaultRefused for an identity that may not read everything.
+    `vault` has the administrator's identity. Signing keys are planned for the present members of the groups, so `init`
+    has to run again when a member joins. Raises InvalidInput for an unusable template, network or policy file,
+    WrongState where something with a name of jitvault's is not jitvault's, and VaultRefused for an identity that may
+    not read everything.
     """
     live = Live(vault)
     items = desired(

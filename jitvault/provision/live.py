@@ -1,6 +1,7 @@
-"""The present state of Vault, read with the administrator's identity and normalised for comparison.
+"""The present state of Vault, normalised for comparison.
 
-Vault returns a network of one address without its `/32`, durations as seconds, and absent lists as null.
+It is read with the administrator's identity. Vault returns a network of one address without its `/32`, durations as
+seconds, and absent lists as null.
 """
 
 from __future__ import annotations
@@ -73,7 +74,10 @@ class Live:
         return frozenset(self._vault.list("auth/token/roles"))
 
     def installation(self) -> tuple[bool, object]:
-        """Return whether the installation's document ever existed, and the id that it has now (or None)."""
+        """Return whether the installation's document ever existed, and its id.
+
+        The id is None where there is none now.
+        """
         if KV_MOUNT not in self.mounts:
             return False, None
         answer = self._vault.read(INSTALLATION)
@@ -122,7 +126,10 @@ class Live:
         return dict((answer or {}).get("data") or {})
 
     def signers(self) -> frozenset[str]:
-        """Return the entity ids of all members of jitvault's groups, including members of nested groups."""
+        """Return the entity ids of all members of jitvault's groups.
+
+        Members of nested groups are included.
+        """
         found: set[str] = set()
         seen: set[str] = set()
         waiting = [group for name in GROUPS if (group := self.group(name)) is not None]
@@ -150,7 +157,10 @@ def _table(vault: Vault, path: str) -> dict[str, dict[str, Any]]:
 
 
 def normal_role(data: dict[str, Any]) -> dict[str, Any]:
-    """Return a token role in normal form, from what Vault returns or from what is written; absent fields are empty."""
+    """Return a token role in normal form, with absent fields empty.
+
+    `data` is what Vault returns, or what is written.
+    """
     role: dict[str, Any] = {name: sorted(data.get(name) or ()) for name in _ROLE_LISTS}
     role |= {name: int(data.get(name) or 0) for name in _ROLE_NUMBERS}
     role |= {name: bool(data.get(name)) for name in _ROLE_FLAGS}

@@ -13,7 +13,10 @@ from jitvault.model.template import AccessTemplate
 
 @dataclass(frozen=True, slots=True)
 class PlainKeys:
-    """Response keys of a template's mount that audit lines have to contain in plain text, for its probe."""
+    """Response keys of a mount that audit lines show in plain text.
+
+    A template's probe needs them.
+    """
 
     mount: str
     engine: str
@@ -22,7 +25,10 @@ class PlainKeys:
 
 @dataclass(frozen=True, slots=True)
 class Shortened:
-    """Durations in the configuration of a template's mount that must not exceed those in `longest`."""
+    """Durations in a mount's configuration that must not exceed `longest`.
+
+    The mount is one that templates use.
+    """
 
     mount: str
     engine: str
@@ -48,7 +54,10 @@ def plain_keys(templates: Mapping[str, AccessTemplate], engines: Mapping[str, En
 
 
 def shortened(templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine]) -> Iterator[Shortened]:
-    """Yield the limits for each mount's configuration: for each field the shortest that one of its templates needs."""
+    """Yield the limits for each mount's configuration.
+
+    Each field is limited to the shortest duration that one of the mount's templates needs.
+    """
     found: dict[str, Shortened] = {}
     for template in templates.values():
         spec = template.spec

@@ -56,7 +56,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All steps in their order, and notes on what is missing or left over that `init` does not correct."""
+    """All steps in their order.
+
+    `missing` are notes on what is missing or left over that `init` does not correct.
+    """
 
     steps: tuple[Step, ...]
     missing: tuple[str, ...] = ()
@@ -169,7 +172,10 @@ def _marked_policy(item: MarkedPolicy, live: Live) -> Step:
 
 
 def role_body(item: TokenRole) -> dict[str, Any]:
-    """Return the whole token role as it is written, so that a setting that was added in Vault is removed."""
+    """Return the whole token role as it is written.
+
+    It is complete, so that a setting that was added in Vault is removed.
+    """
     return normal_role({}) | {
         "orphan": True,
         "renewable": True,
@@ -238,7 +244,10 @@ def _audited_header(item: AuditedHeader, live: Live) -> Step:
 
 
 def _plain_keys(item: PlainKeys, live: Live) -> Step | None:
-    """Return the step, or None where the mount is missing or of another type: `_missing` notes that."""
+    """Return the step, or None where the mount is missing or of another type.
+
+    `_missing` notes that.
+    """
     if live.mounts.get(item.mount, {}).get("type") != item.engine:
         return None
     added = sorted(set(item.keys) - set(live.plain_response_keys(item.mount)))
@@ -247,7 +256,10 @@ def _plain_keys(item: PlainKeys, live: Live) -> Step | None:
 
 
 def _shorten(item: Shortened, live: Live) -> Step | None:
-    """Return the step, or None where the mount is missing or of another type: `_missing` notes that."""
+    """Return the step, or None where the mount is missing or of another type.
+
+    `_missing` notes that.
+    """
     if live.mounts.get(item.mount, {}).get("type") != item.engine:
         return None
     kind = "engine configuration"
@@ -259,7 +271,10 @@ def _shorten(item: Shortened, live: Live) -> Step | None:
 
 
 def too_long_in(item: Shortened, live: Live) -> dict[str, object]:
-    """Return the fields that are longer than `item` allows, or unlimited, with their present values."""
+    """Return the fields that exceed `item`'s limits, with present values.
+
+    A field without a limit counts as well.
+    """
     found = live.configuration(item.path)
     lives = {field: server_duration(found.get(field)) for field, _ in item.longest}
     return {

@@ -1,7 +1,6 @@
-"""Remove documents of old requests and finished tasks from Vault, with the administrator's identity.
+"""Remove documents of old requests and finished tasks from Vault.
 
-found = survey(vault, older_than=timedelta(days=30))
-remove(vault, found)
+This needs the administrator's identity. found = survey(vault, older_than=timedelta(days=30)) remove(vault, found)
 """
 
 from __future__ import annotations

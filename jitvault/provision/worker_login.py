@@ -1,7 +1,7 @@
-"""The worker's AppRole, which `init --worker-approle` creates: auth method, role, and an entity with a known name.
+"""The worker's AppRole, which `init --worker-approle` creates.
 
-Other auth methods need what only the administrator knows (an issuer's keys, a CA):
-docs/operations/worker-identity.md has the commands.
+It consists of the auth method, a role, and an entity with a known name. Other auth methods need what only the
+administrator knows (an issuer's keys, a CA): docs/operations/worker-identity.md has the commands.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ _CIDRS = ("secret_id_bound_cidrs", "token_bound_cidrs")
 
 @dataclass(frozen=True, slots=True)
 class WorkerLogin:
-    """The AppRole by which the worker logs in, bound to `cidrs` (none: it may act from anywhere)."""
+    """The AppRole by which the worker logs in, bound to `cidrs`.
+
+    Without any it may act from anywhere.
+    """
 
     cidrs: tuple[str, ...]
     name: str = NAME

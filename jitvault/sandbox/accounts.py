@@ -1,4 +1,7 @@
-"""Choose the user for a server that refuses to run as root, and find out what that user can reach."""
+"""Choose the user for a server that refuses to run as root.
+
+Also find out what that user can reach.
+"""
 
 from __future__ import annotations
 
@@ -39,15 +42,19 @@ def server_account() -> Account | None:
 
 
 def give(path: Path, account: Account | None) -> None:
-    """Make `account` the owner of a file or directory that this process created; do nothing without an account."""
+    """Make `account` the owner of a file or directory.
+
+    This process created it. Nothing is done without an account.
+    """
     if account is not None:
         os.chown(path, account.uid, account.gid)
 
 
 def reachable(path: Path, account: Account) -> bool:
-    """Return whether `account` can enter all directories above `path` and read it, or enter it if it is a directory.
+    """Return whether `account` can reach and read `path`.
 
-    Only mode bits are checked: where an access control list grants more, the answer is False nevertheless.
+    It has to be able to enter all directories above, and to read `path`, or to enter it if it is a directory. Only mode
+    bits are checked: where an access control list grants more, the answer is False nevertheless.
     """
     path = path.resolve()
     needed = stat.S_IXOTH if path.is_dir() else stat.S_IROTH
@@ -55,7 +62,10 @@ def reachable(path: Path, account: Account) -> bool:
 
 
 def _may(path: Path, account: Account, bit: int) -> bool:
-    """Return whether `account`, as owner, group or others of `path`, has the permission `bit`."""
+    """Return whether `account` has the permission `bit` for `path`.
+
+    It has it as owner, by its group or as one of the others.
+    """
     status = path.stat()
     if status.st_uid == account.uid:
         bit <<= 6

@@ -1,4 +1,4 @@
-"""The certificate authority of the sandbox: Vault's PKI engine at `pki/`, which issues tasks' certificates.
+"""The certificate authority of the sandbox: Vault's PKI engine at `pki/`.
 
 It is set up as the comment of the shipped template tells an administrator to do, with a root CA of its own.
 """
@@ -13,7 +13,10 @@ DOMAIN = "svc.internal"
 
 
 def create(admin: Vault) -> str:
-    """Mount the engine, create a CA that outlives any sandbox and a role, and return the CA's certificate (PEM)."""
+    """Mount the engine, create a CA and a role, and return the certificate.
+
+    The CA outlives any sandbox. Its certificate is PEM.
+    """
     admin.write(f"sys/mounts/{MOUNT}", {"type": "pki", "config": {"max_lease_ttl": "8760h"}})
     # an elliptic curve key, because generating an RSA key takes longer than everything else here
     authority = {"common_name": "jitvault sandbox CA", "ttl": "8760h", "key_type": "ec", "key_bits": 256}
@@ -47,6 +50,9 @@ def public_url(admin: Vault) -> str:
 
 
 def store_probe(admin: Vault, certificate: str) -> None:
-    """Store the URL that the worker asks and the CA certificate that it trusts. `init` has created the mount."""
+    """Store the URL that the worker asks and the CA that it trusts.
+
+    `init` has created the mount.
+    """
     document = {"dsn": public_url(admin), "issuer": certificate}
     admin.write("jitvault/data/probes/pki", {"data": document})

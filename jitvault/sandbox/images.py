@@ -1,7 +1,8 @@
-"""Copy the server's program out of a container image, for machines that have an image and no program.
+"""Copy the server's program out of a container image.
 
-The program is copied once for each image and runs as any other program: it can be killed and restarted, and uses files
-and ports of this machine, whatever the container engine. No container is ever started.
+This is for machines that have an image and no program. The program is copied once for each image and runs as any other
+program: it can be killed and restarted, and uses files and ports of this machine, whatever the container engine. No
+container is ever started.
 """
 
 from __future__ import annotations
@@ -29,14 +30,18 @@ _CHUNK = 2 * 1024 * 1024
 
 
 def is_image(asked: str) -> bool:
-    """Return whether `asked` names an image, such as `hashicorp/vault:1.14.9`, and not a program."""
+    """Return whether `asked` names an image and not a program.
+
+    An example is `hashicorp/vault:1.14.9`.
+    """
     return _IMAGE.fullmatch(asked) is not None
 
 
 def program_of(image: str) -> Path:
-    """Return the path of the server program of an image, which the engine pulls if it does not have it.
+    """Return the path of the server program of an image.
 
-    Raises UsageError without a container engine, without the image, and where the image has no such program.
+    The container engine pulls the image if it does not have it. Raises UsageError without a container engine, without
+    the image, and where the image has no such program.
     """
     try:
         from docker.errors import DockerException
@@ -82,7 +87,10 @@ def _pulled(engine: Any, image: str) -> Any:
 
 
 def _cache_directory(image_id: str) -> Path:
-    """Return the directory for one image's programs, below the user's cache and private to them. Raises UsageError."""
+    """Return the private directory for one image's programs.
+
+    It is below the user's cache. Raises UsageError.
+    """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     directory = cache / "jitvault" / "images" / f"{platform.machine()}-{image_id[:32]}"
     try:
@@ -95,7 +103,10 @@ def _cache_directory(image_id: str) -> Path:
 
 
 def _copied(engine: Any, image: str, kept: Path) -> Path:
-    """Copy the program out of a container that is created for this and never started. Raises UsageError."""
+    """Copy the program out of a container.
+
+    The container is created for this and never started. Raises UsageError.
+    """
     from docker.errors import NotFound
 
     container = engine.containers.create(image, command=["version"])

@@ -1,4 +1,7 @@
-"""Run `jitvault worker` as a child process, which renews and ends a sandbox's tasks while a person works by hand."""
+"""Run `jitvault worker` as a child process of a sandbox.
+
+It renews and ends the sandbox's tasks while a person works by hand.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +27,9 @@ _NEEDED = (
 
 @contextmanager
 def keeping(directory: Path, variables: Mapping[str, str]) -> Iterator[ServerProcess]:
-    """Yield the running worker, which is stopped at the end of the block and dies with this process.
+    """Yield the running worker, which is stopped at the end of the block.
 
-    Its output is in `keeper.log`. `variables` are those of `jitvault.sandbox.world.env`.
+    It dies with this process. Its output is in `keeper.log`. `variables` are those of `jitvault.sandbox.world.env`.
     """
     environment = {**MINIMAL_ENVIRONMENT, "HOME": str(directory), **{name: variables[name] for name in _NEEDED}}
     keeper = ServerProcess(

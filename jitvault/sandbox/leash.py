@@ -31,9 +31,10 @@ def become(uid: int, gid: int) -> None:
 
 
 def die_with_parent(libc: ctypes.CDLL, parent: int, signal_number: int) -> None:
-    """Make the kernel send `signal_number` when the parent dies, and exit at once if the parent is dead already.
+    """Make the kernel send `signal_number` when the parent dies.
 
-    Only Linux can send the signal; on other systems this only checks that the parent is alive.
+    Exits at once if the parent is dead already. Only Linux can send the signal; on other systems this only checks that
+    the parent is alive.
     """
     if sys.platform == "linux":
         if libc.prctl(PR_SET_PDEATHSIG, signal_number, 0, 0, 0) != 0:

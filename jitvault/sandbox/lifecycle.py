@@ -18,10 +18,11 @@ MINIMAL_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C", "TZ": "UTC"}
 
 
 class Server(ABC):
-    """A server on 127.0.0.1 with its files in `directory`, which starts when it is entered as a context manager.
+    """A server on 127.0.0.1 with its files in `directory`.
 
-    The server keeps its port over `kill` and `restart`. Leaving the context stops it. `directory` belongs to the caller
-    and is not removed. An instance must not be used by two threads at once.
+    It starts when it is entered as a context manager. The server keeps its port over `kill` and `restart`. Leaving the
+    context stops it. `directory` belongs to the caller and is not removed. An instance must not be used by two threads
+    at once.
     """
 
     host: ClassVar[str] = LOOPBACK
@@ -158,7 +159,10 @@ class Server(ABC):
 
     @abstractmethod
     def _listens(self, process: ServerProcess) -> bool:
-        """Return whether this very process, and not another one on the same port, has bound its port."""
+        """Return whether this process has bound its port.
+
+        Another one on the same port does not count.
+        """
 
     @abstractmethod
     def _settle(self, deadline: float) -> None:

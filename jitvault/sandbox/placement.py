@@ -55,9 +55,10 @@ class Placement:
 
 
 def place(directory: Path, *, owner: object, installed: Path | None = None) -> Placement:
-    """Return a placement in `directory` if the server's user can enter it, else in a new temporary directory.
+    """Return where PostgreSQL's files are to be.
 
-    `installed` is an installation of the system, which every user can run; without it the wheel's is used.
+    It is `directory` if the server's user can enter it, else a new temporary directory. `installed` is an installation
+    of the system, which every user can run; without it the wheel's is used.
 
     Raises:
         UsageError: the wheel is not installed, or this process is root and no user or directory fits.
@@ -109,7 +110,10 @@ def runnable(installed: Path, account: Account) -> bool:
 
 
 def copy_programs(installed: Path, target: Path) -> Path:
-    """Copy what a server needs to the new directory `target`, runnable by every user, and return the installation."""
+    """Copy what a server needs to the new directory `target`.
+
+    Every user can run the copied programs. Returns the installation.
+    """
     site = installed.parent.parent
     copied = target / installed.relative_to(site)
     (copied / "bin").mkdir(parents=True)
@@ -134,6 +138,9 @@ def _libraries(installed: Path) -> list[Path]:
 
 
 def _remove(home: Path, owner: int) -> None:
-    """Remove `home`, but only in the process that created it: a fork inherits the finalizer as well."""
+    """Remove `home`, but only in the process that created it.
+
+    A fork inherits the finalizer as well.
+    """
     if os.getpid() == owner:
         shutil.rmtree(home, ignore_errors=True)

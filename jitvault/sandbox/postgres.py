@@ -78,7 +78,10 @@ class Postgres(Server):
         major: int = _IN_WHEEL,
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        """Use the wheel's server, or that of version `major` whose `bin` is in `programs`; `settings` are added."""
+        """Use the wheel's server, or another one.
+
+        `programs` is the installation of version `major`, with `bin`. `settings` are added to the usual ones.
+        """
         super().__init__(directory, log_name="postgres.log")
         self.major = major
         self._programs = programs
@@ -88,9 +91,9 @@ class Postgres(Server):
         self._placement: Placement | None = None
 
     def dsn(self, dbname: str = "postgres", *, user: str | None = None, password: str | None = None) -> str:
-        """Return a libpq keyword/value string with the password, for the superuser unless `user` is given.
+        """Return a libpq keyword/value string with the password.
 
-        Raises `WrongState` before the first start.
+        It is the superuser's unless `user` is given. Raises `WrongState` before the first start.
         """
         if user is None:
             user = self.superuser

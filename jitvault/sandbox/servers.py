@@ -1,4 +1,6 @@
-"""Start both servers of the sandbox at the same time, in a directory that is removed with them.
+"""Start both servers of the sandbox at the same time.
+
+Their directory is removed with them.
 
 with running_servers() as servers:
     servers.vault.address, servers.postgres.dsn()
@@ -24,7 +26,10 @@ __all__ = ["Postgres", "Servers", "VaultServer", "running_servers"]
 
 @dataclass(frozen=True)
 class Servers:
-    """A running OpenBao or HashiCorp Vault, a running PostgreSQL, and the directory of both, for further files."""
+    """A running OpenBao or HashiCorp Vault and a running PostgreSQL.
+
+    `directory` is that of both, for further files.
+    """
 
     directory: Path
     vault: VaultServer

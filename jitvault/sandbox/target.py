@@ -162,9 +162,10 @@ class Logins:
 
 
 def create(postgres: Postgres) -> Logins:
-    """Create the database with its rows, the groups, and the logins of Vault and the probe, and return their passwords.
+    """Create the database, its groups and logins, and return the passwords.
 
-    Raises UsageError without psycopg, VaultUnavailable when PostgreSQL refuses a statement.
+    The database has some rows. The logins are those of Vault and of the probe. Raises UsageError without psycopg,
+    VaultUnavailable when PostgreSQL refuses a statement.
     """
     try:
         import psycopg

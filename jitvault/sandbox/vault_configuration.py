@@ -1,6 +1,7 @@
-"""The configuration file of the sandbox's OpenBao or HashiCorp Vault, and its audit devices in either's form.
+"""The sandbox server's configuration file and its audit devices.
 
-OpenBao reads audit devices only from this file, Vault creates them only by its API.
+The forms are those of OpenBao and of HashiCorp Vault. OpenBao reads audit devices only from this file, Vault creates
+them only by its API.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ MAX_REQUEST_BYTES = 1024 * 1024  # docs/vault-facts.md, audit devices: lines can
 
 @dataclass(frozen=True, slots=True)
 class AuditDevice:
-    """One audit device: its kind (`file`, `socket`, …), its name, and its options, all of them strings."""
+    """One audit device: its kind (`file`, `socket`, …), name and options.
+
+    All options are strings.
+    """
 
     kind: str
     name: str
@@ -26,7 +30,10 @@ class AuditDevice:
 
     @property
     def block(self) -> str:
-        """The device's block in OpenBao's configuration, which requires each option on a line of its own."""
+        """The device's block in OpenBao's configuration.
+
+        It requires each option on a line of its own.
+        """
         lines = "".join(f"    {name} = {quoted(value)}\n" for name, value in self.options.items())
         return f"audit {quoted(self.kind)} {quoted(self.name)} {{\n  options {{\n{lines}  }}\n}}\n"
 
@@ -38,7 +45,10 @@ class AuditDevice:
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """The addresses of a server, each `HOST:PORT`: for requests, and for the other nodes of a cluster."""
+    """The addresses of a server, each `HOST:PORT`.
+
+    One is for requests, one for the other nodes of a cluster.
+    """
 
     requests: str
     cluster: str

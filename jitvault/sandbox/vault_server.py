@@ -169,7 +169,10 @@ class VaultServer(Server):
             raise self._not_started(process)
 
     def _is_serving(self) -> bool:
-        """Return whether the server is active and unsealed, after the next step: initialise, unseal, enable devices."""
+        """Return whether the server is active and unsealed, after a next step.
+
+        The steps are to initialise it, to unseal it and to enable its devices.
+        """
         try:
             status, _ = self._ask("GET", "/v1/sys/health")
             if status == _HEALTH_NOT_INITIALISED and self._root_token is None:
@@ -202,7 +205,10 @@ class VaultServer(Server):
             self._lacks_devices = True
 
     def _enable_devices(self) -> None:
-        """Enable the audit devices of a new Vault in their order, so that everything done later is in their files."""
+        """Enable the audit devices of a new Vault in their order.
+
+        Everything done later is in their files.
+        """
         for device in self._devices():
             path = f"/v1/sys/audit/{device.name}"
             status, answer = self._ask("PUT", path, device.body, token=self._root_token, seconds=20)
@@ -226,7 +232,10 @@ class VaultServer(Server):
         token: str | None = None,
         seconds: float = 5,
     ) -> tuple[int, dict[str, Any]]:
-        """Return HTTP status and JSON answer, without `requests`: proxies of the environment must not see the keys."""
+        """Send a request and return its HTTP status and JSON answer.
+
+        `requests` is not used: proxies of the environment must not see the keys.
+        """
         connection = http.client.HTTPConnection(self.host, self.port, timeout=seconds)
         try:
             headers = {} if token is None else {"X-Vault-Token": token}

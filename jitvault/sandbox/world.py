@@ -1,7 +1,8 @@
-"""Set up a small company on the sandbox's servers: its database, its CA, its people, and jitvault provisioned.
+"""Set up a small company on the sandbox's servers.
 
-Everything is done as an administrator would do it, with `init` and the check of each template. Passwords are random and
-are not kept after the logins; only the tokens in `World` remain.
+It has a database, a CA and people, and jitvault is provisioned. Everything is done as an administrator would do it,
+with `init` and the check of each template. Passwords are random and are not kept after the logins; only the tokens in
+`World` remain.
 """
 
 from __future__ import annotations
@@ -142,7 +143,10 @@ def env(world: World, ledger_url: str, spec: Path) -> dict[str, str]:
 
 
 def shipped_want() -> init.Want:
-    """Return what `init` provisions in the sandbox: the shipped templates and policies, and one network."""
+    """Return what `init` provisions in the sandbox.
+
+    These are the shipped templates and policies, and one network.
+    """
     templates = load_templates(shipped.files(shipped.templates_dir(), ".yaml"))
     files = shipped.files(shipped.policies_dir() / "vault", ".hcl")
     policies = {Path(path).name: text.decode() for path, text in files.items()}
@@ -151,7 +155,10 @@ def shipped_want() -> init.Want:
 
 
 def _run_init(admin: Vault, entity_ids: Mapping[str, str]) -> None:
-    """Run `init` twice: the first run creates the groups, the second the signing keys of their members."""
+    """Run `init` twice.
+
+    The first run creates the groups, the second the signing keys of their members.
+    """
     want = shipped_want()
     init.apply(admin, init.plan(admin, want))
     for group, names in MEMBERS.items():
@@ -211,9 +218,10 @@ def _login(address: str, login: tuple[str, str]) -> Secret:
 
 
 def _with_retries(act: Callable[[], T]) -> T:
-    """Do what makes the server hash a password, and try again where that takes longer than a request may run.
+    """Do what makes the server hash a password, with retries.
 
-    That happens on a busy machine. Doing it twice does no harm. Raises what the last try raises.
+    It is tried again where hashing takes longer than a request may run. That happens on a busy machine. Doing it twice
+    does no harm. Raises what the last try raises.
     """
     for _ in range(_TRIES - 1):
         try:

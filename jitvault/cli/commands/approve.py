@@ -1,4 +1,7 @@
-"""Approvers' commands: show exactly what would be granted, sign a decision, withdraw an approval."""
+"""Approvers' commands: `approve`, `deny`, `withdraw` and `approvals`.
+
+They show exactly what would be granted before anything is signed.
+"""
 
 from __future__ import annotations
 
@@ -255,7 +258,10 @@ def _is_decisive(wiring: Wiring, document: Published, revision: Revision) -> boo
 
 
 def _approved_extension(document: Published, entity: str) -> bool:
-    """Return whether an approval by the entity counts for an extension that was made or still waits."""
+    """Return whether an approval by the entity counts for an extension.
+
+    The extension was made, or still waits.
+    """
     return _extended_by(document, entity) or _is_approver(document["extension"], entity)
 
 

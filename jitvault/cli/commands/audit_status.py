@@ -1,4 +1,7 @@
-"""Commands about the audit stream: whether it can be trusted, and closing what it showed."""
+"""Commands about the audit stream.
+
+They show whether it can be trusted, and close what it showed.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,10 @@ def audit_accept(
 
 
 def lift_tripwires(reason: str, *, as_json: bool) -> None:
-    """Lift the tripwires' freeze of everything, after ending what is still held. Raises WrongState."""
+    """Lift the tripwires' freeze of everything.
+
+    What is still held is ended first. Raises WrongState.
+    """
     from jitvault.cli.views import output
 
     worker, why = _worker_with(reason)

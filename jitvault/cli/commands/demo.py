@@ -1,7 +1,8 @@
-"""`jitvault demo`: one task from request to seal on real servers, by the commands that people type.
+"""`jitvault demo`: one task from request to seal on real servers.
 
-Each step is a child process with one person's environment, so what is shown is what the product does. The
-wrapping token and the database login go through files with mode 0600, and are never shown.
+It is done by the commands that people type. Each step is a child process with one person's environment, so what is
+shown is what the product does. The wrapping token and the database login go through files with mode 0600, and are never
+shown.
 """
 
 from __future__ import annotations
@@ -136,7 +137,10 @@ class _Story:
         return psycopg.connect(dsn, autocommit=True)
 
     def write_documents(self) -> dict[str, str]:
-        """Write report and receipt to a directory that stays when the sandbox is removed, and return their paths."""
+        """Write report and receipt, and return their paths.
+
+        Their directory stays when the sandbox is removed.
+        """
         directory = Path(tempfile.mkdtemp(prefix="jitvault-demo-"))
         report = directory / "report.json"
         receipt = directory / "receipt.json"
@@ -152,7 +156,10 @@ class _Story:
         return str(self.run("operator", "status", TASK, "--json")[0]["state"])
 
     def step(self, title: str, who: str, *command: str, code: int = 0) -> dict[str, Any]:
-        """Run one command as one person, show what it prints, and return its JSON answer where the demo prints JSON."""
+        """Run one command as one person, and show what it prints.
+
+        Returns the command's JSON answer where the demo prints JSON.
+        """
         typed = " ".join(Path(word).name if word.startswith("/") else word for word in command)
         self.console.print(f"\n{len(self.steps) + 1}. {title}", style="bold cyan")
         self.console.print(f"{who}$ jitvault {typed}", style="dim")

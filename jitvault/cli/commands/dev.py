@@ -98,7 +98,10 @@ def _announce(binary: Binary, world: World, variables: dict[str, str], env_file:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    """Write a file that only its owner can read and that is complete from the moment it exists. Raises UsageError."""
+    """Write a file that is complete from the moment it exists.
+
+    Only its owner can read it. Raises UsageError.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

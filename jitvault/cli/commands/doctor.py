@@ -1,4 +1,7 @@
-"""`jitvault doctor`: check whether access can be granted, revoked and proven here, and what to repair."""
+"""`jitvault doctor`: check what works here, and what to repair.
+
+That is whether access can be granted, revoked and proven.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +91,10 @@ def _print(checks: Sequence[Check], able: Mapping[Ability, bool | None]) -> None
 
 
 def _folded(checks: Iterable[Check]) -> dict[tuple[str, str, str], list[str]]:
-    """Return the names of the checks by their status, finding and remedy, in the order of the first of each."""
+    """Return the names of the checks by their status, finding and remedy.
+
+    They are in the order of the first check of each.
+    """
     found: dict[tuple[str, str, str], list[str]] = {}
     for check in checks:
         found.setdefault((check.status.value, check.seen, check.mend), []).append(check.about.name)

@@ -1,4 +1,7 @@
-"""Commands that end access: `complete` for a finished task, `revoke` for one task or many."""
+"""Commands that end access: `complete` and `revoke`.
+
+`complete` is for a finished task, `revoke` for one task or many.
+"""
 
 from __future__ import annotations
 
@@ -133,10 +136,10 @@ def _end(
 
 
 def _withdrawn(wiring: Wiring, task: str, note: str, wait: float) -> Published | None:
-    """Sign the end of a task that may still be granted, and return what a worker published of it then.
+    """Sign the end of a task that may still be granted.
 
-    Nothing else is done for the task before. None for a task that is published as granted or over. The task may be
-    granted meanwhile: the signed end holds for the grant as well.
+    Returns what a worker published of the task then. Nothing else is done for the task before. None for a task that is
+    published as granted or over. The task may be granted meanwhile: the signed end holds for the grant as well.
     """
     from jitvault.cli import session
     from jitvault.cli.views import published as fallback
@@ -156,9 +159,9 @@ def _withdrawn(wiring: Wiring, task: str, note: str, wait: float) -> Published |
 
 
 def _check_forceable(document: Published, note: str) -> None:
-    """Refuse to close a task by force without a reason, or one whose revocation is confirmed.
+    """Refuse to close a task by force without a reason.
 
-    Raises UsageError, WrongState.
+    A task whose revocation is confirmed is refused as well. Raises UsageError, WrongState.
     """
     from jitvault.errors import UsageError, WrongState
 
@@ -179,7 +182,10 @@ def _check_forceable(document: Published, note: str) -> None:
 
 
 def _cut_short(task: str, error: JitvaultError) -> JitvaultError:
-    """Return the error to raise for a task whose end was interrupted, with how far the revocation has come."""
+    """Return the error to raise for a task whose end was interrupted.
+
+    It says how far the revocation has come.
+    """
     from jitvault.errors import AuditUntrusted, NotConfirmed, OutcomeUnknown
 
     if isinstance(error, AuditUntrusted):

@@ -69,7 +69,10 @@ def extend(
 
 
 def _check_extensible(wiring: Wiring, document: Published) -> None:
-    """Raise WrongState for a task that holds no access, and Denied unless the caller is its requester or agent."""
+    """Raise WrongState for a task that holds no access.
+
+    Raises Denied unless the caller is the task's requester or agent.
+    """
     from jitvault.cli import session
     from jitvault.errors import Denied, WrongState
 
@@ -101,7 +104,10 @@ def _instant(text: str) -> Any:
 
 
 def _is_answered(document: Published, nonce: str) -> bool:
-    """Return whether a worker has answered the request, and the task is not between two tokens."""
+    """Return whether a worker has answered the request.
+
+    A task between two tokens is not answered yet.
+    """
     from jitvault.cli import session
 
     if document["state"] not in session.GRANTED:
@@ -111,9 +117,10 @@ def _is_answered(document: Published, nonce: str) -> bool:
 
 
 def _raise_for(document: Published, nonce: str) -> None:
-    """Raise the error by which a worker refused the request, and Denied where the task ended instead.
+    """Raise the error by which a worker refused the request.
 
-    Raises WrongState while another request for more time waits, WaitTimedOut where no worker has answered.
+    Raises Denied where the task ended instead. Raises WrongState while another request for more time waits,
+    WaitTimedOut where no worker has answered.
     """
     from jitvault.cli import session
     from jitvault.errors import Denied, WaitTimedOut, WrongState

@@ -1,4 +1,7 @@
-"""`jitvault freeze`, `unfreeze` and `freezes`: stop grants and renewals of a scope, and lift that again."""
+"""`jitvault freeze`, `unfreeze` and `freezes`.
+
+A freeze stops grants and renewals of a scope until it is lifted.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,10 @@ def freeze(
 
 
 def check_in_force(wiring: Wiring, scope: Scope) -> None:
-    """Raise NotConfirmed where an unfreeze has a later date than the freeze that was signed just now."""
+    """Raise NotConfirmed where an unfreeze is dated later than a new freeze.
+
+    The freeze was signed just now.
+    """
     from jitvault.errors import NotConfirmed
     from jitvault.lifecycle.requests.freeze_documents import freezes as in_force
 
@@ -109,10 +115,10 @@ def unfreeze(
 
 
 def check_name_is_used(wiring: Wiring, name: str) -> None:
-    """Raise NotFound for the name of an agent or owner that no entity has: a typing error must not look like a success.
+    """Raise NotFound for the name of an agent or owner that no entity has.
 
-    Only the worker's identity can ask Vault for an entity. Without it, the agent or owner of some task has to have the
-    name.
+    A typing error must not look like a success. Only the worker's identity can ask Vault for an entity. Without it, the
+    agent or owner of some task has to have the name.
     """
     from jitvault.cli.commands import kill_switch as killswitch
     from jitvault.documents.signed import check_name
@@ -130,9 +136,9 @@ def check_name_is_used(wiring: Wiring, name: str) -> None:
 
 
 def sign(agent: str, template: str, owner: str, all_: bool, *, reason: str, freezes: bool) -> dict[str, str]:
-    """Sign a freeze, or with `freezes` False its lift, as an operator, and return the scope's named parts.
+    """Sign a freeze, or its lift, and return the scope's named parts.
 
-    Raises UsageError, InvalidInput, VaultRefused.
+    The caller signs as an operator; `freezes` False signs the lift. Raises UsageError, InvalidInput, VaultRefused.
     """
     from jitvault.cli import session
     from jitvault.documents.signed import check_note

@@ -97,9 +97,10 @@ def grant(
 
 
 def _requested_spec(wiring: Wiring, what: str, *, revise: bool) -> TaskSpec:
-    """Return the spec that `grant` is about: that of a file, which is submitted first, or that of a submitted task.
+    """Return the spec that `grant` is about.
 
-    Raises NotFound where `what` is neither.
+    It is that of a file, which is submitted first, or that of a submitted task. Raises NotFound where `what` is
+    neither.
     """
     from jitvault.cli import session
     from jitvault.errors import NotFound
@@ -154,7 +155,10 @@ def _check_withdrawable(document: Published) -> None:
 
 
 def _read_spec(wiring: Wiring, path: Path) -> TaskSpec:
-    """Return the spec in a file, checked as far as possible before anything is written. Raises InvalidInput."""
+    """Return the spec in a file, checked before anything is written.
+
+    Raises InvalidInput.
+    """
     from jitvault.cli.commands.templates import load_spec
     from jitvault.errors import InvalidInput
     from jitvault.model.vault_access import role_name
@@ -170,9 +174,9 @@ def _read_spec(wiring: Wiring, path: Path) -> TaskSpec:
 
 
 def _check_free(wiring: Wiring, spec: TaskSpec, *, revise: bool) -> None:
-    """Refuse an id that another requester or another spec has already, before anything is written.
+    """Refuse an id that another requester or another spec has already.
 
-    Raises WrongState.
+    Nothing is written before. Raises WrongState.
     """
     from jitvault.cli import session
     from jitvault.cli.views import task as render
@@ -201,7 +205,10 @@ def _check_free(wiring: Wiring, spec: TaskSpec, *, revise: bool) -> None:
 
 
 def _own_spec(wiring: Wiring, task_id: str) -> TaskSpec | None:
-    """Return the spec that the caller submitted for a task, from their own signed request; None without one."""
+    """Return the spec that the caller submitted for a task; None without one.
+
+    It is read from the caller's own signed request.
+    """
     import json
 
     from jitvault.documents.dsse import payload_of

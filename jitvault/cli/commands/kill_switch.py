@@ -65,7 +65,10 @@ def revoke_scope(scope: Scope, *, note: str, yes: bool, freeze: bool, wait: floa
 
 
 def _rounds(wiring: Wiring, scope: Scope, tasks: Sequence[str], wait: float) -> Iterator[Sequence[str]]:
-    """Yield first `tasks`, then those that were granted meanwhile, until there are none or `wait` seconds are over."""
+    """Yield first `tasks`, then those that were granted meanwhile.
+
+    It ends when there are none, or after `wait` seconds.
+    """
     deadline = time.monotonic() + wait
     known = set(tasks)
     yield tasks
@@ -97,7 +100,10 @@ def _in_scope(wiring: Wiring, scope: Scope) -> list[str]:
 
 
 def is_known(wiring: Wiring, scope: Scope) -> bool:
-    """Return whether the scope ever covered a task, by the ledger, or without one by what is published in Vault."""
+    """Return whether the scope ever covered a task.
+
+    The ledger is asked, or without the worker's identity what is published in Vault.
+    """
     from jitvault.kill_switch.kill import was_ever_in_scope
 
     if wiring.has_worker:
@@ -126,7 +132,10 @@ def _published(wiring: Wiring, scope: Scope) -> dict[str, Published | None]:
 
 
 def _revoke_roles(wiring: Wiring, tasks: Sequence[str]) -> JitvaultError | None:
-    """Revoke every token of jitvault's roles, and return the error where one could not be revoked."""
+    """Revoke every token of jitvault's roles.
+
+    Returns the error where one could not be revoked.
+    """
     from jitvault.errors import JitvaultError, NotConfirmed
     from jitvault.kill_switch.roles import look_up_before_revoking_roles, revoke_roles
 
@@ -171,7 +180,10 @@ def _context_factory(wiring: Wiring) -> Callable[[], ThreadContext]:
 
 
 def _worker_of(wiring: Wiring) -> WorkerContext:
-    """Return the worker, without a registered session where the ledger cannot be written: access is revoked anyway."""
+    """Return the worker, also where the ledger cannot be written.
+
+    Then it has no registered session: access has to be revoked anyway.
+    """
     from jitvault.errors import LedgerUnavailable
 
     try:
@@ -215,7 +227,10 @@ def _kill_there(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) ->
 
 
 def _sign_end(wiring: Wiring, task: str, note: str) -> JitvaultError | None:
-    """Sign the end of a task, and return the error of one that could not be signed: the others have to end anyway."""
+    """Sign the end of a task, and return the error where that failed.
+
+    It is not raised, because the other tasks have to end anyway.
+    """
     from jitvault.cli import session
     from jitvault.errors import JitvaultError
     from jitvault.lifecycle.requests.sign import sign_end
@@ -230,7 +245,10 @@ def _sign_end(wiring: Wiring, task: str, note: str) -> JitvaultError | None:
 
 
 class _Progress:
-    """Prints progress to stderr: on a terminal one line that is overwritten, else one line at the end of each part."""
+    """Prints progress to stderr.
+
+    On a terminal it is one line that is overwritten, else one line at the end of each part.
+    """
 
     def __call__(self, what: str, done: int, of: int, *, final: bool = False) -> None:
         if not of:

@@ -109,9 +109,10 @@ def _address(wiring: Wiring) -> str:
 
 
 def _heads(wiring: Wiring, database: Database) -> dict[str, Any]:
-    """Compare the ledger's chains with the heads that are published in Vault, where there is a token to read them.
+    """Compare the ledger's chains with the heads published in Vault.
 
-    Returns `{compared, missing, said}`; `compared` is None where Vault could not be asked.
+    That needs a token that may read the heads. Returns `{compared, missing, said}`; `compared` is None where Vault
+    could not be asked.
     """
     from jitvault.errors import VaultRefused, VaultUnavailable
     from jitvault.ledger.chains import lacking

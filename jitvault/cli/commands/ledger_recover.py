@@ -1,4 +1,7 @@
-"""`jitvault ledger recover`: rebuild a lost ledger, or correct one that was restored from a backup."""
+"""`jitvault ledger recover`: rebuild a lost ledger, or correct an old one.
+
+An old one was restored from a backup.
+"""
 
 from __future__ import annotations
 

@@ -185,7 +185,10 @@ def _show_outcomes(outcomes: Sequence[Outcome]) -> None:
 
 
 def _question_of(wiring: Wiring, spec: TaskSpec) -> tuple[DecisionInput, list[str]]:
-    """Return what policy is asked about a spec that was not submitted, and what of it is assumed."""
+    """Return what policy is asked about a spec that was not submitted.
+
+    The second value says what of it is assumed.
+    """
     from jitvault.lifecycle.decision.evaluate import enabled
     from jitvault.lifecycle.decision.explain import access_entry
     from jitvault.lifecycle.decision.questions import DecisionInput, decision_input_for, principal_of

@@ -1,4 +1,7 @@
-"""`jitvault sweep`: find credentials in Vault without a task, and tasks' credentials that Vault does not have."""
+"""`jitvault sweep`: find untracked and missing credentials.
+
+Untracked ones are in Vault and belong to no task, missing ones belong to a task and are not in Vault.
+"""
 
 from __future__ import annotations
 

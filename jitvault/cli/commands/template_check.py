@@ -85,7 +85,10 @@ def templates_check(
 
 
 class _Progress:
-    """Shows on a terminal what the check waits for: one line on stderr that is overwritten, and cleared at the end."""
+    """Shows on a terminal what the check waits for.
+
+    It is one line on stderr that is overwritten, and cleared at the end.
+    """
 
     def __init__(self) -> None:
         self._shown = False
@@ -109,9 +112,10 @@ def found(wiring: Wiring, name: str) -> AccessTemplate:
 
 
 def documents(wiring: Wiring, names: list[str]) -> Mapping[str, Mapping[str, Any] | None] | None:
-    """Return the records of templates' checks by name, or None where the caller has no token or may not read them.
+    """Return the records of templates' checks by name.
 
-    Templates can be shown without Vault, so a Vault that does not answer is no failure here.
+    None where the caller has no token or may not read the records. Templates can be shown without Vault, so a Vault
+    that does not answer is no failure here.
     """
     from jitvault.errors import JitvaultError
     from jitvault.provision.template_check.record import recorded

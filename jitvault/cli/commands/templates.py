@@ -55,7 +55,10 @@ def spec_check(
 
 
 def load_spec(wiring: Wiring, path: Path) -> TaskSpec:
-    """Return the spec in a file, checked against its schema, the templates and the clock. Raises InvalidInput."""
+    """Return the spec in a file, checked.
+
+    It is checked against its schema, the templates and the clock. Raises InvalidInput.
+    """
     from datetime import timedelta
 
     from jitvault.errors import InvalidInput

@@ -1,4 +1,7 @@
-"""`jitvault tidy`: an administrator removes documents of old requests and finished tasks from Vault."""
+"""`jitvault tidy`: an administrator removes old documents from Vault.
+
+They are those of old requests and of finished tasks.
+"""
 
 from __future__ import annotations
 

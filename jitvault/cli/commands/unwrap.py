@@ -63,7 +63,10 @@ def unwrap(
 
 
 class _Given(NamedTuple):
-    """Hold the text with the wrapping token, and its path in the inbox where it came from there."""
+    """Hold the text with the wrapping token.
+
+    `inbox` is its path in the inbox, where it came from there.
+    """
 
     text: str
     inbox: str = ""

@@ -111,7 +111,10 @@ def console(*, stderr: bool = False, quiet: bool = False) -> Console:
 
 
 def printable(text: str) -> str:
-    """Return `text` with escaped control characters: text from outside may hold some, which a terminal would obey."""
+    """Return `text` with escaped control characters.
+
+    Text from outside may contain some, which a terminal would obey.
+    """
     return "\n".join(map(one_line, text.split("\n")))
 
 
@@ -159,7 +162,10 @@ def _pieces(word: str, room: int) -> list[str]:
 
 
 def _cells(text: str) -> int:
-    """Return the width of `text` on a terminal, where letters of some scripts take two columns."""
+    """Return the width of `text` on a terminal.
+
+    Letters of some scripts take two columns.
+    """
     if text.isascii():
         return len(text)
     from rich.cells import cell_len

@@ -64,7 +64,7 @@ def vouched(wiring: Wiring, task_id: str) -> Vouched:
 
 
 def with_source(wiring: Wiring, document: Mapping[str, Any], found: Vouched) -> dict[str, Any]:
-    """Return a published document with `published`, which says where it comes from and how old it is.
+    """Return a published document with its source and its age.
 
     `published` is `{at, age_s, vouched_by, vouched, problem, unknown}`; `age_s` is by this machine's clock.
     """
@@ -81,7 +81,10 @@ def with_source(wiring: Wiring, document: Mapping[str, Any], found: Vouched) -> 
 
 
 def facts(shown: Mapping[str, Any], now: datetime) -> dict[str, str]:
-    """Return facts for people: how old the published document is, and what it does not contain."""
+    """Return facts about a published document, for people.
+
+    They say how old it is and what it does not contain.
+    """
     from jitvault.cli.views.output import readable
 
     published = shown["published"]
@@ -143,7 +146,10 @@ def illegible(task_id: str) -> SecurityFinding:
 
 
 def unknown_task(wiring: Wiring, task_id: str, document: Mapping[str, Any] | None) -> NotFound:
-    """Return the error for a task of which nothing is published, with the reason where it is known."""
+    """Return the error for a task of which nothing is published.
+
+    It has the reason where that is known.
+    """
     if document is not None:
         why = document["error"]
         return NotFound(f"there is no task {task_id}: its request was refused: {why['message']}", hint=why["hint"])

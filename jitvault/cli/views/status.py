@@ -1,4 +1,7 @@
-"""`jitvault status`: everything that is known of one task, from the ledger or as a worker published it."""
+"""`jitvault status`: everything that is known of one task.
+
+It comes from the ledger, or from what a worker published.
+"""
 
 from __future__ import annotations
 
@@ -98,9 +101,9 @@ def _decisions(shown: Mapping[str, Any]) -> str:
 
 
 def _grouped_findings(findings: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    """Yield each message once, with the rule and the audit line of the first finding that has it.
+    """Yield each message once, with the first finding that has it.
 
-    `--json` shows all findings.
+    The finding's rule and audit line are shown. `--json` shows all findings.
     """
     alike = itemgetter("rule", "message")
     for (rule, message), same in groupby(sorted(findings, key=alike), key=alike):
@@ -110,7 +113,10 @@ def _grouped_findings(findings: Sequence[Mapping[str, Any]]) -> Iterator[tuple[s
 
 
 def _end_facts(shown: Mapping[str, Any]) -> dict[str, str]:
-    """Return who ended the task and who closed it without proof, when and why, as far as that has happened."""
+    """Return who ended the task and who closed it without proof.
+
+    It says when and why, as far as that has happened.
+    """
     facts: dict[str, str] = {}
     ended = shown["ended"]
     forced = (shown["proof"] or {}).get("forced")
@@ -123,7 +129,7 @@ def _end_facts(shown: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _extensions(shown: Mapping[str, Any]) -> dict[str, str]:
-    """Return the extensions that the task was given, and the last request for one that was not granted."""
+    """Return the task's extensions, and the last request that was not granted."""
     facts: dict[str, str] = {}
     last = shown["extension"]
     if shown["extensions"]:
@@ -168,7 +174,10 @@ def _print_uses(console: Console, uses: Sequence[Mapping[str, Any]]) -> None:
 
 
 def print_published(document: Published, now: datetime, *, as_json: bool) -> None:
-    """Print a task as a worker published it, where there is no ledger, and what is not known from that."""
+    """Print a task as a worker published it, where there is no ledger.
+
+    What is not known from that is printed as well.
+    """
     from jitvault.cli.views import published as fallback
 
     shown = {k: v for k, v in document.items() if k not in ("body", "installation")}

@@ -1,4 +1,4 @@
-"""Output about more than one task: lists, templates, specs, approvers and what `init` does."""
+"""Output about lists of tasks, templates, specs, approvers and `init`."""
 
 from __future__ import annotations
 
@@ -91,7 +91,10 @@ def print_kill_results(results: Sequence[Result], *, as_json: bool) -> None:
 
 
 def _print_not_proven(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
-    """Print what no check of a proof looks at, for some tasks: in an emergency, too many lines hide the others."""
+    """Print what no check of a proof looks at, for some tasks.
+
+    In an emergency, too many lines would hide the others.
+    """
     concerned = [row for row in rows if row["not_proven"]]
     for row in concerned[:_MOST_SHOWN]:
         for point in row["not_proven"]:

@@ -34,7 +34,10 @@ def revision_of(document: Published) -> Revision:
 
 
 def print_decision(document: Published, *, as_json: bool) -> None:
-    """Print the state of a task that was decided about, whose approval is missing, and the next command."""
+    """Print the state of a task that was decided about.
+
+    Whose approval is missing and the next command are printed as well.
+    """
     task = document["task_id"]
     state = document["state"]
     steps = {
@@ -63,7 +66,10 @@ def print_decision(document: Published, *, as_json: bool) -> None:
 
 
 def print_grant(document: Published, message: Published | None, *, out: NewFile | None, as_json: bool) -> None:
-    """Print a grant; `message` is the caller's inbox message with the wrapping token, which is shown only once."""
+    """Print a grant.
+
+    `message` is the caller's inbox message with the wrapping token, which is shown only once.
+    """
     shown = {
         "task_id": document["task_id"],
         "grant_id": document["grant_id"],
@@ -101,7 +107,10 @@ def print_wrappings(console: Console, wrappings: Sequence[Mapping[str, Any]], ou
 
 
 def why_no_token(document: Published) -> str:
-    """Return in words where the wrapping token of a granted task is, if it is not in the caller's inbox."""
+    """Return in words where the wrapping token of a granted task is.
+
+    It is not in the caller's inbox.
+    """
     revision = revision_of(document)
     if revision.spec.spec.deliver == "agent":
         agent = revision.content["agent"]["name"]
@@ -124,7 +133,10 @@ def print_end(document: Published, *, as_json: bool) -> None:
 
 
 def not_proven(document: Published) -> Sequence[str]:
-    """Return what no check of the task's proof looks at, also for an older worker's document, which lacks it."""
+    """Return what no check of the task's proof looks at.
+
+    An older worker's document does not contain it: then it is computed here.
+    """
     from jitvault.errors import CORRUPT_RECORD_ERRORS
     from jitvault.model.verifiers import unproven
 
@@ -144,7 +156,10 @@ def not_proven(document: Published) -> Sequence[str]:
 def print_proposal(
     digest: str, lines: Sequence[str], decision: Mapping[str, Any], changes: Sequence[str] | None = None
 ) -> None:
-    """Print to stderr what an approver is about to sign, what policy decided, and what changed since an approval."""
+    """Print to stderr what an approver is about to sign.
+
+    Also printed are what policy decided and what changed since an approval.
+    """
     console = output.console(stderr=True)
     for line in (*lines, f"By policy: {decision_line(decision)}.", *changed(changes)):
         console.print(output.folded(line, console.width), soft_wrap=True)
@@ -227,7 +242,10 @@ def uncounted(shown: Mapping[str, Any]) -> list[str]:
 
 
 def _took(proof: Mapping[str, Any]) -> str:
-    """Return in words how long the end took, by the clocks of the processes that worked on it."""
+    """Return in words how long the end took.
+
+    It is by the clocks of the processes that worked on it.
+    """
     dead = proof["dead_ms"]
     proven = proof["confirmed_ms"]
     if dead is None or proven is None:
@@ -236,7 +254,10 @@ def _took(proof: Mapping[str, Any]) -> str:
 
 
 def print_proof(console: Console, proof: Mapping[str, Any], unproven: Sequence[str]) -> None:
-    """Print each credential with its checks, why the task is still open, and what no check looks at (`unproven`)."""
+    """Print each credential with its checks, and why a task is still open.
+
+    `unproven` is what no check looks at.
+    """
     if proof["confirmed"]:
         console.print(f"  every credential {_took(proof)}")
     _print_verdict(console, "task token", proof["token"], "")

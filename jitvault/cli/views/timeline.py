@@ -1,4 +1,7 @@
-"""Timeline of a task in few lines: repeated tries are one line, with how often and until when."""
+"""Timeline of a task in few lines.
+
+Repeated tries are one line, with how often and until when.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Check whether a template's certificates are a login to Vault, by a cert auth method that trusts their issuer.
+"""Check whether a template's certificates are a login to Vault.
 
-The token of such a login outlives the certificate, and ending the task does not revoke it. The check needs an
-administrator, because the worker cannot read auth methods.
+They are where a cert auth method trusts their issuer. The token of such a login outlives the certificate, and ending
+the task does not revoke it. The check needs an administrator, because the worker cannot read auth methods.
 """
 
 from __future__ import annotations

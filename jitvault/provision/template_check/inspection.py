@@ -1,4 +1,7 @@
-"""Steps of a template's check that search a target, and Vault's connection to it, for ways to escape revocation."""
+"""Steps of a template's check that inspect its target.
+
+They search the target, and Vault's connection to it, for ways to escape revocation.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,10 @@ class Inspected:
 def inspected(
     engine: Engine, where: Mapping[str, Any], snapshot: Callable[[], Mapping[str, Any]], name: str
 ) -> dict[int, Inspected]:
-    """Inspect the target while the credential `name` is live, and return the result of each step by number."""
+    """Inspect the target while the credential `name` is live.
+
+    Returns the result of each step by number.
+    """
     try:
         found = engine.inspect(where, snapshot(), name)
     except JitvaultError as error:

@@ -1,6 +1,7 @@
-"""Check a template's paths for `jitvault templates check`, and record the results in Vault.
+"""Check a template's paths, and record the results in Vault.
 
-The record is at `jitvault/checks/<template>`. The worker relies on it for grants, and only administrators may write it.
+This is what `jitvault templates check` does. The record is at `jitvault/checks/<template>`. The worker relies on it for
+grants, and only administrators may write it.
 """
 
 from __future__ import annotations
@@ -81,7 +82,10 @@ def recorded(vault: Vault, name: str) -> dict[str, Any] | None:
 
 
 def why_unchecked(vault: Vault, engines: Mapping[str, Engine], template: AccessTemplate) -> Unchecked | None:
-    """Return why nothing is granted by the template in the present state of Vault; None where tasks are granted."""
+    """Return why nothing is granted by the template; None where tasks are.
+
+    That is decided by the present state of Vault.
+    """
     try:
         document = recorded(vault, template.name)
         installation = _installation(vault)
@@ -128,7 +132,10 @@ class CheckRecorder:
         self._ended = before.ended if before is not None and same else ()
 
     def announce(self, leases: tuple[str, ...]) -> None:
-        """Record which leases belong to a running check, for a worker that lists the path's leases meanwhile."""
+        """Record which leases belong to a running check.
+
+        A worker that lists the path's leases meanwhile needs to know them.
+        """
         self._write(leases)
 
     def enter(self, outcome: Outcome) -> None:

@@ -1,7 +1,7 @@
-"""Steps of a template's check in which a credential resists its revocation, as its holder could.
+"""Steps of a template's check in which a credential resists revocation.
 
-All credentials are issued first, then revoked one after the other, then probed together, so that the probe's waiting
-time is spent only once.
+It does so as its holder could. All credentials are issued first, then revoked one after the other, then probed
+together, so that the probe's waiting time is spent only once.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ class Result:
 
 @dataclass(slots=True)
 class _Credential:
-    """A credential that resists: its lease, its name at the target, and what failed in its revocation."""
+    """A credential that resists.
+
+    It has a lease, a name at the target, and what failed in its revocation.
+    """
 
     lease_id: str = ""
     name: str = ""
@@ -43,7 +46,10 @@ class _Credential:
 
 
 class Resistance:
-    """The trial of several ways to resist, with a credential for each from the path under check."""
+    """The trial of several ways to resist.
+
+    Each has a credential from the path under check.
+    """
 
     def __init__(
         self,
@@ -125,7 +131,10 @@ class Resistance:
         return Result(ok, "; ".join(filter(None, evidence)))
 
     def clean_up(self, pauses_s: Sequence[float]) -> list[str]:
-        """Revoke what is still there now that nothing resists any more, and return what could not be revoked."""
+        """Revoke what is still there, and return what could not be revoked.
+
+        Nothing resists any more at this time.
+        """
         left_behind = []
         for credential in self._credentials.values():
             if credential.lease_id and not credential.revoked and not self._retry_revocation(credential, pauses_s):

@@ -1,4 +1,4 @@
-"""Results of a template's check: its steps by number and name, and the outcome for one path."""
+"""Results of a template's check: its steps, and the outcome for one path."""
 
 from __future__ import annotations
 
@@ -38,9 +38,10 @@ RESISTED = range(15, 19)
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One numbered step: `evidence` says what was seen, `mend` what to do about it where the step is not ok.
+    """One numbered step of a check.
 
-    `told` marks evidence that an administrator has to read although the step is ok.
+    `evidence` says what was seen, `mend` what to do about it where the step is not ok. `told` marks evidence that an
+    administrator has to read although the step is ok.
     """
 
     n: int

@@ -1,7 +1,8 @@
-"""Check one path of a template: issue a credential, use it, revoke it in use, and see whether it still works.
+"""Check one path of a template.
 
-An administrator runs the check, because the worker never reads a secret. Everything that a proof relies on later is
-tried once here, before any task depends on it. The steps, by number:
+A credential is issued, used, revoked while in use, and tried again. An administrator runs the check, because the worker
+never reads a secret. Everything that a proof relies on later is tried once here, before any task depends on it. The
+steps, by number:
 
 1. the mount is tuned so that audit lines name the credential at its target;
 2. the path gives a credential with a lease to a token that may do only what a task's token may;
@@ -61,7 +62,10 @@ from jitvault.vault.documents import Documents
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """How long a check waits for servers at most (`patience`), and what shows meanwhile what it waits for (`say`)."""
+    """How long a check waits for servers at most.
+
+    `say` gets meanwhile a text about what it waits for.
+    """
 
     patience: timedelta
     say: Callable[[str], None]
@@ -104,10 +108,11 @@ def tried(
     announce: Callable[[tuple[str, ...]], None],
     waiting: Waiting = DEFAULT_WAITING,
 ) -> Outcome:
-    """Check what `template` grants for one combination of choices, with the administrator's identity in `vault`.
+    """Check what `template` grants for one combination of choices.
 
-    `announce` gets the lease as soon as it is known, before the credential is used. Raises WrongState when the path is
-    not provisioned or has no probe, and NotConfirmed when the check was interrupted and something is left behind.
+    `vault` has the administrator's identity. `announce` gets the lease as soon as it is known, before the credential is
+    used. Raises WrongState when the path is not provisioned or has no probe, and NotConfirmed when the check was
+    interrupted and something is left behind.
     """
     path = template.resolve(with_)
     policy = access_policy(path, engine.capability, template.spec.fill_data(with_))
@@ -141,7 +146,10 @@ def _check_provisioned(vault: Vault, template: AccessTemplate, policy: AccessPol
 
 
 def _where(vault: Vault, template: AccessTemplate) -> Mapping[str, Any]:
-    """Return the probe's document, by which the target is reached: the same target is tried and probed."""
+    """Return the probe's document, by which the target is reached.
+
+    So the target that is tried is the one that is probed.
+    """
     probe = template.spec.probe
     document = Documents(vault).get(f"probes/{probe}") if probe else None
     if document is None or not isinstance(document.get("dsn"), str):
@@ -154,7 +162,10 @@ def _where(vault: Vault, template: AccessTemplate) -> Mapping[str, Any]:
 
 
 def _keep_up(vault: Vault, engine: Engine, template: AccessTemplate) -> None:
-    """Do once what a worker does regularly: without a running worker, what the engine publishes is out of date."""
+    """Do once what a worker does regularly.
+
+    Without a running worker, what the engine publishes is out of date.
+    """
     wanted = engine.upkeep(vault.read, template.spec.mount)
     if wanted is not None:
         vault.read(wanted.path)
@@ -207,7 +218,10 @@ class _Trial:
         return ok
 
     def run(self) -> None:
-        """Run the steps. Raises NotConfirmed when they were interrupted and something could not be revoked."""
+        """Run the steps.
+
+        Raises NotConfirmed when they were interrupted and something could not be revoked.
+        """
         whole = False
         try:
             self._try()
@@ -257,7 +271,10 @@ class _Trial:
         return set(wanted) <= {step.n for step in self.steps if step.ok}
 
     def _leased(self) -> Mapping[str, Any] | None:
-        """Return the data of a fresh credential whose lease is known and announced; None where there is none."""
+        """Return the data of a fresh credential; None where there is none.
+
+        Its lease is known and announced.
+        """
         try:
             self._issuer = self._make_issuer()
             answer = self._credential(self._issuer)
@@ -315,7 +332,10 @@ class _Trial:
         return issuer.write(self._path, self._data)
 
     def _make_issuer(self) -> Vault:
-        """Return a client whose token may do what a task's token may, for a minute: then Vault revokes what is left."""
+        """Return a client whose token may do what a task's token may.
+
+        It lives for a minute: then Vault revokes what is left.
+        """
         body = {
             "policies": [access_policy(self._path, self._engine.capability, self._data).name],
             "ttl": f"{ISSUER_TTL_S}s",
@@ -364,7 +384,10 @@ class _Trial:
         return Verifiers(spec.verifiers, bound, self._waiting.patience, self._while_waiting)
 
     def _while_waiting(self, text: str) -> None:
-        """Show what the check waits for, and do a worker's upkeep: waiting may last longer than a CRL is valid."""
+        """Show what the check waits for, and do a worker's upkeep.
+
+        Waiting may last longer than a CRL is valid.
+        """
         self._waiting.say(text)
         if time.monotonic() - self._kept_up_at >= _KEEP_UP_S:
             with suppress(JitvaultError):
@@ -372,7 +395,10 @@ class _Trial:
             self._kept_up_at = time.monotonic()
 
     def _probe(self, n: int, *, alive: bool, sessions: int | None = None) -> None:
-        """Note whether the probe sees the credential as it has to be: gone, or `alive` with at least `sessions`."""
+        """Note whether the probe sees the credential as it has to be.
+
+        It has to be gone, or `alive` with at least `sessions`.
+        """
         try:
             found = self._engine.probe(self._where, [self._name], look_only=alive)[self._name]
         except JitvaultError as error:
@@ -426,7 +452,10 @@ class _Trial:
             self._issuer.close()
 
     def _retry_revocation(self) -> bool:
-        """Return whether Vault revoked the lease, after some tries: a session may stay open for a moment after use."""
+        """Return whether Vault revoked the lease, after some tries.
+
+        A session may stay open at the target for a moment after use.
+        """
         for pause_s in PAUSES_S:
             time.sleep(pause_s)
             try:
