@@ -355,7 +355,11 @@ def test_what_was_refused_is_not_granted_later_when_nobody_looks(
     members = (admin.read(agents) or {})["data"]["member_entity_ids"]
     made = admin.write("identity/entity", {"name": newcomer})["data"]["id"]
     admin.write(agents, {"member_entity_ids": [*members, made]})
-    assert cli("operator", "status", file.stem, "--json", code=8).error["message"] == refused.error["message"]
-    assert cli("operator", "grant", file.stem, "--json", code=8)
-    # asked for again, it is looked at again
-    assert cli("operator", "grant", file, "--json").json["state"] == "issued"
+    try:
+        assert cli("operator", "status", file.stem, "--json", code=8).error["message"] == refused.error["message"]
+        assert cli("operator", "grant", file.stem, "--json", code=8)
+        # asked for again, it is looked at again
+        assert cli("operator", "grant", file, "--json").json["state"] == "issued"
+    finally:
+        # who has no signing key yet would be a step of `init --plan` in the tests that share this Vault
+        admin.write(agents, {"member_entity_ids": list(members)})
