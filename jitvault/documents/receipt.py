@@ -1,4 +1,4 @@
-"""A receipt that is published with a task, and how it is verified."""
+"""Whether Vault's own key signed a receipt for its task and end."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ SET_SINCE = 16
 
 @dataclass(frozen=True, slots=True)
 class VaultConnection:
-    """Vault's connection to the target, by its configuration."""
+    """Vault's connection to the target: login, database and parameters."""
 
     username: str
     database: str

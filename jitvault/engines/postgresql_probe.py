@@ -89,7 +89,7 @@ class KnownLogins:
 
 @dataclass(frozen=True, slots=True)
 class _Roles:
-    """The logins of a server, with the oid of each."""
+    """The logins of a server by oid, and the requested names among them."""
 
     oids: Mapping[str, int]
     living: Mapping[str, bool]

@@ -55,7 +55,7 @@ class Scope:
         return self.agent or self.owner
 
     def of(self, entity: str) -> Scope:
-        """Return the scope with an entity id instead of the name."""
+        """Return the scope with the agent or owner by entity id, not by name."""
         return Scope(entity if self.agent else "", self.template, entity if self.owner else "")
 
     def is_same(self, other: Scope) -> bool:
