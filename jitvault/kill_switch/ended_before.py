@@ -1,7 +1,8 @@
-"""Find the tasks that had ended before a kill switch began, and whose end is not proven.
+"""Find the tasks that ended before a kill switch started, and whose end is not confirmed.
 
-What a kill switch answers for is what it was to end. A task that ended long ago, of which neither Vault nor its target
-shows anything, holds no access: no run of the kill switch changes that, so none fails because of it. It is listed.
+A kill switch answers for the tasks that it had to end. A task that ended long ago, and of which neither Vault nor its
+target shows a credential, has no access. No run of the kill switch changes that, so no run fails because of such a
+task; it is only listed.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from jitvault.lifecycle.revocation.revoke import DEAD
 from jitvault.model.states import State, Verdict
 
 EARLIER = timedelta(hours=1)
-"""What ended more recently belongs to the incident that the operator is working on."""
+"""A task that ended more recently belongs to the incident that the operator is working on."""
 _GONE = DEAD | {Verdict.GONE}
 _NOTHING_IN_BETWEEN, _TARGET_REFUSES = 4, 6
 
 
 def ended_earlier(worker: WorkerContext, tasks: Iterable[str]) -> frozenset[str]:
-    """Return those of `tasks` that ended an hour ago or more, and hold no access that anything shows."""
+    """Return those of `tasks` that ended an hour ago or more and show no access."""
     before = worker.now() - EARLIER
     found = set()
     for task_id in tasks:
-        # a record that nobody can read is no reason to expect less of its task
+        # a task whose rows cannot be read is treated as one that has access
         with suppress(JitvaultError, *CORRUPT_RECORD_ERRORS):
             file = worker.ledger.file(task_id)
             if file is not None and file.task.ending_at and file.task.ending_at <= before and shows_no_access(file):
@@ -38,7 +39,10 @@ def ended_earlier(worker: WorkerContext, tasks: Iterable[str]) -> frozenset[str]
 
 
 def shows_no_access(file: TaskRecord) -> bool:
-    """Return whether a task is ending without proof, but neither Vault nor its target has any of its credentials."""
+    """Return whether a task is ending without proof, but shows no credential.
+
+    Neither Vault nor its target has any of its credentials.
+    """
     if file.task.state is not State.ENDING or unproven_reason(file) is None:
         return False
     verdicts = {grant.verdict for grant in file.grants} | {lease.verdict for lease in file.leases}
@@ -49,9 +53,9 @@ def shows_no_access(file: TaskRecord) -> bool:
 
 
 def _is_refused(lease: Mapping[str, Any]) -> bool:
-    """Return whether the target refuses a credential, as far as it is asked.
+    """Return whether the target refuses a credential, where the target is asked.
 
-    Where it is not asked, Vault's look-up is all that there is, and it counts only if no act can have faked it.
+    Where it is not asked there is only Vault's look-up, which counts if no act can have faked it.
     """
     ok = {check["n"]: check["ok"] for check in lease["checks"]}
     return bool(ok.get(_TARGET_REFUSES, ok.get(_NOTHING_IN_BETWEEN, False)))

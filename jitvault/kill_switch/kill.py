@@ -1,7 +1,7 @@
-"""The kill switch: end every task of a scope at once, and prove each.
+"""The kill switch: revoke every task of a scope at once, and confirm each.
 
-First every door is closed (the task tokens), then each lease is ended, then each task is proven dead by the same story
-as any other. Whatever stops this process, what was begun is in the ledger: the same command goes on with the rest.
+First the tokens of all tasks are revoked, then all leases, then each task is confirmed by `advance` like any other. If
+this process stops, what was started is in the ledger: the same command goes on with the rest.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ _STILL_THERE = DELIVERED_STATES | {State.ISSUING, State.ENDING}
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How one task came out. `error`: what kept it from being ended or proven.
+    """The result of one task; `error` is what kept it from being revoked or confirmed.
 
-    `ended_earlier` tells a task that had ended long before this run, of which nothing shows any access: see `earlier`.
-    `not_proven` is what no check of its proof looks at.
+    `ended_earlier` marks a task that ended long before this run and shows no access (see `ended_before.py`).
+    `not_proven` names what no check of its proof covers.
     """
 
     task_id: str
@@ -77,13 +77,16 @@ class Result:
 
 @dataclass
 class _SlowTasks:
-    """The tasks whose leases hang, and until when they are waited for, by `time.monotonic()`."""
+    """The tasks whose leases hang.
+
+    They are waited for until `until`, by `time.monotonic()`.
+    """
 
     until: float
     tasks: set[str] = field(default_factory=set)
 
     def bounded(self, worker: WorkerContext) -> WorkerContext:
-        """The same worker; once something hangs one that begins nothing when the time is over."""
+        """Return the worker; with `until` as its deadline once a task hangs."""
         return replace(worker, deadline=self.until) if self.tasks else worker
 
     def patience_s(self, task_id: str) -> float:
@@ -92,15 +95,21 @@ class _SlowTasks:
 
 
 def tasks_in_scope(worker: WorkerContext, scope: Scope) -> list[str]:
-    """The tasks of a scope that hold access, or whose end is not proven yet."""
+    """Return the tasks of a scope that have access, or whose end is not confirmed.
+
+    Tasks that are delegated below them are included.
+    """
     held, scopes = worker.ledger.tasks(_STILL_THERE), scope_by_name_and_id(worker, scope)
     tasks = dict.fromkeys(task.task_id for task in held if _is_covered(worker, scopes, task))
-    # what was handed on ends as well: its doors are closed with the others
+    # delegated tasks end as well, and their tokens are revoked with the others
     return list(tasks | dict.fromkeys(child for task in tasks for child in live_below(worker, task)))
 
 
 def _is_covered(worker: WorkerContext, scopes: Sequence[Scope], task: TaskRow) -> bool:
-    """Whether a task is in one of the scopes; one whose row cannot be read is not left out because of that."""
+    """Return whether a task is in one of the scopes.
+
+    A task whose rows cannot be read counts as covered.
+    """
     try:
         file = worker.ledger.file(task.task_id)
         return file is not None and covers_any(scopes, file.revision.body)
@@ -109,8 +118,8 @@ def _is_covered(worker: WorkerContext, scopes: Sequence[Scope], task: TaskRow) -
 
 
 def was_ever_in_scope(worker: WorkerContext, scope: Scope) -> bool:
-    """Whether any task was ever in the scope. With a million of them that takes seconds."""
-    # what only Vault knows is told in the end: a ledger that lost it must not make it a wrong name
+    """Return whether any task was ever in the scope; slow with a million tasks."""
+    # a task that only Vault knows counts: where the ledger lost it, its name must not look wrong
     if any(one.state for one in published_but_unknown(worker, scope, ())):
         return True
     scopes = scope_by_name_and_id(worker, scope)
@@ -122,11 +131,13 @@ def was_ever_in_scope(worker: WorkerContext, scope: Scope) -> bool:
 
 
 def published_but_unknown(worker: WorkerContext, scope: Scope, results: Sequence[Result]) -> list[Result]:
-    """The tasks of a scope that are held by what was published in Vault, and not ended here: granted meanwhile, or a
-    ledger that was restored or edited does not know them or says that they are over. What cannot be read may be one of
-    them, and has no state.
+    """Find tasks that Vault's published documents call held but this run did not end.
+
+    They were granted meanwhile, or the ledger was restored or edited and does not know them or calls them over. An
+    unreadable document counts, with no state.
     """
-    known, scopes = {result.task_id for result in results}, scope_by_name_and_id(worker, scope)
+    known = {result.task_id for result in results}
+    scopes = scope_by_name_and_id(worker, scope)
     found = []
     for task_id in worker.documents.names("tasks/"):
         said = worker.documents.get(f"tasks/{task_id}") or {}
@@ -149,20 +160,26 @@ def published_but_unknown(worker: WorkerContext, scope: Scope, results: Sequence
 
 
 def unreadable(task_id: str) -> Result:
-    """What is told of a task whose published document cannot be read: whether the scope has it, nobody can say."""
+    """Return the result for a task whose published document cannot be read.
+
+    It is not known whether the scope covers that task.
+    """
     hint = "`jitvault status TASK` shows what the ledger has of it, `jitvault sweep` what lives on."
     return Result(task_id, None, SecurityFinding(f"what Vault says of task {task_id} cannot be read", hint=hint))
 
 
 def check_known(scope: Scope, covers_any: bool) -> None:
-    """Raise NotFound for a name that no task ever had: in a hurry a wrong name must not look like a success."""
+    """Raise NotFound for a name that no task ever had.
+
+    In an emergency a wrong name must not look like a success.
+    """
     if not scope.is_all and not covers_any:
         named = scope.agent or scope.template or scope.owner
         raise NotFound(f"no task ever had {named!r:.80}: nothing was revoked")
 
 
 def check_operator(worker: WorkerContext, person: Person) -> None:
-    """Raise Denied for whoever may end their own tasks only."""
+    """Raise Denied unless the person is an operator, who may end others' tasks."""
     entity = worker.identity.by_id(person.entity)
     if entity is None or entity.disabled or not worker.identity.groups_of(entity, (OPERATORS,)):
         raise Denied("only members of jitvault-operators can end the tasks of others", hint="End your own by its id.")
@@ -177,23 +194,25 @@ def kill(
     tell: Tell,
     earlier: Collection[str] = (),
 ) -> list[Result]:
-    """End all of `tasks`; gives each one's result, in order. One that cannot be ended stops none of the others.
+    """End all of `tasks`; return their results in order.
 
-    Those of `earlier` get their turn like the others, but nothing waits for a proof of them.
+    A task that cannot be ended does not stop the others. Tasks of `earlier` get their turn like the others, but are not
+    waited for.
 
-    What is not proven at once is tried again for `wait` seconds. Vault's own queue and our revocations can meet at a
-    target, and then Vault takes some 10 s until it tries again (docs/vault-facts.md, "Revocation"). Where Vault gives
-    no answer nothing is begun later than `wait` seconds from now; that there is much to do cuts nothing off.
+    What is not confirmed at once is retried for `wait` seconds. Vault's own queue and jitvault's revocations can
+    collide at a target, and Vault then takes some 10 s until it tries again (docs/vault-facts.md, "Revocation"). Where Vault
+    gives no answer, nothing is started later than `wait` seconds from now. A large number of tasks alone cuts nothing
+    off.
     """
     crew = TaskPool(hire, tell)
     failed: dict[str, JitvaultError] = {}
     behind: dict[str, PendingLeases] = {}
     hanging = _SlowTasks(time.monotonic() + wait)
     end = partial(_end_leases, behind=behind, hanging=hanging)
-    close = partial(_close_door, behind=behind)
+    close = partial(_revoke_tokens, behind=behind)
     for what, act in (("doors closed", close), ("leases revoked", end), ("seen gone", _look_up)):
         failed |= crew.each(what, act, [task for task in tasks if task not in failed], note)
-    # the quiet second of each passes while the others are worked on
+    # this first pass does not wait, so that the quiet seconds of the tasks overlap
     crew.each("credentials proven dead", _prove_credentials, tasks, note)
     proofs: dict[str, TaskRecord] = {}
 
@@ -218,9 +237,10 @@ def _is_proven(file: TaskRecord | None) -> bool:
 
 
 def _result(task_id: str, file: TaskRecord | None, error: JitvaultError | None, *, ended_earlier: bool) -> Result:
-    """How a task came out, with what kept it from being proven; what came right later is forgotten.
+    """Return the result of a task, with what kept it from being confirmed.
 
-    A finding counts in every run, also of a task that ended earlier.
+    An error is dropped where the task was confirmed later. A finding counts in every run, even for a task that ended
+    earlier.
     """
     if file is None:
         return Result(task_id, None, error)
@@ -234,9 +254,11 @@ def _result(task_id: str, file: TaskRecord | None, error: JitvaultError | None, 
     return Result(task_id, file.task.state, error, ended_earlier=nothing_to_end, not_proven=left)
 
 
-def _close_door(hand: ThreadContext, task_id: str, note: str, *, behind: dict[str, PendingLeases]) -> bool:
-    """End the task's token: what it has, kept in `behind`, can be taken away one by one then. Gives whether Vault says
-    that it ended it.
+def _revoke_tokens(hand: ThreadContext, task_id: str, note: str, *, behind: dict[str, PendingLeases]) -> bool:
+    """Revoke the task's tokens; return whether Vault acknowledged that.
+
+    The task's leases are put into `behind` and revoked later. Where the ledger accepts no writes, everything is revoked
+    in Vault without it, and LedgerUnavailable is raised.
     """
     why = (EndReason.OPERATOR, {"by": hand.person.entity, "note": note})
 
@@ -258,7 +280,7 @@ def _close_door(hand: ThreadContext, task_id: str, note: str, *, behind: dict[st
 def _end_leases(
     hand: ThreadContext, task_id: str, _note: str, *, behind: dict[str, PendingLeases], hanging: _SlowTasks
 ) -> bool:
-    """Gives whether Vault says of every lease that it ended it."""
+    """Revoke the task's leases; return whether Vault acknowledged every one."""
     worker, begun, done = hanging.bounded(hand.worker), hand.worker.now(), False
     try:
         done = _end_behind(replace(hand, worker=worker), task_id, behind.pop(task_id, None))
@@ -275,35 +297,37 @@ def _end_behind(hand: ThreadContext, task_id: str, doomed: PendingLeases | None)
             task = worker.ledger.task(task_id)
             if task is not None and task.version == doomed.version:
                 return revoke_pending_leases(worker, doomed, claim) <= _ANSWERED
-    # somebody else has worked on it since
+    # another process has changed the task since, so its leases are read again
     return _take(hand, task_id, revoke_leases, _ANSWERED)
 
 
 def _is_unanswered(worker: WorkerContext, task_id: str, since: datetime) -> bool:
-    """Whether Vault gave no answer to the end of one of its leases: what hangs is behind it."""
+    """Return whether Vault gave no answer to a lease's revocation: a target hangs."""
     file = worker.ledger.file(task_id)
     lost = [op for op in (file.operations if file else ()) if op.state is OpState.UNKNOWN]
     return any(op.kind == OperationKind.REVOKE_LEASE and op.answered_at and op.answered_at >= since for op in lost)
 
 
 def _look_up(hand: ThreadContext, task_id: str, _note: str) -> bool:
-    """Gives whether Vault says of every credential that there is no such thing."""
+    """Look up the task's credentials; return whether all are gone."""
     return _take(hand, task_id, look_up_ended, _GONE)
 
 
 def _take(
     hand: ThreadContext, task_id: str, act: Callable[[WorkerContext, TaskRecord, int], Verdicts], good: Verdicts
 ) -> bool:
-    """Do `act` to a task; gives whether all that came of it is `good`. One that is being issued may have a token that
-    nobody knows yet: it is left to the story.
+    """Do `act` to a task; return whether all resulting verdicts are in `good`.
+
+    A task that is being issued may have a token that is not known yet. It is left to `advance`.
     """
     found = with_task_claim(hand.worker, task_id, act)
     return found is not None and found <= good
 
 
 def _prove_credentials(hand: ThreadContext, task_id: str, note: str) -> bool:
-    """Gives whether each credential is proven dead by what its template asks for; only time is missing then. Whatever
-    fails here is done again.
+    """Return whether each credential is proven dead as its template requires.
+
+    Then only time is missing until the task is confirmed. Whatever fails here is done again later.
     """
     try:
         file = _prove(hand, task_id, note, patience_s=0)
@@ -318,7 +342,7 @@ def _prove_credentials(hand: ThreadContext, task_id: str, note: str) -> bool:
 
 
 def _prove(hand: ThreadContext, task_id: str, note: str, *, patience_s: float) -> TaskRecord:
-    """Sign what was done, so that everybody can see whose will it was, and go on with the story of the task."""
+    """Sign the end of the task in the person's name, and advance the task."""
     worker = hand.worker
     file = worker.ledger.file(task_id)
     if file is not None and not _signed(hand, file):
@@ -327,6 +351,6 @@ def _prove(hand: ThreadContext, task_id: str, note: str, *, patience_s: float) -
 
 
 def _signed(hand: ThreadContext, file: TaskRecord) -> bool:
-    """Whether it had ended before, by somebody's will that is on record."""
-    by = [e.body.get("by") for e in file.events if e.kind == EventKind.ENDING]
-    return bool(by) and by[-1] != hand.person.entity
+    """Return whether another entity's decision to end the task is on record."""
+    authors = [event.body.get("by") for event in file.events if event.kind == EventKind.ENDING]
+    return bool(authors) and authors[-1] != hand.person.entity

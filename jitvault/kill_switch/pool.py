@@ -1,4 +1,4 @@
-"""A few threads that do one thing to many tasks, each with its own way to Vault."""
+"""A pool of threads that do one thing to many tasks, each with its own connection to Vault."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ CONCURRENCY = 4
 
 @dataclass(frozen=True, slots=True)
 class ThreadContext:
-    """One thread's own way to Vault and ledger: an adapter is not shared between threads."""
+    """One thread's own contexts: adapters are not shared between threads."""
 
     worker: WorkerContext
     person: Person
 
 
 class Tell(Protocol):
-    """Hears how far it is."""
+    """Is called with the progress."""
 
     def __call__(self, what: str, done: int, of: int, *, final: bool = False) -> None:
-        """`what` came true for `done` of `of` tasks; `final`: for no more of them."""
+        """Report that `what` is true for `done` of `of` tasks; `final`: no more follow."""
         ...
 
 
 def report_nothing(what: str, done: int, of: int, *, final: bool = False) -> None:
-    """For what nobody waits for."""
+    """Report no progress."""
 
 
 class TaskPool:
@@ -44,7 +44,10 @@ class TaskPool:
     def each(
         self, what: str, act: Callable[[ThreadContext, str, str], bool], tasks: Sequence[str], note: str
     ) -> dict[str, JitvaultError]:
-        """What kept a task from it, by task."""
+        """Do `act` to each task; return the errors by task.
+
+        `what` names the result in the progress reports, and `act` returns whether the result is true of the task.
+        """
         failed: dict[str, JitvaultError] = {}
         counted, lock = 0, threading.Lock()
 
@@ -56,7 +59,7 @@ class TaskPool:
             except JitvaultError as error:
                 failed[task_id] = error
             except CORRUPT_RECORD_ERRORS as error:
-                # a row that cannot be read must not stop the others
+                # a task whose rows cannot be read must not stop the others
                 failed[task_id] = SecurityFinding(f"task {task_id}: its row cannot be read ({type(error).__name__})")
             with lock:
                 counted += came_true

@@ -1,4 +1,4 @@
-"""`revoke --all` begins with every token of our roles at once, whether a task knows it or not."""
+"""Revoke every token of jitvault's roles at once, known or not: the start of `revoke --all`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _LOOK_FIRST_S = 5.0
 
 
 def revoke_roles(worker: WorkerContext) -> int:
-    """Have Vault end every token that was made through our roles, known or not; how many roles there are.
+    """Revoke every token of jitvault's roles, known or not; return the number of roles.
 
-    Their leases are queued in Vault. Raises JitvaultError for the first role that could not be done, after all.
+    Vault queues the leases of these tokens. Once every role had its turn, raises the first error.
     """
     roles = [role for role in worker.tokens.roles() if role.startswith(ROLE_PREFIX)]
     ops = [new_operation(worker, OperationKind.REVOKE_ROLE, f"auth/token/create/{role}") for role in roles]
@@ -30,7 +30,7 @@ def revoke_roles(worker: WorkerContext) -> int:
     try:
         worker.ledger.keep(operations=ops, at=worker.now())
     except LedgerUnavailable as error:
-        # a full disk must not keep access alive: the audit stream has the lines
+        # a full disk must not keep access alive; the audit stream has the lines of the revocations
         failures.append(error)
     for op in ops:
         try:
@@ -47,9 +47,10 @@ def revoke_roles(worker: WorkerContext) -> int:
 
 
 def look_up_before_revoking_roles(hire: Callable[[], ThreadContext], tasks: Sequence[str]) -> None:
-    """See alive what has to be, before `revoke_roles` ends everything at once: afterwards nobody could prove it.
+    """Look up credentials that need a look-up before `revoke_roles` revokes everything.
 
-    That is where lines may be missing. It keeps nothing alive for long, whatever fails or hangs.
+    Where audit lines may be missing, their end could not be proven otherwise. This takes a few seconds at most,
+    whatever fails or hangs.
     """
     deadline: float | None = None
 

@@ -1,6 +1,4 @@
-"""What has to end at once: a task that touched a tripwire, all of them while everything is frozen, and what an
-operator's freeze covers.
-"""
+"""Find the tasks that have to end at once: those that hit a tripwire, and those that a freeze covers."""
 
 from __future__ import annotations
 
@@ -19,14 +17,14 @@ from jitvault.model.states import State
 from jitvault.stream.tripwires import watch
 
 Reasons = Mapping[str, str]
-"""Tasks, each with why it has to end."""
+"""Task ids, each with why the task has to end."""
 
 
 def tripped(worker: WorkerContext, seen: dict[str, int], go_on: Callable[[], bool] = lambda: True) -> Reasons:
-    """The held tasks that touched a tripwire, and all of them while everything is frozen.
+    """Return the held tasks that hit a tripwire, or all while everything is frozen.
 
-    `seen` remembers how far each task had come, so that only those with news are looked at, and those first that were
-    not for the longest. That ends where `go_on`, asked before each of them, says no; the next call goes on there.
+    `seen` remembers how far each task was checked: only tasks with new lines are checked, and the one that waited
+    longest first. `go_on` is called before each task; where it returns False, the next call goes on from there.
     """
     freeze, held = worker.ledger.freeze(), worker.ledger.live_tasks()
     if freeze is not None:
@@ -41,7 +39,7 @@ def tripped(worker: WorkerContext, seen: dict[str, int], go_on: Callable[[], boo
             break
         seen.pop(task_id, None)
         seen[task_id] = held[task_id]
-        # a row that nobody can read stops this for no other; whoever looks after it, as it is due, tells that
+        # a task whose rows cannot be read does not stop this; its own turn records the finding
         with suppress(*CORRUPT_RECORD_ERRORS):
             file = worker.ledger.file(task_id)
             if file and (trips := watch(worker, file)):
@@ -50,7 +48,10 @@ def tripped(worker: WorkerContext, seen: dict[str, int], go_on: Callable[[], boo
 
 
 def covered_by_freeze(worker: WorkerContext, *, list_again: bool = False) -> Reasons:
-    """The held tasks that are frozen by operators. `list_again`: look for freezes that no line has shown."""
+    """Return the held tasks that operators' freezes cover.
+
+    `list_again` lists Vault for freezes that no audit line has shown.
+    """
     if list_again:
         rebuild_index(worker, Kept.FREEZE, again=worker.is_blind)
     words, found = freezes(worker), dict[str, str]()
@@ -61,7 +62,10 @@ def covered_by_freeze(worker: WorkerContext, *, list_again: bool = False) -> Rea
 
 
 def _covers(worker: WorkerContext, word: FreezeStatement, task_id: str) -> bool:
-    """Whether a freeze covers a task; one that nobody can read is by any."""
+    """Return whether a freeze covers a task.
+
+    A task whose rows cannot be read counts as covered.
+    """
     try:
         file = worker.ledger.file(task_id)
         return file is not None and word.covers(Revision.of(file.revision.body).content)
@@ -70,10 +74,13 @@ def _covers(worker: WorkerContext, word: FreezeStatement, task_id: str) -> bool:
 
 
 def end_all(worker: WorkerContext, reasons: Reasons, tell: Callable[[str], None]) -> dict[str, State]:
-    """End them, all doors first; `tell` hears what became of each. Gives the states of those that could be ended."""
+    """End the tasks, the tokens of all first; return the states of the ended ones.
+
+    `tell` is called with the result of each task.
+    """
     ended: dict[str, State] = {}
     for task_id in reasons:
-        # nothing but the first act on its token is done in no time; what fails is done again below, and told
+        # with this deadline only the tokens are revoked; what fails is done again below, and reported there
         with suppress(JitvaultError):
             advance(worker, task_id, deadline=worker.clock.monotonic())
     for task_id, why in reasons.items():

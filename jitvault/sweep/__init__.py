@@ -1,1 +1,1 @@
-"""Compare ledger, Vault and audit stream, and end what belongs to no task."""
+"""Compare ledger, Vault and audit stream, and revoke credentials that belong to no task."""

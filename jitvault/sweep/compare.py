@@ -1,17 +1,19 @@
-"""What stands in Vault held against what the ledger and the audit stream know: each credential is in one class.
+"""Compare what Vault lists with what the ledger and the audit stream know: each credential gets one class.
 
-- `known`: a task's, or the wrapping of a task's token; or what the check of a template made, once it is gone;
-- `orphan`: in Vault below our roles or our templates' paths, and no task's; or a task's that the ledger calls dead;
-- `irrevocable`: a task's, and Vault has given up on revoking it; or Vault was to end it longer ago than the settle
-  window, and does not say whether it goes on trying;
-- `unlinked`: the audit stream shows that it was made, nothing of the ledger explains it, and Vault has it no more;
-- `waiting`: nobody can say yet, because it is younger than the settle window or an act is open that may have made it.
-  Nothing is ever done to such a one.
+- `known`: it belongs to a task, or is the wrapping of a task's token, or a template check made it and it is gone;
+- `orphan`: it is in Vault below jitvault's roles or its templates' paths, and belongs to no task, or the ledger calls
+  it dead;
+- `irrevocable`: it belongs to a task, and Vault has given up on revoking it; or Vault was to revoke it longer ago than
+  the settle window, and does not say whether it still tries;
+- `unlinked`: the audit stream shows that it was made, nothing in the ledger explains it, and Vault does not have it any
+  more;
+- `waiting`: it cannot be judged yet, because it is younger than the settle window, or an operation is open that may
+  have made it. Nothing is ever done to such a credential.
 
-A token in Vault shows no accessor; it is known by its issue time, which is the one that its look-up by accessor gives.
-A wrapping token is listed beside the token in it, made in the same request right after it; it cannot be renewed, which
-a token that an administrator makes can look like as well: so each grant explains one wrapping and no more.
-All times are Vault's. Shapes: docs/vault-facts.md, "Tokens and wrapping".
+Vault lists a token without its accessor. It is identified by its issue time, which the look-up by accessor gives as
+well. A wrapping token is listed beside the token in it, made right after it in the same request. A wrapping token
+cannot be renewed, but a token that an administrator makes can look like that, too: so each grant explains one wrapping
+and no more. All times are Vault's. Shapes: docs/vault-facts.md, "Tokens and wrapping".
 """
 
 from __future__ import annotations
@@ -37,9 +39,10 @@ class Class(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A credential that Vault has. `path` is where it was made; a token's is `auth/token/create/<role>`.
+    """A credential that Vault has.
 
-    What Vault was told to revoke by itself expires at once, so that `expires_at` is the time of that.
+    `path` is where it was made, for a token `auth/token/create/<role>`. A credential that Vault was told to revoke by
+    itself expires at once, so its `expires_at` is the time of that.
     """
 
     lease_id: str
@@ -53,10 +56,10 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """A credential of a task. A lease's `subject` is its id, a token's the HMAC of its accessor.
+    """A credential of a task.
 
-    `dead` says that for the ledger it is over for good, proven or closed without proof. `token_lease` is a token's own
-    lease where that is known.
+    `subject` is a lease's id, or the HMAC of a token's accessor. `dead` says that the ledger calls it over for good,
+    proven or closed without proof. `token_lease` is a token's own lease, where that is known.
     """
 
     subject: str
@@ -71,7 +74,10 @@ class Owned:
 
 @dataclass(frozen=True, slots=True)
 class PendingOperation:
-    """An act of a task that may have made one credential at `path` (a token: with its wrapping) in that time."""
+    """An operation of a task that may have made one credential at `path`.
+
+    It may have done so between `since` and `until`; a token comes with its wrapping.
+    """
 
     kind: str
     path: str
@@ -83,10 +89,10 @@ class PendingOperation:
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """An audit line that shows a credential as made, without a task that it belongs to.
+    """An audit line that shows a credential which belongs to no task as made.
 
-    `subject` is a lease's id, or the HMAC of a token's accessor where the line shows it. `by` is the HMAC of the
-    accessor of the token that asked, `since` the time of the request line.
+    `subject` is a lease's id, or the HMAC of a token's accessor where the line shows it. `by` is the accessor HMAC of
+    the token that made the request, and `since` the time of the request line.
     """
 
     kind: str
@@ -102,7 +108,10 @@ class Issue:
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """One credential with its class. `issue` is the line that shows how it was made, `why` is for a person."""
+    """One credential with its class.
+
+    `issue` is the line that shows how it was made, and `why` explains the class to a person.
+    """
 
     kind: str
     of: Class
@@ -116,8 +125,10 @@ class Classification:
 
 @dataclass(frozen=True, slots=True)
 class KnownState:
-    """What the ledger and the audit stream know. `told` are the lines that were findings of an earlier sweep, `checked`
-    the leases that checks of templates made and saw dead, by what administrators wrote of them.
+    """What the ledger and the audit stream know.
+
+    `told` are the lines that were findings of an earlier sweep. `checked` are the leases that template checks made and
+    saw dead, as administrators recorded.
     """
 
     owned: Sequence[Owned] = ()
@@ -128,9 +139,9 @@ class KnownState:
 
 
 def compare(listed: Iterable[Listed], books: KnownState, *, now: datetime, settle: timedelta) -> list[Classification]:
-    """Each listed credential once, and each line of `books.issues` that belongs to none of them once.
+    """Classify each listed credential, and each line of `books.issues` without one.
 
-    The order of what is given changes nothing. `now` is Vault's time, `settle` its longest request.
+    The order of the arguments' items changes nothing. `now` is Vault's time, `settle` its longest request.
     """
     case = _Case(books, now, settle)
     found = [case.token(one) for one in sorted(listed, key=_by_age) if one.kind == "token"]
@@ -144,7 +155,7 @@ def _by_age(one: Listed) -> tuple[float, str]:
 
 @dataclass
 class _Case:
-    """The comparison under way: what explains one credential explains no other."""
+    """The state of one comparison: what explains one credential explains no other."""
 
     books: KnownState
     now: datetime
@@ -184,7 +195,7 @@ class _Case:
         if owner is not None:
             return self._of_task(one, owner)
         issues = self._issues.get(one.lease_id, [])
-        # the same lease can be shown by several lines, as after a restored Vault: all of them are about this one
+        # several lines can show one lease, as after a restore of Vault: all of them are about this lease
         self._taken |= {("issue", issue.line) for issue in issues}
         return self._of_nobody(one, issues[0] if issues else None)
 
@@ -220,19 +231,19 @@ class _Case:
         return _found(one, Class.ORPHAN, "no task knows it", None, issue)
 
     def _is_young(self, one: Listed) -> bool:
-        """Also what has no time: whoever cannot say how old it is must not act on it."""
+        """Return whether it is too young to judge; so is one of unknown age."""
         return one.issued_at is None or self.now - one.issued_at < self.settle
 
     def _is_overdue(self, one: Listed) -> bool:
-        """Whether Vault was to end a lease by itself, and has not in all the time that a request can take.
+        """Return whether Vault should have revoked a lease a settle window ago.
 
-        HashiCorp Vault says that it gave up only to whoever may list what is irrevocable. A token whose time is over is
-        refused, whatever Vault still has of it.
+        HashiCorp Vault says that it gave up only to callers that may list irrevocable leases. A token that has expired
+        is refused, whatever Vault still has of it.
         """
         return one.kind == "lease" and one.expires_at is not None and self.now - one.expires_at >= self.settle
 
     def _owner(self, one: Listed) -> Owned | None:
-        """The grant whose token this is; each has one."""
+        """Return the grant whose token this is; each grant has one."""
         named = self._by_lease.get(one.lease_id)
         same_time = self._by_time.get((one.path, one.issued_at), ()) if one.issued_at else ()
         for owner in [named] if named else same_time:
@@ -241,7 +252,10 @@ class _Case:
         return None
 
     def _in_wrapping(self, one: Listed) -> Owned | None:
-        """The last grant before it, if it was made right then and lives no longer than that grant's wrapping."""
+        """Return the grant whose wrapping this is.
+
+        It is the last grant before it, if this was made right after that and lives no longer than the grant's wrapping.
+        """
         grants, at = self._grants.get(one.path, []), one.issued_at
         if at is None or one.expires_at is None:
             return None
@@ -254,7 +268,10 @@ class _Case:
         return None
 
     def _issue_of_token(self, one: Listed) -> Issue | None:
-        """The line of its creation. A create in a wrapping makes two, the token and what it is wrapped in."""
+        """Return the line of its creation.
+
+        A wrapped create makes two tokens, the token and its wrapping.
+        """
         role, at, creates = "token" if one.renewable else "wrapping", one.issued_at, self._creates.get(one.path, [])
         if at is None:
             return None
@@ -277,7 +294,7 @@ class _Case:
         return None
 
     def _take(self, what: str, key: object) -> bool:
-        """Whether it was free until now."""
+        """Claim an explanation; return whether it was still free."""
         if (what, key) in self._taken:
             return False
         self._taken.add((what, key))

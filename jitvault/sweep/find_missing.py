@@ -1,4 +1,4 @@
-"""Credentials that the ledger believes to be alive and that Vault does not have any more."""
+"""Find credentials that the ledger believes to be alive and that Vault does not have any more."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from jitvault.sweep.compare import Class, Classification, Owned
 from jitvault.sweep.inventory import Inventory, is_older, owned_lease, owned_token
 from jitvault.sweep.missing import MissingCredential, explain
 
-# of what was closed without proof nobody believes anything: a sweep names it and goes on
+# a task that was closed without proof makes no claim about its credentials: a sweep lists it and goes on
 _BELIEVED = frozenset({Verdict.LIVE, Verdict.REVOKE_FAILED, Verdict.IRREVOCABLE})
 
 
 def find_missing(worker: WorkerContext, inventory: Inventory) -> tuple[list[MissingCredential], list[Classification]]:
-    """The ghosts with how they came to be, and those of which nobody can say yet whether they are some."""
+    """Return the missing credentials with their causes, and those too young to judge."""
     ghosts: list[MissingCredential] = []
     waiting: list[Classification] = []
     files: dict[str, TaskRecord] = {}
     for row in _gone(worker, inventory):
         owned = owned_lease(row) if isinstance(row, LeaseRow) else owned_token(row)
         if row.task_id not in files:
-            # after the look-up: what was ended in the meantime is none
+            # read after the look-up: a credential that was revoked in the meantime is not missing
             try:
                 again = worker.ledger.file(row.task_id)
             except Unreadable as error:
@@ -53,7 +53,10 @@ def find_missing(worker: WorkerContext, inventory: Inventory) -> tuple[list[Miss
 
 
 def _gone(worker: WorkerContext, inventory: Inventory) -> Iterator[GrantRow | LeaseRow]:
-    """What is believed to be alive and is not there. A task that is being issued has an open act by itself."""
+    """Yield the credentials that are believed to be alive and that Vault does not have.
+
+    A task that is being issued is left out: its issue is still open.
+    """
     for grant in inventory.grants:
         task = inventory.tasks.get(grant.task_id)
         accessor = grant.wrapped_accessor
@@ -106,7 +109,10 @@ def _explained(
 
 
 def _expiry(worker: WorkerContext, file: TaskRecord, lease: LeaseRow) -> datetime | None:
-    """When the lease's time was over at the latest, by its role as it is configured; None where that does not say."""
+    """Return when a lease expired at the latest, by its role's present configuration.
+
+    None where the configuration does not say.
+    """
     try:
         entry = Revision.of(file.revision.body).template_of(lease.path)
     except CORRUPT_RECORD_ERRORS:

@@ -1,8 +1,8 @@
-"""What Vault has below our roles and our templates' paths, and what the ledger and the audit stream know of it.
+"""Take an inventory of jitvault's roles and templates' paths in Vault, the ledger and the audit stream.
 
-The order counts. First everything is listed, then the stream is read up to a canary, then the ledger: so what is listed
-was meant and issued before the ledger is asked, and its row is there if it has one. The look-ups come last: what the
-ledger calls dead and Vault still has then is really there.
+The order matters. First everything is listed, then the stream is read up to a canary, then the ledger is read: so what
+is listed was intended and issued before the ledger is read, and its row is there if it has one. The look-ups come last:
+a credential that the ledger calls dead and that Vault still has then really exists.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from jitvault.stream.reading import canary
 from jitvault.sweep.compare import Issue, KnownState, Listed, Owned, PendingOperation
 
 MOST_LOOKUPS = 10_000
-"""So many look-ups one sweep makes; what is beyond is counted and not judged."""
+"""How many look-ups one sweep makes; credentials beyond that are counted and not judged."""
 RULES = ("orphan_token", "orphan_lease", "unlinked_token", "unlinked_lease")
 
 TOKENS = "auth/token/create/"
@@ -39,8 +39,11 @@ _JUDGED = (frozenset(State) - OVER) | {State.UNVERIFIED}
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """`unread` are paths that Vault did not let us list though something can be there; `past` those that only tasks
-    had which are over, and that nobody provisions for the worker any more. `skipped` were listed and not looked up.
+    """What Vault lists, and what ledger and stream know.
+
+    `unread` are paths that the worker may not list although something can be there. `past` are such paths that only
+    tasks had which are over, and that are not provisioned for the worker any more. `skipped` is how many credentials
+    were listed and not looked up.
     """
 
     canary: Canary
@@ -57,7 +60,10 @@ class Inventory:
 
 
 def take_inventory(worker: WorkerContext) -> Inventory:
-    """Everything as it is now. Raises AuditUntrusted: without the stream nobody can say whose something is."""
+    """Take the inventory as of now.
+
+    Raises AuditUntrusted: without the stream it is not known to whom a credential belongs.
+    """
     wanted = _paths(worker)
     ids: dict[str, str] = {}
     refused = set()
@@ -77,7 +83,7 @@ def take_inventory(worker: WorkerContext) -> Inventory:
     leases = worker.ledger.leases_not_dead()
     books = _books(worker, grants, ids, wanted)
     owned = {one.subject for one in books.owned}
-    # those that nobody knows first: there may be more than we look at
+    # unknown credentials come first, since there may be more of them than one sweep looks up
     order = sorted(ids, key=lambda i: (not ids[i].startswith(TOKENS), i in owned, i))
     return Inventory(
         canary=newest,
@@ -97,7 +103,7 @@ def take_inventory(worker: WorkerContext) -> Inventory:
 
 
 def _paths(worker: WorkerContext) -> dict[str, bool]:
-    """Where something of ours can be, and whether it has to be readable."""
+    """Return the paths where credentials can be, and whether each must be readable."""
     roles = {role for role in worker.tokens.roles() if role.startswith(ROLE_PREFIX)}
     templates = {t.resolve(choice) for t in worker.templates.values() for choice in t.all_choices()}
     wanted = worker.ledger.access_paths()
@@ -105,7 +111,7 @@ def _paths(worker: WorkerContext) -> dict[str, bool]:
 
 
 def _looked_up(worker: WorkerContext, lease_id: str, path: str) -> Listed | None:
-    """The credential as Vault has it now, None for one that has ended since it was listed."""
+    """Return the credential as Vault has it now; None if it ended since the listing."""
     record = worker.leases.lookup(lease_id)
     if record is None:
         return None
@@ -115,14 +121,17 @@ def _looked_up(worker: WorkerContext, lease_id: str, path: str) -> Listed | None
         path=path,
         issued_at=record.issued_at,
         expires_at=record.expires_at,
-        # what a lease says of that means nothing here
+        # whether a lease is renewable means nothing here
         renewable=record.renewable or not path.startswith(TOKENS),
         revoke_error=record.revoke_error,
     )
 
 
 def _with_reasons(worker: WorkerContext, listed: Sequence[Listed], now: datetime) -> tuple[Listed, ...]:
-    """The same, with Vault's reason where Vault has given up on one and says so elsewhere."""
+    """Return them with Vault's reasons where Vault has given up on a lease.
+
+    Some versions of Vault show the reason only in a list of such leases.
+    """
     if all(one.revoke_error or one.expires_at is None or one.expires_at > now for one in listed):
         return tuple(listed)
     reasons = worker.leases.given_up()
@@ -161,8 +170,10 @@ def owned_lease(lease: LeaseRow) -> Owned:
 
 
 def _open_creates(worker: WorkerContext, grants: Sequence[GrantRow]) -> list[PendingOperation]:
-    """What was meant, and may have been made: by the lines of its own operation where there are any, else at any time
-    that a request can have reached Vault and ended there.
+    """Return the open issues of tasks, which may have made a token.
+
+    The time comes from the lines of the operation where there are any; otherwise it is any time at which the request
+    can have reached Vault and ended there.
     """
     found = []
     for grant in grants:
@@ -184,7 +195,10 @@ def _open_creates(worker: WorkerContext, grants: Sequence[GrantRow]) -> list[Pen
 
 
 def _wrapped_reads(worker: WorkerContext, grants: Sequence[GrantRow]) -> list[PendingOperation]:
-    """What a task's token read in a wrapping that nobody has opened yet has a lease that no line shows."""
+    """Return tasks' wrapped reads that were not unwrapped yet.
+
+    No line shows the lease of such a read.
+    """
     tasks = {grant.accessor_hmac: grant.task_id for grant in grants}
     return [
         PendingOperation("lease", made.line.path, tasks[made.line.actor], made.since, made.line.at, "a wrapped read")
@@ -209,5 +223,5 @@ def _issue(made: CreationLine) -> Issue:
 
 
 def is_older(at: datetime | None, inventory: Inventory, settle: timedelta) -> bool:
-    """Whether something of that time is older than the settle window, by Vault's clock."""
+    """Return whether `at` is a settle window ago or more, by Vault's clock."""
     return at is not None and inventory.canary.at - at >= settle

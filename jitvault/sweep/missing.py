@@ -1,4 +1,4 @@
-"""Why a credential is gone that the ledger believes to be alive: somebody ended it, its time is over, or nobody knows.
+"""Explain why a credential is gone that the ledger believes to be alive: revoked, expired, or unexplained.
 
 That Vault says "there is no such thing" proves nothing, so an explanation is no proof either; the task's own end is.
 """
@@ -26,7 +26,10 @@ class MissingCause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MissingCredential:
-    """`line` is the audit line that ended it, where one did, and `at` Vault's time of it."""
+    """A credential that Vault does not have any more, and why.
+
+    `line` is the audit line that ended it, if any, and `at` Vault's time of that line.
+    """
 
     owned: Owned
     how: MissingCause
@@ -45,9 +48,10 @@ def explain(
     now: datetime,
     token_is_gone: bool,
 ) -> MissingCredential:
-    """How a credential came to be gone. `names` are the ways in which lines name it, `sessions` the worker's tokens.
+    """Return why a credential is gone.
 
-    An end that took the record away without asking the backend explains nothing: the credential may still work.
+    `names` are the names that lines use for it, and `sessions` the accessor HMACs of the worker's tokens. An act that
+    took the record away without calling the backend explains nothing: the credential may still work.
     """
     ended = next((o for o in lines if _ends(o, owned, names)), None)
     if ended is not None:
@@ -92,12 +96,12 @@ def _ends(o: Observation, owned: Owned, names: frozenset[str]) -> bool:
     if o.kind is Kind.HAZARD and (prefix := prefix_of(o.path, "revoke-prefix")):
         return _made_before(owned, o) and is_below(_lease_of(owned), prefix)
     kind = Kind.TOKEN_REVOKED if owned.kind == "token" else Kind.LEASE_REVOKED
-    # for a token that is not there Vault answers 200 and only warns
+    # for a token that does not exist Vault answers 200 with a warning
     return o.kind is kind and o.subject in names and "warnings" not in o.detail
 
 
 def _lease_of(owned: Owned) -> str:
-    """The lease by which Vault keeps it, or where that is not known the path below which it does."""
+    """Return its lease, or the path below which Vault keeps an unknown lease."""
     return owned.subject if owned.kind == "lease" else owned.token_lease or owned.path
 
 

@@ -1,4 +1,4 @@
-"""What a sweep says: as data, and as the error that its command ends with."""
+"""Report a sweep: as JSON, and as the error with which its command ends."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ _PROVEN = frozenset(state.value for state in PROVEN_STATES)
 
 
 def as_json(swept: SweepResult, vault_command: str) -> dict[str, Any]:
-    """The documented shape of `jitvault sweep --json`. `vault_command` is `bao` or `vault`: what ends an orphan by hand
-    is told as it is typed.
+    """Return the documented shape of `jitvault sweep --json`.
+
+    `vault_command` is `bao` or `vault`: commands for an administrator are shown as they are typed.
     """
     inventory = swept.inventory
     return {
@@ -66,7 +67,7 @@ def as_json(swept: SweepResult, vault_command: str) -> dict[str, Any]:
 
 
 def outcome(swept: SweepResult) -> JitvaultError | None:
-    """What the command ends with; None where nothing is left that has to be told by an exit code."""
+    """Return the error with which the command ends; None where it succeeds."""
     if swept.failure is not None:
         return swept.failure
     left = swept.remaining
@@ -93,7 +94,7 @@ def outcome(swept: SweepResult) -> JitvaultError | None:
 
 
 def command(row: UntrackedCredentialRow | Classification, vault_command: str) -> str | None:
-    """What an administrator runs to end it."""
+    """Return the command by which an administrator revokes it."""
     lease_id = (
         row.lease_id if isinstance(row, UntrackedCredentialRow) else (row.listed.lease_id if row.listed else None)
     )

@@ -1,8 +1,8 @@
-"""End what belongs to no task, and prove it. Each act has an operation in the ledger first, as a task's acts have.
+"""Revoke untracked credentials, and prove that they are dead. As for tasks, each intent is committed first.
 
-A token is ended by its own lease, which the listing of its role shows: its accessor nobody knows. That it was there
-before, that it was revoked and that it is gone then, all three have to stand in the audit stream. A crash in between
-leaves an orphan that is being revoked, which the next sweep ends and proves.
+A token is revoked by its own lease, which the listing of its role shows: its accessor is not known. The audit stream
+has to show that the credential existed before, that it was revoked, and that it is gone afterwards. A crash in between
+leaves a credential that is being revoked, which the next sweep revokes and proves.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ _EXTEND_AFTER_S = 5.0
 def revoke_untracked(
     worker: WorkerContext, claim: int, orphans: Sequence[UntrackedCredentialRow]
 ) -> list[UntrackedCredentialRow]:
-    """Revoke each of them and look it up; gives them with what Vault says, which is no proof."""
+    """Revoke each credential and look it up; return them with the reported verdicts.
+
+    What Vault reports is not a proof.
+    """
     ended: list[UntrackedCredentialRow] = []
     for n in range(0, len(orphans), _AT_ONCE):
         worker.ledger.extend_sweep(claim)
@@ -40,7 +43,10 @@ def revoke_untracked(
 def prove_untracked(
     worker: WorkerContext, claim: int, orphans: Sequence[UntrackedCredentialRow]
 ) -> list[UntrackedCredentialRow]:
-    """Those of them that we revoked, with the verdict that the audit stream carries. Raises AuditUntrusted."""
+    """Return the credentials with the verdicts that the audit stream supports.
+
+    Raises AuditUntrusted.
+    """
     if not orphans:
         return []
     newest = canary(worker)
@@ -67,7 +73,7 @@ def prove_untracked(
             ),
             gone_errors=errors,
             expires_at=orphan.expires_at,
-            claimed=orphan.verdict,
+            reported=orphan.verdict,
         )
         verdict, checks = judge(case, trail, newest)
         proven.append(replace(orphan, verdict=verdict, checks=tuple(check.as_json() for check in checks)))
@@ -78,10 +84,11 @@ def prove_untracked(
 def _end_some(
     worker: WorkerContext, claim: int, orphans: Sequence[UntrackedCredentialRow]
 ) -> list[UntrackedCredentialRow]:
-    """Look each up, and revoke those that are there: once more where Vault says that it did, and has it still.
+    """Look up each credential, and revoke those that exist.
 
-    Its own queue may be about to take that away without a line (docs/vault-facts.md, "Revocation"), and what was found
-    alive last has to be revoked after that to be proven dead.
+    A credential that Vault still has after it acknowledged the revocation is revoked once more. Vault's own queue may
+    be about to take it away without a line (docs/vault-facts.md, "Revocation"), and a credential that was found alive
+    has to be revoked after that to be proven dead.
     """
     looked = [(orphan, *look_up(worker, orphan.lease_id)) for orphan in orphans]
     there = [
@@ -100,7 +107,7 @@ def _end_some(
 def _revoke_all(
     worker: WorkerContext, claim: int, there: Sequence[UntrackedCredentialRow]
 ) -> list[UntrackedCredentialRow]:
-    """Commit all intents, act, commit what came of it."""
+    """Commit all intents, revoke, and commit the answers."""
     if not there:
         return []
     intents = [new_operation(worker, OperationKind.REVOKE_UNTRACKED, orphan.lease_id) for orphan in there]
@@ -124,7 +131,7 @@ def _revoke_all(
 
 
 def _revoke(worker: WorkerContext, orphan: UntrackedCredentialRow, op: OperationRow) -> OperationRow:
-    """Revoke it by its path and give the operation with the answer; a 204 is only `ok`."""
+    """Revoke it by its lease id; return the operation with its answer."""
     try:
         worker.leases.revoke(orphan.lease_id, op=op.op_id)
     except OutcomeUnknown as error:
@@ -135,7 +142,7 @@ def _revoke(worker: WorkerContext, orphan: UntrackedCredentialRow, op: Operation
 
 
 def look_up(worker: WorkerContext, lease_id: str) -> tuple[OperationRow, LeaseRecord | None]:
-    """Look it up under an operation id; gives the operation, answered and not yet committed, and what Vault says."""
+    """Look it up; return the answered operation, not yet committed, and what Vault says."""
     op = new_operation(worker, OperationKind.LOOKUP_UNTRACKED, lease_id)
     record = worker.leases.lookup(lease_id, op=op.op_id)
     return record_answer(worker, op, OpState.ANSWERED, "gone" if record is None else "live"), record

@@ -1,8 +1,8 @@
-"""Compare Vault with the ledger and the audit stream, in both directions, and end what belongs to no task.
+"""Compare Vault with the ledger and the audit stream, in both directions, and revoke untracked credentials.
 
-The story: take stock, compare, keep what was found; with `fix`, end the orphans among our roles' tokens with the leases
-that the stream says are theirs, prove that, and let the state machine decide about tasks whose access is gone. Other
-orphans are listed: below a template's path others may have leases of their own.
+The steps: take an inventory, compare, record what was found. With `fix`, also revoke the untracked tokens of jitvault's
+roles with the leases that the stream says are theirs, prove that, and advance the tasks whose access is gone. Other
+untracked credentials are only listed: others may have leases of their own below a template's path.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _PATIENCE_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """A task that somebody had closed without proof: `by` (a name) and why.
+    """A task that was closed without proof, by whom (a name) and why.
 
-    `unproven` are the ids of its leases and the HMACs of its tokens' accessors that nobody has proven dead.
+    `unproven` are the ids of its leases, and the accessor HMACs of its tokens, that were not proven dead.
     """
 
     task_id: str
@@ -45,9 +45,11 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class SweepResult:
-    """What was found, and what became of it. `orphans` are those in Vault and those whose end is not proven, or was
-    proven by this sweep; `advanced` has the state of each task that was advanced, or why that failed. `failure` is why
-    the stream could not be read to the end.
+    """What a sweep found, and what became of it.
+
+    `orphans` are the untracked credentials in Vault, and those whose end is not proven or was proven by this sweep.
+    `ghosts` are credentials that the ledger believes to be alive and Vault does not have. `advanced` has the state of
+    each task that was advanced, or why that failed. `failure` is why the stream could not be read to its end.
     """
 
     inventory: Inventory
@@ -65,12 +67,12 @@ class SweepResult:
 
     @property
     def remaining(self) -> list[UntrackedCredentialRow]:
-        """Orphans that Vault still has."""
+        """Return the untracked credentials that Vault still has."""
         return [o for o in self.orphans if o.verdict not in PROVEN and o.verdict is not Verdict.GONE]
 
     @property
     def unproven(self) -> list[UntrackedCredentialRow]:
-        """Orphans that are gone by Vault's word alone."""
+        """Return the untracked credentials that are gone by Vault's word alone."""
         return [o for o in self.orphans if o.verdict is Verdict.GONE]
 
     @property
@@ -79,7 +81,10 @@ class SweepResult:
 
 
 def sweep(worker: WorkerContext, *, fix: bool = False) -> SweepResult:
-    """One sweep. Raises AuditUntrusted where the stream cannot be trusted, before anything is done."""
+    """Sweep once.
+
+    Raises AuditUntrusted, before anything is done, where the stream cannot be trusted.
+    """
     if not fix:
         return _look(worker, None)
     with worker.ledger.claim_sweep() as claim:
@@ -96,7 +101,7 @@ def _look(worker: WorkerContext, claim: int | None) -> SweepResult:
     known = {row.lease_id: row for row in worker.ledger.untracked_credentials()}
     rows = [_row(worker, one, known) for one in by_class[Class.ORPHAN]]
     left = _left_over(inventory, known, {row.lease_id for row in rows})
-    # what was made before the ledger was lost, and is over, nobody can explain any more
+    # what was made before a recovery of the ledger, and is over, cannot be explained any more
     recovered = worker.ledger.recovered_at()
     unlinked = [one for one in by_class[Class.UNLINKED] if not (recovered and one.issue and one.issue.at < recovered)]
     new = [one for one in by_class[Class.ORPHAN] if one.listed and one.listed.lease_id not in known]
@@ -119,7 +124,10 @@ def _look(worker: WorkerContext, claim: int | None) -> SweepResult:
 
 
 def _closed(worker: WorkerContext, inventory: Inventory) -> Iterator[Closed]:
-    """What was closed without proof stays to be seen, and is nobody's to end: what Vault has of it is an orphan."""
+    """Yield the tasks that were closed without proof.
+
+    They stay visible, but no task ends their credentials: what Vault has of them is an untracked credential.
+    """
     for task in inventory.tasks.values():
         file = worker.legible(task.task_id) if task.state is State.UNVERIFIED else None
         forced = forced_of(file) if file else None
@@ -132,7 +140,10 @@ def _closed(worker: WorkerContext, inventory: Inventory) -> Iterator[Closed]:
 def _row(
     worker: WorkerContext, one: Classification, known: Mapping[str, UntrackedCredentialRow]
 ) -> UntrackedCredentialRow:
-    """The orphan as the ledger keeps it. One that was gone and is there again has everything before it."""
+    """Return the ledger's row of an untracked credential.
+
+    One that was gone and has reappeared starts again from the beginning.
+    """
     listed = one.listed
     if listed is None:
         raise ValueError("an orphan is something that Vault has")
@@ -158,7 +169,10 @@ def _row(
 def _left_over(
     inventory: Inventory, known: Mapping[str, UntrackedCredentialRow], found: Iterable[str]
 ) -> list[UntrackedCredentialRow]:
-    """Orphans of earlier sweeps that Vault does not list any more, and that are not known to have ended."""
+    """Return earlier untracked credentials that Vault does not list any more.
+
+    Those whose end is known already are left out.
+    """
     there = inventory.ids | set(found)
     return [
         replace(row, verdict=Verdict.GONE)
@@ -204,7 +218,7 @@ def _fix(worker: WorkerContext, claim: int, found: SweepResult) -> SweepResult:
     try:
         proven = prove_untracked(worker, claim, [row for row in ended if row.revoking])
     except AuditUntrusted as error:
-        # what was done is told; the next sweep proves it
+        # report what was done; the next sweep proves it
         proven, failure = [], error
     after = {row.lease_id: row for row in (*ended, *proven)}
     advanced = _advance(worker, claim, found)
@@ -221,18 +235,19 @@ def _fix(worker: WorkerContext, claim: int, found: SweepResult) -> SweepResult:
 
 
 def _doomed(found: SweepResult) -> list[UntrackedCredentialRow]:
-    """Tokens first, so that their doors close at once, then the leases that the stream says they got.
+    """Return the untracked credentials to revoke: tokens, then the leases of these tokens.
 
-    What its task calls dead is the task's to end, as long as that is not over.
+    The stream says which leases a token got. A credential that its task calls dead is left to the task, as long as the
+    task is not over.
     """
     tokens = [row for row in found.orphans if row.kind == "token" and not _is_its_tasks(found, row)]
     issues = {lease_id: one.issue for lease_id, one in found.why.items() if one.issue}
     accessors = {issues[row.lease_id].subject for row in tokens if row.lease_id in issues} - {""}
     leases = [row for row in found.orphans if row.kind == "lease"]
     theirs = [row for row in leases if row.lease_id in issues and issues[row.lease_id].by in accessors]
-    # what a task had that is over by now was its token's as well
+    # the leases of a task that is over by now were its token's as well
     theirs += [row for row in leases if row not in theirs and row.task_id and not _is_its_tasks(found, row)]
-    # what an earlier sweep began is finished, also where its token is gone by now
+    # finish what an earlier sweep started, even where the token is gone by now
     return [*tokens, *theirs, *(row for row in leases if row.revoking and row not in theirs)]
 
 
@@ -244,7 +259,10 @@ def _is_its_tasks(found: SweepResult, row: UntrackedCredentialRow) -> bool:
 def _looked_up_again(
     worker: WorkerContext, claim: int, orphans: Sequence[UntrackedCredentialRow], *, patient: bool
 ) -> list[UntrackedCredentialRow]:
-    """Those that are not ours to revoke and that ended with a token of ours, or by somebody's hand."""
+    """Look up the other untracked credentials; return those that are gone now.
+
+    They ended with a token that was just revoked, or someone else revoked them.
+    """
     left, gone = list(orphans), list[UntrackedCredentialRow]()
     operations: list[OperationRow] = []
     for n in range(_QUEUE_LOOKS if patient and len(left) <= _QUEUE_MOST else 1):
@@ -259,7 +277,10 @@ def _looked_up_again(
 
 
 def _advance(worker: WorkerContext, claim: int, found: SweepResult) -> dict[str, str]:
-    """Do what is due for each task whose access is gone, or there again. What follows is the state machine's to say."""
+    """Advance each task whose access is gone or has reappeared.
+
+    Returns the state of each task, or why it failed.
+    """
     wanted = {ghost.owned.task_id for ghost in found.ghosts}
     wanted |= {row.task_id for row in found.orphans if row.task_id}
     late = _late(found.inventory)

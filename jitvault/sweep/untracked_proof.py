@@ -1,14 +1,15 @@
-"""Whether an orphan is proven dead. It has no task and often no issue line: that it was there, we saw ourselves.
+"""Decide whether an untracked credential is proven dead.
 
-The checks, by the numbers of `jitvault.lifecycle.confirmation.checks`:
+It has no task and often no issue line, so a look-up of the worker shows that it existed. The checks, by the numbers of
+`jitvault.lifecycle.confirmation.checks`:
 
-1. a look-up of ours found it alive, and that look-up is itself in the audit stream;
-2. after it a response line of its revocation, without an error;
-3. after that a look-up of ours that says that it does not exist, and that look-up is itself in the stream;
-4. nothing in between can make a revocation look done;
-5. all of these stand in one stretch that was read contiguously, between canaries.
+1. a look-up of the worker found it alive, and the look-up itself is in the audit stream;
+2. after that, its revocation has a response line without an error;
+3. after that, a look-up of the worker says that it does not exist, and the look-up itself is in the stream;
+4. nothing in between can make a revocation look done that is not;
+5. all these lines are in one segment that was read contiguously, between canaries.
 
-A token has no backend that could fail; once Vault says that it is gone and its time is over, it is dead in any case.
+A token has no backend that could fail. Once Vault says that it is gone and its TTL is over, it is dead in any case.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ from jitvault.model.states import Verdict
 
 @dataclass(frozen=True, slots=True)
 class UntrackedCredential:
-    """What is to be proven dead. `hashed` is the HMAC of its lease id, which is how a look-up line names it.
+    """An untracked credential that is to be proven dead.
 
-    `live_ops` and `gone_ops` are the look-ups that found it and that did not, `revoke_ops` its revocations by us;
-    `gone_errors` are the ways in which "there is no such thing" reads in the stream. `claimed` is what Vault says.
+    `hashed` is the HMAC of its lease id, by which a look-up's line names it. `live_ops` and `gone_ops` are the ids of
+    look-ups that found it and that did not, and `revoke_ops` those of the worker's revocations. `gone_errors` are the
+    wordings of "there is no such thing" in the stream. `reported` is the verdict that Vault reports.
     """
 
     lease_id: str
@@ -41,11 +43,14 @@ class UntrackedCredential:
     gone_ops: frozenset[str]
     gone_errors: frozenset[str]
     expires_at: datetime | None
-    claimed: Verdict
+    reported: Verdict
 
 
 def judge(orphan: UntrackedCredential, trail: AuditTrail, newest: Canary) -> tuple[Verdict, tuple[Check, ...]]:
-    """The verdict that the evidence carries, and the checks. `newest` is the last canary."""
+    """Return the highest verdict that the evidence supports, and the checks.
+
+    `newest` is the last canary.
+    """
     lines = [o for o in trail.observations if o.closing]
     seen = _last(o for o in lines if _is_look_up(orphan, o, trail) and o.op in orphan.live_ops and done(o))
     end = _revocation(orphan, lines, trail, after=seen)
@@ -70,9 +75,9 @@ def judge(orphan: UntrackedCredential, trail: AuditTrail, newest: Canary) -> tup
     if all(check.ok for check in checks):
         return Verdict.AUDIT_CONFIRMED, checks
     over = orphan.expires_at is not None and newest.at >= orphan.expires_at
-    if orphan.kind == "token" and gone is not None and over and orphan.claimed is Verdict.GONE:
+    if orphan.kind == "token" and gone is not None and over and orphan.reported is Verdict.GONE:
         return Verdict.EXPIRED, checks
-    return orphan.claimed, checks
+    return orphan.reported, checks
 
 
 def _last(lines: Iterable[Observation]) -> Observation | None:
@@ -90,8 +95,10 @@ def _says_gone(orphan: UntrackedCredential, o: Observation) -> bool:
 def _revocation(
     orphan: UntrackedCredential, lines: Iterable[Observation], trail: AuditTrail, *, after: Observation | None
 ) -> Observation | None:
-    """The line that ended it. What somebody else did first to a lease is not ours: whether it reached the backend is
-    not known, and ours found nothing to do. A token has no backend, and whoever revoked it did.
+    """Return the response line of the revocation that counts.
+
+    Where someone else revoked a lease first, none counts: whether that reached the backend is not known, and the
+    worker's own revocation found nothing to do. A token has no backend, so anyone's revocation counts.
     """
     if after is None:
         return None

@@ -379,7 +379,7 @@ def _closed(rig: Rig, task: str) -> tuple[ThreadContext, dict[str, PendingLeases
     """The first phase of the kill switch is over for a task."""
     wiring = rig.wiring()
     hand, behind = ThreadContext(wiring.worker, wiring.person), dict[str, PendingLeases]()
-    assert phases._close_door(hand, task, "it was stolen", behind=behind)
+    assert phases._revoke_tokens(hand, task, "it was stolen", behind=behind)
     return hand, behind
 
 

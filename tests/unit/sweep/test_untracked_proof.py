@@ -34,7 +34,7 @@ def orphan(kind: str = "lease", **changes: Any) -> UntrackedCredential:
         gone_ops=frozenset({LOOKUP_OP}),
         gone_errors=frozenset({"invalid lease", INVALID_HMAC}),
         expires_at=START + timedelta(hours=1),
-        claimed=Verdict.GONE,
+        reported=Verdict.GONE,
     )
     return replace(made, **changes)
 
@@ -89,10 +89,10 @@ def test_a_revocation_that_failed_may_be_followed_by_a_good_one() -> None:
 # -- each check --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("claimed", list(Verdict))
+@pytest.mark.parametrize("reported", list(Verdict))
 @pytest.mark.parametrize("kind", ["lease", "token"])
-def test_empty_evidence_fails_every_check_and_leaves_the_claim(kind: str, claimed: Verdict) -> None:
-    assert judged(Story(), orphan(kind, claimed=claimed), at=timedelta(hours=2)) == (claimed, {1, 2, 3, 4, 5})
+def test_empty_evidence_fails_every_check_and_leaves_the_claim(kind: str, reported: Verdict) -> None:
+    assert judged(Story(), orphan(kind, reported=reported), at=timedelta(hours=2)) == (reported, {1, 2, 3, 4, 5})
 
 
 SEEN: list[dict[str, Any]] = [
@@ -226,10 +226,10 @@ def test_all_of_it_stands_in_one_stretch_between_canaries(story: Callable[[], St
 # -- expiry ------------------------------------------------------------------------------------------------------
 
 
-def over(kind: str, *, gone: bool = True, claimed: Verdict = Verdict.GONE, at: timedelta) -> Verdict:
+def over(kind: str, *, gone: bool = True, reported: Verdict = Verdict.GONE, at: timedelta) -> Verdict:
     story = Story().canary().alive()
     story = story.looked_up().canary() if gone else story.canary()
-    return judged(story, orphan(kind, claimed=claimed), at=at)[0]
+    return judged(story, orphan(kind, reported=reported), at=at)[0]
 
 
 def test_a_token_that_is_gone_and_whose_time_is_over_is_dead() -> None:
@@ -237,7 +237,7 @@ def test_a_token_that_is_gone_and_whose_time_is_over_is_dead() -> None:
     assert over("token", at=hour) is Verdict.EXPIRED
     assert over("token", at=hour - timedelta(microseconds=1)) is Verdict.GONE
     assert over("token", gone=False, at=hour) is Verdict.GONE
-    assert over("token", claimed=Verdict.IRREVOCABLE, at=hour) is Verdict.IRREVOCABLE
+    assert over("token", reported=Verdict.IRREVOCABLE, at=hour) is Verdict.IRREVOCABLE
     # its backend may have failed
     assert over("lease", at=hour) is Verdict.GONE
     story = Story().canary().alive().looked_up().canary()
@@ -272,7 +272,7 @@ def test_nothing_less_than_all_of_the_evidence_proves(
 def test_lines_by_others_alone_prove_nothing(case: UntrackedCredential, more: list[Observation]) -> None:
     trail = replace(Story().canary().wait(20).canary().trail(), observations=tuple(more))
     verdict, checks = judge(case, trail, NEWEST)
-    assert verdict is case.claimed
+    assert verdict is case.reported
     assert {1, 2, 3, 4, 5} == failed(checks)
 
 
