@@ -200,9 +200,9 @@ def kill(
     waited for.
 
     What is not confirmed at once is retried for `wait` seconds. Vault's own queue and jitvault's revocations can
-    collide at a target, and Vault then takes some 10 s until it tries again (docs/vault-facts.md, "Revocation"). Where Vault
-    gives no answer, nothing is started later than `wait` seconds from now. A large number of tasks alone cuts nothing
-    off.
+    collide at a target, and Vault then takes some 10 s until it tries again (docs/vault-facts.md, "Revocation"). Where
+    Vault gives no answer, nothing is started later than `wait` seconds from now. A large number of tasks alone cuts
+    nothing off.
     """
     crew = TaskPool(hire, tell)
     failed: dict[str, JitvaultError] = {}

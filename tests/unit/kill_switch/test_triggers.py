@@ -15,7 +15,7 @@ class Held:
     def __init__(self, **held: int) -> None:
         self.tasks, self.looked, self.frozen = held, list[str](), False
 
-    def held(self) -> dict[str, int]:
+    def live_tasks(self) -> dict[str, int]:
         return dict(self.tasks)
 
     def freeze(self) -> bool | None:
