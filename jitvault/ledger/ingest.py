@@ -119,7 +119,7 @@ def _sessions(connection: Connection, new: Iterable[Observation]) -> frozenset[s
 def _with_claims(connection: Connection, new: list[Observation]) -> list[Observation]:
     """Return the lines, those of people's documents with their task's claim.
 
-    That is the epoch of the task's newest claim. A worker that takes a later claim reads the document.
+    The newest claim's epoch: a worker that takes a later claim reads the document, and no other worker has to look.
     """
     task_of_line: dict[str, str] = {}
     for o in new:

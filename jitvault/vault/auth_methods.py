@@ -217,7 +217,10 @@ class Certificate(_LoginMethod):
 
 
 class GivenToken:
-    """The token in JITVAULT_WORKER_TOKEN: renewed, never revoked."""
+    """The token in JITVAULT_WORKER_TOKEN.
+
+    It is renewed, and never revoked: it belongs to the one who gave it.
+    """
 
     name: ClassVar[str] = "token"
     is_login: ClassVar[bool] = False

@@ -157,7 +157,10 @@ class Vault:
         wrap_ttl_s: int | None = None,
         method: str = "put",
     ) -> dict[str, Any]:
-        """Return the answer to a PUT, empty for 204. The stream will show `op`."""
+        """Return the answer to a PUT, empty for 204.
+
+        `op` is the operation id that the audit stream will show.
+        """
         return self._request(method, path, body=body or {}, op=op, wrap_ttl_s=wrap_ttl_s)
 
     def delete(self, path: str, *, op: str | None = None) -> None:
