@@ -1,1 +1,1 @@
-"""Tell people outside what happened."""
+"""Notify people outside of what happened."""

@@ -1,6 +1,6 @@
-"""The ways out for notices: a command that gets the JSON on its standard input, and a webhook.
+"""The channels for notices: a command that gets the JSON on its standard input, and a webhook.
 
-Both get no token of ours, and neither the URL nor what was answered is ever told: both can hold a secret.
+Neither gets a token of jitvault's. Neither the URL nor the answer is ever logged, since both can contain a secret.
 """
 
 from __future__ import annotations
@@ -29,13 +29,16 @@ from jitvault.formats.secret import Secret
 SIGNATURE, NOTICE_ID = "X-Jitvault-Signature", "X-Jitvault-Notice"
 _KEPT = ("PATH", "HOME", "LANG", "TZ")
 _LEAST_KEY = 16
-# what a process starts while others are ended
+# how often the processes of a command are looked for again, since one may start others while they are killed
 _ROUNDS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """`jitvault.notices.interface.Messenger` by a program; it took the notice when it ends with 0 in time."""
+    """A `Messenger` that runs a program.
+
+    The notice is delivered when the program exits with 0 in time.
+    """
 
     argv: Sequence[str]
 
@@ -62,7 +65,10 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """`jitvault.notices.interface.Messenger` by HTTP POST; any 2xx is a yes, and nothing is followed elsewhere."""
+    """A `Messenger` that sends an HTTP POST.
+
+    Any 2xx answer means that the notice is delivered. Redirects are not followed.
+    """
 
     url: str = field(repr=False)
     key: Secret
@@ -76,7 +82,7 @@ class Webhook:
         with requests.Session() as session, Deadline(timeout_s) as deadline:
             for scheme in ("http://", "https://"):
                 session.mount(scheme, _Adapter(deadline))
-            # neither a proxy nor a password from this person's files
+            # use neither a proxy nor a password from the environment or from this user's files
             session.trust_env = False
             try:
                 answer = session.post(
@@ -85,16 +91,16 @@ class Webhook:
             except requests.RequestException as error:
                 if not deadline.over:
                     return f"the webhook does not answer: {type(error).__name__}"
-            # what was cut off can look like an answer
+            # an answer that was cut off can look like a complete one
             if deadline.over:
                 return f"the webhook does not answer within {timeout_s:g} s"
             return None if 200 <= answer.status_code < 300 else f"the webhook answered {answer.status_code}"
 
 
 class Deadline:
-    """Ends the connections that are open when the time is over, however slowly they go on.
+    """Shuts down the open connections when the time is over.
 
-    The time-out of a socket begins anew with each byte.
+    A socket's own time-out starts again with each byte, so a slow server could go on for ever.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -116,7 +122,7 @@ class Deadline:
             self._open.clear()
 
     def watch(self, connection: socket.socket) -> None:
-        # TLS takes the descriptor of the socket away; what is done to a copy is done to the connection
+        # TLS takes the socket's descriptor away, but a shutdown of a copy is one of the connection
         copy = connection.dup()
         with self._lock:
             self._open.append(copy)
@@ -136,7 +142,7 @@ def _shut(connection: socket.socket) -> None:
 
 
 class _Adapter(HTTPAdapter):
-    """Has every connection watched by a deadline."""
+    """An HTTP adapter that has a deadline watch each connection."""
 
     def __init__(self, deadline: Deadline) -> None:
         self._deadline = deadline
@@ -168,9 +174,9 @@ class _Adapter(HTTPAdapter):
 
 
 def _end_all(process: subprocess.Popen[bytes], notice_id: str) -> None:
-    """End a command with whatever it started, also what has made a session of its own.
+    """Kill a command with all processes that it started, also in other sessions.
 
-    Every process that comes of the command has the notice's id in its environment, unless it takes that away.
+    Every process that the command started has the notice's id in its environment, unless it removes the id.
     """
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
@@ -198,12 +204,12 @@ def _has_notice(pid: int, notice_id: str) -> bool:
 
 
 def signature(key: Secret, body: bytes) -> str:
-    """HMAC-SHA256 over the exact bytes of the body, in hex."""
+    """Return the HMAC-SHA256 of the exact bytes of the body, in hex."""
     return "sha256=" + hmac.new(key.reveal().encode(), body, hashlib.sha256).hexdigest()
 
 
 def shared_key(path: Path) -> Secret:
-    """The key in a file that nobody else can read. Raises UsageError."""
+    """Return the key in a file that no other user can read. Raises UsageError."""
     try:
         with path.open() as file:
             mode, text = os.fstat(file.fileno()).st_mode, file.read().strip()

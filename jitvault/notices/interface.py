@@ -1,4 +1,4 @@
-"""What is to be told outside: where it waits, and how it gets there."""
+"""The interface of a messenger, which delivers notices to people outside."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ from typing import Protocol
 
 
 class Messenger(Protocol):
-    """One way out. It never raises: what is not taken is told again."""
+    """Delivers notices by one channel.
+
+    A messenger never raises: a notice that it did not deliver is sent again later.
+    """
 
     def send(self, notice_id: str, body: bytes, timeout_s: float) -> str | None:
-        """Hand over the JSON in `body`; gives why it was not taken, None where it was. Never with a secret."""
+        """Deliver the JSON in `body`; return why it was not delivered, None if it was.
+
+        The reason never contains a secret.
+        """
         ...

@@ -1,7 +1,7 @@
-"""Tell people outside what waits for them and what happened, beside a task's story and never in its way.
+"""Notify people outside of what waits for them and what happened; this never holds up a task.
 
-Each notice is told at least once to every messenger; its id says which one it is. What nobody takes is told again
-later, by whichever process is there then.
+Each notice is sent at least once to every messenger, and its id identifies repeated ones. A notice that was not
+delivered is sent again later, by whichever process runs then.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from jitvault.notices.interface import Messenger
 if TYPE_CHECKING:
     from jitvault.ledger.ledger import Ledger
 
-# so many are sent before it is looked again what is due: what is severe does not wait for more of the others
+# how many are sent before the due ones are read again, so that a severe notice does not wait for more of the others
 _AT_ONCE = 5
 _MOST = 50
 
 
 class Notifier:
-    """Brings what is due to the messengers. Of one ledger, for any thread."""
+    """Sends one ledger's due notices to the messengers; usable from any thread."""
 
     def __init__(self, ledger: Ledger, clock: Clock, messengers: Sequence[Messenger], timeout: timedelta) -> None:
         self._ledger, self._clock, self._messengers = ledger, clock, messengers
@@ -39,9 +39,9 @@ class Notifier:
     def tell(
         self, refused: Callable[[str], None] = lambda _: None, *, stopped: Callable[[], bool] = lambda: False
     ) -> int:
-        """Tell everything that is due now; gives how many notices arrived. `refused` hears why one did not.
+        """Send the notices that are due now; return how many were delivered.
 
-        Raises LedgerUnavailable.
+        `refused` is called with the reason where one was not. Raises LedgerUnavailable.
         """
         if not self._messengers:
             return 0
@@ -61,7 +61,7 @@ class Notifier:
         for notice in due:
             if stopped():
                 break
-            # nobody else tells it while it is on its way, also when this process dies on that
+            # no other process sends it meanwhile, even if this process dies on it
             busy = timedelta(seconds=self._timeout_s * len(self._messengers))
             until = self._clock.agreed() + busy + next_pause(notice.tries)
             if not self._ledger.take_notice(notice, until):
@@ -77,11 +77,11 @@ class Notifier:
         return arrived
 
     def tell_for(self, seconds: float) -> None:
-        """Tell what is due, and wait for that no longer than `seconds`; what is left over is due again."""
+        """Send the due notices, for `seconds` at most; the rest stays due."""
         if not self._messengers:
             return
         over = Event()
-        # a messenger that hangs hangs in the thread: neither the command nor its exit waits for it
+        # a messenger that hangs does so in this thread: neither the command nor its exit waits for it
         thread = Thread(target=self._quietly, args=(over,), daemon=True)
         thread.start()
         thread.join(seconds)
@@ -91,11 +91,14 @@ class Notifier:
         try:
             self.tell(stopped=over.is_set)
         except JitvaultError:
-            # the command has said what it had to say; the notice stays due
+            # the command has printed its own result already; the notice stays due
             return
 
     def _body(self, notice: Notice) -> dict[str, object]:
-        """The JSON that is told: what happened, to which task, and who shall hear of it. Nothing in it is a secret."""
+        """Return the notice's JSON: what happened, to which task, and whom to notify.
+
+        Nothing in it is a secret.
+        """
         told: dict[str, object] = {
             "id": notice.id,
             "event": notice.kind.value,
@@ -104,7 +107,7 @@ class Notifier:
             "task_id": notice.task_id,
             **notice.body,
         }
-        # what happened to a task whose rows nobody can read is told all the same
+        # a notice about a task whose rows cannot be read is sent without the task's parties
         with suppress(*CORRUPT_RECORD_ERRORS):
             return {**told, **self._parties(notice.task_id)}
         return told

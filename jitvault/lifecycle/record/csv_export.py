@@ -1,4 +1,4 @@
-"""A report for spreadsheets."""
+"""Export a report as CSV for spreadsheets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """A header and one line a row; lists are joined with spaces, checks read `1+ 2+ 3-`."""
+    """Return a header and one line per row.
+
+    Lists are joined with spaces, and checks read like `1+ 2+ 3-`.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns)

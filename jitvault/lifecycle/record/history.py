@@ -1,4 +1,4 @@
-"""Who ended a task or closed it without proof, who took an approval back, and why: what its chain says of people."""
+"""Read from a task's chain which people ended it, closed it without proof, or withdrew an approval, and why."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from jitvault.model.revision import Revision
 
 
 def ended_of(file: TaskRecord) -> dict[str, Any] | None:
-    """`{by, name, at, reason, note}` of a task that ended or was cancelled, else None.
+    """Return `{by, name, at, reason, note}` of a task that ended or was cancelled.
 
-    `by` (an entity) and `name` are None where no person asked for it; `reason` is its end reason.
+    None for any other task. `by` (an entity) and `name` are None where no person requested the end; `reason` is the end
+    reason.
     """
     ended = (EventKind.ENDING, EventKind.CANCELLED, EventKind.RECOVERED)
     event = next(
@@ -33,24 +34,36 @@ def ended_of(file: TaskRecord) -> dict[str, Any] | None:
 
 
 def forced_of(file: TaskRecord) -> dict[str, Any] | None:
-    """`{by, name, reason}` of who had Vault forget what it could not revoke, or had the task closed without proof."""
-    said = [e.body for e in file.events if e.kind in (EventKind.FORCE_INTENDED, EventKind.UNVERIFIED)]
-    return {"by": said[-1]["by"], "name": _name(file, said[-1]["by"]), "reason": said[-1]["note"]} if said else None
+    """Return `{by, name, reason}` of a forced task, else None.
+
+    It names the operator who had Vault forget a lease, or had the task closed without proof.
+    """
+    bodies = [event.body for event in file.events if event.kind in (EventKind.FORCE_INTENDED, EventKind.UNVERIFIED)]
+    if not bodies:
+        return None
+    last = bodies[-1]
+    return {"by": last["by"], "name": _name(file, last["by"]), "reason": last["note"]}
 
 
 def uncounted_of(file: TaskRecord) -> Sequence[Mapping[str, Any]]:
-    """`{entity, name, why, withdrawn}` of each decision that does not count, by the last look at them."""
-    said = [e.body["refused"] for e in file.events if "refused" in e.body]
-    return list(said[-1]) if said else []
+    """Return `{entity, name, why, withdrawn}` of each decision that does not count.
+
+    It is as of the last time that decisions were counted.
+    """
+    refused = [event.body["refused"] for event in file.events if "refused" in event.body]
+    return list(refused[-1]) if refused else []
 
 
 def withdrawn_by(file: TaskRecord) -> list[str]:
-    """The names of those whose approval was taken back at any time."""
+    """Return the names of those who withdrew an approval at any time."""
     refused = (one for e in file.events for one in e.body.get("refused", ()))
     return list(dict.fromkeys(one["name"] for one in refused if one["withdrawn"]))
 
 
 def _name(file: TaskRecord, entity: str) -> str:
-    """Of an operator the chain keeps the name; of those with a part in the task its revision does."""
+    """Return an entity's name.
+
+    The chain has the names of operators, and the revision those of entities with a part in the task.
+    """
     named = {e.body["by"]: e.body["name"] for e in file.events if "name" in e.body and "by" in e.body}
     return str({**names_in(Revision.of(file.revision.body).content), **named}.get(entity, entity))

@@ -1,8 +1,8 @@
-"""Whether the ledger's rows still say what its chain says. The ledger is a cache and a record, never an authority.
+"""Check that the ledger's rows agree with their event chain. The ledger is a cache and a record, never an authority.
 
-Somebody who can write the database can change both; what they cannot change is what Vault holds: the signed
-documents that every decision is made from, the worker's own published state with the head of the chain as it
-was then, and the signed receipt. What was not published yet is held by the audit stream alone.
+Someone who can write the database can change rows and chain, but not what Vault holds: the signed documents from which
+every decision is made, the worker's published state with the head of the chain at that time, and the signed receipt.
+What was not published yet is protected by the audit stream alone.
 """
 
 from __future__ import annotations
@@ -38,20 +38,21 @@ _BEFORE_GRANT = frozenset(state.value for state in BEFORE_GRANT)
 
 
 def published(worker: WorkerContext, task_id: str) -> Published:
-    """What the worker last said of the task to everybody; empty for a task that was not published yet."""
+    """Return what the worker last published of the task; empty where it did not yet."""
     found = worker.documents.get(f"tasks/{task_id}")
     return unpacked(task_id, found) if found is not None else {}
 
 
 def check_anchor(worker: WorkerContext, file: TaskRecord, said: Published, claim: int | None = None) -> None:
-    """Raise SecurityFinding when the ledger lacks what was published of the task: it was restored or rewritten.
+    """Raise SecurityFinding when the ledger lacks what was published of the task.
 
-    `said` was read before `file`, so an honest ledger holds at least as much. Raises WrongState where `claim` is lost.
+    Such a ledger was restored or rewritten. `said` is the published copy and was read before `file`, so an honest
+    ledger has at least as much. Raises WrongState where `claim` is lost.
     """
     chain = said.get("chain") or {}
     held = {event.seq: event.hash for event in file.events}
     known = not chain or held.get(chain["seq"]) == chain["head"]
-    # nothing that was granted or cancelled is ever before its grant again
+    # a task that was granted or cancelled never returns to a state before its grant
     back = bool(chain) and file.task.state in BEFORE_GRANT and said.get("state") not in _BEFORE_GRANT
     if back or not known:
         message = f"Vault says that task {file.task.task_id} is {said.get('state')}, which the ledger does not hold"
@@ -62,9 +63,10 @@ def check_anchor(worker: WorkerContext, file: TaskRecord, said: Published, claim
 
 
 def check_integrity(worker: WorkerContext, file: TaskRecord) -> None:
-    """Raise SecurityFinding, and record it, when the task's rows do not agree with its chain.
+    """Raise SecurityFinding when the task's rows do not agree with its chain.
 
-    The rows of decisions are only recorded: nothing is decided by them, and they are written anew from Vault.
+    The finding is recorded as well. A difference in the rows of decisions is recorded but not raised: nothing is
+    decided by these rows, and they are written anew from Vault.
     """
     if problems := problems_of(worker, file):
         raise _edited(worker, file, "; ".join(problems))
@@ -74,7 +76,10 @@ def check_integrity(worker: WorkerContext, file: TaskRecord) -> None:
 
 
 def is_edited(worker: WorkerContext, file: TaskRecord) -> bool:
-    """Whether the task's rows do not agree with its chain, which is recorded; for whoever asks about another task."""
+    """Return whether the task's rows disagree with its chain, and record it if so.
+
+    For a caller that is working on another task.
+    """
     if problems := problems_of(worker, file):
         _edited(worker, file, "; ".join(problems))
         return True
@@ -82,11 +87,11 @@ def is_edited(worker: WorkerContext, file: TaskRecord) -> bool:
 
 
 def problems_of(worker: WorkerContext, file: TaskRecord) -> list[str]:
-    """Where the task's rows do not agree with its chain."""
+    """Return in words where the task's rows do not agree with its chain."""
     try:
         return _problems(worker, file)
     except CORRUPT_RECORD_ERRORS as error:
-        # what was written by hand need not even be JSON
+        # a row that was edited by hand need not even be JSON
         return [f"its rows cannot be read ({type(error).__name__})"]
 
 
@@ -108,9 +113,10 @@ def _problems(worker: WorkerContext, file: TaskRecord) -> list[str]:
 
 
 def is_complete(worker: WorkerContext, file: TaskRecord, trail: AuditTrail) -> bool:
-    """Whether `file` has every lease that `trail` shows; another process may have read the stream in between.
+    """Return whether `file` has every lease that `trail` shows.
 
-    Raises SecurityFinding when the ledger itself does not have them: they are kept line by line, too.
+    It may lack one where another process has read the stream in between. Raises SecurityFinding when the ledger itself
+    lacks one, since the ledger also keeps the lines.
     """
     tokens = {grant.accessor_hmac: grant for grant in file.grants if grant.accessor_hmac}
     lines = linked(trail.observations, tokens, derived_tokens(trail.observations))
@@ -130,9 +136,10 @@ def _named(file: TaskRecord) -> set[tuple[str, str, str | None]]:
 
 
 def check_issuable(worker: WorkerContext, file: TaskRecord, said: Published, claim: int) -> None:
-    """Raise SecurityFinding when Vault says that the task has been issued already, or another revision of it.
+    """Raise SecurityFinding when Vault says that the task was issued already.
 
-    Raises WrongState where the claim is lost: whoever took the task over may have issued it since `file` was read.
+    Also raises it when another revision is published. Raises WrongState where the claim is lost: the process that took
+    the task over may have issued it since `file` was read.
     """
     state = said.get("state")
     if state not in _BEFORE_GRANT | {State.ISSUING.value}:
@@ -146,7 +153,7 @@ def check_issuable(worker: WorkerContext, file: TaskRecord, said: Published, cla
 
 
 def _states(file: TaskRecord) -> list[str]:
-    """The state is the one of the last event, each follows from the one before it, and nobody but us moved it."""
+    """Check that the task's state is that of its last event, and each move is allowed."""
     states = [e.body.get("state") for e in file.events]
     told = list(zip(file.events[1:], states, states[1:], strict=False))
     jumped = any(before != after and not _moves(e, before, after) for e, before, after in told)
@@ -161,7 +168,7 @@ def _deadline(file: TaskRecord) -> list[str]:
 
 
 def _moves(event: Event, before: object, after: object) -> bool:
-    """Whether an event can have moved its task so: what was observed moves nothing."""
+    """Return whether an event can have moved its task so; an observation moves none."""
     if event.kind == EventKind.OBSERVED or not isinstance(before, str) or before not in EDGES:
         return False
     return after in (RECOVERED_TO if event.kind == EventKind.RECOVERED else EDGES[State(before)])
@@ -217,15 +224,15 @@ def _is_the_one_created(file: TaskRecord, grant: GrantRow, body: Mapping[str, An
     if dated and grant.expires_at != dated[-1]:
         return False
     if "line" not in body:
-        # not by its HMAC: that changes with an audit device that is made anew
+        # compared by SHA-256, since the HMAC changes when the audit device is re-created
         return sha256_hex((grant.wrapped_accessor or "").encode()) == str(body["accessor_sha256"])
-    # its accessor was lost with the answer: it is known by its lease, if at all
+    # the token's accessor was lost with the answer: the token is known by its lease, if at all
     ended = {subject for e in file.events if e.kind == EventKind.REVOKE_INTENDED for subject in e.body["subjects"]}
     return grant.token_lease is None or grant.token_lease in ended | {body.get("token_lease")}
 
 
 def _receipt(worker: WorkerContext, file: TaskRecord) -> list[str]:
-    """Only Vault's own key makes a task sealed, or closes it without proof."""
+    """Check that a closed task has a receipt which Vault's key signed."""
     if file.task.state not in (State.SEALED, State.UNVERIFIED):
         return []
     keys = worker.signer.public_keys(RECEIPT_KEY)
@@ -246,7 +253,10 @@ def _edited(worker: WorkerContext, file: TaskRecord, what: str) -> SecurityFindi
 
 
 def published_heads(documents: Documents) -> Mapping[str, tuple[int, str]]:
-    """Number and hash of the last published event of each task. Raises VaultRefused, VaultUnavailable."""
+    """Return the number and hash of each task's last published event.
+
+    Raises VaultRefused, VaultUnavailable.
+    """
     found = {}
     for name in documents.names("tasks/"):
         chain = (documents.get(f"tasks/{name}") or {}).get("chain") or {}

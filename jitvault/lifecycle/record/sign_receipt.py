@@ -14,10 +14,11 @@ from jitvault.operations import new_operation
 
 
 def sign_receipt(worker: WorkerContext, task_id: str, told: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the signed receipt. What is signed is committed before, as the HMAC by which its audit line shows it.
+    """Return the signed receipt.
 
-    A line without such an intent is a thief's. Nothing follows from the answer, so the operation is settled from the
-    start; after a crash another receipt is signed, under another intent.
+    What is signed is committed before, as the HMAC by which the audit line of the signature shows it. A line without
+    such an intent is a thief's. Nothing depends on the answer, so the operation is settled from the start; after a
+    crash another receipt is signed under another intent.
     """
     meant = worker.hasher.hash(to_sign(told, RECEIPT_TYPE))
     op = new_operation(worker, OperationKind.SIGN, meant, task_id=task_id)

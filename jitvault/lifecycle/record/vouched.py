@@ -1,7 +1,8 @@
-"""Who vouches for what is published of a task, for whoever has no ledger.
+"""Check what vouches for a task's published document, for a reader without the ledger.
 
-A published document is the word of whoever had the worker's token. That of a closed task has a receipt, which Vault's
-own key signed. Whoever writes over it leaves the version with the receipt behind: Vault keeps the last ten.
+Anyone with the worker's token can write a published document. The document of a closed task has a receipt, which
+Vault's own key signed. Who overwrites the document leaves the version with the receipt behind: Vault keeps the last ten
+versions.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from jitvault.errors import VaultRefused, VaultRejected
 from jitvault.vault.interface import Documents, Signer, Stored
 
 _VERSIONS = 10
-"""So many versions of a document Vault keeps, unless an administrator says otherwise."""
+"""How many versions of a document Vault keeps, unless an administrator configures another number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Vouched:
-    """What is to be shown of a task. `by` is `receipt` or `nobody`, `why` is for a person.
+    """The document to show of a task, and what vouches for it.
 
-    `problem` says that what is published cannot be the worker's; empty where nothing speaks against it.
+    `by` is `receipt` or `nobody`, and `why` explains that to a person. `problem` says why the published document cannot
+    be the worker's; empty where nothing speaks against it.
     """
 
     document: Mapping[str, Any]
@@ -34,7 +36,7 @@ class Vouched:
 
 
 def vouched(documents: Documents, signer: Signer, task_id: str, newest: Stored) -> Vouched:
-    """Look for the receipt in the newest version and, where that has none, in those before it."""
+    """Return the newest version with a valid receipt, or else the newest version."""
     shown = _as_published(task_id, newest)
     try:
         keys = signer.public_keys(RECEIPT_KEY)
@@ -65,7 +67,10 @@ def _as_published(task_id: str, stored: Stored) -> dict[str, Any]:
 
 
 def _receipt(stored: Stored, keys: Mapping[int, str], task_id: str) -> dict[str, Any] | None:
-    """The key is of one Vault, and so of one installation."""
+    """Return the document's receipt if its signature holds.
+
+    The key belongs to one Vault, and so to one installation.
+    """
     said = stored.document
     return verified(
         unpacked_receipt(said),
