@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -17,7 +17,6 @@ import typer
 
 from jitvault.cli.closing import on_exit
 from jitvault.cli.views import published as fallback
-from jitvault.cli.views.task import revision_of
 from jitvault.documents.published_task import ILLEGIBLE, unpacked
 from jitvault.errors import (
     AuditUntrusted,
@@ -251,46 +250,6 @@ def _over_quota(wiring: Wiring) -> str:
 
     notice = over_quota_notice(wiring.person.documents, wiring.person.entity)
     return f": {notice}" if notice else ""
-
-
-def with_ends_asked_for(wiring: Wiring, shown: Published) -> dict[str, Any]:
-    """Return `shown` with `end_requested`.
-
-    These are the ends of the task that were requested and that no worker has done yet. The list is empty with the
-    worker's identity: such a command has just done them.
-    """
-    from jitvault.lifecycle.requests.end_requests import names_in, pending_end_requests
-
-    asked: list[dict[str, str]] = []
-    is_open = shown["state"] in BEFORE | GRANTED
-    if is_open and not wiring.has_worker and wiring.settings.person:
-        content = shown["revision"]["content"] if "timeline" in shown else revision_of(shown).content
-        # a ledger can be shown without a usable identity, and while Vault does not answer
-        with suppress(JitvaultError):
-            me = wiring.person
-            asked = pending_end_requests(me.documents, shown["task_id"], own=me.entity, names=names_in(content))
-    return {**shown, "end_requested": asked}
-
-
-def revoke_without_ledger(wiring: Wiring, task_id: str, error: LedgerUnavailable) -> LedgerUnavailable:
-    """Revoke in Vault what can be revoked although the ledger failed.
-
-    Returns the error to raise, which says how much was revoked.
-    """
-    from jitvault.lifecycle.revocation import without_ledger
-
-    revoked = without_ledger.RevocationCount()
-    with suppress(JitvaultError):
-        # where the ledger cannot even be read, the task's credentials are not known
-        asked_by = wiring.person.entity if wiring.settings.person else None
-        worker = replace(wiring.worker_without_session, asked_by=asked_by)
-        revoked = without_ledger.revoke_without_ledger(worker, task_id)
-    if not revoked.known:
-        return error
-    message = (
-        f"task {task_id}: {revoked.ended} of {revoked.known} credentials were revoked in Vault; nothing is confirmed"
-    )
-    return LedgerUnavailable(f"{message}: {error}", hint=error.hint)
 
 
 def ask(question: str, *, done: str) -> None:

@@ -38,12 +38,12 @@ def add(
 
     Example: jitvault approvers add alice --person alice@example.org --group jitvault-approvers
     """
-    from jitvault.cli.views import tables as listings
+    from jitvault.cli.views import approvers as views
     from jitvault.policy.decision import APPROVERS
     from jitvault.provision import approvers
 
     found = approvers.register(_vault(), who, person=person, groups=group or [APPROVERS])
-    listings.print_approver("registered", found, as_json=json_)
+    views.print_approver("registered", found, as_json=json_)
 
 
 @approvers_app.command("remove")
@@ -56,10 +56,10 @@ def remove(
 
     Their earlier approvals no longer count, even when they are registered again.
     """
-    from jitvault.cli.views import tables as listings
+    from jitvault.cli.views import approvers as views
     from jitvault.provision import approvers
 
-    listings.print_approver("removed", approvers.remove(_vault(), who), as_json=json_)
+    views.print_approver("removed", approvers.remove(_vault(), who), as_json=json_)
 
 
 @approvers_app.command("list")
@@ -68,10 +68,10 @@ def list_(json_: Json = False, debug: Debug = False) -> None:
 
     The list also shows what keeps one of them from approving.
     """
-    from jitvault.cli.views import tables as listings
+    from jitvault.cli.views import approvers as views
     from jitvault.provision import approvers
 
-    listings.print_approvers(approvers.listed(_vault()), as_json=json_)
+    views.print_approvers(approvers.listed(_vault()), as_json=json_)
 
 
 def _vault() -> Vault:

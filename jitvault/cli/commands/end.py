@@ -13,7 +13,7 @@ from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Reason, Task, Wait, 
 
 if TYPE_CHECKING:
     from jitvault.cli.session import Published
-    from jitvault.errors import JitvaultError, NotConfirmed
+    from jitvault.errors import JitvaultError, LedgerUnavailable, NotConfirmed
     from jitvault.wiring import Wiring
 
 _OPEN = frozenset({"pending_approval", "approved"})
@@ -128,11 +128,33 @@ def _end(
                 raise _cut_short(task, error) from None
             raise
         except LedgerUnavailable as error:
-            raise session.revoke_without_ledger(wiring, task, error) from None
+            raise _revoke_without_ledger(wiring, task, error) from None
     render.print_end(document, as_json=as_json)
     if not document["proof"]["confirmed"]:
         raise _not_confirmed(document)
     session.check_findings(document)
+
+
+def _revoke_without_ledger(wiring: Wiring, task: str, error: LedgerUnavailable) -> LedgerUnavailable:
+    """Revoke in Vault what can be revoked although the ledger failed.
+
+    Returns the error to raise, which says how much was revoked.
+    """
+    from contextlib import suppress
+    from dataclasses import replace
+
+    from jitvault.errors import JitvaultError, LedgerUnavailable
+    from jitvault.lifecycle.revocation.without_ledger import RevocationCount, revoke_without_ledger
+
+    revoked = RevocationCount()
+    with suppress(JitvaultError):
+        # where the ledger cannot even be read, the task's credentials are not known
+        asked_by = wiring.person.entity if wiring.settings.person else None
+        revoked = revoke_without_ledger(replace(wiring.worker_without_session, asked_by=asked_by), task)
+    if not revoked.known:
+        return error
+    message = f"task {task}: {revoked.ended} of {revoked.known} credentials were revoked in Vault; nothing is confirmed"
+    return LedgerUnavailable(f"{message}: {error}", hint=error.hint)
 
 
 def _withdrawn(wiring: Wiring, task: str, note: str, wait: float) -> Published | None:

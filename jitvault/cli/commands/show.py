@@ -39,7 +39,6 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
         JitvaultError,
         NotConfirmed,
         NotFound,
-        SecurityFinding,
         VaultRefused,
         VaultUnavailable,
         WaitTimedOut,
@@ -68,25 +67,57 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
             raise NotFound(f"there is no task {task}")
         file = known_file
     else:
-        session.known(wiring, task)
-        found = fallback.vouched(wiring, task)
-        shown = fallback.with_source(wiring, session.with_ends_asked_for(wiring, found.document), found)
-        overview.print_published(shown, wiring.clock.agreed(), as_json=json_)
-        if found.problem:
-            hint = "Ask who has the ledger: docs/operations/break-glass.md, A stolen worker identity."
-            raise SecurityFinding(f"task {task}: {found.problem}", hint=hint)
-        session.check_findings(found.document)
+        _show_published(wiring, task, as_json=json_)
         return
     freeze = wiring.ledger.freeze()
     children = wiring.ledger.children(task)
     held_up = freeze or recovery_as_freeze(wiring.ledger)
     with readable(task):
-        shown = session.with_ends_asked_for(wiring, status_of(file, wiring.ledger.trail(file), held_up, children))
+        shown = _with_end_requests(wiring, status_of(file, wiring.ledger.trail(file), held_up, children))
     overview.print_status({**shown, "missing": _missing(wiring, shown), "published": None}, as_json=json_)
     if failure is not None:
         raise failure
     frozen = [f"everything is frozen: {freeze.reason}"] if freeze else []
     session.check_findings({"task_id": task, "findings": [*frozen, *(f["message"] for f in shown["findings"])]})
+
+
+def _show_published(wiring: Wiring, task: str, *, as_json: bool) -> None:
+    """Print a task as a worker published it. Raises SecurityFinding where the document is not trusted."""
+    from jitvault.cli import session
+    from jitvault.cli.views import published as fallback
+    from jitvault.cli.views import status as overview
+    from jitvault.errors import SecurityFinding
+
+    session.known(wiring, task)
+    found = fallback.vouched(wiring, task)
+    shown = fallback.with_source(wiring, _with_end_requests(wiring, found.document), found)
+    overview.print_published(shown, wiring.clock.agreed(), as_json=as_json)
+    if found.problem:
+        hint = "Ask who has the ledger: docs/operations/break-glass.md, A stolen worker identity."
+        raise SecurityFinding(f"task {task}: {found.problem}", hint=hint)
+    session.check_findings(found.document)
+
+
+def _with_end_requests(wiring: Wiring, shown: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `shown` with `end_requested`.
+
+    These are the ends of the task that were requested and that no worker has done yet. The list is empty with the
+    worker's identity: such a command has just done them.
+    """
+    from jitvault.cli import session
+    from jitvault.cli.views.task import revision_of
+    from jitvault.errors import JitvaultError
+    from jitvault.lifecycle.requests.end_requests import names_in, pending_end_requests
+
+    requests: list[dict[str, str]] = []
+    is_open = shown["state"] in session.BEFORE | session.GRANTED
+    if is_open and not wiring.has_worker and wiring.settings.person:
+        content = shown["revision"]["content"] if "timeline" in shown else revision_of(shown).content
+        # a ledger can be shown without a usable identity, and while Vault does not answer
+        with suppress(JitvaultError):
+            me = wiring.person
+            requests = pending_end_requests(me.documents, shown["task_id"], own=me.entity, names=names_in(content))
+    return {**shown, "end_requested": requests}
 
 
 def _missing(wiring: Wiring, shown: Mapping[str, Any]) -> list[Mapping[str, Any]]:

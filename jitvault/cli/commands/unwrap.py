@@ -38,7 +38,7 @@ def unwrap(
     from jitvault.agent.unwrap import unwrap as take
     from jitvault.cli import session
     from jitvault.cli.views import output
-    from jitvault.cli.views import task as render
+    from jitvault.cli.views import task_token as view
     from jitvault.errors import NotFound
     from jitvault.vault.wrapping import Wrapping
 
@@ -55,9 +55,9 @@ def unwrap(
             Wrapping(vault).unwrap(token)
             raise
         if read:
-            render.print_secrets(held.task_id, read_all(vault, held), out=file, as_json=json_)
+            view.print_secrets(held.task_id, read_all(vault, held), out=file, as_json=json_)
         else:
-            render.print_task_token(held, out=file, as_json=json_)
+            view.print_task_token(held, out=file, as_json=json_)
     if given.inbox:
         wiring.person.documents.destroy(given.inbox)
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from jitvault.kill_switch.kill import Result
     from jitvault.lifecycle.decision.pending_approvals import PendingApproval
     from jitvault.model.vault_access import Fetch
-    from jitvault.provision.approvers import Approver
     from jitvault.provision.init import Plan
     from jitvault.provision.template_check.steps import Outcome
 
@@ -261,32 +260,6 @@ def print_remains(found: Sequence[Remains], *, removed: int | None, as_json: boo
     # what belongs to the question goes to stderr, and the result to stdout
     console = output.console(stderr=removed is None)
     console.print(table if found else "There is nothing to remove.")
-
-
-def print_approvers(found: Sequence[Approver], *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(to_json({"approvers": [approver.as_json() for approver in found]}))
-        return
-    table = output.new_table("person", "entity", "groups", "since (UTC)", "problems")
-    for approver in found:
-        name = approver.name or approver.entity
-        groups = "\n".join(approver.groups)
-        problems = "\n".join(approver.problems)
-        table.add_row(approver.person, name, groups, f"{approver.since:%Y-%m-%d %H:%M:%S}", problems)
-    output.console().print(table if found else "No approver is registered.")
-
-
-def print_approver(done: str, approver: Approver, *, as_json: bool) -> None:
-    """Print what was done to one registration; `done` is a past participle."""
-    if as_json:
-        typer.echo(to_json(approver.as_json()))
-        return
-    console = output.console()
-    console.print(f"{approver.person} is {done}")
-    facts = {"entity": f"{approver.name or 'gone'} ({approver.entity})", "groups": ", ".join(approver.groups)}
-    if approver.problems:
-        facts["problems"] = ", ".join(approver.problems)
-    output.print_facts(console, facts)
 
 
 def print_pending(found: Sequence[PendingApproval], *, as_json: bool) -> None:

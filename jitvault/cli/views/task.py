@@ -15,7 +15,6 @@ from jitvault.cli.views.policy import decision_line
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from jitvault.agent.unwrap import TaskToken
     from jitvault.model.revision import Revision
 
 Published = Mapping[str, Any]
@@ -194,46 +193,6 @@ def print_vote(document: Published, decision: str, digest: str, expires: str | N
     console.print(f"You {past} {shown['task_id']}; {what}", output.coloured(shown["state"]))
     for missing in document["missing"]:
         console.print(f"  missing  {missing['count']} approval(s) by {missing['group']}")
-
-
-def print_task_token(held: TaskToken, *, out: NewFile | None, as_json: bool) -> None:
-    """Print an unwrapped task token, or write it to the new file."""
-    from jitvault.model.vault_access import data_by_path
-
-    bodies = data_by_path(held.reads)
-    shown = {
-        "task_id": held.task_id,
-        "token": held.token.reveal(),
-        "expires_at": held.expires_at.isoformat(timespec="seconds"),
-        "reads": [fetch.path for fetch in held.reads],
-        "sends": bodies,
-    }
-    if as_json or out:
-        text(to_json(shown) + "\n", out=out)
-        return
-    console = output.console()
-    until = output.readable(held.expires_at.isoformat())
-    console.print(
-        f"Task {held.task_id}: this token lives until {until}, and longer while a worker renews it",
-    )
-    for path in shown["reads"]:
-        console.print(f"  reads  {path}")
-        if body := bodies.get(path):
-            console.print(f"  sends  {output.pairs(body)}")
-    console.print(f"  token  {shown['token']}", soft_wrap=True)
-
-
-def print_secrets(task_id: str, found: Sequence[Mapping[str, Any]], *, out: NewFile | None, as_json: bool) -> None:
-    if as_json or out:
-        text(to_json({"task_id": task_id, "secrets": list(found)}) + "\n", out=out)
-        return
-    console = output.console()
-    for secret in found:
-        console.print(secret["path"], soft_wrap=True)
-        console.print(f"  lease  {secret['lease_id'] or 'none'}", soft_wrap=True)
-        for name, value in secret["fields"].items():
-            text_of = "\n".join(map(str, value)) if isinstance(value, list) else value
-            console.print(f"  {name}  {text_of}", soft_wrap=True)
 
 
 def uncounted(shown: Mapping[str, Any]) -> list[str]:

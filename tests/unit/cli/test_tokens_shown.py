@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from jitvault.agent.unwrap import TaskToken
-from jitvault.cli.views import output
+from jitvault.cli.views import output, task_token
 from jitvault.cli.views import task as render
 from jitvault.formats.secret import Secret
 
@@ -29,5 +29,5 @@ def test_the_command_that_unwraps_is_one_line(capsys: pytest.CaptureFixture[str]
 
 def test_a_task_token_is_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     held = TaskToken("t", Secret(TOKEN), datetime(2030, 1, 1, tzinfo=UTC), ())
-    render.print_task_token(held, out=None, as_json=False)
+    task_token.print_task_token(held, out=None, as_json=False)
     assert f" {TOKEN}\n" in capsys.readouterr().out
