@@ -1,4 +1,4 @@
-"""The proof of a task's end as everybody sees it: `complete`, `revoke`, the report and the receipt."""
+"""Render the proof of a task's end for `complete`, `revoke`, the report and the receipt."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ _DECIDED = ("permitted", "obligations", "rules", "reasons", "policy_digest")
 
 
 def proof_of(file: TaskRecord) -> dict[str, Any] | None:
-    """The proof as docs/reference.md has it for `jitvault complete`; None before the end."""
+    """Return the proof of a task's end; None before the end.
+
+    Its shape is in docs/reference.md, at `jitvault complete`.
+    """
     task = file.task
     if task.state not in ENDED:
         return None
@@ -65,7 +68,10 @@ def proof_of(file: TaskRecord) -> dict[str, Any] | None:
 
 
 def _not_proven(file: TaskRecord, revision: Revision) -> list[str]:
-    """What no check looks at, whatever the proof says. A lease of a proven task that nobody saw there is not."""
+    """Return what no check covers, whatever the proof says.
+
+    In a confirmed task, a lease that no one has seen does not exist: a template without a lease is left out.
+    """
     given: dict[str, list[datetime | None]] = {}
     for lease in file.leases:
         if entry := revision.template_of(lease.path):
@@ -107,14 +113,20 @@ def _unjudged(file: TaskRecord) -> str:
 
 
 def last_decision(file: TaskRecord) -> Mapping[str, Any]:
-    """The last decision about the task in its chain: policy's, its obligations, and who approved or denied."""
+    """Return the body of the last decision in the task's chain; empty without one.
+
+    It has policy's decision, the obligations, and who approved or denied.
+    """
     kinds = (EventKind.SUBMITTED, EventKind.REVISED, EventKind.DECIDED, EventKind.RECOVERED)
-    said = [e.body for e in file.events if e.kind in kinds and "policy" in e.body]
-    return said[-1] if said else {}
+    decisions = [event.body for event in file.events if event.kind in kinds and "policy" in event.body]
+    return decisions[-1] if decisions else {}
 
 
 def votes_digest(rows: Iterable[DecisionRow]) -> str:
-    """What the chain keeps of the rows of decisions, so that one that is edited is found."""
+    """Return the digest of decision rows that the chain keeps.
+
+    By this digest an edited row is found.
+    """
     told = [
         [row.entity_id, row.name, row.decision, row.digest, row.expires_at.isoformat(), row.reason]
         for row in sorted(rows, key=lambda row: row.entity_id)
@@ -123,7 +135,10 @@ def votes_digest(rows: Iterable[DecisionRow]) -> str:
 
 
 def rung_of(file: TaskRecord, entry: Mapping[str, Any]) -> str:
-    """By what the end of a credential has to be proven: what its template asks, or policy where that is more."""
+    """Return the proof level that a credential's end needs.
+
+    It is the template's level, or policy's where that is higher.
+    """
     rung = str(entry.get("confirm") or ProofLevel.TARGET)
     for said in (last_decision(file), *(event.body for event in extended(file.events))):
         rung = needed_proof_level(rung, obliged_proof_level(said))
@@ -131,7 +146,7 @@ def rung_of(file: TaskRecord, entry: Mapping[str, Any]) -> str:
 
 
 def _error(file: TaskRecord, lease: LeaseRow) -> str | None:
-    """What Vault said when it was to revoke the lease and could not."""
+    """Return Vault's answer to the revocation of a lease that failed, if it failed."""
     if lease.verdict not in (Verdict.REVOKE_FAILED, Verdict.IRREVOCABLE):
         return None
     asked = [op for op in file.operations if op.kind == OperationKind.REVOKE_LEASE and op.subject == lease.lease_id]
@@ -139,22 +154,25 @@ def _error(file: TaskRecord, lease: LeaseRow) -> str | None:
 
 
 def unproven_because(proof: Mapping[str, Any]) -> str | None:
-    """What keeps the end of a task (`proof_of`) from being proven, the first of it; None where nothing does.
+    """Return the first reason why a proof (`proof_of`) does not hold; None if it does.
 
-    What an older worker published does not say it itself.
+    A proof that an older worker published does not name its reason, so its checks are read.
     """
-    said = proof.get("unproven_because")
-    return str(said) if said else _first_failure(proof)
+    reason = proof.get("unproven_because")
+    return str(reason) if reason else _first_failure(proof)
 
 
 def _target_says(lease: Mapping[str, Any]) -> str:
-    """What the target said of a lease that Vault could not end: it may be that it cannot be used any more."""
-    said = next((check for check in lease["checks"] if check["n"] == TARGET_N and not check["ok"]), None)
-    return f" (the target: {said['evidence']})" if said else ""
+    """Return what the target said of a lease that Vault could not revoke.
+
+    The credential may be unusable at the target all the same.
+    """
+    answer = next((check for check in lease["checks"] if check["n"] == TARGET_N and not check["ok"]), None)
+    return f" (the target: {answer['evidence']})" if answer else ""
 
 
 def _first_failure(proof: Mapping[str, Any]) -> str | None:
-    """What Vault could not end, or the first check that does not hold."""
+    """Return which lease Vault could not revoke, or the first check that fails."""
     for lease in proof["leases"]:
         if lease["error"]:
             return f"Vault could not end {lease['lease_id']}: {lease['error']}{_target_says(lease)}"
@@ -163,7 +181,7 @@ def _first_failure(proof: Mapping[str, Any]) -> str | None:
 
 
 def unproven_reason(file: TaskRecord) -> str | None:
-    """Why an end that was begun is not proven, where it is more than that its quiet time is not over yet."""
+    """Return why an ending task is not proven; None where only check 7 is missing."""
     proof = proof_of(file) if file.task.state is State.ENDING else None
     if proof is None or all(check["ok"] or check["n"] == QUIET_N for check in _checks_in(proof)):
         return None
@@ -171,7 +189,7 @@ def unproven_reason(file: TaskRecord) -> str | None:
 
 
 def is_past_proof(proof: Mapping[str, Any]) -> bool:
-    """Whether a check failed that no further try can make hold."""
+    """Return whether a check failed that can never pass any more."""
     return any(Check(check["n"], check["ok"], check["evidence"]).permanent for check in _checks_in(proof))
 
 
@@ -181,7 +199,7 @@ def _checks_in(proof: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def checks_of(file: TaskRecord, subject: str) -> list[dict[str, Any]]:
-    """The numbered checks of one credential, or (for the task's id) of the task."""
+    """Return the numbered checks of one credential, or, for the task's id, of the task."""
     return [_as_json(row) for row in file.checks if row.subject == subject]
 
 
@@ -190,12 +208,15 @@ def _as_json(row: CheckRow) -> dict[str, Any]:
 
 
 def lifetime_of(grant: GrantRow) -> dict[str, int]:
-    """For how long its credentials may live without a renewal: as asked for, in effect, and as given at a time."""
+    """Return the TTLs of a grant in seconds: as requested, in effect, and per renewal."""
     return {"requested_ttl_s": grant.requested_ttl_s, "ttl_s": grant.ttl_s, "step_s": grant.step_s}
 
 
 def extensions_of(file: TaskRecord) -> list[dict[str, Any]]:
-    """Each extension that came about: what was signed, by whom, and the grant whose token it replaced, if any."""
+    """Return each extension that was granted.
+
+    Each says what was signed, by whom, and the grant whose token it replaced, if any.
+    """
     return [
         {
             **{key: event.body["extension"][key] for key in ("by", "reason", "since", "seconds", "until", "window_s")},
@@ -207,7 +228,7 @@ def extensions_of(file: TaskRecord) -> list[dict[str, Any]]:
 
 
 def last_extension(file: TaskRecord) -> dict[str, Any] | None:
-    """What was asked last of more time, and what came of it; None where nobody asked."""
+    """Return the last extension request and its result; None where there was none."""
     said = extension_events(file.events)
     if not said:
         return None
@@ -228,8 +249,10 @@ def last_extension(file: TaskRecord) -> dict[str, Any] | None:
 def receipt_of(
     installation: str, file: TaskRecord, sealed_at: datetime, *, children: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """What the receipt says: who asked, who approved, what was given, how each credential ended, and where what was
-    handed on is now (`children`).
+    """Return the content of the receipt.
+
+    It says who requested and who approved, what was granted, how each credential ended, and the state of each delegated
+    task (`children`).
     """
     task, content = file.task, Revision.of(file.revision.body).content
     return {
@@ -270,12 +293,15 @@ def receipt_of(
 
 
 def _settled_proof(file: TaskRecord) -> dict[str, Any]:
-    """The proof as a receipt has it: what kept it open until then is over."""
+    """Return the proof for a receipt, without what kept it open before."""
     return {key: value for key, value in (proof_of(file) or {}).items() if key != "unproven_because"}
 
 
 def recovered_of(file: TaskRecord) -> list[dict[str, Any]]:
-    """Each time that the record was made anew or corrected: when, from what was published, by what signatures."""
+    """Return each recovery of the task's record.
+
+    Each says when, from which published event, and which signatures confirmed the revision.
+    """
     return [
         {"at": event.at, "from": event.body["from"], "verified_by": event.body["verified_by"]}
         for event in file.events

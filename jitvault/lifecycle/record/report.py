@@ -1,4 +1,4 @@
-"""What `status`, `list` and `report` show of the ledger."""
+"""Render the ledger for `status`, `list` and `report`."""
 
 from __future__ import annotations
 
@@ -65,7 +65,10 @@ REPORT_COLUMNS = (
 def status_of(
     file: TaskRecord, trail: AuditTrail, freeze: Freeze | None, children: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """The task with its `children`, revision, decisions, grant, leases, what its token did, findings and timeline."""
+    """Return everything about one task, as `jitvault status` shows it.
+
+    That is the task with its `children`, revision, decisions, grant, leases, what its token did, findings and timeline.
+    """
     task, revision = file.task, Revision.of(file.revision.body)
     content = revision.content
     grant = file.grants[-1] if file.grants else None
@@ -122,7 +125,10 @@ def status_of(
 
 
 def uses_of(file: TaskRecord, trail: AuditTrail) -> list[dict[str, Any]]:
-    """What the task's tokens did by the audit stream: one entry for each kind of act and path."""
+    """Return what the task's tokens did by the audit stream.
+
+    There is one entry for each kind of act and path.
+    """
     tokens = {grant.accessor_hmac: grant for grant in file.grants if grant.accessor_hmac}
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for _, line in linked(trail.observations, tokens, derived_tokens(trail.observations)):
@@ -163,7 +169,7 @@ def _finding(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def summary_of(task: TaskRow) -> dict[str, Any]:
-    """One task in a list."""
+    """Return one task's entry in a list."""
     return {
         "task_id": task.task_id,
         "state": task.state.value,
@@ -179,7 +185,7 @@ def summary_of(task: TaskRow) -> dict[str, Any]:
 
 
 def _ended(file: TaskRecord) -> dict[str, Any]:
-    """Who ended the task, and who had it closed without proof, in the columns of a report."""
+    """Return who ended the task and who forced it closed, as columns of a report."""
     ended, forced = ended_of(file) or {}, forced_of(file) or {}
     return {
         "ended_by": ended.get("name"),
@@ -190,13 +196,16 @@ def _ended(file: TaskRecord) -> dict[str, Any]:
 
 
 def _dead_at(lease: LeaseRow) -> str | None:
-    """When it was found gone; that Vault was made to forget it is nobody's death."""
+    """Return when the credential was seen gone.
+
+    A force-revoke does not count: Vault only forgets the lease.
+    """
     gone = lease.verdict in DEAD or lease.verdict is Verdict.GONE
     return lease.dead_at.isoformat() if lease.dead_at and gone else None
 
 
 def report_rows(file: TaskRecord) -> list[dict[str, Any]]:
-    """One row a lease; a task whose agent read nothing has one row without a lease."""
+    """Return one row per lease, or one row without a lease where there is none."""
     task, revision = file.task, Revision.of(file.revision.body)
     content = revision.content
     token = file.grants[-1] if file.grants else None
