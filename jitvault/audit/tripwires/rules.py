@@ -268,6 +268,9 @@ def _should_open(case: _Case, refused: Observation) -> bool:
     The time is known of the wrapping that the token was created in. The revocation of the token ends its wrapping too.
     """
     accessor = case.aliases.get(refused.token)
+    if any("spent" in o.detail and o.token == refused.token for o in case.lines):
+        # that request is a hit already
+        return False
     if refused.token in case.opened or any(
         o.kind is Kind.TOKEN_REVOKED and o.subject == accessor and precedes(o, refused) for o in case.lines
     ):

@@ -347,6 +347,9 @@ def test_a_refusal_before_the_wrappings_time_is_over_trips_whoever_emptied_it() 
     assert rules(issued(), unwrap_refused(56, error=NOT_VALID)) == []
     assert rules(issued(), unwrap_refused(54, error="local node not active")) == []
     assert rules(issued(), line(Kind.TOKEN_REVOKED, 53, subject=TOKEN), refused_early) == []
+    # a request that it is not for used it up, which is a hit of its own
+    spent = unwrap_refused(1, detail={"spent": True})
+    assert rules(issued(), spent, refused_early) == [Rule.UNWRAP_REFUSED]
     # how long the wrapping lives is not known
     assert rules(issued(detail={}), refused_early) == []
 
