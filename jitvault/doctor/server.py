@@ -16,7 +16,7 @@ from jitvault.formats.clocks import MAX_SKEW, TOLERANCE
 from jitvault.formats.product import Product, without_namespaces
 
 TESTED = {Product.OPENBAO: (2, 7), Product.VAULT: (1, 14)}
-"""The versions that the whole test suite runs on (OpenBao), or most of it ran on by hand (Vault): docs/servers.md."""
+"""The versions that the whole test suite runs on (OpenBao), or ran on by hand (Vault): docs/servers.md."""
 
 REACHABLE = About("vault", "reachable", VaultUnavailable, EVERYTHING)
 OPEN = About("vault", "unsealed", VaultUnavailable, EVERYTHING)
