@@ -38,7 +38,8 @@ MAX_PATH = 6 * 1024 * 1024 + 64 * 1024
 # policies and warnings, of which the first few words count
 MAX_ITEMS = 512
 MAX_ITEM = 4 * 1024
-# the keys of the free-form parts that an observation is made of
+# The keys of the free-form parts that an observation is made of. The terms of a create (policies, TTL) are not among
+# them: the worker's own creates are small, so that a large one under an operation id of ours fits no intent.
 _IN_DICTS: Mapping[str, tuple[str, ...]] = {
     "request.data": ("input", "lease_id", "accessor", "token"),
     "request.headers": ("x-jitvault-op",),
