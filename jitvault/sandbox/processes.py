@@ -1,12 +1,12 @@
 """Server processes that cannot outlive the process that started them.
 
-On Linux the kernel kills a server when its parent dies, however that happens (`leash.py`). The kernel's idea
-of "parent" is the *thread* that started the server, so all servers are started by one thread of our own,
-which lives as long as this process: a caller may start a server in a thread pool and close the pool.
-On other systems a server is ended at the interpreter's exit, which a SIGKILL of the parent skips.
+On Linux the kernel kills a server when its parent dies, however that happens (`leash.py`). For the kernel the parent is
+the *thread* that started the server, so all servers are started by one thread of this module, which lives as long as
+this process: a caller may start a server in a thread pool and close the pool. On other systems a server is ended at the
+interpreter's exit, which a SIGKILL of the parent skips.
 
-Each server runs in a session of its own. Ctrl-C in a terminal therefore reaches only the parent, and the
-parent decides in which order things stop.
+Each server runs in a session of its own. Therefore Ctrl-C in a terminal reaches only the parent, which decides in which
+order the servers stop.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ LOOPBACK = "127.0.0.1"
 POLL_SECONDS = 0.005
 LOG_TAIL_LINES = 12
 
-# Linux hands out ports from 32768 up to outgoing connections. A port below that is still ours when a killed
-# server comes back for it.
+# Linux gives ports from 32768 on to outgoing connections. A port below that is still free when a killed server is
+# restarted.
 _PORTS = range(20_000, 32_000)
 
 _LEASH = Path(__file__).with_name("leash.py")
@@ -54,7 +54,7 @@ class Account:
 class Command:
     """How to run a server.
 
-    `environment` is all it gets: nothing of ours leaks in.
+    The server gets `environment` alone, and nothing of this process's environment.
     """
 
     arguments: tuple[str, ...]
@@ -66,9 +66,9 @@ class Command:
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on at 127.0.0.1 now.
+    """Return a TCP port that is free on 127.0.0.1 at this time.
 
-    Somebody may take it before you do: try again then.
+    Another process may take it before the caller does, who then has to try again.
 
     Raises:
         VaultUnavailable: none was found in 100 tries.
@@ -88,14 +88,14 @@ class ServerProcess:
     """One running server, from its start to its end."""
 
     def __init__(self, command: Command) -> None:
-        """Start it. It is not ready yet: see `wait_ready`.
+        """Start the server, which is not ready yet: see `wait_ready`.
 
         Raises:
             OSError: the log file cannot be written, or no process can be started.
         """
         self._log_file = command.log_file
         self._popen, self._log_start = _start(command)
-        # Also when the owner forgets to stop it, and where the kernel does not do it for us.
+        # For an owner that does not stop the server, and for systems whose kernel does not kill it.
         self._finalizer = weakref.finalize(self, _end, self._popen, os.getpid())
 
     @property
@@ -104,24 +104,24 @@ class ServerProcess:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; -N after signal N."""
+        """The exit code: None while the server runs, -N after signal N."""
         return self._popen.poll()
 
     def said(self) -> str:
-        """What it wrote to its log since this start."""
+        """Return what the server wrote to its log since this start."""
         with self._log_file.open("rb") as log:
             log.seek(self._log_start)
             return log.read().decode(errors="replace")
 
     def last_words(self) -> str:
-        """The last lines of `said`, for an error message."""
+        """Return the last lines of `said`, for an error message."""
         lines = [line for line in self.said().splitlines() if line.strip()]
         return "\n".join(lines[-LOG_TAIL_LINES:]) or "(its log is empty)"
 
     def wait_ready(self, ready: Callable[[], bool], *, deadline: float) -> bool:
-        """True as soon as `ready` says so.
+        """Wait until `ready` is true, and return whether it was.
 
-        False when it ended, or at `deadline` (seconds, monotonic).
+        It is not when the server ended, or at `deadline` (seconds, monotonic).
         """
         while self.exit_code is None:
             if ready():
@@ -132,7 +132,7 @@ class ServerProcess:
         return False
 
     def wait(self, seconds: float) -> bool:
-        """Whether it ended by itself within `seconds`."""
+        """Return whether the server ended by itself within `seconds`."""
         try:
             self._popen.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -151,14 +151,14 @@ class ServerProcess:
         self.kill()
 
     def kill(self) -> None:
-        """SIGKILL it and wait until it is gone. Does nothing when it already is."""
+        """Send SIGKILL and wait until the server is gone; do nothing when it is gone already."""
         self._finalizer()
 
 
 class _Launcher:
     """The thread that starts servers.
 
-    It never ends: the servers would end with it.
+    The thread never ends, because the servers would end with it.
     """
 
     def __init__(self) -> None:
@@ -175,7 +175,7 @@ class _Launcher:
                 answer.set_exception(error)
 
     def launch(self, start: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
-        """What `start` returns, called in this thread.
+        """Call `start` in the launcher's thread, and return its result.
 
         An interrupted caller leaves no process behind.
         """
@@ -190,22 +190,22 @@ class _Launcher:
 
 @cache
 def _launcher(_pid: int) -> _Launcher:
-    """The launcher of this process.
+    """Return the launcher of this process.
 
-    By process id: a fork inherits the object, but not its thread.
+    It is cached by process id, since a fork inherits the object but not its thread.
     """
     return _Launcher()
 
 
 def _start(command: Command) -> tuple[subprocess.Popen[bytes], int]:
-    """The process and the size its log had before."""
+    """Start the server; return its process and the size that its log had before."""
     account = command.account
     leash = (
         *(sys.executable, "-I", "-S", str(_LEASH)),
         *(str(os.getpid()), str(int(command.death_signal))),
         *((str(account.uid), str(account.gid)) if account else ("-1", "-1")),
     )
-    # A file opened here needs no permission for the account: it inherits the descriptor.
+    # The account needs no permission for a file that is opened here, because the server inherits the descriptor.
     log = os.open(command.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         size = os.fstat(log).st_size
@@ -227,9 +227,9 @@ def _start(command: Command) -> tuple[subprocess.Popen[bytes], int]:
 
 
 def _end(process: subprocess.Popen[bytes], owner: int) -> None:
-    """SIGKILL and reap.
+    """Kill a process by SIGKILL, and reap it.
 
-    Only in the process that started it: a fork inherits the finalizer too.
+    This is done only in the process that started it: a fork inherits the finalizer as well.
     """
     if os.getpid() != owner or process.poll() is not None:
         return
