@@ -578,8 +578,8 @@ _KILLED = """
 import os, signal
 from jitvault.cli import app
 from jitvault.engines.database import DatabaseEngine
-from jitvault.provision import selftest
-selftest.ISSUER_TTL_S = 2
+from jitvault.provision.template_check import trial
+trial.ISSUER_TTL_S = 2
 DatabaseEngine.use = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 app.main()
 """
