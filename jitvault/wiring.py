@@ -44,7 +44,10 @@ if TYPE_CHECKING:
 
 
 class SystemClock:
-    """This host's clock, compared with Vault's."""
+    """This host's clock, which also knows Vault's.
+
+    `now` is always this host's time. `agreed` is Vault's where the two differ by more than is tolerated.
+    """
 
     def __init__(self) -> None:
         self.vaults = VaultTime()

@@ -48,7 +48,8 @@ class Kind(StrEnum):
 class Place:
     """The position of a line in its stream.
 
-    The line begins at byte `offset` of segment `epoch`; a segment is a contiguous part of `source` that was read.
+    The line begins at byte `offset` of segment `epoch` of `source`. A gap in what was read begins a new segment; a
+    rotated file does not.
     """
 
     source: str

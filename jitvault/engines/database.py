@@ -195,7 +195,7 @@ class DatabaseEngine:
         with probing(servers_of(where)[0]) as target:
             row = target.execute(_OWN).fetchone()
         if row is None:
-            raise NotConfirmed("the probe's own role is not in pg_roles")
+            raise NotConfirmed("the probe's login does not see its own role in pg_roles, so its rights are not known")
         name, *flags, groups = row
         attributes = [word for word, given in zip(_ATTRIBUTES, flags, strict=True) if given]
         return Login(str(name), (*attributes, *groups), (*attributes, *(g for g in groups if g not in _ALLOWED)))

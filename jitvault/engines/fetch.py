@@ -23,7 +23,8 @@ _CHUNK = 64 * 1024
 class Web:
     """HTTP and HTTPS with bounds.
 
-    `ca` is the PEM of a private CA, None for the system's CAs. All requests together may take `within_s` seconds.
+    `ca` is the PEM of a private CA, None for the system's CAs. All requests together have `within_s` seconds,
+    counted from the creation of this object.
     """
 
     def __init__(self, ca: object, *, within_s: float) -> None:

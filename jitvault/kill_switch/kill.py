@@ -175,7 +175,9 @@ def check_known(scope: Scope, covers_any: bool) -> None:
     """
     if not scope.is_all and not covers_any:
         named = scope.agent or scope.template or scope.owner
-        raise NotFound(f"no task ever had {named!r:.80}: nothing was revoked")
+        raise NotFound(
+            f"no task ever belonged to {named!r:.80}: nothing was revoked", hint="Check how the name is written."
+        )
 
 
 def check_operator(worker: WorkerContext, person: Person) -> None:

@@ -456,7 +456,8 @@ class Ledger(
 
         `line` and `request_id` name the audit line that shows it, `author` the entity that wrote what the finding is
         about. Only so many findings of one author and rule, or of one task and rule, are recorded one by one
-        (`jitvault.model.finding`); the others are counted in one more row. `more` adds that many to the count at once.
+        (`jitvault.model.finding`); the others are counted in one more row. `more`, where given, becomes that row's
+        count: it is the total, not an increment.
         """
         named = {"line": line or None, "request_id": request_id or None, "author": author or None}
         # the message may quote a document that somebody else signed

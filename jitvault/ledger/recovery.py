@@ -118,11 +118,11 @@ def check_not_recovering(connection: Connection, task_id: str) -> None:
     """
     since = open_since(connection)
     if since is not None:
-        raise Frozen(f"task {task_id}: nothing is granted, {told(since)}", hint=HINT)
+        raise Frozen(f"task {task_id}: nothing is granted while {told(since)}", hint=HINT)
 
 
 def told(since: datetime) -> str:
-    """Return a sentence about an open recovery."""
+    """Return "the ledger is being rebuilt since …", for use in an error."""
     return f"{_REASON} since {since:%Y-%m-%d %H:%M:%S} UTC"
 
 

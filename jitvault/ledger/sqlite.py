@@ -23,6 +23,7 @@ from jitvault.ledger.store import from_json, to_json
 
 BUSY_TIMEOUT_MS = 10_000
 _TRIES = 3
+_URL_HINT = "Write sqlite:////path/to/file in JITVAULT_LEDGER."
 _WAL_RETRY_PAUSE_S = 0.02
 # Each thread and loop of a worker may read at any moment. A connection beyond the pool is opened and closed for one
 # read, which takes longer than the read itself.
@@ -88,7 +89,9 @@ def checked(url: URL) -> URL:
     """
     if url.drivername not in ("sqlite", "sqlite+pysqlite") or url.query:
         # an option can make the ledger one in memory, or change how long a writer waits
-        raise LedgerUnavailable("a ledger on SQLite has no driver of its own and no options")
+        raise LedgerUnavailable(
+            "the URL of a ledger on SQLite begins with sqlite: and has no `?` options", hint=_URL_HINT
+        )
     if not url.database or url.database == ":memory:":
         raise LedgerUnavailable("a ledger in memory would be forgotten", hint="Name a file in JITVAULT_LEDGER.")
     return url

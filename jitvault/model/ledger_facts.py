@@ -31,10 +31,10 @@ class Finding:
 class LedgerFacts:
     """The condition of the ledger.
 
-    `broken` are the tasks whose chain is not whole, among the `looked_at` that were read. `overdue` are tasks with
-    the time since when they are overdue, `ending` tasks with the time since when they are being ended, and `stuck`
-    leases that could not be revoked, with their tasks. `recovering` is the start of a recovery that has not
-    finished.
+    `looked_at` is how many tasks' event chains were read, and `broken` names those that are not whole. `overdue` are
+    live tasks that a worker should have looked at by now, each with its `due_at`. `ending` are tasks with the time
+    since when they are being ended, `stuck` pairs of a lease that could not be revoked and its task. `recovering` is
+    the start of a recovery that has not finished.
     """
 
     schema: str

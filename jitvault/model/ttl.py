@@ -45,8 +45,7 @@ def least(*seconds: int | None) -> int:
 def increment(now: datetime, ends_at: datetime, step_s: int) -> int:
     """Return the seconds that a renewal at `now` asks for.
 
-    That is `step_s`, but never past the deadline. 0 means that there is no renewal. 0 means that there is no
-    renewal.
+    That is `step_s`, but never past the deadline. 0 means that there is no renewal.
     """
     return max(0, min(step_s, (ends_at - now) // _SECOND))
 

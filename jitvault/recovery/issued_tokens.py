@@ -48,9 +48,9 @@ class ListedToken:
 
 
 def issued_tokens(lines: Iterable[Observation]) -> list[IssuedToken]:
-    """Return every token that a worker created through jitvault's roles, by Vault's time.
+    """Return every token that a worker created through jitvault's roles.
 
-    A worker is any holder of the worker's policy.
+    They are sorted by the time in their audit lines. A worker is any holder of the worker's policy.
     """
     created = [o for o in lines if o.kind is Kind.TOKEN_CREATED]
     begun = {o.request_id: o.at for o in created if not o.closing}

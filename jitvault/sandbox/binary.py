@@ -89,7 +89,9 @@ def _identify(path: Path) -> Binary:
                 check=False,
             )
     except OSError as error:
-        raise UsageError(f"{place(str(path))} cannot be run: {error.strerror}", hint=_PROGRAM_HINT) from None
+        raise UsageError(
+            f"the sandbox's server {place(str(path))} cannot be run: {error.strerror}", hint=_PROGRAM_HINT
+        ) from None
     except subprocess.TimeoutExpired:
         raise UsageError(f"`{place(str(path))} version` does not end", hint=_PROGRAM_HINT) from None
     release = release_of_program(done.stdout.decode(errors="replace"))

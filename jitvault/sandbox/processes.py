@@ -79,7 +79,7 @@ def free_port() -> int:
             probe.bind((LOOPBACK, port))
             return port
     raise VaultUnavailable(
-        "no free TCP port on 127.0.0.1 for a sandbox server",
+        "none of 100 ports tried on 127.0.0.1 was free for a sandbox server",
         hint=f"Free a port between {_PORTS.start} and {_PORTS.stop - 1} and run it again.",
     )
 

@@ -120,7 +120,7 @@ class _LoginMethod:
         except VaultRefused as error:
             raise VaultRefused(f"the worker's login by {self.name} was refused ({error})", hint=hint) from None
         if not auth.get("client_token"):
-            raise VaultRefused(f"the worker's login by {self.name} gave no token: Vault wants more than that")
+            raise VaultRefused(f"the worker's login by {self.name} gave no token: Vault may ask for a second factor")
         return LoginToken(
             Secret(auth["client_token"]), int(auth.get("lease_duration") or 0), bool(auth.get("renewable"))
         )

@@ -99,7 +99,7 @@ class Session:
             if once:
                 raise ResponseLost("a standby says that the active node is elsewhere, and may have done it there")
             url = _redirected(url, location)
-        raise NotSent("sent on too often")
+        raise NotSent("it redirects too often")
 
     def send(
         self,
@@ -171,11 +171,11 @@ def _redirected(url: str, location: str) -> str:
         before = urlsplit(url)
         after = urlsplit(target)
     except ValueError:
-        raise NotSent("sent on to no address") from None
+        raise NotSent("it redirects to no valid address") from None
     if before.scheme == "https" and after.scheme != "https":
-        raise NotTrusted("sent on to where there is no TLS")
+        raise NotTrusted("it redirects to where there is no TLS")
     if (before.path, before.query) != (after.path, after.query):
-        raise NotSent("sent on to something else")
+        raise NotSent("it redirects to another path")
     return target
 
 

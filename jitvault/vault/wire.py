@@ -28,7 +28,7 @@ _ENDS_LINE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 
 
 class NotSent(Exception):
-    """No byte of the request was sent: there is no connection."""
+    """Vault did nothing with the request: there is no connection, or it was redirected to where it is not sent."""
 
 
 class NotTrusted(Exception):

@@ -66,9 +66,10 @@ class Skimmed:
 def skim(chunks: Iterator[bytes]) -> Skimmed:
     """Return what `Entry` needs of the one line in `chunks`, newline included.
 
-    A text of more than 64 KiB ends in a remark with the SHA-256 of the whole, so that it still differs from every
-    other text. Raises Undecodable for whatever is not a JSON object, and for one with a path of more than 1 MiB,
-    more than 512 policies or more than 20,000 levels; `chunks` are then not read to their end.
+    A text of more than 64 KiB, in a list of more than 4 KiB, is cut and ends in a remark with the SHA-256 of the whole,
+    so that it still differs from every other text. Raises Undecodable for whatever is not a JSON object, for a path of
+    more than MAX_PATH bytes of JSON, a list of more than 512 items (policies, warnings) and more than 20,000 levels;
+    `chunks` are then not read to their end.
     """
     reader = Reader(chunks)
     while len(reader.buffer) <= MAX_PREFIX and reader.fill():

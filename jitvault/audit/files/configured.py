@@ -34,9 +34,9 @@ def is_unmarked(path: Path) -> bool:
 
 
 def last_lines(path: Path) -> str:
-    """Return the end of an audit file, or "" if it cannot be read.
+    """Return the last bytes of an audit file as text, or "" if it cannot be read.
 
-    These lines prove nothing: nobody vouched for them.
+    They serve only to guess which product wrote the file: nobody vouched for these lines.
     """
     return last_bytes(path).decode(errors="replace")
 

@@ -269,8 +269,8 @@ class LogFile:
 
 def _check_kind(path: Path, mode: int) -> None:
     if not stat.S_ISREG(mode):
-        kind = "Is a directory" if stat.S_ISDIR(mode) else "It is not a regular file"
-        raise AuditUntrusted(f"the audit file {path} cannot be read: {kind}")
+        what = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+        raise AuditUntrusted(f"the audit file {path} cannot be read: it is {what}")
 
 
 def last_bytes(path: Path) -> bytes:

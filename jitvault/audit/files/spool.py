@@ -241,9 +241,10 @@ class _Sender(FileSource):
         return super().end() if self.has_more(self.beginning()) else self.beginning()
 
     def has_more(self, position: Position) -> bool:
-        """Return whether there is more, with one look at the file where possible.
+        """Return whether an unread line follows.
 
-        Untrusted senders may leave many files, and for each of them the directory would be listed.
+        One read of the file tells that in most cases. Otherwise the directory is listed, which would be slow for each
+        of the many files that untrusted senders can leave.
         """
         mark = Bookmark.parse(position.identity)
         try:

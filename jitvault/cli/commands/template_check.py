@@ -107,7 +107,7 @@ def found(wiring: Wiring, name: str) -> AccessTemplate:
 
     template = wiring.templates.get(name)
     if template is None:
-        raise NotFound(f"there is no template {name!r:.80}", hint="`jitvault templates list` shows them.")
+        raise NotFound(f"there is no template {name!r:.80}", hint="`jitvault templates list` shows all templates.")
     return template
 
 

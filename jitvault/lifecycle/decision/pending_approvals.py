@@ -53,7 +53,10 @@ class ApprovalSubject:
         return [*more, *describe(self.revision)]
 
     def is_decided_by(self, entity: str, decision: str) -> bool:
-        """Return whether this decision of `entity` counts already."""
+        """Return whether the decision of `entity` on this digest, "approve" or "deny", was counted already.
+
+        Of an extension only approvals are known.
+        """
         if self.extension is not None:
             return decision == "approve" and entity in {one["entity"] for one in self.published["approved_by"]}
         return {"entity": entity, "decision": decision, "digest": self.digest} in self.published["decisions"]

@@ -18,8 +18,9 @@ _MOST_DOUBLINGS = 9
 
 
 def check_attempt_due(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
-    """Raise NotConfirmed until another attempt is due after failed ones.
+    """Raise NotConfirmed while the pause after failed attempts lasts.
 
+    The first MAX_ATTEMPTS have no pause; then each pause is longer, and the task's `due_at` is set to its end.
     Each attempt leaves a grant and an operation in the ledger, and where Vault refuses for a lasting reason it refuses
     again. After `_FINDING_AFTER` attempts a finding is recorded. Whoever may end the task can still end it meanwhile.
     """
