@@ -1,4 +1,6 @@
-"""The contexts that all other code works with: everything a worker or a person has, in one value.
+"""The contexts that all other code works with.
+
+Each holds everything a worker or a person has, in one value.
 
 `wiring.py` fills them with the adapters of one process.
 """
@@ -114,8 +116,8 @@ class WorkerContext:
     def legible(self, task_id: str) -> TaskRecord | None:
         """Return a task for a caller that goes through many of them.
 
-        None where the task is gone, or its rows were edited so that they cannot be read. The turn of that task records
-        the finding.
+        The result is None where the task is gone, or its rows were edited so that they cannot be read. The turn of that
+        task records the finding.
         """
         try:
             return self.ledger.file(task_id)

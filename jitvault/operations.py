@@ -53,7 +53,9 @@ def perform(
     admission: GrantAdmission | None = None,
     **task: Any,
 ) -> tuple[T, OperationRow]:
-    """Perform one operation; return the answer of `call` and the answered operation.
+    """Perform one operation.
+
+    Return the answer of `call` and the answered operation.
 
     `call` gets the operation id. The caller commits the returned operation together with what the answer means. `rows`
     and `task` (state and columns of the task) are committed with the intent, where `admission` permits that. Where

@@ -58,7 +58,9 @@ _STILL_THERE = DELIVERED_STATES | {State.ISSUING, State.ENDING}
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The result of one task; `error` is what kept it from being revoked or confirmed.
+    """The result of one task.
+
+    `error` is what kept it from being revoked or confirmed.
 
     `ended_earlier` marks a task that ended long before this run and shows no access (see `ended_before.py`).
     `not_proven` names what no check of its proof covers.

@@ -26,7 +26,10 @@ class Tell(Protocol):
     """Is called with the progress."""
 
     def __call__(self, what: str, done: int, of: int, *, final: bool = False) -> None:
-        """Report that `what` is true for `done` of `of` tasks; `final`: no more follow."""
+        """Report that `what` is true for `done` of `of` tasks.
+
+        `final` says that no more follow.
+        """
         ...
 
 

@@ -1,4 +1,7 @@
-"""Revoke every token of jitvault's roles at once, known or not: the start of `revoke --all`."""
+"""Revoke every token of jitvault's roles at once, known or not.
+
+`revoke --all` starts with this.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ _LOOK_FIRST_S = 5.0
 
 
 def revoke_roles(worker: WorkerContext) -> int:
-    """Revoke every token of jitvault's roles, known or not; return the number of roles.
+    """Revoke every token of jitvault's roles, known or not.
+
+    Return the number of roles.
 
     Vault queues the leases of these tokens. Once every role had its turn, raises the first error.
     """

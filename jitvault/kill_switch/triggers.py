@@ -1,4 +1,7 @@
-"""Find the tasks that have to end at once: those that hit a tripwire, and those that a freeze covers."""
+"""Find the tasks that have to end at once.
+
+They hit a tripwire, or a freeze covers them.
+"""
 
 from __future__ import annotations
 

@@ -157,5 +157,8 @@ def unwrapped(worker: WorkerContext, file: TaskRecord) -> bool:
 
 
 def entitled(file: TaskRecord) -> dict[str, str]:
-    """Return who may end the task besides operators: each entity's id with its part in the task."""
+    """Return who may end the task besides operators.
+
+    The result has each entity's id with its part in the task.
+    """
     return may_end(Revision.of(file.revision.body).content)

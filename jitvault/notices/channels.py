@@ -1,4 +1,6 @@
-"""The channels for notices: a command that gets the JSON on its standard input, and a webhook.
+"""The channels for notices.
+
+They are a command that gets the JSON on its standard input, and a webhook.
 
 Neither gets a token of jitvault's. Neither the URL nor the answer is ever logged, since both can contain a secret.
 """

@@ -1,4 +1,6 @@
-"""Notify people outside of what waits for them and what happened; this never holds up a task.
+"""Notify people outside of what waits for them and what happened.
+
+This never holds up a task.
 
 Each notice is sent at least once to every messenger, and its id identifies repeated ones. A notice that was not
 delivered is sent again later, by whichever process runs then.

@@ -122,5 +122,8 @@ def _role_id(vault: Vault) -> str:
 
 
 def _network(text: str) -> str:
-    """Return the network in normal form: Vault omits the `/32` of a single address."""
+    """Return the network in normal form.
+
+    Vault omits the `/32` of a single address.
+    """
     return str(ip_network(text, strict=False))

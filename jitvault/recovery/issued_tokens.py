@@ -1,4 +1,7 @@
-"""Find issued tokens without the ledger: by the audit lines of their creation, and by Vault's list."""
+"""Find issued tokens without the ledger.
+
+They show in the audit lines of their creation, and in Vault's list.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Rules of a ledger recovery: what is done about each published task, by what Vault and the audit files say.
+"""Rules of a ledger recovery.
+
+They say what is done about each published task, by what Vault and the audit files say.
 
 Only the worker signs for what a published document says, and whoever is root in Vault can write it. So the document
 says where to look, and never that something is proven.

@@ -29,7 +29,9 @@ def as_json(found: RecoveryResult, vault_command: str) -> dict[str, Any]:
 
 
 def outcome(found: RecoveryResult) -> JitvaultError | None:
-    """Return the error with which the command ends; None where all is known and ended.
+    """Return the error with which the command ends.
+
+    The result is None where all is known and ended.
 
     A plan without contradictions gives None as well.
     """

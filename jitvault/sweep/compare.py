@@ -1,4 +1,6 @@
-"""Compare what Vault lists with what the ledger and the audit stream know: each credential gets one class.
+"""Compare what Vault lists with what the ledger and the audit stream know.
+
+Each credential gets one class.
 
 - `known`: it belongs to a task, or is the wrapping of a task's token, or a template check made it and it is gone;
 - `orphan`: it is in Vault below jitvault's roles or its templates' paths, and belongs to no task, or the ledger calls

@@ -111,7 +111,10 @@ def _paths(worker: WorkerContext) -> dict[str, bool]:
 
 
 def _looked_up(worker: WorkerContext, lease_id: str, path: str) -> Listed | None:
-    """Return the credential as Vault has it now; None if it ended since the listing."""
+    """Return the credential as Vault has it now.
+
+    The result is None if it ended since the listing.
+    """
     record = worker.leases.lookup(lease_id)
     if record is None:
         return None

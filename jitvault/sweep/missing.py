@@ -74,7 +74,9 @@ def explain(
 def _latest_end(
     expires_at: datetime | None, renewals: Iterable[Observation], sessions: frozenset[str]
 ) -> datetime | None:
-    """Return until when a credential can have lived that was renewed; None where that is not known.
+    """Return until when a credential can have lived that was renewed.
+
+    The result is None where that is not known.
 
     Where a line does not show for how long, the worker (`sessions`) gave it a step, and anybody else as much as Vault
     allows.

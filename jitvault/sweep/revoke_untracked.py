@@ -1,4 +1,6 @@
-"""Revoke untracked credentials, and prove that they are dead. As for tasks, each intent is committed first.
+"""Revoke untracked credentials, and prove that they are dead.
+
+As for tasks, each intent is committed first.
 
 A token is revoked by its own lease, which the listing of its role shows: its accessor is not known. The audit stream
 has to show that the credential existed before, that it was revoked, and that it is gone afterwards. A crash in between
@@ -29,7 +31,9 @@ _EXTEND_AFTER_S = 5.0
 def revoke_untracked(
     worker: WorkerContext, claim: int, orphans: Sequence[UntrackedCredentialRow]
 ) -> list[UntrackedCredentialRow]:
-    """Revoke each credential and look it up; return them with the reported verdicts.
+    """Revoke each credential and look it up.
+
+    Return them with the reported verdicts.
 
     What Vault reports is not a proof.
     """

@@ -235,7 +235,9 @@ def _fix(worker: WorkerContext, claim: int, found: SweepResult) -> SweepResult:
 
 
 def _doomed(found: SweepResult) -> list[UntrackedCredentialRow]:
-    """Return the untracked credentials to revoke: tokens, then the leases of these tokens.
+    """Return the untracked credentials to revoke.
+
+    Tokens come first, then the leases of these tokens.
 
     The stream says which leases a token got. A credential that its task calls dead is left to the task, as long as the
     task is not over.

@@ -28,7 +28,10 @@ _ENDS_LINE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 
 
 class NotSent(Exception):
-    """Vault did nothing with the request: there is no connection, or it was redirected to where it is not sent."""
+    """Vault did nothing with the request.
+
+    There is no connection, or Vault redirected the request to where it is not sent.
+    """
 
 
 class NotTrusted(Exception):

@@ -263,9 +263,10 @@ def _openings(case: _Case, refused: Observation) -> Iterator[Observation]:
 
 
 def _should_open(case: _Case, refused: Observation) -> bool:
-    """Return whether the wrapping of a refused unwrap had time left, and nothing known had ended it.
+    """Return whether a refused unwrap should have worked.
 
-    The time is known of the wrapping that the token was created in. The revocation of the token ends its wrapping too.
+    Its wrapping had time left, and nothing known had ended it. The time is known of the wrapping that the token was
+    created in. The revocation of the token ends its wrapping too.
     """
     accessor = case.aliases.get(refused.token)
     if any("spent" in o.detail and o.token == refused.token for o in case.lines):

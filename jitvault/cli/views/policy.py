@@ -26,7 +26,10 @@ def obligation_facts(obligations: Mapping[str, Any]) -> dict[str, str]:
 
 
 def decision_line(decision: Mapping[str, Any]) -> str:
-    """Return a decision in one line: its rules, their reasons and their obligations."""
+    """Return a decision in one line.
+
+    The line has its rules, their reasons and their obligations.
+    """
     parts = ["; ".join(decision["reasons"])]
     parts += [f"{name} {what}" for name, what in obligation_facts(decision["obligations"]).items()]
     explanation = "; ".join(part for part in parts if part)

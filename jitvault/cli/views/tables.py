@@ -207,7 +207,10 @@ def print_outcomes(name: str, found: Sequence[Outcome]) -> None:
 
 
 def print_outcome(found: Outcome) -> None:
-    """Print the result of checking one path: the numbers of its steps, and what to repair."""
+    """Print the result of checking one path.
+
+    It has the numbers of the steps, and what to repair.
+    """
     console = output.console()
     result = output.coloured("passed" if found.passed else "failed")
     console.print(found.path, result, f"in {found.ms} ms", soft_wrap=True)

@@ -149,7 +149,9 @@ def _record_unconfirmed(
 
 
 def _outcomes(checks: Iterable[CheckRow]) -> set[tuple[str, int, str | None]]:
-    """Return what counts as a change of the checks: whether each holds, and why not.
+    """Return what counts as a change of the checks.
+
+    That is whether each holds, and why not.
 
     The evidence of a check that holds is left out, since it differs each time.
     """
@@ -308,7 +310,9 @@ def _target_row(file: TaskRecord, line: str, answer: ProbeResult) -> CheckRow:
 
 
 def _durations(file: TaskRecord, credentials: Iterable[GrantRow | LeaseRow], now: datetime) -> dict[str, int | None]:
-    """Return how long the end took: until the last credential was gone, and until now.
+    """Return how long the end took.
+
+    The durations are until the last credential was gone, and until now.
 
     Both are in milliseconds, and None where the clocks do not tell.
     """

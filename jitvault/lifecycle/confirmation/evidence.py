@@ -1,4 +1,7 @@
-"""Collect the evidence for a judgement: the stream up to a canary sent now, and the task's record after it."""
+"""Collect the evidence for a judgement.
+
+It is the stream up to a canary sent now, and the task's record after it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Compare Vault's lease list with the audit stream: every lease below a task's paths has to be accounted for.
+"""Compare Vault's lease list with the audit stream.
+
+Every lease below a task's paths has to be accounted for.
 
 The stream alone may not show a lease: a gap can hide it, a wrapped read that was never unwrapped has a lease that no
 line shows, and a request that never got an answer may have made one. So every lease that Vault lists now, and that was

@@ -1,4 +1,6 @@
-"""Find wrapped reads: reads of a task's paths whose own audit lines do not show their credential.
+"""Find wrapped reads.
+
+The own audit lines of such a read of a task's path do not show its credential.
 
 The lease shows only where the wrapping is unwrapped, and the login name is an HMAC there. When a JWT wrapping token is
 given in the body, the unwrap does not even show whose lease it is (docs/vault-facts.md, "Audit entries"). Vault's lease

@@ -253,7 +253,9 @@ def _was_denied(file: TaskRecord) -> bool:
 
 
 def drift_since_approval(worker: WorkerContext, file: TaskRecord) -> str | None:
-    """Return how a granted task differs now from what was approved; None if it does not.
+    """Return how a granted task differs now from what was approved.
+
+    The result is None if it does not.
 
     The approved spec is resolved again in Vault, whatever spec the request has by now: another spec there waits for its
     own decision, and neither ends this task nor hides a difference in what was approved.

@@ -81,7 +81,10 @@ def ancestor_end_reason(worker: WorkerContext, revision: Revision) -> str | None
 
 
 def is_replaced(task: TaskRow) -> bool:
-    """Return whether an extension is replacing the task's token: it is between two."""
+    """Return whether an extension is replacing the task's token.
+
+    The task is between two tokens then.
+    """
     return task.state is State.ISSUING and task.ends_at is not None
 
 

@@ -176,7 +176,9 @@ def admission(worker: WorkerContext, revision: Revision, standing: Standing) -> 
 
 
 def why_not_renewed(worker: WorkerContext, revision: Revision, window_s: int | None) -> str | None:
-    """Return why policy does not permit that a task is renewed; None while it does.
+    """Return why policy does not permit that a task is renewed.
+
+    The result is None while it does.
 
     `window_s` is the whole window of a task that was extended.
     """

@@ -1,4 +1,7 @@
-"""List what waits for an approver, by what the worker published in Vault: no ledger is needed."""
+"""List what waits for an approver, by what the worker published in Vault.
+
+No ledger is needed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Build the questions to policy about a task: one for each access and action, from values read now."""
+"""Build the questions to policy about a task.
+
+There is one for each access and action, from values read now.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Refuse templates that have not passed their check: nothing is granted whose revocation was not seen to work."""
+"""Refuse templates that have not passed their check.
+
+Nothing is granted whose revocation was not seen to work.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,10 @@ def leases_ended_by_checks(worker: WorkerContext) -> frozenset[str]:
 
 
 def _records(worker: WorkerContext) -> list[Record]:
-    """Return the administrators' records of checks; none where they are unreadable."""
+    """Return the administrators' records of checks.
+
+    The result is None where they are unreadable.
+    """
     with suppress(VaultRefused, InvalidInput):
         found = [read_record(_document(worker, name)) for name in worker.templates]
         return [record for record in found if record is not None and record.installation == worker.installation]

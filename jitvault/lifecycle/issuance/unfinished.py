@@ -46,7 +46,10 @@ def resolve_unfinished_issue(worker: WorkerContext, file: TaskRecord, claim: int
 
 
 def _settle(worker: WorkerContext, file: TaskRecord, claim: int, grant: GrantRow, newest: Canary) -> None:
-    """Commit that the grant is over. Raises OutcomeUnknown while it is not proven dead."""
+    """Commit that the grant is over.
+
+    Raises OutcomeUnknown while it is not proven dead.
+    """
     dead = (Verdict.NEVER_ISSUED, Verdict.AUDIT_CONFIRMED, Verdict.EXPIRED, Verdict.GONE)
     if grant.verdict not in dead:
         raise OutcomeUnknown(f"task {file.task.task_id}: the token of attempt {grant.attempt} is not proven dead yet")
@@ -106,7 +109,9 @@ def _revoke_unseen(
     newest: Canary,
     claim: int,
 ) -> list[str]:
-    """Revoke tokens that may have been created without a line; return their leases.
+    """Revoke tokens that may have been created without a line.
+
+    Return their leases.
 
     Vault does not have the returned leases any more. If a response line cannot be written, the caller gets a 500
     although the token was created (docs/vault-facts.md, "Audit devices"). So every token of the role counts that

@@ -1,4 +1,6 @@
-"""Check that the ledger's rows agree with their event chain. The ledger is a cache and a record, never an authority.
+"""Check that the ledger's rows agree with their event chain.
+
+The ledger is a cache and a record, never an authority.
 
 Someone who can write the database can change rows and chain, but not what Vault holds: the signed documents from which
 every decision is made, the worker's published state with the head of the chain at that time, and the signed receipt.
@@ -38,7 +40,10 @@ _BEFORE_GRANT = frozenset(state.value for state in BEFORE_GRANT)
 
 
 def published(worker: WorkerContext, task_id: str) -> Published:
-    """Return what the worker last published of the task; empty where it did not yet."""
+    """Return what the worker last published of the task.
+
+    The result is empty where it did not yet.
+    """
     found = worker.documents.get(f"tasks/{task_id}")
     return unpacked(task_id, found) if found is not None else {}
 
@@ -168,7 +173,10 @@ def _deadline(file: TaskRecord) -> list[str]:
 
 
 def _moves(event: Event, before: object, after: object) -> bool:
-    """Return whether an event can have moved its task so; an observation moves none."""
+    """Return whether an event can have moved its task so.
+
+    An observation moves none.
+    """
     if event.kind == EventKind.OBSERVED or not isinstance(before, str) or before not in EDGES:
         return False
     return after in (RECOVERED_TO if event.kind == EventKind.RECOVERED else EDGES[State(before)])

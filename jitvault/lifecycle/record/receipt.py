@@ -154,7 +154,9 @@ def _error(file: TaskRecord, lease: LeaseRow) -> str | None:
 
 
 def unproven_because(proof: Mapping[str, Any]) -> str | None:
-    """Return the first reason why a proof (`proof_of`) does not hold; None if it does.
+    """Return the first reason why a proof (`proof_of`) does not hold.
+
+    The result is None if it does.
 
     A proof that an older worker published does not name its reason, so its checks are read.
     """

@@ -50,7 +50,10 @@ def read_up_to(worker: WorkerContext, due_at: datetime | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Documents:
-    """`jitvault.vault.interface.Documents` with cached reads; writes and deletions go to Vault."""
+    """`jitvault.vault.interface.Documents` with cached reads.
+
+    Writes and deletions go to Vault.
+    """
 
     recent: ReadCache
     own: Documents

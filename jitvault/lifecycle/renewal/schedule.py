@@ -23,7 +23,7 @@ def unwrap_deadline(grant: GrantRow) -> datetime | None:
 def next_heartbeat_deadline(worker: WorkerContext, file: TaskRecord) -> datetime | None:
     """Return when the next heartbeat of the task is due, by Vault's clock.
 
-    None where the task has none to give.
+    The result is None where the task has none to give.
     """
     every = Revision.of(file.revision.body).spec.spec.window.heartbeat
     if every is None:
@@ -90,7 +90,9 @@ def next_due_at(worker: WorkerContext, file: TaskRecord) -> datetime | None:
 
 
 def heartbeat_deadline(token: str, lines: Iterable[Observation], every: timedelta | None) -> datetime | None:
-    """Return when a token's next heartbeat is due, by Vault's clock; None if none is.
+    """Return when a token's next heartbeat is due, by Vault's clock.
+
+    The result is None if none is.
 
     `token` is the HMAC of its accessor. Each audited line of an act of the token is a heartbeat, and so is its
     unwrapping.

@@ -40,7 +40,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class EndRequest:
-    """A request to end a task; `reason` is None for a cancellation before its grant."""
+    """A request to end a task.
+
+    `reason` is None for a cancellation before its grant.
+    """
 
     by: Entity
     reason: EndReason | None
@@ -67,7 +70,10 @@ class _WrittenRequest:
 
 
 def may_end(parts: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """Return who may end a task besides operators: each entity with its part in it."""
+    """Return who may end a task besides operators.
+
+    The result has each entity with its part in the task.
+    """
     return {parts[part]["entity"]: part for part in ("requester", "agent", "owner")}
 
 
@@ -165,7 +171,7 @@ def _indexed(worker: WorkerContext, task_id: str, besides: set[str]) -> list[_Wr
 def _looked_for(worker: WorkerContext, task_id: str, one: Indexed) -> Indexed | None:
     """Return an unread document that is missing in Vault, as one to look for again.
 
-    None where there is nothing to look for.
+    The result is None where there is nothing to look for.
     """
     if not one.is_unread or worker.documents.read(path_of(Kept.END, one.author, task_id)) is not None:
         return None

@@ -61,7 +61,10 @@ class DocumentWatcher:
 
 
 class Triage:
-    """Decides which documents are urgent: whose turn comes first, and nothing else."""
+    """Decides which documents are urgent.
+
+    It decides whose turn comes first, and nothing else.
+    """
 
     def __init__(self, worker: WorkerContext) -> None:
         self._worker = worker
@@ -93,7 +96,9 @@ class Triage:
 
 
 class Backlog:
-    """The requests in Vault that have no task yet, a few at a time; authors take turns.
+    """The requests in Vault that have no task yet, a few at a time.
+
+    Authors take turns.
 
     A request that was judged before is skipped, unless a line of the audit stream shows that it was written again, or
     lines may be missing since.

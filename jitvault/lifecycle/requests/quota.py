@@ -22,7 +22,10 @@ def record_over_quota(worker: WorkerContext, author: str, waiting: int, per_minu
 
 
 def notice_path(author: str) -> str:
-    """Return the path of an author's notice; Vault deletes the notice after a time."""
+    """Return the path of an author's notice.
+
+    Vault deletes the notice after a time.
+    """
     return f"inbox/{author}/{NOTICE}"
 
 

@@ -1,4 +1,6 @@
-"""Read people's signed documents in Vault, and verify them; one that does not hold counts as absent.
+"""Read people's signed documents in Vault, and verify them.
+
+One that does not hold counts as absent.
 
 A document counts if it is at its author's own path, is signed by that author's key, and says that it is about this
 task, of this kind, and by this entity. So a copy at another path gives itself away.
@@ -205,7 +207,7 @@ def _vote(
 def persons(worker: WorkerContext, revision: Revision) -> Mapping[str, str] | None:
     """Return which person each entity with a part in a revision is, by entity.
 
-    None where entities do not say which person they are.
+    The result is None where entities do not say which person they are.
     """
     if not worker.tells_persons:
         return None

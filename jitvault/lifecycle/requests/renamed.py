@@ -1,4 +1,7 @@
-"""Find the tasks of a scope also where an entity was renamed: a task keeps the name from when it was decided."""
+"""Find the tasks of a scope also where an entity was renamed.
+
+A task keeps the name from when it was decided.
+"""
 
 from __future__ import annotations
 

@@ -71,7 +71,9 @@ def removable(worker: WorkerContext, names: Sequence[str], keep: timedelta) -> l
 
 
 def remove(worker: WorkerContext, names: Sequence[str]) -> int:
-    """Delete the published documents of these tasks, all versions; return how many.
+    """Delete the published documents of these tasks, all versions.
+
+    Return how many.
 
     Raises AuditUntrusted, before anything is deleted, where the clocks may not agree. Raises the error that kept Vault
     from a deletion.

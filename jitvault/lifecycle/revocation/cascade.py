@@ -1,4 +1,6 @@
-"""Revoke, confirm and seal the tasks that were delegated below a task: they all end with it.
+"""Revoke, confirm and seal the tasks that were delegated below a task.
+
+They all end with it.
 
 The decision to end the upper task is committed first: from then on nothing is issued below it. Then all tokens of the
 tree are revoked, and the leases from the leaves of the tree up. Each task is confirmed before the task above it. If
@@ -144,7 +146,9 @@ def _advance_each(
 def with_task_claim(
     worker: WorkerContext, task_id: str, act: Callable[[WorkerContext, TaskRecord, int], Verdicts]
 ) -> Verdicts | None:
-    """Do `act` under the task's claim; return None where there is nothing to revoke.
+    """Do `act` under the task's claim.
+
+    Return None where there is nothing to revoke.
 
     A task that is being issued may have a token that is not known yet. It is left to `advance`, which finds that token.
     """

@@ -100,7 +100,9 @@ def revoke_superseded_leases(worker: WorkerContext, file: TaskRecord, claim: int
 def revoke_tokens_first(
     worker: WorkerContext, file: TaskRecord, claim: int, *, why: EndCause | None = None
 ) -> tuple[Verdicts, PendingLeases]:
-    """Revoke the tokens like `revoke_tokens`; return also the leases to revoke next.
+    """Revoke the tokens like `revoke_tokens`.
+
+    Return also the leases to revoke next.
 
     The intents for the leases are in the same commit, so `revoke_pending_leases` needs no commit before it acts.
     """

@@ -24,7 +24,9 @@ _PATIENCE_S = 10.0
 
 
 def revoke_wrappings(worker: WorkerContext, found: Evidence, claim: int) -> bool:
-    """Revoke the wrapping tokens of the task's reads; return whether there were any.
+    """Revoke the wrapping tokens of the task's reads.
+
+    Return whether there were any.
 
     What an administrator had wrapped at the path of a read while that read was under way counts as the task's, and the
     administrator has to read it again.
