@@ -17,6 +17,7 @@ import typer
 
 from jitvault.cli.closing import on_exit
 from jitvault.cli.views import published as fallback
+from jitvault.documents.paths import published_path
 from jitvault.documents.published_task import ILLEGIBLE, unpacked
 from jitvault.errors import (
     AuditUntrusted,
@@ -64,7 +65,7 @@ def published(wiring: Wiring, task_id: str) -> Published | None:
     Vault.
     """
     documents = wiring.person.documents if wiring.settings.person else wiring.worker.documents
-    stored = documents.read(f"tasks/{task_id}")
+    stored = documents.read(published_path(task_id))
     return {**unpacked(task_id, stored.document), "published_at": stored.written_at} if stored is not None else None
 
 

@@ -60,7 +60,7 @@ class TemplateState:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ProbeLogin:
     """A probe's own login at its target.
 
     `rights` are what it may do, `excess` are rights that no probe needs, and `lacking` those that it needs.
@@ -134,7 +134,7 @@ def _template(template: TemplateState, now: datetime) -> Check:
     return about.ok(passed)
 
 
-def judge_probes(found: Known[Sequence[tuple[str, Known[Standing]]]], now: datetime) -> Iterator[Check]:
+def judge_probes(found: Known[Sequence[tuple[str, Known[ProbeLogin]]]], now: datetime) -> Iterator[Check]:
     """Yield a check for each probe's login.
 
     These are the only standing credentials that jitvault has.
@@ -150,7 +150,7 @@ def judge_probes(found: Known[Sequence[tuple[str, Known[Standing]]]], now: datet
         yield PROBE.named("all").ok("no template has one")
 
 
-def _probe(about: About, login: Standing, now: datetime) -> Check:
+def _probe(about: About, login: ProbeLogin, now: datetime) -> Check:
     rights = listed(login.rights, 6) or "nothing but to log in"
     seen = f"for {listed(login.mounts)}: {login.role}, may {rights}; written {_ago(now, login.written_at)}"
     if login.lacking:

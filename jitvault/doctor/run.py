@@ -27,7 +27,7 @@ from jitvault.doctor import provisioning as provisioned
 from jitvault.doctor.check import Check, Known, Unknown
 from jitvault.doctor.identity import NO_WORKER, Holder, Refused
 from jitvault.doctor.ledger import NoneYet, Unusable
-from jitvault.doctor.policies import PolicySet, Standing, TemplateState
+from jitvault.doctor.policies import PolicySet, ProbeLogin, TemplateState
 from jitvault.doctor.provisioning import KINDS, NO_ADMIN, Device
 from jitvault.doctor.server import AWAY, Server
 from jitvault.doctor.stream import File, Tripped
@@ -35,6 +35,7 @@ from jitvault.doctor.targets import AgentLogins, Target
 from jitvault.doctor.vault_facts import known
 from jitvault.doctor.vault_health import server_at, takes_large
 from jitvault.doctor.worker_facts import outliving, stream_of
+from jitvault.documents.paths import PUBLISHED
 from jitvault.errors import InvalidInput, JitvaultError, LedgerUnavailable, WrongState
 from jitvault.formats.product import Product, commands_of, product_by_lines, with_commands
 from jitvault.formats.secret import Secret
@@ -215,7 +216,7 @@ class _Facts:
     def _none_yet(self) -> Known[NoneYet]:
         if self.no_worker:
             return _NO_LEDGER if not self.settings.has_worker else self.no_worker
-        tasks = known(lambda: Documents(self.wiring.vault(self.wiring.login)).names("tasks/"))
+        tasks = known(lambda: Documents(self.wiring.vault(self.wiring.login)).names(PUBLISHED))
         return (
             tasks
             if isinstance(tasks, Unknown)
@@ -268,7 +269,7 @@ class _Facts:
         )
 
     @property
-    def probes(self) -> Known[Sequence[tuple[str, Known[Standing]]]]:
+    def probes(self) -> Known[Sequence[tuple[str, Known[ProbeLogin]]]]:
         return self._of_templates(
             self.privileged, lambda vault, templates: vault_facts.probes(vault, templates, self.wiring.engines)
         )

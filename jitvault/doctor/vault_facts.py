@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from jitvault.doctor.check import Known, Unknown
 from jitvault.doctor.identity import Holder, Refused
-from jitvault.doctor.policies import Standing, TemplateState
+from jitvault.doctor.policies import ProbeLogin, TemplateState
 from jitvault.doctor.provisioning import KINDS, NO_ADMIN, Device, Part
 from jitvault.documents.dsse import RECEIPT_KEY, signer_key
 from jitvault.documents.template_check import as_recorded, read_record, remarks_of
@@ -180,7 +180,7 @@ def _state(vault: Vault, template: AccessTemplate, engines: Mapping[str, Engine]
 
 def probes(
     vault: Vault, templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine]
-) -> list[tuple[str, Known[Standing]]]:
+) -> list[tuple[str, Known[ProbeLogin]]]:
     """Return the standing credential of each probe that templates name.
 
     A probe without one is left out. Raises VaultRefused for an identity that may not read the probes.
@@ -195,7 +195,7 @@ def probes(
 
 def _standing(
     vault: Vault, engines: Mapping[str, Engine], users: Mapping[tuple[str, str], Sequence[str]]
-) -> Iterator[tuple[str, Known[Standing]]]:
+) -> Iterator[tuple[str, Known[ProbeLogin]]]:
     for (name, engine), mounts in users.items():
         stored = Documents(vault).read(f"probes/{name}")
         if stored is None or engine not in engines:
@@ -216,7 +216,7 @@ def _standing(
         else:
             if login is not None:
                 seen = (login.role, login.rights, login.excess, lacking)
-                yield name, Standing(name, mounts, *seen, written_at=stored.written_at)
+                yield name, ProbeLogin(name, mounts, *seen, written_at=stored.written_at)
 
 
 def known(look: Callable[[], T]) -> Known[T]:

@@ -14,7 +14,7 @@ from jitvault.context import WorkerContext
 from jitvault.doctor.ledger import Outliving
 from jitvault.doctor.stream import Stream
 from jitvault.ledger.model import LeaseRow, TaskRecord
-from jitvault.lifecycle.revocation.revoke import DEAD
+from jitvault.model.states import DEAD
 from jitvault.stream.status import Trust, examine
 
 MOST_LEASES = 100

@@ -1,4 +1,4 @@
-"""The paths of people's documents in Vault, and what each path implies."""
+"""The paths of jitvault's documents in Vault, below its mount, and what a document at each path implies."""
 
 from __future__ import annotations
 
@@ -10,12 +10,25 @@ from enum import Enum, StrEnum, auto
 
 from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, OVER, State
 
+PUBLISHED = "tasks/"
+"""The worker's: `tasks/<task>`, what is published about a task."""
+REQUESTS = "requests/"
+"""Each entity's own: `requests/<entity>/<task>/submit`, `grant`, `extend` or `end`."""
+DECISIONS = "decisions/"
+"""Each approver's own: `decisions/<entity>/<task>`, below it `withdraw` and the decisions on extensions."""
+FREEZES = "freezes/"
+"""Each operator's own: `freezes/<entity>/<scope>`."""
+APPROVERS = "approvers/"
+"""The administrator's: `approvers/<entity>`, the registration of an approver's key."""
+CHECKS = "checks/"
+"""The administrator's: `checks/<template>`, the result of a template's check."""
+
 _TASK = r"(?P<task>(?!.*\.\.)[a-z0-9][a-z0-9._-]{0,62})"
 _ENTITY = r"(?P<entity>[^/]+)"
-_REQUEST = re.compile(rf"requests/{_ENTITY}/{_TASK}/(?P<kind>[a-z]+)")
+_REQUEST = re.compile(rf"{REQUESTS}{_ENTITY}/{_TASK}/(?P<kind>[a-z]+)")
 # Decisions lie below the task, or below the digest of an extension.
-_DECISION = re.compile(rf"decisions/{_ENTITY}/{_TASK}(/(?P<kind>[a-z]+)(/[0-9a-f]{{32}})?)?")
-_FREEZE = re.compile(rf"freezes/{_ENTITY}/(?P<scope>all|[0-9a-f]{{32}})")
+_DECISION = re.compile(rf"{DECISIONS}{_ENTITY}/{_TASK}(/(?P<kind>[a-z]+)(/[0-9a-f]{{32}})?)?")
+_FREEZE = re.compile(rf"{FREEZES}{_ENTITY}/(?P<scope>all|[0-9a-f]{{32}})")
 _LONGEST_ENTITY = 64
 _ENDS = frozenset({"end", "withdraw"})
 _GRANTS = frozenset({"submit", "grant"})
@@ -53,9 +66,32 @@ class WorkItem:
     since: int | None = None
 
 
-def submission_path(author: str, task_id: str) -> str:
-    """Return the path of an author's request for a task, below the mount."""
-    return f"requests/{author}/{task_id}/submit"
+def published_path(task_id: str) -> str:
+    """Return the path of what the worker publishes about a task."""
+    return f"{PUBLISHED}{task_id}"
+
+
+def request_path(author: str, task_id: str, kind: str) -> str:
+    """Return the path of an entity's request: `submit`, `grant`, `extend` or `end`."""
+    return f"{REQUESTS}{author}/{task_id}/{kind}"
+
+
+def vote_path(author: str, task_id: str, below: str = "") -> str:
+    """Return the path of an approver's decision on a task.
+
+    `below` is `/withdraw`, or names the extension that is decided on; it begins with a slash.
+    """
+    return f"{DECISIONS}{author}/{task_id}{below}"
+
+
+def check_path(template: str) -> str:
+    """Return the path of the result of a template's check."""
+    return f"{CHECKS}{template}"
+
+
+def freeze_path(author: str, scope: str) -> str:
+    """Return the path of an operator's freeze. `scope` is the scope's key."""
+    return f"{FREEZES}{author}/{scope}"
 
 
 class Kept(StrEnum):
@@ -84,7 +120,7 @@ def indexed_path(path: str) -> tuple[Kept, str, str] | None:
 
 def path_of(kind: Kept, author: str, about: str) -> str:
     """Return the path of an indexed document, below the mount."""
-    return f"freezes/{author}/{about}" if kind is Kept.FREEZE else f"requests/{author}/{about}/end"
+    return freeze_path(author, about) if kind is Kept.FREEZE else request_path(author, about, "end")
 
 
 def author_of(path: str) -> str:
@@ -97,7 +133,7 @@ def work_item_for(path: str) -> WorkItem | None:
 
     `path` is below the mount. None means that no task can be meant.
     """
-    if path.startswith("freezes/"):
+    if path.startswith(FREEZES):
         return WorkItem(freezes=True)
     request = _REQUEST.fullmatch(path)
     found = request or _DECISION.fullmatch(path)

@@ -15,12 +15,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field, ValidationError
 
+from jitvault.documents.paths import check_path
 from jitvault.documents.signed import Digest
 from jitvault.formats.canonical_json import canonical_bytes, digest_of
 from jitvault.formats.fields import Strict, TemplateName
 from jitvault.model.template import AccessTemplate
 
-FOLDER = "checks"
 MAX_FAILURES = 20
 MAX_ENDED = 256
 STEPS = 20
@@ -111,7 +111,7 @@ def why_not(
         return "it was never checked that its revocation works"
     record = read_record(document)
     if record is None or record.template != template:
-        return f"the result of its check in jitvault/{FOLDER}/{template} is not one of this template"
+        return f"the result of its check in jitvault/{check_path(template)} is not one of this template"
     if record.installation != installation:
         return "its check was made by another installation"
     result = record.paths.get(path)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from jitvault.documents.paths import REQUEST_LIFE
+from jitvault.documents.paths import REQUEST_LIFE, published_path
 from jitvault.model.states import State
 
 NEVER_GRANTED = frozenset({"refused", State.CANCELLED.value, State.DENIED.value, State.LAPSED.value})
@@ -37,7 +37,7 @@ class Remains:
 
         The published document is last: without it, an old request is refused as too old.
         """
-        published = (f"tasks/{self.task_id}",) if self.state is not None else ()
+        published = (published_path(self.task_id),) if self.state is not None else ()
         return (*sorted(self.requests), *published)
 
     def as_json(self) -> dict[str, Any]:

@@ -16,8 +16,7 @@ from jitvault.context import WorkerContext
 from jitvault.errors import CORRUPT_RECORD_ERRORS, JitvaultError
 from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.record.receipt import proof_of, unproven_reason
-from jitvault.lifecycle.revocation.revoke import DEAD
-from jitvault.model.states import State, Verdict
+from jitvault.model.states import DEAD, State, Verdict
 
 EARLIER = timedelta(hours=1)
 """A task that ended more recently belongs to the incident that the operator is working on."""

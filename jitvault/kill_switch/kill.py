@@ -15,6 +15,7 @@ from datetime import datetime
 from functools import partial
 
 from jitvault.context import Person, WorkerContext
+from jitvault.documents.paths import PUBLISHED, published_path
 from jitvault.errors import (
     CORRUPT_RECORD_ERRORS,
     Denied,
@@ -28,13 +29,13 @@ from jitvault.kill_switch.ended_before import shows_no_access
 from jitvault.kill_switch.pool import TaskPool, Tell, ThreadContext
 from jitvault.ledger.model import OpState, TaskRecord, TaskRow
 from jitvault.lifecycle.advance import advance
-from jitvault.lifecycle.record.receipt import proof_of, rung_of, unproven_because
+from jitvault.lifecycle.record.history import proof_level_of
+from jitvault.lifecycle.record.receipt import proof_of, unproven_because
 from jitvault.lifecycle.requests.renamed import covers_any, scope_by_name_and_id
 from jitvault.lifecycle.requests.sign import sign_end
 from jitvault.lifecycle.revocation.cascade import live_below, with_task_claim
 from jitvault.lifecycle.revocation.results import Verdicts
 from jitvault.lifecycle.revocation.revoke import (
-    DEAD,
     PendingLeases,
     look_up_ended,
     revoke_leases,
@@ -45,7 +46,7 @@ from jitvault.lifecycle.revocation.without_ledger import revoke_without_ledger
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.revision import Revision
 from jitvault.model.scope import Scope
-from jitvault.model.states import DELIVERED_STATES, PROVEN, EndReason, State, Verdict
+from jitvault.model.states import DEAD, DELIVERED_STATES, PROVEN, EndReason, State, Verdict
 from jitvault.policy.decision import OPERATORS, ProofLevel
 
 _PAUSE_S = 2.0
@@ -141,8 +142,8 @@ def published_but_unknown(worker: WorkerContext, scope: Scope, results: Sequence
     known = {result.task_id for result in results}
     scopes = scope_by_name_and_id(worker, scope)
     found = []
-    for task_id in worker.documents.names("tasks/"):
-        said = worker.documents.get(f"tasks/{task_id}") or {}
+    for task_id in worker.documents.names(PUBLISHED):
+        said = worker.documents.get(published_path(task_id)) or {}
         try:
             if task_id in known or said.get("state") not in _STILL_THERE or "body" not in said:
                 continue
@@ -340,7 +341,7 @@ def _prove_credentials(hand: ThreadContext, task_id: str, note: str) -> bool:
     access = Revision.of(file.revision.body)
     return all(grant.verdict in DEAD for grant in file.grants) and all(
         lease.verdict is Verdict.TARGET_CONFIRMED
-        or (lease.verdict in DEAD and rung_of(file, access.template_of(lease.path) or {}) != ProofLevel.TARGET)
+        or (lease.verdict in DEAD and proof_level_of(file, access.template_of(lease.path) or {}) != ProofLevel.TARGET)
         for lease in file.leases
     )
 

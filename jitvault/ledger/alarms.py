@@ -14,6 +14,7 @@ from sqlalchemy import BindParameter, Connection, Select, String, and_, bindpara
 from jitvault.audit.intent import Intent, words_of
 from jitvault.audit.observation import Kind, Observation, restores
 from jitvault.audit.tripwires.rules import is_publication, is_signature, of_fleet
+from jitvault.documents.paths import PUBLISHED
 from jitvault.ledger import schema
 from jitvault.ledger.dialect import upsert
 from jitvault.ledger.findings import put_finding
@@ -58,7 +59,7 @@ _MEANT = select(_OPERATION.op_id, _OPERATION.kind, _OPERATION.subject).where(
     _OPERATION.op_id.in_(_OPS), _OPERATION.kind.in_((*_RENEWALS, *_PATHS, OperationKind.SIGN))
 )
 _FIRST_PUBLICATION = select(func.min(_OPERATION.sent_at)).where(_OPERATION.kind == OperationKind.PUBLISH)
-_IS_PUBLICATION = and_(_LINE.kind == Kind.OWN, _LINE.subject.startswith("tasks/"))
+_IS_PUBLICATION = and_(_LINE.kind == Kind.OWN, _LINE.subject.startswith(PUBLISHED))
 _DONE = and_(_LINE.kind.in_((Kind.TOKEN_CREATED, Kind.RENEWED)) | _IS_PUBLICATION, _LINE.closing, ~_LINE.failed)
 # Whether Vault says that the token had the worker's policy. Compared as text: an edited row may not be JSON.
 _IS_WORKERS = cast(_LINE.detail, String).contains('"worker":', autoescape=True)

@@ -15,7 +15,7 @@ from typing import Any
 from jitvault.documents.paths import Kept
 
 
-class Standing(StrEnum):
+class DocumentStatus(StrEnum):
     """The result of reading a document.
 
     counts: the document ends a task, or it is a freeze that no one lifted. lifts: it lifts freezes. waits: it would
@@ -42,7 +42,7 @@ class Indexed:
     about: str
     news: int
     read: int = 0
-    standing: Standing | None = None
+    standing: DocumentStatus | None = None
     body: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -14,7 +14,7 @@ from jitvault.documents.paths import Kept, indexed_path
 from jitvault.ledger import schema
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import batches, upsert
-from jitvault.ledger.document_index import Indexed, Listing, Standing
+from jitvault.ledger.document_index import DocumentStatus, Indexed, Listing
 
 _DOC, _LISTED = schema.documents.c, schema.listings.c
 _UNREAD = _DOC.news > _DOC.read
@@ -25,7 +25,7 @@ _UNREAD_OF_OPEN = (
     .order_by(_DOC.about, _DOC.author)
 )
 # A freeze in force stays in the index when its document is gone: it has to be lifted.
-_MAY_BE_FORGOTTEN = (_DOC.kind != Kept.FREEZE) | _DOC.standing.is_distinct_from(Standing.COUNTS)
+_MAY_BE_FORGOTTEN = (_DOC.kind != Kept.FREEZE) | _DOC.standing.is_distinct_from(DocumentStatus.COUNTS)
 _GAPS = select(func.count()).select_from(schema.audit_gaps)
 
 
@@ -40,7 +40,7 @@ class DocumentQueries:
 
     _db: Database
 
-    def indexed(self, kind: Kept, about: str | None, standings: Collection[Standing]) -> list[Indexed]:
+    def indexed(self, kind: Kept, about: str | None, standings: Collection[DocumentStatus]) -> list[Indexed]:
         """Return unread documents, and documents with one of these standings.
 
         `about` is a task or a scope, None for all of them.
@@ -60,7 +60,7 @@ class DocumentQueries:
                 row.about,
                 row.news,
                 row.read,
-                Standing(row.standing) if row.standing else None,
+                DocumentStatus(row.standing) if row.standing else None,
                 row.body or {},
             )
             for row in rows

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import BindParameter, Connection, bindparam, delete, func, or_, select, update
 
 from jitvault.audit.observation import Kind
-from jitvault.documents.paths import TaskParties, author_of, submission_path
+from jitvault.documents.paths import TaskParties, author_of, request_path
 from jitvault.ledger import schema, writes
 from jitvault.ledger.claims import DONE
 from jitvault.ledger.database import Database
@@ -110,7 +110,7 @@ class RequestIntake:
         new: list[str] = []
         doubtful: list[str] = []
         for batch in batches(task_ids):
-            paths = {submission_path(author, task_id): task_id for task_id in batch}
+            paths = {request_path(author, task_id, "submit"): task_id for task_id in batch}
             with self._db.read() as connection:
                 gap = connection.execute(_LAST_GAP).scalar()
                 known = set(connection.execute(_KNOWN, {"task_ids": list(batch)}).scalars())
@@ -138,7 +138,7 @@ class RequestIntake:
         """
         with self._db.read() as connection:
             known = connection.execute(select(_JUDGED.path).where(_JUDGED.author == author)).scalars()
-            gone = sorted(set(known) - {submission_path(author, task_id) for task_id in besides})
+            gone = sorted(set(known) - {request_path(author, task_id, "submit") for task_id in besides})
         for batch in batches(gone):
             forget = delete(schema.judged).where(_JUDGED.path.in_(batch))
             self._db.write(lambda connection, statement=forget: connection.execute(statement))  # type: ignore[misc]

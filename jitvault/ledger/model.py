@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum, StrEnum, auto
 from typing import Any
 
@@ -65,6 +65,11 @@ class TaskRow:
     receipt: Mapping[str, Any] | None
     parent: str | None = None
     """The task that delegated a part of its access to this one, as this task's revision names it."""
+
+    @property
+    def is_being_replaced(self) -> bool:
+        """Return whether the task is between two tokens, since an extension replaces the first."""
+        return self.state is State.ISSUING and self.ends_at is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +154,11 @@ class GrantRow:
     dead_at: datetime | None
     wrapping_hmac: str | None = None
     asked: dict[str, dict[str, str]] | None = None
+
+    @property
+    def unwrap_deadline(self) -> datetime | None:
+        """Return when the wrapping token expires, by Vault's clock."""
+        return self.issued_at + timedelta(seconds=self.wrap_ttl_s) if self.issued_at else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, func, literal, or_, select, update
 
 from jitvault.audit.observation import Kind, Observation, Place
+from jitvault.documents.paths import REQUESTS
 from jitvault.formats.shorten import shorten
 from jitvault.ledger import schema
 from jitvault.ledger.dialect import upsert
@@ -51,7 +52,7 @@ WRITTEN_AGAIN = (
     .where(
         or_(
             _COUNTED.path == schema.judged.c.path,
-            _COUNTED.path == literal("requests/").concat(schema.judged.c.author).concat("/"),
+            _COUNTED.path == literal(REQUESTS).concat(schema.judged.c.author).concat("/"),
         ),
         or_(schema.judged.c.line_at.is_(None), _COUNTED.at > schema.judged.c.line_at),
     )

@@ -31,11 +31,9 @@ from jitvault.ledger.model import Change, TaskRecord
 from jitvault.lifecycle.confirmation.reopen import check_not_back, revoke_late_lease
 from jitvault.lifecycle.confirmation.seal import has_late_lease
 from jitvault.lifecycle.decision.admit import Evaluation, admit_request, reevaluate, still_grantable
-from jitvault.lifecycle.decision.ancestors import is_replaced
-from jitvault.lifecycle.decision.evaluate import Standing, admission
+from jitvault.lifecycle.decision.ancestors import ended_above
+from jitvault.lifecycle.decision.evaluate import admission
 from jitvault.lifecycle.end_reasons import (
-    ended_above,
-    entitled,
     frozen,
     record_end_notes,
     unwrapped,
@@ -47,21 +45,22 @@ from jitvault.lifecycle.ending import FIRST, Step, again_after_pause, revoke_and
 from jitvault.lifecycle.issuance.attempts import check_attempt_due
 from jitvault.lifecycle.issuance.issue import MAX_ATTEMPTS, issue
 from jitvault.lifecycle.issuance.unfinished import resolve_unfinished_issue
+from jitvault.lifecycle.record.due import is_due_now
 from jitvault.lifecycle.record.integrity import check_anchor, check_integrity, check_issuable, problems_of, published
 from jitvault.lifecycle.renewal.cached_reads import read_up_to, with_cached_reads
 from jitvault.lifecycle.renewal.extend import extend, is_replaced_token_unproven, issue_replacement
 from jitvault.lifecycle.renewal.renew import renew_due
-from jitvault.lifecycle.renewal.schedule import is_due_now
-from jitvault.lifecycle.requests.end_documents import end_request, end_request_of_others
+from jitvault.lifecycle.requests.end_documents import end_request, end_request_of_others, entitled
 from jitvault.lifecycle.requests.freezes import check_not_frozen
 from jitvault.lifecycle.requests.publish import publish
 from jitvault.lifecycle.requests.reader import wants_grant
 from jitvault.lifecycle.requests.retention import check_not_removed
 from jitvault.lifecycle.revocation.cascade import revoke_tree
-from jitvault.lifecycle.revocation.revoke import EndCause, revoke_superseded_leases
+from jitvault.lifecycle.revocation.revoke import revoke_superseded_leases
+from jitvault.model.approval import Standing
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
-from jitvault.model.states import BEFORE_GRANT, DELIVERED_STATES, EDGES, EndReason, State
+from jitvault.model.states import BEFORE_GRANT, DELIVERED_STATES, EDGES, EndCause, EndReason, State
 from jitvault.stream.reading import canary, observe
 from jitvault.stream.tripwires import watch
 
@@ -302,7 +301,7 @@ def _next(worker: WorkerContext, file: TaskRecord, trips: Sequence[TripwireHit],
         case state if state in BEFORE_GRANT:
             return _before_grant(worker, file, claim, last.entered)
         case State.ISSUING:
-            if is_replaced(file.task):
+            if file.task.is_being_replaced:
                 return _replace_token(worker, file, claim, trips)
             return _resume_issue(worker, file, claim)
         case State.ENDING:
@@ -420,7 +419,7 @@ def _renew_or_end(worker: WorkerContext, file: TaskRecord, claim: int) -> Step:
             file = worker.file(file.task.task_id)
         extend(worker, file, claim)
         file = worker.ledger.refreshed(file)
-        if is_replaced(file.task):
+        if file.task.is_being_replaced:
             return _replace_token(worker, file, claim, trips)
         revoke_superseded_leases(worker, file, claim)
         why = renew_due(worker, file, claim)

@@ -8,18 +8,16 @@ from jitvault.audit.tripwires.trip import TripwireHit
 from jitvault.context import WorkerContext
 from jitvault.ledger.model import Change, TaskRecord
 from jitvault.lifecycle.decision.admit import drift_since_approval
-from jitvault.lifecycle.decision.ancestors import ancestor_end_reason
+from jitvault.lifecycle.decision.ancestors import ended_above
 from jitvault.lifecycle.decision.evaluate import why_not_renewed
 from jitvault.lifecycle.decision.still_approved import approval_lapse_reason
-from jitvault.lifecycle.renewal.renew import TOKEN_EXPIRED
-from jitvault.lifecycle.renewal.schedule import next_heartbeat_deadline, unwrap_deadline
-from jitvault.lifecycle.requests.end_documents import end_reasons, end_request, may_end
+from jitvault.lifecycle.renewal.schedule import next_heartbeat_deadline
+from jitvault.lifecycle.requests.end_documents import end_reasons, end_request, entitled
 from jitvault.lifecycle.requests.freezes import freeze_of
-from jitvault.lifecycle.revocation.revoke import EndCause
 from jitvault.model.extension import extended
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
-from jitvault.model.states import EndReason, State
+from jitvault.model.states import TOKEN_EXPIRED, EndCause, EndReason, State
 
 
 def frozen(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
@@ -34,15 +32,6 @@ def frozen(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
     if statement is None:
         return None
     return EndReason.FROZEN, {"note": statement.reason, "by": statement.by, "scope": str(statement.scope)}
-
-
-def ended_above(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
-    """Return the end of a task above this one as its cause, or None.
-
-    A delegated task ends with any task that it descends from.
-    """
-    why = ancestor_end_reason(worker, Revision.of(file.revision.body))
-    return (EndReason.PARENT, {"note": why}) if why else None
 
 
 def _tripped(trips: Sequence[TripwireHit]) -> EndCause | None:
@@ -92,7 +81,7 @@ def _over(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
     if requested is not None:
         return requested
     now = worker.now()
-    unclaimed = file.task.state is State.ISSUED and now > (unwrap_deadline(grant) or now)
+    unclaimed = file.task.state is State.ISSUED and now > (grant.unwrap_deadline or now)
     if unclaimed and not unwrapped(worker, file):
         return EndReason.UNCLAIMED, {"wrap_ttl_s": grant.wrap_ttl_s}
     if grant.expires_at is not None and now >= grant.expires_at:
@@ -154,11 +143,3 @@ def unwrapped(worker: WorkerContext, file: TaskRecord) -> bool:
     """Return whether anyone has unwrapped the task's token."""
     accessor_hmac = file.grants[-1].accessor_hmac
     return accessor_hmac is not None and worker.ledger.was_unwrapped(accessor_hmac)
-
-
-def entitled(file: TaskRecord) -> dict[str, str]:
-    """Return who may end the task besides operators.
-
-    The result has each entity's id with its part in the task.
-    """
-    return may_end(Revision.of(file.revision.body).content)

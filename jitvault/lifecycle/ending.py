@@ -19,16 +19,16 @@ from jitvault.lifecycle.confirmation.lookups import is_any_live, proven_before
 from jitvault.lifecycle.confirmation.quiet import QUIET, settles_at
 from jitvault.lifecycle.confirmation.reconcile import collect_reconciled
 from jitvault.lifecycle.confirmation.reopen import BACK, record_round, reopen
-from jitvault.lifecycle.confirmation.rounds import why_seal_postponed
+from jitvault.lifecycle.confirmation.revoke_wrappings import revoke_wrappings
 from jitvault.lifecycle.confirmation.seal import has_late_lease, seal
 from jitvault.lifecycle.decision.admit import Evaluation
-from jitvault.lifecycle.decision.evaluate import Standing
+from jitvault.lifecycle.record.rounds import why_seal_postponed
 from jitvault.lifecycle.requests.end_documents import EndRequest, force_request, may_end
 from jitvault.lifecycle.revocation.cascade import GoOn, confirm_below, revoke_tree, seal_below, unproven_below
-from jitvault.lifecycle.revocation.revoke import EndCause
-from jitvault.lifecycle.revocation.wrappings import revoke_wrappings
+from jitvault.model.approval import Standing
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
+from jitvault.model.states import EndCause
 
 _TRIES = 4
 _FIRST_PAUSE_S = 0.2

@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from jitvault.model.decision_input import DecisionInput
 from jitvault.model.extension import Extension
 from jitvault.model.revision import Revision
-from jitvault.policy.decision import Obligations, Requirement
+from jitvault.model.states import State
+from jitvault.policy.decision import Decision, Obligations, Requirement
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,3 +251,30 @@ def _why_not(
     if vote.decision == "approve" and now is not None and vote.expires_at <= now:
         return "the approval has expired"
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The decision on a revision, by documents and policy read at this moment.
+
+    `decision` is policy's, and `tally` counts the approvals. `agent_groups` are those of the agent's groups that the
+    policies name. `decision_input` is what policy was asked with.
+    """
+
+    decision: Decision
+    tally: Tally
+    agent_groups: tuple[str, ...]
+    decision_input: DecisionInput
+
+    @property
+    def state(self) -> State:
+        if not self.decision.permitted or self.tally.denied_by:
+            return State.DENIED
+        return State.PENDING_APPROVAL if self.tally.missing else State.APPROVED
+
+    @property
+    def why_denied(self) -> str:
+        if self.tally.denied_by:
+            vote = self.tally.denied_by
+            return f"{vote.name} denied it: {vote.reason or 'no reason given'}"
+        return self.decision.why_denied

@@ -362,3 +362,8 @@ def _flat(value: object, path: str = "") -> dict[str, object]:
 
 def _shown(value: object) -> str:
     return "nothing" if value is None else f"{value!r:.60}"
+
+
+def names_in(content: Mapping[str, Any]) -> dict[str, str]:
+    """Return the names of the entities with a part in a revision, by entity id."""
+    return {content[part]["entity"]: content[part]["name"] for part in ("requester", "agent", "owner")}

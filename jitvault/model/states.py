@@ -12,6 +12,7 @@ replaced by another one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -52,6 +53,11 @@ class EndReason(StrEnum):
     DRIFT = "drift"
 
 
+EndCause = tuple[EndReason, Mapping[str, object]]
+"""Why a task ends, and the body of its `ending` event in the chain."""
+TOKEN_EXPIRED: EndCause = (EndReason.EXPIRED, {"note": "its token was over before it was renewed"})
+
+
 class Verdict(StrEnum):
     """What is known about one lease or token.
 
@@ -79,6 +85,8 @@ LADDER = (
     Verdict.AUDIT_CONFIRMED,
     Verdict.TARGET_CONFIRMED,
 )
+DEAD = frozenset({Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXPIRED, Verdict.NEVER_ISSUED})
+"""The verdicts of a credential that was proven dead, or was never issued."""
 
 START: frozenset[State] = frozenset({State.PENDING_APPROVAL, State.APPROVED, State.DENIED})
 """A task begins in the state of its first decision."""
@@ -105,6 +113,8 @@ EDGES: MappingProxyType[State, frozenset[State]] = MappingProxyType(
 BEFORE_GRANT = frozenset({State.PENDING_APPROVAL, State.APPROVED, State.DENIED, State.LAPSED})
 LIVE_STATES = frozenset({State.ISSUING, State.ISSUED, State.ACTIVE})
 """States in which a live credential may exist and no revocation was requested."""
+LIVING = LIVE_STATES | {State.ENDING}
+"""States in which a task may have a credential that is not proven dead."""
 DELIVERED_STATES = frozenset({State.ISSUED, State.ACTIVE})
 """Live states whose token was delivered: whatever may end the task is looked for."""
 PROVEN = frozenset({State.CONFIRMED, State.SEALED})

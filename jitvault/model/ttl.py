@@ -18,6 +18,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Renewals fall on one of so many instants in a TTL, so that they meet.
 _MEETINGS = 60
 
+SHORTEST_PAUSE = timedelta(seconds=1)
+LONGEST_PAUSE = timedelta(minutes=5)
+"""The shortest and the longest time from a failed attempt to the next one."""
+
 DEFAULT_TTLS = MappingProxyType(
     {
         Level.LOW: timedelta(minutes=15),

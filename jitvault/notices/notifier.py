@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from jitvault.context import Clock
 from jitvault.errors import CORRUPT_RECORD_ERRORS, JitvaultError
-from jitvault.lifecycle.record.receipt import last_decision
+from jitvault.lifecycle.record.history import last_decision
 from jitvault.model.notice import Notice, next_pause
 from jitvault.model.revision import Revision
 from jitvault.notices.interface import Messenger

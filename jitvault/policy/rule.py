@@ -109,7 +109,7 @@ class _Annotations:
             approvals=self._approvals(),
             max_ttl_s=self._seconds("max_ttl"),
             max_window_s=self._seconds("max_window"),
-            confirm=self._rung(),
+            confirm=self._proof_level(),
             notify=self._notify(),
             owner_may_approve=self._owner(),
         )
@@ -161,7 +161,7 @@ class _Annotations:
         except InvalidInput:
             raise self._wrong(name, "a duration of at most 30d such as 15m") from None
 
-    def _rung(self) -> ProofLevel | None:
+    def _proof_level(self) -> ProofLevel | None:
         if "confirm" not in self._values:
             return None
         try:

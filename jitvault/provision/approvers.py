@@ -16,6 +16,7 @@ from typing import Any
 
 from jitvault.documents.approvers import Registered, Registry, check_new, check_person, registered
 from jitvault.documents.dsse import signer_key
+from jitvault.documents.paths import APPROVERS
 from jitvault.errors import Denied, InvalidInput, NotFound
 from jitvault.provision.apply import carry_out
 from jitvault.provision.desired import SigningKey
@@ -27,7 +28,6 @@ from jitvault.vault.identity import Identity
 from jitvault.vault.interface import Entity
 
 APPROVER_POLICY = "jitvault-approver"
-FOLDER = "approvers/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def register(vault: Vault, who: str, *, person: str, groups: Sequence[str]) -> A
     mine = found.of(entity.id)
     if mine is None or {*mine.registration.groups} != {*wanted}:
         document = {"person": person, "entity": entity.id, "groups": wanted}
-        Documents(vault).put(f"{FOLDER}{entity.id}", document)
+        Documents(vault).put(f"{APPROVERS}{entity.id}", document)
     return _registered_now(vault, entity.id)
 
 
@@ -96,7 +96,7 @@ def remove(vault: Vault, who: str) -> Approver:
     found = read(vault)
     mine = _find(vault, found, who)
     before = _shown(vault, found, mine)
-    Documents(vault).destroy(f"{FOLDER}{mine.entity}")
+    Documents(vault).destroy(f"{APPROVERS}{mine.entity}")
     for group in mine.registration.groups:
         answer = vault.read(f"identity/group/name/{group}")
         if answer is not None:
@@ -119,7 +119,7 @@ def read(vault: Vault) -> Registry:
     Raises SecurityFinding for a document that is not a registration.
     """
     documents = Documents(vault)
-    stored = {entity: documents.read(f"{FOLDER}{entity}") for entity in documents.names(FOLDER)}
+    stored = {entity: documents.read(f"{APPROVERS}{entity}") for entity in documents.names(APPROVERS)}
     found = (registered(s.document, entity=entity, since=s.written_at) for entity, s in stored.items() if s)
     return Registry(tuple(found))
 

@@ -9,12 +9,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+from jitvault.documents.paths import PUBLISHED, REQUESTS, published_path
 from jitvault.documents.tidy import Remains, is_removable
 from jitvault.vault.client import Vault
 from jitvault.vault.documents import Documents
-
-_REQUESTS = "requests/"
-_PUBLISHED = "tasks/"
 
 
 def survey(vault: Vault, *, older_than: timedelta) -> list[Remains]:
@@ -22,10 +20,10 @@ def survey(vault: Vault, *, older_than: timedelta) -> list[Remains]:
     documents = Documents(vault)
     now = datetime.fromtimestamp(int(vault.health()["server_time_utc"]), UTC)
     requests: dict[str, dict[str, datetime]] = defaultdict(dict)
-    for author in documents.names(_REQUESTS):
-        for task in documents.names(f"{_REQUESTS}{author}"):
-            requests[task.rstrip("/")] |= _written(documents, f"{_REQUESTS}{author}{task}")
-    names = {*requests, *documents.names(_PUBLISHED)}
+    for author in documents.names(REQUESTS):
+        for task in documents.names(f"{REQUESTS}{author}"):
+            requests[task.rstrip("/")] |= _written(documents, f"{REQUESTS}{author}{task}")
+    names = {*requests, *documents.names(PUBLISHED)}
     found = (_remains(documents, name, requests.get(name, {})) for name in sorted(names))
     return [remains for remains in found if is_removable(remains, now, older_than)]
 
@@ -62,7 +60,7 @@ def _written(documents: Documents, folder: str) -> dict[str, datetime]:
 
 
 def _remains(documents: Documents, task_id: str, requests: dict[str, datetime]) -> Remains:
-    published = documents.read(f"{_PUBLISHED}{task_id}")
+    published = documents.read(published_path(task_id))
     if published is None:
         return Remains(task_id, requests)
     return Remains(task_id, requests, str(published.document.get("state", "")), published.written_at)

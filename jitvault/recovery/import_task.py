@@ -17,7 +17,7 @@ from jitvault.errors import InvalidInput, JitvaultError
 from jitvault.ledger.model import AccessRow, Change, GrantRow, RevisionRow, Row, TaskRecord, TaskRow
 from jitvault.lifecycle.decision.admit import readmit_request
 from jitvault.lifecycle.decision.questions import decision_input
-from jitvault.lifecycle.record.receipt import votes_digest
+from jitvault.lifecycle.record.history import votes_digest
 from jitvault.lifecycle.requests.publish import publish
 from jitvault.model.event_chain import GENESIS
 from jitvault.model.kinds import EventKind
@@ -203,7 +203,7 @@ def _decision(worker: WorkerContext, case: RecoveryCase) -> Decision:
         obliged = Obligations.of(former["obligations"])
     except (KeyError, TypeError, ValueError):
         obliged = NO_OBLIGATIONS
-    higher = ProofLevel.TARGET in (obliged.confirm, _rung_now(worker, case))
+    higher = ProofLevel.TARGET in (obliged.confirm, _proof_level_now(worker, case))
     return Decision(
         permitted=True,
         obligations=replace(obliged, confirm=ProofLevel.TARGET if higher else obliged.confirm),
@@ -212,7 +212,7 @@ def _decision(worker: WorkerContext, case: RecoveryCase) -> Decision:
     )
 
 
-def _rung_now(worker: WorkerContext, case: RecoveryCase) -> ProofLevel | None:
+def _proof_level_now(worker: WorkerContext, case: RecoveryCase) -> ProofLevel | None:
     if not case.verified_by:
         return ProofLevel.TARGET
     try:

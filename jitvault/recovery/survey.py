@@ -13,6 +13,7 @@ from datetime import datetime
 from jitvault.audit.observation import Kind, Observation
 from jitvault.context import WorkerContext
 from jitvault.documents.dsse import RECEIPT_KEY
+from jitvault.documents.paths import PUBLISHED, published_path
 from jitvault.documents.published_task import PublishedTask, published_task_of
 from jitvault.documents.receipt import CLOSED, verified
 from jitvault.errors import AuditUntrusted, InvalidInput, SecurityFinding
@@ -91,8 +92,8 @@ def survey(worker: WorkerContext) -> RecoverySurvey:
 
 def _published(worker: WorkerContext) -> tuple[list[PublishedTask], dict[str, str]]:
     found, unusable = list[PublishedTask](), dict[str, str]()
-    for task_id in worker.documents.names("tasks/"):
-        stored = worker.documents.read(f"tasks/{task_id}")
+    for task_id in worker.documents.names(PUBLISHED):
+        stored = worker.documents.read(published_path(task_id))
         # a request that was refused never became a task
         if stored is None or stored.document.get("state") == "refused":
             continue

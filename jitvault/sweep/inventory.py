@@ -20,8 +20,7 @@ from jitvault.formats.clocks import MAX_SKEW
 from jitvault.ledger.model import GrantRow, LeaseRow, TaskRow
 from jitvault.ledger.stream_model import CreationLine
 from jitvault.lifecycle.decision.template_gate import leases_ended_by_checks
-from jitvault.lifecycle.revocation.revoke import DEAD
-from jitvault.model.states import OVER, State, Verdict
+from jitvault.model.states import DEAD, OVER, State, Verdict
 from jitvault.model.vault_access import CAPS, ROLE_PREFIX
 from jitvault.stream.reading import canary
 from jitvault.sweep.compare import Issue, KnownState, Listed, Owned, PendingOperation

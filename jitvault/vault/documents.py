@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
+from jitvault.documents.paths import DECISIONS, FREEZES, REQUESTS
 from jitvault.errors import VaultRejected
 from jitvault.vault.client import Vault
 from jitvault.vault.interface import Stored
@@ -28,7 +29,7 @@ MOST_READ = 256 * 1024
 A spec has at most 64 KiB, and its envelope at most twice that. Vault takes 32 MiB by default, and a decoded document
 needs many times its size in memory.
 """
-_OF_PEOPLE = ("requests/", "decisions/", "freezes/")
+_OF_PEOPLE = (REQUESTS, DECISIONS, FREEZES)
 _NEVER = datetime.fromtimestamp(0, UTC)
 
 

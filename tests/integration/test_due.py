@@ -11,7 +11,7 @@ import pytest
 from attended import Attended, wait_for
 from rig import Rig
 
-from jitvault.lifecycle.revocation.results import LATEST
+from jitvault.model.ttl import LONGEST_PAUSE
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]
@@ -27,7 +27,7 @@ def test_what_could_not_be_revoked_is_tried_again_until_it_is_proven_and_then_se
         assert ending.due_at is not None
         assert ending.ending_at is not None
         # soon after the first failures, later and later afterwards, and never later than that
-        assert ending.ending_at < ending.due_at < ending.ending_at + LATEST
+        assert ending.ending_at < ending.due_at < ending.ending_at + LONGEST_PAUSE
         target.execute(f'DROP SCHEMA "{file.stem}"'.encode())
     with Attended(rig) as worker:
         wait_for(lambda: rig.file(file.stem).task.state == "sealed", 30)

@@ -22,7 +22,7 @@ from rig import PREFIX, Rig
 
 from jitvault import resources as shipped
 from jitvault.audit.observation import Kind
-from jitvault.lifecycle.revocation.revoke import DEAD
+from jitvault.model.states import DEAD
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]

@@ -21,7 +21,7 @@ from jitvault.doctor import check
 from jitvault.documents.paths import Kept
 from jitvault.formats import product
 from jitvault.ledger import schema
-from jitvault.ledger.document_index import Standing
+from jitvault.ledger.document_index import DocumentStatus
 from jitvault.ledger.judgements import Judgement
 from jitvault.ledger.model import OpState
 from jitvault.model import notice
@@ -52,7 +52,7 @@ ENUMS: Mapping[str, type[Enum]] = {
     "causes of missing credentials": MissingCause,
     "recovery actions": RecoveryAction,
     "what a worker took in": Kept,
-    "standings of documents": Standing,
+    "standings of documents": DocumentStatus,
     "judgements of requests": Judgement,
     "states of the stream": Trust,
     "results of checks": check.Status,

@@ -59,6 +59,7 @@ from jitvault.audit.tripwires.trip import (
     precedes,
     trips,
 )
+from jitvault.documents.paths import PUBLISHED
 from jitvault.formats.clocks import MAX_SKEW, TOLERANCE
 from jitvault.formats.networks import is_one_of, is_within
 
@@ -485,7 +486,7 @@ def _unknown_publication(fleet: _Fleet) -> Iterator[Hit]:
 
 def is_publication(o: Observation) -> bool:
     """Return whether a line is about the published document of a task."""
-    return o.kind is Kind.OWN and o.subject.startswith("tasks/")
+    return o.kind is Kind.OWN and o.subject.startswith(PUBLISHED)
 
 
 def _unknown_signature(fleet: _Fleet) -> Iterator[Hit]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Reason, Task, Wait, Yes
+from jitvault.documents.paths import vote_path
 
 if TYPE_CHECKING:
     from jitvault.cli.session import Published
@@ -193,7 +194,7 @@ def _await_counting(
     me = wiring.person.entity
     name = wiring.person.me.display_name
     below = decision_path(matter.digest) if matter.extension else ""
-    written_at = session.written_at(wiring, f"decisions/{me}/{task}{below}")
+    written_at = session.written_at(wiring, vote_path(me, task, below))
 
     def counted(d: session.Published) -> bool:
         now = approval_subject(d)
@@ -248,7 +249,7 @@ def _is_decisive(wiring: Wiring, document: Published, revision: Revision) -> boo
     task = document["task_id"]
     if any(vote["entity"] == me and vote["withdrawn"] for vote in document["refused"]):
         raise WrongState(f"you have withdrawn your approval of task {task} already")
-    own = wiring.person.documents.get(f"decisions/{me}/{task}")
+    own = wiring.person.documents.get(vote_path(me, task))
     signed: Mapping[str, Any] = payload_of(own) if own else {}
     if (signed.get("decision"), signed.get("digest")) == ("approve", revision.digest):
         return True

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Reason, Task, Wait, Yes, task_id
+from jitvault.documents.paths import request_path
 
 if TYPE_CHECKING:
     from jitvault.cli.session import Published
@@ -175,7 +176,7 @@ def _withdrawn(wiring: Wiring, task: str, note: str, wait: float) -> Published |
         return None
     with session.signing(f"end task {task}", "operators and the task's agent"):
         sign_end(wiring.person, task, reason=EndReason.OPERATOR, note=note)
-    signed = session.Signed(at=session.written_at(wiring, f"requests/{wiring.person.entity}/{task}/end"))
+    signed = session.Signed(at=session.written_at(wiring, request_path(wiring.person.entity, task, "end")))
     still = {*_OPEN, *session.GRANTED, "ending"}
     return session.settle(wiring, task, lambda d: d["state"] not in still, wait, signed)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Out, Reason, Task, Wait, is_file, is_task_id, set_hint_task
+from jitvault.documents.paths import request_path
 
 if TYPE_CHECKING:
     from jitvault.cli.session import Published
@@ -223,7 +224,7 @@ def _own_spec(wiring: Wiring, task_id: str) -> TaskSpec | None:
 
 def _own_request(wiring: Wiring, task_id: str, kind: str) -> str:
     """Return the path of the caller's request of that kind."""
-    return f"requests/{wiring.person.entity}/{task_id}/{kind}"
+    return request_path(wiring.person.entity, task_id, kind)
 
 
 def _is_file(what: str) -> bool:

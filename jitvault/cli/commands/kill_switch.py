@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from jitvault.documents.paths import PUBLISHED
+
 if TYPE_CHECKING:
     from jitvault.cli.session import Published
     from jitvault.context import WorkerContext
@@ -121,7 +123,7 @@ def _published(wiring: Wiring, scope: Scope) -> dict[str, Published | None]:
     from jitvault.errors import CORRUPT_RECORD_ERRORS
 
     found: dict[str, Published | None] = {}
-    for name in wiring.person.documents.names("tasks/"):
+    for name in wiring.person.documents.names(PUBLISHED):
         try:
             document = session.published(wiring, name)
             if document and document["state"] != "refused" and scope.covers(revision_of(document).content):

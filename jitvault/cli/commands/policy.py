@@ -12,7 +12,7 @@ from jitvault.cli.options import Debug, Json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jitvault.lifecycle.decision.questions import DecisionInput
+    from jitvault.model.decision_input import DecisionInput
     from jitvault.model.spec import TaskSpec
     from jitvault.policy.cases import Outcome
     from jitvault.policy.decision import Obligations
@@ -191,7 +191,8 @@ def _question_of(wiring: Wiring, spec: TaskSpec) -> tuple[DecisionInput, list[st
     """
     from jitvault.lifecycle.decision.evaluate import enabled
     from jitvault.lifecycle.decision.explain import access_entry
-    from jitvault.lifecycle.decision.questions import DecisionInput, decision_input_for, principal_of
+    from jitvault.lifecycle.decision.questions import decision_input_for, principal_of
+    from jitvault.model.decision_input import DecisionInput
     from jitvault.policy.decision import AGENTS, OPERATORS
     from jitvault.policy.question import Principal
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jitvault.cli.options import Debug, Json, Out, Task, task_id
+from jitvault.documents.paths import PUBLISHED
 
 if TYPE_CHECKING:
     from jitvault.wiring import Wiring
@@ -107,7 +108,8 @@ def _with_end_requests(wiring: Wiring, shown: Mapping[str, Any]) -> dict[str, An
     from jitvault.cli import session
     from jitvault.cli.views.task import revision_of
     from jitvault.errors import JitvaultError
-    from jitvault.lifecycle.requests.end_requests import names_in, pending_end_requests
+    from jitvault.lifecycle.requests.end_requests import pending_end_requests
+    from jitvault.model.revision import names_in
 
     requests: list[dict[str, str]] = []
     is_open = shown["state"] in session.BEFORE | session.GRANTED
@@ -161,7 +163,7 @@ def list_(
         tasks = [{**summary_of(task), "findings": findings.get(task.task_id, 0)} for task in found]
     else:
         with session.allowed("list the tasks", "operators, approvers and auditors"):
-            names = wiring.person.documents.names("tasks/")
+            names = wiring.person.documents.names(PUBLISHED)
         tasks = [row for row in fallback.rows(wiring, names) if row["state"] not in left_out]
     listings.print_tasks(tasks, published=not has_ledger, as_json=json_, only_open=open_)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from jitvault.documents.paths import published_path, request_path
 from jitvault.documents.published_task import ILLEGIBLE
 from jitvault.errors import JitvaultError, LedgerUnreachable, NotFound, SecurityFinding
 
@@ -54,7 +55,7 @@ def vouched(wiring: Wiring, task_id: str) -> Vouched:
     """
     from jitvault.lifecycle.record import vouched
 
-    newest = wiring.person.documents.read(f"tasks/{task_id}")
+    newest = wiring.person.documents.read(published_path(task_id))
     if newest is None:
         raise unknown_task(wiring, task_id, None)
     found = vouched.vouched(wiring.person.documents, wiring.person.signer, task_id, newest)
@@ -123,7 +124,7 @@ def rows(wiring: Wiring, names: Iterable[str]) -> list[dict[str, Any]]:
     keys = ("task_id", "state", "end_reason", "digest", "requester", "agent", "parent", "ends_at")
     found = []
     for name in names:
-        stored = wiring.person.documents.read(f"tasks/{name}")
+        stored = wiring.person.documents.read(published_path(name))
         if stored is None:
             continue
         values = {key: stored.document.get(key) for key in keys}
@@ -180,7 +181,7 @@ def requested_at(wiring: Wiring, task_id: str) -> datetime | None:
     if wiring.settings.person is None:
         return None
     with suppress(JitvaultError):
-        stored = wiring.person.documents.read(f"requests/{wiring.person.entity}/{task_id}/submit")
+        stored = wiring.person.documents.read(request_path(wiring.person.entity, task_id, "submit"))
         if stored is not None and not is_stale(stored.written_at, wiring.clock.agreed()):
             return stored.written_at
     return None

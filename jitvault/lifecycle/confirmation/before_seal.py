@@ -14,10 +14,10 @@ from jitvault.lifecycle.confirmation.confirm import Hashed, is_never_issued, jud
 from jitvault.lifecycle.confirmation.evidence import Evidence
 from jitvault.lifecycle.confirmation.lookups import is_any_live
 from jitvault.lifecycle.confirmation.reopen import BACK
-from jitvault.lifecycle.confirmation.rounds import refused_by_target
 from jitvault.lifecycle.confirmation.wrapped_read_probes import answers_at_confirmation
 from jitvault.lifecycle.confirmation.wrapped_reads import unproven_read
 from jitvault.lifecycle.record.integrity import is_complete
+from jitvault.lifecycle.record.rounds import refused_by_target
 from jitvault.model.revision import Revision
 
 

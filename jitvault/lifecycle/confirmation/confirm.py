@@ -19,14 +19,21 @@ from jitvault.formats.clocks import lasted
 from jitvault.ledger.model import Change, CheckRow, GrantRow, LeaseRow, OperationRow, TaskRecord
 from jitvault.lifecycle.confirmation.checks import Proof, is_proven, judge_credential
 from jitvault.lifecycle.confirmation.evidence import Evidence, good_listings, tokens_of
-from jitvault.lifecycle.confirmation.lookups import gone_lookups, is_any_live, last_found, live_lookups, proven_before
+from jitvault.lifecycle.confirmation.lookups import (
+    INVALID_LEASE,
+    gone_lookups,
+    is_any_live,
+    last_found,
+    live_lookups,
+    proven_before,
+)
 from jitvault.lifecycle.confirmation.quiet import settles_at
 from jitvault.lifecycle.confirmation.quiet_check import Quiet, check_quiet
 from jitvault.lifecycle.confirmation.timeline import Credential
 from jitvault.lifecycle.confirmation.wrapped_read_probes import ask_targets, probe_target
+from jitvault.lifecycle.record.due import has_come
+from jitvault.lifecycle.record.history import proof_level_of
 from jitvault.lifecycle.record.integrity import is_complete
-from jitvault.lifecycle.record.receipt import rung_of
-from jitvault.lifecycle.renewal.schedule import has_come
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.proof_check import TARGET_N, Check
 from jitvault.model.revision import Revision
@@ -40,7 +47,6 @@ Hashed = Callable[[str], str]
 Within one judgement each value is hashed once: the device's salt can change between two requests.
 """
 
-INVALID_LEASE = "invalid lease"
 INVALID_ACCESSOR = "invalid accessor"
 
 
@@ -81,7 +87,7 @@ def judge(worker: WorkerContext, found: Evidence) -> TaskJudgement:
         proven.append(is_never_issued(grant) or is_proven(proof, target=False))
     for lease in file.leases:
         access = revision.template_of(lease.path) or {}
-        target = rung_of(file, access) == ProofLevel.TARGET
+        target = proof_level_of(file, access) == ProofLevel.TARGET
         answer = probed.get(lease.target_name or "") or by_lease.get(lease.lease_id)
         proof = judge_lease(hashed, file, lease, trail, answer, access=access, target=target)
         leases.append(replace(lease, verdict=proof.verdict))
@@ -285,7 +291,7 @@ def probe(
     names_of: dict[tuple[str, str], list[str]] = {}
     for lease in leases:
         entry = revision.template_of(lease.path)
-        if not entry or rung_of(file, entry) != ProofLevel.TARGET:
+        if not entry or proof_level_of(file, entry) != ProofLevel.TARGET:
             continue
         if lease.target_name and lease.verdict is not Verdict.LIVE:
             names_of.setdefault((entry["engine"], entry["probe"]), []).append(lease.target_name)

@@ -13,8 +13,8 @@ from jitvault.audit.trail import AuditTrail, Canary
 from jitvault.context import WorkerContext
 from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.confirmation.quiet import OpenQuestions, listing_covers_all, open_questions
-from jitvault.lifecycle.confirmation.rounds import ACCOUNTED
-from jitvault.lifecycle.record.receipt import rung_of
+from jitvault.lifecycle.record.history import proof_level_of
+from jitvault.lifecycle.record.rounds import ACCOUNTED
 from jitvault.model.kinds import OperationKind
 from jitvault.model.revision import Revision
 from jitvault.policy.decision import ProofLevel
@@ -50,7 +50,7 @@ class Evidence:
     def _by_target(self) -> list[Mapping[str, Any]]:
         """Return the task's access entries that need proof from their target."""
         access = Revision.of(self.file.revision.body).access
-        return [entry for entry in access if rung_of(self.file, entry) == ProofLevel.TARGET]
+        return [entry for entry in access if proof_level_of(self.file, entry) == ProofLevel.TARGET]
 
     def _nameable(self, worker: WorkerContext) -> frozenset[str]:
         """Return the paths whose targets can name credentials that no line shows."""

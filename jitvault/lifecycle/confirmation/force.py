@@ -17,9 +17,8 @@ from jitvault.lifecycle.record.receipt import receipt_of
 from jitvault.lifecycle.record.sign_receipt import sign_receipt
 from jitvault.lifecycle.requests.end_documents import EndRequest
 from jitvault.lifecycle.revocation.cascade import children_for_receipt
-from jitvault.lifecycle.revocation.revoke import DEAD
 from jitvault.model.kinds import EventKind, OperationKind
-from jitvault.model.states import State, Verdict
+from jitvault.model.states import DEAD, State, Verdict
 from jitvault.operations import DONE, new_operation, record_answer
 
 

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Sequence
 
 from jitvault.context import WorkerContext
 from jitvault.ledger.model import GrantRow, LeaseRow, OperationRow, TaskRecord
-from jitvault.lifecycle.revocation.revoke import DEAD
 from jitvault.model.kinds import OperationKind
-from jitvault.model.states import Verdict
+from jitvault.model.states import DEAD, Verdict
 
 _KINDS = (OperationKind.LOOKUP_TOKEN, OperationKind.LOOKUP_LEASE)
 
@@ -72,3 +71,6 @@ def _lookups(operations: Sequence[OperationRow], subject: str, answer: str) -> f
     return frozenset(
         op.op_id for op in operations if op.kind in _KINDS and op.subject == subject and op.answer == answer
     )
+
+
+INVALID_LEASE = "invalid lease"

@@ -10,14 +10,14 @@ from jitvault.context import WorkerContext
 from jitvault.engines.interface import ProbeResult
 from jitvault.lifecycle.confirmation.evidence import Evidence, tokens_of
 from jitvault.lifecycle.confirmation.quiet import QUIET, is_quiet, settles_at
-from jitvault.lifecycle.confirmation.rounds import (
+from jitvault.lifecycle.confirmation.wrapped_reads import unproven_read
+from jitvault.lifecycle.record.rounds import (
     MOST_ROUNDS,
     is_going_round,
     times_reopened,
     unsettled_listings,
     why_reopened,
 )
-from jitvault.lifecycle.confirmation.wrapped_reads import unproven_read
 from jitvault.lifecycle.revocation.cascade import unproven_below
 from jitvault.lifecycle.revocation.results import next_try
 from jitvault.model.proof_check import Check

@@ -22,10 +22,10 @@ from jitvault.context import WorkerContext
 from jitvault.formats.clocks import MAX_SKEW
 from jitvault.ledger.model import Change, OpState, TaskRecord
 from jitvault.lifecycle.confirmation.evidence import Evidence, collect_evidence, tokens_of
-from jitvault.lifecycle.confirmation.rounds import ACCOUNTED
 from jitvault.lifecycle.confirmation.wrapped_reads import unexplained, wrapped_reads
 from jitvault.lifecycle.decision.admit import drift_besides_request
 from jitvault.lifecycle.decision.template_gate import leases_under_check
+from jitvault.lifecycle.record.rounds import ACCOUNTED
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.revision import Revision
 from jitvault.operations import new_operation, record_answer

@@ -10,8 +10,8 @@ from jitvault.ledger.model import Change, CheckRow, TaskRecord
 from jitvault.lifecycle.confirmation.confirm import judge
 from jitvault.lifecycle.confirmation.evidence import collect_evidence
 from jitvault.lifecycle.confirmation.lookups import is_any_live, proven_before
-from jitvault.lifecycle.confirmation.rounds import MOST_ROUNDS, is_going_round, why_reopened
 from jitvault.lifecycle.record.integrity import Published, check_integrity
+from jitvault.lifecycle.record.rounds import MOST_ROUNDS, is_going_round, why_reopened
 from jitvault.lifecycle.revocation.revoke import revoke
 from jitvault.model.finding import AFTER_SEAL
 from jitvault.model.kinds import EventKind

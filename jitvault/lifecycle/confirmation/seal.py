@@ -13,14 +13,13 @@ from jitvault.ledger.model import Change, TaskRecord
 from jitvault.lifecycle.confirmation.evidence import Evidence, tokens_of
 from jitvault.lifecycle.confirmation.quiet import settles_at
 from jitvault.lifecycle.confirmation.reconcile import unaccounted_leases
-from jitvault.lifecycle.confirmation.rounds import why_seal_postponed
 from jitvault.lifecycle.record.receipt import receipt_of
+from jitvault.lifecycle.record.rounds import why_seal_postponed
 from jitvault.lifecycle.record.sign_receipt import sign_receipt
 from jitvault.lifecycle.revocation.cascade import children_for_receipt, unsealed_below
-from jitvault.lifecycle.revocation.revoke import DEAD
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
-from jitvault.model.states import State, Verdict
+from jitvault.model.states import DEAD, State, Verdict
 from jitvault.stream.reading import canary as fresh_canary
 
 

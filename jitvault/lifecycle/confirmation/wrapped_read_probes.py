@@ -14,9 +14,9 @@ from jitvault.engines.interface import ProbeResult
 from jitvault.errors import InvalidInput, NotConfirmed, UsageError
 from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.confirmation.evidence import Evidence, tokens_of
-from jitvault.lifecycle.confirmation.rounds import refused_by_target
 from jitvault.lifecycle.confirmation.wrapped_reads import UNNAMED, WrappedRead, judge_by_target, written_since
-from jitvault.lifecycle.record.receipt import rung_of
+from jitvault.lifecycle.record.history import proof_level_of
+from jitvault.lifecycle.record.rounds import refused_by_target
 from jitvault.model.proof_check import permanent_evidence
 from jitvault.model.revision import Revision
 from jitvault.policy.decision import ProofLevel
@@ -31,7 +31,7 @@ def ask_targets(worker: WorkerContext, found: Evidence, reads: Sequence[WrappedR
     for path in sorted({read.path for read in reads}):
         own = [read for read in reads if read.path == path]
         entry = revision.template_of(path) or {}
-        if rung_of(found.file, entry) != ProofLevel.TARGET:
+        if proof_level_of(found.file, entry) != ProofLevel.TARGET:
             # a read whose lease showed after all is proven by that lease
             answers |= {read.line: _no_answer(read, _WITHOUT_TARGET) for read in own if not read.lease_id}
             continue

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 
 from jitvault.context import WorkerContext
-from jitvault.documents.paths import REQUEST_LIFE, is_stale, submission_path
+from jitvault.documents.paths import REQUEST_LIFE, is_stale, published_path, request_path
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import InvalidInput, NotFound, SecurityFinding, WrongState
 from jitvault.formats.time_window import format_duration, format_instant
 from jitvault.ledger.judgements import Judged, Judgement
 from jitvault.ledger.model import Change, Row, TaskRecord, TaskRow
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_above, check_room
-from jitvault.lifecycle.decision.evaluate import Standing, check_grantable, evaluate, resolve
+from jitvault.lifecycle.decision.evaluate import check_grantable, evaluate, resolve
 from jitvault.lifecycle.decision.rows import decision_event_body, lapsed_rows, opened_rows, revision_row, vote_rows
 from jitvault.lifecycle.decision.template_gate import check_templates_tested
-from jitvault.lifecycle.record.receipt import last_decision
+from jitvault.lifecycle.record.history import last_decision
 from jitvault.lifecycle.requests.publish import publish_refusal
 from jitvault.lifecycle.requests.reader import Submission, find_request, submission
+from jitvault.model.approval import Standing
 from jitvault.model.event_chain import GENESIS
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision, difference, grant_terms
@@ -54,7 +54,7 @@ def admit_request(worker: WorkerContext, task_id: str, *, hint: str | None) -> E
     if found is None:
         raise NotFound(f"nobody has submitted a task {task_id}")
     requester, stored = found
-    path = submission_path(requester, task_id)
+    path = request_path(requester, task_id, "submit")
     line_at = worker.ledger.newest_line(path)
     judgement = Judgement.INVALID
     try:
@@ -65,7 +65,7 @@ def admit_request(worker: WorkerContext, task_id: str, *, hint: str | None) -> E
         if judgement is Judgement.REFUSED and isinstance(error, SecurityFinding):
             judgement = Judgement.LOST
         # the request need not be read again while this is its newest version
-        worker.ledger.judge([judged(path, stored, judgement, line_at)], worker.now())
+        worker.ledger.judge([Judged(path, stored.version, stored.written_at, judgement, line_at)], worker.now())
         raise
 
 
@@ -77,18 +77,13 @@ def _submitted(worker: WorkerContext, task_id: str, requester: str, stored: Stor
     return submitted
 
 
-def judged(path: str, stored: Stored, judgement: Judgement, line_at: datetime | None) -> Judged:
-    """Return what the ledger remembers of a request that does not start a task."""
-    return Judged(path, stored.version, stored.written_at, judgement, line_at)
-
-
 def _enter(worker: WorkerContext, submitted: Submission) -> Evaluation | None:
     """Check a request, decide about it, and create its task in the ledger.
 
     Returns None where another process created the task first, or where the caller has to read again.
     """
     task_id = submitted.spec.id
-    published = worker.documents.get(f"tasks/{task_id}")
+    published = worker.documents.get(published_path(task_id))
     if published is not None and published.get("installation") == worker.installation:
         if worker.ledger.task(task_id) is not None:
             # another process has admitted the request meanwhile
@@ -187,7 +182,7 @@ def reevaluate(worker: WorkerContext, file: TaskRecord, claim: int) -> Evaluatio
     or the request was removed. Raises WrongState when the spec was changed without `revise`.
     """
     task, old = file.task, Revision.of(file.revision.body)
-    stored = worker.documents.read(submission_path(task.requester, task.task_id))
+    stored = worker.documents.read(request_path(task.requester, task.task_id, "submit"))
     if stored is None:
         _cancel_removed(worker, file, claim)
         return None

@@ -10,17 +10,14 @@ from datetime import datetime
 from jitvault.context import WorkerContext
 from jitvault.errors import InvalidInput
 from jitvault.formats.time_window import format_instant
-from jitvault.ledger.model import TaskRecord, TaskRow
+from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.record.integrity import check_anchor, check_integrity, is_edited, published
 from jitvault.lifecycle.requests.end_documents import end_request, may_end
 from jitvault.model.delegation import outlives, over_budget, within
 from jitvault.model.revision import Revision
 from jitvault.model.spec import TaskSpec
-from jitvault.model.states import DELIVERED_STATES, LIVE_STATES, State
+from jitvault.model.states import DELIVERED_STATES, LIVING, EndCause, EndReason
 from jitvault.policy.decision import NO_OBLIGATIONS, Obligations
-
-LIVING = LIVE_STATES | {State.ENDING}
-"""The states in which a task may have a credential that is not proven dead."""
 
 
 def parent_of(worker: WorkerContext, spec: TaskSpec) -> Revision | None:
@@ -68,7 +65,7 @@ def ancestor_end_reason(worker: WorkerContext, revision: Revision) -> str | None
             return f"task {name} is not the one that handed it on"
         task = file.task
         # while an extension replaces its token, a task still counts as having access
-        if task.state not in DELIVERED_STATES and not is_replaced(task):
+        if task.state not in DELIVERED_STATES and not task.is_being_replaced:
             return f"task {name} is {task.state}"
         if is_edited(worker, file):
             # someone who can write the ledger must not be able to prolong the ancestor
@@ -78,14 +75,6 @@ def ancestor_end_reason(worker: WorkerContext, revision: Revision) -> str | None
         if end_request(worker, name, entitled=may_end(link)) is not None:
             return f"the end of task {name} was asked for"
     return None
-
-
-def is_replaced(task: TaskRow) -> bool:
-    """Return whether an extension is replacing the task's token.
-
-    The task is between two tokens then.
-    """
-    return task.state is State.ISSUING and task.ends_at is not None
 
 
 def check_extends(worker: WorkerContext, revision: Revision, until: datetime) -> None:
@@ -153,3 +142,12 @@ def _file(worker: WorkerContext, task_id: str) -> TaskRecord:
     if file is None:
         raise InvalidInput(f"there is no task {task_id}")
     return file
+
+
+def ended_above(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
+    """Return the end of a task above this one as its cause, or None.
+
+    A delegated task ends with any task that it descends from.
+    """
+    why = ancestor_end_reason(worker, Revision.of(file.revision.body))
+    return (EndReason.PARENT, {"note": why}) if why else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -12,47 +12,20 @@ from jitvault.engines.interface import Engine
 from jitvault.errors import DecisionStale, InvalidInput, VaultRejected
 from jitvault.ledger.model import GrantAdmission
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_above, check_window, parent_of
-from jitvault.lifecycle.decision.questions import FINDINGS_COUNT_FOR, DecisionInput, decision_input, who_extends
+from jitvault.lifecycle.decision.questions import FINDINGS_COUNT_FOR, decision_input, who_extends
 from jitvault.lifecycle.decision.template_gate import check_templates_tested
 from jitvault.lifecycle.requests.reader import Submission, persons, votes
-from jitvault.model.approval import Tally, Vote, count
+from jitvault.model.approval import Standing, Vote, count
+from jitvault.model.decision_input import DecisionInput
 from jitvault.model.delegation import delegation_chain, excess_over_parent, over_budget
 from jitvault.model.extension import Extension, decision_path
 from jitvault.model.revision import Party, Resolved, Revision, build, grant_terms
 from jitvault.model.spec import AccessEntry, TaskSpec
-from jitvault.model.states import State
 from jitvault.model.template import AccessTemplate
 from jitvault.model.vault_access import CAPS, access_policy, role_name, smallest_cap
 from jitvault.policy.decision import Decision, Obligations
 from jitvault.policy.question import Action, HeldLeases, Principal
 from jitvault.vault.interface import Entity
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """The decision on a revision, by documents and policy read at this moment.
-
-    `decision` is policy's, and `tally` counts the approvals. `agent_groups` are those of the agent's groups that the
-    policies name. `decision_input` is what policy was asked with.
-    """
-
-    decision: Decision
-    tally: Tally
-    agent_groups: tuple[str, ...]
-    decision_input: DecisionInput
-
-    @property
-    def state(self) -> State:
-        if not self.decision.permitted or self.tally.denied_by:
-            return State.DENIED
-        return State.PENDING_APPROVAL if self.tally.missing else State.APPROVED
-
-    @property
-    def why_denied(self) -> str:
-        if self.tally.denied_by:
-            vote = self.tally.denied_by
-            return f"{vote.name} denied it: {vote.reason or 'no reason given'}"
-        return self.decision.why_denied
 
 
 def resolve(worker: WorkerContext, submitted: Submission, *, number: int) -> Revision:

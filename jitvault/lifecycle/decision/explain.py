@@ -9,7 +9,7 @@ from itertools import product
 from typing import Any
 
 from jitvault.formats.time_window import format_duration, format_instant
-from jitvault.lifecycle.decision.questions import DecisionInput
+from jitvault.model.decision_input import DecisionInput
 from jitvault.model.spec import TaskSpec
 from jitvault.model.template import AccessTemplate
 from jitvault.policy.cases import CaseTemplate, Request, Who

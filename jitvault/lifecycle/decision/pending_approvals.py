@@ -12,8 +12,8 @@ from typing import Any
 
 from jitvault.context import Person
 from jitvault.documents.approvers import Registered, registered
+from jitvault.documents.paths import APPROVERS, PUBLISHED, published_path
 from jitvault.errors import Denied
-from jitvault.lifecycle.requests.approvers import FOLDER
 from jitvault.model.extension import Extension, describe_extension
 from jitvault.model.revision import Revision, describe, difference
 from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, State
@@ -110,7 +110,7 @@ class PendingApproval:
 
 def registration(person: Person) -> Registered:
     """Return the caller's registration as an approver. Raises Denied without one."""
-    stored = person.documents.read(f"{FOLDER}{person.entity}")
+    stored = person.documents.read(f"{APPROVERS}{person.entity}")
     if stored is None:
         raise Denied(
             f"{person.me.display_name or person.entity} is not registered as an approver: no decision of theirs counts",
@@ -126,8 +126,8 @@ def pending_approvals(person: Person) -> list[PendingApproval]:
     """
     mine = registration(person)
     found: list[PendingApproval] = []
-    for name in sorted(person.documents.names("tasks/")):
-        document = person.documents.get(f"tasks/{name}")
+    for name in sorted(person.documents.names(PUBLISHED)):
+        document = person.documents.get(published_path(name))
         pending = _pending(document, mine) if document else None
         if pending:
             found.append(pending)

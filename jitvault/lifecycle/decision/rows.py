@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from jitvault.ledger.model import AccessRow, DecisionRow, RevisionRow, Row, TaskRecord
-from jitvault.lifecycle.decision.evaluate import Standing
-from jitvault.lifecycle.record.receipt import votes_digest
+from jitvault.lifecycle.record.history import votes_digest
+from jitvault.model.approval import Standing
 from jitvault.model.revision import Revision
 from jitvault.model.states import State
 

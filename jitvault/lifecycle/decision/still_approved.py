@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jitvault.context import WorkerContext
 from jitvault.ledger.model import TaskRecord
-from jitvault.lifecycle.record.receipt import last_decision
+from jitvault.lifecycle.record.history import last_decision
 from jitvault.lifecycle.requests.reader import persons, votes
 from jitvault.model.approval import Tally, count
 from jitvault.model.extension import Extension, decision_path, extended

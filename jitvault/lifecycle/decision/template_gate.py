@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Any
 
 from jitvault.context import WorkerContext
-from jitvault.documents.template_check import FOLDER, Basis, Record, read_record, template_digest, why_not
+from jitvault.documents.paths import CHECKS, check_path
+from jitvault.documents.template_check import Basis, Record, read_record, template_digest, why_not
 from jitvault.errors import InvalidInput, VaultRefused, VaultRejected
 from jitvault.model.revision import Revision
 from jitvault.policy.decision import ProofLevel, needed_proof_level
@@ -91,11 +92,11 @@ def _probe_written_at(worker: WorkerContext, probe: str) -> datetime | None:
 
 def _document(worker: WorkerContext, name: str) -> dict[str, Any] | None:
     try:
-        return worker.documents.get(f"{FOLDER}/{name}")
+        return worker.documents.get(check_path(name))
     except VaultRejected:
         raise
     except VaultRefused:
         raise InvalidInput(
-            f"the worker may not read jitvault/{FOLDER}/: an administrator runs `jitvault init`",
+            f"the worker may not read jitvault/{CHECKS}: an administrator runs `jitvault init`",
             hint="Its policy is of an earlier version.",
         ) from None

@@ -8,9 +8,8 @@ from jitvault.context import WorkerContext
 from jitvault.errors import NotConfirmed
 from jitvault.ledger.model import Change, GrantRow, TaskRecord
 from jitvault.lifecycle.issuance.issue import MAX_ATTEMPTS
-from jitvault.lifecycle.revocation.results import LATEST
 from jitvault.model.kinds import EventKind
-from jitvault.model.ttl import is_due
+from jitvault.model.ttl import LONGEST_PAUSE, is_due
 
 # these take some two minutes
 _FINDING_AFTER = 10
@@ -33,7 +32,7 @@ def check_attempt_due(worker: WorkerContext, file: TaskRecord, claim: int) -> No
         message = f"Vault made no token for it in {_FINDING_AFTER} attempts in a row: {answer}"
         worker.ledger.finding(task_id, "issue_in_vain", message, worker.now())
     again = _sent_at(file, vain[-1]) + pause_after(len(vain))
-    if is_due(again, worker.now(), LATEST):
+    if is_due(again, worker.now(), LONGEST_PAUSE):
         return
     if file.task.due_at is None or file.task.due_at < again:
         worker.ledger.apply(task_id, Change(EventKind.KEPT, fields={"due_at": again}), claim=claim, at=worker.now())
@@ -51,7 +50,7 @@ def vain_attempts(file: TaskRecord) -> list[GrantRow]:
 
 def pause_after(attempts: int) -> timedelta:
     """Return how long to wait after so many attempts: it doubles, up to 5 min."""
-    return min(timedelta(seconds=2 ** min(attempts - MAX_ATTEMPTS, _MOST_DOUBLINGS)), LATEST)
+    return min(timedelta(seconds=2 ** min(attempts - MAX_ATTEMPTS, _MOST_DOUBLINGS)), LONGEST_PAUSE)
 
 
 def _sent_at(file: TaskRecord, grant: GrantRow) -> datetime:

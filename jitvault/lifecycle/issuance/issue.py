@@ -19,7 +19,6 @@ from jitvault.formats.canonical_json import sha256_hex
 from jitvault.ledger.model import Change, GrantAdmission, GrantRow, TaskRecord
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_above, check_room
 from jitvault.lifecycle.decision.template_gate import check_templates_tested
-from jitvault.lifecycle.renewal.schedule import unwrap_deadline
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.revision import Revision, Terms, grant_terms
 from jitvault.model.states import State, Verdict
@@ -247,7 +246,7 @@ def _deliver(
         {"grant": grant.grant_id, "to": to, "expires_at": message["expires_at"], "ends_at": message["ends_at"]},
         state=State.ISSUED,
         fields={
-            "due_at": next_look(ends_at, grant.expires_at, grant.renew_at, unwrap_deadline(grant)),
+            "due_at": next_look(ends_at, grant.expires_at, grant.renew_at, grant.unwrap_deadline),
             "ends_at": ends_at,
         },
         rows=(delivered, operation),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from jitvault.ledger.model import TaskRecord
-from jitvault.lifecycle.requests.end_requests import names_in
+from jitvault.formats.canonical_json import digest_of
+from jitvault.ledger.model import DecisionRow, TaskRecord
+from jitvault.model.extension import extended
 from jitvault.model.kinds import EventKind
-from jitvault.model.revision import Revision
+from jitvault.model.revision import Revision, names_in
+from jitvault.policy.decision import ProofLevel, needed_proof_level, obliged_proof_level
 
 
 def ended_of(file: TaskRecord) -> dict[str, Any] | None:
@@ -67,3 +69,36 @@ def _name(file: TaskRecord, entity: str) -> str:
     """
     named = {e.body["by"]: e.body["name"] for e in file.events if "name" in e.body and "by" in e.body}
     return str({**names_in(Revision.of(file.revision.body).content), **named}.get(entity, entity))
+
+
+def last_decision(file: TaskRecord) -> Mapping[str, Any]:
+    """Return the body of the last decision in the task's chain; empty without one.
+
+    It has policy's decision, the obligations, and who approved or denied.
+    """
+    kinds = (EventKind.SUBMITTED, EventKind.REVISED, EventKind.DECIDED, EventKind.RECOVERED)
+    decisions = [event.body for event in file.events if event.kind in kinds and "policy" in event.body]
+    return decisions[-1] if decisions else {}
+
+
+def votes_digest(rows: Iterable[DecisionRow]) -> str:
+    """Return the digest of decision rows that the chain keeps.
+
+    By this digest an edited row is found.
+    """
+    votes = [
+        [row.entity_id, row.name, row.decision, row.digest, row.expires_at.isoformat(), row.reason]
+        for row in sorted(rows, key=lambda row: row.entity_id)
+    ]
+    return digest_of({"votes": votes})
+
+
+def proof_level_of(file: TaskRecord, entry: Mapping[str, Any]) -> str:
+    """Return the proof level that a credential's end needs.
+
+    It is the template's level, or policy's where that is higher.
+    """
+    level = str(entry.get("confirm") or ProofLevel.TARGET)
+    for decision in (last_decision(file), *(event.body for event in extended(file.events))):
+        level = needed_proof_level(level, obliged_proof_level(decision))
+    return level

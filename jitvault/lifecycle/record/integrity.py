@@ -18,11 +18,12 @@ from jitvault.audit.token_links import derived_tokens, linked
 from jitvault.audit.trail import AuditTrail
 from jitvault.context import WorkerContext
 from jitvault.documents.dsse import RECEIPT_KEY, RECEIPT_TYPE, opened
+from jitvault.documents.paths import PUBLISHED, published_path
 from jitvault.documents.published_task import unpacked
 from jitvault.errors import CORRUPT_RECORD_ERRORS, SecurityFinding
 from jitvault.formats.canonical_json import sha256_hex
 from jitvault.ledger.model import GrantRow, TaskRecord
-from jitvault.lifecycle.record.receipt import last_decision, votes_digest
+from jitvault.lifecycle.record.history import last_decision, votes_digest
 from jitvault.model.event_chain import Event, chain_problems
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
@@ -44,7 +45,7 @@ def published(worker: WorkerContext, task_id: str) -> Published:
 
     The result is empty where it did not yet.
     """
-    found = worker.documents.get(f"tasks/{task_id}")
+    found = worker.documents.get(published_path(task_id))
     return unpacked(task_id, found) if found is not None else {}
 
 
@@ -266,8 +267,8 @@ def published_heads(documents: Documents) -> Mapping[str, tuple[int, str]]:
     Raises VaultRefused, VaultUnavailable.
     """
     found = {}
-    for name in documents.names("tasks/"):
-        chain = (documents.get(f"tasks/{name}") or {}).get("chain") or {}
+    for name in documents.names(PUBLISHED):
+        chain = (documents.get(published_path(name)) or {}).get("chain") or {}
         if chain:
             found[name] = (int(chain["seq"]), str(chain["head"]))
     return found

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from jitvault.formats.canonical_json import digest_of
-from jitvault.ledger.model import CheckRow, DecisionRow, GrantRow, LeaseRow, OpState, TaskRecord
-from jitvault.lifecycle.confirmation.rounds import times_reopened, why_listing_unsettled, why_seal_postponed
-from jitvault.lifecycle.record.history import forced_of
+from jitvault.ledger.model import CheckRow, GrantRow, LeaseRow, OpState, TaskRecord
+from jitvault.lifecycle.record.history import forced_of, last_decision
+from jitvault.lifecycle.record.rounds import times_reopened, why_listing_unsettled, why_seal_postponed
 from jitvault.model.extension import extended, extension_events
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.proof_check import NAMES, QUIET_N, TARGET_N, Check
 from jitvault.model.revision import Revision
 from jitvault.model.states import ENDED, PROVEN, State, Verdict
 from jitvault.model.verifiers import unproven
-from jitvault.policy.decision import ProofLevel, needed_proof_level, obliged_proof_level
 
 _DECIDED = ("permitted", "obligations", "rules", "reasons", "policy_digest")
 
@@ -110,39 +108,6 @@ def _unjudged(file: TaskRecord) -> str:
     last = file.events[-1]
     known = f"its token is {token}" + (f", {leases}" if leases else "")
     return f"it was not judged since {last.kind} at {last.at}: {known}"
-
-
-def last_decision(file: TaskRecord) -> Mapping[str, Any]:
-    """Return the body of the last decision in the task's chain; empty without one.
-
-    It has policy's decision, the obligations, and who approved or denied.
-    """
-    kinds = (EventKind.SUBMITTED, EventKind.REVISED, EventKind.DECIDED, EventKind.RECOVERED)
-    decisions = [event.body for event in file.events if event.kind in kinds and "policy" in event.body]
-    return decisions[-1] if decisions else {}
-
-
-def votes_digest(rows: Iterable[DecisionRow]) -> str:
-    """Return the digest of decision rows that the chain keeps.
-
-    By this digest an edited row is found.
-    """
-    told = [
-        [row.entity_id, row.name, row.decision, row.digest, row.expires_at.isoformat(), row.reason]
-        for row in sorted(rows, key=lambda row: row.entity_id)
-    ]
-    return digest_of({"votes": told})
-
-
-def rung_of(file: TaskRecord, entry: Mapping[str, Any]) -> str:
-    """Return the proof level that a credential's end needs.
-
-    It is the template's level, or policy's where that is higher.
-    """
-    rung = str(entry.get("confirm") or ProofLevel.TARGET)
-    for said in (last_decision(file), *(event.body for event in extended(file.events))):
-        rung = needed_proof_level(rung, obliged_proof_level(said))
-    return rung
 
 
 def _error(file: TaskRecord, lease: LeaseRow) -> str | None:

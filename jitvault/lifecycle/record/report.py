@@ -12,11 +12,10 @@ from jitvault.ledger.model import LeaseRow, TaskRecord, TaskRow
 from jitvault.ledger.stream_model import Freeze
 from jitvault.lifecycle.record.history import ended_of, forced_of, uncounted_of, withdrawn_by
 from jitvault.lifecycle.record.receipt import checks_of, extensions_of, last_extension, lifetime_of, proof_of
-from jitvault.lifecycle.revocation.revoke import DEAD
 from jitvault.model.delegation import ancestor_ids
 from jitvault.model.finding import describe_finding
 from jitvault.model.revision import Revision
-from jitvault.model.states import Verdict
+from jitvault.model.states import DEAD, Verdict
 
 _REFUSALS = frozenset({Kind.UNWRAP_REFUSED, Kind.DENIED, Kind.REFUSED})
 _USES = _REFUSALS | {

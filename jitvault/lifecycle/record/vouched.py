@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jitvault.documents.dsse import RECEIPT_KEY
+from jitvault.documents.paths import published_path
 from jitvault.documents.published_task import unpacked, unpacked_receipt
 from jitvault.documents.receipt import CLOSED, verified
 from jitvault.errors import VaultRefused, VaultRejected
@@ -48,7 +49,7 @@ def vouched(documents: Documents, signer: Signer, task_id: str, newest: Stored) 
     if (told := _receipt(newest, keys, task_id)) is not None:
         return Vouched(shown, "receipt", _signed(told))
     for version in range(newest.version - 1, max(newest.version - _VERSIONS, 0), -1):
-        before = documents.earlier(f"tasks/{task_id}", version)
+        before = documents.earlier(published_path(task_id), version)
         told = _receipt(before, keys, task_id) if before else None
         if before is not None and told is not None:
             problem = (

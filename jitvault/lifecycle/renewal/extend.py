@@ -18,8 +18,8 @@ from jitvault.formats.time_window import format_duration
 from jitvault.ledger.model import Change, GrantRow, Row, TaskRecord
 from jitvault.lifecycle.confirmation.confirm import TaskJudgement, judge
 from jitvault.lifecycle.confirmation.reconcile import collect_reconciled
-from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_extends, is_replaced
-from jitvault.lifecycle.decision.evaluate import Standing, evaluate_extension
+from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_extends
+from jitvault.lifecycle.decision.evaluate import evaluate_extension
 from jitvault.lifecycle.decision.template_gate import check_templates_tested
 from jitvault.lifecycle.issuance.attempts import check_attempt_due
 from jitvault.lifecycle.issuance.issue import MAX_ATTEMPTS, issue
@@ -28,7 +28,8 @@ from jitvault.lifecycle.renewal.cached_reads import with_cached_reads
 from jitvault.lifecycle.requests.publish import publish
 from jitvault.lifecycle.requests.reader import ExtensionRequest, extension_requests
 from jitvault.lifecycle.revocation.results import next_try
-from jitvault.lifecycle.revocation.revoke import EndCause, revoke
+from jitvault.lifecycle.revocation.revoke import revoke
+from jitvault.model.approval import Standing
 from jitvault.model.extension import (
     MOST_ASKED,
     Extension,
@@ -41,7 +42,7 @@ from jitvault.model.extension import (
 )
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Party, Revision, grant_terms
-from jitvault.model.states import EndReason, State, Verdict
+from jitvault.model.states import EndCause, EndReason, State, Verdict
 from jitvault.model.ttl import least
 from jitvault.model.vault_access import cap_of, role_name, smallest_cap
 from jitvault.policy.decision import Obligations
@@ -95,7 +96,7 @@ def is_replaced_token_unproven(file: TaskRecord) -> bool:
 
     Nothing of the next token is made before the former one is proven dead.
     """
-    return is_replaced(file.task) and any(grant.delivered and not grant.settled for grant in file.grants)
+    return file.task.is_being_replaced and any(grant.delivered and not grant.settled for grant in file.grants)
 
 
 def issue_replacement(worker: WorkerContext, file: TaskRecord, claim: int) -> EndCause | None:

@@ -29,14 +29,12 @@ from jitvault.ledger.model import (
     Row,
     TaskRecord,
 )
-from jitvault.lifecycle.renewal.schedule import is_due_now, next_due_at, renewable_credentials
-from jitvault.lifecycle.revocation.revoke import EndCause
+from jitvault.lifecycle.record.due import is_due_now
+from jitvault.lifecycle.renewal.schedule import next_due_at, renewable_credentials
 from jitvault.model.kinds import EventKind, OperationKind
-from jitvault.model.states import EndReason
+from jitvault.model.states import TOKEN_EXPIRED, EndCause
 from jitvault.model.ttl import increment, is_due, least, renew_at
 from jitvault.operations import DONE, new_operation, record_answer
-
-TOKEN_EXPIRED: EndCause = (EndReason.EXPIRED, {"note": "its token was over before it was renewed"})
 
 
 def renew_due(worker: WorkerContext, file: TaskRecord, claim: int) -> EndCause | None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from jitvault.context import WorkerContext
 from jitvault.documents.approvers import Registered, Registry, registered
+from jitvault.documents.paths import APPROVERS
 from jitvault.errors import SecurityFinding
-
-FOLDER = "approvers/"
 
 
 def registry(worker: WorkerContext) -> Registry:
@@ -15,8 +14,8 @@ def registry(worker: WorkerContext) -> Registry:
     A document that is no valid registration is a finding, and counts as absent.
     """
     found: list[Registered] = []
-    for entity in worker.documents.names(FOLDER):
-        stored = worker.documents.read(f"{FOLDER}{entity}")
+    for entity in worker.documents.names(APPROVERS):
+        stored = worker.documents.read(f"{APPROVERS}{entity}")
         if stored is None:
             continue
         try:

@@ -19,9 +19,11 @@ from jitvault.documents.dsse import payload_of
 from jitvault.documents.paths import Kept, path_of
 from jitvault.documents.signed import EndDocument, parse_signed
 from jitvault.errors import LedgerUnavailable, SecurityFinding
-from jitvault.ledger.document_index import Indexed, Standing, retry_missing
+from jitvault.ledger.document_index import DocumentStatus, Indexed, retry_missing
+from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.requests.listing import complete_index, index_is_complete
 from jitvault.lifecycle.requests.reader import record_author_finding, verified
+from jitvault.model.revision import Revision
 from jitvault.model.states import EndReason
 from jitvault.policy.decision import OPERATORS
 from jitvault.vault.interface import Entity, Stored
@@ -145,9 +147,9 @@ def _operators(worker: WorkerContext) -> list[str]:
 
 def _indexed(worker: WorkerContext, task_id: str, besides: set[str]) -> list[_WrittenRequest]:
     """Return the requests of entities without a part in the task that count now."""
-    found = worker.ledger.indexed(Kept.END, task_id, [Standing.COUNTS, Standing.WAITS])
+    found = worker.ledger.indexed(Kept.END, task_id, [DocumentStatus.COUNTS, DocumentStatus.WAITS])
     found = [one for one in found if one.author not in besides]
-    fresh = [one for one in found if one.standing not in (Standing.COUNTS, Standing.WAITS)]
+    fresh = [one for one in found if one.standing not in (DocumentStatus.COUNTS, DocumentStatus.WAITS)]
     if len(fresh) > AT_ONCE:
         # otherwise a turn that is due for one of the others would count as done by this turn
         worker.ledger.leave_rest(task_id)
@@ -155,7 +157,7 @@ def _indexed(worker: WorkerContext, task_id: str, besides: set[str]) -> list[_Wr
     for one in (*(one for one in found if one not in fresh), *_some(fresh)):
         written = _read_request(worker, task_id, one.author)
         standing = _standing(worker, written)
-        if written is not None and standing is Standing.COUNTS:
+        if written is not None and standing is DocumentStatus.COUNTS:
             counting.append(written)
         if written is None and (again := _looked_for(worker, task_id, one)) is not None:
             read.append(again)
@@ -178,20 +180,21 @@ def _looked_for(worker: WorkerContext, task_id: str, one: Indexed) -> Indexed | 
     return retry_missing(one, worker.now())
 
 
-def _standing(worker: WorkerContext, written: _WrittenRequest | None) -> Standing:
+def _standing(worker: WorkerContext, written: _WrittenRequest | None) -> DocumentStatus:
     """Return how the index keeps a request.
 
     A disabled operator may be enabled again, so the request waits; all others have to sign again.
     """
     if written is None:
-        return Standing.VOID
+        return DocumentStatus.VOID
     if _may(worker, written, {}):
-        return Standing.COUNTS
-    return Standing.WAITS if _is_operator(worker, replace(written.request.by, disabled=False)) else Standing.VOID
+        return DocumentStatus.COUNTS
+    author = replace(written.request.by, disabled=False)
+    return DocumentStatus.WAITS if _is_operator(worker, author) else DocumentStatus.VOID
 
 
-def _record_not_entitled(worker: WorkerContext, written: _WrittenRequest | None, standing: Standing) -> None:
-    if written is not None and standing is Standing.VOID and not written.request.by.disabled:
+def _record_not_entitled(worker: WorkerContext, written: _WrittenRequest | None, standing: DocumentStatus) -> None:
+    if written is not None and standing is DocumentStatus.VOID and not written.request.by.disabled:
         message = f"{written.request.by.name} asked for the end of a task and may not"
         with suppress(LedgerUnavailable):
             record_author_finding(worker, written.request.by.id, "not_entitled", message)
@@ -240,3 +243,11 @@ def _may(worker: WorkerContext, written: _WrittenRequest, entitled: Mapping[str,
 
 def _is_operator(worker: WorkerContext, entity: Entity) -> bool:
     return bool(worker.identity.groups_of(entity, (OPERATORS,)))
+
+
+def entitled(file: TaskRecord) -> dict[str, str]:
+    """Return who may end the task besides operators.
+
+    The result has each entity's id with its part in the task.
+    """
+    return may_end(Revision.of(file.revision.body).content)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
 
 from jitvault.documents.dsse import payload_of
+from jitvault.documents.paths import REQUESTS, request_path
 from jitvault.documents.signed import EndDocument, parse_signed
 from jitvault.errors import SecurityFinding, VaultRefused
 from jitvault.vault.interface import Documents
@@ -22,7 +22,7 @@ def pending_end_requests(
     whether the author may end the task is for the worker to decide.
     """
     try:
-        authors = sorted(name.rstrip("/") for name in documents.names("requests/"))
+        authors = sorted(name.rstrip("/") for name in documents.names(REQUESTS))
     except VaultRefused:
         authors = [own]
     found = []
@@ -33,14 +33,9 @@ def pending_end_requests(
     return found
 
 
-def names_in(content: Mapping[str, Any]) -> dict[str, str]:
-    """Return the names of the entities with a part in a revision, by entity id."""
-    return {content[part]["entity"]: content[part]["name"] for part in ("requester", "agent", "owner")}
-
-
 def _asked(documents: Documents, entity: str, task_id: str) -> dict[str, str] | None:
     with suppress(SecurityFinding, VaultRefused):
-        stored = documents.read(f"requests/{entity}/{task_id}/end")
+        stored = documents.read(request_path(entity, task_id, "end"))
         if stored is not None:
             paper = parse_signed(EndDocument, payload_of(stored.document), task=task_id, entity=entity)
             return {"at": stored.written_at.isoformat(), "reason": paper.reason, "note": paper.note}

@@ -22,7 +22,7 @@ from jitvault.documents.dsse import payload_of
 from jitvault.documents.paths import Kept, path_of
 from jitvault.documents.signed import FreezeDocument, parse_signed
 from jitvault.errors import AuditUntrusted, LedgerUnavailable, SecurityFinding
-from jitvault.ledger.document_index import Indexed, Standing, retry_missing
+from jitvault.ledger.document_index import DocumentStatus, Indexed, retry_missing
 from jitvault.lifecycle.requests.listing import complete_index
 from jitvault.lifecycle.requests.reader import record_author_finding, verified
 from jitvault.lifecycle.requests.renamed import entity_named
@@ -62,16 +62,16 @@ def freeze_covering(worker: WorkerContext, content: Mapping[str, Any]) -> Freeze
 
 def _in_force(worker: WorkerContext) -> list[_Freeze]:
     complete_index(worker, Kept.FREEZE)
-    found = _read(worker, worker.ledger.indexed(Kept.FREEZE, None, [Standing.COUNTS, Standing.WAITS]))
-    if not any(one.standing is Standing.COUNTS for one in found):
+    found = _read(worker, worker.ledger.indexed(Kept.FREEZE, None, [DocumentStatus.COUNTS, DocumentStatus.WAITS]))
+    if not any(one.standing is DocumentStatus.COUNTS for one in found):
         return []
-    known = worker.ledger.indexed(Kept.FREEZE, None, [Standing.LIFTS])
-    frozen = [_Freeze(_statement(one), one) for one in _dated(worker, found) if one.standing is Standing.COUNTS]
-    lifts = [_statement(one) for one in _dated(worker, known) if one.standing is Standing.LIFTS]
+    known = worker.ledger.indexed(Kept.FREEZE, None, [DocumentStatus.LIFTS])
+    frozen = [_Freeze(_statement(one), one) for one in _dated(worker, found) if one.standing is DocumentStatus.COUNTS]
+    lifts = [_statement(one) for one in _dated(worker, known) if one.standing is DocumentStatus.LIFTS]
     held = freezes_in_force([*(one.statement for one in frozen), *lifts])
     lifted = [one.document for one in frozen if one.statement not in held]
     with suppress(LedgerUnavailable):
-        worker.ledger.keep_read([replace(one, standing=Standing.LIFTED) for one in lifted])
+        worker.ledger.keep_read([replace(one, standing=DocumentStatus.LIFTED) for one in lifted])
     return sorted((one for one in frozen if one.statement in held), key=lambda one: one.statement.at)
 
 
@@ -79,11 +79,11 @@ def _dated(worker: WorkerContext, found: Sequence[Indexed]) -> list[Indexed]:
     """Return the documents, with dates in the future replaced as `as_dated` says."""
     now, kept, changed = worker.now(), list[Indexed](), list[Indexed]()
     for one in found:
-        statement = _statement(one) if one.standing in (Standing.COUNTS, Standing.LIFTS) else None
+        statement = _statement(one) if one.standing in (DocumentStatus.COUNTS, DocumentStatus.LIFTS) else None
         dated = statement and as_dated(statement, now)
         if statement is not None and dated != statement:
             body = {**one.body, "at": dated.at.isoformat()} if dated else {}
-            changed.append(one := replace(one, standing=one.standing if dated else Standing.VOID, body=body))
+            changed.append(one := replace(one, standing=one.standing if dated else DocumentStatus.VOID, body=body))
         kept.append(one)
     # the date counts from the first reading on: otherwise a lift that follows would come too early
     with suppress(LedgerUnavailable):
@@ -130,8 +130,8 @@ def _at_most(worker: WorkerContext, unread: Sequence[Indexed]) -> list[Indexed]:
 def _read_document(worker: WorkerContext, lifters: _Lifters, one: Indexed) -> Indexed | None:
     """Return a document as it is in Vault now; None where it is gone."""
     if not one.is_unread:
-        waits = one.standing is Standing.WAITS
-        return replace(one, standing=Standing.LIFTS) if waits and lifters.may(one.author) else one
+        waits = one.standing is DocumentStatus.WAITS
+        return replace(one, standing=DocumentStatus.LIFTS) if waits and lifters.may(one.author) else one
     path = path_of(Kept.FREEZE, one.author, one.about)
     stored = worker.documents.read(path)
     if stored is None:
@@ -140,16 +140,16 @@ def _read_document(worker: WorkerContext, lifters: _Lifters, one: Indexed) -> In
     paper = found.paper if found else _unsigned(stored, one)
     scope = Scope(paper.agent, paper.template, paper.owner) if paper else None
     if paper is None or scope is None or scope.key != one.about:
-        return replace(one, read=one.news, standing=Standing.VOID, body={})
+        return replace(one, read=one.news, standing=DocumentStatus.VOID, body={})
     body = {
         **{"agent": scope.agent, "template": scope.template, "owner": scope.owner},
         **{"reason": paper.reason, "at": stored.written_at.isoformat(), "by": lifters.name(one.author)},
     }
     known = str(one.body.get("entity") or "")
     body["entity"] = known if one.body.get("at") == body["at"] else entity_named(worker, scope.name)
-    standing = Standing.COUNTS
+    standing = DocumentStatus.COUNTS
     if not paper.freezes:
-        standing = Standing.LIFTS if lifters.may(one.author) else Standing.WAITS
+        standing = DocumentStatus.LIFTS if lifters.may(one.author) else DocumentStatus.WAITS
     return replace(one, read=one.news, standing=standing, body=body)
 
 
@@ -158,7 +158,7 @@ def _without_document(worker: WorkerContext, one: Indexed) -> Indexed | None:
 
     A freeze that was in force stays, and so does a document that may still appear.
     """
-    if one.standing is Standing.COUNTS:
+    if one.standing is DocumentStatus.COUNTS:
         return replace(one, read=one.news)
     if (again := retry_missing(one, worker.now())) is not None:
         return again
@@ -181,7 +181,7 @@ def _statement(document: Indexed) -> FreezeStatement:
     scope = Scope(body["agent"], body["template"], body["owner"])
     at = datetime.fromisoformat(body["at"])
     return FreezeStatement(
-        scope, document.standing is Standing.COUNTS, body["by"], body["reason"], at, body.get("entity") or ""
+        scope, document.standing is DocumentStatus.COUNTS, body["by"], body["reason"], at, body.get("entity") or ""
     )
 
 

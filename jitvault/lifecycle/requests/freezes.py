@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from jitvault.context import Person, WorkerContext
 from jitvault.documents.dsse import payload_of
+from jitvault.documents.paths import FREEZES, freeze_path
 from jitvault.documents.signed import FreezeDocument, parse_signed
 from jitvault.errors import Denied, Frozen, SecurityFinding
 from jitvault.ledger.model import TaskRecord
 from jitvault.ledger.stream_model import Freeze
-from jitvault.lifecycle.decision.questions import DecisionInput
 from jitvault.lifecycle.requests.freeze_documents import freeze_covering, freezes
+from jitvault.model.decision_input import DecisionInput
 from jitvault.model.revision import Revision
 from jitvault.model.scope import FreezeStatement, Scope, as_dated, freezes_in_force
 from jitvault.vault.interface import Documents
@@ -57,14 +58,14 @@ def freezes_seen_by_person(person: Person, *, tripped: Freeze | None) -> list[di
 
 
 def _authors(documents: Documents) -> list[str]:
-    return sorted(name.rstrip("/") for name in documents.names("freezes/"))
+    return sorted(name.rstrip("/") for name in documents.names(FREEZES))
 
 
 def _statements(documents: Documents, entity: str, own: str) -> Iterator[FreezeStatement]:
-    for key in documents.names(f"freezes/{entity}/"):
+    for key in documents.names(f"{FREEZES}{entity}/"):
         # a document that cannot be parsed counts for nothing
         with suppress(SecurityFinding):
-            stored = documents.read(f"freezes/{entity}/{key}")
+            stored = documents.read(freeze_path(entity, key))
             if stored is None:
                 continue
             paper = parse_signed(FreezeDocument, payload_of(stored.document), task=key, entity=entity)

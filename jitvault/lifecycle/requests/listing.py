@@ -10,12 +10,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 from jitvault.context import WorkerContext
-from jitvault.documents.paths import Kept, indexed_path, path_of
+from jitvault.documents.paths import FREEZES, REQUESTS, Kept, indexed_path, path_of
 from jitvault.model.states import OVER
 
 BLIND_FOR = timedelta(seconds=5)
 """How long a listing is valid while the stream cannot be read."""
-_FOLDERS = {Kept.END: "requests/", Kept.FREEZE: "freezes/"}
+_FOLDERS = {Kept.END: REQUESTS, Kept.FREEZE: FREEZES}
 
 
 def index_is_complete(worker: WorkerContext, kind: Kept) -> bool:

@@ -11,6 +11,7 @@ from datetime import timedelta
 from jitvault.audit.observation import Place
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import (
+    REQUESTS,
     DocumentEffect,
     Kept,
     TaskParties,
@@ -18,12 +19,11 @@ from jitvault.documents.paths import (
     effect_of,
     is_stale,
     path_of,
-    submission_path,
+    request_path,
     work_item_for,
 )
 from jitvault.errors import JitvaultError
 from jitvault.ledger.judgements import Judged, Judgement
-from jitvault.lifecycle.decision.admit import judged
 from jitvault.lifecycle.requests.listing import forget_authors, index_names
 from jitvault.policy.decision import OPERATORS
 from jitvault.vault.interface import Stored
@@ -126,12 +126,12 @@ class Backlog:
         begun = worker.now()
         before = worker.ledger.listing(Kept.END)
         again = is_blind or not before.is_whole
-        authors = sorted(name.rstrip("/") for name in worker.documents.names("requests/"))
+        authors = sorted(name.rstrip("/") for name in worker.documents.names(REQUESTS))
         for author in set(worker.ledger.judged_authors()) - set(authors):
             worker.ledger.forget_judged(author, ())
         for author in authors:
-            asked = [name.rstrip("/") for name in worker.documents.names(f"requests/{author}/")]
-            tasks = [task for task in asked if work_item_for(submission_path(author, task))]
+            asked = [name.rstrip("/") for name in worker.documents.names(f"{REQUESTS}{author}/")]
+            tasks = [task for task in asked if work_item_for(request_path(author, task, "submit"))]
             worker.ledger.forget_judged(author, tasks)
             unsettled = worker.ledger.unsettled(author, tasks)
             self._new[author], self._doubtful[author] = deque(unsettled.new), deque(unsettled.doubtful)
@@ -155,14 +155,14 @@ class Backlog:
         found: list[tuple[str, str]] = []
         judgements: list[Judged] = []
         for author, task_id, is_new in self._take(count, may):
-            path = submission_path(author, task_id)
+            path = request_path(author, task_id, "submit")
             line_at = self._worker.ledger.newest_line(path)
             stored = self._worker.documents.read(path)
             judgement = None if stored is None else self._judgement(path, stored, is_new=is_new)
             if stored is not None and judgement is None:
                 found.append((task_id, author))
             elif stored is not None and judgement is not None:
-                judgements.append(judged(path, stored, judgement, line_at))
+                judgements.append(Judged(path, stored.version, stored.written_at, judgement, line_at))
         self._worker.ledger.judge(judgements, self._worker.now())
         return found
 

@@ -8,13 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 from jitvault.context import WorkerContext
+from jitvault.documents.paths import published_path
 from jitvault.documents.published_task import packed
 from jitvault.errors import JitvaultError
 from jitvault.ledger.model import OpState, TaskRecord, TaskRow
-from jitvault.lifecycle.decision.evaluate import Standing
 from jitvault.lifecycle.record.history import ended_of
 from jitvault.lifecycle.record.receipt import extensions_of, last_extension, lifetime_of, proof_of
 from jitvault.lifecycle.requests.reader import Submission
+from jitvault.model.approval import Standing
 from jitvault.model.delegation import ancestor_ids
 from jitvault.model.finding import describe_finding
 from jitvault.model.kinds import OperationKind
@@ -84,7 +85,7 @@ def _approved_before(worker: WorkerContext, task: TaskRow) -> str | None:
     """
     if task.revision == 1:
         return None
-    former = worker.documents.get(f"tasks/{task.task_id}") or {}
+    former = worker.documents.get(published_path(task.task_id)) or {}
     if former.get("digest") != task.digest and former.get("state") == State.APPROVED:
         return str(former["body"])
     return former.get("approved")
@@ -129,7 +130,7 @@ def _put(worker: WorkerContext, task_id: str, document: Mapping[str, Any], *, kn
     A line of such a write without a known operation id is a thief's. Nothing depends on the answer, so the operation is
     settled from the start. `known` says that the ledger has the task.
     """
-    path = f"tasks/{task_id}"
+    path = published_path(task_id)
     op = new_operation(worker, OperationKind.PUBLISH, path, task_id=task_id if known else None)
     worker.ledger.keep(operations=[replace(op, state=OpState.SETTLED)], at=worker.now())
     worker.documents.put(path, document, op=op.op_id)

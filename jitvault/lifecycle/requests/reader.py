@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 from jitvault.context import WorkerContext
 from jitvault.documents.approvers import Registry, is_withdrawn, void
 from jitvault.documents.dsse import DOCUMENT_TYPE, opened, signer_key
-from jitvault.documents.paths import submission_path
+from jitvault.documents.paths import DECISIONS, REQUESTS, request_path, vote_path
 from jitvault.documents.signed import (
     DecisionDocument,
     ExtendDocument,
@@ -28,7 +28,7 @@ from jitvault.documents.signed import (
 )
 from jitvault.errors import InvalidInput, SecurityFinding
 from jitvault.formats.canonical_json import canonical_bytes, digest_of
-from jitvault.lifecycle.record.receipt import last_decision
+from jitvault.lifecycle.record.history import last_decision
 from jitvault.lifecycle.requests.approvers import registry
 from jitvault.model.approval import Vote
 from jitvault.model.extension import extension_events
@@ -79,7 +79,7 @@ def submission(worker: WorkerContext, task_id: str, requester: str, stored: Stor
     `stored` is the document where the caller has just read it. Raises InvalidInput when its spec is not valid or the
     requester is disabled.
     """
-    path = submission_path(requester, task_id)
+    path = request_path(requester, task_id, "submit")
     stored = stored or worker.documents.read(path)
     found = verified(worker, stored, SubmitDocument, path, requester, task_id) if stored else None
     if found is None:
@@ -98,10 +98,10 @@ def find_request(worker: WorkerContext, task_id: str, *, hint: str | None) -> tu
 
     The entity `hint` is looked at first, then every other author.
     """
-    if hint and (stored := worker.documents.read(submission_path(hint, task_id))) is not None:
+    if hint and (stored := worker.documents.read(request_path(hint, task_id, "submit"))) is not None:
         return hint, stored
-    for entity in _authors(worker, "requests/"):
-        stored = worker.documents.read(submission_path(entity, task_id)) if entity != hint else None
+    for entity in _authors(worker, REQUESTS):
+        stored = worker.documents.read(request_path(entity, task_id, "submit")) if entity != hint else None
         if stored is not None:
             return entity, stored
     return None
@@ -115,7 +115,7 @@ def wants_grant(worker: WorkerContext, submitted: Submission, approvals: Sequenc
     watched.
     """
     entity, spec = submitted.requester.id, submitted.spec
-    found = read_signed(worker, GrantDocument, f"requests/{entity}/{spec.id}/grant", entity, spec.id)
+    found = read_signed(worker, GrantDocument, request_path(entity, spec.id, "grant"), entity, spec.id)
     if found is None or found.paper.spec_digest != digest_of(spec.canonical()):
         return False
     asked_last = all(vote.written_at < found.written_at for vote in approvals)
@@ -131,7 +131,7 @@ def extension_requests(
     """
     found = []
     for entity_id in dict.fromkeys(entities):
-        stored = read_signed(worker, ExtendDocument, f"requests/{entity_id}/{task_id}/extend", entity_id, task_id)
+        stored = read_signed(worker, ExtendDocument, request_path(entity_id, task_id, "extend"), entity_id, task_id)
         # a request about another deadline was granted before, or is a replay of one
         if stored is None or (stored.paper.digest, stored.paper.ends_at) != (digest, ends_at):
             continue
@@ -150,8 +150,8 @@ def votes(worker: WorkerContext, task_id: str, groups: Sequence[str], *, below: 
     early, but not later than `APPROVAL_LIFE` after Vault wrote it.
     """
     found = []
-    for entity_id in _authors(worker, "decisions/"):
-        stored = read_signed(worker, DecisionDocument, f"decisions/{entity_id}/{task_id}{below}", entity_id, task_id)
+    for entity_id in _authors(worker, DECISIONS):
+        stored = read_signed(worker, DecisionDocument, vote_path(entity_id, task_id, below), entity_id, task_id)
         entity = worker.identity.by_id(entity_id) if stored else None
         if stored is not None and entity is not None:
             found.append((entity, stored))
@@ -169,7 +169,7 @@ def _vote(
     stored: VerifiedDocument[DecisionDocument],
 ) -> Vote:
     paper, written_at = stored.paper, stored.written_at
-    path = f"decisions/{entity.id}/{task_id}/withdraw"
+    path = vote_path(entity.id, task_id, "/withdraw")
     there = worker.documents.read(path)
     taken_back = verified(worker, there, WithdrawDocument, path, entity.id, task_id) if there else None
     # only the author can write there: an unreadable document may have been a withdrawal, and counts as one

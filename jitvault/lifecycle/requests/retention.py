@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from jitvault.context import WorkerContext
-from jitvault.documents.paths import is_stale
+from jitvault.documents.paths import PUBLISHED, is_stale, published_path, request_path
 from jitvault.errors import JitvaultError, OutcomeUnknown, SecurityFinding
 from jitvault.ledger.model import OperationRow, OpState, TaskRecord
 from jitvault.lifecycle.record.integrity import Published
@@ -29,7 +29,6 @@ from jitvault.model.states import BEFORE_GRANT
 from jitvault.operations import DONE, new_operation, record_answer
 from jitvault.stream.reading import canary
 
-_FOLDER = "tasks/"
 # how many names one pass checks, and how many documents it deletes at most
 _LOOKED_AT, _REMOVED = 500, 100
 # another worker may be about to do what it intended
@@ -51,7 +50,7 @@ class Removals:
         """
         settle_removals(self._worker)
         if not self._names:
-            self._names.extend(self._worker.documents.names(_FOLDER))
+            self._names.extend(self._worker.documents.names(PUBLISHED))
         names = [self._names.popleft() for _ in range(min(_LOOKED_AT, len(self._names)))]
         over = removable(self._worker, names, self._keep)
         self._names.extendleft(over[_REMOVED:])
@@ -64,7 +63,7 @@ def removable(worker: WorkerContext, names: Sequence[str], keep: timedelta) -> l
     sealed = worker.ledger.sealed_before(names, now - keep)
     found = []
     for name, requester in sorted(sealed.items()):
-        stored = worker.documents.read(f"requests/{requester}/{name}/submit")
+        stored = worker.documents.read(request_path(requester, name, "submit"))
         if stored is None or (is_stale(stored.written_at, now) and now - stored.written_at >= keep):
             found.append(name)
     return found
@@ -82,7 +81,7 @@ def remove(worker: WorkerContext, names: Sequence[str]) -> int:
         return 0
     # how long a task has been sealed is by this host's clock: the canary compares that with Vault's
     canary(worker)
-    ops = [new_operation(worker, OperationKind.REMOVE_PUBLISHED, f"{_FOLDER}{name}") for name in names]
+    ops = [new_operation(worker, OperationKind.REMOVE_PUBLISHED, published_path(name)) for name in names]
     worker.ledger.keep(operations=ops, at=worker.now())
     answered: list[OperationRow] = []
     failure: JitvaultError | None = None
@@ -129,7 +128,7 @@ def check_not_removed(worker: WorkerContext, file: TaskRecord, published_copy: P
     task = file.task
     if published_copy or task.state not in BEFORE_GRANT:
         return
-    stored = worker.documents.read(f"requests/{task.requester}/{task.task_id}/submit")
+    stored = worker.documents.read(request_path(task.requester, task.task_id, "submit"))
     if stored is None or not is_stale(stored.written_at, worker.now()):
         # the request was admitted just now, and is published at the end of this call
         return

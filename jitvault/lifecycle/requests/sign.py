@@ -19,6 +19,7 @@ from datetime import datetime
 
 from jitvault.context import Person, new_id
 from jitvault.documents.dsse import DOCUMENT_TYPE, signer_key
+from jitvault.documents.paths import freeze_path, request_path, vote_path
 from jitvault.documents.signed import check_name, check_note
 from jitvault.errors import InvalidInput
 from jitvault.formats.canonical_json import digest_of
@@ -31,12 +32,14 @@ from jitvault.model.states import EndReason
 
 
 def sign_submission(person: Person, spec: TaskSpec, *, revise: bool) -> None:
-    _sign(person, f"requests/{person.entity}/{spec.id}/submit", "submit", spec.id, spec=spec.canonical(), revise=revise)
+    _sign(
+        person, request_path(person.entity, spec.id, "submit"), "submit", spec.id, spec=spec.canonical(), revise=revise
+    )
 
 
 def sign_grant_request(person: Person, spec: TaskSpec) -> None:
     wanted = digest_of(spec.canonical())
-    _sign(person, f"requests/{person.entity}/{spec.id}/grant", "grant", spec.id, spec_digest=wanted)
+    _sign(person, request_path(person.entity, spec.id, "grant"), "grant", spec.id, spec_digest=wanted)
 
 
 def sign_extension(person: Person, revision: Revision, *, ends_at: datetime, seconds: int, reason: str) -> str:
@@ -48,7 +51,7 @@ def sign_extension(person: Person, revision: Revision, *, ends_at: datetime, sec
         raise InvalidInput("--reason: expected a reason", hint="It is what approvers read.")
     task_id = revision.spec.id
     fields = {"digest": revision.digest, "ends_at": ends_at.isoformat(), "seconds": seconds, "reason": reason}
-    return _sign(person, f"requests/{person.entity}/{task_id}/extend", "extend", task_id, **fields)
+    return _sign(person, request_path(person.entity, task_id, "extend"), "extend", task_id, **fields)
 
 
 def sign_end(person: Person, task_id: str, *, reason: EndReason | None, note: str, force: bool = False) -> None:
@@ -58,7 +61,7 @@ def sign_end(person: Person, task_id: str, *, reason: EndReason | None, note: st
     be proven, which only operators can. Raises InvalidInput.
     """
     said = "forced" if force else reason.value if reason else "cancelled"
-    _sign(person, f"requests/{person.entity}/{task_id}/end", "end", task_id, reason=said, note=check_note(note))
+    _sign(person, request_path(person.entity, task_id, "end"), "end", task_id, reason=said, note=check_note(note))
 
 
 def sign_decision(
@@ -86,14 +89,14 @@ def sign_decision(
         "reason": check_note(reason),
         "expires_at": expires.isoformat(),
     }
-    _sign(person, f"decisions/{person.entity}/{task_id}{below}", "decision", task_id, **fields)
+    _sign(person, vote_path(person.entity, task_id, below), "decision", task_id, **fields)
     return expires
 
 
 def sign_withdrawal(person: Person, revision: Revision, *, reason: str) -> None:
     """Withdraw every approval that the person gave until now. Raises InvalidInput."""
     task_id = revision.spec.id
-    path = f"decisions/{person.entity}/{task_id}/withdraw"
+    path = vote_path(person.entity, task_id, "/withdraw")
     _sign(person, path, "withdraw", task_id, **_about(revision), reason=check_note(reason))
 
 
@@ -110,7 +113,7 @@ def sign_freeze(person: Person, scope: Scope, *, freezes: bool, reason: str) -> 
     """Freeze a scope, or lift the freeze. Raises InvalidInput."""
     named = {"agent": scope.agent, "template": scope.template, "owner": scope.owner}
     fields = {part: check_name(name) for part, name in named.items()}
-    path = f"freezes/{person.entity}/{scope.key}"
+    path = freeze_path(person.entity, scope.key)
     _sign(person, path, "freeze", scope.key, **fields, freezes=freezes, reason=check_note(reason))
 
 

@@ -16,12 +16,11 @@ from typing import Any, Protocol
 from jitvault.context import WorkerContext
 from jitvault.errors import CORRUPT_RECORD_ERRORS, JitvaultError, VaultRefused, VaultUnavailable
 from jitvault.ledger.model import TaskRecord
-from jitvault.lifecycle.decision.ancestors import LIVING
-from jitvault.lifecycle.end_reasons import ended_above
+from jitvault.lifecycle.decision.ancestors import ended_above
 from jitvault.lifecycle.record.integrity import check_integrity, is_edited
 from jitvault.lifecycle.revocation.results import Verdicts
-from jitvault.lifecycle.revocation.revoke import EndCause, look_up_ended, revoke, revoke_leases, revoke_tokens
-from jitvault.model.states import State
+from jitvault.lifecycle.revocation.revoke import look_up_ended, revoke, revoke_leases, revoke_tokens
+from jitvault.model.states import LIVING, EndCause, State
 
 _REVOCABLE = frozenset({State.ISSUED, State.ACTIVE, State.ENDING})
 

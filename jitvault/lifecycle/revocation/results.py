@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError, VaultRefused
@@ -12,14 +12,13 @@ from jitvault.ledger.model import Change, LeaseRow, OpState, Row
 from jitvault.lifecycle.revocation.credential import RevocationResult
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.states import Verdict
+from jitvault.model.ttl import LONGEST_PAUSE, SHORTEST_PAUSE
 from jitvault.operations import new_operation, record_answer
 from jitvault.vault.interface import LeaseRecord
 
 Verdicts = frozenset[Verdict]
 """The verdicts that Vault reports of the credentials that were acted on."""
 
-SOONEST, LATEST = timedelta(seconds=1), timedelta(minutes=5)
-"""How long after a failure the next try is due, at least and at most."""
 # answers are committed and the claim is extended at least so often, well within a claim's 30 s
 _COMMIT_EVERY_S = 5.0
 
@@ -129,5 +128,5 @@ def next_try(begun: datetime, now: datetime) -> datetime:
 
     The wait grows with the time that the end has lasted so far, and its jitter spreads the tasks out.
     """
-    wait = min(max((now - begun) / 2, SOONEST), LATEST)
+    wait = min(max((now - begun) / 2, SHORTEST_PAUSE), LONGEST_PAUSE)
     return now + wait * random.uniform(0.75, 1.25)  # noqa: S311 - jitter

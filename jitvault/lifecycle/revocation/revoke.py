@@ -19,11 +19,8 @@ from jitvault.lifecycle.revocation import credential as handles
 from jitvault.lifecycle.revocation.credential import CredentialHandle
 from jitvault.lifecycle.revocation.results import ResultRecorder, Verdicts, queue_in_vault
 from jitvault.model.kinds import EventKind, OperationKind
-from jitvault.model.states import REOPENING_EVENTS, EndReason, State, Verdict
+from jitvault.model.states import DEAD, REOPENING_EVENTS, EndCause, EndReason, State, Verdict
 from jitvault.operations import DONE, new_operation
-
-EndCause = tuple[EndReason, Mapping[str, object]]
-"""Why a task ends, and the body of its `ending` event in the chain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +37,6 @@ class PendingLeases:
     leases: tuple[tuple[LeaseRow, OperationRow], ...]
 
 
-DEAD = frozenset({Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXPIRED, Verdict.NEVER_ISSUED})
-"""The verdicts of a credential that was proven dead, or was never issued."""
 _GONE = frozenset({Verdict.GONE})
 
 

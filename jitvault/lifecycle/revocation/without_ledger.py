@@ -14,13 +14,10 @@ from functools import partial
 from jitvault.context import WorkerContext, new_id
 from jitvault.errors import JitvaultError, SecurityFinding
 from jitvault.ledger.model import TaskRecord
-from jitvault.lifecycle.decision.ancestors import LIVING
-from jitvault.lifecycle.end_reasons import entitled
 from jitvault.lifecycle.record.integrity import problems_of
-from jitvault.lifecycle.requests.end_documents import end_request
+from jitvault.lifecycle.requests.end_documents import end_request, entitled
 from jitvault.lifecycle.revocation.cascade import live_below
-from jitvault.lifecycle.revocation.revoke import DEAD
-from jitvault.model.states import LIVE_STATES
+from jitvault.model.states import DEAD, LIVE_STATES, LIVING
 
 
 @dataclass(frozen=True, slots=True)

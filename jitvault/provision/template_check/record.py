@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from jitvault.documents.paths import check_path
 from jitvault.documents.template_check import (
-    FOLDER,
     MAX_ENDED,
     MAX_FAILURES,
     STEPS,
@@ -78,7 +78,7 @@ def recorded(vault: Vault, name: str) -> dict[str, Any] | None:
 
     Raises VaultRefused, VaultUnavailable.
     """
-    return Documents(vault).get(f"{FOLDER}/{name}")
+    return Documents(vault).get(check_path(name))
 
 
 def why_unchecked(vault: Vault, engines: Mapping[str, Engine], template: AccessTemplate) -> Unchecked | None:
@@ -123,7 +123,7 @@ class CheckRecorder:
     def __init__(self, vault: Vault, name: str) -> None:
         self._vault = vault
         self._name = name
-        self._path = f"{MOUNT}/data/{FOLDER}/{name}"
+        self._path = f"{MOUNT}/data/{check_path(name)}"
         self._installation = _installation(vault)
         self._version = self._current_version()
         before = read_record(recorded(vault, name))
@@ -178,5 +178,5 @@ class CheckRecorder:
         self._version = int(answer["data"]["version"])
 
     def _current_version(self) -> int:
-        answer = self._vault.read(f"{MOUNT}/metadata/{FOLDER}/{self._name}") or {}
+        answer = self._vault.read(f"{MOUNT}/metadata/{check_path(self._name)}") or {}
         return int((answer.get("data") or {}).get("current_version") or 0)

@@ -375,7 +375,7 @@ def test_what_is_said_of_templates() -> None:
 
 
 def test_what_is_said_of_a_standing_credential() -> None:
-    good = rules.Standing("pg", ["database"], "probe", ["pg_signal_backend"], [], [], NOW - timedelta(days=3))
+    good = rules.ProbeLogin("pg", ["database"], "probe", ["pg_signal_backend"], [], [], NOW - timedelta(days=3))
     [check] = rules.judge_probes([("pg", good)], NOW)
     assert check.status is Status.OK
     assert check.seen == "for database: probe, may pg_signal_backend; written 3 days ago"

@@ -9,7 +9,7 @@ from builders import NOW, change, make, read, seen
 
 from jitvault.audit.observation import Kind
 from jitvault.documents.paths import Kept, indexed_path, path_of
-from jitvault.ledger.document_index import Indexed, Standing
+from jitvault.ledger.document_index import DocumentStatus, Indexed
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change
 from jitvault.model.states import State
@@ -21,7 +21,7 @@ def written(ledger: Ledger, n: int, path: str = END) -> None:
     read(ledger, [seen(n, Kind.WRITTEN, path)])
 
 
-def only(ledger: Ledger, *standings: Standing) -> Indexed:
+def only(ledger: Ledger, *standings: DocumentStatus) -> Indexed:
     (found,) = ledger.indexed(Kept.END, "t-1", standings)
     return found
 
@@ -30,13 +30,13 @@ def test_what_was_read_is_given_again_when_it_was_written_again_or_counts(ledger
     written(ledger, 1)
     found = only(ledger)
     assert (found.author, found.is_unread, found.standing) == ("e-1", True, None)
-    ledger.keep_read([replace(found, read=found.news, standing=Standing.VOID)])
-    assert ledger.indexed(Kept.END, "t-1", [Standing.COUNTS]) == []
+    ledger.keep_read([replace(found, read=found.news, standing=DocumentStatus.VOID)])
+    assert ledger.indexed(Kept.END, "t-1", [DocumentStatus.COUNTS]) == []
     written(ledger, 2)
     assert only(ledger).is_unread
-    ledger.keep_read([replace(only(ledger), read=only(ledger).news, standing=Standing.COUNTS, body={"by": "x"})])
-    assert only(ledger, Standing.COUNTS).body == {"by": "x"}
-    assert ledger.indexed(Kept.END, "t-2", [Standing.COUNTS]) == ledger.indexed(Kept.FREEZE, None, []) == []
+    ledger.keep_read([replace(only(ledger), read=only(ledger).news, standing=DocumentStatus.COUNTS, body={"by": "x"})])
+    assert only(ledger, DocumentStatus.COUNTS).body == {"by": "x"}
+    assert ledger.indexed(Kept.END, "t-2", [DocumentStatus.COUNTS]) == ledger.indexed(Kept.FREEZE, None, []) == []
 
 
 def test_who_read_an_older_version_changes_nothing(ledger: Ledger) -> None:
@@ -44,39 +44,39 @@ def test_who_read_an_older_version_changes_nothing(ledger: Ledger) -> None:
     old = only(ledger)
     written(ledger, 2)
     new = only(ledger)
-    ledger.keep_read([replace(new, read=new.news, standing=Standing.COUNTS)])
-    ledger.keep_read([replace(old, read=old.news, standing=Standing.VOID)])
-    assert only(ledger, Standing.COUNTS).standing is Standing.COUNTS
+    ledger.keep_read([replace(new, read=new.news, standing=DocumentStatus.COUNTS)])
+    ledger.keep_read([replace(old, read=old.news, standing=DocumentStatus.VOID)])
+    assert only(ledger, DocumentStatus.COUNTS).standing is DocumentStatus.COUNTS
     # nor does it forget what was written since
     ledger.forget(old)
-    assert only(ledger, Standing.COUNTS) == replace(new, read=new.news, standing=Standing.COUNTS)
+    assert only(ledger, DocumentStatus.COUNTS) == replace(new, read=new.news, standing=DocumentStatus.COUNTS)
     ledger.forget(new)
-    assert ledger.indexed(Kept.END, None, list(Standing)) == []
+    assert ledger.indexed(Kept.END, None, list(DocumentStatus)) == []
 
 
 @pytest.mark.parametrize("again", [True, False])
 def test_a_list_enters_what_is_new_and_forgets_what_is_gone(ledger: Ledger, *, again: bool) -> None:
     written(ledger, 1)
-    ledger.keep_read([replace(only(ledger), read=1, standing=Standing.VOID)])
+    ledger.keep_read([replace(only(ledger), read=1, standing=DocumentStatus.VOID)])
     written(ledger, 2, path_of(Kept.END, "e-1", "just-now"))
     assert ledger.keep_listed(Kept.END, "e-1", ["t-1", "t-2"], again=again) == ["t-2"]
     unread = {one.about for one in ledger.indexed(Kept.END, None, [])}
     # what a line has shown since is not in the list, and there all the same
     assert unread == {"t-2", "just-now", *(["t-1"] if again else [])}
     for one in ledger.indexed(Kept.END, None, []):
-        ledger.keep_read([replace(one, read=one.news, standing=Standing.VOID)])
+        ledger.keep_read([replace(one, read=one.news, standing=DocumentStatus.VOID)])
     assert ledger.indexed_authors(Kept.END) == ["e-1"]
     ledger.keep_listed(Kept.END, "e-1", [], again=False)
     assert ledger.indexed_authors(Kept.END) == []
 
 
 def test_a_list_forgets_no_freeze_that_is_in_force(ledger: Ledger) -> None:
-    for about, standing in (("held", Standing.COUNTS), ("lifted", Standing.LIFTED)):
+    for about, standing in (("held", DocumentStatus.COUNTS), ("lifted", DocumentStatus.LIFTED)):
         ledger.note_written(Kept.FREEZE, "e-1", about)
         (one,) = ledger.indexed(Kept.FREEZE, None, [])
         ledger.keep_read([replace(one, read=one.news, standing=standing)])
     ledger.keep_listed(Kept.FREEZE, "e-1", [], again=True)
-    assert [one.about for one in ledger.indexed(Kept.FREEZE, None, list(Standing))] == ["held"]
+    assert [one.about for one in ledger.indexed(Kept.FREEZE, None, list(DocumentStatus))] == ["held"]
 
 
 def test_a_list_is_whole_until_there_is_a_gap(ledger: Ledger) -> None:
@@ -106,5 +106,5 @@ def test_what_nobody_has_read_is_found_by_the_tasks_that_are_not_over(ledger: Le
     for n, task in enumerate(("t-1", "over", "unknown")):
         written(ledger, n, path_of(Kept.END, "e-1", task))
     assert ledger.unread_of_open(Kept.END) == [("e-1", "t-1")]
-    ledger.keep_read([replace(only(ledger), read=1, standing=Standing.VOID)])
+    ledger.keep_read([replace(only(ledger), read=1, standing=DocumentStatus.VOID)])
     assert ledger.unread_of_open(Kept.END) == ledger.unread_of_open(Kept.FREEZE) == []

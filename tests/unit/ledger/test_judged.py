@@ -8,14 +8,14 @@ from datetime import timedelta
 from builders import NOW, change, make, read, seen
 
 from jitvault.audit.observation import Kind
-from jitvault.documents.paths import TaskParties, submission_path
+from jitvault.documents.paths import TaskParties, request_path
 from jitvault.ledger.judgements import Judged, Judgement, OverQuota, Unsettled
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import AccessRow, Change, DecisionRow
 from jitvault.model.states import State
 
 SECOND = timedelta(seconds=1)
-JUNK = submission_path("e-1", "junk")
+JUNK = request_path("e-1", "junk", "submit")
 
 
 def judged(version: int = 1, line_at: int | None = 0, path: str = JUNK) -> Judged:
@@ -64,8 +64,8 @@ def test_after_a_gap_in_the_stream_it_may_have_been_written_again(ledger: Ledger
 
 
 def test_what_its_author_removed_is_forgotten(ledger: Ledger) -> None:
-    other = submission_path("e-2", "junk")
-    ledger.judge([judged(), judged(path=submission_path("e-1", "kept")), judged(path=other)], NOW)
+    other = request_path("e-2", "junk", "submit")
+    ledger.judge([judged(), judged(path=request_path("e-1", "kept", "submit")), judged(path=other)], NOW)
     assert ledger.forget_judged("e-1", ["kept"]) == 1
     assert ledger.judged(JUNK) is None and ledger.judged(other) is not None
     assert sorted(ledger.judged_authors()) == ["e-1", "e-2"]

@@ -12,7 +12,7 @@ import pytest
 
 from jitvault import resources as shipped
 from jitvault.lifecycle.decision.explain import explain, grantable_not_renewable
-from jitvault.lifecycle.decision.questions import DecisionInput
+from jitvault.model.decision_input import DecisionInput
 from jitvault.model.spec import parse_spec
 from jitvault.model.template import load_templates
 from jitvault.policy.cedar import CedarAuthorizer
