@@ -11,9 +11,9 @@ from statistics import median
 
 from benchmarks.measure import Figure, alternate, milliseconds, ratio
 from jitvault.context import new_id
-from jitvault.ledger.database import opened
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change, OperationRow, OpState, TaskRow
+from jitvault.ledger.storage.database import opened
 from jitvault.model.event_chain import GENESIS
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.states import State

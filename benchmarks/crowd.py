@@ -17,10 +17,10 @@ from benchmarks.measure import Figure, Process
 from benchmarks.meter import metered
 from benchmarks.people import Pair, People, Target, task_of, use
 from benchmarks.scene import Scene, scene
-from jitvault.ledger import schema
-from jitvault.ledger.database import Database, opened
+from jitvault.ledger.storage import schema
+from jitvault.ledger.storage.database import Database, opened
 from jitvault.lifecycle.advance import advance
-from jitvault.lifecycle.confirmation.quiet import QUIET
+from jitvault.lifecycle.confirmation.quiet_rules import QUIET
 from jitvault.model.states import State
 from jitvault.worker.process import context_factory
 

@@ -10,7 +10,7 @@ from benchmarks.meter import COMMIT, STATEMENT, VAULT, Meter, metered
 from benchmarks.meter import component_figures as parts
 from benchmarks.scene import Scene
 from jitvault.ledger.model import TaskRecord
-from jitvault.lifecycle.confirmation.quiet import QUIET
+from jitvault.lifecycle.confirmation.quiet_rules import QUIET
 from jitvault.model.states import State
 
 TIMES = 15

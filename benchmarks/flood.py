@@ -25,8 +25,8 @@ from benchmarks.measure import Figure
 from benchmarks.people import Pair, task_of
 from benchmarks.scene import Scene, scene
 from jitvault.errors import VaultRefused, VaultRejected
-from jitvault.ledger import schema
-from jitvault.ledger.database import opened
+from jitvault.ledger.storage import schema
+from jitvault.ledger.storage.database import opened
 from jitvault.lifecycle.requests.sign import sign_end
 from jitvault.model.event_chain import GENESIS
 from jitvault.model.kinds import OperationKind

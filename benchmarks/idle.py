@@ -12,8 +12,8 @@ from statistics import median
 from sqlalchemy import text
 
 from benchmarks.measure import Figure, milliseconds
-from jitvault.ledger.database import Database, raw, upgrade
 from jitvault.ledger.ledger import Ledger
+from jitvault.ledger.storage.database import Database, raw, upgrade
 from jitvault.sandbox.postgres import Postgres
 
 SEALED = 1_000_000

@@ -21,8 +21,8 @@ from benchmarks.latency import working
 from benchmarks.measure import Figure, Process
 from benchmarks.people import Pair, People, task_of
 from benchmarks.scene import Scene, scene
-from jitvault.ledger import schema
-from jitvault.ledger.database import opened
+from jitvault.ledger.storage import schema
+from jitvault.ledger.storage.database import opened
 from jitvault.vault.client import Connection, Vault
 
 TASKS = int(os.environ.get("KEEP_TASKS", "1500"))

@@ -22,7 +22,7 @@ from sqlalchemy import Engine, event
 
 from benchmarks.measure import Figure
 from jitvault.audit.files.file_source import FileSource
-from jitvault.ledger.database import Database
+from jitvault.ledger.storage.database import Database
 from jitvault.vault.http_transport import Session
 
 VAULT, COMMIT, LEDGER_READ, AUDIT = "vault", "commit", "ledger_read", "audit"

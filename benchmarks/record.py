@@ -19,8 +19,8 @@ from benchmarks.scene import Scene
 from jitvault.audit.files.file_source import BATCH_OBSERVATIONS
 from jitvault.audit.observation import Kind, Observation
 from jitvault.audit.source import Batch, Position
-from jitvault.ledger import schema
-from jitvault.ledger.database import opened
+from jitvault.ledger.storage import schema
+from jitvault.ledger.storage.database import opened
 from jitvault.model.states import State
 
 OBSERVATIONS = 20_000

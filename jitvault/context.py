@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from jitvault.errors import JitvaultError, Unreadable
-from jitvault.formats.product import Release, late_lines
+from jitvault.formats.server_product import Release, late_lines
 
 if TYPE_CHECKING:
     from jitvault.audit.source import Sources

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from jitvault import resources as shipped
 from jitvault.errors import InvalidInput, LedgerUnavailable, UsageError, WrongState
-from jitvault.formats.product import another_server, commands_of
 from jitvault.formats.secret import Secret
+from jitvault.formats.server_product import another_server, commands_of
 from jitvault.model import generation
 from jitvault.vault.active_node import ActiveNode
 from jitvault.vault.client import Connection, Vault
@@ -31,8 +31,8 @@ from jitvault.vault.tokens import Tokens
 if TYPE_CHECKING:
     from jitvault.context import Person, WorkerContext
     from jitvault.engines.interface import Engine
-    from jitvault.formats.product import Product
     from jitvault.formats.reloadable import CurrentMapping
+    from jitvault.formats.server_product import Product
     from jitvault.ledger.ledger import Ledger
     from jitvault.model.template import AccessTemplate
     from jitvault.notices.interface import Messenger
@@ -247,7 +247,7 @@ class Wiring:
 
         A caller without one sees what the worker publishes.
         """
-        from jitvault.ledger.location import ledger_exists
+        from jitvault.ledger.storage.location import ledger_exists
 
         return ledger_exists(self.settings.ledger.get_secret_value())
 
@@ -257,8 +257,8 @@ class Wiring:
         return self._opened(create=False)
 
     def _opened(self, *, create: bool) -> Ledger:
-        from jitvault.ledger.database import opened
         from jitvault.ledger.ledger import Ledger
+        from jitvault.ledger.storage.database import opened
 
         return Ledger(opened(self.settings.ledger.get_secret_value(), create=create))
 

@@ -20,7 +20,7 @@ from ledgers import address, new_place
 from tiers import mark_thorough
 
 from jitvault.errors import UsageError
-from jitvault.formats.product import Product
+from jitvault.formats.server_product import Product
 from jitvault.sandbox.binary import find_binary
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import World, env, provisioned

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 import jitvault
 
 # what runs when it is imported
-_RUNS = ("jitvault.__main__", "jitvault.ledger.migrations.")
+_RUNS = ("jitvault.__main__", "jitvault.ledger.storage.migrations.")
 
 
 def modules() -> list[str]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import psycopg
 
-from jitvault.ledger.database import raw, upgrade
+from jitvault.ledger.storage.database import raw, upgrade
 from jitvault.sandbox.postgres import Postgres
 
 LedgerPlace = Path | str

@@ -13,8 +13,8 @@ from typing import Any
 from msgspec import structs
 
 from jitvault.audit.audit_form import is_elided, is_hashed
+from jitvault.audit.create_intent import asked
 from jitvault.audit.entry import TARGET_NAMES, Auth, Entry, Request, Response
-from jitvault.audit.intent import asked
 from jitvault.audit.observation import PLAIN, Kind, Observation, Place
 from jitvault.formats.shorten import shorten
 from jitvault.model.vault_access import ACCESS_POLICY, WORKER_POLICY

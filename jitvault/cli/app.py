@@ -191,7 +191,7 @@ def _with_server_program(hint: str, error: JitvaultError) -> str:
     if "`bao " not in hint:
         return hint
     from jitvault.errors import VaultNotServing, VaultUnavailable
-    from jitvault.formats.product import with_commands
+    from jitvault.formats.server_product import with_commands
     from jitvault.settings import load
     from jitvault.wiring import Wiring
 

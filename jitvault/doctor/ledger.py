@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from jitvault.doctor.check import Ability, About, Check, Known, Unknown, listed
 from jitvault.errors import LedgerUnavailable, NotConfirmed, OlderRules, SecurityFinding, WaitTimedOut
-from jitvault.formats.product import Product, another_server
+from jitvault.formats.server_product import Product, another_server
 from jitvault.model.generation import GENERATION
 from jitvault.model.ledger_facts import Finding, LedgerFacts, Room
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from jitvault.doctor.check import EVERYTHING, Ability, About, Check, Known, Unknown, listed
 from jitvault.errors import AuditUntrusted, SecurityFinding, WrongState
-from jitvault.formats.product import Product
+from jitvault.formats.server_product import Product
 
 _GRANT, _PROVE = frozenset({Ability.GRANT}), frozenset({Ability.PROVE})
 AREA = "provisioned"

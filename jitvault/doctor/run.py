@@ -37,8 +37,8 @@ from jitvault.doctor.vault_health import server_at, takes_large
 from jitvault.doctor.worker_facts import outliving, stream_of
 from jitvault.documents.paths import PUBLISHED
 from jitvault.errors import InvalidInput, JitvaultError, LedgerUnavailable, WrongState
-from jitvault.formats.product import Product, commands_of, product_by_lines, with_commands
 from jitvault.formats.secret import Secret
+from jitvault.formats.server_product import Product, commands_of, product_by_lines, with_commands
 from jitvault.ledger.inspection import condition, room_for
 from jitvault.lifecycle.requests.freeze_documents import freezes
 from jitvault.model.ledger_facts import LastDecision, LedgerFacts

@@ -13,7 +13,7 @@ from datetime import timedelta
 from jitvault.doctor.check import EVERYTHING, Ability, About, Check, Known, Unknown
 from jitvault.errors import AuditUntrusted, VaultUnavailable
 from jitvault.formats.clocks import MAX_SKEW, TOLERANCE
-from jitvault.formats.product import Product, without_namespaces
+from jitvault.formats.server_product import Product, without_namespaces
 
 TESTED = {Product.OPENBAO: (2, 7), Product.VAULT: (1, 14)}
 """The versions that the whole test suite runs on (OpenBao), or ran on by hand (Vault): docs/servers.md."""

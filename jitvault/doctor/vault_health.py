@@ -12,7 +12,7 @@ from jitvault.context import Clock
 from jitvault.doctor.check import Known, Unknown
 from jitvault.doctor.server import MOST_REQUEST, Server
 from jitvault.errors import JitvaultError, VaultRefused, VaultRejected, VaultUnavailable
-from jitvault.formats.product import is_enterprise, product_of
+from jitvault.formats.server_product import is_enterprise, product_of
 from jitvault.vault.client import Connection, Vault
 from jitvault.vault.release import seal_status_of
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum, auto
 
-from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, OVER, State
+from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, LIVING, OVER, State
 
 PUBLISHED = "tasks/"
 """The worker's: `tasks/<task>`, what is published about a task."""
@@ -190,7 +190,7 @@ def effect_of(asks: WorkItem, task: TaskParties | None, *, is_operator: bool) ->
         # The worker with that claim has read the document: after a start, the lines of the last minute are read again.
         return DocumentEffect.NOTHING
     has_part = asks.author in (task.may_end if asks.requests else task.approved_by)
-    if asks.ends and is_operator and task.state in LIVE_STATES | {State.ENDING}:
+    if asks.ends and is_operator and task.state in LIVING:
         return DocumentEffect.REVOKE
     if asks.ends and has_part and task.state in LIVE_STATES:
         return DocumentEffect.END

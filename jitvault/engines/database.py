@@ -16,8 +16,8 @@ from jitvault.engines import (
     postgresql_hazards,
     postgresql_names,
     postgresql_probe,
-    postgresql_reserve,
     postgresql_resistance,
+    postgresql_spare_session,
     postgresql_standbys,
 )
 from jitvault.engines.interface import Limits, Login, ProbeResult, Read, TargetFinding, Upkeep
@@ -86,7 +86,7 @@ class DatabaseEngine:
 
     def __init__(self) -> None:
         self._known = postgresql_probe.KnownLogins()
-        self._reserve = postgresql_reserve.Reserve()
+        self._spare_session = postgresql_spare_session.SpareSession()
 
     def snapshot(self, read: Read, mount: str, path: str) -> dict[str, Any]:
         kind, _, role = path.partition("/")
@@ -148,7 +148,7 @@ class DatabaseEngine:
             with probing(dsn) as target:
                 return postgresql_probe.probe(target, dsn, names, self._known, end=not look_only)
         except NotConfirmed:
-            with self._reserve.session(dsn) as kept:
+            with self._spare_session.session(dsn) as kept:
                 if kept is None:
                     raise
                 return postgresql_probe.probe(kept, dsn, names, self._known, end=not look_only)
@@ -158,7 +158,7 @@ class DatabaseEngine:
         failed: NotConfirmed | None = None
         for dsn in servers_of(where):
             try:
-                kept_out += self._reserve.keep(dsn)
+                kept_out += self._spare_session.keep(dsn)
             except NotConfirmed as error:
                 failed = error
         if failed is not None and not kept_out:
@@ -166,7 +166,7 @@ class DatabaseEngine:
         return kept_out
 
     def close(self) -> None:
-        self._reserve.close()
+        self._spare_session.close()
 
     def made_since(
         self, where: Mapping[str, Any], config: Mapping[str, Any], path: str, since: datetime

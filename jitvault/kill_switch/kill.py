@@ -31,7 +31,7 @@ from jitvault.ledger.model import OpState, TaskRecord, TaskRow
 from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.record.history import proof_level_of
 from jitvault.lifecycle.record.receipt import proof_of, unproven_because
-from jitvault.lifecycle.requests.renamed import covers_any, scope_by_name_and_id
+from jitvault.lifecycle.requests.scope_names import covers_any, scope_by_name_and_id
 from jitvault.lifecycle.requests.sign import sign_end
 from jitvault.lifecycle.revocation.cascade import live_below, with_task_claim
 from jitvault.lifecycle.revocation.results import Verdicts

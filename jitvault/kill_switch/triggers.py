@@ -12,8 +12,8 @@ from jitvault.context import WorkerContext
 from jitvault.documents.paths import Kept
 from jitvault.errors import CORRUPT_RECORD_ERRORS, JitvaultError
 from jitvault.lifecycle.advance import advance
+from jitvault.lifecycle.requests.complete_index import rebuild_index
 from jitvault.lifecycle.requests.freeze_documents import freezes
-from jitvault.lifecycle.requests.listing import rebuild_index
 from jitvault.model.revision import Revision
 from jitvault.model.scope import FreezeStatement
 from jitvault.model.states import State

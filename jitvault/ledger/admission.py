@@ -8,14 +8,14 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, select, update
 
 from jitvault.audit.tripwires.trip import OF_AGENT
-from jitvault.ledger import schema
-from jitvault.ledger.database import Database
 from jitvault.ledger.model import GrantAdmission
-from jitvault.model.states import LIVE_STATES, State
+from jitvault.ledger.storage import schema
+from jitvault.ledger.storage.database import Database
+from jitvault.model.states import LIVING
 from jitvault.policy.question import HeldLeases
 
 # a task counts until all of its credentials are confirmed dead
-_COUNTS = tuple(state.value for state in (*LIVE_STATES, State.ENDING))
+_COUNTS = tuple(state.value for state in LIVING)
 
 
 class GrantCounts:

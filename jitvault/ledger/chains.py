@@ -12,9 +12,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from jitvault.errors import CORRUPT_RECORD_ERRORS
-from jitvault.ledger import schema
-from jitvault.ledger.database import Database
-from jitvault.ledger.dialect import guards, triggers
+from jitvault.ledger.storage import schema
+from jitvault.ledger.storage.database import Database
+from jitvault.ledger.storage.dialect import guards, triggers
 from jitvault.model.event_chain import Event, chain_problems
 
 _FETCHED_AT_ONCE = 1_000

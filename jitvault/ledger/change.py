@@ -9,11 +9,11 @@ from datetime import datetime
 from sqlalchemy import BindParameter, Connection, bindparam, insert, select, update
 
 from jitvault.errors import WrongState
-from jitvault.ledger import schema
-from jitvault.ledger.dialect import batches
 from jitvault.ledger.model import Change, OperationRow, OpState, Row, TaskRow
 from jitvault.ledger.notices import tell_change
 from jitvault.ledger.rows import put, rfc3339
+from jitvault.ledger.storage import schema
+from jitvault.ledger.storage.dialect import batches
 from jitvault.model.event_chain import GENESIS, link
 
 # built once: building a statement costs more than running it

@@ -18,8 +18,8 @@ from sqlalchemy import Column, ColumnElement, Select, Table, Update, bindparam, 
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from jitvault.errors import LedgerUnavailable, WrongState
-from jitvault.ledger.database import Database
-from jitvault.ledger.dialect import now_s
+from jitvault.ledger.storage.database import Database
+from jitvault.ledger.storage.dialect import now_s
 
 LIFE_S = 30.0
 DONE = 0.0

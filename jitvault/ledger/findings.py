@@ -6,8 +6,8 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, update
 
-from jitvault.ledger import schema
 from jitvault.ledger.notices import tell_finding
+from jitvault.ledger.storage import schema
 from jitvault.model.finding import MOST, WINDOW, count_message
 
 _FOUND = schema.findings.c

@@ -6,10 +6,11 @@ from datetime import datetime
 
 from sqlalchemy import Select, select, update
 
-from jitvault.ledger import alarms, schema
-from jitvault.ledger.database import Database
 from jitvault.ledger.recovery import is_recovery
-from jitvault.ledger.stream_model import Freeze
+from jitvault.ledger.storage import schema
+from jitvault.ledger.storage.database import Database
+from jitvault.ledger.stream import alarms
+from jitvault.ledger.stream.model import Freeze
 
 
 def _oldest_freeze() -> Select[str, str, datetime]:

@@ -26,19 +26,14 @@ from sqlalchemy.exc import IntegrityError
 from jitvault.audit.observation import Kind
 from jitvault.audit.trail import AuditTrail
 from jitvault.errors import LedgerUnavailable, WrongState, readable
-from jitvault.formats.product import Product
+from jitvault.formats.server_product import Product
 from jitvault.formats.shorten import one_line
-from jitvault.ledger import ingest as stream
-from jitvault.ledger import schema, trail
 from jitvault.ledger.admission import GrantCounts, admit
-from jitvault.ledger.audit_positions import AuditPositions
 from jitvault.ledger.change import write_change
-from jitvault.ledger.database import Database
-from jitvault.ledger.dialect import batches, upsert
-from jitvault.ledger.documents import DocumentQueries
+from jitvault.ledger.documents.index_queries import DocumentQueries
+from jitvault.ledger.documents.request_queries import RequestQueries
 from jitvault.ledger.findings import put_finding
 from jitvault.ledger.freezes import FreezeQueries
-from jitvault.ledger.intake import RequestIntake
 from jitvault.ledger.model import (
     Change,
     CheckRow,
@@ -56,7 +51,13 @@ from jitvault.ledger.notices import NoticeQueue
 from jitvault.ledger.recovery import RecoveryQueries, check_not_recovering
 from jitvault.ledger.retention import RetentionQueries
 from jitvault.ledger.rows import TABLES, R, get, last_product, of_task
-from jitvault.ledger.stream_queries import StreamQueries
+from jitvault.ledger.storage import schema
+from jitvault.ledger.storage.database import Database
+from jitvault.ledger.storage.dialect import batches, upsert
+from jitvault.ledger.stream import ingest as stream
+from jitvault.ledger.stream import task_trail as trail
+from jitvault.ledger.stream.positions import AuditPositions
+from jitvault.ledger.stream.queries import StreamQueries
 from jitvault.ledger.sweep_queries import SweepQueries
 from jitvault.ledger.task_claims import TaskClaims
 from jitvault.model.event_chain import Event
@@ -149,7 +150,7 @@ class Ledger(
     NoticeQueue,
     RecoveryQueries,
     RetentionQueries,
-    RequestIntake,
+    RequestQueries,
     DocumentQueries,
 ):
     """Everything that is read from the ledger or written to it.

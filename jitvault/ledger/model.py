@@ -127,7 +127,7 @@ class GrantRow:
     token is given at a time, both in seconds. `rolling` says that the token and its leases have to be renewed to live
     until the deadline. `renew_at` is when the token is renewed next, None where it already lives until the deadline.
     `expires_at` is never before the token's real end, by Vault's clock. `wrapping_hmac` is the HMAC of the wrapping
-    token that is delivered. `asked` is what the create's request says (`jitvault.audit.intent.Intent.words`).
+    token that is delivered. `asked` is what the create's request says (`jitvault.audit.create_intent.Intent.words`).
     """
 
     grant_id: str
@@ -305,3 +305,7 @@ class Turn(Enum):
     OURS = auto()
     ANOTHERS = auto()
     OVER = auto()
+
+
+READ_FROM_START = "read from its beginning when the ledger was rebuilt: nobody looked for canaries in it before"
+"""What the gap says of a source that is read again from its beginning after a recovery. Stored."""

@@ -11,10 +11,10 @@ from typing import Any
 
 from sqlalchemy import Connection, func, or_, select, update
 
-from jitvault.ledger import schema
-from jitvault.ledger.database import Database
-from jitvault.ledger.dialect import upsert
 from jitvault.ledger.model import TaskRow
+from jitvault.ledger.storage import schema
+from jitvault.ledger.storage.database import Database
+from jitvault.ledger.storage.dialect import upsert
 from jitvault.model.event_chain import Event
 from jitvault.model.finding import OF_DOCUMENTS
 from jitvault.model.kinds import EventKind

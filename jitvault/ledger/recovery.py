@@ -13,10 +13,10 @@ from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
 from jitvault.audit.source import Position
 from jitvault.errors import Frozen
-from jitvault.ledger import schema
-from jitvault.ledger.database import Database
-from jitvault.ledger.dialect import batches, upsert
-from jitvault.ledger.stream_model import READ_FROM_START
+from jitvault.ledger.model import READ_FROM_START
+from jitvault.ledger.storage import schema
+from jitvault.ledger.storage.database import Database
+from jitvault.ledger.storage.dialect import batches, upsert
 
 _PREFIX = "recovery "
 _REASON = "the ledger is being rebuilt"

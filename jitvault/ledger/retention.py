@@ -7,11 +7,11 @@ from datetime import datetime
 
 from sqlalchemy import func, select
 
-from jitvault.ledger import schema
-from jitvault.ledger.database import Database
-from jitvault.ledger.dialect import batches
 from jitvault.ledger.model import OperationRow, OpState
 from jitvault.ledger.rows import get, rfc3339
+from jitvault.ledger.storage import schema
+from jitvault.ledger.storage.database import Database
+from jitvault.ledger.storage.dialect import batches
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import State
 

@@ -13,10 +13,8 @@ from sqlalchemy import Connection, Select, Table, bindparam, select
 from sqlalchemy.engine import RowMapping
 
 from jitvault.audit.observation import Kind, Observation, Place
-from jitvault.formats.product import Product
+from jitvault.formats.server_product import Product
 from jitvault.formats.shorten import shorten
-from jitvault.ledger import schema
-from jitvault.ledger.dialect import Upsert, upsert_on
 from jitvault.ledger.model import (
     AccessRow,
     CheckRow,
@@ -29,6 +27,8 @@ from jitvault.ledger.model import (
     Row,
     TaskRow,
 )
+from jitvault.ledger.storage import schema
+from jitvault.ledger.storage.dialect import Upsert, upsert_on
 from jitvault.model.states import EndReason, State, Verdict
 
 TABLES: Mapping[type, Table] = {

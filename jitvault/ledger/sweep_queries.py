@@ -18,11 +18,8 @@ from sqlalchemy.engine import RowMapping
 from jitvault.audit.observation import Kind, Observation, Place
 from jitvault.audit.trail import AuditTrail, Canary
 from jitvault.errors import CORRUPT_RECORD_ERRORS, WrongState
-from jitvault.ledger import schema
 from jitvault.ledger.change import settle_seen
 from jitvault.ledger.claims import extend, held
-from jitvault.ledger.database import Database
-from jitvault.ledger.dialect import batches, upsert
 from jitvault.ledger.findings import put_finding
 from jitvault.ledger.model import (
     FindingRow,
@@ -33,13 +30,13 @@ from jitvault.ledger.model import (
     UntrackedCredentialRow,
 )
 from jitvault.ledger.rows import get, get_observation, put
-from jitvault.ledger.trail import can_touch, in_order, worker_sessions
-from jitvault.model.states import ENDED, LIVE_STATES, State, Verdict
+from jitvault.ledger.storage import schema
+from jitvault.ledger.storage.database import Database
+from jitvault.ledger.storage.dialect import batches, upsert
+from jitvault.ledger.stream.task_trail import can_touch, in_order, worker_sessions
+from jitvault.model.states import DEAD, LIVING, UNSEALED, Verdict
 
 _SKEW = timedelta(seconds=30)
-_DEAD = (Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXPIRED, Verdict.NEVER_ISSUED)
-_UNDER_WAY = (*LIVE_STATES, State.ENDING)
-NOT_OVER = (*LIVE_STATES, *(state for state in ENDED if state is not State.SEALED))
 
 
 class SweepQueries:
@@ -184,7 +181,7 @@ class SweepQueries:
         """
         lease = schema.leases.c
         # closing without proof was reported then, and stays so
-        over = [*_DEAD, Verdict.UNVERIFIABLE]
+        over = [*DEAD, Verdict.UNVERIFIABLE]
         query = select(schema.leases).where(lease.verdict.not_in(over)).order_by(lease.issued_at, lease.lease_id)
         with self._db.read() as connection:
             return [get(row, LeaseRow) for row in connection.execute(query).mappings()]
@@ -202,14 +199,14 @@ class SweepQueries:
             # streamed: there may be millions of revisions
             for body, state in connection.execution_options(yield_per=500).execute(query):
                 for path in _paths(body):
-                    found[path] = found.get(path, False) or state in NOT_OVER
+                    found[path] = found.get(path, False) or state in UNSEALED
         return found
 
     def unfinished_operations(self) -> list[OperationRow]:
         """Return intended and unknown operations of tasks that may hold access."""
         op, task = schema.operations.c, schema.tasks.c
         joined = schema.operations.join(schema.tasks, task.task_id == op.task_id)
-        open_ = and_(op.state.in_((OpState.INTENDED, OpState.UNKNOWN)), task.state.in_(_UNDER_WAY))
+        open_ = and_(op.state.in_((OpState.INTENDED, OpState.UNKNOWN)), task.state.in_(LIVING))
         query = select(schema.operations).select_from(joined).where(open_).order_by(op.sent_at, op.op_id)
         with self._db.read() as connection:
             return [get(row, OperationRow) for row in connection.execute(query).mappings()]

@@ -11,11 +11,11 @@ from operator import contains
 from sqlalchemy import Connection, Select, bindparam, select
 
 from jitvault.errors import WrongState
-from jitvault.ledger import schema
 from jitvault.ledger.claims import DONE, LEFT, Taken, extend, give_back, held, is_free, is_ours, take, taking
-from jitvault.ledger.database import Database
-from jitvault.ledger.dialect import batches
 from jitvault.ledger.model import Turn
+from jitvault.ledger.storage import schema
+from jitvault.ledger.storage.database import Database
+from jitvault.ledger.storage.dialect import batches
 from jitvault.model.states import LIVE_STATES, State
 
 _TASK = schema.tasks.c

@@ -5,11 +5,11 @@ from __future__ import annotations
 from sqlalchemy import Connection, Table, insert, select, update
 
 from jitvault.errors import SecurityFinding, WrongState
-from jitvault.ledger import schema
 from jitvault.ledger.chains import broken, counts
 from jitvault.ledger.claims import is_free
-from jitvault.ledger.database import Database
-from jitvault.ledger.dialect import set_numbers
+from jitvault.ledger.storage import schema
+from jitvault.ledger.storage.database import Database
+from jitvault.ledger.storage.dialect import set_numbers
 
 _ROWS_AT_ONCE = 1_000
 _CLAIMED = (schema.tasks, schema.audit_sources, schema.installation)

@@ -11,16 +11,16 @@ from datetime import datetime, timedelta
 
 from jitvault.context import WorkerContext
 from jitvault.ledger.model import TaskRecord
-from jitvault.lifecycle.confirmation.before_seal import why_proof_fails_now
 from jitvault.lifecycle.confirmation.confirm import record_judgement
 from jitvault.lifecycle.confirmation.evidence import collect_evidence, tokens_of
 from jitvault.lifecycle.confirmation.force import close_without_proof, force_revoke
 from jitvault.lifecycle.confirmation.lookups import is_any_live, proven_before
-from jitvault.lifecycle.confirmation.quiet import QUIET, settles_at
+from jitvault.lifecycle.confirmation.quiet_rules import QUIET, settles_at
 from jitvault.lifecycle.confirmation.reconcile import collect_reconciled
 from jitvault.lifecycle.confirmation.reopen import BACK, record_round, reopen
 from jitvault.lifecycle.confirmation.revoke_wrappings import revoke_wrappings
 from jitvault.lifecycle.confirmation.seal import has_late_lease, seal
+from jitvault.lifecycle.confirmation.seal_check import why_proof_fails_now
 from jitvault.lifecycle.decision.admit import Evaluation
 from jitvault.lifecycle.record.rounds import why_seal_postponed
 from jitvault.lifecycle.requests.end_documents import EndRequest, force_request, may_end

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from jitvault.formats.product import Product
+from jitvault.formats.server_product import Product
 
 
 @dataclass(frozen=True, slots=True)

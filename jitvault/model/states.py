@@ -119,6 +119,8 @@ DELIVERED_STATES = frozenset({State.ISSUED, State.ACTIVE})
 """Live states whose token was delivered: whatever may end the task is looked for."""
 PROVEN = frozenset({State.CONFIRMED, State.SEALED})
 ENDED = frozenset({State.ENDING, State.UNVERIFIED}) | PROVEN
+UNSEALED = LIVE_STATES | ENDED - {State.SEALED}
+"""States of a task that had access and is not sealed."""
 _FINAL = frozenset({State.SEALED, State.UNVERIFIED, State.CANCELLED})
 OVER = frozenset({State.SEALED, State.UNVERIFIED, State.CANCELLED, State.DENIED, State.LAPSED})
 

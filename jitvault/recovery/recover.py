@@ -14,8 +14,8 @@ from datetime import datetime
 
 from jitvault.context import WorkerContext
 from jitvault.errors import InvalidInput, JitvaultError, LedgerUnavailable, NotFound, VaultUnavailable
-from jitvault.ledger.model import TaskRecord
-from jitvault.ledger.stream_model import LEDGER_REBUILT, READ_FROM_START
+from jitvault.ledger.model import READ_FROM_START, TaskRecord
+from jitvault.ledger.stream.model import LEDGER_REBUILT
 from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.revocation.cascade import with_task_claim
 from jitvault.lifecycle.revocation.revoke import revoke_tokens

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from jitvault.errors import UsageError
-from jitvault.formats.product import Product, Release, release_of_program
+from jitvault.formats.server_product import Product, Release, release_of_program
 from jitvault.formats.strict_yaml import place
 from jitvault.sandbox.images import is_image, program_of
 from jitvault.sandbox.lifecycle import MINIMAL_ENVIRONMENT

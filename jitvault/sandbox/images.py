@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from jitvault.errors import UsageError
-from jitvault.formats.product import Product
+from jitvault.formats.server_product import Product
 from jitvault.formats.strict_yaml import place
 
 # NAME:TAG or NAME@sha256:…; a name without either is taken for a program

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jitvault.errors import VaultUnavailable, WrongState
-from jitvault.formats.product import Product
+from jitvault.formats.server_product import Product
 from jitvault.sandbox import vault_configuration
 from jitvault.sandbox.binary import Binary, find_binary
 from jitvault.sandbox.lifecycle import MINIMAL_ENVIRONMENT, Server

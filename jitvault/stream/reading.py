@@ -22,8 +22,8 @@ from jitvault.audit.trail import Canary
 from jitvault.context import WorkerContext, new_id
 from jitvault.errors import AuditLagging, AuditMissing, AuditUntrusted, LedgerUnavailable, WrongState
 from jitvault.formats.clocks import MAX_SKEW
-from jitvault.formats.product import another_server
-from jitvault.ledger.stream_model import SourceReading
+from jitvault.formats.server_product import another_server
+from jitvault.ledger.stream.model import SourceReading
 
 PATIENCE_S = 5.0
 # where only reading on is needed: a revocation must not wait for a stream that does not arrive

@@ -18,7 +18,7 @@ from jitvault.context import WorkerContext
 from jitvault.errors import VaultRefused
 from jitvault.formats.clocks import MAX_SKEW
 from jitvault.ledger.model import GrantRow, LeaseRow, TaskRow
-from jitvault.ledger.stream_model import CreationLine
+from jitvault.ledger.stream.model import CreationLine
 from jitvault.lifecycle.decision.template_gate import leases_ended_by_checks
 from jitvault.model.states import DEAD, OVER, State, Verdict
 from jitvault.model.vault_access import CAPS, ROLE_PREFIX

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from jitvault.context import WorkerContext
 from jitvault.errors import AuditUntrusted, JitvaultError
 from jitvault.ledger.model import FindingRow, OperationRow, UntrackedCredentialRow
-from jitvault.ledger.stream_model import Freeze
+from jitvault.ledger.stream.model import Freeze
 from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.record.history import forced_of
 from jitvault.model.states import OVER, State, Verdict

@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Any
 
 from jitvault.errors import JitvaultError, UsageError
-from jitvault.formats.product import Release, release_of, without_namespaces
+from jitvault.formats.server_product import Release, release_of, without_namespaces
 from jitvault.vault.client import Connection, Vault
 
 # Shorter than the least sensible settle window with several nodes: a node that took over is known by then.

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from jitvault.audit.intent import ttl_word
+from jitvault.audit.create_intent import ttl_word
 from jitvault.errors import OutcomeUnknown, VaultRejected
 from jitvault.formats.secret import Secret
 from jitvault.vault.client import Vault

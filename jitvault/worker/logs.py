@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from jitvault.formats.product import with_commands
+from jitvault.formats.server_product import with_commands
 
 
 class Log(Protocol):

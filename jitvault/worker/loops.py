@@ -30,7 +30,7 @@ from jitvault.context import WorkerContext
 from jitvault.documents.paths import DocumentEffect, WorkItem
 from jitvault.errors import AuditUntrusted, JitvaultError, NotConfirmed, VaultRefused, VaultUnavailable, WrongState
 from jitvault.kill_switch.triggers import Reasons, covered_by_freeze, tripped
-from jitvault.lifecycle.confirmation.stand_by import Probe, StandBy
+from jitvault.lifecycle.confirmation.probe_sessions import Probe, ProbeSessions
 from jitvault.lifecycle.record.due import due_too_late
 from jitvault.lifecycle.renewal.upkeep import PublishedListRenewals
 from jitvault.lifecycle.requests.pending import Backlog, DocumentWatcher, Triage
@@ -42,7 +42,7 @@ from jitvault.stream.reading import observe, read_on
 from jitvault.stream.status import Trust, examine
 from jitvault.sweep.report import outcome
 from jitvault.sweep.sweep import sweep
-from jitvault.worker.gate import Gate
+from jitvault.worker.author_rate import AuthorRate
 from jitvault.worker.health import Health
 from jitvault.worker.logs import Log
 from jitvault.worker.pool import Pool
@@ -108,7 +108,7 @@ class Loops:
     fix: bool = False
     keep: timedelta | None = None
     """How long the published documents of a sealed task stay; None keeps them for ever."""
-    gate: Gate = field(default_factory=lambda: Gate(per_minute=1200))
+    gate: AuthorRate = field(default_factory=lambda: AuthorRate(per_minute=1200))
     news: Event = field(default_factory=Event)
 
     def start(self) -> None:
@@ -188,7 +188,7 @@ class Loops:
 
         A target that hangs then does not delay the others.
         """
-        stand_by = StandBy(worker)
+        stand_by = ProbeSessions(worker)
         known = set[Probe]()
 
         def look() -> None:
@@ -199,7 +199,7 @@ class Loops:
 
         self._every("targets", self.pace.targets_s, look)
 
-    def _stand_by(self, stand_by: StandBy, probe: Probe) -> None:
+    def _stand_by(self, stand_by: ProbeSessions, probe: Probe) -> None:
         """Keep one target reachable."""
         logged = set[str]()
 

@@ -25,7 +25,7 @@ from jitvault.errors import (
 )
 from jitvault.ledger.model import TaskRecord, TaskRow, Turn
 from jitvault.lifecycle.advance import advance
-from jitvault.lifecycle.confirmation.quiet import QUIET
+from jitvault.lifecycle.confirmation.quiet_rules import QUIET
 from jitvault.lifecycle.record.receipt import unproven_reason
 from jitvault.model.states import BEFORE_GRANT, OVER, State
 from jitvault.worker.health import Health

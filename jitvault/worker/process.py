@@ -19,7 +19,7 @@ from jitvault.context import ReadCache, WorkerContext
 from jitvault.errors import LedgerUnavailable
 from jitvault.settings import Settings
 from jitvault.wiring import Wiring
-from jitvault.worker.gate import Gate
+from jitvault.worker.author_rate import AuthorRate
 from jitvault.worker.health import Health, serve, served
 from jitvault.worker.logs import Log
 from jitvault.worker.loops import Loops, Pace
@@ -95,7 +95,7 @@ def start(settings: Settings, supervisor: Supervisor, plan: Plan, log: Log) -> S
     worker = wiring.worker
     new_context = context_factory(wiring)
     pool = Pool(supervisor, new_context, TaskQueue(plan.hands, plan.may_hang), health, log, worker.ledger.give_back)
-    gate = Gate(settings.requests_per_minute)
+    gate = AuthorRate(settings.requests_per_minute)
     notifier = wiring.teller
     loops = Loops(supervisor, new_context, pool, health, log, notifier, plan.pace, plan.fix, settings.retention, gate)
     if endpoint is not None:

@@ -67,7 +67,7 @@ class Points:
 def run(order: dict[str, Any]) -> None:
     """In the forked process: one command, whole or not."""
     from jitvault.cli import app
-    from jitvault.ledger.database import Database
+    from jitvault.ledger.storage.database import Database
     from jitvault.lifecycle import ending as finish
     from jitvault.vault.http_transport import Session
 

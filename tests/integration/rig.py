@@ -25,11 +25,11 @@ from ledgers import LedgerPlace, address, ask, has_table, kind_of, new_place
 from jitvault.agent.unwrap import TaskToken, read_all, unwrap
 from jitvault.errors import VaultRefused, VaultRejected
 from jitvault.formats.secret import Secret
-from jitvault.ledger.dialect import guards
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import OperationRow, TaskRecord
 from jitvault.ledger.rows import of_task
-from jitvault.ledger.schema import APPEND_ONLY
+from jitvault.ledger.storage.dialect import guards
+from jitvault.ledger.storage.schema import APPEND_ONLY
 from jitvault.model.event_chain import Event, chain_problems, link
 from jitvault.provision.template_check import record as template_check
 from jitvault.provision.template_check.steps import STEPS, Outcome, Step

@@ -14,7 +14,7 @@ from hands import without_a_token
 from rig import PREFIX, Rig, own_rig
 from stage import Stage, claims_run_out
 
-from jitvault.ledger import sqlite
+from jitvault.ledger.storage import sqlite
 from jitvault.lifecycle import ending as finish
 from jitvault.sandbox.world import World
 

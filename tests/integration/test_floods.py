@@ -15,7 +15,8 @@ from rig import Rig
 from worker_process import WorkerProcess
 
 from jitvault.lifecycle import advance
-from jitvault.worker import gate, loops
+from jitvault.worker import author_rate as gate
+from jitvault.worker import loops
 
 pytestmark = pytest.mark.usefixtures("lab")
 Spec = Callable[..., Path]

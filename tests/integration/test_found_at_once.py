@@ -17,7 +17,7 @@ from commands import Quick
 from sqlalchemy import Engine, event
 from stage import Stage
 
-from jitvault.ledger import schema
+from jitvault.ledger.storage import schema
 
 Spec = Callable[..., Path]
 STEP_S = 2

@@ -17,7 +17,7 @@ from rig import Rig
 from test_attacks import anybody
 
 from jitvault.context import new_id
-from jitvault.ledger import noise
+from jitvault.ledger.stream import stored_lines
 
 Spec = Callable[..., Path]
 TIMES = 150
@@ -47,7 +47,7 @@ def test_what_strangers_send_is_counted_and_not_kept(rig: Rig, spec: Spec, monke
     file = spec()
     rig.active(file)
     rig("operator", "status", file.stem)
-    monkeypatch.setattr(noise, "MOST_REWRAPS", 2)
+    monkeypatch.setattr(stored_lines, "MOST_REWRAPS", 2)
     before, token = rows(rig), anybody(rig)
     wrapping = rig.admin.write("sys/wrapping/wrap", {"a": "b"}, wrap_ttl_s=60)["wrap_info"]["token"]
     flood(rig, TIMES, "POST", "sys/wrapping/unwrap", body={"token": "junk"})
@@ -84,8 +84,8 @@ def test_what_strangers_send_is_counted_and_not_kept(rig: Rig, spec: Spec, monke
 def test_what_is_sent_again_and_again_about_a_task_is_kept_up_to_a_number(
     rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(noise, "MOST_OF_ONE", 20)
-    monkeypatch.setattr(noise, "MOST_DENIED", 40)
+    monkeypatch.setattr(stored_lines, "MOST_OF_ONE", 20)
+    monkeypatch.setattr(stored_lines, "MOST_DENIED", 40)
     file = spec()
     granted = rig.granted(file)
     held = rig.use(granted)

@@ -17,8 +17,9 @@ from floods import JUNK
 from hands import audit_lines
 from rig import Rig
 
+from jitvault.lifecycle.requests import complete_index as listing
 from jitvault.lifecycle.requests import end_documents as ends
-from jitvault.lifecycle.requests import listing, pending
+from jitvault.lifecycle.requests import pending
 from jitvault.lifecycle.requests.pending import DocumentWatcher
 from jitvault.lifecycle.requests.sign import sign_end, sign_freeze
 from jitvault.model.scope import Scope

@@ -21,7 +21,7 @@ from invariants import at_target, check, check_over, live_tokens, unknown_tokens
 from rig import Rig
 from stage import ALL, Stage, claims_run_out, hasty, sealed, staged, until_done
 
-from jitvault.ledger import sqlite
+from jitvault.ledger.storage import sqlite
 from jitvault.sandbox.vault_server import VaultServer
 
 Spec = Callable[..., Path]

@@ -19,7 +19,7 @@ from stage import RESTORED_S, Stage, hasty, sealed, until_done
 from test_sweep import outside_token
 
 from jitvault import wiring
-from jitvault.lifecycle.confirmation.quiet import QUIET
+from jitvault.lifecycle.confirmation.quiet_rules import QUIET
 from jitvault.model.states import State
 
 pytestmark = pytest.mark.usefixtures("hurried")

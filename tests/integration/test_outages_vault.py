@@ -15,7 +15,7 @@ from invariants import check, check_over, files, live_tokens, verdicts
 from rig import Rig
 from stage import ALL, Stage, hasty, sealed, until_done
 
-from jitvault.formats.product import Product
+from jitvault.formats.server_product import Product
 
 Spec = Callable[..., Path]
 Case = tuple[str, str, Moment]

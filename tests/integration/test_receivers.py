@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from receivers import Receiving, TrustingVault, ask, device, eventually, keys, reference, socket_device
 
 from jitvault.audit.files.spool import SpoolSources
-from jitvault.formats.product import Product
+from jitvault.formats.server_product import Product
 from jitvault.sandbox.vault_server import VaultServer
 
 MB = 1024 * 1024

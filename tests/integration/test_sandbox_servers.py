@@ -27,7 +27,7 @@ psutil = pytest.importorskip("psutil")
 psycopg = pytest.importorskip("psycopg")
 
 from jitvault.errors import VaultUnavailable, WrongState  # noqa: E402
-from jitvault.formats.product import Product, product_of, release_of  # noqa: E402
+from jitvault.formats.server_product import Product, product_of, release_of  # noqa: E402
 from jitvault.sandbox.accounts import reachable, server_account  # noqa: E402
 from jitvault.sandbox.placement import copy_programs, find_programs, runnable  # noqa: E402
 from jitvault.sandbox.processes import Account, Command, ServerProcess  # noqa: E402

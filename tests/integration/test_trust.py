@@ -26,8 +26,8 @@ from jitvault.audit.entry import Entry
 from jitvault.audit.files.file_source import FileSource
 from jitvault.audit.observation import Observation, Place
 from jitvault.context import new_id
-from jitvault.formats.product import Product
 from jitvault.formats.secret import Secret
+from jitvault.formats.server_product import Product
 from jitvault.sandbox.servers import VaultServer, running_servers
 from jitvault.sandbox.vault_configuration import AuditDevice
 from jitvault.sandbox.world import World, env, provisioned

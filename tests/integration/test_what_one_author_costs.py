@@ -11,7 +11,8 @@ from floods import write_all
 from rig import Rig
 
 from jitvault.documents.dsse import signer_key
-from jitvault.ledger import findings, writes
+from jitvault.ledger import findings
+from jitvault.ledger.documents import lines as document_lines
 from jitvault.lifecycle.requests.sign import sign_end, sign_extension
 from jitvault.model.extension import MOST_ASKED
 from jitvault.model.kinds import EventKind
@@ -53,9 +54,9 @@ def test_a_document_that_is_written_again_and_again_is_few_rows_and_its_last_wor
         sign_end(rig.wiring("agent").person, file.stem, reason=EndReason.COMPLETED, note="it is done")
         wait_for(lambda: rig.state(file.stem) in ("confirmed", "sealed"), 60)
     rows = rig.rows("SELECT count(*) FROM observations WHERE kind = 'written' AND subject = ?", path)
-    assert rows == [(writes.MOST_OF_ONE,)]
+    assert rows == [(document_lines.MOST_OF_ONE,)]
     counted = {one["kind"]: one["lines"] for one in rig("auditor", "audit", "status").json["not_kept"]}
-    assert counted["written"] >= TIMES + 1 - writes.MOST_OF_ONE
+    assert counted["written"] >= TIMES + 1 - document_lines.MOST_OF_ONE
     assert rig("operator", "status", file.stem, code=None).json["end_reason"] == "completed"
 
 

@@ -19,11 +19,11 @@ from jitvault.audit import observation
 from jitvault.audit.tripwires import trip
 from jitvault.doctor import check
 from jitvault.documents.paths import Kept
-from jitvault.formats import product
-from jitvault.ledger import schema
-from jitvault.ledger.document_index import DocumentStatus
-from jitvault.ledger.judgements import Judgement
+from jitvault.formats import server_product as product
+from jitvault.ledger.documents.index import DocumentStatus
+from jitvault.ledger.documents.judgements import Judgement
 from jitvault.ledger.model import OpState
+from jitvault.ledger.storage import schema
 from jitvault.model import notice
 from jitvault.model import states as lifecycle
 from jitvault.model.kinds import EventKind, OperationKind

@@ -39,7 +39,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 
-from jitvault.audit.intent import Intent, mismatch
+from jitvault.audit.create_intent import Intent, mismatch
 from jitvault.audit.observation import PLAIN, Kind, Observation
 from jitvault.audit.token_links import owning_token
 from jitvault.audit.tripwires.trip import (

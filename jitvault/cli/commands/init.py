@@ -40,7 +40,7 @@ def init(
     from jitvault.cli import session
     from jitvault.cli.views import tables as listings
     from jitvault.errors import UsageError
-    from jitvault.formats.product import with_commands
+    from jitvault.formats.server_product import with_commands
     from jitvault.provision import init as provision
     from jitvault.provision.template_check.record import unchecked
     from jitvault.provision.worker_login import worker_login

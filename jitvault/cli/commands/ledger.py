@@ -10,7 +10,7 @@ from jitvault.cli.commands.ledger_recover import ledger_recover
 from jitvault.cli.options import Debug, Json
 
 if TYPE_CHECKING:
-    from jitvault.ledger.database import Database
+    from jitvault.ledger.storage.database import Database
     from jitvault.wiring import Wiring
 
 ledger_app = typer.Typer(help="Create, upgrade, check, copy and recover the ledger.", no_args_is_help=True)
@@ -25,7 +25,7 @@ def ledger_upgrade(json_: Json = False, debug: Debug = False) -> None:
     """
     from jitvault.cli import session
     from jitvault.cli.views.output import to_json
-    from jitvault.ledger.database import raw, upgrade
+    from jitvault.ledger.storage.database import raw, upgrade
 
     before, after = upgrade(raw(_address(session.open_session()), create=True))
     if before is None:
@@ -48,7 +48,7 @@ def ledger_check(json_: Json = False, debug: Debug = False) -> None:
     from jitvault.cli.views.output import to_json
     from jitvault.errors import SecurityFinding
     from jitvault.ledger.chains import look
-    from jitvault.ledger.database import opened, version
+    from jitvault.ledger.storage.database import opened, version
 
     wiring = session.open_session()
     database = opened(_address(wiring), create=False)
@@ -92,7 +92,7 @@ def ledger_copy(
     """
     from jitvault.cli import session
     from jitvault.cli.views.output import to_json
-    from jitvault.ledger.database import opened, raw, upgrade
+    from jitvault.ledger.storage.database import opened, raw, upgrade
     from jitvault.ledger.transfer import copy
 
     source = opened(_address(session.open_session()), create=False)

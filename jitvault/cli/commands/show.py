@@ -90,7 +90,7 @@ def _show_published(wiring: Wiring, task: str, *, as_json: bool) -> None:
     from jitvault.errors import SecurityFinding
 
     session.known(wiring, task)
-    found = fallback.vouched(wiring, task)
+    found = fallback.published_proof(wiring, task)
     shown = fallback.with_source(wiring, _with_end_requests(wiring, found.document), found)
     overview.print_published(shown, wiring.clock.agreed(), as_json=as_json)
     if found.problem:

@@ -17,7 +17,7 @@ from jitvault.documents.published_task import ILLEGIBLE
 from jitvault.errors import JitvaultError, LedgerUnreachable, NotFound, SecurityFinding
 
 if TYPE_CHECKING:
-    from jitvault.lifecycle.record.vouched import Vouched
+    from jitvault.lifecycle.record.published_proof import PublishedProof
     from jitvault.wiring import Wiring
 
 UNKNOWN = ("uses", "timeline", "frozen", "children")
@@ -48,23 +48,23 @@ def has_ledger(wiring: Wiring) -> bool:
     return True
 
 
-def vouched(wiring: Wiring, task_id: str) -> Vouched:
+def published_proof(wiring: Wiring, task_id: str) -> PublishedProof:
     """Return what is published of a task, and whose signature confirms it.
 
     Raises NotFound, SecurityFinding.
     """
-    from jitvault.lifecycle.record import vouched
+    from jitvault.lifecycle.record import published_proof as proofs
 
     newest = wiring.person.documents.read(published_path(task_id))
     if newest is None:
         raise unknown_task(wiring, task_id, None)
-    found = vouched.vouched(wiring.person.documents, wiring.person.signer, task_id, newest)
+    found = proofs.published_proof(wiring.person.documents, wiring.person.signer, task_id, newest)
     if found.document["state"] == ILLEGIBLE:
         raise illegible(task_id)
     return found
 
 
-def with_source(wiring: Wiring, document: Mapping[str, Any], found: Vouched) -> dict[str, Any]:
+def with_source(wiring: Wiring, document: Mapping[str, Any], found: PublishedProof) -> dict[str, Any]:
     """Return a published document with its source and its age.
 
     `published` is `{at, age_s, vouched_by, vouched, problem, unknown}`; `age_s` is by this machine's clock.

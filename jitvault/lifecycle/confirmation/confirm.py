@@ -27,8 +27,8 @@ from jitvault.lifecycle.confirmation.lookups import (
     live_lookups,
     proven_before,
 )
-from jitvault.lifecycle.confirmation.quiet import settles_at
 from jitvault.lifecycle.confirmation.quiet_check import Quiet, check_quiet
+from jitvault.lifecycle.confirmation.quiet_rules import settles_at
 from jitvault.lifecycle.confirmation.timeline import Credential
 from jitvault.lifecycle.confirmation.wrapped_read_probes import ask_targets, probe_target
 from jitvault.lifecycle.record.due import has_come

@@ -12,7 +12,7 @@ from typing import Any
 from jitvault.audit.trail import AuditTrail, Canary
 from jitvault.context import WorkerContext
 from jitvault.ledger.model import TaskRecord
-from jitvault.lifecycle.confirmation.quiet import OpenQuestions, listing_covers_all, open_questions
+from jitvault.lifecycle.confirmation.quiet_rules import OpenQuestions, listing_covers_all, open_questions
 from jitvault.lifecycle.record.history import proof_level_of
 from jitvault.lifecycle.record.rounds import ACCOUNTED
 from jitvault.model.kinds import OperationKind

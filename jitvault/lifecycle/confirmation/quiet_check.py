@@ -9,7 +9,7 @@ from datetime import datetime
 from jitvault.context import WorkerContext
 from jitvault.engines.interface import ProbeResult
 from jitvault.lifecycle.confirmation.evidence import Evidence, tokens_of
-from jitvault.lifecycle.confirmation.quiet import QUIET, is_quiet, settles_at
+from jitvault.lifecycle.confirmation.quiet_rules import QUIET, is_quiet, settles_at
 from jitvault.lifecycle.confirmation.wrapped_reads import unproven_read
 from jitvault.lifecycle.record.rounds import (
     MOST_ROUNDS,

@@ -12,7 +12,7 @@ from jitvault.documents.paths import REQUEST_LIFE, is_stale, published_path, req
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import InvalidInput, NotFound, SecurityFinding, WrongState
 from jitvault.formats.time_window import format_duration, format_instant
-from jitvault.ledger.judgements import Judged, Judgement
+from jitvault.ledger.documents.judgements import Judged, Judgement
 from jitvault.ledger.model import Change, Row, TaskRecord, TaskRow
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_above, check_room
 from jitvault.lifecycle.decision.evaluate import check_grantable, evaluate, resolve

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from jitvault.audit.intent import ttl_word
+from jitvault.audit.create_intent import ttl_word
 from jitvault.context import WorkerContext, new_id
 from jitvault.errors import JitvaultError, SecurityFinding, WrongState
 from jitvault.formats.canonical_json import sha256_hex

@@ -9,7 +9,7 @@ from jitvault.audit.observation import Kind
 from jitvault.audit.token_links import derived_tokens, linked
 from jitvault.audit.trail import AuditTrail
 from jitvault.ledger.model import LeaseRow, TaskRecord, TaskRow
-from jitvault.ledger.stream_model import Freeze
+from jitvault.ledger.stream.model import Freeze
 from jitvault.lifecycle.record.history import ended_of, forced_of, uncounted_of, withdrawn_by
 from jitvault.lifecycle.record.receipt import checks_of, extensions_of, last_extension, lifetime_of, proof_of
 from jitvault.model.delegation import ancestor_ids

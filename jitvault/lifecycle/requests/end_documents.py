@@ -19,9 +19,9 @@ from jitvault.documents.dsse import payload_of
 from jitvault.documents.paths import Kept, path_of
 from jitvault.documents.signed import EndDocument, parse_signed
 from jitvault.errors import LedgerUnavailable, SecurityFinding
-from jitvault.ledger.document_index import DocumentStatus, Indexed, retry_missing
+from jitvault.ledger.documents.index import DocumentStatus, Indexed, retry_missing
 from jitvault.ledger.model import TaskRecord
-from jitvault.lifecycle.requests.listing import complete_index, index_is_complete
+from jitvault.lifecycle.requests.complete_index import complete_index, index_is_complete
 from jitvault.lifecycle.requests.reader import record_author_finding, verified
 from jitvault.model.revision import Revision
 from jitvault.model.states import EndReason

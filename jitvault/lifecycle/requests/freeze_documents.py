@@ -22,10 +22,10 @@ from jitvault.documents.dsse import payload_of
 from jitvault.documents.paths import Kept, path_of
 from jitvault.documents.signed import FreezeDocument, parse_signed
 from jitvault.errors import AuditUntrusted, LedgerUnavailable, SecurityFinding
-from jitvault.ledger.document_index import DocumentStatus, Indexed, retry_missing
-from jitvault.lifecycle.requests.listing import complete_index
+from jitvault.ledger.documents.index import DocumentStatus, Indexed, retry_missing
+from jitvault.lifecycle.requests.complete_index import complete_index
 from jitvault.lifecycle.requests.reader import record_author_finding, verified
-from jitvault.lifecycle.requests.renamed import entity_named
+from jitvault.lifecycle.requests.scope_names import entity_named
 from jitvault.model.scope import FreezeStatement, Scope, as_dated, freezes_in_force
 from jitvault.policy.decision import OPERATORS
 from jitvault.stream.reading import observe

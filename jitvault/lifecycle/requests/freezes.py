@@ -13,7 +13,7 @@ from jitvault.documents.paths import FREEZES, freeze_path
 from jitvault.documents.signed import FreezeDocument, parse_signed
 from jitvault.errors import Denied, Frozen, SecurityFinding
 from jitvault.ledger.model import TaskRecord
-from jitvault.ledger.stream_model import Freeze
+from jitvault.ledger.stream.model import Freeze
 from jitvault.lifecycle.requests.freeze_documents import freeze_covering, freezes
 from jitvault.model.decision_input import DecisionInput
 from jitvault.model.revision import Revision

@@ -23,8 +23,8 @@ from jitvault.documents.paths import (
     work_item_for,
 )
 from jitvault.errors import JitvaultError
-from jitvault.ledger.judgements import Judged, Judgement
-from jitvault.lifecycle.requests.listing import forget_authors, index_names
+from jitvault.ledger.documents.judgements import Judged, Judgement
+from jitvault.lifecycle.requests.complete_index import forget_authors, index_names
 from jitvault.policy.decision import OPERATORS
 from jitvault.vault.interface import Stored
 

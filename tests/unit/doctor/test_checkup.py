@@ -15,7 +15,7 @@ from jitvault.doctor import policies as rules
 from jitvault.doctor import provisioning as provisioned
 from jitvault.doctor.check import Ability, About, Check, Known, Status, Unknown, can, counts, first_failure, listed
 from jitvault.errors import SecurityFinding, VaultUnavailable
-from jitvault.formats.product import Product
+from jitvault.formats.server_product import Product
 from jitvault.model.scope import FreezeStatement, Scope
 
 NOW = datetime(2026, 11, 25, 3, 0, tzinfo=UTC)

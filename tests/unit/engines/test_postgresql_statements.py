@@ -6,12 +6,12 @@ import re
 
 import pytest
 
-from jitvault.engines import database, postgresql_probe, postgresql_reserve
+from jitvault.engines import database, postgresql_probe, postgresql_spare_session
 from jitvault.sandbox import target
 
 QUERIES = {
     name: text
-    for module in (postgresql_probe, postgresql_reserve, database)
+    for module in (postgresql_probe, postgresql_spare_session, database)
     for name, text in vars(module).items()
     if name.startswith("_") and isinstance(text, str) and "SELECT" in text
 }

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from ledgers import LedgerPlace, Shelf, address
 
-from jitvault.ledger.database import Database, opened
 from jitvault.ledger.ledger import Ledger
+from jitvault.ledger.storage.database import Database, opened
 from jitvault.sandbox.postgres import Postgres
 
 

@@ -11,10 +11,10 @@ from ledgers import LedgerPlace
 from test_judged import JUNK, SECOND, judged, written
 
 from jitvault.audit.observation import Kind
-from jitvault.ledger import writes
-from jitvault.ledger.judgements import Unsettled
+from jitvault.ledger.documents import lines as document_lines
+from jitvault.ledger.documents.index import WrittenDocument
+from jitvault.ledger.documents.judgements import Unsettled
 from jitvault.ledger.ledger import Ledger
-from jitvault.ledger.stream_model import WrittenDocument
 from jitvault.model.finding import MOST, WINDOW
 from jitvault.model.notice import Kind as Notified
 
@@ -100,10 +100,10 @@ def test_of_one_document_so_many_writes_are_kept_and_the_others_are_known_by_the
     read(ledger, [seen(1000, Kind.WRITTEN, "requests/e-2/t-1/end")])
     shown = ledger.written_documents(since=NOW)
     mine = [one for one in shown if one.path == path]
-    assert len(mine) == writes.MOST_OF_ONE + 1 and len(shown) == len(mine) + 1
+    assert len(mine) == document_lines.MOST_OF_ONE + 1 and len(shown) == len(mine) + 1
     last = seen(399, Kind.WRITTEN, path)
     assert mine[-1] == WrittenDocument(path, last.at, last.place, 0) and ledger.newest_line(path) == last.at
-    assert [(one.kind, one.lines) for one in ledger.not_kept()] == [("written", 400 - writes.MOST_OF_ONE)]
+    assert [(one.kind, one.lines) for one in ledger.not_kept()] == [("written", 400 - document_lines.MOST_OF_ONE)]
     # whoever has seen it is not given it again, and whoever has not is given the newest alone
     assert [one.path for one in ledger.written_documents(since=NOW, after={"audit": last.place})] == [
         "requests/e-2/t-1/end"
@@ -124,7 +124,7 @@ def test_lines_that_are_read_again_do_not_make_an_older_write_the_newest(ledger:
 
 
 def test_a_request_that_is_written_again_is_read_again_whether_or_not_its_line_is_kept(ledger: Ledger) -> None:
-    for n in range(writes.MOST_OF_ONE):
+    for n in range(document_lines.MOST_OF_ONE):
         written(ledger, n, at=0)
     ledger.judge([judged()], NOW)
     assert ledger.unsettled("e-1", ["junk"]) == Unsettled([], [])
@@ -137,7 +137,7 @@ def test_a_request_that_is_written_again_is_read_again_whether_or_not_its_line_i
 def test_of_one_author_so_many_writes_of_an_hour_are_kept(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, place: LedgerPlace
 ) -> None:
-    monkeypatch.setattr(writes, "MOST_OF_AUTHOR", 50)
+    monkeypatch.setattr(document_lines, "MOST_OF_AUTHOR", 50)
     written(ledger, 1, at=0)
     ledger.judge([judged()], NOW)
     read(ledger, [seen(10 + n, Kind.WRITTEN, f"requests/e-1/x-{n}/submit") for n in range(200)])

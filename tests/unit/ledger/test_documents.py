@@ -9,7 +9,7 @@ from builders import NOW, change, make, read, seen
 
 from jitvault.audit.observation import Kind
 from jitvault.documents.paths import Kept, indexed_path, path_of
-from jitvault.ledger.document_index import DocumentStatus, Indexed
+from jitvault.ledger.documents.index import DocumentStatus, Indexed
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change
 from jitvault.model.states import State

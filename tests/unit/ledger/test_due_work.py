@@ -10,9 +10,9 @@ from together import child, run_together
 from jitvault.audit.observation import Kind
 from jitvault.errors import WrongState
 from jitvault.ledger import claims
-from jitvault.ledger.database import opened
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change, Turn
+from jitvault.ledger.storage.database import opened
 from jitvault.model.states import State
 
 

@@ -15,12 +15,12 @@ from builders import NOW, change, file_of, make, whole
 from sqlalchemy import Connection, event, text
 
 from jitvault.errors import LedgerUnavailable, WrongState
-from jitvault.ledger import sqlite
-from jitvault.ledger.database import Database, opened
-from jitvault.ledger.group_commit import _LARGEST_GROUP, _Turn
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change
-from jitvault.ledger.sqlite import SqliteStore
+from jitvault.ledger.storage import sqlite
+from jitvault.ledger.storage.database import Database, opened
+from jitvault.ledger.storage.group_commit import _LARGEST_GROUP, _Turn
+from jitvault.ledger.storage.sqlite import SqliteStore
 
 Unit = Callable[[Connection], object]
 
@@ -177,7 +177,7 @@ def ledger_apply(ledger: Ledger, connection: Connection, claim: int) -> object:
 
 def test_a_database_that_another_process_holds_is_waited_for_together(path: Path, monkeypatch: Any) -> None:
     """Each by itself would wait the whole time, one after the other, while access that is to be ended lives."""
-    monkeypatch.setattr("jitvault.ledger.sqlite.BUSY_TIMEOUT_MS", 100)
+    monkeypatch.setattr("jitvault.ledger.storage.sqlite.BUSY_TIMEOUT_MS", 100)
     begin, begun = sqlite._begin, list[str]()
 
     def counted(connection: Connection, how: str) -> None:

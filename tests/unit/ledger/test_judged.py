@@ -9,7 +9,7 @@ from builders import NOW, change, make, read, seen
 
 from jitvault.audit.observation import Kind
 from jitvault.documents.paths import TaskParties, request_path
-from jitvault.ledger.judgements import Judged, Judgement, OverQuota, Unsettled
+from jitvault.ledger.documents.judgements import Judged, Judgement, OverQuota, Unsettled
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import AccessRow, Change, DecisionRow
 from jitvault.model.states import State

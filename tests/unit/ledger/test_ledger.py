@@ -44,9 +44,7 @@ from together import child, run_together
 
 from jitvault.audit.observation import Kind
 from jitvault.errors import JitvaultError, LedgerUnavailable, WrongState
-from jitvault.ledger import claims, schema
-from jitvault.ledger.database import HEAD, Database, opened, raw, upgrade
-from jitvault.ledger.dialect import guards, triggers
+from jitvault.ledger import claims
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import (
     Change,
@@ -55,6 +53,9 @@ from jitvault.ledger.model import (
     LeaseRow,
     OpState,
 )
+from jitvault.ledger.storage import schema
+from jitvault.ledger.storage.database import HEAD, Database, opened, raw, upgrade
+from jitvault.ledger.storage.dialect import guards, triggers
 from jitvault.model.event_chain import GENESIS
 from jitvault.model.states import EndReason, State, Verdict
 

@@ -22,10 +22,10 @@ from wire import Cut, wired
 
 from jitvault.audit.observation import Kind
 from jitvault.errors import LedgerUnavailable, WrongState
-from jitvault.ledger import postgres
-from jitvault.ledger.database import HEAD, Database, opened, raw
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change
+from jitvault.ledger.storage import postgres
+from jitvault.ledger.storage.database import HEAD, Database, opened, raw
 
 LEDGER_DOC = Path(__file__).parents[3] / "docs" / "operations" / "ledger.md"
 
@@ -287,7 +287,9 @@ def test_an_empty_database_is_made_a_ledger_by_upgrade_alone_and_once(shelf: She
     with pytest.raises(LedgerUnavailable, match="no ledger in this database") as caught:
         opened(url, create=True)
     assert "ledger upgrade" in caught.value.hint
-    code = "from jitvault.ledger.database import raw, upgrade\nprint(upgrade(raw(sys.argv[1], create=True))[0])\n"
+    code = (
+        "from jitvault.ledger.storage.database import raw, upgrade\nprint(upgrade(raw(sys.argv[1], create=True))[0])\n"
+    )
     said = run_together(*(child(code, url, begin="") for _ in range(3)))
     assert sorted(said) == [f"{HEAD}\n", f"{HEAD}\n", "None\n"]
     make(Ledger(opened(url, create=False)))

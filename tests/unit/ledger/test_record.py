@@ -34,10 +34,10 @@ from jitvault.audit.source import Position
 from jitvault.audit.trail import Canary
 from jitvault.errors import WrongState
 from jitvault.ledger import claims
-from jitvault.ledger.database import opened
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change, OpState
-from jitvault.ledger.stream_model import Freeze, Gap, SourceReading
+from jitvault.ledger.storage.database import opened
+from jitvault.ledger.stream.model import Freeze, Gap, SourceReading
 
 SECOND = timedelta(seconds=1)
 

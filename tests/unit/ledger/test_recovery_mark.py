@@ -27,8 +27,8 @@ from jitvault.audit.observation import Kind
 from jitvault.audit.source import Position
 from jitvault.errors import Frozen
 from jitvault.ledger.ledger import Ledger
-from jitvault.ledger.model import Change
-from jitvault.ledger.stream_model import LEDGER_REBUILT, READ_FROM_START
+from jitvault.ledger.model import READ_FROM_START, Change
+from jitvault.ledger.stream.model import LEDGER_REBUILT
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import State
 

@@ -17,10 +17,10 @@ from together import child, run_together
 
 from jitvault.audit.observation import Kind
 from jitvault.errors import LedgerUnavailable
-from jitvault.ledger import schema
-from jitvault.ledger.database import Database, opened
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change
+from jitvault.ledger.storage import schema
+from jitvault.ledger.storage.database import Database, opened
 
 
 @pytest.fixture

@@ -41,10 +41,11 @@ from sqlalchemy import select
 from jitvault.audit.observation import Kind, Observation
 from jitvault.errors import LedgerUnavailable
 from jitvault.formats.shorten import shorten
-from jitvault.ledger import noise, schema
-from jitvault.ledger.database import opened
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import ENDED_UNSEEN, Change, LeaseRow, OpState
+from jitvault.ledger.storage import schema
+from jitvault.ledger.storage.database import opened
+from jitvault.ledger.stream import stored_lines
 from jitvault.model.event_chain import chain_problems
 from jitvault.model.states import State, Verdict
 
@@ -834,7 +835,7 @@ def test_what_holds_access_is_due_before_what_ended_longer_ago(ledger: Ledger) -
 def test_no_flood_of_rewraps_hides_that_of_what_was_delivered(
     ledger: Ledger, place: LedgerPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(noise, "MOST_REWRAPS", 1)
+    monkeypatch.setattr(stored_lines, "MOST_REWRAPS", 1)
     issued(ledger)
     read(ledger, [created(), unwrapped(), wrapped_read()])
     chain = [READ, *(f"hmac-r{n}" for n in range(9))]

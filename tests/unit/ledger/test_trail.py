@@ -31,9 +31,9 @@ from sqlalchemy import insert
 from jitvault.audit.observation import Kind, Observation
 from jitvault.audit.trail import canary_after, canary_before
 from jitvault.errors import LedgerUnavailable
-from jitvault.ledger import schema
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change, OpState
+from jitvault.ledger.storage import schema
 from jitvault.model.kinds import OperationKind
 
 # -- lines ------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ def child(code: str, place: LedgerPlace, *args: object, begin: str = OPEN) -> su
         "from datetime import UTC, datetime\n"
         "from sqlalchemy import text\n"
         "from jitvault.model.states import State\n"
-        "from jitvault.ledger.database import opened\n"
+        "from jitvault.ledger.storage.database import opened\n"
         "from jitvault.ledger.ledger import Ledger\n"
         "from jitvault.ledger.model import Change\n"
         "NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)\n"

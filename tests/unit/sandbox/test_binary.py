@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jitvault.errors import UsageError
-from jitvault.formats.product import Product
+from jitvault.formats.server_product import Product
 from jitvault.sandbox import binary, images
 from jitvault.sandbox.binary import VARIABLE, find_binary
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitvault.audit.intent import LIFE, Intent
+from jitvault.audit.create_intent import LIFE, Intent
 from jitvault.audit.observation import PLAIN, Kind, Observation, Place
 from jitvault.audit.tripwires.rules import FLEET_RULES, RULES, of_fleet, of_task
 from jitvault.audit.tripwires.trip import FREEZING, INTERCEPTIONS, Rule, TaskLimits, TripwireHit

@@ -1,0 +1,70 @@
+"""Keep every target reachable for its probe, even while one of its logins locks all others out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jitvault.context import WorkerContext
+from jitvault.errors import JitvaultError, NotConfirmed, VaultUnavailable
+from jitvault.lifecycle.confirmation.wrapped_read_probes import probe_target
+
+RULE = "target_locked"
+Probe = tuple[str, str]
+"""The name of an engine, and the name of a probe's document."""
+
+
+class ProbeSessions:
+    """Holds the probes of the templates and watches their targets.
+
+    Each probe is watched by a thread of its own.
+    """
+
+    def __init__(self, worker: WorkerContext) -> None:
+        self._worker = worker
+        self._where: dict[Probe, Mapping[str, Any]] = {}
+        self._recorded: set[str] = set()
+
+    def probes(self) -> Sequence[Probe]:
+        """Read the probes' documents from Vault, and return the probes that have one.
+
+        Each document costs Vault a request. Raises VaultUnavailable where Vault does not answer; the probes that were
+        read before stay in use.
+        """
+        declared = {(t.spec.engine, t.spec.probe) for t in self._worker.templates.values() if t.spec.probe}
+        found: dict[Probe, Mapping[str, Any]] = {}
+        for engine, probe in declared:
+            if engine not in self._worker.engines or probe is None:
+                continue
+            try:
+                found[engine, probe] = probe_target(self._worker, probe)
+            except VaultUnavailable:
+                raise
+            except JitvaultError:
+                # a proof that needs this probe will say so
+                continue
+        self._where = found
+        return tuple(found)
+
+    def look(self, probe: Probe) -> Sequence[str]:
+        """Check one target once, and return the logins that lock others out now.
+
+        The engine ends the sessions of such a login, and each login is recorded as a finding once. Raises NotConfirmed
+        where the target could not be asked.
+        """
+        where = self._where.get(probe)
+        if where is None:
+            return ()
+        try:
+            kept_out = self._worker.engines[probe[0]].stand_by(where)
+        except JitvaultError as error:
+            raise NotConfirmed(str(error), hint=error.hint) from None
+        for name in kept_out:
+            if name not in self._recorded:
+                self._recorded.add(name)
+                self._record(name)
+        return kept_out
+
+    def _record(self, name: str) -> None:
+        message = f"the login {name} kept everybody out of its target by its locks; what it had open was ended"
+        self._worker.ledger.finding(self._worker.ledger.task_of_target(name), RULE, message, self._worker.now())

@@ -1,0 +1,87 @@
+"""Check what vouches for a task's published document, for a reader without the ledger.
+
+Anyone with the worker's token can write a published document. The document of a closed task has a receipt, which
+Vault's own key signed. Who overwrites the document leaves the version with the receipt behind: Vault keeps the last ten
+versions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jitvault.documents.dsse import RECEIPT_KEY
+from jitvault.documents.paths import published_path
+from jitvault.documents.published_task import unpacked, unpacked_receipt
+from jitvault.documents.receipt import CLOSED, verified
+from jitvault.errors import VaultRefused, VaultRejected
+from jitvault.vault.interface import Documents, Signer, Stored
+
+_VERSIONS = 10
+"""How many versions of a document Vault keeps, unless an administrator configures another number."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedProof:
+    """The document to show of a task, and what vouches for it.
+
+    `by` is `receipt` or `nobody`, and `why` explains that to a person. `problem` says why the published document cannot
+    be the worker's; empty where nothing speaks against it.
+    """
+
+    document: Mapping[str, Any]
+    by: str
+    why: str
+    problem: str = ""
+
+
+def published_proof(documents: Documents, signer: Signer, task_id: str, newest: Stored) -> PublishedProof:
+    """Return the newest version with a valid receipt, or else the newest version."""
+    shown = _as_published(task_id, newest)
+    try:
+        keys = signer.public_keys(RECEIPT_KEY)
+    except VaultRejected:
+        raise
+    except VaultRefused:
+        why = "nobody checked its receipt: Vault does not let you read the key of receipts; `jitvault init` allows that"
+        return PublishedProof(shown, "nobody", why)
+    if (told := _receipt(newest, keys, task_id)) is not None:
+        return PublishedProof(shown, "receipt", _signed(told))
+    for version in range(newest.version - 1, max(newest.version - _VERSIONS, 0), -1):
+        before = documents.earlier(published_path(task_id), version)
+        told = _receipt(before, keys, task_id) if before else None
+        if before is not None and told is not None:
+            problem = (
+                f"what is published now says that it is {shown.get('state')}, and version {version} has a receipt: "
+                "somebody else wrote over it"
+            )
+            return PublishedProof(_as_published(task_id, before), "receipt", _signed(told), problem)
+    if shown.get("state") in CLOSED:
+        problem = f"it is published as {shown['state']} without a receipt that Vault's key signed about it"
+        return PublishedProof(shown, "nobody", "whoever has a worker's token can write this", problem)
+    return PublishedProof(shown, "nobody", "whoever has a worker's token can write this; a receipt comes with the seal")
+
+
+def _as_published(task_id: str, stored: Stored) -> dict[str, Any]:
+    return {**unpacked(task_id, stored.document), "published_at": stored.written_at}
+
+
+def _receipt(stored: Stored, keys: Mapping[int, str], task_id: str) -> dict[str, Any] | None:
+    """Return the document's receipt if its signature holds.
+
+    The key belongs to one Vault, and so to one installation.
+    """
+    said = stored.document
+    return verified(
+        unpacked_receipt(said),
+        keys,
+        task_id=task_id,
+        digest=said.get("digest"),
+        installation=str(said.get("installation")),
+        state=said.get("state"),
+    )
+
+
+def _signed(told: Mapping[str, Any]) -> str:
+    return f"a receipt that Vault's key signed, sealed at {told.get('sealed_at')}"
