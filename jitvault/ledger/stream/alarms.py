@@ -13,7 +13,7 @@ from sqlalchemy import BindParameter, Connection, Select, String, and_, bindpara
 
 from jitvault.audit.create_intent import Intent, words_of
 from jitvault.audit.observation import Kind, Observation, restores
-from jitvault.audit.tripwires.rules import is_publication, is_signature, of_fleet
+from jitvault.audit.tripwires.fleet_rules import is_publication, is_signature, of_fleet
 from jitvault.documents.paths import PUBLISHED
 from jitvault.ledger.findings import put_finding
 from jitvault.ledger.model import ENDED_UNSEEN, OpState

@@ -129,7 +129,7 @@ class AuditPositions:
 
         Returns, and stores, the canary whose HMAC is `expected` when its line is in the batch or was ingested before.
         `shared` are networks whose addresses the worker has in common with agents
-        (`jitvault.audit.tripwires.rules.of_fleet`).
+        (`jitvault.audit.tripwires.fleet_rules.of_fleet`).
         """
 
         def unit(connection: Connection) -> Canary | None:

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import BindParameter, Column, Connection, Select, bindparam, func, select
 
 from jitvault.audit.observation import Kind, Observation
-from jitvault.audit.tripwires.rules import is_publication, is_signature
+from jitvault.audit.tripwires.fleet_rules import is_publication, is_signature
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.dialect import upsert
 from jitvault.ledger.stream.model import CountedLines

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from jitvault.audit.create_intent import LIFE, Intent
 from jitvault.audit.observation import PLAIN, Kind, Observation, Place
-from jitvault.audit.tripwires.rules import FLEET_RULES, RULES, of_fleet, of_task
+from jitvault.audit.tripwires.fleet_rules import FLEET_RULES, of_fleet
+from jitvault.audit.tripwires.task_rules import RULES, of_task
 from jitvault.audit.tripwires.trip import FREEZING, INTERCEPTIONS, Rule, TaskLimits, TripwireHit
 from jitvault.model.states import EndReason
 
