@@ -14,10 +14,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from jitvault.audit.classify import READING, may_matter, may_matter_by_token, observe
+from jitvault.audit.classify import may_matter, may_matter_by_token, observe
 from jitvault.audit.decoding.json_tokens import Undecodable, prefix_length
 from jitvault.audit.decoding.oversized import Skimmed, skim
 from jitvault.audit.entry import Entry
+from jitvault.audit.hazard_paths import READING
 from jitvault.audit.observation import Observation, Place
 
 __all__ = ["Scanned", "Undecodable", "decode", "decode_skimmed", "scan"]

@@ -1,0 +1,94 @@
+"""What one audit entry says by itself: who acted, whether Vault refused, whether it failed."""
+
+from __future__ import annotations
+
+import re
+
+from jitvault.audit.audit_form import is_hashed
+from jitvault.audit.entry import Auth, Entry, Request
+from jitvault.audit.hazard_paths import READING
+from jitvault.model.vault_access import ACCESS_POLICY, WORKER_POLICY
+
+PUBLISHED_PATHS = ("jitvault/data/tasks/", "jitvault/metadata/tasks/")
+SIGNATURES = "jitvault-transit/sign/jitvault-receipts"
+# An error that consists of refusals alone: an error that an engine passes on may mention permissions, too. Blanks are
+# matched in one place only, so that a long run of them is read once.
+_DENIED = re.compile(r"(\d+ errors? occurred:)?(\s*(\*\s*)?(permission denied|invalid token))+\s*")
+
+
+OWN_ACTS = ("auth/token/revoke-self", "auth/token/renew-self")
+REVOKE_BY_TOKEN = ("auth/token/revoke", "auth/token/revoke-orphan")
+# The policy of every wrapping token; Vault lets no other token have it.
+WRAPPING_POLICY = "response-wrapping"
+
+
+def is_spent(entry: Entry) -> bool:
+    """Return whether a request that it may not make used up a wrapping token.
+
+    Vault refuses that request, and the wrapping token is used up.
+    """
+    return entry.auth is not None and WRAPPING_POLICY in (entry.auth.policies or ()) and is_refused(entry)
+
+
+def has_hashed_accessor(auth: Auth | None) -> bool:
+    """Return whether the device shows accessors as HMACs.
+
+    A device that shows them in plain links no line to a token of ours, so its canaries do not count.
+    """
+    return auth is None or not auth.accessor or is_hashed(auth.accessor)
+
+
+def is_task_token(auth: Auth | None) -> bool:
+    """Return whether a token holds an access policy of jitvault's.
+
+    Only tokens that were created through jitvault's roles do.
+    """
+    return any(p.startswith(ACCESS_POLICY) for p in (auth.policies or ())) if auth else False
+
+
+def is_signature(request: Request) -> bool:
+    return request.path.startswith(SIGNATURES) and request.operation not in READING
+
+
+def is_refused(entry: Entry) -> bool:
+    """Return whether Vault itself refused, so that nothing was done."""
+    return bool(_DENIED.fullmatch(entry.error))
+
+
+def has_failed(entry: Entry) -> bool:
+    """Return whether the line shows that the act was not done.
+
+    It shows an error, or a mere acceptance (202).
+    """
+    data = (entry.response.data if entry.response else None) or {}
+    return bool(entry.error) or "error" in data or data.get("http_status_code") == 202
+
+
+def error_of(entry: Entry) -> str:
+    data = (entry.response.data if entry.response else None) or {}
+    return text_of(data.get("error")) or entry.error
+
+
+def is_workers(entry: Entry) -> bool:
+    """Return whether the caller's token holds the worker's policy.
+
+    Vault itself states the policies.
+    """
+    return entry.auth is not None and WORKER_POLICY in (entry.auth.policies or ())
+
+
+def sent_token(entry: Entry) -> str:
+    """Return the HMAC of the header's token, in the form that Vault issued.
+
+    `auth.client_token` has that form on both servers, also if the header has a JWT with the wrapping token in it.
+    For a token that Vault does not know there is only `request.client_token`.
+    """
+    return (entry.auth.client_token if entry.auth else "") or entry.request.client_token
+
+
+def is_unwrap(entry: Entry) -> bool:
+    return entry.request.path.startswith("sys/wrapping/")
+
+
+def text_of(value: object) -> str:
+    return value if isinstance(value, str) else ""
