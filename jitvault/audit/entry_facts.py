@@ -14,8 +14,6 @@ SIGNATURES = "jitvault-transit/sign/jitvault-receipts"
 # An error that consists of refusals alone: an error that an engine passes on may mention permissions, too. Blanks are
 # matched in one place only, so that a long run of them is read once.
 _DENIED = re.compile(r"(\d+ errors? occurred:)?(\s*(\*\s*)?(permission denied|invalid token))+\s*")
-
-
 OWN_ACTS = ("auth/token/revoke-self", "auth/token/renew-self")
 REVOKE_BY_TOKEN = ("auth/token/revoke", "auth/token/revoke-orphan")
 # The policy of every wrapping token; Vault lets no other token have it.

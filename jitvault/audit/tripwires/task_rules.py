@@ -21,12 +21,11 @@ The lines are Vault's, and the times are by Vault's clock. Shapes: docs/vault-fa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from functools import cached_property
+from datetime import timedelta
 
 from jitvault.audit.observation import Kind, Observation
 from jitvault.audit.token_links import owning_token
+from jitvault.audit.tripwires.task_lines import TaskLines
 from jitvault.audit.tripwires.trip import (
     Hit,
     Rule,
@@ -44,7 +43,7 @@ from jitvault.audit.tripwires.trip import (
     precedes,
     trips,
 )
-from jitvault.formats.clocks import MAX_SKEW, TOLERANCE
+from jitvault.formats.clocks import TOLERANCE
 from jitvault.formats.networks import is_within
 
 # What a token may ask about itself, keep for itself and give back, how it opens a wrapped read, and the preflight of
@@ -63,7 +62,6 @@ _HARMLESS = frozenset(
 _HARMLESS_BELOW = ("cubbyhole/", "sys/internal/ui/mounts/")
 _REVOKE_SELF = "auth/token/revoke-self"
 
-_OPENED = frozenset({Kind.UNWRAPPED, Kind.REWRAPPED, Kind.CUBBYHOLE_READ, Kind.LEASE_ISSUED})
 # A standby tries a request before it forwards it, and fails (docs/vault-facts.md, "Several nodes"). The standby's clock
 # may be ahead, and then its line is dated after the unwrap that the active node did.
 _NOT_VALID = "wrapping token is not valid or does not exist"
@@ -76,79 +74,11 @@ def of_task(bounds: TaskLimits, lines: Sequence[Observation], aliases: Mapping[s
     There is at most one hit of a rule for a request. Lines of other tasks change nothing. `denied` is hit once, and
     `over_budget` once for each token, at the request that reaches the limit.
     """
-    case = _Case(bounds, in_order(lines), aliases)
+    case = TaskLines(bounds, in_order(lines), aliases)
     return trips((rule, hit) for rule, judge in RULES for hit in judge(case))
 
 
-# without slots, so that computed properties are cached
-@dataclass(frozen=True)
-class _Case:
-    """One task's lines in order, with what several rules ask about them."""
-
-    bounds: TaskLimits
-    lines: Sequence[Observation]
-    aliases: Mapping[str, str]
-
-    @cached_property
-    def acts(self) -> list[Observation]:
-        """The lines of what the task's tokens did themselves."""
-        return [o for o in self.lines if o.actor in self.bounds.tokens]
-
-    def owns(self, o: Observation) -> bool:
-        return owning_token(o, self.aliases) in self.bounds.tokens
-
-    def names_derived_token(self, o: Observation) -> bool:
-        """Return whether the line names a token derived from one of the task's."""
-        return self.aliases.get(o.token) in self.bounds.tokens
-
-    def is_own_cubbyhole(self, o: Observation) -> bool:
-        """Return whether the task token reads its own cubbyhole.
-
-        There is no wrapping in that.
-        """
-        return o.kind is Kind.CUBBYHOLE_READ and o.actor in self.bounds.tokens
-
-    @cached_property
-    def opened(self) -> dict[str, list[Observation]]:
-        """The lines that used up a wrapping, by the HMAC of its token."""
-        found: dict[str, list[Observation]] = {}
-        for o in self.lines:
-            if o.kind in _OPENED and done(o) and not self.is_own_cubbyhole(o):
-                found.setdefault(o.token, []).append(o)
-        return found
-
-    @cached_property
-    def wrapped(self) -> list[Observation]:
-        """The first line of each request for a wrapped credential of the task."""
-        reads = [o for o in self.acts if o.kind is Kind.USED and o.path in self.bounds.paths]
-        return by_request(o for o in reads if "wrapped" in o.detail or o.wrapping)
-
-    @cached_property
-    def _request_lines(self) -> dict[str, Observation]:
-        return {o.request_id: o for o in reversed(self.lines) if not o.closing and o.request_id}
-
-    def begun(self, o: Observation) -> datetime:
-        """Return when the request of a line began.
-
-        That is the time of its request line, or else of the line itself.
-        """
-        return self._request_lines.get(o.request_id, o).at
-
-    def late(self, o: Observation) -> timedelta:
-        """Return how long after the token's end the request began, for certain.
-
-        Vault's clock may have been set in between, and another node has another clock. Within a segment the place
-        shows what came first; across two segments only a difference beyond the clocks' tolerance counts.
-        """
-        begun = self._request_lines.get(o.request_id, o).place
-        ended = self.bounds.ended_in
-        late = self.begun(o) - (self.bounds.ended_at or self.begun(o))
-        if ended is None or (begun.source, begun.epoch) != (ended.source, ended.epoch):
-            return late if late > MAX_SKEW else timedelta(0)
-        return late if begun.offset > ended.offset else timedelta(0)
-
-
-def _unwrap_outside_network(case: _Case) -> Iterator[Hit]:
+def _unwrap_outside_network(case: TaskLines) -> Iterator[Hit]:
     networks = case.bounds.networks
     for o in case.lines:
         outside = networks and not is_within(o.remote, networks)
@@ -156,7 +86,7 @@ def _unwrap_outside_network(case: _Case) -> Iterator[Hit]:
             yield o, f"The task's token was unwrapped from {origin(o)}, outside its network {', '.join(networks)}."
 
 
-def _unwrap_refused(case: _Case) -> Iterator[Hit]:
+def _unwrap_refused(case: TaskLines) -> Iterator[Hit]:
     bounds = case.bounds
     for o in case.lines:
         if o.kind is not Kind.UNWRAP_REFUSED or not case.names_derived_token(o):
@@ -187,7 +117,7 @@ def _unwrap_refused(case: _Case) -> Iterator[Hit]:
             )
 
 
-def _openings(case: _Case, refused: Observation) -> Iterator[Observation]:
+def _openings(case: TaskLines, refused: Observation) -> Iterator[Observation]:
     """Yield the lines that used up the wrapping of a refused unwrap.
 
     HashiCorp Vault takes a token in several spellings, and a line shows the HMAC of the spelling that was sent. An
@@ -200,7 +130,7 @@ def _openings(case: _Case, refused: Observation) -> Iterator[Observation]:
             yield o
 
 
-def _should_open(case: _Case, refused: Observation) -> bool:
+def _should_open(case: TaskLines, refused: Observation) -> bool:
     """Return whether a refused unwrap should have worked.
 
     Its wrapping had time left, and nothing known had ended it. The time is known of the wrapping that the token was
@@ -222,13 +152,13 @@ def _should_open(case: _Case, refused: Observation) -> bool:
     )
 
 
-def _rewrapped(case: _Case) -> Iterator[Hit]:
+def _rewrapped(case: TaskLines) -> Iterator[Hit]:
     for o in case.lines:
         if o.kind is Kind.REWRAPPED and done(o) and (case.owns(o) or case.names_derived_token(o)):
             yield o, f"A wrapping of the task was moved into a new one from {origin(o)}: only that one opens it now."
 
 
-def _wrapping_read(case: _Case) -> Iterator[Hit]:
+def _wrapping_read(case: TaskLines) -> Iterator[Hit]:
     for o in case.lines:
         ours = o.kind is Kind.CUBBYHOLE_READ and case.names_derived_token(o) and not case.is_own_cubbyhole(o)
         if ours and done(o):
@@ -238,7 +168,7 @@ def _wrapping_read(case: _Case) -> Iterator[Hit]:
             )
 
 
-def _denied(case: _Case) -> Iterator[Hit]:
+def _denied(case: TaskLines) -> Iterator[Hit]:
     """Hit once for a task. A refusal after the end belongs to `after_end`."""
     ended_at = case.bounds.ended_at
     refused = [o for o in case.acts if o.kind is Kind.DENIED or "denied" in o.detail]
@@ -253,7 +183,7 @@ def _denied(case: _Case) -> Iterator[Hit]:
         )
 
 
-def _outside_template(case: _Case) -> Iterator[Hit]:
+def _outside_template(case: TaskLines) -> Iterator[Hit]:
     """Hit for any kind of act on another path.
 
     A token that can create tokens or change a mount is worse than one that can read.
@@ -264,7 +194,7 @@ def _outside_template(case: _Case) -> Iterator[Hit]:
             yield o, f"The task's token was used for {path_of(o)} from {origin(o)}, which its templates do not have."
 
 
-def _before_window(case: _Case) -> Iterator[Hit]:
+def _before_window(case: TaskLines) -> Iterator[Hit]:
     opens_at = case.bounds.opens_at
     for o in case.acts:
         if opens_at is not None and o.at < opens_at:
@@ -275,7 +205,7 @@ def _before_window(case: _Case) -> Iterator[Hit]:
             )
 
 
-def _after_end(case: _Case) -> Iterator[Hit]:
+def _after_end(case: TaskLines) -> Iterator[Hit]:
     """Hit for a use that began after the end.
 
     A use that began before was in flight. Giving back a token that is gone is no hit either.
@@ -292,7 +222,7 @@ def _after_end(case: _Case) -> Iterator[Hit]:
             )
 
 
-def _over_budget(case: _Case) -> Iterator[Hit]:
+def _over_budget(case: TaskLines) -> Iterator[Hit]:
     """Hit once for each token of the task.
 
     One token is dead before another one takes its place. A wrapped read counts when it is requested; the lease that
@@ -314,7 +244,7 @@ def _over_budget(case: _Case) -> Iterator[Hit]:
         )
 
 
-def _wrapped_lease(case: _Case) -> Iterator[Hit]:
+def _wrapped_lease(case: TaskLines) -> Iterator[Hit]:
     for o in case.wrapped:
         yield (
             o,
@@ -323,7 +253,7 @@ def _wrapped_lease(case: _Case) -> Iterator[Hit]:
         )
 
 
-def _renewed_by_others(case: _Case) -> Iterator[Hit]:
+def _renewed_by_others(case: TaskLines) -> Iterator[Hit]:
     """Hit for a renewal by any other token.
 
     Acts of the token itself belong to another rule, and it cannot renew itself.
@@ -338,7 +268,7 @@ def _renewed_by_others(case: _Case) -> Iterator[Hit]:
             yield o, f"{what} was renewed at {path_of(o)} from {origin(o)}, and not by the worker."
 
 
-RULES: tuple[tuple[Rule, Callable[[_Case], Iterator[Hit]]], ...] = (
+RULES: tuple[tuple[Rule, Callable[[TaskLines], Iterator[Hit]]], ...] = (
     (Rule.UNWRAP_OUTSIDE_NETWORK, _unwrap_outside_network),
     (Rule.UNWRAP_REFUSED, _unwrap_refused),
     (Rule.REWRAPPED, _rewrapped),
