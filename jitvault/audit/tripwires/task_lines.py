@@ -12,7 +12,6 @@ from jitvault.audit.token_links import owning_token
 from jitvault.audit.tripwires.trip import TaskLimits, by_request, done
 from jitvault.formats.clocks import MAX_SKEW
 
-
 _OPENED = frozenset({Kind.UNWRAPPED, Kind.REWRAPPED, Kind.CUBBYHOLE_READ, Kind.LEASE_ISSUED})
 
 
