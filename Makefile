@@ -16,57 +16,57 @@ $(STAMP): requirements/dev.txt pyproject.toml
 demo: $(STAMP)
 	$(BIN)/jitvault demo
 
-# without servers, every command, and one test on servers for each promise of the threat model (tests/tiers.py)
+# all tests without servers, every command, and one server test for each promise of the threat model (tests/tiers.py)
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not long and not thorough"
 
-# everything but `make long`, some twenty-five minutes on two cores
+# everything but `make long`: about 25 minutes on two cores
 test-all: $(STAMP)
 	$(BIN)/python -m pytest
 
-# the same on another server: an OpenBao or a HashiCorp Vault of yours, SERVER=/path/to/vault
+# test-all on an OpenBao or HashiCorp Vault of yours: SERVER=/path/to/vault, TESTS="FILE ..." for some of it
 test-vault: $(STAMP)
-	@test -n "$(SERVER)" || { echo "say which server: make test-vault SERVER=/path/to/vault"; exit 2; }
+	@test -n "$(SERVER)" || { echo "SERVER is not set: make test-vault SERVER=/path/to/vault"; exit 2; }
 	JITVAULT_SANDBOX_SERVER="$(SERVER)" $(BIN)/python -m pytest $(TESTS)
 
-# what the suite leaves out, since something shorter in it looks at the same or it is not steady yet: some six minutes
+# tests that test-all leaves out, because a shorter test covers them or they are not steady yet: about 6 minutes
 long: $(STAMP)
 	$(BIN)/python -m pytest -m long
 
-# the same with the ledgers of all tests on PostgreSQL, some twenty minutes; what lays hands on a SQLite file is skipped
+# test-all with every ledger on PostgreSQL, about 20 minutes; tests that edit a SQLite file are skipped
 test-postgresql: $(STAMP)
 	JITVAULT_TEST_LEDGER=postgresql $(BIN)/python -m pytest
 
-# every moment of an outage that the tests know, and more of them in a row: some fifteen minutes
+# every moment of an outage that the tests know, and more outages in a row: about 15 minutes
 outages: $(STAMP)
 	JITVAULT_TEST_ALL_OUTAGES=1 JITVAULT_TEST_SEEDS=20 $(BIN)/python -m pytest tests/integration/test_outages_*.py
 
-# every point at which a command can die by SIGKILL: some thirty minutes
+# SIGKILL at every point of a command: about 30 minutes
 faults: $(STAMP)
 	JITVAULT_TEST_ALL_POINTS=1 $(BIN)/python -m pytest -o timeout=0 tests/integration/test_crash*.py \
 		tests/integration/test_recover.py
 
-# acts, deaths and outages at random, for SOAK_SECONDS; SOAK_SEED plays a round again that it named
+# random acts, kills and outages for SOAK_SECONDS; SOAK_SEED repeats a round by the seed that it printed
 SOAK_SECONDS ?= 600
 soak-state: $(STAMP)
 	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -n 0 -s -o timeout=0 tests/integration/test_state_machine.py
 
-# two workers and FLEET_TASKS tasks on PostgreSQL, one of the two killed every FLEET_KILL_SECONDS: some ten minutes
+# two workers and FLEET_TASKS tasks on PostgreSQL; every FLEET_KILL_SECONDS one worker is killed: about 10 minutes
 FLEET_TASKS ?= 1000
 FLEET_KILL_SECONDS ?= 5
 fleet: $(STAMP)
 	FLEET_TASKS=$(FLEET_TASKS) FLEET_KILL_SECONDS=$(FLEET_KILL_SECONDS) $(BIN)/python -m pytest -n 0 -s \
 		tests/integration/test_fleet.py
 
-# workers under a steady load for SOAK_SECONDS, then until all of it is sealed; SOAK_LEDGER=sqlite has one worker
+# workers under a steady load for SOAK_SECONDS, then until every task is sealed; SOAK_LEDGER=sqlite runs one worker
 soak: $(STAMP)
 	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -n 0 -s tests/integration/test_soak.py
 
-# break each check once, in a copy, and see its tests turn red; MUTANTS="traces quiet" takes some of them
+# break each check once, in a copy: its tests have to fail; MUTANTS="traces quiet" runs only these
 mutants: $(STAMP)
 	PYTHONPATH=.:tests $(BIN)/python -m mutants $(MUTANTS)
 
-# six readers while their task is revoked, thirty times
+# revoke a task while six clients read with it, thirty times
 races: $(STAMP)
 	JITVAULT_TEST_REVOCATIONS=30 $(BIN)/python -m pytest -n 0 tests/integration/test_in_flight.py
 
@@ -87,12 +87,12 @@ schemas: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 
-# one worker that keeps KEEP_TASKS tasks alive: as long as it takes to grant them, and 150 s
+# one worker renews KEEP_TASKS tasks: takes as long as granting them, and 150 s
 KEEP_TASKS ?= 10000
 bench-keep: $(STAMP)
 	KEEP_TASKS=$(KEEP_TASKS) $(BIN)/python -m benchmarks --only keep
 
-# one minute, or FUZZ_SECONDS; what it finds goes to build/fuzz
+# fuzz the audit reader for FUZZ_SECONDS; failing inputs go to build/fuzz
 FUZZ_SECONDS ?= 60
 fuzz: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/fuzz.txt

@@ -1,6 +1,6 @@
 """OpenBao's audit lines in the form in which HashiCorp Vault writes them, as far as jitvault could tell them apart.
 
-What differs was measured on Vault 1.14.9 (docs/vault-facts.md, "HashiCorp Vault"), and `tests/unit/audit/recorded` has
+What differs was measured on Vault 1.14.9 (docs/vault-facts.md, "Audit entries"), and `tests/unit/audit/recorded` has
 the lines of both servers for the same requests. From Vault 1.17 on keys are in alphabetical order, and since 1.18 an
 empty `auth` is left out: both are done here as well.
 """

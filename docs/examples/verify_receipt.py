@@ -1,14 +1,14 @@
-"""Check a receipt without trusting jitvault: its signature, and that the audit log has the lines that it rests on.
+"""Check a receipt without trusting jitvault: its signature, and that the audit log has the lines that it names.
 
-Each line has to be about the task's own token or lease: whoever stole the worker's token can sign any receipt, and can
-have it name any line of the log. A task whose audit device was made anew in between has lines that name its token by
-another HMAC; they are told as another token's.
+Each line has to be about the task's own token or lease: a thief of the worker's token can sign any receipt, and can
+have it name any line of the log. If the audit device was created again in between, later lines name the task's token by
+another HMAC; they are reported as another token's.
 
     bao read -format=json jitvault-transit/keys/jitvault-receipts > key.json    # or `vault read …`
     jitvault report TASK --receipt receipt.json
     python verify_receipt.py receipt.json key.json "$JITVAULT_AUDIT_FILE"
 
-Of each log the rotated ones beside it are read as well, compressed or not; of a directory all files. It uses the
+Rotated files beside each log are read as well, compressed or not; in a directory all files. The script uses the
 standard library and `cryptography`, and nothing of jitvault. Exit code 0: everything is there.
 """
 

@@ -1,13 +1,13 @@
 # managed by jitvault
 #
-# Agents use what was granted: they fetch it from their inbox, and say when they are done.
+# Agents fetch wrapping tokens from their inbox and request the end of their tasks.
 
 # The end of a task, signed by the agent.
 path "jitvault/data/requests/{{identity.entity.id}}/+/end" {
   capabilities = ["create", "update", "read"]
 }
 
-# What the agent asks for: to hand a part of its task's access on. The worker's policies permit it nothing else.
+# The agent's own requests. The worker's policies permit only delegation of a part of its task's access.
 path "jitvault/data/requests/{{identity.entity.id}}/+/submit" {
   capabilities = ["create", "update", "read"]
 }
@@ -16,24 +16,23 @@ path "jitvault/data/requests/{{identity.entity.id}}/+/grant" {
   capabilities = ["create", "update", "read"]
 }
 
-# More time for a task that the agent has; the worker's policies permit it only where they name agents.
+# More time for the agent's task. The worker's policies permit that only if they name agents.
 path "jitvault/data/requests/{{identity.entity.id}}/+/extend" {
   capabilities = ["create", "update", "read"]
 }
 
-# Their removal, by the author alone. It ends what was asked for: a task that was not granted is cancelled, one that
-# holds access is ended. Nothing is granted twice by it: what is written anew is another request, and the ledger knows
-# every task that there was.
+# Deleting own requests. It ends the task: one that was not granted is cancelled, one that holds access is ended. A
+# request that is written again is a new request and cannot grant the task twice, since the ledger knows every task.
 path "jitvault/metadata/requests/{{identity.entity.id}}/*" {
   capabilities = ["list", "delete"]
 }
 
-# Whether a network is provisioned, before a part of a task is asked for from there.
+# To check that a network is provisioned before the agent delegates access to it.
 path "auth/token/roles/jitvault-*" {
   capabilities = ["read"]
 }
 
-# What the worker delivered to this agent, and its removal once it is fetched.
+# What the worker delivered to this agent, deleted once it is fetched.
 path "jitvault/data/inbox/{{identity.entity.id}}/*" {
   capabilities = ["read"]
 }
@@ -47,19 +46,19 @@ path "jitvault/data/tasks/*" {
   capabilities = ["read"]
 }
 
-# The agent's own signature, and nobody else's. The path has no hash suffix, and only `input` may be
-# sent: an older version of the key cannot be chosen.
+# The agent's own signature only. The path has no hash suffix and only `input` may be sent, so that nobody can choose
+# an older version of the key.
 path "jitvault-transit/sign/jitvault-signer-{{identity.entity.id}}" {
   capabilities       = ["update"]
   allowed_parameters = { "input" = [] }
 }
 
-# The public half of the key of receipts: without a ledger a receipt is all that vouches for what is published.
+# The public half of the receipts' key: without a ledger only a receipt vouches for a published task.
 path "jitvault-transit/keys/jitvault-receipts" {
   capabilities = ["read"]
 }
 
-# Who am I: the entity id is part of the paths above.
+# To learn the own entity id, which is part of the paths above.
 path "auth/token/lookup-self" {
   capabilities = ["read"]
 }
@@ -73,7 +72,7 @@ path "auth/token/revoke-self" {
   capabilities = ["update"]
 }
 
-# What was delivered, looked at and opened by an ordinary client, which names the wrapping token in the request's body.
+# An ordinary client names the wrapping token in the request's body when it looks it up and unwraps it.
 path "sys/wrapping/lookup" {
   capabilities = ["update"]
 }
@@ -82,8 +81,8 @@ path "sys/wrapping/unwrap" {
   capabilities = ["update"]
 }
 
-# How long a credential lives is the worker's to say. Vault's `default` policy lets everybody renew every lease whose id
-# they know, by either of these paths; a denial in one of a token's policies beats what the others allow.
+# Only the worker renews credentials. Vault's `default` policy lets everybody renew every lease whose id they know, by
+# either of these paths. A denial in one policy of a token overrides what its other policies allow.
 path "sys/leases/renew" {
   capabilities = ["deny"]
 }

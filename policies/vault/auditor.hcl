@@ -1,7 +1,7 @@
 # managed by jitvault
 #
-# Auditors look: every request, decision and task, and the public keys that check their signatures.
-# No inbox: wrapping tokens wait there.
+# Auditors read every request, decision and task, and the public keys that verify their signatures.
+# They read no inbox, since it has wrapping tokens.
 
 path "jitvault/data/requests/*" {
   capabilities = ["read"]
@@ -35,7 +35,7 @@ path "jitvault/metadata/tasks/*" {
   capabilities = ["list"]
 }
 
-# Which templates passed their check: nothing is granted by the others.
+# Which templates passed their check; the others grant nothing.
 path "jitvault/data/checks/*" {
   capabilities = ["read"]
 }

@@ -1,21 +1,20 @@
 # managed by jitvault
 #
-# Operators ask: they write signed requests under their own entity and fetch what is delivered to them.
-# They create no token and revoke no lease; the worker does, once it has checked the request.
+# Operators write signed requests under their own entity and fetch what is delivered to them.
+# They create no token and revoke no lease; the worker does that, once it has verified the request.
 
-# Requests, by their author alone. Vault puts the entity's id in place of the expression.
+# Requests, written only by their author. Vault replaces the expression by the entity's id.
 path "jitvault/data/requests/{{identity.entity.id}}/*" {
   capabilities = ["create", "update", "read"]
 }
 
-# Their removal, by the author alone. It ends what was asked for: a task that was not granted is cancelled, one that
-# holds access is ended. Nothing is granted twice by it: what is written anew is another request, and the ledger knows
-# every task that there was.
+# Deleting own requests. It ends the task: one that was not granted is cancelled, one that holds access is ended. A
+# request that is written again is a new request and cannot grant the task twice, since the ledger knows every task.
 path "jitvault/metadata/requests/{{identity.entity.id}}/*" {
   capabilities = ["list", "delete"]
 }
 
-# Freezes and their end, by their author alone; every operator sees what is frozen.
+# Freezes and lifts, written only by their author; every operator can read them.
 path "jitvault/data/freezes/{{identity.entity.id}}/*" {
   capabilities = ["create", "update", "read"]
 }
@@ -28,7 +27,7 @@ path "jitvault/metadata/freezes/*" {
   capabilities = ["list"]
 }
 
-# What the worker delivered to this operator, and its removal once it is fetched.
+# What the worker delivered to this operator, deleted once it is fetched.
 path "jitvault/data/inbox/{{identity.entity.id}}/*" {
   capabilities = ["read"]
 }
@@ -37,7 +36,7 @@ path "jitvault/metadata/inbox/{{identity.entity.id}}/*" {
   capabilities = ["delete"]
 }
 
-# The state of every task, as the worker publishes it.
+# The published state of every task.
 path "jitvault/data/tasks/*" {
   capabilities = ["read"]
 }
@@ -46,34 +45,34 @@ path "jitvault/metadata/tasks/*" {
   capabilities = ["list"]
 }
 
-# Which templates passed their check: nothing is granted by the others.
+# Which templates passed their check; the others grant nothing.
 path "jitvault/data/checks/*" {
   capabilities = ["read"]
 }
 
-# The operator's own signature, and nobody else's. The path has no hash suffix, and only `input` may be
-# sent: an older version of the key cannot be chosen.
+# The operator's own signature only. The path has no hash suffix and only `input` may be sent, so that nobody can
+# choose an older version of the key.
 path "jitvault-transit/sign/jitvault-signer-{{identity.entity.id}}" {
   capabilities       = ["update"]
   allowed_parameters = { "input" = [] }
 }
 
-# Whether a network is provisioned, before a request asks for it.
+# To check that a network is provisioned before a request names it.
 path "auth/token/roles/jitvault-*" {
   capabilities = ["read"]
 }
 
-# The public half of the key of receipts: without a ledger a receipt is all that vouches for what is published.
+# The public half of the receipts' key: without a ledger only a receipt vouches for a published task.
 path "jitvault-transit/keys/jitvault-receipts" {
   capabilities = ["read"]
 }
 
-# Who am I: the entity id is part of the paths above.
+# To learn the own entity id, which is part of the paths above.
 path "auth/token/lookup-self" {
   capabilities = ["read"]
 }
 
-# Which installation a request is for: it is part of what is signed.
+# The installation's id, which is part of every signed request.
 path "jitvault/data/installation" {
   capabilities = ["read"]
 }

@@ -1,5 +1,5 @@
 
-# The engine's configuration that decides what a credential can do: a change of it is drift.
+# The engine configuration that decides what a credential can do; a change of it is drift.
 path "$path" {
   capabilities = ["read"]
 }

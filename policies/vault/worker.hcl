@@ -1,11 +1,11 @@
 # managed by jitvault
 #
-# The worker: creates task tokens through the token roles, revokes what they hold, and looks up what is left.
-# It writes no policy, role or mount, reads no credential, and decides nothing in anybody's name.
+# The worker creates task tokens through the token roles, revokes them and their leases, and looks both up.
+# It writes no policy, role or mount, reads no credential, and signs nothing in anybody's name.
 # `jitvault init` appends a stanza for each token role (worker-token-role.hcl), each Vault path that a
 # template gives (worker-access-path.hcl) and each engine configuration (worker-read-path.hcl).
 
-# Which networks are provisioned, and whether a role still is what was approved.
+# Which networks are provisioned, and whether a role is still the approved one.
 path "auth/token/roles" {
   capabilities = ["list"]
 }
@@ -14,24 +14,24 @@ path "auth/token/roles/jitvault-*" {
   capabilities = ["read"]
 }
 
-# After each issue: is the token what was asked? Vault hides its warnings inside the wrapping.
+# To compare each new token with what was requested, since Vault hides its warnings inside the wrapping.
 path "auth/token/lookup-accessor" {
   capabilities = ["update"]
 }
 
-# The end of a task token. Vault cannot scope this to our tokens; the threat model says so.
+# Revoking a task token. Vault cannot limit this to jitvault's tokens (see the threat model).
 path "auth/token/revoke-accessor" {
   capabilities = ["update"]
 }
 
-# Rolling lives: a task token gets one step at a time, up to its role's cap. By accessor, as it may not be unwrapped yet;
-# it cannot be scoped to our tokens either.
+# A task token is renewed by one step at a time, up to its role's cap. By accessor, since the token may still be wrapped;
+# Vault cannot limit this to jitvault's tokens either.
 path "auth/token/renew-accessor" {
   capabilities        = ["update"]
   required_parameters = ["accessor", "increment"]
 }
 
-# The worker's own token: who am I, live on, and end with me.
+# The worker's own token: look-up, renewal, and revocation at the worker's exit.
 path "auth/token/lookup-self" {
   capabilities = ["read"]
 }
@@ -44,22 +44,22 @@ path "auth/token/revoke-self" {
   capabilities = ["update"]
 }
 
-# Hashes of known values: how they are found in the audit stream, and the canary that shows it is live.
+# HMACs of known values, to find them in the audit stream; and the canary, which shows that the stream is live.
 path "sys/audit-hash/jitvault" {
   capabilities = ["update"]
 }
 
-# Whether a lease still exists. The lease id goes in the body; a lookup by path does not exist.
+# Whether a lease still exists. The lease id is in the body; Vault has no look-up by path.
 path "sys/leases/lookup" {
   capabilities = ["update"]
 }
 
-# Drift: is the policy that a task holds still the text that was approved?
+# To detect drift: does a task's policy still have the approved text?
 path "sys/policies/acl/jitvault-access-*" {
   capabilities = ["read"]
 }
 
-# Who asked and who approved: whether the entity is enabled, and which of our groups it is in.
+# Requesters and approvers: is the entity enabled, and in which of jitvault's groups is it?
 path "identity/entity/id/*" {
   capabilities = ["read"]
 }
@@ -72,7 +72,7 @@ path "identity/group/name/jitvault-*" {
   capabilities = ["read"]
 }
 
-# Requests and decisions are read and never written: only their authors write them.
+# Requests and decisions: the worker reads them; only their authors write them.
 path "jitvault/data/requests/*" {
   capabilities = ["read"]
 }
@@ -97,7 +97,7 @@ path "jitvault/metadata/freezes/*" {
   capabilities = ["list"]
 }
 
-# Who is registered as an approver: administrators write it, the worker counts nobody else.
+# Registered approvers, written by administrators. The worker counts nobody else.
 path "jitvault/data/approvers/*" {
   capabilities = ["read"]
 }
@@ -106,7 +106,7 @@ path "jitvault/metadata/approvers/*" {
   capabilities = ["list"]
 }
 
-# What the worker publishes of each task: the bytes that approvers sign, and the state.
+# What the worker publishes of each task: its state, and the bytes that approvers sign.
 path "jitvault/data/tasks/*" {
   capabilities = ["create", "update", "read"]
 }
@@ -115,7 +115,7 @@ path "jitvault/metadata/tasks/*" {
   capabilities = ["list", "read", "delete"]
 }
 
-# Delivery: put in, never look in. The metadata make a document keep one version and vanish by itself.
+# Delivery: write only, never read. The metadata limit a document to one version that Vault deletes by itself.
 path "jitvault/data/inbox/*" {
   capabilities = ["create", "update"]
 }
@@ -124,22 +124,22 @@ path "jitvault/metadata/inbox/*" {
   capabilities = ["create", "update"]
 }
 
-# The probes' own credentials, which the administrator puts there.
+# The probes' own credentials, written by an administrator.
 path "jitvault/data/probes/*" {
   capabilities = ["read"]
 }
 
-# Whether a template's revocation was seen to work: administrators write it, the worker grants by it.
+# Results of template checks, written by administrators. Without a passed one the worker grants nothing.
 path "jitvault/data/checks/*" {
   capabilities = ["read"]
 }
 
-# Which installation this is: it goes into each task token's metadata.
+# The installation's id, which is in each task token's metadata.
 path "jitvault/data/installation" {
   capabilities = ["read"]
 }
 
-# Public keys, to check the signatures of people and of earlier receipts.
+# Public keys, to verify the signatures of people and of earlier receipts.
 path "jitvault-transit/keys/jitvault-signer-*" {
   capabilities = ["read"]
 }
@@ -148,7 +148,7 @@ path "jitvault-transit/keys/jitvault-receipts" {
   capabilities = ["read"]
 }
 
-# Receipts and chain heads are signed with the worker's one key. Only `input`: no older key version.
+# Receipts and chain heads are signed with one key. Only `input` may be sent, so that no older key version is used.
 path "jitvault-transit/sign/jitvault-receipts" {
   capabilities       = ["update"]
   allowed_parameters = { "input" = [] }

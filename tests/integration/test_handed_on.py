@@ -295,7 +295,7 @@ def test_only_the_parents_requester_and_agent_hand_it_on(rig: Rig, spec: Spec, c
 
 def test_policy_says_how_deep_and_by_whom(rig: Rig, spec: Spec, child: Any, tmp_path: Path) -> None:
     names, _ = tree(rig, spec, child)
-    refused(rig, child(names[2], window="2m"), 3, "nothing is handed on more than twice")
+    refused(rig, child(names[2], window="2m"), 3, "delegation is allowed two levels deep at most")
     policies = without_limits(tmp_path / "operators-alone")
     text = (policies / "delegate.cedar").read_text()
     mine = text.replace('(principal in Group::"jitvault-operators" || principal in Group::"jitvault-agents") &&', "")
