@@ -108,7 +108,7 @@ def read_all(vault: Vault, held: TaskToken) -> Sequence[dict[str, Any]]:
 
 
 def _read_when_allowed(own: Vault, fetch: Fetch) -> dict[str, Any] | None:
-    """Read a credential, and try again while the path's rate limit refuses this address.
+    """Read a credential; try again while the path's rate limit refuses.
 
     Giving up at once would lose the task token, and other tasks may use the limit from the same address. Raises
     VaultBusy after _BUSY_PATIENCE_S.

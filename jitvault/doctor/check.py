@@ -82,7 +82,7 @@ class About:
         return Check(self, Status.SKIPPED, unknown.why, unknown.mend)
 
     def named(self, name: str) -> About:
-        """Return this subject with another name, for one of several checks of its kind."""
+        """Return this subject with another name, for one of several checks."""
         return replace(self, name=name)
 
 

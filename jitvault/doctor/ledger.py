@@ -86,7 +86,7 @@ def judge_ledger(record: Known[LedgerFacts | Unusable | NoneYet]) -> Iterator[Ch
 
 
 def judge_server(record: Known[LedgerFacts | Unusable | NoneYet], product: Product | None) -> Iterator[Check]:
-    """Warn where the server's product is not the one that the ledger was last used with.
+    """Warn where the ledger was last used with another product.
 
     Yields nothing where either is unknown.
     """

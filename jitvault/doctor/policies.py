@@ -28,7 +28,7 @@ _ASK_AS_WORKER = "Run the command where the worker's identity is set, or set JIT
 
 @dataclass(frozen=True, slots=True)
 class PolicySet:
-    """The policy set on this disk: its digest, and the rules that decide nothing.
+    """The policy set on this disk: its digest, and unreachable rules.
 
     `why` says why the set does not validate, and is empty where it does.
     """
@@ -100,7 +100,7 @@ def judge_policies(found: PolicySet, last: Known[LastDecision | None]) -> Iterat
 
 
 def judge_templates(found: Known[Sequence[TemplateState]], now: datetime) -> Iterator[Check]:
-    """Yield whether anything can be granted by any template, and a check for each."""
+    """Yield whether any template can be granted, and a check for each."""
     if isinstance(found, Unknown):
         yield TEMPLATES.skipped(found)
         return

@@ -80,7 +80,10 @@ def judge_namespace(server: Known[Server], namespace: str) -> Iterator[Check]:
 
 
 def judge_requests(takes_large: Known[bool]) -> Check:
-    """Judge how large a document and an audit line one request can make Vault write."""
+    """Judge how much one request can make Vault write.
+
+    That is a document, and an audit line.
+    """
     if isinstance(takes_large, Unknown):
         return REQUESTS.skipped(takes_large)
     if takes_large:

@@ -40,7 +40,7 @@ class Hazard:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The hazards at the target of some templates, which share a connection and a probe."""
+    """The hazards at one target: templates that share connection and probe."""
 
     templates: Sequence[str]
     hazards: Known[Sequence[Hazard]]

@@ -176,7 +176,7 @@ class _Adapter(HTTPAdapter):
 
 
 def _end_all(process: subprocess.Popen[bytes], notice_id: str) -> None:
-    """Kill a command with all processes that it started, also in other sessions.
+    """Kill a command and all its processes, also in other sessions.
 
     Every process that the command started has the notice's id in its environment, unless it removes the id.
     """

@@ -12,7 +12,7 @@ class Messenger(Protocol):
     """
 
     def send(self, notice_id: str, body: bytes, timeout_s: float) -> str | None:
-        """Deliver the JSON in `body`; return why it was not delivered, None if it was.
+        """Deliver the JSON in `body`; return why that failed, None if it did not.
 
         The reason never contains a secret.
         """

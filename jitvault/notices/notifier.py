@@ -31,7 +31,7 @@ _MOST = 50
 
 
 class Notifier:
-    """Sends one ledger's due notices to the messengers; usable from any thread."""
+    """Sends one ledger's due notices; usable from any thread."""
 
     def __init__(self, ledger: Ledger, clock: Clock, messengers: Sequence[Messenger], timeout: timedelta) -> None:
         self._ledger, self._clock, self._messengers = ledger, clock, messengers
@@ -97,7 +97,7 @@ class Notifier:
             return
 
     def _body(self, notice: Notice) -> dict[str, object]:
-        """Return the notice's JSON: what happened, to which task, and whom to notify.
+        """Return the notice's JSON: what happened to which task, and for whom.
 
         Nothing in it is a secret.
         """

@@ -56,7 +56,9 @@ class Approver:
 
 
 def register(vault: Vault, who: str, *, person: str, groups: Sequence[str]) -> Approver:
-    """Make the entity `who` (its name or id) an approver in `groups`, with its signing key.
+    """Register the entity `who` (name or id) as an approver in `groups`.
+
+    Its signing key is registered with it.
 
     Raises NotFound for an unknown entity, InvalidInput for a group that cannot approve, Denied when the person has
     another entity, or the entity is another person's.

@@ -53,7 +53,7 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """The document with the id of this installation, created once and never changed."""
+    """The document with the installation's id, never changed once created."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """An Ed25519 key of the Transit mount that can be neither exported nor deleted."""
+    """A Transit key (Ed25519) that can be neither exported nor deleted."""
 
     name: str
 
@@ -139,7 +139,7 @@ def desired(
     tasks_per_second: int,
     worker_login: WorkerLogin | None = None,
 ) -> tuple[Item, ...]:
-    """Return everything that jitvault needs in Vault, in the order in which it is created.
+    """Return everything that jitvault needs in Vault, in order of creation.
 
     `networks` maps names to CIDRs, `policies` the names of the files in `policies/vault` to their texts. `signers` are
     entity ids. `tasks_per_second` is how many tasks behind one address may begin to read within a second. Raises

@@ -331,7 +331,7 @@ def _missing(items: tuple[Item, ...], live: Live) -> Iterator[str]:
 
 
 def _limits(items: tuple[Item, ...], live: Live) -> Iterator[str]:
-    """Yield notes about quotas that are not jitvault's, or that are no longer needed."""
+    """Yield notes about quotas of others, or that are no longer needed."""
     paths = {live.full_path(item.path) for item in items if isinstance(item, Quota)}
     for path in sorted(paths):
         if other := live.limited_by_others(path):

@@ -16,7 +16,7 @@ from jitvault.vault.documents import Documents
 
 
 def survey(vault: Vault, *, older_than: timedelta) -> list[Remains]:
-    """Return what can be removed, by Vault's clock, in the order of the task ids."""
+    """Return what can be removed, by Vault's clock, ordered by task id."""
     documents = Documents(vault)
     now = datetime.fromtimestamp(int(vault.health()["server_time_utc"]), UTC)
     requests: dict[str, dict[str, datetime]] = defaultdict(dict)
@@ -29,7 +29,7 @@ def survey(vault: Vault, *, older_than: timedelta) -> list[Remains]:
 
 
 def remove(vault: Vault, found: Sequence[Remains]) -> int:
-    """Remove the documents with all their versions, and return how many were removed.
+    """Remove the documents with all versions; return how many there were.
 
     A task is left alone from the first document on that was written since `survey`.
     """

@@ -45,7 +45,7 @@ def create(admin: Vault) -> str:
 
 
 def public_url(admin: Vault) -> str:
-    """Return the URL of the mount, below which the CRL and the OCSP responder are."""
+    """Return the mount's URL; the CRL and the OCSP responder are below it."""
     return f"{admin.connection.address}/v1/{MOUNT}"
 
 

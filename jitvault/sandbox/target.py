@@ -188,7 +188,7 @@ def create(postgres: Postgres) -> Logins:
 
 
 def connect(admin: Vault, postgres: Postgres, logins: Logins) -> None:
-    """Mount Vault's database engine, and create the connection `app` and its two roles."""
+    """Mount the database engine; create the connection `app`, two roles."""
     admin.write("sys/mounts/database", {"type": "database"})
     admin.write(
         f"database/config/{DATABASE}",

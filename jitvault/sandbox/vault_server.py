@@ -187,7 +187,7 @@ class VaultServer(Server):
         return self._serves(status) and not self._lacks_devices
 
     def _serves(self, status: int) -> bool:
-        """Return whether a server serves that answers `sys/health` with this HTTP status."""
+        """Return whether a server answers `sys/health` with this HTTP status."""
         return status == _HEALTH_ACTIVE
 
     def _initialise(self) -> None:

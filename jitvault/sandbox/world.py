@@ -51,7 +51,7 @@ TOKEN_TTL = "8h"  # noqa: S105 - a duration
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A provisioned sandbox, with a token of each person, the agent and the worker.
+    """A provisioned sandbox with a token for each person, agent and worker.
 
     `target_dsn` is the superuser's, for the database `app`; `entity_ids` maps names to Vault's ids.
     """

@@ -141,7 +141,7 @@ class KnownState:
 
 
 def compare(listed: Iterable[Listed], books: KnownState, *, now: datetime, settle: timedelta) -> list[Classification]:
-    """Classify each listed credential, and each line of `books.issues` without one.
+    """Classify each listed credential, and each of `books.issues` without one.
 
     The order of the arguments' items changes nothing. `now` is Vault's time, `settle` its longest request.
     """
@@ -157,7 +157,7 @@ def _by_age(one: Listed) -> tuple[float, str]:
 
 @dataclass
 class _Case:
-    """The state of one comparison: what explains one credential explains no other."""
+    """One comparison's state: what explains one credential explains no other."""
 
     books: KnownState
     now: datetime

@@ -21,7 +21,7 @@ _BELIEVED = frozenset({Verdict.LIVE, Verdict.REVOKE_FAILED, Verdict.IRREVOCABLE}
 
 
 def find_missing(worker: WorkerContext, inventory: Inventory) -> tuple[list[MissingCredential], list[Classification]]:
-    """Return the missing credentials with their causes, and those too young to judge."""
+    """Return missing credentials with causes, and those too young to judge."""
     ghosts: list[MissingCredential] = []
     waiting: list[Classification] = []
     files: dict[str, TaskRecord] = {}
@@ -53,7 +53,7 @@ def find_missing(worker: WorkerContext, inventory: Inventory) -> tuple[list[Miss
 
 
 def _gone(worker: WorkerContext, inventory: Inventory) -> Iterator[GrantRow | LeaseRow]:
-    """Yield the credentials that are believed to be alive and that Vault does not have.
+    """Yield credentials that count as alive and that Vault does not have.
 
     A task that is being issued is left out: its issue is still open.
     """
@@ -109,7 +109,7 @@ def _explained(
 
 
 def _expiry(worker: WorkerContext, file: TaskRecord, lease: LeaseRow) -> datetime | None:
-    """Return when a lease expired at the latest, by its role's present configuration.
+    """Return when a lease expired at the latest, by its role's settings now.
 
     None where the configuration does not say.
     """

@@ -102,7 +102,7 @@ def take_inventory(worker: WorkerContext) -> Inventory:
 
 
 def _paths(worker: WorkerContext) -> dict[str, bool]:
-    """Return the paths where credentials can be, and whether each must be readable."""
+    """Return the paths of credentials, and whether each must be readable."""
     roles = {role for role in worker.tokens.roles() if role.startswith(ROLE_PREFIX)}
     templates = {t.resolve(choice) for t in worker.templates.values() for choice in t.all_choices()}
     wanted = worker.ledger.access_paths()

@@ -146,7 +146,7 @@ def _revoke(worker: WorkerContext, orphan: UntrackedCredentialRow, op: Operation
 
 
 def look_up(worker: WorkerContext, lease_id: str) -> tuple[OperationRow, LeaseRecord | None]:
-    """Look it up; return the answered operation, not yet committed, and what Vault says."""
+    """Look it up; return the operation, not yet committed, and the answer."""
     op = new_operation(worker, OperationKind.LOOKUP_UNTRACKED, lease_id)
     record = worker.leases.lookup(lease_id, op=op.op_id)
     return record_answer(worker, op, OpState.ANSWERED, "gone" if record is None else "live"), record

@@ -34,7 +34,7 @@ def is_unmarked(path: Path) -> bool:
 
 
 def last_lines(path: Path) -> str:
-    """Return the last bytes of an audit file as text, or "" if it cannot be read.
+    """Return the end of an audit file as text; "" if it cannot be read.
 
     They serve only to guess which product wrote the file: nobody vouched for these lines.
     """

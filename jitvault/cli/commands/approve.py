@@ -267,7 +267,7 @@ def _approved_extension(document: Published, entity: str) -> bool:
 
 
 def _extended_by(document: Published, entity: str) -> bool:
-    """Return whether the entity approved any extension that the task was given.
+    """Return whether the entity approved an extension of the task.
 
     A worker of an earlier version publishes no `extensions`.
     """

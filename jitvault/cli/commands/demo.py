@@ -191,6 +191,6 @@ class _Story:
         return answer, done.stdout
 
     def note(self, text: str) -> None:
-        """Print a numbered line that belongs to no command, and record it as a step."""
+        """Print a numbered line without a command; record it as a step."""
         self.console.print(f"\n{len(self.steps) + 1}. {text}", style="bold cyan")
         self.steps.append({"title": text, "who": "", "command": "", "exit_code": 0, "answer": {}})

@@ -115,7 +115,10 @@ def _write_whole(path: Path, text: str) -> None:
 
 @contextmanager
 def _without_other_settings() -> Iterator[None]:
-    """Take the operator's own settings, and those of PostgreSQL's library, out of the environment meanwhile."""
+    """Remove the operator's settings from the environment meanwhile.
+
+    Those of PostgreSQL's library are removed as well.
+    """
     names = [name for name in os.environ if name in settings.variables() or name.startswith("PG")]
     before = {name: os.environ.pop(name) for name in names}
     try:
@@ -126,7 +129,10 @@ def _without_other_settings() -> Iterator[None]:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP end the sandbox as Ctrl-C does, with everything cleaned up."""
+    """Make SIGTERM and SIGHUP end the sandbox as Ctrl-C does.
+
+    Everything is cleaned up.
+    """
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt

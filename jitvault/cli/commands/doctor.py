@@ -64,7 +64,7 @@ def _print_json(head: Mapping[str, Any], checks: Sequence[Check], able: Mapping[
 
 
 def _print(checks: Sequence[Check], able: Mapping[Ability, bool | None]) -> None:
-    """Print each check under its area with what to do about it, and the summary last.
+    """Print each check by area, with what to do about it; the summary last.
 
     Checks of an area with the same result are printed once, with all their names.
     """

@@ -188,7 +188,10 @@ def _shown_content(content: Published) -> dict[str, Any]:
 
 
 def _raise_waiting(document: Published) -> None:
-    """Raise ApprovalMissing while the extension waits for an approver, or for its requester."""
+    """Raise ApprovalMissing while the extension waits for someone.
+
+    That is an approver, or its requester.
+    """
     from jitvault.errors import ApprovalMissing
 
     extension = document["extension"]

@@ -171,7 +171,10 @@ def _kill_here(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) -> 
 
 
 def _context_factory(wiring: Wiring) -> Callable[[], ThreadContext]:
-    """Return what gives each thread a worker and a person with connections of their own."""
+    """Return the factory of each thread's worker and person.
+
+    Both have connections of their own.
+    """
     from jitvault.kill_switch.pool import ThreadContext
 
     def new_context() -> ThreadContext:

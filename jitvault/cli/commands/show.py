@@ -83,7 +83,10 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
 
 
 def _show_published(wiring: Wiring, task: str, *, as_json: bool) -> None:
-    """Print a task as a worker published it. Raises SecurityFinding where the document is not trusted."""
+    """Print a task as a worker published it.
+
+    Raises SecurityFinding where the document is not trusted.
+    """
     from jitvault.cli import session
     from jitvault.cli.views import published as fallback
     from jitvault.cli.views import status as overview

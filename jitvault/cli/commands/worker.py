@@ -20,7 +20,7 @@ class LogFormat(StrEnum):
 
 
 def _former(name: str) -> typer.models.OptionInfo:
-    """Return a hidden option for the former name of an option, which scripts may still use."""
+    """Return a hidden option by a former name, which scripts may still use."""
     option: typer.models.OptionInfo = typer.Option(name, min=1, max=_MOST, hidden=True)
     return option
 

@@ -210,14 +210,14 @@ def new_table(*columns: str) -> Table:
 
 
 def coloured(word: str, style: str | None = None) -> Text:
-    """Return a word in `style`, or in the style of the state or outcome that it names."""
+    """Return a word in `style`, or in the style of the state that it names."""
     from rich.text import Text
 
     return Text(printable(word), style or _COLOURS.get(word, "bold"))
 
 
 def pairs(values: Mapping[str, str]) -> str:
-    """Return `name=value, name=value`, by which a request's parameters are shown."""
+    """Return a request's parameters as `name=value, name=value`."""
     return ", ".join(f"{name}={value}" for name, value in sorted(values.items()))
 
 

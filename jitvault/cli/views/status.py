@@ -155,7 +155,7 @@ def _family(shown: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _print_end_requests(console: Console, requests: Sequence[Mapping[str, Any]]) -> None:
-    """Print who requested the end of the task, while no worker has acted on that."""
+    """Print who requested the end, while no worker has acted on that."""
     for request in requests:
         why = f": {request['note']}" if request["note"] else ""
         line = f"  end requested by {request['by']} at {output.readable(request['at'])}, waits for a worker{why}"

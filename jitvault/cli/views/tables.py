@@ -227,7 +227,7 @@ def print_outcome(found: Outcome) -> None:
 
 
 def print_provisioning(plan: Plan, missing: Sequence[str], *, applied: bool, as_json: bool) -> None:
-    """Print the changes of a plan, and what is missing that `init` does not create."""
+    """Print a plan's changes, and what is missing that `init` does not make."""
     steps = [{"action": s.action, "kind": s.kind, "name": s.name, "detail": list(s.detail)} for s in plan.steps]
     if as_json:
         typer.echo(to_json({"applied": applied, "steps": steps, "missing": list(missing)}))

@@ -22,7 +22,7 @@ _TRIED = frozenset(
 
 @dataclass
 class Line:
-    """An event that happened `count` times from `first` to `last`, both RFC 3339."""
+    """An event that happened `count` times from `first` to `last` (RFC 3339)."""
 
     event: str
     first: str

@@ -31,7 +31,7 @@ class CertLogin:
     entry: Mapping[str, Any]
 
     def takes(self, certificate: str) -> bool:
-        """Return whether the entry accepts this certificate (PEM), by the certificate's names."""
+        """Return whether the entry accepts this certificate (PEM), by its names."""
         return takes(self.entry, certificate)
 
 

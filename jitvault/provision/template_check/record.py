@@ -38,7 +38,7 @@ def check_template(
     choices: Iterable[Mapping[str, str]],
     waiting: Waiting = DEFAULT_WAITING,
 ) -> Iterator[Outcome]:
-    """Check each combination of `choices` in turn, record each outcome, and yield it.
+    """Check each combination of `choices`; record and yield each outcome.
 
     Raises WrongState when Vault or the template is not ready for a check or another process checks the same template
     now, InvalidInput for an unknown engine or role, NotConfirmed when the check was interrupted and something is left
@@ -53,7 +53,7 @@ def check_template(
 
 
 def unchecked(vault: Vault, templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine]) -> tuple[str, ...]:
-    """Return a line for each template by which nothing is granted until its check passes."""
+    """Return a line for each template that is not granted before its check."""
     found = []
     for name, template in sorted(templates.items()):
         if template.spec.confirm == "target" and (why := why_unchecked(vault, engines, template)):

@@ -205,7 +205,7 @@ class _Trial:
 
     @property
     def ended(self) -> tuple[str, ...]:
-        """The leases that were issued, if they were revoked and nothing of them is left behind."""
+        """The issued leases, if they were revoked and nothing of them is left."""
         if not self._revoked or self.left_behind:
             return ()
         return (self._lease_id, *(self._resistance.leases if self._resistance else ()))
