@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from jitvault.errors import JitvaultError, Unreadable
+from jitvault.errors import CorruptRecord, JitvaultError
 from jitvault.formats.server_product import Release, late_lines
 
 if TYPE_CHECKING:
@@ -102,11 +102,11 @@ class WorkerContext:
     def file(self, task_id: str) -> TaskRecord:
         """Return a task that the ledger has to have.
 
-        Raises JitvaultError where the task is gone, and Unreadable, with a finding, where its rows cannot be read.
+        Raises JitvaultError where the task is gone, and CorruptRecord, with a finding, where its rows cannot be read.
         """
         try:
             file = self.ledger.file(task_id)
-        except Unreadable as error:
+        except CorruptRecord as error:
             self.ledger.finding(task_id, "ledger_edited", str(error), self.now())
             raise
         if file is None:
@@ -121,7 +121,7 @@ class WorkerContext:
         """
         try:
             return self.ledger.file(task_id)
-        except Unreadable:
+        except CorruptRecord:
             return None
 
     def is_late(self, after_s: float = 0.0) -> bool:

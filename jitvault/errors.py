@@ -29,7 +29,7 @@ prints them in one place. No error carries a secret: no token, no password, no r
     │   ├── OlderRules          11   a newer version worked on the ledger, so this one may not write to it
     │   └── LedgerFull          11   nothing can be written to the ledger; its rows may be readable
     ├── SecurityFinding         12   something happened that must not happen
-    │   ├── Unreadable          12   the ledger's record of a task was not written by jitvault
+    │   ├── CorruptRecord       12   a stored row or document is not one that jitvault wrote
     │   └── Frozen              12   nothing is granted until an operator has investigated
     └── WaitTimedOut            13   no worker did the work in time
 """
@@ -201,10 +201,17 @@ class SecurityFinding(JitvaultError):
     default_hint = "Treat this as an incident: `jitvault status TASK` shows the finding and its evidence."
 
 
-class Unreadable(SecurityFinding):
-    """Raised where the ledger's record of a task is not one that jitvault wrote."""
+class CorruptRecord(SecurityFinding):
+    """Raised where a stored row or document is decoded and is not one that jitvault wrote.
+
+    `task_id` is the task whose record it is, where that is known.
+    """
 
     default_hint = "The record was edited. `jitvault ledger check` shows whether other records were edited as well."
+
+    def __init__(self, message: str, *, hint: str | None = None, task_id: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.task_id = task_id
 
 
 class Frozen(SecurityFinding):
@@ -228,20 +235,23 @@ def error_like(error: JitvaultError, message: str, *, hint: str) -> JitvaultErro
     return kind(message, hint=hint)
 
 
-CORRUPT_RECORD_ERRORS = (Unreadable, InvalidInput, ValueError, TypeError, KeyError, AttributeError, RecursionError)
+CORRUPT_RECORD_ERRORS = (CorruptRecord, InvalidInput, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 """What reading an edited row or document may raise: it need not even be JSON."""
 
 
 @contextmanager
 def readable(task_id: str) -> Iterator[None]:
-    """Raise Unreadable where the ledger's record of a task cannot be read.
+    """Raise CorruptRecord where the ledger's record of a task cannot be read.
 
     The message names only the kind of error, never any content of the record.
     """
     try:
         yield
-    except Unreadable:
-        raise
+    except CorruptRecord as error:
+        if error.task_id is not None:
+            raise
+        message = f"the ledger's record of task {task_id} cannot be read: {error}"
+        raise CorruptRecord(message, task_id=task_id) from None
     except CORRUPT_RECORD_ERRORS as error:
         message = f"the ledger's record of task {task_id} cannot be read ({type(error).__name__})"
-        raise Unreadable(message) from None
+        raise CorruptRecord(message, task_id=task_id) from None

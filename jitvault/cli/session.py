@@ -7,7 +7,7 @@ Vault, so both ways show the same output.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +18,14 @@ import typer
 from jitvault.cli.closing import on_exit
 from jitvault.cli.views import published as fallback
 from jitvault.documents.paths import published_path
-from jitvault.documents.published_task import ILLEGIBLE, unpacked
+from jitvault.documents.published_task import (
+    IllegibleDocument,
+    PublishedDocument,
+    PublishedError,
+    PublishedRefusal,
+    PublishedTask,
+    read_published,
+)
 from jitvault.errors import (
     AuditUntrusted,
     Denied,
@@ -34,8 +41,6 @@ from jitvault.errors import (
 from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, State
 from jitvault.settings import load
 from jitvault.wiring import Wiring
-
-Published = Mapping[str, Any]
 
 _FIRST_POLL_S = 0.02
 _POLL_S = 0.2
@@ -58,36 +63,36 @@ def open_session() -> Wiring:
     return wiring
 
 
-def published(wiring: Wiring, task_id: str) -> Published | None:
-    """Return what a worker last published of the task, with `published_at` by Vault's clock.
+def published(wiring: Wiring, task_id: str) -> PublishedDocument | None:
+    """Return what a worker last published of the task, with Vault's time of it.
 
     None for a task that no worker has admitted, and for one that was sealed so long ago that it was removed from
     Vault.
     """
     documents = wiring.person.documents if wiring.settings.person else wiring.worker.documents
     stored = documents.read(published_path(task_id))
-    return {**unpacked(task_id, stored.document), "published_at": stored.written_at} if stored is not None else None
+    return read_published(task_id, stored.document, stored.written_at) if stored is not None else None
 
 
-def known(wiring: Wiring, task_id: str) -> Published:
+def known(wiring: Wiring, task_id: str) -> PublishedTask:
     """Return what a worker last published of a task that has to exist.
 
     Raises NotFound, and SecurityFinding for a document that no worker wrote.
     """
     document = _existing(wiring, task_id)
-    if document["state"] == ILLEGIBLE:
+    if isinstance(document, IllegibleDocument):
         raise fallback.illegible(task_id)
     return document
 
 
-def _existing(wiring: Wiring, task_id: str) -> Published:
+def _existing(wiring: Wiring, task_id: str) -> PublishedTask | IllegibleDocument:
     document = published(wiring, task_id)
-    if document is None or document["state"] == "refused":
+    if document is None or isinstance(document, PublishedRefusal):
         raise fallback.unknown_task(wiring, task_id, document)
     return document
 
 
-def state_here(wiring: Wiring, task_id: str, document: Published) -> str:
+def state_here(wiring: Wiring, task_id: str, document: PublishedTask | IllegibleDocument) -> str:
     """Return the state of a task, by the ledger or as published.
 
     It is the ledger's where that says that the task may hold access, else the published one. The ledger is asked only
@@ -103,19 +108,19 @@ def state_here(wiring: Wiring, task_id: str, document: Published) -> str:
         # only the published state is left
         pass
     except JitvaultError:
-        if document["state"] in DONE:
+        if document.state in DONE:
             raise
-    return task.state.value if task is not None and task.state in GRANTED | ENDING else str(document["state"])
+    return task.state if task is not None and task.state in GRANTED | ENDING else document.state
 
 
-def current(wiring: Wiring, task_id: str) -> Published:
+def current(wiring: Wiring, task_id: str) -> PublishedTask | IllegibleDocument:
     """Return what is published of a task, brought up to date with this process's own ledger.
 
     A restored Vault has documents of an earlier time: where the ledger knows of a grant that they do not show, the task
     is advanced first. Raises NotFound.
     """
     document = published(wiring, task_id)
-    if (document is None or document["state"] in BEFORE) and wiring.has_worker:
+    if (document is None or document.state in BEFORE) and wiring.has_worker:
         task = wiring.worker.ledger.task(task_id)
         if task is not None and task.state in GRANTED | ENDING | DONE:
             from jitvault.lifecycle.advance import advance
@@ -165,13 +170,14 @@ class Signed:
     at: datetime | None = None
     submitted: datetime | None = None
 
-    def is_answered_by(self, document: Published) -> bool:
+    def is_answered_by(self, document: PublishedDocument) -> bool:
         """Return whether the document was published later.
 
         No request changes a task that is granted or over.
         """
-        since = self.submitted if document["state"] == "refused" else self.at
-        return since is None or document["state"] not in {"refused", *BEFORE} or document["published_at"] >= since
+        if isinstance(document, PublishedRefusal):
+            return self.submitted is None or document.written_at >= self.submitted
+        return self.at is None or document.state not in BEFORE or document.written_at >= self.at
 
 
 NEVER = Signed()
@@ -187,8 +193,8 @@ def written_at(wiring: Wiring, path: str) -> datetime | None:
 
 
 def settle(
-    wiring: Wiring, task_id: str, done: Callable[[Published], bool], wait: float, signed: Signed = NEVER
-) -> Published:
+    wiring: Wiring, task_id: str, done: Callable[[PublishedTask], bool], wait: float, signed: Signed = NEVER
+) -> PublishedTask:
     """Advance the task, or wait for a worker, and return what is published.
 
     A worker has done it when `done` holds for a document that was published after the request was `signed`. With the
@@ -211,11 +217,12 @@ def settle(
     while True:
         document = published(wiring, task_id)
         if document is not None and signed.is_answered_by(document):
-            if document["state"] == "refused":
-                raise refused(document["error"])
-            if done(document):
-                return document
-            check_not_final(document)
+            if isinstance(document, PublishedRefusal):
+                raise refused(document.error)
+            if isinstance(document, PublishedTask):
+                if done(document):
+                    return document
+                check_not_final(document)
         if clock.monotonic() >= deadline:
             why = _held_up(document) or _over_quota(wiring)
             raise WaitTimedOut(f"task {task_id}: no worker has done this within {wait:g} s{why}")
@@ -223,23 +230,24 @@ def settle(
         pause_s = min(1.5 * pause_s, _POLL_S)
 
 
-def check_not_final(document: Published) -> None:
+def check_not_final(document: PublishedTask) -> None:
     """Raise the error that last kept a worker from granting the task.
 
     An error that passes by itself is not raised.
     """
-    error = document["error"]
-    if document["state"] == State.APPROVED and error is not None and error["exit_code"] in _FINAL:
+    error = document.error
+    if document.state is State.APPROVED and error is not None and error.exit_code in _FINAL:
         raise refused(error)
 
 
-def _held_up(document: Published | None) -> str:
+def _held_up(document: PublishedDocument | None) -> str:
     """Return the error that a worker met when it last tried.
 
     It is the end of a sentence, and empty without an error.
     """
-    error = document and document["error"]
-    return f": {error['message']}" if error else ""
+    if document is None or isinstance(document, IllegibleDocument) or document.error is None:
+        return ""
+    return f": {document.error.message}"
 
 
 def _over_quota(wiring: Wiring) -> str:
@@ -267,31 +275,30 @@ def ask(question: str, *, done: str) -> None:
         raise UsageError(f"{done}: the question was not answered with yes", hint="Answer y, or use --yes in a script.")
 
 
-def check_findings(document: Published) -> None:
+def check_findings(task_id: str, findings: Sequence[str]) -> None:
     """Raise SecurityFinding where the task has a finding.
 
     Then the command must not exit with 0.
     """
-    if document["findings"]:
-        raise SecurityFinding(f"task {document['task_id']}: {document['findings'][0]}")
+    if findings:
+        raise SecurityFinding(f"task {task_id}: {findings[0]}")
 
 
-def inbox(wiring: Wiring, document: Published) -> Published | None:
+def inbox(wiring: Wiring, document: PublishedTask) -> Mapping[str, Any] | None:
     """Return the message with the wrapping token from the caller's inbox.
 
     None if the inbox has none for this grant.
     """
     message = wiring.person.documents.get(inbox_path(wiring, document))
-    return message if message and message["grant_id"] == document["grant_id"] else None
+    return message if message and message.get("grant_id") == document.grant_id else None
 
 
-def inbox_path(wiring: Wiring, document: Published) -> str:
+def inbox_path(wiring: Wiring, document: PublishedTask) -> str:
     """Return the path of the caller's inbox message for the task."""
-    return f"inbox/{wiring.person.entity}/{document['task_id']}"
+    return f"inbox/{wiring.person.entity}/{document.task_id}"
 
 
-def refused(error: Mapping[str, Any]) -> JitvaultError:
+def refused(error: PublishedError) -> JitvaultError:
     """Return the worker's published error as an exception with the same exit code."""
-    code = int(error["exit_code"])
     kinds = {kind.exit_code: kind for kind in reversed(JitvaultError.__subclasses__())}
-    return kinds.get(code, JitvaultError)(str(error["message"]), hint=str(error["hint"]))
+    return kinds.get(error.exit_code, JitvaultError)(error.message, hint=error.hint)

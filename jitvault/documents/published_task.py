@@ -1,27 +1,242 @@
-"""A task's published document in Vault, with packed proof and receipt."""
+"""What a worker publishes about a task at `tasks/<task>`: one type, one writer, one reader.
+
+Whoever has a worker's token can write anything there. So `read_published` checks the type of every field before a
+command decides by it, and what no worker can have written is an `IllegibleDocument`, never an exception.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
-import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from jitvault.errors import InvalidInput
+import msgspec
+from msgspec import Meta, Struct
+
+from jitvault.documents.published_parts import (
+    CountedVote,
+    Ended,
+    GrantedExtension,
+    MissingApproval,
+    Proof,
+    PublishedExtension,
+    UncountedVote,
+)
+from jitvault.errors import CorruptRecord
+from jitvault.model.extension import Extension
 from jitvault.model.revision import Revision
 from jitvault.model.states import EndReason, State
+from jitvault.policy.decision import Decision
 
 ILLEGIBLE = "illegible"
 """The state that is shown for a document that no worker can have written."""
+REFUSED = "refused"
+"""The state of a request that never became a task."""
 MOST_UNPACKED = 16 * 1024 * 1024
 """The most bytes that are unpacked. Some ten thousand leases with their checks take less, while a few hundred kilobytes
 written by a thief can unpack to gigabytes.
 """
 _UNPACK_ERRORS = (ValueError, RecursionError, zlib.error)
+
+Instant = Annotated[datetime, Meta(tz=True)]
+
+
+class ChainEnd(Struct, frozen=True):
+    """The last event of a task's chain when the task was published.
+
+    Who finds a ledger that does not hold this event knows that it was edited or restored.
+    """
+
+    seq: int
+    head: str
+
+
+class PublishedError(Struct, frozen=True):
+    """The error that last kept the task from going on."""
+
+    exit_code: int
+    message: str
+    hint: str | None
+
+
+class PublishedTask(Struct, frozen=True, kw_only=True):
+    """The state of a task as a worker published it, and Vault's time of the document.
+
+    Fields with a default are missing in what an older worker published.
+
+    - `body` is the revision's exact bytes, and `approved` those of the last revision before it that was approved;
+    - `decision` is policy's decision about the revision, `decisions` are the approvers';
+    - `open_to`, `missing` and `refused` say whose approval counts, which are missing, and which do not count;
+    - `error` is for people who wait and can read nothing but this document.
+    """
+
+    installation: str = ""
+    task_id: str
+    state: State
+    end_reason: EndReason | None = None
+    revision: int = 0
+    digest: str = ""
+    chain: ChainEnd
+    body: bytes
+    requester: str = ""
+    agent: str = ""
+    parent: str | None = None
+    delegation: list[str] = []
+    decision: dict[str, Any] = {}
+    approved: bytes | None = None
+    open_to: list[str] = []
+    missing: list[MissingApproval] = []
+    refused: list[UncountedVote] = []
+    decisions: list[CountedVote] = []
+    ended: Ended | None = None
+    why_denied: str | None = None
+    grant_id: str | None = None
+    expires_at: Instant | None = None
+    ends_at: Instant | None = None
+    ttl: dict[str, int] | None = None
+    extension: PublishedExtension | None = None
+    extensions: list[GrantedExtension] = []
+    proof: Proof | None = None
+    receipt: dict[str, Any] | None = None
+    findings: list[str] = []
+    error: PublishedError | None = None
+    written_at: Instant
+
+    @property
+    def full_revision(self) -> Revision:
+        """The published revision. Its digest is computed from the bytes, never taken from the document."""
+        return Revision.of(self.body)
+
+    @property
+    def chain_and_state(self) -> dict[str, Any]:
+        """The chain's last event and the state, as a `recovered` event names them."""
+        return {"seq": self.chain.seq, "head": self.chain.head, "state": self.state.value}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the document with its proof and receipt as JSON data, without the time of its write."""
+        return {
+            "installation": self.installation,
+            "task_id": self.task_id,
+            "state": self.state.value,
+            "end_reason": self.end_reason.value if self.end_reason else None,
+            "revision": self.revision,
+            "digest": self.digest,
+            "chain": msgspec.to_builtins(self.chain),
+            "body": _base64(self.body),
+            "requester": self.requester,
+            "agent": self.agent,
+            "parent": self.parent,
+            "delegation": self.delegation,
+            "decision": self.decision,
+            "approved": _base64(self.approved) if self.approved is not None else None,
+            "open_to": self.open_to,
+            "missing": self.missing,
+            "refused": self.refused,
+            "decisions": self.decisions,
+            "ended": self.ended,
+            "why_denied": self.why_denied,
+            "grant_id": self.grant_id,
+            "expires_at": self.expires_at.isoformat() if self.expires_at else None,
+            "ends_at": self.ends_at.isoformat() if self.ends_at else None,
+            "ttl": self.ttl,
+            "extension": self.extension,
+            "extensions": self.extensions,
+            "proof": self.proof,
+            "receipt": self.receipt,
+            "findings": self.findings,
+            "error": msgspec.to_builtins(self.error) if self.error else None,
+        }
+
+    def as_document(self) -> dict[str, Any]:
+        """Return the document as it is stored in Vault."""
+        return {**self.as_json(), "proof": packed(self.proof), "receipt": packed(self.receipt)}
+
+
+class PublishedRefusal(Struct, frozen=True, kw_only=True):
+    """A request that a worker refused, which settles it; `request` is its nonce."""
+
+    task_id: str
+    requester: str = ""
+    request: str = ""
+    error: PublishedError
+    written_at: Instant
+
+    @property
+    def state(self) -> str:
+        return REFUSED
+
+    def as_document(self) -> dict[str, Any]:
+        """Return the document as it is stored in Vault."""
+        return {
+            "task_id": self.task_id,
+            "state": REFUSED,
+            "requester": self.requester,
+            "request": self.request,
+            "error": msgspec.to_builtins(self.error),
+        }
+
+
+class IllegibleDocument(Struct, frozen=True, kw_only=True):
+    """What no worker can have written, but a thief of a worker's token can.
+
+    `installation` is the one that the document names, if it names any.
+    """
+
+    task_id: str
+    installation: str
+    written_at: Instant
+
+    @property
+    def state(self) -> str:
+        return ILLEGIBLE
+
+
+PublishedDocument = PublishedTask | PublishedRefusal | IllegibleDocument
+
+
+def read_published(task_id: str, document: Mapping[str, Any], written_at: datetime) -> PublishedDocument:
+    """Return what lies at `tasks/<task_id>`, decoded and checked."""
+    try:
+        return _decoded(task_id, document, written_at)
+    except (CorruptRecord, msgspec.ValidationError, *_UNPACK_ERRORS):
+        installation = document.get("installation")
+        named = installation if isinstance(installation, str) else ""
+        return IllegibleDocument(task_id=task_id, installation=named, written_at=written_at)
+
+
+def _decoded(task_id: str, document: Mapping[str, Any], written_at: datetime) -> PublishedTask | PublishedRefusal:
+    """Raise CorruptRecord, ValidationError, or one of `_UNPACK_ERRORS` for what no worker wrote."""
+    if document.get("task_id") != task_id:
+        raise CorruptRecord(f"the document at the name of task {task_id} is about another task")
+    if document.get("state") == REFUSED:
+        return msgspec.convert({**document, "written_at": written_at}, PublishedRefusal)
+    packed_proof = document.get("proof")
+    proof = _unpacked(packed_proof) if isinstance(packed_proof, str) else packed_proof
+    whole = {**document, "proof": proof, "receipt": unpacked_receipt(document), "written_at": written_at}
+    task = msgspec.convert(whole, PublishedTask)
+    for body in filter(None, (task.body, task.approved)):
+        _ = Revision.of(body).content
+    decision = Decision.of(task.decision).as_json()
+    return msgspec.structs.replace(task, decision=decision, extension=_checked_extension(task.extension))
+
+
+def _checked_extension(extension: PublishedExtension | None) -> PublishedExtension | None:
+    """Return the extension with its decision complete. Raises CorruptRecord for what no worker wrote."""
+    if extension is None:
+        return None
+    _ = Extension.of(extension["content"])
+    for vote in extension["approved_by"]:
+        msgspec.convert(vote.get("entity"), str)
+    if extension["error"] is not None:
+        msgspec.convert(extension["error"], PublishedError)
+    if extension["decision"] is not None:
+        return {**extension, "decision": Decision.of(extension["decision"]).as_json()}
+    if extension["state"] == "pending":
+        raise CorruptRecord("nobody decided about the extension that waits for an approval")
+    return extension
 
 
 def packed(part: Mapping[str, Any] | None) -> str | None:
@@ -31,63 +246,10 @@ def packed(part: Mapping[str, Any] | None) -> str | None:
     """
     if part is None:
         return None
-    return base64.b64encode(zlib.compress(json.dumps(dict(part)).encode())).decode()
+    return _base64(zlib.compress(json.dumps(dict(part)).encode()))
 
 
-def unpacked(task_id: str, document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a published document with its packed parts unpacked.
-
-    A document that no worker can have written gets the state `ILLEGIBLE`: whoever stole a worker's token can write
-    anything there, and must not stop a command by it.
-    """
-    found = document.get("proof")
-    try:
-        proof = _unpacked(found) if isinstance(found, str) else found
-    except _UNPACK_ERRORS:
-        return _illegible(task_id)
-    whole = {**document, "proof": proof, "receipt": unpacked_receipt(document)}
-    return whole if whole.get("task_id") == task_id and _is_legible(whole) else _illegible(task_id)
-
-
-def _illegible(task_id: str) -> dict[str, Any]:
-    return {
-        "task_id": task_id,
-        "state": ILLEGIBLE,
-        "end_reason": None,
-        # this names an event that no ledger holds
-        "chain": {"seq": 0, "head": ""},
-        "ends_at": None,
-        "proof": None,
-        "receipt": None,
-        "findings": [],
-        "error": None,
-    }
-
-
-def _is_legible(document: Mapping[str, Any]) -> bool:
-    """Return whether every field that a command decides by is there.
-
-    Each has to be of its type, too.
-    """
-    error = document.get("error")
-    chain = document.get("chain")
-    is_error = isinstance(error, dict) and isinstance(error.get("exit_code"), int) and {"message", "hint"} <= {*error}
-    if document.get("state") == "refused":
-        return is_error
-    proof = document["proof"]
-    return (
-        isinstance(document.get("state"), str)
-        and (error is None or is_error)
-        and isinstance(chain, dict)
-        and isinstance(chain.get("seq"), int)
-        and isinstance(chain.get("head"), str)
-        and isinstance(document.get("body"), str)
-        and isinstance(document.get("findings"), list)
-        and (proof is None or (isinstance(proof, dict) and isinstance(proof.get("confirmed"), bool)))
-    )
-
-
-def unpacked_receipt(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def unpacked_receipt(document: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the signed receipt in a published document, unverified, or None."""
     found = document.get("receipt")
     if not isinstance(found, str):
@@ -107,83 +269,5 @@ def _unpacked(text: str) -> Any:
     return json.loads(found)
 
 
-_ID = re.compile(r"[0-9a-f]{32}")
-
-
-@dataclass(frozen=True, slots=True)
-class PublishedTask:
-    """The worker's last published document of a task, and Vault's time of it.
-
-    `seq` and `head` name the last event of the task's chain.
-    """
-
-    task_id: str
-    state: State
-    revision: int
-    body: bytes
-    requester: str
-    agent: str
-    parent: str | None
-    seq: int
-    head: str
-    end_reason: EndReason | None
-    grant_id: str | None
-    ends_at: datetime | None
-    decision: Mapping[str, Any]
-    ttl: Mapping[str, Any]
-    receipt: Mapping[str, Any] | None
-    written_at: datetime
-
-    @property
-    def digest(self) -> str:
-        return Revision.of(self.body).digest
-
-    @property
-    def chain(self) -> dict[str, Any]:
-        """The chain's last event and state, as a `recovered` event names them."""
-        return {"seq": self.seq, "head": self.head, "state": self.state.value}
-
-
-def published_task_of(
-    task_id: str, document: Mapping[str, Any], installation: str, written_at: datetime
-) -> PublishedTask:
-    """Return a published document as a value.
-
-    Raises InvalidInput for a document that this installation's worker did not write.
-    """
-    if document.get("installation") != installation:
-        raise InvalidInput("it belongs to another installation")
-    try:
-        body = base64.b64decode(document["body"], validate=True)
-        content = Revision.of(body).content
-        chain = document["chain"]
-        found = PublishedTask(
-            task_id=task_id,
-            state=State(document["state"]),
-            revision=int(document["revision"]),
-            body=body,
-            requester=str(content["requester"]["entity"]),
-            agent=str(content["agent"]["entity"]),
-            parent=content["spec"]["spec"].get("parent"),
-            seq=int(chain["seq"]),
-            head=str(chain["head"]),
-            end_reason=EndReason(document["end_reason"]) if document.get("end_reason") else None,
-            grant_id=_id(document.get("grant_id")),
-            ends_at=datetime.fromisoformat(document["ends_at"]) if document.get("ends_at") else None,
-            decision=dict(document["decision"]),
-            ttl=dict(document.get("ttl") or {}),
-            receipt=unpacked_receipt(document),
-            written_at=written_at,
-        )
-        # the fields that callers read of the revision have to be there
-        complete = Revision.of(body).spec.id == task_id and all(entry["path"] for entry in Revision.of(body).access)
-        own = (content["installation"], content["task"], content["revision"]) == (installation, task_id, found.revision)
-    except (KeyError, TypeError, ValueError, AttributeError, InvalidInput) as error:
-        raise InvalidInput(f"it is no document of the worker's ({type(error).__name__})") from None
-    if not (complete and own) or document.get("digest") != found.digest or found.revision < 1:
-        raise InvalidInput("it is no document of the worker's (it contradicts itself)")
-    return found
-
-
-def _id(value: object) -> str | None:
-    return value if isinstance(value, str) and _ID.fullmatch(value) else None
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()

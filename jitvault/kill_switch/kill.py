@@ -6,7 +6,6 @@ this process stops, what was started is in the ledger: the same command goes on 
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -15,7 +14,8 @@ from datetime import datetime
 from functools import partial
 
 from jitvault.context import Person, WorkerContext
-from jitvault.documents.paths import PUBLISHED, published_path
+from jitvault.documents.paths import PUBLISHED
+from jitvault.documents.published_task import IllegibleDocument, PublishedTask
 from jitvault.errors import (
     CORRUPT_RECORD_ERRORS,
     Denied,
@@ -30,6 +30,7 @@ from jitvault.kill_switch.pool import TaskPool, Tell, ThreadContext
 from jitvault.ledger.model import OpState, TaskRecord, TaskRow
 from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.record.history import proof_level_of
+from jitvault.lifecycle.record.integrity import published
 from jitvault.lifecycle.record.receipt import proof_of, unproven_because
 from jitvault.lifecycle.requests.scope_names import covers_any, scope_by_name_and_id
 from jitvault.lifecycle.requests.sign import sign_end
@@ -143,22 +144,22 @@ def published_but_unknown(worker: WorkerContext, scope: Scope, results: Sequence
     scopes = scope_by_name_and_id(worker, scope)
     found = []
     for task_id in worker.documents.names(PUBLISHED):
-        said = worker.documents.get(published_path(task_id)) or {}
-        try:
-            if task_id in known or said.get("state") not in _STILL_THERE or "body" not in said:
-                continue
-            covered = covers_any(scopes, base64.b64decode(said["body"]))
-        except CORRUPT_RECORD_ERRORS:
+        if task_id in known:
+            continue
+        said = published(worker, task_id)
+        if isinstance(said, IllegibleDocument):
             found.append(unreadable(task_id))
             continue
-        if covered:
+        if not isinstance(said, PublishedTask) or said.state not in _STILL_THERE:
+            continue
+        if covers_any(scopes, said.body):
             here = worker.ledger.task(task_id)
             if here is not None and here.state in _STILL_THERE:
                 found.append(Result(task_id, here.state, NotConfirmed(f"task {task_id} was granted meanwhile")))
                 continue
-            message = f"Vault says that task {task_id} is {said['state']}, which the ledger does not hold"
+            message = f"Vault says that task {task_id} is {said.state}, which the ledger does not hold"
             hint = "`jitvault sweep` shows what lives on; `jitvault ledger recover` corrects an older ledger."
-            found.append(Result(task_id, State(said["state"]), SecurityFinding(message, hint=hint)))
+            found.append(Result(task_id, said.state, SecurityFinding(message, hint=hint)))
     return found
 
 

@@ -274,7 +274,7 @@ class Ledger(
     def file(self, task_id: str) -> TaskRecord | None:
         """Return everything known about a task, None for an unknown task.
 
-        Raises Unreadable where somebody edited the task's rows so that they cannot be read.
+        Raises CorruptRecord where somebody edited the task's rows so that they cannot be read.
         """
         with self._db.read() as connection, readable(task_id):
             return _file(connection, task_id)
@@ -284,7 +284,7 @@ class Ledger(
 
         `record` was read a moment ago; only what changed is read again. Where the task itself has not changed, only its
         findings are read, and the stream may have settled another operation since. Raises LedgerUnavailable where the
-        task is gone, and Unreadable as `file` does.
+        task is gone, and CorruptRecord as `file` does.
         """
         task_id = record.task.task_id
         with self._db.read() as connection, readable(task_id):

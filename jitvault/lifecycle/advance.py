@@ -46,7 +46,14 @@ from jitvault.lifecycle.issuance.attempts import check_attempt_due
 from jitvault.lifecycle.issuance.issue import MAX_ATTEMPTS, issue
 from jitvault.lifecycle.issuance.unfinished import resolve_unfinished_issue
 from jitvault.lifecycle.record.due import is_due_now
-from jitvault.lifecycle.record.integrity import check_anchor, check_integrity, check_issuable, problems_of, published
+from jitvault.lifecycle.record.integrity import (
+    check_anchor,
+    check_integrity,
+    check_issuable,
+    is_published,
+    problems_of,
+    published,
+)
 from jitvault.lifecycle.renewal.cached_reads import read_up_to, with_cached_reads
 from jitvault.lifecycle.renewal.extend import extend, is_replaced_token_unproven, issue_replacement
 from jitvault.lifecycle.renewal.renew import renew_due
@@ -340,7 +347,7 @@ def _before_grant(worker: WorkerContext, file: TaskRecord, claim: int, entered: 
             )
         return Step(standing=standing)
     published_copy = published(worker, file.task.task_id)
-    if published_copy.get("chain") != {"seq": file.task.seq, "head": file.task.head}:
+    if not is_published(published_copy, file):
         # the revision that is granted has to be published first: approvers and `check_issuable` read the same document
         worker.ledger.extend(file.task.task_id, claim)
         publish(worker, file, standing)

@@ -12,17 +12,39 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+import msgspec
+from msgspec import Struct
+
+from jitvault.errors import CorruptRecord
 from jitvault.formats.canonical_json import canonical_bytes, digest_of
 from jitvault.formats.time_window import format_duration
 from jitvault.model.event_chain import Event
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Party
+from jitvault.policy.decision import Seconds
 
 _KINDS = frozenset({EventKind.EXTENSION_PENDING, EventKind.EXTENSION_REFUSED, EventKind.EXTENDED})
 MOST_ASKED: Final = 20
 """How many answers to one entity's requests are added to a task's chain in an hour."""
 _HOUR = timedelta(hours=1)
 _SECOND = timedelta(seconds=1)
+
+
+class _StoredParty(Struct, frozen=True):
+    entity: str
+    name: str
+
+
+class _Stored(Struct, frozen=True):
+    installation: str
+    task: str
+    revision: int
+    revision_digest: str
+    by: _StoredParty
+    reason: str
+    since: str
+    seconds: Seconds
+    window_s: Seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +97,24 @@ class Extension:
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Extension:
-        """Return the extension with this content. Raises KeyError, ValueError."""
-        return cls(
-            installation=content["installation"],
-            task=content["task"],
-            revision=content["revision"],
-            revision_digest=content["revision_digest"],
-            by=Party(content["by"]["entity"], content["by"]["name"]),
-            reason=content["reason"],
-            since=datetime.fromisoformat(content["since"]),
-            seconds=content["seconds"],
-            window_s=content["window_s"],
-        )
+        """Return the extension with this content. Raises CorruptRecord."""
+        try:
+            found = msgspec.convert(content, _Stored)
+            extension = cls(
+                installation=found.installation,
+                task=found.task,
+                revision=found.revision,
+                revision_digest=found.revision_digest,
+                by=Party(found.by.entity, found.by.name),
+                reason=found.reason,
+                since=datetime.fromisoformat(found.since),
+                seconds=found.seconds,
+                window_s=found.window_s,
+            )
+            _ = extension.until
+        except (msgspec.ValidationError, ValueError, OverflowError, RecursionError) as error:
+            raise CorruptRecord(f"an extension is not one that jitvault wrote ({type(error).__name__})") from None
+        return extension
 
 
 def decision_path(digest: str) -> str:

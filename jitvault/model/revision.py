@@ -14,8 +14,9 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 import msgspec
+from msgspec import Struct, field
 
-from jitvault.errors import InvalidInput
+from jitvault.errors import CorruptRecord, InvalidInput
 from jitvault.formats.canonical_json import canonical_bytes, digest_of, sha256_hex
 from jitvault.formats.time_window import Window, format_duration
 from jitvault.model.spec import TaskSpec, parse_spec
@@ -23,7 +24,7 @@ from jitvault.model.template import WORK_AFTER_UNWRAP, WRAP_TTLS, AccessTemplate
 from jitvault.model.ttl import least, requested_ttl
 from jitvault.model.vault_access import AccessPolicy, Capability, Fetch
 from jitvault.model.verifiers import describe_acceptance, unproven_sessions
-from jitvault.policy.decision import NO_OBLIGATIONS, Obligations, highest
+from jitvault.policy.decision import NO_OBLIGATIONS, Obligations, Seconds, highest
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,66 @@ class Resolved:
         return found
 
 
+class _Party(Struct, frozen=True):
+    entity: str
+    name: str
+
+
+class _Link(Struct, frozen=True):
+    task: str
+    digest: str
+    requester: _Party
+    agent: _Party
+    owner: _Party
+
+
+class _Access(Struct, frozen=True):
+    template: str
+    description: str
+    engine: str
+    path: str
+    capability: str
+    data: dict[str, Any]
+    tier: str
+    ttl_s: Seconds
+    wrap_ttl_s: Seconds
+    lease_budget: int
+    confirm: str
+    with_: dict[str, str] = field(name="with")
+    confirm_why: str | None = None
+    accepted_after_end_s: Seconds | None = None
+    verifiers: list[str] = []
+
+
+class _SpecBody(Struct, frozen=True):
+    intent: str
+    parent: str | None = None
+
+
+class _Spec(Struct, frozen=True):
+    spec: _SpecBody
+
+
+class _Content(Struct, frozen=True):
+    """The form of a revision's content, as far as anyone reads it."""
+
+    installation: str
+    task: str
+    revision: int
+    requester: _Party
+    agent: _Party
+    owner: _Party
+    risk: str
+    spec: _Spec
+    access: list[_Access]
+    cidrs: list[str]
+    delegation: list[_Link] = []
+
+
+def _corrupt(error: Exception) -> CorruptRecord:
+    return CorruptRecord(f"a revision is not one that jitvault wrote ({type(error).__name__})")
+
+
 @dataclass(frozen=True)
 class Revision:
     """One revision as bytes, with its content parsed once.
@@ -104,12 +165,21 @@ class Revision:
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        found: dict[str, Any] = msgspec.json.decode(self.body)
+        """What the bytes say. Raises CorruptRecord unless a revision has this form."""
+        try:
+            found: dict[str, Any] = msgspec.json.decode(self.body)
+            msgspec.convert(found, _Content)
+        except (ValueError, RecursionError) as error:
+            raise _corrupt(error) from None
         return found
 
     @cached_property
     def spec(self) -> TaskSpec:
-        return parse_spec(canonical_bytes(self.content["spec"]), "the approved spec")
+        """The task's spec. Raises CorruptRecord."""
+        try:
+            return parse_spec(canonical_bytes(self.content["spec"]), "the approved spec")
+        except (InvalidInput, ValueError, RecursionError) as error:
+            raise _corrupt(error) from None
 
     @property
     def access(self) -> list[dict[str, Any]]:

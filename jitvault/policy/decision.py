@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from jitvault.errors import CorruptRecord
 
 OPERATORS = "jitvault-operators"
 AGENTS = "jitvault-agents"
@@ -25,6 +30,7 @@ class Level(StrEnum):
 
 
 _ORDER = tuple(Level)
+S = TypeVar("S", bound=Struct)
 
 
 def highest(levels: Iterable[str]) -> Level:
@@ -91,19 +97,46 @@ class Obligations:
     def of(cls, stored: Mapping[str, Any]) -> Obligations:
         """Return the obligations that `as_json` wrote.
 
-        Raises KeyError, ValueError.
+        What an older version did not write yet is left out. Raises CorruptRecord.
         """
-        return cls(
-            approvals=tuple(Requirement(each["group"], each["count"]) for each in stored["approvals"]),
-            max_ttl_s=stored["max_ttl_s"],
-            max_window_s=stored["max_window_s"],
-            confirm=ProofLevel(stored["confirm"]) if stored["confirm"] else None,
-            notify=tuple(stored["notify"]),
-            owner_may_approve=tuple(stored["owner_may_approve"]),
-        )
+        return _converted(stored, _StoredObligations).value
 
 
 NO_OBLIGATIONS = Obligations()
+Seconds = Annotated[int, Meta(ge=0, le=10**10)]
+
+
+class _StoredRequirement(Struct, frozen=True):
+    group: str
+    count: int
+
+
+class _StoredObligations(Struct, frozen=True):
+    approvals: tuple[_StoredRequirement, ...] = ()
+    max_ttl_s: Seconds | None = None
+    max_window_s: Seconds | None = None
+    confirm: ProofLevel | None = None
+    notify: tuple[str, ...] = ()
+    owner_may_approve: tuple[str, ...] = ()
+
+    @property
+    def value(self) -> Obligations:
+        return Obligations(
+            approvals=tuple(Requirement(each.group, each.count) for each in self.approvals),
+            max_ttl_s=self.max_ttl_s,
+            max_window_s=self.max_window_s,
+            confirm=self.confirm,
+            notify=self.notify,
+            owner_may_approve=self.owner_may_approve,
+        )
+
+
+class _StoredDecision(Struct, frozen=True):
+    permitted: bool = False
+    obligations: _StoredObligations = _StoredObligations()
+    rules: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    policy_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +168,28 @@ class Decision:
             "reasons": list(self.reasons),
             "policy_digest": self.policy_digest,
         }
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Decision:
+        """Return the decision that `as_json` wrote.
+
+        What an older version did not write yet is left out. Raises CorruptRecord.
+        """
+        found = _converted(stored, _StoredDecision)
+        return cls(
+            permitted=found.permitted,
+            obligations=found.obligations.value,
+            rules=found.rules,
+            policy_digest=found.policy_digest,
+            reasons=found.reasons,
+        )
+
+
+def _converted(stored: Mapping[str, Any], kind: type[S]) -> S:
+    try:
+        return msgspec.convert(stored, kind)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise CorruptRecord(f"a stored decision is not one that jitvault wrote ({type(error).__name__})") from None
 
 
 def strictest(first: Obligations, second: Obligations) -> Obligations:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from jitvault.documents.paths import PUBLISHED, REQUESTS, published_path
+from jitvault.documents.published_task import read_published
 from jitvault.documents.tidy import Remains, is_removable
 from jitvault.vault.client import Vault
 from jitvault.vault.documents import Documents
@@ -63,4 +64,5 @@ def _remains(documents: Documents, task_id: str, requests: dict[str, datetime]) 
     published = documents.read(published_path(task_id))
     if published is None:
         return Remains(task_id, requests)
-    return Remains(task_id, requests, str(published.document.get("state", "")), published.written_at)
+    said = read_published(task_id, published.document, published.written_at)
+    return Remains(task_id, requests, str(said.state), said.written_at)

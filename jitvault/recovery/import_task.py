@@ -23,7 +23,7 @@ from jitvault.model.event_chain import GENESIS
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
 from jitvault.model.states import OVER, EndReason, State
-from jitvault.policy.decision import NO_OBLIGATIONS, Decision, Obligations, ProofLevel
+from jitvault.policy.decision import Decision, ProofLevel
 from jitvault.recovery.imported_rows import chain_in, grants_of, leases_of, proof_in, renewed, verdicts_of
 from jitvault.recovery.outcomes import RecoveryAction
 from jitvault.recovery.survey import RecoveryCase
@@ -43,7 +43,7 @@ def import_task(worker: WorkerContext, case: RecoveryCase) -> TaskRecord | None:
         return None
     standing = None
     if case.action is RecoveryAction.ANEW:
-        standing = readmit_request(worker, task_id, published=case.published)
+        standing = readmit_request(worker, task_id, published_copy=case.published)
     elif case.action is not RecoveryAction.TOLD:
         known = worker.ledger.file(task_id)
         if known is None:
@@ -154,7 +154,7 @@ def _body(case: RecoveryCase, grants: Sequence[GrantRow], settled: Sequence[str]
     published = case.published
     lines = {token.accessor: token.line for token in case.made}
     return {
-        "from": published.chain,
+        "from": published.chain_and_state,
         "revision": published.revision,
         "digest": digest,
         "verified_by": list(case.verified_by),
@@ -198,17 +198,14 @@ def _decision(worker: WorkerContext, case: RecoveryCase) -> Decision:
     Its proof level is never below what policy requires now, and it is the target's where no signature confirms the
     revision: what was published decides nothing.
     """
-    former = case.published.decision
-    try:
-        obliged = Obligations.of(former["obligations"])
-    except (KeyError, TypeError, ValueError):
-        obliged = NO_OBLIGATIONS
+    former = Decision.of(case.published.decision)
+    obliged = former.obligations
     higher = ProofLevel.TARGET in (obliged.confirm, _proof_level_now(worker, case))
     return Decision(
         permitted=True,
         obligations=replace(obliged, confirm=ProofLevel.TARGET if higher else obliged.confirm),
-        rules=tuple(str(rule) for rule in former.get("rules") or ()),
-        policy_digest=str(former.get("policy_digest") or ""),
+        rules=former.rules,
+        policy_digest=former.policy_digest,
     )
 
 

@@ -8,14 +8,49 @@ says where to look, and never that something is proven.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
-from jitvault.documents.published_task import PublishedTask
+import msgspec
+
+from jitvault.documents.published_task import IllegibleDocument, PublishedTask
+from jitvault.errors import CorruptRecord, InvalidInput
 from jitvault.model.states import BEFORE_GRANT, DELIVERED_STATES, ENDED, LIVE_STATES, OVER, State
 
 _CLOSED = frozenset({State.SEALED, State.UNVERIFIED})
+
+
+_GRANT_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def task_to_recover(said: PublishedTask | IllegibleDocument, installation: str) -> PublishedTask:
+    """Return the published task with requester, agent and parent by its revision.
+
+    A grant id that is none is left out. Raises InvalidInput for a document that this installation's worker did not
+    write.
+    """
+    if said.installation != installation:
+        raise InvalidInput("it belongs to another installation")
+    if isinstance(said, IllegibleDocument):
+        raise InvalidInput("it is no document of the worker's (it cannot be read)")
+    revision = said.full_revision
+    content = revision.content
+    try:
+        is_whole = revision.spec.id == said.task_id
+    except CorruptRecord:
+        is_whole = False
+    own = (content["installation"], content["task"], content["revision"]) == (installation, said.task_id, said.revision)
+    if not is_whole or not own or said.digest != revision.digest or said.revision < 1:
+        raise InvalidInput("it is no document of the worker's (it contradicts itself)")
+    return msgspec.structs.replace(
+        said,
+        requester=content["requester"]["entity"],
+        agent=content["agent"]["entity"],
+        parent=content["spec"]["spec"].get("parent"),
+        grant_id=said.grant_id if _GRANT_ID.fullmatch(said.grant_id or "") else None,
+    )
 
 
 # -- what becomes of a task -----------------------------------------------------------------------------------

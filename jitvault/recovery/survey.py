@@ -14,7 +14,7 @@ from jitvault.audit.observation import Kind, Observation
 from jitvault.context import WorkerContext
 from jitvault.documents.dsse import RECEIPT_KEY
 from jitvault.documents.paths import PUBLISHED, published_path
-from jitvault.documents.published_task import PublishedTask, published_task_of
+from jitvault.documents.published_task import PublishedRefusal, PublishedTask, read_published
 from jitvault.documents.receipt import CLOSED, verified
 from jitvault.errors import AuditUntrusted, InvalidInput, SecurityFinding
 from jitvault.ledger.model import TaskRecord
@@ -23,8 +23,16 @@ from jitvault.lifecycle.requests.reader import submission, votes
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import BEFORE_GRANT
 from jitvault.model.vault_access import ROLE_PREFIX
+from jitvault.policy.decision import Decision
 from jitvault.recovery.issued_tokens import IssuedToken, ListedToken, issued_tokens, with_leases, worker_sessions
-from jitvault.recovery.outcomes import LedgerState, RecoveryAction, RecoveryEvidence, parents_first, recovery_action
+from jitvault.recovery.outcomes import (
+    LedgerState,
+    RecoveryAction,
+    RecoveryEvidence,
+    parents_first,
+    recovery_action,
+    task_to_recover,
+)
 from jitvault.sweep.inventory import TOKENS
 
 
@@ -94,11 +102,14 @@ def _published(worker: WorkerContext) -> tuple[list[PublishedTask], dict[str, st
     found, unusable = list[PublishedTask](), dict[str, str]()
     for task_id in worker.documents.names(PUBLISHED):
         stored = worker.documents.read(published_path(task_id))
-        # a request that was refused never became a task
-        if stored is None or stored.document.get("state") == "refused":
+        if stored is None:
+            continue
+        said = read_published(task_id, stored.document, stored.written_at)
+        if isinstance(said, PublishedRefusal):
+            # it never became a task
             continue
         try:
-            found.append(published_task_of(task_id, stored.document, worker.installation, stored.written_at))
+            found.append(task_to_recover(said, worker.installation))
         except InvalidInput as error:
             unusable[task_id] = str(error)
     return found, unusable
@@ -177,13 +188,13 @@ def _case(
 
 def _here(file: TaskRecord, published: PublishedTask) -> LedgerState:
     events = {event.seq: event.hash for event in file.events}
-    told = any(e.body["from"] == published.chain for e in file.events if e.kind == EventKind.RECOVERED)
+    told = any(e.body["from"] == published.chain_and_state for e in file.events if e.kind == EventKind.RECOVERED)
     return LedgerState(
         state=file.task.state,
         requester=file.task.requester,
         digest=file.task.digest,
         grant_id=file.grants[-1].grant_id if file.grants else None,
-        holds=events.get(published.seq) == published.head,
+        holds=events.get(published.chain.seq) == published.chain.head,
         told=told,
     )
 
@@ -236,8 +247,7 @@ def _groups(published: PublishedTask) -> list[str]:
 
     They only decide which memberships are looked up.
     """
-    needed = (published.decision.get("obligations") or {}).get("approvals") or ()
-    return [str(one["group"]) for one in needed if isinstance(one, Mapping) and "group" in one]
+    return [needed.group for needed in Decision.of(published.decision).obligations.approvals]
 
 
 def _why(

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from jitvault.context import WorkerContext
-from jitvault.errors import CORRUPT_RECORD_ERRORS, JitvaultError, Unreadable
+from jitvault.errors import CORRUPT_RECORD_ERRORS, CorruptRecord, JitvaultError
 from jitvault.ledger.model import GrantRow, LeaseRow, OpState, TaskRecord
 from jitvault.lifecycle.confirmation.lookups import is_any_live
 from jitvault.model.revision import Revision
@@ -31,7 +31,7 @@ def find_missing(worker: WorkerContext, inventory: Inventory) -> tuple[list[Miss
             # read after the look-up: a credential that was revoked in the meantime is not missing
             try:
                 again = worker.ledger.file(row.task_id)
-            except Unreadable as error:
+            except CorruptRecord as error:
                 waiting.append(_waiting(owned, str(error)))
                 continue
             if again is None:

@@ -35,7 +35,7 @@ KINDS = {
     "AuditLagging": "AuditUntrusted",
     "AuditMissing": "AuditUntrusted",
     "Frozen": "SecurityFinding",
-    "Unreadable": "SecurityFinding",
+    "CorruptRecord": "SecurityFinding",
     "NotFound": "WrongState",
     "DecisionStale": "WrongState",
     "VaultRejected": "VaultRefused",

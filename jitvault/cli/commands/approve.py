@@ -15,7 +15,8 @@ from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Reason, Task, Wait, 
 from jitvault.documents.paths import vote_path
 
 if TYPE_CHECKING:
-    from jitvault.cli.session import Published
+    from jitvault.documents.published_parts import GrantedExtension, PublishedExtension, UncountedVote
+    from jitvault.documents.published_task import PublishedTask
     from jitvault.lifecycle.decision.pending_approvals import ApprovalSubject
     from jitvault.model.revision import Revision
     from jitvault.wiring import Wiring
@@ -85,24 +86,24 @@ def withdraw(
 
     wiring = session.open_session()
     document = session.known(wiring, task)
-    if document["state"] not in session.BEFORE | session.GRANTED:
-        raise WrongState(f"task {task} is {document['state']}: there is no approval to withdraw")
-    revision = render.revision_of(document)
+    if document.state not in session.BEFORE | session.GRANTED:
+        raise WrongState(f"task {task} is {document.state}: there is no approval to withdraw")
+    revision = document.full_revision
     with session.signing(f"withdraw from task {task}", _approvers()):
         is_decisive = _is_decisive(wiring, document, revision)
         if not yes:
             session.ask(f"Withdraw your approval of {task}?", done="nothing was signed")
         sign_withdrawal(wiring.person, revision, reason=reason)
     me = wiring.person.entity
-    was_granted = document["state"] in session.GRANTED
+    was_granted = document.state in session.GRANTED
 
-    def counted(d: session.Published) -> bool:
+    def counted(d: PublishedTask) -> bool:
         if was_granted:
-            return d["state"] in session.DONE or not (is_decisive or _approved_extension(d, me))
-        return {"entity": me, "decision": "approve", "digest": revision.digest} not in d["decisions"]
+            return d.state in session.DONE or not (is_decisive or _approved_extension(d, me))
+        return {"entity": me, "decision": "approve", "digest": revision.digest} not in d.decisions
 
     document = session.settle(wiring, task, counted, wait)
-    render.print_vote(document, "withdraw", revision.digest, None, as_json=json_)
+    render.print_vote(document, "withdraw", revision.digest, None, missing=document.missing, as_json=json_)
 
 
 def approvals(json_: Json = False, debug: Debug = False) -> None:
@@ -142,10 +143,10 @@ def _decide(
     document = session.known(wiring, task)
     matter = approval_subject(document)
     if matter is None:
-        raise WrongState(f"task {task} is {document['state']}: there is nothing to decide")
-    if document["state"] == "denied" and any(vote["decision"] == "deny" for vote in document["decisions"]):
+        raise WrongState(f"task {task} is {document.state}: there is nothing to decide")
+    if document.state == "denied" and any(vote["decision"] == "deny" for vote in document.decisions):
         raise WrongState(
-            f"task {task} is denied: {document['why_denied']}",
+            f"task {task} is denied: {document.why_denied}",
             hint="The denial of this revision is final. Its requester can change the spec and submit it with --revise.",
         )
     if digest is not None and digest != matter.digest:
@@ -156,12 +157,12 @@ def _decide(
     part = barring_part(matter.revision, wiring.person.entity, matter.obligations)
     if part is not None and decision == "approve":
         raise Denied(f"you are the {part} of task {task} and cannot approve it", hint="Ask another approver.")
-    if document["state"] == "denied":
-        denied = f"policy denies task {task} as it is, whoever approves it: {document['why_denied']}"
+    if document.state == "denied":
+        denied = f"policy denies task {task} as it is, whoever approves it: {document.why_denied}"
         typer.echo(output.for_terminal(denied, sys.stderr), err=True)
     with session.signing(f"decide about task {task}", _approvers()):
         names = _groups(wiring, task, matter.obligations.deciders, groups)
-    differs = changes(document, matter.revision) if matter.extension is None else None
+    differs = changes(document) if matter.extension is None else None
     render.print_proposal(matter.digest, matter.words, matter.decision, differs)
     if not yes:
         what = f"more time for {task}" if matter.extension else task
@@ -196,19 +197,20 @@ def _await_counting(
     below = decision_path(matter.digest) if matter.extension else ""
     written_at = session.written_at(wiring, vote_path(me, task, below))
 
-    def counted(d: session.Published) -> bool:
+    def counted(d: PublishedTask) -> bool:
         now = approval_subject(d)
         if now is None or now.digest != matter.digest or now.is_decided_by(me, decision):
             return True
         # a refusal that was published before is about an earlier decision of this approver
-        return bool(_refusal(now.published, me)) and (written_at is None or d["published_at"] >= written_at)
+        return bool(_refusal(now.refused, me)) and (written_at is None or d.written_at >= written_at)
 
     document = session.settle(wiring, task, counted, wait)
-    decided = document["extension"] if matter.extension else document
-    if why := _refusal(decided, me):
+    decided = document.extension if matter.extension else None
+    refused = decided["refused"] if decided else document.refused
+    if why := _refusal(refused, me):
         raise Denied(f"your decision about task {task} does not count: {name or me} {why}", hint="Ask an approver.")
-    shown = {**document, "missing": decided["missing"]}
-    render.print_vote(shown, decision, matter.digest, expires, as_json=as_json)
+    missing = decided["missing"] if decided else document.missing
+    render.print_vote(document, decision, matter.digest, expires, missing=missing, as_json=as_json)
 
 
 def _approvers() -> str:
@@ -236,7 +238,7 @@ def _groups(wiring: Wiring, task: str, deciders: Sequence[str], named: Sequence[
     return found
 
 
-def _is_decisive(wiring: Wiring, document: Published, revision: Revision) -> bool:
+def _is_decisive(wiring: Wiring, document: PublishedTask, revision: Revision) -> bool:
     """Return whether the task was decided by an approval of the caller's.
 
     False where they approved only an extension that still waits. Raises WrongState where they have approved neither
@@ -246,8 +248,8 @@ def _is_decisive(wiring: Wiring, document: Published, revision: Revision) -> boo
     from jitvault.errors import WrongState
 
     me = wiring.person.entity
-    task = document["task_id"]
-    if any(vote["entity"] == me and vote["withdrawn"] for vote in document["refused"]):
+    task = document.task_id
+    if any(vote["entity"] == me and vote["withdrawn"] for vote in document.refused):
         raise WrongState(f"you have withdrawn your approval of task {task} already")
     own = wiring.person.documents.get(vote_path(me, task))
     signed: Mapping[str, Any] = payload_of(own) if own else {}
@@ -258,25 +260,22 @@ def _is_decisive(wiring: Wiring, document: Published, revision: Revision) -> boo
     return _extended_by(document, me)
 
 
-def _approved_extension(document: Published, entity: str) -> bool:
+def _approved_extension(document: PublishedTask, entity: str) -> bool:
     """Return whether an approval by the entity counts for an extension.
 
     The extension was made, or still waits.
     """
-    return _extended_by(document, entity) or _is_approver(document["extension"], entity)
+    return _extended_by(document, entity) or _is_approver(document.extension, entity)
 
 
-def _extended_by(document: Published, entity: str) -> bool:
-    """Return whether the entity approved an extension of the task.
-
-    A worker of an earlier version publishes no `extensions`.
-    """
-    return any(_is_approver(extension, entity) for extension in document.get("extensions", ()))
+def _extended_by(document: PublishedTask, entity: str) -> bool:
+    """Return whether the entity approved an extension of the task."""
+    return any(_is_approver(extension, entity) for extension in document.extensions)
 
 
-def _is_approver(extension: Mapping[str, Any] | None, entity: str) -> bool:
+def _is_approver(extension: PublishedExtension | GrantedExtension | None, entity: str) -> bool:
     return extension is not None and entity in {vote["entity"] for vote in extension["approved_by"]}
 
 
-def _refusal(document: Published, entity: str) -> str | None:
-    return next((r["why"] for r in document["refused"] if r["entity"] == entity), None)
+def _refusal(refused: Sequence[UncountedVote], entity: str) -> str | None:
+    return next((vote["why"] for vote in refused if vote["entity"] == entity), None)

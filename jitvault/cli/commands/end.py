@@ -13,7 +13,8 @@ from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Reason, Task, Wait, 
 from jitvault.documents.paths import request_path
 
 if TYPE_CHECKING:
-    from jitvault.cli.session import Published
+    from jitvault.documents.published_parts import Proof
+    from jitvault.documents.published_task import IllegibleDocument, PublishedTask
     from jitvault.errors import JitvaultError, LedgerUnavailable, NotConfirmed
     from jitvault.wiring import Wiring
 
@@ -91,24 +92,24 @@ def _end(
 ) -> None:
     from jitvault.cli import session
     from jitvault.cli.views import task as render
-    from jitvault.documents.published_task import ILLEGIBLE
+    from jitvault.documents.published_task import ILLEGIBLE, PublishedTask
     from jitvault.errors import AuditUntrusted, LedgerUnavailable, OutcomeUnknown, WaitTimedOut, WrongState
     from jitvault.lifecycle.requests.sign import sign_end
     from jitvault.model.states import EndReason
 
     wiring = session.open_session()
     withdrawn = _withdrawn(wiring, task, note, wait) if reason is EndReason.OPERATOR else None
-    if withdrawn is not None and withdrawn["state"] == "cancelled":
+    if withdrawn is not None and withdrawn.state == "cancelled":
         render.print_decision(withdrawn, as_json=as_json)
         typer.echo(f"task {task} was never granted: there was nothing to revoke, and now it never is", err=True)
         return
-    document = withdrawn or session.current(wiring, task)
+    document = withdrawn if withdrawn is not None else session.current(wiring, task)
     state = session.state_here(wiring, task, document)
     if state in {"cancelled", *session.BEFORE}:
         hint = "There is nothing to revoke." + (f" `jitvault cancel {task}` withdraws it." if state in _OPEN else "")
         raise WrongState(f"task {task} is {state}: it was never granted", hint=hint)
     if force:
-        _check_forceable({**document, "state": state}, note)
+        _check_forceable(task, state, document.proof if isinstance(document, PublishedTask) else None, note)
         if not yes:
             question = f"Close task {task} for good even if nothing proves that its credentials are dead?"
             session.ask(question, done="nothing was closed")
@@ -121,19 +122,31 @@ def _end(
     done = session.DONE - {"confirmed"} if unsealed else session.DONE
     if state not in done:
         try:
-            document = session.settle(wiring, task, lambda d: d["state"] in done, wait)
+            document = session.settle(wiring, task, lambda d: d.state in done, wait)
         except (AuditUntrusted, OutcomeUnknown, WaitTimedOut) as error:
             document = session.known(wiring, task)
-            if document["proof"]:
+            if document.proof:
                 render.print_end(document, as_json=as_json)
                 raise _cut_short(task, error) from None
             raise
         except LedgerUnavailable as error:
             raise _revoke_without_ledger(wiring, task, error) from None
+    _print_result(document, as_json=as_json)
+
+
+def _print_result(document: PublishedTask | IllegibleDocument, *, as_json: bool) -> None:
+    """Print the proof of a task's end. Raises NotConfirmed, SecurityFinding."""
+    from jitvault.cli import session
+    from jitvault.cli.views import published as fallback
+    from jitvault.cli.views import task as render
+    from jitvault.documents.published_task import IllegibleDocument
+
+    if isinstance(document, IllegibleDocument):
+        raise fallback.illegible(document.task_id)
     render.print_end(document, as_json=as_json)
-    if not document["proof"]["confirmed"]:
+    if not render.proof_in(document)["confirmed"]:
         raise _not_confirmed(document)
-    session.check_findings(document)
+    session.check_findings(document.task_id, document.findings)
 
 
 def _revoke_without_ledger(wiring: Wiring, task: str, error: LedgerUnavailable) -> LedgerUnavailable:
@@ -158,7 +171,7 @@ def _revoke_without_ledger(wiring: Wiring, task: str, error: LedgerUnavailable) 
     return LedgerUnavailable(f"{message}: {error}", hint=error.hint)
 
 
-def _withdrawn(wiring: Wiring, task: str, note: str, wait: float) -> Published | None:
+def _withdrawn(wiring: Wiring, task: str, note: str, wait: float) -> PublishedTask | None:
     """Sign the end of a task that may still be granted.
 
     Returns what a worker published of the task then. Nothing else is done for the task before. None for a task that is
@@ -171,17 +184,17 @@ def _withdrawn(wiring: Wiring, task: str, note: str, wait: float) -> Published |
 
     document = session.published(wiring, task)
     # a request that no worker has admitted yet would be granted by the first one that does
-    is_open = document["state"] in _OPEN if document is not None else fallback.requested_at(wiring, task) is not None
+    is_open = document.state in _OPEN if document is not None else fallback.requested_at(wiring, task) is not None
     if not is_open:
         return None
     with session.signing(f"end task {task}", "operators and the task's agent"):
         sign_end(wiring.person, task, reason=EndReason.OPERATOR, note=note)
     signed = session.Signed(at=session.written_at(wiring, request_path(wiring.person.entity, task, "end")))
     still = {*_OPEN, *session.GRANTED, "ending"}
-    return session.settle(wiring, task, lambda d: d["state"] not in still, wait, signed)
+    return session.settle(wiring, task, lambda d: d.state not in still, wait, signed)
 
 
-def _check_forceable(document: Published, note: str) -> None:
+def _check_forceable(task: str, state: str, proof: Proof | None, note: str) -> None:
     """Refuse to close a task by force without a reason.
 
     A task whose revocation is confirmed is refused as well. Raises UsageError, WrongState.
@@ -190,13 +203,11 @@ def _check_forceable(document: Published, note: str) -> None:
 
     if not note:
         raise UsageError("--force needs --reason WHY", hint="The reason is the only record of this decision.")
-    task = document["task_id"]
-    state = document["state"]
-    proof = document["proof"] or {}
     if state == "sealed":
         raise WrongState(f"task {task} is sealed: its end is proven, and nothing has to be forced")
-    if state == "confirmed" and not proof.get("unproven_because"):
-        before = f", as it was {times} before" if (times := _times(proof.get("reopened", 0))) else ""
+    if state == "confirmed" and not (proof and proof.get("unproven_because")):
+        times = _times(proof.get("reopened", 0) if proof else 0)
+        before = f", as it was {times} before" if times else ""
         raise WrongState(
             f"task {task} is confirmed{before}: nothing has to be forced",
             hint="Its proof is checked again when its settle window is over. If it does not hold then, or the task is "
@@ -231,19 +242,21 @@ def _number(count: int, what: str) -> str:
     return f"{count} {what}" + ("" if count == 1 else "s")
 
 
-def _not_confirmed(document: Published) -> NotConfirmed:
+def _not_confirmed(document: PublishedTask) -> NotConfirmed:
+    from jitvault.cli.views.task import proof_in
     from jitvault.errors import NotConfirmed
     from jitvault.lifecycle.record.receipt import is_past_proof, unproven_because
 
-    task = document["task_id"]
-    forced = document["proof"]["forced"]
-    if document["state"] == "unverified":
+    task = document.task_id
+    proof = proof_in(document)
+    if document.state == "unverified":
+        reason = proof["forced"]["reason"] if proof["forced"] else "no reason given"
         return NotConfirmed(
-            f"task {task} was closed without proof: {forced['reason']}",
+            f"task {task} was closed without proof: {reason}",
             hint="jitvault does nothing more about it. Check the target yourself: a credential may still work there. "
             "The task stays in every list and report as unverified.",
         )
-    alive = [lease for lease in document["proof"]["leases"] if lease["verdict"] in ("revoke_failed", "irrevocable")]
+    alive = [lease for lease in proof["leases"] if lease["verdict"] in ("revoke_failed", "irrevocable")]
     if alive:
         return NotConfirmed(
             f"task {task} is NOT revoked: Vault could not end {_number(len(alive), 'lease')}, which may still work: "
@@ -252,15 +265,14 @@ def _not_confirmed(document: Published) -> NotConfirmed:
             "cannot be proven. Then run the same command again. A worker also tries again; Vault is trying, or has "
             f"given up. `jitvault status {task}` names the leases.",
         )
-    if is_past_proof(document["proof"]):
+    if is_past_proof(proof):
         return NotConfirmed(
-            f"task {task} is revoked as far as Vault says, and cannot be proven any more: "
-            f"{unproven_because(document['proof'])}",
+            f"task {task} is revoked as far as Vault says, and cannot be proven any more: {unproven_because(proof)}",
             hint="Check at the target that the credential does not work any more. Then "
             f"`jitvault revoke {task} --force --reason WHY` closes the task without proof.",
         )
     return NotConfirmed(
-        f"task {task} is revoked as far as Vault says, and not proven: {unproven_because(document['proof'])}",
+        f"task {task} is revoked as far as Vault says, and not proven: {unproven_because(proof)}",
         hint=f"Run the same command to try again. `jitvault status {task}` shows the check that failed. If the end can "
         f"never be proven, `jitvault revoke {task} --force --reason WHY` closes the task without proof.",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,8 +10,11 @@ import typer
 from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Out, Task, Wait
 
 if TYPE_CHECKING:
-    from jitvault.cli.session import Published
+    from datetime import datetime
+
     from jitvault.cli.views.output import NewFile
+    from jitvault.documents.published_parts import PublishedExtension
+    from jitvault.documents.published_task import PublishedTask
     from jitvault.wiring import Wiring
 
 For = Annotated[
@@ -38,25 +42,25 @@ def extend(
     """
     from jitvault.cli import session
     from jitvault.cli.views import output
-    from jitvault.cli.views import task as render
     from jitvault.lifecycle.requests.sign import sign_extension
 
     wiring = session.open_session()
     document = session.known(wiring, task)
-    _check_extensible(wiring, document)
+    deadline = _deadline_of(document)
+    _check_may_extend(wiring, document)
     with output.new_file(out) as file:
         with session.signing(f"extend task {task}", "its requester, and its agent where policy lets it,"):
             nonce = sign_extension(
                 wiring.person,
-                render.revision_of(document),
-                ends_at=_instant(document["ends_at"]),
+                document.full_revision,
+                ends_at=deadline,
                 seconds=_seconds(for_),
                 reason=reason,
             )
-        before = document["grant_id"]
+        before = document.grant_id
         document = session.settle(wiring, task, lambda d: _is_answered(d, nonce), wait)
         _raise_for(document, nonce)
-        message = session.inbox(wiring, document) if document["grant_id"] != before else None
+        message = session.inbox(wiring, document) if document.grant_id != before else None
         if message is not None:
             # this process may have been suspended meanwhile, and the task may have been ended by others
             document = session.known(wiring, task)
@@ -65,22 +69,15 @@ def extend(
         if message is not None:
             wiring.person.documents.destroy(session.inbox_path(wiring, document))
     _raise_waiting(document)
-    session.check_findings(document)
+    session.check_findings(task, document.findings)
 
 
-def _check_extensible(wiring: Wiring, document: Published) -> None:
-    """Raise WrongState for a task that holds no access.
+def _check_may_extend(wiring: Wiring, document: PublishedTask) -> None:
+    """Raise Denied unless the caller is the task's requester or agent."""
+    from jitvault.errors import Denied
 
-    Raises Denied unless the caller is the task's requester or agent.
-    """
-    from jitvault.cli import session
-    from jitvault.errors import Denied, WrongState
-
-    task = document["task_id"]
-    if document["state"] not in session.GRANTED or not document["ends_at"]:
-        hint = "Only a task that holds access can be extended. Submit another task."
-        raise WrongState(f"task {task} is {document['state']}: there is no deadline to move", hint=hint)
-    if wiring.person.entity not in (document["requester"], document["agent"]):
+    task = document.task_id
+    if wiring.person.entity not in (document.requester, document.agent):
         hint = f"Ask one of them to run `jitvault extend {task}`."
         raise Denied(f"only the requester and the agent of task {task} can ask for more time", hint=hint)
 
@@ -97,45 +94,53 @@ def _seconds(text: str) -> int:
         raise InvalidInput(f"--for: {error}", hint="Write it as 30m or 1h30m.") from None
 
 
-def _instant(text: str) -> Any:
-    from datetime import datetime
+def _deadline_of(document: PublishedTask) -> datetime:
+    """Return the task's deadline. Raises WrongState for a task that holds no access."""
+    from jitvault.cli import session
+    from jitvault.errors import WrongState
 
-    return datetime.fromisoformat(text)
+    if document.state not in session.GRANTED or document.ends_at is None:
+        hint = "Only a task that holds access can be extended. Submit another task."
+        message = f"task {document.task_id} is {document.state}: there is no deadline to move"
+        raise WrongState(message, hint=hint)
+    return document.ends_at
 
 
-def _is_answered(document: Published, nonce: str) -> bool:
+def _is_answered(document: PublishedTask, nonce: str) -> bool:
     """Return whether a worker has answered the request.
 
     A task between two tokens is not answered yet.
     """
     from jitvault.cli import session
 
-    if document["state"] not in session.GRANTED:
+    if document.state not in session.GRANTED:
         return True
-    extension = document["extension"] or {}
-    return extension.get("request") == nonce and document["state"] != "issuing"
+    extension = document.extension
+    return extension is not None and extension["request"] == nonce and document.state != "issuing"
 
 
-def _raise_for(document: Published, nonce: str) -> None:
+def _raise_for(document: PublishedTask, nonce: str) -> None:
     """Raise the error by which a worker refused the request.
 
     Raises Denied where the task ended instead. Raises WrongState while another request for more time waits,
     WaitTimedOut where no worker has answered.
     """
     from jitvault.cli import session
+    from jitvault.documents.published_task import PublishedError
     from jitvault.errors import Denied, WaitTimedOut, WrongState
 
-    task = document["task_id"]
-    extension = document["extension"] or {}
-    if extension.get("request") == nonce and extension["error"] is not None:
-        raise session.refused(extension["error"])
-    if document["state"] not in session.GRANTED:
+    task = document.task_id
+    extension = document.extension
+    is_own = extension is not None and extension["request"] == nonce
+    if is_own and extension is not None and extension["error"] is not None:
+        raise session.refused(PublishedError(**extension["error"]))
+    if document.state not in session.GRANTED:
         raise Denied(
-            f"task {task} was not extended: it is {document['state']} ({document['end_reason']})",
+            f"task {task} was not extended: it is {document.state} ({document.end_reason})",
             hint=f"`jitvault status {task}` says why it ended. Submit another task.",
         )
-    if extension.get("request") != nonce:
-        if extension.get("state") == "pending":
+    if not is_own:
+        if extension is not None and extension["state"] == "pending":
             first = extension["content"]["by"]["name"]
             raise WrongState(
                 f"task {task}: the request of {first} for more time comes first, and waits for approval",
@@ -144,19 +149,19 @@ def _raise_for(document: Published, nonce: str) -> None:
         raise WaitTimedOut(f"task {task}: no worker has answered the request for more time")
 
 
-def _print(document: Published, message: Published | None, *, out: NewFile | None, as_json: bool) -> None:
+def _print(document: PublishedTask, message: Mapping[str, Any] | None, *, out: NewFile | None, as_json: bool) -> None:
     """Print the result of the request; a new wrapping token is in it once."""
     from jitvault.cli.views import output
     from jitvault.cli.views import task as render
 
-    extension = document["extension"]
+    extension = _extension_of(document)
     content = extension["content"]
     wrappings = list(message["wrapping"]) if message else []
-    shown = {
-        "task_id": document["task_id"],
-        "grant_id": document["grant_id"],
-        "state": document["state"],
-        "ends_at": document["ends_at"],
+    shown: dict[str, Any] = {
+        "task_id": document.task_id,
+        "grant_id": document.grant_id,
+        "state": document.state.value,
+        "ends_at": document.ends_at.isoformat() if document.ends_at else None,
         "extension": {"state": extension["state"], "digest": extension["digest"], **_shown_content(content)},
         "replaces": extension["replaces"],
         "missing": extension["missing"],
@@ -183,19 +188,28 @@ def _print(document: Published, message: Published | None, *, out: NewFile | Non
         typer.echo(render.why_no_token(document), err=True)
 
 
-def _shown_content(content: Published) -> dict[str, Any]:
+def _extension_of(document: PublishedTask) -> PublishedExtension:
+    """Return the extension that a worker answered. Raises SecurityFinding where none is published any more."""
+    from jitvault.cli.views.published import illegible
+
+    if document.extension is None:
+        raise illegible(document.task_id)
+    return document.extension
+
+
+def _shown_content(content: Mapping[str, Any]) -> dict[str, Any]:
     return {key: content[key] for key in ("by", "reason", "since", "seconds", "until", "window_s")}
 
 
-def _raise_waiting(document: Published) -> None:
+def _raise_waiting(document: PublishedTask) -> None:
     """Raise ApprovalMissing while the extension waits for someone.
 
     That is an approver, or its requester.
     """
     from jitvault.errors import ApprovalMissing
 
-    extension = document["extension"]
-    task = document["task_id"]
+    extension = _extension_of(document)
+    task = document.task_id
     if extension["state"] != "pending":
         return
     if not extension["missing"]:

@@ -11,7 +11,7 @@ from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Out, Reason, Task, W
 from jitvault.documents.paths import request_path
 
 if TYPE_CHECKING:
-    from jitvault.cli.session import Published
+    from jitvault.documents.published_task import PublishedTask
     from jitvault.model.spec import TaskSpec
     from jitvault.wiring import Wiring
 
@@ -94,7 +94,7 @@ def grant(
         if message is not None:
             # only now: a token that could not be printed has to stay in the inbox
             wiring.person.documents.destroy(session.inbox_path(wiring, document))
-    session.check_findings(document)
+    session.check_findings(read.id, document.findings)
 
 
 def _requested_spec(wiring: Wiring, what: str, *, revise: bool) -> TaskSpec:
@@ -129,25 +129,25 @@ def cancel(
     from jitvault.lifecycle.requests.sign import sign_end
 
     wiring = session.open_session()
-    document = session.published(wiring, task)
+    document: PublishedTask | None = None
     # a request that no worker has admitted yet would be granted by the first one that does
-    if document is not None or fallback.requested_at(wiring, task) is None:
+    if session.published(wiring, task) is not None or fallback.requested_at(wiring, task) is None:
         document = session.known(wiring, task)
         _check_withdrawable(document)
-    if document is None or document["state"] != "cancelled":
+    if document is None or document.state != "cancelled":
         with session.signing(f"cancel task {task}", "operators and the task's agent"):
             sign_end(wiring.person, task, reason=None, note=reason)
-        document = session.settle(wiring, task, lambda d: d["state"] not in session.BEFORE, wait)
+        document = session.settle(wiring, task, lambda d: d.state not in session.BEFORE, wait)
     render.print_decision(document, as_json=json_)
 
 
-def _check_withdrawable(document: Published) -> None:
+def _check_withdrawable(document: PublishedTask) -> None:
     """Raise WrongState for a task that is granted or over."""
     from jitvault.cli import session
     from jitvault.errors import WrongState
 
-    task = document["task_id"]
-    state = document["state"]
+    task = document.task_id
+    state = document.state
     if state in ("denied", "lapsed"):
         hint = "It can only be granted as a new revision: `jitvault submit SPEC --revise`."
         raise WrongState(f"task {task} is {state}: there is nothing to withdraw", hint=hint)
@@ -180,22 +180,25 @@ def _check_free(wiring: Wiring, spec: TaskSpec, *, revise: bool) -> None:
     Nothing is written before. Raises WrongState.
     """
     from jitvault.cli import session
-    from jitvault.cli.views import task as render
+    from jitvault.cli.views import published as fallback
+    from jitvault.documents.published_task import IllegibleDocument, PublishedRefusal
     from jitvault.errors import WrongState
     from jitvault.model.revision import difference_of_specs
 
     document = session.published(wiring, spec.id)
-    if document is None or document["state"] == "refused":
+    if document is None or isinstance(document, PublishedRefusal):
         return
-    if document["requester"] != wiring.person.entity:
-        owner = render.revision_of(document).content["requester"]["name"]
+    if isinstance(document, IllegibleDocument):
+        raise fallback.illegible(spec.id)
+    if document.requester != wiring.person.entity:
+        owner = document.full_revision.content["requester"]["name"]
         raise WrongState(f"task {spec.id} was submitted by {owner}", hint="Choose another id.")
     changed = difference_of_specs(_spec_of(document), spec.canonical())
     if not changed:
         return
-    if document["state"] not in session.BEFORE:
+    if document.state not in session.BEFORE:
         raise WrongState(
-            f"task {spec.id} is {document['state']} with another spec: {'; '.join(changed[:5])}",
+            f"task {spec.id} is {document.state} with another spec: {'; '.join(changed[:5])}",
             hint="Choose another id: a task that was granted is not changed afterwards.",
         )
     if not revise:
@@ -231,27 +234,25 @@ def _is_file(what: str) -> bool:
     return is_file(what) or what.endswith((".yaml", ".yml", ".json")) or "/" in what
 
 
-def _spec_of(document: Published) -> dict[str, Any]:
-    from jitvault.cli.views.task import revision_of
-
-    spec: dict[str, Any] = revision_of(document).content["spec"]
+def _spec_of(document: PublishedTask) -> dict[str, Any]:
+    spec: dict[str, Any] = document.full_revision.content["spec"]
     return spec
 
 
-def _is_about(document: Published, spec: TaskSpec, wiring: Wiring) -> bool:
-    return document["requester"] == wiring.person.entity and _spec_of(document) == spec.canonical()
+def _is_about(document: PublishedTask, spec: TaskSpec, wiring: Wiring) -> bool:
+    return document.requester == wiring.person.entity and _spec_of(document) == spec.canonical()
 
 
-def _is_granted_or_waits(document: Published, spec: TaskSpec, wiring: Wiring) -> bool:
+def _is_granted_or_waits(document: PublishedTask, spec: TaskSpec, wiring: Wiring) -> bool:
     """Return whether no worker will do more for the spec now.
 
     A task stays approved only before its window.
     """
-    is_settled = document["state"] != "approved" or not spec.window.opens(wiring.clock.agreed())
+    is_settled = document.state != "approved" or not spec.window.opens(wiring.clock.agreed())
     return is_settled and _is_about(document, spec, wiring)
 
 
-def _raise_for(document: Published, *, as_json: bool | None = None) -> None:
+def _raise_for(document: PublishedTask, *, as_json: bool | None = None) -> None:
     """Raise the error that gives a task that was not granted its exit code.
 
     With `as_json`, the task's state is printed first; None means that it was printed already.
@@ -259,20 +260,20 @@ def _raise_for(document: Published, *, as_json: bool | None = None) -> None:
     from jitvault.cli.views import task as render
     from jitvault.errors import ApprovalMissing, Denied, WrongState
 
-    state = document["state"]
-    task = document["task_id"]
+    state = document.state
+    task = document.task_id
     if state in ("issuing", "issued", "active") or (state == "approved" and as_json is None):
         return
     if as_json is not None and state in ("pending_approval", "approved", "denied", "lapsed"):
         render.print_decision(document, as_json=as_json)
     if state == "pending_approval":
-        missing = ", ".join(f"{m['count']} of {m['group']}" for m in document["missing"])
+        missing = ", ".join(f"{m['count']} of {m['group']}" for m in document.missing)
         raise ApprovalMissing(f"task {task} needs approval: {missing}")
     if state == "denied":
-        by_a_person = any(vote["decision"] == "deny" for vote in document["decisions"])
+        by_a_person = any(vote["decision"] == "deny" for vote in document.decisions)
         final = "The denial of this revision is final. Change the spec and submit it with --revise."
         hint = final if by_a_person else None
-        raise Denied(f"task {task} is denied: {document['why_denied']}", hint=hint)
+        raise Denied(f"task {task} is denied: {document.why_denied}", hint=hint)
     if state == "approved":
         raise WrongState(
             f"task {task} is approved and its window has not begun",

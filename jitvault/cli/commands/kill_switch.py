@@ -12,12 +12,13 @@ import typer
 from jitvault.documents.paths import PUBLISHED
 
 if TYPE_CHECKING:
-    from jitvault.cli.session import Published
     from jitvault.context import WorkerContext
+    from jitvault.documents.published_task import PublishedTask
     from jitvault.errors import JitvaultError
     from jitvault.kill_switch.kill import Result
     from jitvault.kill_switch.pool import ThreadContext
     from jitvault.model.scope import Scope
+    from jitvault.model.states import State
     from jitvault.wiring import Wiring
 
 _POLL_S = 0.5
@@ -98,7 +99,7 @@ def _in_scope(wiring: Wiring, scope: Scope) -> list[str]:
         return tasks_in_scope(_worker_of(wiring), scope)
     open_states = session.GRANTED | session.ENDING
     published = _published(wiring, scope)
-    return sorted(name for name, shown in published.items() if shown and shown["state"] in open_states)
+    return sorted(name for name, shown in published.items() if shown and shown.state in open_states)
 
 
 def is_known(wiring: Wiring, scope: Scope) -> bool:
@@ -113,22 +114,20 @@ def is_known(wiring: Wiring, scope: Scope) -> bool:
     return any(_published(wiring, scope).values())
 
 
-def _published(wiring: Wiring, scope: Scope) -> dict[str, Published | None]:
+def _published(wiring: Wiring, scope: Scope) -> dict[str, PublishedTask | None]:
     """Return what is published of each task of a scope.
 
     None for a document that cannot be read, since it may belong to a task of the scope.
     """
     from jitvault.cli import session
-    from jitvault.cli.views.task import revision_of
-    from jitvault.errors import CORRUPT_RECORD_ERRORS
+    from jitvault.documents.published_task import IllegibleDocument, PublishedTask
 
-    found: dict[str, Published | None] = {}
+    found: dict[str, PublishedTask | None] = {}
     for name in wiring.person.documents.names(PUBLISHED):
-        try:
-            document = session.published(wiring, name)
-            if document and document["state"] != "refused" and scope.covers(revision_of(document).content):
-                found[name] = document
-        except CORRUPT_RECORD_ERRORS:
+        document = session.published(wiring, name)
+        if isinstance(document, PublishedTask) and scope.covers(document.full_revision.content):
+            found[name] = document
+        elif isinstance(document, IllegibleDocument):
             found[name] = None
     return found
 
@@ -203,7 +202,6 @@ def _kill_there(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) ->
     from jitvault.cli.views.task import not_proven
     from jitvault.errors import WaitTimedOut
     from jitvault.kill_switch.kill import Result
-    from jitvault.model.states import State
 
     unsigned: dict[str, JitvaultError] = {}
     for task in tasks:
@@ -218,9 +216,8 @@ def _kill_there(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) ->
         for task in tasks:
             document = session.known(wiring, task)
             open_ends[task] = not_proven(document)
-            state = State(document["state"])
-            if state in session.DONE:
-                done[task] = state
+            if document.state in session.DONE:
+                done[task] = document.state
         final = len(done) == len(tasks) or time.monotonic() >= deadline
         progress("proven", len(done), len(tasks), final=final)
         if final:

@@ -14,6 +14,8 @@ from jitvault.cli.options import Debug, Json, Out, Task, task_id
 from jitvault.documents.paths import PUBLISHED
 
 if TYPE_CHECKING:
+    from jitvault.documents.published_parts import MissingApproval
+    from jitvault.model.states import State
     from jitvault.wiring import Wiring
 
 # how long `status` does what is due for the task before it shows the task
@@ -74,12 +76,14 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
     children = wiring.ledger.children(task)
     held_up = freeze or recovery_as_freeze(wiring.ledger)
     with readable(task):
-        shown = _with_end_requests(wiring, status_of(file, wiring.ledger.trail(file), held_up, children))
-    overview.print_status({**shown, "missing": _missing(wiring, shown), "published": None}, as_json=json_)
+        shown = status_of(file, wiring.ledger.trail(file), held_up, children)
+        requests = _end_requests(wiring, task, file.task.state, shown["revision"]["content"])
+    missing = _missing(wiring, task, file.task.state)
+    overview.print_status({**shown, "end_requested": requests, "missing": missing, "published": None}, as_json=json_)
     if failure is not None:
         raise failure
     frozen = [f"everything is frozen: {freeze.reason}"] if freeze else []
-    session.check_findings({"task_id": task, "findings": [*frozen, *(f["message"] for f in shown["findings"])]})
+    session.check_findings(task, [*frozen, *(finding["message"] for finding in shown["findings"])])
 
 
 def _show_published(wiring: Wiring, task: str, *, as_json: bool) -> None:
@@ -93,50 +97,50 @@ def _show_published(wiring: Wiring, task: str, *, as_json: bool) -> None:
     from jitvault.errors import SecurityFinding
 
     session.known(wiring, task)
-    found = fallback.published_proof(wiring, task)
-    shown = fallback.with_source(wiring, _with_end_requests(wiring, found.document), found)
-    overview.print_published(shown, wiring.clock.agreed(), as_json=as_json)
+    document, found = fallback.published_proof(wiring, task)
+    requests = _end_requests(wiring, task, document.state, document.full_revision.content)
+    shown = {**fallback.with_source(wiring, document, found), "end_requested": requests}
+    overview.print_published(document, shown, wiring.clock.agreed(), as_json=as_json)
     if found.problem:
         hint = "Ask who has the ledger: docs/operations/break-glass.md, A stolen worker identity."
         raise SecurityFinding(f"task {task}: {found.problem}", hint=hint)
-    session.check_findings(found.document)
+    session.check_findings(task, document.findings)
 
 
-def _with_end_requests(wiring: Wiring, shown: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `shown` with `end_requested`.
+def _end_requests(wiring: Wiring, task: str, state: State, content: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the ends of the task that were requested and that no worker has done yet.
 
-    These are the ends of the task that were requested and that no worker has done yet. The list is empty with the
-    worker's identity: such a command has just done them.
+    `content` is that of the task's revision. The list is empty with the worker's identity: such a command has just done
+    them.
     """
     from jitvault.cli import session
-    from jitvault.cli.views.task import revision_of
     from jitvault.errors import JitvaultError
     from jitvault.lifecycle.requests.end_requests import pending_end_requests
     from jitvault.model.revision import names_in
 
-    requests: list[dict[str, str]] = []
-    is_open = shown["state"] in session.BEFORE | session.GRANTED
+    is_open = state in session.BEFORE | session.GRANTED
     if is_open and not wiring.has_worker and wiring.settings.person:
-        content = shown["revision"]["content"] if "timeline" in shown else revision_of(shown).content
         # a ledger can be shown without a usable identity, and while Vault does not answer
         with suppress(JitvaultError):
             me = wiring.person
-            requests = pending_end_requests(me.documents, shown["task_id"], own=me.entity, names=names_in(content))
-    return {**shown, "end_requested": requests}
+            return pending_end_requests(me.documents, task, own=me.entity, names=names_in(content))
+    return []
 
 
-def _missing(wiring: Wiring, shown: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _missing(wiring: Wiring, task: str, state: State) -> list[MissingApproval]:
     """Return whose approval a task waits for, as a worker published it.
 
     Nothing where Vault cannot be asked.
     """
     from jitvault.cli import session
+    from jitvault.documents.published_task import PublishedTask
     from jitvault.errors import JitvaultError
 
-    if shown["state"] != "pending_approval":
+    if state != "pending_approval":
         return []
     with suppress(JitvaultError):
-        return list((session.published(wiring, shown["task_id"]) or {}).get("missing") or ())
+        document = session.published(wiring, task)
+        return document.missing if isinstance(document, PublishedTask) else []
     return []
 
 
@@ -190,20 +194,20 @@ def report(
     """
     from jitvault.cli import session
     from jitvault.cli.views import output
-    from jitvault.errors import NotFound, SecurityFinding, Unreadable, UsageError, WrongState, readable
+    from jitvault.errors import CorruptRecord, NotFound, SecurityFinding, UsageError, WrongState, readable
     from jitvault.lifecycle.record.csv_export import as_csv
     from jitvault.lifecycle.record.report import REPORT_COLUMNS, report_rows
 
     wiring = session.open_session()
     ids = [task] if task else [row.task_id for row in wiring.ledger.tasks()]
     rows: list[dict[str, Any]] = []
-    left_out: list[Unreadable] = []
+    left_out: list[CorruptRecord] = []
     for name in ids:
         try:
             with readable(name):
                 file = wiring.ledger.file(name)
                 rows += report_rows(file) if file else []
-        except Unreadable as error:
+        except CorruptRecord as error:
             left_out.append(error)
     if task and not rows and not left_out:
         raise NotFound(f"there is no task {task}")

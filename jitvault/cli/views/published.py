@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from jitvault.documents.paths import published_path, request_path
-from jitvault.documents.published_task import ILLEGIBLE
+from jitvault.documents.published_task import IllegibleDocument, PublishedRefusal, PublishedTask, read_published
 from jitvault.errors import JitvaultError, LedgerUnreachable, NotFound, SecurityFinding
+from jitvault.model.states import LIVE_STATES
 
 if TYPE_CHECKING:
     from jitvault.lifecycle.record.published_proof import PublishedProof
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 UNKNOWN = ("uses", "timeline", "frozen", "children")
 """What only the ledger knows of a task: it is left out, never guessed."""
-_HELD = ("issuing", "issued", "active")
+_ROW = ("task_id", "state", "end_reason", "digest", "requester", "agent", "parent", "ends_at")
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
 
 
@@ -48,7 +49,7 @@ def has_ledger(wiring: Wiring) -> bool:
     return True
 
 
-def published_proof(wiring: Wiring, task_id: str) -> PublishedProof:
+def published_proof(wiring: Wiring, task_id: str) -> tuple[PublishedTask, PublishedProof]:
     """Return what is published of a task, and whose signature confirms it.
 
     Raises NotFound, SecurityFinding.
@@ -59,17 +60,19 @@ def published_proof(wiring: Wiring, task_id: str) -> PublishedProof:
     if newest is None:
         raise unknown_task(wiring, task_id, None)
     found = proofs.published_proof(wiring.person.documents, wiring.person.signer, task_id, newest)
-    if found.document["state"] == ILLEGIBLE:
+    if isinstance(found.document, PublishedRefusal):
+        raise unknown_task(wiring, task_id, found.document)
+    if isinstance(found.document, IllegibleDocument):
         raise illegible(task_id)
-    return found
+    return found.document, found
 
 
-def with_source(wiring: Wiring, document: Mapping[str, Any], found: PublishedProof) -> dict[str, Any]:
-    """Return a published document with its source and its age.
+def with_source(wiring: Wiring, document: PublishedTask, found: PublishedProof) -> dict[str, Any]:
+    """Return a published document as JSON data with its source and its age.
 
     `published` is `{at, age_s, vouched_by, vouched, problem, unknown}`; `age_s` is by this machine's clock.
     """
-    at = document["published_at"]
+    at = document.written_at
     about = {
         "at": at.isoformat(),
         "age_s": _age_s(wiring, at),
@@ -78,22 +81,22 @@ def with_source(wiring: Wiring, document: Mapping[str, Any], found: PublishedPro
         "problem": found.problem or None,
         "unknown": list(UNKNOWN),
     }
-    return {**{k: v for k, v in document.items() if k != "published_at"}, "published": about}
+    shown = {key: value for key, value in document.as_json().items() if key not in ("body", "installation")}
+    return {**shown, "published": about}
 
 
-def facts(shown: Mapping[str, Any], now: datetime) -> dict[str, str]:
+def facts(document: PublishedTask, published: Mapping[str, Any], now: datetime) -> dict[str, str]:
     """Return facts about a published document, for people.
 
-    They say how old it is and what it does not contain.
+    They say how old it is and what it does not contain. `published` is that of `with_source`.
     """
     from jitvault.cli.views.output import readable
 
-    published = shown["published"]
-    deadline = shown["ends_at"]
+    deadline = document.ends_at
     found: dict[str, str] = {}
-    if shown["state"] in _HELD and deadline:
-        over = datetime.fromisoformat(deadline) <= now
-        found["deadline"] = readable(deadline) + (", which is over: its end is not published yet" if over else "")
+    if document.state in LIVE_STATES and deadline is not None:
+        over = ", which is over: its end is not published yet" if deadline <= now else ""
+        found["deadline"] = readable(deadline.isoformat()) + over
     ago = age(published["age_s"])
     unvouched = "nobody: " if published["vouched_by"] == "nobody" else ""
     return {
@@ -121,19 +124,19 @@ def rows(wiring: Wiring, names: Iterable[str]) -> list[dict[str, Any]]:
 
     `published_at` and `age_s` say how old each is.
     """
-    keys = ("task_id", "state", "end_reason", "digest", "requester", "agent", "parent", "ends_at")
-    found = []
+    found: list[dict[str, Any]] = []
     for name in names:
         stored = wiring.person.documents.read(published_path(name))
         if stored is None:
             continue
-        values = {key: stored.document.get(key) for key in keys}
-        # the task's id is the document's name, and a document that is not a worker's must not hide the others
-        row: dict[str, Any] = {key: None if value is None else str(value) for key, value in values.items()}
-        findings = stored.document.get("findings")
-        row |= {"task_id": name, "findings": len(findings) if isinstance(findings, list) else 0}
-        row |= {"published_at": stored.written_at.isoformat(), "age_s": _age_s(wiring, stored.written_at)}
-        found.append(row)
+        said = read_published(name, stored.document, stored.written_at)
+        row = dict.fromkeys(_ROW, None) | {"task_id": name, "state": str(said.state), "findings": 0}
+        if isinstance(said, PublishedTask):
+            values = said.as_json()
+            row |= {key: values[key] for key in _ROW} | {"findings": len(said.findings)}
+        elif isinstance(said, PublishedRefusal):
+            row["requester"] = said.requester
+        found.append({**row, "published_at": said.written_at.isoformat(), "age_s": _age_s(wiring, said.written_at)})
     return found
 
 
@@ -146,14 +149,14 @@ def illegible(task_id: str) -> SecurityFinding:
     )
 
 
-def unknown_task(wiring: Wiring, task_id: str, document: Mapping[str, Any] | None) -> NotFound:
+def unknown_task(wiring: Wiring, task_id: str, document: PublishedRefusal | None) -> NotFound:
     """Return the error for a task of which nothing is published.
 
     It has the reason where that is known.
     """
     if document is not None:
-        why = document["error"]
-        return NotFound(f"there is no task {task_id}: its request was refused: {why['message']}", hint=why["hint"])
+        why = document.error
+        return NotFound(f"there is no task {task_id}: its request was refused: {why.message}", hint=why.hint)
     requested = requested_at(wiring, task_id)
     if requested is not None:
         from jitvault.cli.views.output import readable

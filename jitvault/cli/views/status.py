@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from jitvault.cli.views.task import Published
+    from jitvault.documents.published_task import PublishedTask
 
 _MOST_USES = 12
 
@@ -96,8 +96,9 @@ def _waits_for(shown: Mapping[str, Any]) -> dict[str, str]:
 
 def _decisions(shown: Mapping[str, Any]) -> str:
     """Return the decisions that count, and why others do not."""
+    refused = shown["refused"]
     counted = [f"{d['name']}: {d['decision']}" for d in shown["decisions"]]
-    return "; ".join([", ".join(counted), *uncounted(shown)] if counted else uncounted(shown))
+    return "; ".join([", ".join(counted), *uncounted(refused)] if counted else uncounted(refused))
 
 
 def _grouped_findings(findings: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
@@ -173,23 +174,23 @@ def _print_uses(console: Console, uses: Sequence[Mapping[str, Any]]) -> None:
         console.print(f"  … and {len(uses) - _MOST_USES} more; --json has all")
 
 
-def print_published(document: Published, now: datetime, *, as_json: bool) -> None:
+def print_published(document: PublishedTask, shown: Mapping[str, Any], now: datetime, *, as_json: bool) -> None:
     """Print a task as a worker published it, where there is no ledger.
 
-    What is not known from that is printed as well.
+    `shown` is the document as JSON data, with its source and with who requested its end. What is not known from that
+    is printed as well.
     """
     from jitvault.cli.views import published as fallback
 
-    shown = {k: v for k, v in document.items() if k not in ("body", "installation")}
     if as_json:
         typer.echo(to_json(shown))
         return
     print_decision(document, as_json=False)
-    held_up = {"held up": document["error"]["message"]} if document["error"] else {}
+    held_up = {"held up": document.error.message} if document.error else {}
     unproven = not_proven(document)
-    open_points = {"not proven": "; ".join(unproven)} if unproven and document["proof"] is None else {}
-    facts = {**_end_facts(document), **held_up, **open_points, **fallback.facts(document, now)}
+    open_points = {"not proven": "; ".join(unproven)} if unproven and document.proof is None else {}
+    facts = {**_end_facts(shown), **held_up, **open_points, **fallback.facts(document, shown["published"], now)}
     output.print_facts(output.console(), facts, least=len("missing"))
-    _print_end_requests(output.console(), document["end_requested"])
-    if document["proof"]:
-        print_proof(output.console(), document["proof"], unproven)
+    _print_end_requests(output.console(), shown["end_requested"])
+    if document.proof is not None:
+        print_proof(output.console(), document.proof, unproven)

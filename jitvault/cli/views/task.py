@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -15,40 +14,30 @@ from jitvault.cli.views.policy import decision_line
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from jitvault.model.revision import Revision
+    from jitvault.documents.published_parts import MissingApproval, Proof, UncountedVote
+    from jitvault.documents.published_task import PublishedTask
 
-Published = Mapping[str, Any]
 NEVER_HELD = frozenset({"denied", "cancelled", "lapsed"})
 """The states of a task that is over and never held access."""
 
 
-def revision_of(document: Published) -> Revision:
-    """Return the revision in a published document.
-
-    Its digest is computed from the bytes, never taken from it.
-    """
-    from jitvault.model.revision import Revision
-
-    return Revision.of(base64.b64decode(document["body"]))
-
-
-def print_decision(document: Published, *, as_json: bool) -> None:
+def print_decision(document: PublishedTask, *, as_json: bool) -> None:
     """Print the state of a task that was decided about.
 
     Whose approval is missing and the next command are printed as well.
     """
-    task = document["task_id"]
-    state = document["state"]
+    task = document.task_id
+    state = document.state.value
     steps = {
         "pending_approval": f"jitvault approve {task}",
         "approved": f"jitvault grant {task}",
         "denied": "change the spec and submit it with --revise",
     }
-    shown = {
+    shown: dict[str, Any] = {
         "task_id": task,
         "state": state,
-        "digest": document["digest"],
-        "missing": document["missing"],
+        "digest": document.digest,
+        "missing": document.missing,
         "next": steps.get(state, f"jitvault status {task}"),
     }
     if as_json:
@@ -56,27 +45,24 @@ def print_decision(document: Published, *, as_json: bool) -> None:
         return
     console = output.console()
     console.print(f"Task {task} is", output.coloured(state))
-    output.print_facts(console, {"digest": document["digest"]}, least=len("missing"))
-    missing = [{"missing": f"{each['count']} approval(s) by {each['group']}"} for each in document["missing"]]
-    absent = [{"refused": one} for one in uncounted(document)]
-    because = [{"because": document["why_denied"]}] if document["why_denied"] else []
+    output.print_facts(console, {"digest": document.digest}, least=len("missing"))
+    missing = [{"missing": f"{each['count']} approval(s) by {each['group']}"} for each in document.missing]
+    absent = [{"refused": one} for one in uncounted(document.refused)]
+    because = [{"because": document.why_denied}] if document.why_denied else []
     for fact in (*missing, *absent, *because, {"next": shown["next"]}):
         output.print_facts(console, fact, least=len("missing"))
 
 
-def print_grant(document: Published, message: Published | None, *, out: NewFile | None, as_json: bool) -> None:
+def print_grant(
+    document: PublishedTask, message: Mapping[str, Any] | None, *, out: NewFile | None, as_json: bool
+) -> None:
     """Print a grant.
 
     `message` is the caller's inbox message with the wrapping token, which is shown only once.
     """
+    stored = document.as_json()
     shown = {
-        "task_id": document["task_id"],
-        "grant_id": document["grant_id"],
-        "state": document["state"],
-        "digest": document["digest"],
-        "expires_at": document["expires_at"],
-        "ends_at": document["ends_at"],
-        "ttl": document["ttl"],
+        **{key: stored[key] for key in ("task_id", "grant_id", "state", "digest", "expires_at", "ends_at", "ttl")},
         "wrapping": list(message["wrapping"]) if message else [],
     }
     if out is not None:
@@ -105,12 +91,12 @@ def print_wrappings(console: Console, wrappings: Sequence[Mapping[str, Any]], ou
         console.print(f"           jitvault unwrap {what}", soft_wrap=True)
 
 
-def why_no_token(document: Published) -> str:
+def why_no_token(document: PublishedTask) -> str:
     """Return in words where the wrapping token of a granted task is.
 
     It is not in the caller's inbox.
     """
-    revision = revision_of(document)
+    revision = document.full_revision
     if revision.spec.spec.deliver == "agent":
         agent = revision.content["agent"]["name"]
         return f"The wrapping token is in the inbox of {agent}, who takes it with `jitvault unwrap {revision.spec.id}`."
@@ -120,9 +106,9 @@ def why_no_token(document: Published) -> str:
     )
 
 
-def print_end(document: Published, *, as_json: bool) -> None:
+def print_end(document: PublishedTask, *, as_json: bool) -> None:
     """Print the proof of a task's end."""
-    proof = document["proof"]
+    proof = proof_in(document)
     if as_json:
         typer.echo(to_json(proof))
         return
@@ -131,25 +117,33 @@ def print_end(document: Published, *, as_json: bool) -> None:
     print_proof(console, proof, not_proven(document))
 
 
-def not_proven(document: Published) -> Sequence[str]:
+def proof_in(document: PublishedTask) -> Proof:
+    """Return the proof of a task that ended.
+
+    Raises SecurityFinding for a task that is published as ended without one, which no worker does.
+    """
+    from jitvault.cli.views.published import illegible
+
+    if document.proof is None:
+        raise illegible(document.task_id)
+    return document.proof
+
+
+def not_proven(document: PublishedTask) -> Sequence[str]:
     """Return what no check of the task's proof looks at.
 
     An older worker's document does not contain it: then it is computed here.
     """
-    from jitvault.errors import CORRUPT_RECORD_ERRORS
     from jitvault.model.verifiers import unproven
 
-    proof = document["proof"]
-    try:
-        if proof is None:
-            return unproven(revision_of(document).access) if document["state"] not in NEVER_HELD else ()
-        if "not_proven" in proof:
-            return [str(point) for point in proof["not_proven"]]
-        given = dict.fromkeys(str(lease["template"]) for lease in proof["leases"])
-        return unproven(revision_of(document).access, given, is_whole=proof["confirmed"])
-    except CORRUPT_RECORD_ERRORS:
-        # a thief of a worker's token can write anything there, and must not stop a command by it
-        return ("what its certificates may still do: what is published of them cannot be read",)
+    proof = document.proof
+    access = document.full_revision.access
+    if proof is None:
+        return unproven(access) if document.state not in NEVER_HELD else ()
+    if "not_proven" in proof:
+        return proof["not_proven"]
+    given = dict.fromkeys(lease["template"] for lease in proof["leases"])
+    return unproven(access, given, is_whole=proof["confirmed"])
 
 
 def print_proposal(
@@ -173,31 +167,42 @@ def changed(changes: Sequence[str] | None) -> list[str]:
     return [] if changes is None else ["Changed since it was approved:", *(f"  {line}" for line in changes)]
 
 
-def print_vote(document: Published, decision: str, digest: str, expires: str | None, *, as_json: bool) -> None:
-    """Print a decision that was counted, and the task's state after it."""
+def print_vote(
+    document: PublishedTask,
+    decision: str,
+    digest: str,
+    expires: str | None,
+    *,
+    missing: Sequence[MissingApproval],
+    as_json: bool,
+) -> None:
+    """Print a decision that was counted, and the task's state after it.
+
+    `missing` are the approvals that are missing for what was decided about.
+    """
     shown = {
-        "task_id": document["task_id"],
+        "task_id": document.task_id,
         "decision": decision,
         "digest": digest,
         "expires_at": expires,
-        "state": document["state"],
-        "missing": document["missing"],
+        "state": document.state.value,
+        "missing": missing,
     }
     if as_json:
         typer.echo(to_json(shown))
         return
     console = output.console()
     past = {"approve": "approved task", "deny": "denied task", "withdraw": "withdrew your approval of task"}[decision]
-    has_ended = document["state"] in ("ending", "confirmed", "sealed", "unverified")
+    has_ended = document.state in ("ending", "confirmed", "sealed", "unverified")
     what = "its access is revoked, and the task is" if has_ended else "it is"
-    console.print(f"You {past} {shown['task_id']}; {what}", output.coloured(shown["state"]))
-    for missing in document["missing"]:
-        console.print(f"  missing  {missing['count']} approval(s) by {missing['group']}")
+    console.print(f"You {past} {document.task_id}; {what}", output.coloured(document.state))
+    for each in missing:
+        console.print(f"  missing  {each['count']} approval(s) by {each['group']}")
 
 
-def uncounted(shown: Mapping[str, Any]) -> list[str]:
+def uncounted(votes: Iterable[UncountedVote]) -> list[str]:
     """Return the decisions that do not count, each with the reason."""
-    return [f"{vote['name']} {vote['why']}" for vote in shown["refused"]]
+    return [f"{vote['name']} {vote['why']}" for vote in votes]
 
 
 def _took(proof: Mapping[str, Any]) -> str:

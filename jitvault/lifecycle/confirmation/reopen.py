@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from jitvault.context import WorkerContext
+from jitvault.documents.published_task import PublishedDocument
 from jitvault.errors import SecurityFinding
 from jitvault.ledger.model import Change, CheckRow, TaskRecord
 from jitvault.lifecycle.confirmation.confirm import judge
 from jitvault.lifecycle.confirmation.evidence import collect_evidence
 from jitvault.lifecycle.confirmation.lookups import is_any_live, proven_before
-from jitvault.lifecycle.record.integrity import Published, check_integrity
+from jitvault.lifecycle.record.integrity import check_integrity
 from jitvault.lifecycle.record.rounds import MOST_ROUNDS, is_going_round, why_reopened
 from jitvault.lifecycle.revocation.revoke import revoke
 from jitvault.model.finding import AFTER_SEAL
@@ -51,14 +52,14 @@ def record_round(worker: WorkerContext, file: TaskRecord) -> None:
     worker.ledger.finding(task_id, "goes_round", message, worker.now())
 
 
-def check_not_back(worker: WorkerContext, file: TaskRecord, published_copy: Published) -> None:
+def check_not_back(worker: WorkerContext, file: TaskRecord, published_copy: PublishedDocument | None) -> None:
     """Raise SecurityFinding when Vault again has a credential of a closed task.
 
     After a restore of Vault, the task's published copy says what it said before the task was closed. It also does after
     a crash, but then Vault has no credential of the task. The finding is recorded as well.
     """
     closed = file.task.state in (State.SEALED, State.UNVERIFIED)
-    if not closed or published_copy.get("state") == file.task.state:
+    if not closed or (published_copy is not None and published_copy.state == file.task.state):
         return
     # the rows may also say "closed" because they were edited
     check_integrity(worker, file)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from jitvault.context import WorkerContext
-from jitvault.documents.paths import REQUEST_LIFE, is_stale, published_path, request_path
-from jitvault.documents.published_task import PublishedTask
+from jitvault.documents.paths import REQUEST_LIFE, is_stale, request_path
+from jitvault.documents.published_task import IllegibleDocument, PublishedDocument, PublishedRefusal, PublishedTask
 from jitvault.errors import InvalidInput, NotFound, SecurityFinding, WrongState
 from jitvault.formats.time_window import format_duration, format_instant
 from jitvault.ledger.documents.judgements import Judged, Judgement
@@ -19,6 +19,7 @@ from jitvault.lifecycle.decision.evaluate import check_grantable, evaluate, reso
 from jitvault.lifecycle.decision.rows import decision_event_body, lapsed_rows, opened_rows, revision_row, vote_rows
 from jitvault.lifecycle.decision.template_gate import check_templates_tested
 from jitvault.lifecycle.record.history import last_decision
+from jitvault.lifecycle.record.integrity import published
 from jitvault.lifecycle.requests.publish import publish_refusal
 from jitvault.lifecycle.requests.reader import Submission, find_request, submission
 from jitvault.model.approval import Standing
@@ -83,16 +84,19 @@ def _enter(worker: WorkerContext, submitted: Submission) -> Evaluation | None:
     Returns None where another process created the task first, or where the caller has to read again.
     """
     task_id = submitted.spec.id
-    published = worker.documents.get(published_path(task_id))
-    if published is not None and published.get("installation") == worker.installation:
+    published_copy = published(worker, task_id)
+    if (
+        isinstance(published_copy, PublishedTask | IllegibleDocument)
+        and published_copy.installation == worker.installation
+    ):
         if worker.ledger.task(task_id) is not None:
             # another process has admitted the request meanwhile
             return None
         raise SecurityFinding(
-            f"task {task_id} is known in Vault (it was {published.get('state')}) and missing in the ledger",
+            f"task {task_id} is known in Vault (it was {published_copy.state}) and missing in the ledger",
             hint="The ledger was lost or restored: `jitvault ledger recover` takes it in again, as far as it can.",
         )
-    check_not_refused(published or {}, submitted)
+    check_not_refused(published_copy, submitted)
     if is_stale(submitted.written_at, worker.now()):
         raise _refused(worker, submitted, _too_old(submitted), _TOO_OLD)
     count = worker.ledger.open_requests(submitted.requester.id)
@@ -113,38 +117,39 @@ def _enter(worker: WorkerContext, submitted: Submission) -> Evaluation | None:
     return Evaluation(submitted, standing) if still_holds else None
 
 
-def readmit_request(worker: WorkerContext, task_id: str, *, published: PublishedTask) -> Standing:
+def readmit_request(worker: WorkerContext, task_id: str, *, published_copy: PublishedTask) -> Standing:
     """Admit a published task again that the ledger lost before it was granted.
 
     The task gets the number of the published revision: where its request still resolves to the published digest, the
     approvals of that revision count. Returns the decision about it. Raises NotFound, and InvalidInput for a request
     that cannot be granted any more; such a refusal is published as well.
     """
-    submitted = submission(worker, task_id, published.requester)
+    submitted = submission(worker, task_id, published_copy.requester)
     if submitted is None:
         raise NotFound(f"nobody has submitted a task {task_id}")
     try:
-        revision = resolve(worker, submitted, number=published.revision)
-        if revision.digest != published.digest:
-            revision = resolve(worker, submitted, number=published.revision + 1)
+        revision = resolve(worker, submitted, number=published_copy.revision)
+        if revision.digest != published_copy.digest:
+            revision = resolve(worker, submitted, number=published_copy.revision + 1)
         check_grantable(worker, revision)
     except InvalidInput as error:
         raise _refused(worker, submitted, str(error), _REFUSED) from None
     standing = evaluate(worker, revision)
     with suppress(WrongState):
         # another worker may have admitted the same request at the same moment
-        _create(worker, submitted, revision, standing, recovered_from=published.chain)
+        _create(worker, submitted, revision, standing, recovered_from=published_copy.chain_and_state)
     return standing
 
 
-def check_not_refused(published: Mapping[str, Any], submitted: Submission) -> None:
+def check_not_refused(published_copy: PublishedDocument | None, submitted: Submission) -> None:
     """Raise InvalidInput again for a request that was refused before.
 
     A request that its author was told is refused must not be granted later, when the author does not watch it.
     """
-    same = (published.get("requester"), published.get("request")) == (submitted.requester.id, submitted.nonce)
-    if published.get("state") == "refused" and same:
-        raise InvalidInput(str(published["error"]["message"]), hint=str(published["error"]["hint"]))
+    if not isinstance(published_copy, PublishedRefusal):
+        return
+    if (published_copy.requester, published_copy.request) == (submitted.requester.id, submitted.nonce):
+        raise InvalidInput(published_copy.error.message, hint=published_copy.error.hint)
 
 
 def _refused(worker: WorkerContext, submitted: Submission, why: str, hint: str) -> InvalidInput:

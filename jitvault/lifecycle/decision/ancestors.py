@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from jitvault.context import WorkerContext
+from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import InvalidInput
 from jitvault.formats.time_window import format_instant
 from jitvault.ledger.model import TaskRecord
@@ -33,7 +34,10 @@ def parent_of(worker: WorkerContext, spec: TaskSpec) -> Revision | None:
     file = worker.ledger.file(name)
     if file is None:
         published_copy = published(worker, name)
-        foreign = published_copy.get("installation") not in (None, worker.installation)
+        foreign = isinstance(published_copy, PublishedTask) and published_copy.installation not in (
+            "",
+            worker.installation,
+        )
         where = f"task {name} belongs to another installation" if foreign else f"there is no task {name}"
         raise InvalidInput(f"task {spec.id}: spec.parent: {where}")
     return Revision.of(file.revision.body)

@@ -5,7 +5,6 @@ No ledger is needed.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,25 +12,34 @@ from typing import Any
 from jitvault.context import Person
 from jitvault.documents.approvers import Registered, registered
 from jitvault.documents.paths import APPROVERS, PUBLISHED, published_path
+from jitvault.documents.published_parts import MissingApproval, PublishedExtension, UncountedVote
+from jitvault.documents.published_task import PublishedTask, read_published
 from jitvault.errors import Denied
 from jitvault.model.extension import Extension, describe_extension
 from jitvault.model.revision import Revision, describe, difference
 from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, State
-from jitvault.policy.decision import Obligations
-
-Published = Mapping[str, Any]
+from jitvault.policy.decision import Decision, Obligations
 
 
 @dataclass(frozen=True, slots=True)
 class ApprovalSubject:
     """What is to be approved: a task's revision, or an extension of its grant.
 
-    `published` is what the worker published about it: policy's decision, who decided, and who is missing.
+    `document` is what the worker published. `decision` (policy's), `open_to`, `missing` and `refused` are about what is
+    to be approved, and so is `request`, the published extension.
     """
 
-    revision: Revision
+    document: PublishedTask
+    request: PublishedExtension | None
     extension: Extension | None
-    published: Published
+    decision: Mapping[str, Any]
+    open_to: Sequence[str]
+    missing: Sequence[MissingApproval]
+    refused: Sequence[UncountedVote]
+
+    @property
+    def revision(self) -> Revision:
+        return self.document.full_revision
 
     @property
     def digest(self) -> str:
@@ -42,39 +50,49 @@ class ApprovalSubject:
         return self.extension.digest if self.extension else self.revision.digest
 
     @property
-    def decision(self) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self.published["decision"]
-        return found
-
-    @property
     def obligations(self) -> Obligations:
-        return Obligations.of(self.decision["obligations"])
+        return Decision.of(self.decision).obligations
 
     @property
     def words(self) -> list[str]:
-        more = describe_extension(self.extension, replaces=self.published["replaces"]) if self.extension else []
-        return [*more, *describe(self.revision)]
+        if self.extension is None or self.request is None:
+            return describe(self.revision)
+        return [*describe_extension(self.extension, replaces=self.request["replaces"]), *describe(self.revision)]
 
     def is_decided_by(self, entity: str, decision: str) -> bool:
         """Return whether the decision of `entity` on this digest, "approve" or "deny", was counted already.
 
         Of an extension only approvals are known.
         """
-        if self.extension is not None:
-            return decision == "approve" and entity in {one["entity"] for one in self.published["approved_by"]}
-        return {"entity": entity, "decision": decision, "digest": self.digest} in self.published["decisions"]
+        if self.request is not None:
+            return decision == "approve" and entity in {one["entity"] for one in self.request["approved_by"]}
+        return {"entity": entity, "decision": decision, "digest": self.digest} in self.document.decisions
 
 
-def approval_subject(document: Published) -> ApprovalSubject | None:
+def approval_subject(document: PublishedTask) -> ApprovalSubject | None:
     """Return what can be approved of a published task; None where nothing can."""
-    state = document["state"]
-    extension = document.get("extension")
-    revision = Revision.of(base64.b64decode(document["body"]))
-    if state in BEFORE_GRANT:
-        return ApprovalSubject(revision, None, document)
-    if state in LIVE_STATES and extension is not None and extension["state"] == "pending":
-        return ApprovalSubject(revision, Extension.of(extension["content"]), extension)
-    return None
+    request = document.extension
+    if document.state in BEFORE_GRANT:
+        return ApprovalSubject(
+            document=document,
+            request=None,
+            extension=None,
+            decision=document.decision,
+            open_to=document.open_to,
+            missing=document.missing,
+            refused=document.refused,
+        )
+    if document.state not in LIVE_STATES or request is None or request["state"] != "pending":
+        return None
+    return ApprovalSubject(
+        document=document,
+        request=request,
+        extension=Extension.of(request["content"]),
+        decision=request["decision"] or {},
+        open_to=request["open_to"],
+        missing=request["missing"],
+        refused=request["refused"],
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +106,7 @@ class PendingApproval:
     task_id: str
     subject: ApprovalSubject
     groups: tuple[str, ...]
-    missing: Sequence[Mapping[str, Any]]
+    missing: Sequence[MissingApproval]
     changes: list[str] | None
 
     def as_json(self) -> dict[str, Any]:
@@ -127,17 +145,18 @@ def pending_approvals(person: Person) -> list[PendingApproval]:
     mine = registration(person)
     found: list[PendingApproval] = []
     for name in sorted(person.documents.names(PUBLISHED)):
-        document = person.documents.get(published_path(name))
-        pending = _pending(document, mine) if document else None
+        stored = person.documents.read(published_path(name))
+        document = read_published(name, stored.document, stored.written_at) if stored is not None else None
+        # what no worker wrote waits for nobody's approval, and hides no other task
+        pending = _pending(document, mine) if isinstance(document, PublishedTask) else None
         if pending:
             found.append(pending)
     return found
 
 
-def changes(document: Published, revision: Revision) -> list[str] | None:
+def changes(document: PublishedTask) -> list[str] | None:
     """Return the differences to the last approved revision; None where none was."""
-    approved = document.get("approved")
-    return difference(Revision.of(base64.b64decode(approved)), revision) if approved else None
+    return difference(Revision.of(document.approved), document.full_revision) if document.approved else None
 
 
 def barring_part(revision: Revision, entity: str, obligations: Obligations) -> str | None:
@@ -146,21 +165,21 @@ def barring_part(revision: Revision, entity: str, obligations: Obligations) -> s
     return None if part == "owner" and obligations.owner_may_approve else part
 
 
-def _pending(document: Published, mine: Registered) -> PendingApproval | None:
+def _pending(document: PublishedTask, mine: Registered) -> PendingApproval | None:
     """Return the published task if it waits for this approver."""
-    if document.get("state") not in {State.PENDING_APPROVAL, *LIVE_STATES}:
+    if document.state not in {State.PENDING_APPROVAL, *LIVE_STATES}:
         return None
     subject = approval_subject(document)
     if subject is None:
         return None
-    groups = tuple(group for group in subject.published["open_to"] if group in mine.registration.groups)
+    groups = tuple(group for group in subject.open_to if group in mine.registration.groups)
     barred = barring_part(subject.revision, mine.entity, subject.obligations)
     if not groups or barred or subject.is_decided_by(mine.entity, "approve"):
         return None
     return PendingApproval(
-        task_id=document["task_id"],
+        task_id=document.task_id,
         subject=subject,
         groups=groups,
-        missing=subject.published["missing"],
-        changes=changes(document, subject.revision) if subject.extension is None else None,
+        missing=subject.missing,
+        changes=changes(document) if subject.extension is None else None,
     )

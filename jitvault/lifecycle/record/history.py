@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from jitvault.documents.published_parts import Ended, Forced
 from jitvault.formats.canonical_json import digest_of
 from jitvault.ledger.model import DecisionRow, TaskRecord
 from jitvault.model.extension import extended
@@ -13,7 +14,7 @@ from jitvault.model.revision import Revision, names_in
 from jitvault.policy.decision import ProofLevel, needed_proof_level, obliged_proof_level
 
 
-def ended_of(file: TaskRecord) -> dict[str, Any] | None:
+def ended_of(file: TaskRecord) -> Ended | None:
     """Return `{by, name, at, reason, note}` of a task that ended or was cancelled.
 
     None for any other task. `by` (an entity) and `name` are None where no person requested the end; `reason` is the end
@@ -35,7 +36,7 @@ def ended_of(file: TaskRecord) -> dict[str, Any] | None:
     }
 
 
-def forced_of(file: TaskRecord) -> dict[str, Any] | None:
+def forced_of(file: TaskRecord) -> Forced | None:
     """Return `{by, name, reason}` of a forced task, else None.
 
     It names the operator who had Vault forget a lease, or had the task closed without proof.

@@ -19,7 +19,13 @@ from jitvault.audit.trail import AuditTrail
 from jitvault.context import WorkerContext
 from jitvault.documents.dsse import RECEIPT_KEY, RECEIPT_TYPE, opened
 from jitvault.documents.paths import PUBLISHED, published_path
-from jitvault.documents.published_task import unpacked
+from jitvault.documents.published_task import (
+    IllegibleDocument,
+    PublishedDocument,
+    PublishedRefusal,
+    PublishedTask,
+    read_published,
+)
 from jitvault.errors import CORRUPT_RECORD_ERRORS, SecurityFinding
 from jitvault.formats.canonical_json import sha256_hex
 from jitvault.ledger.model import GrantRow, TaskRecord
@@ -30,42 +36,51 @@ from jitvault.model.revision import Revision
 from jitvault.model.states import BEFORE_GRANT, EDGES, RECOVERED_TO, State
 from jitvault.vault.interface import Documents
 
-Published = Mapping[str, Any]
-
 _NOT_THE_SAME = (
     "The ledger was edited or restored, or somebody with the worker's token wrote that. Nothing is granted or proven "
     "from this ledger; what it knows of the task is revoked where the task has to end."
 )
 MENDED = "Where it was restored, `jitvault ledger recover` brings it to the present."
-_BEFORE_GRANT = frozenset(state.value for state in BEFORE_GRANT)
+_NO_EVENT = (0, "")
+"""The number and hash of an event that no ledger holds."""
 
 
-def published(worker: WorkerContext, task_id: str) -> Published:
-    """Return what the worker last published of the task.
-
-    The result is empty where it did not yet.
-    """
-    found = worker.documents.get(published_path(task_id))
-    return unpacked(task_id, found) if found is not None else {}
+def published(worker: WorkerContext, task_id: str) -> PublishedDocument | None:
+    """Return what the worker last published of the task; None where it did not yet."""
+    stored = worker.documents.read(published_path(task_id))
+    return read_published(task_id, stored.document, stored.written_at) if stored is not None else None
 
 
-def check_anchor(worker: WorkerContext, file: TaskRecord, said: Published, claim: int | None = None) -> None:
+def is_published(said: PublishedDocument | None, file: TaskRecord) -> bool:
+    """Return whether the published copy shows the task's last event."""
+    return isinstance(said, PublishedTask) and (said.chain.seq, said.chain.head) == (file.task.seq, file.task.head)
+
+
+def check_anchor(
+    worker: WorkerContext, file: TaskRecord, said: PublishedDocument | None, claim: int | None = None
+) -> None:
     """Raise SecurityFinding when the ledger lacks what was published of the task.
 
     Such a ledger was restored or rewritten. `said` is the published copy and was read before `file`, so an honest
     ledger has at least as much. Raises WrongState where `claim` is lost.
     """
-    chain = said.get("chain") or {}
+    if said is None or isinstance(said, PublishedRefusal) or _holds(file, said):
+        return
+    message = f"Vault says that task {file.task.task_id} is {said.state}, which the ledger does not hold"
+    if claim is not None:
+        worker.ledger.extend(file.task.task_id, claim)
+    worker.ledger.finding(file.task.task_id, "ledger_rolled_back", message, worker.now())
+    raise SecurityFinding(message, hint=f"{_NOT_THE_SAME} {MENDED}")
+
+
+def _holds(file: TaskRecord, said: PublishedTask | IllegibleDocument) -> bool:
+    """Return whether the ledger has at least what was published of the task."""
+    if isinstance(said, IllegibleDocument):
+        return False
     held = {event.seq: event.hash for event in file.events}
-    known = not chain or held.get(chain["seq"]) == chain["head"]
     # a task that was granted or cancelled never returns to a state before its grant
-    back = bool(chain) and file.task.state in BEFORE_GRANT and said.get("state") not in _BEFORE_GRANT
-    if back or not known:
-        message = f"Vault says that task {file.task.task_id} is {said.get('state')}, which the ledger does not hold"
-        if claim is not None:
-            worker.ledger.extend(file.task.task_id, claim)
-        worker.ledger.finding(file.task.task_id, "ledger_rolled_back", message, worker.now())
-        raise SecurityFinding(message, hint=f"{_NOT_THE_SAME} {MENDED}")
+    is_back = file.task.state in BEFORE_GRANT and said.state not in BEFORE_GRANT
+    return held.get(said.chain.seq) == said.chain.head and not is_back
 
 
 def check_integrity(worker: WorkerContext, file: TaskRecord) -> None:
@@ -141,19 +156,19 @@ def _named(file: TaskRecord) -> set[tuple[str, str, str | None]]:
     return {(lease.lease_id, lease.path, lease.target_name) for lease in file.leases}
 
 
-def check_issuable(worker: WorkerContext, file: TaskRecord, said: Published, claim: int) -> None:
+def check_issuable(worker: WorkerContext, file: TaskRecord, said: PublishedDocument | None, claim: int) -> None:
     """Raise SecurityFinding when Vault says that the task was issued already.
 
     Also raises it when another revision is published. Raises WrongState where the claim is lost: the process that took
     the task over may have issued it since `file` was read.
     """
-    state = said.get("state")
-    if state not in _BEFORE_GRANT | {State.ISSUING.value}:
+    if not isinstance(said, PublishedTask) or said.state not in BEFORE_GRANT | {State.ISSUING}:
         worker.ledger.extend(file.task.task_id, claim)
+        state = said.state if said is not None else "unknown"
         message = f"Vault says that task {file.task.task_id} is {state}, the ledger says {file.task.state}"
         worker.ledger.finding(file.task.task_id, "ledger_rolled_back", message, worker.now())
         raise SecurityFinding(message, hint=f"The ledger was edited or restored: nothing is issued from it. {MENDED}")
-    if said.get("digest") != file.task.digest:
+    if said.digest != file.task.digest:
         worker.ledger.extend(file.task.task_id, claim)
         raise SecurityFinding(f"the published digest of task {file.task.task_id} is not the ledger's")
 
@@ -264,11 +279,15 @@ def _edited(worker: WorkerContext, file: TaskRecord, what: str) -> SecurityFindi
 def published_heads(documents: Documents) -> Mapping[str, tuple[int, str]]:
     """Return the number and hash of each task's last published event.
 
-    Raises VaultRefused, VaultUnavailable.
+    Of a document that no worker wrote, they are those of an event that no ledger holds. Raises VaultRefused,
+    VaultUnavailable.
     """
-    found = {}
+    found: dict[str, tuple[int, str]] = {}
     for name in documents.names(PUBLISHED):
-        chain = (documents.get(published_path(name)) or {}).get("chain") or {}
-        if chain:
-            found[name] = (int(chain["seq"]), str(chain["head"]))
+        stored = documents.read(published_path(name))
+        said = read_published(name, stored.document, stored.written_at) if stored is not None else None
+        if isinstance(said, PublishedTask):
+            found[name] = (said.chain.seq, said.chain.head)
+        elif isinstance(said, IllegibleDocument):
+            found[name] = _NO_EVENT
     return found

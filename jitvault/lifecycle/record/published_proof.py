@@ -13,7 +13,7 @@ from typing import Any
 
 from jitvault.documents.dsse import RECEIPT_KEY
 from jitvault.documents.paths import published_path
-from jitvault.documents.published_task import unpacked, unpacked_receipt
+from jitvault.documents.published_task import PublishedDocument, PublishedTask, read_published
 from jitvault.documents.receipt import CLOSED, verified
 from jitvault.errors import VaultRefused, VaultRejected
 from jitvault.vault.interface import Documents, Signer, Stored
@@ -30,7 +30,7 @@ class PublishedProof:
     be the worker's; empty where nothing speaks against it.
     """
 
-    document: Mapping[str, Any]
+    document: PublishedDocument
     by: str
     why: str
     problem: str = ""
@@ -46,40 +46,42 @@ def published_proof(documents: Documents, signer: Signer, task_id: str, newest: 
     except VaultRefused:
         why = "nobody checked its receipt: Vault does not let you read the key of receipts; `jitvault init` allows that"
         return PublishedProof(shown, "nobody", why)
-    if (told := _receipt(newest, keys, task_id)) is not None:
+    if (told := _receipt(shown, keys)) is not None:
         return PublishedProof(shown, "receipt", _signed(told))
     for version in range(newest.version - 1, max(newest.version - _VERSIONS, 0), -1):
-        before = documents.earlier(published_path(task_id), version)
-        told = _receipt(before, keys, task_id) if before else None
+        stored = documents.earlier(published_path(task_id), version)
+        before = _as_published(task_id, stored) if stored is not None else None
+        told = _receipt(before, keys) if before is not None else None
         if before is not None and told is not None:
             problem = (
-                f"what is published now says that it is {shown.get('state')}, and version {version} has a receipt: "
+                f"what is published now says that it is {shown.state}, and version {version} has a receipt: "
                 "somebody else wrote over it"
             )
-            return PublishedProof(_as_published(task_id, before), "receipt", _signed(told), problem)
-    if shown.get("state") in CLOSED:
-        problem = f"it is published as {shown['state']} without a receipt that Vault's key signed about it"
+            return PublishedProof(before, "receipt", _signed(told), problem)
+    if shown.state in CLOSED:
+        problem = f"it is published as {shown.state} without a receipt that Vault's key signed about it"
         return PublishedProof(shown, "nobody", "whoever has a worker's token can write this", problem)
     return PublishedProof(shown, "nobody", "whoever has a worker's token can write this; a receipt comes with the seal")
 
 
-def _as_published(task_id: str, stored: Stored) -> dict[str, Any]:
-    return {**unpacked(task_id, stored.document), "published_at": stored.written_at}
+def _as_published(task_id: str, stored: Stored) -> PublishedDocument:
+    return read_published(task_id, stored.document, stored.written_at)
 
 
-def _receipt(stored: Stored, keys: Mapping[int, str], task_id: str) -> dict[str, Any] | None:
+def _receipt(said: PublishedDocument, keys: Mapping[int, str]) -> dict[str, Any] | None:
     """Return the document's receipt if its signature holds.
 
     The key belongs to one Vault, and so to one installation.
     """
-    said = stored.document
+    if not isinstance(said, PublishedTask):
+        return None
     return verified(
-        unpacked_receipt(said),
+        said.receipt,
         keys,
-        task_id=task_id,
-        digest=said.get("digest"),
-        installation=str(said.get("installation")),
-        state=said.get("state"),
+        task_id=said.task_id,
+        digest=said.digest,
+        installation=said.installation,
+        state=said.state,
     )
 
 

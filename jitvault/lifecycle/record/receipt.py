@@ -6,9 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from jitvault.documents.published_parts import (
+    CheckResult,
+    CredentialProof,
+    GrantedExtension,
+    LeaseProof,
+    Proof,
+    PublishedExtension,
+)
 from jitvault.ledger.model import CheckRow, GrantRow, LeaseRow, OpState, TaskRecord
 from jitvault.lifecycle.record.history import forced_of, last_decision
 from jitvault.lifecycle.record.rounds import times_reopened, why_listing_unsettled, why_seal_postponed
+from jitvault.model.event_chain import Event
 from jitvault.model.extension import extended, extension_events
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.proof_check import NAMES, QUIET_N, TARGET_N, Check
@@ -19,7 +28,7 @@ from jitvault.model.verifiers import unproven
 _DECIDED = ("permitted", "obligations", "rules", "reasons", "policy_digest")
 
 
-def proof_of(file: TaskRecord) -> dict[str, Any] | None:
+def proof_of(file: TaskRecord) -> Proof | None:
     """Return the proof of a task's end; None before the end.
 
     Its shape is in docs/reference.md, at `jitvault complete`.
@@ -29,7 +38,7 @@ def proof_of(file: TaskRecord) -> dict[str, Any] | None:
         return None
     revision = Revision.of(file.revision.body)
     token = file.grants[-1] if file.grants else None
-    proof = {
+    proof: Proof = {
         "task_id": task.task_id,
         "state": task.state.value,
         "end_reason": task.end_reason.value if task.end_reason else None,
@@ -62,7 +71,9 @@ def proof_of(file: TaskRecord) -> dict[str, Any] | None:
             if grant.accessor_hmac
         ],
     }
-    return {**proof, "unproven_because": _why_open(file, proof), "not_proven": _not_proven(file, revision)}
+    proof["unproven_because"] = _why_open(file, proof)
+    proof["not_proven"] = _not_proven(file, revision)
+    return proof
 
 
 def _not_proven(file: TaskRecord, revision: Revision) -> list[str]:
@@ -78,7 +89,7 @@ def _not_proven(file: TaskRecord, revision: Revision) -> list[str]:
     return unproven(revision.access, ended, is_whole=file.task.state in PROVEN)
 
 
-def _why_open(file: TaskRecord, proof: Mapping[str, Any]) -> str | None:
+def _why_open(file: TaskRecord, proof: Proof) -> str | None:
     """Return why a task is not proven, or not sealed; never None while ending."""
     match file.task.state:
         case State.ENDING:
@@ -118,7 +129,7 @@ def _error(file: TaskRecord, lease: LeaseRow) -> str | None:
     return next((op.answer for op in reversed(asked) if op.state in (OpState.ABANDONED, OpState.UNKNOWN)), None)
 
 
-def unproven_because(proof: Mapping[str, Any]) -> str | None:
+def unproven_because(proof: Proof) -> str | None:
     """Return the first reason why a proof (`proof_of`) does not hold.
 
     The result is None if it does.
@@ -129,7 +140,7 @@ def unproven_because(proof: Mapping[str, Any]) -> str | None:
     return str(reason) if reason else _first_failure(proof)
 
 
-def _target_says(lease: Mapping[str, Any]) -> str:
+def _target_says(lease: LeaseProof) -> str:
     """Return what the target said of a lease that Vault could not revoke.
 
     The credential may be unusable at the target all the same.
@@ -138,7 +149,7 @@ def _target_says(lease: Mapping[str, Any]) -> str:
     return f" (the target: {answer['evidence']})" if answer else ""
 
 
-def _first_failure(proof: Mapping[str, Any]) -> str | None:
+def _first_failure(proof: Proof) -> str | None:
     """Return which lease Vault could not revoke, or the first check that fails."""
     for lease in proof["leases"]:
         if lease["error"]:
@@ -155,22 +166,23 @@ def unproven_reason(file: TaskRecord) -> str | None:
     return unproven_because(proof)
 
 
-def is_past_proof(proof: Mapping[str, Any]) -> bool:
+def is_past_proof(proof: Proof) -> bool:
     """Return whether a check failed that can never pass any more."""
     return any(Check(check["n"], check["ok"], check["evidence"]).permanent for check in _checks_in(proof))
 
 
-def _checks_in(proof: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    for part in (*proof["leases"], proof["token"], *proof["earlier_tokens"]):
-        yield from part["checks"]
+def _checks_in(proof: Proof) -> Iterator[CheckResult]:
+    credentials: tuple[CredentialProof, ...] = (*proof["leases"], proof["token"], *proof["earlier_tokens"])
+    for credential in credentials:
+        yield from credential["checks"]
 
 
-def checks_of(file: TaskRecord, subject: str) -> list[dict[str, Any]]:
+def checks_of(file: TaskRecord, subject: str) -> list[CheckResult]:
     """Return the numbered checks of one credential, or, for the task's id, of the task."""
     return [_as_json(row) for row in file.checks if row.subject == subject]
 
 
-def _as_json(row: CheckRow) -> dict[str, Any]:
+def _as_json(row: CheckRow) -> CheckResult:
     return {"n": row.n, "name": NAMES[row.n], "ok": row.ok, "evidence": row.evidence}
 
 
@@ -179,22 +191,33 @@ def lifetime_of(grant: GrantRow) -> dict[str, int]:
     return {"requested_ttl_s": grant.requested_ttl_s, "ttl_s": grant.ttl_s, "step_s": grant.step_s}
 
 
-def extensions_of(file: TaskRecord) -> list[dict[str, Any]]:
+def extensions_of(file: TaskRecord) -> list[GrantedExtension]:
     """Return each extension that was granted.
 
     Each says what was signed, by whom, and the grant whose token it replaced, if any.
     """
-    return [
-        {
-            **{key: event.body["extension"][key] for key in ("by", "reason", "since", "seconds", "until", "window_s")},
-            **{key: event.body[key] for key in ("digest", "approved_by", "rules", "policy_digest", "replaces")},
-            "at": event.at,
-        }
-        for event in extended(file.events)
-    ]
+    return [_granted_extension(event) for event in extended(file.events)]
 
 
-def last_extension(file: TaskRecord) -> dict[str, Any] | None:
+def _granted_extension(event: Event) -> GrantedExtension:
+    content = event.body["extension"]
+    return {
+        "by": content["by"],
+        "reason": content["reason"],
+        "since": content["since"],
+        "seconds": content["seconds"],
+        "until": content["until"],
+        "window_s": content["window_s"],
+        "digest": event.body["digest"],
+        "approved_by": event.body["approved_by"],
+        "rules": event.body["rules"],
+        "policy_digest": event.body["policy_digest"],
+        "replaces": event.body["replaces"],
+        "at": event.at,
+    }
+
+
+def last_extension(file: TaskRecord) -> PublishedExtension | None:
     """Return the last extension request and its result; None where there was none."""
     said = extension_events(file.events)
     if not said:
@@ -204,11 +227,13 @@ def last_extension(file: TaskRecord) -> dict[str, Any] | None:
         "state": state,
         "request": body["request"],
         "digest": body["digest"],
-        "content": dict(body["extension"]),
+        "content": body["extension"],
         "replaces": bool(body.get("replaces")),
         "decision": {key: body[key] for key in _DECIDED} if "obligations" in body else None,
         "approved_by": list(body.get("approved_by", ())),
-        **{key: list(body.get(key, ())) for key in ("missing", "open_to", "refused")},
+        "missing": list(body.get("missing", ())),
+        "open_to": list(body.get("open_to", ())),
+        "refused": list(body.get("refused", ())),
         "error": body.get("error"),
     }
 
@@ -261,7 +286,8 @@ def receipt_of(
 
 def _settled_proof(file: TaskRecord) -> dict[str, Any]:
     """Return the proof for a receipt, without what kept it open before."""
-    return {key: value for key, value in (proof_of(file) or {}).items() if key != "unproven_because"}
+    proof = proof_of(file)
+    return {key: value for key, value in proof.items() if key != "unproven_because"} if proof else {}
 
 
 def recovered_of(file: TaskRecord) -> list[dict[str, Any]]:

@@ -185,7 +185,8 @@ def summary_of(task: TaskRow) -> dict[str, Any]:
 
 def _ended(file: TaskRecord) -> dict[str, Any]:
     """Return who ended the task and who forced it closed, as columns of a report."""
-    ended, forced = ended_of(file) or {}, forced_of(file) or {}
+    ended: Mapping[str, Any] = ended_of(file) or {}
+    forced: Mapping[str, Any] = forced_of(file) or {}
     return {
         "ended_by": ended.get("name"),
         "end_note": ended.get("note") or None,

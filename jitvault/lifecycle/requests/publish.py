@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import published_path
-from jitvault.documents.published_task import packed
+from jitvault.documents.published_parts import CountedVote, MissingApproval, UncountedVote
+from jitvault.documents.published_task import ChainEnd, PublishedError, PublishedRefusal, PublishedTask
 from jitvault.errors import JitvaultError
 from jitvault.ledger.model import OpState, TaskRecord, TaskRow
 from jitvault.lifecycle.record.history import ended_of
+from jitvault.lifecycle.record.integrity import published
 from jitvault.lifecycle.record.receipt import extensions_of, last_extension, lifetime_of, proof_of
 from jitvault.lifecycle.requests.reader import Submission
 from jitvault.model.approval import Standing
@@ -36,59 +37,70 @@ def publish(
     task = file.task
     content = Revision.of(file.revision.body).content
     grant = file.grants[-1] if file.grants else None
-    document = {
-        "installation": worker.installation,
-        "task_id": task.task_id,
-        "state": task.state.value,
-        "end_reason": task.end_reason.value if task.end_reason else None,
-        "revision": task.revision,
-        "digest": task.digest,
-        # who finds a ledger that does not hold this event knows that it was edited or restored
-        "chain": {"seq": task.seq, "head": task.head},
-        "body": base64.b64encode(file.revision.body).decode(),
-        "requester": content["requester"]["entity"],
-        "agent": content["agent"]["entity"],
-        "parent": task.parent,
-        "delegation": ancestor_ids(content),
-        "decision": dict(file.revision.decision),
-        # the revision before this one that was approved, for who shall see what changed
-        "approved": _approved_before(worker, task),
-        "open_to": _open_to(standing) if standing and task.state == "pending_approval" else [],
-        "missing": standing.tally.missing_json() if standing and task.state == "pending_approval" else [],
-        "refused": [refusal.as_json() for refusal in standing.tally.refused] if standing else [],
-        "decisions": [{"entity": d.entity_id, "decision": d.decision, "digest": d.digest} for d in file.decisions],
-        "ended": ended_of(file),
-        "why_denied": _why_denied(file, standing) if task.state is State.DENIED else None,
-        "grant_id": grant.grant_id if grant else None,
-        "expires_at": grant.expires_at.isoformat() if grant and grant.expires_at else None,
-        "ends_at": task.ends_at.isoformat() if task.ends_at else None,
-        "ttl": lifetime_of(grant) if grant else None,
-        "extension": last_extension(file),
-        "extensions": extensions_of(file),
-        "proof": packed(proof_of(file)),
+    waits = standing if task.state is State.PENDING_APPROVAL else None
+    said = PublishedTask(
+        installation=worker.installation,
+        task_id=task.task_id,
+        state=task.state,
+        end_reason=task.end_reason,
+        revision=task.revision,
+        digest=task.digest,
+        chain=ChainEnd(task.seq, task.head),
+        body=file.revision.body,
+        requester=content["requester"]["entity"],
+        agent=content["agent"]["entity"],
+        parent=task.parent,
+        delegation=ancestor_ids(content),
+        decision=dict(file.revision.decision),
+        approved=_approved_before(worker, task),
+        open_to=_open_to(waits) if waits else [],
+        missing=_missing(waits) if waits else [],
+        refused=_uncounted(standing) if standing else [],
+        decisions=[CountedVote(entity=d.entity_id, decision=d.decision, digest=d.digest) for d in file.decisions],
+        ended=ended_of(file),
+        why_denied=_why_denied(file, standing) if task.state is State.DENIED else None,
+        grant_id=grant.grant_id if grant else None,
+        expires_at=grant.expires_at if grant else None,
+        ends_at=task.ends_at,
+        ttl=lifetime_of(grant) if grant else None,
+        extension=last_extension(file),
+        extensions=extensions_of(file),
+        proof=proof_of(file),
         # so that who has lost the ledger still has it
-        "receipt": packed(task.receipt),
-        "findings": findings_of(worker, file)[:_FINDINGS],
-        "error": _error_body(error) if error else None,
-    }
-    _put(worker, task.task_id, document, known=True)
+        receipt=dict(task.receipt) if task.receipt is not None else None,
+        findings=findings_of(worker, file)[:_FINDINGS],
+        error=_error_body(error) if error else None,
+        written_at=worker.now(),
+    )
+    _put(worker, task.task_id, said.as_document(), known=True)
+
+
+def _missing(standing: Standing) -> list[MissingApproval]:
+    return [MissingApproval(group=needed.group, count=needed.count) for needed in standing.tally.missing]
+
+
+def _uncounted(standing: Standing) -> list[UncountedVote]:
+    return [
+        UncountedVote(entity=one.entity_id, name=one.name, why=one.why, withdrawn=one.withdrawn)
+        for one in standing.tally.refused
+    ]
 
 
 def _open_to(standing: Standing) -> list[str]:
     return list(standing.tally.open_to(standing.decision.obligations.approvals))
 
 
-def _approved_before(worker: WorkerContext, task: TaskRow) -> str | None:
+def _approved_before(worker: WorkerContext, task: TaskRow) -> bytes | None:
     """Return the body of the last approved revision before the present one, if any.
 
     It is read from what was published about it.
     """
     if task.revision == 1:
         return None
-    former = worker.documents.get(published_path(task.task_id)) or {}
-    if former.get("digest") != task.digest and former.get("state") == State.APPROVED:
-        return str(former["body"])
-    return former.get("approved")
+    former = published(worker, task.task_id)
+    if not isinstance(former, PublishedTask):
+        return None
+    return former.body if former.digest != task.digest and former.state is State.APPROVED else former.approved
 
 
 def findings_of(worker: WorkerContext, file: TaskRecord) -> list[str]:
@@ -114,14 +126,14 @@ def publish_refusal(worker: WorkerContext, submitted: Submission, error: Jitvaul
 
     A refused request is not evaluated again.
     """
-    document: Mapping[str, Any] = {
-        "task_id": submitted.spec.id,
-        "state": "refused",
-        "requester": submitted.requester.id,
-        "request": submitted.nonce,
-        "error": _error_body(error),
-    }
-    _put(worker, submitted.spec.id, document, known=False)
+    said = PublishedRefusal(
+        task_id=submitted.spec.id,
+        requester=submitted.requester.id,
+        request=submitted.nonce,
+        error=_error_body(error),
+        written_at=worker.now(),
+    )
+    _put(worker, submitted.spec.id, said.as_document(), known=False)
 
 
 def _put(worker: WorkerContext, task_id: str, document: Mapping[str, Any], *, known: bool) -> None:
@@ -136,5 +148,5 @@ def _put(worker: WorkerContext, task_id: str, document: Mapping[str, Any], *, kn
     worker.documents.put(path, document, op=op.op_id)
 
 
-def _error_body(error: JitvaultError) -> dict[str, object]:
-    return {"exit_code": error.exit_code, "message": str(error), "hint": error.hint}
+def _error_body(error: JitvaultError) -> PublishedError:
+    return PublishedError(exit_code=error.exit_code, message=str(error), hint=error.hint)

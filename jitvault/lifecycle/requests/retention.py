@@ -21,9 +21,9 @@ from datetime import timedelta
 
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import PUBLISHED, is_stale, published_path, request_path
+from jitvault.documents.published_task import PublishedDocument
 from jitvault.errors import JitvaultError, OutcomeUnknown, SecurityFinding
 from jitvault.ledger.model import OperationRow, OpState, TaskRecord
-from jitvault.lifecycle.record.integrity import Published
 from jitvault.model.kinds import OperationKind
 from jitvault.model.states import BEFORE_GRANT
 from jitvault.operations import DONE, new_operation, record_answer
@@ -119,14 +119,14 @@ def settle_removals(worker: WorkerContext) -> None:
         worker.ledger.keep(operations=settled, at=worker.now())
 
 
-def check_not_removed(worker: WorkerContext, file: TaskRecord, published_copy: Published) -> None:
+def check_not_removed(worker: WorkerContext, file: TaskRecord, published_copy: PublishedDocument | None) -> None:
     """Raise SecurityFinding for a task that may be over already, its document deleted.
 
     By the ledger the task may still be granted, but nothing is published of it and its request is old: the ledger or
     Vault was restored. The finding is recorded as well.
     """
     task = file.task
-    if published_copy or task.state not in BEFORE_GRANT:
+    if published_copy is not None or task.state not in BEFORE_GRANT:
         return
     stored = worker.documents.read(request_path(task.requester, task.task_id, "submit"))
     if stored is None or not is_stale(stored.written_at, worker.now()):

@@ -3,42 +3,208 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
 import zlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_extension import PLAIN
+from test_revision import revision as a_revision
 
-from jitvault.documents.published_task import ILLEGIBLE, MOST_UNPACKED, packed, unpacked
+from jitvault.documents.published_task import (
+    MOST_UNPACKED,
+    ChainEnd,
+    IllegibleDocument,
+    PublishedDocument,
+    PublishedError,
+    PublishedRefusal,
+    PublishedTask,
+    packed,
+    read_published,
+    unpacked_receipt,
+)
+from jitvault.model.states import EndReason, State
+from jitvault.policy.decision import NO_OBLIGATIONS, Decision, Obligations, Requirement
 
-PROOF = {"confirmed": True, "leases": []}
-ERROR = {"exit_code": 3, "message": "no", "hint": None}
-HONEST: dict[str, Any] = {
+NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
+REVISION = a_revision()
+DECISION = Decision(
+    True, Obligations(approvals=(Requirement("jitvault-approvers", 1),)), ("r-1",), "sha256:p"
+).as_json()
+CHECK = {"n": 1, "name": "revoked", "ok": True, "evidence": "line 7"}
+PROOF: dict[str, Any] = {
     "task_id": "t-1",
     "state": "confirmed",
-    "chain": {"seq": 7, "head": "f" * 64},
-    "body": "e30=",
-    "findings": [],
-    "error": None,
-    "proof": packed(PROOF),
-    "receipt": None,
+    "end_reason": "completed",
+    "confirmed": True,
+    "reopened": 0,
+    "forced": None,
+    "dead_ms": 12,
+    "confirmed_ms": 1_300,
+    "leases": [
+        {"lease_id": "l", "template": "pg-read", "verdict": "target_confirmed", "error": None, "checks": [CHECK]}
+    ],
+    "token": {"verdict": "audit_confirmed", "checks": [CHECK]},
+    "earlier_tokens": [],
+    "unproven_because": None,
+    "not_proven": [],
 }
+ERROR = {"exit_code": 3, "message": "no", "hint": "ask"}
+VOTE = {"entity": "e-1", "name": "anna", "why": "the approval has expired", "withdrawn": False}
+APPROVED = {"entity": "e-2", "name": "bert", "decision": "approve"}
+EXTENSION: dict[str, Any] = {
+    "state": "pending",
+    "request": "n",
+    "digest": PLAIN.digest,
+    "content": PLAIN.content,
+    "replaces": False,
+    "decision": DECISION,
+    "approved_by": [APPROVED],
+    "missing": [{"group": "jitvault-approvers", "count": 1}],
+    "open_to": ["jitvault-approvers"],
+    "refused": [VOTE],
+    "error": None,
+}
+HONEST: dict[str, Any] = {
+    "installation": "i-1",
+    "task_id": "t-1",
+    "state": "active",
+    "end_reason": "completed",
+    "revision": 1,
+    "digest": REVISION.digest,
+    "chain": {"seq": 7, "head": "f" * 64},
+    "body": base64.b64encode(REVISION.body).decode(),
+    "requester": "e-req",
+    "agent": "e-agent",
+    "parent": None,
+    "delegation": ["t-0"],
+    "decision": DECISION,
+    "approved": base64.b64encode(REVISION.body).decode(),
+    "open_to": [],
+    "missing": [{"group": "jitvault-approvers", "count": 1}],
+    "refused": [VOTE],
+    "decisions": [{"entity": "e-2", "decision": "approve", "digest": REVISION.digest}],
+    "ended": {"by": None, "name": None, "at": "2030-01-31T09:00:00+00:00", "reason": "completed", "note": ""},
+    "why_denied": None,
+    "grant_id": "a" * 32,
+    "expires_at": "2030-01-31T09:10:00+00:00",
+    "ends_at": "2030-01-31T09:15:00.000001+00:00",
+    "ttl": {"requested_ttl_s": 600, "ttl_s": 600, "step_s": 60},
+    "extension": EXTENSION,
+    "extensions": [
+        {
+            **{key: PLAIN.content[key] for key in ("by", "reason", "since", "seconds", "until", "window_s")},
+            **{"digest": PLAIN.digest, "approved_by": [APPROVED], "rules": ["r-1"], "policy_digest": "sha256:p"},
+            **{"replaces": None, "at": "2030-01-31T09:00:00.000000+00:00"},
+        }
+    ],
+    "proof": packed(PROOF),
+    "receipt": packed({"payload": "x"}),
+    "findings": ["something"],
+    "error": ERROR,
+}
+"""A document with something in every field, as it is stored."""
+REFUSAL = {"task_id": "t-1", "state": "refused", "requester": "e-req", "request": "n", "error": ERROR}
+NEEDED = {"task_id", "state", "chain", "body"}
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(), lambda s: st.lists(s) | st.dictionaries(st.text(), s)
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda s: st.lists(s, max_size=3) | st.dictionaries(st.text(), s, max_size=3),
+    max_leaves=5,
 )
+
+
+def read(document: dict[str, Any]) -> PublishedDocument:
+    return read_published("t-1", document, NOW)
 
 
 def zipped(length: int, what: bytes = b" ", *, before: bytes = b"") -> str:
     return base64.b64encode(zlib.compress(before + what * length)).decode()
 
 
-def test_what_a_worker_wrote_is_read() -> None:
-    assert unpacked("t-1", HONEST) == {**HONEST, "proof": PROOF}
-    assert unpacked("t-1", {**HONEST, "proof": None, "error": ERROR})["error"] == ERROR
-    refused = {"task_id": "t-1", "state": "refused", "requester": "e", "request": "n", "error": ERROR}
-    assert unpacked("t-1", refused) == {**refused, "proof": None, "receipt": None}
+# -- what a worker writes -------------------------------------------------------------------------------------
+
+
+def test_what_is_stored_has_these_keys_and_these_values() -> None:
+    """The keys stay as they are: older workers, scripts and a recovery read them."""
+    task = PublishedTask(
+        installation="i-1",
+        task_id="t-1",
+        state=State.ACTIVE,
+        end_reason=EndReason.COMPLETED,
+        revision=1,
+        digest=REVISION.digest,
+        chain=ChainEnd(7, "f" * 64),
+        body=REVISION.body,
+        requester="e-req",
+        agent="e-agent",
+        delegation=["t-0"],
+        decision=HONEST["decision"],
+        approved=REVISION.body,
+        missing=HONEST["missing"],
+        refused=HONEST["refused"],
+        decisions=HONEST["decisions"],
+        ended=HONEST["ended"],
+        grant_id="a" * 32,
+        expires_at=datetime(2030, 1, 31, 9, 10, tzinfo=UTC),
+        ends_at=datetime(2030, 1, 31, 9, 15, 0, 1, tzinfo=UTC),
+        ttl=HONEST["ttl"],
+        extension=HONEST["extension"],
+        extensions=HONEST["extensions"],
+        proof=PROOF,  # type: ignore[arg-type]
+        receipt={"payload": "x"},
+        findings=["something"],
+        error=PublishedError(3, "no", "ask"),
+        written_at=NOW,
+    )
+    assert list(task.as_document()) == list(HONEST)
+    assert task.as_document() == HONEST
+    assert json.dumps(task.as_document()) == json.dumps(HONEST)
+    error = PublishedError(3, "no", "ask")
+    refusal = PublishedRefusal(task_id="t-1", requester="e-req", request="n", error=error, written_at=NOW)
+    assert json.dumps(refusal.as_document()) == json.dumps(REFUSAL)
+
+
+def test_what_a_worker_wrote_is_read_and_written_again_as_it_was() -> None:
+    found = read(HONEST)
+    assert isinstance(found, PublishedTask)
+    assert (found.as_document(), found.written_at) == (HONEST, NOW)
+    assert found.proof == PROOF
+    assert found.full_revision.digest == REVISION.digest
+    refused = read(REFUSAL)
+    assert isinstance(refused, PublishedRefusal)
+    assert refused.as_document() == REFUSAL
+
+
+def test_what_an_older_or_a_newer_worker_wrote_is_read() -> None:
+    older = read({key: HONEST[key] for key in NEEDED})
+    assert isinstance(older, PublishedTask)
+    assert (older.extensions, older.proof, older.findings, older.digest) == ([], None, [], "")
+    # an older worker's decision and proof lack what came later
+    lacking = {key: value for key, value in PROOF.items() if key not in ("reopened", "unproven_because", "not_proven")}
+    decision = {"permitted": True, "rules": [], "obligations": {"approvals": []}}
+    found = read({**HONEST, "proof": packed(lacking), "decision": decision})
+    assert isinstance(found, PublishedTask)
+    assert found.proof == lacking
+    assert Decision.of(found.decision).obligations == NO_OBLIGATIONS
+    newer = read({**HONEST, "later": {"x": 1}, "extension": {**EXTENSION, "later": 1}})
+    assert newer == read(HONEST)
+
+
+@pytest.mark.parametrize("receipt", [None, 7, "no", base64.b64encode(b"no").decode()])
+def test_what_is_no_receipt_is_none(receipt: object) -> None:
+    assert unpacked_receipt({"receipt": receipt}) is None
+
+
+# -- what a thief writes --------------------------------------------------------------------------------------
+
+
+def body(**changes: Any) -> str:
+    return base64.b64encode(json.dumps({**REVISION.content, **changes}).encode()).decode()
 
 
 @pytest.mark.parametrize(
@@ -46,15 +212,38 @@ def test_what_a_worker_wrote_is_read() -> None:
     [
         {"task_id": "t-2"},
         {"state": ["sealed"]},
-        {"state": "refused"},
+        {"state": "refused", "error": None},
+        {"state": "granted"},
         {"chain": None},
         {"chain": {"seq": "7", "head": ""}},
         {"body": 7},
+        {"body": "x"},
+        {"body": "e30="},
+        {"body": base64.b64encode(b"[" * 100_000).decode()},
+        {"body": body(requester=None)},
+        {"body": body(access=[{"template": 1}])},
+        {"body": body(spec={"spec": []})},
+        {"approved": "e30="},
+        {"decision": None},
+        {"decision": {"obligations": {"max_ttl_s": 10**12}}},
         {"findings": 7},
         {"error": "no"},
         {"error": {"exit_code": 3}},
+        {"ends_at": "tomorrow"},
+        {"ends_at": "2030-01-31T09:15:00"},
+        {"end_reason": "for no reason"},
+        {"revision": "one"},
+        {"missing": [{"group": "g"}]},
+        {"extension": {**EXTENSION, "content": {}}},
+        {"extension": {**EXTENSION, "content": {**PLAIN.content, "since": "tomorrow"}}},
+        {"extension": {**EXTENSION, "content": {**PLAIN.content, "seconds": 10**15}}},
+        {"extension": {**EXTENSION, "decision": None}},
+        {"extension": {**EXTENSION, "approved_by": [{}]}},
+        {"extension": {**EXTENSION, "error": {}}},
         {"proof": [1]},
         {"proof": {"confirmed": "yes"}},
+        {"proof": packed({**PROOF, "leases": 7})},
+        {"proof": packed({**PROOF, "leases": [{}]})},
         {"proof": "x"},
         {"proof": "eA=="},
         {"proof": zipped(20)[:-8]},
@@ -65,13 +254,48 @@ def test_what_a_worker_wrote_is_read() -> None:
     ids=lambda forged: json.dumps(forged)[:40],
 )
 def test_what_no_worker_can_have_written_says_so(forged: dict[str, Any]) -> None:
-    shown = unpacked("t-1", {**HONEST, **forged})
-    assert (shown["task_id"], shown["state"], shown["proof"]) == ("t-1", ILLEGIBLE, None)
+    found = read({**HONEST, **forged})
+    assert found == IllegibleDocument(task_id="t-1", installation="i-1", written_at=NOW)
+    assert found.state == "illegible"
 
 
-@given(st.dictionaries(st.sampled_from(sorted(HONEST)), JSON))
+def paths(value: Any, *way: Any) -> Iterator[tuple[Any, ...]]:
+    """Every place in a JSON value."""
+    yield way
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from paths(item, *way, key)
+
+
+def with_garbage(value: Any, way: tuple[Any, ...], garbage: Any) -> Any:
+    if not way:
+        return garbage
+    changed = copy.copy(value)
+    changed[way[0]] = with_garbage(value[way[0]], way[1:], garbage)
+    return changed
+
+
+PLACES = sorted((way for way in paths({**HONEST, "proof": PROOF, "body": REVISION.content}) if way), key=str)
+
+
+@st.composite
+def forgeries(draw: st.DrawFn) -> dict[str, Any]:
+    """An honest document of any state with something else at one place, in its revision or in its proof, too."""
+    way, garbage = draw(st.sampled_from(PLACES)), draw(JSON)
+    whole = {**HONEST, "state": draw(st.sampled_from(State)).value, "proof": PROOF, "body": REVISION.content}
+    forged = with_garbage(whole, way, garbage)
+    if isinstance(forged["body"], dict):
+        forged["body"] = base64.b64encode(json.dumps(forged["body"]).encode()).decode()
+    if isinstance(forged["proof"], dict):
+        forged["proof"] = packed(forged["proof"])
+    return dict(forged)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(HONEST)) | st.text(), JSON) | forgeries())
 def test_whatever_lies_there_can_be_looked_at(forged: dict[str, Any]) -> None:
     for document in (forged, {**HONEST, **forged}):
-        shown = unpacked("t-1", document)
-        assert shown["state"] in (ILLEGIBLE, document.get("state"))
-        assert shown["task_id"] == "t-1"
+        found = read(document)
+        assert (found.task_id, found.written_at) == ("t-1", NOW)
+        assert found.state in ("illegible", document.get("state"))
+        if isinstance(found, PublishedTask):
+            assert read(found.as_document()) == found

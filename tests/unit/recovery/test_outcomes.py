@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from credential_story import Story
 from hypothesis import given
@@ -14,12 +15,20 @@ from hypothesis import strategies as st
 from test_revision import revision as a_revision
 
 from jitvault.audit.observation import Kind
-from jitvault.documents.published_task import PublishedTask, packed, published_task_of, unpacked_receipt
+from jitvault.documents.published_task import ChainEnd, PublishedRefusal, PublishedTask, packed, read_published
 from jitvault.errors import InvalidInput, WrongState
 from jitvault.model.kinds import EventKind
+from jitvault.model.revision import Revision
 from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, OVER, State, check_move
 from jitvault.recovery.issued_tokens import IssuedToken, ListedToken, issued_tokens, with_leases, worker_sessions
-from jitvault.recovery.outcomes import LedgerState, RecoveryAction, RecoveryEvidence, parents_first, recovery_action
+from jitvault.recovery.outcomes import (
+    LedgerState,
+    RecoveryAction,
+    RecoveryEvidence,
+    parents_first,
+    recovery_action,
+    task_to_recover,
+)
 
 NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
 FINAL = OVER - BEFORE_GRANT
@@ -45,17 +54,17 @@ def said(state: State = State.ACTIVE, **changes: Any) -> PublishedTask:
         requester="e-1",
         agent="e-2",
         parent=None,
-        seq=7,
-        head="h7",
+        chain=ChainEnd(7, "h7"),
         end_reason=None,
         grant_id="a" * 32,
         ends_at=None,
         decision={},
         ttl={},
         receipt=None,
+        digest=Revision.of(b"{}").digest,
         written_at=NOW,
     )
-    return replace(found, **changes)
+    return msgspec.structs.replace(found, **changes)
 
 
 def here(state: State, **changes: Any) -> LedgerState:
@@ -260,6 +269,7 @@ def document(**changes: Any) -> dict[str, Any]:
     revision = a_revision()
     return {
         "installation": revision.content["installation"],
+        "task_id": revision.content["task"],
         "state": "active",
         "end_reason": None,
         "revision": revision.content["revision"],
@@ -275,15 +285,17 @@ def document(**changes: Any) -> dict[str, Any]:
 
 
 def read(**changes: Any) -> PublishedTask:
-    shown = document(**changes)
-    return published_task_of(a_revision().content["task"], shown, document()["installation"], NOW)
+    found = read_published(a_revision().content["task"], document(**changes), NOW)
+    assert not isinstance(found, PublishedRefusal)
+    return task_to_recover(found, document()["installation"])
 
 
 def test_a_published_document_is_read() -> None:
     found = read()
-    assert (found.state, found.seq, found.head, found.digest) == (State.ACTIVE, 3, "h3", a_revision().digest)
+    assert (found.state, found.chain, found.digest) == (State.ACTIVE, ChainEnd(3, "h3"), a_revision().digest)
+    assert (found.requester, found.agent, found.parent) == ("e-req", "e-agent", None)
     assert found.receipt == {"payload": "x"}
-    assert found.chain == {"seq": 3, "head": "h3", "state": "active"}
+    assert found.chain_and_state == {"seq": 3, "head": "h3", "state": "active"}
 
 
 @pytest.mark.parametrize(
@@ -308,14 +320,12 @@ def test_what_is_no_document_of_the_workers_is_none(forged: dict[str, Any]) -> N
         read(**forged)
 
 
-def test_the_document_of_another_task_is_none() -> None:
+@pytest.mark.parametrize("changed", [{}, {"task_id": "t-other"}])
+def test_the_document_of_another_task_is_none(changed: dict[str, str]) -> None:
+    found = read_published("t-other", document(**changed), NOW)
+    assert not isinstance(found, PublishedRefusal)
     with pytest.raises(InvalidInput):
-        published_task_of("t-other", document(), document()["installation"], NOW)
-
-
-@pytest.mark.parametrize("packed", [None, 7, "no", base64.b64encode(b"no").decode()])
-def test_what_is_no_receipt_is_none(packed: object) -> None:
-    assert unpacked_receipt({"receipt": packed}) is None
+        task_to_recover(found, document()["installation"])
 
 
 def test_an_id_that_is_none_is_not_kept() -> None:

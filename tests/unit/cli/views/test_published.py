@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_published_task import HONEST, read
 
 from jitvault.cli.views.published import UNKNOWN, age, facts
+from jitvault.documents.published_task import PublishedTask
 
 NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -40,28 +41,30 @@ def test_an_age_is_rounded_down_by_less_than_a_half(seconds: int) -> None:
     assert unit == "s" or int(number) >= 2
 
 
-def published(state: str, ends_at: datetime | None) -> dict[str, Any]:
+def shown(state: str, ends_at: datetime | None) -> dict[str, str]:
     at = (NOW - 3 * MINUTE).isoformat()
     vouched = {"vouched_by": "nobody", "vouched": "whoever has the worker's token can write it", "problem": None}
     about = {"at": at, "age_s": 180, **vouched, "unknown": list(UNKNOWN)}
-    return {"state": state, "ends_at": ends_at.isoformat() if ends_at else None, "published": about}
+    document = read({**HONEST, "state": state, "ends_at": ends_at.isoformat() if ends_at else None})
+    assert isinstance(document, PublishedTask)
+    return facts(document, about, NOW)
 
 
 @pytest.mark.parametrize("state", ["issuing", "issued", "active"])
 def test_that_a_deadline_is_over_is_told_and_that_the_task_ended_is_not_guessed(state: str) -> None:
-    over, to_come = (facts(published(state, NOW + by), NOW)["deadline"] for by in (timedelta(0), MINUTE))
+    over, to_come = (shown(state, NOW + by)["deadline"] for by in (timedelta(0), MINUTE))
     assert over == "2030-01-31 09:00:00 UTC, which is over: its end is not published yet"
     assert to_come == "2030-01-31 09:01:00 UTC"
 
 
 @pytest.mark.parametrize("state", ["pending_approval", "ending", "confirmed", "sealed"])
 def test_what_holds_nothing_has_no_deadline(state: str) -> None:
-    assert "deadline" not in facts(published(state, NOW), NOW)
-    assert "deadline" not in facts(published("issuing", None), NOW)
+    assert "deadline" not in shown(state, NOW)
+    assert "deadline" not in shown("issuing", None)
 
 
 def test_since_when_nothing_is_known_is_told_for_every_state() -> None:
-    told = facts(published("sealed", NOW), NOW)
+    told = shown("sealed", NOW)
     assert told["as of"].startswith("2030-01-31 08:57:00 UTC, 3 min ago: ") and "may lag" in told["as of"]
     assert "timeline" in told["unknown"] and "the ledger has it" in told["unknown"]
     assert told["vouched"].startswith("by nobody: whoever has")
