@@ -14,12 +14,12 @@ from jitvault.context import WorkerContext
 from jitvault.doctor.ledger import Outliving
 from jitvault.doctor.stream import Stream
 from jitvault.ledger.model import LeaseRow, TaskRecord
+from jitvault.ledger.stream.model import GapKind
 from jitvault.model.states import DEAD
 from jitvault.stream.status import Trust, examine
 
 MOST_LEASES = 100
 MOST_TASKS = 500
-_ANEW = "the audit device was made anew"
 # a renewal reaches a little over the deadline at most
 _TOLERANCE = timedelta(seconds=30)
 
@@ -33,7 +33,7 @@ def stream_of(worker: WorkerContext) -> Stream:
         mend=found.hint or "`jitvault audit status` says more.",
         lag=found.lag,
         gaps=len(gaps),
-        anew=max((gap.at for gap in gaps if gap.what.startswith(_ANEW)), default=None),
+        anew=max((gap.at for gap in gaps if gap.kind is GapKind.DEVICE_ANEW), default=None),
     )
 
 

@@ -32,6 +32,18 @@ class OperationKind(StrEnum):
     SIGN = "sign"
 
 
+class LookupAnswer(StrEnum):
+    """What Vault answered to the look-up of a credential."""
+
+    GONE = "gone"
+    LIVE = "live"
+
+    @classmethod
+    def of(cls, answer: str | None) -> LookupAnswer | None:
+        """Return a recorded answer; None where an error came instead, or nothing."""
+        return cls(answer) if answer in set(cls) else None
+
+
 class EventKind(StrEnum):
     """What one event in a task's chain says happened."""
 

@@ -14,8 +14,8 @@ from datetime import datetime
 
 from jitvault.context import WorkerContext
 from jitvault.errors import InvalidInput, JitvaultError, LedgerUnavailable, NotFound, VaultUnavailable
-from jitvault.ledger.model import READ_FROM_START, TaskRecord
-from jitvault.ledger.stream.model import LEDGER_REBUILT
+from jitvault.ledger.model import TaskRecord
+from jitvault.ledger.stream.model import LEDGER_REBUILT, GapKind
 from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.revocation.cascade import with_task_claim
 from jitvault.lifecycle.revocation.revoke import revoke_tokens
@@ -198,9 +198,10 @@ def _read_from_the_past(worker: WorkerContext) -> list[str]:
     """
     past, rebuilt = dict[str, int](), dict[str, int]()
     for gap in worker.ledger.gaps():
-        for found, what in ((past, READ_FROM_START), (rebuilt, LEDGER_REBUILT)):
-            if gap.what == what:
-                found[gap.source] = max(gap.epoch, found.get(gap.source, 0))
+        if gap.kind is GapKind.READ_FROM_START:
+            past[gap.source] = max(gap.epoch, past.get(gap.source, 0))
+        elif gap.kind is GapKind.LEDGER_REBUILT:
+            rebuilt[gap.source] = max(gap.epoch, rebuilt.get(gap.source, 0))
     readings = worker.ledger.readings()
     return sorted(name for name in past if past[name] > rebuilt.get(name, 0) and readings[name].vouched)
 

@@ -17,7 +17,7 @@ from jitvault.errors import OutcomeUnknown, VaultRejected
 from jitvault.ledger.model import OperationRow, OpState, UntrackedCredentialRow
 from jitvault.lifecycle.confirmation.lookups import INVALID_LEASE
 from jitvault.lifecycle.revocation.credential import reported_verdict
-from jitvault.model.kinds import OperationKind
+from jitvault.model.kinds import LookupAnswer, OperationKind
 from jitvault.model.states import Verdict
 from jitvault.operations import DONE, new_operation, record_answer
 from jitvault.stream.reading import canary
@@ -69,11 +69,11 @@ def prove_untracked(
             mount="auth/token" if orphan.kind == "token" else orphan.path.partition("/")[0],
             hashed=worker.hasher.hash(orphan.lease_id),
             live_ops=frozenset(
-                op.op_id for op in own if op.kind == OperationKind.LOOKUP_UNTRACKED and op.answer == "live"
+                op.op_id for op in own if op.kind == OperationKind.LOOKUP_UNTRACKED and op.answer == LookupAnswer.LIVE
             ),
             revoke_ops=frozenset(op.op_id for op in own if op.kind == OperationKind.REVOKE_UNTRACKED),
             gone_ops=frozenset(
-                op.op_id for op in own if op.kind == OperationKind.LOOKUP_UNTRACKED and op.answer == "gone"
+                op.op_id for op in own if op.kind == OperationKind.LOOKUP_UNTRACKED and op.answer == LookupAnswer.GONE
             ),
             gone_errors=errors,
             expires_at=orphan.expires_at,
@@ -149,4 +149,5 @@ def look_up(worker: WorkerContext, lease_id: str) -> tuple[OperationRow, LeaseRe
     """Look it up; return the operation, not yet committed, and the answer."""
     op = new_operation(worker, OperationKind.LOOKUP_UNTRACKED, lease_id)
     record = worker.leases.lookup(lease_id, op=op.op_id)
-    return record_answer(worker, op, OpState.ANSWERED, "gone" if record is None else "live"), record
+    answer = LookupAnswer.GONE if record is None else LookupAnswer.LIVE
+    return record_answer(worker, op, OpState.ANSWERED, answer), record

@@ -34,7 +34,7 @@ from jitvault.lifecycle.confirmation.wrapped_read_probes import ask_targets, pro
 from jitvault.lifecycle.record.due import has_come
 from jitvault.lifecycle.record.history import proof_level_of
 from jitvault.lifecycle.record.integrity import is_complete
-from jitvault.model.kinds import EventKind, OperationKind
+from jitvault.model.kinds import EventKind, LookupAnswer, OperationKind
 from jitvault.model.proof_check import TARGET_N, Check
 from jitvault.model.revision import Revision
 from jitvault.model.states import State, Verdict
@@ -200,7 +200,7 @@ def judge_token(hashed: Hashed, found: Evidence, grant: GrantRow) -> Proof:
             expires_at=grant.expires_at or _latest_expiry(file, grant, trail),
             other_hmacs=other_hmacs,
             live_ops=live_lookups(file.operations, subject),
-            found_last=last_found(file.operations, subject) == "live",
+            found_last=last_found(file.operations, subject) is LookupAnswer.LIVE,
             listing_ops=good_listings(file),
             lease_path=grant.token_lease or f"auth/token/create/{grant.role}/",
             last_end=last_end(grant.role, grant.issued_at),
@@ -219,7 +219,7 @@ def _latest_expiry(file: TaskRecord, grant: GrantRow, trail: AuditTrail) -> date
     The token was requested with a TTL of one step, but which TTL it got was not seen. So Vault has to say as well that
     the token is gone. After its expiry there is nothing left to revoke, and only its time can show how it ended.
     """
-    if last_found(file.operations, grant.token_lease or grant.accessor_hmac or "") != "gone":
+    if last_found(file.operations, grant.token_lease or grant.accessor_hmac or "") is not LookupAnswer.GONE:
         return None
     created = (o for o in trail.observations if o.kind is Kind.TOKEN_CREATED and o.op == grant.create_op and done(o))
     own = next((o for o in created if o.actor in trail.worker_accessors), None)
@@ -252,7 +252,7 @@ def judge_lease(
             # Vault shows the error in plain text, OpenBao its HMAC
             gone_errors=frozenset({INVALID_LEASE, hashed(INVALID_LEASE)}),
             live_ops=live_lookups(file.operations, lease.lease_id),
-            found_last=last_found(file.operations, lease.lease_id) == "live",
+            found_last=last_found(file.operations, lease.lease_id) is LookupAnswer.LIVE,
             listing_ops=good_listings(file),
             forced=_was_forced(file, lease),
             lease_path=lease.lease_id,
@@ -276,7 +276,7 @@ def _reported(verdict: Verdict, operations: tuple[OperationRow, ...], subject: s
         # the credential has an issue line, so its verdict in the ledger was edited
         return Verdict.LIVE
     if verdict in (Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXPIRED):
-        return Verdict.GONE if last_found(operations, subject) == "gone" else Verdict.ACKNOWLEDGED
+        return Verdict.GONE if last_found(operations, subject) is LookupAnswer.GONE else Verdict.ACKNOWLEDGED
     return verdict
 
 

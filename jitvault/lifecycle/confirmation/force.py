@@ -17,7 +17,7 @@ from jitvault.lifecycle.record.receipt import receipt_of
 from jitvault.lifecycle.record.sign_receipt import sign_receipt
 from jitvault.lifecycle.requests.end_documents import EndRequest
 from jitvault.lifecycle.revocation.cascade import children_for_receipt
-from jitvault.model.kinds import EventKind, OperationKind
+from jitvault.model.kinds import EventKind, LookupAnswer, OperationKind
 from jitvault.model.states import DEAD, State, Verdict
 from jitvault.operations import DONE, new_operation, record_answer
 
@@ -85,7 +85,7 @@ def close_without_proof(worker: WorkerContext, file: TaskRecord, claim: int, req
 
 
 def _is_any_left(file: TaskRecord) -> bool:
-    """Return whether the newest look-up of some credential did not say "gone"."""
+    """Return whether the newest look-up of some credential was not answered with "gone"."""
     # a token whose accessor was lost, and that is not among the tokens that Vault lists, cannot be looked up at all
     known = [grant for grant in file.grants if grant.wrapped_accessor or grant.token_lease]
     tokens = (grant.token_lease or grant.accessor_hmac for grant in known if grant.verdict not in DEAD)
@@ -95,7 +95,7 @@ def _is_any_left(file: TaskRecord) -> bool:
 
 def _is_gone(file: TaskRecord, subject: str) -> bool:
     """Return whether the newest look-up of a credential found nothing in Vault."""
-    return last_found(file.operations, subject) == "gone"
+    return last_found(file.operations, subject) is LookupAnswer.GONE
 
 
 def _final_verdict(row: GrantRow | LeaseRow) -> Verdict:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from jitvault.context import WorkerContext
 from jitvault.ledger.model import GrantRow, LeaseRow, OperationRow, TaskRecord
-from jitvault.model.kinds import OperationKind
+from jitvault.model.kinds import LookupAnswer, OperationKind
 from jitvault.model.states import DEAD, Verdict
 
 _KINDS = (OperationKind.LOOKUP_TOKEN, OperationKind.LOOKUP_LEASE)
@@ -48,26 +48,23 @@ def _is_live(worker: WorkerContext, row: GrantRow | LeaseRow) -> bool:
 
 
 def gone_lookups(operations: Sequence[OperationRow], subject: str) -> frozenset[str]:
-    """Return the ids of look-ups of `subject` that Vault answered with "gone"."""
-    return _lookups(operations, subject, "gone")
+    """Return the ids of look-ups of `subject` that did not find it."""
+    return _lookups(operations, subject, LookupAnswer.GONE)
 
 
 def live_lookups(operations: Sequence[OperationRow], subject: str) -> frozenset[str]:
     """Return the ids of look-ups of `subject` that found it alive."""
-    return _lookups(operations, subject, "live")
+    return _lookups(operations, subject, LookupAnswer.LIVE)
 
 
-def last_found(operations: Sequence[OperationRow], subject: str) -> str | None:
-    """Return what the newest look-up of `subject` found: "gone" or "live".
-
-    None where Vault answered no look-up.
-    """
+def last_found(operations: Sequence[OperationRow], subject: str) -> LookupAnswer | None:
+    """Return what the newest look-up of `subject` found; None where Vault did not answer it, or there was none."""
     lookups = (op for op in operations if op.kind in _KINDS and op.subject == subject)
     newest = max(lookups, key=lambda op: op.sent_at, default=None)
-    return newest.answer if newest else None
+    return LookupAnswer.of(newest.answer) if newest else None
 
 
-def _lookups(operations: Sequence[OperationRow], subject: str, answer: str) -> frozenset[str]:
+def _lookups(operations: Sequence[OperationRow], subject: str, answer: LookupAnswer) -> frozenset[str]:
     return frozenset(
         op.op_id for op in operations if op.kind in _KINDS and op.subject == subject and op.answer == answer
     )

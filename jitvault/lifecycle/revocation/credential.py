@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError, OutcomeUnknown, VaultBusy, VaultRefused, VaultRejected
 from jitvault.ledger.model import GrantRow, LeaseRow, OperationRow, OpState
-from jitvault.model.kinds import OperationKind
+from jitvault.model.kinds import LookupAnswer, OperationKind
 from jitvault.model.states import Verdict
 from jitvault.operations import DONE, new_operation, record_answer
 from jitvault.vault.interface import LeaseRecord
@@ -137,7 +137,8 @@ def ask(worker: WorkerContext, handle: CredentialHandle) -> tuple[OperationRow, 
     """
     op = new_operation(worker, OperationKind(f"lookup_{handle.kind}"), handle.subject, task_id=handle.row.task_id)
     found = handle.look(op.op_id)
-    return record_answer(worker, op, OpState.ANSWERED, "gone" if found is None else "live"), found
+    answer = LookupAnswer.GONE if found is None else LookupAnswer.LIVE
+    return record_answer(worker, op, OpState.ANSWERED, answer), found
 
 
 def reported_verdict(found: object | None, revocation: OperationRow | None) -> Verdict:

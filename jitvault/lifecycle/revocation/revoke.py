@@ -18,7 +18,7 @@ from jitvault.ledger.model import Change, GrantRow, LeaseRow, OperationRow, Row,
 from jitvault.lifecycle.revocation import credential as handles
 from jitvault.lifecycle.revocation.credential import CredentialHandle
 from jitvault.lifecycle.revocation.results import ResultRecorder, Verdicts, queue_in_vault
-from jitvault.model.kinds import EventKind, OperationKind
+from jitvault.model.kinds import EventKind, LookupAnswer, OperationKind
 from jitvault.model.states import DEAD, REOPENING_EVENTS, EndCause, EndReason, State, Verdict
 from jitvault.operations import DONE, new_operation
 
@@ -179,7 +179,7 @@ def _acknowledged_subjects(file: TaskRecord) -> set[str]:
     for op in sorted(later, key=lambda op: op.answered_at or op.sent_at):
         if op.kind in (OperationKind.REVOKE_TOKEN, OperationKind.REVOKE_LEASE) and op.answer == DONE:
             acknowledged.add(op.subject)
-        elif op.kind in (OperationKind.LOOKUP_TOKEN, OperationKind.LOOKUP_LEASE) and op.answer == "live":
+        elif op.kind in (OperationKind.LOOKUP_TOKEN, OperationKind.LOOKUP_LEASE) and op.answer == LookupAnswer.LIVE:
             acknowledged.discard(op.subject)
     return acknowledged
 
