@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from threading import Event
 from types import FrameType
@@ -23,52 +24,59 @@ if TYPE_CHECKING:
 audit_app = typer.Typer(help="Receive, check and repair the audit stream.", no_args_is_help=True)
 
 
+Into = Annotated[Path, typer.Option("--into", metavar="DIR", help="The spool directory, for this receiver alone.")]
+SocketUrl = Annotated[
+    str | None,
+    typer.Option("--socket", metavar="URL", help="Listen for a socket device: tcp://HOST:PORT, unix:///PATH."),
+]
+HttpUrl = Annotated[
+    str | None,
+    typer.Option("--http", metavar="URL", help="Listen for OpenBao's http device: http://HOST:PORT/PATH, or https."),
+]
+Stdin = Annotated[bool, typer.Option("--stdin", help="Read the lines from standard input, up to its end.")]
+Prefix = Annotated[
+    str,
+    typer.Option("--prefix", metavar="TEXT", help="With --stdin: read only lines that begin with this text and `{`."),
+]
+TlsCert = Annotated[
+    Path | None, typer.Option("--tls-cert", metavar="FILE", help="With https: the certificate and its chain, PEM.")
+]
+TlsKey = Annotated[
+    Path | None, typer.Option("--tls-key", metavar="FILE", help="With https: the certificate's key, PEM.")
+]
+BearerFile = Annotated[
+    Path | None,
+    typer.Option("--bearer-file", metavar="FILE", help="With --http: a file with the bearer token that senders use."),
+]
+NoBearer = Annotated[bool, typer.Option("--no-bearer", help="With --http: let anyone who reaches the port add lines.")]
+MaxConnections = Annotated[
+    int, typer.Option("--max-connections", min=1, max=1024, help="How many senders may be connected at once.")
+]
+Untrusted = Annotated[
+    str,
+    typer.Option("--untrusted", metavar="SIZE", help="How much disk space senders that may not be Vault can use."),
+]
+Keep = Annotated[
+    str, typer.Option("--keep", metavar="DURATION", help="How long to keep the files of senders that are gone.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the address that it listens on as JSON.")]
+
+
 @audit_app.command("receive")
 def receive(
-    into: Annotated[Path, typer.Option("--into", metavar="DIR", help="The spool directory, for this receiver alone.")],
-    socket: Annotated[
-        str | None,
-        typer.Option("--socket", metavar="URL", help="Listen for a socket device: tcp://HOST:PORT, unix:///PATH."),
-    ] = None,
-    http: Annotated[
-        str | None,
-        typer.Option(
-            "--http", metavar="URL", help="Listen for OpenBao's http device: http://HOST:PORT/PATH, or https."
-        ),
-    ] = None,
-    stdin: Annotated[bool, typer.Option("--stdin", help="Read the lines from standard input, up to its end.")] = False,
-    prefix: Annotated[
-        str,
-        typer.Option(
-            "--prefix", metavar="TEXT", help="With --stdin: read only lines that begin with this text and `{`."
-        ),
-    ] = "",
-    tls_cert: Annotated[
-        Path | None, typer.Option("--tls-cert", metavar="FILE", help="With https: the certificate and its chain, PEM.")
-    ] = None,
-    tls_key: Annotated[
-        Path | None, typer.Option("--tls-key", metavar="FILE", help="With https: the certificate's key, PEM.")
-    ] = None,
-    bearer_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--bearer-file", metavar="FILE", help="With --http: a file with the bearer token that senders use."
-        ),
-    ] = None,
-    no_bearer: Annotated[
-        bool, typer.Option("--no-bearer", help="With --http: let anyone who reaches the port add lines.")
-    ] = False,
-    max_connections: Annotated[
-        int, typer.Option("--max-connections", min=1, max=1024, help="How many senders may be connected at once.")
-    ] = 64,
-    untrusted: Annotated[
-        str,
-        typer.Option("--untrusted", metavar="SIZE", help="How much disk space senders that may not be Vault can use."),
-    ] = "256MiB",
-    keep: Annotated[
-        str, typer.Option("--keep", metavar="DURATION", help="How long to keep the files of senders that are gone.")
-    ] = "7d",
-    json_: Annotated[bool, typer.Option("--json", help="Print the address that it listens on as JSON.")] = False,
+    into: Into,
+    socket: SocketUrl = None,
+    http: HttpUrl = None,
+    stdin: Stdin = False,
+    prefix: Prefix = "",
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    bearer_file: BearerFile = None,
+    no_bearer: NoBearer = False,
+    max_connections: MaxConnections = 64,
+    untrusted: Untrusted = "256MiB",
+    keep: Keep = "7d",
+    json_: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Receive what Vault's audit devices push.
@@ -81,8 +89,7 @@ def receive(
     from jitvault.audit.files.spool import Spool
     from jitvault.audit.files.untrusted import parse_quota
     from jitvault.audit.receivers import receiver as receiving
-    from jitvault.errors import InvalidInput, UsageError
-    from jitvault.formats.time_window import parse_duration
+    from jitvault.errors import UsageError
 
     if [socket is not None, http is not None, stdin].count(True) != 1:
         raise UsageError("audit receive needs one of --socket, --http and --stdin")
@@ -93,10 +100,7 @@ def receive(
     if http is not None and (bearer_file is None) != no_bearer:
         # anyone may connect like an http device: nothing else shows who sent a line
         raise UsageError("--http needs either --bearer-file or --no-bearer")
-    try:
-        kept = parse_duration(keep)
-    except InvalidInput as error:
-        raise UsageError(f"--keep: {error}") from None
+    kept = _kept(keep)
     receiving.allow_open_files(max_connections)
     notices = receiving.Notices(lambda text: typer.echo(text, err=True))
     spool = Spool(into, quota=parse_quota(untrusted))
@@ -110,6 +114,16 @@ def receive(
     with _stop_signals() as stopping:
         _announce(receiver.listening, into, as_json=json_)
         receiving.receive(receiver, spool, keep=kept, stopping=stopping, notices=notices)
+
+
+def _kept(text: str) -> timedelta:
+    from jitvault.errors import InvalidInput, UsageError
+    from jitvault.formats.time_window import parse_duration
+
+    try:
+        return parse_duration(text)
+    except InvalidInput as error:
+        raise UsageError(f"--keep: {error}") from None
 
 
 def _http(
