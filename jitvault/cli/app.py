@@ -212,7 +212,8 @@ def _command_of(error: typer.TyperException) -> str:
 
 
 def _print_error(message: str, hint: str, code: int, *, as_json: bool) -> NoReturn:
-    from jitvault.cli.views.output import for_terminal, printable, to_json
+    from jitvault.cli.views.output import for_terminal, to_json
+    from jitvault.formats.shorten import printable
     from jitvault.formats.token_pattern import without_tokens
 
     message = without_tokens(printable(message))

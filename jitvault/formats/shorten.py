@@ -15,6 +15,11 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def printable(text: str) -> str:
+    """Escape whatever a terminal would obey, but keep line ends."""
+    return "\n".join(map(one_line, text.split("\n")))
+
+
 def shorten(text: str, limit: int) -> str:
     """Shorten `text` to `limit` characters, with a remark in the text.
 

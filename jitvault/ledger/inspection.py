@@ -15,7 +15,8 @@ from jitvault.errors import LedgerUnavailable
 from jitvault.ledger.recovery import open_since
 from jitvault.ledger.rows import last_product
 from jitvault.ledger.storage import schema
-from jitvault.ledger.storage.database import HEAD, file_of, opened
+from jitvault.ledger.storage.database import HEAD, opened
+from jitvault.ledger.storage.location import file_of
 from jitvault.model.event_chain import Event, chain_problems
 from jitvault.model.kinds import EventKind
 from jitvault.model.ledger_facts import Finding, LastDecision, LedgerFacts, Room

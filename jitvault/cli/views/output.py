@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TextIO
 import typer
 
 from jitvault.errors import UsageError
-from jitvault.formats.shorten import one_line
+from jitvault.formats.shorten import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -105,17 +105,9 @@ def new_file(path: Path | None) -> Iterator[NewFile | None]:
 
 def console(*, stderr: bool = False, quiet: bool = False) -> Console:
     """Return a console that prints strings literally."""
-    from jitvault.cli.plain import PlainConsole
+    from jitvault.cli.views.console import PlainConsole
 
     return PlainConsole(stderr=stderr, quiet=quiet)
-
-
-def printable(text: str) -> str:
-    """Return `text` with escaped control characters.
-
-    Text from outside may contain some, which a terminal would obey.
-    """
-    return "\n".join(map(one_line, text.split("\n")))
 
 
 def folded(line: str, width: int, *, first: str | None = None, rest: str = CONTINUED) -> str:

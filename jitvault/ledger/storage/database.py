@@ -88,15 +88,6 @@ def opened(ledger: str, *, create: bool) -> Database:
         return _checked(Database(SqliteStore(url, exclusive=True), generation.GENERATION))
 
 
-def file_of(ledger: str) -> Path | None:
-    """Return the file of a SQLite ledger, None for one on a server.
-
-    Raises LedgerUnavailable for what is neither.
-    """
-    url = _url(ledger)
-    return _file(url) if _is_file(url) else None
-
-
 def raw(ledger: str, *, create: bool) -> Database:
     """Return the database at a URL or a path whatever is in it.
 

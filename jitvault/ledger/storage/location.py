@@ -6,8 +6,7 @@ Imports no database library, which takes long: a command without a ledger does n
 from __future__ import annotations
 
 from pathlib import Path
-
-from jitvault.errors import LedgerUnavailable
+from urllib.parse import urlsplit
 
 
 def path_of(ledger: str) -> Path | None:
@@ -18,17 +17,24 @@ def path_of(ledger: str) -> Path | None:
     return Path(ledger).expanduser() if ledger.startswith(("/", "./", "~/")) else None
 
 
+def file_of(ledger: str) -> Path | None:
+    """Return the file of a SQLite ledger, None for anything else."""
+    if (file := path_of(ledger)) is not None:
+        return file
+    try:
+        url = urlsplit(ledger, allow_fragments=False)
+    except ValueError:
+        return None
+    if url.scheme.partition("+")[0] != "sqlite":
+        return None
+    # sqlite:///relative/file and sqlite:////absolute/file
+    return Path(url.path[1:]) if url.path[1:] else None
+
+
 def ledger_exists(ledger: str) -> bool:
-    """Return whether `ledger` is an existing SQLite file or a server.
+    """Return whether there may be a ledger: False where it is a SQLite file that is not there.
 
-    A server is contacted only when the ledger is opened.
+    Whether a server has one, and whether `ledger` is a location at all, is found when the ledger is opened.
     """
-    file = path_of(ledger)
-    if file is None:
-        from jitvault.ledger.storage.database import file_of
-
-        try:
-            file = file_of(ledger)
-        except LedgerUnavailable:
-            return False
+    file = file_of(ledger)
     return file is None or file.exists()

@@ -13,6 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from jitvault.cli.views import output
+from jitvault.formats.shorten import printable
 
 # a colour, a line that is written over, CSI as one character, and text that runs the other way
 OBEYED = "a\x1b[31mb\rc\x9b2Kd\u202ee\x7ff"
@@ -70,7 +71,7 @@ def test_a_line_is_what_was_written_with_control_characters_escaped(
     capsys.readouterr()
     output.console().print(text, soft_wrap=True)
     said = capsys.readouterr().out
-    assert said == output.printable(text) + "\n"
+    assert said == printable(text) + "\n"
     assert not [c for c in said if c != "\n" and unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp")]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from jitvault.cli.views.output import printable
+from jitvault.formats.shorten import printable
 
 
 class PlainConsole(Console):
