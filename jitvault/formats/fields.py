@@ -26,9 +26,10 @@ API_VERSION = "jitvault.dev/v1"
 MAX_PROBLEMS = 10
 
 # Unicode does not call these format characters (category Cf), yet a reader does not see them: fillers, joiners,
-# variation selectors and the block of tags. Text can be hidden in them, or made to look like other text.
+# variation selectors, the block of tags and two non-characters. Text can be hidden in them, or made to look like
+# other text.
 _INVISIBLE = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8"
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\ufffe\uffff"
     "\U000e0000-\U000e0fff]"
 )
 # Controls, format characters (bidi overrides, zero-width), surrogates, private use, line and

@@ -1,23 +1,19 @@
 """Strictly parse YAML or JSON bytes into plain data.
 
 This is the only way in for a spec or a template. YAML 1.1 guesses: `no` is false, `1:30` is ninety, an alias can
-blow a page up to gigabytes. What an approver signs must mean one thing, so this reader takes the scanner and parser
-of PyYAML and nothing of its guessing: a mapping of JSON types, each scalar resolved by JSON's own grammar,
+blow a page up to gigabytes. What an approver signs must mean one thing, so this reader takes the scanner, parser and
+composer of PyYAML and nothing of its guessing: a mapping of JSON types, each scalar resolved by JSON's own grammar,
 everything else refused with its place. JSON is read by this loader as well, as YAML's subset.
 
-The reader consumes events and builds values itself, so nesting is bounded before it can exhaust the
-stack and no object of the document is ever constructed by tag.
-
-Documents in Vault are JSON on one line, and are read often. If the json module and every rule here accept such a
-text, the json module's result is used, thirty times as fast; otherwise this reader finds out why.
+PyYAML composes the document into nodes, and this reader walks over them. No object of the document is ever
+constructed by tag.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, cast
 
 import yaml
 
@@ -28,9 +24,6 @@ MAX_DEPTH = 20
 # Beyond 2^53 a JSON reader with doubles rounds, and the signed bytes would mean two numbers.
 MAX_NUMBER = 2**53
 MAX_SHOWN = 80
-# PyYAML takes a key of at most 1024 characters as it is written, and a character can take twelve of those as an escape.
-_LONGEST_KEY = 80
-_MAX_DIGITS = 20
 
 Path = tuple[str | int, ...]
 
@@ -73,27 +66,16 @@ class Document:
         return None
 
 
-def parse_document(data: bytes, *, source: str) -> dict[str, Any]:
-    """Return the mapping that `data` holds.
+def read_document(data: bytes, *, source: str) -> Document:
+    """Return the mapping that `data` holds, with the line of every field.
 
     The data are YAML or JSON in UTF-8, at most 64 KiB. Values are dict, list, str, int, float, bool or None; keys
     are str. Raises InvalidInput, which names `source`, the line and the column where they are known, and what was
     expected.
     """
-    return read_document(data, source=source).data
-
-
-def read_document(data: bytes, *, source: str) -> Document:
-    """Return what `parse_document` does, with the line of every field.
-
-    Raises InvalidInput.
-    """
     text = _decoded(data, source)
-    if (quick := _plain_json(text)) is not None:
-        return Document(source, quick, {(): 1})
     try:
-        loader = _Loader(text)
-        return _Reading(source, loader).document()
+        root = _Loader(text, source).only_document()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = _clipped(error.problem or "it ends too early")
@@ -101,6 +83,8 @@ def read_document(data: bytes, *, source: str) -> Document:
     except (yaml.YAMLError, ValueError, OverflowError):
         # PyYAML passes an escape such as "\UFFFFFFFF" to chr() unchecked and has no mark for it.
         _refuse(source, "expected valid YAML or JSON: an escape sequence names no character")
+    walk = _Walk(source)
+    return Document(source, walk.mapping(root, ()), walk.lines)
 
 
 def place(source: str, line: int | None = None, column: int | None = None) -> str:
@@ -127,7 +111,11 @@ def shown(value: object, limit: int = MAX_SHOWN) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's scanner and parser with JSON's scalars instead of YAML 1.1's."""
+    """PyYAML's composer of nodes, with JSON's scalars instead of YAML 1.1's.
+
+    Anchors, tags and directives are refused here, since nodes do not show them. So is deep nesting: the composer
+    recurses, and would exhaust the stack.
+    """
 
     # The stubs declare it as a variable of the instance; PyYAML reads it from the class.
     yaml_implicit_resolvers = {  # noqa: RUF012
@@ -136,6 +124,11 @@ class _Loader(yaml.SafeLoader):
         "n": [(_NULL, re.compile(r"null\Z"))],
         **dict.fromkeys("-0123456789", _NUMBER_RULES),
     }
+
+    def __init__(self, text: str, source: str) -> None:
+        super().__init__(text)
+        self._source = source
+        self._depth = 0
 
     def scan_to_next_token(self) -> None:
         """Accept tabs between brackets, as JSON does.
@@ -147,189 +140,127 @@ class _Loader(yaml.SafeLoader):
             self.forward()
             super().scan_to_next_token()
 
-    def take(self) -> yaml.Event:
-        """Return the next event of the stream."""
-        event: yaml.Event = self.get_event()  # type: ignore[no-untyped-call]
-        return event
-
-    def tag_of(self, event: yaml.ScalarEvent) -> str:
-        """Return the tag that a scalar resolves to."""
-        tag: str = self.resolve(yaml.ScalarNode, event.value, event.implicit)  # type: ignore[no-untyped-call]
-        return tag
-
-
-@dataclass
-class _Reading:
-    """One pass over the events of one document."""
-
-    source: str
-    loader: _Loader
-    lines: dict[Path, int] = field(default_factory=dict)
-
-    def document(self) -> Document:
-        self.loader.take()  # the start of the stream
-        start = self.loader.take()
+    def only_document(self) -> yaml.MappingNode:
+        """Return the root of the only document, a mapping. Raises InvalidInput, yaml.YAMLError."""
+        self.check_node()  # goes past the start of the stream
+        start = self._next_event()
         if not isinstance(start, yaml.DocumentStartEvent):
             self._refuse(start, "the document is empty; expected a mapping")
         if start.version or start.tags:
             self._refuse(start, "expected no % directive")
-        first = self._node()
-        if not isinstance(first, yaml.MappingStartEvent):
-            self._refuse(first, "expected a mapping (`name: value`) at the top")
-        data = self._mapping(first, (), 1)
-        self.loader.take()  # the end of the document
-        after = self.loader.take()
-        if not isinstance(after, yaml.StreamEndEvent):
-            self._refuse(after, "expected one document, found a second")
-        return Document(self.source, data, self.lines)
+        root = self.get_node()
+        if self.check_node():
+            self._refuse(self._next_event(), "expected one document, found a second")
+        return cast("yaml.MappingNode", root)
 
-    def _node(self) -> yaml.Event:
-        """Return the next event: an end, or a node without anchor, alias and tag."""
-        event = self.loader.take()
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Compose the next node, unless it is refused for what only its event shows."""
+        event = self._next_event()
         if isinstance(event, yaml.NodeEvent) and event.anchor is not None:  # an alias has it, too
             self._refuse(event, "expected no anchor (&) or alias (*); write the value out, or in quotes")
         if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag is not None:
             tag = shown(event.tag)
             self._refuse(event, f"expected no tag, got {tag}; put text that begins with ! in quotes")
+        if parent is None and not isinstance(event, yaml.MappingStartEvent):
+            self._refuse(event, "expected a mapping (`name: value`) at the top")
+        if isinstance(event, yaml.CollectionStartEvent):
+            if isinstance(parent, yaml.MappingNode) and index is None:
+                self._refuse(event, "expected text as a key")
+            if self._depth == MAX_DEPTH:
+                self._refuse(event, f"expected at most {MAX_DEPTH} levels of nesting")
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def _next_event(self) -> yaml.Event:
+        """Return the event that the composer will take next."""
+        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
         return event
 
-    def _value(self, event: yaml.Event, path: Path, depth: int) -> object:
-        if isinstance(event, yaml.ScalarEvent):
-            return self._scalar(event)
-        if depth > MAX_DEPTH:
-            self._refuse(event, f"expected at most {MAX_DEPTH} levels of nesting")
-        if isinstance(event, yaml.MappingStartEvent):
-            return self._mapping(event, path, depth)
-        return self._sequence(path, depth)
+    def _refuse(self, event: yaml.Event, message: str) -> NoReturn:
+        _refuse(self._source, message, event.start_mark)
 
-    def _mapping(self, start: yaml.Event, path: Path, depth: int) -> dict[str, Any]:
-        self.lines.setdefault(path, _line(start))
+
+@dataclass
+class _Walk:
+    """One pass over the nodes of a document, which gives its data and lines."""
+
+    source: str
+    lines: dict[Path, int] = field(default_factory=dict)
+
+    def mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
+        self.lines.setdefault(path, _line(node))
         found: dict[str, Any] = {}
-        while not isinstance(event := self._node(), yaml.MappingEndEvent):
-            key = self._key(event)
+        for key_node, value_node in node.value:
+            key = self._key(key_node)
             here = (*path, key)
             if key in found:
-                self._refuse(event, f"duplicate key {shown(key)}; it was first given on line {self.lines[here]}")
-            self.lines[here] = _line(event)
-            found[key] = self._value(self._node(), here, depth + 1)
+                self._refuse(key_node, f"duplicate key {shown(key)}; it was first given on line {self.lines[here]}")
+            self.lines[here] = _line(key_node)
+            found[key] = self._value(value_node, here)
         return found
 
-    def _sequence(self, path: Path, depth: int) -> list[Any]:
+    def _value(self, node: yaml.Node, path: Path) -> object:
+        if isinstance(node, yaml.MappingNode):
+            return self.mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return self._sequence(node, path)
+        return self._scalar(node)
+
+    def _sequence(self, node: yaml.SequenceNode, path: Path) -> list[Any]:
         found: list[Any] = []
-        while not isinstance(event := self._node(), yaml.SequenceEndEvent):
+        for each in node.value:
             here = (*path, len(found))
-            self.lines[here] = _line(event)
-            found.append(self._value(event, here, depth + 1))
+            self.lines[here] = _line(each)
+            found.append(self._value(each, here))
         return found
 
-    def _key(self, event: yaml.Event) -> str:
-        if not isinstance(event, yaml.ScalarEvent):
-            self._refuse(event, "expected text as a key")
-        key = self._scalar(event)
+    def _key(self, node: yaml.Node) -> str:
+        key = self._scalar(node)
         if not isinstance(key, str):
-            self._refuse(event, f"expected text as a key, got {shown(key)}; put it in quotes")
-        if key == "<<" and event.implicit[0]:
-            self._refuse(event, "expected no merge key `<<`; write the fields out")
+            self._refuse(node, f"expected text as a key, got {shown(key)}; put it in quotes")
+        if key == "<<" and _is_plain(node):
+            self._refuse(node, "expected no merge key `<<`; write the fields out")
         return key
 
-    def _scalar(self, event: yaml.ScalarEvent) -> str | int | float | bool | None:
-        text: str = event.value
-        if not event.implicit[0]:
-            return self._text(event)  # quoted, or a block
-        if not text:
+    def _scalar(self, node: yaml.Node) -> str | int | float | bool | None:
+        if _is_plain(node) and not node.value:
             # YAML 1.1 reads null here. Neither null nor "" is certainly what was meant.
-            self._refuse(event, "a value is missing; write null, or quotes for empty text")
-        tag = self.loader.tag_of(event)
-        if tag == _NULL:
+            self._refuse(node, "a value is missing; write null, or quotes for empty text")
+        if node.tag == _NULL:
             return None
-        if tag == _BOOL:
-            return text == "true"
-        if tag in (_INT, _FLOAT):
-            return self._number(event, whole=tag == _INT)
-        return self._text(event)
+        if node.tag == _BOOL:
+            return bool(node.value == "true")
+        if node.tag in (_INT, _FLOAT):
+            return self._number(node, whole=node.tag == _INT)
+        return self._text(node)
 
-    def _number(self, event: yaml.ScalarEvent, *, whole: bool) -> int | float:
-        text: str = event.value
+    def _number(self, node: yaml.Node, *, whole: bool) -> int | float:
+        text: str = node.value
         # As a float first: float() takes any number of digits, where int() stops at some thousands.
         if abs(float(text)) > MAX_NUMBER or (whole and abs(int(text)) > MAX_NUMBER):
-            self._refuse(event, f"expected a number of at most 2^53, got {_clipped(text)}; put text in quotes")
+            self._refuse(node, f"expected a number of at most 2^53, got {_clipped(text)}; put text in quotes")
         return int(text) if whole else float(text)
 
-    def _text(self, event: yaml.ScalarEvent) -> str:
-        text: str = event.value
+    def _text(self, node: yaml.Node) -> str:
+        text: str = node.value
         try:
             # JSON escapes a character beyond U+FFFF as two surrogates; PyYAML leaves them apart.
             joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
         except UnicodeDecodeError:
-            self._refuse(event, "expected text, found half of a surrogate pair")
+            self._refuse(node, "expected text, found half of a surrogate pair")
         if found := _FORBIDDEN.search(joined):
-            self._refuse(event, f"expected text without control characters, found U+{ord(found[0]):04X}")
+            self._refuse(node, f"expected text without control characters, found U+{ord(found[0]):04X}")
         return joined
 
-    def _refuse(self, event: yaml.Event, message: str) -> NoReturn:
-        _refuse(self.source, message, event.start_mark)
+    def _refuse(self, node: yaml.Node, message: str) -> NoReturn:
+        _refuse(self.source, message, node.start_mark)
 
 
-class _NotPlain(Exception):
-    """The json module reads this text, but a rule may be against it."""
-
-
-_BROKEN = frozenset("\n\r\t")
-
-
-def _plain_json(text: str) -> dict[str, Any] | None:
-    """Return the object of a one-line JSON text, or None.
-
-    None means that this reader has to parse the text.
-    """
-    # A tab is blank in JSON everywhere, and in YAML in some places.
-    if not text.startswith("{") or not _BROKEN.isdisjoint(text):
-        return None
-    try:
-        found: dict[str, Any] = _JSON.decode(text)
-        _check_plain(found, 1)
-    except (ValueError, RecursionError, _NotPlain):
-        return None
-    return found
-
-
-def _check_plain(value: Any, depth: int) -> None:
-    plain = True
-    match value:
-        case str():
-            plain = not _FORBIDDEN.search(value)
-        case int() | float():
-            plain = abs(value) <= MAX_NUMBER
-        case dict() | list() if depth > MAX_DEPTH:
-            plain = False
-        case dict():
-            plain = all(len(key) <= _LONGEST_KEY and not _FORBIDDEN.search(key) for key in value)
-    if not plain:
-        raise _NotPlain
-    if isinstance(value, dict | list):
-        for each in value.values() if isinstance(value, dict) else value:
-            _check_plain(each, depth + 1)
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise _NotPlain
-    return found
-
-
-def _integer(digits: str) -> int:
-    # int() is slow on thousands of digits, and such a number is refused anyway
-    if len(digits) > _MAX_DIGITS:
-        raise _NotPlain
-    return int(digits)
-
-
-def _no_number(_name: str) -> NoReturn:
-    raise _NotPlain
-
-
-_JSON = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_constant=_no_number)
+def _is_plain(node: yaml.Node) -> bool:
+    """Return whether a scalar is neither quoted nor a block."""
+    return isinstance(node, yaml.ScalarNode) and node.style is None
 
 
 def _decoded(data: bytes, source: str) -> str:
@@ -354,8 +285,8 @@ def _position(source: str, before: str) -> str:
     return place(source, len(rows), len(rows[-1]) + 1)
 
 
-def _line(event: yaml.Event) -> int:
-    return event.start_mark.line + 1 if event.start_mark else 1
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1
 
 
 def _clipped(text: str, limit: int = MAX_SHOWN) -> str:

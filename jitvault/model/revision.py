@@ -19,7 +19,7 @@ from msgspec import Struct, field
 from jitvault.errors import CorruptRecord, InvalidInput
 from jitvault.formats.canonical_json import canonical_bytes, digest_of, sha256_hex
 from jitvault.formats.time_window import Window, format_duration
-from jitvault.model.spec import TaskSpec, parse_spec
+from jitvault.model.spec import TaskSpec
 from jitvault.model.template import WORK_AFTER_UNWRAP, WRAP_TTLS, AccessTemplate
 from jitvault.model.ttl import least, requested_ttl
 from jitvault.model.vault_access import AccessPolicy, Capability, Fetch
@@ -177,8 +177,8 @@ class Revision:
     def spec(self) -> TaskSpec:
         """The task's spec. Raises CorruptRecord."""
         try:
-            return parse_spec(canonical_bytes(self.content["spec"]), "the approved spec")
-        except (InvalidInput, ValueError, RecursionError) as error:
+            return TaskSpec.from_data(self.content["spec"], "the approved spec")
+        except InvalidInput as error:
             raise _corrupt(error) from None
 
     @property

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from jitvault.errors import InvalidInput
+from jitvault.formats.canonical_json import likely_bytes
 from jitvault.formats.fields import (
     API_VERSION,
     Duration,
@@ -32,7 +33,7 @@ from jitvault.formats.fields import (
     problem,
     validated,
 )
-from jitvault.formats.strict_yaml import read_document
+from jitvault.formats.strict_yaml import MAX_BYTES, Document, read_document
 from jitvault.formats.time_window import Window, format_duration, format_instant
 
 ToolName = Annotated[
@@ -191,6 +192,17 @@ class TaskSpec(Strict):
     metadata: TaskMetadata = Field(description="The task's id and labels.")
     spec: TaskBody = Field(description="Who asks for which access, why and for how long.")
 
+    @classmethod
+    def from_data(cls, data: dict[str, Any], source: str) -> TaskSpec:
+        """Return the spec that a document in Vault holds, as JSON data.
+
+        Raises InvalidInput, as `parse_spec` does of the same data in a file.
+        """
+        encoded = likely_bytes(data)
+        if encoded is None or len(encoded) > MAX_BYTES:
+            raise InvalidInput(f"{source}: expected at most {MAX_BYTES} bytes of JSON")
+        return validated(cls, Document(source, data))
+
     @property
     def id(self) -> str:
         """The task's id."""
@@ -205,7 +217,7 @@ class TaskSpec(Strict):
         """Return plain JSON data, equal for equal requests; digests cover it.
 
         Defaults are written out, absent optional fields are left out, and lists whose order means nothing
-        are sorted. `parse_spec` of this data as JSON gives an equal spec.
+        are sorted. `from_data` of this data gives an equal spec.
         """
         body = self.spec
         found: dict[str, Any] = {

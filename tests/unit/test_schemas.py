@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 
 from jitvault import schemas
 from jitvault.errors import InvalidInput
-from jitvault.formats.strict_yaml import parse_document
+from jitvault.formats.strict_yaml import read_document
 from jitvault.model.spec import TaskSpec, parse_spec
 from jitvault.model.template import AccessTemplate, parse_template
 
@@ -26,7 +26,7 @@ def validator(model: type[TaskSpec] | type[AccessTemplate]) -> Draft202012Valida
 
 
 def document(path: Path) -> dict[str, Any]:
-    return parse_document(path.read_bytes(), source=path.name)
+    return read_document(path.read_bytes(), source=path.name).data
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
@@ -68,7 +68,7 @@ def test_there_are_documents_to_try() -> None:
     ],
 )
 def test_the_schema_refuses_what_the_parser_refuses(text: str) -> None:
-    path, value = next(iter(parse_document(text.encode(), source="x").items()))
+    path, value = next(iter(read_document(text.encode(), source="x").data.items()))
     wrong = copy.deepcopy(document(EXAMPLES[0]))
     section, name = path.split(".")
     wrong[section][name] = value

@@ -213,16 +213,14 @@ def _own_spec(wiring: Wiring, task_id: str) -> TaskSpec | None:
 
     It is read from the caller's own signed request.
     """
-    import json
-
     from jitvault.documents.dsse import payload_of
-    from jitvault.model.spec import parse_spec
+    from jitvault.model.spec import TaskSpec
 
     if not is_task_id(task_id):
         return None
     person = wiring.person
     document = person.documents.get(_own_request(wiring, task_id, "submit"))
-    return parse_spec(json.dumps(payload_of(document)["spec"]).encode(), task_id) if document else None
+    return TaskSpec.from_data(payload_of(document)["spec"], task_id) if document else None
 
 
 def _own_request(wiring: Wiring, task_id: str, kind: str) -> str:

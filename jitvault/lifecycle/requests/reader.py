@@ -27,13 +27,13 @@ from jitvault.documents.signed import (
     parse_signed,
 )
 from jitvault.errors import InvalidInput, SecurityFinding
-from jitvault.formats.canonical_json import canonical_bytes, digest_of
+from jitvault.formats.canonical_json import digest_of
 from jitvault.lifecycle.record.history import last_decision
 from jitvault.lifecycle.requests.approvers import registry
 from jitvault.model.approval import Vote
 from jitvault.model.extension import extension_events
 from jitvault.model.revision import Revision
-from jitvault.model.spec import TaskSpec, parse_spec
+from jitvault.model.spec import TaskSpec
 from jitvault.vault.interface import Entity, Stored
 
 APPROVAL_LIFE = timedelta(minutes=30)
@@ -84,7 +84,7 @@ def submission(worker: WorkerContext, task_id: str, requester: str, stored: Stor
     found = verified(worker, stored, SubmitDocument, path, requester, task_id) if stored else None
     if found is None:
         return None
-    spec = parse_spec(canonical_bytes(found.paper.spec), f"the request for {task_id}")
+    spec = TaskSpec.from_data(found.paper.spec, f"the request for {task_id}")
     if spec.id != task_id:
         raise SecurityFinding(f"the request for {task_id} holds the spec of {spec.id}")
     entity = worker.identity.by_id(requester)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from jitvault.errors import InvalidInput
-from jitvault.model.spec import parse_spec
+from jitvault.formats.strict_yaml import MAX_BYTES
+from jitvault.model.spec import TaskSpec, parse_spec
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "docs" / "examples").glob("*.yaml"))
 
@@ -301,6 +303,14 @@ def test_text_hides_nothing_from_an_approver(path: str, wrong: str) -> None:
     assert message.isprintable()
 
 
+@pytest.mark.parametrize("wrong", ["\ufffe", "\uffff"])
+def test_a_stored_text_has_no_character_that_a_file_cannot_have(wrong: str) -> None:
+    document = changed("spec/intent", f"Read{wrong} the orders.")
+    assert "found U+FFF" in refusal(document)
+    with pytest.raises(InvalidInput, match=r"that a reader sees as it is, found U\+FFF"):
+        TaskSpec.from_data(json.loads(document), "spec")
+
+
 @pytest.mark.parametrize(
     ("blanks", "named"),
     [("  ", "2 spaces"), (" " * 60, "60 spaces")]
@@ -429,14 +439,20 @@ def test_canonical_bytes_tell_every_field(path: str, value: object) -> None:
     assert parse_spec(changed(path, value)).canonical() != parse_spec(json.dumps(SPEC).encode()).canonical()
 
 
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3),
-        lambda s: st.lists(s) | st.dictionaries(st.text(max_size=3), s),
-        max_leaves=5,
-    ),
-    st.data(),
+def test_a_stored_spec_is_as_small_as_a_file() -> None:
+    labels = {f"label-{n}": "x" for n in range(MAX_BYTES // 8)}
+    with pytest.raises(InvalidInput, match="expected at most 65536 bytes"):
+        TaskSpec.from_data({**SPEC, "metadata": {"id": "a", "labels": labels}}, "spec")
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3),
+    lambda s: st.lists(s) | st.dictionaries(st.text(max_size=3), s),
+    max_leaves=5,
 )
+
+
+@given(ANYTHING, st.data())
 def test_any_value_in_any_field_reads_or_is_refused(value: object, data: st.DataObject) -> None:
     paths = ["apiVersion", "kind", "metadata", "spec", "metadata/id", "metadata/labels"]
     paths += [f"spec/{name}" for name in SPEC["spec"]] + [
@@ -448,3 +464,21 @@ def test_any_value_in_any_field_reads_or_is_refused(value: object, data: st.Data
         parse_spec(changed(data.draw(st.sampled_from(paths)), value))
     except InvalidInput as error:
         assert all(line.isprintable() for line in str(error).split("\n"))
+
+
+@given(SPECS, ANYTHING, st.data())
+def test_a_stored_spec_is_read_as_a_file_is(document: dict[str, Any], value: object, data: st.DataObject) -> None:
+    paths = ["metadata/id", "metadata/labels", "spec/agent", "spec/intent", "spec/tools", "spec/access", "spec/window"]
+    wrong = json.loads(changed(data.draw(st.sampled_from(paths)), value))
+    for each in (document, wrong):
+        assert outcome(lambda: TaskSpec.from_data(each, "spec")) == outcome(  # noqa: B023
+            lambda: parse_spec(json.dumps(each).encode(), "spec")  # noqa: B023
+        )
+
+
+def outcome(read: Callable[[], TaskSpec]) -> TaskSpec | None:
+    """The spec, or None where it is refused."""
+    try:
+        return read()
+    except InvalidInput:
+        return None
