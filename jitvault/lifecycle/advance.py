@@ -14,6 +14,7 @@ from dataclasses import replace
 from jitvault.audit.tripwires.trip import TripwireHit
 from jitvault.context import WorkerContext
 from jitvault.errors import (
+    CORRUPT_RECORD_ERRORS,
     AuditLagging,
     AuditUntrusted,
     DecisionStale,
@@ -28,7 +29,7 @@ from jitvault.errors import (
     WrongState,
 )
 from jitvault.ledger.model import Change, TaskRecord
-from jitvault.lifecycle.confirmation.reopen import check_not_back, revoke_late_lease
+from jitvault.lifecycle.confirmation.reopen import check_not_back, reopen, revoke_late_lease
 from jitvault.lifecycle.confirmation.seal import has_late_lease
 from jitvault.lifecycle.decision.admit import Evaluation, admit_request, reevaluate, still_grantable
 from jitvault.lifecycle.decision.ancestors import ended_above
@@ -41,7 +42,15 @@ from jitvault.lifecycle.end_reasons import (
     why_end_blind,
     why_end_replacing,
 )
-from jitvault.lifecycle.ending import FIRST, Step, again_after_pause, revoke_and_confirm, seal_or_reopen
+from jitvault.lifecycle.ending import (
+    FIRST,
+    Step,
+    again_after_pause,
+    confirm_or_retry,
+    is_settled,
+    revoke_ending,
+    seal_or_reopen,
+)
 from jitvault.lifecycle.issuance.attempts import check_attempt_due
 from jitvault.lifecycle.issuance.issue import MAX_ATTEMPTS, issue
 from jitvault.lifecycle.issuance.unfinished import resolve_unfinished_issue
@@ -62,7 +71,7 @@ from jitvault.lifecycle.requests.freezes import check_not_frozen
 from jitvault.lifecycle.requests.publish import publish
 from jitvault.lifecycle.requests.reader import wants_grant
 from jitvault.lifecycle.requests.retention import check_not_removed
-from jitvault.lifecycle.revocation.cascade import revoke_tree
+from jitvault.lifecycle.revocation.cascade import children_due, revoke_tree
 from jitvault.lifecycle.revocation.revoke import revoke_superseded_leases
 from jitvault.model.approval import Standing
 from jitvault.model.kinds import EventKind
@@ -314,7 +323,7 @@ def _next(worker: WorkerContext, file: TaskRecord, trips: Sequence[TripwireHit],
         case State.ENDING:
             return _end(worker, file, claim, last)
         case State.CONFIRMED:
-            return seal_or_reopen(worker, file, claim, advance)
+            return _seal(worker, file, claim)
         case State.SEALED | State.UNVERIFIED if has_late_lease(file):
             revoke_late_lease(worker, file, claim)
             return Step()
@@ -439,8 +448,33 @@ def _renew_or_end(worker: WorkerContext, file: TaskRecord, claim: int) -> Step:
 
 
 def _end(worker: WorkerContext, file: TaskRecord, claim: int, last: Step = FIRST, why: EndCause | None = None) -> Step:
-    # tasks below this one (delegations) are ended and confirmed by `advance`, too
-    return revoke_and_confirm(worker, file, claim, last, why, go_on=advance)
+    """Revoke a task and all tasks below it, confirm those, then confirm the task.
+
+    `why` is the reason, where the task is not ending yet.
+    """
+    revoke_ending(worker, file, claim, last, why)
+    _advance_children(worker, file, claim)
+    return confirm_or_retry(worker, file.task.task_id, claim, last)
+
+
+def _seal(worker: WorkerContext, file: TaskRecord, claim: int) -> Step:
+    """Seal a confirmed task after its settle window, or reopen it."""
+    if has_late_lease(file):
+        reopen(worker, file, claim, EventKind.LATE_LEASE, "a lease appeared after the task was confirmed")
+        return Step(go_on=True)
+    if not is_settled(worker, file):
+        return Step()
+    _advance_children(worker, file, claim)
+    return seal_or_reopen(worker, file, claim)
+
+
+def _advance_children(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
+    """Advance the tasks below that come first, and keep the claim meanwhile."""
+    for child in children_due(worker, file):
+        worker.ledger.extend(file.task.task_id, claim)
+        # a task below that fails keeps neither the others nor the task above it from their turn
+        with contextlib.suppress(JitvaultError, *CORRUPT_RECORD_ERRORS):
+            advance(worker, child.task_id, deadline=child.deadline)
 
 
 def _apply(

@@ -24,7 +24,7 @@ from jitvault.lifecycle.confirmation.seal_check import why_proof_fails_now
 from jitvault.lifecycle.decision.admit import Evaluation
 from jitvault.lifecycle.record.rounds import why_seal_postponed
 from jitvault.lifecycle.requests.end_documents import EndRequest, force_request, may_end
-from jitvault.lifecycle.revocation.cascade import GoOn, confirm_below, revoke_tree, seal_below, unproven_below
+from jitvault.lifecycle.revocation.cascade import revoke_tree, unproven_below
 from jitvault.model.approval import Standing
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
@@ -68,13 +68,10 @@ def again_after_pause(worker: WorkerContext, last: Step) -> Step | None:
     return replace(last, go_on=True, entered=None, file=None, tries=last.tries + 1)
 
 
-def revoke_and_confirm(
-    worker: WorkerContext, file: TaskRecord, claim: int, last: Step, why: EndCause | None, *, go_on: GoOn
-) -> Step:
-    """Revoke a task's credentials, look them up, and confirm that they are dead.
+def revoke_ending(worker: WorkerContext, file: TaskRecord, claim: int, last: Step, why: EndCause | None) -> None:
+    """Revoke and look up the credentials of a task that ends, and of the tasks below.
 
-    Waits for the quiet second of check 7, and retries a few times what a backend refused. `why` is the reason, where
-    the task is not ending yet.
+    `why` is the reason, where the task is not ending yet.
     """
     if why is None and not (last.tries or last.waits) and is_any_live(worker, proven_before(file)):
         # checked before anything that can fail: a restored Vault has brought a confirmed credential back
@@ -82,13 +79,19 @@ def revoke_and_confirm(
         file = worker.file(file.task.task_id)
     record_round(worker, file)
     revoke_tree(worker, file, claim, why=why)
-    confirm_below(worker, file.task.task_id, claim, go_on)
-    found = collect_reconciled(worker, file.task.task_id, claim)
+
+
+def confirm_or_retry(worker: WorkerContext, task_id: str, claim: int, last: Step) -> Step:
+    """Confirm that a revoked task's credentials are dead; the tasks below had their turn.
+
+    Waits for the quiet second of check 7, and retries a few times what a backend refused.
+    """
+    found = collect_reconciled(worker, task_id, claim)
     if revoke_wrappings(worker, found, claim):
-        found = collect_evidence(worker, file.task.task_id)
+        found = collect_evidence(worker, task_id)
     outcome = record_judgement(worker, found, claim)
     if outcome.back:
-        reopen(worker, worker.file(file.task.task_id), claim, EventKind.UNPROVEN, BACK)
+        reopen(worker, worker.file(task_id), claim, EventKind.UNPROVEN, BACK)
     if outcome.proven and outcome.quiet.ok:
         return Step()
     quiet_s = QUIET.total_seconds()
@@ -101,7 +104,7 @@ def revoke_and_confirm(
         retry = again_after_pause(worker, last)
         if retry is not None:
             return retry
-    return _leave_unconfirmed(worker, worker.file(file.task.task_id), claim, last)
+    return _leave_unconfirmed(worker, worker.file(task_id), claim, last)
 
 
 def _leave_unconfirmed(worker: WorkerContext, file: TaskRecord, claim: int, last: Step) -> Step:
@@ -135,19 +138,21 @@ def _last_confirmed_at(file: TaskRecord) -> datetime | None:
     return max(times, default=None)
 
 
-def seal_or_reopen(worker: WorkerContext, file: TaskRecord, claim: int, go_on: GoOn) -> Step:
-    """Seal a confirmed task after its settle window, or reopen it.
+def is_settled(worker: WorkerContext, file: TaskRecord) -> bool:
+    """Return whether a confirmed task's settle window may be over.
 
-    The task is reopened where a late lease appeared or its proof does not hold any more.
+    Near its end this says yes too early, and `seal` decides by Vault's clock.
     """
-    if has_late_lease(file):
-        reopen(worker, file, claim, EventKind.LATE_LEASE, "a lease appeared after the task was confirmed")
-        return Step(go_on=True)
     settled = settles_at(tokens_of(file), worker.ledger.trail(file), worker.settle_window)
-    if settled and worker.now() + _SKEW < settled:
-        # the window is not over by any clock; near its end `seal` decides by Vault's clock
-        return Step()
-    seal_below(worker, file.task.task_id, claim, go_on)
+    return settled is None or worker.now() + _SKEW >= settled
+
+
+def seal_or_reopen(worker: WorkerContext, file: TaskRecord, claim: int) -> Step:
+    """Seal a task whose settle window is over, or reopen it.
+
+    The task is reopened where a late lease appeared or its proof does not hold any more. The tasks below had their
+    turn.
+    """
     open_below = unproven_below(worker, file.task.task_id)
     if open_below:
         why = f"what it handed on to {', '.join(open_below)} is not proven any more"

@@ -9,9 +9,10 @@ this process stops, the states in the ledger say what is left, and the next run 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 from jitvault.context import WorkerContext
 from jitvault.errors import CORRUPT_RECORD_ERRORS, JitvaultError, VaultRefused, VaultUnavailable
@@ -25,10 +26,15 @@ from jitvault.model.states import LIVING, EndCause, State
 _REVOCABLE = frozenset({State.ISSUED, State.ACTIVE, State.ENDING})
 
 
-class GoOn(Protocol):
-    """`lifecycle.advance.advance`, which imports this module and is therefore passed in."""
+@dataclass(frozen=True, slots=True)
+class ChildDue:
+    """A task below another one that has to be advanced before the upper task goes on.
 
-    def __call__(self, worker: WorkerContext, task_id: str, *, deadline: float | None = None) -> TaskRecord: ...
+    `deadline` is the one of that turn, by the worker's monotonic clock; None leaves the worker's own.
+    """
+
+    task_id: str
+    deadline: float | None = None
 
 
 def all_below(worker: WorkerContext, task_id: str) -> list[str]:
@@ -112,34 +118,22 @@ def revoke_tree(worker: WorkerContext, file: TaskRecord, claim: int, *, why: End
         revoke(worker, current, claim)
 
 
-def confirm_below(worker: WorkerContext, task_id: str, claim: int, go_on: GoOn) -> None:
-    """Confirm the tasks below, leaves first.
+def children_due(worker: WorkerContext, file: TaskRecord) -> Iterator[ChildDue]:
+    """Yield the tasks below that have to be confirmed or sealed first.
 
-    A task that cannot be confirmed keeps the task above it from being confirmed, and is due again.
+    Leaves come first. Below a confirmed task these are the tasks to seal, below any other the tasks to confirm. A task
+    that cannot be confirmed or sealed yet keeps the task above it from it, and is due again.
     """
+    task_id = file.task.task_id
+    if file.task.state is State.CONFIRMED:
+        yield from map(ChildDue, unsealed_below(worker, task_id))
+        return
     tree = live_below(worker, task_id)
     if len(tree) > 1:
         # a first pass without waiting, so that the quiet seconds of the tasks overlap
-        _advance_each(worker, tree, task_id, claim, go_on, worker.clock.monotonic())
-    _advance_each(worker, tree, task_id, claim, go_on, None)
-
-
-def seal_below(worker: WorkerContext, task_id: str, claim: int, go_on: GoOn) -> None:
-    """Seal the tasks below, leaves first.
-
-    A task that cannot be sealed yet keeps the task above it from being sealed.
-    """
-    _advance_each(worker, unsealed_below(worker, task_id), task_id, claim, go_on, None)
-
-
-def _advance_each(
-    worker: WorkerContext, tree: Sequence[str], task_id: str, claim: int, go_on: GoOn, deadline: float | None
-) -> None:
-    """Advance each task of the tree, and keep the claim on `task_id` meanwhile."""
-    for name in tree:
-        worker.ledger.extend(task_id, claim)
-        with suppress(JitvaultError, *CORRUPT_RECORD_ERRORS):
-            go_on(worker, name, deadline=deadline)
+        now = worker.clock.monotonic()
+        yield from [ChildDue(name, deadline=now) for name in tree]
+    yield from map(ChildDue, tree)
 
 
 def with_task_claim(
