@@ -7,7 +7,7 @@ this process stops, what was started is in the ledger: the same command goes on 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -34,20 +34,14 @@ from jitvault.lifecycle.record.integrity import published
 from jitvault.lifecycle.record.receipt import proof_of, unproven_because
 from jitvault.lifecycle.requests.scope_names import covers_any, scope_by_name_and_id
 from jitvault.lifecycle.requests.sign import sign_end
-from jitvault.lifecycle.revocation.cascade import live_below, with_task_claim
+from jitvault.lifecycle.revocation.cascade import live_below
+from jitvault.lifecycle.revocation.phases import PhasedRevocation
 from jitvault.lifecycle.revocation.results import Verdicts
-from jitvault.lifecycle.revocation.revoke import (
-    PendingLeases,
-    look_up_ended,
-    revoke_leases,
-    revoke_pending_leases,
-    revoke_tokens_first,
-)
 from jitvault.lifecycle.revocation.without_ledger import revoke_without_ledger
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.revision import Revision
 from jitvault.model.scope import Scope
-from jitvault.model.states import DEAD, DELIVERED_STATES, PROVEN, EndReason, State, Verdict
+from jitvault.model.states import DEAD, DELIVERED_STATES, PROVEN, EndCause, EndReason, State, Verdict
 from jitvault.policy.decision import OPERATORS, ProofLevel
 
 _PAUSE_S = 2.0
@@ -212,11 +206,14 @@ def kill(
     """
     crew = TaskPool(hire, tell)
     failed: dict[str, JitvaultError] = {}
-    behind: dict[str, PendingLeases] = {}
+    revocations: dict[str, PhasedRevocation] = {}
     hanging = _SlowTasks(time.monotonic() + wait)
-    end = partial(_end_leases, behind=behind, hanging=hanging)
-    close = partial(_revoke_tokens, behind=behind)
-    for what, act in (("doors closed", close), ("leases revoked", end), ("seen gone", _look_up)):
+    phases = (
+        ("doors closed", partial(_revoke_tokens, revocations=revocations)),
+        ("leases revoked", partial(_revoke_leases, revocations=revocations, hanging=hanging)),
+        ("seen gone", partial(_look_up, revocations=revocations)),
+    )
+    for what, act in phases:
         failed |= crew.each(what, act, [task for task in tasks if task not in failed], note)
     # this first pass does not wait, so that the quiet seconds of the tasks overlap
     crew.each("credentials proven dead", _prove_credentials, tasks, note)
@@ -260,22 +257,20 @@ def _result(task_id: str, file: TaskRecord | None, error: JitvaultError | None, 
     return Result(task_id, file.task.state, error, ended_earlier=nothing_to_end, not_proven=left)
 
 
-def _revoke_tokens(hand: ThreadContext, task_id: str, note: str, *, behind: dict[str, PendingLeases]) -> bool:
+def _revoke_tokens(hand: ThreadContext, task_id: str, note: str, *, revocations: dict[str, PhasedRevocation]) -> bool:
     """Revoke the task's tokens; return whether Vault acknowledged that.
 
-    The task's leases are put into `behind` and revoked later. Where the ledger accepts no writes, everything is revoked
-    in Vault without it, and LedgerUnavailable is raised.
+    The task's revocation is put into `revocations` for the next phases. Where the ledger accepts no writes, everything
+    is revoked in Vault without it, and LedgerUnavailable is raised.
     """
-    why = (EndReason.OPERATOR, {"by": hand.person.entity, "note": note})
 
-    def close(worker: WorkerContext, file: TaskRecord, claim: int) -> Verdicts:
-        verdicts, behind[task_id] = revoke_tokens_first(
-            worker, file, claim, why=why if file.task.state in DELIVERED_STATES else None
-        )
-        return verdicts
+    def why(_worker: WorkerContext, file: TaskRecord) -> EndCause | None:
+        has_access = file.task.state in DELIVERED_STATES
+        return (EndReason.OPERATOR, {"by": hand.person.entity, "note": note}) if has_access else None
 
+    revocation = revocations[task_id] = PhasedRevocation(task_id, why)
     try:
-        return _take(hand, task_id, close, _ANSWERED)
+        return _are_all(revocation.revoke_tokens(hand.worker), _ANSWERED)
     except LedgerUnavailable as error:
         sign_end(hand.person, task_id, reason=EndReason.OPERATOR, note=note)
         taken = revoke_without_ledger(replace(hand.worker, asked_by=hand.person.entity), task_id)
@@ -283,28 +278,37 @@ def _revoke_tokens(hand: ThreadContext, task_id: str, note: str, *, behind: dict
         raise LedgerUnavailable(f"{said}: {error}", hint=error.hint) from None
 
 
-def _end_leases(
-    hand: ThreadContext, task_id: str, _note: str, *, behind: dict[str, PendingLeases], hanging: _SlowTasks
+def _revoke_leases(
+    hand: ThreadContext,
+    task_id: str,
+    _note: str,
+    *,
+    revocations: Mapping[str, PhasedRevocation],
+    hanging: _SlowTasks,
 ) -> bool:
     """Revoke the task's leases; return whether Vault acknowledged every one."""
-    worker, begun, done = hanging.bounded(hand.worker), hand.worker.now(), False
+    worker = hanging.bounded(hand.worker)
+    begun = worker.now()
+    done = False
     try:
-        done = _end_behind(replace(hand, worker=worker), task_id, behind.pop(task_id, None))
+        done = _are_all(revocations[task_id].revoke_leases(worker), _ANSWERED)
     finally:
         if not done and (worker.is_late() or _is_unanswered(worker, task_id, begun)):
             hanging.tasks.add(task_id)
     return done
 
 
-def _end_behind(hand: ThreadContext, task_id: str, doomed: PendingLeases | None) -> bool:
-    worker = hand.worker
-    if doomed is not None:
-        with worker.ledger.claim(task_id, partly=True) as claim:
-            task = worker.ledger.task(task_id)
-            if task is not None and task.version == doomed.version:
-                return revoke_pending_leases(worker, doomed, claim) <= _ANSWERED
-    # another process has changed the task since, so its leases are read again
-    return _take(hand, task_id, revoke_leases, _ANSWERED)
+def _look_up(hand: ThreadContext, task_id: str, _note: str, *, revocations: Mapping[str, PhasedRevocation]) -> bool:
+    """Look up the task's credentials; return whether all are gone."""
+    return _are_all(revocations[task_id].look_up(hand.worker), _GONE)
+
+
+def _are_all(verdicts: Verdicts | None, good: Verdicts) -> bool:
+    """Return whether a phase had something to revoke, with no other verdicts.
+
+    A task that is being issued may have a token that is not known yet. It is left to `advance`.
+    """
+    return verdicts is not None and verdicts <= good
 
 
 def _is_unanswered(worker: WorkerContext, task_id: str, since: datetime) -> bool:
@@ -312,22 +316,6 @@ def _is_unanswered(worker: WorkerContext, task_id: str, since: datetime) -> bool
     file = worker.ledger.file(task_id)
     lost = [op for op in (file.operations if file else ()) if op.state is OpState.UNKNOWN]
     return any(op.kind == OperationKind.REVOKE_LEASE and op.answered_at and op.answered_at >= since for op in lost)
-
-
-def _look_up(hand: ThreadContext, task_id: str, _note: str) -> bool:
-    """Look up the task's credentials; return whether all are gone."""
-    return _take(hand, task_id, look_up_ended, _GONE)
-
-
-def _take(
-    hand: ThreadContext, task_id: str, act: Callable[[WorkerContext, TaskRecord, int], Verdicts], good: Verdicts
-) -> bool:
-    """Do `act` to a task; return whether all resulting verdicts are in `good`.
-
-    A task that is being issued may have a token that is not known yet. It is left to `advance`.
-    """
-    found = with_task_claim(hand.worker, task_id, act)
-    return found is not None and found <= good
 
 
 def _prove_credentials(hand: ThreadContext, task_id: str, note: str) -> bool:

@@ -13,7 +13,7 @@ from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError, LedgerUnavailable
 from jitvault.kill_switch.pool import TaskPool, ThreadContext, report_nothing
 from jitvault.ledger.model import OpState
-from jitvault.lifecycle.revocation.cascade import with_task_claim
+from jitvault.lifecycle.revocation.phases import with_task_claim
 from jitvault.lifecycle.revocation.revoke import confirm_still_live
 from jitvault.model.kinds import OperationKind
 from jitvault.model.vault_access import ROLE_PREFIX

@@ -17,7 +17,7 @@ from jitvault.errors import InvalidInput, JitvaultError, LedgerUnavailable, NotF
 from jitvault.ledger.model import TaskRecord
 from jitvault.ledger.stream.model import LEDGER_REBUILT, GapKind
 from jitvault.lifecycle.advance import advance
-from jitvault.lifecycle.revocation.cascade import with_task_claim
+from jitvault.lifecycle.revocation.phases import with_task_claim
 from jitvault.lifecycle.revocation.revoke import revoke_tokens
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import State

@@ -122,8 +122,8 @@ def test_the_end_of_a_parent_ends_all_below_it_from_the_leaves_up(rig: Rig, spec
         assert not rig.lease_is_live(one.lease_id)
     proven = [next(e.at for e in rig.file(name).events if e.kind == "confirmed") for name in names]
     assert proven == sorted(proven, reverse=True)
-    # every door before the first lease
-    acts = rig.rows("SELECT kind, subject, sent_at FROM operations WHERE kind LIKE 'revoke_%' ORDER BY sent_at")
+    # every door before the first lease, as Vault answered
+    acts = rig.rows("SELECT kind, subject, sent_at FROM operations WHERE kind LIKE 'revoke_%' ORDER BY answered_at")
     tokens = {rig.file(name).grants[-1].accessor_hmac: name for name in names}
     first = [tokens.get(subject, "lease") for _, subject, _ in acts]
     assert set(first[:3]) == set(names), first

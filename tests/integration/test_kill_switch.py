@@ -26,7 +26,7 @@ from jitvault.kill_switch import kill as phases
 from jitvault.kill_switch.pool import ThreadContext
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change, OpState
-from jitvault.lifecycle.revocation.revoke import PendingLeases
+from jitvault.lifecycle.revocation.phases import PhasedRevocation
 from jitvault.model.states import EndReason, State, Verdict
 from jitvault.operations import DONE, new_operation, record_answer
 
@@ -375,21 +375,23 @@ def test_all_without_the_workers_identity_says_that_the_roles_were_not_revoked(r
     assert "where the worker's identity is set" in told.stderr
 
 
-def _closed(rig: Rig, task: str) -> tuple[ThreadContext, dict[str, PendingLeases]]:
+def _closed(rig: Rig, task: str) -> tuple[ThreadContext, dict[str, PhasedRevocation]]:
     """The first phase of the kill switch is over for a task."""
     wiring = rig.wiring()
-    hand, behind = ThreadContext(wiring.worker, wiring.person), dict[str, PendingLeases]()
-    assert phases._revoke_tokens(hand, task, "it was stolen", behind=behind)
-    return hand, behind
+    hand, revocations = ThreadContext(wiring.worker, wiring.person), dict[str, PhasedRevocation]()
+    assert phases._revoke_tokens(hand, task, "it was stolen", revocations=revocations)
+    return hand, revocations
 
 
 def test_what_somebody_else_proved_between_two_phases_is_not_written_over(rig: Rig, spec: Spec) -> None:
     file = spec()
     rig.active(file)
-    hand, behind = _closed(rig, file.stem)
+    hand, revocations = _closed(rig, file.stem)
     assert rig("operator", "complete", file.stem).json["confirmed"]
     proven = rig.file(file.stem)
-    assert not phases._end_leases(hand, file.stem, "it was stolen", behind=behind, hanging=phases._SlowTasks(0))
+    assert not phases._revoke_leases(
+        hand, file.stem, "it was stolen", revocations=revocations, hanging=phases._SlowTasks(0)
+    )
     assert rig.file(file.stem) == proven
 
 

@@ -19,7 +19,7 @@ from jitvault.formats.clocks import MAX_SKEW
 from jitvault.ledger.model import ENDED_UNSEEN, Change, GrantRow, OperationRow, OpState, TaskRecord
 from jitvault.lifecycle.confirmation.confirm import judge
 from jitvault.lifecycle.confirmation.evidence import collect_evidence
-from jitvault.lifecycle.revocation.revoke import revoke_token
+from jitvault.lifecycle.revocation.revoke import revoke_unfinished_token
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import Verdict
 from jitvault.stream.reading import canary
@@ -36,7 +36,7 @@ def resolve_unfinished_issue(worker: WorkerContext, file: TaskRecord, claim: int
         return
     grant = open_grants[0]
     if grant.wrapped_accessor or (grant.token_lease and grant.accessor_hmac):
-        revoke_token(worker, file, grant, claim)
+        revoke_unfinished_token(worker, file, grant, claim)
     else:
         _find(worker, file, grant, claim)
     found = collect_evidence(worker, file.task.task_id)
@@ -129,7 +129,7 @@ def _revoke_unseen(
         since, until = operation.sent_at - MAX_SKEW, operation.sent_at + longest + MAX_SKEW
     found = _unknown_tokens(worker, grant, since, min(until, newest.at - timedelta(seconds=1)))
     for named in found:
-        revoke_token(worker, file, named, claim)
+        revoke_unfinished_token(worker, file, named, claim)
         if worker.leases.lookup(named.token_lease or "") is not None:
             raise OutcomeUnknown(f"task {grant.task_id}: a token that was perhaps created is not gone yet")
     return [named.token_lease or "" for named in found]
@@ -172,7 +172,7 @@ def _end_by_path(
     """
     sent = min(o.at for o in lines)
     for named in _unknown_tokens(worker, grant, sent, created.at)[:1]:
-        revoke_token(worker, file, named, claim)
+        revoke_unfinished_token(worker, file, named, claim)
 
 
 def _unknown_tokens(worker: WorkerContext, grant: GrantRow, since: datetime, until: datetime) -> list[GrantRow]:

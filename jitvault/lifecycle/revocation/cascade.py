@@ -9,7 +9,7 @@ this process stops, the states in the ledger say what is left, and the next run 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +18,10 @@ from jitvault.context import WorkerContext
 from jitvault.errors import CORRUPT_RECORD_ERRORS, JitvaultError, VaultRefused, VaultUnavailable
 from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.decision.ancestors import ended_above
-from jitvault.lifecycle.record.integrity import check_integrity, is_edited
-from jitvault.lifecycle.revocation.results import Verdicts
-from jitvault.lifecycle.revocation.revoke import look_up_ended, revoke, revoke_leases, revoke_tokens
+from jitvault.lifecycle.record.integrity import is_edited
+from jitvault.lifecycle.revocation.phases import PhasedRevocation
+from jitvault.lifecycle.revocation.revoke import revoke, revoke_tokens
 from jitvault.model.states import LIVING, EndCause, State
-
-_REVOCABLE = frozenset({State.ISSUED, State.ACTIVE, State.ENDING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +106,12 @@ def revoke_tree(worker: WorkerContext, file: TaskRecord, claim: int, *, why: End
     tree = live_below(worker, task_id)
     if not tree:
         return
-    for act in (_revoke_tokens_below, revoke_leases, look_up_ended):
-        for name in tree:
+    below = [PhasedRevocation(name, _why_below) for name in tree]
+    for phase in (PhasedRevocation.revoke_tokens, PhasedRevocation.revoke_leases, PhasedRevocation.look_up):
+        for revocation in below:
             worker.ledger.extend(task_id, claim)
             with suppress(JitvaultError, *CORRUPT_RECORD_ERRORS):
-                with_task_claim(worker, name, act)
+                phase(revocation, worker)
     current = worker.ledger.file(task_id)
     if current is not None:
         revoke(worker, current, claim)
@@ -136,23 +135,6 @@ def children_due(worker: WorkerContext, file: TaskRecord) -> Iterator[ChildDue]:
     yield from map(ChildDue, tree)
 
 
-def with_task_claim(
-    worker: WorkerContext, task_id: str, act: Callable[[WorkerContext, TaskRecord, int], Verdicts]
-) -> Verdicts | None:
-    """Do `act` under the task's claim.
-
-    Return None where there is nothing to revoke.
-
-    A task that is being issued may have a token that is not known yet. It is left to `advance`, which finds that token.
-    """
-    with worker.ledger.claim(task_id, partly=True) as claim:
-        file = worker.ledger.file(task_id)
-        if file is None or file.task.state not in _REVOCABLE:
-            return None
-        check_integrity(worker, file)
-        return act(worker, file, claim)
-
-
 def _below_in(worker: WorkerContext, task_id: str, states: Collection[State]) -> list[str]:
     """Return the tasks below that are in one of `states`, leaves first."""
     # rows are taken as they are: corrupt ones must not hold up a revocation, and `unproven_below` checks them
@@ -173,7 +155,6 @@ def _is_over(worker: WorkerContext, name: str) -> bool:
     return file is not None and file.task.state not in LIVING | {State.UNVERIFIED} and not is_edited(worker, file)
 
 
-def _revoke_tokens_below(worker: WorkerContext, file: TaskRecord, claim: int) -> Verdicts:
-    """Revoke the tokens of a task below, and end it if it is not ending yet."""
-    why = ended_above(worker, file) if file.task.state is not State.ENDING else None
-    return revoke_tokens(worker, file, claim, why=why)
+def _why_below(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
+    """Return why a task below ends; None where it is ending already."""
+    return ended_above(worker, file) if file.task.state is not State.ENDING else None

@@ -16,12 +16,15 @@ from jitvault.model.states import Verdict
 from jitvault.operations import DONE, new_operation, record_answer
 from jitvault.vault.interface import LeaseRecord
 
+TOKEN = "token"  # noqa: S105 - not a password
+LEASE = "lease"
+
 
 @dataclass(frozen=True, slots=True)
 class CredentialHandle:
     """One credential to revoke, with the calls that revoke it and look it up.
 
-    Both calls take an operation id. `look` returns None once Vault has no such credential.
+    `kind` is TOKEN or LEASE. Both calls take an operation id. `look` returns None once Vault has no such credential.
     """
 
     row: GrantRow | LeaseRow
@@ -43,6 +46,11 @@ class RevocationResult:
     failure: JitvaultError | None = None
 
 
+def of(worker: WorkerContext, row: GrantRow | LeaseRow) -> CredentialHandle:
+    """Return the handle of a token or a lease."""
+    return token(worker, row) if isinstance(row, GrantRow) else lease(worker, row)
+
+
 def token(worker: WorkerContext, grant: GrantRow) -> CredentialHandle:
     """Return the handle of a task token.
 
@@ -50,10 +58,10 @@ def token(worker: WorkerContext, grant: GrantRow) -> CredentialHandle:
     """
     accessor = grant.wrapped_accessor
     if accessor is None:
-        return _by_lease(worker, grant, "token", grant.token_lease or "")
+        return _by_lease(worker, grant, TOKEN, grant.token_lease or "")
     return CredentialHandle(
         grant,
-        "token",
+        TOKEN,
         grant.accessor_hmac or "",
         lambda op: worker.tokens.revoke_accessor(accessor, op=op),
         lambda op: worker.tokens.lookup_accessor(accessor, op=op),
@@ -62,7 +70,7 @@ def token(worker: WorkerContext, grant: GrantRow) -> CredentialHandle:
 
 def lease(worker: WorkerContext, row: LeaseRow) -> CredentialHandle:
     """Return the handle of a lease, named by its id."""
-    return _by_lease(worker, row, "lease", row.lease_id)
+    return _by_lease(worker, row, LEASE, row.lease_id)
 
 
 def _by_lease(worker: WorkerContext, row: GrantRow | LeaseRow, kind: str, lease_id: str) -> CredentialHandle:
@@ -85,14 +93,11 @@ def _with_reason(worker: WorkerContext, found: LeaseRecord | None) -> LeaseRecor
     return replace(found, revoke_error=worker.leases.given_up().get(found.lease_id))
 
 
-def revoke_and_look_up(
-    worker: WorkerContext, handle: CredentialHandle, op: OperationRow, *, look: bool
-) -> RevocationResult:
-    """Revoke one credential and look it up.
+def revoke(worker: WorkerContext, handle: CredentialHandle, op: OperationRow) -> RevocationResult:
+    """Revoke one credential; look it up at once where Vault did not acknowledge that.
 
-    The look-up is left out where `look` is False and Vault acknowledged the revocation. Raises VaultUnavailable when
-    Vault takes no requests at all, since it would not take those for other credentials either. A rate limit (VaultBusy)
-    can be on one path alone, so it is a failure of this credential.
+    Raises VaultUnavailable when Vault takes no requests at all, since it would not take those for other credentials
+    either. A rate limit (VaultBusy) can be on one path alone, so it is a failure of this credential.
     """
     failure: JitvaultError | None = None
     try:
@@ -105,7 +110,7 @@ def revoke_and_look_up(
         answered = record_answer(worker, op, OpState.ABANDONED, error)
     except (VaultRefused, VaultBusy) as error:
         answered, failure = record_answer(worker, op, OpState.ABANDONED, error), error
-    if not look and answered.state is OpState.ANSWERED:
+    if answered.state is OpState.ANSWERED:
         return RevocationResult(replace(handle.row, verdict=Verdict.ACKNOWLEDGED), (answered,))
     result = look_up(worker, handle, answered)
     return RevocationResult(result.row, (answered, *result.operations), result.failure or failure)

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError, VaultRefused
-from jitvault.ledger.model import Change, LeaseRow, OpState, Row
+from jitvault.ledger.model import Change, GrantRow, LeaseRow, OperationRow, OpState, Row
 from jitvault.lifecycle.revocation.credential import RevocationResult
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.states import Verdict
@@ -27,8 +27,8 @@ class ResultRecorder:
     """Collects Vault's answers about one task's credentials and commits them.
 
     `since` is when the task began to end: the next try is due by how long that lasts. `event` is the kind of the event
-    with which the answers are committed. `version` is the task's version after the last commit, and `left_to_vault` the
-    leases that Vault could not revoke.
+    with which the answers are committed. `version` is the task's version after the last commit, 0 before one, and
+    `left_to_vault` names the leases that Vault could not revoke.
     """
 
     def __init__(
@@ -43,26 +43,25 @@ class ResultRecorder:
         self._worker = worker
         self._task_id = task_id
         self._claim = claim
-        self._since = since
         self._event = event
-        self._rows: list[Row] = []
-        self._reported: set[Verdict] = set()
+        # a credential that was revoked and then looked up has two results, of which the later one counts
+        self._rows: dict[str, Row] = {}
         self._uncommitted: dict[str, str] = {}
         self._committed_at = worker.clock.monotonic()
         self._failures: list[JitvaultError] = []
+        self.since = since
         self.version = 0
         self.left_to_vault: list[str] = []
 
     def add(self, *rows: Row) -> None:
         """Add rows to commit; commit when the last commit is long ago."""
-        self._rows += rows
+        self._rows |= {_key(row): row for row in rows}
         if self._worker.clock.monotonic() - self._committed_at > _COMMIT_EVERY_S:
             self.commit()
             self._worker.ledger.extend(self._task_id, self._claim)
 
     def add_result(self, subject: str, result: RevocationResult) -> None:
         """Add one credential's result; `subject` names the credential in the event."""
-        self._reported.add(result.row.verdict)
         self._uncommitted[subject] = result.row.verdict.value
         if result.failure is not None:
             self._failures.append(result.failure)
@@ -70,25 +69,34 @@ class ResultRecorder:
             self.left_to_vault.append(subject)
         self.add(result.row, *result.operations)
 
-    def verdicts(self) -> Verdicts:
-        """Return the verdicts of all results, or raise the first failure.
-
-        A failure is an error that kept Vault from answering for a credential.
-        """
+    def raise_failure(self) -> None:
+        """Raise the first error that kept Vault from answering for a credential."""
         if self._failures:
             raise self._failures[0]
-        return frozenset(self._reported)
 
     def commit(self) -> None:
         """Commit the rows that were added since the last commit."""
         if self._rows:
             now = self._worker.now()
-            due = {"due_at": next_try(self._since, now)} if self._since else {}
-            change = Change(self._event, {"verdicts": self._uncommitted}, fields=due, rows=tuple(self._rows))
+            due = {"due_at": next_try(self.since, now)} if self.since else {}
+            rows = tuple(self._rows.values())
+            change = Change(self._event, {"verdicts": self._uncommitted}, fields=due, rows=rows)
             self.version = self._worker.ledger.apply(self._task_id, change, claim=self._claim, at=now).version
-            self._rows = []
+            self._rows = {}
             self._uncommitted = {}
         self._committed_at = self._worker.clock.monotonic()
+
+
+def _key(row: Row) -> str:
+    """Return the key of a row; ids of grants, leases and operations do not collide."""
+    match row:
+        case GrantRow():
+            return row.grant_id
+        case LeaseRow():
+            return row.lease_id
+        case OperationRow():
+            return row.op_id
+    raise TypeError(f"a revocation has no {type(row).__name__}")
 
 
 def queue_in_vault(worker: WorkerContext, task_id: str, claim: int, lease_ids: Sequence[str]) -> None:

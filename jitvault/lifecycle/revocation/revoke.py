@@ -9,76 +9,190 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
+from types import TracebackType
+from typing import Self
 
 from jitvault.context import WorkerContext
 from jitvault.errors import AuditUntrusted, OutcomeUnknown, VaultBusy, WaitTimedOut
-from jitvault.ledger.model import Change, GrantRow, LeaseRow, OperationRow, Row, TaskRecord
+from jitvault.ledger.model import Change, GrantRow, OperationRow, Row, TaskRecord
 from jitvault.lifecycle.revocation import credential as handles
-from jitvault.lifecycle.revocation.credential import CredentialHandle
+from jitvault.lifecycle.revocation.credential import CredentialHandle, RevocationResult
 from jitvault.lifecycle.revocation.results import ResultRecorder, Verdicts, queue_in_vault
 from jitvault.model.kinds import EventKind, LookupAnswer, OperationKind
 from jitvault.model.states import DEAD, REOPENING_EVENTS, EndCause, EndReason, State, Verdict
 from jitvault.operations import DONE, new_operation
 
 
-@dataclass(frozen=True, slots=True)
-class PendingLeases:
-    """The leases to revoke after a task's tokens were revoked.
+class Revocation:
+    """Revokes a task's credentials: tokens first, so that nothing new can be made, then leases, then looks them up.
 
-    Each lease comes with its intent, which is committed already. `version` is the task's version as the revocation of
-    the tokens left it, and `since` is when the task began to end.
+    Used in a `with` statement while the caller holds the task's claim. The first phase commits the intents of all
+    credentials at once, with `why` the task ends, where it has access until now: that access lasts as long as one more
+    commit takes. The answers are committed when the context ends, whatever ended it. A crash in between leaves
+    operations that read as unknown, and the next run revokes again.
+
+    When the context ends without an error, the first error is raised that kept Vault from answering for a credential,
+    and WaitTimedOut where the worker's deadline passed before each lease had its turn. Every token has its turn, and
+    with a token Vault revokes its leases itself. A revocation that Vault tried and could not do raises nothing: the
+    verdict says so.
     """
 
-    task_id: str
-    version: int
-    since: datetime | None
-    leases: tuple[tuple[LeaseRow, OperationRow], ...]
+    def __init__(
+        self,
+        worker: WorkerContext,
+        file: TaskRecord,
+        claim: int,
+        doomed: Sequence[CredentialHandle],
+        *,
+        why: EndCause | None = None,
+        look_first: Sequence[CredentialHandle] = (),
+    ) -> None:
+        """Prepare to revoke `doomed`; `look_first` are looked up before the first token is revoked."""
+        self._worker = worker
+        self._file = file
+        self._claim = claim
+        self._tokens = [handle for handle in doomed if handle.kind == handles.TOKEN]
+        self._leases = [handle for handle in doomed if handle.kind == handles.LEASE]
+        self._why = why
+        self._look_first = look_first
+        self._ops: dict[str, OperationRow] = {}
+        self._is_intended = False
+        self._is_out_of_time = False
+        self._results = ResultRecorder(worker, file.task.task_id, claim, since=_ending_since(file))
+        self.version = file.task.version
 
+    def resumed(self, worker: WorkerContext, claim: int) -> Revocation:
+        """Return what is left to do, for another thread and under another claim.
 
-_GONE = frozenset({Verdict.GONE})
+        The task must not have changed since: `version` is the version that this revocation left it at.
+        """
+        resumed = Revocation(worker, self._file, claim, [handles.of(worker, handle.row) for handle in self._leases])
+        resumed._ops = self._ops
+        resumed._is_intended = self._is_intended
+        resumed._results.since = self._results.since
+        return resumed
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._results.commit()
+        self.version = self._results.version or self.version
+        if error is not None:
+            return
+        if self._results.left_to_vault:
+            queue_in_vault(self._worker, self._file.task.task_id, self._claim, self._results.left_to_vault)
+        if self._is_out_of_time:
+            raise WaitTimedOut(
+                f"task {self._file.task.task_id}: the time was over before each of its leases had its turn",
+                hint="The rest is due: run the same command again, or give it longer with --wait.",
+            )
+        self._results.raise_failure()
+
+    def revoke_tokens(self) -> Verdicts:
+        """Revoke the tokens, and return their verdicts.
+
+        Once Vault acknowledges that it revoked a token, nothing new can be read with it.
+        """
+        self._commit_intents()
+        if self._is_intended:
+            # all look-ups come before the first revocation: Vault revokes the leases with their token
+            _look_up_first(self._worker, self._look_first, self._results)
+        self._tokens = [self._revoke(handle) for handle in self._tokens]
+        return _verdicts(self._tokens)
+
+    def revoke_leases(self) -> Verdicts:
+        """Revoke the leases until the worker's deadline, and return their verdicts."""
+        self._commit_intents()
+        revoked: list[CredentialHandle] = []
+        for handle in self._leases:
+            if self._worker.is_late() and handle.row.verdict is not Verdict.GONE:
+                # a revocation that hangs would take more time than there is; a lease that is gone cannot hang
+                self._is_out_of_time = True
+                break
+            revoked.append(self._revoke(handle))
+        self._leases = revoked
+        return _verdicts(revoked)
+
+    def look_up(self) -> Verdicts:
+        """Look up the credentials whose revocation Vault acknowledged.
+
+        Returns the verdicts of all credentials. Those that Vault did not acknowledge were looked up at once.
+        """
+        self._tokens = [self._look_up(handle) for handle in self._tokens]
+        self._leases = [self._look_up(handle) for handle in self._leases]
+        return _verdicts((*self._tokens, *self._leases))
+
+    def _commit_intents(self) -> None:
+        """Commit the intents of all credentials, once; with `why`, also the decision to end the task."""
+        doomed = (*self._tokens, *self._leases)
+        if self._is_intended or (not doomed and self._why is None):
+            return
+        task_id = self._file.task.task_id
+        requested: list[Row] = []
+        for handle in doomed:
+            kind = OperationKind(f"revoke_{handle.kind}")
+            self._ops[handle.subject] = new_operation(self._worker, kind, handle.subject, task_id=task_id)
+            requested.append(replace(handle.row, verdict=Verdict.REVOKE_REQUESTED))
+        ops = tuple(self._ops.values())
+        body = {"ops": [op.op_id for op in ops], "subjects": [op.subject for op in ops]}
+        change = _ending(self._worker, *self._why) if self._why else Change(EventKind.REVOKE_INTENDED)
+        change = replace(change, body={**change.body, **body}, rows=(*change.rows, *requested, *ops))
+        task = self._worker.ledger.apply(task_id, change, claim=self._claim, at=self._worker.now())
+        self._is_intended = True
+        self.version = task.version
+        self._results.since = change.fields.get("ending_at") or self._results.since
+
+    def _revoke(self, handle: CredentialHandle) -> CredentialHandle:
+        """Revoke one credential; return it with the verdict that Vault reports."""
+        return self._add(handle, handles.revoke(self._worker, handle, self._ops[handle.subject]))
+
+    def _look_up(self, handle: CredentialHandle) -> CredentialHandle:
+        """Look up one credential if Vault acknowledged that it revoked it."""
+        if handle.row.verdict is not Verdict.ACKNOWLEDGED:
+            return handle
+        return self._add(handle, handles.look_up(self._worker, handle))
+
+    def _add(self, handle: CredentialHandle, result: RevocationResult) -> CredentialHandle:
+        self._results.add_result(handle.subject, result)
+        return replace(handle, row=result.row)
 
 
 def revoke(worker: WorkerContext, file: TaskRecord, claim: int, *, why: EndCause | None = None) -> None:
     """Revoke every credential of the task that is not proven dead, and look it up.
 
     A credential that Vault acknowledged to have revoked, and that was gone afterwards, is only looked up. `why` is the
-    cause of the end, where the task has access until now: the decision is committed together with the intents, because
-    the access lasts as long as one more commit takes.
-
-    Each credential is also looked up before its revocation in these cases:
-
-    - After a gap in the stream, or after a hazardous act that was seen: such an act can take a lease's record away, and
-      then Vault answers 204 and does nothing. Only a look-up that still finds the credential rules that out.
-    - With several audit sources: until the next canary, the stream may have moved to another source.
-    - In a task that was reopened: a credential that is found alive has to be proven dead anew.
-
-    Once everything was tried, raises the first error that kept Vault from answering for a credential. A revocation that
-    Vault tried and could not do raises nothing: the verdict says so. Raises WaitTimedOut where the worker's deadline
-    passed before each lease had its turn. Every token has its turn, and with a token Vault revokes its leases itself.
+    cause of the end, where the task has access until now. Raises like `Revocation`.
     """
-    doomed = _without_gone(worker, file, claim, (*_tokens(worker, file), *_leases(worker, file)))
-    _revoke_all(worker, file, claim, doomed, look_first=_to_look_up_first(worker, file, doomed), why=why)
+    doomed = _without_gone(worker, file, claim, live_credentials(worker, file))
+    look_first = to_look_up_first(worker, file, doomed)
+    _revoke_all(Revocation(worker, file, claim, doomed, why=why, look_first=look_first))
 
 
 def revoke_tokens(worker: WorkerContext, file: TaskRecord, claim: int, *, why: EndCause | None = None) -> Verdicts:
-    """Revoke the task's tokens alone: the first half of `revoke`.
+    """Revoke the task's tokens alone, and return their verdicts; the tokens are not looked up yet.
 
-    Once Vault acknowledges that it revoked a token, nothing new can be read with it. The token is not looked up yet.
+    For a caller that revokes the task's leases later, by `revoke`.
     """
-    tokens = _tokens(worker, file)
     # leases are looked up first, too: Vault revokes them with their token, and afterwards it would be too late
-    look_first = _to_look_up_first(worker, file, (*tokens, *_leases(worker, file)))
-    return _revoke_all(worker, file, claim, tokens, look_first=look_first, why=why, look=False)
+    look_first = to_look_up_first(worker, file, live_credentials(worker, file))
+    with Revocation(worker, file, claim, live_tokens(worker, file), why=why, look_first=look_first) as revocation:
+        return revocation.revoke_tokens()
 
 
-def revoke_leases(worker: WorkerContext, file: TaskRecord, claim: int) -> Verdicts:
-    """Revoke the task's leases alone: the second half of `revoke`.
+def _revoke_all(revocation: Revocation) -> None:
+    """Take a revocation through its three phases, with one commit before and one after.
 
-    A lease that Vault acknowledges to have revoked is not looked up yet.
+    Two commits keep the time short in which the access still exists.
     """
-    return _revoke_all(worker, file, claim, _leases(worker, file), look=False)
+    with revocation:
+        revocation.revoke_tokens()
+        revocation.revoke_leases()
+        revocation.look_up()
 
 
 def revoke_superseded_leases(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
@@ -88,56 +202,19 @@ def revoke_superseded_leases(worker: WorkerContext, file: TaskRecord, claim: int
     not revoke is tried at the next renewal.
     """
     replaced = {grant.grant_id for grant in file.grants if grant.settled}
-    left_over = [lease for lease in file.leases if lease.grant_id in replaced and lease.verdict not in DEAD | _GONE]
-    _revoke_all(worker, file, claim, [handles.lease(worker, lease) for lease in left_over])
+    over = DEAD | {Verdict.GONE}
+    left_over = [lease for lease in file.leases if lease.grant_id in replaced and lease.verdict not in over]
+    _revoke_all(Revocation(worker, file, claim, [handles.lease(worker, lease) for lease in left_over]))
 
 
-def revoke_tokens_first(
-    worker: WorkerContext, file: TaskRecord, claim: int, *, why: EndCause | None = None
-) -> tuple[Verdicts, PendingLeases]:
-    """Revoke the tokens like `revoke_tokens`.
+def revoke_unfinished_token(worker: WorkerContext, file: TaskRecord, grant: GrantRow, claim: int) -> None:
+    """Revoke and look up one token of an issue that did not finish.
 
-    Return also the leases to revoke next.
-
-    The intents for the leases are in the same commit, so `revoke_pending_leases` needs no commit before it acts.
+    The token is named by its accessor or, where the accessor was lost in a crash, by its lease path. It is looked up
+    before its revocation as well: whatever interrupted the issue can also have kept lines out of the stream.
     """
-    tokens, leases = _tokens(worker, file), _leases(worker, file)
-    if not tokens and not leases and why is None:
-        return frozenset(), PendingLeases(file.task.task_id, file.task.version, None, ())
-    look_first = _to_look_up_first(worker, file, (*tokens, *leases))
-    ops, since = _commit_intents(worker, file, claim, (*tokens, *leases), why)
-    token_ops = list(zip(tokens, ops, strict=False))
-    results = _act(worker, file.task.task_id, claim, token_ops, since, look_first=look_first, look=False)
-    rows = [handle.row for handle in leases if isinstance(handle.row, LeaseRow)]
-    pending = tuple(zip(rows, ops[len(tokens) :], strict=True))
-    return results.verdicts(), PendingLeases(file.task.task_id, results.version, since, pending)
-
-
-def revoke_pending_leases(worker: WorkerContext, pending: PendingLeases, claim: int) -> Verdicts:
-    """Revoke the leases that `revoke_tokens_first` returned.
-
-    This may run in another thread. The task must not have changed since its tokens were revoked.
-    """
-    pairs = [(handles.lease(worker, row), op) for row, op in pending.leases]
-    return _act(worker, pending.task_id, claim, pairs, pending.since, look=False).verdicts()
-
-
-def look_up_ended(worker: WorkerContext, file: TaskRecord, claim: int) -> Verdicts:
-    """Look up the credentials whose revocation Vault acknowledged.
-
-    Returns the verdict that Vault reports of every credential that is not proven dead.
-    """
-    results = ResultRecorder(worker, file.task.task_id, claim, since=_ending_since(file))
-    others: set[Verdict] = set()
-    try:
-        for handle in (*_tokens(worker, file), *_leases(worker, file)):
-            if handle.row.verdict is Verdict.ACKNOWLEDGED:
-                results.add_result(handle.subject, handles.look_up(worker, handle))
-            else:
-                others.add(handle.row.verdict)
-    finally:
-        results.commit()
-    return results.verdicts() | others
+    tokens = [handles.token(worker, grant)]
+    _revoke_all(Revocation(worker, file, claim, tokens, look_first=tokens))
 
 
 def _without_gone(
@@ -184,12 +261,17 @@ def _acknowledged_subjects(file: TaskRecord) -> set[str]:
     return acknowledged
 
 
-def _tokens(worker: WorkerContext, file: TaskRecord) -> list[CredentialHandle]:
+def live_credentials(worker: WorkerContext, file: TaskRecord) -> list[CredentialHandle]:
+    """Return the task's credentials that are not proven dead, in the order to revoke them."""
+    return [*live_tokens(worker, file), *live_leases(worker, file)]
+
+
+def live_tokens(worker: WorkerContext, file: TaskRecord) -> list[CredentialHandle]:
     """Return the task's tokens that are not proven dead and that Vault can be asked about."""
     return [handles.token(worker, grant) for grant in file.grants if grant.verdict not in DEAD and _is_known(grant)]
 
 
-def _leases(worker: WorkerContext, file: TaskRecord) -> list[CredentialHandle]:
+def live_leases(worker: WorkerContext, file: TaskRecord) -> list[CredentialHandle]:
     """Return the task's leases that are not proven dead, in the order to revoke them.
 
     Leases that Vault still had come first, and of these the one that was not tried for longest. So a revocation that
@@ -203,19 +285,24 @@ def _leases(worker: WorkerContext, file: TaskRecord) -> list[CredentialHandle]:
     return [handles.lease(worker, lease) for lease in live]
 
 
-def _ending(worker: WorkerContext, reason: EndReason, body: Mapping[str, object]) -> Change:
-    """Return the change that ends a task; it is due at once if this process dies."""
-    now = worker.now()
-    fields = {"end_reason": reason, "ending_at": now, "due_at": now}
-    return Change(EventKind.ENDING, {"reason": reason.value, **body}, state=State.ENDING, fields=fields)
+def _is_known(grant: GrantRow) -> bool:
+    return bool(grant.wrapped_accessor or grant.token_lease)
 
 
-def _to_look_up_first(
-    worker: WorkerContext, file: TaskRecord, doomed: Sequence[CredentialHandle]
+def to_look_up_first(
+    worker: WorkerContext, file: TaskRecord, credentials: Sequence[CredentialHandle]
 ) -> Sequence[CredentialHandle]:
-    """Return which of the credentials to look up before revoking: all or none."""
-    if doomed and (_may_have_moved(worker) or _is_in_doubt(worker, file)):
-        return doomed
+    """Return which of the credentials to look up before revoking: all or none.
+
+    They are looked up first in these cases:
+
+    - After a gap in the stream, or after a hazardous act that was seen: such an act can take a lease's record away, and
+      then Vault answers 204 and does nothing. Only a look-up that still finds the credential rules that out.
+    - With several audit sources: until the next canary, the stream may have moved to another source.
+    - In a task that was reopened: a credential that is found alive has to be proven dead anew.
+    """
+    if credentials and (_may_have_moved(worker) or _is_in_doubt(worker, file)):
+        return credentials
     return ()
 
 
@@ -240,20 +327,6 @@ def _may_have_moved(worker: WorkerContext) -> bool:
     return True
 
 
-def revoke_token(worker: WorkerContext, file: TaskRecord, grant: GrantRow, claim: int) -> None:
-    """Revoke and look up one token of an issue that did not finish.
-
-    The token is named by its accessor or, where the accessor was lost in a crash, by its lease path. It is looked up
-    before its revocation as well: whatever interrupted the issue can also have kept lines out of the stream.
-    """
-    tokens = [handles.token(worker, grant)]
-    _revoke_all(worker, file, claim, tokens, look_first=tokens)
-
-
-def _is_known(grant: GrantRow) -> bool:
-    return bool(grant.wrapped_accessor or grant.token_lease)
-
-
 def confirm_still_live(worker: WorkerContext, file: TaskRecord, claim: int) -> Verdicts:
     """Look up what `revoke` would look up before revoking, and do not revoke.
 
@@ -262,16 +335,15 @@ def confirm_still_live(worker: WorkerContext, file: TaskRecord, claim: int) -> V
     """
     results = ResultRecorder(worker, file.task.task_id, claim, since=None, event=EventKind.SEEN_ALIVE)
     try:
-        credentials = (*_tokens(worker, file), *_leases(worker, file))
-        _look_up_first(worker, _to_look_up_first(worker, file, credentials), results)
+        _look_up_first(worker, to_look_up_first(worker, file, live_credentials(worker, file)), results)
     finally:
         results.commit()
     return frozenset()
 
 
-def _look_up_first(worker: WorkerContext, look_first: Sequence[CredentialHandle], results: ResultRecorder) -> None:
+def _look_up_first(worker: WorkerContext, credentials: Sequence[CredentialHandle], results: ResultRecorder) -> None:
     """Record what look-ups before a revocation find, until the deadline."""
-    for handle in look_first:
+    for handle in credentials:
         if worker.is_late():
             return
         with suppress(OutcomeUnknown, VaultBusy):
@@ -279,85 +351,17 @@ def _look_up_first(worker: WorkerContext, look_first: Sequence[CredentialHandle]
             results.add(lookup)
 
 
-def _revoke_all(
-    worker: WorkerContext,
-    file: TaskRecord,
-    claim: int,
-    doomed: Sequence[CredentialHandle],
-    *,
-    look_first: Sequence[CredentialHandle] = (),
-    why: EndCause | None = None,
-    look: bool = True,
-) -> Verdicts:
-    """Commit all intents, revoke each credential in order, commit all answers.
-
-    One commit before and one after keep the time short in which the access still exists. A crash in between leaves
-    operations that read as unknown, and the next run revokes again.
-    """
-    if not doomed and why is None:
-        return frozenset()
-    ops, since = _commit_intents(worker, file, claim, doomed, why)
-    pairs = list(zip(doomed, ops, strict=True))
-    return _act(worker, file.task.task_id, claim, pairs, since, look_first=look_first, look=look).verdicts()
-
-
-def _commit_intents(
-    worker: WorkerContext, file: TaskRecord, claim: int, doomed: Sequence[CredentialHandle], why: EndCause | None
-) -> tuple[list[OperationRow], datetime | None]:
-    """Commit the intents; return the operations and since when the task ends.
-
-    With `why`, the decision to end the task is part of the commit.
-    """
-    task_id = file.task.task_id
-    ops: list[OperationRow] = []
-    requested: list[Row] = []
-    for handle in doomed:
-        ops.append(new_operation(worker, OperationKind(f"revoke_{handle.kind}"), handle.subject, task_id=task_id))
-        requested.append(replace(handle.row, verdict=Verdict.REVOKE_REQUESTED))
-    body = {"ops": [op.op_id for op in ops], "subjects": [handle.subject for handle in doomed]}
-    change = _ending(worker, *why) if why else Change(EventKind.REVOKE_INTENDED)
-    change = replace(change, body={**change.body, **body}, rows=(*change.rows, *requested, *ops))
-    worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
-    return ops, change.fields.get("ending_at") or _ending_since(file)
-
-
-def _act(
-    worker: WorkerContext,
-    task_id: str,
-    claim: int,
-    doomed: Sequence[tuple[CredentialHandle, OperationRow]],
-    since: datetime | None,
-    *,
-    look_first: Sequence[CredentialHandle] = (),
-    look: bool,
-) -> ResultRecorder:
-    """Revoke each credential in order, and commit all answers that came."""
-    results = ResultRecorder(worker, task_id, claim, since=since)
-    try:
-        # all look-ups come before the first revocation: Vault revokes the leases with their token
-        _look_up_first(worker, look_first, results)
-        for handle, op in doomed:
-            _check_in_time(worker, handle)
-            results.add_result(handle.subject, handles.revoke_and_look_up(worker, handle, op, look=look))
-    finally:
-        results.commit()
-    if results.left_to_vault:
-        queue_in_vault(worker, task_id, claim, results.left_to_vault)
-    return results
-
-
-def _check_in_time(worker: WorkerContext, handle: CredentialHandle) -> None:
-    """Raise WaitTimedOut for a lease that Vault still has after the deadline.
-
-    A revocation that hangs would take more time than there is.
-    """
-    if worker.is_late() and handle.kind == "lease" and handle.row.verdict is not Verdict.GONE:
-        raise WaitTimedOut(
-            f"task {handle.row.task_id}: the time was over before each of its leases had its turn",
-            hint="The rest is due: run the same command again, or give it longer with --wait.",
-        )
+def _ending(worker: WorkerContext, reason: EndReason, body: Mapping[str, object]) -> Change:
+    """Return the change that ends a task; it is due at once if this process dies."""
+    now = worker.now()
+    fields = {"end_reason": reason, "ending_at": now, "due_at": now}
+    return Change(EventKind.ENDING, {"reason": reason.value, **body}, state=State.ENDING, fields=fields)
 
 
 def _ending_since(file: TaskRecord) -> datetime | None:
     """Return when the task began to end; None where it is not ending."""
     return file.task.ending_at if file.task.state is State.ENDING else None
+
+
+def _verdicts(credentials: Sequence[CredentialHandle]) -> Verdicts:
+    return frozenset(handle.row.verdict for handle in credentials)

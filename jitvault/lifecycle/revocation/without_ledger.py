@@ -7,17 +7,15 @@ lines, revokes again what is left, and confirms it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from jitvault.context import WorkerContext, new_id
 from jitvault.errors import JitvaultError, SecurityFinding
-from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.record.integrity import problems_of
 from jitvault.lifecycle.requests.end_documents import end_request, entitled
 from jitvault.lifecycle.revocation.cascade import live_below
-from jitvault.model.states import DEAD, LIVE_STATES, LIVING
+from jitvault.lifecycle.revocation.revoke import live_leases, live_tokens
+from jitvault.model.states import LIVE_STATES, LIVING
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +45,14 @@ def revoke_without_ledger(worker: WorkerContext, task_id: str) -> RevocationCoun
         # a task below whose rows were edited is skipped, and the others are still revoked
         if child is not None and not problems_of(worker, child):
             doomed.append(child)
-    revocations = _revocations(worker, doomed)
+    tokens = [handle for one in doomed for handle in live_tokens(worker, one)]
+    leases = [handle for one in doomed for handle in live_leases(worker, one)]
     ended = 0
-    for revoke in revocations:
+    for handle in (*tokens, *leases):
         try:
-            revoke()
+            handle.revoke(new_id())
         except JitvaultError:
             # go on with the others; the next run finds out which one failed
             continue
         ended += 1
-    return RevocationCount(ended, len(revocations))
-
-
-def _revocations(worker: WorkerContext, doomed: Sequence[TaskRecord]) -> list[Callable[[], object]]:
-    """Return the calls that revoke the tasks' credentials, tokens first."""
-    grants = [grant for file in doomed for grant in file.grants if grant.verdict not in DEAD]
-    accessors = [grant.wrapped_accessor for grant in grants if grant.wrapped_accessor]
-    leases = [grant.token_lease for grant in grants if grant.token_lease and not grant.wrapped_accessor]
-    leases += [lease.lease_id for file in doomed for lease in file.leases if lease.verdict not in DEAD]
-    by_accessor = [partial(worker.tokens.revoke_accessor, accessor, op=new_id()) for accessor in accessors]
-    by_lease = [partial(worker.leases.revoke, lease_id, op=new_id()) for lease_id in leases]
-    return [*by_accessor, *by_lease]
+    return RevocationCount(ended, len(tokens) + len(leases))

@@ -1,0 +1,91 @@
+"""Revoke one of many tasks in three phases, each under a claim of its own.
+
+The kill switch, and the end of a task with tasks below it, take all tasks through one phase before the next: all tokens
+are revoked before any lease. Between two phases another process may work on the task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from jitvault.context import WorkerContext
+from jitvault.ledger.model import TaskRecord
+from jitvault.lifecycle.record.integrity import check_integrity
+from jitvault.lifecycle.revocation.results import Verdicts
+from jitvault.lifecycle.revocation.revoke import Revocation, live_credentials, live_leases, to_look_up_first
+from jitvault.model.states import EndCause, State
+
+_REVOCABLE = frozenset({State.ISSUED, State.ACTIVE, State.ENDING})
+
+WhyEnd = Callable[[WorkerContext, TaskRecord], EndCause | None]
+"""Returns why a task ends, None where it is ending already."""
+
+
+class PhasedRevocation:
+    """One task's `Revocation`, for a caller that has others to revoke between its phases.
+
+    Each phase returns the verdicts that Vault reports, and None where there is nothing to revoke. Each raises like
+    `Revocation`, and SecurityFinding where the task's rows were edited.
+    """
+
+    def __init__(self, task_id: str, why: WhyEnd) -> None:
+        self._task_id = task_id
+        self._why = why
+        self._begun: Revocation | None = None
+
+    def revoke_tokens(self, worker: WorkerContext) -> Verdicts | None:
+        """Revoke the task's tokens; the intents for its leases are in the same commit."""
+        return with_task_claim(worker, self._task_id, self._revoke_tokens)
+
+    def revoke_leases(self, worker: WorkerContext) -> Verdicts | None:
+        """Revoke the task's leases, by the intents of the first phase where they still hold."""
+        begun = self._begun
+        self._begun = None
+        if begun is not None:
+            with worker.ledger.claim(self._task_id, partly=True) as claim:
+                task = worker.ledger.task(self._task_id)
+                if task is not None and task.version == begun.version:
+                    with begun.resumed(worker, claim) as revocation:
+                        return revocation.revoke_leases()
+        # another process has changed the task since, so its leases are read again
+        return with_task_claim(worker, self._task_id, _revoke_leases)
+
+    def look_up(self, worker: WorkerContext) -> Verdicts | None:
+        """Look up the task's credentials whose revocation Vault acknowledged."""
+        return with_task_claim(worker, self._task_id, _look_up)
+
+    def _revoke_tokens(self, worker: WorkerContext, file: TaskRecord, claim: int) -> Verdicts:
+        credentials = live_credentials(worker, file)
+        look_first = to_look_up_first(worker, file, credentials)
+        begun = Revocation(worker, file, claim, credentials, why=self._why(worker, file), look_first=look_first)
+        with begun:
+            verdicts = begun.revoke_tokens()
+        self._begun = begun
+        return verdicts
+
+
+def _revoke_leases(worker: WorkerContext, file: TaskRecord, claim: int) -> Verdicts:
+    with Revocation(worker, file, claim, live_leases(worker, file)) as revocation:
+        return revocation.revoke_leases()
+
+
+def _look_up(worker: WorkerContext, file: TaskRecord, claim: int) -> Verdicts:
+    with Revocation(worker, file, claim, live_credentials(worker, file)) as revocation:
+        return revocation.look_up()
+
+
+def with_task_claim(
+    worker: WorkerContext, task_id: str, act: Callable[[WorkerContext, TaskRecord, int], Verdicts]
+) -> Verdicts | None:
+    """Do `act` under the task's claim.
+
+    Return None where there is nothing to revoke.
+
+    A task that is being issued may have a token that is not known yet. It is left to `advance`, which finds that token.
+    """
+    with worker.ledger.claim(task_id, partly=True) as claim:
+        file = worker.ledger.file(task_id)
+        if file is None or file.task.state not in _REVOCABLE:
+            return None
+        check_integrity(worker, file)
+        return act(worker, file, claim)
