@@ -11,7 +11,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -39,6 +39,31 @@ if TYPE_CHECKING:
 
 def never() -> bool:
     return False
+
+
+@dataclass(frozen=True, slots=True)
+class RunMode:
+    """How long a process works on a task, what it waits for, and which answers it shares.
+
+    The defaults are those of a command. The worker daemon and the kill switch set others.
+    """
+
+    deadline: float | None = None
+    """By `clock.monotonic()`: after it nothing new is started. What was started is finished, the rest stays due."""
+    stopped: Callable[[], bool] = never
+    """Returns True once the process is shutting down; treated like a passed deadline."""
+    waits_for_quiet: bool = True
+    """Whether to block for the quiet second. The worker daemon returns to the task later instead."""
+    has_stream_reader: bool = False
+    """Whether this process has loops that read the stream all the time."""
+    cache: ReadCache | None = None
+    """Answers that scheduled renewals may share (`lifecycle/renewal/cached_reads.py`)."""
+    uses_cache: bool = False
+    """Whether this turn is a scheduled renewal that uses the cached answers."""
+
+    def is_over(self, now: float) -> bool:
+        """Return whether nothing new may be started at `now`, by the monotonic clock."""
+        return (self.deadline is not None and now >= self.deadline) or self.stopped()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +96,9 @@ class WorkerContext:
     shared_hosts: tuple[str, ...]
     open_requests: int
     """How many tasks of one requester may wait for their grant at most."""
-    deadline: float | None = None
-    """By `clock.monotonic()`: after it nothing new is started. What was started is finished, the rest stays due."""
-    stopped: Callable[[], bool] = never
-    """Returns True once the process is shutting down; treated like a passed deadline."""
     tells_persons: bool = False
     """Whether entities say which person they are: `jitvault.vault.interface.Entity.person`."""
-    waits: bool = True
-    """Whether to block for the quiet second. The worker daemon returns to the task later instead."""
-    reads_on: bool = False
-    """Whether this process has loops that read the stream all the time."""
-    shared: ReadCache | None = None
-    """Answers that scheduled renewals may share (`lifecycle/renewal/cached_reads.py`)."""
-    glances: bool = False
-    """Whether this turn is a scheduled renewal that uses the shared answers."""
+    mode: RunMode = field(default_factory=RunMode)
     is_blind: bool = False
     """Whether the audit stream may not show the documents that were written lately."""
     asked_by: str | None = None
@@ -126,8 +140,11 @@ class WorkerContext:
 
     def is_late(self, after_s: float = 0.0) -> bool:
         """Return whether the deadline is over, or will be in `after_s` seconds."""
-        late = self.deadline is not None and self.clock.monotonic() + after_s >= self.deadline
-        return late or self.stopped()
+        return self.mode.is_over(self.clock.monotonic() + after_s)
+
+    def until(self, deadline: float) -> WorkerContext:
+        """Return this context with a deadline, by `clock.monotonic()`."""
+        return replace(self, mode=replace(self.mode, deadline=deadline))
 
 
 @dataclass(frozen=True, slots=True)

@@ -287,7 +287,7 @@ class Wiring:
         For an existing ledger that is full or read-only.
         """
         from jitvault.audit.files.configured import ConfiguredSources
-        from jitvault.context import WorkerContext, never
+        from jitvault.context import RunMode, WorkerContext, never
         from jitvault.vault.audit_hash import AuditHash
         from jitvault.vault.identity import Identity
         from jitvault.vault.leases import Leases
@@ -323,7 +323,7 @@ class Wiring:
             denied_limit=s.denied_limit,
             shared_hosts=s.shared_hosts,
             open_requests=s.open_requests,
-            stopped=self.closing or never,
+            mode=RunMode(stopped=self.closing or never),
         )
 
     @cached_property

@@ -85,7 +85,7 @@ class _SlowTasks:
 
     def bounded(self, worker: WorkerContext) -> WorkerContext:
         """Return the worker; with `until` as its deadline once a task hangs."""
-        return replace(worker, deadline=self.until) if self.tasks else worker
+        return worker.until(self.until) if self.tasks else worker
 
     def patience_s(self, task_id: str) -> float:
         left_s = max(0.0, self.until - time.monotonic())

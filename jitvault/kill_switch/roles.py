@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError, LedgerUnavailable
@@ -62,7 +61,7 @@ def look_up_before_revoking_roles(hire: Callable[[], ThreadContext], tasks: Sequ
     def see(hand: ThreadContext, task_id: str, _note: str) -> bool:
         nonlocal deadline
         deadline = deadline or hand.worker.clock.monotonic() + _LOOK_FIRST_S
-        with_task_claim(replace(hand.worker, deadline=deadline), task_id, confirm_still_live)
+        with_task_claim(hand.worker.until(deadline), task_id, confirm_still_live)
         return True
 
     TaskPool(hire, report_nothing).each("seen alive", see, tasks, "")

@@ -96,7 +96,7 @@ def advance(
     finished and looked up, and the rest stays due. Raises WaitTimedOut where a lease had no turn.
     """
     if deadline is not None:
-        worker = replace(worker, deadline=deadline)
+        worker = worker.until(deadline)
     if hint is not None:
         worker = replace(worker, asked_by=hint)
     entered = admit_request(worker, task_id, hint=hint)
@@ -228,15 +228,15 @@ def _turn_with_retries(worker: WorkerContext, task_id: str, claim: int, last: St
 
 def _turn(worker: WorkerContext, task_id: str, claim: int, last: Step) -> Step:
     """Read what is true of the task now, and act on it once."""
-    if worker.reads_on and last.file is not None and last.file.task.state in BEFORE_GRANT:
+    if worker.mode.has_stream_reader and last.file is not None and last.file.task.state in BEFORE_GRANT:
         # Before the grant nothing depends on the stream, and the grant itself waits for a canary. A worker daemon reads
         # the stream all the time, so this turn need not. Without a daemon the stream has to be read from as early on as
         # possible (below): lines from before the first reading are never read.
         check_integrity(worker, last.file)
         return _before_grant(worker, last.file, claim, last.entered)
     if (
-        worker.reads_on
-        and worker.shared is not None
+        worker.mode.has_stream_reader
+        and worker.mode.cache is not None
         and last.file is not None
         and last.file.task.state in DELIVERED_STATES
     ):

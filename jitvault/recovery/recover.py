@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from jitvault.context import WorkerContext
@@ -93,7 +93,7 @@ def recover_ledger(worker: WorkerContext, *, wait_s: float, tell: Tell) -> Recov
         # the tokens of all tasks come before the leases of any; what fails here is done again below
         with suppress(JitvaultError):
             until = worker.clock.monotonic() + _REVOKE_TOKENS_S
-            with_task_claim(replace(worker, deadline=until), task_id, revoke_tokens)
+            with_task_claim(worker.until(until), task_id, revoke_tokens)
     swept = _sweep(worker, deadline)
     for task_id in mine:
         try:

@@ -175,7 +175,7 @@ class _WorkerThread:
             return
         if not job.if_due:
             # there is news about the task: read everything, without the cache
-            worker = replace(worker, shared=None)
+            worker = replace(worker, mode=replace(worker.mode, cache=None))
         patience_s = 0.0 if job.hurry else PATIENCE_S
         file = advance(worker, job.task_id, hint=job.hint, deadline=worker.clock.monotonic() + patience_s)
         after = file.task

@@ -133,8 +133,13 @@ def context_factory(wiring: Wiring) -> Callable[[], WorkerContext]:
 
     Each has its own connections; login, active node and cached reads are shared.
     """
-    shared = ReadCache()
-    return lambda: replace(wiring.for_thread().worker_without_session, waits=False, reads_on=True, shared=shared)
+    cache = ReadCache()
+
+    def hire() -> WorkerContext:
+        worker = wiring.for_thread().worker_without_session
+        return replace(worker, mode=replace(worker.mode, waits_for_quiet=False, has_stream_reader=True, cache=cache))
+
+    return hire
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from psycopg import sql
 from rig import PREFIX, Rig
 from stage import Stage, claims_run_out, hasty, until_done
 
+from jitvault.context import RunMode
 from jitvault.documents.dsse import payload_of
 from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.record.receipt import proof_of
@@ -220,7 +221,7 @@ def test_a_lease_that_nobody_knows_is_listed_ever_more_rarely_and_an_operator_ca
     else:
         ask(rig, "GET", PREFIX, held.token, headers={"X-Vault-Wrap-TTL": "60"})
     rig("operator", "complete", file.stem, code=None)
-    waitless = replace(rig.wiring().worker, waits=False)
+    waitless = replace(rig.wiring().worker, mode=RunMode(waits_for_quiet=False))
     for _ in range(3):
         advance(waitless, file.stem)
     rig.sql("UPDATE tasks SET due_at = ending_at WHERE task_id = ?", file.stem)

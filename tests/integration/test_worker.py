@@ -91,7 +91,8 @@ def test_before_a_grant_a_worker_leaves_the_stream_to_its_loops(rig: Rig, spec: 
     # the ledger is made by whoever works first
     assert wiring.worker
     # as the pool looks at what there is news of
-    hand = replace(context_factory(wiring)(), shared=None)
+    hand = context_factory(wiring)()
+    hand = replace(hand, mode=replace(hand.mode, cache=None))
     sign_submission(wiring.person, asked, revise=False)
     before = read_to(hand)
     assert story.advance(hand, asked.id, hint=wiring.person.entity).task.state == "approved"

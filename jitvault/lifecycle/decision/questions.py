@@ -70,9 +70,9 @@ def _loads(
     own share.
     """
     since = worker.now() - FINDINGS_COUNT_FOR
-    if not worker.glances or worker.shared is None:
+    if not worker.mode.uses_cache or worker.mode.cache is None:
         return worker.ledger.load(agent, owner, templates, besides=spec.id, since=since)
-    whole = worker.shared.of(
+    whole = worker.mode.cache.of(
         ("load", agent, owner, *templates),
         lambda: worker.ledger.load(agent, owner, templates, besides="", since=since),
     )

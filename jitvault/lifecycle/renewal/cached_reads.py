@@ -23,12 +23,12 @@ from jitvault.vault.interface import Documents, Entity, Identity, Reader, Signer
 
 def with_cached_reads(worker: WorkerContext) -> WorkerContext:
     """Return the worker with cached reads; unchanged where it has no cache."""
-    recent = worker.shared
+    recent = worker.mode.cache
     if recent is None:
         return worker
     return replace(
         worker,
-        glances=True,
+        mode=replace(worker.mode, uses_cache=True),
         documents=_Documents(recent, worker.documents),
         identity=_Identity(recent, worker.identity),
         reader=_Reader(recent, worker.reader),
@@ -41,11 +41,11 @@ def read_up_to(worker: WorkerContext, due_at: datetime | None) -> None:
 
     One canary that was sent after `due_at` shows this for every task that was due by then. Raises AuditUntrusted.
     """
-    if worker.shared is None or due_at is None:
+    if worker.mode.cache is None or due_at is None:
         canary(worker)
         return
     late_s = (worker.now() - due_at) / timedelta(seconds=1)
-    worker.shared.of("canary", lambda: canary(worker), at_most_s=late_s)
+    worker.mode.cache.of("canary", lambda: canary(worker), at_most_s=late_s)
 
 
 @dataclass(frozen=True, slots=True)

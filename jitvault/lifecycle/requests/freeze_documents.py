@@ -47,7 +47,7 @@ class _Freeze:
 
 def freezes(worker: WorkerContext) -> list[FreezeStatement]:
     """Return the operators' freezes in force, the oldest first."""
-    if not worker.reads_on:
+    if not worker.mode.has_stream_reader:
         try:
             observe(worker)
         except AuditUntrusted:

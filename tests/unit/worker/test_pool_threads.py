@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from jitvault.context import ReadCache
+from jitvault.context import ReadCache, RunMode
 from jitvault.ledger.model import Turn
 from jitvault.worker import pool as pool_module
 from jitvault.worker.health import Health
@@ -21,7 +21,7 @@ from jitvault.worker.task_queue import Job, TaskQueue, Urgency
 class Looker:
     """As much of a Worker as a hand touches."""
 
-    shared: ReadCache | None
+    mode: RunMode
 
     @property
     def ledger(self) -> Any:
@@ -60,18 +60,17 @@ def test_only_what_is_merely_due_is_looked_at_by_recent_answers(
 
     monkeypatch.setattr(pool_module, "advance", advance)
     supervisor = Supervisor()
-    pool = Pool(
-        supervisor, cast(Any, lambda: Looker(ReadCache())), TaskQueue(1, 1), Health(supervisor), cast(Any, None)
-    )
+    looker = Looker(RunMode(cache=ReadCache()))
+    pool = Pool(supervisor, cast(Any, lambda: looker), TaskQueue(1, 1), Health(supervisor), cast(Any, None))
     hand = _WorkerThread(pool, "advance-1")
     for _ in range(2):
         with pytest.raises(Looked):
             hand._advance(Job("t-1", Urgency.HELD, if_due=if_due))
-    assert [one.shared is not None for one in seen] == [shares] * 2
+    assert [one.mode.cache is not None for one in seen] == [shares] * 2
     # the next one that is due goes by them again
     with pytest.raises(Looked):
         hand._advance(Job("t-2", Urgency.HELD, if_due=True))
-    assert seen[-1].shared is not None
+    assert seen[-1].mode.cache is not None
 
 
 def test_what_is_due_and_of_which_there_is_news_is_news() -> None:

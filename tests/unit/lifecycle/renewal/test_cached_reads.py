@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from jitvault.context import RECENT_S, ReadCache, WorkerContext
+from jitvault.context import RECENT_S, ReadCache, RunMode, WorkerContext
 from jitvault.errors import AuditUntrusted
 from jitvault.lifecycle.decision.questions import decision_input_for
 from jitvault.lifecycle.renewal import cached_reads as glance
@@ -144,8 +144,8 @@ class Vault:
 
 def worker(vault: Vault, shared: ReadCache | None) -> WorkerContext:
     names = ("ledger", "documents", "identity", "reader", "signer", "clock")
-    rest: dict[str, Any] = dict.fromkeys(WorkerContext.__dataclass_fields__.keys() - {"waits", "stopped", "glances"})
-    return WorkerContext(**{**rest, **dict.fromkeys(names, cast(Any, vault)), "shared": shared})
+    rest: dict[str, Any] = dict.fromkeys(WorkerContext.__dataclass_fields__)
+    return WorkerContext(**{**rest, **dict.fromkeys(names, cast(Any, vault)), "mode": RunMode(cache=shared)})
 
 
 def look(worker: WorkerContext, who: str = "e-1") -> None:
