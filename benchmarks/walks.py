@@ -7,6 +7,7 @@ A reader who follows a flow opens each file in which one of its functions runs. 
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
 import subprocess
@@ -39,19 +40,40 @@ with visited() as files:
 
 @contextmanager
 def visited() -> Iterator[set[str]]:
-    """Collect the files of jitvault in which a function is called, relative to the package."""
+    """Collect the files of jitvault in which a function is called, relative to the package.
+
+    What runs because a module is imported just then does not count: a reader of the flow does not go there.
+    """
     files: set[str] = set()
 
     def note(frame: FrameType, event: str, _: object) -> None:
         name = frame.f_code.co_filename
-        if event == "call" and name.startswith(PACKAGE) and frame.f_code.co_name != "<module>":
-            files.add(name.removeprefix(PACKAGE))
+        if event != "call" or not name.startswith(PACKAGE):
+            return
+        file = name.removeprefix(PACKAGE)
+        if file not in files and _is_function(frame) and not _is_import(frame):
+            files.add(file)
 
     sys.setprofile(note)
     try:
         yield files
     finally:
         sys.setprofile(None)
+
+
+def _is_function(frame: FrameType) -> bool:
+    """Return whether a frame runs a function, and not the body of a class or module."""
+    return bool(frame.f_code.co_flags & inspect.CO_OPTIMIZED)
+
+
+def _is_import(frame: FrameType) -> bool:
+    """Return whether a frame was called, however indirectly, by the body of a module of jitvault."""
+    caller = frame.f_back
+    while caller is not None:
+        if caller.f_code.co_name == "<module>" and caller.f_code.co_filename.startswith(PACKAGE):
+            return True
+        caller = caller.f_back
+    return False
 
 
 def grant(world: Scene) -> set[str]:
