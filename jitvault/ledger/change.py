@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from typing import TypeVar
 
 from sqlalchemy import BindParameter, Connection, bindparam, insert, select, update
 
 from jitvault.errors import WrongState
-from jitvault.ledger.model import Change, OperationRow, OpState, Row, TaskRow
+from jitvault.ledger.model import (
+    Change,
+    CheckRow,
+    GrantRow,
+    LeaseRow,
+    OperationRow,
+    OpState,
+    Row,
+    TaskRecord,
+    TaskRow,
+)
 from jitvault.ledger.notices import tell_change
 from jitvault.ledger.rows import put, rfc3339
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.dialect import batches
-from jitvault.model.event_chain import GENESIS, link
+from jitvault.model.event_chain import GENESIS, Event, link
+from jitvault.model.kinds import OperationKind
 
 # built once: building a statement costs more than running it
 _UPDATE_TASK = update(schema.tasks).where(
     schema.tasks.c.task_id == bindparam("the_task"), schema.tasks.c.version == bindparam("its_version")
 )
+NOT_READ_BACK = (OperationKind.RENEW_TOKEN, OperationKind.RENEW_LEASE, OperationKind.PUBLISH, OperationKind.SIGN)
+FINISHED = (OpState.SETTLED, OpState.ABANDONED)
+# the rows of a change that `record_after` follows
+_FOLLOWED = (GrantRow, LeaseRow, CheckRow, OperationRow)
 _INSERT_EVENT = insert(schema.events)
 _OPS: BindParameter[str] = bindparam("ops", expanding=True)
 _OPS_SEEN = select(schema.observations.c.op).where(schema.observations.c.op.in_(_OPS), schema.observations.c.closing)
@@ -30,10 +46,26 @@ _SETTLE_SEEN = (
 )
 
 
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenChange:
+    """What a change made of a task.
+
+    `task` is the task after it, `event` the event that was appended, and `has_settled` says whether an operation whose
+    answer came with the change is settled already, because its audit line was ingested before.
+    """
+
+    task: TaskRow
+    event: Event
+    has_settled: bool
+
+
 def write_change(
     connection: Connection, task: TaskRow, change: Change, at: datetime, *, is_new: bool = False
-) -> TaskRow:
-    """Write a task's change and return the task after it.
+) -> WrittenChange:
+    """Write a task's change and return what it made of the task.
 
     In one transaction: the changed rows, one event, the chain's head that covers the event, the task's own columns, and
     the notices about the change. Raises WrongState where the task is not at the version of `task` any more.
@@ -42,7 +74,7 @@ def write_change(
     body = {**change.body, "state": state.value}
     event = link(task.task_id, task.seq + 1, task.head or GENESIS, str(change.event), rfc3339(at), body)
     put(connection, change.rows)
-    settle_seen(connection, change.rows)
+    has_settled = settle_seen(connection, change.rows)
     connection.execute(_INSERT_EVENT, asdict(event))
     values = {
         **change.fields,
@@ -56,14 +88,51 @@ def write_change(
         raise WrongState(f"task {task.task_id} changed in between", hint="Run the command again.")
     changed_task = replace(task, **values)
     tell_change(connection, event, changed_task, at, before=None if is_new else task.state)
-    return changed_task
+    return WrittenChange(changed_task, event, has_settled)
 
 
-def settle_seen(connection: Connection, rows: Sequence[Row]) -> None:
-    """Settle answered operations whose audit line was ingested already.
+def record_after(record: TaskRecord, rows: Sequence[Row], written: WrittenChange) -> TaskRecord | None:
+    """Return a record as the ledger has it after a change, without reading it again.
+
+    `record` is the task as it was before the change, which wrote `rows`. Returns None where the record has to be read:
+    a new revision decides which decisions count, and settled operations are not known here.
+    """
+    if written.has_settled or not all(isinstance(row, _FOLLOWED) for row in rows):
+        return None
+    operations = _merged(record.operations, {row.op_id: row for row in rows if isinstance(row, OperationRow)}, "op_id")
+    checks = {(row.subject, row.n): row for row in record.checks}
+    checks |= {(row.subject, row.n): row for row in rows if isinstance(row, CheckRow)}
+    return replace(
+        record,
+        task=written.task,
+        grants=_merged(record.grants, {row.grant_id: row for row in rows if isinstance(row, GrantRow)}, "grant_id"),
+        leases=_merged(record.leases, {row.lease_id: row for row in rows if isinstance(row, LeaseRow)}, "lease_id"),
+        checks=tuple(checks[key] for key in sorted(checks)),
+        operations=tuple(sorted((op for op in operations if is_read_back(op)), key=lambda op: op.sent_at)),
+        events=(*record.events, written.event),
+    )
+
+
+def _merged(before: Sequence[T], changed: dict[str, T], key: str) -> tuple[T, ...]:
+    """Return the rows with the changed ones in their places, and new ones at the end."""
+    return tuple(({getattr(row, key): row for row in before} | changed).values())
+
+
+def is_read_back(op: OperationRow) -> bool:
+    """Return whether a task's record has this operation.
+
+    Finished renewals, publications and signatures are left out: a task that is held for hours has hundreds of them.
+    """
+    return op.kind not in NOT_READ_BACK or op.state not in FINISHED
+
+
+def settle_seen(connection: Connection, rows: Sequence[Row]) -> bool:
+    """Settle answered operations whose audit line was ingested already; return whether there are any.
 
     Another process can ingest an operation's line before its answer is committed here.
     """
     ops = [row.op_id for row in rows if isinstance(row, OperationRow) and row.state is OpState.ANSWERED]
+    found = False
     for batch in batches(ops):
-        connection.execute(_SETTLE_SEEN, {"ops": batch})
+        found |= connection.execute(_SETTLE_SEEN, {"ops": batch}).rowcount > 0
+    return found

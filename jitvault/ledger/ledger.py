@@ -29,7 +29,7 @@ from jitvault.errors import LedgerUnavailable, WrongState, readable
 from jitvault.formats.server_product import Product
 from jitvault.formats.shorten import one_line
 from jitvault.ledger.admission import GrantCounts, admit
-from jitvault.ledger.change import write_change
+from jitvault.ledger.change import FINISHED, NOT_READ_BACK, record_after, write_change
 from jitvault.ledger.documents.index_queries import DocumentQueries
 from jitvault.ledger.documents.request_queries import RequestQueries
 from jitvault.ledger.findings import put_finding
@@ -42,7 +42,6 @@ from jitvault.ledger.model import (
     GrantRow,
     LeaseRow,
     OperationRow,
-    OpState,
     RevisionRow,
     TaskRecord,
     TaskRow,
@@ -61,7 +60,7 @@ from jitvault.ledger.stream.queries import StreamQueries
 from jitvault.ledger.sweep_queries import SweepQueries
 from jitvault.ledger.task_claims import TaskClaims
 from jitvault.model.event_chain import Event
-from jitvault.model.kinds import EventKind, OperationKind
+from jitvault.model.kinds import EventKind
 from jitvault.model.states import LIVE_STATES, OVER, State, check_move
 
 _FINDINGS = "has_findings"
@@ -101,13 +100,12 @@ _EVENTS = (
     .order_by(schema.events.c.seq)
 )
 _OP = schema.operations.c
-_NOT_READ_BACK = (OperationKind.RENEW_TOKEN, OperationKind.RENEW_LEASE, OperationKind.PUBLISH, OperationKind.SIGN)
-# all but finished renewals, publications and signatures
+# those of which `is_read_back` is true
 _OPERATIONS = (
     select(schema.operations)
     .where(
         _OP.task_id == bindparam("task_id"),
-        _OP.kind.not_in(_NOT_READ_BACK) | _OP.state.not_in([OpState.SETTLED, OpState.ABANDONED]),
+        _OP.kind.not_in(NOT_READ_BACK) | _OP.state.not_in(FINISHED),
     )
     .order_by(_OP.sent_at)
 )
@@ -182,7 +180,7 @@ class Ledger(
             except IntegrityError as error:
                 raise WrongState(f"task {task.task_id} exists already") from error
             check_move(task.task_id, None, task.state, change.event)
-            created = write_change(connection, task, change, at, is_new=True)
+            created = write_change(connection, task, change, at, is_new=True).task
             return _replay_lines_of_recovered(connection, created, change, at)
 
         return self._db.write(unit)
@@ -198,16 +196,30 @@ class Ledger(
         """
 
         def unit(connection: Connection) -> TaskRow:
-            task = _fenced(connection, task_id, claim)
-            check_move(task_id, task.state, change.state or task.state, change.event)
-            if change.state is State.ISSUING:
-                check_not_recovering(connection, task_id)
+            task = _fenced(connection, task_id, claim, change)
             if admission is not None:
                 admit(connection, admission)
                 _record_delegation(connection, admission, at)
-            return _replay_lines_of_recovered(connection, write_change(connection, task, change, at), change, at)
+            changed = write_change(connection, task, change, at).task
+            return _replay_lines_of_recovered(connection, changed, change, at)
 
         return self._db.write(unit, alone=admission is not None)
+
+    def change(self, record: TaskRecord, change: Change, *, claim: int, at: datetime) -> TaskRecord:
+        """Write `change` as `apply` does; return the task's record after it.
+
+        It is read again only where the task is not as in `record` any more: the stream entered lines of it meanwhile.
+        The findings are those of `record`. Raises WrongState when the claim was lost.
+        """
+        task_id = record.task.task_id
+
+        def unit(connection: Connection) -> TaskRecord:
+            task = _fenced(connection, task_id, claim, change)
+            written = write_change(connection, task, change, at)
+            after = record_after(record, change.rows, written) if task == record.task else None
+            return after or _file(connection, task_id, known=record.events) or record
+
+        return self._db.write(unit)
 
     # -- reading -------------------------------------------------------------------------------------
 
@@ -533,15 +545,20 @@ def _findings(connection: Connection, task_id: str) -> tuple[Mapping[str, Any], 
     return tuple(dict(row) for row in connection.execute(_TASK_FINDINGS, {"task_id": task_id}).mappings())
 
 
-def _fenced(connection: Connection, task_id: str, claim: int) -> TaskRow:
-    """Return the task if `claim` is still its newest claim.
+def _fenced(connection: Connection, task_id: str, claim: int, change: Change) -> TaskRow:
+    """Return the task if `claim` is still its newest claim and `change` is allowed.
 
-    Raises WrongState where another process has claimed the task since.
+    Raises WrongState where another process has claimed the task since, or where the task's state does not allow the
+    change, and Frozen for an issue while a recovery is open.
     """
     row = connection.execute(_FENCED, {"task_id": task_id, "claim": claim}).mappings().first()
     if row is None:
         raise WrongState(f"another process took over task {task_id}", hint="Run the command again.")
-    return get(row, TaskRow)
+    task = get(row, TaskRow)
+    check_move(task_id, task.state, change.state or task.state, change.event)
+    if change.state is State.ISSUING:
+        check_not_recovering(connection, task_id)
+    return task
 
 
 def _events(connection: Connection, task_id: str, *, after: int) -> tuple[Event, ...]:

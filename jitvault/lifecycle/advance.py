@@ -126,7 +126,7 @@ def advance(
                     file = _read_after_turns(worker, file, claim, was_ending=was_ending)
                     _publish(worker, file, claim, claimed, step.standing, error)
             raise
-        file = _read_after_turns(worker, file, claim, was_ending=was_ending)
+        file = _read_after_turns(worker, step.file or file, claim, was_ending=was_ending)
         _publish(worker, file, claim, claimed, step.standing)
         return file
 
@@ -259,8 +259,7 @@ def _turn(worker: WorkerContext, task_id: str, claim: int, last: Step) -> Step:
         ending = why_end_blind(worker, file) if worker.ledger.is_long(file) else None
         if ending is None:
             return _renew_or_end(worker, file, claim)
-        revoke_tree(worker, file, claim, why=ending)
-        file = worker.file(task_id)
+        file = revoke_tree(worker, file, claim, why=ending)
     file, trips = _check_tripwires(worker, file)
     return _next(worker, file, trips, claim, last)
 
@@ -269,6 +268,7 @@ def _check_tripwires(worker: WorkerContext, file: TaskRecord) -> tuple[TaskRecor
     """Record the tripwires that the task's lines hit; return it and them."""
     trips = watch(worker, file)
     if trips:
+        # a hit is a finding, which is published with the task
         file = worker.ledger.refreshed(file)
     return file, trips
 
@@ -344,6 +344,7 @@ def _before_grant(worker: WorkerContext, file: TaskRecord, claim: int, entered: 
     evaluation = entered if entered and file.task.seq == 1 else reevaluate(worker, file, claim)
     if evaluation is None:
         return Step()
+    # a reevaluation records what is decided now
     file = worker.ledger.refreshed(file)
     submitted, standing = evaluation.submitted, evaluation.standing
     due = file.task.state is State.APPROVED and submitted.spec.window.opens(worker.now())
@@ -383,8 +384,7 @@ def _before_grant(worker: WorkerContext, file: TaskRecord, claim: int, entered: 
 
 def _resume_issue(worker: WorkerContext, file: TaskRecord, claim: int) -> Step:
     """Revoke what an unfinished issue may have made; retry it or end the task."""
-    resolve_unfinished_issue(worker, file, claim)
-    file = worker.file(file.task.task_id)
+    file = resolve_unfinished_issue(worker, file, claim)
     cancel = end_request(worker, file.task.task_id, entitled=entitled(file))
     made = [grant for grant in file.grants if grant.accessor_hmac is not None]
     if stop := frozen(worker, file) or ended_above(worker, file):
@@ -408,8 +408,7 @@ def _replace_token(worker: WorkerContext, file: TaskRecord, claim: int, trips: S
     """
     if not is_replaced_token_unproven(file):
         # as after any unfinished issue: a token that was made but is not known has to be found first
-        resolve_unfinished_issue(worker, file, claim)
-        file = worker.file(file.task.task_id)
+        file = resolve_unfinished_issue(worker, file, claim)
     why = why_end_replacing(worker, file, trips) or issue_replacement(worker, file, claim)
     if why is None:
         return Step()
@@ -426,18 +425,17 @@ def _renew_or_end(worker: WorkerContext, file: TaskRecord, claim: int) -> Step:
             read_up_to(worker, file.task.due_at)
         except AuditUntrusted as error:
             return _revoke_without_stream(worker, file, claim, error)
+        # the stream may have shown lines of the task, up to the canary
         file = worker.ledger.refreshed(file)
     file, trips = _check_tripwires(worker, file)
     why = why_end(reader, file, trips)
     if why is None:
         if file.task.state is State.ISSUED and unwrapped(worker, file):
-            _apply(worker, file, claim, EventKind.UNWRAPPED, {}, State.ACTIVE)
-            file = worker.file(file.task.task_id)
-        extend(worker, file, claim)
-        file = worker.ledger.refreshed(file)
+            file = _apply(worker, file, claim, EventKind.UNWRAPPED, {}, State.ACTIVE)
+        file = extend(worker, file, claim)
         if file.task.is_being_replaced:
             return _replace_token(worker, file, claim, trips)
-        revoke_superseded_leases(worker, file, claim)
+        file = revoke_superseded_leases(worker, file, claim)
         why = renew_due(worker, file, claim)
         if why is not None:
             file = worker.ledger.refreshed(file)
@@ -452,7 +450,7 @@ def _end(worker: WorkerContext, file: TaskRecord, claim: int, last: Step = FIRST
 
     `why` is the reason, where the task is not ending yet.
     """
-    revoke_ending(worker, file, claim, last, why)
+    file = revoke_ending(worker, file, claim, last, why)
     _advance_children(worker, file, claim)
     return confirm_or_retry(worker, file.task.task_id, claim, last)
 
@@ -479,7 +477,7 @@ def _advance_children(worker: WorkerContext, file: TaskRecord, claim: int) -> No
 
 def _apply(
     worker: WorkerContext, file: TaskRecord, claim: int, event: EventKind, body: Mapping[str, object], state: State
-) -> None:
-    """Commit one event that moves the task to `state`."""
+) -> TaskRecord:
+    """Commit one event that moves the task to `state`; return the task."""
     change = Change(event, body, state=state)
-    worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
+    return worker.ledger.change(file, change, claim=claim, at=worker.now())

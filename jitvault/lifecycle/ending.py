@@ -43,8 +43,8 @@ class Step:
     """What one turn hands to the next one, besides what it wrote to the ledger.
 
     `go_on` asks for another turn at once. `entered` is the evaluation by which the request was admitted just now, and
-    `file` the task as it was read just now. `tries` and `waits` count the retries and the quiet seconds so far, and
-    `forced` says that Vault was made to forget the task's leases.
+    `file` the task as it is now, where the turn knows that. `tries` and `waits` count the retries and the quiet seconds
+    so far, and `forced` says that Vault was made to forget the task's leases.
     """
 
     go_on: bool = False
@@ -68,17 +68,16 @@ def again_after_pause(worker: WorkerContext, last: Step) -> Step | None:
     return replace(last, go_on=True, entered=None, file=None, tries=last.tries + 1)
 
 
-def revoke_ending(worker: WorkerContext, file: TaskRecord, claim: int, last: Step, why: EndCause | None) -> None:
+def revoke_ending(worker: WorkerContext, file: TaskRecord, claim: int, last: Step, why: EndCause | None) -> TaskRecord:
     """Revoke and look up the credentials of a task that ends, and of the tasks below.
 
-    `why` is the reason, where the task is not ending yet.
+    `why` is the reason, where the task is not ending yet. Returns the task after it.
     """
     if why is None and not (last.tries or last.waits) and is_any_live(worker, proven_before(file)):
         # checked before anything that can fail: a restored Vault has brought a confirmed credential back
-        reopen(worker, file, claim, EventKind.UNPROVEN, BACK)
-        file = worker.file(file.task.task_id)
+        file = reopen(worker, file, claim, EventKind.UNPROVEN, BACK)
     record_round(worker, file)
-    revoke_tree(worker, file, claim, why=why)
+    return revoke_tree(worker, file, claim, why=why)
 
 
 def confirm_or_retry(worker: WorkerContext, task_id: str, claim: int, last: Step) -> Step:
@@ -90,21 +89,22 @@ def confirm_or_retry(worker: WorkerContext, task_id: str, claim: int, last: Step
     if revoke_wrappings(worker, found, claim):
         found = collect_evidence(worker, task_id)
     outcome = record_judgement(worker, found, claim)
+    file = outcome.file
     if outcome.back:
-        reopen(worker, worker.file(task_id), claim, EventKind.UNPROVEN, BACK)
+        file = reopen(worker, file, claim, EventKind.UNPROVEN, BACK)
     if outcome.proven and outcome.quiet.ok:
-        return Step()
+        return Step(file=file)
     quiet_s = QUIET.total_seconds()
     if outcome.soon and last.waits < _QUIET_WAITS:
         if not worker.mode.waits_for_quiet or worker.is_late(quiet_s):
-            return Step()
+            return Step(file=file)
         worker.clock.sleep(quiet_s)
         return replace(last, go_on=True, file=None, waits=last.waits + 1)
     if not outcome.proven:
         retry = again_after_pause(worker, last)
         if retry is not None:
             return retry
-    return _leave_unconfirmed(worker, worker.file(task_id), claim, last)
+    return _leave_unconfirmed(worker, file, claim, last)
 
 
 def _leave_unconfirmed(worker: WorkerContext, file: TaskRecord, claim: int, last: Step) -> Step:

@@ -100,10 +100,12 @@ def judge(worker: WorkerContext, found: Evidence) -> TaskJudgement:
 class ConfirmOutcome:
     """What a task lacks to be `confirmed`.
 
-    `proven` says that every credential is proven dead, and `quiet` is check 7. `soon` says that only time is missing,
-    or the answer to a request in flight. `back` says that Vault has a credential again that was proven dead before.
+    `file` is the task with the judgement. `proven` says that every credential is proven dead, and `quiet` is check 7.
+    `soon` says that only time is missing, or the answer to a request in flight. `back` says that Vault has a credential
+    again that was proven dead before.
     """
 
+    file: TaskRecord
     proven: bool
     quiet: Check
     soon: bool = False
@@ -119,10 +121,10 @@ def record_judgement(worker: WorkerContext, evidence: Evidence, claim: int) -> C
     credentials: tuple[GrantRow | LeaseRow, ...] = (*found.grants, *found.leases)
     checks = (*found.checks, *_rows(file, file.task.task_id, (quiet.check,)))
     if not quiet.check.ok:
-        _record_unconfirmed(worker, file, claim, found, quiet, checks)
-        return ConfirmOutcome(found.proven, quiet.check, soon=quiet.soon)
+        file = _record_unconfirmed(worker, file, claim, found, quiet, checks)
+        return ConfirmOutcome(file, found.proven, quiet.check, soon=quiet.soon)
     if is_any_live(worker, proven_before(file)):
-        return ConfirmOutcome(proven=False, quiet=quiet.check, back=True)
+        return ConfirmOutcome(file, proven=False, quiet=quiet.check, back=True)
     settled = tuple(replace(grant, settled=True) for grant in found.grants)
     change = Change(
         EventKind.CONFIRMED,
@@ -134,16 +136,16 @@ def record_judgement(worker: WorkerContext, evidence: Evidence, claim: int) -> C
         },
         rows=(*settled, *found.leases, *checks),
     )
-    worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
-    return ConfirmOutcome(found.proven, quiet.check)
+    file = worker.ledger.change(file, change, claim=claim, at=worker.now())
+    return ConfirmOutcome(file, found.proven, quiet.check)
 
 
 def _record_unconfirmed(
     worker: WorkerContext, file: TaskRecord, claim: int, found: TaskJudgement, quiet: Quiet, checks: Sequence[CheckRow]
-) -> None:
+) -> TaskRecord:
     """Record what a task lacks, where that has changed or a new due time is needed.
 
-    A task with an unproven credential is due when its revocations are; otherwise check 7 says when.
+    Returns the task. A task with an unproven credential is due when its revocations are; otherwise check 7 says when.
     """
     credentials: tuple[GrantRow | LeaseRow, ...] = (*found.grants, *found.leases)
     has_changed = any(_differs(file, row) for row in credentials) or _outcomes(checks) != _outcomes(file.checks)
@@ -151,7 +153,8 @@ def _record_unconfirmed(
     if has_changed or needs_due_at:
         fields = {"due_at": quiet.due_at} if found.proven else {}
         change = Change(EventKind.JUDGED, {"quiet": quiet.check.evidence}, fields=fields, rows=(*credentials, *checks))
-        worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
+        file = worker.ledger.change(file, change, claim=claim, at=worker.now())
+    return file
 
 
 def _outcomes(checks: Iterable[CheckRow]) -> set[tuple[str, int, str | None]]:

@@ -22,8 +22,8 @@ from jitvault.model.states import State, Verdict
 BACK = "Vault has again what was proven dead"
 
 
-def reopen(worker: WorkerContext, file: TaskRecord, claim: int, event: EventKind, why: str) -> None:
-    """Reopen a task whose proof does not hold: it has to end again.
+def reopen(worker: WorkerContext, file: TaskRecord, claim: int, event: EventKind, why: str) -> TaskRecord:
+    """Reopen a task whose proof does not hold, and return it: it has to end again.
 
     After a restore of Vault, nothing observed before it counts, and a late lease can be the sign of a restore. So every
     credential is looked up and revoked again. Until the task is judged anew, check 7 says why it was reopened: should
@@ -35,8 +35,9 @@ def reopen(worker: WorkerContext, file: TaskRecord, claim: int, event: EventKind
     leases = [replace(lease, verdict=Verdict.ACKNOWLEDGED) for lease in file.leases]
     check = CheckRow(task_id, task_id, QUIET_N, ok=False, evidence=f"it began to end again: {why}"[:1000])
     change = Change(event, {"why": why}, state=State.ENDING, rows=(*grants, *leases, check))
-    worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
-    record_round(worker, worker.file(task_id))
+    file = worker.ledger.change(file, change, claim=claim, at=worker.now())
+    record_round(worker, file)
+    return file
 
 
 def record_round(worker: WorkerContext, file: TaskRecord) -> None:

@@ -25,15 +25,15 @@ from jitvault.model.states import Verdict
 from jitvault.stream.reading import canary
 
 
-def resolve_unfinished_issue(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
+def resolve_unfinished_issue(worker: WorkerContext, file: TaskRecord, claim: int) -> TaskRecord:
     """Revoke the unsettled grant of a task that is being issued, and prove it dead.
 
-    Does nothing where all grants are settled. Raises OutcomeUnknown while it cannot be known yet whether the token was
-    created.
+    Returns the task after it. Does nothing where all grants are settled. Raises OutcomeUnknown while it cannot be known
+    yet whether the token was created.
     """
     open_grants = [grant for grant in file.grants if not grant.settled]
     if not open_grants:
-        return
+        return file
     grant = open_grants[0]
     if grant.wrapped_accessor or (grant.token_lease and grant.accessor_hmac):
         revoke_unfinished_token(worker, file, grant, claim)
@@ -42,11 +42,11 @@ def resolve_unfinished_issue(worker: WorkerContext, file: TaskRecord, claim: int
     found = collect_evidence(worker, file.task.task_id)
     judged = judge(worker, found)
     judged_grant = next(row for row in judged.grants if row.grant_id == grant.grant_id)
-    _settle(worker, file, claim, judged_grant, found.newest)
+    return _settle(worker, found.file, claim, judged_grant, found.newest)
 
 
-def _settle(worker: WorkerContext, file: TaskRecord, claim: int, grant: GrantRow, newest: Canary) -> None:
-    """Commit that the grant is over.
+def _settle(worker: WorkerContext, file: TaskRecord, claim: int, grant: GrantRow, newest: Canary) -> TaskRecord:
+    """Commit that the grant is over, and return the task.
 
     Raises OutcomeUnknown while it is not proven dead.
     """
@@ -55,7 +55,7 @@ def _settle(worker: WorkerContext, file: TaskRecord, claim: int, grant: GrantRow
         raise OutcomeUnknown(f"task {file.task.task_id}: the token of attempt {grant.attempt} is not proven dead yet")
     body = {"grant": grant.grant_id, "verdict": grant.verdict.value, "canary": newest.place.offset}
     change = Change(EventKind.ATTEMPT_SETTLED, body, rows=(replace(grant, settled=True),))
-    worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
+    return worker.ledger.change(file, change, claim=claim, at=worker.now())
 
 
 def _find(worker: WorkerContext, file: TaskRecord, grant: GrantRow, claim: int) -> None:

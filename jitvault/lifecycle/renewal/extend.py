@@ -63,8 +63,10 @@ class _Requested:
     replaces: bool
 
 
-def extend(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
+def extend(worker: WorkerContext, file: TaskRecord, claim: int) -> TaskRecord:
     """Answer an open extension request: extend, record who is missing, or refuse.
+
+    Returns the task after it.
 
     The caller has just checked that the task may go on. Afterwards the task may be `issuing`; then `issue_replacement`
     goes on with it.
@@ -72,20 +74,18 @@ def extend(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
     # cached reads only find out that there is no request; the decision reads everything fresh
     asked = None if worker.is_late() else _open_request(with_cached_reads(worker), file)
     if asked is None:
-        return
+        return file
     revision = Revision.of(file.revision.body)
     try:
         standing = evaluate_extension(worker, revision, asked.extension, asked.request.by)
         _check_possible(worker, file, revision, asked, standing)
     except (Denied, InvalidInput) as error:
-        _refuse(worker, file, claim, asked, error)
-        return
+        return _refuse(worker, file, claim, asked, error)
     if standing.state is State.PENDING_APPROVAL or not _is_someone_ready(revision, asked, standing):
-        _wait(worker, file, claim, asked, standing)
-        return
+        return _wait(worker, file, claim, asked, standing)
     # nothing is extended on a stream that lags or belongs to another Vault
     canary(worker)
-    _apply(worker, file, claim, asked, standing)
+    return _apply(worker, file, claim, asked, standing)
 
 
 _AGAIN = "The task goes on until its deadline. Ask again when that is so, or have another task granted."
@@ -215,8 +215,8 @@ def _is_someone_ready(revision: Revision, asked: _Requested, standing: Standing)
     return by_requester and all(vote.written_at < asked.request.written_at for vote in standing.tally.approved_by)
 
 
-def _apply(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Requested, standing: Standing) -> None:
-    """Move the deadline in one commit.
+def _apply(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Requested, standing: Standing) -> TaskRecord:
+    """Move the deadline in one commit, and return the task.
 
     A token that goes on is due for renewal at once. A token that is replaced has no access until the next one is
     issued.
@@ -242,11 +242,11 @@ def _apply(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Requeste
         fields={"ends_at": asked.extension.until, "due_at": now},
         rows=rows,
     )
-    worker.ledger.apply(file.task.task_id, change, claim=claim, at=now)
+    return worker.ledger.change(file, change, claim=claim, at=now)
 
 
-def _wait(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Requested, standing: Standing) -> None:
-    """Record which approvals are missing, unless the chain says so already."""
+def _wait(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Requested, standing: Standing) -> TaskRecord:
+    """Record which approvals are missing, unless the chain says so; return the task."""
     tally = standing.tally
     body = {
         **_decision_body(asked, standing),
@@ -261,15 +261,15 @@ def _wait(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Requested
         and last[-1].kind == EventKind.EXTENSION_PENDING
         and all(last[-1].body.get(key) == value for key, value in body.items())
     ):
-        return
+        return file
     if len(recent_extension_events(file.events, asked.request.by.id, worker.now())) >= MOST_ASKED:
         # an approver could write another decision each time, and make the chain grow
-        return
-    worker.ledger.apply(file.task.task_id, Change(EventKind.EXTENSION_PENDING, body), claim=claim, at=worker.now())
+        return file
+    return worker.ledger.change(file, Change(EventKind.EXTENSION_PENDING, body), claim=claim, at=worker.now())
 
 
-def _refuse(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Requested, error: JitvaultError) -> None:
-    """Record the refusal; it is final.
+def _refuse(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Requested, error: JitvaultError) -> TaskRecord:
+    """Record the refusal, and return the task; a refusal is final.
 
     A request that its author was told is refused must not be granted later, when the author does not watch it.
     """
@@ -277,7 +277,7 @@ def _refuse(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Request
         **_request_body(asked),
         "error": {"exit_code": error.exit_code, "message": str(error), "hint": error.hint},
     }
-    worker.ledger.apply(file.task.task_id, Change(EventKind.EXTENSION_REFUSED, body), claim=claim, at=worker.now())
+    return worker.ledger.change(file, Change(EventKind.EXTENSION_REFUSED, body), claim=claim, at=worker.now())
 
 
 def _request_body(asked: _Requested) -> dict[str, Any]:

@@ -89,32 +89,32 @@ def children_for_receipt(worker: WorkerContext, task_id: str) -> list[dict[str, 
     ]
 
 
-def revoke_tree(worker: WorkerContext, file: TaskRecord, claim: int, *, why: EndCause | None = None) -> None:
-    """Revoke the task's credentials and those of every task below it.
+def revoke_tree(worker: WorkerContext, file: TaskRecord, claim: int, *, why: EndCause | None = None) -> TaskRecord:
+    """Revoke the credentials of a task and of every task below it; return the task.
 
     All tokens come first, then the leases from the leaves of the tree up. A task below that cannot be revoked keeps
     neither the other tasks nor the task itself alive. Raises like `revoke`, for the task itself.
     """
     task_id = file.task.task_id
-    if live_below(worker, task_id):
+    had_below = bool(live_below(worker, task_id))
+    if had_below:
         # what Vault does not do here is tried again at the end
         with suppress(VaultUnavailable, VaultRefused):
             revoke_tokens(worker, file, claim, why=why)
     else:
-        revoke(worker, file, claim, why=why)
+        file = revoke(worker, file, claim, why=why)
     # read again: a task below may have been issued meanwhile, and from here on none can be
     tree = live_below(worker, task_id)
-    if not tree:
-        return
+    if not tree and not had_below:
+        return file
     below = [PhasedRevocation(name, _why_below) for name in tree]
     for phase in (PhasedRevocation.revoke_tokens, PhasedRevocation.revoke_leases, PhasedRevocation.look_up):
         for revocation in below:
             worker.ledger.extend(task_id, claim)
             with suppress(JitvaultError, *CORRUPT_RECORD_ERRORS):
                 phase(revocation, worker)
-    current = worker.ledger.file(task_id)
-    if current is not None:
-        revoke(worker, current, claim)
+    # read again: the stream may have shown a lease of the task while the tasks below were revoked
+    return revoke(worker, worker.ledger.refreshed(file), claim)
 
 
 def children_due(worker: WorkerContext, file: TaskRecord) -> Iterator[ChildDue]:

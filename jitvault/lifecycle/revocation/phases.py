@@ -44,7 +44,7 @@ class PhasedRevocation:
         if begun is not None:
             with worker.ledger.claim(self._task_id, partly=True) as claim:
                 task = worker.ledger.task(self._task_id)
-                if task is not None and task.version == begun.version:
+                if task is not None and task.version == begun.file.task.version:
                     with begun.resumed(worker, claim) as revocation:
                         return revocation.revoke_leases()
         # another process has changed the task since, so its leases are read again

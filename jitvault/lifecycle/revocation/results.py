@@ -8,7 +8,7 @@ from datetime import datetime
 
 from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError, VaultRefused
-from jitvault.ledger.model import Change, GrantRow, LeaseRow, OperationRow, OpState, Row
+from jitvault.ledger.model import Change, GrantRow, LeaseRow, OperationRow, OpState, Row, TaskRecord
 from jitvault.lifecycle.revocation.credential import RevocationResult
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.states import Verdict
@@ -26,22 +26,21 @@ _COMMIT_EVERY_S = 5.0
 class ResultRecorder:
     """Collects Vault's answers about one task's credentials and commits them.
 
-    `since` is when the task began to end: the next try is due by how long that lasts. `event` is the kind of the event
-    with which the answers are committed. `version` is the task's version after the last commit, 0 before one, and
-    `left_to_vault` names the leases that Vault could not revoke.
+    `file` is the task's record, as of the last commit. `since` is when the task began to end: the next try is due by
+    how long that lasts. `event` is the kind of the event with which the answers are committed. `left_to_vault` names
+    the leases that Vault could not revoke.
     """
 
     def __init__(
         self,
         worker: WorkerContext,
-        task_id: str,
+        file: TaskRecord,
         claim: int,
         *,
         since: datetime | None,
         event: EventKind = EventKind.REVOKED,
     ) -> None:
         self._worker = worker
-        self._task_id = task_id
         self._claim = claim
         self._event = event
         # a credential that was revoked and then looked up has two results, of which the later one counts
@@ -49,8 +48,8 @@ class ResultRecorder:
         self._uncommitted: dict[str, str] = {}
         self._committed_at = worker.clock.monotonic()
         self._failures: list[JitvaultError] = []
+        self.file = file
         self.since = since
-        self.version = 0
         self.left_to_vault: list[str] = []
 
     def add(self, *rows: Row) -> None:
@@ -58,7 +57,7 @@ class ResultRecorder:
         self._rows |= {_key(row): row for row in rows}
         if self._worker.clock.monotonic() - self._committed_at > _COMMIT_EVERY_S:
             self.commit()
-            self._worker.ledger.extend(self._task_id, self._claim)
+            self._worker.ledger.extend(self.file.task.task_id, self._claim)
 
     def add_result(self, subject: str, result: RevocationResult) -> None:
         """Add one credential's result; `subject` names the credential in the event."""
@@ -81,7 +80,7 @@ class ResultRecorder:
             due = {"due_at": next_try(self.since, now)} if self.since else {}
             rows = tuple(self._rows.values())
             change = Change(self._event, {"verdicts": self._uncommitted}, fields=due, rows=rows)
-            self.version = self._worker.ledger.apply(self._task_id, change, claim=self._claim, at=now).version
+            self.file = self._worker.ledger.change(self.file, change, claim=self._claim, at=now)
             self._rows = {}
             self._uncommitted = {}
         self._committed_at = self._worker.clock.monotonic()
@@ -99,18 +98,20 @@ def _key(row: Row) -> str:
     raise TypeError(f"a revocation has no {type(row).__name__}")
 
 
-def queue_in_vault(worker: WorkerContext, task_id: str, claim: int, lease_ids: Sequence[str]) -> None:
+def queue_in_vault(worker: WorkerContext, file: TaskRecord, claim: int, lease_ids: Sequence[str]) -> TaskRecord:
     """Put leases into Vault's revocation queue that a backend could not revoke now.
 
     Vault then retries without jitvault. A lease that is in the queue already is left alone. The end of its token puts a
-    lease there as well, but not a lease that appeared afterwards (docs/vault-facts.md, "Revocation").
+    lease there as well, but not a lease that appeared afterwards (docs/vault-facts.md, "Revocation"). Returns the task
+    after it.
     """
     waiting = [lease_id for lease_id in lease_ids if _is_unqueued(worker.leases.lookup(lease_id))]
     if not waiting:
-        return
+        return file
+    task_id = file.task.task_id
     ops = [new_operation(worker, OperationKind.QUEUE_LEASE, lease_id, task_id=task_id) for lease_id in waiting]
     intent = Change(EventKind.QUEUE_INTENDED, {"ops": [op.op_id for op in ops], "subjects": waiting}, rows=tuple(ops))
-    worker.ledger.apply(task_id, intent, claim=claim, at=worker.now())
+    file = worker.ledger.change(file, intent, claim=claim, at=worker.now())
     answered: list[Row] = []
     try:
         for op in ops:
@@ -120,7 +121,8 @@ def queue_in_vault(worker: WorkerContext, task_id: str, claim: int, lease_ids: S
         answered.append(record_answer(worker, ops[len(answered)], OpState.ABANDONED, error))
     finally:
         change = Change(EventKind.QUEUED, {"subjects": waiting[: len(answered)]}, rows=tuple(answered))
-        worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
+        file = worker.ledger.change(file, change, claim=claim, at=worker.now())
+    return file
 
 
 def _is_unqueued(record: LeaseRecord | None) -> bool:

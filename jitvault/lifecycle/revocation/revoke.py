@@ -51,7 +51,6 @@ class Revocation:
     ) -> None:
         """Prepare to revoke `doomed`; `look_first` are looked up before the first token is revoked."""
         self._worker = worker
-        self._file = file
         self._claim = claim
         self._tokens = [handle for handle in doomed if handle.kind == handles.TOKEN]
         self._leases = [handle for handle in doomed if handle.kind == handles.LEASE]
@@ -60,15 +59,19 @@ class Revocation:
         self._ops: dict[str, OperationRow] = {}
         self._is_intended = False
         self._is_out_of_time = False
-        self._results = ResultRecorder(worker, file.task.task_id, claim, since=_ending_since(file))
-        self.version = file.task.version
+        self._results = ResultRecorder(worker, file, claim, since=_ending_since(file))
+
+    @property
+    def file(self) -> TaskRecord:
+        """Return the task as of the last commit."""
+        return self._results.file
 
     def resumed(self, worker: WorkerContext, claim: int) -> Revocation:
         """Return what is left to do, for another thread and under another claim.
 
-        The task must not have changed since: `version` is the version that this revocation left it at.
+        The task must not have changed since: it is still at the version of `file`.
         """
-        resumed = Revocation(worker, self._file, claim, [handles.of(worker, handle.row) for handle in self._leases])
+        resumed = Revocation(worker, self.file, claim, [handles.of(worker, handle.row) for handle in self._leases])
         resumed._ops = self._ops
         resumed._is_intended = self._is_intended
         resumed._results.since = self._results.since
@@ -80,18 +83,18 @@ class Revocation:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._results.commit()
-        self.version = self._results.version or self.version
+        results = self._results
+        results.commit()
         if error is not None:
             return
-        if self._results.left_to_vault:
-            queue_in_vault(self._worker, self._file.task.task_id, self._claim, self._results.left_to_vault)
+        if results.left_to_vault:
+            results.file = queue_in_vault(self._worker, results.file, self._claim, results.left_to_vault)
         if self._is_out_of_time:
             raise WaitTimedOut(
-                f"task {self._file.task.task_id}: the time was over before each of its leases had its turn",
+                f"task {results.file.task.task_id}: the time was over before each of its leases had its turn",
                 hint="The rest is due: run the same command again, or give it longer with --wait.",
             )
-        self._results.raise_failure()
+        results.raise_failure()
 
     def revoke_tokens(self) -> Verdicts:
         """Revoke the tokens, and return their verdicts.
@@ -132,7 +135,7 @@ class Revocation:
         doomed = (*self._tokens, *self._leases)
         if self._is_intended or (not doomed and self._why is None):
             return
-        task_id = self._file.task.task_id
+        task_id = self.file.task.task_id
         requested: list[Row] = []
         for handle in doomed:
             kind = OperationKind(f"revoke_{handle.kind}")
@@ -142,9 +145,8 @@ class Revocation:
         body = {"ops": [op.op_id for op in ops], "subjects": [op.subject for op in ops]}
         change = _ending(self._worker, *self._why) if self._why else Change(EventKind.REVOKE_INTENDED)
         change = replace(change, body={**change.body, **body}, rows=(*change.rows, *requested, *ops))
-        task = self._worker.ledger.apply(task_id, change, claim=self._claim, at=self._worker.now())
+        self._results.file = self._worker.ledger.change(self.file, change, claim=self._claim, at=self._worker.now())
         self._is_intended = True
-        self.version = task.version
         self._results.since = change.fields.get("ending_at") or self._results.since
 
     def _revoke(self, handle: CredentialHandle) -> CredentialHandle:
@@ -162,15 +164,16 @@ class Revocation:
         return replace(handle, row=result.row)
 
 
-def revoke(worker: WorkerContext, file: TaskRecord, claim: int, *, why: EndCause | None = None) -> None:
-    """Revoke every credential of the task that is not proven dead, and look it up.
+def revoke(worker: WorkerContext, file: TaskRecord, claim: int, *, why: EndCause | None = None) -> TaskRecord:
+    """Revoke every credential of the task that is not proven dead, and look it up; return the task.
 
     A credential that Vault acknowledged to have revoked, and that was gone afterwards, is only looked up. `why` is the
     cause of the end, where the task has access until now. Raises like `Revocation`.
     """
-    doomed = _without_gone(worker, file, claim, live_credentials(worker, file))
+    file, still_gone = _look_up_gone(worker, file, claim)
+    doomed = [handle for handle in live_credentials(worker, file) if handle.subject not in still_gone]
     look_first = to_look_up_first(worker, file, doomed)
-    _revoke_all(Revocation(worker, file, claim, doomed, why=why, look_first=look_first))
+    return _revoke_all(Revocation(worker, file, claim, doomed, why=why, look_first=look_first))
 
 
 def revoke_tokens(worker: WorkerContext, file: TaskRecord, claim: int, *, why: EndCause | None = None) -> Verdicts:
@@ -184,7 +187,7 @@ def revoke_tokens(worker: WorkerContext, file: TaskRecord, claim: int, *, why: E
         return revocation.revoke_tokens()
 
 
-def _revoke_all(revocation: Revocation) -> None:
+def _revoke_all(revocation: Revocation) -> TaskRecord:
     """Take a revocation through its three phases, with one commit before and one after.
 
     Two commits keep the time short in which the access still exists.
@@ -193,10 +196,11 @@ def _revoke_all(revocation: Revocation) -> None:
         revocation.revoke_tokens()
         revocation.revoke_leases()
         revocation.look_up()
+    return revocation.file
 
 
-def revoke_superseded_leases(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
-    """Revoke leases that were issued to a token which an extension has replaced.
+def revoke_superseded_leases(worker: WorkerContext, file: TaskRecord, claim: int) -> TaskRecord:
+    """Revoke leases of a token which an extension has replaced; return the task.
 
     A read that was in flight while the token was replaced still gets a lease. The task goes on, and what Vault could
     not revoke is tried at the next renewal.
@@ -204,7 +208,7 @@ def revoke_superseded_leases(worker: WorkerContext, file: TaskRecord, claim: int
     replaced = {grant.grant_id for grant in file.grants if grant.settled}
     over = DEAD | {Verdict.GONE}
     left_over = [lease for lease in file.leases if lease.grant_id in replaced and lease.verdict not in over]
-    _revoke_all(Revocation(worker, file, claim, [handles.lease(worker, lease) for lease in left_over]))
+    return _revoke_all(Revocation(worker, file, claim, [handles.lease(worker, lease) for lease in left_over]))
 
 
 def revoke_unfinished_token(worker: WorkerContext, file: TaskRecord, grant: GrantRow, claim: int) -> None:
@@ -217,19 +221,17 @@ def revoke_unfinished_token(worker: WorkerContext, file: TaskRecord, grant: Gran
     _revoke_all(Revocation(worker, file, claim, tokens, look_first=tokens))
 
 
-def _without_gone(
-    worker: WorkerContext, file: TaskRecord, claim: int, doomed: Sequence[CredentialHandle]
-) -> Sequence[CredentialHandle]:
-    """Return the credentials without those that are revoked and still gone.
+def _look_up_gone(worker: WorkerContext, file: TaskRecord, claim: int) -> tuple[TaskRecord, set[str]]:
+    """Look up the credentials that are revoked and were gone; return the task and those that still are.
 
     To revoke a credential once more that Vault acknowledged to have revoked, and that still does not exist, proves
-    nothing. Each such credential is looked up here.
+    nothing.
     """
     acknowledged = _acknowledged_subjects(file)
-    results = ResultRecorder(worker, file.task.task_id, claim, since=_ending_since(file))
+    results = ResultRecorder(worker, file, claim, since=_ending_since(file))
     still_gone: set[str] = set()
     try:
-        for handle in doomed:
+        for handle in live_credentials(worker, file):
             if handle.row.verdict is not Verdict.GONE or handle.subject not in acknowledged:
                 continue
             result = handles.look_up(worker, handle)
@@ -238,7 +240,7 @@ def _without_gone(
                 still_gone.add(handle.subject)
     finally:
         results.commit()
-    return [handle for handle in doomed if handle.subject not in still_gone]
+    return results.file, still_gone
 
 
 def _acknowledged_subjects(file: TaskRecord) -> set[str]:
@@ -333,7 +335,7 @@ def confirm_still_live(worker: WorkerContext, file: TaskRecord, claim: int) -> V
     For a caller that revokes by something coarser than one revocation each, like a whole role. What the worker's
     deadline leaves no time for is skipped. Returns no verdicts.
     """
-    results = ResultRecorder(worker, file.task.task_id, claim, since=None, event=EventKind.SEEN_ALIVE)
+    results = ResultRecorder(worker, file, claim, since=None, event=EventKind.SEEN_ALIVE)
     try:
         _look_up_first(worker, to_look_up_first(worker, file, live_credentials(worker, file)), results)
     finally:

@@ -77,6 +77,54 @@ def test_a_task_begins_with_its_first_event(ledger: Ledger) -> None:
     assert whole(ledger)
 
 
+def _changes() -> list[Change]:
+    """Rows of each kind that a record follows by itself, and of one that it has to be read for."""
+    earlier = NOW - timedelta(seconds=1)
+    checks = (CheckRow("t-1", "z", 2, ok=True, evidence="e"), CheckRow("t-1", "a", 7, ok=False, evidence=""))
+    renewal = operation("op-3", OpState.SETTLED, kind="renew_token", sent_at=earlier)
+    vote = DecisionRow("t-1", "e-1", "ann", "approve", revision().digest, NOW, "")
+    ends = {"end_reason": EndReason.DEADLINE, "due_at": NOW}
+    return [
+        Change("issuing", state=State.ISSUING, rows=(grant(), operation("op-2", OpState.INTENDED))),
+        Change("delivered", {"to": "olga"}, state=State.ISSUED, fields={"ends_at": NOW}, rows=(grant(delivered=True),)),
+        Change("judged", rows=checks),
+        Change("judged", rows=(replace(checks[0], ok=False),)),
+        Change("renewed", rows=(renewal,)),
+        Change("revoked", rows=(operation("op-2", OpState.UNKNOWN, sent_at=earlier),)),
+        Change("decided", rows=(vote,)),
+        Change("ending", {"reason": "deadline"}, state=State.ENDING, fields=ends),
+    ]
+
+
+def test_a_change_returns_the_record_as_it_is_read_afterwards(ledger: Ledger) -> None:
+    make(ledger)
+    record = file_of(ledger)
+    with ledger.claim("t-1") as claim:
+        for what in _changes():
+            record = ledger.change(record, what, claim=claim, at=NOW)
+            assert record == file_of(ledger), what.event
+
+
+def test_a_change_of_a_task_that_changed_meanwhile_returns_what_is_there(ledger: Ledger) -> None:
+    make(ledger)
+    old = file_of(ledger)
+    change(ledger, Change("judged", rows=(CheckRow("t-1", "x", 1, ok=True, evidence=""),)))
+    with ledger.claim("t-1") as claim:
+        record = ledger.change(old, Change("judged"), claim=claim, at=NOW)
+    assert record == file_of(ledger) and len(record.checks) == 1 and len(record.events) == 3
+
+
+def test_a_change_returns_what_its_line_has_settled_already(ledger: Ledger) -> None:
+    make(ledger)
+    change(ledger, Change("revoke_intended", rows=(operation("op-9", OpState.INTENDED),)))
+    record = file_of(ledger)
+    read(ledger, [seen(1, Kind.LEASE_REVOKED, LEASE, op="op-9")])
+    answered = Change("revoked", rows=(operation("op-9", OpState.ANSWERED),))
+    with ledger.claim("t-1") as claim:
+        record = ledger.change(record, answered, claim=claim, at=NOW)
+    assert record == file_of(ledger) and record.operations[0].state is OpState.SETTLED
+
+
 def test_a_task_is_created_once(ledger: Ledger) -> None:
     make(ledger)
     with pytest.raises(WrongState, match="task t-1 exists already"):
