@@ -29,9 +29,9 @@ from jitvault.errors import (
     WrongState,
 )
 from jitvault.ledger.model import Change, TaskRecord
-from jitvault.lifecycle.confirmation.reopen import check_not_back, reopen, revoke_late_lease
+from jitvault.lifecycle.confirmation.reopen import reopen, revoke_late_lease
 from jitvault.lifecycle.confirmation.seal import has_late_lease
-from jitvault.lifecycle.decision.admit import Evaluation, admit_request, reevaluate, still_grantable
+from jitvault.lifecycle.decision.admit import admit_request, reevaluate, still_grantable
 from jitvault.lifecycle.decision.ancestors import ended_above
 from jitvault.lifecycle.decision.evaluate import admission
 from jitvault.lifecycle.end_reasons import (
@@ -55,14 +55,7 @@ from jitvault.lifecycle.issuance.attempts import check_attempt_due
 from jitvault.lifecycle.issuance.issue import MAX_ATTEMPTS, issue
 from jitvault.lifecycle.issuance.unfinished import resolve_unfinished_issue
 from jitvault.lifecycle.record.due import is_due_now
-from jitvault.lifecycle.record.integrity import (
-    check_anchor,
-    check_integrity,
-    check_issuable,
-    is_published,
-    problems_of,
-    published,
-)
+from jitvault.lifecycle.record.integrity import check_issuable, is_published, problems_of, verify, verify_again
 from jitvault.lifecycle.renewal.cached_reads import read_up_to, with_cached_reads
 from jitvault.lifecycle.renewal.extend import extend, is_replaced_token_unproven, issue_replacement
 from jitvault.lifecycle.renewal.renew import renew_due
@@ -70,7 +63,6 @@ from jitvault.lifecycle.requests.end_documents import end_request, end_request_o
 from jitvault.lifecycle.requests.freezes import check_not_frozen
 from jitvault.lifecycle.requests.publish import publish
 from jitvault.lifecycle.requests.reader import wants_grant
-from jitvault.lifecycle.requests.retention import check_not_removed
 from jitvault.lifecycle.revocation.cascade import children_due, revoke_tree
 from jitvault.lifecycle.revocation.revoke import revoke_superseded_leases
 from jitvault.model.approval import Standing
@@ -102,17 +94,14 @@ def advance(
     entered = admit_request(worker, task_id, hint=hint)
     with worker.ledger.claim(task_id) as claim:
         claimed = worker.clock.monotonic()
-        published_copy = published(worker, task_id)
-        file = worker.file(task_id)
         try:
-            check_anchor(worker, file, published_copy, claim)
-            check_not_removed(worker, file, published_copy)
-            check_not_back(worker, file, published_copy)
+            task = verify(worker, task_id, claim)
         except SecurityFinding:
-            _revoke_unanchored(worker, file, claim)
+            _revoke_unverified(worker, task_id, claim)
             raise
+        file = task.file
         was_ending = file.task.state is State.ENDING
-        step = Step(go_on=True, entered=entered, file=file)
+        step = Step(go_on=True, entered=entered, file=file, published=task.published)
         try:
             # Vault may have answered slowly since the claim was taken; a fresh claim lasts for one turn
             claimed = _extend_claim(worker, task_id, claim, claimed)
@@ -171,14 +160,15 @@ def _publish(
         raise
 
 
-def _revoke_unanchored(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
+def _revoke_unverified(worker: WorkerContext, task_id: str, claim: int) -> None:
     """Revoke a task that has to end, although Vault's copy of it differs.
 
     The ledger and the published copy in Vault disagree about the task. Whoever holds the worker's token can overwrite
     the published copy, and must not be able to keep an access alive by that. Nothing is confirmed from such a ledger.
     Rows that disagree with their own event chain are left alone: they may name another task's token.
     """
-    if problems_of(worker, file):
+    file = worker.legible(task_id)
+    if file is None or problems_of(worker, file):
         return
     has_access = file.task.state in DELIVERED_STATES or is_replaced_token_unproven(file)
     why = why_end_blind(worker, file) if has_access else None
@@ -232,8 +222,7 @@ def _turn(worker: WorkerContext, task_id: str, claim: int, last: Step) -> Step:
         # Before the grant nothing depends on the stream, and the grant itself waits for a canary. A worker daemon reads
         # the stream all the time, so this turn need not. Without a daemon the stream has to be read from as early on as
         # possible (below): lines from before the first reading are never read.
-        check_integrity(worker, last.file)
-        return _before_grant(worker, last.file, claim, last.entered)
+        return _before_grant(worker, last.file, claim, last)
     if (
         worker.mode.has_stream_reader
         and worker.mode.cache is not None
@@ -242,16 +231,14 @@ def _turn(worker: WorkerContext, task_id: str, claim: int, last: Step) -> Step:
     ):
         # a scheduled renewal: `_renew_or_end` waits until the stream was read up to the due time
         file = last.file
-        check_integrity(worker, file)
     else:
         is_delivered = last.file is not None and last.file.task.state in DELIVERED_STATES
         unread = _read_stream(worker, until=worker.clock.monotonic() + _READ_FIRST_S if is_delivered else None)
-        file = worker.ledger.refreshed(last.file) if last.file else worker.file(task_id)
-        check_integrity(worker, file)
+        file = verify_again(worker, task_id, last.file)
         if isinstance(unread, AuditLagging):
             _end_before_reading(worker, file, claim)
             unread = _read_stream(worker)
-            file = worker.ledger.refreshed(file)
+            file = verify_again(worker, task_id, file)
         if unread:
             return _revoke_without_stream(worker, file, claim, unread)
     if file.task.state in DELIVERED_STATES:
@@ -315,7 +302,7 @@ def _next(worker: WorkerContext, file: TaskRecord, trips: Sequence[TripwireHit],
     """Do what the task's state asks for, where it is not a delivered one."""
     match file.task.state:
         case state if state in BEFORE_GRANT:
-            return _before_grant(worker, file, claim, last.entered)
+            return _before_grant(worker, file, claim, last)
         case State.ISSUING:
             if file.task.is_being_replaced:
                 return _replace_token(worker, file, claim, trips)
@@ -331,17 +318,15 @@ def _next(worker: WorkerContext, file: TaskRecord, trips: Sequence[TripwireHit],
             return Step()
 
 
-def _before_grant(worker: WorkerContext, file: TaskRecord, claim: int, entered: Evaluation | None) -> Step:
-    """Cancel, decide, or grant a task that has no access yet.
-
-    `entered` is the evaluation by which this same call to `advance` admitted the request, if it did.
-    """
+def _before_grant(worker: WorkerContext, file: TaskRecord, claim: int, last: Step) -> Step:
+    """Cancel, decide, or grant a task that has no access yet."""
     cancel = end_request(worker, file.task.task_id, entitled=entitled(file))
     if cancel is not None and State.CANCELLED in EDGES[file.task.state]:
         _apply(worker, file, claim, EventKind.CANCELLED, cancel.event_body(), State.CANCELLED)
         return Step()
     # a request that was admitted a moment ago and has not changed is not evaluated twice
-    evaluation = entered if entered and file.task.seq == 1 else reevaluate(worker, file, claim)
+    entered = last.entered if file.task.seq == 1 else None
+    evaluation = entered or reevaluate(worker, file, claim)
     if evaluation is None:
         return Step()
     # a reevaluation records what is decided now
@@ -356,13 +341,11 @@ def _before_grant(worker: WorkerContext, file: TaskRecord, claim: int, entered: 
                 file.task.task_id, Change(EventKind.KEPT, fields={"due_at": look}), claim=claim, at=worker.now()
             )
         return Step(standing=standing)
-    published_copy = published(worker, file.task.task_id)
-    if not is_published(published_copy, file):
+    if not is_published(last.published, file):
         # the revision that is granted has to be published first: approvers and `check_issuable` read the same document
         worker.ledger.extend(file.task.task_id, claim)
         publish(worker, file, standing)
-        published_copy = published(worker, file.task.task_id)
-    check_issuable(worker, file, published_copy, claim)
+    check_issuable(worker, file, claim)
     canary(worker)
     # the canary made sure that all lines up to now are in the ledger
     cancel = end_request_of_others(worker, file.task.task_id, entitled=entitled(file))
@@ -395,7 +378,7 @@ def _resume_issue(worker: WorkerContext, file: TaskRecord, claim: int) -> Step:
     if standing is None:
         return _end(worker, file, claim, why=(EndReason.ISSUE_FAILED, {"note": "could not be delivered"}))
     check_attempt_due(worker, file, claim)
-    check_issuable(worker, file, published(worker, file.task.task_id), claim)
+    check_issuable(worker, file, claim)
     canary(worker)
     issue(worker, file, claim, standing.decision.obligations)
     return Step()

@@ -10,18 +10,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from jitvault.context import WorkerContext
+from jitvault.documents.published_task import PublishedDocument
 from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.confirmation.confirm import record_judgement
 from jitvault.lifecycle.confirmation.evidence import collect_evidence, tokens_of
 from jitvault.lifecycle.confirmation.force import close_without_proof, force_revoke
-from jitvault.lifecycle.confirmation.lookups import is_any_live, proven_before
 from jitvault.lifecycle.confirmation.quiet_rules import QUIET, settles_at
 from jitvault.lifecycle.confirmation.reconcile import collect_reconciled
-from jitvault.lifecycle.confirmation.reopen import BACK, record_round, reopen
+from jitvault.lifecycle.confirmation.reopen import record_round, reopen
 from jitvault.lifecycle.confirmation.revoke_wrappings import revoke_wrappings
 from jitvault.lifecycle.confirmation.seal import has_late_lease, seal
 from jitvault.lifecycle.confirmation.seal_check import why_proof_fails_now
 from jitvault.lifecycle.decision.admit import Evaluation
+from jitvault.lifecycle.record.lookups import BACK, is_any_live, proven_before
 from jitvault.lifecycle.record.rounds import why_seal_postponed
 from jitvault.lifecycle.requests.end_documents import EndRequest, force_request, may_end
 from jitvault.lifecycle.revocation.cascade import revoke_tree, unproven_below
@@ -43,13 +44,15 @@ class Step:
     """What one turn hands to the next one, besides what it wrote to the ledger.
 
     `go_on` asks for another turn at once. `entered` is the evaluation by which the request was admitted just now, and
-    `file` the task as it is now, where the turn knows that. `tries` and `waits` count the retries and the quiet seconds
-    so far, and `forced` says that Vault was made to forget the task's leases.
+    `file` the task as it is now, where the turn knows that; before the first turn it was verified just now, and
+    `published` is what was published of it. `tries` and `waits` count the retries and the quiet seconds so far, and
+    `forced` says that Vault was made to forget the task's leases.
     """
 
     go_on: bool = False
     entered: Evaluation | None = None
     file: TaskRecord | None = None
+    published: PublishedDocument | None = None
     standing: Standing | None = None
     tries: int = 0
     waits: int = 0
@@ -65,7 +68,7 @@ def again_after_pause(worker: WorkerContext, last: Step) -> Step | None:
     if last.tries >= _TRIES or worker.is_late(pause_s):
         return None
     worker.clock.sleep(pause_s)
-    return replace(last, go_on=True, entered=None, file=None, tries=last.tries + 1)
+    return replace(last, go_on=True, entered=None, file=None, published=None, tries=last.tries + 1)
 
 
 def revoke_ending(worker: WorkerContext, file: TaskRecord, claim: int, last: Step, why: EndCause | None) -> TaskRecord:

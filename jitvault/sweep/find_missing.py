@@ -9,7 +9,7 @@ from typing import Any
 from jitvault.context import WorkerContext
 from jitvault.errors import CORRUPT_RECORD_ERRORS, CorruptRecord, JitvaultError
 from jitvault.ledger.model import GrantRow, LeaseRow, OpState, TaskRecord
-from jitvault.lifecycle.confirmation.lookups import is_any_live
+from jitvault.lifecycle.record.lookups import is_any_live
 from jitvault.model.revision import Revision
 from jitvault.model.states import State, Verdict
 from jitvault.sweep.compare import Class, Classification, Owned

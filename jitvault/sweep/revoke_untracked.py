@@ -15,7 +15,7 @@ from dataclasses import replace
 from jitvault.context import WorkerContext
 from jitvault.errors import OutcomeUnknown, VaultRejected
 from jitvault.ledger.model import OperationRow, OpState, UntrackedCredentialRow
-from jitvault.lifecycle.confirmation.lookups import INVALID_LEASE
+from jitvault.lifecycle.record.lookups import INVALID_LEASE
 from jitvault.lifecycle.revocation.credential import reported_verdict
 from jitvault.model.kinds import LookupAnswer, OperationKind
 from jitvault.model.states import Verdict

@@ -19,14 +19,6 @@ from jitvault.formats.clocks import lasted
 from jitvault.ledger.model import Change, CheckRow, GrantRow, LeaseRow, OperationRow, TaskRecord
 from jitvault.lifecycle.confirmation.checks import Proof, is_proven, judge_credential
 from jitvault.lifecycle.confirmation.evidence import Evidence, good_listings, tokens_of
-from jitvault.lifecycle.confirmation.lookups import (
-    INVALID_LEASE,
-    gone_lookups,
-    is_any_live,
-    last_found,
-    live_lookups,
-    proven_before,
-)
 from jitvault.lifecycle.confirmation.quiet_check import Quiet, check_quiet
 from jitvault.lifecycle.confirmation.quiet_rules import settles_at
 from jitvault.lifecycle.confirmation.timeline import Credential
@@ -34,6 +26,14 @@ from jitvault.lifecycle.confirmation.wrapped_read_probes import ask_targets, pro
 from jitvault.lifecycle.record.due import has_come
 from jitvault.lifecycle.record.history import proof_level_of
 from jitvault.lifecycle.record.integrity import is_complete
+from jitvault.lifecycle.record.lookups import (
+    INVALID_LEASE,
+    gone_lookups,
+    is_any_live,
+    last_found,
+    live_lookups,
+    proven_before,
+)
 from jitvault.model.kinds import EventKind, LookupAnswer, OperationKind
 from jitvault.model.proof_check import TARGET_N, Check
 from jitvault.model.revision import Revision

@@ -12,7 +12,7 @@ from dataclasses import replace
 from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError
 from jitvault.ledger.model import Change, GrantRow, LeaseRow, OperationRow, OpState, Row, TaskRecord
-from jitvault.lifecycle.confirmation.lookups import last_found
+from jitvault.lifecycle.record.lookups import last_found
 from jitvault.lifecycle.record.receipt import receipt_of
 from jitvault.lifecycle.record.sign_receipt import sign_receipt
 from jitvault.lifecycle.requests.end_documents import EndRequest

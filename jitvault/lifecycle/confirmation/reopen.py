@@ -5,21 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from jitvault.context import WorkerContext
-from jitvault.documents.published_task import PublishedDocument
-from jitvault.errors import SecurityFinding
 from jitvault.ledger.model import Change, CheckRow, TaskRecord
 from jitvault.lifecycle.confirmation.confirm import judge
 from jitvault.lifecycle.confirmation.evidence import collect_evidence
-from jitvault.lifecycle.confirmation.lookups import is_any_live, proven_before
-from jitvault.lifecycle.record.integrity import check_integrity
 from jitvault.lifecycle.record.rounds import MOST_ROUNDS, is_going_round, why_reopened
 from jitvault.lifecycle.revocation.revoke import revoke
 from jitvault.model.finding import AFTER_SEAL
 from jitvault.model.kinds import EventKind
 from jitvault.model.proof_check import QUIET_N
 from jitvault.model.states import State, Verdict
-
-BACK = "Vault has again what was proven dead"
 
 
 def reopen(worker: WorkerContext, file: TaskRecord, claim: int, event: EventKind, why: str) -> TaskRecord:
@@ -51,24 +45,6 @@ def record_round(worker: WorkerContext, file: TaskRecord) -> None:
         f"`jitvault revoke {task_id} --force --reason WHY` closes it without proof"
     )
     worker.ledger.finding(task_id, "goes_round", message, worker.now())
-
-
-def check_not_back(worker: WorkerContext, file: TaskRecord, published_copy: PublishedDocument | None) -> None:
-    """Raise SecurityFinding when Vault again has a credential of a closed task.
-
-    After a restore of Vault, the task's published copy says what it said before the task was closed. It also does after
-    a crash, but then Vault has no credential of the task. The finding is recorded as well.
-    """
-    closed = file.task.state in (State.SEALED, State.UNVERIFIED)
-    if not closed or (published_copy is not None and published_copy.state == file.task.state):
-        return
-    # the rows may also say "closed" because they were edited
-    check_integrity(worker, file)
-    if not is_any_live(worker, proven_before(file)):
-        return
-    message = f"{BACK}: task {file.task.task_id} is {file.task.state}, and Vault was restored since"
-    worker.ledger.finding(file.task.task_id, "back_after_seal", message, worker.now())
-    raise SecurityFinding(message, hint="`jitvault sweep --fix` ends what is there, and proves it.")
 
 
 def revoke_late_lease(worker: WorkerContext, file: TaskRecord, claim: int) -> None:

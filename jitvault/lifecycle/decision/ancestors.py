@@ -5,6 +5,7 @@ A parent can delegate only the access that it has: before its grant, and from it
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 from jitvault.context import WorkerContext
@@ -12,7 +13,7 @@ from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import InvalidInput
 from jitvault.formats.time_window import format_instant
 from jitvault.ledger.model import TaskRecord
-from jitvault.lifecycle.record.integrity import check_anchor, check_integrity, is_edited, published
+from jitvault.lifecycle.record.integrity import check_integrity, is_edited, published, verify
 from jitvault.lifecycle.requests.end_documents import end_request, may_end
 from jitvault.model.delegation import outlives, over_budget, within
 from jitvault.model.revision import Revision
@@ -48,13 +49,11 @@ def check_above(worker: WorkerContext, revision: Revision) -> None:
 
     Raises SecurityFinding where an ancestor's rows were edited.
     """
-    for link in revision.delegation:
-        published_copy = published(worker, link["task"])
-        file = worker.ledger.file(link["task"])
-        if file is not None:
-            check_anchor(worker, file, published_copy)
-            check_integrity(worker, file)
-    why = ancestor_end_reason(worker, revision)
+    if not revision.delegation:
+        return
+    names = {link["task"] for link in revision.delegation}
+    known = {task.task_id: verify(worker, task.task_id).file for task in worker.ledger.known_tasks(names)}
+    why = _end_reason(worker, revision, known.get)
     if why:
         hint = "A task can hand on what it holds, from its grant to its end."
         raise InvalidInput(f"task {revision.content['task']}: spec.parent: {why}", hint=hint)
@@ -62,9 +61,14 @@ def check_above(worker: WorkerContext, revision: Revision) -> None:
 
 def ancestor_end_reason(worker: WorkerContext, revision: Revision) -> str | None:
     """Return why an ancestor has no access now, in words; None where all have."""
+    return _end_reason(worker, revision, worker.ledger.file)
+
+
+def _end_reason(worker: WorkerContext, revision: Revision, read: Callable[[str], TaskRecord | None]) -> str | None:
+    """Return why an ancestor has no access; `read` returns the record of a task, if there is one."""
     for link in revision.delegation:
         name = link["task"]
-        file = worker.ledger.file(name)
+        file = read(name)
         if file is None or file.task.digest != link["digest"]:
             return f"task {name} is not the one that handed it on"
         task = file.task

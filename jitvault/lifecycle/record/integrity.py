@@ -10,6 +10,7 @@ What was not published yet is protected by the audit stream alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +19,7 @@ from jitvault.audit.token_links import derived_tokens, linked
 from jitvault.audit.trail import AuditTrail
 from jitvault.context import WorkerContext
 from jitvault.documents.dsse import RECEIPT_KEY, RECEIPT_TYPE, opened
-from jitvault.documents.paths import PUBLISHED, published_path
+from jitvault.documents.paths import PUBLISHED, is_stale, published_path, request_path
 from jitvault.documents.published_task import (
     IllegibleDocument,
     PublishedDocument,
@@ -30,6 +31,7 @@ from jitvault.errors import CORRUPT_RECORD_ERRORS, SecurityFinding
 from jitvault.formats.canonical_json import sha256_hex
 from jitvault.ledger.model import GrantRow, TaskRecord
 from jitvault.lifecycle.record.history import last_decision, votes_digest
+from jitvault.lifecycle.record.lookups import BACK, is_any_live, proven_before
 from jitvault.model.event_chain import Event, chain_problems
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
@@ -56,10 +58,54 @@ def is_published(said: PublishedDocument | None, file: TaskRecord) -> bool:
     return isinstance(said, PublishedTask) and (said.chain.seq, said.chain.head) == (file.task.seq, file.task.head)
 
 
-def check_anchor(
-    worker: WorkerContext, file: TaskRecord, said: PublishedDocument | None, claim: int | None = None
-) -> None:
-    """Raise SecurityFinding when the ledger lacks what was published of the task.
+@dataclass(frozen=True, slots=True)
+class VerifiedTask:
+    """A task's record, which agrees with itself and with what Vault held of the task.
+
+    `published` is what was published of it when it was verified.
+    """
+
+    file: TaskRecord
+    published: PublishedDocument | None
+
+
+def verify(worker: WorkerContext, task_id: str, claim: int | None = None) -> VerifiedTask:
+    """Read a task, and refuse it unless ledger, event chain and published copy agree.
+
+    This comes before anything is done for a task. The stream has its own checks: of the leases that it shows at each
+    judgement (`is_complete`), and of its trust (`jitvault.stream`).
+
+    1. The ledger holds the event that was published last, and a task that was granted is not before its grant again.
+    2. A task that may still be granted is published, or its request is young.
+    3. The task's rows agree with its event chain, and the chain with its head.
+    4. Vault has no credential of a task that is closed by the ledger and not by what was published.
+
+    Raises SecurityFinding, and records the finding. Raises WrongState where `claim` is lost.
+    """
+    # read before the ledger, so an honest ledger has at least as much
+    published_copy = published(worker, task_id)
+    file = worker.file(task_id)
+    _check_anchor(worker, file, published_copy, claim)
+    _check_not_removed(worker, file, published_copy)
+    check_integrity(worker, file)
+    _check_not_back(worker, file, published_copy)
+    return VerifiedTask(file, published_copy)
+
+
+def verify_again(worker: WorkerContext, task_id: str, known: TaskRecord | None) -> TaskRecord:
+    """Read a verified task again, and refuse it where its rows do not agree any more.
+
+    `known` is its record from before, if the caller has it. Where nothing changed since, nothing is checked again: the
+    stream enters lines of a task while a process works on it.
+    """
+    current = worker.ledger.refreshed(known) if known else worker.file(task_id)
+    if known is None or current.task != known.task:
+        check_integrity(worker, current)
+    return current
+
+
+def _check_anchor(worker: WorkerContext, file: TaskRecord, said: PublishedDocument | None, claim: int | None) -> None:
+    """Check 1: raise SecurityFinding when the ledger lacks what was published of the task.
 
     Such a ledger was restored or rewritten. `said` is the published copy and was read before `file`, so an honest
     ledger has at least as much. Raises WrongState where `claim` is lost.
@@ -83,8 +129,45 @@ def _holds(file: TaskRecord, said: PublishedTask | IllegibleDocument) -> bool:
     return held.get(said.chain.seq) == said.chain.head and not is_back
 
 
+def _check_not_removed(worker: WorkerContext, file: TaskRecord, published_copy: PublishedDocument | None) -> None:
+    """Check 2: raise SecurityFinding for a task that may be over already, its document deleted.
+
+    By the ledger the task may still be granted, but nothing is published of it and its request is old: the ledger or
+    Vault was restored. The finding is recorded as well.
+    """
+    task = file.task
+    if published_copy is not None or task.state not in BEFORE_GRANT:
+        return
+    stored = worker.documents.read(request_path(task.requester, task.task_id, "submit"))
+    if stored is None or not is_stale(stored.written_at, worker.now()):
+        # the request was admitted just now, and is published at the end of this call
+        return
+    message = f"Vault says nothing of task {task.task_id}, whose request is old: the ledger or Vault was restored"
+    worker.ledger.finding(task.task_id, "ledger_rolled_back", message, worker.now())
+    raise SecurityFinding(
+        message,
+        hint="Nothing is granted from what may be over. If it is still wanted, sign a request under another id.",
+    )
+
+
+def _check_not_back(worker: WorkerContext, file: TaskRecord, published_copy: PublishedDocument | None) -> None:
+    """Check 4: raise SecurityFinding when Vault again has a credential of a closed task.
+
+    After a restore of Vault, the task's published copy says what it said before the task was closed. It also does after
+    a crash, but then Vault has no credential of the task. The finding is recorded as well.
+    """
+    closed = file.task.state in (State.SEALED, State.UNVERIFIED)
+    if not closed or (published_copy is not None and published_copy.state == file.task.state):
+        return
+    if not is_any_live(worker, proven_before(file)):
+        return
+    message = f"{BACK}: task {file.task.task_id} is {file.task.state}, and Vault was restored since"
+    worker.ledger.finding(file.task.task_id, "back_after_seal", message, worker.now())
+    raise SecurityFinding(message, hint="`jitvault sweep --fix` ends what is there, and proves it.")
+
+
 def check_integrity(worker: WorkerContext, file: TaskRecord) -> None:
-    """Raise SecurityFinding when the task's rows do not agree with its chain.
+    """Check 3: raise SecurityFinding when the task's rows do not agree with its chain.
 
     The finding is recorded as well. A difference in the rows of decisions is recorded but not raised: nothing is
     decided by these rows, and they are written anew from Vault.
@@ -156,12 +239,13 @@ def _named(file: TaskRecord) -> set[tuple[str, str, str | None]]:
     return {(lease.lease_id, lease.path, lease.target_name) for lease in file.leases}
 
 
-def check_issuable(worker: WorkerContext, file: TaskRecord, said: PublishedDocument | None, claim: int) -> None:
+def check_issuable(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
     """Raise SecurityFinding when Vault says that the task was issued already.
 
     Also raises it when another revision is published. Raises WrongState where the claim is lost: the process that took
     the task over may have issued it since `file` was read.
     """
+    said = published(worker, file.task.task_id)
     if not isinstance(said, PublishedTask) or said.state not in BEFORE_GRANT | {State.ISSUING}:
         worker.ledger.extend(file.task.task_id, claim)
         state = said.state if said is not None else "unknown"

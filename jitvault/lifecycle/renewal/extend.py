@@ -23,7 +23,7 @@ from jitvault.lifecycle.decision.evaluate import evaluate_extension
 from jitvault.lifecycle.decision.template_gate import check_templates_tested
 from jitvault.lifecycle.issuance.attempts import check_attempt_due
 from jitvault.lifecycle.issuance.issue import MAX_ATTEMPTS, issue
-from jitvault.lifecycle.record.integrity import check_issuable, published
+from jitvault.lifecycle.record.integrity import check_issuable
 from jitvault.lifecycle.renewal.cached_reads import with_cached_reads
 from jitvault.lifecycle.requests.publish import publish
 from jitvault.lifecycle.requests.reader import ExtensionRequest, extension_requests
@@ -116,7 +116,7 @@ def issue_replacement(worker: WorkerContext, file: TaskRecord, claim: int) -> En
     worker.ledger.extend(file.task.task_id, claim)
     check_attempt_due(worker, file, claim)
     publish(worker, file, None)
-    check_issuable(worker, file, published(worker, file.task.task_id), claim)
+    check_issuable(worker, file, claim)
     canary(worker)
     try:
         # the cap on the window was checked for the whole window already: counted from now on it would be wrong

@@ -7,7 +7,7 @@ what became of such a request, and after the deletion Vault does not say it any 
 2. nothing is deleted while the request is younger than the retention time, which is never shorter than `REQUEST_LIFE`:
    an author who signs the same request again after the end can still read its result;
 3. a ledger that says that a task may still be granted, while nothing is published of the task and its request is as old
-   as `REQUEST_LIFE`, was restored: nothing is done from it (`check_not_removed`).
+   as `REQUEST_LIFE`, was restored: nothing is done from it (`record/integrity.py`, check 2).
 
 A sealed task is final, so its chain does not show the deletion. The deletion is an operation of no task, with an
 intent.
@@ -21,11 +21,9 @@ from datetime import timedelta
 
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import PUBLISHED, is_stale, published_path, request_path
-from jitvault.documents.published_task import PublishedDocument
-from jitvault.errors import JitvaultError, OutcomeUnknown, SecurityFinding
-from jitvault.ledger.model import OperationRow, OpState, TaskRecord
+from jitvault.errors import JitvaultError, OutcomeUnknown
+from jitvault.ledger.model import OperationRow, OpState
 from jitvault.model.kinds import OperationKind
-from jitvault.model.states import BEFORE_GRANT
 from jitvault.operations import DONE, new_operation, record_answer
 from jitvault.stream.reading import canary
 
@@ -117,24 +115,3 @@ def settle_removals(worker: WorkerContext) -> None:
         )
     if settled:
         worker.ledger.keep(operations=settled, at=worker.now())
-
-
-def check_not_removed(worker: WorkerContext, file: TaskRecord, published_copy: PublishedDocument | None) -> None:
-    """Raise SecurityFinding for a task that may be over already, its document deleted.
-
-    By the ledger the task may still be granted, but nothing is published of it and its request is old: the ledger or
-    Vault was restored. The finding is recorded as well.
-    """
-    task = file.task
-    if published_copy is not None or task.state not in BEFORE_GRANT:
-        return
-    stored = worker.documents.read(request_path(task.requester, task.task_id, "submit"))
-    if stored is None or not is_stale(stored.written_at, worker.now()):
-        # the request was admitted just now, and is published at the end of this call
-        return
-    message = f"Vault says nothing of task {task.task_id}, whose request is old: the ledger or Vault was restored"
-    worker.ledger.finding(task.task_id, "ledger_rolled_back", message, worker.now())
-    raise SecurityFinding(
-        message,
-        hint="Nothing is granted from what may be over. If it is still wanted, sign a request under another id.",
-    )

@@ -12,6 +12,8 @@ from jitvault.ledger.model import GrantRow, LeaseRow, OperationRow, TaskRecord
 from jitvault.model.kinds import LookupAnswer, OperationKind
 from jitvault.model.states import DEAD, Verdict
 
+BACK = "Vault has again what was proven dead"
+
 _KINDS = (OperationKind.LOOKUP_TOKEN, OperationKind.LOOKUP_LEASE)
 
 
