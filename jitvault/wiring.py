@@ -23,8 +23,7 @@ from jitvault.model import generation
 from jitvault.vault.active_node import ActiveNode
 from jitvault.vault.client import Connection, Vault
 from jitvault.vault.documents import Documents
-from jitvault.vault.release import NamespaceGuard, ServerRelease
-from jitvault.vault.time import VaultTime
+from jitvault.vault.server import NamespaceGuard, ServerRelease, VaultTime
 from jitvault.vault.tls import Tls
 from jitvault.vault.tokens import Tokens
 
@@ -37,8 +36,7 @@ if TYPE_CHECKING:
     from jitvault.model.template import AccessTemplate
     from jitvault.notices.interface import Messenger
     from jitvault.notices.notifier import Notifier
-    from jitvault.policy.cedar import CedarAuthorizer
-    from jitvault.policy.current import CurrentPolicies
+    from jitvault.policy.cedar import CedarAuthorizer, CurrentPolicies
     from jitvault.settings import Settings
     from jitvault.vault.login import Login
 
@@ -269,7 +267,7 @@ class Wiring:
         Registers the worker's session in the ledger. Raises UsageError, AuditUntrusted, LedgerUnavailable and others.
         """
         from jitvault.stream.reading import register_session
-        from jitvault.vault.audit_hash import AuditHash
+        from jitvault.vault.transit import AuditHash
 
         unregistered = self.worker_without_session
         unregistered.ledger.raise_generation(generation.GENERATION)
@@ -288,10 +286,9 @@ class Wiring:
         """
         from jitvault.audit.files.configured import ConfiguredSources
         from jitvault.context import RunMode, WorkerContext, never
-        from jitvault.vault.audit_hash import AuditHash
         from jitvault.vault.identity import Identity
         from jitvault.vault.leases import Leases
-        from jitvault.vault.transit import Transit
+        from jitvault.vault.transit import AuditHash, Transit
 
         s = self.settings
         vault = self.vault(self.login)
@@ -349,7 +346,7 @@ class Wiring:
     @cached_property
     def authorizer(self) -> CurrentPolicies:
         """The policies in use. Raises InvalidInput when they do not validate."""
-        from jitvault.policy.current import CurrentPolicies
+        from jitvault.policy.cedar import CurrentPolicies
 
         return CurrentPolicies(lambda: self.policies(self.settings.policies))
 

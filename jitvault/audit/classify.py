@@ -18,6 +18,7 @@ from jitvault.audit.entry_facts import (
     REVOKE_BY_TOKEN,
     SIGNATURES,
     WRAPPING_POLICY,
+    derived_token,
     error_of,
     has_failed,
     has_hashed_accessor,
@@ -26,6 +27,7 @@ from jitvault.audit.entry_facts import (
     is_spent,
     is_task_token,
     is_unwrap,
+    named_token,
     text_of,
 )
 from jitvault.audit.hazard_paths import (
@@ -37,7 +39,6 @@ from jitvault.audit.hazard_paths import (
     is_hazard,
     is_unprivileged,
 )
-from jitvault.audit.line_tokens import derived_token, named_token
 from jitvault.audit.observation import Kind, Observation, Place
 from jitvault.audit.observation_detail import detail_of
 from jitvault.formats.shorten import shorten

@@ -15,7 +15,7 @@ from jitvault.doctor.check import Known, Unknown
 from jitvault.doctor.identity import Holder, Refused
 from jitvault.doctor.policies import ProbeLogin, TemplateState
 from jitvault.doctor.provisioning import KINDS, NO_ADMIN, Device, Part
-from jitvault.documents.dsse import RECEIPT_KEY, signer_key
+from jitvault.documents.signed import RECEIPT_KEY, signer_key
 from jitvault.documents.template_check import as_recorded, read_record, remarks_of
 from jitvault.engines.interface import Engine
 from jitvault.errors import JitvaultError, VaultRefused, VaultRejected

@@ -14,7 +14,7 @@ from jitvault.doctor.server import MOST_REQUEST, Server
 from jitvault.errors import JitvaultError, VaultRefused, VaultRejected, VaultUnavailable
 from jitvault.formats.server_product import is_enterprise, product_of
 from jitvault.vault.client import Connection, Vault
-from jitvault.vault.release import seal_status_of
+from jitvault.vault.server import seal_status_of
 
 
 def server_at(connection: Connection, clock: Clock) -> Known[Server]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jitvault.documents.dsse import RECEIPT_KEY, RECEIPT_TYPE, opened
+from jitvault.documents.signed import RECEIPT_KEY, RECEIPT_TYPE, opened
 from jitvault.errors import SecurityFinding
 from jitvault.model.states import State
 

@@ -33,7 +33,6 @@ from jitvault.ledger.change import FINISHED, NOT_READ_BACK, record_after, write_
 from jitvault.ledger.documents.index_queries import DocumentQueries
 from jitvault.ledger.documents.request_queries import RequestQueries
 from jitvault.ledger.findings import put_finding
-from jitvault.ledger.freezes import FreezeQueries
 from jitvault.ledger.model import (
     Change,
     CheckRow,
@@ -55,6 +54,7 @@ from jitvault.ledger.storage.database import Database
 from jitvault.ledger.storage.dialect import batches, upsert
 from jitvault.ledger.stream import ingest as stream
 from jitvault.ledger.stream import task_trail as trail
+from jitvault.ledger.stream.alarms import FreezeQueries
 from jitvault.ledger.stream.positions import AuditPositions
 from jitvault.ledger.stream.queries import StreamQueries
 from jitvault.ledger.sweep_queries import SweepQueries

@@ -29,7 +29,6 @@ from jitvault.errors import (
     WrongState,
 )
 from jitvault.ledger.model import Change, TaskRecord
-from jitvault.lifecycle.confirmation.reopen import reopen, revoke_late_lease
 from jitvault.lifecycle.confirmation.seal import has_late_lease
 from jitvault.lifecycle.decision.admit import admit_request, reevaluate, still_grantable
 from jitvault.lifecycle.decision.ancestors import ended_above
@@ -48,7 +47,9 @@ from jitvault.lifecycle.ending import (
     again_after_pause,
     confirm_or_retry,
     is_settled,
+    reopen,
     revoke_ending,
+    revoke_late_lease,
     seal_or_reopen,
 )
 from jitvault.lifecycle.issuance.attempts import check_attempt_due

@@ -16,8 +16,8 @@ import cedarpy
 
 from jitvault.errors import InvalidInput
 from jitvault.formats.canonical_json import sha256_hex
-from jitvault.policy.cedar_request import Named, entities_of, request_of
-from jitvault.policy.cedar_slices import Slice, Slices
+from jitvault.formats.reloadable import Reloadable
+from jitvault.policy.cedar_request import Named, Slice, Slices, entities_of, request_of
 from jitvault.policy.decision import Decision, Obligations, combine, strictest
 from jitvault.policy.question import Question
 from jitvault.policy.rule import Rule, read_rule
@@ -133,3 +133,21 @@ def _where(policies: Mapping[str, str]) -> str:
 
 def _line(error: ValueError) -> str:
     return " ".join(str(error).split())[:300]
+
+
+class CurrentPolicies(Reloadable[CedarAuthorizer]):
+    """An authorizer with the last policy set that was valid.
+
+    Implements `jitvault.policy.interface.Authorizer`.
+    """
+
+    @property
+    def digest(self) -> str:
+        return self.value.digest
+
+    @property
+    def groups(self) -> frozenset[str]:
+        return self.value.groups
+
+    def decide(self, questions: Sequence[Question]) -> Decision:
+        return self.value.decide(questions)

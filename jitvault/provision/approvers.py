@@ -15,8 +15,8 @@ from datetime import datetime
 from typing import Any
 
 from jitvault.documents.approvers import Registered, Registry, check_new, check_person, registered
-from jitvault.documents.dsse import signer_key
 from jitvault.documents.paths import APPROVERS
+from jitvault.documents.signed import signer_key
 from jitvault.errors import Denied, InvalidInput, NotFound
 from jitvault.provision.apply import carry_out
 from jitvault.provision.desired import SigningKey

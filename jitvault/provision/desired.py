@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from string import Template
 
-from jitvault.documents.dsse import RECEIPT_KEY, signer_key
+from jitvault.documents.signed import RECEIPT_KEY, signer_key
 from jitvault.engines.interface import Engine
 from jitvault.errors import InvalidInput
 from jitvault.model.read_limit import Quota, quotas

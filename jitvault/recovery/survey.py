@@ -12,10 +12,10 @@ from datetime import datetime
 
 from jitvault.audit.observation import Kind, Observation
 from jitvault.context import WorkerContext
-from jitvault.documents.dsse import RECEIPT_KEY
 from jitvault.documents.paths import PUBLISHED, published_path
 from jitvault.documents.published_task import PublishedRefusal, PublishedTask, read_published
 from jitvault.documents.receipt import CLOSED, verified
+from jitvault.documents.signed import RECEIPT_KEY
 from jitvault.errors import AuditUntrusted, InvalidInput, SecurityFinding
 from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.decision.evaluate import resolve

@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from jitvault.audit.issued_lease import is_token_lease, issued
-from jitvault.audit.observation import Kind
+from jitvault.audit.observation import Kind, is_token_lease, issued
 from jitvault.audit.trail import Canary
 from jitvault.context import WorkerContext
 from jitvault.errors import VaultRefused

@@ -1,4 +1,7 @@
-"""Signatures by keys that never leave Vault."""
+"""What Vault computes with keys that never leave it: signatures, and the audit device's HMACs.
+
+A value is found by its HMAC in a stream that never shows the value.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,8 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
-from jitvault.documents.dsse import input_of, signed, unsigned
-from jitvault.errors import VaultRejected
+from jitvault.documents.signed import input_of, signed, unsigned
+from jitvault.errors import AuditUntrusted, VaultRefused, VaultRejected
 from jitvault.vault.client import Vault
 
 MOUNT = "jitvault-transit"
@@ -54,3 +57,28 @@ class Transit:
         usable = int(answer["data"].get("min_decryption_version") or 1)
         keys = answer["data"]["keys"]
         return {int(v): str(k["public_key"]) for v, k in keys.items() if int(v) >= usable}
+
+
+class AuditHash:
+    """`sys/audit-hash/<device>`; needs `update` on that path and no sudo.
+
+    Audit devices belong to the root namespace. A worker of another namespace still logs in with a token of the root
+    namespace.
+    """
+
+    def __init__(self, vault: Vault, device: str) -> None:
+        self._vault = vault.at_root()
+        self.device = device
+
+    def hash(self, value: str) -> str:
+        """Return `hmac-sha256:…` of `value` with the device's current salt.
+
+        Raises AuditUntrusted where Vault refuses.
+        """
+        try:
+            return str(self._vault.write(f"sys/audit-hash/{self.device}", {"input": value})["data"]["hash"])
+        except VaultRefused as error:
+            raise AuditUntrusted(
+                f"Vault does not let the worker use an audit device named {self.device} ({error})",
+                hint="Check JITVAULT_AUDIT_DEVICE, and whether the worker's identity is still valid.",
+            ) from None

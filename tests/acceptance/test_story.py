@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from commands import Cli
 
-from jitvault.documents.dsse import RECEIPT_KEY, RECEIPT_TYPE
+from jitvault.documents.signed import RECEIPT_KEY, RECEIPT_TYPE
 from jitvault.sandbox.world import World
 from jitvault.vault.client import Connection, Vault
 from jitvault.vault.transit import Transit

@@ -14,7 +14,7 @@ import pytest
 from commands import Result
 from rig import Rig
 
-from jitvault.documents.dsse import DOCUMENT_TYPE, signer_key
+from jitvault.documents.signed import DOCUMENT_TYPE, signer_key
 from jitvault.sandbox.world import World
 from jitvault.vault.transit import Transit
 

@@ -11,7 +11,7 @@ import pytest
 from rig import Rig
 
 from jitvault.context import new_id
-from jitvault.documents.dsse import DOCUMENT_TYPE, signer_key
+from jitvault.documents.signed import DOCUMENT_TYPE, signer_key
 from jitvault.errors import VaultRefused
 from jitvault.lifecycle.requests.sign import sign_grant_request
 from jitvault.model.spec import parse_spec

@@ -12,7 +12,7 @@ from commands import without_limits
 from hands import without_a_token
 from rig import Rig
 
-from jitvault.documents.dsse import DOCUMENT_TYPE, signer_key
+from jitvault.documents.signed import DOCUMENT_TYPE, signer_key
 from jitvault.errors import VaultRefused, VaultUnavailable
 from jitvault.lifecycle import advance
 from jitvault.lifecycle.requests.sign import sign_extension, sign_freeze

@@ -11,7 +11,7 @@ import pytest
 from hands import without_a_token
 from rig import Held, Rig
 
-from jitvault.documents.dsse import RECEIPT_KEY, RECEIPT_TYPE, opened
+from jitvault.documents.signed import RECEIPT_KEY, RECEIPT_TYPE, opened
 from jitvault.lifecycle.requests.sign import sign_end
 from jitvault.model.states import EndReason
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rig import Rig
 
-from jitvault.documents.dsse import DOCUMENT_TYPE, signer_key
+from jitvault.documents.signed import DOCUMENT_TYPE, signer_key
 
 pytestmark = pytest.mark.usefixtures("hurried")
 Spec = Callable[..., Path]
@@ -195,6 +195,6 @@ def test_rows_of_decisions_that_were_edited_change_nothing_and_are_found(
     assert rig("operator", "status", task, code=12).json["state"] == "sealed"
     receipt = rig.wiring("auditor").ledger.task(task)
     assert receipt is not None and receipt.receipt is not None
-    from jitvault.documents.dsse import payload_of
+    from jitvault.documents.signed import payload_of
 
     assert payload_of(receipt.receipt)["approved_by"] == [rig.entity("approver-1")]

@@ -17,7 +17,7 @@ from commands import SPEC, Result
 from psycopg import sql
 from rig import PREFIX, Rig, own_rig
 
-from jitvault.documents.dsse import DOCUMENT_TYPE, signer_key
+from jitvault.documents.signed import DOCUMENT_TYPE, signer_key
 from jitvault.errors import OutcomeUnknown
 from jitvault.sandbox.world import World
 from jitvault.vault.tokens import Tokens

@@ -21,7 +21,7 @@ from rig import PREFIX, Rig
 from stage import Stage, claims_run_out, hasty, until_done
 
 from jitvault.context import RunMode
-from jitvault.documents.dsse import payload_of
+from jitvault.documents.signed import payload_of
 from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.record.receipt import proof_of
 from jitvault.lifecycle.requests.sign import sign_end

@@ -19,7 +19,7 @@ from mortal import Mortal, new_rig, points_of, time_passes, until_done
 from rig import Held, Rig
 from test_order import not_revocable
 
-from jitvault.documents.dsse import payload_of
+from jitvault.documents.signed import payload_of
 from jitvault.errors import JitvaultError
 from jitvault.lifecycle import advance
 from jitvault.lifecycle import ending as finish

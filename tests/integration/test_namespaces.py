@@ -12,9 +12,9 @@ from jitvault.audit.observation import Kind
 from jitvault.audit.source import Position
 from jitvault.formats.secret import Secret
 from jitvault.sandbox.vault_server import VaultServer
-from jitvault.vault.audit_hash import AuditHash
 from jitvault.vault.client import Connection, Vault
 from jitvault.vault.tokens import Tokens
+from jitvault.vault.transit import AuditHash
 from jitvault.vault.wrapping import Wrapping
 
 pytestmark = pytest.mark.needs("namespaces")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jitvault.documents.dsse import RECEIPT_KEY, signer_key
+from jitvault.documents.signed import RECEIPT_KEY, signer_key
 from jitvault.errors import InvalidInput, VaultRefused, WrongState
 from jitvault.formats.secret import Secret
 from jitvault.model.template import AccessTemplate

@@ -21,8 +21,8 @@ from ledgers import address, new_place
 from mortal import ALL, Mortal
 from rig import PREFIX, ROLE, Held, Rig, own_rig
 
-from jitvault.documents.dsse import RECEIPT_KEY, RECEIPT_TYPE, opened
 from jitvault.documents.published_task import packed
+from jitvault.documents.signed import RECEIPT_KEY, RECEIPT_TYPE, opened
 from jitvault.model.event_chain import chain_problems
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import env, provisioned

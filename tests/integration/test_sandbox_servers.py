@@ -32,7 +32,7 @@ from jitvault.sandbox.accounts import reachable, server_account  # noqa: E402
 from jitvault.sandbox.placement import copy_programs, find_programs, runnable  # noqa: E402
 from jitvault.sandbox.processes import Account, Command, ServerProcess  # noqa: E402
 from jitvault.sandbox.servers import Postgres, VaultServer, running_servers  # noqa: E402
-from jitvault.vault import release  # noqa: E402
+from jitvault.vault import server as vault_server  # noqa: E402
 from jitvault.vault.client import Connection, Vault  # noqa: E402
 
 PROJECT = Path(__file__).parents[2]
@@ -203,13 +203,13 @@ class TestVault:
 
 
 def test_what_it_is_holds_while_it_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release, "_LOOK_AGAIN_S", 0.0)
+    monkeypatch.setattr(vault_server, "_LOOK_AGAIN_S", 0.0)
     with VaultServer(tmp_path) as bao:
-        known = release.ServerRelease(Connection(bao.address))
+        known = vault_server.ServerRelease(Connection(bao.address))
         assert known() == bao.binary.release
         bao.kill()
         assert known() == bao.binary.release
-        assert release.ServerRelease(Connection(bao.address))() is None
+        assert vault_server.ServerRelease(Connection(bao.address))() is None
 
 
 class TestPostgres:

@@ -20,7 +20,7 @@ from hands import AGENT, THIEF, ask, audit_lines
 from rig import PREFIX, Rig
 
 from jitvault import resources as shipped
-from jitvault.documents.dsse import payload_of
+from jitvault.documents.signed import payload_of
 from jitvault.model.event_chain import chain_problems
 from jitvault.provision import init
 from jitvault.sandbox.world import NETWORKS, World, shipped_want

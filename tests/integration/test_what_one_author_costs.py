@@ -10,7 +10,7 @@ from attended import Attended, wait_for
 from floods import write_all
 from rig import Rig
 
-from jitvault.documents.dsse import signer_key
+from jitvault.documents.signed import signer_key
 from jitvault.ledger import findings
 from jitvault.ledger.documents import lines as document_lines
 from jitvault.lifecycle.requests.sign import sign_end, sign_extension

@@ -28,10 +28,10 @@ from jitvault.sandbox.world import World, env
 from jitvault.settings import load
 from jitvault.vault import login as logins
 from jitvault.vault.active_node import ActiveNode
-from jitvault.vault.audit_hash import AuditHash
 from jitvault.vault.auth_methods import AppRole, FromFile, Jwt, StaticValue, TokenFile
 from jitvault.vault.client import Connection, Vault
 from jitvault.vault.login import Login
+from jitvault.vault.transit import AuditHash
 from jitvault.wiring import Wiring
 
 Spec = Callable[..., Path]

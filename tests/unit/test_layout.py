@@ -39,8 +39,6 @@ ACTING = frozenset(
         "operations",
         "policy.cedar",
         "policy.cedar_request",
-        "policy.cedar_slices",
-        "policy.current",
         "policy.interface",
         "provision",
         "recovery",

@@ -244,7 +244,7 @@ def _is_decisive(wiring: Wiring, document: PublishedTask, revision: Revision) ->
     False where they approved only an extension that still waits. Raises WrongState where they have approved neither
     this revision nor an extension of it.
     """
-    from jitvault.documents.dsse import payload_of
+    from jitvault.documents.signed import payload_of
     from jitvault.errors import WrongState
 
     me = wiring.person.entity

@@ -213,7 +213,7 @@ def _own_spec(wiring: Wiring, task_id: str) -> TaskSpec | None:
 
     It is read from the caller's own signed request.
     """
-    from jitvault.documents.dsse import payload_of
+    from jitvault.documents.signed import payload_of
     from jitvault.model.spec import TaskSpec
 
     if not is_task_id(task_id):

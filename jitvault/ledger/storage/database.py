@@ -13,8 +13,7 @@ from sqlalchemy.exc import ArgumentError
 
 from jitvault.errors import LedgerFull, LedgerUnavailable, OlderRules
 from jitvault.ledger.storage import postgres, sqlite
-from jitvault.ledger.storage.dialect import take_time
-from jitvault.ledger.storage.interface import Store
+from jitvault.ledger.storage.dialect import Store, take_time
 from jitvault.ledger.storage.location import path_of
 from jitvault.ledger.storage.postgres import PostgresStore
 from jitvault.ledger.storage.sqlite import SqliteStore

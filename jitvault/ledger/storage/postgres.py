@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from jitvault.errors import LedgerFull, LedgerUnavailable, LedgerUnreachable
-from jitvault.ledger.storage.interface import from_json, to_json
+from jitvault.ledger.storage.dialect import from_json, to_json
 
 # how long to wait for a server that went away, and for each lock
 PATIENCE_S = 10.0
@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 
 class PostgresStore:
-    """`jitvault.ledger.storage.interface.Store` on PostgreSQL."""
+    """`jitvault.ledger.storage.dialect.Store` on PostgreSQL."""
 
     def __init__(self, url: URL) -> None:
         self._secret = url.password

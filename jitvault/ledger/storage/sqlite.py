@@ -18,8 +18,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool
 
 from jitvault.errors import LedgerFull, LedgerUnavailable
+from jitvault.ledger.storage.dialect import from_json, to_json
 from jitvault.ledger.storage.group_commit import GroupCommit
-from jitvault.ledger.storage.interface import from_json, to_json
 
 BUSY_TIMEOUT_MS = 10_000
 _TRIES = 3
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class SqliteStore:
-    """`jitvault.ledger.storage.interface.Store` on SQLite.
+    """`jitvault.ledger.storage.dialect.Store` on SQLite.
 
     `exclusive` opens the file so that no other process may have it open.
     """

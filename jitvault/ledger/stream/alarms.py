@@ -1,4 +1,4 @@
-"""Raise alarms while lines are ingested.
+"""Raise alarms while lines are ingested, and lift the freezes that they raise.
 
 A line that shows that the worker's identity is stolen freezes everything; a restore of Vault becomes a finding.
 """
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Select, String, and_, bindparam, cast, func, select
+from sqlalchemy import BindParameter, Connection, Select, String, and_, bindparam, cast, func, select, update
 
 from jitvault.audit.create_intent import Intent, words_of
 from jitvault.audit.observation import Kind, Observation, restores
@@ -17,10 +17,12 @@ from jitvault.audit.tripwires.fleet_rules import is_publication, is_signature, o
 from jitvault.documents.paths import PUBLISHED
 from jitvault.ledger.findings import put_finding
 from jitvault.ledger.model import ENDED_UNSEEN, OpState
-from jitvault.ledger.recovery import newest
+from jitvault.ledger.recovery import is_recovery, newest
 from jitvault.ledger.rows import get_observation
 from jitvault.ledger.storage import schema
+from jitvault.ledger.storage.database import Database
 from jitvault.ledger.storage.dialect import upsert
+from jitvault.ledger.stream.model import Freeze
 from jitvault.model.kinds import OperationKind
 
 # the kinds that `of_fleet` looks at
@@ -174,3 +176,40 @@ def _intents(connection: Connection, ops: Sequence[str]) -> dict[str, Intent]:
         )
         for row in connection.execute(_INTENTS, {"ops": ops})
     }
+
+
+def _oldest_freeze() -> Select[str, str, datetime]:
+    freeze = schema.freezes.c
+    in_force = (freeze.lifted_at.is_(None), ~is_recovery())
+    return select(freeze.reason, freeze.line, freeze.at).where(*in_force).order_by(freeze.id).limit(1)
+
+
+# built once: building a statement takes longer than running it
+_OLDEST_FREEZE = _oldest_freeze()
+
+
+class FreezeQueries:
+    """Read and lift freezes; a part of `Ledger`."""
+
+    _db: Database
+
+    def judge_failed_create(self, op_id: str, at: datetime) -> None:
+        """Freeze everything where a token was made under a failed create.
+
+        A create failed if Vault refused it or the worker gave it up; `op_id` is its operation id.
+        """
+        self._db.write(lambda c: raise_for_operation(c, op_id, at))
+
+    def freeze(self) -> Freeze | None:
+        """Return the oldest freeze that was not lifted, None where there is none."""
+        with self._db.read() as connection:
+            row = connection.execute(_OLDEST_FREEZE).first()
+        return Freeze(*row) if row else None
+
+    def lift_freezes(self, why: str, at: datetime) -> int:
+        """Lift all freezes; return how many were in force."""
+        table = schema.freezes
+        lift = (
+            update(table).where(table.c.lifted_at.is_(None), ~is_recovery()).values(lifted_at=at, lifted_why=why[:500])
+        )
+        return self._db.write(lambda c: c.execute(lift).rowcount)

@@ -12,8 +12,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import BindParameter, Connection, bindparam, insert, or_, select, update
 
-from jitvault.audit.issued_lease import Issued, issued
-from jitvault.audit.observation import Kind, Observation
+from jitvault.audit.observation import Issued, Kind, Observation, issued
 from jitvault.audit.token_links import derived_tokens, linked
 from jitvault.audit.trail import done
 from jitvault.documents.paths import work_item_for

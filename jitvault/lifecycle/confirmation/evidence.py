@@ -1,22 +1,36 @@
-"""Collect the evidence for a judgement.
+"""Collect the evidence for a judgement, with a lease listing where one is needed.
 
-It is the stream up to a canary sent now, and the task's record after it.
+The evidence is the stream up to a canary sent now, and the task's record after it.
+
+The stream alone may not show a lease: a gap can hide it, a wrapped read that was never unwrapped has a lease that no
+line shows, and a request that never got an answer may have made one. Then every lease is listed that Vault has below a
+task's paths now. Each that was made while the task's token lived has to belong to some task.
+
+Wrapped reads of other tasks leave leases below the same path that no line shows, too; an agent can make thousands of
+them. A lease counts as another task's where a wrapped read of that task can have made it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+from jitvault.audit.observation import Kind, is_token_lease
 from jitvault.audit.trail import AuditTrail, Canary
 from jitvault.context import WorkerContext
-from jitvault.ledger.model import TaskRecord
+from jitvault.formats.clocks import MAX_SKEW
+from jitvault.ledger.model import Change, OpState, TaskRecord
 from jitvault.lifecycle.confirmation.quiet_rules import OpenQuestions, listing_covers_all, open_questions
+from jitvault.lifecycle.confirmation.wrapped_reads import unexplained, wrapped_reads
+from jitvault.lifecycle.decision.admit import drift_besides_request
+from jitvault.lifecycle.decision.template_gate import leases_under_check
 from jitvault.lifecycle.record.history import proof_level_of
 from jitvault.lifecycle.record.rounds import ACCOUNTED
-from jitvault.model.kinds import OperationKind
+from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.revision import Revision
+from jitvault.operations import new_operation, record_answer
 from jitvault.policy.decision import ProofLevel
 from jitvault.stream.reading import canary
 
@@ -79,3 +93,113 @@ def good_listings(file: TaskRecord) -> frozenset[str]:
     return frozenset(
         op.op_id for op in file.operations if op.kind == OperationKind.LIST_LEASES and op.answer == ACCOUNTED
     )
+
+
+_PATIENCE_S = 10.0
+"""How long one turn looks up leases that belong to no task; a claim lasts for 30 s. The rest counts as unaccounted."""
+
+
+def collect_reconciled(worker: WorkerContext, task_id: str, claim: int) -> Evidence:
+    """Collect the task's evidence, with a lease listing where one is needed.
+
+    Raises AuditUntrusted.
+    """
+    found = collect_evidence(worker, task_id)
+    questions = found.open_questions(worker)
+    # a request that has no answer yet is waited for first
+    if not questions.why_list or questions.pending or found.listing_covers_all():
+        return found
+    _list_leases(worker, found.file, claim, questions.why_list)
+    return collect_evidence(worker, task_id)
+
+
+def _list_leases(worker: WorkerContext, file: TaskRecord, claim: int, why: str) -> None:
+    """List the leases below the task's paths, and record whether all are known."""
+    task_id = file.task.task_id
+    paths = sorted({entry["path"] for entry in Revision.of(file.revision.body).access})
+    ops = [new_operation(worker, OperationKind.LIST_LEASES, path, task_id=task_id) for path in paths]
+    intent = Change(EventKind.LISTING_INTENDED, {"ops": [op.op_id for op in ops], "why": why}, rows=ops)
+    worker.ledger.apply(task_id, intent, claim=claim, at=worker.now())
+    listed = [lease for op in ops for lease in worker.leases.list(op.subject, op=op.op_id)]
+    # leases that were issued to other tasks just now are known once the stream was read up to here
+    canary(worker)
+    unknown = unaccounted_leases(worker, file, listed, until=_latest_issue(worker, file))
+    drifted = drift_besides_request(worker, file)
+    answer = ACCOUNTED if not unknown and drifted is None else "not accounted for"
+    lasting = _listed_before(file) & set(unknown)
+    if lasting:
+        message = f"{len(lasting)} leases that belong to no task were made while its token lived: {min(lasting)}"
+        worker.ledger.finding(task_id, "unaccounted_lease", message, worker.now())
+    answered = [record_answer(worker, op, OpState.ANSWERED, answer) for op in ops]
+    change = Change(EventKind.LISTED, {"answer": answer, "suspects": unknown[:100], "drift": drifted}, rows=answered)
+    worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
+
+
+def _latest_issue(worker: WorkerContext, file: TaskRecord) -> datetime:
+    """Return the latest time at which the task's tokens can have got a lease.
+
+    A lease that was made later is not the task's.
+    """
+    gone = [grant.dead_at for grant in file.grants if grant.dead_at]
+    return max(gone) + worker.settle_window + MAX_SKEW if gone else worker.now()
+
+
+def _listed_before(file: TaskRecord) -> set[str]:
+    """Return the leases that the previous listing left unaccounted for.
+
+    Vault ends the leases of a revoked token within a moment, so a lease becomes a finding only when it is listed twice.
+    """
+    listings = (e.body["suspects"] for e in reversed(file.events) if e.kind == EventKind.LISTED)
+    return set(next(listings, ()))
+
+
+def unaccounted_leases(worker: WorkerContext, file: TaskRecord, listed: list[str], *, until: datetime) -> list[str]:
+    """Return the listed leases that belong to no task and may be this task's.
+
+    These were made, by Vault's clock, between the issue of the task's first token and `until`, and no wrapped read of
+    another task can have made them. The caller has read the stream up to a canary after the listing, so that leases
+    which were just issued to others are known.
+    """
+    known = worker.ledger.known_leases(listed)
+    unknown = [lease_id for lease_id in listed if lease_id not in known and not is_token_lease(lease_id)]
+    begun = min((grant.issued_at for grant in file.grants if grant.issued_at), default=file.task.created_at)
+    dated: dict[str, datetime] = {}
+    found: list[str] = []
+    patience = worker.clock.monotonic() + _PATIENCE_S
+    for n, lease_id in enumerate(unknown):
+        if worker.clock.monotonic() > patience:
+            # there was no time to look these up: they count as unaccounted for, like a lease without an issue time
+            found += unknown[n:]
+            break
+        record = worker.leases.lookup(lease_id)
+        if record is not None and record.issued_at is None:
+            found.append(lease_id)
+        elif record is not None and record.issued_at is not None and begun <= record.issued_at <= until:
+            dated[lease_id] = record.issued_at
+    found += _not_of_other_tasks(worker, file, dated)
+    # a template check by an administrator makes a lease below the same path for a moment
+    return sorted(set(found) - leases_under_check(worker)) if found else []
+
+
+def _not_of_other_tasks(worker: WorkerContext, file: TaskRecord, made: Mapping[str, datetime]) -> list[str]:
+    """Return the leases that no wrapped read of another task can have made.
+
+    `made` has the issue time of each lease. A read belongs to the task of its token's accessor, whatever became of that
+    task since.
+    """
+    if not made:
+        return []
+    by_path: dict[str, dict[str, datetime]] = {}
+    for lease_id, at in made.items():
+        by_path.setdefault(lease_id.rpartition("/")[0], {})[lease_id] = at
+    settle = worker.settle_window
+    lines = worker.ledger.uses_without_lease(sorted(by_path), since=min(made.values()) - settle)
+    others = frozenset(line.actor for line in lines if line.kind is Kind.USED) - tokens_of(file)
+    reads = wrapped_reads(others, AuditTrail(lines, (), frozenset()), leased=frozenset(by_path), settle=settle)
+    # a read whose lease a later unwrap showed made that lease, which is known already
+    hidden = [read for read in reads if not read.lease_id]
+    return [
+        lease_id
+        for path, leases in by_path.items()
+        for lease_id in unexplained(leases, [read for read in hidden if read.path == path])
+    ]

@@ -10,9 +10,8 @@ from datetime import datetime
 
 from jitvault.context import WorkerContext
 from jitvault.ledger.model import Change, TaskRecord
-from jitvault.lifecycle.confirmation.evidence import Evidence, tokens_of
+from jitvault.lifecycle.confirmation.evidence import Evidence, tokens_of, unaccounted_leases
 from jitvault.lifecycle.confirmation.quiet_rules import settles_at
-from jitvault.lifecycle.confirmation.reconcile import unaccounted_leases
 from jitvault.lifecycle.record.receipt import receipt_of
 from jitvault.lifecycle.record.rounds import why_seal_postponed
 from jitvault.lifecycle.record.sign_receipt import sign_receipt

@@ -16,9 +16,15 @@ from jitvault.ledger.documents.judgements import Judged, Judgement
 from jitvault.ledger.model import Change, Row, TaskRecord, TaskRow
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_above, check_room
 from jitvault.lifecycle.decision.evaluate import check_grantable, evaluate, resolve
-from jitvault.lifecycle.decision.rows import decision_event_body, lapsed_rows, opened_rows, revision_row, vote_rows
 from jitvault.lifecycle.decision.template_gate import check_templates_tested
-from jitvault.lifecycle.record.history import last_decision
+from jitvault.lifecycle.record.history import (
+    decision_event_body,
+    lapsed_rows,
+    last_decision,
+    opened_rows,
+    revision_row,
+    vote_rows,
+)
 from jitvault.lifecycle.record.integrity import published
 from jitvault.lifecycle.requests.publish import publish_refusal
 from jitvault.lifecycle.requests.reader import Submission, find_request, submission

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from jitvault.audit.issued_lease import issued
+from jitvault.audit.observation import issued
 from jitvault.audit.token_links import derived_tokens, linked
 from jitvault.audit.trail import AuditTrail
 from jitvault.context import WorkerContext
-from jitvault.documents.dsse import RECEIPT_KEY, RECEIPT_TYPE, opened
 from jitvault.documents.paths import PUBLISHED, is_stale, published_path, request_path
 from jitvault.documents.published_task import (
     IllegibleDocument,
@@ -27,6 +26,7 @@ from jitvault.documents.published_task import (
     PublishedTask,
     read_published,
 )
+from jitvault.documents.signed import RECEIPT_KEY, RECEIPT_TYPE, opened
 from jitvault.errors import CORRUPT_RECORD_ERRORS, SecurityFinding
 from jitvault.formats.canonical_json import sha256_hex
 from jitvault.ledger.model import GrantRow, TaskRecord

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jitvault.documents.dsse import RECEIPT_KEY
 from jitvault.documents.paths import published_path
 from jitvault.documents.published_task import PublishedDocument, PublishedTask, read_published
 from jitvault.documents.receipt import CLOSED, verified
+from jitvault.documents.signed import RECEIPT_KEY
 from jitvault.errors import VaultRefused, VaultRejected
 from jitvault.vault.interface import Documents, Signer, Stored
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from jitvault.context import WorkerContext
-from jitvault.documents.dsse import RECEIPT_KEY, RECEIPT_TYPE, to_sign
+from jitvault.documents.signed import RECEIPT_KEY, RECEIPT_TYPE, to_sign
 from jitvault.ledger.model import OpState
 from jitvault.model.kinds import OperationKind
 from jitvault.operations import new_operation

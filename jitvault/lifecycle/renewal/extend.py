@@ -17,7 +17,7 @@ from jitvault.errors import Denied, InvalidInput, JitvaultError, NotConfirmed
 from jitvault.formats.time_window import format_duration
 from jitvault.ledger.model import Change, GrantRow, Row, TaskRecord
 from jitvault.lifecycle.confirmation.confirm import TaskJudgement, judge
-from jitvault.lifecycle.confirmation.reconcile import collect_reconciled
+from jitvault.lifecycle.confirmation.evidence import collect_reconciled
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_extends
 from jitvault.lifecycle.decision.evaluate import evaluate_extension
 from jitvault.lifecycle.decision.template_gate import check_templates_tested

@@ -15,9 +15,8 @@ from datetime import datetime
 from typing import TypeVar
 
 from jitvault.context import WorkerContext
-from jitvault.documents.dsse import payload_of
 from jitvault.documents.paths import Kept, path_of
-from jitvault.documents.signed import EndDocument, parse_signed
+from jitvault.documents.signed import EndDocument, parse_signed, payload_of
 from jitvault.errors import LedgerUnavailable, SecurityFinding
 from jitvault.ledger.documents.index import DocumentStatus, Indexed, retry_missing
 from jitvault.ledger.model import TaskRecord

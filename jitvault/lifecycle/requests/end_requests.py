@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 
-from jitvault.documents.dsse import payload_of
 from jitvault.documents.paths import REQUESTS, request_path
-from jitvault.documents.signed import EndDocument, parse_signed
+from jitvault.documents.signed import EndDocument, parse_signed, payload_of
 from jitvault.errors import SecurityFinding, VaultRefused
 from jitvault.vault.interface import Documents
 

@@ -18,9 +18,8 @@ from datetime import datetime
 from typing import Any
 
 from jitvault.context import WorkerContext
-from jitvault.documents.dsse import payload_of
 from jitvault.documents.paths import Kept, path_of
-from jitvault.documents.signed import FreezeDocument, parse_signed
+from jitvault.documents.signed import FreezeDocument, parse_signed, payload_of
 from jitvault.errors import AuditUntrusted, LedgerUnavailable, SecurityFinding
 from jitvault.ledger.documents.index import DocumentStatus, Indexed, retry_missing
 from jitvault.lifecycle.requests.complete_index import complete_index

@@ -8,9 +8,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from jitvault.context import Person, WorkerContext
-from jitvault.documents.dsse import payload_of
 from jitvault.documents.paths import FREEZES, freeze_path
-from jitvault.documents.signed import FreezeDocument, parse_signed
+from jitvault.documents.signed import FreezeDocument, parse_signed, payload_of
 from jitvault.errors import Denied, Frozen, SecurityFinding
 from jitvault.ledger.model import TaskRecord
 from jitvault.ledger.stream.model import Freeze

@@ -15,16 +15,18 @@ from typing import Generic, TypeVar
 
 from jitvault.context import WorkerContext
 from jitvault.documents.approvers import Registry, is_withdrawn, void
-from jitvault.documents.dsse import DOCUMENT_TYPE, opened, signer_key
 from jitvault.documents.paths import DECISIONS, REQUESTS, request_path, vote_path
 from jitvault.documents.signed import (
+    DOCUMENT_TYPE,
     DecisionDocument,
     ExtendDocument,
     GrantDocument,
     SignedDocument,
     SubmitDocument,
     WithdrawDocument,
+    opened,
     parse_signed,
+    signer_key,
 )
 from jitvault.errors import InvalidInput, SecurityFinding
 from jitvault.formats.canonical_json import digest_of

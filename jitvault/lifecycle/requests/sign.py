@@ -18,9 +18,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from jitvault.context import Person, new_id
-from jitvault.documents.dsse import DOCUMENT_TYPE, signer_key
 from jitvault.documents.paths import freeze_path, request_path, vote_path
-from jitvault.documents.signed import check_name, check_note
+from jitvault.documents.signed import DOCUMENT_TYPE, check_name, check_note, signer_key
 from jitvault.errors import InvalidInput
 from jitvault.formats.canonical_json import digest_of
 from jitvault.lifecycle.requests.reader import APPROVAL_LIFE

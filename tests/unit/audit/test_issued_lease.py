@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from credential_story import LEASE, TOKEN, Story
 
-from jitvault.audit.issued_lease import Issued, issued
-from jitvault.audit.observation import Kind, Observation
+from jitvault.audit.observation import Issued, Kind, Observation, issued
 
 PATH = "database/creds/app-ro"
 

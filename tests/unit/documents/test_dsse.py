@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitvault.documents.dsse import (
+from jitvault.documents.signed import (
     DOCUMENT_TYPE,
     RECEIPT_TYPE,
     opened,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from unit.policy.test_cedar import ASKED, SCHEMA
 
 from jitvault.policy.cedar import CedarAuthorizer
-from jitvault.policy.cedar_slices import Slices
+from jitvault.policy.cedar_request import Slices
 from jitvault.policy.question import Action, Principal, Question
 
 TEMPLATES = ("pg-read", "pg-write", "pki")

@@ -1,14 +1,20 @@
-"""Product and version of the active node, from its public endpoints."""
+"""What Vault's answers say of the server: the active node's product and version, and Vault's clock.
+
+Product and version are from public endpoints. The clock is from the `Date` of every answer, which has whole seconds.
+"""
 
 from __future__ import annotations
 
 import time
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from threading import Lock
 from typing import Any
 
 from jitvault.errors import JitvaultError, UsageError
+from jitvault.formats.clocks import Offset, agreed
 from jitvault.formats.server_product import Release, release_of, without_namespaces
 from jitvault.vault.client import Connection, Vault
 
@@ -89,3 +95,40 @@ def seal_status_of(vault: Vault) -> dict[str, Any]:
         return vault.seal_status()
     except JitvaultError:
         return {}
+
+
+class VaultTime:
+    """What time it is in Vault; shared between threads.
+
+    All times that are floats are of this process's monotonic clock.
+    """
+
+    def __init__(self) -> None:
+        self._offset: Offset | None = None
+        self._lock = Lock()
+
+    def hear(self, date: str, sent: float, received: float) -> None:
+        """Take in the `Date` of an answer, with the times around its request.
+
+        An unreadable date is ignored.
+        """
+        try:
+            second = parsedate_to_datetime(date)
+        except ValueError:
+            return
+        if second.tzinfo is None:
+            return
+        newer = Offset.heard(second.astimezone(UTC), sent, received)
+        with self._lock:
+            self._offset = self._offset.narrowed(newer) if self._offset else newer
+
+    def agreed(self, own: datetime, monotonic: float) -> datetime:
+        """Return the time to act by, where this host's clock shows `own`."""
+        return agreed(own, monotonic, self._offset)
+
+    def behind(self, own: datetime, monotonic: float) -> timedelta:
+        """Return by how much `own` is behind Vault's clock at least.
+
+        0 as long as no answer came.
+        """
+        return self._offset.behind(own, monotonic) if self._offset else timedelta(0)

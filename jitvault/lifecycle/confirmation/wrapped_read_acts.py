@@ -1,7 +1,12 @@
-"""Ask the targets about credentials that a task read in a wrapping (`wrapped_reads.py` finds such reads).
+"""Ask the targets about credentials that a task read in a wrapping, and revoke the wrapping tokens.
 
-The engine names the credentials that its target still has of a path. Those that the audit stream shows as issued are
-left out, and the rest has to be gone. Where the target cannot tell, the task is not confirmed.
+`wrapped_reads.py` finds such reads. The engine names the credentials that its target still has of a path. Those that
+the audit stream shows as issued are left out, and the rest has to be gone. Where the target cannot tell, the task is
+not confirmed.
+
+A wrapping token outlives the token whose read made it, for as long as that request asked for. Vault lists its lease
+below the path that was read, with its issue time, and the read's audit lines say between which times it was made. That
+it is revoked proves nothing: whoever unwrapped it before has the secret.
 """
 
 from __future__ import annotations
@@ -9,16 +14,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jitvault.audit.observation import is_token_lease
 from jitvault.context import WorkerContext
 from jitvault.engines.interface import ProbeResult
-from jitvault.errors import InvalidInput, NotConfirmed, UsageError
-from jitvault.ledger.model import TaskRecord
+from jitvault.errors import InvalidInput, JitvaultError, NotConfirmed, UsageError
+from jitvault.ledger.model import Change, OperationRow, OpState, TaskRecord
 from jitvault.lifecycle.confirmation.evidence import Evidence, tokens_of
-from jitvault.lifecycle.confirmation.wrapped_reads import UNNAMED, WrappedRead, judge_by_target, written_since
+from jitvault.lifecycle.confirmation.wrapped_reads import UNNAMED, WrappedRead, judge_by_target, made_by, written_since
 from jitvault.lifecycle.record.history import proof_level_of
 from jitvault.lifecycle.record.rounds import refused_by_target
+from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.proof_check import permanent_evidence
 from jitvault.model.revision import Revision
+from jitvault.operations import DONE, new_operation, record_answer
 from jitvault.policy.decision import ProofLevel
 
 _WITHOUT_TARGET = "its lease never showed, and its template does not have the target asked what became of it"
@@ -94,3 +102,71 @@ def answers_at_confirmation(file: TaskRecord) -> dict[str, ProbeResult]:
     evidence = "the target was asked when the task was confirmed"
     refused = ProbeResult(refused=True, open_sessions=None, evidence=evidence)
     return dict.fromkeys(refused_by_target(file.events), refused)
+
+
+_AT_ONCE = 100
+_PATIENCE_S = 10.0
+"""How long one turn revokes wrapping tokens; the next turn goes on."""
+
+
+def revoke_wrappings(worker: WorkerContext, found: Evidence, claim: int) -> bool:
+    """Revoke the wrapping tokens of the task's reads.
+
+    Return whether there were any.
+
+    What an administrator had wrapped at the path of a read while that read was under way counts as the task's, and the
+    administrator has to read it again.
+    """
+    reads = [read for read in found.open_questions(worker).wrapped if not read.in_gap]
+    task_id = found.file.task.task_id
+    until = worker.clock.monotonic() + _PATIENCE_S
+    ended = False
+    for path in sorted({read.path for read in reads}):
+        is_own = made_by(read for read in reads if read.path == path)
+        listed = [lease_id for lease_id in worker.leases.list(path) if is_token_lease(lease_id)]
+        for n in range(0, len(listed), _AT_ONCE):
+            if worker.is_late() or worker.clock.monotonic() > until:
+                _record_rest(worker, task_id)
+                return ended
+            own: list[str] = []
+            for lease_id in listed[n : n + _AT_ONCE]:
+                record = worker.leases.lookup(lease_id)
+                if record and record.issued_at and is_own(record.issued_at):
+                    own.append(lease_id)
+            if own:
+                _revoke_all(worker, task_id, claim, own)
+                ended = True
+    return ended
+
+
+def _revoke_all(worker: WorkerContext, task_id: str, claim: int, doomed: Sequence[str]) -> None:
+    """Commit all intents, revoke, and commit the answers."""
+    worker.ledger.extend(task_id, claim)
+    ops = [new_operation(worker, OperationKind.REVOKE_WRAPPING, lease_id, task_id=task_id) for lease_id in doomed]
+    intent = Change(EventKind.WRAPPINGS_INTENDED, {"ops": [op.op_id for op in ops]}, rows=ops)
+    worker.ledger.apply(task_id, intent, claim=claim, at=worker.now())
+    answers = [_revoke(worker, op) for op in ops]
+    ended = sum(op.answer == DONE for op in answers)
+    change = Change(EventKind.WRAPPINGS_ENDED, {"ended": ended, "of": len(answers)}, rows=answers)
+    worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
+
+
+def _revoke(worker: WorkerContext, op: OperationRow) -> OperationRow:
+    """Revoke one wrapping token; return the operation with its answer.
+
+    A failure does not hold up the judgement: the next turn tries again.
+    """
+    try:
+        worker.leases.revoke(op.subject, op=op.op_id)
+    except JitvaultError as error:
+        return record_answer(worker, op, OpState.ABANDONED, error)
+    return record_answer(worker, op, OpState.ANSWERED, DONE)
+
+
+def _record_rest(worker: WorkerContext, task_id: str) -> None:
+    """Record a finding: wrapping tokens are left for the next turns."""
+    message = (
+        f"more wrappings of what its token read are in Vault than are ended in {_PATIENCE_S:g} s: the rest can be "
+        "opened until the next looks at the task have ended them"
+    )
+    worker.ledger.finding(task_id, "wrappings_left", message, worker.now())
