@@ -124,7 +124,7 @@ class WorkerContext:
             self.ledger.finding(task_id, "ledger_edited", str(error), self.now())
             raise
         if file is None:
-            raise JitvaultError(f"task {task_id} vanished from the ledger")
+            raise JitvaultError(f"task {task_id} disappeared from the ledger")
         return file
 
     def legible(self, task_id: str) -> TaskRecord | None:

@@ -269,7 +269,6 @@ def _check_shared(environment: Mapping[str, str]) -> None:
     for variable in ("VAULT_SKIP_VERIFY", "BAO_SKIP_VERIFY"):
         if environment.get(variable, "").lower() not in _FALSE:
             raise UsageError(
-                f"{variable}: jitvault speaks to nobody whose certificate it does not verify, since every proof rests "
-                "on what Vault answers",
-                hint=f"Unset {variable}, and name the authority of Vault's certificate in VAULT_CACERT.",
+                f"{variable}: jitvault always verifies Vault's certificate, since every proof rests on Vault's answers",
+                hint=f"Unset {variable}, and set VAULT_CACERT to the CA of Vault's certificate.",
             )

@@ -221,7 +221,7 @@ class Wiring:
         if not me.entity_id:
             raise UsageError(
                 "this Vault token belongs to no entity, so it cannot sign anything",
-                hint="Log in with an auth method (`bao login -method=…`); a root token is nobody.",
+                hint="Log in with an auth method (`bao login -method=…`); a root token has no entity.",
             )
         return Person(me=me, signer=Transit(vault), documents=Documents(vault), clock=self.clock)
 
@@ -339,7 +339,7 @@ class Wiring:
             if not url.startswith(("https://", "http://")):
                 raise UsageError("JITVAULT_NOTIFY_URL: expected an http(s) URL")
             if s.notify_key_file is None:
-                raise UsageError("JITVAULT_NOTIFY_URL needs JITVAULT_NOTIFY_KEY_FILE: what is told is signed")
+                raise UsageError("JITVAULT_NOTIFY_URL needs JITVAULT_NOTIFY_KEY_FILE: notices are signed")
             messengers.append(Webhook(url, shared_key(s.notify_key_file)))
         return Notifier(self.worker_without_session.ledger, self.clock, messengers, s.notify_timeout)
 

@@ -52,7 +52,7 @@ def wrapping_token(given: str) -> Secret:
         return Secret(str(wrapping[0]["token"]))
     except (msgspec.MsgspecError, KeyError, TypeError, IndexError, UnicodeEncodeError):
         raise InvalidInput(
-            "this JSON holds no wrapping token: it is not from `jitvault grant`, or the token was given out before"
+            "this JSON holds no wrapping token: it is not the output of `jitvault grant`, or the token was taken before"
         ) from None
 
 

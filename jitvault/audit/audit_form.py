@@ -20,7 +20,7 @@ _END_OF_XML = (b"</json:object>", b"</json:string>", b"</json:number>", b"</json
 
 JSONX = "its device writes JSONx (format=jsonx), which has neither lines nor JSON"
 RAW = "its device writes everything in plain (log_raw=true), secrets too, and nothing can be found by its HMAC"
-PLAIN_ACCESSORS = "its device shows accessors in plain (hmac_accessor=false), so no line can be told to be a task's"
+PLAIN_ACCESSORS = "its device shows accessors in plain (hmac_accessor=false), so no line can be linked to a task"
 ELIDED = "its device shows of a listing no more than how long it was (elide_list_responses=true)"
 
 

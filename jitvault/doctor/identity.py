@@ -78,8 +78,8 @@ def judge_signing_key(person: Known[Holder | Refused], has_key: Known[bool]) -> 
         yield SIGNING_KEY.ok("there is one")
     else:
         yield SIGNING_KEY.fail(
-            f"{person.name} is an operator and has no key to sign with, so nothing that they ask for is granted",
-            "An administrator runs `jitvault init` again: it makes a key for each member that the groups have then.",
+            f"{person.name} is an operator and has no key to sign with, so none of their requests is granted",
+            "An administrator runs `jitvault init` again: it creates a key for each member of the groups.",
         )
 
 
@@ -89,9 +89,9 @@ def judge_people(person_key: str) -> Check:
     Nothing in Vault shows that two entities are one person.
     """
     if person_key:
-        return PEOPLE.ok(f"told apart by their entities' metadata {person_key}")
+        return PEOPLE.ok(f"identified by their entities' metadata {person_key}")
     return PEOPLE.ok(
-        "told apart by entity alone: a person with two can approve their own request (JITVAULT_PERSON_KEY)"
+        "identified by entity alone: a person with two entities can approve their own request (JITVAULT_PERSON_KEY)"
     )
 
 

@@ -92,7 +92,7 @@ def judge_server(record: Known[LedgerFacts | Unusable | NoneYet], product: Produ
     """
     if isinstance(record, LedgerFacts) and (why := another_server(record.product, product)):
         yield SERVER.warn(
-            f"{why}: what is held over the change is proven by look-ups and a listing, or not at all",
+            f"{why}: tasks that were held over the change are proven by look-ups and a listing, or not at all",
             "Find out who moved it: docs/servers.md.",
         )
 
@@ -100,8 +100,8 @@ def judge_server(record: Known[LedgerFacts | Unusable | NoneYet], product: Produ
 def _usable(record: LedgerFacts) -> Check:
     if record.recovering is not None:
         return LEDGER.fail(
-            f"it is being rebuilt since {_clock(record.recovering)}: nothing is granted",
-            "Run `jitvault ledger recover` to go on.",
+            f"it has been under recovery since {_clock(record.recovering)}: nothing is granted",
+            "Run `jitvault ledger recover` to continue.",
         )
     if record.rules > GENERATION:
         return LEDGER.fail(
@@ -114,7 +114,8 @@ def _usable(record: LedgerFacts) -> Check:
 def _none_yet(found: NoneYet) -> Check:
     if found.published:
         return LEDGER.fail(
-            f"there is none, and Vault knows of {found.published} tasks: it was lost, or JITVAULT_LEDGER names another",
+            f"there is none, but Vault knows of {found.published} tasks: the ledger was lost, or JITVAULT_LEDGER "
+            "names another one",
             "Restore it from a backup if there is one. Then `jitvault ledger recover` rebuilds what it lacks.",
         )
     return LEDGER.warn("there is none yet", "The worker creates it with its first task.")
@@ -176,7 +177,7 @@ def _chains(record: LedgerFacts) -> Check:
 
 def _room(room: Room | None) -> Iterator[Check]:
     if room is None:
-        elsewhere = Unknown("the ledger is on a database server", "See that server's own monitoring.")
+        elsewhere = Unknown("the ledger is on a database server", "Look at that server's own monitoring.")
         yield from (about.skipped(elsewhere) for about in (ROOM, LOG))
         return
     seen = f"{room.free // MB} MB are free on its disk"

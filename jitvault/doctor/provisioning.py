@@ -75,9 +75,9 @@ def judge(parts: Mapping[str, Known[Sequence[Part]]], notes: Known[Sequence[str]
     if isinstance(notes, Unknown):
         yield PLAN.skipped(notes)
     elif notes:
-        yield PLAN.warn("; ".join(notes), "Read each of them: `jitvault init` does not correct all of it.")
+        yield PLAN.warn("; ".join(notes), "Read each difference: `jitvault init` does not correct all of them.")
     else:
-        yield PLAN.ok("nothing is missing, nothing is left over")
+        yield PLAN.ok("everything is as `jitvault init` makes it")
 
 
 def _kind(about: About, parts: Sequence[Part]) -> Check:
@@ -93,7 +93,7 @@ def _deviation(part: Part) -> str:
     return f"{part.name} differs ({listed([' '.join(line.split()) for line in part.detail], 4)})"
 
 
-_ONE_ALONE = "Vault answers 500 to everything when no device takes its line"
+_ONE_ALONE = "Vault answers 500 to every request if no device takes its line"
 _BY_CONFIGURATION = "declare a second one in the server's configuration"
 _BY_API = "`vault audit enable -path=second file file_path=/var/log/vault/second.log` makes a second one"
 
@@ -127,7 +127,7 @@ def judge_devices(devices: Known[Sequence[Device]], ours: str, product: Product 
     raw = [device.name for device in devices if device.raw]
     if raw:
         yield RAW.fail(
-            f"log_raw is on for {listed(raw)}: every token and secret is there in plain", "Remove that device."
+            f"log_raw is on for {listed(raw)}: the log shows every token and secret in plain", "Remove that device."
         )
     else:
         yield RAW.ok("every device keeps only HMACs of them")

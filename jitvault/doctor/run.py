@@ -51,8 +51,8 @@ from jitvault.wiring import Wiring
 
 T = TypeVar("T")
 
-_NO_TOKEN = Unknown("there is no token of a person", "`bao login`, or set VAULT_TOKEN.")
-_NO_IDENTITY = Unknown("there is no token that Vault takes", "Log in to Vault (`bao login`) first.")
+_NO_TOKEN = Unknown("no person's token is set", "`bao login`, or set VAULT_TOKEN.")
+_NO_IDENTITY = Unknown("no token is set that Vault accepts", "Log in to Vault (`bao login`) first.")
 _NO_LEDGER = Unknown("there is no ledger here", "Run the command where the worker runs, with its JITVAULT_LEDGER.")
 _FOREIGN = Unusable(
     "this ledger belongs to another installation of jitvault", "JITVAULT_LEDGER and VAULT_ADDR do not belong together."

@@ -109,10 +109,10 @@ def _open(server: Server) -> Check:
 def _version(product: Product | None, version: str) -> Check:
     if product is None:
         return VERSION.warn(
-            f"it says neither product nor version{f' but {version!r}' if version else ''}",
+            f"the server says neither product nor version{f' but {version!r}' if version else ''}",
             "jitvault was tested with no server but OpenBao and Vault: docs/servers.md.",
         )
-    release = f"{product} {version or 'of a version that it does not tell'}"
+    release = f"{product} {version or 'of unknown version'}"
     found = re.match(r"(\d+)\.(\d+)", version)
     tested = ".".join(map(str, TESTED[product]))
     if found and (int(found[1]), int(found[2])) == TESTED[product]:

@@ -76,7 +76,7 @@ def judge_files(files: Sequence[File]) -> Check:
     unmarked = [file.path for file in files if file.unmarked]
     if unmarked:
         return FILES.warn(
-            f"{listed(unmarked)} can be read, but not written: its receiver cannot learn which sender is Vault",
+            f"{listed(unmarked)} can be read, but not written: its receiver cannot find out which sender is Vault",
             "Run the receiver as the user that reads its directory.",
         )
     return FILES.ok(f"{listed([file.path for file in files])} can be read")
@@ -102,7 +102,7 @@ def judge_stream(stream: Known[Stream]) -> Iterator[Check]:
 
 def _salt(stream: Stream) -> Check:
     if stream.anew is None:
-        return SALT.ok("the device has been the same since the ledger knows it")
+        return SALT.ok("the device was not created again since the ledger was made")
     mend = "Find out who made it anew: nothing from before is confirmed without look-ups and a listing."
     return SALT.warn(f"the device was made anew {stream.anew:%Y-%m-%d %H:%M:%S} UTC", mend)
 
@@ -115,7 +115,7 @@ def judge_freezes(tripped: Known[Tripped | None], words: Known[Sequence[FreezeSt
     if isinstance(tripped, Unknown):
         yield TRIPWIRE.skipped(tripped)
     elif tripped is None:
-        yield TRIPWIRE.ok("none is in force")
+        yield TRIPWIRE.ok("none is active")
     else:
         yield TRIPWIRE.fail(f"everything, since {tripped.at:%Y-%m-%d %H:%M:%S} UTC: {tripped.why}", Frozen.default_hint)
     if isinstance(words, Unknown):
@@ -126,4 +126,4 @@ def judge_freezes(tripped: Known[Tripped | None], words: Known[Sequence[FreezeSt
     if any(word.scope.is_all for word in words):
         yield BY_OPERATORS.fail(shown, mend)
     else:
-        yield BY_OPERATORS.warn(shown, mend) if words else BY_OPERATORS.ok("none is in force")
+        yield BY_OPERATORS.warn(shown, mend) if words else BY_OPERATORS.ok("none is active")

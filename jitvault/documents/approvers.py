@@ -98,7 +98,7 @@ def registered(document: Mapping[str, Any], *, entity: str, since: datetime) -> 
     except (ValidationError, ValueError):
         raise SecurityFinding(f"approvers/{entity} is not a registration") from None
     if found.entity != entity:
-        raise SecurityFinding(f"approvers/{entity} is the registration of {found.entity}")
+        raise SecurityFinding(f"approvers/{entity} has the registration of another entity, {found.entity}")
     return Registered(found, since)
 
 
@@ -123,7 +123,7 @@ def check_person(person: str) -> str:
     except ValidationError:
         raise InvalidInput(
             f"--person: expected 1 to 128 of a-z 0-9 . _ @ + -, got {person!a:.80}",
-            hint="Name the human being, such as by the address of their mail.",
+            hint="Name the person, for example by their mail address.",
         ) from None
 
 

@@ -164,7 +164,7 @@ def check_note(note: str) -> str:
         return _NOTE.validate_python(note)
     except ValidationError as error:
         reason = error.errors(include_input=False, include_url=False)[0]["msg"]
-        raise InvalidInput(f"--reason: {reason}", hint="Say it in one line of plain text.") from None
+        raise InvalidInput(f"--reason: {reason}", hint="Write the reason as one line of plain text.") from None
 
 
 def _first(error: Exception) -> str:

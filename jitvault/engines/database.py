@@ -105,7 +105,7 @@ class DatabaseEngine:
     def check_template(self, spec: TemplateBody, snapshot: Mapping[str, Any] | None = None) -> None:
         if spec.accepted_after_end is not None:
             raise InvalidInput(
-                "a database template has no accepted_after_end: nothing goes on accepting a login that is gone",
+                "a database template has no accepted_after_end: nothing accepts a login that is gone",
                 hint="Remove spec.accepted_after_end.",
             )
 

@@ -38,8 +38,8 @@ _ANY = 1
 
 _UNSEEN = "sessions that it opened before were not looked at"
 _REVOCATION = (
-    "Somebody would not refuse the certificate: the mount's CRL and OCSP have to be on, with auto_rebuild=false, and "
-    "the list has to hold (`crl/rotate` makes it anew)."
+    "Servers would still accept the certificate: the mount's CRL and OCSP have to be on, with auto_rebuild=false, and "
+    "the CRL must not have expired (`crl/rotate` renews it)."
 )
 
 

@@ -97,7 +97,7 @@ def check_template(spec: TemplateBody, found: Mapping[str, Any] | None = None) -
     """
     if spec.accepted_after_end is None:
         raise InvalidInput(
-            "a pki template says in accepted_after_end how long after its end others may go on accepting a certificate",
+            "a pki template says in accepted_after_end how long servers may accept a certificate after its end",
             hint="Add `accepted_after_end: 5m` to spec, run `jitvault init`, and have a worker running.",
         )
     _refuse_longer(spec)
@@ -180,7 +180,7 @@ def _refuse_saved(spec: TemplateBody, crl: Mapping[str, Any]) -> None:
         lives = server_duration(crl.get(field))
         if not lives or lives > longest:
             raise InvalidInput(
-                f"{bounded.path} has {field}={crl.get(field)}: what somebody saved is believed for so long after a "
+                f"{bounded.path} has {field}={crl.get(field)}: a saved answer is valid for that long after a "
                 f"certificate's end; the template says accepted_after_end: {format_duration(longest)}",
                 hint=f"`jitvault init` shortens it, or: vault write {bounded.path} {field}={format_duration(longest)}",
             )
@@ -190,7 +190,7 @@ def _refuse_endless(role_path: str, role: Mapping[str, Any], crl_path: str, crl:
     """Raise InvalidInput if certificates could not be revoked."""
     if not role.get("generate_lease") or role.get("no_store"):
         raise InvalidInput(
-            f"{role_path} makes certificates without a lease, which nothing can end",
+            f"{role_path} makes certificates without a lease, which cannot be revoked",
             hint=f"vault write {role_path} … generate_lease=true no_store=false",
         )
     if crl.get("disable"):
@@ -234,9 +234,9 @@ def _powers(role: Mapping[str, Any]) -> Iterator[str]:
 def _refuse_acme(path: str, acme: Mapping[str, Any]) -> None:
     if acme.get("enabled"):
         raise InvalidInput(
-            f"{path} has enabled=true: whoever reaches Vault gets certificates of the same issuer by ACME, without a "
-            "lease, a task or an approval",
-            hint=f"vault write {path} enabled=false; a mount of its own serves ACME.",
+            f"{path} has enabled=true: anybody who reaches Vault gets certificates of the same issuer by ACME, "
+            "without a lease, a task or an approval",
+            hint=f"vault write {path} enabled=false; use another mount for ACME.",
         )
 
 

@@ -83,7 +83,7 @@ class AtVerifiers:
         too long to wait for. Raises NotConfirmed if a server does not show what became of them.
         """
         if not self._servers:
-            return After(False, "no server that takes it is named: what became of sessions nobody knows", told=True)
+            return After(False, "no server that accepts it is named: nobody knows what became of sessions", told=True)
         is_awaited = self._within <= LONGEST
         longest = self._within if is_awaited else timedelta(0)
         going_on = {
@@ -94,7 +94,7 @@ class AtVerifiers:
         }
         listed = "; ".join(f"at {name} {' and '.join(found)}" for name, found in going_on.items() if found)
         if not listed:
-            return After(False, f"at {', '.join(going_on)} no session goes on and none is resumed")
+            return After(False, f"at {', '.join(going_on)} no session continues and none is resumed")
         bound = format_duration(self._within)
         if is_awaited:
             return After(True, f"{bound} after its end these go on: {listed}", f"{_KEEPS} {_ENDS}", stays=False)

@@ -36,7 +36,7 @@ def driver() -> ModuleType:
     try:
         import psycopg
     except ImportError:
-        raise UsageError("asking PostgreSQL needs psycopg", hint="pip install 'jitvault[postgres]'") from None
+        raise UsageError("the PostgreSQL probe needs psycopg", hint="pip install 'jitvault[postgres]'") from None
     return psycopg
 
 

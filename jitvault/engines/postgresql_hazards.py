@@ -45,7 +45,7 @@ def _version(facts: Facts) -> Iterator[TargetFinding]:
         yield TargetFinding(
             BOUNDS,
             "version",
-            f"the target is PostgreSQL {facts.version}; nobody tried whether a login can be ended there",
+            f"the target is PostgreSQL {facts.version}; it is untested whether a login can be revoked there",
             f"Use PostgreSQL {OLDEST} or newer.",
         )
 
@@ -87,15 +87,16 @@ def _code(facts: Facts) -> Iterator[TargetFinding]:
         yield TargetFinding(
             CODE,
             "owner of the database",
-            f"{_who(facts.owners, facts.holder)} owns {facts.connection.database}, and may set what connections to it "
-            "begin with",
+            f"{_who(facts.owners, facts.holder)} owns {facts.connection.database}, and may set defaults for new "
+            "connections to it",
             "Give the database to a role that no task gets.",
         )
     for trigger, owner in facts.event_triggers:
         yield TargetFinding(
             CODE,
             f"event trigger {trigger}",
-            f"the function of event trigger {trigger} belongs to {owner}, and runs as whoever changes something",
+            f"the function of event trigger {trigger} belongs to {owner}, and runs with the rights of whoever makes "
+            "the change",
             f"Give the function to a role that no task gets, or DROP EVENT TRIGGER {trigger}.",
         )
 
@@ -123,7 +124,7 @@ def _waits(facts: Facts) -> Iterator[TargetFinding]:
             yield TargetFinding(
                 BOUNDS,
                 f"{name} of {facts.vault.name}",
-                f"{facts.vault.name} has {name} = {value}: a lock of an agent's keeps its revocations waiting",
+                f"{facts.vault.name} has {name} = {value}: a lock of an agent delays its revocations",
                 f"ALTER ROLE {facts.vault.name} SET {name} = '{'1s' if name == 'lock_timeout' else '10s'}'; at most "
                 f"{longest_ms // 1000}s.",
             )
@@ -131,16 +132,16 @@ def _waits(facts: Facts) -> Iterator[TargetFinding]:
         yield TargetFinding(
             BOUNDS,
             "Vault's connections",
-            f"Vault has {facts.connection.max_open or VAULT_DEFAULT_OPEN} connections to the target, and as many "
-            "revocations that wait stop all others",
+            f"Vault has {facts.connection.max_open or VAULT_DEFAULT_OPEN} connections to the target: that "
+            "many waiting revocations block all others",
             "Set max_open_connections=20 in the connection's configuration.",
         )
     if facts.vault.superuser:
         yield TargetFinding(
             BOUNDS,
             "rights of Vault's login",
-            f"{facts.vault.name} is a superuser: what runs as that login may do everything",
-            f"ALTER ROLE {facts.vault.name} NOSUPERUSER CREATEROLE, with ADMIN on the groups that it gives away.",
+            f"{facts.vault.name} is a superuser: its statements may do everything",
+            f"ALTER ROLE {facts.vault.name} NOSUPERUSER CREATEROLE, with ADMIN on the groups that it grants.",
             certain=False,
         )
 
@@ -162,7 +163,8 @@ def _holder(facts: Facts) -> Iterator[TargetFinding]:
         yield TargetFinding(
             BOUNDS,
             "SET ROLE",
-            f"{holder.name} may become {', '.join(holder.becomes)}, and keeps those rights when it is gone",
+            f"{holder.name} may SET ROLE to {', '.join(holder.becomes)}, and its sessions keep those rights when it "
+            "is gone",
             f"GRANT … WITH INHERIT TRUE, SET FALSE. {statements}",
         )
     too_much = [*(("SUPERUSER",) if holder.superuser else ()), *holder.attributes]
@@ -172,13 +174,13 @@ def _holder(facts: Facts) -> Iterator[TargetFinding]:
             BOUNDS,
             "rights of the login",
             f"{holder.name} has {', '.join(too_much)}",
-            f"Take that from the login and from its groups. {statements}",
+            f"Revoke that from the login and from its groups. {statements}",
         )
     if holder.gives:
         yield TargetFinding(
             BOUNDS,
             "ADMIN",
-            f"{holder.name} may give {', '.join(holder.gives)} to other logins",
+            f"{holder.name} may grant {', '.join(holder.gives)} to other logins",
             f"Grant the group without ADMIN OPTION. {statements}",
         )
 
@@ -193,7 +195,7 @@ def _server(facts: Facts) -> Iterator[TargetFinding]:
             BOUNDS,
             "clock",
             f"the target's clock is {abs(facts.ahead_s)} s {'ahead of' if facts.ahead_s > 0 else 'behind'} this "
-            "host's: by it a login that nobody revokes can log in for longer, or a new one not at all",
+            "host's: so a login that nobody revokes works for longer, or a new one not at all",
             "Set both by NTP.",
             certain=False,
         )
@@ -203,7 +205,7 @@ def _server(facts: Facts) -> Iterator[TargetFinding]:
         yield TargetFinding(
             BOUNDS,
             "other databases",
-            f"{who} may connect to {', '.join(let_in)}: what a login leaves there keeps its role from being dropped",
+            f"{who} may connect to {', '.join(let_in)}: objects of a login there prevent that its role is dropped",
             f"REVOKE CONNECT ON DATABASE {', '.join(let_in)} FROM {who}, and GRANT it to the groups that need it.",
             certain=False,
         )
@@ -211,10 +213,10 @@ def _server(facts: Facts) -> Iterator[TargetFinding]:
         yield TargetFinding(
             BOUNDS,
             "prepared transactions",
-            f"max_prepared_transactions = {facts.max_prepared_transactions}: one that holds the row of a login keeps "
-            "everybody, a superuser too, from ending that login",
-            "Set it to 0 where nothing needs it. Else look at pg_prepared_xacts when an end is not proven: "
-            "ROLLBACK PREPARED, as the login's owner or a superuser, lets it go on.",
+            f"max_prepared_transactions = {facts.max_prepared_transactions}: a prepared "
+            "transaction that holds a login's row prevents everybody, even a superuser, from revoking that login",
+            "Set it to 0 if nothing needs it. Otherwise look at pg_prepared_xacts when an end is not proven: "
+            "ROLLBACK PREPARED, as the login's owner or a superuser, releases it.",
             certain=False,
         )
     if facts.version >= SET_SINCE:
@@ -225,7 +227,7 @@ def _server(facts: Facts) -> Iterator[TargetFinding]:
                 "reserved connections",
                 f"reserved_connections = {facts.reserved_connections}"
                 + (f", and {', '.join(lacking)} may not use them" if lacking else "")
-                + ": agents that take every connection keep their own revocation out",
+                + ": agents that take every connection prevent their own revocation",
                 "Set reserved_connections = 10, and GRANT pg_use_reserved_connections TO both logins.",
                 certain=False,
             )
@@ -241,8 +243,8 @@ def _floods(facts: Facts) -> Iterator[TargetFinding]:
         yield TargetFinding(
             BOUNDS,
             "advisory locks",
-            f"{who} may take advisory locks, and one login that takes them all lets nobody in at the server",
-            f"REVOKE EXECUTE on them FROM {who}, where nothing needs them: the shipped templates' comments have the "
+            f"{who} may take advisory locks, and if one login takes all of them nobody else can log in",
+            f"REVOKE EXECUTE on them FROM {who}, if nothing needs them: the shipped templates' comments have the "
             "statement. Keep a worker running: it ends such a session.",
             certain=False,
         )
@@ -250,8 +252,8 @@ def _floods(facts: Facts) -> Iterator[TargetFinding]:
         yield TargetFinding(
             BOUNDS,
             "authentication_timeout",
-            f"authentication_timeout = {facts.authentication_timeout}: whoever reaches the port takes every "
-            "connection for so long, the reserved ones too, without a password",
+            f"authentication_timeout = {facts.authentication_timeout}: anybody who reaches the port can take every "
+            "connection for that long, the reserved ones too, without a password",
             "Set authentication_timeout = 10s, and let nobody but agents, Vault and jitvault reach the port.",
             certain=False,
         )
@@ -259,7 +261,7 @@ def _floods(facts: Facts) -> Iterator[TargetFinding]:
         yield TargetFinding(
             BOUNDS,
             "Vault's open connections",
-            f"{facts.connection.closes}: Vault has no connection left where others took all that the target has",
+            f"{facts.connection.closes}: Vault has no connection left if others take all of the target's",
             "Set max_connection_lifetime=0s and leave max_idle_connections out of the connection's configuration.",
             certain=False,
         )

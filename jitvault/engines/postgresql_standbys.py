@@ -116,8 +116,8 @@ def judge(servers: Sequence[Server]) -> Iterator[TargetFinding]:
     if primary.standby:
         yield _finding(
             f"dsn {primary.address}",
-            f"{primary.address}, the probe's dsn, is a standby: what is still to be replayed there looks gone",
-            "The dsn is the primary's, and each standby stands in `replicas`.",
+            f"{primary.address}, the probe's dsn, is a standby: roles that it has not replayed yet look gone",
+            "Use the primary as dsn, and list each standby in `replicas`.",
         )
     named: dict[tuple[str, str], Server] = {}
     for server in servers:

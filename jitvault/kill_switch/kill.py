@@ -163,7 +163,7 @@ def unreadable(task_id: str) -> Result:
     It is not known whether the scope covers that task.
     """
     hint = "`jitvault status TASK` shows what the ledger has of it, `jitvault sweep` what lives on."
-    return Result(task_id, None, SecurityFinding(f"what Vault says of task {task_id} cannot be read", hint=hint))
+    return Result(task_id, None, SecurityFinding(f"Vault's document of task {task_id} cannot be read", hint=hint))
 
 
 def check_known(scope: Scope, covers_any: bool) -> None:
@@ -174,7 +174,7 @@ def check_known(scope: Scope, covers_any: bool) -> None:
     if not scope.is_all and not covers_any:
         named = scope.agent or scope.template or scope.owner
         raise NotFound(
-            f"no task ever belonged to {named!r:.80}: nothing was revoked", hint="Check how the name is written."
+            f"no task was ever in the scope {named!r:.80}: nothing was revoked", hint="Check how the name is written."
         )
 
 
@@ -209,7 +209,7 @@ def kill(
     revocations: dict[str, PhasedRevocation] = {}
     hanging = _SlowTasks(time.monotonic() + wait)
     phases = (
-        ("doors closed", partial(_revoke_tokens, revocations=revocations)),
+        ("tokens revoked", partial(_revoke_tokens, revocations=revocations)),
         ("leases revoked", partial(_revoke_leases, revocations=revocations, hanging=hanging)),
         ("seen gone", partial(_look_up, revocations=revocations)),
     )

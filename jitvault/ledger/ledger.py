@@ -305,7 +305,7 @@ class Ledger(
                 return replace(record, findings=_findings(connection, task_id))
             current = _file(connection, task_id, known=record.events)
         if current is None:
-            raise LedgerUnavailable(f"task {task_id} vanished from the ledger")
+            raise LedgerUnavailable(f"task {task_id} disappeared from the ledger")
         return current
 
     def trail(self, record: TaskRecord) -> AuditTrail:

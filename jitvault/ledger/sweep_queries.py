@@ -224,7 +224,7 @@ def _paths(body: bytes) -> list[str]:
 
 
 def _claim_lost() -> WrongState:
-    return WrongState("another process took over what belongs to no task", hint="Run the command again.")
+    return WrongState("another process took over the untracked credentials", hint="Run the command again.")
 
 
 def _put(connection: Connection, orphan: UntrackedCredentialRow) -> None:

@@ -30,7 +30,8 @@ def _copied(source: Connection, target: Connection) -> dict[str, int]:
     held = [table.name for table in _CLAIMED if source.execute(select(table).where(~is_free(table)).limit(1)).first()]
     if held:
         raise WrongState(
-            "somebody is working on the ledger", hint="Stop the workers and run it again: a claim is over after 30 s."
+            "a process still holds a claim in the ledger",
+            hint="Stop the workers and run it again. The claim of a dead process is over after 30 s.",
         )
     if any(counts(target).values()):
         raise WrongState("the target holds a ledger already", hint="Name an empty database.")

@@ -159,7 +159,7 @@ def seal_or_reopen(worker: WorkerContext, file: TaskRecord, claim: int) -> Step:
     """
     open_below = unproven_below(worker, file.task.task_id)
     if open_below:
-        why = f"what it handed on to {', '.join(open_below)} is not proven any more"
+        why = f"tasks below it are not proven any more: {', '.join(open_below)}"
         reopen(worker, file, claim, EventKind.UNPROVEN, why)
         return Step(go_on=True)
     found = collect_reconciled(worker, file.task.task_id, claim)

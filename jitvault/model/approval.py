@@ -182,9 +182,9 @@ def _why_same_person(vote: Vote, persons: Mapping[str, str]) -> str | None:
     `persons` maps the parts in the task to persons.
     """
     if not vote.person:
-        return "cannot be told from others: the metadata of its entity do not say which person it is"
+        return "cannot be distinguished from others: its entity's metadata do not say which person it is"
     if not persons["requester"]:
-        return "cannot be told from the requester, whose entity's metadata do not say which person it is"
+        return "cannot be distinguished from the requester, whose entity's metadata do not say which person it is"
     same = next((part for part, person in persons.items() if person in vote.persons), None)
     return f"is the same person as the {same} and cannot approve" if same else None
 

@@ -358,7 +358,7 @@ def load_templates(files: Mapping[str, bytes]) -> dict[str, AccessTemplate]:
         template = parse_template(data, source)
         if template.name in found:
             raise InvalidInput(
-                f"{place(source)}: metadata.name: expected a name of its own, "
+                f"{place(source)}: metadata.name: the name is not unique: "
                 f"{template.name} is already in {place(origin[template.name])}"
             )
         found[template.name] = template

@@ -61,7 +61,7 @@ def access_policy(path: str, capability: Capability = "read", data: Mapping[str,
 
 def _read_only(path: str, data: Mapping[str, str]) -> str:
     if data:
-        raise InvalidInput(f"{path} is read, and with a read nothing can be sent: spec.data has to be empty")
+        raise InvalidInput(f"{path} is read, and a read sends no data: spec.data has to be empty")
     return '  capabilities = ["read"]\n'
 
 

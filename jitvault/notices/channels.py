@@ -218,7 +218,7 @@ def shared_key(path: Path) -> Secret:
     except (OSError, UnicodeDecodeError):
         raise UsageError(f"JITVAULT_NOTIFY_KEY_FILE: {path} cannot be read") from None
     if mode & 0o077:
-        raise UsageError(f"JITVAULT_NOTIFY_KEY_FILE: others can read {path}", hint="Make it 0600.")
+        raise UsageError(f"JITVAULT_NOTIFY_KEY_FILE: others can read {path}", hint="Run `chmod 600` on it.")
     if len(text) < _LEAST_KEY:
         raise UsageError(f"JITVAULT_NOTIFY_KEY_FILE: expected at least {_LEAST_KEY} characters in {path}")
     return Secret(text)

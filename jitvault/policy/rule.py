@@ -81,7 +81,7 @@ def read_rule(name: str, policy: Mapping[str, Any]) -> Rule:
     permits = policy["effect"] == "permit"
     useless = sorted(set(annotations) & _OBLIGATIONS)
     if useless and not permits:
-        raise InvalidInput(f"policy {found.id}: @{useless[0]} on a forbid obliges nobody")
+        raise InvalidInput(f"policy {found.id}: @{useless[0]} has no effect on a forbid")
     groups = frozenset(_groups(policy))
     for group in sorted(groups):
         found.check_group("Group::", group)
@@ -126,7 +126,7 @@ class _Annotations:
         if not re.fullmatch(GROUP, group):
             raise InvalidInput(
                 f"policy {self.id}: {what}({group!r:.80}): expected a Vault group named jitvault-…, of a-z 0-9 -",
-                hint="The worker may look at no other group.",
+                hint="The worker can read no other group.",
             )
 
     def _approvals(self) -> tuple[Requirement, ...]:
@@ -135,7 +135,7 @@ class _Annotations:
             self.check_group("@approver_group", group)
         if "approvals" not in self._values:
             if group is not None:
-                raise InvalidInput(f"policy {self.id}: @approver_group without @approvals obliges nobody")
+                raise InvalidInput(f"policy {self.id}: @approver_group has no effect without @approvals")
             return ()
         text = self._values["approvals"]
         if not (text.isascii() and text.isdigit() and len(text) <= 2 and int(text) <= _MAX_APPROVALS):
@@ -149,7 +149,7 @@ class _Annotations:
             raise self._wrong("owner_may_approve", "true or false")
         needed = self._approvals()
         if not needed:
-            raise InvalidInput(f"policy {self.id}: @owner_may_approve without @approvals obliges nobody")
+            raise InvalidInput(f"policy {self.id}: @owner_may_approve has no effect without @approvals")
         allowed = self._values["owner_may_approve"] == "true"
         return tuple(each.group for each in needed) if allowed else ()
 

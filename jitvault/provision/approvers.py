@@ -130,9 +130,7 @@ def _registered_now(vault: Vault, entity: str) -> Approver:
     found = read(vault)
     mine = found.of(entity)
     if mine is None:
-        raise NotFound(
-            f"the registration of {entity} is gone again", hint="Another administrator removed it meanwhile."
-        )
+        raise NotFound(f"the registration of {entity} was removed meanwhile", hint="Another administrator removed it.")
     return _shown(vault, found, mine)
 
 

@@ -213,8 +213,8 @@ def checked_access_path(path: str, template: str) -> str:
     first = path.partition("/")[0]
     if first in RESERVED or first == TRANSIT_MOUNT:
         raise InvalidInput(
-            f"template {template}: {path} is below {first}/, which is Vault's own or jitvault's; access to "
-            "it is access to who may do what"
+            f"template {template}: {path} is below {first}/, which is Vault's own or jitvault's; a "
+            "path there can change who may do what"
         )
     return path
 

@@ -49,7 +49,7 @@ def import_task(worker: WorkerContext, case: RecoveryCase) -> TaskRecord | None:
         if known is None:
             parent = case.published.parent
             if parent is not None and worker.ledger.task(parent) is None:
-                raise InvalidInput(f"task {parent}, which handed its access on, could not be taken in")
+                raise InvalidInput(f"task {parent}, its parent, could not be imported")
             _create(worker, case)
         else:
             with worker.ledger.claim(task_id) as claim:

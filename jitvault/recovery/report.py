@@ -38,7 +38,7 @@ def outcome(found: RecoveryResult) -> JitvaultError | None:
     if found.contradictions:
         names = [case.published.task_id for case in found.contradictions]
         return SecurityFinding(
-            f"the ledger and Vault contradict each other about {_named(names)}",
+            f"the ledger and Vault disagree about {_named(names)}",
             hint="Nothing is granted. Put this ledger away and run it on an empty one, which goes by Vault alone.",
         )
     if found.failed:

@@ -264,5 +264,5 @@ def _why(
     if found is RecoveryAction.ENDING and not made:
         return "no line shows its token: its end cannot be proven"
     if found is RecoveryAction.ENDING and any(one.unclear for one in made):
-        return "which of the tokens in Vault is its own cannot be told: it is ended as nobody's"
+        return "it is unknown which token in Vault is its own: the token is revoked as untracked"
     return ""

@@ -67,7 +67,7 @@ def program_of(image: str) -> Path:
         return _copied(engine, image, directory)
     except DockerException as error:
         raise UsageError(
-            f"the container engine does not give the image {place(image)} ({type(error).__name__})",
+            f"the container engine cannot provide the image {place(image)} ({type(error).__name__})",
             hint=f"Find out whether the engine can pull it: `docker pull {place(image)}`.",
         ) from None
     finally:

@@ -123,7 +123,7 @@ class Postgres(Server):
             return
         if (self.directory / "pgdata").exists():
             raise WrongState(
-                f"{self.directory} holds the data of another PostgreSQL, and its password is gone",
+                f"{self.directory} contains the data of another PostgreSQL, and its password is gone",
                 hint="Use an empty directory.",
             )
         self._placement = place(self.directory, owner=self, installed=self._programs)

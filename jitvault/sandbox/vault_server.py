@@ -112,7 +112,7 @@ class VaultServer(Server):
             self._unseal_key = None
         elif self._root_token is None and self._raft.exists():
             raise WrongState(
-                f"{self.directory} holds the data of another server, and its root token is gone",
+                f"{self.directory} contains the data of another server, and its root token is gone",
                 hint="Use an empty directory.",
             )
         if self.product is Product.OPENBAO and not self._key_file.exists():

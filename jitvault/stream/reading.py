@@ -32,7 +32,7 @@ _POLL_S = 0.005
 DEVICE_ANEW_GAP = f"{DEVICE_ANEW}: its salt is another one"
 _BY_LISTING = "Tasks that were held meanwhile are proven by look-ups and a listing, or not at all."
 _DEVICE_ANEW_HINT = (
-    "Lines from before name the same tokens by other HMACs, and what was done without it has no line. "
+    "Lines from before name the same tokens by other HMACs, and acts without a device have no line. "
     f"{_BY_LISTING} Find out who made it anew."
 )
 _SET_UP_HINT = "Set the device up without that option: docs/operations/audit-sources.md."
@@ -210,12 +210,12 @@ class _Search:
         readings = self._worker.ledger.readings()
         if any(readings[name].position != before for name, before in self._before.items()):
             return AuditLagging(
-                f"the audit stream ({names}) is more than {patience_s:.0f} s behind: lines arrive, but not yet the one "
-                "that Vault was just asked for"
+                f"the audit stream ({names}) is more than {patience_s:.0f} s behind: lines arrive, but not yet the "
+                "line of the request that was just sent"
             )
         return AuditUntrusted(
-            f"the audit stream ({names}) does not show what Vault was just asked: it belongs to another Vault, its "
-            f"device was re-created, or it is more than {patience_s:.0f} s behind"
+            f"the audit stream ({names}) does not show the request that was just sent to Vault: it belongs to another "
+            f"Vault, its device was re-created, or it is more than {patience_s:.0f} s behind"
         )
 
     def _find_in(self, source: Source, expected: str) -> Canary | None:
@@ -365,7 +365,8 @@ def _check_own_lines(worker: WorkerContext, missing_before: set[str]) -> None:
     if missing:
         raise AuditUntrusted(
             f"the audit stream lacks lines of jitvault's own acts (operation {min(missing)})",
-            hint="Lines are filtered or lost on their way. When that is mended: `jitvault audit accept --reason WHY`.",
+            hint="Lines are filtered or lost on their way. When that is repaired, run `jitvault audit accept "
+            "--reason WHY`.",
         )
 
 
@@ -386,7 +387,7 @@ def _check_own_clock(worker: WorkerContext, found: Canary, sent_at: datetime, se
         worker.ledger.finding(None, "wrong_clock", message, worker.now())
     raise AuditUntrusted(
         f"Vault's clock is {abs(off).total_seconds():.0f} s {ahead} this host's",
-        hint="Set both by NTP. Nothing is granted or confirmed until they agree; what is due to end goes by Vault's.",
+        hint="Set both by NTP. Nothing is granted or confirmed until they agree; deadlines use Vault's clock.",
     )
 
 
@@ -396,7 +397,7 @@ def _check_date(found: Canary, sent_at: datetime, seen_at: datetime) -> None:
     if off is not None:
         raise AuditUntrusted(
             f"the answers of Vault are dated {abs(off).total_seconds():.0f} s away from its own audit lines",
-            hint="Something between here and Vault writes the header `Date` by its own clock: set that by NTP.",
+            hint="A proxy between here and Vault writes the `Date` header by its own clock: set that clock by NTP.",
         )
 
 

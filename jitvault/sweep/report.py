@@ -74,12 +74,12 @@ def outcome(swept: SweepResult) -> JitvaultError | None:
     counts = {
         "orphans": len(left),
         "unlinked": len(swept.unlinked),
-        "ghosts that nobody ended": sum(1 for ghost in swept.unexplained if not _is_done(swept, ghost.owned.task_id)),
-        "listed and not judged": swept.inventory.skipped,
+        "ghosts that nobody revoked": sum(1 for ghost in swept.unexplained if not _is_done(swept, ghost.owned.task_id)),
+        "listed but not judged": swept.inventory.skipped,
     }
     if any(counts.values()):
         said = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
-        return SecurityFinding(f"the sweep leaves something behind: {said}", hint=_hint(swept))
+        return SecurityFinding(f"the sweep found something that is left: {said}", hint=_hint(swept))
     gone = sum(1 for ghost in swept.ghosts if not _is_done(swept, ghost.owned.task_id))
     open_ = {"orphans": len(swept.unproven), "ghosts": gone, "irrevocable leases": len(swept.irrevocable)}
     if any(open_.values()):
@@ -87,7 +87,7 @@ def outcome(swept: SweepResult) -> JitvaultError | None:
         return NotConfirmed(f"not proven dead: {said}", hint=_hint_of_unproven(swept))
     if swept.inventory.unread:
         return VaultRefused(
-            f"the worker may not list {', '.join(swept.inventory.unread)}: what is there was not looked at",
+            f"the worker may not list {', '.join(swept.inventory.unread)}: nothing there was looked at",
             hint="An administrator runs `jitvault init`.",
         )
     return None
@@ -103,8 +103,10 @@ def command(row: UntrackedCredentialRow | Classification, vault_command: str) ->
 
 def _hint(swept: SweepResult) -> str:
     if not swept.fix and any(row.kind == "token" for row in swept.remaining):
-        return "Run `jitvault sweep --fix`, which ends the tokens. For leases an administrator runs the commands above."
-    return "Find out who made these. An administrator ends what is still there with the commands above."
+        return (
+            "Run `jitvault sweep --fix`, which revokes the tokens. For leases an administrator runs the commands above."
+        )
+    return "Find out who made these. An administrator revokes what is still there with the commands above."
 
 
 def _hint_of_unproven(swept: SweepResult) -> str:
@@ -113,9 +115,10 @@ def _hint_of_unproven(swept: SweepResult) -> str:
     tasks = [*(ghost.owned.task_id for ghost in swept.ghosts), *(one.task_id for one in swept.irrevocable)]
     left = next((task for task in tasks if task and not _is_done(swept, task)), None)
     if left is None:
-        return "The next `jitvault sweep --fix` goes on with it."
+        return "The next `jitvault sweep --fix` continues."
     return (
-        f"`jitvault status {left}` shows what is missing, and `jitvault revoke {left} --reason WHY` ends what goes on. "
+        f"`jitvault status {left}` shows what is missing, and `jitvault revoke {left} --reason WHY` ends it if it is "
+        "not over. "
         f"If it can never be proven, `jitvault revoke {left} --force --reason WHY` closes it without proof."
     )
 

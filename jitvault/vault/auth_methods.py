@@ -176,7 +176,7 @@ class AppRole(_LoginMethod):
                 "secret id by its accessor. Then give this one another wrapping.",
             )
         if not isinstance(answer.get("secret_id"), str):
-            raise SecurityFinding("what was wrapped for the worker is no secret id")
+            raise SecurityFinding("the worker's wrapping token does not contain a secret id")
         return Secret(answer["secret_id"])
 
 

@@ -115,8 +115,8 @@ class Login:
                     return False
             if self.method.is_login and time.monotonic() - self._tried_at < LOGIN_PAUSE_S:
                 raise self.trouble or VaultUnavailable(
-                    f"Vault does not know the worker's token, which was made less than {LOGIN_PAUSE_S:.0f} s ago",
-                    hint="Somebody ends the worker's tokens. Run it again in a moment: it logs in anew.",
+                    f"Vault does not know the worker's token, which it issued less than {LOGIN_PAUSE_S:.0f} s ago",
+                    hint="Somebody revokes the worker's tokens. Run the command again in a moment: it logs in again.",
                 )
             # raises for a given token that is over
             return self._replace(held).session.token.reveal() != refused.reveal()

@@ -82,9 +82,7 @@ def served(health: Health, where: str) -> ThreadingHTTPServer:
     except ValueError:
         raise UsageError("--health: expected an address and a port, such as 127.0.0.1:9200") from None
     if not address.is_loopback or not 0 <= number < 2**16:
-        raise UsageError(
-            "--health: expected an address on loopback", hint="Let a proxy of yours make it known further."
-        )
+        raise UsageError("--health: expected an address on loopback", hint="Use a proxy to serve it to other hosts.")
     try:
         return ThreadingHTTPServer((str(address), number), _handler(health))
     except OSError as error:

@@ -209,7 +209,7 @@ class Loops:
             except NotConfirmed as error:
                 raise WrongState(f"a target cannot be asked: {error}", hint=error.hint) from None
             for name in set(locking_logins) - logged:
-                self.log.warning("a login kept everybody out of its target, and is thrown out", login=name)
+                self.log.warning("a login locked everybody out of its target; its sessions are ended", login=name)
             logged.update(locking_logins)
             self.supervisor.stopping.wait(_THROW_OUT_S if locking_logins else _STAND_BY_S)
 
@@ -337,7 +337,7 @@ class Loops:
                 del reported[author]
             for author, waiting in over.items():
                 if now - reported.get(author, -_REPORT_EVERY_S) >= _REPORT_EVERY_S:
-                    self.log.warning("an author writes more than is taken in", author=author, waiting=waiting)
+                    self.log.warning("an author writes more documents than the quota", author=author, waiting=waiting)
                     reported[author] = now
                     record_over_quota(worker, author, waiting, self.gate.per_minute)
             self.health.set("documents_over_quota", sum(over.values()))
@@ -353,7 +353,7 @@ class Loops:
             if time.monotonic() - looked >= self.pace.list_s:
                 looked = time.monotonic()
                 for task_id in due_too_late(worker):
-                    self.log.warning("the next look at a task lies too far away: a clock was wrong", task=task_id)
+                    self.log.warning("a task is due too far in the future: a clock was wrong", task=task_id)
                     self.pool.want(Job(task_id, Urgency.DUE), news=True)
             more = self._take_due(worker)
             self.supervisor.stopping.wait(self.pace.due_s / (_FASTER if more else 1))
@@ -436,7 +436,7 @@ class Loops:
                 removed = removals.some()
             except VaultRefused as error:
                 # a worker policy of an older version lacks the right, and no access depends on it
-                raise WrongState(f"what is published cannot be removed: {error}", hint=error.hint) from None
+                raise WrongState(f"published documents cannot be deleted: {error}", hint=error.hint) from None
             self.health.count("removed", removed)
             if removed:
                 self.log.info("removed what was published of sealed tasks", tasks=removed)
@@ -454,10 +454,10 @@ class Loops:
             self.health.count("notices", arrived)
             if whys and whys[-1] != known:
                 known = whys[-1]
-                self.log.warning("notices are not taken, and told again for a day", why=known)
+                self.log.warning("notices are not delivered and will be retried for a day", why=known)
             elif known and arrived and not whys:
                 known = ""
-                self.log.info("notices are taken again")
+                self.log.info("notices are delivered again")
 
         self._every("notices", self.pace.tell_s, tell)
 

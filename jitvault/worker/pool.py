@@ -262,7 +262,7 @@ class _WorkerThread:
         # not logged: anyone can write thousands of documents that begin no task; they are counted
         if not hurried and (known or not isinstance(error, NotFound)):
             again = f"again in {pause_s:.0f} s" if retried else "not again before there is news of it"
-            pool._log.warning("task could not be looked after", task=job.task_id, error=str(error), then=again)
+            pool._log.warning("task could not be advanced", task=job.task_id, error=str(error), then=again)
 
 
 def _is_due(task: TaskRow, worker: WorkerContext) -> bool:

@@ -77,7 +77,7 @@ class Started:
             if current.reload():
                 self.log.info("read again", what=what, policies=self.wiring.authorizer.digest)
             else:
-                self.log.error("not taken, the last good set stays in use", what=what, why=current.refused)
+                self.log.error("not reloaded: the last valid set stays in use", what=what, why=current.refused)
         # decisions may be different now, and held tasks may have to end
         for task_id in (*self.worker.ledger.live_tasks(), *self.worker.ledger.ungranted()):
             self.pool.want(Job(task_id, Urgency.DUE), news=True)

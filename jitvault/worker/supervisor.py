@@ -76,7 +76,7 @@ class Supervisor:
             run()
             if self.stopping.is_set():
                 return
-            error: Exception = JitvaultError("it came to its end, which it must not")
+            error: Exception = JitvaultError("it ended although the worker was not stopping")
         except Exception as failure:  # noqa: BLE001 - the boundary of a thread: whatever it is, it stops the worker
             error = failure
         with self._lock:

@@ -550,7 +550,7 @@ def test_a_ledger_that_cannot_be_used_is_11_and_nothing_is_issued(
         f"sqlite:///{tmp_path}": "cannot be used",
         f"sqlite:///{tmp_path / 'garbage.db'}": "file is not a database",
         f"sqlite:///{tmp_path / 'old.db'}": "schema version 0000",
-        "sqlite://": "in memory would be forgotten",
+        "sqlite://": "in memory would be lost when the command exits",
         "postgresql://jitvault:hunter2@127.0.0.1:9/ledger": "cannot be used",
         "mysql://jitvault:hunter2@127.0.0.1:9/ledger": "a SQLite file or a PostgreSQL database",
         "banana": "is not a path or a database URL",
@@ -580,7 +580,7 @@ def content(path: Path) -> object:
         ("missing.log", 7, "cannot be read: No such file"),
         (".", 7, "there is no audit source"),
         ("", 2, "JITVAULT_AUDIT_FILE is not set"),
-        ("other vault", 7, "does not show what Vault was just asked"),
+        ("other vault", 7, "does not show the request that was just sent to Vault"),
     ],
 )
 def test_without_a_trusted_audit_stream_nothing_is_issued(

@@ -236,7 +236,7 @@ def test_a_denied_task_cannot_be_cancelled_and_stays_readable(cli: Cli, spec: Ca
     file = spec(criticality="medium")
     pending(cli, file, 1)
     cli("approver-1", "deny", file.stem, "--yes")
-    assert "nothing to withdraw" in cli("operator", "cancel", file.stem, code=9).stderr
+    assert "nothing to cancel" in cli("operator", "cancel", file.stem, code=9).stderr
     assert cli("operator", "status", file.stem, "--json").json["state"] == "denied"
 
 

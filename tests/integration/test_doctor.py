@@ -360,7 +360,7 @@ BROKEN: list[tuple[Break, str, int, str]] = [
     (worker_revoked, "worker token", 10, "permission denied"),
     (worker_disabled, "worker token", 10, "permission denied"),
     (audit_file_gone, "files", 7, "No such file or directory"),
-    (audit_file_of_another, "trust", 7, "does not show what Vault was just asked"),
+    (audit_file_of_another, "trust", 7, "does not show the request that was just sent to Vault"),
     (another_device_is_read, "devices", 7, "there is no audit device elsewhere"),
     (schema_old, "usable", 11, "schema version 0000"),
     (ledger_lost, "usable", 11, "it was lost"),

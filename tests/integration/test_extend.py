@@ -181,7 +181,7 @@ def test_an_agent_extends_nothing_for_itself_unless_policy_says_so(rig: Rig, spe
 def test_who_asks_behind_a_request_that_waits_hears_that_it_comes_first(rig: Rig, spec: Spec) -> None:
     task = approved(rig, spec, window="55m")
     extend(rig, task, code=4)
-    assert "the request of operator for more time comes first" in extend(rig, task, who="agent", code=9).stderr
+    assert "the earlier request of operator for more time still waits" in extend(rig, task, who="agent", code=9).stderr
     rig("operator", "complete", task)
 
 

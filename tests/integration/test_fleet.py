@@ -54,7 +54,7 @@ def test_two_workers_share_tasks_while_one_after_the_other_is_killed(rig: Rig) -
         # while people wait for something, what only has to be sealed is put off
         wait_for(lambda: states(rig) == {"sealed": TASKS}, LIFE_S + PATIENCE_S + TASKS)
         sealed_s = time.monotonic() - begun
-        troubles = fleet.said("task could not be looked after") + fleet.said("trouble")
+        troubles = fleet.said("task could not be advanced") + fleet.said("trouble")
         shares, kills = fleet.transitions(), fleet.kills()
     assert not failed, failed[:5]
     assert not watched.wrong and watched.looks > 1, watched.wrong

@@ -92,7 +92,7 @@ def test_whoever_writes_more_than_is_taken_in_is_told_and_nothing_of_it_is_lost(
     rig.cli.variables = person.variables = {**rig.cli.variables, "JITVAULT_REQUESTS_PER_MINUTE": "300"}
     with Attended(rig, tell_s=0.1) as worker:
         write_all(rig, "operator", many)
-        told = wait_for(lambda: worker.log.all_of("an author writes more than is taken in"))[0]
+        told = wait_for(lambda: worker.log.all_of("an author writes more documents than the quota"))[0]
         assert told["author"] == entity
         waits = person("operator", "submit", spec(), "--wait", "0", "--json", code=13, worker=False).error["message"]
         assert "of your documents wait: the worker looks at 300 of one author in a minute" in waits

@@ -175,7 +175,7 @@ def test_a_lift_that_is_dated_later_than_now_hides_no_freeze(rig: Rig, spec: Spe
     rig.sql("UPDATE documents SET body = json_set(body, '$.at', ?) WHERE standing = 'lifts'", at)
     frozen = rig("operator", "freeze", *AGENT, *WHY, code=code)
     if code:
-        assert "not in force" in frozen.error["message"]
+        assert "has no effect" in frozen.error["message"]
         assert rig.is_live(held.token)
         rig("operator", "complete", file.stem)
         rig("operator", "complete", other.stem)

@@ -186,7 +186,7 @@ def test_a_late_lease_below_takes_the_proof_above_it_back(rig: Rig, spec: Spec, 
         rig.put("probes/postgres", probe)
         rig.vouch()
     (why,) = [e.body["why"] for e in rig.file(top.stem).events if e.kind == "unproven"]
-    assert why == f"what it handed on to {below.stem} is not proven any more"
+    assert why == f"tasks below it are not proven any more: {below.stem}"
     # and it is proven again with what is below it
     rig("operator", "status", top.stem)
     assert [state(rig, file.stem)[0] for file in (top, below)] == ["confirmed", "confirmed"]
@@ -332,7 +332,7 @@ def test_a_child_that_cannot_be_revoked_keeps_its_parents_access_from_nothing(
         done = rig("operator", "complete", names[0], code=6).json
         assert not done["confirmed"]
         assert [c["evidence"] for c in done["token"]["checks"] if not c["ok"]] == [
-            f"not before what it handed on to {names[2]}, {names[1]} is proven dead"
+            f"not before the tasks below it are proven dead: {names[2]}, {names[1]}"
         ]
         for one in held:
             assert not rig.is_live(one.token)

@@ -234,7 +234,7 @@ def test_progress_is_told_on_stderr_and_the_result_alone_on_stdout(rig: Rig, spe
     told = rig.cli("operator", "revoke", "--all", "--reason", "x", "--yes", "--json")
     assert {task["task_id"] for task in json.loads(told.stdout)["tasks"]} == set(held)
     assert told.stderr.splitlines()[1:] == [
-        "2 of 2 tasks: doors closed",
+        "2 of 2 tasks: tokens revoked",
         "2 of 2 tasks: leases revoked",
         "2 of 2 tasks: seen gone",
         "2 of 2 tasks: credentials proven dead",

@@ -123,7 +123,7 @@ def test_a_server_that_hides_its_version_is_told_by_its_lines_and_waited_for_as_
     assert rig.wiring().worker.settle_window == timedelta(seconds=22)
     (found,) = [c for c in rig("operator", "doctor", code=None).json["checks"] if c["name"] == "version"]
     assert found["status"] == "warn"
-    assert f"{bao.product} of a version that it does not tell" in found["seen"]
+    assert f"{bao.product} of unknown version" in found["seen"]
     # nor does its ledger call that a change of the product
     assert rig.rows("SELECT * FROM findings WHERE rule = 'another_server'") == []
     between.down()

@@ -91,7 +91,7 @@ def test_what_somebody_froze_since_the_snapshot_stays_frozen_and_the_restore_is_
     rig("operator", "grant", file := spec(), code=3)
     told = "SELECT message FROM findings WHERE rule = 'vault_restored'"
     ((message,),) = rig.rows(told)
-    assert "whom somebody disabled since it was made is enabled again" in message
+    assert "entities that were disabled since it was made are enabled again" in message
     rig("operator", "unfreeze", "--agent", "research-agent", "--reason", "it was right")
     rig("operator", "grant", file)
     rig("operator", "complete", file.stem)

@@ -348,7 +348,7 @@ def test_a_pipe_that_is_stopped_while_the_disk_is_full_says_what_is_missing(tmp_
             eventually(lambda: "takes nothing" in receiver.stderr)
             receiver.process.terminate()
             assert receiver.process.wait(timeout=10) == 7
-        assert "did not take what was read last" in receiver.stderr
+        assert "cannot store the lines that were read last" in receiver.stderr
 
 
 # --- much ---
@@ -554,13 +554,13 @@ def test_a_wrong_command_line_is_2_and_says_what_is_wrong(quick: Cli, tmp_path: 
         (["--socket", "tcp://127.0.0.1:banana"], "expected tcp://"),
         (["--socket", "udp://127.0.0.1:1"], "expected tcp://"),
         (["--socket", "unix://relative"], "expected tcp://"),
-        (["--socket", "unix:///" + "x" * 200], "cannot be listened on"),
-        (["--socket", "tcp://192.0.2.1:1"], "cannot be listened on"),
+        (["--socket", "unix:///" + "x" * 200], "cannot be used to listen on"),
+        (["--socket", "tcp://192.0.2.1:1"], "cannot be used to listen on"),
         ([*HTTP[:2]], "either --bearer-file or --no-bearer"),
         ([*HTTP, "--bearer-file", str(tmp_path / "empty")], "either --bearer-file or --no-bearer"),
         (["--http", "ftp://127.0.0.1:1/", "--no-bearer"], "expected http(s)://"),
         (["--http", "http://127.0.0.1/", "--no-bearer"], "expected http(s)://"),
-        (["--http", "http://192.0.2.1:1/", "--no-bearer"], "cannot be listened on"),
+        (["--http", "http://192.0.2.1:1/", "--no-bearer"], "cannot be used to listen on"),
         (["--http", "https://127.0.0.1:0/", "--no-bearer"], "--tls-cert"),
         ([*HTTP, "--tls-cert", str(tmp_path / "empty")], "--tls-cert"),
         ([*HTTP[:2], "--bearer-file", str(tmp_path / "none")], "cannot be read"),

@@ -348,7 +348,7 @@ def test_it_is_a_loop_of_the_worker_that_lives_without_the_right_to_it(
     try:
         with a_month_later(), Attended(rig, remove_s=0.1, retry_s=0.2) as working:
             (told,) = wait_for(lambda: [t for t in working.log.all_of("trouble") if t["loop"] == "retention"])
-            assert "what is published cannot be removed" in str(told["error"]) and is_published(rig, file.stem)
+            assert "published documents cannot be deleted" in str(told["error"]) and is_published(rig, file.stem)
             rig.admin.write(policy, {"policy": text})
             wait_for(lambda: not is_published(rig, file.stem))
             wait_for(lambda: working.log.all_of("removed what was published of sealed tasks"))

@@ -179,13 +179,13 @@ def test_without_a_ledger_a_seal_beats_what_a_thief_published_over_it(rig: Rig, 
 
     assert told(file.stem) == ("sealed", "receipt", "")
     assert told(running.stem) == ("issued", "nobody", "")
-    assert "by nobody: whoever has" in alone("operator", "status", running.stem, worker=False).stdout
+    assert "by nobody: anybody with" in alone("operator", "status", running.stem, worker=False).stdout
     honest, token = rig.document(f"tasks/{file.stem}"), rig.world.worker_token.reveal()
     forged = {**honest, "state": "active", "end_reason": None, "proof": None}
     for said in (forged, {**forged, "receipt": None}):
         assert ask(rig, "PUT", f"jitvault/data/tasks/{file.stem}", token, {"data": said}, source=THIEF)[0] == 200
         state, by, problem = told(file.stem, code=12)
-        assert (state, by, "somebody else wrote over it" in problem) == ("sealed", "receipt", True)
+        assert (state, by, "somebody overwrote the document" in problem) == ("sealed", "receipt", True)
     theirs = {**rig.document(f"tasks/{running.stem}"), "state": "sealed", "receipt": honest["receipt"]}
     rig.put(f"tasks/{running.stem}", theirs)
     state, by, problem = told(running.stem, code=12)

@@ -508,7 +508,7 @@ def test_what_a_sweep_prints_fits_into_80_columns(rig: Rig, spec: Spec) -> None:
     command = f"{find_binary().product.command} lease revoke -sync"
     assert all(re.search(r"\S{60}", line) or command in line for line in wide), wide
     assert f"    {command} {lease_id}" in said.stdout.splitlines()
-    assert "error: the sweep leaves something behind: 2 orphans" in said.stderr
+    assert "error: the sweep found something that is left: 2 orphans" in said.stderr
     clean: Result = rig.cli("operator", "sweep", "--fix", code=12)
     assert "audit_confirmed 1✓ 2✓ 3✓ 4✓ 5✓" in clean.stdout
 

@@ -102,7 +102,7 @@ def test_one_login_that_takes_every_lock_keeps_no_other_task_from_its_end(rig: R
         with Clients(dsn(rig, held), 3, FILL):
             rig("operator", "revoke", other.stem, "--wait", "20", code=None)
             wait_for(lambda: rig.file(other.stem).leases[0].dead_at, 15)
-        assert worker.log.all_of("a login kept everybody out of its target, and is thrown out")
+        assert worker.log.all_of("a login locked everybody out of its target; its sessions are ended")
         assert rig.findings(mine.stem) == ["target_locked"]
         wait_for(lambda: rig("operator", "complete", mine.stem, code=None).json["confirmed"])
     file = rig.file(other.stem)
@@ -123,7 +123,9 @@ def test_who_makes_everybody_wait_for_a_shared_catalog_is_thrown_out(rig: Rig, s
             reader = stack.enter_context(closing(rig.connect(held.login)))
             reader.execute("BEGIN; SELECT count(*) FROM pg_roles")
             stack.enter_context(Clients(dsn(rig, held), 2, rule))
-            wait_for(lambda: worker.log.all_of("a login kept everybody out of its target, and is thrown out"), 10)
+            wait_for(
+                lambda: worker.log.all_of("a login locked everybody out of its target; its sessions are ended"), 10
+            )
             rig("operator", "revoke", other.stem, "--wait", "20", code=None)
             wait_for(lambda: rig.file(other.stem).leases[0].dead_at, 15)
             assert not rig.lease_is_live(others.lease_id)

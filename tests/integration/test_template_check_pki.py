@@ -142,8 +142,8 @@ def test_the_private_key_is_nowhere_but_in_memory(rig: Rig) -> None:
         (ROLE, {"not_after": "2099-01-01T00:00:00Z"}, "its certificates end then, whatever their ttl", "not_after="),
         (ROLE, {"ext_key_usage": ["OCSPSigning"]}, "a certificate vouches for others, or for itself", "without them"),
         (ROLE, {"key_usage": ["CRLSign"]}, "a certificate vouches for others, or for itself", "without them"),
-        (CRL, {"expiry": "72h"}, "has expiry=72h: what somebody saved is believed for so long", "expiry=5m"),
-        (CRL, {"ocsp_expiry": "12h"}, "has ocsp_expiry=12h: what somebody saved is believed", "ocsp_expiry=5m"),
+        (CRL, {"expiry": "72h"}, "has expiry=72h: a saved answer is valid for that long", "expiry=5m"),
+        (CRL, {"ocsp_expiry": "12h"}, "has ocsp_expiry=12h: a saved answer is valid", "ocsp_expiry=5m"),
     ],
     ids=str,
 )

@@ -65,7 +65,7 @@ def test_the_statements_that_shipped_before_fail_at_the_steps_that_say_why(rig: 
         failed = check(rig, code=6)
     assert set(failed) == {"bounded", "lock_outlasted", "owner_dropped", "many_ended"}
     assert "may open every connection" in failed["bounded"]["evidence"]
-    assert "may become app_readonly, and keeps those rights" in failed["bounded"]["evidence"]
+    assert "may SET ROLE to app_readonly, and its sessions keep those rights" in failed["bounded"]["evidence"]
     assert "WITH INHERIT TRUE, SET FALSE" in failed["bounded"]["mend"]
     assert "holds a lock on the login's own role; Vault could not revoke" in failed["lock_outlasted"]["evidence"]
     assert "cannot be dropped because some objects depend on it" in failed["owner_dropped"]["evidence"]

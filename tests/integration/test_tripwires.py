@@ -401,7 +401,7 @@ def test_after_an_end_that_it_was_not_told_of_the_agent_has_a_grace(rig: Rig, sp
         assert rig("operator", "status", task.stem, extra=long).json["findings"] == []
     assert rig("operator", "status", given_back.stem, extra=short).json["findings"] == []
     finding = finding_of(rig, file.stem, path=PREFIX, extra=short)
-    assert (finding["rule"], "had the time to learn" in finding["message"]) == ("after_end", True)
+    assert (finding["rule"], "had time to learn" in finding["message"]) == ("after_end", True)
 
 
 def test_a_wrapping_that_nobody_opens_in_time_is_unclaimed_and_no_tripwire(

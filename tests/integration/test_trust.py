@@ -126,7 +126,7 @@ def test_a_stream_that_cannot_be_read_up_to_now_is_untrusted_and_grants_nothing(
     rig: Rig, spec: Spec, tmp_path: Path, foreign: VaultServer, what: str
 ) -> None:
     path = tmp_path / "stream"
-    said = "does not show what Vault was just asked"
+    said = "does not show the request that was just sent to Vault"
     if what == "missing":
         said = "cannot be read"
     elif what == "empty directory":

@@ -117,7 +117,7 @@ def test_a_server_that_ends_sessions_and_resumes_none_is_seen_to(rig: Rig, serve
         revoke(rig, certificate)
         old, anew = at.still_open(), at.taken_anew()
     assert (old.works, old.told, anew.works) == (False, False, False)
-    assert old.seen == f"at {strict.address} no session goes on and none is resumed"
+    assert old.seen == f"at {strict.address} no session continues and none is resumed"
 
 
 def test_a_server_that_never_looks_takes_the_revoked_certificate(rig: Rig, server: Callable[[Kind], TlsServer]) -> None:
@@ -274,7 +274,7 @@ def _refused(rig: Rig, spec: Spec) -> str:
 
 def test_without_a_named_server_nobody_who_looks_was_asked_and_the_check_says_so(rig: Rig) -> None:
     found = check(rig)
-    said = "no server that takes it is named: what became of sessions nobody knows"
+    said = "no server that accepts it is named: nobody knows what became of sessions"
     assert said in found["session_ended"]["evidence"]
     assert found["session_ended"]["told"]
     shown_there = people(rig, "templates", "show", NAME)

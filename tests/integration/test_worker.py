@@ -233,7 +233,7 @@ def test_a_poisoned_task_keeps_nobody_from_anything(
     pauses = [after - before for before, after in itertools.pairwise(tried)]
     assert 1 <= len(pauses) <= 3 and pauses == sorted(pauses), pauses
     # others of this Vault, whose ledgers were other tests', cannot be looked after either
-    failed = [told for told in worker.log.all_of("task could not be looked after") if told["task"] == poisoned.stem]
+    failed = [told for told in worker.log.all_of("task could not be advanced") if told["task"] == poisoned.stem]
     assert failed[0]["error"] == "unexpected KeyError" and "row" not in json.dumps(failed)
 
 
@@ -311,7 +311,7 @@ def test_sighup_takes_what_is_good_and_keeps_the_last_good_set(rig: Rig, tmp_pat
     with WorkerProcess(rig, JITVAULT_POLICIES=str(policies)) as worker:
         (policies / "own.cedar").write_text("permit (")
         os.kill(worker.process.pid, signal.SIGHUP)
-        refused = wait_for(lambda: worker.said("not taken, the last good set stays in use"))
+        refused = wait_for(lambda: worker.said("not reloaded: the last valid set stays in use"))
         assert refused[0]["what"] == "policies" and "does not parse: own.cedar" in refused[0]["why"]
         (policies / "own.cedar").write_text('@id("own") forbid (principal, action, resource) when { 1 == 2 };')
         os.kill(worker.process.pid, signal.SIGHUP)

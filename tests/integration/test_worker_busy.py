@@ -116,7 +116,7 @@ def test_what_vault_does_not_take_of_some_delays_nobody_else(rig: Rig, person: P
             for _ in range(8):
                 asked(person)
             # so many that each hand has had one, and was refused
-            wait_for(lambda: len(worker.log.all_of("task could not be looked after")) >= 8, 40)
+            wait_for(lambda: len(worker.log.all_of("task could not be advanced")) >= 8, 40)
             begun = time.monotonic()
             sign_end(person, task, reason=EndReason.COMPLETED, note="")
             wait_for(lambda: not rig.is_live(held.token.reveal()), 10)

@@ -41,7 +41,7 @@ def test_a_worker_that_is_ahead_ends_nothing_before_its_time(rig: Rig, spec: Spe
     with WorkerProcess(rig, **moved("+1h")) as worker:
         wait_for(lambda: worker.said("the audit stream is not trusted"))
         rig.sql("UPDATE tasks SET due_at = ?", later(timedelta(0)))
-        wait_for(lambda: worker.said("task could not be looked after"))
+        wait_for(lambda: worker.said("task could not be advanced"))
         assert rig.state(file.stem) in ("issued", "active"), worker.log
         assert rig.is_live(held.token)
         worker.end()
@@ -92,7 +92,7 @@ def test_times_that_lie_in_the_future_are_not_waited_for_and_no_duration_is_made
     with Attended(rig) as worker:
         wait_for(lambda: rig.state(ended.stem) == "sealed", 30)
         wait_for(lambda: len(rig.operations(kept.stem)) > before)
-        looked = worker.log.all_of("the next look at a task lies too far away: a clock was wrong")
+        looked = worker.log.all_of("a task is due too far in the future: a clock was wrong")
     assert {entry["task"] for entry in looked} == {ended.stem, kept.stem}
     assert rig.is_live(held.token)
     due = rig.file(kept.stem).task.due_at

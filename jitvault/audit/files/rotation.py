@@ -186,7 +186,7 @@ class Rotation:
             with suppress(Moved, FileNotFoundError):
                 return look()
             time.sleep(_PAUSE_S)
-        raise AuditUntrusted(f"the files beside {self._path} are renamed all the time")
+        raise AuditUntrusted(f"the files beside {self._path} are renamed again and again, so it cannot be read")
 
 
 def _begins_as(member: Member, mark: Bookmark) -> bool:

@@ -71,7 +71,7 @@ class Spool:
         except OSError as error:
             raise UsageError(
                 f"the spool {directory} cannot be written: {error.strerror}",
-                hint="--into names a directory, which is made if it is not there.",
+                hint="--into names a directory. It is created if it does not exist.",
             ) from None
         if status.st_uid != os.geteuid():
             raise UsageError(

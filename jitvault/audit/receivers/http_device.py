@@ -33,7 +33,7 @@ class HttpReceiver:
             self._server = HttpServer(endpoint, senders, notices, max_connections)
         except OSError as error:
             where = f"{scheme}://{host}:{endpoint.port}"
-            raise UsageError(f"{where} cannot be listened on: {error.strerror or error}") from None
+            raise UsageError(f"{where} cannot be used to listen on: {error.strerror or error}") from None
         self.listening = f"{scheme}://{host}:{self._server.server_address[1]}{endpoint.path}"
 
     def run(self, stopping: Event) -> None:

@@ -87,7 +87,7 @@ def allow_open_files(connections: int) -> None:
     if resource.RLIM_INFINITY != hard < needed:
         raise UsageError(
             f"--max-connections {connections} needs {needed} open files, and this process may have {hard}",
-            hint="Raise its limit (LimitNOFILE= in a systemd unit), or take fewer connections.",
+            hint="Raise its limit (LimitNOFILE= in a systemd unit), or lower --max-connections.",
         )
     if resource.RLIM_INFINITY != soft < needed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))

@@ -92,7 +92,7 @@ class SocketReceiver:
         try:
             self._listen()
         except OSError as error:
-            raise UsageError(f"{address} cannot be listened on: {error.strerror or error}") from None
+            raise UsageError(f"{address} cannot be used to listen on: {error.strerror or error}") from None
         self.listening = str(self._address)
 
     def run(self, stopping: Event) -> None:
@@ -248,7 +248,7 @@ class SocketReceiver:
         try:
             self._listen()
         except (OSError, UsageError) as error:
-            self._notices.say(f"{self._address} cannot be listened on again", str(error))
+            self._notices.say(f"{self._address} cannot be used to listen on again", str(error))
         else:
             self._notices.say(f"{self._address} is open again")
 
@@ -302,7 +302,7 @@ def _remove_stale(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise UsageError(f"{path} exists and is not a socket", hint="Name a path where nothing is.")
+        raise UsageError(f"{path} exists and is not a socket", hint="Name a path that does not exist.")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
         caller.settimeout(1)
         try:
@@ -310,7 +310,7 @@ def _remove_stale(path: Path) -> None:
         except ConnectionRefusedError:
             path.unlink()
             return
-    raise UsageError(f"somebody listens on {path} already", hint="Is another receiver running?")
+    raise UsageError(f"another process already listens on {path}", hint="Is another receiver running?")
 
 
 def _reset(connection: socket.socket) -> None:

@@ -38,7 +38,7 @@ class StreamReceiver:
         except OSError:
             raise UsageError("there is no standard input", hint="Pipe the audit lines into this command.") from None
         if "\n" in prefix:
-            raise UsageError("--prefix is the beginning of a line, so it has no line feed in it")
+            raise UsageError("--prefix: expected the beginning of a line, without a line feed")
         self._spool = spool
         self._notices = notices
         self._descriptor = descriptor
@@ -90,14 +90,14 @@ class StreamReceiver:
                 data = data[writer.write(data) :]
             except OSError as error:
                 if writer.broken:
-                    raise AuditUntrusted(f"{writer.path} is lost to its disk: {error.strerror}") from None
+                    raise AuditUntrusted(f"{writer.path} cannot be written to the disk: {error.strerror}") from None
                 self._full(error, stopping)
 
     def _full(self, error: OSError, stopping: Event) -> None:
         self._notices.say("the spool takes nothing, so nothing is read", str(error.strerror))
         if stopping.wait(1):
             raise AuditUntrusted(
-                f"the spool {self._spool.directory} did not take what was read last: {error.strerror}",
+                f"the spool {self._spool.directory} cannot store the lines that were read last: {error.strerror}",
                 hint="Make room on its disk. The lines that are missing are in Vault's own log.",
             )
 

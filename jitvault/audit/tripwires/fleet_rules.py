@@ -98,14 +98,17 @@ def _unintended_reason(fleet: _Fleet, o: Observation) -> str:
     The reason is the end of a sentence. The result is "" if the worker intended it.
     """
     if o.actor not in fleet.sessions and _is_shown_as_ours(fleet, o):
-        return "as a second audit device shows it that writes into the same log: each device needs a file of its own"
+        return (
+            "which is how a second audit device shows it that writes into the same log: each device needs a file "
+            "of its own"
+        )
     if o.actor not in fleet.sessions:
         return "and not by a session of the worker"
     intent = fleet.intents.get(o.op)
     if intent is None:
         return _NO_INTENT
     if o.op in fleet.used_again:
-        return "under an intent that another token was made for"
+        return "under an intent for which another token was created"
     return mismatch(intent, o)
 
 
@@ -164,7 +167,7 @@ def _unknown_signature(fleet: _Fleet) -> Iterator[Hit]:
         if meant is None:
             yield o, f"The worker's token signed at {path_of(o)} from {origin(o)} {_NO_INTENT}."
         elif o.detail["signed"] not in (PLAIN, meant):
-            yield o, f"The worker's token signed at {path_of(o)} from {origin(o)} what its intent does not say."
+            yield o, f"The worker's token signed at {path_of(o)} from {origin(o)} something other than its intent says."
 
 
 def is_signature(o: Observation) -> bool:

@@ -218,7 +218,7 @@ def _after_end(case: TaskLines) -> Iterator[Hit]:
             yield (
                 o,
                 f"The task's token was used for {path_of(o)} from {origin(o)} {ago(late)} after it was revoked"
-                f"{'' if bounds.agent_knew else ', and the agent had the time to learn of that'}.",
+                f"{'' if bounds.agent_knew else ', and the agent had time to learn of that'}.",
             )
 
 

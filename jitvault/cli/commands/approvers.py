@@ -20,7 +20,7 @@ Who = Annotated[str, typer.Argument(metavar="ENTITY", help="The Vault entity's n
 def add(
     who: Who,
     person: Annotated[
-        str, typer.Option("--person", metavar="WHO", help="The human being, for example their mail address.")
+        str, typer.Option("--person", metavar="WHO", help="The person, for example by their mail address.")
     ],
     group: Annotated[
         list[str] | None,

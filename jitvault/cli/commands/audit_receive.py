@@ -54,7 +54,7 @@ MaxConnections = Annotated[
 ]
 Untrusted = Annotated[
     str,
-    typer.Option("--untrusted", metavar="SIZE", help="How much disk space senders that may not be Vault can use."),
+    typer.Option("--untrusted", metavar="SIZE", help="How much disk space all untrusted senders together may use."),
 ]
 Keep = Annotated[
     str, typer.Option("--keep", metavar="DURATION", help="How long to keep the files of senders that are gone.")

@@ -108,10 +108,12 @@ def _lift(worker: WorkerContext, why: str) -> int:
     if worker.ledger.freeze() is not None:
         end_all(worker, tripped(worker, {}), lambda words: typer.echo(words, err=True))
         if held := worker.ledger.live_tasks():
-            raise WrongState(f"{len(held)} tasks are still held: {', '.join(sorted(held)[:5])}", hint="Run it again.")
+            raise WrongState(
+                f"{len(held)} tasks still hold access: {', '.join(sorted(held)[:5])}", hint="Run it again."
+            )
     lifted = worker.ledger.lift_freezes(why, worker.now())
     if not lifted:
-        raise WrongState("no tripwire has frozen anything", hint="`jitvault freezes` shows the freezes in force.")
+        raise WrongState("no tripwire has frozen anything", hint="`jitvault freezes` shows the active freezes.")
     return lifted
 
 

@@ -71,7 +71,7 @@ def foreground(env_file: Path | None, server: str | None) -> None:
             while keeper.exit_code is None:
                 time.sleep(_POLL_S)
             sys.stderr.write(
-                f"\nThe sandbox goes on, and its worker has ended:\n{keeper.last_words()}\n"
+                f"\nThe sandbox keeps running, but its worker has ended:\n{keeper.last_words()}\n"
                 "Nothing renews or ends tasks by itself until you start one in a second terminal: `jitvault worker`.\n"
             )
             while True:

@@ -24,7 +24,7 @@ _OPEN = frozenset({"pending_approval", "approved"})
 Force = Annotated[
     bool,
     typer.Option(
-        "--force", help="Close it without proof: Vault is made to forget what it cannot revoke. Needs --reason."
+        "--force", help="Close TASK without proof: Vault forgets leases that it cannot revoke. Needs --reason."
     ),
 ]
 
@@ -58,7 +58,7 @@ def revoke(
 
     Name one TASK, or choose all tasks of an agent, a template or an owner, or all tasks there are. Access is revoked
     first, then the revocation is confirmed. With --agent, --template, --owner or --all the tokens of all chosen tasks
-    are revoked before anything else. Where the command is interrupted, run it again: it goes on with the rest.
+    are revoked before anything else. If the command is interrupted, run it again: it continues.
 
     Example: jitvault revoke --agent research-agent --freeze --reason "its host was compromised"
     """

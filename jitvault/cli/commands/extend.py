@@ -34,7 +34,7 @@ def extend(
 ) -> None:
     """Move the deadline of a task that holds access.
 
-    Policy decides how far, and whether approvers have to agree first. The task keeps its token where that can live long
+    Policy decides how far, and whether approvers have to agree first. The task keeps its token if that can live long
     enough. Otherwise the token is revoked, its revocation is confirmed, and a new wrapping token is printed. After an
     approval of such an extension, run the same command again to receive it.
 
@@ -143,7 +143,7 @@ def _raise_for(document: PublishedTask, nonce: str) -> None:
         if extension is not None and extension["state"] == "pending":
             first = extension["content"]["by"]["name"]
             raise WrongState(
-                f"task {task}: the request of {first} for more time comes first, and waits for approval",
+                f"task {task}: the earlier request of {first} for more time still waits for approval",
                 hint=f"Ask again once it is decided: `jitvault status {task}` shows who is missing.",
             )
         raise WaitTimedOut(f"task {task}: no worker has answered the request for more time")
@@ -221,5 +221,5 @@ def _raise_waiting(document: PublishedTask) -> None:
     again = ", then run the same command again" if extension["replaces"] else ""
     raise ApprovalMissing(
         f"more time for task {task} needs approval: {missing}",
-        hint=f"Ask an approver to run `jitvault approve {task}`{again}. The task goes on until its deadline.",
+        hint=f"Ask an approver to run `jitvault approve {task}`{again}. The task continues until its deadline.",
     )

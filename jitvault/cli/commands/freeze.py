@@ -33,8 +33,8 @@ def freeze(
 ) -> None:
     """Freeze an agent, a template, an owner or everything.
 
-    Nothing that the freeze covers is granted or renewed, and what is held of it ends: a worker does that, or this
-    command where it has the worker's identity. The freeze holds until an operator lifts it with `jitvault unfreeze`.
+    Nothing that the freeze covers is granted or renewed, and its tasks that hold access end: a worker ends them, or
+    this command if it has the worker's identity. The freeze holds until an operator lifts it with `jitvault unfreeze`.
 
     Example: jitvault freeze --agent research-agent --reason "its host was compromised"
     """
@@ -82,7 +82,7 @@ def check_in_force(wiring: Wiring, scope: Scope) -> None:
 
     if not any(word.scope.is_same(scope) for word in in_force(wiring.worker)):
         hint = "Vault's clock was set back since an operator lifted it. Freeze it again in some seconds."
-        raise NotConfirmed(f"the freeze of {scope} is signed and not in force: a lift is dated later", hint=hint)
+        raise NotConfirmed(f"the freeze of {scope} is signed but has no effect: a lift is dated later", hint=hint)
 
 
 def unfreeze(
@@ -158,7 +158,7 @@ def sign(agent: str, template: str, owner: str, all_: bool, *, reason: str, free
 
 
 def freezes(json_: Json = False, debug: Debug = False) -> None:
-    """List the freezes in force: of what, by whom, since when and why.
+    """List the active freezes: of what, by whom, since when and why.
 
     With the worker's identity their signatures are verified and their authors named. Without it, a freeze by a tripwire
     is shown only where there is a ledger.

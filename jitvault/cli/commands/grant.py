@@ -150,7 +150,7 @@ def _check_withdrawable(document: PublishedTask) -> None:
     state = document.state
     if state in ("denied", "lapsed"):
         hint = "It can only be granted as a new revision: `jitvault submit SPEC --revise`."
-        raise WrongState(f"task {task} is {state}: there is nothing to withdraw", hint=hint)
+        raise WrongState(f"task {task} is {state}: there is nothing to cancel", hint=hint)
     if state not in {"cancelled", *session.BEFORE}:
         raise WrongState(f"task {task} is {state}", hint=f"Use `jitvault revoke {task}` to end it.")
 

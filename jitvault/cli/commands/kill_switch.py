@@ -156,7 +156,7 @@ def _revoke_roles(wiring: Wiring, tasks: Sequence[str]) -> JitvaultError | None:
     except JitvaultError as error:
         typer.echo(f"not every role could be revoked as a whole: {error}", err=True)
         return error
-    typer.echo(f"every token of jitvault's {roles} roles is revoked; Vault goes on with their leases", err=True)
+    typer.echo(f"every token of jitvault's {roles} roles is revoked; Vault now revokes their leases", err=True)
     return None
 
 
@@ -275,7 +275,7 @@ def _raise_for(results: Sequence[Result]) -> None:
         message += f" and {len(unproven) - 1} more"
     hint = (
         "Repair what is named at the target, not in Vault: after a write to the engine's role or connection the end "
-        "cannot be proven. Then run the same command again: it goes on with the rest. "
+        "cannot be proven. Then run the same command again: it continues with the rest. "
         f"`jitvault status {task}` shows the check that failed. If an end can never be proven, "
         f"`jitvault revoke {task} --force --reason WHY` closes the task without proof."
     )

@@ -25,7 +25,7 @@ _MEANINGS = {
     "closed": "closed before: their signed receipts were recovered",
     "cancelled": "cancelled before they were granted",
     "left": "not recovered",
-    "contradicts": "the ledger and Vault contradict each other: not changed",
+    "contradicts": "the ledger and Vault disagree: not changed",
 }
 # the outcomes whose tasks are shown one by one
 _SHOWN = ("contradicts", "ending", "goes_on")
@@ -42,8 +42,8 @@ def ledger_recover(
     """Rebuild a lost ledger, or correct a restored one, from Vault and the audit files.
 
     Nothing is granted until the recovery has finished. Run the command again after any interruption. It needs the
-    worker's identity. It exits with 6 where an end is not proven, and with 12 where the ledger and Vault contradict
-    each other or where a credential belongs to no task.
+    worker's identity. It exits with 6 if an end is not proven, and with 12 if the ledger and Vault disagree or a
+    credential belongs to no task.
 
     Example: jitvault ledger recover --plan
     """

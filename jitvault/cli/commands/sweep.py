@@ -30,8 +30,8 @@ def sweep(
     """Compare Vault's tokens and leases with the ledger and the audit stream.
 
     The command finds credentials in Vault that belong to no task, and credentials of tasks that Vault no longer has.
-    What is younger than the settle window, or has an open operation, is only listed. It needs the worker's identity. It
-    exits with 12 when an untracked credential remains, and with 6 when one is gone without proof.
+    Credentials that are younger than the settle window, or have an open operation, are only listed. The command needs
+    the worker's identity. It exits with 12 if an untracked credential remains, and with 6 if one is gone without proof.
     """
     from jitvault.cli import session
     from jitvault.cli.views import output

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _BY_HAND = "jitvault does not revoke this later: revoke it by hand, at the target too. Then repair what is shown."
 _BY_ITSELF = (
     "A certificate whose key was not kept expires by itself. Revoke a lease that is named by hand: "
-    "`bao lease revoke`. Then repair what is shown: others would go on trusting the certificate of a task."
+    "`bao lease revoke`. Then repair what is shown: servers would still accept the certificate of a task."
 )
 
 

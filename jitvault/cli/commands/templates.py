@@ -115,7 +115,7 @@ def templates_list(json_: Json = False, debug: Debug = False) -> None:
 
 @templates_app.command("show")
 def templates_show(
-    name: Annotated[str, typer.Argument(help="The template's name.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The template's name.")],
     json_: Json = False,
     debug: Debug = False,
 ) -> None:

@@ -103,7 +103,7 @@ def facts(document: PublishedTask, published: Mapping[str, Any], now: datetime) 
         **found,
         "as of": f"{readable(published['at'])}, {ago} ago: what a worker last published in Vault, and it may lag",
         "vouched": f"by {unvouched}{published['vouched']}",
-        "unknown": "what its tokens did, its timeline, what it handed on, whether a tripwire froze everything since: "
+        "unknown": "what its tokens did, its timeline, what it delegated, whether a tripwire froze everything since: "
         "the ledger has it",
     }
 

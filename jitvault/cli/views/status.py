@@ -149,9 +149,9 @@ def _family(shown: Mapping[str, Any]) -> dict[str, str]:
     """Return the task's ancestors and children, where it has any."""
     facts: dict[str, str] = {}
     if shown["delegation"]:
-        facts["handed on by"] = " → ".join(shown["delegation"])
+        facts["delegated by"] = " → ".join(shown["delegation"])
     if shown["children"]:
-        facts["handed on to"] = ", ".join(shown["children"])
+        facts["delegated to"] = ", ".join(shown["children"])
     return facts
 
 

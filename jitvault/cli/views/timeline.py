@@ -90,7 +90,7 @@ def _describe(event: str, bodies: Sequence[Mapping[str, Any]]) -> str:
                 f", {_counted(leases, 'new lease')}" if leases else ""
             )
         case EventKind.HANDED_ON:
-            return f"handed on to {body['to']}"
+            return f"delegated to {body['to']}"
         case EventKind.RECOVERED:
             published = body["from"]
             return f"recovered: {body['state']}, from the published event {published['seq']} ({published['state']})"

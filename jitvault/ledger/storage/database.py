@@ -184,7 +184,7 @@ def _checked(database: Database) -> Database:
         found = _version(connection)
         empty = found is None and _is_empty(connection)
     if empty and isinstance(database.store, PostgresStore):
-        raise LedgerUnavailable("there is no ledger in this database", hint="`jitvault ledger upgrade` makes one.")
+        raise LedgerUnavailable("there is no ledger in this database", hint="`jitvault ledger upgrade` creates one.")
     if not is_known(found):
         raise _wrong(found)
     return database
@@ -205,7 +205,7 @@ def _wrong(found: str | None) -> LedgerUnavailable:
     old = found is not None and found < HEAD
     return LedgerUnavailable(
         f"the ledger has schema version {found or 'none'}, this jitvault needs {HEAD}",
-        hint="`jitvault ledger upgrade` brings it to the present, also while older workers run."
+        hint="`jitvault ledger upgrade` upgrades it, also while older workers run."
         if old
         else "Use the jitvault that wrote it, or name another database in JITVAULT_LEDGER.",
     )

@@ -136,8 +136,8 @@ class PostgresStore:
                 return bool(found == "committed")
             time.sleep(0.1)
         raise LedgerUnavailable(
-            "the ledger's server went away while a change was being written: it may have been written or not",
-            hint="Run the command again: it goes on from what the ledger has.",
+            "the ledger's server went away during a commit: the change may or may not be written",
+            hint="Run the command again: it continues from what the ledger has.",
         )
 
     def _is_retried(self, error: Exception, tries: int, waited_s: float) -> bool:

@@ -93,7 +93,9 @@ def checked(url: URL) -> URL:
             "the URL of a ledger on SQLite begins with sqlite: and has no `?` options", hint=_URL_HINT
         )
     if not url.database or url.database == ":memory:":
-        raise LedgerUnavailable("a ledger in memory would be forgotten", hint="Name a file in JITVAULT_LEDGER.")
+        raise LedgerUnavailable(
+            "a ledger in memory would be lost when the command exits", hint="Name a file in JITVAULT_LEDGER."
+        )
     return url
 
 
@@ -111,7 +113,8 @@ def prepare(file: Path, *, create: bool) -> None:
         if not create:
             raise LedgerUnavailable(
                 f"there is no ledger at {file}",
-                hint="The worker makes it with its first task. Auditors get JITVAULT_LEDGER from who runs the worker.",
+                hint="A worker creates it with its first task. If you are an auditor, ask whoever runs the worker "
+                "for JITVAULT_LEDGER.",
             )
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         file.touch(mode=0o600)
@@ -129,7 +132,7 @@ def _keep_others_out(file: Path) -> None:
     directory = file.parent.stat()
     if directory.st_mode & stat.S_IWOTH and not directory.st_mode & stat.S_ISVTX:
         raise LedgerUnavailable(
-            f"everybody may replace the ledger: others may write into {file.parent}", hint=f"chmod o-w {file.parent}"
+            f"the ledger is not safe: others may write into {file.parent}", hint=f"chmod o-w {file.parent}"
         )
     # the write-ahead log and its index are made with the mode of the ledger
     for path in (file, file.with_name(f"{file.name}-wal"), file.with_name(f"{file.name}-shm")):
@@ -141,7 +144,7 @@ def _keep_others_out(file: Path) -> None:
                 path.chmod(stat.S_IMODE(found.st_mode) & ~stat.S_IRWXO)
             elif found.st_mode & stat.S_IWOTH:
                 raise LedgerUnavailable(
-                    f"everybody may write the ledger {path}", hint=f"Its owner runs: chmod o= {path}"
+                    f"the ledger is not safe: everybody may write {path}", hint=f"Its owner runs: chmod o= {path}"
                 )
 
 

@@ -118,8 +118,8 @@ def tell_restores(connection: Connection, lines: Sequence[Observation], at: date
     """
     for o in restores(lines):
         message = (
-            f"Vault was restored from a snapshot at {o.at.isoformat(timespec='seconds')}: whom somebody disabled since "
-            "it was made is enabled again, and approvals that were withdrawn since count again"
+            f"Vault was restored from a snapshot at {o.at.isoformat(timespec='seconds')}: entities that were disabled "
+            "since it was made are enabled again, and approvals that were withdrawn since count again"
         )
         put_finding(connection, None, "vault_restored", message, at, line=o.line, request_id=o.request_id)
 

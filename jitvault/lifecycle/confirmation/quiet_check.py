@@ -59,7 +59,7 @@ def check_quiet(
         soon = leases_dead and not open_below and _only_time_is_missing(worker, evidence, target_answers)
         return Quiet(check, soon, now + QUIET if soon else later)
     if open_below:
-        why = f"not before what it handed on to {', '.join(open_below)} is proven dead"
+        why = f"not before the tasks below it are proven dead: {', '.join(open_below)}"
         return Quiet(replace(check, ok=False, evidence=why), soon=False, due_at=later)
     until = _held_back_until(worker, evidence)
     if until is not None:

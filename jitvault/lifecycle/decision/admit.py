@@ -59,7 +59,7 @@ def admit_request(worker: WorkerContext, task_id: str, *, hint: str | None) -> E
         return None
     found = find_request(worker, task_id, hint=hint)
     if found is None:
-        raise NotFound(f"nobody has submitted a task {task_id}")
+        raise NotFound(f"no one has submitted a task {task_id}")
     requester, stored = found
     path = request_path(requester, task_id, "submit")
     line_at = worker.ledger.newest_line(path)
@@ -80,7 +80,7 @@ def _submitted(worker: WorkerContext, task_id: str, requester: str, stored: Stor
     """Return the verified request. Raises NotFound where it counts for nothing."""
     submitted = submission(worker, task_id, requester, stored)
     if submitted is None:
-        raise NotFound(f"nobody has submitted a task {task_id}")
+        raise NotFound(f"no one has submitted a task {task_id}")
     return submitted
 
 
@@ -100,7 +100,8 @@ def _enter(worker: WorkerContext, submitted: Submission) -> Evaluation | None:
             return None
         raise SecurityFinding(
             f"task {task_id} is known in Vault (it was {published_copy.state}) and missing in the ledger",
-            hint="The ledger was lost or restored: `jitvault ledger recover` takes it in again, as far as it can.",
+            hint="The ledger was lost or restored: `jitvault ledger recover` imports the task again, as far as "
+            "possible.",
         )
     check_not_refused(published_copy, submitted)
     if is_stale(submitted.written_at, worker.now()):
@@ -132,7 +133,7 @@ def readmit_request(worker: WorkerContext, task_id: str, *, published_copy: Publ
     """
     submitted = submission(worker, task_id, published_copy.requester)
     if submitted is None:
-        raise NotFound(f"nobody has submitted a task {task_id}")
+        raise NotFound(f"no one has submitted a task {task_id}")
     try:
         revision = resolve(worker, submitted, number=published_copy.revision)
         if revision.digest != published_copy.digest:
@@ -181,7 +182,7 @@ def _too_old(submitted: Submission) -> str:
 def _too_many(submitted: Submission, count: int) -> str:
     return (
         f"task {submitted.spec.id}: {submitted.requester.name} has {count} requests that are neither granted nor over, "
-        "and no more are taken in"
+        "and no further request is admitted"
     )
 
 

@@ -55,7 +55,7 @@ def check_above(worker: WorkerContext, revision: Revision) -> None:
     known = {task.task_id: verify(worker, task.task_id).file for task in worker.ledger.known_tasks(names)}
     why = _end_reason(worker, revision, known.get)
     if why:
-        hint = "A task can hand on what it holds, from its grant to its end."
+        hint = "A task can delegate its access only from its grant to its end."
         raise InvalidInput(f"task {revision.content['task']}: spec.parent: {why}", hint=hint)
 
 

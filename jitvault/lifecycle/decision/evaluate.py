@@ -48,7 +48,9 @@ def resolve(worker: WorkerContext, submitted: Submission, *, number: int) -> Rev
         delegation=delegation_chain(parent) if parent else (),
     )
     if parent and (problems := excess_over_parent(revision, parent)):
-        raise InvalidInput(f"task {spec.id}: spec.{problems[0]}", hint="A task hands on at most what it has itself.")
+        raise InvalidInput(
+            f"task {spec.id}: spec.{problems[0]}", hint="A task can delegate only access that it has itself."
+        )
     return revision
 
 
@@ -135,7 +137,7 @@ def admission(worker: WorkerContext, revision: Revision, standing: Standing) -> 
         same = now.permitted and now.obligations == standing.decision.obligations
         others = [Revision.of(body) for body in siblings]
         if not same or (parent is not None and over_budget(revision, parent, others)):
-            raise DecisionStale(f"task {revision.spec.id}: another task took what it was to have")
+            raise DecisionStale(f"task {revision.spec.id}: another task took the leases that it was to have")
 
     return GrantAdmission(
         task_id=revision.spec.id,

@@ -97,7 +97,7 @@ def issue(
 def _new_grant(worker: WorkerContext, file: TaskRecord, revision: Revision, granted: Terms, now: datetime) -> GrantRow:
     """Return the row of the next attempt, as it is committed with the intent."""
     if any(not grant.settled for grant in file.grants):
-        raise WrongState(f"task {file.task.task_id} has a grant that is not settled")
+        raise WrongState(f"task {file.task.task_id} has another grant that is not finished")
     cap = smallest_cap(timedelta(seconds=granted.window_s))
     step_s = least(granted.ttl_s, worker.rolling_step // timedelta(seconds=1))
     return GrantRow(
@@ -187,7 +187,7 @@ def _check_token(worker: WorkerContext, revision: Revision, grant: GrantRow) -> 
     """
     facts = worker.tokens.lookup_accessor(grant.wrapped_accessor or "")
     if facts is None:
-        raise SecurityFinding(f"task {grant.task_id}: the token that was just created is not there")
+        raise SecurityFinding(f"task {grant.task_id}: Vault does not know the token that it just created")
     wrong = []
     if sorted(facts.policies) != sorted({entry["policy"] for entry in revision.access}):
         wrong.append("its policies")
@@ -200,7 +200,7 @@ def _check_token(worker: WorkerContext, revision: Revision, grant: GrantRow) -> 
         wrong.append("its role")
     if wrong:
         raise SecurityFinding(
-            f"task {grant.task_id}: Vault made another token than was asked: {', '.join(wrong)} differ",
+            f"task {grant.task_id}: Vault did not create the requested token: {', '.join(wrong)} differ",
             hint="Run `jitvault init --plan` to see what was changed, then grant again.",
         )
     return facts

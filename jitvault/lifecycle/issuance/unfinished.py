@@ -131,7 +131,7 @@ def _revoke_unseen(
     for named in found:
         revoke_unfinished_token(worker, file, named, claim)
         if worker.leases.lookup(named.token_lease or "") is not None:
-            raise OutcomeUnknown(f"task {grant.task_id}: a token that was perhaps created is not gone yet")
+            raise OutcomeUnknown(f"task {grant.task_id}: a token that may have been created is not gone yet")
     return [named.token_lease or "" for named in found]
 
 

@@ -42,7 +42,7 @@ _NOT_THE_SAME = (
     "The ledger was edited or restored, or somebody with the worker's token wrote that. Nothing is granted or proven "
     "from this ledger; what it knows of the task is revoked where the task has to end."
 )
-MENDED = "Where it was restored, `jitvault ledger recover` brings it to the present."
+MENDED = "Where it was restored, `jitvault ledger recover` corrects it."
 _NO_EVENT = (0, "")
 """The number and hash of an event that no ledger holds."""
 
@@ -146,7 +146,8 @@ def _check_not_removed(worker: WorkerContext, file: TaskRecord, published_copy: 
     worker.ledger.finding(task.task_id, "ledger_rolled_back", message, worker.now())
     raise SecurityFinding(
         message,
-        hint="Nothing is granted from what may be over. If it is still wanted, sign a request under another id.",
+        hint="Nothing is granted for a task that may be over. If access is still needed, submit a task with another "
+        "id.",
     )
 
 

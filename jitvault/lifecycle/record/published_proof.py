@@ -55,13 +55,15 @@ def published_proof(documents: Documents, signer: Signer, task_id: str, newest: 
         if before is not None and told is not None:
             problem = (
                 f"what is published now says that it is {shown.state}, and version {version} has a receipt: "
-                "somebody else wrote over it"
+                "somebody overwrote the document"
             )
             return PublishedProof(before, "receipt", _signed(told), problem)
     if shown.state in CLOSED:
         problem = f"it is published as {shown.state} without a receipt that Vault's key signed about it"
-        return PublishedProof(shown, "nobody", "whoever has a worker's token can write this", problem)
-    return PublishedProof(shown, "nobody", "whoever has a worker's token can write this; a receipt comes with the seal")
+        return PublishedProof(shown, "nobody", "anybody with a worker's token can write this", problem)
+    return PublishedProof(
+        shown, "nobody", "anybody with a worker's token can write this; a receipt comes with the seal"
+    )
 
 
 def _as_published(task_id: str, stored: Stored) -> PublishedDocument:

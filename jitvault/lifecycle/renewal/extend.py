@@ -88,7 +88,7 @@ def extend(worker: WorkerContext, file: TaskRecord, claim: int) -> TaskRecord:
     return _apply(worker, file, claim, asked, standing)
 
 
-_AGAIN = "The task goes on until its deadline. Ask again when that is so, or have another task granted."
+_AGAIN = "The task continues until its deadline. Ask again when that is so, or have another task granted."
 
 
 def is_replaced_token_unproven(file: TaskRecord) -> bool:

@@ -47,7 +47,7 @@ def sign_extension(person: Person, revision: Revision, *, ends_at: datetime, sec
     `ends_at` is the present deadline. Returns the request's nonce. Raises InvalidInput.
     """
     if not check_note(reason):
-        raise InvalidInput("--reason: expected a reason", hint="It is what approvers read.")
+        raise InvalidInput("--reason: expected a reason", hint="Approvers read it.")
     task_id = revision.spec.id
     fields = {"digest": revision.digest, "ends_at": ends_at.isoformat(), "seconds": seconds, "reason": reason}
     return _sign(person, request_path(person.entity, task_id, "extend"), "extend", task_id, **fields)

@@ -91,8 +91,8 @@ class Revocation:
             results.file = queue_in_vault(self._worker, results.file, self._claim, results.left_to_vault)
         if self._is_out_of_time:
             raise WaitTimedOut(
-                f"task {results.file.task.task_id}: the time was over before each of its leases had its turn",
-                hint="The rest is due: run the same command again, or give it longer with --wait.",
+                f"task {results.file.task.task_id}: the time was over before every lease was tried",
+                hint="Run the same command again, or give it more time with --wait. The other leases then come first.",
             )
         results.raise_failure()
 

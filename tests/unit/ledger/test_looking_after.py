@@ -130,7 +130,7 @@ def test_nothing_is_copied_while_somebody_works_or_of_a_chain_that_is_not_whole(
 ) -> None:
     fill(ledger)
     for claim in (ledger.claim("t-1"), ledger.claim_source("audit"), ledger.claim_sweep()):
-        with claim, pytest.raises(WrongState, match="somebody is working"):
+        with claim, pytest.raises(WrongState, match="a process still holds a claim"):
             copy(database, target)
     as_is(place, "UPDATE tasks SET head = 'x' WHERE task_id = 't-2'")
     with pytest.raises(SecurityFinding, match="chain of task t-2 is not whole"):

@@ -253,7 +253,7 @@ def test_a_ledger_that_everybody_may_replace_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     opened(str(path), create=True)
     tmp_path.chmod(0o777)
-    with pytest.raises(LedgerUnavailable, match="may replace the ledger"):
+    with pytest.raises(LedgerUnavailable, match="the ledger is not safe: others may write into"):
         opened(str(path), create=False)
     tmp_path.chmod(0o1777)
     opened(str(path), create=False)

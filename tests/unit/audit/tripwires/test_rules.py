@@ -553,7 +553,7 @@ def test_an_agent_that_was_not_told_may_try_for_the_grace(make: Any) -> None:
     assert rules(make(11), make(100), ended_at=at(10)) == []
     (trip,) = trips(make(100.001), ended_at=at(10))
     assert trip.rule is Rule.AFTER_END
-    assert trip.message.endswith("90.0 s after it was revoked, and the agent had the time to learn of that.")
+    assert trip.message.endswith("90.0 s after it was revoked, and the agent had time to learn of that.")
 
 
 @pytest.mark.parametrize("make", [used, lease, denied, refused])
