@@ -11,17 +11,15 @@ import io
 import socket
 import ssl
 import time
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from typing import TYPE_CHECKING, Any
+from threading import Event
+from typing import Any, Protocol, cast
 
-from jitvault.audit.receivers.http_senders import TooManySenders
-from jitvault.audit.receivers.peers import Peer
-from jitvault.audit.receivers.receiver import DISK_FULL
-
-if TYPE_CHECKING:
-    from jitvault.audit.receivers.http_server import HttpServer
+from jitvault.audit.receivers.http_senders import Senders, TooManySenders
+from jitvault.audit.receivers.peers import Guest, Peer
+from jitvault.audit.receivers.receiver import DISK_FULL, Notices
 
 MAX_BODY = 1024**3
 _MAX_HEAD = 32 * 1024
@@ -40,6 +38,23 @@ class Refused(Exception):
     """There is no place for one more sender."""
 
 
+class Server(Protocol):
+    """What a request needs of the server that it came to.
+
+    `bearer` is None where anyone who reaches the port may send, and `stopping` is set when the server is to end.
+    """
+
+    path: str
+    bearer: bytes | None
+    senders: Senders
+    notices: Notices
+    stopping: Event
+
+    def serving(self, request: socket.socket) -> AbstractContextManager[Guest]:
+        """Mark a connection as busy while its request is answered. Raises Refused."""
+        ...
+
+
 class Handler(BaseHTTPRequestHandler):
     """One connection to the HTTP receiver.
 
@@ -48,7 +63,10 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     timeout = _HEAD_S
-    server: HttpServer
+
+    @property
+    def _server(self) -> Server:
+        return cast("Server", self.server)
 
     def setup(self) -> None:
         super().setup()
@@ -67,7 +85,7 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(refusal)
             return
         try:
-            with self.server.serving(self.request) as connection:
+            with self._server.serving(self.request) as connection:
                 self.connection.settimeout(_BODY_S)
                 status = self._keep(connection.peer, int(self.headers["Content-Length"]))
                 if status is not None:
@@ -78,16 +96,16 @@ class Handler(BaseHTTPRequestHandler):
         self.connection.settimeout(_IDLE_S)
 
     def do_GET(self) -> None:
-        right = self.path == self.server.endpoint.path
+        right = self.path == self._server.path
         self._answer(HTTPStatus.METHOD_NOT_ALLOWED if right else HTTPStatus.NOT_FOUND)
 
     do_HEAD = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_GET  # noqa: N815
 
     def _refusal(self) -> HTTPStatus | None:
-        if self.path != self.server.endpoint.path:
+        if self.path != self._server.path:
             return HTTPStatus.NOT_FOUND
         if not self._is_known():
-            self.server.notices.say("a request without the right bearer was refused", f"from {self.client_address[0]}")
+            self._server.notices.say("a request without the right bearer was refused", f"from {self.client_address[0]}")
             return HTTPStatus.UNAUTHORIZED
         lengths = self.headers.get_all("Content-Length") or []
         if self.headers["Transfer-Encoding"] is not None or not lengths:
@@ -99,7 +117,7 @@ class Handler(BaseHTTPRequestHandler):
         return None
 
     def _is_known(self) -> bool:
-        bearer = self.server.endpoint.bearer
+        bearer = self._server.bearer
         if bearer is None:
             return True
         given = self.headers.get("Authorization", "").encode(errors="surrogateescape")
@@ -107,7 +125,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _keep(self, peer: Peer, length: int) -> HTTPStatus | None:
         """Keep the body; return the answer to it, or None if the sender has gone."""
-        senders = self.server.senders
+        senders = self._server.senders
         untrusted = None if senders.trusts(peer) else senders.spool.untrusted
         if untrusted and length > untrusted.body_bytes:
             return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
@@ -128,10 +146,10 @@ class Handler(BaseHTTPRequestHandler):
                     length -= len(chunk)
                 senders.keep(peer, body)
         except TooManySenders:
-            self.server.notices.say("lines were refused: there are too many senders")
+            self._server.notices.say("lines were refused: there are too many senders")
             return HTTPStatus.SERVICE_UNAVAILABLE
         except OSError as error:
-            self.server.notices.say("lines were refused: the spool takes nothing", str(error.strerror))
+            self._server.notices.say("lines were refused: the spool takes nothing", str(error.strerror))
             full = error.errno in DISK_FULL
             return HTTPStatus.INSUFFICIENT_STORAGE if full else HTTPStatus.INTERNAL_SERVER_ERROR
         finally:
@@ -150,7 +168,7 @@ class Handler(BaseHTTPRequestHandler):
             return b""
 
     def _answer(self, status: HTTPStatus) -> None:
-        if status is not HTTPStatus.NO_CONTENT or self.server.stopping.is_set():
+        if status is not HTTPStatus.NO_CONTENT or self._server.stopping.is_set():
             self.close_connection = True
         self.send_response_only(status)
         if status is not HTTPStatus.NO_CONTENT:

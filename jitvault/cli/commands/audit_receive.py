@@ -135,8 +135,7 @@ def _http(
     key: Path | None,
     bearer_file: Path | None,
 ) -> Receiver:
-    from jitvault.audit.receivers.http_device import HttpReceiver
-    from jitvault.audit.receivers.http_endpoint import Endpoint
+    from jitvault.audit.receivers.http_device import Endpoint, HttpReceiver
 
     endpoint = Endpoint.parse(url, certificate=certificate, key=key, bearer_file=bearer_file)
     return HttpReceiver(endpoint, spool, notices, max_connections=max_connections)
