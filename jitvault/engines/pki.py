@@ -173,7 +173,7 @@ class _InUse:
 
         name = str(issued.get("serial_number"))
         if not _SERIAL.fullmatch(name):
-            raise NotConfirmed(f"{name!r:.80} is no serial number")
+            raise NotConfirmed(f"{name!r:.80} is not a serial number")
         self._where = where
         self._serial = _number(name)
         revocations = _revocations_of(where)
@@ -239,7 +239,7 @@ def _look(revocations: _Revocations, name: str) -> ProbeResult:
     It is refused only if both say so, or if it has expired.
     """
     if not _SERIAL.fullmatch(name):
-        return _probed(f"{name!r:.80} is no serial number", seen=False)
+        return _probed(f"{name!r:.80} is not a serial number", seen=False)
     serial = _number(name)
     try:
         return _probed(f"{_revoked(revocations, serial)}; {_UNSEEN}", refused=True)

@@ -369,7 +369,9 @@ def _context(version: ssl.TLSVersion, issued: Mapping[str, Any], authorities: ob
         context = ssl.create_default_context(cadata=str(authorities) if authorities else None)
         context.minimum_version = context.maximum_version = version
     except (ssl.SSLError, ValueError) as error:
-        raise NotConfirmed(f"verifiers_ca of the probe's document is no CA ({type(error).__name__})") from None
+        raise NotConfirmed(
+            f"verifiers_ca in the probe's document is not a CA certificate ({type(error).__name__})"
+        ) from None
     chain = issued.get("ca_chain") or [issued.get("issuing_ca") or ""]
     try:
         _load(context, [issued["private_key"], issued["certificate"], *chain])

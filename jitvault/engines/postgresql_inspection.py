@@ -158,7 +158,7 @@ def connection_of(configuration: Mapping[str, Any]) -> VaultConnection:
     user, database, parameters = _parts(str(details.get("connection_url") or ""))
     username = str(details.get("username") or "") or user
     if not username or not database:
-        raise NotConfirmed("Vault's connection names no login or no database, so nobody can say what it runs")
+        raise NotConfirmed("Vault's connection names no login or no database, so its statements cannot be checked")
     return VaultConnection(
         username, database, parameters, int(details.get("max_open_connections") or 0), _closes(details)
     )
@@ -200,7 +200,7 @@ def read_facts(dsn: str, configuration: Mapping[str, Any], name: str | None) -> 
     with postgresql.probing(make_conninfo(dsn, dbname=connection.database)) as target:
         row = target.execute(_SERVER).fetchone()
         if row is None:
-            raise NotConfirmed("the target says nothing of itself")
+            raise NotConfirmed("the target returned nothing about itself")
         version, prepared, _, reserved, patience, probe, clock = row
         ahead_s = round(clock - time.time())
         vault = _role(target, connection.username, connection.parameters)

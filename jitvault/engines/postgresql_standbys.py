@@ -91,7 +91,7 @@ def _server(dsn: str) -> Server:
     with postgresql.probing(dsn) as target:
         row = target.execute(_SELF).fetchone()
         if row is None:
-            raise NotConfirmed("the target says nothing of itself")
+            raise NotConfirmed("the target returned nothing about itself")
         senders = [Sender(*found) for found in target.execute(_SENDERS).fetchall()]
         announced_pid = target.info.backend_pid
         slots = [str(found[0]) for found in target.execute(_IDLE_SLOTS).fetchall()]

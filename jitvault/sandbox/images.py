@@ -56,7 +56,8 @@ def program_of(image: str) -> Path:
     except DockerException:
         raise UsageError(
             f"the sandbox's server is the image {place(image)}, and no container engine answers",
-            hint="Start a container engine with Docker's API (DOCKER_HOST names its address), or name a program.",
+            hint="Start a container engine with Docker's API (DOCKER_HOST names its address), or name a program with "
+            "--server.",
         ) from None
     try:
         found = _pulled(engine, image)

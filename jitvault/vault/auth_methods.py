@@ -116,7 +116,7 @@ class _LoginMethod:
             auth = nobody.write(f"auth/{self.mount}/login", body, method="post").get("auth") or {}
         except OutcomeUnknown as error:
             # a token that was issued and never received expires by itself, and nothing else can have been done
-            raise VaultUnavailable(f"the worker's login was not answered ({error})") from None
+            raise VaultUnavailable(f"Vault did not answer the worker's login ({error})") from None
         except VaultRefused as error:
             raise VaultRefused(f"the worker's login by {self.name} was refused ({error})", hint=hint) from None
         if not auth.get("client_token"):

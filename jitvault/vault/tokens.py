@@ -53,7 +53,7 @@ class Tokens:
                 wrap_ttl_s=int(wrap["ttl"]),
             )
         except KeyError as missing:
-            raise OutcomeUnknown(f"Vault's answer to a wrapped create has no {missing}") from None
+            raise OutcomeUnknown(f"Vault created a wrapped token, but its answer has no {missing}") from None
 
     def lookup_self(self) -> TokenFacts:
         """Return what Vault says of the token of this identity."""

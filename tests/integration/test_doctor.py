@@ -363,7 +363,7 @@ BROKEN: list[tuple[Break, str, int, str]] = [
     (audit_file_of_another, "trust", 7, "does not show the request that was just sent to Vault"),
     (another_device_is_read, "devices", 7, "there is no audit device elsewhere"),
     (schema_old, "usable", 11, "schema version 0000"),
-    (ledger_lost, "usable", 11, "it was lost"),
+    (ledger_lost, "usable", 11, "the ledger was lost"),
     (ledger_of_another, "usable", 11, "another installation"),
     (event_edited, "chains", 12, "changed by hand: any-"),
     (policies_invalid, "set", 8, "more.cedar"),

@@ -110,7 +110,7 @@ def test_a_group_that_is_not_there_is_refused(rig: Rig, spec: Spec, policies: Ca
     file = spec()
     text = SUBMIT + APPROVE + f'@id("p") @approvals("1") @approver_group("jitvault-nobody") {GRANT}'
     refused = rig("operator", "grant", file, code=8, extra=policies(text))
-    assert "there is no Vault group jitvault-nobody" in refused.error["message"]
+    assert "its approver group jitvault-nobody does not exist in Vault" in refused.error["message"]
     assert rig.task_tokens(file.stem) == []
 
 

@@ -564,13 +564,13 @@ def test_a_wrong_command_line_is_2_and_says_what_is_wrong(quick: Cli, tmp_path: 
         (["--http", "https://127.0.0.1:0/", "--no-bearer"], "--tls-cert"),
         ([*HTTP, "--tls-cert", str(tmp_path / "empty")], "--tls-cert"),
         ([*HTTP[:2], "--bearer-file", str(tmp_path / "none")], "cannot be read"),
-        ([*HTTP[:2], "--bearer-file", str(tmp_path / "empty")], "holds no bearer"),
+        ([*HTTP[:2], "--bearer-file", str(tmp_path / "empty")], "has no bearer in it"),
         ([*TCP, "--bearer-file", str(tmp_path / "empty")], "go with --http"),
         ([*TCP, "--prefix", "x"], "--prefix goes with --stdin"),
         ([*TCP, "--keep", "soon"], "--keep: expected"),
         (
             ["--http", "https://127.0.0.1:0/", *HTTP[2:], "--tls-cert", str(tmp_path / "empty"), "--tls-key", "none"],
-            "not there",
+            "does not exist",
         ),
     ]
     for args, said in wrong:

@@ -60,7 +60,7 @@ class Endpoint:
         if parts.scheme not in ("http", "https") or not host or port is None or "@" in parts.netloc:
             raise UsageError(f"--http: expected http(s)://HOST:PORT/PATH, got {url!a:.100}")
         if parts.query or parts.fragment:
-            raise UsageError("--http: the URL ends with its path")
+            raise UsageError("--http: expected a URL without `?` and `#`")
         if (parts.scheme == "https") != (certificate is not None and key is not None) or bool(certificate) != bool(key):
             raise UsageError("--http: https needs --tls-cert and --tls-key, and http takes neither")
         tls = _tls(certificate, key) if certificate and key else None
@@ -262,13 +262,13 @@ def _tls(certificate: Path, key: Path) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     for path in (certificate, key):
         if not path.is_file():
-            raise UsageError(f"{path} is not there")
+            raise UsageError(f"{path} does not exist")
     try:
         # without a password function, OpenSSL would ask for one on the terminal
         context.load_cert_chain(certificate, key, password=lambda: "")
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or "not PEM"
-        raise UsageError(f"{certificate} and {key} are no certificate with its key: {reason}") from None
+        raise UsageError(f"{certificate} and {key} are not a certificate and its key: {reason}") from None
     return context
 
 
@@ -283,5 +283,5 @@ def _bearer(path: Path) -> bytes:
         reason = getattr(error, "strerror", None) or "not ASCII"
         raise UsageError(f"--bearer-file {path} cannot be read: {reason}") from None
     if not text or not text.isprintable():
-        raise UsageError(f"--bearer-file {path} holds no bearer")
+        raise UsageError(f"--bearer-file {path} has no bearer in it")
     return text.encode()

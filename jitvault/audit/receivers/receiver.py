@@ -86,7 +86,7 @@ def allow_open_files(connections: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if resource.RLIM_INFINITY != hard < needed:
         raise UsageError(
-            f"--max-connections {connections} needs {needed} open files, and this process may have {hard}",
+            f"--max-connections {connections} needs {needed} open files, and this process may open only {hard}",
             hint="Raise its limit (LimitNOFILE= in a systemd unit), or lower --max-connections.",
         )
     if resource.RLIM_INFINITY != soft < needed:

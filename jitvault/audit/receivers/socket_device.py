@@ -310,7 +310,7 @@ def _remove_stale(path: Path) -> None:
         except ConnectionRefusedError:
             path.unlink()
             return
-    raise UsageError(f"another process already listens on {path}", hint="Is another receiver running?")
+    raise UsageError(f"another process already listens on {path}", hint="Check whether another receiver is running.")
 
 
 def _reset(connection: socket.socket) -> None:

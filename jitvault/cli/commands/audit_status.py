@@ -126,7 +126,9 @@ def _close_findings(worker: WorkerContext, agent: str, why: str) -> int:
 
     entity = worker.identity.by_name(agent)
     if entity is None:
-        raise NotFound(f"there is no Vault entity named {agent!r:.80}", hint="`bao list identity/entity/name`.")
+        raise NotFound(
+            f"there is no Vault entity named {agent!r:.80}", hint="`bao list identity/entity/name` shows all entities."
+        )
     closed = worker.ledger.close_findings(entity.id, why, worker.now())
     if not closed:
         raise WrongState(f"{agent} has no open finding", hint="`jitvault policy explain SPEC` says what keeps it out.")

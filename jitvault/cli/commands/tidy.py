@@ -41,7 +41,9 @@ def tidy(
     except JitvaultError as error:
         raise UsageError(f"--older-than: {error}") from None
     if age < REQUEST_LIFE:
-        raise UsageError(f"--older-than: expected at least {REQUEST_LIFE.days}d: a younger request can begin a task")
+        raise UsageError(
+            f"--older-than: expected at least {REQUEST_LIFE.days}d: a younger request can still begin a task"
+        )
     wiring = session.open_session()
     token = wiring.settings.admin
     if token is None:

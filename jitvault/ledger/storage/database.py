@@ -152,7 +152,7 @@ def _url(ledger: str) -> URL:
         return postgres.checked(url)
     if name == "sqlite":
         return sqlite.checked(url)
-    raise LedgerUnavailable("a ledger is a SQLite file or a PostgreSQL database")
+    raise LedgerUnavailable("JITVAULT_LEDGER: expected a SQLite file or a PostgreSQL database")
 
 
 def _is_file(url: URL) -> bool:

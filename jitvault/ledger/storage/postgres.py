@@ -198,7 +198,7 @@ def checked(url: URL) -> URL:
     Raises LedgerUnavailable for what cannot be a ledger.
     """
     if url.drivername not in ("postgresql", "postgres", "postgresql+psycopg"):
-        raise LedgerUnavailable("a ledger on PostgreSQL has no driver of its own", hint="Write postgresql://…")
+        raise LedgerUnavailable("a PostgreSQL URL in JITVAULT_LEDGER names no driver", hint="Write postgresql://…")
     try:
         import psycopg  # noqa: F401
     except ImportError:

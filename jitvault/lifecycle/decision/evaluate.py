@@ -177,8 +177,8 @@ def _check_groups(worker: WorkerContext, decision: Decision) -> None:
     for needed in decision.obligations.approvals:
         if not worker.identity.has_group(needed.group):
             raise InvalidInput(
-                f"policy {', '.join(decision.rules)}: there is no Vault group {needed.group} to approve it",
-                hint="An administrator makes the group, or corrects @approver_group in the policies.",
+                f"policy {', '.join(decision.rules)}: its approver group {needed.group} does not exist in Vault",
+                hint="An administrator creates the group, or corrects @approver_group in the policies.",
             )
 
 
@@ -216,7 +216,7 @@ def _resolved(worker: WorkerContext, entry: AccessEntry) -> Resolved:
     try:
         snapshot = _snapshot(worker, engine, template, path)
     except VaultRejected as error:
-        raise InvalidInput(f"template {template.name}: {error}", hint="Is its engine mounted?") from None
+        raise InvalidInput(f"template {template.name}: {error}", hint="Check that its engine is mounted.") from None
     return Resolved(template, entry.with_, path, policy, snapshot, engine.capability)
 
 

@@ -144,8 +144,8 @@ def test_each_of_several_is_asked_about(target: Any) -> None:
     other = "7f:01"
     found = probe(target, NAME, other, "no serial/../x")
     assert [found[name][0] for name in (NAME, other, "no serial/../x")] == [True, False, False]
-    assert "is no serial number" in found["no serial/../x"][1]
-    # the CRL is fetched once, and what is no serial number becomes no URL
+    assert "is not a serial number" in found["no serial/../x"][1]
+    # the CRL is fetched once, and what is not a serial number becomes no URL
     assert target[2].count("GET /v1/pki/crl") == 1
     assert not any(".." in path for path in target[2])
 
