@@ -235,23 +235,13 @@ def error_like(error: JitvaultError, message: str, *, hint: str) -> JitvaultErro
     return kind(message, hint=hint)
 
 
-CORRUPT_RECORD_ERRORS = (CorruptRecord, InvalidInput, ValueError, TypeError, KeyError, AttributeError, RecursionError)
-"""What reading an edited row or document may raise: it need not even be JSON."""
-
-
 @contextmanager
 def readable(task_id: str) -> Iterator[None]:
-    """Raise CorruptRecord where the ledger's record of a task cannot be read.
-
-    The message names only the kind of error, never any content of the record.
-    """
+    """Say which task's record in the ledger is corrupt, where one is."""
     try:
         yield
     except CorruptRecord as error:
         if error.task_id is not None:
             raise
         message = f"the ledger's record of task {task_id} cannot be read: {error}"
-        raise CorruptRecord(message, task_id=task_id) from None
-    except CORRUPT_RECORD_ERRORS as error:
-        message = f"the ledger's record of task {task_id} cannot be read ({type(error).__name__})"
         raise CorruptRecord(message, task_id=task_id) from None

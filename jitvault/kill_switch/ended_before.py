@@ -8,13 +8,12 @@ task; it is only listed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 from jitvault.context import WorkerContext
-from jitvault.errors import CORRUPT_RECORD_ERRORS, JitvaultError
 from jitvault.ledger.model import TaskRecord
+from jitvault.lifecycle.bugs import others_go_on
 from jitvault.lifecycle.record.receipt import proof_of, unproven_reason
 from jitvault.model.states import DEAD, State, Verdict
 
@@ -29,8 +28,8 @@ def ended_earlier(worker: WorkerContext, tasks: Iterable[str]) -> frozenset[str]
     before = worker.now() - EARLIER
     found = set()
     for task_id in tasks:
-        # a task whose rows cannot be read is treated as one that has access
-        with suppress(JitvaultError, *CORRUPT_RECORD_ERRORS):
+        # a task that cannot be looked at is treated as one that has access
+        with others_go_on(task_id):
             file = worker.ledger.file(task_id)
             if file is not None and file.task.ending_at and file.task.ending_at <= before and shows_no_access(file):
                 found.add(task_id)

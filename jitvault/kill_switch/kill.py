@@ -17,7 +17,7 @@ from jitvault.context import Person, WorkerContext
 from jitvault.documents.paths import PUBLISHED
 from jitvault.documents.published_task import IllegibleDocument, PublishedTask
 from jitvault.errors import (
-    CORRUPT_RECORD_ERRORS,
+    CorruptRecord,
     Denied,
     JitvaultError,
     LedgerUnavailable,
@@ -27,8 +27,9 @@ from jitvault.errors import (
 )
 from jitvault.kill_switch.ended_before import shows_no_access
 from jitvault.kill_switch.pool import TaskPool, Tell, ThreadContext
-from jitvault.ledger.model import OpState, TaskRecord, TaskRow
+from jitvault.ledger.model import OpState, TaskRecord
 from jitvault.lifecycle.advance import advance
+from jitvault.lifecycle.bugs import failure_of, others_go_on
 from jitvault.lifecycle.record.history import proof_level_of
 from jitvault.lifecycle.record.integrity import published
 from jitvault.lifecycle.record.receipt import proof_of, unproven_because
@@ -97,22 +98,21 @@ def tasks_in_scope(worker: WorkerContext, scope: Scope) -> list[str]:
 
     Tasks that are delegated below them are included.
     """
-    held, scopes = worker.ledger.tasks(_STILL_THERE), scope_by_name_and_id(worker, scope)
-    tasks = dict.fromkeys(task.task_id for task in held if _is_covered(worker, scopes, task))
+    held, scopes = worker.ledger.task_ids(_STILL_THERE), scope_by_name_and_id(worker, scope)
+    tasks = dict.fromkeys(task_id for task_id in held if _is_covered(worker, scopes, task_id))
     # delegated tasks end as well, and their tokens are revoked with the others
     return list(tasks | dict.fromkeys(child for task in tasks for child in live_below(worker, task)))
 
 
-def _is_covered(worker: WorkerContext, scopes: Sequence[Scope], task: TaskRow) -> bool:
+def _is_covered(worker: WorkerContext, scopes: Sequence[Scope], task_id: str) -> bool:
     """Return whether a task is in one of the scopes.
 
-    A task whose rows cannot be read counts as covered.
+    A task of which that is not known counts as covered.
     """
-    try:
-        file = worker.ledger.file(task.task_id)
+    with others_go_on(task_id):
+        file = worker.ledger.file(task_id)
         return file is not None and covers_any(scopes, file.revision.body)
-    except (JitvaultError, *CORRUPT_RECORD_ERRORS):
-        return True
+    return True
 
 
 def was_ever_in_scope(worker: WorkerContext, scope: Scope) -> bool:
@@ -122,7 +122,7 @@ def was_ever_in_scope(worker: WorkerContext, scope: Scope) -> bool:
         return True
     scopes = scope_by_name_and_id(worker, scope)
     for body in worker.ledger.revision_bodies():
-        with suppress(JitvaultError, *CORRUPT_RECORD_ERRORS):
+        with suppress(CorruptRecord):
             if covers_any(scopes, body):
                 return True
     return False
@@ -138,23 +138,27 @@ def published_but_unknown(worker: WorkerContext, scope: Scope, results: Sequence
     scopes = scope_by_name_and_id(worker, scope)
     found = []
     for task_id in worker.documents.names(PUBLISHED):
-        if task_id in known:
-            continue
-        said = published(worker, task_id)
-        if isinstance(said, IllegibleDocument):
-            found.append(unreadable(task_id))
-            continue
-        if not isinstance(said, PublishedTask) or said.state not in _STILL_THERE:
-            continue
-        if covers_any(scopes, said.body):
-            here = worker.ledger.task(task_id)
-            if here is not None and here.state in _STILL_THERE:
-                found.append(Result(task_id, here.state, NotConfirmed(f"task {task_id} was granted meanwhile")))
-                continue
-            message = f"Vault says that task {task_id} is {said.state}, which the ledger does not hold"
-            hint = "`jitvault sweep` shows what lives on; `jitvault ledger recover` corrects an older ledger."
-            found.append(Result(task_id, said.state, SecurityFinding(message, hint=hint)))
+        if task_id not in known and (result := _if_published_as_held(worker, scopes, task_id)) is not None:
+            found.append(result)
     return found
+
+
+def _if_published_as_held(worker: WorkerContext, scopes: Sequence[Scope], task_id: str) -> Result | None:
+    """Return the result for a task of the scopes that this run did not end, if it is published as held."""
+    said = published(worker, task_id)
+    if isinstance(said, IllegibleDocument):
+        return unreadable(task_id)
+    if not isinstance(said, PublishedTask) or said.state not in _STILL_THERE or not covers_any(scopes, said.body):
+        return None
+    try:
+        here = worker.ledger.task(task_id)
+    except CorruptRecord as error:
+        return Result(task_id, said.state, error)
+    if here is not None and here.state in _STILL_THERE:
+        return Result(task_id, here.state, NotConfirmed(f"task {task_id} was granted meanwhile"))
+    message = f"Vault says that task {task_id} is {said.state}, which the ledger does not hold"
+    hint = "`jitvault sweep` shows what lives on; `jitvault ledger recover` corrects an older ledger."
+    return Result(task_id, said.state, SecurityFinding(message, hint=hint))
 
 
 def unreadable(task_id: str) -> Result:
@@ -232,7 +236,19 @@ def kill(
         time.sleep(_PAUSE_S)
         unproven = crew.each("proven later", prove, left, note)
     failed |= unproven
-    return [_result(task, proofs.get(task), failed.get(task), ended_earlier=task in earlier) for task in tasks]
+    return [_result_or_bug(task, proofs.get(task), failed.get(task), ended_earlier=task in earlier) for task in tasks]
+
+
+def _result_or_bug(
+    task_id: str, file: TaskRecord | None, error: JitvaultError | None, *, ended_earlier: bool
+) -> Result:
+    """Return the result of a task; a failure where it cannot be told, so that the others' results are shown."""
+    try:
+        return _result(task_id, file, error, ended_earlier=ended_earlier)
+    except JitvaultError as corrupt:
+        return Result(task_id, None, corrupt)
+    except Exception as bug:  # noqa: BLE001 - the results of the other tasks are shown all the same
+        return Result(task_id, None, failure_of(task_id, bug))
 
 
 def _is_proven(file: TaskRecord | None) -> bool:

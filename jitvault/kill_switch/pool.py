@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from jitvault.context import Person, WorkerContext
-from jitvault.errors import CORRUPT_RECORD_ERRORS, JitvaultError, SecurityFinding
+from jitvault.errors import JitvaultError
+from jitvault.lifecycle.bugs import failure_of
 
 CONCURRENCY = 4
 
@@ -61,9 +62,8 @@ class TaskPool:
                 came_true = act(self._hand(), task_id, note)
             except JitvaultError as error:
                 failed[task_id] = error
-            except CORRUPT_RECORD_ERRORS as error:
-                # a task whose rows cannot be read must not stop the others
-                failed[task_id] = SecurityFinding(f"task {task_id}: its row cannot be read ({type(error).__name__})")
+            except Exception as error:  # noqa: BLE001 - a bug must not keep the access of the other tasks alive
+                failed[task_id] = failure_of(task_id, error)
             with lock:
                 counted += came_true
                 self._tell(what, counted, len(tasks))

@@ -10,8 +10,9 @@ from contextlib import suppress
 
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import Kept
-from jitvault.errors import CORRUPT_RECORD_ERRORS, JitvaultError
+from jitvault.errors import CorruptRecord, JitvaultError
 from jitvault.lifecycle.advance import advance
+from jitvault.lifecycle.bugs import failure_of
 from jitvault.lifecycle.requests.complete_index import rebuild_index
 from jitvault.lifecycle.requests.freeze_documents import freezes
 from jitvault.model.revision import Revision
@@ -42,12 +43,27 @@ def tripped(worker: WorkerContext, seen: dict[str, int], go_on: Callable[[], boo
             break
         seen.pop(task_id, None)
         seen[task_id] = held[task_id]
-        # a task whose rows cannot be read does not stop this; its own turn records the finding
-        with suppress(*CORRUPT_RECORD_ERRORS):
-            file = worker.ledger.file(task_id)
-            if file and (trips := watch(worker, file)):
-                found[task_id] = trips[0].message
+        if why := _tripped(worker, task_id):
+            found[task_id] = why
     return found
+
+
+def _tripped(worker: WorkerContext, task_id: str) -> str | None:
+    """Return the message of the first tripwire that a task hit, if it hit any.
+
+    None for a task whose rows cannot be read: its own turn records the finding.
+    """
+    try:
+        file = worker.ledger.file(task_id)
+        trips = watch(worker, file) if file is not None else ()
+    except CorruptRecord:
+        return None
+    except JitvaultError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a bug must not keep the tripwires of the other tasks from being seen
+        failure_of(task_id, error)
+        return None
+    return trips[0].message if trips else None
 
 
 def covered_by_freeze(worker: WorkerContext, *, list_again: bool = False) -> Reasons:
@@ -67,12 +83,17 @@ def covered_by_freeze(worker: WorkerContext, *, list_again: bool = False) -> Rea
 def _covers(worker: WorkerContext, word: FreezeStatement, task_id: str) -> bool:
     """Return whether a freeze covers a task.
 
-    A task whose rows cannot be read counts as covered.
+    A task of which that is not known counts as covered. Raises JitvaultError where the ledger cannot be read.
     """
     try:
         file = worker.ledger.file(task_id)
         return file is not None and word.covers(Revision.of(file.revision.body).content)
-    except CORRUPT_RECORD_ERRORS:
+    except CorruptRecord:
+        return True
+    except JitvaultError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a bug must not keep the freeze from the other tasks
+        failure_of(task_id, error)
         return True
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
-from jitvault.errors import CORRUPT_RECORD_ERRORS
+from jitvault.errors import CorruptRecord
+from jitvault.ledger.rows import event_body
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import Database
 from jitvault.ledger.storage.dialect import guards, triggers
@@ -59,13 +60,13 @@ def broken(connection: Connection) -> Iterator[tuple[str, list[str]]]:
     task, event = schema.tasks.c, schema.events.c
     try:
         yield from list(_broken(connection))
-    except CORRUPT_RECORD_ERRORS:
+    except CorruptRecord:
         # read one task at a time, to find the one that cannot be read
         for task_id in list(connection.execute(select(task.task_id).order_by(task.task_id)).scalars()):
             try:
                 yield from list(_broken(connection, event.task_id == task_id))
-            except CORRUPT_RECORD_ERRORS as error:
-                yield task_id, [f"its events cannot be read ({type(error).__name__})"]
+            except CorruptRecord as error:
+                yield task_id, [f"its events cannot be read: {error}"]
     without_events = select(task.task_id).where(~select(event.seq).where(event.task_id == task.task_id).exists())
     for task_id in connection.execute(without_events).scalars():
         yield task_id, ["the task has no events"]
@@ -97,8 +98,9 @@ def _set_by_hand(rows_of_task: Sequence[Any]) -> Iterator[str]:
 
     The rest of the task's rows is compared before a worker does anything.
     """
-    ends = [row.body["ends_at"] for row in rows_of_task if row.body.get("ends_at")]
-    if rows_of_task[-1].body.get("state") != rows_of_task[0].state:
+    bodies = [event_body(row.body) for row in rows_of_task]
+    ends = [body["ends_at"] for body in bodies if body.get("ends_at")]
+    if bodies[-1].get("state") != rows_of_task[0].state:
         yield f"its state was set to {rows_of_task[0].state} by hand"
     if rows_of_task[0].ends_at != (datetime.fromisoformat(ends[-1]) if ends else None):
         yield "its deadline was set by hand"

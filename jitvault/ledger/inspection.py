@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, func, select
 
-from jitvault.errors import LedgerUnavailable
+from jitvault.errors import CorruptRecord, LedgerUnavailable
 from jitvault.ledger.recovery import open_since
 from jitvault.ledger.rows import last_product
 from jitvault.ledger.storage import schema
@@ -70,8 +70,7 @@ def _broken(connection: Connection, tasks: list[tuple[str, str]]) -> Iterator[st
         try:
             query = select(event).where(event.c.task_id == task_id).order_by(event.c.seq)
             whole = not chain_problems([Event(**row) for row in connection.execute(query).mappings()], head=head)
-        except (TypeError, ValueError):
-            # a row that was edited by hand may not even be JSON
+        except CorruptRecord:
             whole = False
         if not whole:
             yield task_id
@@ -124,7 +123,7 @@ def _last_decision(connection: Connection) -> LastDecision | None:
     decided = event.kind.in_([EventKind.SUBMITTED, EventKind.REVISED, EventKind.DECIDED])
     query = select(event.task_id, event.at, event.body).where(event.task_id.in_(latest), decided)
     for row in connection.execute(query.order_by(event.at.desc())):
-        if "policy" in row.body:
+        if isinstance(row.body, dict) and "policy" in row.body:
             return LastDecision(str(row.body["policy"]), row.task_id, datetime.fromisoformat(row.at))
     return None
 

@@ -48,7 +48,7 @@ from jitvault.ledger.model import (
 from jitvault.ledger.notices import NoticeQueue
 from jitvault.ledger.recovery import RecoveryQueries, check_not_recovering
 from jitvault.ledger.retention import RetentionQueries
-from jitvault.ledger.rows import TABLES, R, get, last_product, of_task
+from jitvault.ledger.rows import TABLES, R, event_of, get, last_product, of_task
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import Database
 from jitvault.ledger.storage.dialect import batches, upsert
@@ -238,6 +238,17 @@ class Ledger(
         with self._db.read() as connection:
             rows = connection.execute(query.order_by(task.created_at, task.task_id)).mappings()
             return [get(row, TaskRow) for row in rows]
+
+    def task_ids(self, states: Collection[State]) -> list[str]:
+        """Return the ids of the tasks in these states, the oldest first.
+
+        Unlike `tasks`, it names a task whose row cannot be read.
+        """
+        task = schema.tasks.c
+        which = task.state.in_([state.value for state in states])
+        with self._db.read() as connection:
+            query = select(task.task_id).where(which).order_by(task.created_at, task.task_id)
+            return list(connection.execute(query).scalars())
 
     def known_tasks(self, task_ids: Collection[str]) -> list[TaskRow]:
         """Return those of `task_ids` that the ledger knows."""
@@ -562,4 +573,4 @@ def _fenced(connection: Connection, task_id: str, claim: int, change: Change) ->
 
 
 def _events(connection: Connection, task_id: str, *, after: int) -> tuple[Event, ...]:
-    return tuple(Event(*row) for row in connection.execute(_EVENTS, {"task_id": task_id, "after": after}))
+    return tuple(event_of(row) for row in connection.execute(_EVENTS, {"task_id": task_id, "after": after}))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from functools import cache
 from itertools import groupby
 from typing import Any, TypeVar
 
+import msgspec
 from sqlalchemy import Connection, Select, Table, bindparam, select
 from sqlalchemy.engine import RowMapping
 
-from jitvault.audit.observation import Kind, Observation, Place
+from jitvault.audit.observation import Observation
+from jitvault.errors import CorruptRecord
 from jitvault.formats.server_product import Product
 from jitvault.formats.shorten import shorten
 from jitvault.ledger.model import (
@@ -22,14 +24,13 @@ from jitvault.ledger.model import (
     GrantRow,
     LeaseRow,
     OperationRow,
-    OpState,
     RevisionRow,
     Row,
     TaskRow,
 )
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.dialect import Upsert, upsert_on
-from jitvault.model.states import EndReason, State, Verdict
+from jitvault.model.event_chain import Event, EventBody
 
 TABLES: Mapping[type, Table] = {
     TaskRow: schema.tasks,
@@ -43,15 +44,10 @@ TABLES: Mapping[type, Table] = {
 }
 _ORDER: Mapping[type, int] = {kind: n for n, kind in enumerate(TABLES)}
 _COLUMNS: Mapping[type, tuple[str, ...]] = {kind: tuple(field.name for field in fields(kind)) for kind in TABLES}
-_ENUMS: Mapping[tuple[type, str], type] = {
-    (TaskRow, "state"): State,
-    (TaskRow, "end_reason"): EndReason,
-    (GrantRow, "verdict"): Verdict,
-    (LeaseRow, "verdict"): Verdict,
-    (OperationRow, "state"): OpState,
-}
+_OF_LINE = tuple(field.name for field in fields(Observation) if field.name != "place")
 
 R = TypeVar("R", TaskRow, RevisionRow, AccessRow, DecisionRow, GrantRow, LeaseRow, CheckRow, OperationRow)
+T = TypeVar("T")
 
 
 def put(connection: Connection, rows: Sequence[Row]) -> None:
@@ -87,14 +83,31 @@ def values_of(row: Row) -> dict[str, Any]:
 def get(row: RowMapping, kind: type[R]) -> R:
     """Return the value of type `kind` in a result row.
 
-    Raises ValueError for an enum's value that this version does not know.
+    Raises CorruptRecord for a column of another type, and for an enum's value that this version does not know.
     """
-    values: dict[str, Any] = {}
-    for name in _COLUMNS[kind]:
-        value = row[name]
-        enum = _ENUMS.get((kind, name))
-        values[name] = enum(value) if enum and value is not None else value
-    return kind(**values)
+    return _converted({name: row[name] for name in _COLUMNS[kind]}, kind)
+
+
+def _converted(values: Mapping[str, Any], kind: type[T]) -> T:
+    try:
+        return msgspec.convert(values, kind)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise CorruptRecord(
+            f"a row of {kind.__name__} is not one that jitvault wrote ({type(error).__name__})"
+        ) from None
+
+
+def event_of(values: Sequence[Any]) -> Event:
+    """Return the event in these columns. Raises CorruptRecord."""
+    event = Event(*values)
+    return replace(event, body=event_body(event.body))
+
+
+def event_body(body: object) -> EventBody:
+    """Return the body of an event. Raises CorruptRecord where it is no object."""
+    if not isinstance(body, dict):
+        raise CorruptRecord("the body of an event is no object")
+    return EventBody(body)
 
 
 def of_task(connection: Connection, kind: type[R], task_id: str, *order: str) -> tuple[R, ...]:
@@ -144,26 +157,11 @@ def observation_values(o: Observation) -> dict[str, Any]:
 def get_observation(row: RowMapping) -> Observation:
     """Return the audit line in a result row.
 
-    Raises ValueError for an unknown kind.
+    Raises CorruptRecord for a column of another type, and for an unknown kind.
     """
-    return Observation(
-        line=row["line"],
-        place=Place(row["source"], row["epoch"], row["offset"]),
-        at=row["at"],
-        closing=row["closing"],
-        kind=Kind(row["kind"]),
-        request_id=row["request_id"],
-        path=row["path"],
-        subject=row["subject"],
-        actor=row["actor"],
-        op=row["op"],
-        remote=row["remote"],
-        failed=row["failed"],
-        error=row["error"],
-        token=row["token"],
-        alias=row["alias"],
-        detail=row["detail"],
-    )
+    values = {name: row[name] for name in _OF_LINE}
+    values["place"] = {"source": row["source"], "epoch": row["epoch"], "offset": row["offset"]}
+    return _converted(values, Observation)
 
 
 def rfc3339(at: datetime) -> str:

@@ -5,7 +5,6 @@ These belong to no task. The sweep compares Vault, ledger and stream; here are i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
@@ -17,7 +16,7 @@ from sqlalchemy.engine import RowMapping
 
 from jitvault.audit.observation import Kind, Observation, Place
 from jitvault.audit.trail import AuditTrail, Canary
-from jitvault.errors import CORRUPT_RECORD_ERRORS, WrongState
+from jitvault.errors import CorruptRecord, WrongState
 from jitvault.ledger.change import settle_seen
 from jitvault.ledger.claims import extend, held
 from jitvault.ledger.findings import put_finding
@@ -34,6 +33,7 @@ from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import Database
 from jitvault.ledger.storage.dialect import batches, upsert
 from jitvault.ledger.stream.task_trail import can_touch, in_order, worker_sessions
+from jitvault.model.revision import Revision
 from jitvault.model.states import DEAD, LIVING, UNSEALED, Verdict
 
 _SKEW = timedelta(seconds=30)
@@ -218,8 +218,8 @@ def _paths(body: bytes) -> list[str]:
     Empty for a request that cannot be read: what templates allow is known elsewhere.
     """
     try:
-        return [str(entry["path"]) for entry in json.loads(body)["access"]]
-    except CORRUPT_RECORD_ERRORS:
+        return [entry["path"] for entry in Revision.of(body).access]
+    except CorruptRecord:
         return []
 
 

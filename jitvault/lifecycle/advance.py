@@ -14,7 +14,6 @@ from dataclasses import replace
 from jitvault.audit.tripwires.trip import TripwireHit
 from jitvault.context import WorkerContext
 from jitvault.errors import (
-    CORRUPT_RECORD_ERRORS,
     AuditLagging,
     AuditUntrusted,
     DecisionStale,
@@ -29,6 +28,7 @@ from jitvault.errors import (
     WrongState,
 )
 from jitvault.ledger.model import Change, TaskRecord
+from jitvault.lifecycle.bugs import others_go_on
 from jitvault.lifecycle.confirmation.seal import has_late_lease
 from jitvault.lifecycle.decision.admit import admit_request, reevaluate, still_grantable
 from jitvault.lifecycle.decision.ancestors import ended_above
@@ -455,7 +455,7 @@ def _advance_children(worker: WorkerContext, file: TaskRecord, claim: int) -> No
     for child in children_due(worker, file):
         worker.ledger.extend(file.task.task_id, claim)
         # a task below that fails keeps neither the others nor the task above it from their turn
-        with contextlib.suppress(JitvaultError, *CORRUPT_RECORD_ERRORS):
+        with others_go_on(child.task_id):
             advance(worker, child.task_id, deadline=child.deadline)
 
 

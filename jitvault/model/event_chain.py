@@ -8,11 +8,94 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Annotated, Any
 
+import msgspec
+from msgspec import Meta, Struct
+
+from jitvault.errors import CorruptRecord
 from jitvault.formats.canonical_json import canonical_bytes, likely_bytes, sha256_hex
 
 GENESIS = "0" * 64
+
+
+class _Entity(Struct):
+    entity: str
+    name: str
+
+
+class _Refusal(Struct):
+    name: str
+    withdrawn: bool
+
+
+class _Grant(Struct):
+    grant: str
+    accessor: str | None
+    line: str
+
+
+class _Extension(Struct):
+    by: _Entity
+    reason: str
+    since: str
+    seconds: int
+    until: str
+    window_s: int
+
+
+_TYPES: Mapping[str, Any] = {
+    "accessor": str | None,
+    "approved_by": list[Any],
+    "digest": str,
+    "ends_at": Annotated[datetime, Meta(tz=True)] | None,
+    "expires_at": Annotated[datetime, Meta(tz=True)] | None,
+    "extension": _Extension,
+    "from": dict[str, Any],
+    "grant": str,
+    "grants": list[_Grant],
+    "head": str,
+    "leases": list[str],
+    "missing": list[Any],
+    "obligations": dict[str, Any],
+    "open_to": list[str],
+    "reasons": list[str],
+    "refused": list[_Refusal],
+    "rules": list[str],
+    "sealed_head": str | None,
+    "settled": list[str],
+    "subjects": list[str],
+    "suspects": list[str],
+    "verdicts": dict[str, str],
+}
+"""The types of the keys by whose content anything is decided, in the events of every kind."""
+
+
+class EventBody(dict[str, Any]):
+    """The body of an event as the ledger has it.
+
+    To read a key that is missing, or whose value is not of its type, raises CorruptRecord. An edited body is kept as it
+    is until then: the hash of its event tells that it was edited.
+    """
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self:
+            raise CorruptRecord(f"an event has no {key}")
+        value = super().__getitem__(key)
+        if key in _TYPES:
+            _check(key, value)
+        return value
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self[key] if super().get(key) is not None else default
+
+
+def _check(key: str, value: object) -> None:
+    try:
+        msgspec.convert(value, _TYPES[key])
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise CorruptRecord(f"{key} of an event is of another type ({type(error).__name__})") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from jitvault.context import Clock
-from jitvault.errors import CORRUPT_RECORD_ERRORS, JitvaultError
+from jitvault.errors import CorruptRecord, JitvaultError
 from jitvault.lifecycle.record.history import last_decision
 from jitvault.model.notice import Notice, next_pause
 from jitvault.model.revision import Revision
@@ -110,7 +110,7 @@ class Notifier:
             **notice.body,
         }
         # a notice about a task whose rows cannot be read is sent without the task's parties
-        with suppress(*CORRUPT_RECORD_ERRORS):
+        with suppress(CorruptRecord):
             return {**told, **self._parties(notice.task_id)}
         return told
 

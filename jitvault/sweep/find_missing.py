@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from jitvault.context import WorkerContext
-from jitvault.errors import CORRUPT_RECORD_ERRORS, CorruptRecord, JitvaultError
+from jitvault.errors import CorruptRecord, JitvaultError
 from jitvault.ledger.model import GrantRow, LeaseRow, OpState, TaskRecord
 from jitvault.lifecycle.record.lookups import is_any_live
 from jitvault.model.revision import Revision
@@ -115,7 +115,8 @@ def _expiry(worker: WorkerContext, file: TaskRecord, lease: LeaseRow) -> datetim
     """
     try:
         entry = Revision.of(file.revision.body).template_of(lease.path)
-    except CORRUPT_RECORD_ERRORS:
+    except CorruptRecord:
+        # the task is swept nevertheless; only when the lease expired is not known
         return None
     if entry is None or entry["engine"] not in worker.engines:
         return None

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -21,11 +22,13 @@ from rig import Held, Rig
 from test_two_at_once import at_once
 
 from jitvault.cli.commands import kill_switch as killswitch
+from jitvault.context import WorkerContext
 from jitvault.kill_switch import ended_before as earlier
 from jitvault.kill_switch import kill as phases
 from jitvault.kill_switch.pool import ThreadContext
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change, OpState
+from jitvault.lifecycle import advance as advancing
 from jitvault.lifecycle.revocation.phases import PhasedRevocation
 from jitvault.model.states import EndReason, State, Verdict
 from jitvault.operations import DONE, new_operation, record_answer
@@ -176,6 +179,31 @@ def test_what_ended_long_ago_without_proof_does_not_fail_the_kill_switch_of_toda
     assert said.startswith("There was no task to end\n1 more had ended before and stays without proof")
     assert "jitvault revoke TASK --force" in said and f"  {old.task.task_id}: check 2" in said
     rig("operator", "revoke", old.task.task_id, "--force", "--reason", "by hand", "--yes", code=6)
+
+
+def test_a_bug_in_the_work_on_one_task_is_told_and_stops_none_of_the_others(
+    rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    held = _held(rig, spec, 3)
+    bad = next(iter(held))
+    right = advancing._turn
+
+    def broken(worker: WorkerContext, task_id: str, *more: Any, **others: Any) -> Any:
+        if task_id == bad:
+            raise AttributeError("a bug, and no corrupt row")
+        return right(worker, task_id, *more, **others)
+
+    monkeypatch.setattr(advancing, "_turn", broken)
+    command = ("revoke", "--agent", "research-agent", "--reason", "x", "--yes", "--wait", "3", "--json")
+    ended = Quick(rig.cli.variables, rig.cli.home)("operator", *command, code=1)
+    told = {row["task_id"]: row["proven"] for row in ended.json["tasks"]}
+    assert told == {task: task != bad for task in held}
+    # its tokens are revoked before the step that fails
+    assert all(_is_dead(rig, each) for each in held.values())
+    assert f"task {bad}: unexpected AttributeError" in ended.stderr
+    assert f"task {bad}: unexpected AttributeError, a bug in jitvault" in caplog.text and "in broken" in caplog.text
+    monkeypatch.undo()
+    assert rig("operator", "revoke", bad, "--reason", "x").json["confirmed"]
 
 
 def test_one_that_cannot_be_ended_stops_none_of_the_others(rig: Rig, spec: Spec) -> None:

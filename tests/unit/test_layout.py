@@ -25,6 +25,7 @@ ACTING = frozenset(
         "kill_switch",
         "ledger",
         "lifecycle.advance",
+        "lifecycle.bugs",
         "lifecycle.confirmation",
         "lifecycle.decision",
         "lifecycle.end_reasons",

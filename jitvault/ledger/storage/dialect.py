@@ -16,6 +16,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
+from jitvault.errors import CorruptRecord
+
 Upsert = sqlite.Insert | postgresql.Insert
 
 _BATCH_SIZE = 500
@@ -151,12 +153,16 @@ class Store(Protocol):
 
 
 def from_json(text: str | bytes) -> Any:
-    """Decode JSON. Raises ValueError."""
+    """Decode JSON. Raises CorruptRecord."""
     try:
         return msgspec.json.decode(text)
-    except ValueError:
+    except (ValueError, TypeError, RecursionError):
         # msgspec refuses some of what the standard library takes, such as Infinity; an edited row may contain it.
+        pass
+    try:
         return json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise CorruptRecord(f"a column is no JSON ({type(error).__name__})") from None
 
 
 def to_json(value: object) -> str:

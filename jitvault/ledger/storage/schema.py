@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,6 +30,7 @@ from sqlalchemy import (
 )
 
 from jitvault.audit.observation import Kind
+from jitvault.errors import CorruptRecord
 from jitvault.ledger.model import OpState
 from jitvault.model.states import OVER, EndReason, State, Verdict
 
@@ -60,6 +62,34 @@ class UtcTime(TypeDecorator[datetime]):
             return None
         found: datetime = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
         return found
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], datetime | None] | None:
+        """Return what decodes a value. It raises CorruptRecord for what an edited row of SQLite can hold."""
+        decode = super().result_processor(dialect, coltype)
+        if decode is None:
+            return None
+
+        def checked(value: Any) -> datetime | None:
+            try:
+                found: datetime | None = decode(value)
+            except (ValueError, TypeError, AttributeError, OverflowError) as error:
+                raise CorruptRecord(f"a column does not hold a time ({type(error).__name__})") from None
+            return found
+
+        return checked
+
+
+class Bytes(TypeDecorator[bytes]):
+    """Bytes, as they are."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> bytes | None:
+        """Return the bytes. Raises CorruptRecord: an edited row of SQLite can hold text."""
+        if value is not None and not isinstance(value, bytes):
+            raise CorruptRecord(f"a column does not hold bytes ({type(value).__name__})")
+        return value
 
 
 # The condition of the partial index, word for word: a query has to use these words for the index to be used.
@@ -133,7 +163,7 @@ revisions = Table(
     Column("task_id", String(63), ForeignKey("tasks.task_id"), primary_key=True),
     Column("revision", Integer, primary_key=True),
     Column("digest", String(71), nullable=False),
-    Column("body", LargeBinary, nullable=False),
+    Column("body", Bytes, nullable=False),
     Column("decision", JSON, nullable=False),
 )
 

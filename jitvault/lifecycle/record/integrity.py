@@ -27,7 +27,7 @@ from jitvault.documents.published_task import (
     read_published,
 )
 from jitvault.documents.signed import RECEIPT_KEY, RECEIPT_TYPE, opened
-from jitvault.errors import CORRUPT_RECORD_ERRORS, SecurityFinding
+from jitvault.errors import CorruptRecord, SecurityFinding
 from jitvault.formats.canonical_json import sha256_hex
 from jitvault.ledger.model import GrantRow, TaskRecord
 from jitvault.lifecycle.record.history import last_decision, votes_digest
@@ -195,9 +195,8 @@ def problems_of(worker: WorkerContext, file: TaskRecord) -> list[str]:
     """Return in words where the task's rows do not agree with its chain."""
     try:
         return _problems(worker, file)
-    except CORRUPT_RECORD_ERRORS as error:
-        # a row that was edited by hand need not even be JSON
-        return [f"its rows cannot be read ({type(error).__name__})"]
+    except CorruptRecord as error:
+        return [f"its rows cannot be read: {error}"]
 
 
 def _problems(worker: WorkerContext, file: TaskRecord) -> list[str]:

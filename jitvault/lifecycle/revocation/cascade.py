@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from jitvault.context import WorkerContext
-from jitvault.errors import CORRUPT_RECORD_ERRORS, JitvaultError, VaultRefused, VaultUnavailable
+from jitvault.errors import CorruptRecord, VaultRefused, VaultUnavailable
 from jitvault.ledger.model import TaskRecord
+from jitvault.lifecycle.bugs import others_go_on
 from jitvault.lifecycle.decision.ancestors import ended_above
 from jitvault.lifecycle.record.integrity import is_edited
 from jitvault.lifecycle.revocation.phases import PhasedRevocation
@@ -107,11 +108,11 @@ def revoke_tree(worker: WorkerContext, file: TaskRecord, claim: int, *, why: End
     tree = live_below(worker, task_id)
     if not tree and not had_below:
         return file
-    below = [PhasedRevocation(name, _why_below) for name in tree]
+    below = {name: PhasedRevocation(name, _why_below) for name in tree}
     for phase in (PhasedRevocation.revoke_tokens, PhasedRevocation.revoke_leases, PhasedRevocation.look_up):
-        for revocation in below:
+        for name, revocation in below.items():
             worker.ledger.extend(task_id, claim)
-            with suppress(JitvaultError, *CORRUPT_RECORD_ERRORS):
+            with others_go_on(name):
                 phase(revocation, worker)
     # read again: the stream may have shown a lease of the task while the tasks below were revoked
     return revoke(worker, worker.ledger.refreshed(file), claim)
@@ -137,10 +138,15 @@ def children_due(worker: WorkerContext, file: TaskRecord) -> Iterator[ChildDue]:
 
 def _below_in(worker: WorkerContext, task_id: str, states: Collection[State]) -> list[str]:
     """Return the tasks below that are in one of `states`, leaves first."""
-    # rows are taken as they are: corrupt ones must not hold up a revocation, and `unproven_below` checks them
+    # rows are taken as they are, whether they agree with their chain or not: `unproven_below` checks that
     found: list[str] = []
     for name in all_below(worker, task_id):
-        task = worker.ledger.task(name)
+        try:
+            task = worker.ledger.task(name)
+        except CorruptRecord:
+            # it may be in any state
+            found.append(name)
+            continue
         if task and task.state in states:
             found.append(name)
     return found
@@ -150,7 +156,7 @@ def _is_over(worker: WorkerContext, name: str) -> bool:
     """Return whether no credential of the task can be alive, by rows that agree with its chain."""
     try:
         file = worker.ledger.file(name)
-    except CORRUPT_RECORD_ERRORS:
+    except CorruptRecord:
         return False
     return file is not None and file.task.state not in LIVING | {State.UNVERIFIED} and not is_edited(worker, file)
 

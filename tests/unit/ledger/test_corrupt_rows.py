@@ -1,0 +1,81 @@
+"""What an edited row of SQLite can hold: reading it raises CorruptRecord, whichever column it is in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from builders import NOW, as_is, change, file_of, grant, make, operation
+
+from jitvault.errors import CorruptRecord
+from jitvault.ledger.chains import look
+from jitvault.ledger.ledger import Ledger
+from jitvault.ledger.model import Change, CheckRow, LeaseRow
+from jitvault.ledger.storage.database import Database
+from jitvault.model.event_chain import EventBody
+from jitvault.model.states import State, Verdict
+
+EDITS = {
+    "a time": "UPDATE tasks SET ends_at = 'tomorrow'",
+    "a time that is a number": "UPDATE grants SET expires_at = 5",
+    "a number": "UPDATE tasks SET revision = 'one'",
+    "text": "UPDATE tasks SET head = x'00'",
+    "bytes": "UPDATE revisions SET body = 'text'",
+    "a decision that is no JSON": "UPDATE revisions SET decision = '['",
+    "a decision that is no object": "UPDATE revisions SET decision = '[]'",
+    "a receipt": "UPDATE tasks SET receipt = '5'",
+    "an event that is no JSON": "UPDATE events SET body = '{'",
+    "an event that nests deeply": f"UPDATE events SET body = '{'[' * 100_000}'",
+    "an event that is no object": "UPDATE events SET body = 'null'",
+    "a lease": "UPDATE leases SET issued_at = 'x'",
+    "a lease's path": "UPDATE leases SET path = x'ff'",
+    "a check": "UPDATE checks SET evidence = x'00'",
+    "an operation": "UPDATE operations SET sent_at = ''",
+}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A server refuses what is of another type, and what is no JSON."""
+    return tmp_path / "ledger.db"
+
+
+@pytest.fixture
+def held(ledger: Ledger, place: Path) -> Ledger:
+    """A task with a row of every kind, beside another one."""
+    make(ledger)
+    make(ledger, "t-2")
+    lease = LeaseRow("l-1", "t-1", "g-t-1-1", "database/creds/x", None, NOW, Verdict.LIVE, None)
+    check = CheckRow("t-1", "l-1", 1, ok=True, evidence="line 7")
+    change(ledger, Change("issuing", {}, state=State.ISSUING, rows=(grant(), lease, check, operation())))
+    for table in ("events", "revisions"):
+        for (name,) in as_is(place, f"SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = '{table}'"):
+            as_is(place, f"DROP TRIGGER {name}")
+    return ledger
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
+def test_a_column_that_was_edited_is_a_corrupt_record(held: Ledger, database: Database, place: Path, edit: str) -> None:
+    whole = file_of(held, "t-2")
+    as_is(place, f"{edit} WHERE task_id = 't-1'")
+    with pytest.raises(CorruptRecord, match="the ledger's record of task t-1 cannot be read"):
+        held.file("t-1")
+    assert file_of(held, "t-2") == whole
+    # what the kill switch ends is known all the same
+    assert held.task_ids({State.ISSUING}) == ["t-1"]
+    # the check of the whole ledger goes on as well
+    assert look(database).broken.keys() <= {"t-1"}
+
+
+def test_a_body_is_checked_where_it_is_read() -> None:
+    body = EventBody({"leases": ["l"], "grants": 5, "ends_at": "tomorrow", "by": {"any": "thing"}, "refused": None})
+    assert (body["leases"], body.get("leases"), body["by"]) == (["l"], ["l"], {"any": "thing"})
+    assert (body.get("settled"), body.get("settled", ()), body.get("refused", ())) == (None, (), ())
+    for key in ("grants", "ends_at"):
+        with pytest.raises(CorruptRecord):
+            body.get(key)
+    for key in ("grants", "ends_at", "refused", "settled"):
+        with pytest.raises(CorruptRecord):
+            body[key]
+    # its hash is made of what is there
+    assert {**body} == dict(body) == body
