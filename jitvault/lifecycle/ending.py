@@ -5,10 +5,10 @@ One turn does what can be done now. What Vault does not do yet, and what only ti
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from jitvault.backoff import doubled, jittered
 from jitvault.context import WorkerContext
 from jitvault.documents.published_task import PublishedDocument
 from jitvault.ledger.model import Change, CheckRow, TaskRecord
@@ -34,6 +34,7 @@ from jitvault.model.states import EndCause, State, Verdict
 
 _TRIES = 4
 _FIRST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 1.6
 _QUIET_WAITS = 3
 """How often one call of `advance` waits for the quiet second of check 7."""
 _SKEW = timedelta(seconds=5)
@@ -65,7 +66,7 @@ FIRST = Step()
 
 def again_after_pause(worker: WorkerContext, last: Step) -> Step | None:
     """Pause and return a step that retries; None when tries or time are used up."""
-    pause_s = _FIRST_PAUSE_S * 2**last.tries * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
+    pause_s = jittered(doubled(_FIRST_PAUSE_S, last.tries, _LONGEST_PAUSE_S))
     if last.tries >= _TRIES or worker.is_late(pause_s):
         return None
     worker.clock.sleep(pause_s)

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from jitvault.backoff import doubled
 from jitvault.formats.canonical_json import sha256_hex
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import PROVEN, State, Verdict
@@ -79,4 +80,4 @@ def notice_id(kind: Kind, task_id: str | None, what: str) -> str:
 
 def next_pause(tries: int) -> timedelta:
     """Return how long to wait after `tries` failed deliveries."""
-    return min(FIRST_PAUSE * (1 << min(tries, 20)), LONGEST_PAUSE)
+    return doubled(FIRST_PAUSE, tries, LONGEST_PAUSE)

@@ -18,7 +18,6 @@ except for Vault's own short reasons, since a body can echo what was sent.
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -28,6 +27,7 @@ from urllib.parse import quote, urlsplit
 
 from hvac.adapters import Adapter, RawAdapter
 
+from jitvault.backoff import doubled, jittered
 from jitvault.errors import VaultBusy, VaultNotServing, VaultRefused, VaultRejected, VaultUnavailable
 from jitvault.formats.secret import Secret
 from jitvault.vault.http_transport import Session
@@ -203,7 +203,7 @@ class Vault:
         # every character of a name is a part of the name
         url = f"/v1/{quote(path, safe=_PLAIN)}{query}"
         deadline = time.monotonic() + _BUSY_PATIENCE_S
-        pause_s = _BUSY_PAUSE_S
+        busy = 0
         moved = renewed = False
         if self.connection.check:
             self.connection.check()
@@ -216,10 +216,11 @@ class Vault:
                     address, method, path, url, body=body, op=op, wrap_ttl_s=wrap_ttl_s, most=most
                 )
             except VaultBusy:
+                pause_s = doubled(_BUSY_PAUSE_S, busy, _BUSY_PATIENCE_S)
                 if time.monotonic() + pause_s > deadline:
                     raise
-                time.sleep(pause_s * random.uniform(0.75, 1.25))  # noqa: S311 - jitter
-                pause_s *= 2
+                time.sleep(jittered(pause_s))
+                busy += 1
             except VaultUnavailable as error:
                 if moved or not self._is_elsewhere(address, error):
                     raise

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from heapq import heappop, heappush
 
+from jitvault.backoff import doubled
 from jitvault.worker.queues import Queues
 
 SLOW_S = 2.0
@@ -280,7 +281,7 @@ class TaskQueue:
         """
         record = self._ended(job, now)
         record.failures += 1
-        pause_s = float(min(longest_s, FIRST_PAUSE_S * 2 ** min(record.failures - 1, 30)))
+        pause_s = doubled(FIRST_PAUSE_S, record.failures - 1, longest_s)
         record.until = now + pause_s
         self._queue_again(job, now, None if forget else pause_s)
         return pause_s

@@ -14,6 +14,7 @@ ACTING = frozenset(
         "audit.files",
         "audit.receivers",
         "audit.source",
+        "backoff",
         "cli",
         "context",
         "doctor.run",

@@ -8,7 +8,6 @@ could miss theirs.
 
 from __future__ import annotations
 
-import random
 import select
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from jitvault.backoff import doubled, jittered
 from jitvault.errors import LedgerFull, LedgerUnavailable, LedgerUnreachable
 from jitvault.ledger.storage.dialect import from_json, to_json
 
@@ -32,6 +32,7 @@ STATEMENT_TIMEOUT_MS = 60_000
 IDLE_TIMEOUT_MS = 15_000
 _TRIES = 8
 _FIRST_PAUSE_S = 0.02
+_LONGEST_PAUSE_S = 1.0
 # the ledger's own number among the advisory locks of the database
 _LOCK = 0x6A69_7476
 # serialization failure, deadlock, and a row that another transaction inserted after this one found it missing
@@ -99,7 +100,7 @@ class PostgresStore:
             except (DBAPIError, PoolTimeout) as error:
                 if not self._is_retried(error, tries, time.monotonic() - began):
                     raise self._translated(error) from None
-            time.sleep(min(1.0, _FIRST_PAUSE_S * 2**tries) * random.uniform(0.5, 1))  # noqa: S311 - jitter
+            time.sleep(jittered(doubled(_FIRST_PAUSE_S, tries, _LONGEST_PAUSE_S)))
 
     def _written(self, unit: Callable[[Connection], T], *, alone: bool) -> T:
         kind = "pg_advisory_xact_lock" if alone else "pg_advisory_xact_lock_shared"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from datetime import datetime
 
+from jitvault.backoff import jittered
 from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError, VaultRefused
 from jitvault.ledger.model import Change, GrantRow, LeaseRow, OperationRow, OpState, Row, TaskRecord
@@ -139,4 +139,4 @@ def next_try(begun: datetime, now: datetime) -> datetime:
     The wait grows with the time that the end has lasted so far, and its jitter spreads the tasks out.
     """
     wait = min(max((now - begun) / 2, SHORTEST_PAUSE), LONGEST_PAUSE)
-    return now + wait * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
+    return now + jittered(wait)
