@@ -30,10 +30,10 @@ from hvac.adapters import Adapter, RawAdapter
 from jitvault.backoff import doubled, jittered
 from jitvault.errors import VaultBusy, VaultNotServing, VaultRefused, VaultRejected, VaultUnavailable
 from jitvault.formats.secret import Secret
+from jitvault.vault.http_connection import NotSent, NotTrusted, ResponseLost, TooLong
 from jitvault.vault.http_transport import Session
 from jitvault.vault.responses import READS, too_long, unanswered, understood
 from jitvault.vault.tls import Tls
-from jitvault.vault.wire import NotSent, NotTrusted, ResponseLost, TooLong
 
 OP_HEADER = "X-Jitvault-Op"
 _CLOSING_TIMEOUT_S = 2

@@ -1,7 +1,6 @@
 """The HTTP session that hvac sends through: one connection per address.
 
-A grant is thirty small requests, and the layers above a connection cost more than Vault does: pools, retries, hooks,
-cookies, proxies and the environment are consulted for each request, and a connection to Vault has none of them.
+No proxy and no password of the environment is used, and no request is sent again.
 
 A read follows a standby's redirect to the active node. A write does not: a standby also redirects when the active node
 did carry out the forwarded request and only the answer was lost. Sent again, the write would be done twice.
@@ -13,45 +12,24 @@ import json
 import ssl
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-import msgspec
+from jitvault.vault.deadline_socket import TimeLimit
+from jitvault.vault.http_connection import (
+    MOST,
+    Answer,
+    NotSent,
+    NotTrusted,
+    OpenConnection,
+    ResponseLost,
+    ServerAddress,
+    connect,
+)
 
-from jitvault.vault.wire import MOST, Connection, NotSent, NotTrusted, Place, ResponseLost, connected
-
-# a standby that forwards nothing redirects to the active node
-_REDIRECTS = (HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT)
 _MOST_REDIRECTS = 3
 # The time-out is for each wait; a whole request takes at most this many times the time-out.
 _WHOLE_REQUEST = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Any answer over HTTP.
-
-    The body may hold a secret and is left out of `repr`.
-    """
-
-    status_code: int
-    body: bytes = field(repr=False)
-    date: str = ""
-    """When the answer was made, by the clock of the answering server, in HTTP's form."""
-
-    @property
-    def ok(self) -> bool:
-        return self.status_code < 400
-
-    def json(self) -> Any:
-        """Return the decoded body. Raises ValueError for what is no JSON."""
-        try:
-            return msgspec.json.decode(self.body)
-        except ValueError:
-            # msgspec refuses some of what the standard library takes, such as Infinity; a document may contain it.
-            return json.loads(self.body)
 
 
 class Session:
@@ -67,7 +45,7 @@ class Session:
         """Keep the TLS context, and the server's name where it is not the address."""
         self._context = context
         self._server_name = server_name
-        self._wires: dict[str, Connection] = {}
+        self._connections: dict[str, OpenConnection] = {}
 
     def request(
         self,
@@ -91,14 +69,14 @@ class Session:
         sent_headers = dict(headers)
         if body is not None:
             sent_headers["Content-Type"] = "application/json"
-        until = time.monotonic() + _WHOLE_REQUEST * timeout
+        limit = TimeLimit(timeout, time.monotonic() + _WHOLE_REQUEST * timeout)
         for _ in range(_MOST_REDIRECTS):
-            answer, location = self.send(method.upper(), url, sent_headers, body, timeout, until, most=most)
-            if not location or not allow_redirects:
+            answer = self.send(method.upper(), url, sent_headers, body, limit, most=most)
+            if not answer.redirect or not allow_redirects:
                 return answer
             if once:
                 raise ResponseLost("a standby says that the active node is elsewhere, and may have done it there")
-            url = _redirected(url, location)
+            url = _redirected(url, answer.redirect)
         raise NotSent("it redirects too often")
 
     def send(
@@ -107,38 +85,39 @@ class Session:
         url: str,
         headers: Mapping[str, str],
         body: bytes | None,
-        timeout: float,
-        until: float,
+        limit: TimeLimit,
         *,
         most: int = MOST,
-    ) -> tuple[Answer, str]:
-        """Send one request; return its answer and the location of a redirect.
+    ) -> Answer:
+        """Send one request and return its answer, which may be a redirect.
 
-        Every request to Vault goes through here. The location is "" where there is no redirect.
+        Every request to Vault goes through here.
         """
-        wire, path = self._wire(url, timeout, until)
-        reply = wire.ask(method, path, headers, body, timeout, until, most=most)
-        answer = Answer(reply.status, bytes(reply.body), reply.date)
-        return answer, reply.location if reply.status in _REDIRECTS else ""
-
-    def close(self) -> None:
-        for wire in self._wires.values():
-            wire.close()
-        self._wires.clear()
-
-    def _wire(self, url: str, timeout: float, until: float) -> tuple[Connection, str]:
-        """Return an open connection to the URL's host, and the path to request."""
         scheme, _, rest = url.partition("://")
         authority, slash, path = rest.partition("/")
-        base = f"{scheme}://{authority}"
-        wire = self._wires.get(base)
-        if wire is None or not (wire.is_open and wire.is_silent()):
-            if wire is not None:
-                self._wires.pop(base).close()
-            wire = self._wires[base] = connected(self._place(base), timeout, until)
-        return wire, slash + path or "/"
+        connection = self._connection(f"{scheme}://{authority}", limit)
+        return connection.ask(method, slash + path or "/", headers, body, limit, most=most)
 
-    def _place(self, base: str) -> Place:
+    def close(self) -> None:
+        for connection in self._connections.values():
+            connection.close()
+        self._connections.clear()
+
+    def _connection(self, base: str, limit: TimeLimit) -> OpenConnection:
+        """Return an open connection to the server that `base` names.
+
+        Raises NotSent and NotTrusted.
+        """
+        known = self._connections.get(base)
+        if known is not None:
+            if known.is_usable():
+                return known
+            self._connections.pop(base).close()
+        made = connect(self._server(base), limit)
+        self._connections[base] = made
+        return made
+
+    def _server(self, base: str) -> ServerAddress:
         """Return the server that a URL names.
 
         Raises NotSent for what is no server's address.
@@ -151,8 +130,8 @@ class Session:
         if parts.scheme not in ("http", "https") or not host or "@" in base:
             raise NotSent("no such address")
         if parts.scheme == "http":
-            return Place(host, port or 80, None, None)
-        return Place(host, port or 443, self._context or ssl.create_default_context(), self._server_name)
+            return ServerAddress(host, port or 80)
+        return ServerAddress(host, port or 443, self._context or ssl.create_default_context(), self._server_name)
 
 
 def _ascii(host: str) -> str:

@@ -19,8 +19,7 @@ from jitvault.errors import (
     VaultRejected,
     VaultUnavailable,
 )
-from jitvault.vault.http_transport import Answer
-from jitvault.vault.wire import NotSent, NotTrusted, ResponseLost, TooLong
+from jitvault.vault.http_connection import Answer, NotSent, NotTrusted, ResponseLost, TooLong
 
 READS = frozenset({"get", "list"})
 """The methods that change nothing, except that a secrets engine may issue a lease for a GET."""

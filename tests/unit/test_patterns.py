@@ -295,5 +295,5 @@ def test_they_are_all_found() -> None:
         "jitvault.audit.classify",
         "jitvault.audit.decoding.json_tokens",
         "jitvault.formats.fields",
-        "jitvault.vault.wire",
+        "jitvault.vault.http_connection",
     } <= there

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import select
 import socket
 import ssl
 import threading
@@ -18,10 +20,10 @@ from keys import Authority, Pair
 from jitvault.errors import OutcomeUnknown, VaultNotServing, VaultRejected, VaultUnavailable
 from jitvault.formats.secret import Secret
 from jitvault.vault.client import Connection, Vault
-from jitvault.vault.http_transport import Answer, Session
+from jitvault.vault.http_connection import Answer, NotSent, NotTrusted, OpenConnection, ResponseLost, TooLong
+from jitvault.vault.http_transport import Session
 from jitvault.vault.responses import understood
 from jitvault.vault.tls import Tls
-from jitvault.vault.wire import NotSent, NotTrusted, Place, ResponseLost
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 TIMEOUT_S = 0.5
@@ -115,6 +117,13 @@ def send(session: Session, url: str, method: str = "put", timeout: float = TIMEO
     return session.request(method, url, {"X-Vault-Token": "s.held"}, timeout=timeout, json={"a": 1})
 
 
+def until_something_comes(session: Session, server: Server) -> None:
+    """Wait for bytes, or for the end of the connection, without taking them."""
+    bare = session._connections[server.url]._socket._opened
+    bare.setblocking(True)
+    bare.recv(1, socket.MSG_PEEK)
+
+
 def test_one_connection_carries_one_request_after_the_other() -> None:
     with listening(answers(OK)) as server:
         session = Session()
@@ -129,8 +138,7 @@ def test_a_connection_that_the_other_side_closed_meanwhile_is_made_anew() -> Non
         for n in range(3):
             assert send(session, f"{server.url}/v1/{n}").ok
             # until the end of the connection has come
-            session._wires[server.url]._socket.setblocking(True)
-            session._wires[server.url]._socket.recv(1, socket.MSG_PEEK)
+            until_something_comes(session, server)
         assert [len(connection) for connection in server.came] == [1, 1, 1]
 
 
@@ -196,8 +204,32 @@ def test_nor_is_what_came_later_unasked() -> None:
         session = Session()
         send(session, f"{server.url}/v1/x")
         told.set()
-        session._wires[server.url]._socket.recv(1, socket.MSG_PEEK)
+        until_something_comes(session, server)
         assert send(session, f"{server.url}/v1/y").body == b"{}"
+        assert [len(connection) for connection in server.came] == [1, 1]
+
+
+def test_nor_is_it_where_half_of_it_came_with_the_answer() -> None:
+    """The half that was read with the answer is gone, so that the rest alone could pass for an answer."""
+    asked = threading.Event()
+
+    def halved(connection: socket.socket, _: bytes) -> None:
+        connection.sendall(OK + b"HTTP/1.1 ")
+        asked.wait(0.3)
+        connection.sendall(b"200 OK\r\nContent-Length: 4\r\n\r\nfake")
+
+    with listening(halved) as server:
+        session = Session()
+        send(session, f"{server.url}/v1/x")
+        assert send(session, f"{server.url}/v1/y").body == b"{}"
+        asked.set()
+        assert [len(connection) for connection in server.came] == [1, 1]
+
+
+def test_after_an_answer_at_whose_end_the_connection_closes_another_one_is_made() -> None:
+    with listening(answers(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))) as server:
+        session = Session()
+        assert [send(session, f"{server.url}/v1/{n}").body for n in range(2)] == [b"{}"] * 2
         assert [len(connection) for connection in server.came] == [1, 1]
 
 
@@ -220,21 +252,104 @@ def test_after_an_answer_that_was_given_up_the_connection_is_not_used_again() ->
         assert send(session, f"{server.url}/v1/next").body == b"[]"
 
 
-def test_an_answer_that_drips_is_given_up() -> None:
+@pytest.mark.parametrize(
+    ("begun", "drop"),
+    [
+        (b"", b"H"),
+        (b"HTTP/1.1 200 OK\r\n", b"x"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n", b"x"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"x"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    ],
+    ids=["status", "header", "body", "chunk", "trailer", "announcements"],
+)
+def test_an_answer_that_drips_is_given_up(begun: bytes, drop: bytes) -> None:
     """Each byte is in time, and all of them would outlive the claim under which the request was sent."""
 
     def drips(connection: socket.socket, _: bytes) -> None:
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n")
+        connection.sendall(begun)
         for _ in range(100):
-            connection.sendall(b"x")
+            connection.sendall(drop)
             time.sleep(0.05)
 
-    with listening(drips) as server, pytest.raises(ResponseLost, match="too long"):
-        begun = time.monotonic()
-        try:
-            send(Session(), f"{server.url}/v1/x", timeout=0.2)
-        finally:
-            assert time.monotonic() - begun < 1
+    with listening(drips) as server, within(1), pytest.raises(ResponseLost, match="too long"):
+        send(Session(), f"{server.url}/v1/x", timeout=0.2)
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    begun = time.monotonic()
+    try:
+        yield
+    finally:
+        assert time.monotonic() - begun < seconds
+
+
+def test_a_request_that_is_read_too_slowly_is_given_up() -> None:
+    """The server takes some of it now and then, each time soon enough. What was sent may count."""
+    taken: list[int] = []
+
+    def takes_its_time(listener: socket.socket, over: threading.Event) -> None:
+        listener.settimeout(5)
+        connection, _ = listener.accept()
+        with connection, suppress(ConnectionError):
+            while part := connection.recv(1024 * 1024):
+                taken.append(len(part))
+                over.wait(0.05)
+
+    length = 32 * 1024 * 1024
+    with serving(takes_its_time) as port, pytest.raises(ResponseLost, match="too long"):
+        Session().request("put", f"http://127.0.0.1:{port}/v1/x", {}, timeout=0.3, json={"a": "x" * length})
+    assert 0 < sum(taken) < length
+
+
+def test_a_server_that_does_not_take_a_connection_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where its name has many addresses: all of them together have the time of one request."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        address = full.getsockname()
+        waiting = [socket.socket() for _ in range(4)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(address)
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address)]
+        resolve = socket.getaddrinfo
+
+        def many(host: str, *more: object, **named: object) -> object:
+            return found * 9 if host == "many" else resolve(host, *more, **named)
+
+        monkeypatch.setattr(socket, "getaddrinfo", many)
+        with within(1), pytest.raises(NotSent, match="too long"):
+            send(Session(), f"http://many:{address[1]}/v1/x", timeout=0.2)
+        for one in waiting:
+            one.close()
+
+
+def test_the_next_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve = socket.getaddrinfo
+
+    def two(host: str, *more: object, **named: object) -> list[object]:
+        found = resolve("127.0.0.1" if host == "two" else host, *more, **named)
+        away = [(*one[:4], ("127.0.0.2", one[4][1])) for one in found]
+        return [*away, *found] if host == "two" else found
+
+    monkeypatch.setattr(socket, "getaddrinfo", two)
+    with listening(answers(OK)) as server:
+        assert send(Session(), server.url.replace("127.0.0.1", "two") + "/v1/x").ok
+        assert b"\r\nHost: two:" in server.requests[0]
+
+
+@pytest.mark.parametrize("length", [b"Content-Length: 900", b"Transfer-Encoding: chunked"])
+def test_an_answer_that_is_too_long_is_not_read_to_its_end(length: bytes) -> None:
+    """Whoever can write a document in Vault could otherwise fill the memory of those who read it."""
+    part = b"384\r\n" + b"x" * 900 + b"\r\n0\r\n\r\n" if b"chunked" in length else b"x" * 900
+    with listening(answers(b"HTTP/1.1 200 OK\r\n" + length + b"\r\n\r\n" + part)) as server:
+        session = Session()
+        url = f"{server.url}/v1/x"
+        assert session.request("get", url, {}, timeout=TIMEOUT_S, most=900).body == b"x" * 900
+        with pytest.raises(TooLong):
+            session.request("get", url, {}, timeout=TIMEOUT_S, most=899)
+        assert not session._connections[server.url].is_usable()
 
 
 def test_an_answer_that_is_announced_comes_all_the_same() -> None:
@@ -242,18 +357,114 @@ def test_an_answer_that_is_announced_comes_all_the_same() -> None:
         assert send(Session(), f"{server.url}/v1/x") == Answer(200, b"{}")
 
 
+@pytest.mark.parametrize("status", [b"101 Switching Protocols", b"103 Early Hints"])
+def test_what_is_announced_and_nothing_else_is_no_answer(status: bytes) -> None:
+    with listening(answers(b"HTTP/1.1 " + status + b"\r\n\r\n")) as server, pytest.raises(ResponseLost):
+        send(Session(), f"{server.url}/v1/x")
+
+
 @pytest.mark.parametrize(
     "head",
     [
         b"Content-Length: 2\r\nContent-Length: 9",
         b"Content-Length: 2\r\nTransfer-Encoding: chunked",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip",
+        b"Transfer-Encoding: gzip, chunked",
         b"Content-Length: -2",
-        b"Upgrade: x\r\nConnection: upgrade",
+        b"Content-Length: 0x2",
+        b"Content-Length: +2",
+        b"Content-Length: 2\r\nno header",
+        b" folded: x\r\nContent-Length: 2",
+        b"X: y",
     ],
 )
 def test_an_answer_that_can_be_read_in_two_ways_is_none(head: bytes) -> None:
-    with listening(answers(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n{}")) as server, pytest.raises(ResponseLost):
+    with (
+        listening(answers(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n{}")) as server,
+        pytest.raises(ResponseLost, match="no HTTP"),
+    ):
         send(Session(), f"{server.url}/v1/x")
+
+
+def test_a_server_that_offers_another_protocol_has_answered() -> None:
+    """Apache offers HTTP/2 so with each answer."""
+    offer = b"\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n"
+    with listening(answers(OK.replace(b"\r\n\r\n", offer))) as server:
+        assert send(Session(), f"{server.url}/v1/x").body == b"{}"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 204 No Content\r\n",
+        b"HTTP/1.1 204 No Content\r\nX: y",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{",
+        b"HTTP/1.1 200 OK\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n{}\r\n0\r\n\r\n",
+    ],
+)
+def test_an_answer_that_only_the_end_of_the_connection_makes_whole_is_none(answer: bytes) -> None:
+    """Somebody on the way can end a connection: what was cut off would be taken for what Vault said."""
+
+    def cut(connection: socket.socket, _: bytes) -> None:
+        connection.sendall(answer)
+        connection.shutdown(socket.SHUT_RDWR)
+
+    with listening(cut) as server, pytest.raises(ResponseLost):
+        send(Session(), f"{server.url}/v1/x")
+
+
+@pytest.mark.parametrize("version", [None, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_of_a_request_that_did_not_leave_it_is_said_where_that_is_known(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, version: ssl.TLSVersion | None
+) -> None:
+    """The server resets the connection after it was looked at, before the request. TLS may have sent a part of it."""
+
+    was_read = threading.Event()
+
+    def resets(connection: socket.socket, _: bytes) -> None:
+        connection.sendall(OK)
+        was_read.wait(2)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        connection.close()
+
+    monkeypatch.setattr(OpenConnection, "is_usable", lambda _: True)
+    with resetting(authority, version, resets) as (session, url, server):
+        assert send(session, url).ok
+        was_read.set()
+        bare = session._connections[server]._socket._opened
+        poll = select.poll()
+        poll.register(bare.fileno(), select.POLLHUP)
+        assert poll.poll(2000)
+        with pytest.raises(ResponseLost if version else NotSent):
+            send(session, url)
+
+
+@contextmanager
+def resetting(
+    authority: Authority, version: ssl.TLSVersion | None, behave: Behave
+) -> Iterator[tuple[Session, str, str]]:
+    """A session, a URL and the URL's server, which speaks TLS of this version, or none."""
+    if version is None:
+        with listening(behave) as server:
+            yield Session(), f"{server.url}/v1/x", server.url
+        return
+    with secured(authority.issue("v.test", address="127.0.0.1"), None, behave, version) as port:
+        url = f"https://127.0.0.1:{port}"
+        yield Session(**Tls(ca_file=authority.file).options()), f"{url}/v1/x", url
+
+
+@pytest.mark.parametrize("answer", [OK, b"HTTP/1.1 200 OK\r\nno-header-s.held\r\n\r\n"])
+def test_no_request_is_logged(answer: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """A path can name a lease or a person, and a header holds the token."""
+    caplog.set_level(logging.DEBUG)
+    with listening(answers(answer)) as server, suppress(ResponseLost):
+        send(Session(), f"{server.url}/v1/some-path")
+    assert not caplog.text
 
 
 def test_where_nobody_listens_nothing_was_sent() -> None:
@@ -341,6 +552,15 @@ def test_a_token_that_cannot_be_sent_is_not_repeated(method: str, error: type[Ex
         with pytest.raises(error) as caught:
             vault._request(method, "x")
     assert "held" not in str(caught.value)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("token", ["s.held\r\nX: y", "s.held\r\n X: y", "s.held\n\tX: y", "s.held\0", "s.held\u20ac"])
+def test_what_cannot_be_in_a_header_is_not_sent(token: str) -> None:
+    """http.client lets a header go on in the next line, and repeats in its error what it refuses."""
+    with listening(answers(OK)) as server, pytest.raises(ValueError, match="cannot be sent") as caught:
+        Session().request("get", f"{server.url}/v1/x", {"X-Vault-Token": token}, timeout=TIMEOUT_S)
+    assert "held" not in repr(caught.value)
     assert server.requests == []
 
 
@@ -526,10 +746,44 @@ def spoiling(port: int, records: int) -> Iterator[int]:
         yield own
 
 
-def test_a_name_with_a_dot_at_its_end_is_the_same() -> None:
+def test_a_name_with_a_dot_at_its_end_is_the_same(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
     """The dot keeps a resolver from looking in its own domains first; no certificate has it."""
-    place = Place("vault.example.", 443, ssl.create_default_context(), None)
-    assert (place.certified, place.named, place.host) == ("vault.example", "vault.example", "vault.example.")
+    asked: list[str] = []
+    came: list[bytes] = []
+    resolve = socket.getaddrinfo
+
+    def local(host: str, *more: object, **named: object) -> object:
+        asked.append(host)
+        return resolve("127.0.0.1", *more, **named)
+
+    def notes(connection: socket.socket, request: bytes) -> None:
+        came.append(request)
+        connection.sendall(OK)
+
+    monkeypatch.setattr(socket, "getaddrinfo", local)
+    with secured(authority.issue("vault.example"), None, notes) as port:
+        session = Session(**Tls(ca_file=authority.file).options())
+        assert session.request("get", f"https://vault.example.:{port}/v1/x", {}, timeout=2).ok
+    assert asked[0] == "vault.example."
+    assert f"\r\nHost: vault.example:{port}\r\n".encode() in came[0]
+
+
+@pytest.mark.parametrize("drop", [b"", b"\x16"], ids=["says nothing", "drips"])
+def test_a_handshake_that_takes_too_long_is_given_up_and_nothing_was_sent(authority: Authority, drop: bytes) -> None:
+    record = b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc" + bytes(200)
+
+    def stalls(listener: socket.socket, over: threading.Event) -> None:
+        with suppress(OSError):
+            connection, _ = listener.accept()
+            with connection:
+                for byte in record:
+                    if over.wait(0.05):
+                        return
+                    connection.sendall(bytes([byte]) if drop else b"")
+
+    session = Session(**Tls(ca_file=authority.file).options())
+    with serving(stalls) as port, within(1.5), pytest.raises(NotSent, match="too long"):
+        session.request("get", f"https://127.0.0.1:{port}/v1/x", {}, timeout=0.3)
 
 
 @pytest.mark.parametrize("scheme", ["https", "HTTPS"])

@@ -1,0 +1,291 @@
+"""One HTTP/1.1 connection to Vault, over TCP or TLS, by urllib3.
+
+Its connections are used without its pools, which retry, follow redirects and log paths. A missing answer is one of
+three errors, because the caller has to know which: `NotSent`, `NotTrusted`, `ResponseLost`. A connection is never used
+again after an answer that was not read to its end, or that contained more than was asked for: the rest would be taken
+for the next answer.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import ssl
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.client import HTTPException, HTTPResponse
+from socket import socket
+from typing import Any
+
+import msgspec
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.util import SKIP_HEADER
+
+from jitvault.vault.deadline_socket import DeadlineSocket, TimeLimit, open_socket
+
+MOST = 256 * 1024 * 1024
+"""The largest answer in bytes; a list of a million names has a fifth of this."""
+_READ_SIZE = 64 * 1024
+_WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+# a standby that forwards nothing redirects to the active node
+_REDIRECTS = (HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT)
+# how a peer says after a TLS 1.3 handshake that it refuses a certificate; other aborts say nothing about it
+_CERTIFICATE_REFUSED = re.compile("ALERT(?:(?!ALERT).)*(CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED|DECRYPT_ERROR)")
+_LENGTH = re.compile(r"[0-9]+[ \t]*")
+# characters that would end a header line or a path, or cannot be in one
+_NOT_IN_HEADER = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
+_NOT_IN_PATH = re.compile(r"[^\x21-\x7e]")
+
+
+class NotSent(Exception):
+    """Vault did nothing with the request.
+
+    There is no connection, or Vault redirected the request to where it is not sent.
+    """
+
+
+class NotTrusted(Exception):
+    """Nothing was sent: one side refused the other's certificate."""
+
+
+class ResponseLost(Exception):
+    """The request may have been sent, and there is no answer."""
+
+
+class TooLong(Exception):
+    """The answer is longer than the caller wanted to read."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAddress:
+    """The server to connect to.
+
+    `context` is the TLS context, None for plain TCP. `server_name` is the name in the certificate where it is not
+    `host`.
+    """
+
+    host: str
+    port: int
+    context: ssl.SSLContext | None = None
+    server_name: str | None = None
+
+    @property
+    def certified(self) -> str:
+        """The name that the certificate has to contain: without a dot at its end."""
+        return self.server_name or self.host.rstrip(".")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Any answer over HTTP.
+
+    The body may hold a secret and is left out of `repr`.
+    """
+
+    status_code: int
+    body: bytes = field(repr=False)
+    date: str = ""
+    """When the answer was made, by the clock of the answering server, in HTTP's form."""
+    redirect: str = ""
+    """Where a standby says that the active node is, "" where the answer is no such redirect."""
+
+    @property
+    def ok(self) -> bool:
+        return self.status_code < 400
+
+    def json(self) -> Any:
+        """Return the decoded body. Raises ValueError for what is no JSON."""
+        try:
+            return msgspec.json.decode(self.body)
+        except ValueError:
+            # msgspec refuses some of what the standard library takes, such as Infinity; a document may contain it.
+            return json.loads(self.body)
+
+
+class _StrictResponse(HTTPResponse):
+    """An answer that can be read in one way only.
+
+    http.client passes over a header line that it cannot read, takes the end of the connection for the end of a body
+    whose length it cannot read, and takes an announcement for the answer.
+    """
+
+    def begin(self) -> None:
+        super().begin()
+        if self.msg.defects or self.msg.get_payload() or not self._has_clear_length():
+            raise HTTPException
+
+    def _has_clear_length(self) -> bool:
+        if self.status in _WITHOUT_BODY or self.status < HTTPStatus.OK:
+            return self.status >= HTTPStatus.OK
+        lengths = self.msg.get_all("Content-Length", [])
+        codings = self.msg.get_all("Transfer-Encoding", [])
+        if codings:
+            return not lengths and [coding.strip().lower() for coding in codings] == ["chunked"]
+        return len(lengths) == 1 and _LENGTH.fullmatch(lengths[0]) is not None
+
+
+class _Plain(HTTPConnection):
+    """urllib3's connection, which only writes requests; `OpenConnection` sends them."""
+
+    response_class = _StrictResponse
+    sock: Any
+    unsent = b""
+
+    def send(self, data: Any) -> None:
+        """Keep a part of a request, so that all of it can be sent at once."""
+        self.unsent += data
+
+
+class _Secured(_Plain, HTTPSConnection):
+    """The connection over TLS, whose usual port is another one."""
+
+
+class OpenConnection:
+    """A connection that is open, made by `connect`; not shared between threads."""
+
+    def __init__(self, connection: _Plain) -> None:
+        self._connection = connection
+        self._socket: DeadlineSocket = connection.sock
+        # in TLS 1.3 the server refuses the client's certificate after the handshake
+        self._may_be_refused = self._socket.tls_version == "TLSv1.3"
+        self._is_reusable = True
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        limit: TimeLimit,
+        *,
+        most: int = MOST,
+    ) -> Answer:
+        """Send a request and return the whole answer.
+
+        Raises NotSent, NotTrusted, ResponseLost, TooLong once the body has more than `most` bytes, and, before anything
+        is sent, ValueError for what cannot be in a request.
+        """
+        _check_sendable(path, headers)
+        # not reusable until the answer is whole: the rest of an answer must not be taken for the next one
+        self._is_reusable = False
+        may_be_refused = self._may_be_refused
+        self._may_be_refused = False
+        self._socket.begin(limit)
+        request = self._request(method, path, headers, body)
+        response: HTTPResponse | None = None
+        try:
+            # A server that closes early has mostly said why: the certificate is refused, or too much was sent.
+            with suppress(ConnectionError, ssl.SSLError):
+                self._socket.sendall(request)
+            # http.client's own answer: urllib3's adds decoding and caching, and takes twice as long to read
+            response = http.client.HTTPConnection.getresponse(self._connection)
+            answer = _read(response, most)
+            if self._socket.was_closed:
+                raise ResponseLost("it was closed before the answer was whole")
+            self._is_reusable = not self._connection.is_closed and not self._socket.has_more
+        except (OSError, HTTPException, ValueError) as error:
+            raise self._absence(error, may_be_refused=may_be_refused and response is None) from None
+        finally:
+            if not self._is_reusable:
+                # at once, so that the server can drop a request that is not waited for any more
+                self.close()
+        return answer
+
+    def _request(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
+        """Return the bytes of a request, headers and body in one piece."""
+        headers = {**headers, "User-Agent": SKIP_HEADER}
+        self._connection.unsent = b""
+        self._connection.request(method, path, body, headers, preload_content=False, decode_content=False)
+        return self._connection.unsent
+
+    def _absence(self, error: Exception, *, may_be_refused: bool) -> Exception:
+        """Return the error for an answer that is not there.
+
+        `may_be_refused` says whether the server could still refuse the client's certificate.
+        """
+        if may_be_refused and isinstance(error, ssl.SSLError) and _CERTIFICATE_REFUSED.search(error.reason or ""):
+            return NotTrusted(_why(error))
+        if not self._socket.may_have_sent:
+            return NotSent(_why(error))
+        if self._socket.was_closed:
+            return ResponseLost("it was closed before the answer was whole")
+        return ResponseLost(_why(error))
+
+    def is_usable(self) -> bool:
+        """Return whether another request may be sent.
+
+        The last answer was whole, and the server neither closed the connection nor sent unasked data since.
+        """
+        return self._is_reusable and self._connection.is_connected
+
+    def close(self) -> None:
+        self._is_reusable = False
+        self._connection.close()
+        self._socket.shut()
+
+
+def connect(server: ServerAddress, limit: TimeLimit) -> OpenConnection:
+    """Open a connection within the time limit.
+
+    Raises NotSent and NotTrusted.
+    """
+    try:
+        connection = (_Secured if server.context else _Plain)(server.host, server.port)
+        connection.sock = DeadlineSocket(_open(server, limit), limit)
+    except ssl.SSLError as error:
+        raise NotTrusted(_why(error)) from None
+    # ValueError: the name cannot be a host's or a certificate's
+    except (OSError, ValueError, HTTPException) as error:
+        raise NotSent(_why(error)) from None
+    return OpenConnection(connection)
+
+
+def _open(server: ServerAddress, limit: TimeLimit) -> socket:
+    """Return an open socket, with TLS where the server has it.
+
+    urllib3 would change the TLS context for each connection, and all threads share it.
+    """
+    opened = open_socket(server.host, server.port, limit)
+    try:
+        opened.settimeout(limit.remaining_s())
+        return server.context.wrap_socket(opened, server_hostname=server.certified) if server.context else opened
+    except BaseException:
+        opened.close()
+        raise
+
+
+def _check_sendable(path: str, headers: Mapping[str, str]) -> None:
+    """Raise ValueError for what cannot be in a request.
+
+    The message repeats nothing: what cannot be sent may be a token.
+    """
+    lines = (f"{name}: {value}" for name, value in headers.items())
+    if _NOT_IN_PATH.search(path) or any(_NOT_IN_HEADER.search(line) for line in lines):
+        raise ValueError("there is a character in it that cannot be sent")
+
+
+def _read(response: HTTPResponse, most: int) -> Answer:
+    """Return the answer once its body is read. Raises TooLong."""
+    body = bytearray()
+    while not response.isclosed():
+        body += response.read(_READ_SIZE)
+        if len(body) > most:
+            raise TooLong("the answer is too long")
+    headers = response.headers
+    redirect = headers.get("Location", "") if response.status in _REDIRECTS else ""
+    return Answer(response.status, bytes(body), headers.get("Date", ""), redirect)
+
+
+def _why(error: BaseException) -> str:
+    """Return the system's message, or the kind of failure.
+
+    Nothing that the server sent is repeated.
+    """
+    if isinstance(error, TimeoutError):
+        return "it takes too long"
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return "what came is no HTTP"
