@@ -8,11 +8,11 @@ from itertools import permutations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_revision import revision
 
-from jitvault.formats.canonical_json import canonical_bytes, sha256_hex
 from jitvault.model import approval
 from jitvault.model.approval import Subject, Vote, tally, unmet
-from jitvault.model.revision import Revision
+from jitvault.model.revision import Party
 from jitvault.policy.decision import APPROVERS, Obligations, Requirement
 
 NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
@@ -20,10 +20,8 @@ DIGEST = "sha256:" + "a" * 64
 OTHER = "sha256:" + "b" * 64
 INVOLVED = {f"e-{part}": f"is the {part} and cannot approve" for part in ("requester", "agent", "owner")}
 SUBJECT = Subject(DIGEST, 1, "e-requester")
-BODY = canonical_bytes(
-    {"revision": 1, **{part: {"entity": f"e-{part}", "name": part} for part in ("requester", "agent", "owner")}}
-)
-REVISION = Revision(BODY, "sha256:" + sha256_hex(BODY))
+PARTS = {part: Party(f"e-{part}", part) for part in ("requester", "agent", "owner")}
+REVISION = revision(**PARTS)
 DBA, SECURITY = "jitvault-dba", "jitvault-security"
 
 

@@ -233,7 +233,11 @@ def test_what_is_read_back_is_what_was_put_in() -> None:
     assert found.involved() == {"e-req": "requester", "e-agent": "agent", "e-owner": "owner"}
     # whoever handed a task on has a part in it as well, and a part of one's own goes before that
     parts = {"requester": "e-first", "agent": "e-agent", "owner": "e-owner"}
-    link = {"task": "t-0", **{part: {"entity": entity, "name": entity} for part, entity in parts.items()}}
+    link = {
+        "task": "t-0",
+        "digest": "sha256:0",
+        **{part: {"entity": entity, "name": entity} for part, entity in parts.items()},
+    }
     handed_on = Revision.of(canonical_bytes({**found.content, "delegation": [link]}))
     assert handed_on.involved() == {**found.involved(), "e-first": "requester of t-0"}
     assert found.template_of("database/creds/app-ro")["template"] == "pg-read"
