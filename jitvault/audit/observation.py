@@ -6,7 +6,7 @@ acted. Metadata and headers identify nobody, since a client can choose both: the
 
 Some lines show no accessor of ours and yet are about a task: an unwrap, a read of a wrapping, a token that Vault
 does not know any more. They name a token by its HMAC (`token`), and an earlier line said from which task token the
-token with that HMAC was derived (`alias`): `jitvault.audit.token_links` joins the two.
+token with that HMAC was derived (`alias`): `jitvault.audit.trail` joins the two.
 
 Shapes: docs/vault-facts.md, "Audit entries".
 """

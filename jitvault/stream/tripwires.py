@@ -10,8 +10,7 @@ from itertools import groupby
 from operator import attrgetter
 
 from jitvault.audit.observation import Kind
-from jitvault.audit.token_links import derived_tokens
-from jitvault.audit.trail import AuditTrail, done
+from jitvault.audit.trail import AuditTrail, derived_tokens, done
 from jitvault.audit.tripwires.task_rules import of_task
 from jitvault.audit.tripwires.trip import Rule, TaskLimits, TripwireHit
 from jitvault.context import WorkerContext

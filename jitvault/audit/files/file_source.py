@@ -10,7 +10,7 @@ from pathlib import Path
 from jitvault.audit.audit_form import wrong_form
 from jitvault.audit.decoding.decoder import Undecodable, decode, decode_skimmed, scan
 from jitvault.audit.decoding.oversized import skim
-from jitvault.audit.files.bookmark import Bookmark
+from jitvault.audit.files.file_identity import Bookmark
 from jitvault.audit.files.log_file import CHUNK, Rewritten, last_bytes
 from jitvault.audit.files.rotation import ReadPosition, Rotation
 from jitvault.audit.observation import Observation, Place

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from jitvault.audit.files.bookmark import SAMPLE
+from jitvault.audit.files.file_identity import SAMPLE
 from jitvault.audit.files.log_file import LogFile, unreadable
 
 

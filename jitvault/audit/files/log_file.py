@@ -16,8 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self, TypeVar
 
-from jitvault.audit.files.bookmark import SAMPLE, Bookmark, Cursor
-from jitvault.audit.files.first_entry import BEGINNING, began
+from jitvault.audit.files.file_identity import BEGINNING, SAMPLE, Bookmark, Cursor, began
 from jitvault.errors import AuditUntrusted
 
 # Chunks of this size stay in the processor's cache while their lines are decoded; 1 MiB is slower.

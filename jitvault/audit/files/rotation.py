@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
 
-from jitvault.audit.files.bookmark import Bookmark, Cursor, digest
-from jitvault.audit.files.first_entry import began
+from jitvault.audit.files.file_identity import Bookmark, Cursor, began, digest
 from jitvault.audit.files.log_directory import LogDirectory, Member, Moved, member_of, open_member, open_present, survey
 from jitvault.audit.files.log_file import LogFile
 from jitvault.errors import AuditMissing, AuditUntrusted

@@ -25,7 +25,7 @@ from pathlib import Path
 from threading import Lock
 from typing import IO, cast
 
-from jitvault.audit.files.bookmark import Bookmark
+from jitvault.audit.files.file_identity import Bookmark
 from jitvault.audit.files.file_source import FileSource
 from jitvault.audit.files.spool_file import LineWriter
 from jitvault.audit.files.untrusted import (

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 
 from jitvault.audit.observation import Kind, Observation
-from jitvault.audit.token_links import owning_token
+from jitvault.audit.trail import owning_token
 from jitvault.audit.tripwires.trip import TaskLimits, by_request, done
 from jitvault.formats.clocks import MAX_SKEW
 

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 
 from jitvault.audit.observation import Kind, Observation
-from jitvault.audit.token_links import owning_token
+from jitvault.audit.trail import owning_token
 from jitvault.audit.tripwires.task_lines import TaskLines
 from jitvault.audit.tripwires.trip import (
     Hit,

@@ -13,8 +13,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import BindParameter, Connection, bindparam, insert, or_, select, update
 
 from jitvault.audit.observation import Issued, Kind, Observation, issued
-from jitvault.audit.token_links import derived_tokens, linked
-from jitvault.audit.trail import done
+from jitvault.audit.trail import derived_tokens, done, linked
 from jitvault.documents.paths import work_item_for
 from jitvault.ledger.change import write_change
 from jitvault.ledger.documents import index_queries as documents

@@ -12,8 +12,7 @@ from typing import Any
 from sqlalchemy import BindParameter, ColumnElement, Connection, Select, bindparam, func, or_, select
 
 from jitvault.audit.observation import Kind, Observation
-from jitvault.audit.token_links import with_subjects
-from jitvault.audit.trail import AuditTrail
+from jitvault.audit.trail import AuditTrail, with_subjects
 from jitvault.ledger.model import TaskRecord
 from jitvault.ledger.rows import get_observation
 from jitvault.ledger.storage import schema

@@ -8,8 +8,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from jitvault.audit.observation import Kind, Observation, Place
-from jitvault.audit.token_links import derived_tokens
-from jitvault.audit.trail import AuditTrail, Canary, done, follows, listed, segment, unshown
+from jitvault.audit.trail import AuditTrail, Canary, derived_tokens, done, follows, listed, segment, unshown
 from jitvault.engines.interface import ProbeResult
 from jitvault.lifecycle.confirmation.wrapped_reads import (
     WrappedRead,

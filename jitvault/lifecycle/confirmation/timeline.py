@@ -7,8 +7,18 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from jitvault.audit.observation import Kind, Observation, renewed_until
-from jitvault.audit.token_links import derived_tokens, owning_token
-from jitvault.audit.trail import AuditTrail, Canary, Point, canary_after, done, follows, listed, segment
+from jitvault.audit.trail import (
+    AuditTrail,
+    Canary,
+    Point,
+    canary_after,
+    derived_tokens,
+    done,
+    follows,
+    listed,
+    owning_token,
+    segment,
+)
 from jitvault.model.states import Verdict
 
 

@@ -15,8 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from jitvault.audit.observation import issued
-from jitvault.audit.token_links import derived_tokens, linked
-from jitvault.audit.trail import AuditTrail
+from jitvault.audit.trail import AuditTrail, derived_tokens, linked
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import PUBLISHED, is_stale, published_path, request_path
 from jitvault.documents.published_task import (

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jitvault.audit.observation import Kind
-from jitvault.audit.token_links import derived_tokens, linked
-from jitvault.audit.trail import AuditTrail
+from jitvault.audit.trail import AuditTrail, derived_tokens, linked
 from jitvault.ledger.model import LeaseRow, TaskRecord, TaskRow
 from jitvault.ledger.stream.model import Freeze
 from jitvault.lifecycle.record.history import ended_of, forced_of, uncounted_of, withdrawn_by

@@ -19,7 +19,7 @@ import pytest
 from jitvault.audit.classify import observe
 from jitvault.audit.entry import Entry
 from jitvault.audit.observation import Kind, Observation, Place
-from jitvault.audit.token_links import derived_tokens, owning_token, with_subjects
+from jitvault.audit.trail import derived_tokens, owning_token, with_subjects
 
 HERE = Path(__file__).parent / "recorded"
 SERVERS = ("openbao-2.7.2", "vault-1.14.9")

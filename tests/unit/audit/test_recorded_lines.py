@@ -11,7 +11,7 @@ import pytest
 
 from jitvault.audit.decoding.decoder import decode
 from jitvault.audit.observation import Kind, Observation, Place
-from jitvault.audit.token_links import derived_tokens, owning_token
+from jitvault.audit.trail import derived_tokens, owning_token
 from jitvault.lifecycle.confirmation.hazards import hazardous_acts
 
 RECORDED = Path(__file__).parents[2] / "data" / "audit-lines"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jitvault.audit.observation import Kind, Observation, Place
-from jitvault.audit.token_links import derived_tokens, linked, owning_token, with_subjects
+from jitvault.audit.trail import derived_tokens, linked, owning_token, with_subjects
 
 START = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
 A, B, WORKER, WRAPPING, HUMAN = "accessor-a", "accessor-b", "accessor-worker", "accessor-wrapping", "accessor-human"

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from jitvault.audit.decoding import decoder as decoding
 from jitvault.audit.files import file_source as module
 from jitvault.audit.files import log_file as logfile
+from jitvault.audit.files.file_identity import BEGINNING, began
 from jitvault.audit.files.file_source import FileSource
-from jitvault.audit.files.first_entry import BEGINNING, began
 from jitvault.audit.observation import Observation, Place
 from jitvault.audit.source import Batch, Position
 from jitvault.errors import AuditUntrusted
