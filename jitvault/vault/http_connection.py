@@ -47,6 +47,10 @@ class NotSent(Exception):
     """
 
 
+class BadRedirect(NotSent):
+    """The server redirects to where the request is not sent."""
+
+
 class NotTrusted(Exception):
     """Nothing was sent: one side refused the other's certificate."""
 

@@ -19,6 +19,7 @@ from jitvault.vault.deadline_socket import TimeLimit
 from jitvault.vault.http_connection import (
     MOST,
     Answer,
+    BadRedirect,
     NotSent,
     NotTrusted,
     OpenConnection,
@@ -77,7 +78,7 @@ class Session:
             if once:
                 raise ResponseLost("a standby says that the active node is elsewhere, and may have done it there")
             url = _redirected(url, answer.redirect)
-        raise NotSent("it redirects too often")
+        raise BadRedirect("too often")
 
     def send(
         self,
@@ -142,19 +143,19 @@ def _ascii(host: str) -> str:
 def _redirected(url: str, location: str) -> str:
     """Return the redirect's target.
 
-    A request holds a token and is meant for one path: raises NotTrusted where the target has no TLS, and NotSent where
-    it is another path.
+    A request holds a token and is meant for one path: raises NotTrusted where the target has no TLS, and
+    BadRedirect where it is another path.
     """
     try:
         target = urljoin(url, location)
         before = urlsplit(url)
         after = urlsplit(target)
     except ValueError:
-        raise NotSent("it redirects to no valid address") from None
+        raise BadRedirect("to no valid address") from None
     if before.scheme == "https" and after.scheme != "https":
         raise NotTrusted("it redirects to where there is no TLS")
     if (before.path, before.query) != (after.path, after.query):
-        raise NotSent("it redirects to another path")
+        raise BadRedirect("to another path")
     return target
 
 

@@ -19,7 +19,7 @@ from jitvault.errors import (
     VaultRejected,
     VaultUnavailable,
 )
-from jitvault.vault.http_connection import Answer, NotSent, NotTrusted, ResponseLost, TooLong
+from jitvault.vault.http_connection import Answer, BadRedirect, NotSent, NotTrusted, ResponseLost, TooLong
 
 READS = frozenset({"get", "list"})
 """The methods that change nothing, except that a secrets engine may issue a lease for a GET."""
@@ -72,9 +72,14 @@ def unanswered(address: str, method: str, path: str, error: Exception) -> VaultU
     """Return the error for a request that was not answered."""
     if isinstance(error, NotTrusted):
         return VaultNotServing(
-            f"there is no TLS with Vault at {address} that both sides believe",
+            f"there is no TLS with Vault at {address}: one side does not trust the other's certificate",
             hint="Check VAULT_CACERT or VAULT_CAPATH, VAULT_TLS_SERVER_NAME, and the client's certificate if Vault "
             "asks for one.",
+        )
+    if isinstance(error, BadRedirect):
+        return VaultNotServing(
+            f"the server at {address} redirects {error}",
+            hint="Set VAULT_ADDR to Vault's own address, without a path, and check any proxy between here and Vault.",
         )
     if isinstance(error, NotSent):
         return VaultNotServing(f"Vault at {address} does not answer ({error})")
@@ -115,7 +120,7 @@ def _not_vault(address: str, method: str, path: str, status: int) -> VaultUnavai
     """Return the error for an answer that Vault cannot have given."""
     message = f"what answers {path} at {address} is not Vault (HTTP {status})"
     if method in READS:
-        return VaultUnavailable(message, hint="Check VAULT_ADDR, and what stands between here and Vault.")
+        return VaultUnavailable(message, hint="Check VAULT_ADDR, and any proxy between here and Vault.")
     return OutcomeUnknown(message)
 
 

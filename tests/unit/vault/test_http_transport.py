@@ -523,6 +523,15 @@ def test_nothing_else_is_asked_for_where_it_is_sent_on(there: str) -> None:
         assert len(server.requests) == 1
 
 
+def test_a_redirect_is_called_one_and_the_hint_says_what_to_set() -> None:
+    moved = b"HTTP/1.1 307 Temporary Redirect\r\nLocation: /vault/v1/x\r\nContent-Length: 0\r\n\r\n"
+    with listening(answers(moved)) as server:
+        with pytest.raises(VaultUnavailable) as refused:
+            Vault(Connection(server.url), None).read("x")
+        assert str(refused.value) == f"the server at {server.url} redirects to another path"
+        assert "Set VAULT_ADDR" in (refused.value.hint or "")
+
+
 def test_another_redirect_is_an_answer_and_not_followed() -> None:
     with listening(answers(b"HTTP/1.1 303 See Other\r\nLocation: /v1/y\r\nContent-Length: 0\r\n\r\n")) as server:
         assert send(Session(), f"{server.url}/v1/x").status_code == 303
