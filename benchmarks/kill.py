@@ -10,7 +10,7 @@ from statistics import median
 from benchmarks.measure import Figure
 from benchmarks.scene import Scene
 from jitvault.kill_switch.kill import kill, tasks_in_scope
-from jitvault.kill_switch.pool import CONCURRENCY, ThreadContext
+from jitvault.kill_switch.threads import CONCURRENCY, ThreadContext
 from jitvault.model.scope import Scope
 from jitvault.stream.reading import observe
 

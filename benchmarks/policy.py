@@ -12,7 +12,7 @@ from typing import Any
 import cedarpy
 
 from benchmarks.measure import Figure, alternate, milliseconds, ratio
-from jitvault import resources as shipped
+from jitvault import shipped_files as shipped
 from jitvault.policy.cedar import CedarAuthorizer
 from jitvault.policy.cedar_request import Named, entities_of, request_of
 from jitvault.policy.question import Action, HeldLeases, Moment, Principal, Question

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bare import Bare
-from jitvault import resources as shipped
+from jitvault import shipped_files as shipped
 from jitvault.agent.unwrap import read_all, unwrap
 from jitvault.formats.secret import Secret
 from jitvault.ledger.model import TaskRecord

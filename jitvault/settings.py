@@ -59,7 +59,7 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from jitvault import resources as shipped
+from jitvault import shipped_files as shipped
 from jitvault.documents.paths import REQUEST_LIFE
 from jitvault.errors import JitvaultError, UsageError
 from jitvault.formats.secret import Secret

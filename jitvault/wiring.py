@@ -15,11 +15,11 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jitvault import resources as shipped
+from jitvault import shipped_files as shipped
 from jitvault.errors import InvalidInput, LedgerUnavailable, UsageError, WrongState
 from jitvault.formats.secret import Secret
 from jitvault.formats.server_product import another_server, commands_of
-from jitvault.model import generation
+from jitvault.model import rules_generation as generation
 from jitvault.vault.active_node import ActiveNode
 from jitvault.vault.client import Connection, Vault
 from jitvault.vault.documents import Documents

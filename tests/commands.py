@@ -14,7 +14,7 @@ from unittest import mock
 
 from forked import run_forked
 
-from jitvault import resources as shipped
+from jitvault import shipped_files as shipped
 from jitvault.cli import app
 
 EXAMPLE = Path(__file__).parent.parent / "docs" / "examples" / "read-orders.yaml"

@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from jitvault.doctor.check import Ability, About, Check, Known, Unknown, listed
 from jitvault.errors import LedgerUnavailable, NotConfirmed, OlderRules, SecurityFinding, WaitTimedOut
 from jitvault.formats.server_product import Product, another_server
-from jitvault.model.generation import GENERATION
 from jitvault.model.ledger_facts import Finding, LedgerFacts, Room
+from jitvault.model.rules_generation import GENERATION
 
 _WORK = frozenset({Ability.GRANT, Ability.PROVE})
 LEDGER = About("ledger", "usable", LedgerUnavailable, _WORK)

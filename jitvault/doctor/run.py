@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from pydantic import SecretStr
 
-from jitvault import resources as shipped
+from jitvault import shipped_files as shipped
 from jitvault.audit.files.configured import form_problem, is_unmarked, last_lines, why_unreadable
 from jitvault.context import WorkerContext
 from jitvault.doctor import identity, server, stream, target_facts, targets, vault_facts

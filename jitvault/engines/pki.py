@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from jitvault.engines import pki_config
-from jitvault.engines.fetch import Web
+from jitvault.engines.bounded_fetch import Web
 from jitvault.engines.interface import After, Limits, Login, ProbeResult, Read, Resisting, TargetFinding, Upkeep
 from jitvault.errors import NotConfirmed, StillAccepted
 from jitvault.model.template import TemplateBody

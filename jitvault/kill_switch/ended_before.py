@@ -13,8 +13,8 @@ from typing import Any
 
 from jitvault.context import WorkerContext
 from jitvault.ledger.model import TaskRecord
-from jitvault.lifecycle.bugs import others_go_on
 from jitvault.lifecycle.record.receipt import proof_of, unproven_reason
+from jitvault.lifecycle.unexpected_error import others_go_on
 from jitvault.model.states import DEAD, State, Verdict
 
 EARLIER = timedelta(hours=1)

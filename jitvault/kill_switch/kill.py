@@ -26,10 +26,9 @@ from jitvault.errors import (
     SecurityFinding,
 )
 from jitvault.kill_switch.ended_before import shows_no_access
-from jitvault.kill_switch.pool import TaskPool, Tell, ThreadContext
+from jitvault.kill_switch.threads import TaskPool, Tell, ThreadContext
 from jitvault.ledger.model import OpState, TaskRecord
 from jitvault.lifecycle.advance import advance
-from jitvault.lifecycle.bugs import failure_of, others_go_on
 from jitvault.lifecycle.record.history import proof_level_of
 from jitvault.lifecycle.record.integrity import published
 from jitvault.lifecycle.record.receipt import proof_of, unproven_because
@@ -39,6 +38,7 @@ from jitvault.lifecycle.revocation.cascade import live_below
 from jitvault.lifecycle.revocation.phases import PhasedRevocation
 from jitvault.lifecycle.revocation.results import Verdicts
 from jitvault.lifecycle.revocation.without_ledger import revoke_without_ledger
+from jitvault.lifecycle.unexpected_error import failure_of, others_go_on
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.revision import Revision
 from jitvault.model.scope import Scope

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError, LedgerUnavailable
-from jitvault.kill_switch.pool import TaskPool, ThreadContext, report_nothing
+from jitvault.kill_switch.threads import TaskPool, ThreadContext, report_nothing
 from jitvault.ledger.model import OpState
 from jitvault.lifecycle.revocation.phases import with_task_claim
 from jitvault.lifecycle.revocation.revoke import confirm_still_live

@@ -12,9 +12,9 @@ from jitvault.context import WorkerContext
 from jitvault.documents.paths import Kept
 from jitvault.errors import CorruptRecord, JitvaultError
 from jitvault.lifecycle.advance import advance
-from jitvault.lifecycle.bugs import failure_of
 from jitvault.lifecycle.requests.complete_index import rebuild_index
 from jitvault.lifecycle.requests.freeze_documents import freezes
+from jitvault.lifecycle.unexpected_error import failure_of
 from jitvault.model.revision import Revision
 from jitvault.model.scope import FreezeStatement
 from jitvault.model.states import State

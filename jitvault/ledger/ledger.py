@@ -29,7 +29,6 @@ from jitvault.errors import LedgerUnavailable, WrongState, readable
 from jitvault.formats.server_product import Product
 from jitvault.formats.shorten import one_line
 from jitvault.ledger.admission import GrantCounts, admit
-from jitvault.ledger.change import FINISHED, NOT_READ_BACK, record_after, write_change
 from jitvault.ledger.documents.index_queries import DocumentQueries
 from jitvault.ledger.documents.request_queries import RequestQueries
 from jitvault.ledger.findings import put_finding
@@ -58,6 +57,7 @@ from jitvault.ledger.stream.alarms import FreezeQueries
 from jitvault.ledger.stream.positions import AuditPositions
 from jitvault.ledger.stream.queries import StreamQueries
 from jitvault.ledger.sweep_queries import SweepQueries
+from jitvault.ledger.task_change import FINISHED, NOT_READ_BACK, record_after, write_change
 from jitvault.ledger.task_claims import TaskClaims
 from jitvault.model.event_chain import Event
 from jitvault.model.kinds import EventKind

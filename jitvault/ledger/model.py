@@ -1,6 +1,6 @@
 """Rows of the ledger as values, and the change that writes them.
 
-A task changes in one function (`jitvault.ledger.change.write_change`). Everything that one step writes stands in one
+A task changes in one function (`jitvault.ledger.task_change.write_change`). Everything that one step writes is in one
 `Change`, which is decided before the transaction begins.
 """
 

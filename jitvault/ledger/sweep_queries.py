@@ -17,7 +17,6 @@ from sqlalchemy.engine import RowMapping
 from jitvault.audit.observation import Kind, Observation, Place
 from jitvault.audit.trail import AuditTrail, Canary
 from jitvault.errors import CorruptRecord, WrongState
-from jitvault.ledger.change import settle_seen
 from jitvault.ledger.claims import extend, held
 from jitvault.ledger.findings import put_finding
 from jitvault.ledger.model import (
@@ -33,6 +32,7 @@ from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import Database
 from jitvault.ledger.storage.dialect import batches, upsert
 from jitvault.ledger.stream.task_trail import can_touch, in_order, worker_sessions
+from jitvault.ledger.task_change import settle_seen
 from jitvault.model.revision import Revision
 from jitvault.model.states import DEAD, LIVING, UNSEALED, Verdict
 

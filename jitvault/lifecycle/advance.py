@@ -28,7 +28,6 @@ from jitvault.errors import (
     WrongState,
 )
 from jitvault.ledger.model import Change, TaskRecord
-from jitvault.lifecycle.bugs import others_go_on
 from jitvault.lifecycle.confirmation.seal import has_late_lease
 from jitvault.lifecycle.decision.admit import admit_request, reevaluate, still_grantable
 from jitvault.lifecycle.decision.ancestors import ended_above
@@ -55,7 +54,7 @@ from jitvault.lifecycle.ending import (
 from jitvault.lifecycle.issuance.attempts import check_attempt_due
 from jitvault.lifecycle.issuance.issue import MAX_ATTEMPTS, issue
 from jitvault.lifecycle.issuance.unfinished import resolve_unfinished_issue
-from jitvault.lifecycle.record.due import is_due_now
+from jitvault.lifecycle.record.due_time import is_due_now
 from jitvault.lifecycle.record.integrity import check_issuable, is_published, problems_of, verify, verify_again
 from jitvault.lifecycle.renewal.cached_reads import read_up_to, with_cached_reads
 from jitvault.lifecycle.renewal.extend import extend, is_replaced_token_unproven, issue_replacement
@@ -66,6 +65,7 @@ from jitvault.lifecycle.requests.publish import publish
 from jitvault.lifecycle.requests.reader import wants_grant
 from jitvault.lifecycle.revocation.cascade import children_due, revoke_tree
 from jitvault.lifecycle.revocation.revoke import revoke_superseded_leases
+from jitvault.lifecycle.unexpected_error import others_go_on
 from jitvault.model.approval import Standing
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision

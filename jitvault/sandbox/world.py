@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from jitvault import resources as shipped
+from jitvault import shipped_files as shipped
 from jitvault.engines.database import DatabaseEngine
 from jitvault.engines.interface import Engine
 from jitvault.engines.pki import PkiEngine

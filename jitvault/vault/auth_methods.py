@@ -176,7 +176,10 @@ class AppRole(_LoginMethod):
                 "secret id by its accessor. Then give this one another wrapping.",
             )
         if not isinstance(answer.get("secret_id"), str):
-            raise SecurityFinding("the worker's wrapping token does not contain a secret id")
+            raise SecurityFinding(
+                "what the worker's wrapping token wrapped is not a secret id",
+                hint="The token is used up. Find out who delivered it, and give the worker a new wrapped secret id.",
+            )
         return Secret(answer["secret_id"])
 
 

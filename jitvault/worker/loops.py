@@ -31,7 +31,7 @@ from jitvault.documents.paths import DocumentEffect, WorkItem
 from jitvault.errors import AuditUntrusted, JitvaultError, NotConfirmed, VaultRefused, VaultUnavailable, WrongState
 from jitvault.kill_switch.triggers import Reasons, covered_by_freeze, tripped
 from jitvault.lifecycle.confirmation.probe_sessions import Probe, ProbeSessions
-from jitvault.lifecycle.record.due import due_too_late
+from jitvault.lifecycle.record.due_time import due_too_late
 from jitvault.lifecycle.renewal.upkeep import PublishedListRenewals
 from jitvault.lifecycle.requests.pending import Backlog, DocumentWatcher, Triage
 from jitvault.lifecycle.requests.quota import record_over_quota

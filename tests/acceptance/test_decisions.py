@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from commands import SPEC, Cli, Quick
 
-from jitvault import resources as shipped
+from jitvault import shipped_files as shipped
 from jitvault.sandbox.world import World
 from jitvault.vault.client import Connection, Vault
 

@@ -15,7 +15,7 @@ import pytest
 from commands import SPEC, Quick, Result
 from rig import Rig
 
-from jitvault import resources as shipped
+from jitvault import shipped_files as shipped
 from jitvault.doctor.check import Unknown
 from jitvault.doctor.vault_health import takes_large
 from jitvault.provision import init

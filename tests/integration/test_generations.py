@@ -16,7 +16,7 @@ from commands import Result
 from rig import Rig
 from worker_process import WorkerProcess
 
-from jitvault.model.generation import GENERATION
+from jitvault.model.rules_generation import GENERATION
 
 pytestmark = pytest.mark.usefixtures("lab")
 Spec = Callable[..., Path]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rig import Rig
 
-from jitvault import resources as shipped
+from jitvault import shipped_files as shipped
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]

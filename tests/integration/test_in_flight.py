@@ -20,7 +20,7 @@ import pytest
 import requests
 from rig import PREFIX, Rig
 
-from jitvault import resources as shipped
+from jitvault import shipped_files as shipped
 from jitvault.audit.observation import Kind
 from jitvault.model.states import DEAD
 

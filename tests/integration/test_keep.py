@@ -19,7 +19,7 @@ from rig import Rig, own_rig
 from jitvault.errors import AuditUntrusted
 from jitvault.ledger.model import OpState
 from jitvault.lifecycle.advance import advance
-from jitvault.lifecycle.record.due import is_due_now
+from jitvault.lifecycle.record.due_time import is_due_now
 from jitvault.lifecycle.requests import reader as papers
 from jitvault.lifecycle.requests.sign import sign_decision
 from jitvault.model.revision import Revision

@@ -25,7 +25,7 @@ from jitvault.cli.commands import kill_switch as killswitch
 from jitvault.context import WorkerContext
 from jitvault.kill_switch import ended_before as earlier
 from jitvault.kill_switch import kill as phases
-from jitvault.kill_switch.pool import ThreadContext
+from jitvault.kill_switch.threads import ThreadContext
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change, OpState
 from jitvault.lifecycle import advance as advancing

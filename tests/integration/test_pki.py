@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509 import ocsp
 from rig import Held, Rig, own_rig
 
-from jitvault import resources as shipped
+from jitvault import shipped_files as shipped
 from jitvault.engines import x509_revocation as revocation
 from jitvault.engines.x509_revocation import spelled
 from jitvault.model.template import load_templates

@@ -11,7 +11,7 @@ from commands import Cli, Result, without_limits
 from ledgers import place_of
 from rig import Rig
 
-from jitvault import resources as shipped
+from jitvault import shipped_files as shipped
 from jitvault.settings import load
 from jitvault.wiring import Wiring
 

@@ -21,7 +21,7 @@ import requests
 from commands import Result
 from rig import ENGINE_ROLE, PREFIX, Rig, role_with
 
-from jitvault import resources as shipped
+from jitvault import shipped_files as shipped
 from jitvault.engines.database import DatabaseEngine
 from jitvault.errors import WrongState
 from jitvault.model.read_limit import name_of

@@ -19,7 +19,7 @@ import pytest
 from hands import AGENT, THIEF, ask, audit_lines
 from rig import PREFIX, Rig
 
-from jitvault import resources as shipped
+from jitvault import shipped_files as shipped
 from jitvault.documents.signed import payload_of
 from jitvault.model.event_chain import chain_problems
 from jitvault.provision import init

@@ -20,7 +20,7 @@ from commands import Quick, Result
 from rig import Rig
 from tls_servers import Kind, TlsServer
 
-from jitvault import resources as shipped
+from jitvault import shipped_files as shipped
 from jitvault.engines import pki_verifiers
 from jitvault.engines.pki_verifiers import AtVerifiers
 from jitvault.errors import NotConfirmed

@@ -15,7 +15,7 @@ from attended import wait_for
 from hands import Mirror, ask, audit_lines
 from rig import PREFIX, Held, Rig
 
-from jitvault import resources as shipped
+from jitvault import shipped_files as shipped
 from jitvault.agent.unwrap import read_all
 
 Spec = Callable[..., Path]

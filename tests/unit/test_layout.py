@@ -44,7 +44,7 @@ ACTING = frozenset(
         "policy.interface",
         "provision",
         "recovery",
-        "resources",
+        "shipped_files",
         "sandbox",
         "schemas",
         "settings",

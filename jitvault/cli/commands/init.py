@@ -36,7 +36,7 @@ def init(
 
     Example: jitvault init --plan --network office=10.1.0.0/16
     """
-    from jitvault import resources as shipped
+    from jitvault import shipped_files as shipped
     from jitvault.cli import session
     from jitvault.cli.views import tables as listings
     from jitvault.errors import UsageError

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jitvault.documents.published_task import PublishedTask
     from jitvault.errors import JitvaultError
     from jitvault.kill_switch.kill import Result
-    from jitvault.kill_switch.pool import ThreadContext
+    from jitvault.kill_switch.threads import ThreadContext
     from jitvault.model.scope import Scope
     from jitvault.model.states import State
     from jitvault.wiring import Wiring
@@ -174,7 +174,7 @@ def _context_factory(wiring: Wiring) -> Callable[[], ThreadContext]:
 
     Both have connections of their own.
     """
-    from jitvault.kill_switch.pool import ThreadContext
+    from jitvault.kill_switch.threads import ThreadContext
 
     def new_context() -> ThreadContext:
         own = wiring.for_thread()

@@ -92,8 +92,8 @@ def ledger_copy(
     """
     from jitvault.cli import session
     from jitvault.cli.views.output import to_json
+    from jitvault.ledger.copy import copy
     from jitvault.ledger.storage.database import opened, raw, upgrade
-    from jitvault.ledger.transfer import copy
 
     source = opened(_address(session.open_session()), create=False)
     target = raw(to, create=True)

@@ -60,7 +60,7 @@ def worker(
     from jitvault.wiring import Wiring
     from jitvault.worker.logs import log_to_stderr
     from jitvault.worker.loops import Pace
-    from jitvault.worker.memory import keep_private
+    from jitvault.worker.memory_protection import keep_private
     from jitvault.worker.process import Plan, work
 
     # before anything secret is read

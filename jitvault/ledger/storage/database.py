@@ -17,7 +17,7 @@ from jitvault.ledger.storage.dialect import Store, take_time
 from jitvault.ledger.storage.location import path_of
 from jitvault.ledger.storage.postgres import PostgresStore
 from jitvault.ledger.storage.sqlite import SqliteStore
-from jitvault.model import generation
+from jitvault.model import rules_generation as generation
 
 HEAD = "0011"
 """The schema's version: two digits for breaking changes, two for changes that only add."""

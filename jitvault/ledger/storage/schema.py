@@ -121,7 +121,7 @@ installation = Table(
     # the claim of the sweep: which process may revoke what belongs to no task
     Column("claim_epoch", Integer, nullable=False, server_default=text("0")),
     Column("claim_until", Float, nullable=False, server_default=text("0")),
-    # the highest generation of rules of any worker that used the ledger (`jitvault.model.generation`)
+    # the highest generation of rules of any worker that used the ledger (`jitvault.model.rules_generation`)
     Column("generation", Integer, nullable=False, server_default=text("0")),
     # the server product that the ledger was last used with (`jitvault.formats.server_product`); NULL where none said
     Column("product", String(20)),

@@ -15,7 +15,6 @@ from sqlalchemy import BindParameter, Connection, bindparam, insert, or_, select
 from jitvault.audit.observation import Issued, Kind, Observation, issued
 from jitvault.audit.trail import derived_tokens, done, linked
 from jitvault.documents.paths import work_item_for
-from jitvault.ledger.change import write_change
 from jitvault.ledger.documents import index_queries as documents
 from jitvault.ledger.documents import lines as document_lines
 from jitvault.ledger.documents.lines import CLAIM
@@ -25,6 +24,7 @@ from jitvault.ledger.rows import get, get_observation, observation_values
 from jitvault.ledger.storage import schema
 from jitvault.ledger.stream import alarms, stored_lines
 from jitvault.ledger.stream.task_trail import tokens_for
+from jitvault.ledger.task_change import write_change
 from jitvault.model.finding import AFTER_SEAL
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import DELIVERED_STATES, State, Verdict

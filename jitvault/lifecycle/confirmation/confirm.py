@@ -22,8 +22,8 @@ from jitvault.lifecycle.confirmation.evidence import Evidence, good_listings, to
 from jitvault.lifecycle.confirmation.quiet_check import Quiet, check_quiet
 from jitvault.lifecycle.confirmation.quiet_rules import settles_at
 from jitvault.lifecycle.confirmation.timeline import Credential
-from jitvault.lifecycle.confirmation.wrapped_read_acts import ask_targets, probe_target
-from jitvault.lifecycle.record.due import has_come
+from jitvault.lifecycle.confirmation.wrapped_read_probes import ask_targets, probe_target
+from jitvault.lifecycle.record.due_time import has_come
 from jitvault.lifecycle.record.history import proof_level_of
 from jitvault.lifecycle.record.integrity import is_complete
 from jitvault.lifecycle.record.lookups import (

@@ -27,7 +27,7 @@ from jitvault.lifecycle.confirmation.wrapped_reads import unexplained, wrapped_r
 from jitvault.lifecycle.decision.admit import drift_besides_request
 from jitvault.lifecycle.decision.template_gate import leases_under_check
 from jitvault.lifecycle.record.history import proof_level_of
-from jitvault.lifecycle.record.rounds import ACCOUNTED
+from jitvault.lifecycle.record.reopenings import ACCOUNTED
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.revision import Revision
 from jitvault.operations import new_operation, record_answer

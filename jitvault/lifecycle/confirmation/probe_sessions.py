@@ -7,7 +7,7 @@ from typing import Any
 
 from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError, NotConfirmed, VaultUnavailable
-from jitvault.lifecycle.confirmation.wrapped_read_acts import probe_target
+from jitvault.lifecycle.confirmation.wrapped_read_probes import probe_target
 
 RULE = "target_locked"
 Probe = tuple[str, str]

@@ -11,7 +11,7 @@ from jitvault.engines.interface import ProbeResult
 from jitvault.lifecycle.confirmation.evidence import Evidence, tokens_of
 from jitvault.lifecycle.confirmation.quiet_rules import QUIET, is_quiet, settles_at
 from jitvault.lifecycle.confirmation.wrapped_reads import unproven_read
-from jitvault.lifecycle.record.rounds import (
+from jitvault.lifecycle.record.reopenings import (
     MOST_ROUNDS,
     is_going_round,
     times_reopened,

@@ -13,7 +13,7 @@ from jitvault.ledger.model import Change, TaskRecord
 from jitvault.lifecycle.confirmation.evidence import Evidence, tokens_of, unaccounted_leases
 from jitvault.lifecycle.confirmation.quiet_rules import settles_at
 from jitvault.lifecycle.record.receipt import receipt_of
-from jitvault.lifecycle.record.rounds import why_seal_postponed
+from jitvault.lifecycle.record.reopenings import why_seal_postponed
 from jitvault.lifecycle.record.sign_receipt import sign_receipt
 from jitvault.lifecycle.revocation.cascade import children_for_receipt, unsealed_below
 from jitvault.model.kinds import EventKind

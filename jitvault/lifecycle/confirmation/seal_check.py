@@ -12,11 +12,11 @@ from jitvault.ledger.model import LeaseRow
 from jitvault.lifecycle.confirmation.checks import Proof, is_proven
 from jitvault.lifecycle.confirmation.confirm import Hashed, is_never_issued, judge_lease, judge_token, probe
 from jitvault.lifecycle.confirmation.evidence import Evidence
-from jitvault.lifecycle.confirmation.wrapped_read_acts import answers_at_confirmation
+from jitvault.lifecycle.confirmation.wrapped_read_probes import answers_at_confirmation
 from jitvault.lifecycle.confirmation.wrapped_reads import unproven_read
 from jitvault.lifecycle.record.integrity import is_complete
 from jitvault.lifecycle.record.lookups import BACK, is_any_live
-from jitvault.lifecycle.record.rounds import refused_by_target
+from jitvault.lifecycle.record.reopenings import refused_by_target
 from jitvault.model.revision import Revision
 
 

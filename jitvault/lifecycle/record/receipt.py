@@ -16,7 +16,7 @@ from jitvault.documents.published_parts import (
 )
 from jitvault.ledger.model import CheckRow, GrantRow, LeaseRow, OpState, TaskRecord
 from jitvault.lifecycle.record.history import forced_of, last_decision
-from jitvault.lifecycle.record.rounds import times_reopened, why_listing_unsettled, why_seal_postponed
+from jitvault.lifecycle.record.reopenings import times_reopened, why_listing_unsettled, why_seal_postponed
 from jitvault.model.event_chain import Event
 from jitvault.model.extension import extended, extension_events
 from jitvault.model.kinds import EventKind, OperationKind

@@ -29,7 +29,7 @@ from jitvault.ledger.model import (
     Row,
     TaskRecord,
 )
-from jitvault.lifecycle.record.due import is_due_now
+from jitvault.lifecycle.record.due_time import is_due_now
 from jitvault.lifecycle.renewal.schedule import next_due_at, renewable_credentials
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.states import TOKEN_EXPIRED, EndCause

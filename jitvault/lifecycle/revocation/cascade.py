@@ -17,11 +17,11 @@ from typing import Any
 from jitvault.context import WorkerContext
 from jitvault.errors import CorruptRecord, VaultRefused, VaultUnavailable
 from jitvault.ledger.model import TaskRecord
-from jitvault.lifecycle.bugs import others_go_on
 from jitvault.lifecycle.decision.ancestors import ended_above
 from jitvault.lifecycle.record.integrity import is_edited
 from jitvault.lifecycle.revocation.phases import PhasedRevocation
 from jitvault.lifecycle.revocation.revoke import revoke, revoke_tokens
+from jitvault.lifecycle.unexpected_error import others_go_on
 from jitvault.model.states import LIVING, EndCause, State
 
 

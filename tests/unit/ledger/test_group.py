@@ -169,8 +169,8 @@ def test_a_claim_that_was_lost_is_lost_in_a_group_too(database: Database) -> Non
 
 
 def ledger_apply(ledger: Ledger, connection: Connection, claim: int) -> object:
-    from jitvault.ledger.change import write_change
     from jitvault.ledger.ledger import _fenced
+    from jitvault.ledger.task_change import write_change
 
     return write_change(connection, _fenced(connection, "t-1", claim), Change("noted"), NOW)
 

@@ -29,12 +29,12 @@ from sqlalchemy import Connection, select
 from jitvault.audit.observation import Kind
 from jitvault.errors import LedgerUnavailable, SecurityFinding, WrongState
 from jitvault.ledger.chains import lacking, look
+from jitvault.ledger.copy import copy
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import HEAD, Database, is_known, opened, raw, upgrade
 from jitvault.ledger.storage.migrations import config_for
-from jitvault.ledger.transfer import copy
 
 NUL = "a\0b"
 

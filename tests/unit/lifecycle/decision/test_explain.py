@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from jitvault import resources as shipped
+from jitvault import shipped_files as shipped
 from jitvault.lifecycle.decision.explain import explain, grantable_not_renewable
 from jitvault.model.decision_input import DecisionInput
 from jitvault.model.spec import parse_spec

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from jitvault.context import Person, WorkerContext
 from jitvault.errors import JitvaultError
-from jitvault.lifecycle.bugs import failure_of
+from jitvault.lifecycle.unexpected_error import failure_of
 
 CONCURRENCY = 4
 

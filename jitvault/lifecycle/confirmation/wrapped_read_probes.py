@@ -22,7 +22,7 @@ from jitvault.ledger.model import Change, OperationRow, OpState, TaskRecord
 from jitvault.lifecycle.confirmation.evidence import Evidence, tokens_of
 from jitvault.lifecycle.confirmation.wrapped_reads import UNNAMED, WrappedRead, judge_by_target, made_by, written_since
 from jitvault.lifecycle.record.history import proof_level_of
-from jitvault.lifecycle.record.rounds import refused_by_target
+from jitvault.lifecycle.record.reopenings import refused_by_target
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.proof_check import permanent_evidence
 from jitvault.model.revision import Revision

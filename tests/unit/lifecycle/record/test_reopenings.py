@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jitvault.lifecycle.record.rounds import (
+from jitvault.lifecycle.record.reopenings import (
     is_going_round,
     refused_by_target,
     times_reopened,

@@ -12,7 +12,7 @@ import pytest
 from jitvault.errors import CorruptRecord, JitvaultError, VaultUnavailable
 from jitvault.kill_switch import ended_before
 from jitvault.kill_switch import kill as switch
-from jitvault.kill_switch.pool import TaskPool, ThreadContext, report_nothing
+from jitvault.kill_switch.threads import TaskPool, ThreadContext, report_nothing
 from jitvault.model.revision import Revision
 from jitvault.model.scope import Scope
 
