@@ -26,6 +26,7 @@ from jitvault.documents.published_parts import (
     UncountedVote,
 )
 from jitvault.errors import CorruptRecord
+from jitvault.formats.conversion import converter
 from jitvault.model.extension import Extension
 from jitvault.model.revision import Revision
 from jitvault.model.states import EndReason, State
@@ -197,6 +198,12 @@ class IllegibleDocument(Struct, frozen=True, kw_only=True):
 PublishedDocument = PublishedTask | PublishedRefusal | IllegibleDocument
 
 
+_error = converter(PublishedError)
+_refusal = converter(PublishedRefusal)
+_task = converter(PublishedTask)
+_text = converter(str)
+
+
 def read_published(task_id: str, document: Mapping[str, Any], written_at: datetime) -> PublishedDocument:
     """Return what lies at `tasks/<task_id>`, decoded and checked."""
     try:
@@ -212,11 +219,11 @@ def _decoded(task_id: str, document: Mapping[str, Any], written_at: datetime) ->
     if document.get("task_id") != task_id:
         raise CorruptRecord(f"the document at the name of task {task_id} is about another task")
     if document.get("state") == REFUSED:
-        return msgspec.convert({**document, "written_at": written_at}, PublishedRefusal)
+        return _refusal({**document, "written_at": written_at})
     packed_proof = document.get("proof")
     proof = _unpacked(packed_proof) if isinstance(packed_proof, str) else packed_proof
     whole = {**document, "proof": proof, "receipt": unpacked_receipt(document), "written_at": written_at}
-    task = msgspec.convert(whole, PublishedTask)
+    task = _task(whole)
     for body in filter(None, (task.body, task.approved)):
         _ = Revision.of(body).content
     decision = Decision.of(task.decision).as_json()
@@ -229,9 +236,9 @@ def _checked_extension(extension: PublishedExtension | None) -> PublishedExtensi
         return None
     _ = Extension.of(extension["content"])
     for vote in extension["approved_by"]:
-        msgspec.convert(vote.get("entity"), str)
+        _text(vote.get("entity"))
     if extension["error"] is not None:
-        msgspec.convert(extension["error"], PublishedError)
+        _error(extension["error"])
     if extension["decision"] is not None:
         return {**extension, "decision": Decision.of(extension["decision"]).as_json()}
     if extension["state"] == "pending":

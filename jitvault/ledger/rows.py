@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -15,6 +15,7 @@ from sqlalchemy.engine import RowMapping
 
 from jitvault.audit.observation import Observation
 from jitvault.errors import CorruptRecord
+from jitvault.formats.conversion import converter
 from jitvault.formats.server_product import Product
 from jitvault.formats.shorten import shorten
 from jitvault.ledger.model import (
@@ -44,6 +45,8 @@ TABLES: Mapping[type, Table] = {
 }
 _ORDER: Mapping[type, int] = {kind: n for n, kind in enumerate(TABLES)}
 _COLUMNS: Mapping[type, tuple[str, ...]] = {kind: tuple(field.name for field in fields(kind)) for kind in TABLES}
+_CONVERTERS: Mapping[type, Callable[[Any], Any]] = {kind: converter(kind) for kind in TABLES}
+_OBSERVATION = converter(Observation)
 _OF_LINE = tuple(field.name for field in fields(Observation) if field.name != "place")
 
 R = TypeVar("R", TaskRow, RevisionRow, AccessRow, DecisionRow, GrantRow, LeaseRow, CheckRow, OperationRow)
@@ -85,12 +88,13 @@ def get(row: RowMapping, kind: type[R]) -> R:
 
     Raises CorruptRecord for a column of another type, and for an enum's value that this version does not know.
     """
-    return _converted({name: row[name] for name in _COLUMNS[kind]}, kind)
+    convert: Callable[[Any], R] = _CONVERTERS[kind]
+    return _converted({name: row[name] for name in _COLUMNS[kind]}, convert, kind)
 
 
-def _converted(values: Mapping[str, Any], kind: type[T]) -> T:
+def _converted(values: Mapping[str, Any], convert: Callable[[Any], T], kind: type[T]) -> T:
     try:
-        return msgspec.convert(values, kind)
+        return convert(values)
     except (msgspec.ValidationError, RecursionError) as error:
         raise CorruptRecord(
             f"a row of {kind.__name__} is not one that jitvault wrote ({type(error).__name__})"
@@ -161,7 +165,7 @@ def get_observation(row: RowMapping) -> Observation:
     """
     values = {name: row[name] for name in _OF_LINE}
     values["place"] = {"source": row["source"], "epoch": row["epoch"], "offset": row["offset"]}
-    return _converted(values, Observation)
+    return _converted(values, _OBSERVATION, Observation)
 
 
 def rfc3339(at: datetime) -> str:

@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 
 from jitvault.errors import CorruptRecord
 from jitvault.formats.canonical_json import canonical_bytes, likely_bytes, sha256_hex
+from jitvault.formats.conversion import converter
 
 GENESIS = "0" * 64
 
@@ -70,6 +71,7 @@ _TYPES: Mapping[str, Any] = {
     "verdicts": dict[str, str],
 }
 """The types of the keys by whose content anything is decided, in the events of every kind."""
+_CONVERTERS = {key: converter(kind) for key, kind in _TYPES.items()}
 
 
 class EventBody(dict[str, Any]):
@@ -83,7 +85,7 @@ class EventBody(dict[str, Any]):
         if key not in self:
             raise CorruptRecord(f"an event has no {key}")
         value = super().__getitem__(key)
-        if key in _TYPES:
+        if key in _CONVERTERS:
             _check(key, value)
         return value
 
@@ -93,7 +95,7 @@ class EventBody(dict[str, Any]):
 
 def _check(key: str, value: object) -> None:
     try:
-        msgspec.convert(value, _TYPES[key])
+        _CONVERTERS[key](value)
     except (msgspec.ValidationError, RecursionError) as error:
         raise CorruptRecord(f"{key} of an event is of another type ({type(error).__name__})") from None
 

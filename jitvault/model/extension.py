@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from jitvault.errors import CorruptRecord
 from jitvault.formats.canonical_json import canonical_bytes, digest_of
+from jitvault.formats.conversion import converter
 from jitvault.formats.time_window import format_duration
 from jitvault.model.event_chain import Event
 from jitvault.model.kinds import EventKind
@@ -45,6 +46,9 @@ class _Stored(Struct, frozen=True):
     since: str
     seconds: Seconds
     window_s: Seconds
+
+
+_stored = converter(_Stored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,7 @@ class Extension:
     def of(cls, content: Mapping[str, Any]) -> Extension:
         """Return the extension with this content. Raises CorruptRecord."""
         try:
-            found = msgspec.convert(content, _Stored)
+            found = _stored(content)
             extension = cls(
                 installation=found.installation,
                 task=found.task,

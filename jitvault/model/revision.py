@@ -18,6 +18,7 @@ from msgspec import Struct, field
 
 from jitvault.errors import CorruptRecord, InvalidInput
 from jitvault.formats.canonical_json import canonical_bytes, digest_of, sha256_hex
+from jitvault.formats.conversion import converter
 from jitvault.formats.time_window import Window, format_duration
 from jitvault.model.spec import TaskSpec
 from jitvault.model.template import WORK_AFTER_UNWRAP, WRAP_TTLS, AccessTemplate
@@ -141,6 +142,9 @@ class _Content(Struct, frozen=True):
     delegation: list[_Link] = []
 
 
+_content = converter(_Content)
+
+
 def _corrupt(error: Exception) -> CorruptRecord:
     return CorruptRecord(f"a revision is not one that jitvault wrote ({type(error).__name__})")
 
@@ -168,7 +172,7 @@ class Revision:
         """What the bytes say. Raises CorruptRecord unless a revision has this form."""
         try:
             found: dict[str, Any] = msgspec.json.decode(self.body)
-            msgspec.convert(found, _Content)
+            _content(found)
         except (ValueError, RecursionError) as error:
             raise _corrupt(error) from None
         return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from jitvault.errors import CorruptRecord
+from jitvault.formats.conversion import converter
 
 OPERATORS = "jitvault-operators"
 AGENTS = "jitvault-agents"
@@ -99,7 +100,7 @@ class Obligations:
 
         What an older version did not write yet is left out. Raises CorruptRecord.
         """
-        return _converted(stored, _StoredObligations).value
+        return _converted(stored, _OBLIGATIONS).value
 
 
 NO_OBLIGATIONS = Obligations()
@@ -139,6 +140,10 @@ class _StoredDecision(Struct, frozen=True):
     policy_digest: str = ""
 
 
+_OBLIGATIONS = converter(_StoredObligations)
+_DECISION = converter(_StoredDecision)
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """The answer for one access, or for a whole task.
@@ -175,7 +180,7 @@ class Decision:
 
         What an older version did not write yet is left out. Raises CorruptRecord.
         """
-        found = _converted(stored, _StoredDecision)
+        found = _converted(stored, _DECISION)
         return cls(
             permitted=found.permitted,
             obligations=found.obligations.value,
@@ -185,9 +190,9 @@ class Decision:
         )
 
 
-def _converted(stored: Mapping[str, Any], kind: type[S]) -> S:
+def _converted(stored: Mapping[str, Any], convert: Callable[[Any], S]) -> S:
     try:
-        return msgspec.convert(stored, kind)
+        return convert(stored)
     except (msgspec.ValidationError, RecursionError) as error:
         raise CorruptRecord(f"a stored decision is not one that jitvault wrote ({type(error).__name__})") from None
 

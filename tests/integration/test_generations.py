@@ -21,7 +21,7 @@ from jitvault.model.rules_generation import GENERATION
 pytestmark = pytest.mark.usefixtures("lab")
 Spec = Callable[..., Path]
 _PROGRAM = (
-    "import sys; from jitvault.model import generation; generation.GENERATION += int(sys.argv.pop(1)); "
+    "import sys; from jitvault.model import rules_generation as rules; rules.GENERATION += int(sys.argv.pop(1)); "
     "from jitvault.cli.app import main; main()"
 )
 

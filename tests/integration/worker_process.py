@@ -60,5 +60,6 @@ class WorkerProcess:
         """SIGTERM; gives the seconds until it was gone."""
         begun = time.monotonic()
         os.kill(self.process.pid, signal.SIGTERM)
-        assert self.process.wait(within_s) == code, self.log
+        ended = self.process.wait(within_s)
+        assert ended == code, (ended, self.log)
         return time.monotonic() - begun

@@ -26,7 +26,7 @@ ACTING = frozenset(
         "kill_switch",
         "ledger",
         "lifecycle.advance",
-        "lifecycle.bugs",
+        "lifecycle.unexpected_error",
         "lifecycle.confirmation",
         "lifecycle.decision",
         "lifecycle.end_reasons",

@@ -20,6 +20,7 @@ import msgspec
 
 from jitvault.audit.decoding.json_tokens import Undecodable
 from jitvault.audit.decoding.oversized import skim
+from jitvault.formats.conversion import converter
 
 SAMPLE = 512
 
@@ -104,6 +105,7 @@ class _Stamp(msgspec.Struct):
 
 
 _stamps = msgspec.json.Decoder(_Stamp)
+_time = converter(datetime)
 
 
 def began(beginning: bytes, content: Callable[[], Iterator[bytes]] | None = None) -> int | None:
@@ -124,7 +126,7 @@ def began(beginning: bytes, content: Callable[[], Iterator[bytes]] | None = None
             # the line is longer than what was read
             if found := _TIME_FIRST.match(raw):
                 with suppress(msgspec.MsgspecError, UnicodeDecodeError):
-                    return _microseconds(msgspec.convert(found[1].decode(), datetime))
+                    return _microseconds(_time(found[1].decode()))
             if content is not None and prefix is not None:
                 return _of_long_line(content(), offset)
         offset += len(line)

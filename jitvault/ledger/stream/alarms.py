@@ -15,6 +15,7 @@ from jitvault.audit.create_intent import Intent, words_of
 from jitvault.audit.observation import Kind, Observation, restores
 from jitvault.audit.tripwires.fleet_rules import is_publication, is_signature, of_fleet
 from jitvault.documents.paths import PUBLISHED
+from jitvault.errors import CorruptRecord
 from jitvault.ledger.findings import put_finding
 from jitvault.ledger.model import ENDED_UNSEEN, OpState
 from jitvault.ledger.recovery import is_recovery, newest
@@ -132,7 +133,7 @@ def _is_since(connection: Connection, line: Observation) -> bool:
     """
     try:
         first = connection.execute(_FIRST_PUBLICATION).scalar()
-    except ValueError:
+    except CorruptRecord:
         # an edited time says nothing: count the line
         return True
     return first is not None and line.at >= first
@@ -156,7 +157,7 @@ def _values_of_ops(connection: Connection, query: Select[tuple[str, Any]], ops: 
     """
     try:
         return {row[0]: row[1] for row in connection.execute(query, {"ops": ops})}
-    except ValueError:
+    except CorruptRecord:
         return {}
 
 

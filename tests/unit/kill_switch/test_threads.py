@@ -88,7 +88,7 @@ def test_one_task_s_bug_is_reported_as_its_failure_and_the_others_have_their_tur
     }
     assert failed["bug"].exit_code == 1 and "AttributeError" in str(failed["bug"])
     (logged,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
-    assert "task bug" in logged and "test_pool.py" in logged and "this_is_a_bug" in logged
+    assert "task bug" in logged and "test_threads.py" in logged and "this_is_a_bug" in logged
 
 
 def test_a_task_of_which_the_scope_is_not_known_is_ended(caplog: pytest.LogCaptureFixture) -> None:

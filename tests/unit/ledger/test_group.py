@@ -172,7 +172,8 @@ def ledger_apply(ledger: Ledger, connection: Connection, claim: int) -> object:
     from jitvault.ledger.ledger import _fenced
     from jitvault.ledger.task_change import write_change
 
-    return write_change(connection, _fenced(connection, "t-1", claim), Change("noted"), NOW)
+    noted = Change("noted")
+    return write_change(connection, _fenced(connection, "t-1", claim, noted), noted, NOW)
 
 
 def test_a_database_that_another_process_holds_is_waited_for_together(path: Path, monkeypatch: Any) -> None:

@@ -461,6 +461,19 @@ def test_an_intent_that_was_edited_keeps_no_line_from_being_read(
     assert alarms(place) == []
 
 
+def test_an_edited_time_of_the_first_publication_lets_a_thief_publish_nothing_unseen(
+    ledger: Ledger, place: LedgerPlace
+) -> None:
+    make(ledger)
+    ledger.keep(operations=[operation("op-p", kind="publish", subject="tasks/t-1")], at=NOW)
+    ledger.record_session(WORKER, NOW)
+    if isinstance(place, Path):
+        # PostgreSQL keeps no time that is none
+        as_is(place, "UPDATE operations SET sent_at = 'never'")
+    read(ledger, [seen(20, Kind.OWN, "tasks/t-1", path="jitvault/data/tasks/t-1", op="op-thief")])
+    assert [rule for _, rule, *_ in alarms(place)] == ["unknown_publication"]
+
+
 @pytest.mark.parametrize("how", [{"closing": False}, {"failed": True, "error": "permission denied"}], ids=str)
 def test_a_token_that_was_not_made_is_no_alarm(ledger: Ledger, place: LedgerPlace, how: dict[str, Any]) -> None:
     read(ledger, [created(actor="hmac-thief", **how)])

@@ -477,5 +477,5 @@ def test_a_file_has_no_renewal_that_is_over_and_every_one_whose_end_is_open(ledg
 def test_a_file_whose_task_is_gone_is_not_gone_on_with(ledger: Ledger) -> None:
     issued(ledger)
     file = file_of(ledger)
-    with pytest.raises(LedgerUnavailable, match="vanished"):
+    with pytest.raises(LedgerUnavailable, match="disappeared"):
         ledger.refreshed(replace(file, task=replace(file.task, task_id="t-9")))

@@ -1,0 +1,27 @@
+"""Convert decoded JSON to typed values, from any thread.
+
+msgspec works a class out at the first conversion to it, and lets other threads see the result before it is complete. A
+thread that converts to the class at that moment reads a null pointer, and the process dies (msgspec 0.22, seen). So
+nothing else calls `msgspec.convert`: a converter is made when its module is imported, which one thread does, and works
+the class out then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+def converter(kind: type[T]) -> Callable[[Any], T]:
+    """Return the function that converts a value to `kind`.
+
+    The function raises msgspec.ValidationError for a value of another form, and RecursionError for one that nests too
+    deeply.
+    """
+    msgspec.json.Decoder(kind)
+    return partial(msgspec.convert, type=kind)
