@@ -1,4 +1,7 @@
-"""What one audit entry says by itself: who acted, which tokens it names, whether Vault refused, whether it failed."""
+"""What one audit entry says by itself.
+
+That is who acted, which tokens it names, whether Vault refused the act, and whether the act failed.
+"""
 
 from __future__ import annotations
 

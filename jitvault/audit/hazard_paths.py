@@ -1,4 +1,4 @@
-"""Acts that can make a revocation look done that was not: the paths that they are requested at.
+"""The paths of acts that can make a revocation look done that was not.
 
 docs/vault-facts.md, "Revocation", has what was measured of each.
 """

@@ -1,4 +1,6 @@
-"""What a proof rests on: a task's audit lines, with canaries between, and the links by which lines are a task's.
+"""A task's audit lines with the canaries between them, by which it is judged.
+
+Also the links by which a line belongs to a task.
 
 Links are needed where no accessor in a line names the token. A derived token belongs to a task token if a line of
 Vault's own says that one came from the other: the wrapping of the task token, the task token itself, and the wrapping

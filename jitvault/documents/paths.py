@@ -1,4 +1,7 @@
-"""The paths of jitvault's documents in Vault, below its mount, and what a document at each path implies."""
+"""The paths of jitvault's documents in Vault, below its mount.
+
+Also what a document at each path implies.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A bug in the work on one task: it is logged and reported, and the other tasks get their turn all the same."""
+"""Keep a bug in the work on one task from the other tasks.
+
+The bug is logged, and reported as that task's failure.
+"""
 
 from __future__ import annotations
 
