@@ -43,9 +43,10 @@ def never() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class RunMode:
-    """How long a process works on a task, what it waits for, and which answers it shares.
+    """How a process works on a task.
 
-    The defaults are those of a command. The worker daemon and the kill switch set others.
+    It says how long the process works on the task, what it waits for, and which answers it shares. The defaults are
+    those of a command. The worker daemon and the kill switch set others.
     """
 
     deadline: float | None = None
@@ -62,7 +63,10 @@ class RunMode:
     """Whether this turn is a scheduled renewal that uses the cached answers."""
 
     def is_over(self, now: float) -> bool:
-        """Return whether nothing new may be started at `now`, by the monotonic clock."""
+        """Return whether nothing new may be started at `now`.
+
+        `now` is a time of the monotonic clock.
+        """
         return (self.deadline is not None and now >= self.deadline) or self.stopped()
 
 
@@ -106,7 +110,10 @@ class WorkerContext:
 
     @property
     def settle_window(self) -> timedelta:
-        """Return the time after which no audit line of a request can arrive any more."""
+        """Return the time after which no line of a request arrives any more.
+
+        The line is a request's audit line.
+        """
         return self.longest_request + late_lines(self.release())
 
     def now(self) -> datetime:
@@ -204,9 +211,9 @@ T = TypeVar("T")
 
 
 class ReadCache:
-    """A cache of Vault's answers for one second, shared by a process's threads.
+    """A cache of Vault's answers for one second.
 
-    An error is not cached: the next caller asks again.
+    The threads of a process share it. An error is not cached: the next caller asks again.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

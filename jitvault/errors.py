@@ -83,9 +83,10 @@ class VaultBusy(VaultUnavailable):
 
 
 class VaultNotServing(VaultUnavailable):
-    """Raised for a request that was not sent, or that Vault refused before doing anything.
+    """Raised for a request that Vault did nothing about.
 
-    `answers` is true where the server is there, and is sealed or not active.
+    The request was not sent, or Vault refused it before doing anything. `answers` is true where the server is there,
+    and is sealed or not active.
     """
 
     def __init__(self, message: str, *, hint: str | None = None, answers: bool = False) -> None:
@@ -94,7 +95,10 @@ class VaultNotServing(VaultUnavailable):
 
 
 class TargetUnavailable(VaultUnavailable):
-    """Raised where Vault works, but could not do at a target what it was asked to do there."""
+    """Raised where Vault could not do at a target what it was asked to do.
+
+    Vault itself works.
+    """
 
     default_hint = "Run the same command again when the target answers. Until then access ends only with its TTL."
 
@@ -202,9 +206,9 @@ class SecurityFinding(JitvaultError):
 
 
 class CorruptRecord(SecurityFinding):
-    """Raised where a stored row or document is decoded and is not one that jitvault wrote.
+    """Raised for a stored row or document that jitvault did not write.
 
-    `task_id` is the task whose record it is, where that is known.
+    It is raised where the row or document is decoded. `task_id` is the task whose record it is, where that is known.
     """
 
     default_hint = "The record was edited. `jitvault ledger check` shows whether other records were edited as well."
@@ -230,7 +234,10 @@ class WaitTimedOut(JitvaultError):
 
 
 def error_like(error: JitvaultError, message: str, *, hint: str) -> JitvaultError:
-    """Return an error of the same exit code as `error`, with another message and hint."""
+    """Return an error like `error` with another message and hint.
+
+    Its exit code is that of `error`.
+    """
     kind = VaultRefused if isinstance(error, VaultRejected) else type(error)
     return kind(message, hint=hint)
 

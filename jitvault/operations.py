@@ -1,7 +1,8 @@
-"""Perform operations on Vault: commit the intent, call Vault, commit the answer.
+"""Perform operations on Vault.
 
-A crash between any two of these steps leaves an operation that reads as unknown, and the next run finds out what became
-of it. The operation id is sent in an audited header, so the audit stream shows it.
+An operation is three steps: commit the intent, call Vault, commit the answer. A crash between any two of these steps
+leaves an operation that reads as unknown, and the next run finds out what became of it. The operation id is sent in an
+audited header, so the audit stream shows it.
 """
 
 from __future__ import annotations

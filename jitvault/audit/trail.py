@@ -1,6 +1,6 @@
-"""A task's audit lines with the canaries between them, by which it is judged.
+"""A task's audit lines, and the links by which a line belongs to a task.
 
-Also the links by which a line belongs to a task.
+A trail also has the canaries between a task's lines, since a task is judged by both.
 
 Links are needed where no accessor in a line names the token. A derived token belongs to a task token if a line of
 Vault's own says that one came from the other: the wrapping of the task token, the task token itself, and the wrapping

@@ -187,7 +187,10 @@ def _run() -> NoReturn:
 
 
 def _with_server_program(hint: str, error: JitvaultError) -> str:
-    """Return the hint with `bao` replaced by the server's program, or by the one that is installed."""
+    """Return the hint with `bao` replaced by the server's program.
+
+    Where the server cannot be asked, it is the program that is installed.
+    """
     if "`bao " not in hint:
         return hint
     from jitvault.errors import VaultNotServing, VaultUnavailable

@@ -36,7 +36,10 @@ def is_file(text: str) -> bool:
 
 
 def set_hint_task(context: typer.Context, task: str) -> None:
-    """Make the hint of a failure of this command say `task` where it says TASK."""
+    """Put `task` into the hint of this command's failure.
+
+    The hint says TASK in its place.
+    """
     if context.obj is not None:
         context.obj["TASK"] = task
 

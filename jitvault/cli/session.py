@@ -64,10 +64,10 @@ def open_session() -> Wiring:
 
 
 def published(wiring: Wiring, task_id: str) -> PublishedDocument | None:
-    """Return what a worker last published of the task, with Vault's time of it.
+    """Return what a worker last published of the task, with Vault's time.
 
-    None for a task that no worker has admitted, and for one that was sealed so long ago that it was removed from
-    Vault.
+    None for a task that no worker has admitted, and for one that was sealed so long ago that it
+    was removed from Vault.
     """
     documents = wiring.person.documents if wiring.settings.person else wiring.worker.documents
     stored = documents.read(published_path(task_id))
@@ -114,10 +114,10 @@ def state_here(wiring: Wiring, task_id: str, document: PublishedTask | Illegible
 
 
 def current(wiring: Wiring, task_id: str) -> PublishedTask | IllegibleDocument:
-    """Return what is published of a task, brought up to date with this process's own ledger.
+    """Return what is published of a task, brought up to date.
 
-    A restored Vault has documents of an earlier time: where the ledger knows of a grant that they do not show, the task
-    is advanced first. Raises NotFound.
+    It is brought up to date with this process's own ledger. A restored Vault has documents of an earlier time: where
+    the ledger knows of a grant that they do not show, the task is advanced first. Raises NotFound.
     """
     document = published(wiring, task_id)
     if (document is None or document.state in BEFORE) and wiring.has_worker:
@@ -184,9 +184,10 @@ NEVER = Signed()
 
 
 def written_at(wiring: Wiring, path: str) -> datetime | None:
-    """Return when the caller's document at `path` was written, by Vault's clock.
+    """Return when the caller's document at `path` was written.
 
-    None with the worker's identity, since such a command does the work itself and need not wait.
+    The time is by Vault's clock. None with the worker's identity, since such a command does the work itself and need
+    not wait.
     """
     stored = None if wiring.has_worker else wiring.person.documents.read(path)
     return stored.written_at if stored is not None else None
@@ -299,6 +300,9 @@ def inbox_path(wiring: Wiring, document: PublishedTask) -> str:
 
 
 def refused(error: PublishedError) -> JitvaultError:
-    """Return the worker's published error as an exception with the same exit code."""
+    """Return the worker's published error as an exception.
+
+    The exception has the exit code of the worker's error.
+    """
     kinds = {kind.exit_code: kind for kind in reversed(JitvaultError.__subclasses__())}
     return kinds.get(error.exit_code, JitvaultError)(error.message, hint=error.hint)

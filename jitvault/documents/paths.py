@@ -75,7 +75,10 @@ def published_path(task_id: str) -> str:
 
 
 def request_path(author: str, task_id: str, kind: str) -> str:
-    """Return the path of an entity's request: `submit`, `grant`, `extend` or `end`."""
+    """Return the path of an entity's request.
+
+    `kind` is `submit`, `grant`, `extend` or `end`.
+    """
     return f"{REQUESTS}{author}/{task_id}/{kind}"
 
 

@@ -1,4 +1,7 @@
-"""Parts of what a worker publishes about a task, which `status`, receipts and reports contain as well."""
+"""Parts of what a worker publishes about a task.
+
+The output of `status`, receipts and reports contain these parts as well.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,10 @@ class Author(TypedDict):
 
 
 class Ended(TypedDict):
-    """Who ended or cancelled the task; `by` and `name` are None where no person did."""
+    """Who ended or cancelled the task.
+
+    `by` and `name` are None where no person did.
+    """
 
     by: str | None
     name: str | None
@@ -115,9 +121,9 @@ class Forced(TypedDict):
 
 
 class Proof(TypedDict):
-    """The proof of a task's end, as `lifecycle.record.receipt.proof_of` renders it.
+    """The proof of a task's end.
 
-    An older worker's proof lacks the keys that are not required.
+    `lifecycle.record.receipt.proof_of` renders it. An older worker's proof lacks the keys that are not required.
     """
 
     task_id: str

@@ -1,7 +1,8 @@
-"""What a worker publishes about a task at `tasks/<task>`: one type, one writer, one reader.
+"""What a worker publishes about a task at `tasks/<task>`.
 
-Whoever has a worker's token can write anything there. So `read_published` checks the type of every field before a
-command decides by it, and what no worker can have written is an `IllegibleDocument`, never an exception.
+The document has one type, one writer and one reader. Whoever has a worker's token can write anything there. So
+`read_published` checks the type of every field before a command decides by it, and what no worker can have written is
+an `IllegibleDocument`, never an exception.
 """
 
 from __future__ import annotations
@@ -64,9 +65,9 @@ class PublishedError(Struct, frozen=True):
 
 
 class PublishedTask(Struct, frozen=True, kw_only=True):
-    """The state of a task as a worker published it, and Vault's time of the document.
+    """The state of a task as a worker published it.
 
-    Fields with a default are missing in what an older worker published.
+    `written_at` is Vault's time of the document. Fields with a default are missing in what an older worker published.
 
     - `body` is the revision's exact bytes, and `approved` those of the last revision before it that was approved;
     - `decision` is policy's decision about the revision, `decisions` are the approvers';
@@ -108,7 +109,10 @@ class PublishedTask(Struct, frozen=True, kw_only=True):
 
     @property
     def full_revision(self) -> Revision:
-        """The published revision. Its digest is computed from the bytes, never taken from the document."""
+        """Return the published revision.
+
+        Its digest is computed from the bytes, never taken from the document.
+        """
         return Revision.of(self.body)
 
     @property
@@ -117,7 +121,10 @@ class PublishedTask(Struct, frozen=True, kw_only=True):
         return {"seq": self.chain.seq, "head": self.chain.head, "state": self.state.value}
 
     def as_json(self) -> dict[str, Any]:
-        """Return the document with its proof and receipt as JSON data, without the time of its write."""
+        """Return the document with its proof and receipt as JSON data.
+
+        The time at which it was written is left out.
+        """
         return {
             "installation": self.installation,
             "task_id": self.task_id,
@@ -157,7 +164,10 @@ class PublishedTask(Struct, frozen=True, kw_only=True):
 
 
 class PublishedRefusal(Struct, frozen=True, kw_only=True):
-    """A request that a worker refused, which settles it; `request` is its nonce."""
+    """A request that a worker refused, which settles it.
+
+    `request` is its nonce.
+    """
 
     task_id: str
     requester: str = ""
@@ -215,7 +225,10 @@ def read_published(task_id: str, document: Mapping[str, Any], written_at: dateti
 
 
 def _decoded(task_id: str, document: Mapping[str, Any], written_at: datetime) -> PublishedTask | PublishedRefusal:
-    """Raise CorruptRecord, ValidationError, or one of `_UNPACK_ERRORS` for what no worker wrote."""
+    """Return the document as the published task or refusal that it is.
+
+    Raises CorruptRecord, ValidationError, or one of `_UNPACK_ERRORS` for what no worker wrote.
+    """
     if document.get("task_id") != task_id:
         raise CorruptRecord(f"the document at the name of task {task_id} is about another task")
     if document.get("state") == REFUSED:
@@ -231,7 +244,10 @@ def _decoded(task_id: str, document: Mapping[str, Any], written_at: datetime) ->
 
 
 def _checked_extension(extension: PublishedExtension | None) -> PublishedExtension | None:
-    """Return the extension with its decision complete. Raises CorruptRecord for what no worker wrote."""
+    """Return the extension with its decision complete.
+
+    Raises CorruptRecord for what no worker wrote.
+    """
     if extension is None:
         return None
     _ = Extension.of(extension["content"])

@@ -1,7 +1,7 @@
-"""The documents that people sign, in the form that the worker accepts, in DSSE envelopes.
+"""The documents that people sign, in the form that the worker accepts.
 
-The signing key of an entity is `jitvault-signer-<entity id>` in Vault's Transit engine; the public half is read from
-Vault for each check. DSSE: https://github.com/secure-systems-lab/dsse
+A signed document is a DSSE envelope. The signing key of an entity is `jitvault-signer-<entity id>` in Vault's Transit
+engine; the public half is read from Vault for each check. DSSE: https://github.com/secure-systems-lab/dsse
 
 A signature says who wrote a document, not that it makes sense: whoever may sign can sign anything. A payload that
 is not exactly one of these models counts as absent, so that nobody can stop a task from being ended by signing

@@ -141,7 +141,10 @@ class _Loader(yaml.SafeLoader):
             super().scan_to_next_token()
 
     def only_document(self) -> yaml.MappingNode:
-        """Return the root of the only document, a mapping. Raises InvalidInput, yaml.YAMLError."""
+        """Return the root of the only document, a mapping.
+
+        Raises InvalidInput and yaml.YAMLError.
+        """
         self.check_node()  # goes past the start of the stream
         start = self._next_event()
         if not isinstance(start, yaml.DocumentStartEvent):
@@ -154,7 +157,10 @@ class _Loader(yaml.SafeLoader):
         return cast("yaml.MappingNode", root)
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Compose the next node, unless it is refused for what only its event shows."""
+        """Compose the next node, unless its event shows that it is refused.
+
+        What is refused here is what only a node's event shows.
+        """
         event = self._next_event()
         if isinstance(event, yaml.NodeEvent) and event.anchor is not None:  # an alias has it, too
             self._refuse(event, "expected no anchor (&) or alias (*); write the value out, or in quotes")

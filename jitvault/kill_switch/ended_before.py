@@ -1,8 +1,8 @@
-"""Find the tasks that ended before a kill switch started, and whose end is not confirmed.
+"""Find tasks that ended before a kill switch, without confirmation.
 
-A kill switch answers for the tasks that it had to end. A task that ended long ago, and of which neither Vault nor its
-target shows a credential, has no access. No run of the kill switch changes that, so no run fails because of such a
-task; it is only listed.
+These are the tasks that ended before the kill switch started, and whose end is not confirmed. A kill switch answers for
+the tasks that it had to end. A task that ended long ago, and of which neither Vault nor its target shows a credential,
+has no access. No run of the kill switch changes that, so no run fails because of such a task; it is only listed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ _NOTHING_IN_BETWEEN, _TARGET_REFUSES = 4, 6
 
 
 def ended_earlier(worker: WorkerContext, tasks: Iterable[str]) -> frozenset[str]:
-    """Return those of `tasks` that ended an hour ago or more and show no access."""
+    """Return those of `tasks` that ended long ago and show no access.
+
+    They ended an hour ago or more.
+    """
     before = worker.now() - EARLIER
     found = set()
     for task_id in tasks:
@@ -51,7 +54,7 @@ def shows_no_access(file: TaskRecord) -> bool:
 
 
 def _is_refused(lease: Mapping[str, Any]) -> bool:
-    """Return whether the target refuses a credential, where the target is asked.
+    """Return whether the target, where it is asked, refuses a credential.
 
     Where it is not asked there is only Vault's look-up, which counts if no act can have faked it.
     """

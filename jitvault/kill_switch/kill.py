@@ -94,7 +94,7 @@ class _SlowTasks:
 
 
 def tasks_in_scope(worker: WorkerContext, scope: Scope) -> list[str]:
-    """Return the tasks of a scope that have access, or whose end is not confirmed.
+    """Return the scope's tasks that have access or an unconfirmed end.
 
     Tasks that are delegated below them are included.
     """
@@ -116,7 +116,10 @@ def _is_covered(worker: WorkerContext, scopes: Sequence[Scope], task_id: str) ->
 
 
 def was_ever_in_scope(worker: WorkerContext, scope: Scope) -> bool:
-    """Return whether any task was ever in the scope; slow with a million tasks."""
+    """Return whether any task was ever in the scope.
+
+    The search is slow with a million tasks.
+    """
     # a task that only Vault knows counts: where the ledger lost it, its name must not look wrong
     if any(one.state for one in published_but_unknown(worker, scope, ())):
         return True
@@ -129,10 +132,10 @@ def was_ever_in_scope(worker: WorkerContext, scope: Scope) -> bool:
 
 
 def published_but_unknown(worker: WorkerContext, scope: Scope, results: Sequence[Result]) -> list[Result]:
-    """Find tasks that Vault's published documents call held but this run did not end.
+    """Find tasks that are published as held and that this run did not end.
 
-    They were granted meanwhile, or the ledger was restored or edited and does not know them or calls them over. An
-    unreadable document counts, with no state.
+    They are held by the documents that are published in Vault. They were granted meanwhile, or the ledger was restored
+    or edited and does not know them or calls them over. An unreadable document counts, with no state.
     """
     known = {result.task_id for result in results}
     scopes = scope_by_name_and_id(worker, scope)
@@ -144,7 +147,10 @@ def published_but_unknown(worker: WorkerContext, scope: Scope, results: Sequence
 
 
 def _if_published_as_held(worker: WorkerContext, scopes: Sequence[Scope], task_id: str) -> Result | None:
-    """Return the result for a task of the scopes that this run did not end, if it is published as held."""
+    """Return the result for a task of the scopes that is published as held.
+
+    This run did not end the task. The result is None where the task is not published as held.
+    """
     said = published(worker, task_id)
     if isinstance(said, IllegibleDocument):
         return unreadable(task_id)
@@ -183,7 +189,10 @@ def check_known(scope: Scope, covers_any: bool) -> None:
 
 
 def check_operator(worker: WorkerContext, person: Person) -> None:
-    """Raise Denied unless the person is an operator, who may end others' tasks."""
+    """Raise Denied unless the person is an operator.
+
+    Only an operator may end others' tasks.
+    """
     entity = worker.identity.by_id(person.entity)
     if entity is None or entity.disabled or not worker.identity.groups_of(entity, (OPERATORS,)):
         raise Denied("only members of jitvault-operators can end the tasks of others", hint="End your own by its id.")
@@ -242,7 +251,10 @@ def kill(
 def _result_or_bug(
     task_id: str, file: TaskRecord | None, error: JitvaultError | None, *, ended_earlier: bool
 ) -> Result:
-    """Return the result of a task; a failure where it cannot be told, so that the others' results are shown."""
+    """Return the result of a task, or a failure where a bug hides it.
+
+    So the results of the other tasks are shown.
+    """
     try:
         return _result(task_id, file, error, ended_earlier=ended_earlier)
     except JitvaultError as corrupt:
@@ -328,7 +340,10 @@ def _are_all(verdicts: Verdicts | None, good: Verdicts) -> bool:
 
 
 def _is_unanswered(worker: WorkerContext, task_id: str, since: datetime) -> bool:
-    """Return whether Vault gave no answer to a lease's revocation: a target hangs."""
+    """Return whether Vault gave no answer to a lease's revocation.
+
+    There is no answer where a target hangs.
+    """
     file = worker.ledger.file(task_id)
     lost = [op for op in (file.operations if file else ()) if op.state is OpState.UNKNOWN]
     return any(op.kind == OperationKind.REVOKE_LEASE and op.answered_at and op.answered_at >= since for op in lost)

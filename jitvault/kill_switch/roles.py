@@ -51,10 +51,10 @@ def revoke_roles(worker: WorkerContext) -> int:
 
 
 def look_up_before_revoking_roles(hire: Callable[[], ThreadContext], tasks: Sequence[str]) -> None:
-    """Look up credentials that need a look-up before `revoke_roles` revokes everything.
+    """Look up the credentials that need it before their roles are revoked.
 
-    Where audit lines may be missing, their end could not be proven otherwise. This takes a few seconds at most,
-    whatever fails or hangs.
+    `revoke_roles` then revokes everything. Where audit lines may be missing, the end of these credentials could not be
+    proven otherwise. This takes a few seconds at most, whatever fails or hangs.
     """
     deadline: float | None = None
 

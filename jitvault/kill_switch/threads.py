@@ -1,4 +1,7 @@
-"""A pool of threads that do one thing to many tasks, each with its own connection to Vault."""
+"""A pool of threads that do one thing to many tasks.
+
+Each thread has its own connection to Vault.
+"""
 
 from __future__ import annotations
 

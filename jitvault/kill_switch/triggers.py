@@ -25,10 +25,11 @@ Reasons = Mapping[str, str]
 
 
 def tripped(worker: WorkerContext, seen: dict[str, int], go_on: Callable[[], bool] = lambda: True) -> Reasons:
-    """Return the held tasks that hit a tripwire, or all while everything is frozen.
+    """Return the held tasks that hit a tripwire.
 
-    `seen` remembers how far each task was checked: only tasks with new lines are checked, and the one that waited
-    longest first. `go_on` is called before each task; where it returns False, the next call goes on from there.
+    While everything is frozen, these are all held tasks. `seen` remembers how far each task was checked: only tasks
+    with new lines are checked, and the one that waited longest first. `go_on` is called before each task; where it
+    returns False, the next call goes on from there.
     """
     freeze, held = worker.ledger.freeze(), worker.ledger.live_tasks()
     if freeze is not None:
@@ -98,9 +99,9 @@ def _covers(worker: WorkerContext, word: FreezeStatement, task_id: str) -> bool:
 
 
 def end_all(worker: WorkerContext, reasons: Reasons, tell: Callable[[str], None]) -> dict[str, State]:
-    """End the tasks, the tokens of all first; return the states of the ended ones.
+    """End the tasks, and return the states of the ended ones.
 
-    `tell` is called with the result of each task.
+    The tokens of all tasks are revoked first. `tell` is called with the result of each task.
     """
     ended: dict[str, State] = {}
     for task_id in reasons:

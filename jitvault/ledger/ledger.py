@@ -557,7 +557,7 @@ def _findings(connection: Connection, task_id: str) -> tuple[Mapping[str, Any], 
 
 
 def _fenced(connection: Connection, task_id: str, claim: int, change: Change) -> TaskRow:
-    """Return the task if `claim` is still its newest claim and `change` is allowed.
+    """Return the task if `claim` is current and `change` is allowed.
 
     Raises WrongState where another process has claimed the task since, or where the task's state does not allow the
     change, and Frozen for an issue while a recovery is open.

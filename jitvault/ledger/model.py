@@ -68,7 +68,10 @@ class TaskRow:
 
     @property
     def is_being_replaced(self) -> bool:
-        """Return whether the task is between two tokens, since an extension replaces the first."""
+        """Return whether the task is between two tokens.
+
+        An extension replaces the first token.
+        """
         return self.state is State.ISSUING and self.ends_at is not None
 
 

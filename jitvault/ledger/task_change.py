@@ -92,10 +92,11 @@ def write_change(
 
 
 def record_after(record: TaskRecord, rows: Sequence[Row], written: WrittenChange) -> TaskRecord | None:
-    """Return a record as the ledger has it after a change, without reading it again.
+    """Return a record as a change leaves it, without reading it again.
 
-    `record` is the task as it was before the change, which wrote `rows`. Returns None where the record has to be read:
-    a new revision decides which decisions count, and settled operations are not known here.
+    This is the record that the ledger would return. `record` is the task as it was before the change, which wrote
+    `rows`. Returns None where the record has to be read: a new revision decides which decisions count, and settled
+    operations are not known here.
     """
     if written.has_settled or not all(isinstance(row, _FOLLOWED) for row in rows):
         return None
@@ -114,7 +115,10 @@ def record_after(record: TaskRecord, rows: Sequence[Row], written: WrittenChange
 
 
 def _merged(before: Sequence[T], changed: dict[str, T], key: str) -> tuple[T, ...]:
-    """Return the rows with the changed ones in their places, and new ones at the end."""
+    """Return the rows with the changed ones in their places.
+
+    New rows are at the end.
+    """
     return tuple(({getattr(row, key): row for row in before} | changed).values())
 
 
@@ -127,9 +131,9 @@ def is_read_back(op: OperationRow) -> bool:
 
 
 def settle_seen(connection: Connection, rows: Sequence[Row]) -> bool:
-    """Settle answered operations whose audit line was ingested already; return whether there are any.
+    """Settle answered operations whose audit line was ingested already.
 
-    Another process can ingest an operation's line before its answer is committed here.
+    Returns whether there are any. Another process can ingest an operation's line before its answer is committed here.
     """
     ops = [row.op_id for row in rows if isinstance(row, OperationRow) and row.state is OpState.ANSWERED]
     found = False

@@ -1,1 +1,1 @@
-"""The life of a task, from its request to its receipt. Start in `advance.py`."""
+"""The life of a task, from request to receipt. Start in `advance.py`."""

@@ -430,9 +430,9 @@ def _renew_or_end(worker: WorkerContext, file: TaskRecord, claim: int) -> Step:
 
 
 def _end(worker: WorkerContext, file: TaskRecord, claim: int, last: Step = FIRST, why: EndCause | None = None) -> Step:
-    """Revoke a task and all tasks below it, confirm those, then confirm the task.
+    """Revoke a task and all tasks below it, and confirm their ends.
 
-    `why` is the reason, where the task is not ending yet.
+    The tasks below are confirmed first, then the task. `why` is the reason, where the task is not ending yet.
     """
     file = revoke_ending(worker, file, claim, last, why)
     _advance_children(worker, file, claim)

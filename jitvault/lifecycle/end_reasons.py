@@ -1,4 +1,7 @@
-"""The reasons for which a task with access ends, in the order in which they count."""
+"""The reasons for which a task with access ends.
+
+They are in the order in which they count.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +74,10 @@ def why_end_replacing(worker: WorkerContext, file: TaskRecord, trips: Sequence[T
 
 
 def _over(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
-    """Return the first cause that lies in the task itself: a request, its token, its agent, its approval."""
+    """Return the first cause that lies in the task itself.
+
+    That is a request, the task's token, its agent or its approval.
+    """
     grant = file.grants[-1]
     requested = _requested_or_due(worker, file)
     if requested is not None and requested[0] is not EndReason.DEADLINE:
@@ -120,7 +126,10 @@ def _forbidden(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
 
 
 def _drifted(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
-    """Return drift as the cause: Vault does not have any more what was approved."""
+    """Return drift as the cause.
+
+    There is drift where Vault does not have any more what was approved.
+    """
     drift = drift_since_approval(worker, file)
     if drift is None:
         return None

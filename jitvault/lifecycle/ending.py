@@ -1,6 +1,7 @@
-"""The last states of a task: revoke its credentials, confirm that they are dead, and seal it.
+"""The last states of a task: revoke, confirm, seal.
 
-One turn does what can be done now. What Vault does not do yet, and what only time brings, is left to later turns.
+The task's credentials are revoked, they are confirmed to be dead, and the task is sealed. One turn does what can be
+done now. What Vault does not do yet, and what only time brings, is left to later turns.
 """
 
 from __future__ import annotations
@@ -43,12 +44,12 @@ _SKEW = timedelta(seconds=5)
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one turn hands to the next one, besides what it wrote to the ledger.
+    """What one turn hands to the next one.
 
-    `go_on` asks for another turn at once. `entered` is the evaluation by which the request was admitted just now, and
-    `file` the task as it is now, where the turn knows that; before the first turn it was verified just now, and
-    `published` is what was published of it. `tries` and `waits` count the retries and the quiet seconds so far, and
-    `forced` says that Vault was made to forget the task's leases.
+    This is besides what the turn wrote to the ledger. `go_on` asks for another turn at once. `entered` is the
+    evaluation by which the request was admitted just now, and `file` the task as it is now, where the turn knows that;
+    before the first turn it was verified just now, and `published` is what was published of it. `tries` and `waits`
+    count the retries and the quiet seconds so far, and `forced` says that Vault was made to forget the task's leases.
     """
 
     go_on: bool = False
@@ -65,7 +66,10 @@ FIRST = Step()
 
 
 def again_after_pause(worker: WorkerContext, last: Step) -> Step | None:
-    """Pause and return a step that retries; None when tries or time are used up."""
+    """Pause and return a step that retries.
+
+    The result is None when tries or time are used up.
+    """
     pause_s = jittered(doubled(_FIRST_PAUSE_S, last.tries, _LONGEST_PAUSE_S))
     if last.tries >= _TRIES or worker.is_late(pause_s):
         return None
@@ -74,9 +78,10 @@ def again_after_pause(worker: WorkerContext, last: Step) -> Step | None:
 
 
 def revoke_ending(worker: WorkerContext, file: TaskRecord, claim: int, last: Step, why: EndCause | None) -> TaskRecord:
-    """Revoke and look up the credentials of a task that ends, and of the tasks below.
+    """Revoke and look up the credentials of a task that ends.
 
-    `why` is the reason, where the task is not ending yet. Returns the task after it.
+    This includes the credentials of the tasks below. `why` is the reason, where the task is not ending yet. Returns the
+    task after it.
     """
     if why is None and not (last.tries or last.waits) and is_any_live(worker, proven_before(file)):
         # checked before anything that can fail: a restored Vault has brought a confirmed credential back
@@ -86,9 +91,10 @@ def revoke_ending(worker: WorkerContext, file: TaskRecord, claim: int, last: Ste
 
 
 def confirm_or_retry(worker: WorkerContext, task_id: str, claim: int, last: Step) -> Step:
-    """Confirm that a revoked task's credentials are dead; the tasks below had their turn.
+    """Confirm that a revoked task's credentials are dead.
 
-    Waits for the quiet second of check 7, and retries a few times what a backend refused.
+    The tasks below had their turn. Waits for the quiet second of check 7, and retries a few times what a backend
+    refused.
     """
     found = collect_reconciled(worker, task_id, claim)
     if revoke_wrappings(worker, found, claim):
@@ -113,10 +119,11 @@ def confirm_or_retry(worker: WorkerContext, task_id: str, claim: int, last: Step
 
 
 def _leave_unconfirmed(worker: WorkerContext, file: TaskRecord, claim: int, last: Step) -> Step:
-    """Leave the task for a later try, or force it closed if an operator signed.
+    """Leave the task for a later try, or force it closed.
 
-    With a signed request, Vault is first made to forget the leases that it still holds, and the next turn looks up and
-    judges once more. Only after that is the task closed without proof.
+    It is forced closed if an operator signed a request for that. With a signed request, Vault is first made to forget
+    the leases that it still holds, and the next turn looks up and judges once more. Only after that is the task closed
+    without proof.
     """
     worker.ledger.tell_unproven(file.task.task_id, worker.now())
     request = _force_request(worker, file)
@@ -185,11 +192,11 @@ def _close_unsealed(worker: WorkerContext, file: TaskRecord, claim: int) -> None
 
 
 def reopen(worker: WorkerContext, file: TaskRecord, claim: int, event: EventKind, why: str) -> TaskRecord:
-    """Reopen a task whose proof does not hold, and return it: it has to end again.
+    """Reopen a task whose proof does not hold, and return it.
 
-    After a restore of Vault, nothing observed before it counts, and a late lease can be the sign of a restore. So every
-    credential is looked up and revoked again. Until the task is judged anew, check 7 says why it was reopened: should
-    this process die here, the rows of the other checks still hold.
+    The task has to end again. After a restore of Vault, nothing observed before it counts, and a late lease can be the
+    sign of a restore. So every credential is looked up and revoked again. Until the task is judged anew, check 7 says
+    why it was reopened: should this process die here, the rows of the other checks still hold.
     """
     task_id = file.task.task_id
     issued = [grant for grant in file.grants if grant.verdict is not Verdict.NEVER_ISSUED]
@@ -216,9 +223,9 @@ def record_round(worker: WorkerContext, file: TaskRecord) -> None:
 
 
 def revoke_late_lease(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
-    """Revoke a lease that appeared after the task was closed, and record a finding.
+    """Revoke a lease that appeared after the task was closed.
 
-    The task stays sealed.
+    A finding is recorded. The task stays sealed.
     """
     worker.ledger.finding(file.task.task_id, *AFTER_SEAL, worker.now())
     revoke(worker, file, claim)

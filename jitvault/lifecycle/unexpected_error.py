@@ -27,9 +27,10 @@ def failure_of(task_id: str, error: Exception) -> JitvaultError:
 
 @contextmanager
 def others_go_on(task_id: str) -> Iterator[None]:
-    """Keep a failure of one task from the others, for a caller to which it does not matter.
+    """Keep a failure of one task from the others.
 
-    A bug is logged. Other errors are not: the task's own turn raises them again.
+    It is for a caller to which the failure does not matter. A bug is logged. Other errors are not: the task's own turn
+    raises them again.
     """
     try:
         yield

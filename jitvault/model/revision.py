@@ -169,7 +169,10 @@ class Revision:
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        """What the bytes say. Raises CorruptRecord unless a revision has this form."""
+        """Return what the bytes say.
+
+        Raises CorruptRecord unless a revision has this form.
+        """
         try:
             found: dict[str, Any] = msgspec.json.decode(self.body)
             _content(found)
@@ -439,5 +442,5 @@ def _shown(value: object) -> str:
 
 
 def names_in(content: Mapping[str, Any]) -> dict[str, str]:
-    """Return the names of the entities with a part in a revision, by entity id."""
+    """Return the names of the entities with a part in a revision, by id."""
     return {content[part]["entity"]: content[part]["name"] for part in ("requester", "agent", "owner")}

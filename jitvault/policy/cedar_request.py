@@ -1,7 +1,8 @@
-"""A question in Cedar's terms: the request, the entities it names, and the rules that can apply to it.
+"""A question in Cedar's terms.
 
-A rule for another template or another action decides nothing, and Cedar evaluates every rule each time. Only rules
-that name another template or action with `==` are left out: Cedar judges any other scope.
+It has the request, the entities that the request names, and the rules that can apply to it. A rule for another template
+or another action decides nothing, and Cedar evaluates every rule each time. Only rules that name another template or
+action with `==` are left out: Cedar judges any other scope.
 """
 
 from __future__ import annotations

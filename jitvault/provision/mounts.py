@@ -1,4 +1,7 @@
-"""Settings that jitvault needs on the administrator's mounts that templates use. Pure."""
+"""Settings that jitvault needs on the mounts that templates use.
+
+The mounts are the administrator's. This module is pure.
+"""
 
 from __future__ import annotations
 

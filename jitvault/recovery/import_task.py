@@ -1,7 +1,8 @@
-"""Import a published task that the ledger lost, or bring an older task up to the published state, in one event.
+"""Import a published task that the ledger lost, in one event.
 
-The event `recovered` says what the task was imported from. Nothing that was published raises a verdict: a task whose
-revision no signature confirms needs proof from its target.
+A task that the ledger has in an older state is brought up to the published state. The event `recovered` says what the
+task was imported from. Nothing that was published raises a verdict: a task whose revision no signature confirms needs
+proof from its target.
 """
 
 from __future__ import annotations
@@ -176,7 +177,10 @@ def _body(case: RecoveryCase, grants: Sequence[GrantRow], settled: Sequence[str]
 
 
 def _decided(case: RecoveryCase, decision: Decision) -> dict[str, Any]:
-    """Return the event's decision, where the ledger has none about the revision."""
+    """Return the event's decision, if the ledger has none.
+
+    It is the decision about the revision.
+    """
     return {
         "policy": decision.policy_digest,
         "rules": list(decision.rules),

@@ -1,4 +1,7 @@
-"""Build an imported task's rows (tokens, leases, checks) from audit lines or from a signed receipt."""
+"""Build an imported task's rows: tokens, leases, checks.
+
+They are built from audit lines or from a signed receipt.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +38,10 @@ def proof_in(case: RecoveryCase) -> Mapping[str, Any]:
 def grants_of(
     worker: WorkerContext, case: RecoveryCase, known: Sequence[GrantRow]
 ) -> tuple[tuple[GrantRow, ...], tuple[str, ...]]:
-    """Return the task's tokens besides the `known` ones, and the ids of the settled ones.
+    """Return the task's tokens besides the `known` ones.
 
-    A task that was granted and of whose token there is no line still gets a grant, about which nothing is known.
+    The ids of the settled ones are returned as well. A task that was granted and of whose token there is no line still
+    gets a grant, about which nothing is known.
     """
     if case.action is RecoveryAction.CANCELLED:
         return (), ()
@@ -198,7 +202,10 @@ def _checks_of(case: RecoveryCase, token: GrantRow) -> list[CheckRow]:
 
 
 def verdicts_of(case: RecoveryCase, file: TaskRecord) -> list[Row]:
-    """Return the ledger's grants and leases of a closed task, with its receipt's verdicts."""
+    """Return the ledger's grants and leases of a closed task.
+
+    They have the verdicts of the task's receipt.
+    """
     grants = {str(told["grant"]): Verdict(told["verdict"]) for told in _told(case.receipt or {}, "grants")}
     leases = {str(told["lease_id"]): Verdict(told["verdict"]) for told in _told(proof_in(case), "leases")}
     rows: list[Row] = [

@@ -76,10 +76,10 @@ def issued_tokens(lines: Iterable[Observation]) -> list[IssuedToken]:
 
 
 def worker_sessions(lines: Iterable[Observation]) -> dict[str, datetime]:
-    """Return the accessor HMACs of worker sessions, with the time of their last line.
+    """Return the accessor HMACs of worker sessions.
 
-    A session is a worker's if its lines have the worker's policy. Vault itself writes a token's policies into its
-    lines, so this rests on no header or metadata.
+    Each has the time of its last line. A session is a worker's if its lines have the worker's policy. Vault itself
+    writes a token's policies into its lines, so this rests on no header or metadata.
     """
     found: dict[str, datetime] = {}
     for o in lines:

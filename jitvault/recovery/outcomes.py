@@ -26,10 +26,10 @@ _GRANT_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def task_to_recover(said: PublishedTask | IllegibleDocument, installation: str) -> PublishedTask:
-    """Return the published task with requester, agent and parent by its revision.
+    """Return the published task with requester, agent and parent.
 
-    A grant id that is none is left out. Raises InvalidInput for a document that this installation's worker did not
-    write.
+    These are taken from its revision. A grant id that is none is left out. Raises InvalidInput for a document that this
+    installation's worker did not write.
     """
     if said.installation != installation:
         raise InvalidInput("it belongs to another installation")

@@ -1,8 +1,9 @@
-"""Recover a lost or older ledger from Vault and the audit files, and revoke what it cannot account for.
+"""Recover a lost or older ledger from Vault and the audit files.
 
-The steps: set a mark that blocks all grants; survey Vault and the audit files; import each task; read the audit files
-into the ledger; revoke every imported task's tokens; sweep untracked credentials; confirm. If this process stops, the
-mark stays and the next run goes on: the chain of an imported task says that it was imported.
+What cannot be accounted for is revoked. The steps: set a mark that blocks all grants; survey Vault and the audit files;
+import each task; read the audit files into the ledger; revoke every imported task's tokens; sweep untracked
+credentials; confirm. If this process stops, the mark stays and the next run goes on: the chain of an imported task says
+that it was imported.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class RecoveryResult:
 
     @property
     def waiting(self) -> int:
-        """Return how many credentials belong to no task and are too young to judge."""
+        """Return how many untracked credentials are too young to judge."""
         return sum(1 for one in self.swept.waiting if one.task_id is None) if self.swept else 0
 
 
@@ -179,7 +180,10 @@ def _read_up_to_now(worker: WorkerContext, claim: int) -> None:
 
 
 def _missed(worker: WorkerContext, files: AuditFiles) -> set[str]:
-    """Return the trusted sources that have lines of imported tokens the ledger lacks."""
+    """Return trusted sources that have lines of tokens the ledger lacks.
+
+    The tokens are those of imported tasks.
+    """
     source_of = {one.line: one.source for one in files.made}
     lines = {line for task_id in _taken_in(worker) for line in _lines_of(worker.file(task_id))} & source_of.keys()
     counting = {name for name, reading in worker.ledger.readings().items() if reading.vouched}
@@ -210,13 +214,19 @@ def _read_from_the_past(worker: WorkerContext) -> list[str]:
 
 
 def _taken_in(worker: WorkerContext) -> list[str]:
-    """Return the imported tasks that are ending, also those of a run that died."""
+    """Return the imported tasks that are ending.
+
+    Those of a run that died are included.
+    """
     ending = [task.task_id for task in worker.ledger.tasks({State.ENDING})]
     return [name for name in ending if any(event.kind == EventKind.RECOVERED for event in worker.file(name).events)]
 
 
 def _sweep(worker: WorkerContext, deadline: float) -> SweepResult:
-    """Revoke untracked credentials; wait for those that are too young to judge."""
+    """Revoke untracked credentials.
+
+    Waits for those that are too young to judge.
+    """
     while True:
         swept = sweep(worker, fix=True)
         left_s = deadline - worker.clock.monotonic()

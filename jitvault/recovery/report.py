@@ -1,4 +1,7 @@
-"""Report a recovery: as JSON, and as the error with which its command ends."""
+"""Report a recovery.
+
+The report is JSON, and the error with which the command ends.
+"""
 
 from __future__ import annotations
 

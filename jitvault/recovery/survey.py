@@ -1,7 +1,8 @@
-"""Survey what Vault and the audit files know of a lost or older ledger's tasks. Nothing is changed.
+"""Survey what Vault and the audit files know of a ledger's tasks.
 
-The order matters: first the published documents are read, then the audit files up to now, then Vault's tokens are
-listed. So a task that was published as approved, and has no line in files that cover everything since, was not granted.
+The ledger is lost, or older than they are. Nothing is changed. The order matters: first the published documents are
+read, then the audit files up to now, then Vault's tokens are listed. So a task that was published as approved, and has
+no line in files that cover everything since, was not granted.
 """
 
 from __future__ import annotations
@@ -76,7 +77,10 @@ class RecoveryCase:
 
 @dataclass(frozen=True, slots=True)
 class RecoverySurvey:
-    """The whole survey; `unusable` are invalid published documents, each with why."""
+    """The whole survey.
+
+    `unusable` are invalid published documents, each with why.
+    """
 
     cases: tuple[RecoveryCase, ...]
     unusable: Mapping[str, str]
@@ -137,9 +141,10 @@ def _read_files(worker: WorkerContext) -> AuditFiles:
 
 
 def _telling(lines: Iterable[Observation]) -> list[Observation]:
-    """Return the lines that matter: token creations, and one canary per sender.
+    """Return the token creations, and one canary per sender.
 
-    Of the many canaries only their senders are needed, so the last of each sender in a batch is kept.
+    No other lines matter. Of the many canaries only their senders are needed, so the last of each sender in a batch is
+    kept.
     """
     canaries = {o.actor: o for o in lines if o.kind is Kind.CANARY and o.detail.get("worker")}
     return [*(o for o in lines if o.kind is Kind.TOKEN_CREATED), *canaries.values()]
@@ -200,7 +205,10 @@ def _here(file: TaskRecord, published: PublishedTask) -> LedgerState:
 
 
 def _receipt(worker: WorkerContext, published: PublishedTask) -> Mapping[str, object] | None:
-    """Return the receipt of a closed task, if Vault's key signed it for this task."""
+    """Return the receipt of a closed task, if it is valid.
+
+    Vault's key has to have signed it for this task.
+    """
     if published.state not in CLOSED or published.receipt is None:
         return None
     return verified(
@@ -214,9 +222,10 @@ def _receipt(worker: WorkerContext, published: PublishedTask) -> Mapping[str, ob
 
 
 def _verified(worker: WorkerContext, published: PublishedTask) -> tuple[bool, tuple[str, ...], tuple[str, ...]]:
-    """Return whether there is a signed request, who confirms the revision, and who approved.
+    """Return what signatures say of a task.
 
-    Who confirms the revision is said in words.
+    That is whether there is a signed request, who confirms the revision, and who approved. Who confirms the revision is
+    said in words.
     """
     try:
         submitted = submission(worker, published.task_id, published.requester)

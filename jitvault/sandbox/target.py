@@ -1,6 +1,7 @@
-"""The database `app` that tasks get access to, and Vault's connection to it.
+"""The database `app` that tasks get access to.
 
-The statements are those of the shipped templates' comments, which tell an administrator how to set up a target.
+Vault's connection to it is here as well. The statements are those of the shipped templates' comments, which tell an
+administrator how to set up a target.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A real OpenBao or HashiCorp Vault, initialised and unsealed, with a file audit device.
+"""A real OpenBao or HashiCorp Vault with a file audit device.
 
-The server is not in dev mode: it has a configuration file and a storage. Raft storage survives `kill`. In-memory
-storage is empty after a restart, with a new root token and a new audit salt, and the server appends to the same audit
-file. A first start with raft takes 1 to 2 s more, because its first election waits for a heartbeat time-out that no
-option shortens; later starts do not.
+The server is initialised and unsealed. It is not in dev mode: it has a configuration file and a storage. Raft storage
+survives `kill`. In-memory storage is empty after a restart, with a new root token and a new audit salt, and the server
+appends to the same audit file. A first start with raft takes 1 to 2 s more, because its first election waits for a
+heartbeat time-out that no option shortens; later starts do not.
 
 OpenBao unseals itself with a static seal, whose key is a file of mode 0600 in `directory`, and has its audit devices in
 its configuration. Vault has neither: its one unseal key, like the root token of both, exists only in the memory of this

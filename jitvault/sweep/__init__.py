@@ -1,1 +1,4 @@
-"""Compare ledger, Vault and audit stream, and revoke credentials that belong to no task."""
+"""Compare ledger, Vault and audit stream.
+
+Credentials that belong to no task are revoked.
+"""

@@ -1,4 +1,7 @@
-"""Find credentials that the ledger believes to be alive and that Vault does not have any more."""
+"""Find credentials that are alive in the ledger and not in Vault.
+
+The ledger believes them to be alive, and Vault does not have them any more.
+"""
 
 from __future__ import annotations
 

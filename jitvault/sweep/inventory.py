@@ -1,8 +1,9 @@
-"""Take an inventory of jitvault's roles and templates' paths in Vault, the ledger and the audit stream.
+"""Take an inventory of Vault, the ledger and the audit stream.
 
-The order matters. First everything is listed, then the stream is read up to a canary, then the ledger is read: so what
-is listed was intended and issued before the ledger is read, and its row is there if it has one. The look-ups come last:
-a credential that the ledger calls dead and that Vault still has then really exists.
+In Vault, it covers jitvault's roles and the templates' paths. The order matters. First everything is listed, then the
+stream is read up to a canary, then the ledger is read: so what is listed was intended and issued before the ledger is
+read, and its row is there if it has one. The look-ups come last: a credential that the ledger calls dead and that Vault
+still has then really exists.
 """
 
 from __future__ import annotations

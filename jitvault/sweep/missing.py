@@ -1,6 +1,7 @@
-"""Explain why a credential is gone that the ledger believes to be alive: revoked, expired, or unexplained.
+"""Explain why a credential is gone that is alive in the ledger.
 
-That Vault says "there is no such thing" proves nothing, so an explanation is no proof either; the task's own end is.
+It was revoked, or it expired, or its end is unexplained. That Vault says "there is no such thing" proves nothing, so an
+explanation is no proof either; the task's own end is.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Compare Vault with the ledger and the audit stream, in both directions, and revoke untracked credentials.
+"""Compare Vault with the ledger and the audit stream.
 
-The steps: take an inventory, compare, record what was found. With `fix`, also revoke the untracked tokens of jitvault's
-roles with the leases that the stream says are theirs, prove that, and advance the tasks whose access is gone. Other
-untracked credentials are only listed: others may have leases of their own below a template's path.
+The comparison goes in both directions. The steps: take an inventory, compare, record what was found. With `fix`, also
+revoke the untracked tokens of jitvault's roles with the leases that the stream says are theirs, prove that, and advance
+the tasks whose access is gone. Other untracked credentials are only listed: others may have leases of their own below a
+template's path.
 """
 
 from __future__ import annotations

@@ -54,9 +54,10 @@ def open_socket(host: str, port: int, limit: TimeLimit) -> socket.socket:
 
 
 class DeadlineSocket:
-    """An open socket, as far as http.client uses one and the file that it makes of one.
+    """An open socket, as far as http.client uses one.
 
-    It knows what decides whether a request may have been carried out, and whether its answer is whole.
+    The file that http.client makes of a socket is included. It knows what decides whether a request may have been
+    carried out, and whether its answer is whole.
     """
 
     def __init__(self, opened: socket.socket, limit: TimeLimit) -> None:

@@ -132,7 +132,10 @@ class _StrictResponse(HTTPResponse):
 
 
 class _Plain(HTTPConnection):
-    """urllib3's connection, which only writes requests; `OpenConnection` sends them."""
+    """urllib3's connection, which only writes requests.
+
+    `OpenConnection` sends them.
+    """
 
     response_class = _StrictResponse
     sock: Any
@@ -148,7 +151,10 @@ class _Secured(_Plain, HTTPSConnection):
 
 
 class OpenConnection:
-    """A connection that is open, made by `connect`; not shared between threads."""
+    """A connection that is open, made by `connect`.
+
+    It is not shared between threads.
+    """
 
     def __init__(self, connection: _Plain) -> None:
         self._connection = connection

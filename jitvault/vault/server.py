@@ -1,6 +1,7 @@
-"""What Vault's answers say of the server: the active node's product and version, and Vault's clock.
+"""What Vault's answers say of the server.
 
-Product and version are from public endpoints. The clock is from the `Date` of every answer, which has whole seconds.
+That is the active node's product and version, and Vault's clock. Product and version are from public endpoints. The
+clock is from the `Date` of every answer, which has whole seconds.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What Vault computes with keys that never leave it: signatures, and the audit device's HMACs.
+"""What Vault computes with keys that never leave it.
 
-A value is found by its HMAC in a stream that never shows the value.
+That is signatures, and the audit device's HMACs. A value is found by its HMAC in a stream that never shows the value.
 """
 
 from __future__ import annotations

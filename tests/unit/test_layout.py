@@ -1,11 +1,15 @@
-"""Each module is declared to be pure or to act, and the page about the layout names every package."""
+"""House rules: a module is pure or acts, a page names every package, and a docstring's first line is short."""
 
 from __future__ import annotations
 
+import ast
 import configparser
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+# as many characters as the subject line of a commit, so that an outline of a file shows the whole line
+FIRST_LINE = 72
 # what reads files, talks to servers or keeps state; everything else is in the contract of pure modules
 ACTING = frozenset(
     {
@@ -96,3 +100,24 @@ def test_the_page_about_the_layout_names_every_package() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text()
     packages = {path.parent.name for path in (ROOT / "jitvault").glob("*/__init__.py")}
     assert [name for name in sorted(packages) if f"`{name}/`" not in page] == []
+
+
+def docstrings(file: Path) -> Iterator[tuple[int, str]]:
+    """Yield each docstring of a file, with its line number."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node)
+            if text is not None:
+                yield node.body[0].lineno, text
+
+
+def test_the_first_line_of_a_docstring_is_short() -> None:
+    seen = 0
+    long = []
+    for file in sorted((ROOT / "jitvault").rglob("*.py")):
+        for line, text in docstrings(file):
+            seen += 1
+            if len(text.splitlines()[0]) > FIRST_LINE:
+                long.append(f"{file.relative_to(ROOT)}:{line}")
+    assert seen > 0
+    assert long == []

@@ -1,9 +1,9 @@
-"""How a file of a log is told from others: by a bookmark in it, and by when its first entry was written.
+"""How a file of a log is told from others.
 
-With a bookmark another process finds its place again. The inode alone says little: a truncated file keeps its inode,
-and a new file may get the inode of a deleted one. So the bytes at the beginning of the file and before the place are
-part of a bookmark; they stay equal after a rename, in a copy and in a compressed file. The files of one log are ordered
-by their first entries.
+A file is told by a bookmark in it, and by the time at which its first entry was written. With a bookmark another
+process finds its place again. The inode alone says little: a truncated file keeps its inode, and a new file may get the
+inode of a deleted one. So the bytes at the beginning of the file and before the place are part of a bookmark; they stay
+equal after a rename, in a copy and in a compressed file. The files of one log are ordered by their first entries.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""One task's audit lines in order, with what several tripwires ask about them."""
+"""One task's audit lines in order.
+
+Several tripwires ask the questions about these lines that are answered here.
+"""
 
 from __future__ import annotations
 

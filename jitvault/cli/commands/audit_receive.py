@@ -1,4 +1,4 @@
-"""`jitvault audit receive`: receive the audit lines that Vault's devices push."""
+"""`jitvault audit receive`: receive the audit lines that Vault pushes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""`jitvault dev`: run the sandbox in the foreground, to be used from a second terminal.
+"""`jitvault dev`: run the sandbox in the foreground.
 
-The demo runs in such a sandbox as well.
+It is meant to be used from a second terminal. The demo runs in such a sandbox as well.
 """
 
 from __future__ import annotations

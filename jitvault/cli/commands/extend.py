@@ -95,7 +95,10 @@ def _seconds(text: str) -> int:
 
 
 def _deadline_of(document: PublishedTask) -> datetime:
-    """Return the task's deadline. Raises WrongState for a task that holds no access."""
+    """Return the task's deadline.
+
+    Raises WrongState for a task that holds no access.
+    """
     from jitvault.cli import session
     from jitvault.errors import WrongState
 
@@ -189,7 +192,10 @@ def _print(document: PublishedTask, message: Mapping[str, Any] | None, *, out: N
 
 
 def _extension_of(document: PublishedTask) -> PublishedExtension:
-    """Return the extension that a worker answered. Raises SecurityFinding where none is published any more."""
+    """Return the extension that a worker answered.
+
+    Raises SecurityFinding where none is published any more.
+    """
     from jitvault.cli.views.published import illegible
 
     if document.extension is None:

@@ -29,10 +29,10 @@ def init(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Provision Vault's mounts, policies, token roles, groups, keys and limits.
+    """Provision Vault's mounts, policies, roles, groups, keys and limits.
 
-    The command prints each change, and names the templates that grant nothing until their check has passed. Run it
-    again after a change of templates or settings.
+    The roles are token roles. The command prints each change, and names the templates that grant nothing until their
+    check has passed. Run it again after a change of templates or settings.
 
     Example: jitvault init --plan --network office=10.1.0.0/16
     """

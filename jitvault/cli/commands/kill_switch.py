@@ -1,4 +1,4 @@
-"""The kill switch on the command line: `jitvault revoke` for a scope of tasks."""
+"""`jitvault revoke` for a scope of tasks: the kill switch."""
 
 from __future__ import annotations
 

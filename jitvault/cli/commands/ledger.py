@@ -1,4 +1,4 @@
-"""`jitvault ledger`: create, upgrade, check and copy the ledger's database."""
+"""`jitvault ledger`: create, upgrade, check and copy the database."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def ledger_upgrade(json_: Json = False, debug: Debug = False) -> None:
 
 @ledger_app.command("check")
 def ledger_check(json_: Json = False, debug: Debug = False) -> None:
-    """Check the ledger's schema, its triggers and the event chain of every task.
+    """Check the ledger's schema and triggers, and every task's event chain.
 
     The command also compares the chains with what Vault says that the ledger held. It exits with 11 for a schema that
     is not jitvault's, and with 12 where the ledger was edited.

@@ -39,11 +39,11 @@ def ledger_recover(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Rebuild a lost ledger, or correct a restored one, from Vault and the audit files.
+    """Rebuild a lost ledger, or correct a restored one.
 
-    Nothing is granted until the recovery has finished. Run the command again after any interruption. It needs the
-    worker's identity. It exits with 6 if an end is not proven, and with 12 if the ledger and Vault disagree or a
-    credential belongs to no task.
+    What it lacks is taken from Vault and the audit files. Nothing is granted until the recovery has finished. Run the
+    command again after any interruption. It needs the worker's identity. It exits with 6 if an end is not proven, and
+    with 12 if the ledger and Vault disagree or a credential belongs to no task.
 
     Example: jitvault ledger recover --plan
     """

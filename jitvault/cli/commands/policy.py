@@ -1,4 +1,4 @@
-"""`jitvault policy`: check a policy set, test its decisions, and explain them."""
+"""`jitvault policy`: check a policy set, test and explain its decisions."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def _show_published(wiring: Wiring, task: str, *, as_json: bool) -> None:
 
 
 def _end_requests(wiring: Wiring, task: str, state: State, content: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return the ends of the task that were requested and that no worker has done yet.
+    """Return the requested ends of the task that no worker has done yet.
 
     `content` is that of the task's revision. The list is empty with the worker's identity: such a command has just done
     them.

@@ -1,4 +1,7 @@
-"""`jitvault templates check`: prove that a template's credentials can be revoked."""
+"""`jitvault templates check`: prove that credentials can be revoked.
+
+The credentials are those that a template grants.
+"""
 
 from __future__ import annotations
 

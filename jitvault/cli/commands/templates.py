@@ -1,4 +1,7 @@
-"""Commands that need no Vault of your own: check specs, show templates, run the sandbox."""
+"""Commands that need no Vault of your own.
+
+They check specs, show templates and run the sandbox.
+"""
 
 from __future__ import annotations
 

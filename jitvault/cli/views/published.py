@@ -1,6 +1,7 @@
-"""Tasks as workers published them in Vault, shown where no ledger can be read.
+"""Tasks as workers published them in Vault.
 
-A published document may lag behind, so its age is shown, and what it does not contain.
+They are shown where no ledger can be read. A published document may lag behind, so its age is shown, and what it does
+not contain.
 """
 
 from __future__ import annotations

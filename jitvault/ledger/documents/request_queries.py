@@ -97,7 +97,10 @@ class RequestQueries:
             self._db.write(unit)
 
     def judged(self, path: str) -> Judged | None:
-        """Return why the request at this path began no task; None if it was not judged."""
+        """Return why the request at this path began no task.
+
+        The result is None if the request was not judged.
+        """
         columns = (_JUDGED[name] for name in Judged.__dataclass_fields__)
         with self._db.read() as connection:
             row = connection.execute(select(*columns).where(_JUDGED.path == path)).mappings().first()

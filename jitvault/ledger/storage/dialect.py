@@ -1,6 +1,7 @@
-"""The databases that can keep a ledger: their interface, and what SQLite and PostgreSQL express differently.
+"""The databases that can keep a ledger.
 
-All other statements of the ledger are common to both.
+This is their interface, and what SQLite and PostgreSQL express differently. All other statements of the ledger are
+common to both.
 """
 
 from __future__ import annotations

@@ -32,9 +32,10 @@ def file_of(ledger: str) -> Path | None:
 
 
 def ledger_exists(ledger: str) -> bool:
-    """Return whether there may be a ledger: False where it is a SQLite file that is not there.
+    """Return whether there may be a ledger.
 
-    Whether a server has one, and whether `ledger` is a location at all, is found when the ledger is opened.
+    It is False where the location is a SQLite file that is not there. Whether a server has one, and whether `ledger` is
+    a location at all, is found when the ledger is opened.
     """
     file = file_of(ledger)
     return file is None or file.exists()

@@ -64,7 +64,10 @@ class UtcTime(TypeDecorator[datetime]):
         return found
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], datetime | None] | None:
-        """Return what decodes a value. It raises CorruptRecord for what an edited row of SQLite can hold."""
+        """Return what decodes a value.
+
+        It raises CorruptRecord for what an edited row of SQLite can hold.
+        """
         decode = super().result_processor(dialect, coltype)
         if decode is None:
             return None
@@ -86,7 +89,10 @@ class Bytes(TypeDecorator[bytes]):
     cache_ok = True
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> bytes | None:
-        """Return the bytes. Raises CorruptRecord: an edited row of SQLite can hold text."""
+        """Return the bytes.
+
+        Raises CorruptRecord, because an edited row of SQLite can hold text.
+        """
         if value is not None and not isinstance(value, bytes):
             raise CorruptRecord(f"a column does not hold bytes ({type(value).__name__})")
         return value

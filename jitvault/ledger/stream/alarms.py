@@ -1,4 +1,4 @@
-"""Raise alarms while lines are ingested, and lift the freezes that they raise.
+"""Raise alarms while lines are ingested, and lift their freezes.
 
 A line that shows that the worker's identity is stolen freezes everything; a restore of Vault becomes a finding.
 """

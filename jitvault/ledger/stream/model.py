@@ -34,7 +34,9 @@ DEVICE_ANEW = "the audit device was made anew"
 
 
 class GapKind(Enum):
-    """Why a segment does not continue the segment before it, as far as anything is decided by it.
+    """Why a segment does not continue the segment before it.
+
+    It says so as far as anything is decided by it.
 
     - `READ_FROM_START`: a recovery reads the source again from its beginning;
     - `LEDGER_REBUILT`: a recovery is over, and lines from before it were not checked when they were read;

@@ -94,7 +94,10 @@ def _judge(
     probed: ProbeResult | None,
     target: bool,
 ) -> Proof:
-    """Make the checks for one way to end: by the revocation `end`, or `expired`."""
+    """Make the checks for one way to end.
+
+    That way is by the revocation `end`, or `expired`.
+    """
     lookup = lookup_line(credential, trail, after=end or reappearance(credential, trail, after=issue) or issue)
     last = Point.of(lookup) or (Point(expired.place, expired.at) if expired else None)
     checks = [

@@ -1,6 +1,7 @@
-"""Judge each credential of a task by its evidence, and confirm the task when all are proven dead.
+"""Judge each credential of a task by its evidence.
 
-The rules are in `checks.py`; here the evidence is put together and the judgement is committed.
+The task is confirmed when all are proven dead. The rules are in `checks.py`; here the evidence is put together and the
+judgement is committed.
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ def record_judgement(worker: WorkerContext, evidence: Evidence, claim: int) -> C
 def _record_unconfirmed(
     worker: WorkerContext, file: TaskRecord, claim: int, found: TaskJudgement, quiet: Quiet, checks: Sequence[CheckRow]
 ) -> TaskRecord:
-    """Record what a task lacks, where that has changed or a new due time is needed.
+    """Record what a task lacks, if that changed or a new due time is needed.
 
     Returns the task. A task with an unproven credential is due when its revocations are; otherwise check 7 says when.
     """
@@ -314,7 +315,10 @@ def _rows(file: TaskRecord, subject: str, checks: tuple[Check, ...]) -> tuple[Ch
 
 
 def _target_row(file: TaskRecord, line: str, answer: ProbeResult) -> CheckRow:
-    """Return check 6 of a wrapped read; `line` is the digest of its audit line."""
+    """Return check 6 of a wrapped read.
+
+    `line` is the digest of the read's audit line.
+    """
     return CheckRow(file.task.task_id, line, TARGET_N, answer.is_over, answer.evidence[:1000])
 
 

@@ -1,6 +1,7 @@
-"""Collect the evidence for a judgement, with a lease listing where one is needed.
+"""Collect the evidence for a judgement.
 
-The evidence is the stream up to a canary sent now, and the task's record after it.
+This includes a lease listing where one is needed. The evidence is the stream up to a canary sent now, and the task's
+record after it.
 
 The stream alone may not show a lease: a gap can hide it, a wrapped read that was never unwrapped has a lease that no
 line shows, and a request that never got an answer may have made one. Then every lease is listed that Vault has below a
@@ -76,7 +77,10 @@ class Evidence:
 
 
 def collect_evidence(worker: WorkerContext, task_id: str) -> Evidence:
-    """Read the stream up to a canary, and then the task. Raises AuditUntrusted."""
+    """Read the stream up to a canary, and then the task.
+
+    Raises AuditUntrusted.
+    """
     # the canary comes first: leases that are read on the way to it have to be in the task's record
     newest = canary(worker)
     file = worker.file(task_id)
@@ -114,7 +118,10 @@ def collect_reconciled(worker: WorkerContext, task_id: str, claim: int) -> Evide
 
 
 def _list_leases(worker: WorkerContext, file: TaskRecord, claim: int, why: str) -> None:
-    """List the leases below the task's paths, and record whether all are known."""
+    """List the leases below the task's paths.
+
+    Whether all are known is recorded.
+    """
     task_id = file.task.task_id
     paths = sorted({entry["path"] for entry in Revision.of(file.revision.body).access})
     ops = [new_operation(worker, OperationKind.LIST_LEASES, path, task_id=task_id) for path in paths]

@@ -1,8 +1,8 @@
-"""The last resort: make Vault forget a lease that it cannot revoke, and close a task without proof.
+"""The last resort: make Vault forget a lease that it cannot revoke.
 
-An operator has to sign for it. Vault drops the lease's record whatever the backend says (docs/vault-facts.md,
-"Revocation"). From then on only the target can tell that the credential is dead; without such proof the credential is
-`unverifiable` for good.
+The task is then closed without proof. An operator has to sign for it. Vault drops the lease's record whatever the
+backend says (docs/vault-facts.md, "Revocation"). From then on only the target can tell that the credential is dead;
+without such proof the credential is `unverifiable` for good.
 """
 
 from __future__ import annotations
@@ -85,7 +85,10 @@ def close_without_proof(worker: WorkerContext, file: TaskRecord, claim: int, req
 
 
 def _is_any_left(file: TaskRecord) -> bool:
-    """Return whether the newest look-up of some credential was not answered with "gone"."""
+    """Return whether some credential may still be in Vault.
+
+    It may where its newest look-up was not answered with "gone".
+    """
     # a token whose accessor was lost, and that is not among the tokens that Vault lists, cannot be looked up at all
     known = [grant for grant in file.grants if grant.wrapped_accessor or grant.token_lease]
     tokens = (grant.token_lease or grant.accessor_hmac for grant in known if grant.verdict not in DEAD)
@@ -94,7 +97,10 @@ def _is_any_left(file: TaskRecord) -> bool:
 
 
 def _is_gone(file: TaskRecord, subject: str) -> bool:
-    """Return whether the newest look-up of a credential found nothing in Vault."""
+    """Return whether the newest look-up of a credential found nothing.
+
+    The look-up asked Vault.
+    """
     return last_found(file.operations, subject) is LookupAnswer.GONE
 
 

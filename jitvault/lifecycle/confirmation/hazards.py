@@ -1,4 +1,7 @@
-"""Hazardous acts: they can make a revocation look done that is not (check 4 of `checks.py`)."""
+"""Hazardous acts: they can make a revocation look done that is not.
+
+Check 4 of `checks.py` is about them.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +25,11 @@ def hazardous_acts(lines: Sequence[Observation]) -> Iterator[Observation]:
 
 
 def _enabled_other_device(acts: Sequence[Observation]) -> set[str]:
-    """Return the requests that enabled another audit device than this stream's.
+    """Return the requests that enabled another device than the stream's.
 
-    Both lines of such a request are in one segment of one source, so the device that wrote them was there before and
-    after. A device that is re-created has only the answer in its own file, and one that is disabled only the request.
+    The devices are audit devices. Both lines of such a request are in one segment of one source, so the device that
+    wrote them was there before and after. A device that is re-created has only the answer in its own file, and one that
+    is disabled only the request.
     """
     enabling = [o for o in acts if o.detail.get("enables")]
     begun = {(o.request_id, segment(o.place)) for o in enabling if not o.closing and o.request_id}

@@ -1,4 +1,7 @@
-"""Keep every target reachable for its probe, even while one of its logins locks all others out."""
+"""Keep every target reachable for its probe.
+
+A target stays reachable even while one of its logins locks all others out.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +29,10 @@ class ProbeSessions:
         self._recorded: set[str] = set()
 
     def probes(self) -> Sequence[Probe]:
-        """Read the probes' documents from Vault, and return the probes that have one.
+        """Read the probes' documents from Vault.
 
-        Each document costs Vault a request. Raises VaultUnavailable where Vault does not answer; the probes that were
-        read before stay in use.
+        Returns the probes that have a document. Each document costs Vault a request. Raises VaultUnavailable where
+        Vault does not answer; the probes that were read before stay in use.
         """
         declared = {(t.spec.engine, t.spec.probe) for t in self._worker.templates.values() if t.spec.probe}
         found: dict[Probe, Mapping[str, Any]] = {}

@@ -1,4 +1,7 @@
-"""Make check 7 of a task from its evidence, and say when a task that is not quiet is due again."""
+"""Make check 7 of a task from its evidence.
+
+A task that is not quiet gets the time at which it is due again.
+"""
 
 from __future__ import annotations
 
@@ -70,10 +73,11 @@ def check_quiet(
 
 
 def _only_time_is_missing(worker: WorkerContext, evidence: Evidence, target_answers: Mapping[str, ProbeResult]) -> bool:
-    """Return whether a task whose credentials are all proven is quiet in a moment.
+    """Return whether a task with proven credentials is quiet in a moment.
 
-    Vault ends the leases of a revoked token within a moment, so a listing that left a lease unaccounted for is repeated
-    a few times. Time does not change what no listing shows, nor what a target says once nothing is listed any more.
+    All credentials of the task are proven dead. Vault ends the leases of a revoked token within a moment, so a listing
+    that left a lease unaccounted for is repeated a few times. Time does not change what no listing shows, nor what a
+    target says once nothing is listed any more.
     """
     questions = evidence.open_questions(worker)
     if questions.elsewhere or questions.unleased:

@@ -1,4 +1,7 @@
-"""Check 7: whether a task as a whole is quiet, and what its audit lines alone leave open."""
+"""Check 7: whether a task as a whole is quiet.
+
+This includes what the task's audit lines alone leave open.
+"""
 
 from __future__ import annotations
 
@@ -163,9 +166,9 @@ def listing_covers_all(tokens: frozenset[str], trail: AuditTrail, ops: frozenset
 
 
 def settles_at(tokens: frozenset[str], trail: AuditTrail, window: timedelta) -> datetime | None:
-    """Return Vault's time after which no request of the tokens can be in flight.
+    """Return when no request of the tokens can be in flight any more.
 
-    `window` is the server's longest request. None where no line is about the tokens.
+    The time is Vault's. `window` is the server's longest request. None where no line is about the tokens.
     """
     about = (o for o in trail.observations if o.subject in tokens or o.actor in tokens)
     # a look-up or a hash of the accessor keeps nothing in flight, and must not hold up the seal

@@ -1,7 +1,8 @@
-"""Seal a task: its settle window has passed on a trusted stream, and its receipt is signed.
+"""Seal a task: its settle window has passed, and its receipt is signed.
 
-A read that was in flight while its token was revoked can still get a lease (docs/vault-facts.md, "Revocation"), at the
-latest after the server's longest request. So a task is finished only after that time, its settle window.
+The window passed on a trusted stream. A read that was in flight while its token was revoked can still get a lease
+(docs/vault-facts.md, "Revocation"), at the latest after the server's longest request. So a task is finished only after
+that time, its settle window.
 """
 
 from __future__ import annotations
@@ -69,7 +70,10 @@ def seal(worker: WorkerContext, found: Evidence, claim: int) -> bool:
 
 
 def _postpone(worker: WorkerContext, file: TaskRecord, claim: int, why: str) -> None:
-    """Record why the task is not sealed after its window, once for each reason."""
+    """Record why the task is not sealed after its window.
+
+    Each reason is recorded once.
+    """
     if why != why_seal_postponed(file.events):
         change = Change(EventKind.SEAL_PUT_OFF, {"why": why})
         worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())

@@ -76,9 +76,9 @@ def _lease_unproven(worker: WorkerContext, evidence: Evidence, hashed: Hashed) -
 
 
 def _answer_or_former(answers: Mapping[str, ProbeResult], lease: LeaseRow) -> ProbeResult:
-    """Return what the target says of a lease now, or else its refusal from before.
+    """Return the target's answer about a lease, or its former refusal.
 
-    The target refused the lease when the task was confirmed.
+    The target is asked now. The target refused the lease when the task was confirmed.
     """
     answer = answers.get(lease.target_name or "")
     if answer is not None and answer.seen:

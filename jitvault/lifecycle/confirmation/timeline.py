@@ -1,4 +1,7 @@
-"""Find a credential's lines in the audit stream: its issue, its revocation, its look-ups and its expiry."""
+"""Find a credential's lines in the audit stream.
+
+These are the lines of its issue, its revocation, its look-ups and its expiry.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,10 @@ def issue_line(credential: Credential, lines: Iterable[Observation]) -> Observat
 
 
 def revocation_line(credential: Credential, trail: AuditTrail, *, after: Observation | None) -> Observation | None:
-    """Return the error-free response line of the revocation that counts, if any."""
+    """Return the error-free response line of the revocation that counts.
+
+    The result is None where there is no such line.
+    """
     lines = [o for o in trail.observations if o.closing and follows(o, after)]
     if credential.kind == "token":
         names = {credential.subject, *credential.other_hmacs}
@@ -209,9 +215,9 @@ def _gone_lines(credential: Credential, trail: AuditTrail, after: Observation | 
 
 
 def alive_line(credential: Credential, trail: AuditTrail, *, before: Observation) -> Observation | None:
-    """Return the worker's last look-up that found the credential before `before`.
+    """Return the last look-up that found the credential before `before`.
 
-    Only look-ups in the segment of `before`, which is a revocation, count.
+    The look-up is the worker's. Only look-ups in the segment of `before`, which is a revocation, count.
     """
     return next(
         (

@@ -1,8 +1,8 @@
-"""Ask the targets about credentials that a task read in a wrapping, and revoke the wrapping tokens.
+"""Ask the targets about credentials that a task read in a wrapping.
 
-`wrapped_reads.py` finds such reads. The engine names the credentials that its target still has of a path. Those that
-the audit stream shows as issued are left out, and the rest has to be gone. Where the target cannot tell, the task is
-not confirmed.
+The wrapping tokens are revoked. `wrapped_reads.py` finds such reads. The engine names the credentials that its target
+still has of a path. Those that the audit stream shows as issued are left out, and the rest has to be gone. Where the
+target cannot tell, the task is not confirmed.
 
 A wrapping token outlives the token whose read made it, for as long as that request asked for. Vault lists its lease
 below the path that was read, with its issue time, and the read's audit lines say between which times it was made. That
@@ -51,7 +51,10 @@ def ask_targets(worker: WorkerContext, found: Evidence, reads: Sequence[WrappedR
 
 
 def _no_answer(read: WrappedRead, why: str) -> ProbeResult:
-    """Return the result for a read whose target could not be asked, or cannot tell."""
+    """Return the result for a read about which its target says nothing.
+
+    The target could not be asked, or cannot tell.
+    """
     return ProbeResult(refused=False, open_sessions=None, evidence=f"{read}: {why}", seen=False)
 
 

@@ -170,7 +170,10 @@ def _requests(tokens: frozenset[str], trail: AuditTrail, leased: frozenset[str])
 
 
 class _Unwraps:
-    """Finds the lease that an unwrap showed, even if the wrapping was rewrapped."""
+    """Finds the lease that an unwrap showed.
+
+    The lease is found even if the wrapping was rewrapped.
+    """
 
     def __init__(self, lines: Iterable[Observation]) -> None:
         self._leases: dict[str, str] = {}
@@ -182,7 +185,10 @@ class _Unwraps:
                 self._moved.setdefault(line.token, []).append(line.alias)
 
     def lease_of(self, lines: Iterable[Observation]) -> str:
-        """Return the lease of the request with these lines; empty where none showed."""
+        """Return the lease of the request with these lines.
+
+        The result is empty where no line showed a lease.
+        """
         waiting = [line.wrapping for line in lines if line.wrapping]
         seen: set[str] = set()
         while waiting:
@@ -235,9 +241,10 @@ def unproven_read(reads: Sequence[WrappedRead], target_answers: Mapping[str, Pro
 
 
 def written_since(tokens: frozenset[str], trail: AuditTrail, *, mount: str, path: str, newest: Canary) -> str | None:
-    """Return a write to the mount that can have changed how credentials are named.
+    """Return a write that can have changed how credentials are named.
 
-    It is the first such write since the task's token was created that affects `path`; None where there was none.
+    The write is to the credentials' mount. It is the first such write since the task's token was created that affects
+    `path`; None where there was none.
     """
     created = (o for o in trail.observations if o.kind is Kind.TOKEN_CREATED and o.subject in tokens)
     begun = next(map(Point.of, created), None)

@@ -1,4 +1,7 @@
-"""Admit a request to the ledger, and decide about it again until the task is granted."""
+"""Admit a request to the ledger, and decide about it until the grant.
+
+An admitted task is decided about again and again until it is granted.
+"""
 
 from __future__ import annotations
 
@@ -49,11 +52,11 @@ class Evaluation:
 
 
 def admit_request(worker: WorkerContext, task_id: str, *, hint: str | None) -> Evaluation | None:
-    """Admit a task that the ledger does not know, by its signed request in Vault.
+    """Admit a task that the ledger does not know.
 
-    Returns the evaluation when this call admitted the task, so that the caller need not read everything again; None
-    when the ledger knew the task. `hint` is the entity whose request is looked for first. Raises NotFound,
-    InvalidInput.
+    The task is admitted by its signed request in Vault. Returns the evaluation when this call admitted the task, so
+    that the caller need not read everything again; None when the ledger knew the task. `hint` is the entity whose
+    request is looked for first. Raises NotFound, InvalidInput.
     """
     if worker.ledger.task(task_id) is not None:
         return None
@@ -77,7 +80,10 @@ def admit_request(worker: WorkerContext, task_id: str, *, hint: str | None) -> E
 
 
 def _submitted(worker: WorkerContext, task_id: str, requester: str, stored: Stored) -> Submission:
-    """Return the verified request. Raises NotFound where it counts for nothing."""
+    """Return the verified request.
+
+    Raises NotFound where the request counts for nothing.
+    """
     submitted = submission(worker, task_id, requester, stored)
     if submitted is None:
         raise NotFound(f"no one has submitted a task {task_id}")
@@ -167,10 +173,11 @@ def _refused(worker: WorkerContext, submitted: Submission, why: str, hint: str) 
 
 
 def _too_old(submitted: Submission) -> str:
-    """Return the refusal of an old request that neither ledger nor Vault knows.
+    """Return the refusal of an old, unknown request.
 
-    Published results are deleted after their retention, and a restored ledger may not know the task. So an old request
-    may have been granted once before; only a recent one is certainly new.
+    Neither ledger nor Vault knows the request. Published results are deleted after their retention, and a restored
+    ledger may not know the task. So an old request may have been granted once before; only a recent one is certainly
+    new.
     """
     written = format_instant(submitted.written_at)
     return (
@@ -287,7 +294,10 @@ def drift_besides_request(worker: WorkerContext, file: TaskRecord) -> str | None
 
 
 def _drift(worker: WorkerContext, file: TaskRecord, submitted: Submission) -> str | None:
-    """Return the first difference between the approved revision and what its spec is now."""
+    """Return the first difference between approved revision and spec.
+
+    The comparison is with the spec as it resolves now.
+    """
     approved = Revision.of(file.revision.body)
     try:
         now = resolve(worker, replace(submitted, spec=approved.spec), number=file.task.revision)
@@ -300,9 +310,9 @@ def _drift(worker: WorkerContext, file: TaskRecord, submitted: Submission) -> st
 
 
 def still_grantable(worker: WorkerContext, file: TaskRecord) -> Standing | None:
-    """Return the decision on a task whose issue did not finish, if it still holds.
+    """Return the decision on a task with an unfinished issue.
 
-    Everything is read again. None where the task must not be issued another time.
+    It is returned if it still holds. Everything is read again. None where the task must not be issued another time.
     """
     revision = Revision.of(file.revision.body)
     if drift_since_approval(worker, file) is not None:
@@ -387,7 +397,10 @@ def _move(
     body: dict[str, object],
     rows: Sequence[Row] = (),
 ) -> None:
-    """Commit a decision that moves the task to `state`, unless it changes nothing."""
+    """Commit a decision that moves the task to `state`.
+
+    Nothing is committed where the decision changes nothing.
+    """
     if not rows and file.task.state is state:
         return
     worker.ledger.apply(

@@ -1,6 +1,7 @@
-"""Check the ancestors of a delegated task, from the first task down to its parent, as they are at this moment.
+"""Check the ancestors of a delegated task.
 
-A parent can delegate only the access that it has: before its grant, and from its end on, nothing below it is granted.
+They are checked from the first task down to the parent, as they are at this moment. A parent can delegate only the
+access that it has: before its grant, and from its end on, nothing below it is granted.
 """
 
 from __future__ import annotations
@@ -65,7 +66,10 @@ def ancestor_end_reason(worker: WorkerContext, revision: Revision) -> str | None
 
 
 def _end_reason(worker: WorkerContext, revision: Revision, read: Callable[[str], TaskRecord | None]) -> str | None:
-    """Return why an ancestor has no access; `read` returns the record of a task, if there is one."""
+    """Return why an ancestor has no access.
+
+    `read` returns the record of a task, if there is one.
+    """
     for link in revision.delegation:
         name = link["task"]
         file = read(name)
@@ -86,7 +90,7 @@ def _end_reason(worker: WorkerContext, revision: Revision, read: Callable[[str],
 
 
 def check_extends(worker: WorkerContext, revision: Revision, until: datetime) -> None:
-    """Raise InvalidInput where a task would end later than one of its ancestors."""
+    """Raise InvalidInput where a task would end after one of its ancestors."""
     end = _first_end(worker, revision)
     if end is not None and until > end:
         raise InvalidInput(
@@ -96,7 +100,10 @@ def check_extends(worker: WorkerContext, revision: Revision, until: datetime) ->
 
 
 def check_window(worker: WorkerContext, revision: Revision) -> None:
-    """Raise InvalidInput where the window is not within the rest of the ancestors'."""
+    """Raise InvalidInput where the window goes beyond the ancestors'.
+
+    The window has to be within the rest of the ancestors' windows.
+    """
     end = _first_end(worker, revision)
     problem = outlives(revision.window, worker.now(), end) if end is not None else None
     if problem:
@@ -131,9 +138,9 @@ def check_room(worker: WorkerContext, revision: Revision) -> None:
 
 
 def _first_end(worker: WorkerContext, revision: Revision) -> datetime | None:
-    """Return when the first of the task's ancestors ends; None where it has none.
+    """Return when the first of the task's ancestors ends.
 
-    Raises SecurityFinding where an ancestor's rows were edited.
+    The result is None where the task has no ancestor. Raises SecurityFinding where an ancestor's rows were edited.
     """
     ends: list[datetime] = []
     ancestors = [worker.ledger.file(link["task"]) for link in revision.delegation]

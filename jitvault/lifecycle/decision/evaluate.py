@@ -1,4 +1,7 @@
-"""Decide about a request: resolve it against what Vault has, ask policy, and count the approvals."""
+"""Decide about a request.
+
+A request is resolved against what Vault has, policy is asked, and the approvals are counted.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +32,10 @@ from jitvault.vault.interface import Entity
 
 
 def resolve(worker: WorkerContext, submitted: Submission, *, number: int) -> Revision:
-    """Return revision `number` of a request, with its names resolved in Vault now.
+    """Return revision `number` of a request, resolved in Vault now.
 
-    Raises InvalidInput for anything that does not exist or is not provisioned.
+    What is resolved are the names in the request. Raises InvalidInput for anything that does not exist or is not
+    provisioned.
     """
     spec = submitted.spec
     body = spec.spec
@@ -55,10 +59,10 @@ def resolve(worker: WorkerContext, submitted: Submission, *, number: int) -> Rev
 
 
 def check_grantable(worker: WorkerContext, revision: Revision) -> None:
-    """Raise InvalidInput where the revision cannot be granted whatever policy says.
+    """Raise InvalidInput where the revision cannot be granted at all.
 
-    Its window does not fit the templates or the clock, its token role is missing, or a template has not passed its
-    check.
+    Such a revision cannot be granted whatever policy says. Its window does not fit the templates or the clock, its
+    token role is missing, or a template has not passed its check.
     """
     spec = revision.spec
     longest = timedelta(seconds=min(entry["max_window_s"] for entry in revision.access))
@@ -122,10 +126,11 @@ def _counted(
 
 
 def admission(worker: WorkerContext, revision: Revision, standing: Standing) -> GrantAdmission:
-    """Return the check of the ledger's counts for the transaction that starts the issue.
+    """Return the check of the ledger's counts.
 
-    The decision rests on how much other tasks hold. It is checked again inside the transaction that commits the intent:
-    of two tasks that would exceed a limit together, the first is issued and the other is decided anew (DecisionStale).
+    It is for the transaction that starts the issue. The decision rests on how much other tasks hold. It is checked
+    again inside the transaction that commits the intent: of two tasks that would exceed a limit together, the first is
+    issued and the other is decided anew (DecisionStale).
     """
     found = standing.decision_input
     parent = parent_of(worker, revision.spec)
@@ -183,7 +188,10 @@ def _check_groups(worker: WorkerContext, decision: Decision) -> None:
 
 
 def _not_permitted(worker: WorkerContext, found: DecisionInput, cast: Sequence[Vote]) -> dict[str, str]:
-    """Return the approvers whom policy bars from approving this, with the reason."""
+    """Return the approvers whom policy bars, with the reason.
+
+    Policy bars them from approving this request.
+    """
     barred = {}
     for vote in cast:
         if vote.decision == "approve":
@@ -227,9 +235,9 @@ def _snapshot(worker: WorkerContext, engine: Engine, template: AccessTemplate, p
 
 
 def _cidrs(worker: WorkerContext, spec: TaskSpec) -> list[str]:
-    """Return the addresses of the spec's network, as its token roles have them.
+    """Return the addresses of the spec's network.
 
-    They are part of what is approved.
+    They are in the form that its token roles have. They are part of what is approved.
     """
     network = spec.spec.network
     if network is None:

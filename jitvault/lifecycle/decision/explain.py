@@ -1,4 +1,7 @@
-"""Explain policy's decision, and find single changes that would be permitted, by asking policy itself."""
+"""Explain policy's decision, and find changes that would be permitted.
+
+Single changes are found by asking policy itself.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +28,20 @@ _WINDOWS = tuple(timedelta(minutes=minutes) for minutes in (480, 240, 120, 60, 3
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A decision, and in words each single change that would turn a denial into a permit."""
+    """A decision, and each single change that would make it a permit.
+
+    The changes are in words, and there are some only where the decision is a denial.
+    """
 
     decision: Decision
     instead: tuple[str, ...]
 
 
 def explain(authorizer: Authorizer, asked: DecisionInput) -> Explanation:
-    """Return the decision as of now and, for a denial, the changes that would help."""
+    """Return the decision as of now.
+
+    For a denial, the changes that would help are returned with it.
+    """
     decision = _decide(authorizer, asked)
     if decision.permitted:
         return Explanation(decision, ())
@@ -81,7 +90,10 @@ def _ends_at_once(authorizer: Authorizer, template: AccessTemplate, level: str) 
 
 
 def access_entry(template: AccessTemplate) -> Mapping[str, Any]:
-    """Return what policy reads of a template, in the form of a revision's access entry."""
+    """Return what policy reads of a template.
+
+    It has the form of a revision's access entry.
+    """
     body = template.spec
     return {
         "template": template.name,

@@ -60,9 +60,9 @@ class ApprovalSubject:
         return [*describe_extension(self.extension, replaces=self.request["replaces"]), *describe(self.revision)]
 
     def is_decided_by(self, entity: str, decision: str) -> bool:
-        """Return whether the decision of `entity` on this digest, "approve" or "deny", was counted already.
+        """Return whether the decision of `entity` on this digest was counted.
 
-        Of an extension only approvals are known.
+        Decisions are "approve" and "deny". Of an extension only approvals are known.
         """
         if self.request is not None:
             return decision == "approve" and entity in {one["entity"] for one in self.request["approved_by"]}
@@ -127,7 +127,10 @@ class PendingApproval:
 
 
 def registration(person: Person) -> Registered:
-    """Return the caller's registration as an approver. Raises Denied without one."""
+    """Return the caller's registration as an approver.
+
+    Raises Denied without a registration.
+    """
     stored = person.documents.read(f"{APPROVERS}{person.entity}")
     if stored is None:
         raise Denied(
@@ -155,12 +158,18 @@ def pending_approvals(person: Person) -> list[PendingApproval]:
 
 
 def changes(document: PublishedTask) -> list[str] | None:
-    """Return the differences to the last approved revision; None where none was."""
+    """Return the differences to the last approved revision.
+
+    The result is None where no revision was approved.
+    """
     return difference(Revision.of(document.approved), document.full_revision) if document.approved else None
 
 
 def barring_part(revision: Revision, entity: str, obligations: Obligations) -> str | None:
-    """Return the part in the task that bars `entity` from approving it, if any."""
+    """Return the part in the task that bars `entity` from approving it.
+
+    The result is None where none does.
+    """
     part = revision.involved().get(entity)
     return None if part == "owner" and obligations.owner_may_approve else part
 

@@ -23,7 +23,10 @@ FINDINGS_COUNT_FOR = timedelta(days=1)
 
 
 def decision_input(worker: WorkerContext, revision: Revision) -> DecisionInput:
-    """Return the input for questions about a revision, with groups and counts as of now."""
+    """Return the input for questions about a revision.
+
+    Groups and counts are as of now.
+    """
     content = revision.content
     ancestors = revision.delegation
     kind = delegator_kind(revision) if ancestors else None
@@ -50,7 +53,10 @@ def decision_input_for(
     depth: int = 0,
     delegator: Principal | None = None,
 ) -> DecisionInput:
-    """Return the input for questions about a spec, whether it was submitted or not."""
+    """Return the input for questions about a spec.
+
+    The spec may have been submitted or not.
+    """
     templates = sorted({entry["template"] for entry in access})
     loads = _loads(worker, spec, access, agent.entity, owner.entity, templates)
     return DecisionInput(spec, access, requester, agent, owner, loads, depth, worker.now(), delegator)

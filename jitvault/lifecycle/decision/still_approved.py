@@ -1,4 +1,7 @@
-"""Check that the approvals of a task with access still hold, by what is in Vault at this moment."""
+"""Check that the approvals of a task with access still hold.
+
+The check is made by what is in Vault at this moment.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,11 @@ from jitvault.policy.decision import Obligations
 
 
 def approval_lapse_reason(worker: WorkerContext, file: TaskRecord) -> dict[str, object] | None:
-    """Return why the task's approvals do not hold any more; None while they do.
+    """Return why the task's approvals do not hold any more.
 
-    The returned mapping is the event's body in the chain. Checked are: signature and digest, denials and withdrawals,
-    that agent and approvers are enabled and in their groups, and that the approvers are registered. The expiry of an
-    approval is not checked, since it limits the first issue only.
+    The result is None while they do. The returned mapping is the event's body in the chain. Checked are: signature and
+    digest, denials and withdrawals, that agent and approvers are enabled and in their groups, and that the approvers
+    are registered. The expiry of an approval is not checked, since it limits the first issue only.
     """
     decided = last_decision(file)
     revision = Revision.of(file.revision.body)

@@ -19,11 +19,11 @@ from jitvault.policy.decision import ProofLevel, needed_proof_level
 
 
 def check_templates_tested(worker: WorkerContext, revision: Revision, obliged: ProofLevel | None = None) -> None:
-    """Raise InvalidInput when a template has not passed its check as it is now.
+    """Raise InvalidInput when a template has not passed its check.
 
-    Only access that needs proof from its target is checked. `obliged` is the proof level that policy requires of every
-    access. `revision` was resolved just now, so its digests are of what Vault has. The message names the command that
-    helps.
+    The check has to be about the template as it is now. Only access that needs proof from its target is checked.
+    `obliged` is the proof level that policy requires of every access. `revision` was resolved just now, so its digests
+    are of what Vault has. The message names the command that helps.
     """
     for entry in revision.access:
         if needed_proof_level(entry["confirm"], obliged) != ProofLevel.TARGET:
@@ -71,7 +71,10 @@ def _records(worker: WorkerContext) -> list[Record]:
 
 
 def _why_not(worker: WorkerContext, entry: Mapping[str, Any]) -> str | None:
-    """Return why the check of an access entry's template does not count, if so."""
+    """Return why the check of an access entry's template does not count.
+
+    The result is None where the check counts.
+    """
     name = entry["template"]
     template = worker.templates.get(name)
     if template is None or f"sha256:{template.digest()}" != entry["template_digest"]:

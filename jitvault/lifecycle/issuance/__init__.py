@@ -1,1 +1,4 @@
-"""Issue the token of an approved task, and resolve an issue that did not finish."""
+"""Issue the token of an approved task.
+
+An issue that did not finish is resolved here as well.
+"""

@@ -1,4 +1,7 @@
-"""Pace the attempts to issue a token where Vault makes none, and record a finding."""
+"""Pace the attempts to issue a token where Vault makes none.
+
+A finding is recorded as well.
+"""
 
 from __future__ import annotations
 

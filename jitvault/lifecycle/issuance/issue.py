@@ -1,7 +1,8 @@
-"""Issue the one token of an approved task: intent, wrapped create, look-up, delivery.
+"""Issue the one token of an approved task.
 
-jitvault only ever sees the token inside its wrapping, and the wrapping token only until it is in the inbox. An attempt
-that may have made a token and may not have delivered it is revoked and proven dead before the next attempt.
+The steps are: intent, wrapped create, look-up, delivery. jitvault only ever sees the token inside its wrapping, and the
+wrapping token only until it is in the inbox. An attempt that may have made a token and may not have delivered it is
+revoked and proven dead before the next attempt.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ def issue(
     *,
     admission: GrantAdmission | None = None,
 ) -> None:
-    """Create, check and deliver the task's token; the task is `issued` afterwards.
+    """Create, check and deliver the task's token.
 
-    `obligations` are those of the decision that permits the issue. `admission` checks inside the transaction what that
-    decision rests on; it is given for a task that had no access before. Before anything is done, raises InvalidInput
-    when a template has not passed its check, or when the caps of policy or the rest of the parent's time are too
-    short; and DecisionStale when another task was issued first.
+    The task is `issued` afterwards. `obligations` are those of the decision that permits the issue. `admission` checks
+    inside the transaction what that decision rests on; it is given for a task that had no access before. Before
+    anything is done, raises InvalidInput when a template has not passed its check, or when the caps of policy or the
+    rest of the parent's time are too short; and DecisionStale when another task was issued first.
     """
     revision = Revision.of(file.revision.body)
     check_templates_tested(worker, revision, obligations.confirm)
@@ -139,7 +140,10 @@ def _requested_values(worker: WorkerContext, revision: Revision, step_s: int) ->
 
 
 def _create(worker: WorkerContext, revision: Revision, grant: GrantRow, op: str) -> WrappedToken:
-    """Create the wrapped token in Vault. Raises InvalidInput where a parent ended."""
+    """Create the wrapped token in Vault.
+
+    Raises InvalidInput where a parent ended.
+    """
     content = revision.content
     # Checked once more, now that the intent is committed. Whoever ends a parent looks for children after the commit of
     # that end. So of the two processes at least one sees the other.
@@ -164,7 +168,7 @@ def _create(worker: WorkerContext, revision: Revision, grant: GrantRow, op: str)
 
 
 def _revoke_overtaken(worker: WorkerContext, wrapped: WrappedToken) -> None:
-    """Revoke a token that was created after another process took the task over.
+    """Revoke a token created after another process took the task over.
 
     A process that was suspended for longer than its claim lives may send its create request when the task is over and
     confirmed already; the other process could not see a request that was not sent yet. No one was given that token, and
@@ -209,7 +213,10 @@ def _check_token(worker: WorkerContext, revision: Revision, grant: GrantRow) -> 
 def _deliver(
     worker: WorkerContext, revision: Revision, grant: GrantRow, wrapped: WrappedToken, claim: int, *, ends_at: datetime
 ) -> None:
-    """Put the wrapped token into the inbox, and commit that the task is `issued`."""
+    """Put the wrapped token into the inbox, and commit the delivery.
+
+    The task is `issued` by that commit.
+    """
     task_id = grant.task_id
     content = revision.content
     to = content["agent" if revision.spec.spec.deliver == "agent" else "requester"]["entity"]
@@ -268,10 +275,10 @@ def _put(worker: WorkerContext, task_id: str, claim: int, inbox: str, message: M
 
 
 def _empty(worker: WorkerContext, inbox: str, message: Mapping[str, Any]) -> None:
-    """Remove the wrapping token from an inbox after another process took the task over.
+    """Remove the wrapping token from an inbox.
 
-    The worker may write to an inbox but not delete from it, so it writes an empty message. Vault keeps only one version
-    of a document in an inbox.
+    This is done after another process took the task over. The worker may write to an inbox but not delete from it, so
+    it writes an empty message. Vault keeps only one version of a document in an inbox.
     """
     with suppress(JitvaultError):
         worker.documents.deliver(inbox, {**message, "wrapping": []}, op=new_id())

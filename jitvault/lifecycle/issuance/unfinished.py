@@ -26,10 +26,10 @@ from jitvault.stream.reading import canary
 
 
 def resolve_unfinished_issue(worker: WorkerContext, file: TaskRecord, claim: int) -> TaskRecord:
-    """Revoke the unsettled grant of a task that is being issued, and prove it dead.
+    """Revoke the unsettled grant of a task, and prove it dead.
 
-    Returns the task after it. Does nothing where all grants are settled. Raises OutcomeUnknown while it cannot be known
-    yet whether the token was created.
+    The task is one that is being issued. Returns the task after it. Does nothing where all grants are settled. Raises
+    OutcomeUnknown while it cannot be known yet whether the token was created.
     """
     open_grants = [grant for grant in file.grants if not grant.settled]
     if not open_grants:
@@ -148,9 +148,10 @@ def _lines_of(trail: AuditTrail, operation: OperationRow) -> list[Observation]:
 
 
 def _wait_until_surely_never_sent(worker: WorkerContext, operation: OperationRow, canary_at: datetime) -> None:
-    """Raise OutcomeUnknown while the request may still reach Vault or run there.
+    """Raise OutcomeUnknown while the request may still reach Vault.
 
-    A request can reach Vault until its time-out, and then runs at most as long as Vault's longest request.
+    It may also still run in Vault. A request can reach Vault until its time-out, and then runs at most as long as
+    Vault's longest request.
     """
     sure = operation.sent_at + worker.settle_window + timedelta(seconds=1)
     if canary_at < sure:
@@ -176,9 +177,10 @@ def _end_by_path(
 
 
 def _unknown_tokens(worker: WorkerContext, grant: GrantRow, since: datetime, until: datetime) -> list[GrantRow]:
-    """Return the grant once for each unknown token of its role made in that time.
+    """Return the grant once for each unknown token of its role.
 
-    Times are by Vault's clock; each returned row has the token's lease and issue time.
+    The tokens are those that were made in the time from `since` to `until`. Times are by Vault's clock; each returned
+    row has the token's lease and issue time.
     """
     known = worker.ledger.issue_times(grant.role)
     found = []

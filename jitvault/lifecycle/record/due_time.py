@@ -51,5 +51,8 @@ def _longest(worker: WorkerContext, file: TaskRecord) -> timedelta | None:
 
 
 def _slack(worker: WorkerContext) -> timedelta:
-    """Return the tolerance: jitter, a settle window, and the clocks' skew on both sides."""
+    """Return the tolerance of due times.
+
+    It is made of jitter, a settle window, and the clocks' skew on both sides.
+    """
     return LONGEST_PAUSE / 4 + worker.settle_window + 2 * MAX_SKEW

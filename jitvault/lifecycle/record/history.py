@@ -1,7 +1,7 @@
-"""What a task's chain keeps of people's decisions, and what is read from it again.
+"""What a task's chain keeps of people's decisions.
 
-A decision is written as rows and as the body of an event. From the events it is read who ended a task, closed it
-without proof, or withdrew an approval, and why.
+What is read from the chain again is here as well. A decision is written as rows and as the body of an event. From the
+events it is read who ended a task, closed it without proof, or withdrew an approval, and why.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from jitvault.policy.decision import ProofLevel, needed_proof_level, obliged_pro
 
 
 def ended_of(file: TaskRecord) -> Ended | None:
-    """Return `{by, name, at, reason, note}` of a task that ended or was cancelled.
+    """Return who ended or cancelled a task, when and why.
 
-    None for any other task. `by` (an entity) and `name` are None where no person requested the end; `reason` is the end
-    reason.
+    The result is `{by, name, at, reason, note}`. None for any other task. `by` (an entity) and `name` are None where no
+    person requested the end; `reason` is the end reason.
     """
     ended = (EventKind.ENDING, EventKind.CANCELLED, EventKind.RECOVERED)
     event = next(
@@ -57,9 +57,9 @@ def forced_of(file: TaskRecord) -> Forced | None:
 
 
 def uncounted_of(file: TaskRecord) -> Sequence[Mapping[str, Any]]:
-    """Return `{entity, name, why, withdrawn}` of each decision that does not count.
+    """Return each decision that does not count.
 
-    It is as of the last time that decisions were counted.
+    An item is `{entity, name, why, withdrawn}`. It is as of the last time that decisions were counted.
     """
     refused = [event.body["refused"] for event in file.events if "refused" in event.body]
     return list(refused[-1]) if refused else []
@@ -81,9 +81,10 @@ def _name(file: TaskRecord, entity: str) -> str:
 
 
 def last_decision(file: TaskRecord) -> Mapping[str, Any]:
-    """Return the body of the last decision in the task's chain; empty without one.
+    """Return the body of the last decision in the task's chain.
 
-    It has policy's decision, the obligations, and who approved or denied.
+    The result is empty where there is no decision. It has policy's decision, the obligations, and who approved or
+    denied.
     """
     kinds = (EventKind.SUBMITTED, EventKind.REVISED, EventKind.DECIDED, EventKind.RECOVERED)
     decisions = [event.body for event in file.events if event.kind in kinds and "policy" in event.body]
@@ -119,7 +120,10 @@ def revision_row(task_id: str, revision: Revision, number: int, standing: Standi
 
 
 def opened_rows(task_id: str, revision: Revision, number: int, standing: Standing) -> tuple[Row, ...]:
-    """Return the rows of a new revision: itself, and its lease budget by template."""
+    """Return the rows of a new revision.
+
+    They are the revision itself, and its lease budget by template.
+    """
     agent, owner = (revision.content[part]["entity"] for part in ("agent", "owner"))
     budgets: Counter[str] = Counter()
     for entry in revision.access:

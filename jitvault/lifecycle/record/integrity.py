@@ -47,7 +47,10 @@ _NO_EVENT = (0, "")
 
 
 def published(worker: WorkerContext, task_id: str) -> PublishedDocument | None:
-    """Return what the worker last published of the task; None where it did not yet."""
+    """Return what the worker last published of the task.
+
+    The result is None where it did not publish the task yet.
+    """
     stored = worker.documents.read(published_path(task_id))
     return read_published(task_id, stored.document, stored.written_at) if stored is not None else None
 
@@ -59,7 +62,7 @@ def is_published(said: PublishedDocument | None, file: TaskRecord) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedTask:
-    """A task's record, which agrees with itself and with what Vault held of the task.
+    """A task's record, which agrees with itself and with Vault's copy.
 
     `published` is what was published of it when it was verified.
     """
@@ -69,10 +72,11 @@ class VerifiedTask:
 
 
 def verify(worker: WorkerContext, task_id: str, claim: int | None = None) -> VerifiedTask:
-    """Read a task, and refuse it unless ledger, event chain and published copy agree.
+    """Read a task, and refuse it unless all its records agree.
 
-    This comes before anything is done for a task. The stream has its own checks: of the leases that it shows at each
-    judgement (`is_complete`), and of its trust (`jitvault.stream`).
+    The records are the ledger's rows, the event chain and the published copy. This comes before anything is done for a
+    task. The stream has its own checks: of the leases that it shows at each judgement (`is_complete`), and of its trust
+    (`jitvault.stream`).
 
     1. The ledger holds the event that was published last, and a task that was granted is not before its grant again.
     2. A task that may still be granted is published, or its request is young.
@@ -92,10 +96,10 @@ def verify(worker: WorkerContext, task_id: str, claim: int | None = None) -> Ver
 
 
 def verify_again(worker: WorkerContext, task_id: str, known: TaskRecord | None) -> TaskRecord:
-    """Read a verified task again, and refuse it where its rows do not agree any more.
+    """Read a verified task again.
 
-    `known` is its record from before, if the caller has it. Where nothing changed since, nothing is checked again: the
-    stream enters lines of a task while a process works on it.
+    It is refused where its rows do not agree any more. `known` is its record from before, if the caller has it. Where
+    nothing changed since, nothing is checked again: the stream enters lines of a task while a process works on it.
     """
     current = worker.ledger.refreshed(known) if known else worker.file(task_id)
     if known is None or current.task != known.task:
@@ -104,7 +108,7 @@ def verify_again(worker: WorkerContext, task_id: str, known: TaskRecord | None) 
 
 
 def _check_anchor(worker: WorkerContext, file: TaskRecord, said: PublishedDocument | None, claim: int | None) -> None:
-    """Check 1: raise SecurityFinding when the ledger lacks what was published of the task.
+    """Check 1: raise SecurityFinding when the ledger lacks what is published.
 
     Such a ledger was restored or rewritten. `said` is the published copy and was read before `file`, so an honest
     ledger has at least as much. Raises WrongState where `claim` is lost.
@@ -129,10 +133,10 @@ def _holds(file: TaskRecord, said: PublishedTask | IllegibleDocument) -> bool:
 
 
 def _check_not_removed(worker: WorkerContext, file: TaskRecord, published_copy: PublishedDocument | None) -> None:
-    """Check 2: raise SecurityFinding for a task that may be over already, its document deleted.
+    """Check 2: raise SecurityFinding for a task that may be over already.
 
-    By the ledger the task may still be granted, but nothing is published of it and its request is old: the ledger or
-    Vault was restored. The finding is recorded as well.
+    Its published document may have been deleted. By the ledger the task may still be granted, but nothing is published
+    of it and its request is old: the ledger or Vault was restored. The finding is recorded as well.
     """
     task = file.task
     if published_copy is not None or task.state not in BEFORE_GRANT:
@@ -151,10 +155,11 @@ def _check_not_removed(worker: WorkerContext, file: TaskRecord, published_copy: 
 
 
 def _check_not_back(worker: WorkerContext, file: TaskRecord, published_copy: PublishedDocument | None) -> None:
-    """Check 4: raise SecurityFinding when Vault again has a credential of a closed task.
+    """Check 4: raise SecurityFinding when a closed task has a credential.
 
-    After a restore of Vault, the task's published copy says what it said before the task was closed. It also does after
-    a crash, but then Vault has no credential of the task. The finding is recorded as well.
+    Vault has the credential again. After a restore of Vault, the task's published copy says what it said before the
+    task was closed. It also does after a crash, but then Vault has no credential of the task. The finding is recorded
+    as well.
     """
     closed = file.task.state in (State.SEALED, State.UNVERIFIED)
     if not closed or (published_copy is not None and published_copy.state == file.task.state):
@@ -167,10 +172,10 @@ def _check_not_back(worker: WorkerContext, file: TaskRecord, published_copy: Pub
 
 
 def check_integrity(worker: WorkerContext, file: TaskRecord) -> None:
-    """Check 3: raise SecurityFinding when the task's rows do not agree with its chain.
+    """Check 3: raise SecurityFinding when rows and chain do not agree.
 
-    The finding is recorded as well. A difference in the rows of decisions is recorded but not raised: nothing is
-    decided by these rows, and they are written anew from Vault.
+    The rows are the task's. The finding is recorded as well. A difference in the rows of decisions is recorded but not
+    raised: nothing is decided by these rows, and they are written anew from Vault.
     """
     if problems := problems_of(worker, file):
         raise _edited(worker, file, "; ".join(problems))
@@ -180,9 +185,9 @@ def check_integrity(worker: WorkerContext, file: TaskRecord) -> None:
 
 
 def is_edited(worker: WorkerContext, file: TaskRecord) -> bool:
-    """Return whether the task's rows disagree with its chain, and record it if so.
+    """Return whether the task's rows disagree with its chain.
 
-    For a caller that is working on another task.
+    If they do, that is recorded. For a caller that is working on another task.
     """
     if problems := problems_of(worker, file):
         _edited(worker, file, "; ".join(problems))
@@ -257,7 +262,10 @@ def check_issuable(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
 
 
 def _states(file: TaskRecord) -> list[str]:
-    """Check that the task's state is that of its last event, and each move is allowed."""
+    """Check that the task's state is that of its last event.
+
+    Each move from one state to the next has to be allowed as well.
+    """
     states = [e.body.get("state") for e in file.events]
     told = list(zip(file.events[1:], states, states[1:], strict=False))
     jumped = any(before != after and not _moves(e, before, after) for e, before, after in told)

@@ -60,7 +60,10 @@ def live_lookups(operations: Sequence[OperationRow], subject: str) -> frozenset[
 
 
 def last_found(operations: Sequence[OperationRow], subject: str) -> LookupAnswer | None:
-    """Return what the newest look-up of `subject` found; None where Vault did not answer it, or there was none."""
+    """Return what the newest look-up of `subject` found.
+
+    The result is None where Vault did not answer the look-up, or there was none.
+    """
     lookups = (op for op in operations if op.kind in _KINDS and op.subject == subject)
     newest = max(lookups, key=lambda op: op.sent_at, default=None)
     return LookupAnswer.of(newest.answer) if newest else None

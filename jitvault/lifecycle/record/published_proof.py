@@ -1,8 +1,8 @@
-"""Check what vouches for a task's published document, for a reader without the ledger.
+"""Check what vouches for a task's published document.
 
-Anyone with the worker's token can write a published document. The document of a closed task has a receipt, which
-Vault's own key signed. Who overwrites the document leaves the version with the receipt behind: Vault keeps the last ten
-versions.
+The check is for a reader without the ledger. Anyone with the worker's token can write a published document. The
+document of a closed task has a receipt, which Vault's own key signed. Who overwrites the document leaves the version
+with the receipt behind: Vault keeps the last ten versions.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ class PublishedProof:
 
 
 def published_proof(documents: Documents, signer: Signer, task_id: str, newest: Stored) -> PublishedProof:
-    """Return the newest version with a valid receipt, or else the newest version."""
+    """Return the newest version with a valid receipt.
+
+    Where no version has one, this is the newest version.
+    """
     shown = _as_published(task_id, newest)
     try:
         keys = signer.public_keys(RECEIPT_KEY)

@@ -1,4 +1,7 @@
-"""Render the proof of a task's end for `complete`, `revoke`, the report and the receipt."""
+"""Render the proof of a task's end.
+
+`complete`, `revoke`, the report and the receipt show it.
+"""
 
 from __future__ import annotations
 
@@ -122,7 +125,10 @@ def _unjudged(file: TaskRecord) -> str:
 
 
 def _error(file: TaskRecord, lease: LeaseRow) -> str | None:
-    """Return Vault's answer to the revocation of a lease that failed, if it failed."""
+    """Return Vault's answer to the revocation of a lease that failed.
+
+    The result is None where the revocation did not fail.
+    """
     if lease.verdict not in (Verdict.REVOKE_FAILED, Verdict.IRREVOCABLE):
         return None
     asked = [op for op in file.operations if op.kind == OperationKind.REVOKE_LEASE and op.subject == lease.lease_id]
@@ -150,7 +156,10 @@ def _target_says(lease: LeaseProof) -> str:
 
 
 def _first_failure(proof: Proof) -> str | None:
-    """Return which lease Vault could not revoke, or the first check that fails."""
+    """Return the lease that Vault could not revoke, or the failed check.
+
+    The check is the first that fails.
+    """
     for lease in proof["leases"]:
         if lease["error"]:
             return f"Vault could not end {lease['lease_id']}: {lease['error']}{_target_says(lease)}"
@@ -159,7 +168,10 @@ def _first_failure(proof: Proof) -> str | None:
 
 
 def unproven_reason(file: TaskRecord) -> str | None:
-    """Return why an ending task is not proven; None where only check 7 is missing."""
+    """Return why an ending task is not proven.
+
+    The result is None where only check 7 is missing.
+    """
     proof = proof_of(file) if file.task.state is State.ENDING else None
     if proof is None or all(check["ok"] or check["n"] == QUIET_N for check in _checks_in(proof)):
         return None
@@ -178,7 +190,10 @@ def _checks_in(proof: Proof) -> Iterator[CheckResult]:
 
 
 def checks_of(file: TaskRecord, subject: str) -> list[CheckResult]:
-    """Return the numbered checks of one credential, or, for the task's id, of the task."""
+    """Return the numbered checks of one credential, or of the task.
+
+    `subject` is the task's id where the checks of the task are wanted.
+    """
     return [_as_json(row) for row in file.checks if row.subject == subject]
 
 
@@ -187,7 +202,10 @@ def _as_json(row: CheckRow) -> CheckResult:
 
 
 def lifetime_of(grant: GrantRow) -> dict[str, int]:
-    """Return the TTLs of a grant in seconds: as requested, in effect, and per renewal."""
+    """Return the TTLs of a grant in seconds.
+
+    They are given as requested, in effect, and per renewal.
+    """
     return {"requested_ttl_s": grant.requested_ttl_s, "ttl_s": grant.ttl_s, "step_s": grant.step_s}
 
 
@@ -218,7 +236,10 @@ def _granted_extension(event: Event) -> GrantedExtension:
 
 
 def last_extension(file: TaskRecord) -> PublishedExtension | None:
-    """Return the last extension request and its result; None where there was none."""
+    """Return the last extension request and its result.
+
+    The result is None where there was no request.
+    """
     said = extension_events(file.events)
     if not said:
         return None

@@ -19,7 +19,10 @@ ACCOUNTED = "accounted"
 
 
 def times_reopened(events: Iterable[Event]) -> int:
-    """Count how often the task was reopened: all of it looked up and revoked anew."""
+    """Count how often the task was reopened.
+
+    A task that is reopened is looked up and revoked anew as a whole.
+    """
     return sum(event.kind in REOPENING_EVENTS for event in events)
 
 
@@ -29,12 +32,18 @@ def why_reopened(events: Sequence[Event]) -> str:
 
 
 def is_going_round(events: Iterable[Event]) -> bool:
-    """Return whether the task was reopened so often that an operator has to know."""
+    """Return whether the task was reopened too often.
+
+    An operator has to know of such a task.
+    """
     return times_reopened(events) >= MOST_ROUNDS
 
 
 def unsettled_listings(events: Sequence[Event]) -> int:
-    """Count the listings since the last one in which every lease was accounted for."""
+    """Count the listings since the last one without an open lease.
+
+    In a listing without an open lease, every lease was accounted for.
+    """
     count = 0
     for event in reversed(events):
         if event.kind != EventKind.LISTED:
@@ -46,7 +55,10 @@ def unsettled_listings(events: Sequence[Event]) -> int:
 
 
 def why_listing_unsettled(events: Sequence[Event]) -> str:
-    """Return which lease or drift the last listing left open; empty where none."""
+    """Return which lease or drift the last listing left open.
+
+    The result is empty where it left none open.
+    """
     last = next((e.body for e in reversed(events) if e.kind == EventKind.LISTED), None)
     if last is None or last["answer"] == ACCOUNTED:
         return ""

@@ -183,7 +183,10 @@ def summary_of(task: TaskRow) -> dict[str, Any]:
 
 
 def _ended(file: TaskRecord) -> dict[str, Any]:
-    """Return who ended the task and who forced it closed, as columns of a report."""
+    """Return who ended the task and who forced it closed.
+
+    The result has the form of a report's columns.
+    """
     ended: Mapping[str, Any] = ended_of(file) or {}
     forced: Mapping[str, Any] = forced_of(file) or {}
     return {
@@ -204,7 +207,10 @@ def _dead_at(lease: LeaseRow) -> str | None:
 
 
 def report_rows(file: TaskRecord) -> list[dict[str, Any]]:
-    """Return one row per lease, or one row without a lease where there is none."""
+    """Return one row per lease.
+
+    A task without a lease has one row without a lease.
+    """
     task, revision = file.task, Revision.of(file.revision.body)
     content = revision.content
     token = file.grants[-1] if file.grants else None

@@ -1,1 +1,1 @@
-"""Renew a task's credentials until the task ends, and extend tasks on request."""
+"""Renew a task's credentials until it ends, and extend tasks on request."""

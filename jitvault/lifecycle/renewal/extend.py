@@ -1,8 +1,9 @@
-"""Extend a task with access: read the signed request, decide anew, and move the deadline.
+"""Extend a task with access.
 
-Where the task's token can live until the new deadline, the deadline moves and the token is renewed further. Where it
-cannot, the token and its leases are revoked and proven dead, and only then the next token is issued: a task never has
-two live tokens. Both ways begin with one commit; if this process stops after it, the next run goes on from there.
+The signed request is read, the task is decided anew, and its deadline moves. Where the task's token can live until the
+new deadline, the deadline moves and the token is renewed further. Where it cannot, the token and its leases are revoked
+and proven dead, and only then the next token is issued: a task never has two live tokens. Both ways begin with one
+commit; if this process stops after it, the next run goes on from there.
 """
 
 from __future__ import annotations
@@ -64,9 +65,9 @@ class _Requested:
 
 
 def extend(worker: WorkerContext, file: TaskRecord, claim: int) -> TaskRecord:
-    """Answer an open extension request: extend, record who is missing, or refuse.
+    """Answer an open extension request.
 
-    Returns the task after it.
+    The task is extended, the missing approvers are recorded, or the request is refused. Returns the task after it.
 
     The caller has just checked that the task may go on. Afterwards the task may be `issuing`; then `issue_replacement`
     goes on with it.
@@ -161,7 +162,7 @@ def _open_request(worker: WorkerContext, file: TaskRecord) -> _Requested | None:
 
 
 def _outlives(worker: WorkerContext, grant: GrantRow, extension: Extension) -> bool:
-    """Return whether the new deadline is later than the token can be renewed to.
+    """Return whether the token cannot be renewed up to the new deadline.
 
     Only the cap of the token's role counts, as the role is now.
     """
@@ -205,7 +206,7 @@ def _check_possible(
 
 
 def _is_someone_ready(revision: Revision, asked: _Requested, standing: Standing) -> bool:
-    """Return whether someone is there to unwrap the next token, if there is one.
+    """Return whether someone is there to unwrap a next token, if any.
 
     As for a grant, a requester who asked after the last approval is there. An agent's inbox is watched.
     """
@@ -246,7 +247,10 @@ def _apply(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Requeste
 
 
 def _wait(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Requested, standing: Standing) -> TaskRecord:
-    """Record which approvals are missing, unless the chain says so; return the task."""
+    """Record which approvals are missing, and return the task.
+
+    Nothing is recorded where the chain says so already.
+    """
     tally = standing.tally
     body = {
         **_decision_body(asked, standing),

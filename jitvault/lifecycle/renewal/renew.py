@@ -1,7 +1,8 @@
-"""Renew a task's token and leases in small steps, each at half of its TTL, and never past the deadline.
+"""Renew a task's token and leases in small steps.
 
-The caller has just checked that everything still holds, on a trusted stream. Should the worker die, the token expires
-within one step, and Vault revokes its leases with it.
+Each is renewed at half of its TTL, and never past the deadline. The caller has just checked that everything still
+holds, on a trusted stream. Should the worker die, the token expires within one step, and Vault revokes its leases with
+it.
 """
 
 from __future__ import annotations
@@ -65,7 +66,10 @@ def renew_due(worker: WorkerContext, file: TaskRecord, claim: int) -> EndCause |
 
 @dataclass(frozen=True, slots=True)
 class _Renewed:
-    """The result of one renewal; `over` says that Vault has no such credential."""
+    """The result of one renewal.
+
+    `over` says that Vault has no such credential.
+    """
 
     row: GrantRow | LeaseRow
     op: OperationRow
@@ -182,10 +186,10 @@ def _commit(worker: WorkerContext, file: TaskRecord, claim: int, done: Sequence[
 
 
 def _with_latest_expiry(worker: WorkerContext, grant: GrantRow, seconds: int) -> GrantRow:
-    """Return the grant with the latest expiry that a renewal sent now can give it.
+    """Return the grant with the latest expiry that a renewal can give it.
 
-    The expiry is the latest by any clock, for the case that the answer is lost. A proof that the token is dead without
-    a revocation rests on it.
+    The renewal is sent now. The expiry is the latest by any clock, for the case that the answer is lost. A proof that
+    the token is dead without a revocation rests on it.
     """
     latest = worker.now() + timedelta(seconds=seconds) + worker.settle_window + MAX_SKEW
     return replace(grant, expires_at=max(latest, grant.expires_at or latest))

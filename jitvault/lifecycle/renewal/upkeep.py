@@ -1,8 +1,8 @@
-"""Renew lists that engines publish, such as lists of revoked certificates (CRLs).
+"""Renew lists that engines publish.
 
-A template wants such a list to be short-lived, so that verifiers do not trust it for longer than the template says.
-But Vault makes a new list only when something is revoked. Once the list has expired, verifiers refuse every
-certificate, and nothing can be proven by it.
+Lists of revoked certificates (CRLs) are such lists. A template wants such a list to be short-lived, so that verifiers
+do not trust it for longer than the template says. But Vault makes a new list only when something is revoked. Once the
+list has expired, verifiers refuse every certificate, and nothing can be proven by it.
 """
 
 from __future__ import annotations
@@ -72,7 +72,10 @@ class PublishedListRenewals:
         return True
 
     def _is_rewritten(self, key: Mount) -> bool:
-        """Return whether the stream showed a write to the configuration since the last call."""
+        """Return whether the stream showed a write to the configuration.
+
+        Only writes since the last call count.
+        """
         _, mount = key
         since = self._written_at.setdefault(key, self._worker.now() - MAX_SKEW)
         newest = self._worker.ledger.configured(mount, since)

@@ -1,1 +1,4 @@
-"""The documents that people write and read: requests, decisions, ends, freezes."""
+"""The documents that people write and read.
+
+They are requests, decisions, ends and freezes.
+"""

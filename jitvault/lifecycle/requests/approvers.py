@@ -1,4 +1,7 @@
-"""Read the registrations of approvers, which only administrators can write."""
+"""Read the registrations of approvers.
+
+Only administrators can write them.
+"""
 
 from __future__ import annotations
 

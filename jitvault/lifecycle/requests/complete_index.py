@@ -1,8 +1,8 @@
-"""Keep the ledger's index of documents that end access complete, by listing Vault where the stream may miss one.
+"""Keep the ledger's index of documents that end access complete.
 
-After a gap, in a new or restored ledger, and while the stream is not known to be this Vault's, there may be a document
-in Vault of which no line was read. Then all documents are listed, once for all tasks. The ledger keeps when that was
-done, and how many gaps the stream had by then.
+Vault is listed where the stream may miss a document. After a gap, in a new or restored ledger, and while the stream is
+not known to be this Vault's, there may be a document in Vault of which no line was read. Then all documents are listed,
+once for all tasks. The ledger keeps when that was done, and how many gaps the stream had by then.
 """
 
 from __future__ import annotations
@@ -62,6 +62,6 @@ def index_names(worker: WorkerContext, kind: Kept, author: str, names: list[str]
 
 
 def forget_authors(worker: WorkerContext, kind: Kept, besides: list[str]) -> None:
-    """Remove the authors from the index who have no document in Vault any more."""
+    """Remove authors from the index who have no document in Vault any more."""
     for author in set(worker.ledger.indexed_authors(kind)) - set(besides):
         worker.ledger.keep_listed(kind, author, (), again=False)

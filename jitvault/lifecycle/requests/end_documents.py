@@ -95,7 +95,10 @@ def end_request_of_others(worker: WorkerContext, task_id: str, *, entitled: Mapp
 
 
 def end_reasons(worker: WorkerContext, task_id: str, *, entitled: Mapping[str, str]) -> list[EndRequest]:
-    """Return the newest request with a note of each entity that may end the task."""
+    """Return the requests, with a note, of those who may end the task.
+
+    Each entity's newest request is returned if it has a note.
+    """
     return [written.request for written in _valid_requests(worker, task_id, entitled) if written.request.note]
 
 
@@ -134,10 +137,10 @@ def _valid_requests(worker: WorkerContext, task_id: str, entitled: Mapping[str, 
 
 
 def _operators(worker: WorkerContext) -> list[str]:
-    """Return operators whose documents are read although no line has shown one.
+    """Return operators whose documents are read in any case.
 
-    The stream may not show every document. Operators who are members by another group are not known here: their
-    documents are found by listing.
+    They are read although no line has shown one. The stream may not show every document. Operators who are members by
+    another group are not known here: their documents are found by listing.
     """
     if not worker.mode.has_stream_reader or index_is_complete(worker, Kept.END):
         return []
@@ -145,7 +148,10 @@ def _operators(worker: WorkerContext) -> list[str]:
 
 
 def _indexed(worker: WorkerContext, task_id: str, besides: set[str]) -> list[_WrittenRequest]:
-    """Return the requests of entities without a part in the task that count now."""
+    """Return requests of entities without a part in the task.
+
+    They are the requests that count now.
+    """
     found = worker.ledger.indexed(Kept.END, task_id, [DocumentStatus.COUNTS, DocumentStatus.WAITS])
     found = [one for one in found if one.author not in besides]
     fresh = [one for one in found if one.standing not in (DocumentStatus.COUNTS, DocumentStatus.WAITS)]
@@ -170,9 +176,9 @@ def _indexed(worker: WorkerContext, task_id: str, besides: set[str]) -> list[_Wr
 
 
 def _looked_for(worker: WorkerContext, task_id: str, one: Indexed) -> Indexed | None:
-    """Return an unread document that is missing in Vault, as one to look for again.
+    """Return an unread document that is missing in Vault.
 
-    The result is None where there is nothing to look for.
+    It is one to look for again. The result is None where there is nothing to look for.
     """
     if not one.is_unread or worker.documents.read(path_of(Kept.END, one.author, task_id)) is not None:
         return None

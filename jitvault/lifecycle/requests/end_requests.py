@@ -1,4 +1,7 @@
-"""List requests to end a task that no worker has acted on yet, for a person who looks at the task."""
+"""List requests to end a task that no worker has acted on yet.
+
+The list is for a person who looks at the task.
+"""
 
 from __future__ import annotations
 

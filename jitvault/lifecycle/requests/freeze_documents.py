@@ -1,8 +1,9 @@
-"""Read operators' freezes, which the ledger's index keeps once they were read.
+"""Read operators' freezes.
 
-Vault lets only operators write freezes. A freeze holds whatever its author is by now, and even where its signature does
-not hold: what stops access must not end because its author cannot be asked any more. A lift has to be signed by an
-entity that may lift at the moment at which the lift is read; from then on it is done, whatever becomes of its author.
+The ledger's index keeps the freezes once they were read. Vault lets only operators write freezes. A freeze holds
+whatever its author is by now, and even where its signature does not hold: what stops access must not end because its
+author cannot be asked any more. A lift has to be signed by an entity that may lift at the moment at which the lift is
+read; from then on it is done, whatever becomes of its author.
 
 Nothing else ends a freeze. Where its document is gone, an administrator removed it or Vault was restored from an older
 snapshot: the freeze still holds, and is lifted like any other.
@@ -55,7 +56,10 @@ def freezes(worker: WorkerContext) -> list[FreezeStatement]:
 
 
 def freeze_covering(worker: WorkerContext, content: Mapping[str, Any]) -> FreezeStatement | None:
-    """Return the oldest freeze that covers a task, by the content of its revision."""
+    """Return the oldest freeze that covers a task.
+
+    The content of the task's revision says what covers it.
+    """
     return next((one.statement for one in _in_force(worker) if one.statement.covers(content)), None)
 
 
@@ -75,7 +79,10 @@ def _in_force(worker: WorkerContext) -> list[_Freeze]:
 
 
 def _dated(worker: WorkerContext, found: Sequence[Indexed]) -> list[Indexed]:
-    """Return the documents, with dates in the future replaced as `as_dated` says."""
+    """Return the documents, with dates in the future replaced.
+
+    `as_dated` says how.
+    """
     now, kept, changed = worker.now(), list[Indexed](), list[Indexed]()
     for one in found:
         statement = _statement(one) if one.standing in (DocumentStatus.COUNTS, DocumentStatus.LIFTS) else None
@@ -91,9 +98,9 @@ def _dated(worker: WorkerContext, found: Sequence[Indexed]) -> list[Indexed]:
 
 
 def _read(worker: WorkerContext, found: Sequence[Indexed]) -> list[Indexed]:
-    """Return the documents as they are in Vault now, without those that are gone.
+    """Return the documents as they are in Vault now.
 
-    For a lift that waits, it is checked again whether its author may lift.
+    Those that are gone are left out. For a lift that waits, it is checked again whether its author may lift.
     """
     once = replace(worker, signer=_Keys(worker.signer))
     authors = _Lifters(worker)
@@ -112,7 +119,10 @@ def _read(worker: WorkerContext, found: Sequence[Indexed]) -> list[Indexed]:
 
 
 def _at_most(worker: WorkerContext, unread: Sequence[Indexed]) -> list[Indexed]:
-    """Return the documents of each author to read in one pass, unread ones first."""
+    """Return the documents of each author to read in one pass.
+
+    Unread ones come first.
+    """
     most = MOST_OF_ONE if not worker.is_blind else MOST_UNSEEN
     taken, some = Counter[str](), list[Indexed]()
     for one in sorted(unread, key=lambda one: one.read):

@@ -1,4 +1,7 @@
-"""The freezes in force, as they are shown to people: operators' signed freezes, a tripwire's, and a recovery's."""
+"""The freezes in force, as they are shown to people.
+
+They are operators' signed freezes, a tripwire's, and a recovery's.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,10 @@ def freezes_covering_request(worker: WorkerContext, asked: DecisionInput) -> lis
 
 
 def _of_everything(worker: WorkerContext) -> list[dict[str, Any]]:
-    """Return what freezes everything without an operator: a recovery, a tripwire."""
+    """Return what freezes everything without an operator.
+
+    That is a recovery or a tripwire.
+    """
     since, tripped = worker.ledger.recovering(), worker.ledger.freeze()
     return [*([_rebuilt(since)] if since else []), *([_tripped(tripped)] if tripped else [])]
 
@@ -128,7 +134,10 @@ def freeze_of(worker: WorkerContext, file: TaskRecord) -> FreezeStatement | None
 
 
 def check_not_frozen(worker: WorkerContext, file: TaskRecord) -> None:
-    """Raise Frozen while everything is frozen, and Denied while an operator's freeze covers the task."""
+    """Raise Frozen or Denied where the task is frozen.
+
+    Frozen is raised while everything is frozen, and Denied while an operator's freeze covers the task.
+    """
     since = worker.ledger.recovering()
     if since is not None:
         raise Frozen(f"nothing is granted: {describe_recovery(since)}", hint=RESUME_RECOVERY_HINT)

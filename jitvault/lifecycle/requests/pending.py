@@ -1,4 +1,7 @@
-"""Find the documents that wait for a worker, by the audit stream and by listing Vault."""
+"""Find the documents that wait for a worker.
+
+They are found by the audit stream and by listing Vault.
+"""
 
 from __future__ import annotations
 
@@ -147,10 +150,11 @@ class Backlog:
         return sum(map(len, (*self._new.values(), *self._doubtful.values())))
 
     def some(self, count: int, may: Callable[[str], bool]) -> list[tuple[str, str]]:
-        """Read up to `count` requests; return task id and author of those to admit.
+        """Read up to `count` requests, and return those to admit.
 
-        `may` says whether an author may have one more request read now. Requests that are too old are judged here and
-        not even refused, since with a restored ledger there may be thousands of them.
+        Each is returned as task id and author. `may` says whether an author may have one more request read now.
+        Requests that are too old are judged here and not even refused, since with a restored ledger there may be
+        thousands of them.
         """
         found: list[tuple[str, str]] = []
         judgements: list[Judged] = []
@@ -180,7 +184,10 @@ class Backlog:
         return taken
 
     def _judgement(self, path: str, stored: Stored, *, is_new: bool) -> Judgement | None:
-        """Return the judgement of a request without reading its content, if possible."""
+        """Return the judgement of a request without reading its content.
+
+        The result is None where the content has to be read.
+        """
         if is_stale(stored.written_at, self._worker.now()):
             return Judgement.TOO_OLD
         before = None if is_new else self._worker.ledger.judged(path)

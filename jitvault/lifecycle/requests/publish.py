@@ -1,4 +1,7 @@
-"""Publish a task's state as a document in Vault that only the worker can write."""
+"""Publish a task's state as a document in Vault.
+
+Only the worker can write that document.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +33,10 @@ _FINDINGS = 100
 def publish(
     worker: WorkerContext, file: TaskRecord, standing: Standing | None, error: JitvaultError | None = None
 ) -> None:
-    """Write `jitvault/tasks/<task>`: the revision's exact bytes, the state, what is missing, the proof.
+    """Write the task's document, `jitvault/tasks/<task>`.
 
-    `error` is what kept the task from going on, for people who wait and can read nothing but this document.
+    The document has the revision's exact bytes, the state, what is missing, and the proof. `error` is what kept the
+    task from going on, for people who wait and can read nothing but this document.
     """
     task = file.task
     content = Revision.of(file.revision.body).content
@@ -91,9 +95,9 @@ def _open_to(standing: Standing) -> list[str]:
 
 
 def _approved_before(worker: WorkerContext, task: TaskRow) -> bytes | None:
-    """Return the body of the last approved revision before the present one, if any.
+    """Return the body of the last approved revision before this one.
 
-    It is read from what was published about it.
+    The result is None where there is none. It is read from what was published about it.
     """
     if task.revision == 1:
         return None

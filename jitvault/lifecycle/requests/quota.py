@@ -1,4 +1,7 @@
-"""Notify authors, and the doctor, of authors who write more documents than a worker takes in."""
+"""Notify authors who write more documents than a worker takes in.
+
+The doctor is notified of them as well.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ NOTICE = "_over-quota"
 
 
 def record_over_quota(worker: WorkerContext, author: str, waiting: int, per_minute: int) -> None:
-    """Record in the ledger how many documents of an author wait, and notify the author.
+    """Record how many documents of an author wait, and notify the author.
 
-    `waiting` 0 says that none waits any more; then there is no notice.
+    The number is kept in the ledger. `waiting` 0 says that none waits any more; then there is no notice.
     """
     worker.ledger.keep_over_quota(author, waiting, worker.now())
     if waiting:

@@ -76,7 +76,7 @@ class VerifiedDocument(Generic[P]):
 
 
 def submission(worker: WorkerContext, task_id: str, requester: str, stored: Stored | None = None) -> Submission | None:
-    """Return the verified request of `requester` for `task_id`, if there is one.
+    """Return the verified request of `requester` for `task_id`, if any.
 
     `stored` is the document where the caller has just read it. Raises InvalidInput when its spec is not valid or the
     requester is disabled.
@@ -96,7 +96,7 @@ def submission(worker: WorkerContext, task_id: str, requester: str, stored: Stor
 
 
 def find_request(worker: WorkerContext, task_id: str, *, hint: str | None) -> tuple[str, Stored] | None:
-    """Return the requester and request of a task that the ledger does not know.
+    """Return requester and request of a task that the ledger does not know.
 
     The entity `hint` is looked at first, then every other author.
     """
@@ -110,11 +110,11 @@ def find_request(worker: WorkerContext, task_id: str, *, hint: str | None) -> tu
 
 
 def wants_grant(worker: WorkerContext, submitted: Submission, approvals: Sequence[Vote]) -> bool:
-    """Return whether the requester signed that exactly this spec be issued now.
+    """Return whether the requester wants exactly this spec issued now.
 
-    A wrapping token lives for minutes. So one for the requester's inbox is only made when the requester asked for it
-    after the last approval and in the open window, by Vault's clock, and is there to unwrap it. An agent's inbox is
-    watched.
+    The requester has to have signed that. A wrapping token lives for minutes. So one for the requester's inbox is only
+    made when the requester asked for it after the last approval and in the open window, by Vault's clock, and is there
+    to unwrap it. An agent's inbox is watched.
     """
     entity, spec = submitted.requester.id, submitted.spec
     found = read_signed(worker, GrantDocument, request_path(entity, spec.id, "grant"), entity, spec.id)
@@ -224,9 +224,10 @@ def _authors(worker: WorkerContext, folder: str) -> list[str]:
 def read_signed(
     worker: WorkerContext, model: type[P], path: str, entity: str, task_id: str
 ) -> VerifiedDocument[P] | None:
-    """Return the document at `path`, if `entity` signed it for this task and kind.
+    """Return the document at `path`, if `entity` signed it.
 
-    A document that does not hold is recorded as a finding, and counts as absent.
+    It has to be signed for this task and kind. A document that does not hold is recorded as a finding, and counts as
+    absent.
     """
     stored = worker.documents.read(path)
     return verified(worker, stored, model, path, entity, task_id) if stored else None
@@ -235,7 +236,7 @@ def read_signed(
 def verified(
     worker: WorkerContext, stored: Stored, model: type[P], path: str, entity: str, task_id: str
 ) -> VerifiedDocument[P] | None:
-    """Return a document that was read already, if its signature and content hold.
+    """Return a document read before, if its signature and content hold.
 
     A document that does not hold is recorded as a finding.
     """
@@ -257,7 +258,7 @@ def verified(
 
 
 def _concerns_task(worker: WorkerContext, folder: str, task_id: str, entity: str) -> bool:
-    """Return whether an entity's document is a matter of the task that it names.
+    """Return whether an entity's document concerns the task that it names.
 
     A request is one if it is by the task's requester or agent, and a decision if its author has decided about the task
     or is needed for that. A freeze is about no task.
@@ -269,7 +270,10 @@ def _concerns_task(worker: WorkerContext, folder: str, task_id: str, entity: str
 
 
 def _decides(worker: WorkerContext, task_id: str, entity: str) -> bool:
-    """Return whether an entity has decided about a task, or is registered for a group that has to."""
+    """Return whether an entity has decided about a task, or has to.
+
+    An entity has to decide if it is registered for a group that has to.
+    """
     file = worker.file(task_id)
     if any(decision.entity_id == entity for decision in file.decisions):
         return True

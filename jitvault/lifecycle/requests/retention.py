@@ -1,7 +1,8 @@
-"""Delete the published document of a task that has been sealed for the retention time. The ledger keeps everything.
+"""Delete published documents of tasks that were sealed long ago.
 
-Requests and decisions belong to their authors, who alone may write them, so they stay. A restored ledger may not know
-what became of such a request, and after the deletion Vault does not say it any more either. Therefore
+A document is deleted once its task has been sealed for the retention time. The ledger keeps everything. Requests and
+decisions belong to their authors, who alone may write them, so they stay. A restored ledger may not know what became of
+such a request, and after the deletion Vault does not say it any more either. Therefore
 
 1. a request starts no task once it is as old as `REQUEST_LIFE`, by Vault's clock (`decision/admit.py`);
 2. nothing is deleted while the request is younger than the retention time, which is never shorter than `REQUEST_LIFE`:
@@ -41,10 +42,10 @@ class Removals:
         self._names: deque[str] = deque()
 
     def some(self) -> int:
-        """Delete documents of tasks sealed for longer than `keep`; return how many.
+        """Delete documents of tasks sealed for longer than `keep`.
 
-        One pass deletes a limited number. Raises AuditUntrusted where this host's clock is not known to be right, and
-        whatever error keeps Vault from a deletion.
+        Returns how many were deleted. One pass deletes a limited number. Raises AuditUntrusted where this host's clock
+        is not known to be right, and whatever error keeps Vault from a deletion.
         """
         settle_removals(self._worker)
         if not self._names:
@@ -56,7 +57,10 @@ class Removals:
 
 
 def removable(worker: WorkerContext, names: Sequence[str], keep: timedelta) -> list[str]:
-    """Return the tasks that were sealed longer than `keep` ago, without a newer request."""
+    """Return the tasks that were sealed longer than `keep` ago.
+
+    Tasks with a newer request are left out.
+    """
     now = worker.now()
     sealed = worker.ledger.sealed_before(names, now - keep)
     found = []

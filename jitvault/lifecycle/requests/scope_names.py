@@ -15,7 +15,10 @@ from jitvault.model.scope import Scope
 
 
 def entity_named(worker: WorkerContext, name: str) -> str:
-    """Return the id of the entity that has a name now; empty where none has it."""
+    """Return the id of the entity that has a name now.
+
+    The result is empty where no entity has it.
+    """
     # where Vault rejects the name as an entity's name, the scope holds by the name alone
     with suppress(VaultRejected):
         entity = worker.identity.by_name(name) if name else None
@@ -24,7 +27,10 @@ def entity_named(worker: WorkerContext, name: str) -> str:
 
 
 def scope_by_name_and_id(worker: WorkerContext, scope: Scope) -> tuple[Scope, ...]:
-    """Return the scope by its name, and by the id of the entity that has the name."""
+    """Return the scope by its name, and by its entity's id.
+
+    The entity is the one that has the name.
+    """
     entity = entity_named(worker, scope.name)
     return (scope, scope.of(entity)) if entity else (scope,)
 

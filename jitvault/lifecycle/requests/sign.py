@@ -1,4 +1,6 @@
-"""Sign what a person writes to Vault for the worker: requests and decisions.
+"""Sign what a person writes to Vault for the worker.
+
+These are requests and decisions.
 
     requests/<entity id>/<task>/submit   the spec
     requests/<entity id>/<task>/grant    issue it now
@@ -93,7 +95,10 @@ def sign_decision(
 
 
 def sign_withdrawal(person: Person, revision: Revision, *, reason: str) -> None:
-    """Withdraw every approval that the person gave until now. Raises InvalidInput."""
+    """Withdraw every approval that the person gave until now.
+
+    Raises InvalidInput.
+    """
     task_id = revision.spec.id
     path = vote_path(person.entity, task_id, "/withdraw")
     _sign(person, path, "withdraw", task_id, **_about(revision), reason=check_note(reason))

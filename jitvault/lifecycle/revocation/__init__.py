@@ -1,1 +1,4 @@
-"""Revoke a task's tokens and leases, and those of the tasks delegated below it."""
+"""Revoke a task's tokens and leases, and those of its delegated tasks.
+
+A delegated task stands below the task.
+"""

@@ -27,7 +27,7 @@ from jitvault.model.states import LIVING, EndCause, State
 
 @dataclass(frozen=True, slots=True)
 class ChildDue:
-    """A task below another one that has to be advanced before the upper task goes on.
+    """A task that has to be advanced before the task above it goes on.
 
     `deadline` is the one of that turn, by the worker's monotonic clock; None leaves the worker's own.
     """
@@ -68,14 +68,17 @@ def unproven_below(worker: WorkerContext, task_id: str) -> list[str]:
 
 
 def unsealed_below(worker: WorkerContext, task_id: str) -> list[str]:
-    """Return the tasks below that were granted and are not sealed, leaves first."""
+    """Return the tasks below that were granted and are not sealed.
+
+    Leaves come first.
+    """
     return _below_in(worker, task_id, LIVING | {State.CONFIRMED, State.UNVERIFIED})
 
 
 def children_for_receipt(worker: WorkerContext, task_id: str) -> list[dict[str, Any]]:
-    """Return the tasks delegated directly below this one, as its receipt lists them.
+    """Return the tasks delegated directly below this one.
 
-    Each of them has a receipt of its own.
+    They have the form in which its receipt lists them. Each of them has a receipt of its own.
     """
     rows = (worker.ledger.task(name) for name in worker.ledger.children(task_id))
     return [
@@ -91,10 +94,10 @@ def children_for_receipt(worker: WorkerContext, task_id: str) -> list[dict[str, 
 
 
 def revoke_tree(worker: WorkerContext, file: TaskRecord, claim: int, *, why: EndCause | None = None) -> TaskRecord:
-    """Revoke the credentials of a task and of every task below it; return the task.
+    """Revoke the credentials of a task and of every task below it.
 
-    All tokens come first, then the leases from the leaves of the tree up. A task below that cannot be revoked keeps
-    neither the other tasks nor the task itself alive. Raises like `revoke`, for the task itself.
+    Returns the task. All tokens come first, then the leases from the leaves of the tree up. A task below that cannot be
+    revoked keeps neither the other tasks nor the task itself alive. Raises like `revoke`, for the task itself.
     """
     task_id = file.task.task_id
     had_below = bool(live_below(worker, task_id))
@@ -153,7 +156,10 @@ def _below_in(worker: WorkerContext, task_id: str, states: Collection[State]) ->
 
 
 def _is_over(worker: WorkerContext, name: str) -> bool:
-    """Return whether no credential of the task can be alive, by rows that agree with its chain."""
+    """Return whether no credential of the task can be alive.
+
+    The rows that say so agree with the task's chain.
+    """
     try:
         file = worker.ledger.file(name)
     except CorruptRecord:

@@ -1,6 +1,6 @@
-"""One token or lease in Vault: revoke it, look it up, and read a verdict from Vault's answers.
+"""Revoke or look up one token or lease in Vault.
 
-An answer of Vault's is not a proof: `confirmation/` judges what it is worth.
+A verdict is read from Vault's answers. An answer of Vault's is not a proof: `confirmation/` judges what it is worth.
 """
 
 from __future__ import annotations
@@ -84,9 +84,10 @@ def _by_lease(worker: WorkerContext, row: GrantRow | LeaseRow, kind: str, lease_
 
 
 def _with_reason(worker: WorkerContext, found: LeaseRecord | None) -> LeaseRecord | None:
-    """Return the lease with Vault's reason, where Vault has given up on revoking it.
+    """Return the lease with Vault's reason, where Vault gave it up.
 
-    Some versions of Vault do not show the reason in the look-up, but in a list of leases that they gave up on.
+    Vault has then given up on revoking the lease. Some versions of Vault do not show the reason in the look-up, but in
+    a list of leases that they gave up on.
     """
     if found is None or found.ttl_s > 0 or found.revoke_error:
         return found
@@ -94,10 +95,11 @@ def _with_reason(worker: WorkerContext, found: LeaseRecord | None) -> LeaseRecor
 
 
 def revoke(worker: WorkerContext, handle: CredentialHandle, op: OperationRow) -> RevocationResult:
-    """Revoke one credential; look it up at once where Vault did not acknowledge that.
+    """Revoke one credential.
 
-    Raises VaultUnavailable when Vault takes no requests at all, since it would not take those for other credentials
-    either. A rate limit (VaultBusy) can be on one path alone, so it is a failure of this credential.
+    It is looked up at once where Vault did not acknowledge the revocation. Raises VaultUnavailable when Vault takes no
+    requests at all, since it would not take those for other credentials either. A rate limit (VaultBusy) can be on one
+    path alone, so it is a failure of this credential.
     """
     failure: JitvaultError | None = None
     try:

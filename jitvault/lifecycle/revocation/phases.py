@@ -22,10 +22,11 @@ WhyEnd = Callable[[WorkerContext, TaskRecord], EndCause | None]
 
 
 class PhasedRevocation:
-    """One task's `Revocation`, for a caller that has others to revoke between its phases.
+    """One task's `Revocation`, with others' phases between its own.
 
-    Each phase returns the verdicts that Vault reports, and None where there is nothing to revoke. Each raises like
-    `Revocation`, and SecurityFinding where the task's rows were edited.
+    It is for a caller that has others to revoke between the phases. Each phase returns the verdicts that Vault reports,
+    and None where there is nothing to revoke. Each raises like `Revocation`, and SecurityFinding where the task's rows
+    were edited.
     """
 
     def __init__(self, task_id: str, why: WhyEnd) -> None:
@@ -34,11 +35,17 @@ class PhasedRevocation:
         self._begun: Revocation | None = None
 
     def revoke_tokens(self, worker: WorkerContext) -> Verdicts | None:
-        """Revoke the task's tokens; the intents for its leases are in the same commit."""
+        """Revoke the task's tokens.
+
+        The intents for its leases are in the same commit.
+        """
         return with_task_claim(worker, self._task_id, self._revoke_tokens)
 
     def revoke_leases(self, worker: WorkerContext) -> Verdicts | None:
-        """Revoke the task's leases, by the intents of the first phase where they still hold."""
+        """Revoke the task's leases.
+
+        The intents are those of the first phase, where they still hold.
+        """
         begun = self._begun
         self._begun = None
         if begun is not None:

@@ -1,4 +1,7 @@
-"""Record Vault's answers to revocations and look-ups, and queue in Vault what it could not revoke now."""
+"""Record Vault's answers to revocations and look-ups.
+
+What Vault could not revoke now is queued in Vault.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,10 @@ class ResultRecorder:
             self._worker.ledger.extend(self.file.task.task_id, self._claim)
 
     def add_result(self, subject: str, result: RevocationResult) -> None:
-        """Add one credential's result; `subject` names the credential in the event."""
+        """Add one credential's result.
+
+        `subject` names the credential in the event.
+        """
         self._uncommitted[subject] = result.row.verdict.value
         if result.failure is not None:
             self._failures.append(result.failure)
@@ -87,7 +93,10 @@ class ResultRecorder:
 
 
 def _key(row: Row) -> str:
-    """Return the key of a row; ids of grants, leases and operations do not collide."""
+    """Return the key of a row.
+
+    Ids of grants, leases and operations do not collide.
+    """
     match row:
         case GrantRow():
             return row.grant_id
@@ -99,7 +108,7 @@ def _key(row: Row) -> str:
 
 
 def queue_in_vault(worker: WorkerContext, file: TaskRecord, claim: int, lease_ids: Sequence[str]) -> TaskRecord:
-    """Put leases into Vault's revocation queue that a backend could not revoke now.
+    """Put leases that a backend could not revoke now into Vault's queue.
 
     Vault then retries without jitvault. A lease that is in the queue already is left alone. The end of its token puts a
     lease there as well, but not a lease that appeared afterwards (docs/vault-facts.md, "Revocation"). Returns the task

@@ -1,8 +1,9 @@
-"""Revoke a task's credentials: the token first, so that nothing new can be read with it, then each known lease.
+"""Revoke a task's credentials: the token first, then each known lease.
 
-Revoking a token only queues its leases in Vault. So each lease is revoked synchronously by its id as well, which gives
-it an audit line of its own. Vault's answer is not a proof: `confirmation/` judges what it is worth. One credential that
-cannot be revoked does not keep the others alive. It is retried later, by jitvault and by Vault's own queue.
+The token comes first so that nothing new can be read with it. Revoking a token only queues its leases in Vault. So each
+lease is revoked synchronously by its id as well, which gives it an audit line of its own. Vault's answer is not a
+proof: `confirmation/` judges what it is worth. One credential that cannot be revoked does not keep the others alive. It
+is retried later, by jitvault and by Vault's own queue.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from jitvault.operations import DONE, new_operation
 
 
 class Revocation:
-    """Revokes a task's credentials: tokens first, so that nothing new can be made, then leases, then looks them up.
+    """Revokes a task's credentials in three phases.
 
-    Used in a `with` statement while the caller holds the task's claim. The first phase commits the intents of all
-    credentials at once, with `why` the task ends, where it has access until now: that access lasts as long as one more
-    commit takes. The answers are committed when the context ends, whatever ended it. A crash in between leaves
-    operations that read as unknown, and the next run revokes again.
+    Tokens are revoked first, so that nothing new can be made, then leases, and then all are looked up. Used in a `with`
+    statement while the caller holds the task's claim. The first phase commits the intents of all credentials at once,
+    with `why` the task ends, where it has access until now: that access lasts as long as one more commit takes. The
+    answers are committed when the context ends, whatever ended it. A crash in between leaves operations that read as
+    unknown, and the next run revokes again.
 
     When the context ends without an error, the first error is raised that kept Vault from answering for a credential,
     and WaitTimedOut where the worker's deadline passed before each lease had its turn. Every token has its turn, and
@@ -49,7 +51,10 @@ class Revocation:
         why: EndCause | None = None,
         look_first: Sequence[CredentialHandle] = (),
     ) -> None:
-        """Prepare to revoke `doomed`; `look_first` are looked up before the first token is revoked."""
+        """Prepare to revoke `doomed`.
+
+        The credentials `look_first` are looked up before the first token is revoked.
+        """
         self._worker = worker
         self._claim = claim
         self._tokens = [handle for handle in doomed if handle.kind == handles.TOKEN]
@@ -109,7 +114,10 @@ class Revocation:
         return _verdicts(self._tokens)
 
     def revoke_leases(self) -> Verdicts:
-        """Revoke the leases until the worker's deadline, and return their verdicts."""
+        """Revoke the leases, and return their verdicts.
+
+        The worker's deadline ends the phase.
+        """
         self._commit_intents()
         revoked: list[CredentialHandle] = []
         for handle in self._leases:
@@ -131,7 +139,10 @@ class Revocation:
         return _verdicts((*self._tokens, *self._leases))
 
     def _commit_intents(self) -> None:
-        """Commit the intents of all credentials, once; with `why`, also the decision to end the task."""
+        """Commit the intents of all credentials, once.
+
+        With `why`, the decision to end the task is committed as well.
+        """
         doomed = (*self._tokens, *self._leases)
         if self._is_intended or (not doomed and self._why is None):
             return
@@ -165,10 +176,11 @@ class Revocation:
 
 
 def revoke(worker: WorkerContext, file: TaskRecord, claim: int, *, why: EndCause | None = None) -> TaskRecord:
-    """Revoke every credential of the task that is not proven dead, and look it up; return the task.
+    """Revoke every credential of the task that is not proven dead.
 
-    A credential that Vault acknowledged to have revoked, and that was gone afterwards, is only looked up. `why` is the
-    cause of the end, where the task has access until now. Raises like `Revocation`.
+    The credentials are looked up as well. Returns the task. A credential that Vault acknowledged to have revoked, and
+    that was gone afterwards, is only looked up. `why` is the cause of the end, where the task has access until now.
+    Raises like `Revocation`.
     """
     file, still_gone = _look_up_gone(worker, file, claim)
     doomed = [handle for handle in live_credentials(worker, file) if handle.subject not in still_gone]
@@ -177,9 +189,9 @@ def revoke(worker: WorkerContext, file: TaskRecord, claim: int, *, why: EndCause
 
 
 def revoke_tokens(worker: WorkerContext, file: TaskRecord, claim: int, *, why: EndCause | None = None) -> Verdicts:
-    """Revoke the task's tokens alone, and return their verdicts; the tokens are not looked up yet.
+    """Revoke the task's tokens alone, and return their verdicts.
 
-    For a caller that revokes the task's leases later, by `revoke`.
+    The tokens are not looked up yet. For a caller that revokes the task's leases later, by `revoke`.
     """
     # leases are looked up first, too: Vault revokes them with their token, and afterwards it would be too late
     look_first = to_look_up_first(worker, file, live_credentials(worker, file))
@@ -188,9 +200,9 @@ def revoke_tokens(worker: WorkerContext, file: TaskRecord, claim: int, *, why: E
 
 
 def _revoke_all(revocation: Revocation) -> TaskRecord:
-    """Take a revocation through its three phases, with one commit before and one after.
+    """Take a revocation through its three phases.
 
-    Two commits keep the time short in which the access still exists.
+    There is one commit before them and one after. Two commits keep the time short in which the access still exists.
     """
     with revocation:
         revocation.revoke_tokens()
@@ -200,10 +212,10 @@ def _revoke_all(revocation: Revocation) -> TaskRecord:
 
 
 def revoke_superseded_leases(worker: WorkerContext, file: TaskRecord, claim: int) -> TaskRecord:
-    """Revoke leases of a token which an extension has replaced; return the task.
+    """Revoke leases of a token which an extension has replaced.
 
-    A read that was in flight while the token was replaced still gets a lease. The task goes on, and what Vault could
-    not revoke is tried at the next renewal.
+    Returns the task. A read that was in flight while the token was replaced still gets a lease. The task goes on, and
+    what Vault could not revoke is tried at the next renewal.
     """
     replaced = {grant.grant_id for grant in file.grants if grant.settled}
     over = DEAD | {Verdict.GONE}
@@ -222,10 +234,10 @@ def revoke_unfinished_token(worker: WorkerContext, file: TaskRecord, grant: Gran
 
 
 def _look_up_gone(worker: WorkerContext, file: TaskRecord, claim: int) -> tuple[TaskRecord, set[str]]:
-    """Look up the credentials that are revoked and were gone; return the task and those that still are.
+    """Look up the credentials that are revoked and were gone.
 
-    To revoke a credential once more that Vault acknowledged to have revoked, and that still does not exist, proves
-    nothing.
+    Returns the task and the credentials that are still gone. To revoke a credential once more that Vault acknowledged
+    to have revoked, and that still does not exist, proves nothing.
     """
     acknowledged = _acknowledged_subjects(file)
     results = ResultRecorder(worker, file, claim, since=_ending_since(file))
@@ -244,11 +256,11 @@ def _look_up_gone(worker: WorkerContext, file: TaskRecord, claim: int) -> tuple[
 
 
 def _acknowledged_subjects(file: TaskRecord) -> set[str]:
-    """Return the credentials revoked by Vault's word that no later look-up found.
+    """Return the credentials that are revoked by Vault's word.
 
-    A credential that a later look-up found may have been revoked after all by Vault's own queue, which writes no line
-    (docs/vault-facts.md, "Revocation"). Where it had been gone before that, only a revocation after the look-up that
-    found it can prove that it is dead anew.
+    Those that a later look-up found are left out. A credential that a later look-up found may have been revoked after
+    all by Vault's own queue, which writes no line (docs/vault-facts.md, "Revocation"). Where it had been gone before
+    that, only a revocation after the look-up that found it can prove that it is dead anew.
     """
     # answers from before a reopening are about a state of Vault that a restore may have undone
     since = max((datetime.fromisoformat(e.at) for e in file.events if e.kind in REOPENING_EVENTS), default=None)
@@ -264,20 +276,26 @@ def _acknowledged_subjects(file: TaskRecord) -> set[str]:
 
 
 def live_credentials(worker: WorkerContext, file: TaskRecord) -> list[CredentialHandle]:
-    """Return the task's credentials that are not proven dead, in the order to revoke them."""
+    """Return the task's credentials that are not proven dead.
+
+    They are in the order in which to revoke them.
+    """
     return [*live_tokens(worker, file), *live_leases(worker, file)]
 
 
 def live_tokens(worker: WorkerContext, file: TaskRecord) -> list[CredentialHandle]:
-    """Return the task's tokens that are not proven dead and that Vault can be asked about."""
+    """Return the task's tokens that are not proven dead.
+
+    Tokens that Vault cannot be asked about are left out.
+    """
     return [handles.token(worker, grant) for grant in file.grants if grant.verdict not in DEAD and _is_known(grant)]
 
 
 def live_leases(worker: WorkerContext, file: TaskRecord) -> list[CredentialHandle]:
-    """Return the task's leases that are not proven dead, in the order to revoke them.
+    """Return the task's leases that are not proven dead.
 
-    Leases that Vault still had come first, and of these the one that was not tried for longest. So a revocation that
-    hangs cannot starve the others again and again.
+    They are in the order in which to revoke them. Leases that Vault still had come first, and of these the one that was
+    not tried for longest. So a revocation that hangs cannot starve the others again and again.
     """
     tried = {
         op.subject: op.answered_at for op in file.operations if op.kind == OperationKind.REVOKE_LEASE and op.answered_at
@@ -309,15 +327,19 @@ def to_look_up_first(
 
 
 def _is_in_doubt(worker: WorkerContext, file: TaskRecord) -> bool:
-    """Return whether the task was reopened, or a gap or hazardous act touches it."""
+    """Return whether Vault's answer to a revocation could mislead here.
+
+    It could where the task was reopened, or a gap or hazardous act touches it.
+    """
     was_reopened = any(event.kind in REOPENING_EVENTS for event in file.events)
     return was_reopened or worker.ledger.interrupted(file) or worker.ledger.endangered(file)
 
 
 def _may_have_moved(worker: WorkerContext) -> bool:
-    """Return whether the stream may continue elsewhere than where it was last read.
+    """Return whether the stream may continue elsewhere than last time.
 
-    The kill switch does not read the stream before it revokes, so this asks the sources only.
+    That is elsewhere than where the stream was last read. The kill switch does not read the stream before it revokes,
+    so this asks the sources only.
     """
     sources = worker.sources.present()
     readings = worker.ledger.readings()
@@ -354,7 +376,10 @@ def _look_up_first(worker: WorkerContext, credentials: Sequence[CredentialHandle
 
 
 def _ending(worker: WorkerContext, reason: EndReason, body: Mapping[str, object]) -> Change:
-    """Return the change that ends a task; it is due at once if this process dies."""
+    """Return the change that ends a task.
+
+    The task is due at once, in case this process dies.
+    """
     now = worker.now()
     fields = {"end_reason": reason, "ending_at": now, "due_at": now}
     return Change(EventKind.ENDING, {"reason": reason.value, **body}, state=State.ENDING, fields=fields)

@@ -20,7 +20,10 @@ from jitvault.model.states import LIVE_STATES, LIVING
 
 @dataclass(frozen=True, slots=True)
 class RevocationCount:
-    """How many credentials Vault acknowledged as revoked (`ended`), of how many (`known`)."""
+    """How many credentials Vault acknowledged as revoked.
+
+    They are `ended`, of all that are `known`.
+    """
 
     ended: int = 0
     known: int = 0

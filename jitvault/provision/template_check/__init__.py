@@ -1,1 +1,4 @@
-"""Check on a real role whether the access that a template grants can be revoked."""
+"""Check whether the access that a template grants can be revoked.
+
+The check is made on a real role.
+"""

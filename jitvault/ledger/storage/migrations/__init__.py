@@ -1,8 +1,8 @@
-"""The schema's history, for both databases. Nothing goes through it silently.
+"""The schema's history, for both databases.
 
-A migration that only adds (tables, nullable columns, columns with a default, indexes) counts up the last two digits of
-its revision, and workers of the version before go on beside it. One that old workers could not work with counts up the
-first two: they are refused.
+No change of the schema goes by silently. A migration that only adds (tables, nullable columns, columns with a default,
+indexes) counts up the last two digits of its revision, and workers of the version before go on beside it. One that old
+workers could not work with counts up the first two: they are refused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from sqlalchemy import Connection
 
 
 def config_for(connection: Connection) -> Config:
-    """How Alembic works on the caller's connection, in the caller's transaction."""
+    """Return Alembic's configuration for the caller's connection.
+
+    Alembic works in the caller's transaction.
+    """
     here = Path(__file__).parent
     config = Config()
     config.set_main_option("script_location", str(here))

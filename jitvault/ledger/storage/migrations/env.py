@@ -1,4 +1,7 @@
-"""Alembic's entry point: the connection comes from the caller, who owns the transaction."""
+"""Alembic's entry point.
+
+The connection comes from the caller, who owns the transaction.
+"""
 
 from alembic import context
 

@@ -1,4 +1,7 @@
-"""What is due is found among the tasks that are not over: there may be millions of the others."""
+"""Find due tasks among the tasks that are not over.
+
+There may be millions of the others.
+"""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,7 @@
-"""The canaries around a task are found at once: a worker that runs on leaves thousands of them a day."""
+"""Find the canaries around a task at once.
+
+A worker that runs on leaves thousands of canaries a day.
+"""
 
 from alembic import op
 

@@ -1,4 +1,7 @@
-"""What is asked for each grant and each line is found at once, however much there was before it."""
+"""Find at once what is asked for each grant and each audit line.
+
+How much the ledger holds makes no difference.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -29,7 +32,10 @@ def upgrade() -> None:
 
 
 def _tell_sqlite() -> None:
-    """PostgreSQL counts its rows by itself. SQLite counts when it is told to, and what it then counts is soon old."""
+    """Make SQLite count its rows again.
+
+    PostgreSQL counts its rows by itself. SQLite counts when it is told to, and what it then counts is soon old.
+    """
     # makes the table for it
     op.execute("ANALYZE installation")
     op.execute("DELETE FROM sqlite_stat1 WHERE tbl = 'observations'")

@@ -1,4 +1,7 @@
-"""A request that was judged is not read again, and who wrote more than is taken in is known."""
+"""Store judged requests, and authors who write too many.
+
+A request that was judged is not read again, and who wrote more than is taken in is known.
+"""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,7 @@
-"""Lines that anybody can have written are counted, and a delivered wrapping token is known without its line."""
+"""Count lines that anybody can have written.
+
+A delivered wrapping token is known without its line.
+"""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,7 @@
-"""The highest generation of rules that worked on a ledger is known: a lower one writes nothing any more."""
+"""Store the highest generation of rules that worked on a ledger.
+
+A lower generation writes nothing any more.
+"""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,7 @@
-"""What one author writes is bounded: findings and notices say whose they are, and writes beyond a number are counted."""
+"""Bound what one author writes.
+
+Findings and notices say whose they are, and writes beyond a number are counted.
+"""
 
 import sqlalchemy as sa
 from alembic import op

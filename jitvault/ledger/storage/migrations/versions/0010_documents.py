@@ -1,4 +1,7 @@
-"""An index of the documents by which access ends, so that only those are read that were written since."""
+"""Index the documents by which access ends.
+
+So only those are read that were written since.
+"""
 
 import sqlalchemy as sa
 from alembic import op

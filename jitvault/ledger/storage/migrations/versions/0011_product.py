@@ -1,4 +1,7 @@
-"""Which of the two servers a ledger was last used with, so that it is noticed when the other one answers."""
+"""Store which of the two servers a ledger was last used with.
+
+So it is noticed when the other one answers.
+"""
 
 import sqlalchemy as sa
 from alembic import op
