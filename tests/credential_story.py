@@ -19,6 +19,7 @@ WORKER, OLD_WORKER, TOKEN, STRANGER = "hmac-worker", "hmac-worker-before", "hmac
 LEASE = "database/creds/app-ro/afiJklUfE3Mdm2cqvTtmwdss"
 LEASE_HMAC, ALIAS, ALIAS_HMAC = "hmac-lease", "auth/token/create/jitvault-15m/h123", "hmac-alias"
 INVALID, INVALID_HMAC = "invalid lease", "hmac-invalid-lease"
+NOT_FOUND_HMAC = "hmac-lease-not-found"
 LOOKUP_OP, LIVE_OP, LIST_OP = "op-lookup", "op-live", "op-list"
 DEAD_TARGET = ProbeResult(refused=True, open_sessions=0, evidence="refused")
 
@@ -99,6 +100,11 @@ class Story:
         gone = {"op": LOOKUP_OP, "failed": True, "error": INVALID_HMAC, **how}
         return self.add(Kind.LEASE_LOOKUP, gone.pop("subject", LEASE_HMAC), **gone)
 
+    def not_in_storage(self, **how: Any) -> Story:
+        """A look-up that found the lease in Vault's memory, and not in its storage."""
+        refused = {"op": LOOKUP_OP, "failed": True, "error": NOT_FOUND_HMAC, **how}
+        return self.alive(op=LOOKUP_OP).add(Kind.RENEWED, refused.pop("subject", LEASE), **refused)
+
     def alive(self, **how: Any) -> Story:
         """A look-up that found the lease."""
         return self.add(Kind.LEASE_LOOKUP, how.pop("subject", LEASE_HMAC), **{"op": LIVE_OP, **how})
@@ -139,7 +145,7 @@ def lease(**changes: Any) -> Credential:
         mount="database",
         reported=Verdict.GONE,
         lookup_ops=frozenset({LOOKUP_OP}),
-        gone_errors=frozenset({INVALID, INVALID_HMAC}),
+        gone_errors=frozenset({INVALID, INVALID_HMAC, NOT_FOUND_HMAC}),
     )
     return replace(made, **changes)
 
@@ -152,7 +158,7 @@ def token(**changes: Any) -> Credential:
         mount="auth/token",
         reported=Verdict.GONE,
         lookup_ops=frozenset({LOOKUP_OP}),
-        gone_errors=frozenset({"invalid accessor", INVALID, INVALID_HMAC}),
+        gone_errors=frozenset({"invalid accessor", INVALID, INVALID_HMAC, NOT_FOUND_HMAC}),
         expires_at=START + timedelta(hours=1),
     )
     return replace(made, **changes)

@@ -15,15 +15,15 @@ from dataclasses import replace
 from jitvault.context import WorkerContext
 from jitvault.errors import OutcomeUnknown, VaultRejected
 from jitvault.ledger.model import OperationRow, OpState, UntrackedCredentialRow
-from jitvault.lifecycle.record.lookups import INVALID_LEASE
 from jitvault.lifecycle.revocation.credential import reported_verdict
 from jitvault.model.kinds import LookupAnswer, OperationKind
 from jitvault.model.states import Verdict
 from jitvault.operations import DONE, new_operation, record_answer
 from jitvault.stream.reading import canary
 from jitvault.sweep.untracked_proof import UntrackedCredential, judge
-from jitvault.vault.interface import LeaseRecord
+from jitvault.vault.interface import INVALID_LEASE, LEASE_NOT_FOUND, LeaseRecord
 
+_GONE = (INVALID_LEASE, LEASE_NOT_FOUND)
 _AT_ONCE = 20
 _EXTEND_AFTER_S = 5.0
 
@@ -56,7 +56,8 @@ def prove_untracked(
     newest = canary(worker)
     worker.ledger.extend_sweep(claim)
     ids = [orphan.lease_id for orphan in orphans]
-    trail, errors = worker.ledger.untracked_trail(ids), frozenset({INVALID_LEASE, worker.hasher.hash(INVALID_LEASE)})
+    trail = worker.ledger.untracked_trail(ids)
+    errors = frozenset(said for error in _GONE for said in (error, worker.hasher.hash(error)))
     ops: dict[str, list[OperationRow]] = {lease_id: [] for lease_id in ids}
     for op in worker.ledger.operations_on(ids):
         ops[op.subject].append(op)
@@ -126,7 +127,7 @@ def _revoke_all(
                 held_since = worker.clock.monotonic()
             answered = _revoke(worker, orphan, op)
             answers.append(answered)
-            looked_up, record = look_up(worker, orphan.lease_id)
+            looked_up, record = look_up(worker, orphan.lease_id, revoked=answered.state is OpState.ANSWERED)
             answers.append(looked_up)
             ended.append(replace(orphan, verdict=reported_verdict(record, answered)))
     finally:
@@ -145,9 +146,12 @@ def _revoke(worker: WorkerContext, orphan: UntrackedCredentialRow, op: Operation
     return record_answer(worker, op, OpState.ANSWERED, DONE)
 
 
-def look_up(worker: WorkerContext, lease_id: str) -> tuple[OperationRow, LeaseRecord | None]:
-    """Look it up; return the operation, not yet committed, and the answer."""
+def look_up(worker: WorkerContext, lease_id: str, *, revoked: bool = False) -> tuple[OperationRow, LeaseRecord | None]:
+    """Look it up; return the operation, not yet committed, and the answer.
+
+    `revoked` says that Vault acknowledged its revocation.
+    """
     op = new_operation(worker, OperationKind.LOOKUP_UNTRACKED, lease_id)
-    record = worker.leases.lookup(lease_id, op=op.op_id)
+    record = worker.leases.lookup(lease_id, op=op.op_id, revoked=revoked)
     answer = LookupAnswer.GONE if record is None else LookupAnswer.LIVE
     return record_answer(worker, op, OpState.ANSWERED, answer), record

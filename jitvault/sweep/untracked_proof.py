@@ -85,7 +85,9 @@ def _last(lines: Iterable[Observation]) -> Observation | None:
 
 
 def _is_look_up(orphan: UntrackedCredential, o: Observation, trail: AuditTrail) -> bool:
-    return o.kind is Kind.LEASE_LOOKUP and o.subject == orphan.hashed and o.actor in trail.worker_accessors
+    # a renewal is how a look-up asks Vault's storage, and names the lease in plain
+    names = {Kind.LEASE_LOOKUP: orphan.hashed, Kind.RENEWED: orphan.lease_id}
+    return o.subject == names.get(o.kind) and o.actor in trail.worker_accessors
 
 
 def _says_gone(orphan: UntrackedCredential, o: Observation) -> bool:

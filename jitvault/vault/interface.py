@@ -13,6 +13,12 @@ from typing import Any, Protocol
 
 from jitvault.formats.secret import Secret
 
+INVALID_LEASE = "invalid lease"
+"""What Vault answers to the look-up of a lease that does not exist."""
+
+LEASE_NOT_FOUND = "lease not found"
+"""What Vault answers to the renewal of a lease that is not in its storage."""
+
 
 @dataclass(frozen=True, slots=True)
 class WrappedToken:
@@ -124,7 +130,7 @@ class Tokens(Protocol):
 class Leases(Protocol):
     """Leases: looked up, listed, renewed and revoked."""
 
-    def lookup(self, lease_id: str, *, op: str | None = None) -> LeaseRecord | None: ...
+    def lookup(self, lease_id: str, *, op: str | None = None, revoked: bool = False) -> LeaseRecord | None: ...
 
     def given_up(self) -> Mapping[str, str]: ...
 

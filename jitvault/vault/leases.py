@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from jitvault.errors import VaultRefused, VaultRejected
+from jitvault.errors import OutcomeUnknown, VaultBusy, VaultRefused, VaultRejected
 from jitvault.vault.client import Vault
-from jitvault.vault.interface import LeaseRecord
+from jitvault.vault.interface import INVALID_LEASE, LEASE_NOT_FOUND, LeaseRecord
 from jitvault.vault.tokens import checked
 
-_NOT_RENEWED = ("lease is not renewable", "lease not found", "lease expired")
+_NOT_RENEWED = ("lease is not renewable", LEASE_NOT_FOUND, "lease expired")
 
 
 class Leases:
@@ -24,18 +24,39 @@ class Leases:
         self._vault = vault
         self._may_list_irrevocable = True
 
-    def lookup(self, lease_id: str, *, op: str | None = None) -> LeaseRecord | None:
+    def lookup(self, lease_id: str, *, op: str | None = None, revoked: bool = False) -> LeaseRecord | None:
         """Return the lease, None when Vault says `invalid lease`.
 
         That answer alone proves nothing.
+
+        `revoked` says that Vault acknowledged the lease's revocation. Then a lease without any time left may exist in
+        Vault's memory alone, and until Vault restarts every look-up finds it there. So Vault's storage is asked as
+        well, and None is returned when the lease is not in it (docs/vault-facts.md, "Revocation").
         """
         try:
             answer = self._vault.write("sys/leases/lookup", {"lease_id": lease_id}, op=op)
         except VaultRejected as error:
-            if any("invalid lease" in reason for reason in error.reasons):
+            if any(INVALID_LEASE in reason for reason in error.reasons):
                 return None
             raise
-        return _record(answer["data"])
+        record = _record(answer["data"])
+        if revoked and record.ttl_s <= 0 and not record.revoke_error and not self._is_stored(lease_id, op=op):
+            return None
+        return record
+
+    def _is_stored(self, lease_id: str, *, op: str | None) -> bool:
+        """Return whether Vault's storage has a lease whose time is over.
+
+        A renewal reads the storage. Vault refuses to renew such a lease, and the reason tells whether it exists. Where
+        Vault gives no reason, the look-up that found the lease stands.
+        """
+        try:
+            self._vault.write(f"sys/leases/renew/{lease_id}", {"increment": 1}, op=op)
+        except VaultRejected as error:
+            return not any(LEASE_NOT_FOUND in reason for reason in error.reasons)
+        except (OutcomeUnknown, VaultBusy, VaultRefused):
+            return True
+        return True
 
     def given_up(self) -> Mapping[str, str]:
         """Return the leases whose revocation Vault has given up, with its reasons.

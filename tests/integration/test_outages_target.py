@@ -145,9 +145,6 @@ def test_a_command_begins_nothing_new_once_its_time_is_over(stage: Stage, rig: R
     check_over(rig, file.stem)
 
 
-# Not steady: in one of two runs of the whole suite no look-up showed one credential as gone for 80 s after the target
-# was back (check 3). The cause is not known. Alone, and six at a time, it passed nine times of nine.
-@pytest.mark.long
 def test_a_kill_switch_waits_for_what_hangs_no_longer_than_it_is_told(stage: Stage, rig: Rig, spec: Spec) -> None:
     """Five tasks by four threads: what hangs takes a time-out in each, and is not tried again in every phase."""
     held = {file.stem: active(rig, file) for file in (spec() for _ in range(5))}

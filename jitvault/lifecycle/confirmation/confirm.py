@@ -28,7 +28,6 @@ from jitvault.lifecycle.record.due_time import has_come
 from jitvault.lifecycle.record.history import proof_level_of
 from jitvault.lifecycle.record.integrity import is_complete
 from jitvault.lifecycle.record.lookups import (
-    INVALID_LEASE,
     gone_lookups,
     is_any_live,
     last_found,
@@ -41,6 +40,7 @@ from jitvault.model.revision import Revision
 from jitvault.model.states import State, Verdict
 from jitvault.model.vault_access import last_end
 from jitvault.policy.decision import ProofLevel
+from jitvault.vault.interface import INVALID_LEASE, LEASE_NOT_FOUND
 
 Hashed = Callable[[str], str]
 """Returns the audit device's HMAC of a value.
@@ -200,7 +200,7 @@ def judge_token(hashed: Hashed, found: Evidence, grant: GrantRow) -> Proof:
             mount="auth/token",
             reported=_reported(grant.verdict, file.operations, subject),
             lookup_ops=gone_lookups(file.operations, subject),
-            gone_errors=frozenset({INVALID_ACCESSOR, INVALID_LEASE, hashed(INVALID_LEASE)}),
+            gone_errors=_gone_errors(hashed, file, trail, subject) | {INVALID_ACCESSOR},
             expires_at=grant.expires_at or _latest_expiry(file, grant, trail),
             other_hmacs=other_hmacs,
             live_ops=live_lookups(file.operations, subject),
@@ -253,8 +253,7 @@ def judge_lease(
             mount=str(access.get("mount", lease.path.partition("/")[0])),
             reported=_reported(lease.verdict, file.operations, lease.lease_id),
             lookup_ops=gone_lookups(file.operations, lease.lease_id),
-            # Vault shows the error in plain text, OpenBao its HMAC
-            gone_errors=frozenset({INVALID_LEASE, hashed(INVALID_LEASE)}),
+            gone_errors=_gone_errors(hashed, file, trail, lease.lease_id),
             live_ops=live_lookups(file.operations, lease.lease_id),
             found_last=last_found(file.operations, lease.lease_id) is LookupAnswer.LIVE,
             listing_ops=good_listings(file),
@@ -265,6 +264,19 @@ def judge_lease(
         probed=probed,
         target=target,
     )
+
+
+def _gone_errors(hashed: Hashed, file: TaskRecord, trail: AuditTrail, subject: str) -> frozenset[str]:
+    """Return what the lines of look-ups say that found no such credential.
+
+    Vault shows an error in plain text, OpenBao its HMAC.
+    """
+    lookups = gone_lookups(file.operations, subject)
+    errors = [INVALID_LEASE]
+    if any(line.kind is Kind.RENEWED and line.op in lookups for line in trail.observations):
+        # Vault's storage was asked as well, which is rare
+        errors.append(LEASE_NOT_FOUND)
+    return frozenset({*errors, *map(hashed, errors)})
 
 
 def _was_forced(file: TaskRecord, lease: LeaseRow) -> bool:

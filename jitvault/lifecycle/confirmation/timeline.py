@@ -195,11 +195,13 @@ def _has_listing(credential: Credential, trail: AuditTrail, line: Observation) -
 
 def _gone_lines(credential: Credential, trail: AuditTrail, after: Observation | None) -> Iterator[Observation]:
     """Yield the worker's look-ups after `after` that found no such credential."""
-    names: dict[Kind, set[str]] = {Kind.LEASE_LOOKUP: {credential.lookup_subject}}
+    # a renewal is how a look-up asks Vault's storage, and names the lease in plain
+    names: dict[Kind, set[str]] = {Kind.LEASE_LOOKUP: {credential.lookup_subject}, Kind.RENEWED: {credential.subject}}
     if credential.kind != "lease":
         names = {
             Kind.TOKEN_LOOKUP: {credential.lookup_subject, *credential.other_hmacs},
             Kind.LEASE_LOOKUP: {credential.alias_lookup},
+            Kind.RENEWED: {credential.alias},
         }
     return (
         o

@@ -40,13 +40,13 @@ def is_any_live(worker: WorkerContext, credentials: Iterable[GrantRow | LeaseRow
 def _is_live(worker: WorkerContext, row: GrantRow | LeaseRow) -> bool:
     """Return whether Vault has the credential at this moment."""
     if isinstance(row, LeaseRow):
-        return worker.leases.lookup(row.lease_id) is not None
+        return worker.leases.lookup(row.lease_id, revoked=True) is not None
     if row.verdict is Verdict.NEVER_ISSUED:
         return False
     if row.wrapped_accessor:
         return worker.tokens.lookup_accessor(row.wrapped_accessor) is not None
     # the accessor of such a token was lost in a crash
-    return bool(row.token_lease) and worker.leases.lookup(row.token_lease or "") is not None
+    return bool(row.token_lease) and worker.leases.lookup(row.token_lease or "", revoked=True) is not None
 
 
 def gone_lookups(operations: Sequence[OperationRow], subject: str) -> frozenset[str]:
@@ -73,6 +73,3 @@ def _lookups(operations: Sequence[OperationRow], subject: str, answer: LookupAns
     return frozenset(
         op.op_id for op in operations if op.kind in _KINDS and op.subject == subject and op.answer == answer
     )
-
-
-INVALID_LEASE = "invalid lease"

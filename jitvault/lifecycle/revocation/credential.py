@@ -24,14 +24,15 @@ LEASE = "lease"
 class CredentialHandle:
     """One credential to revoke, with the calls that revoke it and look it up.
 
-    `kind` is TOKEN or LEASE. Both calls take an operation id. `look` returns None once Vault has no such credential.
+    `kind` is TOKEN or LEASE. Both calls take an operation id. `look` returns None once Vault has no such credential;
+    its second argument says whether Vault acknowledged the revocation (see `Leases.lookup`).
     """
 
     row: GrantRow | LeaseRow
     kind: str
     subject: str
     revoke: Callable[[str], object]
-    look: Callable[[str], object | None]
+    look: Callable[[str, bool], object | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def token(worker: WorkerContext, grant: GrantRow) -> CredentialHandle:
         TOKEN,
         grant.accessor_hmac or "",
         lambda op: worker.tokens.revoke_accessor(accessor, op=op),
-        lambda op: worker.tokens.lookup_accessor(accessor, op=op),
+        lambda op, _revoked: worker.tokens.lookup_accessor(accessor, op=op),
     )
 
 
@@ -79,7 +80,7 @@ def _by_lease(worker: WorkerContext, row: GrantRow | LeaseRow, kind: str, lease_
         kind,
         lease_id,
         lambda op: worker.leases.revoke(lease_id, op=op),
-        lambda op: _with_reason(worker, worker.leases.lookup(lease_id, op=op)),
+        lambda op, revoked: _with_reason(worker, worker.leases.lookup(lease_id, op=op, revoked=revoked)),
     )
 
 
@@ -126,7 +127,7 @@ def look_up(
     `revocation` is the operation that revoked it; None where its answer is in the ledger already.
     """
     try:
-        lookup, found = ask(worker, handle)
+        lookup, found = ask(worker, handle, revoked=_is_acknowledged(revocation))
     except (OutcomeUnknown, VaultBusy) as error:
         # what was known of this credential is stale now; the caller continues with the others
         return RevocationResult(replace(handle.row, verdict=Verdict.REVOKE_REQUESTED), (), error)
@@ -137,13 +138,15 @@ def look_up(
     return RevocationResult(replace(handle.row, verdict=verdict, dead_at=dead_at), (lookup,))
 
 
-def ask(worker: WorkerContext, handle: CredentialHandle) -> tuple[OperationRow, object | None]:
+def ask(
+    worker: WorkerContext, handle: CredentialHandle, *, revoked: bool = False
+) -> tuple[OperationRow, object | None]:
     """Look up one credential; return the operation and what Vault says of it.
 
-    The second value is None when Vault has no such credential.
+    The second value is None when Vault has no such credential. `revoked` says that Vault acknowledged its revocation.
     """
     op = new_operation(worker, OperationKind(f"lookup_{handle.kind}"), handle.subject, task_id=handle.row.task_id)
-    found = handle.look(op.op_id)
+    found = handle.look(op.op_id, revoked)
     answer = LookupAnswer.GONE if found is None else LookupAnswer.LIVE
     return record_answer(worker, op, OpState.ANSWERED, answer), found
 
@@ -157,5 +160,8 @@ def reported_verdict(found: object | None, revocation: OperationRow | None) -> V
         return Verdict.GONE
     if getattr(found, "revoke_error", None):
         return Verdict.IRREVOCABLE
-    is_acknowledged = revocation is None or revocation.state is OpState.ANSWERED
-    return Verdict.ACKNOWLEDGED if is_acknowledged else Verdict.REVOKE_FAILED
+    return Verdict.ACKNOWLEDGED if _is_acknowledged(revocation) else Verdict.REVOKE_FAILED
+
+
+def _is_acknowledged(revocation: OperationRow | None) -> bool:
+    return revocation is None or revocation.state is OpState.ANSWERED

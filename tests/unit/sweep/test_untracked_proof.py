@@ -8,7 +8,19 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from credential_story import INVALID_HMAC, LEASE, LEASE_HMAC, LIVE_OP, LOOKUP_OP, START, STRANGER, TOKEN, Story, others
+from credential_story import (
+    INVALID_HMAC,
+    LEASE,
+    LEASE_HMAC,
+    LIVE_OP,
+    LOOKUP_OP,
+    NOT_FOUND_HMAC,
+    START,
+    STRANGER,
+    TOKEN,
+    Story,
+    others,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,7 +44,7 @@ def orphan(kind: str = "lease", **changes: Any) -> UntrackedCredential:
         live_ops=frozenset({LIVE_OP}),
         revoke_ops=frozenset({REVOKE_OP}),
         gone_ops=frozenset({LOOKUP_OP}),
-        gone_errors=frozenset({"invalid lease", INVALID_HMAC}),
+        gone_errors=frozenset({"invalid lease", INVALID_HMAC, NOT_FOUND_HMAC}),
         expires_at=START + timedelta(hours=1),
         reported=Verdict.GONE,
     )
@@ -175,6 +187,25 @@ def test_a_look_up_that_does_not_say_gone_is_none(how: dict[str, Any]) -> None:
     verdict, missing = judged(ended(Story().canary().alive()).looked_up(**how).canary())
     assert missing >= {3, 4, 5}
     assert verdict is Verdict.GONE
+
+
+IN_STORAGE: list[dict[str, Any]] = [
+    {"op": "another"},
+    {"actor": STRANGER},
+    {"subject": LEASE_HMAC},
+    {"failed": False},
+    {"error": "hmac-lease-expired"},
+    {"closing": False},
+]
+
+
+def test_what_vaults_memory_alone_has_is_gone() -> None:
+    assert judged(ended(Story().canary().alive()).not_in_storage().canary()) == (Verdict.AUDIT_CONFIRMED, set())
+
+
+@pytest.mark.parametrize("how", IN_STORAGE, ids=str)
+def test_what_vaults_storage_may_have_is_not_gone(how: dict[str, Any]) -> None:
+    assert judged(ended(Story().canary().alive()).not_in_storage(**how).canary())[1] >= {3, 4, 5}
 
 
 def test_gone_counts_only_after_the_revocation() -> None:

@@ -195,6 +195,38 @@ def test_a_lookup_that_does_not_say_gone_in_the_stream_is_none(how: dict[str, An
     assert unproven(proof)
 
 
+def test_a_lease_that_vaults_memory_alone_has_is_gone() -> None:
+    proof = judge(Story().canary().issued().revoked().not_in_storage().canary())
+    assert proof.verdict is Verdict.TARGET_CONFIRMED
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"op": "another-op"},
+        {"actor": STRANGER},
+        {"actor": TOKEN},
+        {"subject": "database/creds/app-ro/another"},
+        {"subject": LEASE_HMAC},
+        {"failed": False},
+        {"error": ""},
+        {"error": "hmac-lease-expired"},
+        {"closing": False},
+    ],
+    ids=str,
+)
+def test_a_lease_that_vaults_storage_may_have_is_not_gone(how: dict[str, Any]) -> None:
+    proof = judge(Story().canary().issued().revoked().not_in_storage(**how).canary())
+    assert failed(proof) == {3, 4, 5}
+    assert unproven(proof)
+
+
+def test_a_token_without_accessor_is_gone_when_its_lease_is_not_in_storage() -> None:
+    by_path = token(alias=ALIAS, alias_lookup=ALIAS_HMAC)
+    story = Story().canary().created().revoked(subject=ALIAS)
+    assert judge_token(story.not_in_storage(subject=ALIAS).canary(), by_path).verdict is Verdict.AUDIT_CONFIRMED
+
+
 def test_a_lookup_counts_only_after_the_revocation() -> None:
     proof = judge(Story().canary().issued().looked_up().revoked().canary())
     assert failed(proof) == {3, 4, 5}
