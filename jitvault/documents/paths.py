@@ -82,7 +82,7 @@ def request_path(author: str, task_id: str, kind: str) -> str:
     return f"{REQUESTS}{author}/{task_id}/{kind}"
 
 
-def vote_path(author: str, task_id: str, below: str = "") -> str:
+def decision_path(author: str, task_id: str, below: str = "") -> str:
     """Return the path of an approver's decision on a task.
 
     `below` is `/withdraw`, or names the extension that is decided on; it begins with a slash.

@@ -13,7 +13,7 @@ class MissingApproval(TypedDict):
     count: int
 
 
-class UncountedVote(TypedDict):
+class UncountedDecision(TypedDict):
     """A decision that does not count, and why."""
 
     entity: str
@@ -22,7 +22,7 @@ class UncountedVote(TypedDict):
     withdrawn: bool
 
 
-class CountedVote(TypedDict):
+class CountedDecision(TypedDict):
     entity: str
     decision: str
     digest: str
@@ -75,7 +75,7 @@ class PublishedExtension(TypedDict):
     approved_by: list[dict[str, Any]]
     missing: list[MissingApproval]
     open_to: list[str]
-    refused: list[UncountedVote]
+    refused: list[UncountedDecision]
     error: dict[str, Any] | None
 
 

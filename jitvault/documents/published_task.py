@@ -18,13 +18,13 @@ import msgspec
 from msgspec import Meta, Struct
 
 from jitvault.documents.published_parts import (
-    CountedVote,
+    CountedDecision,
     Ended,
     GrantedExtension,
     MissingApproval,
     Proof,
     PublishedExtension,
-    UncountedVote,
+    UncountedDecision,
 )
 from jitvault.errors import CorruptRecord
 from jitvault.formats.conversion import converter
@@ -91,8 +91,8 @@ class PublishedTask(Struct, frozen=True, kw_only=True):
     approved: bytes | None = None
     open_to: list[str] = []
     missing: list[MissingApproval] = []
-    refused: list[UncountedVote] = []
-    decisions: list[CountedVote] = []
+    refused: list[UncountedDecision] = []
+    decisions: list[CountedDecision] = []
     ended: Ended | None = None
     why_denied: str | None = None
     grant_id: str | None = None
@@ -251,8 +251,8 @@ def _checked_extension(extension: PublishedExtension | None) -> PublishedExtensi
     if extension is None:
         return None
     _ = Extension.of(extension["content"])
-    for vote in extension["approved_by"]:
-        _text(vote.get("entity"))
+    for one in extension["approved_by"]:
+        _text(one.get("entity"))
     if extension["error"] is not None:
         _error(extension["error"])
     if extension["decision"] is not None:

@@ -66,7 +66,7 @@ from jitvault.lifecycle.requests.reader import wants_grant
 from jitvault.lifecycle.revocation.cascade import children_due, revoke_tree
 from jitvault.lifecycle.revocation.revoke import revoke_superseded_leases
 from jitvault.lifecycle.unexpected_error import others_go_on
-from jitvault.model.approval import Standing
+from jitvault.model.approval import RequestDecision
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
 from jitvault.model.states import BEFORE_GRANT, DELIVERED_STATES, EDGES, EndCause, EndReason, State
@@ -114,10 +114,10 @@ def advance(
             if isinstance(error, Frozen) or not isinstance(error, SecurityFinding):
                 with contextlib.suppress(JitvaultError):
                     file = _read_after_turns(worker, file, claim, was_ending=was_ending)
-                    _publish(worker, file, claim, claimed, step.standing, error)
+                    _publish(worker, file, claim, claimed, step.decision, error)
             raise
         file = _read_after_turns(worker, step.file or file, claim, was_ending=was_ending)
-        _publish(worker, file, claim, claimed, step.standing)
+        _publish(worker, file, claim, claimed, step.decision)
         return file
 
 
@@ -139,7 +139,7 @@ def _publish(
     file: TaskRecord,
     claim: int,
     since: float,
-    standing: Standing | None,
+    decision: RequestDecision | None,
     error: JitvaultError | None = None,
 ) -> None:
     """Publish the task's state to Vault while this process holds its claim.
@@ -152,7 +152,7 @@ def _publish(
     # a ledger that accepts no writes gives no other process the claim either
     with contextlib.suppress(LedgerUnavailable):
         since = _extend_claim(worker, task_id, claim, since)
-    publish(worker, file, standing, error)
+    publish(worker, file, decision, error)
     try:
         with contextlib.suppress(LedgerUnavailable):
             _extend_claim(worker, task_id, claim, since)
@@ -332,20 +332,20 @@ def _before_grant(worker: WorkerContext, file: TaskRecord, claim: int, last: Ste
         return Step()
     # a reevaluation records what is decided now
     file = worker.ledger.refreshed(file)
-    submitted, standing = evaluation.submitted, evaluation.standing
+    submitted, decision = evaluation.submitted, evaluation.decision
     due = file.task.state is State.APPROVED and submitted.spec.window.opens(worker.now())
-    if not due or not wants_grant(worker, submitted, standing.tally.approved_by):
+    if not due or not wants_grant(worker, submitted, decision.tally.approved_by):
         look = submitted.spec.window.look_at(worker.now())
         if is_due_now(worker, file) and look != file.task.due_at:
             # its window is open, and the grant was not requested yet
             worker.ledger.apply(
                 file.task.task_id, Change(EventKind.KEPT, fields={"due_at": look}), claim=claim, at=worker.now()
             )
-        return Step(standing=standing)
+        return Step(decision=decision)
     if not is_published(last.published, file):
         # the revision that is granted has to be published first: approvers and `check_issuable` read the same document
         worker.ledger.extend(file.task.task_id, claim)
-        publish(worker, file, standing)
+        publish(worker, file, decision)
     check_issuable(worker, file, claim)
     canary(worker)
     # the canary made sure that all lines up to now are in the ledger
@@ -355,15 +355,15 @@ def _before_grant(worker: WorkerContext, file: TaskRecord, claim: int, last: Ste
         return Step()
     check_not_frozen(worker, file)
     try:
-        grant_admission = admission(worker, Revision.of(file.revision.body), standing)
-        issue(worker, file, claim, standing.decision.obligations, admission=grant_admission)
+        grant_admission = admission(worker, Revision.of(file.revision.body), decision)
+        issue(worker, file, claim, decision.policy.obligations, admission=grant_admission)
     except InvalidInput:
         # its parent task ended between the committed intent and the token's creation
         unfinished = worker.file(file.task.task_id)
         if unfinished.task.state is State.ISSUING:
             _resume_issue(worker, unfinished, claim)
         raise
-    return Step(standing=standing)
+    return Step(decision=decision)
 
 
 def _resume_issue(worker: WorkerContext, file: TaskRecord, claim: int) -> Step:
@@ -375,13 +375,13 @@ def _resume_issue(worker: WorkerContext, file: TaskRecord, claim: int) -> Step:
         return _end(worker, file, claim, why=stop)
     if cancel is not None:
         return _end(worker, file, claim, why=(cancel.reason or EndReason.ISSUE_FAILED, cancel.event_body()))
-    standing = still_grantable(worker, file) if len(made) < MAX_ATTEMPTS else None
-    if standing is None:
+    decision = still_grantable(worker, file) if len(made) < MAX_ATTEMPTS else None
+    if decision is None:
         return _end(worker, file, claim, why=(EndReason.ISSUE_FAILED, {"note": "could not be delivered"}))
     check_attempt_due(worker, file, claim)
     check_issuable(worker, file, claim)
     canary(worker)
-    issue(worker, file, claim, standing.decision.obligations)
+    issue(worker, file, claim, decision.policy.obligations)
     return Step()
 
 

@@ -26,7 +26,7 @@ from jitvault.lifecycle.record.reopenings import MOST_ROUNDS, is_going_round, wh
 from jitvault.lifecycle.requests.end_documents import EndRequest, force_request, may_end
 from jitvault.lifecycle.revocation.cascade import revoke_tree, unproven_below
 from jitvault.lifecycle.revocation.revoke import revoke
-from jitvault.model.approval import Standing
+from jitvault.model.approval import RequestDecision
 from jitvault.model.finding import AFTER_SEAL
 from jitvault.model.kinds import EventKind
 from jitvault.model.proof_check import QUIET_N
@@ -56,7 +56,7 @@ class Step:
     entered: Evaluation | None = None
     file: TaskRecord | None = None
     published: PublishedDocument | None = None
-    standing: Standing | None = None
+    decision: RequestDecision | None = None
     tries: int = 0
     waits: int = 0
     forced: bool = False

@@ -20,8 +20,8 @@ from jitvault.policy.decision import Decision, Obligations, Requirement
 
 
 @dataclass(frozen=True, slots=True)
-class Vote:
-    """One approver's verified document about one revision.
+class ApproverDecision:
+    """One approver's verified decision about one revision.
 
     `revision` and `requester` name what the document is about. `groups` are the Vault groups that the approver is
     in now; of the groups that may approve, only those are listed for which the approver is registered and signed.
@@ -75,22 +75,22 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """The result of a vote: who approved, who denied, and what is missing.
+    """The approvers' decisions, counted: who approved, who denied, what is missing.
 
     Where an approver could count for one group or for another, `missing` names one of the ways to complete the
-    vote.
+    approvals.
     """
 
-    approved_by: tuple[Vote, ...]
-    denied_by: Vote | None
+    approved_by: tuple[ApproverDecision, ...]
+    denied_by: ApproverDecision | None
     missing: tuple[Requirement, ...]
     refused: tuple[Refusal, ...]
 
     def open_to(self, needed: Sequence[Requirement]) -> tuple[str, ...]:
         """Return the groups in which one more approval would help."""
-        cast = _by_person(self.approved_by)
+        approvers = _by_person(self.approved_by)
         short = sum(each.count for each in self.missing)
-        with_one_more = {each.group: unmet(needed, {**cast, "": (each.group,)}) for each in needed}
+        with_one_more = {each.group: unmet(needed, {**approvers, "": (each.group,)}) for each in needed}
         return tuple(sorted(group for group, rest in with_one_more.items() if sum(each.count for each in rest) < short))
 
     def missing_json(self) -> list[dict[str, Any]]:
@@ -99,7 +99,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What the votes are about."""
+    """What the decisions are about."""
 
     digest: str
     revision: int
@@ -107,31 +107,31 @@ class Subject:
 
 
 def tally(
-    votes: Iterable[Vote],
+    decisions: Iterable[ApproverDecision],
     obligations: Obligations,
     *,
     subject: Subject,
     barred: Mapping[str, str],
     now: datetime | None,
 ) -> Tally:
-    """Count the votes on `subject`.
+    """Count the decisions on `subject`.
 
     `barred` maps the entities that cannot approve to the reason. A denial by a member of one of the groups wins
-    over any number of approvals. A vote does not count if it is for another digest, by a barred entity, from
+    over any number of approvals. A decision does not count if it is for another digest, by a barred entity, from
     outside the groups, withdrawn or expired; `refused` then says why. The expiry of an approval only bounds the
     first issue: without `now` it is not checked.
     """
-    approved: dict[str, Vote] = {}
-    denied: Vote | None = None
+    approved: dict[str, ApproverDecision] = {}
+    denied: ApproverDecision | None = None
     refused: list[Refusal] = []
-    for vote in sorted(votes, key=lambda v: v.entity_id):
-        why = _why_not(vote, obligations, subject=subject, barred=barred, now=now)
+    for given in sorted(decisions, key=lambda one: one.entity_id):
+        why = _why_not(given, obligations, subject=subject, barred=barred, now=now)
         if why:
-            refused.append(Refusal(vote.entity_id, vote.name, why, withdrawn=vote.withdrawn and why == vote.void))
-        elif vote.decision == "deny":
-            denied = denied or vote
-        elif vote.decision == "approve":
-            approved[vote.entity_id] = vote
+            refused.append(Refusal(given.entity_id, given.name, why, withdrawn=given.withdrawn and why == given.void))
+        elif given.decision == "deny":
+            denied = denied or given
+        elif given.decision == "approve":
+            approved[given.entity_id] = given
     return Tally(
         approved_by=tuple(approved.values()),
         denied_by=denied,
@@ -142,7 +142,7 @@ def tally(
 
 def count(
     revision: Revision,
-    votes: Iterable[Vote],
+    decisions: Iterable[ApproverDecision],
     obligations: Obligations,
     *,
     forbidden: Mapping[str, str],
@@ -150,7 +150,7 @@ def count(
     extension: Extension | None = None,
     persons: Mapping[str, str] | None = None,
 ) -> Tally:
-    """Count the votes on a revision, or on an extension of it.
+    """Count the decisions on a revision, or on an extension of it.
 
     A party to the task cannot approve it, nor can the entities of `forbidden`, which maps them to their reasons.
     The owner of the data counts in those groups in which policy lets the owner approve. `persons` maps entities to
@@ -164,47 +164,47 @@ def count(
     parts = revision.involved()
     owners = {entity for entity, part in parts.items() if part == "owner"} if obligations.owner_may_approve else set()
     barred = {entity: f"is the {part} and cannot approve" for entity, part in parts.items() if entity not in owners}
-    cast = [_as_owner(vote, obligations) if vote.entity_id in owners else vote for vote in votes]
+    counted = [_as_owner(given, obligations) if given.entity_id in owners else given for given in decisions]
     if persons is not None:
         by_part = {part: persons.get(entity, "") for entity, part in parts.items() if entity not in owners}
         same_person: dict[str, str] = {}
-        for vote in cast:
-            why = _why_same_person(vote, by_part)
+        for given in counted:
+            why = _why_same_person(given, by_part)
             if why:
-                same_person[vote.entity_id] = why
+                same_person[given.entity_id] = why
         barred = {**same_person, **barred}
-    return tally(cast, obligations, subject=subject, barred={**forbidden, **barred}, now=now)
+    return tally(counted, obligations, subject=subject, barred={**forbidden, **barred}, now=now)
 
 
-def _why_same_person(vote: Vote, persons: Mapping[str, str]) -> str | None:
+def _why_same_person(given: ApproverDecision, persons: Mapping[str, str]) -> str | None:
     """Return why an approver is, or may be, a party to the task.
 
     `persons` maps the parts in the task to persons.
     """
-    if not vote.person:
+    if not given.person:
         return "cannot be distinguished from others: its entity's metadata do not say which person it is"
     if not persons["requester"]:
         return "cannot be distinguished from the requester, whose entity's metadata do not say which person it is"
-    same = next((part for part, person in persons.items() if person in vote.persons), None)
+    same = next((part for part, person in persons.items() if person in given.persons), None)
     return f"is the same person as the {same} and cannot approve" if same else None
 
 
-def _by_person(votes: Iterable[Vote]) -> dict[str, tuple[str, ...]]:
+def _by_person(approvals: Iterable[ApproverDecision]) -> dict[str, tuple[str, ...]]:
     """Return the groups of each person who approved.
 
     Two entities of one person are one approver.
     """
     found: dict[str, tuple[str, ...]] = {}
-    for vote in votes:
-        person = vote.person or vote.entity_id
-        found[person] = (*found.get(person, ()), *vote.groups)
+    for given in approvals:
+        person = given.person or given.entity_id
+        found[person] = (*found.get(person, ()), *given.groups)
     return found
 
 
-def _as_owner(vote: Vote, obligations: Obligations) -> Vote:
-    if vote.decision != "approve":
-        return vote
-    return replace(vote, groups=tuple(group for group in vote.groups if group in obligations.owner_may_approve))
+def _as_owner(given: ApproverDecision, obligations: Obligations) -> ApproverDecision:
+    if given.decision != "approve":
+        return given
+    return replace(given, groups=tuple(group for group in given.groups if group in obligations.owner_may_approve))
 
 
 def unmet(needed: Sequence[Requirement], approvers: Mapping[str, Sequence[str]]) -> tuple[Requirement, ...]:
@@ -234,47 +234,53 @@ def unmet(needed: Sequence[Requirement], approvers: Mapping[str, Sequence[str]])
 
 
 def _why_not(
-    vote: Vote, obligations: Obligations, *, subject: Subject, barred: Mapping[str, str], now: datetime | None
+    given: ApproverDecision,
+    obligations: Obligations,
+    *,
+    subject: Subject,
+    barred: Mapping[str, str],
+    now: datetime | None,
 ) -> str | None:
-    if vote.digest != subject.digest:
+    if given.digest != subject.digest:
         return "decided about another digest"
-    if (vote.revision, vote.requester) != (subject.revision, subject.requester):
+    if (given.revision, given.requester) != (subject.revision, subject.requester):
         return "decided about another revision or requester"
-    if vote.barred:
-        return vote.barred
-    if not set(obligations.deciders) & set(vote.groups):
+    if given.barred:
+        return given.barred
+    if not set(obligations.deciders) & set(given.groups):
         return f"is not in {' or '.join(obligations.deciders)}"
-    if vote.decision == "approve" and vote.entity_id in barred:
-        return barred[vote.entity_id]
-    if vote.decision == "approve" and vote.void:
-        return vote.void
-    if vote.decision == "approve" and now is not None and vote.expires_at <= now:
+    if given.decision == "approve" and given.entity_id in barred:
+        return barred[given.entity_id]
+    if given.decision == "approve" and given.void:
+        return given.void
+    if given.decision == "approve" and now is not None and given.expires_at <= now:
         return "the approval has expired"
     return None
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """The decision on a revision, by documents and policy read at this moment.
+class RequestDecision:
+    """What policy and the approvers decided about a request, read at this moment.
 
-    `decision` is policy's, and `tally` counts the approvals. `agent_groups` are those of the agent's groups that the
-    policies name. `decision_input` is what policy was asked with.
+    The request is for a revision, or for an extension of it. `policy` is policy's decision, and `tally` counts those of
+    the approvers. `agent_groups` are those of the agent's groups that the policies name. `decision_input` is what
+    policy was asked with.
     """
 
-    decision: Decision
+    policy: Decision
     tally: Tally
     agent_groups: tuple[str, ...]
     decision_input: DecisionInput
 
     @property
     def state(self) -> State:
-        if not self.decision.permitted or self.tally.denied_by:
+        if not self.policy.permitted or self.tally.denied_by:
             return State.DENIED
         return State.PENDING_APPROVAL if self.tally.missing else State.APPROVED
 
     @property
     def why_denied(self) -> str:
         if self.tally.denied_by:
-            vote = self.tally.denied_by
-            return f"{vote.name} denied it: {vote.reason or 'no reason given'}"
-        return self.decision.why_denied
+            given = self.tally.denied_by
+            return f"{given.name} denied it: {given.reason or 'no reason given'}"
+        return self.policy.why_denied

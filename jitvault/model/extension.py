@@ -121,10 +121,10 @@ class Extension:
         return extension
 
 
-def decision_path(digest: str) -> str:
-    """Return the path of a decision about the extension.
+def extension_part(digest: str) -> str:
+    """Return the part of a decision's path that names the extension.
 
-    The path lies below its author's decisions about the task; each extension has its own.
+    It follows the path of its author's decisions about the task; each extension has its own.
     """
     return f"/extend/{digest.removeprefix('sha256:')[:32]}"
 

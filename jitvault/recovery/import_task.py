@@ -18,7 +18,7 @@ from jitvault.errors import InvalidInput, JitvaultError
 from jitvault.ledger.model import AccessRow, Change, GrantRow, RevisionRow, Row, TaskRecord, TaskRow
 from jitvault.lifecycle.decision.admit import readmit_request
 from jitvault.lifecycle.decision.questions import decision_input
-from jitvault.lifecycle.record.history import votes_digest
+from jitvault.lifecycle.record.history import decisions_digest
 from jitvault.lifecycle.requests.publish import publish
 from jitvault.model.event_chain import GENESIS
 from jitvault.model.kinds import EventKind
@@ -42,9 +42,9 @@ def import_task(worker: WorkerContext, case: RecoveryCase) -> TaskRecord | None:
     task_id = case.published.task_id
     if case.action in _SILENT:
         return None
-    standing = None
+    decision = None
     if case.action is RecoveryAction.ANEW:
-        standing = readmit_request(worker, task_id, published_copy=case.published)
+        decision = readmit_request(worker, task_id, published_copy=case.published)
     elif case.action is not RecoveryAction.TOLD:
         known = worker.ledger.file(task_id)
         if known is None:
@@ -56,7 +56,7 @@ def import_task(worker: WorkerContext, case: RecoveryCase) -> TaskRecord | None:
             with worker.ledger.claim(task_id) as claim:
                 _go_on(worker, worker.file(task_id), case, claim)
     file = worker.file(task_id)
-    publish(worker, file, standing)
+    publish(worker, file, decision)
     return file
 
 
@@ -188,7 +188,7 @@ def _decided(case: RecoveryCase, decision: Decision) -> dict[str, Any]:
         "obligations": decision.obligations.as_json(),
         "approved_by": list(case.approved_by),
         "denied_by": None,
-        "votes": votes_digest(()),
+        "votes": decisions_digest(()),
     }
 
 

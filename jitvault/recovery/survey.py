@@ -20,7 +20,7 @@ from jitvault.documents.signed import RECEIPT_KEY
 from jitvault.errors import AuditUntrusted, InvalidInput, SecurityFinding
 from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.decision.evaluate import resolve
-from jitvault.lifecycle.requests.reader import submission, votes
+from jitvault.lifecycle.requests.reader import approver_decisions, submission
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import BEFORE_GRANT
 from jitvault.model.vault_access import ROLE_PREFIX
@@ -244,10 +244,10 @@ def _verified(worker: WorkerContext, published: PublishedTask) -> tuple[bool, tu
             carried.append("its signed request resolves to it")
     except InvalidInput:
         pass
-    for vote in votes(worker, published.task_id, _groups(published)):
-        if vote.decision == "approve" and vote.digest == published.digest and not vote.void:
-            carried.append(f"{vote.name} signed it")
-            approved.append(vote.entity_id)
+    for one in approver_decisions(worker, published.task_id, _groups(published)):
+        if one.decision == "approve" and one.digest == published.digest and not one.void:
+            carried.append(f"{one.name} signed it")
+            approved.append(one.entity_id)
     return True, tuple(carried), tuple(approved)
 
 

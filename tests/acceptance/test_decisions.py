@@ -81,8 +81,8 @@ def test_high_risk_needs_two_different_approvers(cli: Cli, spec: Callable[..., P
     assert asked.json["missing"] == both
     assert "1 of jitvault-approvers, 1 of jitvault-security" in asked.error["message"]
     for _ in ("once", "twice"):
-        voted = cli("approver-1", "approve", file.stem, "--yes", "--json").json
-        assert (voted["state"], voted["missing"]) == ("pending_approval", both[1:]), "the same one counts once"
+        approved = cli("approver-1", "approve", file.stem, "--yes", "--json").json
+        assert (approved["state"], approved["missing"]) == ("pending_approval", both[1:]), "the same one counts once"
     assert cli("operator", "grant", file, "--json", code=4).json["missing"] == both[1:]
     assert cli("approver-2", "approve", file.stem, "--yes", "--json").json["state"] == "approved"
     assert cli("operator", "grant", file.stem, "--json").json["wrapping"]

@@ -30,7 +30,7 @@ NOTHING = type(None)
 
 MISSING = [{"group": str, "count": int}]
 DECIDED = {"task_id": str, "state": str, "digest": DIGEST, "missing": MISSING, "next": str}
-VOTED = {
+COUNTED = {
     **{"task_id": str, "decision": str, "digest": DIGEST, "expires_at": TIME},
     **{"state": str, "missing": MISSING},
 }
@@ -214,8 +214,8 @@ def story(variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
     [
         ("submit", DECIDED),
         ("cancel", DECIDED),
-        ("approve", VOTED),
-        ("deny", VOTED),
+        ("approve", COUNTED),
+        ("deny", COUNTED),
         ("grant", GRANTED),
         ("grant again", {**GRANTED, "wrapping": [dict]}),
         ("grant --out", {**GRANTED, "wrapping": [{k: v for k, v in WRAPPING.items() if k != "token"}]}),

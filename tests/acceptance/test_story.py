@@ -48,8 +48,8 @@ def test_one_task_goes_from_spec_to_sealed_proof(cli: Cli, spec: Callable[..., P
     pending = cli("operator", "grant", file, "--json", code=4).json
     assert pending["state"] == "pending_approval"
     assert pending["missing"] == [{"group": "jitvault-approvers", "count": 1}]
-    voted = cli("approver-1", "approve", task, "--yes", "--digest", pending["digest"], "--json").json
-    assert (voted["state"], voted["missing"]) == ("approved", [])
+    approved = cli("approver-1", "approve", task, "--yes", "--digest", pending["digest"], "--json").json
+    assert (approved["state"], approved["missing"]) == ("approved", [])
     granted = cli("operator", "grant", task, "--json").json
     assert granted["digest"] == pending["digest"]
     (wrapping,) = granted["wrapping"]

@@ -205,8 +205,8 @@ def test_the_owner_approves_only_where_policy_lets_them(rig: Rig, spec: Spec, tm
     file = spec()
     file.write_text(file.read_text().replace("owner: data-owner", "owner: approver-1"))
     rig("operator", "grant", file, code=4, extra=extra)
-    voted = rig("approver-1", "approve", file.stem, "--yes", code=0 if allowed else 3, extra=extra)
+    approved = rig("approver-1", "approve", file.stem, "--yes", code=0 if allowed else 3, extra=extra)
     if allowed:
-        assert voted.json["state"] == "approved"
+        assert approved.json["state"] == "approved"
         rig("operator", "grant", file.stem, extra=extra)
         assert rig("operator", "status", file.stem, extra=extra).json["state"] == "issued"

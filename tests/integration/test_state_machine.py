@@ -81,7 +81,7 @@ class Acts(RuleBasedStateMachine):
         self.play.use(1)
 
     @rule(n=TASK, who=st.sampled_from(["approver-1", "approver-2"]))
-    def vote(self, n: int, who: str) -> None:
+    def decide(self, n: int, who: str) -> None:
         self.play.command(n, "submit")
         self.play.command(n, "approve", "--yes", who=who)
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Reason, Task, Wait, Yes
-from jitvault.documents.paths import vote_path
+from jitvault.documents.paths import decision_path
 
 if TYPE_CHECKING:
-    from jitvault.documents.published_parts import GrantedExtension, PublishedExtension, UncountedVote
+    from jitvault.documents.published_parts import GrantedExtension, PublishedExtension, UncountedDecision
     from jitvault.documents.published_task import PublishedTask
     from jitvault.lifecycle.decision.pending_approvals import ApprovalSubject
     from jitvault.model.revision import Revision
@@ -103,7 +103,7 @@ def withdraw(
         return {"entity": me, "decision": "approve", "digest": revision.digest} not in d.decisions
 
     document = session.settle(wiring, task, counted, wait)
-    render.print_vote(document, "withdraw", revision.digest, None, missing=document.missing, as_json=json_)
+    render.print_counted_decision(document, "withdraw", revision.digest, None, missing=document.missing, as_json=json_)
 
 
 def approvals(json_: Json = False, debug: Debug = False) -> None:
@@ -144,7 +144,7 @@ def _decide(
     matter = approval_subject(document)
     if matter is None:
         raise WrongState(f"task {task} is {document.state}: there is nothing to decide")
-    if document.state == "denied" and any(vote["decision"] == "deny" for vote in document.decisions):
+    if document.state == "denied" and any(one["decision"] == "deny" for one in document.decisions):
         raise WrongState(
             f"task {task} is denied: {document.why_denied}",
             hint="The denial of this revision is final. Its requester can change the spec and submit it with --revise.",
@@ -190,12 +190,12 @@ def _await_counting(
     from jitvault.cli.views import task as render
     from jitvault.errors import Denied
     from jitvault.lifecycle.decision.pending_approvals import approval_subject
-    from jitvault.model.extension import decision_path
+    from jitvault.model.extension import extension_part
 
     me = wiring.person.entity
     name = wiring.person.me.display_name
-    below = decision_path(matter.digest) if matter.extension else ""
-    written_at = session.written_at(wiring, vote_path(me, task, below))
+    below = extension_part(matter.digest) if matter.extension else ""
+    written_at = session.written_at(wiring, decision_path(me, task, below))
 
     def counted(d: PublishedTask) -> bool:
         now = approval_subject(d)
@@ -210,7 +210,7 @@ def _await_counting(
     if why := _refusal(refused, me):
         raise Denied(f"your decision about task {task} does not count: {name or me} {why}", hint="Ask an approver.")
     missing = decided["missing"] if decided else document.missing
-    render.print_vote(document, decision, matter.digest, expires, missing=missing, as_json=as_json)
+    render.print_counted_decision(document, decision, matter.digest, expires, missing=missing, as_json=as_json)
 
 
 def _approvers() -> str:
@@ -249,9 +249,9 @@ def _is_decisive(wiring: Wiring, document: PublishedTask, revision: Revision) ->
 
     me = wiring.person.entity
     task = document.task_id
-    if any(vote["entity"] == me and vote["withdrawn"] for vote in document.refused):
+    if any(one["entity"] == me and one["withdrawn"] for one in document.refused):
         raise WrongState(f"you have withdrawn your approval of task {task} already")
-    own = wiring.person.documents.get(vote_path(me, task))
+    own = wiring.person.documents.get(decision_path(me, task))
     signed: Mapping[str, Any] = payload_of(own) if own else {}
     if (signed.get("decision"), signed.get("digest")) == ("approve", revision.digest):
         return True
@@ -274,8 +274,8 @@ def _extended_by(document: PublishedTask, entity: str) -> bool:
 
 
 def _is_approver(extension: PublishedExtension | GrantedExtension | None, entity: str) -> bool:
-    return extension is not None and entity in {vote["entity"] for vote in extension["approved_by"]}
+    return extension is not None and entity in {one["entity"] for one in extension["approved_by"]}
 
 
-def _refusal(refused: Sequence[UncountedVote], entity: str) -> str | None:
-    return next((vote["why"] for vote in refused if vote["entity"] == entity), None)
+def _refusal(refused: Sequence[UncountedDecision], entity: str) -> str | None:
+    return next((one["why"] for one in refused if one["entity"] == entity), None)

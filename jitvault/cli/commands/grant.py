@@ -268,7 +268,7 @@ def _raise_for(document: PublishedTask, *, as_json: bool | None = None) -> None:
         missing = ", ".join(f"{m['count']} of {m['group']}" for m in document.missing)
         raise ApprovalMissing(f"task {task} needs approval: {missing}")
     if state == "denied":
-        by_a_person = any(vote["decision"] == "deny" for vote in document.decisions)
+        by_a_person = any(one["decision"] == "deny" for one in document.decisions)
         final = "The denial of this revision is final. Change the spec and submit it with --revise."
         hint = final if by_a_person else None
         raise Denied(f"task {task} is denied: {document.why_denied}", hint=hint)

@@ -14,7 +14,7 @@ from jitvault.cli.views.policy import decision_line
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from jitvault.documents.published_parts import MissingApproval, Proof, UncountedVote
+    from jitvault.documents.published_parts import MissingApproval, Proof, UncountedDecision
     from jitvault.documents.published_task import PublishedTask
 
 NEVER_HELD = frozenset({"denied", "cancelled", "lapsed"})
@@ -167,7 +167,7 @@ def changed(changes: Sequence[str] | None) -> list[str]:
     return [] if changes is None else ["Changed since it was approved:", *(f"  {line}" for line in changes)]
 
 
-def print_vote(
+def print_counted_decision(
     document: PublishedTask,
     decision: str,
     digest: str,
@@ -200,9 +200,9 @@ def print_vote(
         console.print(f"  missing  {each['count']} approval(s) by {each['group']}")
 
 
-def uncounted(votes: Iterable[UncountedVote]) -> list[str]:
+def uncounted(decisions: Iterable[UncountedDecision]) -> list[str]:
     """Return the decisions that do not count, each with the reason."""
-    return [f"{vote['name']} {vote['why']}" for vote in votes]
+    return [f"{one['name']} {one['why']}" for one in decisions]
 
 
 def _took(proof: Mapping[str, Any]) -> str:

@@ -22,16 +22,16 @@ from jitvault.lifecycle.decision.evaluate import check_grantable, evaluate, reso
 from jitvault.lifecycle.decision.template_gate import check_templates_tested
 from jitvault.lifecycle.record.history import (
     decision_event_body,
+    decision_rows,
     lapsed_rows,
     last_decision,
     opened_rows,
     revision_row,
-    vote_rows,
 )
 from jitvault.lifecycle.record.integrity import published
 from jitvault.lifecycle.requests.publish import publish_refusal
 from jitvault.lifecycle.requests.reader import Submission, find_request, submission
-from jitvault.model.approval import Standing
+from jitvault.model.approval import RequestDecision
 from jitvault.model.event_chain import GENESIS
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision, difference, grant_terms
@@ -48,7 +48,7 @@ class Evaluation:
     """A request as it was read just now, and the decision about it."""
 
     submitted: Submission
-    standing: Standing
+    decision: RequestDecision
 
 
 def admit_request(worker: WorkerContext, task_id: str, *, hint: str | None) -> Evaluation | None:
@@ -120,17 +120,17 @@ def _enter(worker: WorkerContext, submitted: Submission) -> Evaluation | None:
         check_grantable(worker, revision)
     except InvalidInput as error:
         raise _refused(worker, submitted, str(error), _REFUSED) from None
-    standing = evaluate(worker, revision)
+    decision = evaluate(worker, revision)
     try:
-        _create(worker, submitted, revision, standing)
+        _create(worker, submitted, revision, decision)
     except WrongState:
         # another process admitted the same request at the same moment
         return None
     still_holds = submitted.spec.spec.parent is None and not submitted.spec.window.lapsed(worker.now())
-    return Evaluation(submitted, standing) if still_holds else None
+    return Evaluation(submitted, decision) if still_holds else None
 
 
-def readmit_request(worker: WorkerContext, task_id: str, *, published_copy: PublishedTask) -> Standing:
+def readmit_request(worker: WorkerContext, task_id: str, *, published_copy: PublishedTask) -> RequestDecision:
     """Admit a published task again that the ledger lost before it was granted.
 
     The task gets the number of the published revision: where its request still resolves to the published digest, the
@@ -147,11 +147,11 @@ def readmit_request(worker: WorkerContext, task_id: str, *, published_copy: Publ
         check_grantable(worker, revision)
     except InvalidInput as error:
         raise _refused(worker, submitted, str(error), _REFUSED) from None
-    standing = evaluate(worker, revision)
+    decision = evaluate(worker, revision)
     with suppress(WrongState):
         # another worker may have admitted the same request at the same moment
-        _create(worker, submitted, revision, standing, recovered_from=published_copy.chain_and_state)
-    return standing
+        _create(worker, submitted, revision, decision, recovered_from=published_copy.chain_and_state)
+    return decision
 
 
 def check_not_refused(published_copy: PublishedDocument | None, submitted: Submission) -> None:
@@ -222,17 +222,17 @@ def reevaluate(worker: WorkerContext, file: TaskRecord, claim: int) -> Evaluatio
             )
         revision = resolve(worker, submitted, number=task.revision + 1)
         check_grantable(worker, revision)
-    standing = evaluate(worker, revision)
+    decision = evaluate(worker, revision)
     if not changed and _was_denied(file):
-        return Evaluation(submitted, standing)
+        return Evaluation(submitted, decision)
     if changed:
-        _revise(worker, file, claim, revision, standing)
-    elif _is_news(file, standing):
-        cast = vote_rows(task.task_id, standing)
-        decided = revision_row(task.task_id, revision, task.revision, standing)
-        rows: list[Row] = [decided, *cast, *lapsed_rows(file, cast)]
-        _move(worker, file, claim, standing.state, decision_event_body(task.task_id, standing), rows)
-    return Evaluation(submitted, standing)
+        _revise(worker, file, claim, revision, decision)
+    elif _is_news(file, decision):
+        counting = decision_rows(task.task_id, decision)
+        decided = revision_row(task.task_id, revision, task.revision, decision)
+        rows: list[Row] = [decided, *counting, *lapsed_rows(file, counting)]
+        _move(worker, file, claim, decision.state, decision_event_body(task.task_id, decision), rows)
+    return Evaluation(submitted, decision)
 
 
 def _cancel_removed(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
@@ -245,17 +245,17 @@ def _cancel_removed(worker: WorkerContext, file: TaskRecord, claim: int) -> None
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
 
 
-def _is_news(file: TaskRecord, standing: Standing) -> bool:
+def _is_news(file: TaskRecord, decision: RequestDecision) -> bool:
     """Return whether the decision differs from the last one in the chain.
 
     A decision by another policy set differs even when its result is equal.
     """
     task_id = file.task.task_id
     last = last_decision(file)
-    body = decision_event_body(task_id, standing)
+    body = decision_event_body(task_id, decision)
     if any(last.get(key) != value for key, value in body.items()):
         return True
-    return standing.state is not file.task.state or vote_rows(task_id, standing) != file.decisions
+    return decision.state is not file.task.state or decision_rows(task_id, decision) != file.decisions
 
 
 def _was_denied(file: TaskRecord) -> bool:
@@ -309,7 +309,7 @@ def _drift(worker: WorkerContext, file: TaskRecord, submitted: Submission) -> st
     return first + (f", and {len(more)} more" if more else "")
 
 
-def still_grantable(worker: WorkerContext, file: TaskRecord) -> Standing | None:
+def still_grantable(worker: WorkerContext, file: TaskRecord) -> RequestDecision | None:
     """Return the decision on a task with an unfinished issue.
 
     It is returned if it still holds. Everything is read again. None where the task must not be issued another time.
@@ -318,24 +318,24 @@ def still_grantable(worker: WorkerContext, file: TaskRecord) -> Standing | None:
     if drift_since_approval(worker, file) is not None:
         return None
     try:
-        standing = evaluate(worker, revision)
+        decision = evaluate(worker, revision)
         check_above(worker, revision)
         check_room(worker, revision)
         grant_terms(
-            revision, worker.now(), cap_to_ancestors(worker, revision, worker.now(), standing.decision.obligations)
+            revision, worker.now(), cap_to_ancestors(worker, revision, worker.now(), decision.policy.obligations)
         )
-        check_templates_tested(worker, revision, standing.decision.obligations.confirm)
+        check_templates_tested(worker, revision, decision.policy.obligations.confirm)
     except InvalidInput:
         return None
-    same = standing.decision.obligations.as_json() == last_decision(file).get("obligations")
-    return standing if same and standing.state is State.APPROVED else None
+    same = decision.policy.obligations.as_json() == last_decision(file).get("obligations")
+    return decision if same and decision.state is State.APPROVED else None
 
 
 def _create(
     worker: WorkerContext,
     submitted: Submission,
     revision: Revision,
-    standing: Standing,
+    decision: RequestDecision,
     *,
     recovered_from: Mapping[str, Any] | None = None,
 ) -> None:
@@ -344,7 +344,7 @@ def _create(
     number = int(revision.content["revision"])
     task = TaskRow(
         task_id=submitted.spec.id,
-        state=standing.state,
+        state=decision.state,
         end_reason=None,
         revision=number,
         digest=revision.digest,
@@ -362,29 +362,29 @@ def _create(
         receipt=None,
         parent=submitted.spec.spec.parent,
     )
-    rows = (*opened_rows(task.task_id, revision, number, standing), *vote_rows(task.task_id, standing))
-    body = {"revision": number, "digest": revision.digest, **decision_event_body(task.task_id, standing)}
+    rows = (*opened_rows(task.task_id, revision, number, decision), *decision_rows(task.task_id, decision))
+    body = {"revision": number, "digest": revision.digest, **decision_event_body(task.task_id, decision)}
     if recovered_from is not None:
         body["recovered_from"] = dict(recovered_from)
     worker.ledger.create(task, Change(EventKind.SUBMITTED, body, rows=rows), at=now)
 
 
-def _revise(worker: WorkerContext, file: TaskRecord, claim: int, revision: Revision, standing: Standing) -> None:
+def _revise(worker: WorkerContext, file: TaskRecord, claim: int, revision: Revision, decision: RequestDecision) -> None:
     """Replace the task's revision by the next one."""
     number = file.task.revision + 1
     if file.task.state not in BEFORE_GRANT:
         raise WrongState(f"task {file.task.task_id} is {file.task.state} and cannot be revised")
     change = Change(
         EventKind.REVISED,
-        {"revision": number, "digest": revision.digest, **decision_event_body(file.task.task_id, standing)},
-        state=standing.state,
+        {"revision": number, "digest": revision.digest, **decision_event_body(file.task.task_id, decision)},
+        state=decision.state,
         fields={
             "revision": number,
             "digest": revision.digest,
             "due_at": revision.window.look_at(worker.now()),
             "parent": revision.spec.spec.parent,
         },
-        rows=(*opened_rows(file.task.task_id, revision, number, standing), *vote_rows(file.task.task_id, standing)),
+        rows=(*opened_rows(file.task.task_id, revision, number, decision), *decision_rows(file.task.task_id, decision)),
     )
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
 

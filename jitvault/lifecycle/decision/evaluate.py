@@ -17,11 +17,11 @@ from jitvault.ledger.model import GrantAdmission
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_above, check_window, parent_of
 from jitvault.lifecycle.decision.questions import FINDINGS_COUNT_FOR, decision_input, who_extends
 from jitvault.lifecycle.decision.template_gate import check_templates_tested
-from jitvault.lifecycle.requests.reader import Submission, persons, votes
-from jitvault.model.approval import Standing, Vote, count
+from jitvault.lifecycle.requests.reader import Submission, approver_decisions, persons
+from jitvault.model.approval import ApproverDecision, RequestDecision, count
 from jitvault.model.decision_input import DecisionInput
 from jitvault.model.delegation import delegation_chain, excess_over_parent, over_budget
-from jitvault.model.extension import Extension, decision_path
+from jitvault.model.extension import Extension, extension_part
 from jitvault.model.revision import Party, Resolved, Revision, build, grant_terms
 from jitvault.model.spec import AccessEntry, TaskSpec
 from jitvault.model.template import AccessTemplate
@@ -83,7 +83,7 @@ def check_grantable(worker: WorkerContext, revision: Revision) -> None:
     check_templates_tested(worker, revision)
 
 
-def evaluate(worker: WorkerContext, revision: Revision) -> Standing:
+def evaluate(worker: WorkerContext, revision: Revision) -> RequestDecision:
     """Ask policy and count the approvals of `revision`, all read now."""
     found = decision_input(worker, revision)
     decision = worker.authorizer.decide(found.to_issue())
@@ -92,7 +92,7 @@ def evaluate(worker: WorkerContext, revision: Revision) -> Standing:
     return _counted(worker, revision, found, decision)
 
 
-def evaluate_extension(worker: WorkerContext, revision: Revision, extension: Extension, by: Entity) -> Standing:
+def evaluate_extension(worker: WorkerContext, revision: Revision, extension: Extension, by: Entity) -> RequestDecision:
     """Ask policy and count the approvals of an extension that `by` requests.
 
     Policy has to permit it to `by` and to the requester who answers for the task.
@@ -109,37 +109,37 @@ def _counted(
     found: DecisionInput,
     decision: Decision,
     extension: Extension | None = None,
-) -> Standing:
+) -> RequestDecision:
     _check_groups(worker, decision)
-    below = decision_path(extension.digest) if extension else ""
-    cast = votes(worker, revision.spec.id, decision.obligations.deciders, below=below)
+    below = extension_part(extension.digest) if extension else ""
+    given = approver_decisions(worker, revision.spec.id, decision.obligations.deciders, below=below)
     counted = count(
         revision,
-        cast,
+        given,
         decision.obligations,
-        forbidden=_not_permitted(worker, found, cast),
+        forbidden=_not_permitted(worker, found, given),
         now=worker.now(),
         extension=extension,
         persons=persons(worker, revision),
     )
-    return Standing(decision, counted, found.agent.groups, found)
+    return RequestDecision(decision, counted, found.agent.groups, found)
 
 
-def admission(worker: WorkerContext, revision: Revision, standing: Standing) -> GrantAdmission:
+def admission(worker: WorkerContext, revision: Revision, decision: RequestDecision) -> GrantAdmission:
     """Return the check of the ledger's counts.
 
     It is for the transaction that starts the issue. The decision rests on how much other tasks hold. It is checked
     again inside the transaction that commits the intent: of two tasks that would exceed a limit together, the first is
     issued and the other is decided anew (DecisionStale).
     """
-    found = standing.decision_input
+    found = decision.decision_input
     parent = parent_of(worker, revision.spec)
 
     def judge(loads: Mapping[str, HeldLeases], siblings: Sequence[bytes]) -> None:
-        now = standing.decision
+        now = decision.policy
         if loads != found.loads:
             now = worker.authorizer.decide(replace(found, loads=loads).to_issue())
-        same = now.permitted and now.obligations == standing.decision.obligations
+        same = now.permitted and now.obligations == decision.policy.obligations
         others = [Revision.of(body) for body in siblings]
         if not same or (parent is not None and over_budget(revision, parent, others)):
             raise DecisionStale(f"task {revision.spec.id}: another task took the leases that it was to have")
@@ -187,18 +187,18 @@ def _check_groups(worker: WorkerContext, decision: Decision) -> None:
             )
 
 
-def _not_permitted(worker: WorkerContext, found: DecisionInput, cast: Sequence[Vote]) -> dict[str, str]:
+def _not_permitted(worker: WorkerContext, found: DecisionInput, given: Sequence[ApproverDecision]) -> dict[str, str]:
     """Return the approvers whom policy bars, with the reason.
 
     Policy bars them from approving this request.
     """
     barred = {}
-    for vote in cast:
-        if vote.decision == "approve":
-            approver = Principal("Operator", vote.entity_id, vote.name, vote.groups)
+    for one in given:
+        if one.decision == "approve":
+            approver = Principal("Operator", one.entity_id, one.name, one.groups)
             decision = worker.authorizer.decide(found.questions((Action.APPROVE,), approver))
             if not decision.permitted:
-                barred[vote.entity_id] = f"may not approve this by policy: {decision.why_denied}"
+                barred[one.entity_id] = f"may not approve this by policy: {decision.why_denied}"
     return barred
 
 

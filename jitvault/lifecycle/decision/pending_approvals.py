@@ -12,7 +12,7 @@ from typing import Any
 from jitvault.context import Person
 from jitvault.documents.approvers import Registered, registered
 from jitvault.documents.paths import APPROVERS, PUBLISHED, published_path
-from jitvault.documents.published_parts import MissingApproval, PublishedExtension, UncountedVote
+from jitvault.documents.published_parts import MissingApproval, PublishedExtension, UncountedDecision
 from jitvault.documents.published_task import PublishedTask, read_published
 from jitvault.errors import Denied
 from jitvault.model.extension import Extension, describe_extension
@@ -35,7 +35,7 @@ class ApprovalSubject:
     decision: Mapping[str, Any]
     open_to: Sequence[str]
     missing: Sequence[MissingApproval]
-    refused: Sequence[UncountedVote]
+    refused: Sequence[UncountedDecision]
 
     @property
     def revision(self) -> Revision:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from jitvault.context import WorkerContext
 from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.record.history import last_decision
-from jitvault.lifecycle.requests.reader import persons, votes
+from jitvault.lifecycle.requests.reader import approver_decisions, persons
 from jitvault.model.approval import Tally, count
-from jitvault.model.extension import Extension, decision_path, extended
+from jitvault.model.extension import Extension, extended, extension_part
 from jitvault.model.revision import Revision
 from jitvault.policy.decision import Obligations
 
@@ -29,7 +29,7 @@ def approval_lapse_reason(worker: WorkerContext, file: TaskRecord) -> dict[str, 
     obligations = Obligations.of(decided["obligations"])
     tally = count(
         revision,
-        votes(worker, file.task.task_id, obligations.deciders),
+        approver_decisions(worker, file.task.task_id, obligations.deciders),
         obligations,
         forbidden={},
         now=None,
@@ -49,8 +49,10 @@ def _extension_lapse_reason(worker: WorkerContext, file: TaskRecord, revision: R
         extension = Extension.of(event.body["extension"])
         if not obligations.approvals:
             continue
-        cast = votes(worker, file.task.task_id, obligations.deciders, below=decision_path(extension.digest))
-        tally = count(revision, cast, obligations, forbidden={}, now=None, extension=extension, persons=who)
+        given = approver_decisions(
+            worker, file.task.task_id, obligations.deciders, below=extension_part(extension.digest)
+        )
+        tally = count(revision, given, obligations, forbidden={}, now=None, extension=extension, persons=who)
         if lapse := _missing_approvals(tally):
             return {**lapse, "note": f"its extension until {extension.until:%Y-%m-%d %H:%M:%S} UTC: {lapse['note']}"}
     return None

@@ -14,7 +14,7 @@ from typing import Any
 from jitvault.documents.published_parts import Ended, Forced
 from jitvault.formats.canonical_json import digest_of
 from jitvault.ledger.model import AccessRow, DecisionRow, RevisionRow, Row, TaskRecord
-from jitvault.model.approval import Standing
+from jitvault.model.approval import RequestDecision
 from jitvault.model.extension import extended
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision, names_in
@@ -91,16 +91,16 @@ def last_decision(file: TaskRecord) -> Mapping[str, Any]:
     return decisions[-1] if decisions else {}
 
 
-def votes_digest(rows: Iterable[DecisionRow]) -> str:
+def decisions_digest(rows: Iterable[DecisionRow]) -> str:
     """Return the digest of decision rows that the chain keeps.
 
     By this digest an edited row is found.
     """
-    votes = [
+    told = [
         [row.entity_id, row.name, row.decision, row.digest, row.expires_at.isoformat(), row.reason]
         for row in sorted(rows, key=lambda row: row.entity_id)
     ]
-    return digest_of({"votes": votes})
+    return digest_of({"votes": told})
 
 
 def proof_level_of(file: TaskRecord, entry: Mapping[str, Any]) -> str:
@@ -114,12 +114,12 @@ def proof_level_of(file: TaskRecord, entry: Mapping[str, Any]) -> str:
     return level
 
 
-def revision_row(task_id: str, revision: Revision, number: int, standing: Standing) -> RevisionRow:
+def revision_row(task_id: str, revision: Revision, number: int, decision: RequestDecision) -> RevisionRow:
     """Return the row of a revision with policy's decision about it."""
-    return RevisionRow(task_id, number, revision.digest, revision.body, standing.decision.as_json())
+    return RevisionRow(task_id, number, revision.digest, revision.body, decision.policy.as_json())
 
 
-def opened_rows(task_id: str, revision: Revision, number: int, standing: Standing) -> tuple[Row, ...]:
+def opened_rows(task_id: str, revision: Revision, number: int, decision: RequestDecision) -> tuple[Row, ...]:
     """Return the rows of a new revision.
 
     They are the revision itself, and its lease budget by template.
@@ -129,40 +129,40 @@ def opened_rows(task_id: str, revision: Revision, number: int, standing: Standin
     for entry in revision.access:
         budgets[entry["template"]] += entry["lease_budget"]
     access = (AccessRow(task_id, number, name, agent, owner, budget) for name, budget in sorted(budgets.items()))
-    return (revision_row(task_id, revision, number, standing), *access)
+    return (revision_row(task_id, revision, number, decision), *access)
 
 
-def vote_rows(task_id: str, standing: Standing) -> tuple[DecisionRow, ...]:
-    """Return the rows of the votes that count, by entity id."""
-    counted = [*standing.tally.approved_by, *filter(None, [standing.tally.denied_by])]
+def decision_rows(task_id: str, decision: RequestDecision) -> tuple[DecisionRow, ...]:
+    """Return the rows of the decisions that count, by entity id."""
+    counted = [*decision.tally.approved_by, *filter(None, [decision.tally.denied_by])]
     return tuple(
         DecisionRow(task_id, v.entity_id, v.name, v.decision, v.digest, v.expires_at, v.reason)
         for v in sorted(counted, key=lambda v: v.entity_id)
     )
 
 
-def lapsed_rows(file: TaskRecord, cast: Sequence[DecisionRow]) -> list[DecisionRow]:
-    """Return the votes that counted before and do not any more, as `lapsed`.
+def lapsed_rows(file: TaskRecord, counting: Sequence[DecisionRow]) -> list[DecisionRow]:
+    """Return decisions that counted before and do not any more, as `lapsed`.
 
-    A vote lapses when it expires, is withdrawn, or its author is no approver any more.
+    A decision lapses when it expires, is withdrawn, or its author is no approver any more.
     """
-    counted = {row.entity_id for row in cast}
+    counted = {row.entity_id for row in counting}
     return [replace(row, decision="lapsed") for row in file.decisions if row.entity_id not in counted]
 
 
-def decision_event_body(task_id: str, standing: Standing) -> dict[str, object]:
+def decision_event_body(task_id: str, decision: RequestDecision) -> dict[str, object]:
     """Return what the event chain keeps of a decision."""
-    decision = standing.decision.as_json()
+    policy = decision.policy.as_json()
     return {
-        "policy": decision["policy_digest"],
-        "rules": decision["rules"],
-        "permitted": decision["permitted"],
-        "obligations": decision["obligations"],
-        "approved_by": [vote.entity_id for vote in standing.tally.approved_by],
-        "denied_by": standing.tally.denied_by.entity_id if standing.tally.denied_by else None,
-        "missing": standing.tally.missing_json(),
-        "refused": [refusal.as_json() for refusal in standing.tally.refused],
-        "why": standing.why_denied if standing.state is State.DENIED else "",
-        "agent_groups": list(standing.agent_groups),
-        "votes": votes_digest(vote_rows(task_id, standing)),
+        "policy": policy["policy_digest"],
+        "rules": policy["rules"],
+        "permitted": policy["permitted"],
+        "obligations": policy["obligations"],
+        "approved_by": [one.entity_id for one in decision.tally.approved_by],
+        "denied_by": decision.tally.denied_by.entity_id if decision.tally.denied_by else None,
+        "missing": decision.tally.missing_json(),
+        "refused": [refusal.as_json() for refusal in decision.tally.refused],
+        "why": decision.why_denied if decision.state is State.DENIED else "",
+        "agent_groups": list(decision.agent_groups),
+        "votes": decisions_digest(decision_rows(task_id, decision)),
     }

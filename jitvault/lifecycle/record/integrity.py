@@ -29,7 +29,7 @@ from jitvault.documents.signed import RECEIPT_KEY, RECEIPT_TYPE, opened
 from jitvault.errors import CorruptRecord, SecurityFinding
 from jitvault.formats.canonical_json import sha256_hex
 from jitvault.ledger.model import GrantRow, TaskRecord
-from jitvault.lifecycle.record.history import last_decision, votes_digest
+from jitvault.lifecycle.record.history import decisions_digest, last_decision
 from jitvault.lifecycle.record.lookups import BACK, is_any_live, proven_before
 from jitvault.model.event_chain import Event, chain_problems
 from jitvault.model.kinds import EventKind
@@ -180,7 +180,7 @@ def check_integrity(worker: WorkerContext, file: TaskRecord) -> None:
     if problems := problems_of(worker, file):
         raise _edited(worker, file, "; ".join(problems))
     said = last_decision(file).get("votes")
-    if said is not None and said != votes_digest(file.decisions):
+    if said is not None and said != decisions_digest(file.decisions):
         _edited(worker, file, "the decisions are not the ones that were counted")
 
 

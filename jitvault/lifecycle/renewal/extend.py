@@ -30,7 +30,7 @@ from jitvault.lifecycle.requests.publish import publish
 from jitvault.lifecycle.requests.reader import ExtensionRequest, extension_requests
 from jitvault.lifecycle.revocation.results import next_try
 from jitvault.lifecycle.revocation.revoke import revoke
-from jitvault.model.approval import Standing
+from jitvault.model.approval import RequestDecision
 from jitvault.model.extension import (
     MOST_ASKED,
     Extension,
@@ -78,15 +78,15 @@ def extend(worker: WorkerContext, file: TaskRecord, claim: int) -> TaskRecord:
         return file
     revision = Revision.of(file.revision.body)
     try:
-        standing = evaluate_extension(worker, revision, asked.extension, asked.request.by)
-        _check_possible(worker, file, revision, asked, standing)
+        decision = evaluate_extension(worker, revision, asked.extension, asked.request.by)
+        _check_possible(worker, file, revision, asked, decision)
     except (Denied, InvalidInput) as error:
         return _refuse(worker, file, claim, asked, error)
-    if standing.state is State.PENDING_APPROVAL or not _is_someone_ready(revision, asked, standing):
-        return _wait(worker, file, claim, asked, standing)
+    if decision.state is State.PENDING_APPROVAL or not _is_someone_ready(revision, asked, decision):
+        return _wait(worker, file, claim, asked, decision)
     # nothing is extended on a stream that lags or belongs to another Vault
     canary(worker)
-    return _apply(worker, file, claim, asked, standing)
+    return _apply(worker, file, claim, asked, decision)
 
 
 _AGAIN = "The task continues until its deadline. Ask again when that is so, or have another task granted."
@@ -173,7 +173,7 @@ def _outlives(worker: WorkerContext, grant: GrantRow, extension: Extension) -> b
 
 
 def _check_possible(
-    worker: WorkerContext, file: TaskRecord, revision: Revision, asked: _Requested, standing: Standing
+    worker: WorkerContext, file: TaskRecord, revision: Revision, asked: _Requested, decision: RequestDecision
 ) -> None:
     """Raise InvalidInput or Denied where the extension cannot be granted.
 
@@ -181,9 +181,9 @@ def _check_possible(
     """
     extension = asked.extension
     task_id = file.task.task_id
-    obligations = standing.decision.obligations
-    if standing.state is State.DENIED:
-        raise Denied(f"task {task_id} is not extended: {standing.why_denied}", hint=_AGAIN)
+    obligations = decision.policy.obligations
+    if decision.state is State.DENIED:
+        raise Denied(f"task {task_id} is not extended: {decision.why_denied}", hint=_AGAIN)
     longest_s = min(entry["max_window_s"] for entry in revision.access)
     whole = format_duration(timedelta(seconds=extension.window_s))
     if extension.window_s > longest_s:
@@ -205,7 +205,7 @@ def _check_possible(
     check_templates_tested(worker, revision, obligations.confirm)
 
 
-def _is_someone_ready(revision: Revision, asked: _Requested, standing: Standing) -> bool:
+def _is_someone_ready(revision: Revision, asked: _Requested, decision: RequestDecision) -> bool:
     """Return whether someone is there to unwrap a next token, if any.
 
     As for a grant, a requester who asked after the last approval is there. An agent's inbox is watched.
@@ -213,10 +213,12 @@ def _is_someone_ready(revision: Revision, asked: _Requested, standing: Standing)
     if not asked.replaces or revision.spec.spec.deliver == "agent":
         return True
     by_requester = asked.request.by.id == revision.content["requester"]["entity"]
-    return by_requester and all(vote.written_at < asked.request.written_at for vote in standing.tally.approved_by)
+    return by_requester and all(one.written_at < asked.request.written_at for one in decision.tally.approved_by)
 
 
-def _apply(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Requested, standing: Standing) -> TaskRecord:
+def _apply(
+    worker: WorkerContext, file: TaskRecord, claim: int, asked: _Requested, decision: RequestDecision
+) -> TaskRecord:
     """Move the deadline in one commit, and return the task.
 
     A token that goes on is due for renewal at once. A token that is replaced has no access until the next one is
@@ -224,7 +226,7 @@ def _apply(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Requeste
     """
     now = worker.now()
     grant = file.grants[-1]
-    max_ttl_s = standing.decision.obligations.max_ttl_s
+    max_ttl_s = decision.policy.obligations.max_ttl_s
     ttl_s = least(grant.ttl_s, max_ttl_s)
     step_s = least(grant.step_s, max_ttl_s)
     rows: list[Row] = []
@@ -232,7 +234,7 @@ def _apply(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Requeste
         rows = [replace(grant, ttl_s=ttl_s, step_s=step_s, rolling=True, renew_at=now)]
         rows += [replace(lease, renew_at=now) for lease in file.leases if lease.verdict is Verdict.LIVE]
     body = {
-        **_decision_body(asked, standing),
+        **_decision_body(asked, decision),
         "replaces": grant.grant_id if asked.replaces else None,
         "ends_at": asked.extension.until.isoformat(),
     }
@@ -246,17 +248,19 @@ def _apply(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Requeste
     return worker.ledger.change(file, change, claim=claim, at=now)
 
 
-def _wait(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Requested, standing: Standing) -> TaskRecord:
+def _wait(
+    worker: WorkerContext, file: TaskRecord, claim: int, asked: _Requested, decision: RequestDecision
+) -> TaskRecord:
     """Record which approvals are missing, and return the task.
 
     Nothing is recorded where the chain says so already.
     """
-    tally = standing.tally
+    tally = decision.tally
     body = {
-        **_decision_body(asked, standing),
+        **_decision_body(asked, decision),
         "replaces": asked.replaces,
         "missing": tally.missing_json(),
-        "open_to": list(tally.open_to(standing.decision.obligations.approvals)),
+        "open_to": list(tally.open_to(decision.policy.obligations.approvals)),
         "refused": [refusal.as_json() for refusal in tally.refused],
     }
     last = extension_events(file.events)
@@ -289,10 +293,10 @@ def _request_body(asked: _Requested) -> dict[str, Any]:
     return {"digest": extension.digest, "request": asked.request.nonce, "extension": extension.content}
 
 
-def _decision_body(asked: _Requested, standing: Standing) -> Mapping[str, Any]:
+def _decision_body(asked: _Requested, decision: RequestDecision) -> Mapping[str, Any]:
     """Return what the chain keeps of the decision."""
-    approved = [{"entity": vote.entity_id, "name": vote.name} for vote in standing.tally.approved_by]
-    return {**_request_body(asked), **standing.decision.as_json(), "approved_by": approved}
+    approved = [{"entity": one.entity_id, "name": one.name} for one in decision.tally.approved_by]
+    return {**_request_body(asked), **decision.policy.as_json(), "approved_by": approved}
 
 
 def _revoke_former(worker: WorkerContext, file: TaskRecord, claim: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import published_path
-from jitvault.documents.published_parts import CountedVote, MissingApproval, UncountedVote
+from jitvault.documents.published_parts import CountedDecision, MissingApproval, UncountedDecision
 from jitvault.documents.published_task import ChainEnd, PublishedError, PublishedRefusal, PublishedTask
 from jitvault.errors import JitvaultError
 from jitvault.ledger.model import OpState, TaskRecord, TaskRow
@@ -19,7 +19,7 @@ from jitvault.lifecycle.record.history import ended_of
 from jitvault.lifecycle.record.integrity import published
 from jitvault.lifecycle.record.receipt import extensions_of, last_extension, lifetime_of, proof_of
 from jitvault.lifecycle.requests.reader import Submission
-from jitvault.model.approval import Standing
+from jitvault.model.approval import RequestDecision
 from jitvault.model.delegation import ancestor_ids
 from jitvault.model.finding import describe_finding
 from jitvault.model.kinds import OperationKind
@@ -31,7 +31,7 @@ _FINDINGS = 100
 
 
 def publish(
-    worker: WorkerContext, file: TaskRecord, standing: Standing | None, error: JitvaultError | None = None
+    worker: WorkerContext, file: TaskRecord, decision: RequestDecision | None, error: JitvaultError | None = None
 ) -> None:
     """Write the task's document, `jitvault/tasks/<task>`.
 
@@ -41,7 +41,7 @@ def publish(
     task = file.task
     content = Revision.of(file.revision.body).content
     grant = file.grants[-1] if file.grants else None
-    waits = standing if task.state is State.PENDING_APPROVAL else None
+    waits = decision if task.state is State.PENDING_APPROVAL else None
     said = PublishedTask(
         installation=worker.installation,
         task_id=task.task_id,
@@ -59,10 +59,10 @@ def publish(
         approved=_approved_before(worker, task),
         open_to=_open_to(waits) if waits else [],
         missing=_missing(waits) if waits else [],
-        refused=_uncounted(standing) if standing else [],
-        decisions=[CountedVote(entity=d.entity_id, decision=d.decision, digest=d.digest) for d in file.decisions],
+        refused=_uncounted(decision) if decision else [],
+        decisions=[CountedDecision(entity=d.entity_id, decision=d.decision, digest=d.digest) for d in file.decisions],
         ended=ended_of(file),
-        why_denied=_why_denied(file, standing) if task.state is State.DENIED else None,
+        why_denied=_why_denied(file, decision) if task.state is State.DENIED else None,
         grant_id=grant.grant_id if grant else None,
         expires_at=grant.expires_at if grant else None,
         ends_at=task.ends_at,
@@ -79,19 +79,19 @@ def publish(
     _put(worker, task.task_id, said.as_document(), known=True)
 
 
-def _missing(standing: Standing) -> list[MissingApproval]:
-    return [MissingApproval(group=needed.group, count=needed.count) for needed in standing.tally.missing]
+def _missing(decision: RequestDecision) -> list[MissingApproval]:
+    return [MissingApproval(group=needed.group, count=needed.count) for needed in decision.tally.missing]
 
 
-def _uncounted(standing: Standing) -> list[UncountedVote]:
+def _uncounted(decision: RequestDecision) -> list[UncountedDecision]:
     return [
-        UncountedVote(entity=one.entity_id, name=one.name, why=one.why, withdrawn=one.withdrawn)
-        for one in standing.tally.refused
+        UncountedDecision(entity=one.entity_id, name=one.name, why=one.why, withdrawn=one.withdrawn)
+        for one in decision.tally.refused
     ]
 
 
-def _open_to(standing: Standing) -> list[str]:
-    return list(standing.tally.open_to(standing.decision.obligations.approvals))
+def _open_to(decision: RequestDecision) -> list[str]:
+    return list(decision.tally.open_to(decision.policy.obligations.approvals))
 
 
 def _approved_before(worker: WorkerContext, task: TaskRow) -> bytes | None:
@@ -114,15 +114,15 @@ def findings_of(worker: WorkerContext, file: TaskRecord) -> list[str]:
     return [*frozen, *(describe_finding(finding) for finding in file.findings)]
 
 
-def _why_denied(file: TaskRecord, standing: Standing | None) -> str | None:
+def _why_denied(file: TaskRecord, decision: RequestDecision | None) -> str | None:
     """Return who denied the task and why.
 
     The denial that counted is returned, even when its author signs something else afterwards.
     """
-    for decision in file.decisions:
-        if decision.decision == "deny":
-            return f"{decision.name} denied it: {decision.reason or 'no reason given'}"
-    return standing.why_denied if standing else None
+    for row in file.decisions:
+        if row.decision == "deny":
+            return f"{row.name} denied it: {row.reason or 'no reason given'}"
+    return decision.why_denied if decision else None
 
 
 def publish_refusal(worker: WorkerContext, submitted: Submission, error: JitvaultError) -> None:

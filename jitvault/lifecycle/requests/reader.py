@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from jitvault.context import WorkerContext
 from jitvault.documents.approvers import Registry, is_withdrawn, void
-from jitvault.documents.paths import DECISIONS, REQUESTS, request_path, vote_path
+from jitvault.documents.paths import DECISIONS, REQUESTS, decision_path, request_path
 from jitvault.documents.signed import (
     DOCUMENT_TYPE,
     DecisionDocument,
@@ -32,7 +32,7 @@ from jitvault.errors import InvalidInput, SecurityFinding
 from jitvault.formats.canonical_json import digest_of
 from jitvault.lifecycle.record.history import last_decision
 from jitvault.lifecycle.requests.approvers import registry
-from jitvault.model.approval import Vote
+from jitvault.model.approval import ApproverDecision
 from jitvault.model.extension import extension_events
 from jitvault.model.revision import Revision
 from jitvault.model.spec import TaskSpec
@@ -109,7 +109,7 @@ def find_request(worker: WorkerContext, task_id: str, *, hint: str | None) -> tu
     return None
 
 
-def wants_grant(worker: WorkerContext, submitted: Submission, approvals: Sequence[Vote]) -> bool:
+def wants_grant(worker: WorkerContext, submitted: Submission, approvals: Sequence[ApproverDecision]) -> bool:
     """Return whether the requester wants exactly this spec issued now.
 
     The requester has to have signed that. A wrapping token lives for minutes. So one for the requester's inbox is only
@@ -120,7 +120,7 @@ def wants_grant(worker: WorkerContext, submitted: Submission, approvals: Sequenc
     found = read_signed(worker, GrantDocument, request_path(entity, spec.id, "grant"), entity, spec.id)
     if found is None or found.paper.spec_digest != digest_of(spec.canonical()):
         return False
-    asked_last = all(vote.written_at < found.written_at for vote in approvals)
+    asked_last = all(one.written_at < found.written_at for one in approvals)
     return spec.spec.deliver == "agent" or (asked_last and spec.window.opens(found.written_at))
 
 
@@ -144,7 +144,9 @@ def extension_requests(
     return found
 
 
-def votes(worker: WorkerContext, task_id: str, groups: Sequence[str], *, below: str = "") -> list[Vote]:
+def approver_decisions(
+    worker: WorkerContext, task_id: str, groups: Sequence[str], *, below: str = ""
+) -> list[ApproverDecision]:
     """Return every decision about the task in Vault whose signature holds.
 
     Each has those of `groups` that its author is a member of, is registered for and signed for. `below` is the rest of
@@ -153,25 +155,25 @@ def votes(worker: WorkerContext, task_id: str, groups: Sequence[str], *, below: 
     """
     found = []
     for entity_id in _authors(worker, DECISIONS):
-        stored = read_signed(worker, DecisionDocument, vote_path(entity_id, task_id, below), entity_id, task_id)
+        stored = read_signed(worker, DecisionDocument, decision_path(entity_id, task_id, below), entity_id, task_id)
         entity = worker.identity.by_id(entity_id) if stored else None
         if stored is not None and entity is not None:
             found.append((entity, stored))
     # most tasks need no approval, and then no registration is read
     approvers = registry(worker) if found else Registry()
-    return [_vote(worker, task_id, groups, approvers, entity, stored) for entity, stored in found]
+    return [_approver_decision(worker, task_id, groups, approvers, entity, stored) for entity, stored in found]
 
 
-def _vote(
+def _approver_decision(
     worker: WorkerContext,
     task_id: str,
     groups: Sequence[str],
     approvers: Registry,
     entity: Entity,
     stored: VerifiedDocument[DecisionDocument],
-) -> Vote:
+) -> ApproverDecision:
     paper, written_at = stored.paper, stored.written_at
-    path = vote_path(entity.id, task_id, "/withdraw")
+    path = decision_path(entity.id, task_id, "/withdraw")
     there = worker.documents.read(path)
     taken_back = verified(worker, there, WithdrawDocument, path, entity.id, task_id) if there else None
     # only the author can write there: an unreadable document may have been a withdrawal, and counts as one
@@ -186,7 +188,7 @@ def _vote(
     counted = {*approvers.groups_of(entity.id)} & {*paper.groups}
     registered = approvers.of(entity.id)
     member_of = worker.identity.groups_of(entity, sorted({*groups, *worker.authorizer.groups}))
-    return Vote(
+    return ApproverDecision(
         entity_id=entity.id,
         name=entity.name,
         decision=paper.decision,

@@ -20,12 +20,12 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from jitvault.context import Person, new_id
-from jitvault.documents.paths import freeze_path, request_path, vote_path
+from jitvault.documents.paths import decision_path, freeze_path, request_path
 from jitvault.documents.signed import DOCUMENT_TYPE, check_name, check_note, signer_key
 from jitvault.errors import InvalidInput
 from jitvault.formats.canonical_json import digest_of
 from jitvault.lifecycle.requests.reader import APPROVAL_LIFE
-from jitvault.model.extension import Extension, decision_path
+from jitvault.model.extension import Extension, extension_part
 from jitvault.model.revision import Revision
 from jitvault.model.scope import Scope
 from jitvault.model.spec import TaskSpec
@@ -81,7 +81,7 @@ def sign_decision(
     expires = person.clock.agreed() + APPROVAL_LIFE
     task_id = revision.spec.id
     extends = {"digest": extension.digest, "requester": extension.by.entity} if extension else {}
-    below = decision_path(extension.digest) if extension else ""
+    below = extension_part(extension.digest) if extension else ""
     fields = {
         **_about(revision),
         **extends,
@@ -90,7 +90,7 @@ def sign_decision(
         "reason": check_note(reason),
         "expires_at": expires.isoformat(),
     }
-    _sign(person, vote_path(person.entity, task_id, below), "decision", task_id, **fields)
+    _sign(person, decision_path(person.entity, task_id, below), "decision", task_id, **fields)
     return expires
 
 
@@ -100,7 +100,7 @@ def sign_withdrawal(person: Person, revision: Revision, *, reason: str) -> None:
     Raises InvalidInput.
     """
     task_id = revision.spec.id
-    path = vote_path(person.entity, task_id, "/withdraw")
+    path = decision_path(person.entity, task_id, "/withdraw")
     _sign(person, path, "withdraw", task_id, **_about(revision), reason=check_note(reason))
 
 

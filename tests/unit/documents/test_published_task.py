@@ -55,7 +55,7 @@ PROOF: dict[str, Any] = {
     "not_proven": [],
 }
 ERROR = {"exit_code": 3, "message": "no", "hint": "ask"}
-VOTE = {"entity": "e-1", "name": "anna", "why": "the approval has expired", "withdrawn": False}
+UNCOUNTED = {"entity": "e-1", "name": "anna", "why": "the approval has expired", "withdrawn": False}
 APPROVED = {"entity": "e-2", "name": "bert", "decision": "approve"}
 EXTENSION: dict[str, Any] = {
     "state": "pending",
@@ -67,7 +67,7 @@ EXTENSION: dict[str, Any] = {
     "approved_by": [APPROVED],
     "missing": [{"group": "jitvault-approvers", "count": 1}],
     "open_to": ["jitvault-approvers"],
-    "refused": [VOTE],
+    "refused": [UNCOUNTED],
     "error": None,
 }
 HONEST: dict[str, Any] = {
@@ -87,7 +87,7 @@ HONEST: dict[str, Any] = {
     "approved": base64.b64encode(REVISION.body).decode(),
     "open_to": [],
     "missing": [{"group": "jitvault-approvers", "count": 1}],
-    "refused": [VOTE],
+    "refused": [UNCOUNTED],
     "decisions": [{"entity": "e-2", "decision": "approve", "digest": REVISION.digest}],
     "ended": {"by": None, "name": None, "at": "2030-01-31T09:00:00+00:00", "reason": "completed", "note": ""},
     "why_denied": None,

@@ -74,12 +74,12 @@ def test_what_its_author_removed_is_forgotten(ledger: Ledger) -> None:
 def test_who_may_end_a_task_and_who_approved_it(ledger: Ledger) -> None:
     make(ledger, "t-1", state=State.PENDING_APPROVAL)
     said = ("t-1", NOW, "why")
-    votes = [
+    decisions = [
         DecisionRow(said[0], entity, entity, decision, "sha256:" + "a" * 64, NOW, said[2])
         for entity, decision in (("e-yes", "approve"), ("e-no", "deny"), ("e-late", "lapsed"))
     ]
     access = [AccessRow("t-1", revision, "pg", "e-agent", f"e-owner-{revision}", 1) for revision in (1, 2)]
-    change(ledger, Change("decided", state=State.APPROVED, rows=(*votes, *access)), "t-1")
+    change(ledger, Change("decided", state=State.APPROVED, rows=(*decisions, *access)), "t-1")
     expected = TaskParties(State.APPROVED, frozenset({"e-req", "e-agent", "e-owner-1"}), frozenset({"e-yes"}))
     (known,) = ledger.parts(["t-1", "nothing"]).values()
     assert replace(known, done=None) == expected

@@ -82,7 +82,7 @@ def _changes() -> list[Change]:
     earlier = NOW - timedelta(seconds=1)
     checks = (CheckRow("t-1", "z", 2, ok=True, evidence="e"), CheckRow("t-1", "a", 7, ok=False, evidence=""))
     renewal = operation("op-3", OpState.SETTLED, kind="renew_token", sent_at=earlier)
-    vote = DecisionRow("t-1", "e-1", "ann", "approve", revision().digest, NOW, "")
+    decision = DecisionRow("t-1", "e-1", "ann", "approve", revision().digest, NOW, "")
     ends = {"end_reason": EndReason.DEADLINE, "due_at": NOW}
     return [
         Change("issuing", state=State.ISSUING, rows=(grant(), operation("op-2", OpState.INTENDED))),
@@ -91,7 +91,7 @@ def _changes() -> list[Change]:
         Change("judged", rows=(replace(checks[0], ok=False),)),
         Change("renewed", rows=(renewal,)),
         Change("revoked", rows=(operation("op-2", OpState.UNKNOWN, sent_at=earlier),)),
-        Change("decided", rows=(vote,)),
+        Change("decided", rows=(decision,)),
         Change("ending", {"reason": "deadline"}, state=State.ENDING, fields=ends),
     ]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from test_revision import revision
 
 from jitvault.model import approval
-from jitvault.model.approval import Subject, Vote, tally, unmet
+from jitvault.model.approval import ApproverDecision, Subject, tally, unmet
 from jitvault.model.revision import Party
 from jitvault.policy.decision import APPROVERS, Obligations, Requirement
 
@@ -33,8 +33,8 @@ def needing(*groups: str) -> Obligations:
 TWO = needing(APPROVERS, APPROVERS)
 
 
-def vote(entity: str = "e-1", decision: str = "approve", **changes: object) -> Vote:
-    made = Vote(
+def decided(entity: str = "e-1", decision: str = "approve", **changes: object) -> ApproverDecision:
+    made = ApproverDecision(
         entity_id=entity,
         name=f"name of {entity}",
         decision=decision,
@@ -49,27 +49,27 @@ def vote(entity: str = "e-1", decision: str = "approve", **changes: object) -> V
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
-def count(*votes: Vote, needed: Obligations = TWO, now: datetime = NOW) -> tuple[int, str | None, int]:
+def count(*decisions: ApproverDecision, needed: Obligations = TWO, now: datetime = NOW) -> tuple[int, str | None, int]:
     """How many count, who denied, how many are missing."""
-    found = tally(votes, needed, subject=SUBJECT, barred=INVOLVED, now=now)
+    found = tally(decisions, needed, subject=SUBJECT, barred=INVOLVED, now=now)
     return len(found.approved_by), found.denied_by and found.denied_by.entity_id, sum(m.count for m in found.missing)
 
 
 def test_distinct_approvers_count() -> None:
     assert count() == (0, None, 2)
-    assert count(vote("e-1")) == (1, None, 1)
-    assert count(vote("e-1"), vote("e-2")) == (2, None, 0)
-    assert count(vote("e-1"), vote("e-2"), vote("e-3")) == (3, None, 0)
+    assert count(decided("e-1")) == (1, None, 1)
+    assert count(decided("e-1"), decided("e-2")) == (2, None, 0)
+    assert count(decided("e-1"), decided("e-2"), decided("e-3")) == (3, None, 0)
 
 
 def test_the_same_approver_twice_counts_once() -> None:
-    assert count(vote("e-1"), vote("e-1", name="another name"), vote("e-1", reason="again")) == (1, None, 1)
+    assert count(decided("e-1"), decided("e-1", name="another name"), decided("e-1", reason="again")) == (1, None, 1)
 
 
 @pytest.mark.parametrize("entity", sorted(INVOLVED))
 def test_whoever_is_involved_never_approves(entity: str) -> None:
-    assert count(vote(entity), vote("e-1")) == (1, None, 1)
-    refused = tally([vote(entity)], TWO, subject=SUBJECT, barred=INVOLVED, now=NOW).refused
+    assert count(decided(entity), decided("e-1")) == (1, None, 1)
+    refused = tally([decided(entity)], TWO, subject=SUBJECT, barred=INVOLVED, now=NOW).refused
     assert [r.as_json() for r in refused] == [
         {
             "entity": entity,
@@ -83,19 +83,19 @@ def test_whoever_is_involved_never_approves(entity: str) -> None:
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
-        (vote(digest=OTHER), "decided about another digest"),
-        (vote(groups=()), f"is not in {APPROVERS}"),
-        (vote(groups=("staff",)), f"is not in {APPROVERS}"),
-        (vote(revision=2), "decided about another revision or requester"),
-        (vote(requester="e-other"), "decided about another revision or requester"),
-        (vote(void="withdrew the approval"), "withdrew the approval"),
-        (vote(barred="is not a registered approver"), "is not a registered approver"),
-        (vote(decision="deny", barred="is not a registered approver"), "is not a registered approver"),
-        (vote(expires_at=NOW), "the approval has expired"),
-        (vote(expires_at=NOW - timedelta(seconds=1)), "the approval has expired"),
+        (decided(digest=OTHER), "decided about another digest"),
+        (decided(groups=()), f"is not in {APPROVERS}"),
+        (decided(groups=("staff",)), f"is not in {APPROVERS}"),
+        (decided(revision=2), "decided about another revision or requester"),
+        (decided(requester="e-other"), "decided about another revision or requester"),
+        (decided(void="withdrew the approval"), "withdrew the approval"),
+        (decided(barred="is not a registered approver"), "is not a registered approver"),
+        (decided(decision="deny", barred="is not a registered approver"), "is not a registered approver"),
+        (decided(expires_at=NOW), "the approval has expired"),
+        (decided(expires_at=NOW - timedelta(seconds=1)), "the approval has expired"),
     ],
 )
-def test_a_vote_that_does_not_count_says_why(wrong: Vote, why: str) -> None:
+def test_a_decision_that_does_not_count_says_why(wrong: ApproverDecision, why: str) -> None:
     found = tally([wrong], TWO, subject=SUBJECT, barred=INVOLVED, now=NOW)
     assert found.approved_by == ()
     assert found.missing == TWO.approvals
@@ -103,42 +103,42 @@ def test_a_vote_that_does_not_count_says_why(wrong: Vote, why: str) -> None:
 
 
 def test_an_approval_holds_up_to_its_expiry() -> None:
-    last = vote(expires_at=NOW + timedelta(microseconds=1))
+    last = decided(expires_at=NOW + timedelta(microseconds=1))
     assert count(last) == (1, None, 1)
     assert count(last, now=last.expires_at) == (0, None, 2)
 
 
 def test_the_group_is_the_one_that_policy_names() -> None:
     needed = needing(DBA)
-    assert count(vote("e-1"), needed=needed) == (0, None, 1)
-    assert count(vote("e-1", groups=(DBA,)), needed=needed) == (1, None, 0)
+    assert count(decided("e-1"), needed=needed) == (0, None, 1)
+    assert count(decided("e-1", groups=(DBA,)), needed=needed) == (1, None, 0)
 
 
 def test_two_groups_need_two_people() -> None:
     needed = needing(DBA, SECURITY)
     dba, security, both = (
-        vote(name, groups=groups)
+        decided(name, groups=groups)
         for name, groups in (("e-dba", (DBA,)), ("e-sec", (SECURITY,)), ("e-both", (DBA, SECURITY)))
     )
     assert count(dba, security, needed=needed) == (2, None, 0)
     assert count(both, needed=needed) == (1, None, 1), "one person is never two"
     # who is in both makes room for whoever is in one only, whichever that is
     assert count(dba, both, needed=needed) == count(both, security, needed=needed) == (2, None, 0)
-    assert count(dba, vote("e-dba-2", groups=(DBA,)), needed=needed) == (2, None, 1)
+    assert count(dba, decided("e-dba-2", groups=(DBA,)), needed=needed) == (2, None, 1)
     left = tally([dba], needed, subject=SUBJECT, barred={}, now=NOW)
     assert left.missing_json() == [{"group": SECURITY, "count": 1}]
 
 
-def persons_count(*votes: Vote, persons: dict[str, str] | None = None) -> tuple[int, list[str]]:
+def persons_count(*decisions: ApproverDecision, persons: dict[str, str] | None = None) -> tuple[int, list[str]]:
     """How many are missing, and why others do not count, where entities say who they are."""
     known = {"e-requester": "rita", "e-agent": "", "e-owner": "otto"} if persons is None else persons
-    found = approval.count(REVISION, votes, TWO, forbidden={}, now=NOW, persons=known)
+    found = approval.count(REVISION, decisions, TWO, forbidden={}, now=NOW, persons=known)
     return sum(m.count for m in found.missing), [refusal.why for refusal in found.refused]
 
 
-def someone(entity: str, person: str, *more: str) -> Vote:
+def someone(entity: str, person: str, *more: str) -> ApproverDecision:
     told = {"digest": REVISION.digest, "requester": "e-requester"}
-    return vote(entity, person=person, persons=frozenset({person, *more} - {""}), **told)
+    return decided(entity, person=person, persons=frozenset({person, *more} - {""}), **told)
 
 
 def test_two_entities_of_one_person_are_one_approver() -> None:
@@ -161,45 +161,45 @@ def test_where_entities_say_who_they_are_one_that_does_not_counts_for_nothing() 
 
 def test_any_of_the_groups_can_deny() -> None:
     needed = needing(DBA, SECURITY)
-    assert count(vote("e-1", "deny", groups=(SECURITY,)), needed=needed)[1] == "e-1"
-    assert count(vote("e-1", "deny"), needed=needed)[1] is None
+    assert count(decided("e-1", "deny", groups=(SECURITY,)), needed=needed)[1] == "e-1"
+    assert count(decided("e-1", "deny"), needed=needed)[1] is None
 
 
 def test_where_nobody_has_to_approve_an_approver_can_still_deny() -> None:
-    assert count(vote("e-1", "deny"), needed=Obligations())[1] == "e-1"
-    assert count(vote("e-1", "deny", groups=(DBA,)), needed=Obligations())[1] is None
+    assert count(decided("e-1", "deny"), needed=Obligations())[1] == "e-1"
+    assert count(decided("e-1", "deny", groups=(DBA,)), needed=Obligations())[1] is None
     assert count(needed=Obligations()) == (0, None, 0)
 
 
 def test_a_denial_wins_over_any_number_of_approvals() -> None:
-    votes = [vote(f"e-{n}") for n in range(5)]
+    decisions = [decided(f"e-{n}") for n in range(5)]
     for place in range(6):
-        mixed = [*votes[:place], vote("z-no", "deny"), *votes[place:]]
+        mixed = [*decisions[:place], decided("z-no", "deny"), *decisions[place:]]
         assert count(*mixed)[1] == "z-no"
     # also one's own earlier approval, and an old denial: a denial does not expire
-    assert count(vote("e-1"), vote("e-1", "deny"))[1] == "e-1"
-    assert count(vote("e-1", "deny", expires_at=NOW - timedelta(days=1)))[1] == "e-1"
+    assert count(decided("e-1"), decided("e-1", "deny"))[1] == "e-1"
+    assert count(decided("e-1", "deny", expires_at=NOW - timedelta(days=1)))[1] == "e-1"
 
 
 def test_a_denial_from_outside_or_of_another_digest_is_none() -> None:
-    assert count(vote("e-1", "deny", groups=())) == (0, None, 2)
-    assert count(vote("e-1", "deny", digest=OTHER)) == (0, None, 2)
+    assert count(decided("e-1", "deny", groups=())) == (0, None, 2)
+    assert count(decided("e-1", "deny", digest=OTHER)) == (0, None, 2)
 
 
 @pytest.mark.parametrize("decision", ["", "Approve", "APPROVE", "withdraw", "approved", "yes"])
 def test_any_other_word_approves_nothing(decision: str) -> None:
-    assert count(vote("e-1", decision)) == (0, None, 2)
+    assert count(decided("e-1", decision)) == (0, None, 2)
 
 
 def test_what_is_missing_as_json() -> None:
-    short = tally([vote()], TWO, subject=SUBJECT, barred=INVOLVED, now=NOW)
+    short = tally([decided()], TWO, subject=SUBJECT, barred=INVOLVED, now=NOW)
     assert short.missing_json() == [{"group": APPROVERS, "count": 1}]
-    full = tally([vote()], needing(APPROVERS), subject=SUBJECT, barred=INVOLVED, now=NOW)
+    full = tally([decided()], needing(APPROVERS), subject=SUBJECT, barred=INVOLVED, now=NOW)
     assert full.missing_json() == []
 
 
-VOTES = st.builds(
-    vote,
+DECISIONS = st.builds(
+    decided,
     st.sampled_from(["e-1", "e-2", "e-3", *INVOLVED]),
     st.sampled_from(["approve", "deny", "withdraw", ""]),
     digest=st.sampled_from([DIGEST, OTHER]),
@@ -208,11 +208,11 @@ VOTES = st.builds(
 )
 
 
-def eligible(votes: list[Vote]) -> set[str]:
+def eligible(decisions: list[ApproverDecision]) -> set[str]:
     """Who really approved, told without the code under test."""
     return {
         v.entity_id
-        for v in votes
+        for v in decisions
         if v.decision == "approve"
         and v.digest == DIGEST
         and APPROVERS in v.groups
@@ -221,19 +221,23 @@ def eligible(votes: list[Vote]) -> set[str]:
     }
 
 
-@given(st.lists(VOTES, max_size=12), st.integers(0, 5))
-def test_what_is_missing_is_what_distinct_eligible_approvers_leave(votes: list[Vote], needed: int) -> None:
-    found = tally(votes, needing(*[APPROVERS] * needed), subject=SUBJECT, barred=INVOLVED, now=NOW)
-    assert sum(m.count for m in found.missing) == max(0, needed - len(eligible(votes)))
-    assert {v.entity_id for v in found.approved_by} == eligible(votes)
-    denials = [v for v in votes if v.decision == "deny" and v.digest == DIGEST and APPROVERS in v.groups]
+@given(st.lists(DECISIONS, max_size=12), st.integers(0, 5))
+def test_what_is_missing_is_what_distinct_eligible_approvers_leave(
+    decisions: list[ApproverDecision], needed: int
+) -> None:
+    found = tally(decisions, needing(*[APPROVERS] * needed), subject=SUBJECT, barred=INVOLVED, now=NOW)
+    assert sum(m.count for m in found.missing) == max(0, needed - len(eligible(decisions)))
+    assert {v.entity_id for v in found.approved_by} == eligible(decisions)
+    denials = [v for v in decisions if v.decision == "deny" and v.digest == DIGEST and APPROVERS in v.groups]
     assert (found.denied_by is not None) == bool(denials)
 
 
-@given(st.lists(VOTES, max_size=8), VOTES)
-def test_one_more_vote_never_makes_more_missing_nor_takes_a_denial_back(votes: list[Vote], more: Vote) -> None:
-    before = tally(votes, TWO, subject=SUBJECT, barred=INVOLVED, now=NOW)
-    after = tally([*votes, more], TWO, subject=SUBJECT, barred=INVOLVED, now=NOW)
+@given(st.lists(DECISIONS, max_size=8), DECISIONS)
+def test_one_more_decision_never_makes_more_missing_nor_takes_a_denial_back(
+    decisions: list[ApproverDecision], more: ApproverDecision
+) -> None:
+    before = tally(decisions, TWO, subject=SUBJECT, barred=INVOLVED, now=NOW)
+    after = tally([*decisions, more], TWO, subject=SUBJECT, barred=INVOLVED, now=NOW)
     assert 0 <= sum(m.count for m in before.missing) - sum(m.count for m in after.missing) <= 1
     assert before.denied_by is None or after.denied_by is not None
 

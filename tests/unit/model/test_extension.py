@@ -13,8 +13,8 @@ from jitvault.model.event_chain import GENESIS, Event, link
 from jitvault.model.extension import (
     MOST_ASKED,
     Extension,
-    decision_path,
     describe_extension,
+    extension_part,
     is_too_often,
     whole_window_s,
     window_start,
@@ -53,7 +53,7 @@ def test_whatever_is_asked_for_is_another_digest_and_another_place() -> None:
     assert {field.name for field in fields(Extension)} == OTHER.keys()
     changed = [replace(PLAIN, **{name: value}) for name, value in OTHER.items()]
     assert len({one.digest for one in (PLAIN, *changed)}) == len(OTHER) + 1
-    assert len({decision_path(one.digest) for one in (PLAIN, *changed)}) == len(OTHER) + 1
+    assert len({extension_part(one.digest) for one in (PLAIN, *changed)}) == len(OTHER) + 1
 
 
 @given(times, seconds, st.integers(1, 10**7))
