@@ -12,8 +12,7 @@ from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError, LedgerUnavailable
 from jitvault.kill_switch.threads import TaskPool, ThreadContext, report_nothing
 from jitvault.ledger.model import OpState
-from jitvault.lifecycle.revocation.phases import with_task_claim
-from jitvault.lifecycle.revocation.revoke import confirm_still_live
+from jitvault.lifecycle.revocation.phases import confirm_task_still_live
 from jitvault.model.kinds import OperationKind
 from jitvault.model.vault_access import ROLE_PREFIX
 from jitvault.operations import DONE, new_operation, record_answer
@@ -61,7 +60,7 @@ def look_up_before_revoking_roles(hire: Callable[[], ThreadContext], tasks: Sequ
     def see(hand: ThreadContext, task_id: str, _note: str) -> bool:
         nonlocal deadline
         deadline = deadline or hand.worker.clock.monotonic() + _LOOK_FIRST_S
-        with_task_claim(hand.worker.until(deadline), task_id, confirm_still_live)
+        confirm_task_still_live(hand.worker.until(deadline), task_id)
         return True
 
     TaskPool(hire, report_nothing).each("seen alive", see, tasks, "")

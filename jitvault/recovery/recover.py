@@ -18,8 +18,7 @@ from jitvault.errors import InvalidInput, JitvaultError, LedgerUnavailable, NotF
 from jitvault.ledger.model import TaskRecord
 from jitvault.ledger.stream.model import LEDGER_REBUILT, GapKind
 from jitvault.lifecycle.advance import advance
-from jitvault.lifecycle.revocation.phases import with_task_claim
-from jitvault.lifecycle.revocation.revoke import revoke_tokens
+from jitvault.lifecycle.revocation.phases import revoke_task_tokens
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import State
 from jitvault.recovery.import_task import import_task
@@ -94,7 +93,7 @@ def recover_ledger(worker: WorkerContext, *, wait_s: float, tell: Tell) -> Recov
         # the tokens of all tasks come before the leases of any; what fails here is done again below
         with suppress(JitvaultError):
             until = worker.clock.monotonic() + _REVOKE_TOKENS_S
-            with_task_claim(worker.until(until), task_id, revoke_tokens)
+            revoke_task_tokens(worker.until(until), task_id)
     swept = _sweep(worker, deadline)
     for task_id in mine:
         try:

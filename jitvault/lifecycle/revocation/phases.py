@@ -12,7 +12,14 @@ from jitvault.context import WorkerContext
 from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.record.integrity import check_integrity
 from jitvault.lifecycle.revocation.results import Verdicts
-from jitvault.lifecycle.revocation.revoke import Revocation, live_credentials, live_leases, to_look_up_first
+from jitvault.lifecycle.revocation.revoke import (
+    Revocation,
+    confirm_still_live,
+    live_credentials,
+    live_leases,
+    revoke_tokens,
+    to_look_up_first,
+)
 from jitvault.model.states import EndCause, State
 
 _REVOCABLE = frozenset({State.ISSUED, State.ACTIVE, State.ENDING})
@@ -39,7 +46,7 @@ class PhasedRevocation:
 
         The intents for its leases are in the same commit.
         """
-        return with_task_claim(worker, self._task_id, self._revoke_tokens)
+        return _with_task_claim(worker, self._task_id, self._revoke_tokens)
 
     def revoke_leases(self, worker: WorkerContext) -> Verdicts | None:
         """Revoke the task's leases.
@@ -55,11 +62,11 @@ class PhasedRevocation:
                     with begun.resumed(worker, claim) as revocation:
                         return revocation.revoke_leases()
         # another process has changed the task since, so its leases are read again
-        return with_task_claim(worker, self._task_id, _revoke_leases)
+        return _with_task_claim(worker, self._task_id, _revoke_leases)
 
     def look_up(self, worker: WorkerContext) -> Verdicts | None:
         """Look up the task's credentials whose revocation Vault acknowledged."""
-        return with_task_claim(worker, self._task_id, _look_up)
+        return _with_task_claim(worker, self._task_id, _look_up)
 
     def _revoke_tokens(self, worker: WorkerContext, file: TaskRecord, claim: int) -> Verdicts:
         credentials = live_credentials(worker, file)
@@ -69,6 +76,16 @@ class PhasedRevocation:
             verdicts = begun.revoke_tokens()
         self._begun = begun
         return verdicts
+
+
+def revoke_task_tokens(worker: WorkerContext, task_id: str) -> Verdicts | None:
+    """Revoke the tokens of a task that is ending, for a caller that advances it later."""
+    return _with_task_claim(worker, task_id, revoke_tokens)
+
+
+def confirm_task_still_live(worker: WorkerContext, task_id: str) -> None:
+    """Look up what has to be looked up of a task before whole roles are revoked."""
+    _with_task_claim(worker, task_id, confirm_still_live)
 
 
 def _revoke_leases(worker: WorkerContext, file: TaskRecord, claim: int) -> Verdicts:
@@ -81,7 +98,7 @@ def _look_up(worker: WorkerContext, file: TaskRecord, claim: int) -> Verdicts:
         return revocation.look_up()
 
 
-def with_task_claim(
+def _with_task_claim(
     worker: WorkerContext, task_id: str, act: Callable[[WorkerContext, TaskRecord, int], Verdicts]
 ) -> Verdicts | None:
     """Do `act` under the task's claim.
