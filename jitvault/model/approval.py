@@ -75,10 +75,10 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """The approvers' decisions, counted: who approved, who denied, what is missing.
+    """The count of the approvers' decisions.
 
-    Where an approver could count for one group or for another, `missing` names one of the ways to complete the
-    approvals.
+    It says who approved, who denied, and what is missing. Where an approver could count for one group or for another,
+    `missing` names one of the ways to complete the approvals.
     """
 
     approved_by: tuple[ApproverDecision, ...]
@@ -260,11 +260,11 @@ def _why_not(
 
 @dataclass(frozen=True, slots=True)
 class RequestDecision:
-    """What policy and the approvers decided about a request, read at this moment.
+    """What policy and the approvers decided about a request.
 
-    The request is for a revision, or for an extension of it. `policy` is policy's decision, and `tally` counts those of
-    the approvers. `agent_groups` are those of the agent's groups that the policies name. `decision_input` is what
-    policy was asked with.
+    Their decisions are as read at this moment. The request is for a revision, or for an extension of it. `policy` is
+    policy's decision, and `tally` counts those of the approvers. `agent_groups` are those of the agent's groups that
+    the policies name. `decision_input` is what policy was asked with.
     """
 
     policy: Decision

@@ -27,7 +27,8 @@ from jitvault.lifecycle.issuance import issue
 from jitvault.lifecycle.requests.sign import sign_end
 from jitvault.lifecycle.revocation import cascade as family
 from jitvault.lifecycle.revocation.without_ledger import RevocationCount, revoke_without_ledger
-from jitvault.model.revision import Revision, describe
+from jitvault.model.revision import Revision
+from jitvault.model.revision_text import describe
 from jitvault.model.states import PROVEN, EndReason
 from jitvault.sandbox.world import World, env
 

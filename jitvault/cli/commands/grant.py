@@ -183,7 +183,7 @@ def _check_free(wiring: Wiring, spec: TaskSpec, *, revise: bool) -> None:
     from jitvault.cli.views import published as fallback
     from jitvault.documents.published_task import IllegibleDocument, PublishedRefusal
     from jitvault.errors import WrongState
-    from jitvault.model.revision import difference_of_specs
+    from jitvault.model.revision_text import difference_of_specs
 
     document = session.published(wiring, spec.id)
     if document is None or isinstance(document, PublishedRefusal):

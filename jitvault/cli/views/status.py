@@ -36,7 +36,7 @@ def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
         typer.echo(to_json(shown))
         return
     from jitvault.cli.views import timeline
-    from jitvault.model.revision import unasked
+    from jitvault.model.revision_text import unasked
     from jitvault.model.verifiers import unproven
 
     console = output.console()

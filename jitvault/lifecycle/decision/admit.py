@@ -33,8 +33,10 @@ from jitvault.lifecycle.requests.publish import publish_refusal
 from jitvault.lifecycle.requests.reader import Submission, find_request, submission
 from jitvault.model.approval import RequestDecision
 from jitvault.model.event_chain import GENESIS
+from jitvault.model.grant_terms import grant_terms
 from jitvault.model.kinds import EventKind
-from jitvault.model.revision import Revision, difference, grant_terms
+from jitvault.model.revision import Revision
+from jitvault.model.revision_text import difference
 from jitvault.model.states import BEFORE_GRANT, EDGES, State
 from jitvault.vault.interface import Entity, Stored
 

@@ -22,7 +22,8 @@ from jitvault.model.approval import ApproverDecision, RequestDecision, count
 from jitvault.model.decision_input import DecisionInput
 from jitvault.model.delegation import delegation_chain, excess_over_parent, over_budget
 from jitvault.model.extension import Extension, extension_part
-from jitvault.model.revision import Party, Resolved, Revision, build, grant_terms
+from jitvault.model.grant_terms import grant_terms
+from jitvault.model.revision import Party, Resolved, Revision, build
 from jitvault.model.spec import AccessEntry, TaskSpec
 from jitvault.model.template import AccessTemplate
 from jitvault.model.vault_access import CAPS, access_policy, role_name, smallest_cap

@@ -16,7 +16,8 @@ from jitvault.documents.published_parts import MissingApproval, PublishedExtensi
 from jitvault.documents.published_task import PublishedTask, read_published
 from jitvault.errors import Denied
 from jitvault.model.extension import Extension, describe_extension
-from jitvault.model.revision import Revision, describe, difference
+from jitvault.model.revision import Revision
+from jitvault.model.revision_text import describe, difference
 from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, State
 from jitvault.policy.decision import Decision, Obligations
 

@@ -20,8 +20,9 @@ from jitvault.formats.canonical_json import sha256_hex
 from jitvault.ledger.model import Change, GrantAdmission, GrantRow, TaskRecord
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_above, check_room
 from jitvault.lifecycle.decision.template_gate import check_templates_tested
+from jitvault.model.grant_terms import Terms, grant_terms
 from jitvault.model.kinds import EventKind, OperationKind
-from jitvault.model.revision import Revision, Terms, grant_terms
+from jitvault.model.revision import Revision
 from jitvault.model.states import State, Verdict
 from jitvault.model.ttl import least, needs_renewal, next_look, renew_at
 from jitvault.model.vault_access import cap_of, data_by_path, role_name, smallest_cap

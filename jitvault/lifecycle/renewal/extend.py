@@ -41,8 +41,9 @@ from jitvault.model.extension import (
     whole_window_s,
     window_start,
 )
+from jitvault.model.grant_terms import grant_terms
 from jitvault.model.kinds import EventKind
-from jitvault.model.revision import Party, Revision, grant_terms
+from jitvault.model.revision import Party, Revision
 from jitvault.model.states import EndCause, EndReason, State, Verdict
 from jitvault.model.ttl import least
 from jitvault.model.vault_access import cap_of, role_name, smallest_cap

@@ -79,12 +79,15 @@ class PhasedRevocation:
 
 
 def revoke_task_tokens(worker: WorkerContext, task_id: str) -> Verdicts | None:
-    """Revoke the tokens of a task that is ending, for a caller that advances it later."""
+    """Revoke the tokens of a task that its caller advances later."""
     return _with_task_claim(worker, task_id, revoke_tokens)
 
 
 def confirm_task_still_live(worker: WorkerContext, task_id: str) -> None:
-    """Look up what has to be looked up of a task before whole roles are revoked."""
+    """Look up the credentials of a task before whole roles are revoked.
+
+    Only those are looked up whose end could not be proven otherwise.
+    """
     _with_task_claim(worker, task_id, confirm_still_live)
 
 

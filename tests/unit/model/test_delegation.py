@@ -26,7 +26,8 @@ from jitvault.model.delegation import (
     over_budget,
     within,
 )
-from jitvault.model.revision import Party, Revision, build, grant_terms
+from jitvault.model.grant_terms import grant_terms
+from jitvault.model.revision import Party, Revision, build
 from jitvault.model.spec import parse_spec
 from jitvault.policy.decision import Level, Obligations
 

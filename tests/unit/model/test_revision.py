@@ -3,21 +3,18 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from jitvault.errors import InvalidInput
 from jitvault.formats.canonical_json import canonical_bytes, sha256_hex
-from jitvault.model.delegation import MARGIN, within
-from jitvault.model.revision import Party, Resolved, Revision, build, describe, difference, grant_terms
+from jitvault.model.revision import Party, Resolved, Revision, build
+from jitvault.model.revision_text import describe
 from jitvault.model.spec import parse_spec
 from jitvault.model.template import parse_template
 from jitvault.model.vault_access import Fetch, access_policy
-from jitvault.policy.decision import Obligations
 
 NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
 
@@ -251,163 +248,6 @@ def test_who_has_two_parts_is_involved_all_the_same() -> None:
 
 def test_the_engines_configuration_is_in_it_only_as_a_digest() -> None:
     assert b"DROP ROLE" not in revision().body
-
-
-# -- terms ------------------------------------------------------------------------------------------------
-
-
-def with_ttls(ttl: int, wrap: int) -> Resolved:
-    changed = set_in(set_in(TEMPLATE, "spec.ttl", f"{ttl}s"), "spec.wrap_ttl", f"{wrap}s")
-    return resolved(set_in(changed, "spec.max_window", "8h"))
-
-
-def bounds_of(cap: int | None, start: datetime, parent_ends: datetime | None) -> Obligations:
-    own = Obligations(max_ttl_s=cap)
-    return within(own, start, parent_ends) if parent_ends else own
-
-
-@st.composite
-def lives(draw: st.DrawFn) -> tuple[int, int]:
-    """A template's TTL and wrap TTL, in seconds."""
-    wrap = draw(st.integers(5, 600))
-    return draw(st.integers(wrap + 5, 8 * 3600)), wrap
-
-
-@given(
-    st.integers(1, 8 * 3600),
-    st.lists(lives(), min_size=1, max_size=3),
-    st.integers(0, 999_999),
-    st.booleans(),
-    st.data(),
-)
-def test_no_ttl_exceeds_any_bound(
-    window: int, templates: list[tuple[int, int]], micros: int, fixed: bool, data: st.DataObject
-) -> None:
-    start = NOW + timedelta(microseconds=micros)
-    end = {"until": f"{NOW + timedelta(seconds=window):%Y-%m-%dT%H:%M:%SZ}"} if fixed else {"for": f"{window}s"}
-    closes = NOW + timedelta(seconds=window) if fixed else start + timedelta(seconds=window)
-    asked = data.draw(st.none() | st.integers(1, 8 * 3600), label="asked")
-    cap = data.draw(st.none() | st.integers(1, 8 * 3600), label="policy's cap")
-    parent = data.draw(st.none() | st.integers(1, 8 * 3600), label="what is left of the parent")
-    level = data.draw(st.sampled_from(["low", "medium", "high", "critical"]))
-    more = data.draw(st.none() | st.integers(0, 3600), label="extended by")
-    until = closes + timedelta(seconds=more) if more is not None else None
-    closes = until or closes
-    spec = set_in(
-        set_in(SPEC, "spec.window", {**end, **({"ttl": f"{asked}s"} if asked else {})}), "spec.criticality", level
-    )
-    found = revision(spec, access=[with_ttls(*lives) for lives in templates])
-    parent_ends = start + timedelta(seconds=parent) if parent else None
-    # with a margin: what is above is over by Vault's clock later
-    left = max(0, parent - MARGIN // timedelta(seconds=1)) if parent else None
-    closes = min([closes, *([start + timedelta(seconds=left)] if left is not None else [])])
-    requested = asked or {"low": 900, "medium": 600, "high": 300, "critical": 120}[level]
-    bounds = [
-        requested,
-        (closes - start) // timedelta(seconds=1),
-        *(ttl for ttl, _ in templates),
-        *([cap] if cap else []),
-    ]
-    try:
-        given_ = grant_terms(found, start, bounds_of(cap, start, parent_ends), until=until)
-    except InvalidInput:
-        # too little is left to unwrap for 5 s and then work for 5 s
-        assert min(bounds) < 10
-        return
-    assert given_.ttl_s == min(bounds)
-    assert given_.requested_ttl_s == requested
-    assert all(given_.wrap_ttl_s <= wrap for _, wrap in templates)
-    assert 5 <= given_.wrap_ttl_s <= given_.ttl_s - 5
-    assert given_.ends_at == closes
-
-
-@pytest.mark.parametrize(("seconds", "wrap"), [(10, 5), (11, 6), (124, 119), (125, 120), (126, 120), (600, 120)])
-def test_the_wrapping_token_leaves_time_to_work(seconds: int, wrap: int) -> None:
-    found = grant_terms(revision(set_in(SPEC, "spec.window", {"for": f"{seconds}s"})), NOW)
-    assert (found.ttl_s, found.wrap_ttl_s) == (seconds, wrap)
-
-
-def test_terms_refuse_what_is_too_short_or_over() -> None:
-    with pytest.raises(InvalidInput, match=r"task t-1: window: expected at least 10s.*; 9s are left"):
-        grant_terms(revision(set_in(SPEC, "spec.window", {"for": "9s"})), NOW)
-    over = revision(set_in(SPEC, "spec.window", {"until": "2030-01-31T08:00:00Z"}))
-    with pytest.raises(InvalidInput, match="; 0s are left"):
-        grant_terms(over, NOW)
-
-
-@given(st.none() | st.integers(10, 9 * 3600), st.none() | st.integers(10, 9 * 3600), st.integers(10, 8 * 3600))
-def test_terms_never_exceed_what_policy_caps(ttl: int | None, longest: int | None, window: int) -> None:
-    found = revision(set_in(SPEC, "spec.window", {"for": f"{window}s"}), access=[with_ttls(8 * 3600, 5)])
-    free, bound = grant_terms(found, NOW), grant_terms(found, NOW, Obligations(max_ttl_s=ttl, max_window_s=longest))
-    assert bound.window_s == min([free.window_s, *filter(None, [longest])])
-    assert bound.ttl_s == min([bound.window_s, free.ttl_s, *filter(None, [ttl])])
-    assert bound.ends_at == NOW + timedelta(seconds=bound.window_s)
-    assert bound.wrap_ttl_s <= bound.ttl_s - 5
-
-
-def test_a_cap_that_leaves_no_time_to_work_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="; 9s are left"):
-        grant_terms(revision(SPEC), NOW, Obligations(max_ttl_s=9))
-
-
-# -- words ------------------------------------------------------------------------------------------------
-
-
-def test_plain_words_say_what_is_granted_to_whom_and_for_how_long() -> None:
-    words = "\n".join(describe(revision()))
-    for said in [
-        "olga asks for access for the agent research-agent",
-        "data-owner owns the data",
-        "Count the orders of last week.",
-        "Risk medium: criticality medium, tier low",
-        "database/creds/app-ro",
-        "pg-read",
-        "database=app",
-        "5",
-        "Read every table.",
-        "for 15m from the moment it is granted",
-        "at most 10m",
-        "network office (10.0.0.0/8)",
-        "pandas, psql",
-        "target",
-    ]:
-        assert said in words
-
-
-def test_plain_words_name_every_path() -> None:
-    words = "\n".join(describe(revision(access=[resolved(), resolved(database="crm")])))
-    assert "database/creds/app-ro" in words
-    assert "database/creds/crm-ro" in words
-
-
-def test_plain_words_of_other_windows_and_of_any_network() -> None:
-    window = {"until": "2030-01-31T10:00:00Z", "not_before": "2030-01-31T09:30:00Z"}
-    spec = set_in(set_in(SPEC, "spec.window", window), "spec.network", ...)
-    words = "\n".join(describe(revision(spec, cidrs=[])))
-    assert "until 2030-01-31 10:00:00 UTC, not before 2030-01-31 09:30:00 UTC" in words
-    assert "From: any network." in words
-
-
-def test_each_of_the_words_is_one_line() -> None:
-    assert all(line.isprintable() for line in describe(revision()))
-
-
-def test_a_difference_names_what_changed() -> None:
-    old = revision()
-    assert difference(old, revision()) == []
-    assert difference(old, revision(number=2)) == []
-    intent = difference(old, revision(set_in(SPEC, "spec.intent", "Drop the orders.")))
-    assert intent == ["spec.spec.intent: 'Count the orders of last week.' → 'Drop the orders.'"]
-    assert difference(old, revision(set_in(SPEC, "spec.network", ...))) == ["spec.spec.network: 'office' → nothing"]
-    more = difference(old, revision(cidrs=["10.0.0.0/8", "172.16.0.0/12"]))
-    assert more == ["cidrs[1]: nothing → '172.16.0.0/12'"]
-
-
-def test_a_difference_is_never_silent_about_another_digest() -> None:
-    engine = {"role": {"db_name": "elsewhere"}}
-    changed = difference(revision(), revision(access=[resolved(engine=engine)]))
-    assert len(changed) == 1
-    assert changed[0].startswith("access[0].engine_config: 'sha256:")
 
 
 def certified(**data: str) -> Resolved:
