@@ -29,9 +29,10 @@ from jitvault.errors import (
 )
 from jitvault.ledger.model import Change, TaskRecord
 from jitvault.lifecycle.confirmation.seal import has_late_lease
-from jitvault.lifecycle.decision.admit import admit_request, reevaluate, still_grantable
+from jitvault.lifecycle.decision.admit import admit_request
 from jitvault.lifecycle.decision.ancestors import ended_above
 from jitvault.lifecycle.decision.evaluate import admission
+from jitvault.lifecycle.decision.reevaluate import reevaluate, still_grantable
 from jitvault.lifecycle.end_reasons import (
     frozen,
     record_end_notes,
@@ -55,7 +56,8 @@ from jitvault.lifecycle.issuance.attempts import check_attempt_due
 from jitvault.lifecycle.issuance.issue import MAX_ATTEMPTS, issue
 from jitvault.lifecycle.issuance.unfinished import resolve_unfinished_issue
 from jitvault.lifecycle.record.due_time import is_due_now
-from jitvault.lifecycle.record.integrity import check_issuable, is_published, problems_of, verify, verify_again
+from jitvault.lifecycle.record.edited_rows import problems_of
+from jitvault.lifecycle.record.integrity import check_issuable, is_published, verify, verify_again
 from jitvault.lifecycle.renewal.cached_reads import read_up_to, with_cached_reads
 from jitvault.lifecycle.renewal.extend import extend, is_replaced_token_unproven, issue_replacement
 from jitvault.lifecycle.renewal.renew import renew_due

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from jitvault.audit.tripwires.trip import TripwireHit
 from jitvault.context import WorkerContext
 from jitvault.ledger.model import Change, TaskRecord
-from jitvault.lifecycle.decision.admit import drift_since_approval
 from jitvault.lifecycle.decision.ancestors import ended_above
+from jitvault.lifecycle.decision.drift import drift_since_approval
 from jitvault.lifecycle.decision.evaluate import why_not_renewed
 from jitvault.lifecycle.decision.still_approved import approval_lapse_reason
 from jitvault.lifecycle.renewal.schedule import next_heartbeat_deadline

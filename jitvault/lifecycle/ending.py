@@ -20,7 +20,7 @@ from jitvault.lifecycle.confirmation.quiet_rules import QUIET, settles_at
 from jitvault.lifecycle.confirmation.seal import has_late_lease, seal
 from jitvault.lifecycle.confirmation.seal_check import why_proof_fails_now
 from jitvault.lifecycle.confirmation.wrapped_read_probes import revoke_wrappings
-from jitvault.lifecycle.decision.admit import Evaluation
+from jitvault.lifecycle.decision.evaluate import Evaluation
 from jitvault.lifecycle.record.lookups import BACK, is_any_live, proven_before
 from jitvault.lifecycle.record.reopenings import MOST_ROUNDS, is_going_round, why_reopened, why_seal_postponed
 from jitvault.lifecycle.requests.end_documents import EndRequest, force_request, may_end

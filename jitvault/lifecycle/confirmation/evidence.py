@@ -25,7 +25,7 @@ from jitvault.formats.clocks import MAX_SKEW
 from jitvault.ledger.model import Change, OpState, TaskRecord
 from jitvault.lifecycle.confirmation.quiet_rules import OpenQuestions, listing_covers_all, open_questions
 from jitvault.lifecycle.confirmation.wrapped_reads import unexplained, wrapped_reads
-from jitvault.lifecycle.decision.admit import drift_besides_request
+from jitvault.lifecycle.decision.drift import drift_besides_request
 from jitvault.lifecycle.decision.template_gate import leases_under_check
 from jitvault.lifecycle.record.history import proof_level_of
 from jitvault.lifecycle.record.reopenings import ACCOUNTED

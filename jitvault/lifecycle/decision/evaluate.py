@@ -6,7 +6,7 @@ A request is resolved against what Vault has, policy is asked, and the approvals
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -30,6 +30,14 @@ from jitvault.model.vault_access import CAPS, access_policy, role_name, smallest
 from jitvault.policy.decision import Decision, Obligations
 from jitvault.policy.question import Action, HeldLeases, Principal
 from jitvault.vault.interface import Entity
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A request as it was read just now, and the decision about it."""
+
+    submitted: Submission
+    decision: RequestDecision
 
 
 def resolve(worker: WorkerContext, submitted: Submission, *, number: int) -> Revision:

@@ -1,0 +1,57 @@
+"""Find drift: what was approved, and what Vault has now, differ."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from jitvault.context import WorkerContext
+from jitvault.errors import InvalidInput
+from jitvault.ledger.model import TaskRecord
+from jitvault.lifecycle.decision.evaluate import resolve
+from jitvault.lifecycle.requests.reader import Submission, submission
+from jitvault.model.revision import Revision
+from jitvault.model.revision_text import difference
+from jitvault.vault.interface import Entity
+
+
+def drift_since_approval(worker: WorkerContext, file: TaskRecord) -> str | None:
+    """Return how a granted task differs now from what was approved.
+
+    The result is None if it does not.
+
+    The approved spec is resolved again in Vault, whatever spec the request has by now: another spec there waits for its
+    own decision, and neither ends this task nor hides a difference in what was approved.
+    """
+    try:
+        submitted = submission(worker, file.task.task_id, file.task.requester)
+    except InvalidInput as error:
+        return str(error)
+    return "its request is gone" if submitted is None else _drift(worker, file, submitted)
+
+
+def drift_besides_request(worker: WorkerContext, file: TaskRecord) -> str | None:
+    """Return how Vault differs from what was approved, the request left aside.
+
+    What the author does to the request afterwards does not change what the target was.
+    """
+    revision = Revision.of(file.revision.body)
+    requester = revision.content["requester"]
+    entity = Entity(requester["entity"], requester["name"], disabled=False, group_ids=frozenset())
+    submitted = Submission(entity, revision.spec, revise=False, nonce="", written_at=file.task.created_at)
+    return _drift(worker, file, submitted)
+
+
+def _drift(worker: WorkerContext, file: TaskRecord, submitted: Submission) -> str | None:
+    """Return the first difference between approved revision and spec.
+
+    The comparison is with the spec as it resolves now.
+    """
+    approved = Revision.of(file.revision.body)
+    try:
+        now = resolve(worker, replace(submitted, spec=approved.spec), number=file.task.revision)
+    except InvalidInput as error:
+        return str(error)
+    if now.digest == approved.digest:
+        return None
+    first, *more = difference(approved, now) or ["its digest"]
+    return first + (f", and {len(more)} more" if more else "")

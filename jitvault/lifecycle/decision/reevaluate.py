@@ -1,0 +1,169 @@
+"""Decide about an admitted task again, until it is granted.
+
+Policy, the approvals and the templates' checks are read anew each time, since each of them can change meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jitvault.context import WorkerContext
+from jitvault.documents.paths import request_path
+from jitvault.errors import InvalidInput, SecurityFinding, WrongState
+from jitvault.ledger.model import Change, Row, TaskRecord
+from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_above, check_room
+from jitvault.lifecycle.decision.drift import drift_since_approval
+from jitvault.lifecycle.decision.evaluate import Evaluation, check_grantable, evaluate, resolve
+from jitvault.lifecycle.decision.template_gate import check_templates_tested
+from jitvault.lifecycle.record.history import (
+    decision_event_body,
+    decision_rows,
+    lapsed_rows,
+    last_decision,
+    opened_rows,
+    revision_row,
+)
+from jitvault.lifecycle.requests.reader import submission
+from jitvault.model.approval import RequestDecision
+from jitvault.model.grant_terms import grant_terms
+from jitvault.model.kinds import EventKind
+from jitvault.model.revision import Revision
+from jitvault.model.revision_text import difference
+from jitvault.model.states import BEFORE_GRANT, EDGES, State
+
+
+def reevaluate(worker: WorkerContext, file: TaskRecord, claim: int) -> Evaluation | None:
+    """Decide about a task anew, and move it to the state that follows.
+
+    Everything that the decision rests on is read from Vault and policy again; what the ledger says about requester,
+    decisions and obligations is not used. Returns the evaluation of the current revision, None when the window is over
+    or the request was removed. Raises WrongState when the spec was changed without `revise`.
+    """
+    task, old = file.task, Revision.of(file.revision.body)
+    stored = worker.documents.read(request_path(task.requester, task.task_id, "submit"))
+    if stored is None:
+        _cancel_removed(worker, file, claim)
+        return None
+    submitted = submission(worker, task.task_id, task.requester, stored)
+    if submitted is None:
+        raise SecurityFinding(f"task {task.task_id} has no request by {task.requester} in Vault")
+    if submitted.spec.window.lapsed(worker.now()) and submitted.spec.canonical() == old.content["spec"]:
+        _move(worker, file, claim, State.LAPSED, {"why": "its window is over"})
+        return None
+    revision = resolve(worker, submitted, number=task.revision)
+    check_above(worker, revision)
+    changed = revision.digest != old.digest
+    if changed:
+        if submitted.spec.canonical() != old.content["spec"] and not submitted.revise:
+            raise WrongState(
+                f"task {task.task_id} was submitted with another spec: " + "; ".join(difference(old, revision)[:5]),
+                hint="Use --revise to replace it by a new revision, or another id for another task.",
+            )
+        revision = resolve(worker, submitted, number=task.revision + 1)
+        check_grantable(worker, revision)
+    decision = evaluate(worker, revision)
+    if not changed and _was_denied(file):
+        return Evaluation(submitted, decision)
+    if changed:
+        _revise(worker, file, claim, revision, decision)
+    elif _is_news(file, decision):
+        counting = decision_rows(task.task_id, decision)
+        decided = revision_row(task.task_id, revision, task.revision, decision)
+        rows: list[Row] = [decided, *counting, *lapsed_rows(file, counting)]
+        _move(worker, file, claim, decision.state, decision_event_body(task.task_id, decision), rows)
+    return Evaluation(submitted, decision)
+
+
+def _cancel_removed(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
+    """Cancel a task whose request its author or an administrator has removed."""
+    if State.CANCELLED not in EDGES[file.task.state]:
+        return
+    requester = Revision.of(file.revision.body).content["requester"]
+    body = {"by": requester["entity"], "name": requester["name"], "note": "the request was removed from Vault"}
+    change = Change(EventKind.CANCELLED, body, state=State.CANCELLED)
+    worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
+
+
+def _is_news(file: TaskRecord, decision: RequestDecision) -> bool:
+    """Return whether the decision differs from the last one in the chain.
+
+    A decision by another policy set differs even when its result is equal.
+    """
+    task_id = file.task.task_id
+    last = last_decision(file)
+    body = decision_event_body(task_id, decision)
+    if any(last.get(key) != value for key, value in body.items()):
+        return True
+    return decision.state is not file.task.state or decision_rows(task_id, decision) != file.decisions
+
+
+def _was_denied(file: TaskRecord) -> bool:
+    """Return whether an approver denied this revision.
+
+    A denial is final, whatever the approver signs afterwards.
+    """
+    return file.task.state is State.DENIED and last_decision(file).get("denied_by") is not None
+
+
+def still_grantable(worker: WorkerContext, file: TaskRecord) -> RequestDecision | None:
+    """Return the decision on a task with an unfinished issue.
+
+    It is returned if it still holds. Everything is read again. None where the task must not be issued another time.
+    """
+    revision = Revision.of(file.revision.body)
+    if drift_since_approval(worker, file) is not None:
+        return None
+    try:
+        decision = evaluate(worker, revision)
+        check_above(worker, revision)
+        check_room(worker, revision)
+        grant_terms(
+            revision, worker.now(), cap_to_ancestors(worker, revision, worker.now(), decision.policy.obligations)
+        )
+        check_templates_tested(worker, revision, decision.policy.obligations.confirm)
+    except InvalidInput:
+        return None
+    same = decision.policy.obligations.as_json() == last_decision(file).get("obligations")
+    return decision if same and decision.state is State.APPROVED else None
+
+
+def _revise(worker: WorkerContext, file: TaskRecord, claim: int, revision: Revision, decision: RequestDecision) -> None:
+    """Replace the task's revision by the next one."""
+    number = file.task.revision + 1
+    if file.task.state not in BEFORE_GRANT:
+        raise WrongState(f"task {file.task.task_id} is {file.task.state} and cannot be revised")
+    change = Change(
+        EventKind.REVISED,
+        {"revision": number, "digest": revision.digest, **decision_event_body(file.task.task_id, decision)},
+        state=decision.state,
+        fields={
+            "revision": number,
+            "digest": revision.digest,
+            "due_at": revision.window.look_at(worker.now()),
+            "parent": revision.spec.spec.parent,
+        },
+        rows=(*opened_rows(file.task.task_id, revision, number, decision), *decision_rows(file.task.task_id, decision)),
+    )
+    worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
+
+
+def _move(
+    worker: WorkerContext,
+    file: TaskRecord,
+    claim: int,
+    state: State,
+    body: dict[str, object],
+    rows: Sequence[Row] = (),
+) -> None:
+    """Commit a decision that moves the task to `state`.
+
+    Nothing is committed where the decision changes nothing.
+    """
+    if not rows and file.task.state is state:
+        return
+    worker.ledger.apply(
+        file.task.task_id,
+        Change(EventKind.DECIDED, body, state=state, rows=rows),
+        claim=claim,
+        at=worker.now(),
+    )
