@@ -72,7 +72,8 @@ from jitvault.model.approval import RequestDecision
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
 from jitvault.model.states import BEFORE_GRANT, DELIVERED_STATES, EDGES, EndCause, EndReason, State
-from jitvault.stream.reading import canary, observe
+from jitvault.stream.canary import canary
+from jitvault.stream.reading import observe
 from jitvault.stream.tripwires import watch
 
 _JUST_NOW_S = 1.0

@@ -38,7 +38,8 @@ from jitvault.lifecycle.requests.quota import record_over_quota
 from jitvault.lifecycle.requests.retention import Removals
 from jitvault.model.states import LIVE_STATES
 from jitvault.notices.notifier import Notifier
-from jitvault.stream.reading import observe, read_on
+from jitvault.stream.reading import observe
+from jitvault.stream.source_reading import read_on
 from jitvault.stream.status import Trust, examine
 from jitvault.sweep.report import outcome
 from jitvault.sweep.sweep import sweep
