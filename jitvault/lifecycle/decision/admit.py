@@ -1,4 +1,4 @@
-"""Admit a request to the ledger: check it, decide about it, create its task."""
+"""Admit a request: check it, decide about it, create its task."""
 
 from __future__ import annotations
 
