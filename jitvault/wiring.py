@@ -266,7 +266,7 @@ class Wiring:
 
         Registers the worker's session in the ledger. Raises UsageError, AuditUntrusted, LedgerUnavailable and others.
         """
-        from jitvault.stream.session import register_session
+        from jitvault.stream.reading import register_session
         from jitvault.vault.transit import AuditHash
 
         unregistered = self.worker_without_session

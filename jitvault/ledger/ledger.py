@@ -1,11 +1,11 @@
-"""The ledger: how a task changes, and what is read about one task.
+"""The ledger: how a task changes, and what its lines say.
 
 The queries of each other subject are in a base class of `Ledger`.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, insert, select
@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from jitvault.audit.observation import Kind
 from jitvault.audit.trail import AuditTrail
-from jitvault.errors import LedgerUnavailable, WrongState, readable
+from jitvault.errors import WrongState
 from jitvault.formats.shorten import one_line
 from jitvault.ledger.admission import GrantCounts, admit
 from jitvault.ledger.documents.index_queries import DocumentQueries
@@ -35,8 +35,7 @@ from jitvault.ledger.stream.queries import StreamQueries
 from jitvault.ledger.sweep_queries import SweepQueries
 from jitvault.ledger.task_change import record_after, write_change
 from jitvault.ledger.task_claims import TaskClaims
-from jitvault.ledger.task_queries import TaskQueries
-from jitvault.ledger.task_record import TASK_BY_ID, read_findings, read_record, read_task
+from jitvault.ledger.task_queries import TASK_BY_ID, TaskQueries, read_record, read_task
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import State, check_move
 
@@ -146,37 +145,7 @@ class Ledger(
 
         return self._db.write(unit)
 
-    # -- reading -------------------------------------------------------------------------------------
-
-    def task(self, task_id: str) -> TaskRow | None:
-        """Return one task, None where the ledger does not know the task."""
-        with self._db.read() as connection:
-            return read_task(connection, task_id)
-
-    def file(self, task_id: str) -> TaskRecord | None:
-        """Return everything known about a task, None for an unknown task.
-
-        Raises CorruptRecord where somebody edited the task's rows so that they cannot be read.
-        """
-        with self._db.read() as connection, readable(task_id):
-            return read_record(connection, task_id)
-
-    def refreshed(self, record: TaskRecord) -> TaskRecord:
-        """Return `record` as the ledger has it now.
-
-        `record` was read a moment ago; only what changed is read again. Where the task itself has not changed, only its
-        findings are read, and the stream may have settled another operation since. Raises LedgerUnavailable where the
-        task is gone, and CorruptRecord as `file` does.
-        """
-        task_id = record.task.task_id
-        with self._db.read() as connection, readable(task_id):
-            # every change of a task raises its version, except for findings about it
-            if read_task(connection, task_id) == record.task:
-                return replace(record, findings=read_findings(connection, task_id))
-            current = read_record(connection, task_id, known=record.events)
-        if current is None:
-            raise LedgerUnavailable(f"task {task_id} disappeared from the ledger")
-        return current
+    # -- reading a task's lines ----------------------------------------------------------------------
 
     def trail(self, record: TaskRecord) -> AuditTrail:
         """Return the audit lines that concern a task, with nearby canaries.

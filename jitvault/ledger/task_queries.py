@@ -1,30 +1,92 @@
-"""Queries over all tasks: which there are, and whose a credential is."""
+"""Read tasks: one task's record, which tasks there are, whose a lease is."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
     Column,
+    Connection,
+    Select,
+    Table,
     bindparam,
     case,
     func,
+    literal,
     select,
     union,
 )
 
+from jitvault.errors import LedgerUnavailable, readable
 from jitvault.ledger.model import (
+    CheckRow,
+    DecisionRow,
+    GrantRow,
+    LeaseRow,
+    OperationRow,
+    RevisionRow,
+    TaskRecord,
     TaskRow,
 )
-from jitvault.ledger.rows import get
+from jitvault.ledger.rows import TABLES, R, event_of, get, of_task
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import Database
 from jitvault.ledger.storage.dialect import batches
+from jitvault.ledger.task_change import FINISHED, NOT_READ_BACK
+from jitvault.model.event_chain import Event
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import LIVE_STATES, OVER, State
 
+_FINDINGS = "has_findings"
+
+
+def _exists_column(kind: type) -> str:
+    return f"has_{TABLES[kind].name}"
+
+
+_OPTIONAL_TABLES: Mapping[str, Table] = {
+    **{_exists_column(kind): TABLES[kind] for kind in (DecisionRow, GrantRow, LeaseRow, CheckRow, OperationRow)},
+    _FINDINGS: schema.findings,
+}
+
+
+def _task_and_which_rows() -> Select[Any]:
+    """Return the statement for a task and whether other tables mention it.
+
+    Most tasks have no rows in most tables, so their queries can be skipped.
+    """
+    task_id = schema.tasks.c.task_id
+    exists = (
+        select(literal(1)).where(table.c.task_id == task_id).exists().label(name)
+        for name, table in _OPTIONAL_TABLES.items()
+    )
+    return select(schema.tasks, *exists).where(task_id == bindparam("task_id"))
+
+
+# Built once: building a statement costs more than running it, and revocations wait for these queries.
+TASK_BY_ID = select(schema.tasks).where(schema.tasks.c.task_id == bindparam("task_id"))
+_TASK_AND_WHICH_ROWS = _task_and_which_rows()
+_EVENTS = (
+    select(*(schema.events.c[field.name] for field in fields(Event)))
+    .where(schema.events.c.task_id == bindparam("task_id"), schema.events.c.seq > bindparam("after"))
+    .order_by(schema.events.c.seq)
+)
+_OP = schema.operations.c
+# those of which `is_read_back` is true
+_OPERATIONS = (
+    select(schema.operations)
+    .where(
+        _OP.task_id == bindparam("task_id"),
+        _OP.kind.not_in(NOT_READ_BACK) | _OP.state.not_in(FINISHED),
+    )
+    .order_by(_OP.sent_at)
+)
+_TASK_FINDINGS = (
+    select(schema.findings).where(schema.findings.c.task_id == bindparam("task_id")).order_by(schema.findings.c.id)
+)
 # by the children's rows, and by the parent's own event chain
 _CHILDREN = union(
     select(schema.tasks.c.task_id).where(schema.tasks.c.parent == bindparam("task_id")),
@@ -35,9 +97,39 @@ _CHILDREN = union(
 
 
 class TaskQueries:
-    """Find tasks, and what belongs to any of them; a part of `Ledger`."""
+    """Read one task, or find many; a part of `Ledger`."""
 
     _db: Database
+
+    def task(self, task_id: str) -> TaskRow | None:
+        """Return one task, None where the ledger does not know the task."""
+        with self._db.read() as connection:
+            return read_task(connection, task_id)
+
+    def file(self, task_id: str) -> TaskRecord | None:
+        """Return everything known about a task, None for an unknown task.
+
+        Raises CorruptRecord where somebody edited the task's rows so that they cannot be read.
+        """
+        with self._db.read() as connection, readable(task_id):
+            return read_record(connection, task_id)
+
+    def refreshed(self, record: TaskRecord) -> TaskRecord:
+        """Return `record` as the ledger has it now.
+
+        `record` was read a moment ago; only what changed is read again. Where the task itself has not changed, only its
+        findings are read, and the stream may have settled another operation since. Raises LedgerUnavailable where the
+        task is gone, and CorruptRecord as `file` does.
+        """
+        task_id = record.task.task_id
+        with self._db.read() as connection, readable(task_id):
+            # every change of a task raises its version, except for findings about it
+            if read_task(connection, task_id) == record.task:
+                return replace(record, findings=read_findings(connection, task_id))
+            current = read_record(connection, task_id, known=record.events)
+        if current is None:
+            raise LedgerUnavailable(f"task {task_id} disappeared from the ledger")
+        return current
 
     def tasks(self, states: Collection[State] = frozenset(State)) -> list[TaskRow]:
         """Return the tasks in one of `states`, the oldest first."""
@@ -148,3 +240,54 @@ class TaskQueries:
         query = select(grant.issued_at).where(grant.role == role, grant.issued_at.is_not(None))
         with self._db.read() as connection:
             return set(connection.execute(query).scalars())
+
+
+def read_task(connection: Connection, task_id: str) -> TaskRow | None:
+    """Return a task's own row, None for an unknown task."""
+    row = connection.execute(TASK_BY_ID, {"task_id": task_id}).mappings().first()
+    return get(row, TaskRow) if row else None
+
+
+def read_record(connection: Connection, task_id: str, *, known: tuple[Event, ...] = ()) -> TaskRecord | None:
+    """Return everything known about a task, None for an unknown task.
+
+    Events are append-only, so only those after the `known` ones are read: a task that was held for hours has thousands.
+    """
+    row = connection.execute(_TASK_AND_WHICH_ROWS, {"task_id": task_id}).mappings().first()
+    if row is None:
+        return None
+    task = get(row, TaskRow)
+    present = {name for name in _OPTIONAL_TABLES if row[name]}
+
+    def of(kind: type[R], *order: str) -> tuple[R, ...]:
+        return of_task(connection, kind, task_id, *order) if _exists_column(kind) in present else ()
+
+    revisions = of_task(connection, RevisionRow, task_id, "revision")
+    current = next((r for r in revisions if r.revision == task.revision), None)
+    if current is None:
+        raise LedgerUnavailable(f"the ledger has no revision {task.revision} of task {task_id}")
+    return TaskRecord(
+        task=task,
+        revision=current,
+        # only decisions on the current revision count
+        decisions=tuple(d for d in of(DecisionRow, "entity_id") if d.digest == task.digest and d.decision != "lapsed"),
+        grants=of(GrantRow, "attempt"),
+        leases=of(LeaseRow, "issued_at", "lease_id"),
+        checks=of(CheckRow, "subject", "n"),
+        operations=_operations(connection, task_id) if _exists_column(OperationRow) in present else (),
+        events=known + _events(connection, task_id, after=known[-1].seq if known else 0),
+        findings=read_findings(connection, task_id) if _FINDINGS in present else (),
+    )
+
+
+def _operations(connection: Connection, task_id: str) -> tuple[OperationRow, ...]:
+    return tuple(get(row, OperationRow) for row in connection.execute(_OPERATIONS, {"task_id": task_id}).mappings())
+
+
+def read_findings(connection: Connection, task_id: str) -> tuple[Mapping[str, Any], ...]:
+    """Return the findings about a task, the oldest first."""
+    return tuple(dict(row) for row in connection.execute(_TASK_FINDINGS, {"task_id": task_id}).mappings())
+
+
+def _events(connection: Connection, task_id: str, *, after: int) -> tuple[Event, ...]:
+    return tuple(event_of(row) for row in connection.execute(_EVENTS, {"task_id": task_id, "after": after}))

@@ -56,8 +56,7 @@ from jitvault.lifecycle.issuance.attempts import check_attempt_due
 from jitvault.lifecycle.issuance.issue import MAX_ATTEMPTS, issue
 from jitvault.lifecycle.issuance.unfinished import resolve_unfinished_issue
 from jitvault.lifecycle.record.due_time import is_due_now
-from jitvault.lifecycle.record.edited_rows import problems_of
-from jitvault.lifecycle.record.integrity import check_issuable, is_published, verify, verify_again
+from jitvault.lifecycle.record.integrity import check_issuable, is_published, problems_of, verify, verify_again
 from jitvault.lifecycle.renewal.cached_reads import read_up_to, with_cached_reads
 from jitvault.lifecycle.renewal.extend import extend, is_replaced_token_unproven, issue_replacement
 from jitvault.lifecycle.renewal.renew import renew_due
@@ -72,8 +71,7 @@ from jitvault.model.approval import RequestDecision
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
 from jitvault.model.states import BEFORE_GRANT, DELIVERED_STATES, EDGES, EndCause, EndReason, State
-from jitvault.stream.canary import canary
-from jitvault.stream.reading import observe
+from jitvault.stream.reading import canary, observe
 from jitvault.stream.tripwires import watch
 
 _JUST_NOW_S = 1.0

@@ -24,8 +24,7 @@ from jitvault.model.states import State
 from jitvault.recovery.import_task import import_task
 from jitvault.recovery.outcomes import RecoveryAction
 from jitvault.recovery.survey import AuditFiles, RecoveryCase, RecoverySurvey, survey
-from jitvault.stream.canary import canary
-from jitvault.stream.reading import observe
+from jitvault.stream.reading import canary, observe
 from jitvault.sweep.sweep import SweepResult, sweep
 
 _PAUSE_S = 1.0

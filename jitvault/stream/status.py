@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jitvault.context import WorkerContext
 from jitvault.errors import AuditLagging, AuditUntrusted
 from jitvault.ledger.stream.model import CountedLines, Freeze, Gap
-from jitvault.stream.canary import canary
+from jitvault.stream.reading import canary
 
 if TYPE_CHECKING:
     from jitvault.ledger.ledger import Ledger

@@ -22,7 +22,7 @@ from jitvault.ledger.stream.model import CreationLine
 from jitvault.lifecycle.decision.template_gate import leases_ended_by_checks
 from jitvault.model.states import DEAD, OVER, State, Verdict
 from jitvault.model.vault_access import CAPS, ROLE_PREFIX
-from jitvault.stream.canary import canary
+from jitvault.stream.reading import canary
 from jitvault.sweep.compare import Issue, KnownState, Listed, Owned, PendingOperation
 
 MOST_LOOKUPS = 10_000

@@ -19,7 +19,7 @@ from jitvault.lifecycle.revocation.credential import reported_verdict
 from jitvault.model.kinds import LookupAnswer, OperationKind
 from jitvault.model.states import Verdict
 from jitvault.operations import DONE, new_operation, record_answer
-from jitvault.stream.canary import canary
+from jitvault.stream.reading import canary
 from jitvault.sweep.untracked_proof import UntrackedCredential, judge
 from jitvault.vault.interface import INVALID_LEASE, LEASE_NOT_FOUND, LeaseRecord
 

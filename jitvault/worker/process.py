@@ -22,7 +22,8 @@ from jitvault.wiring import Wiring
 from jitvault.worker.author_rate import AuthorRate
 from jitvault.worker.health import Health, serve, served
 from jitvault.worker.logs import Log
-from jitvault.worker.loops import Loops, Pace
+from jitvault.worker.loop_base import Pace
+from jitvault.worker.loops import Loops
 from jitvault.worker.pool import Pool
 from jitvault.worker.supervisor import Supervisor
 from jitvault.worker.task_queue import Job, TaskQueue, Urgency

@@ -11,7 +11,7 @@ from typing import Any
 from rig import Rig
 
 from jitvault.settings import load
-from jitvault.worker.loops import Pace
+from jitvault.worker.loop_base import Pace
 from jitvault.worker.process import Plan, start
 from jitvault.worker.supervisor import Supervisor
 

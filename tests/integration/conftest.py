@@ -15,7 +15,7 @@ from stage import Stage, Staging, staged
 from jitvault.lifecycle import ending as finish
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import World, env, provisioned
-from jitvault.stream import canary as canaries
+from jitvault.stream import reading as observe
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def mirror(world: World, tmp_path: Path) -> Iterator[Mirror]:
 @pytest.fixture
 def mirrored(rig: Rig, mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rig reads the mirror instead of Vault's own file, and does not wait long for a line."""
-    monkeypatch.setattr(canaries, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(observe, "PATIENCE_S", 1.0)
     rig.cli.variables = {**rig.cli.variables, "JITVAULT_AUDIT_FILE": str(mirror.path)}
 
 

@@ -24,7 +24,7 @@ from jitvault.provision.plan import role_body
 from jitvault.sandbox import vault_configuration
 from jitvault.sandbox.vault_server import VaultServer
 from jitvault.sandbox.world import shipped_want
-from jitvault.stream import canary as canaries
+from jitvault.stream import reading as observe
 from jitvault.vault.client import Connection
 
 pytestmark = pytest.mark.usefixtures("lab")
@@ -392,7 +392,7 @@ def test_what_is_broken_is_told_and_nothing_else(
 ) -> None:
     if name in ("files", "trust", "devices"):
         # the line that will not come is not waited for
-        monkeypatch.setattr(canaries, "PATIENCE_S", 0.5)
+        monkeypatch.setattr(observe, "PATIENCE_S", 0.5)
     with broken(rig) as extra:
         who = "operator" if extra.get("JITVAULT_ADMIN_TOKEN") == "" else "admin"
         result = doctor(rig, who, extra)

@@ -16,7 +16,7 @@ from worker_process import WorkerProcess
 
 from jitvault.lifecycle import advance
 from jitvault.worker import author_rate as gate
-from jitvault.worker import loops
+from jitvault.worker import work_loops
 
 pytestmark = pytest.mark.usefixtures("lab")
 Spec = Callable[..., Path]
@@ -87,8 +87,8 @@ def test_whoever_writes_more_than_is_taken_in_is_told_and_nothing_of_it_is_lost(
     entity, many = rig.entity("operator"), made_up(rig, "submit", 80, author="operator")
     # more than are kept, so that the last ones are read again from Vault
     monkeypatch.setattr(gate, "KEPT", 20)
-    monkeypatch.setattr(loops, "_BEHIND_S", 0.2)
-    monkeypatch.setattr(loops, "_OVER_QUOTA_S", 0.2)
+    monkeypatch.setattr(work_loops, "_BEHIND_S", 0.2)
+    monkeypatch.setattr(work_loops, "_OVER_QUOTA_S", 0.2)
     rig.cli.variables = person.variables = {**rig.cli.variables, "JITVAULT_REQUESTS_PER_MINUTE": "300"}
     with Attended(rig, tell_s=0.1) as worker:
         write_all(rig, "operator", many)

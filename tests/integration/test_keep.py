@@ -26,7 +26,7 @@ from jitvault.model.revision import Revision
 from jitvault.model.states import PROVEN
 from jitvault.sandbox.world import World, env
 from jitvault.settings import load
-from jitvault.stream import canary as canaries
+from jitvault.stream import reading as observe
 from jitvault.wiring import Wiring
 from jitvault.worker.process import context_factory
 
@@ -194,7 +194,7 @@ def test_a_worker_keeps_nothing_that_is_due_on_a_stream_that_is_not_trusted(
     rig: Rig, spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its loops read the stream, whoever's it is; that it was read up to now each look sees for itself."""
-    monkeypatch.setattr(canaries, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(observe, "PATIENCE_S", 0.5)
     file = spec()
     rig.active(file)
     foreign = tmp_path / "elsewhere.log"

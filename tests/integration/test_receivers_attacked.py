@@ -21,7 +21,7 @@ from test_receivers import HTTP, MB, TCP, connect, figures, post, self_signed
 
 from jitvault.sandbox.vault_server import VaultServer
 from jitvault.sandbox.world import env
-from jitvault.worker.loops import CONNECTIONS
+from jitvault.worker.stream_loops import CONNECTIONS
 
 Attack = Callable[[socket.socket], None]
 # what a stranger says of a request before it says nothing more, or little

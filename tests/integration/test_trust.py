@@ -31,8 +31,7 @@ from jitvault.formats.server_product import Product
 from jitvault.sandbox.servers import VaultServer, running_servers
 from jitvault.sandbox.vault_configuration import AuditDevice
 from jitvault.sandbox.world import World, env, provisioned
-from jitvault.stream import canary as canaries
-from jitvault.stream.reading import observe
+from jitvault.stream import reading as observe
 from jitvault.vault.client import Connection, Vault
 from jitvault.wiring import SystemClock
 
@@ -164,7 +163,7 @@ def test_a_shipper_that_is_late_is_lagging_until_it_has_caught_up(rig: Rig, spec
     # the file grows behind what is asked now
     rig.admin.write("sys/audit-hash/jitvault", {"input": "somebody else's"})
     late = mirror.path.stat().st_size
-    hash_ = canaries.canary
+    hash_ = observe.canary
 
     def with_older_lines(worker: Any, **kwargs: Any) -> Any:
         mirror.sync()
@@ -287,7 +286,7 @@ def test_a_device_that_was_made_anew_is_seen_and_a_task_over_it_is_settled_by_a_
             assert "an audit device named jitvault" in said["message"]
             assert "JITVAULT_AUDIT_DEVICE" in said["hint"]
     # one that runs finds it in the first lines, before anything under the new salt is entered
-    observe(running)
+    observe.observe(running)
     assert [epoch for (epoch,) in rig.rows("SELECT epoch FROM audit_gaps WHERE what LIKE '%salt%'")] == [2]
     assert rig.wiring().worker.hasher.hash("the same") != salt
     found = examined(rig)
@@ -341,11 +340,11 @@ def test_a_device_that_is_made_anew_beside_a_worker_is_told_and_hides_no_lease(
 def test_a_worker_that_did_not_read_of_it_itself_finds_another_salt_by_its_next_canary(rig: Rig) -> None:
     """Of two workers one reads the line of the new device; to the other its own lines would be a stranger's."""
     worker = rig.wiring().worker
-    before = canaries.canary(worker)
+    before = observe.canary(worker)
     # what the ledger has of a device that was another one
     rig.sql("UPDATE audit_salts SET mark = 'hmac-sha256:of-the-salt-before'")
     rig.sql("DELETE FROM worker_sessions")
-    after = canaries.canary(worker)
+    after = observe.canary(worker)
     assert after.place.epoch == before.place.epoch + 1
     assert "salt" in rig.rows("SELECT what FROM audit_gaps")[0][0]
     assert rig.rows("SELECT count(*) FROM worker_sessions") == [(1,)]
@@ -741,7 +740,7 @@ def test_lines_of_a_source_in_which_no_canary_was_found_cost_next_to_nothing(
         forged.write_text("no audit entry\n" + (blanks + "\n") * 50)
         return new_id()
 
-    monkeypatch.setattr(canaries, "new_id", flooded)
+    monkeypatch.setattr(observe, "new_id", flooded)
     begun = time.process_time()
     shown = examined(rig)
     # one such line took 10 s of the whole process
@@ -830,7 +829,7 @@ def test_nothing_is_granted_by_a_device_whose_lines_cannot_be_told_to_be_ours(
         return tuple(replace(one, options={**one.options, option: value}) for one in usual(server))
 
     monkeypatch.setattr(VaultServer, "_devices", plain)
-    monkeypatch.setattr(canaries, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(observe, "PATIENCE_S", 1.0)
     with running_servers() as servers:
         world = provisioned(servers)
         rig = own_rig(world, env(world, "", EXAMPLE), tmp_path)

@@ -32,7 +32,7 @@ from jitvault.model.kinds import EventKind, LookupAnswer, OperationKind
 from jitvault.policy import decision as policy
 from jitvault.policy import question
 from jitvault.recovery.outcomes import RecoveryAction
-from jitvault.stream import session
+from jitvault.stream import reading
 from jitvault.stream.status import Trust
 from jitvault.sweep import compare as sweep
 from jitvault.sweep.missing import MissingCause
@@ -93,7 +93,7 @@ def test_the_columns_of_the_ledger_stay_as_they_are() -> None:
 def test_a_gap_is_known_by_the_words_that_a_ledger_has_of_it() -> None:
     kinds = {kind: Gap("audit", 2, STORED["gaps"][kind.name.lower()], datetime.now(UTC)).kind for kind in GapKind}
     assert kinds == {kind: kind for kind in GapKind}
-    written = {READ_FROM_START, LEDGER_REBUILT, session.DEVICE_ANEW_GAP}
+    written = {READ_FROM_START, LEDGER_REBUILT, reading.DEVICE_ANEW_GAP}
     assert written == set(STORED["gaps"].values()) - {STORED["gaps"]["other"]}
 
 

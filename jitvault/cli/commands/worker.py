@@ -59,7 +59,7 @@ def worker(
     from jitvault.settings import load
     from jitvault.wiring import Wiring
     from jitvault.worker.logs import log_to_stderr
-    from jitvault.worker.loops import Pace
+    from jitvault.worker.loop_base import Pace
     from jitvault.worker.memory_protection import keep_private
     from jitvault.worker.process import Plan, work
 

@@ -33,7 +33,7 @@ from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.revision import Revision
 from jitvault.operations import new_operation, record_answer
 from jitvault.policy.decision import ProofLevel
-from jitvault.stream.canary import canary
+from jitvault.stream.reading import canary
 
 
 @dataclass(frozen=True, slots=True)

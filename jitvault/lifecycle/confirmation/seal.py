@@ -20,7 +20,7 @@ from jitvault.lifecycle.revocation.cascade import children_for_receipt, unsealed
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
 from jitvault.model.states import DEAD, State, Verdict
-from jitvault.stream.canary import canary as fresh_canary
+from jitvault.stream.reading import canary as fresh_canary
 
 
 def has_late_lease(file: TaskRecord) -> bool:

@@ -22,7 +22,7 @@ from jitvault.lifecycle.confirmation.evidence import collect_evidence
 from jitvault.lifecycle.revocation.revoke import revoke_unfinished_token
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import Verdict
-from jitvault.stream.canary import canary
+from jitvault.stream.reading import canary
 
 
 def resolve_unfinished_issue(worker: WorkerContext, file: TaskRecord, claim: int) -> TaskRecord:

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from jitvault.context import ReadCache, WorkerContext
-from jitvault.stream.canary import canary
+from jitvault.stream.reading import canary
 from jitvault.vault.interface import Documents, Entity, Identity, Reader, Signer, Stored
 
 

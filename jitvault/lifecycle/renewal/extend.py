@@ -48,7 +48,7 @@ from jitvault.model.states import EndCause, EndReason, State, Verdict
 from jitvault.model.ttl import least
 from jitvault.model.vault_access import cap_of, role_name, smallest_cap
 from jitvault.policy.decision import Obligations
-from jitvault.stream.canary import canary
+from jitvault.stream.reading import canary
 
 _ROUNDS = 3
 

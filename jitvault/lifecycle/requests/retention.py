@@ -26,7 +26,7 @@ from jitvault.errors import JitvaultError, OutcomeUnknown
 from jitvault.ledger.model import OperationRow, OpState
 from jitvault.model.kinds import OperationKind
 from jitvault.operations import DONE, new_operation, record_answer
-from jitvault.stream.canary import canary
+from jitvault.stream.reading import canary
 
 # how many names one pass checks, and how many documents it deletes at most
 _LOOKED_AT, _REMOVED = 500, 100

@@ -11,9 +11,15 @@ from collections.abc import Callable
 from jitvault.context import WorkerContext
 from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.record.integrity import check_integrity
-from jitvault.lifecycle.revocation.live_credentials import live_credentials, live_leases, to_look_up_first
 from jitvault.lifecycle.revocation.results import Verdicts
-from jitvault.lifecycle.revocation.revoke import Revocation, confirm_still_live, revoke_tokens
+from jitvault.lifecycle.revocation.revoke import (
+    Revocation,
+    confirm_still_live,
+    live_credentials,
+    live_leases,
+    revoke_tokens,
+    to_look_up_first,
+)
 from jitvault.model.states import EndCause, State
 
 _REVOCABLE = frozenset({State.ISSUED, State.ACTIVE, State.ENDING})

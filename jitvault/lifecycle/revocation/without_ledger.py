@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from jitvault.context import WorkerContext, new_id
 from jitvault.errors import JitvaultError, SecurityFinding
-from jitvault.lifecycle.record.edited_rows import problems_of
+from jitvault.lifecycle.record.integrity import problems_of
 from jitvault.lifecycle.requests.end_documents import end_request, entitled
 from jitvault.lifecycle.revocation.cascade import live_below
-from jitvault.lifecycle.revocation.live_credentials import live_leases, live_tokens
+from jitvault.lifecycle.revocation.revoke import live_leases, live_tokens
 from jitvault.model.states import LIVE_STATES, LIVING
 
 

@@ -3,8 +3,9 @@
 import sqlalchemy as sa
 from alembic import op
 
+from jitvault.ledger.storage.column_types import UtcTime
 from jitvault.ledger.storage.dialect import append_only
-from jitvault.ledger.storage.schema import APPEND_ONLY, UtcTime
+from jitvault.ledger.storage.schema import APPEND_ONLY
 
 revision = "0001"
 down_revision = None

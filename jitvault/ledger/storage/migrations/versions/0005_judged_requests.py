@@ -6,7 +6,7 @@ A request that was judged is not read again, and who wrote more than is taken in
 import sqlalchemy as sa
 from alembic import op
 
-from jitvault.ledger.storage.schema import UtcTime
+from jitvault.ledger.storage.column_types import UtcTime
 
 revision = "0005"
 down_revision = "0004"

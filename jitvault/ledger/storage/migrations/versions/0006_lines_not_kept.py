@@ -6,7 +6,7 @@ A delivered wrapping token is known without its line.
 import sqlalchemy as sa
 from alembic import op
 
-from jitvault.ledger.storage.schema import UtcTime
+from jitvault.ledger.storage.column_types import UtcTime
 
 revision = "0006"
 down_revision = "0005"

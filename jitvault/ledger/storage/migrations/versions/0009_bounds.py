@@ -6,7 +6,7 @@ Findings and notices say whose they are, and writes beyond a number are counted.
 import sqlalchemy as sa
 from alembic import op
 
-from jitvault.ledger.storage.schema import UtcTime
+from jitvault.ledger.storage.column_types import UtcTime
 
 revision = "0009"
 down_revision = "0008"

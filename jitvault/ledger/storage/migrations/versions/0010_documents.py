@@ -6,7 +6,7 @@ So only those are read that were written since.
 import sqlalchemy as sa
 from alembic import op
 
-from jitvault.ledger.storage.schema import UtcTime
+from jitvault.ledger.storage.column_types import UtcTime
 
 revision = "0010"
 down_revision = "0009"

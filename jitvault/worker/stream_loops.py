@@ -1,0 +1,79 @@
+"""The loops that read the audit stream, and see whether it is trusted."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from functools import partial
+
+from jitvault.context import WorkerContext
+from jitvault.errors import JitvaultError
+from jitvault.stream.reading import observe, read_on
+from jitvault.stream.status import Trust, examine
+from jitvault.worker.loop_base import LoopBase
+
+CONNECTIONS = "the senders of receivers"
+"""The name of the one loop that reads all sources that come and go."""
+# the longest pause between two readings
+_LONGEST_REST_S = 0.1
+
+
+class StreamLoops(LoopBase):
+    """Ingest the audit sources, and send canaries."""
+
+    def sources(self, worker: WorkerContext) -> None:
+        """Start a loop for each new source, and look for canaries in the others."""
+        known = set[str]()
+
+        def look_around() -> None:
+            # not each time a file grows: a file that is not this Vault's may always grow, and each look costs a request
+            for source in worker.sources.present():
+                # each connection to a receiver is a source: all of these share a thread
+                name = CONNECTIONS if source.passing else source.name
+                if name not in known:
+                    reader = self.hire()
+                    known.add(name)
+                    self.supervisor.start(f"observe {name}", partial(self._read, name, reader))
+            if observe(worker):
+                self.news.set()
+
+        self.every("sources", self.pace.look_around_s, look_around)
+
+    def _read(self, name: str, worker: WorkerContext) -> None:
+        """Ingest the sources of this name over and over."""
+
+        def read_all() -> None:
+            begun = time.monotonic()
+            present = worker.sources.present()
+            sources = [source for source in present if name == (CONNECTIONS if source.passing else source.name)]
+            trusted = {n for n, reading in worker.ledger.readings().items() if reading.vouched}
+            for source in sources:
+                if source.name in trusted and read_on(worker, source):
+                    self.health.count("readings", source=source.name)
+                    self.news.set()
+            # A batch costs much the same however many lines it has, so a busy worker reads more lines at a time.
+            took_s = time.monotonic() - begun
+            self.supervisor.stopping.wait(min(_LONGEST_REST_S, max(self.pace.read_s, 2 * took_s)))
+
+        self.every(f"observe {name}", 0, read_all)
+
+    def canary(self, worker: WorkerContext) -> None:
+        """Send canaries, and log when the stream becomes trusted or untrusted."""
+
+        def look() -> None:
+            status = examine(worker)
+            trusted = status.trust is Trust.TRUSTED
+            why = None if trusted else status.why or "the audit stream is not trusted"
+            if status.lag is not None:
+                self.health.set("stream_lag_seconds", status.lag / timedelta(seconds=1))
+            if why != self.health.why_not_trusted:
+                if trusted:
+                    self.log.info("the audit stream is trusted", lag_ms=status.as_json()["lag_ms"])
+                else:
+                    self.log.error("the audit stream is not trusted", why=why, hint=status.hint)
+            self.health.why_not_trusted = why
+
+        def failed(error: JitvaultError) -> None:
+            self.health.why_not_trusted = str(error)
+
+        self.every("canary", self.pace.canary_s, look, failed=failed)

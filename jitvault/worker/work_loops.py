@@ -1,0 +1,221 @@
+"""The loops that find tasks with work, and queue them for the threads."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from jitvault.context import WorkerContext
+from jitvault.documents.paths import DocumentEffect, WorkItem
+from jitvault.kill_switch.triggers import Reasons, covered_by_freeze, tripped
+from jitvault.lifecycle.record.due_time import due_too_late
+from jitvault.lifecycle.requests.pending import Backlog, DocumentWatcher, Triage
+from jitvault.lifecycle.requests.quota import record_over_quota
+from jitvault.model.states import LIVE_STATES
+from jitvault.worker.loop_base import LoopBase
+from jitvault.worker.task_queue import Job, Urgency
+
+_UNGRANTED_EVERY = 10
+_BACKLOG_BATCH = 20
+# a listing takes at most one in so many parts of the time
+_LIST_REST = 20
+# how soon documents that were too many are listed again
+_BEHIND_S = 10.0
+# the share of an author's quota that the backlog leaves for new documents
+_SPARE = 0.5
+# an author whose documents wait for longer is reported, and again after this time
+_OVER_QUOTA_S, _REPORT_EVERY_S = 5.0, 60.0
+# looks so many times sooner where more tasks are due than were taken: the threads are soon ready for them
+_FASTER = 5
+_TRIPWIRES_S = 0.25
+
+
+class WorkLoops(LoopBase):
+    """Find tasks by documents, by their due time and by tripwires."""
+
+    def intake(self, worker: WorkerContext) -> None:
+        """Queue the tasks of documents that the stream shows.
+
+        Woken by each new line, whichever loop ingested it. A missed wake-up delays documents and loses none.
+        """
+        frozen = dict[str, str]()
+        watcher = DocumentWatcher(worker)
+        triage = Triage(worker)
+        listed = -self.pace.list_s
+        freezes_checked = True
+        list_again = False
+
+        def look() -> None:
+            nonlocal listed, freezes_checked, list_again
+            self.news.wait(self.pace.wake_s)
+            self.news.clear()
+            items = watcher.new()
+            for item, effect in triage.sort(items):
+                self._queue_document(item, effect)
+            for job in self.gate.release(time.monotonic(), self.pool.waiting_of):
+                self.pool.want(job, news=True)
+            if time.monotonic() - listed >= self.pace.list_s:
+                # for freezes that the stream did not show
+                listed = time.monotonic()
+                freezes_checked = False
+                list_again = True
+            freezes_checked = freezes_checked and not any(item.freezes for item in items)
+            if not freezes_checked:
+                # repeated until it succeeds: a freeze must not be forgotten because Vault did not answer
+                looking_worker = replace(worker, is_blind=self.health.why_not_trusted is not None)
+                self._want_all(worker, covered_by_freeze(looking_worker, list_again=list_again), frozen)
+                freezes_checked = True
+                list_again = False
+            self.pool.measure()
+
+        self.every("intake", 0, look)
+
+    def _queue_document(self, item: WorkItem, effect: DocumentEffect) -> None:
+        """Queue a document's task: at once, or in its author's turn."""
+        now = time.monotonic()
+        hint = item.author if item.requests else None
+        job = Job(item.task_id, Urgency.ASKED, hint=hint, author=item.author, to_grant=item.grants, since=item.since)
+        if effect is DocumentEffect.REVOKE:
+            self.pool.want(replace(job, urgency=Urgency.REVOKE), news=True)
+        elif effect is DocumentEffect.END and self.gate.spend(item.author, now):
+            self.pool.want(replace(job, urgency=Urgency.END), news=True)
+        elif effect is not DocumentEffect.NOTHING:
+            self.gate.keep(job, now)
+
+    def backlog(self, worker: WorkerContext) -> None:
+        """Queue documents that the stream did not show or that were too many."""
+        backlog = Backlog(worker)
+        triage = Triage(worker)
+        listed = time.monotonic()
+        next_s = 0.0
+        turns = 0
+        waiting = list[str]()
+        behind = set[str]()
+
+        def look() -> None:
+            nonlocal listed, next_s, turns
+            begun = time.monotonic()
+            behind.update(self.gate.take_behind())
+            if begun - listed >= self._list_after(next_s, backlog, behind):
+                unseen = backlog.list_again(is_blind=self.health.why_not_trusted is not None)
+                for item, effect in triage.sort(unseen):
+                    self._queue_document(item, effect)
+                # tasks that wait for approvals only seldom, since each costs Vault requests
+                waiting[:] = worker.ledger.ungranted() if behind or turns % _UNGRANTED_EVERY == 0 else waiting
+                # however many documents there are, listing them takes a small part of the time
+                listed = time.monotonic()
+                turns += 1
+                behind.clear()
+                next_s = max(self.pace.list_s, _LIST_REST * (listed - begun))
+            room = self.pool.room(Urgency.BACKLOG)
+            for task_id in waiting[:room]:
+                self.pool.want(Job(task_id, Urgency.BACKLOG))
+            del waiting[:room]
+            found = backlog.some(min(room, _BACKLOG_BATCH), lambda author: self.gate.spend(author, begun, spare=_SPARE))
+            for task_id, author in found:
+                self.pool.want(Job(task_id, Urgency.BACKLOG, hint=author, author=author))
+            self.health.set("backlog", backlog.left + len(waiting))
+            # at most a third of the time, and the threads work meanwhile
+            self.supervisor.stopping.wait(max(self.pace.due_s, 2 * (time.monotonic() - begun)))
+
+        self.every("backlog", 0, look)
+
+    def _list_after(self, next_s: float, backlog: Backlog, behind: set[str]) -> float:
+        """Return how long after the last listing the next one comes, in seconds.
+
+        Sooner where the stream does not show which documents exist.
+        """
+        if not backlog.is_told:
+            return min(next_s, self.pace.retry_s)
+        return min(next_s, _BEHIND_S) if behind or self.health.why_not_trusted is not None else next_s
+
+    def quota(self, worker: WorkerContext) -> None:
+        """Report authors whose documents wait because of their quota.
+
+        To the authors and to readers of the ledger.
+        """
+        reported = dict[str, float]()
+
+        def look() -> None:
+            now = time.monotonic()
+            over = self.gate.waiting(now, longer_than_s=_OVER_QUOTA_S)
+            for author in set(reported) - set(over):
+                record_over_quota(worker, author, 0, self.gate.per_minute)
+                del reported[author]
+            for author, waiting in over.items():
+                if now - reported.get(author, -_REPORT_EVERY_S) >= _REPORT_EVERY_S:
+                    self.log.warning("an author writes more documents than the quota", author=author, waiting=waiting)
+                    reported[author] = now
+                    record_over_quota(worker, author, waiting, self.gate.per_minute)
+            self.health.set("documents_over_quota", sum(over.values()))
+
+        self.every("quota", self.pace.tell_s, look)
+
+    def due(self, worker: WorkerContext) -> None:
+        """Queue tasks whose time has come."""
+        looked = -self.pace.list_s
+
+        def look() -> None:
+            nonlocal looked
+            if time.monotonic() - looked >= self.pace.list_s:
+                looked = time.monotonic()
+                for task_id in due_too_late(worker):
+                    self.log.warning("a task is due too far in the future: a clock was wrong", task=task_id)
+                    self.pool.want(Job(task_id, Urgency.DUE), news=True)
+            more = self._take_due(worker)
+            self.supervisor.stopping.wait(self.pace.due_s / (_FASTER if more else 1))
+
+        self.every("due", 0, look)
+
+    def tripwires(self, worker: WorkerContext) -> None:
+        """Queue held tasks that touched a tripwire.
+
+        A loop beside `due`: with thousands of held tasks one look takes seconds, and renewals must not wait for it.
+        """
+        seen = dict[str, int]()
+        known = dict[str, str]()
+
+        def look() -> None:
+            begun = time.monotonic()
+            # a part of the tasks at a time, so that hits and freezes are handled soon
+            found = tripped(worker, seen, lambda: time.monotonic() - begun < _TRIPWIRES_S)
+            self._want_all(worker, found, known)
+            # at most a tenth of the time
+            self.supervisor.stopping.wait(max(self.pace.due_s, 10 * (time.monotonic() - begun)))
+
+        self.every("tripwires", 0, look)
+
+    def _take_due(self, worker: WorkerContext) -> bool:
+        """Claim as many due tasks as the threads are ready for.
+
+        Returns whether there may be more.
+        """
+        ledger = worker.ledger
+        pool = self.pool
+        # other due work must not delay the renewals of held tasks, whose credentials would expire
+        only_held = not pool.room(Urgency.HELD, Urgency.DUE)
+        room = pool.room(Urgency.HELD) if only_held else pool.room(Urgency.HELD, Urgency.DUE)
+        if not room:
+            return True
+        taken = ledger.take_due(worker.now(), room, besides=pool.already_due(), only_held=only_held)
+        for task_id in taken:
+            task = ledger.task(task_id)
+            urgency = Urgency.HELD if task is not None and task.state in LIVE_STATES else Urgency.DUE
+            if not pool.want(Job(task_id, urgency, if_due=True)):
+                ledger.give_back(task_id)
+        return only_held or len(taken) == room
+
+    def _want_all(self, worker: WorkerContext, reasons: Reasons, known: dict[str, str]) -> None:
+        """Queue all tasks that have to end.
+
+        First a quick job for each, which revokes the tokens, then the rest of each. `known` are the reasons that were
+        found last time; it is updated.
+        """
+        claims = worker.ledger.newest_claims(reasons) if reasons else {}
+        for task_id, why in reasons.items():
+            is_new = known.get(task_id) != why
+            if is_new:
+                self.log.warning("task has to end", task=task_id, why=why)
+            self.pool.want(Job(task_id, Urgency.REVOKE, hurry=is_new, since=claims.get(task_id)), news=is_new)
+        known.clear()
+        known.update(reasons)
