@@ -44,15 +44,19 @@ class Authority:
         self.file = directory / "ca.pem"
         self.file.write_bytes(made.sign(self._key, hashes.SHA256()).public_bytes(_PEM))
 
-    def issue(self, name: str, *, address: str | None = None, file: str | None = None) -> Pair:
-        """A certificate for the DNS name, and for the IP address; two with the same `file` replace each other."""
+    def issue(self, name: str, *, address: str | None = None, file: str | None = None, has_names: bool = True) -> Pair:
+        """A certificate for the DNS name, and for the IP address; two with the same `file` replace each other.
+
+        One that has no names has the DNS name as its common name only.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         names: list[x509.GeneralName] = [x509.DNSName(name)]
         if address:
             names.append(x509.IPAddress(ipaddress.ip_address(address)))
         uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         made = self._builder(_name(name), key.public_key(), hours=1)
-        made = made.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        if has_names:
+            made = made.add_extension(x509.SubjectAlternativeName(names), critical=False)
         made = made.add_extension(x509.ExtendedKeyUsage(uses), critical=False)
         pair = Pair(self._directory / f"{file or name}.pem", self._directory / f"{file or name}.key")
         pair.certificate.write_bytes(made.sign(self._key, hashes.SHA256()).public_bytes(_PEM))

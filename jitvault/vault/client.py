@@ -28,7 +28,14 @@ from urllib.parse import quote, urlsplit
 from hvac.adapters import Adapter, RawAdapter
 
 from jitvault.backoff import doubled, jittered
-from jitvault.errors import VaultBusy, VaultNotServing, VaultRefused, VaultRejected, VaultUnavailable
+from jitvault.errors import (
+    OutcomeUnknown,
+    VaultBusy,
+    VaultNotServing,
+    VaultRefused,
+    VaultRejected,
+    VaultUnavailable,
+)
 from jitvault.formats.secret import Secret
 from jitvault.vault.http_connection import NotSent, NotTrusted, ResponseLost, TooLong
 from jitvault.vault.http_transport import Session
@@ -162,6 +169,17 @@ class Vault:
         `op` is the operation id that the audit stream will show.
         """
         return self._request(method, path, body=body or {}, op=op, wrap_ttl_s=wrap_ttl_s)
+
+    def ask(self, path: str, body: Mapping[str, Any], *, op: str | None = None) -> dict[str, Any]:
+        """Return the data in the answer to a PUT that asks for something.
+
+        Raises OutcomeUnknown for an answer without data, which is not one to this request.
+        """
+        answer = self.write(path, body, op=op)
+        data: dict[str, Any] | None = answer.get("data")
+        if data is None:
+            raise OutcomeUnknown(f"Vault at {self.connection.address} answered {path} without data")
+        return data
 
     def delete(self, path: str, *, op: str | None = None) -> None:
         self._request("delete", path, op=op)

@@ -13,7 +13,6 @@ import json
 import re
 import ssl
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
@@ -32,7 +31,7 @@ _READ_SIZE = 64 * 1024
 _WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 # a standby that forwards nothing redirects to the active node
 _REDIRECTS = (HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT)
-# how a peer says after a TLS 1.3 handshake that it refuses a certificate; other aborts say nothing about it
+# how a peer says, with TLS 1.3 after the handshake, that it refuses a certificate; other aborts say nothing about it
 _CERTIFICATE_REFUSED = re.compile("ALERT(?:(?!ALERT).)*(CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED|DECRYPT_ERROR)")
 _LENGTH = re.compile(r"[0-9]+[ \t]*")
 # characters that would end a header line or a path, or cannot be in one
@@ -187,9 +186,13 @@ class OpenConnection:
         request = self._request(method, path, headers, body)
         response: HTTPResponse | None = None
         try:
-            # A server that closes early has mostly said why: the certificate is refused, or too much was sent.
-            with suppress(ConnectionError, ssl.SSLError):
+            try:
                 self._socket.sendall(request)
+            except (ConnectionError, ssl.SSLError):
+                # A server that closes early has mostly said why: the certificate is refused, or too much was sent.
+                # What it said before a byte was sent is no answer to this request.
+                if not self._socket.may_have_sent:
+                    raise
             # http.client's own answer: urllib3's adds decoding and caching, and takes twice as long to read
             response = http.client.HTTPConnection.getresponse(self._connection)
             answer = _read(response, most)
@@ -246,11 +249,23 @@ def connect(server: ServerAddress, limit: TimeLimit) -> OpenConnection:
         connection = (_Secured if server.context else _Plain)(server.host, server.port)
         connection.sock = DeadlineSocket(_open(server, limit), limit)
     except ssl.SSLError as error:
-        raise NotTrusted(_why(error)) from None
+        raise (NotTrusted if _is_about_trust(error) else NotSent)(_why(error)) from None
     # ValueError: the name cannot be a host's or a certificate's
     except (OSError, ValueError, HTTPException) as error:
         raise NotSent(_why(error)) from None
     return OpenConnection(connection)
+
+
+def _is_about_trust(error: ssl.SSLError) -> bool:
+    """Return whether a handshake failed because of a certificate.
+
+    One side refused the other's. Otherwise the server closed the connection, or it speaks no TLS, or none that both
+    sides know.
+    """
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return True
+    # an OpenSSL server says "handshake failure" where it misses a certificate
+    return _CERTIFICATE_REFUSED.search(error.reason or "") is not None or "HANDSHAKE_FAILURE" in (error.reason or "")
 
 
 def _open(server: ServerAddress, limit: TimeLimit) -> socket:

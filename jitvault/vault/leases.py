@@ -34,12 +34,12 @@ class Leases:
         well, and None is returned when the lease is not in it (docs/vault-facts.md, "Revocation").
         """
         try:
-            answer = self._vault.write("sys/leases/lookup", {"lease_id": lease_id}, op=op)
+            found = self._vault.ask("sys/leases/lookup", {"lease_id": lease_id}, op=op)
         except VaultRejected as error:
             if any(INVALID_LEASE in reason for reason in error.reasons):
                 return None
             raise
-        record = _record(answer["data"])
+        record = _record(found)
         if revoked and record.ttl_s <= 0 and not record.revoke_error and not self._is_stored(lease_id, op=op):
             return None
         return record

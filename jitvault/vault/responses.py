@@ -47,6 +47,8 @@ def understood(address: str, method: str, path: str, answer: Answer) -> dict[str
     try:
         found = _json_object(answer)
     except RecursionError:
+        if method not in READS:
+            raise _not_vault(address, method, path, status) from None
         # Vault stores whatever was written. A writer must not be able to stop the readers.
         why = "is nested too deeply to be read"
         raise VaultRejected(f"what is at {path} {why}", status=status, reasons=(why,)) from None

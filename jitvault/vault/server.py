@@ -115,11 +115,11 @@ class VaultTime:
         """
         try:
             second = parsedate_to_datetime(date)
-        except ValueError:
+            if second.tzinfo is None:
+                return
+            newer = Offset.heard(second.astimezone(UTC), sent, received)
+        except (ValueError, OverflowError):
             return
-        if second.tzinfo is None:
-            return
-        newer = Offset.heard(second.astimezone(UTC), sent, received)
         with self._lock:
             self._offset = self._offset.narrowed(newer) if self._offset else newer
 

@@ -63,12 +63,12 @@ class Tokens:
     def lookup_accessor(self, accessor: str, *, op: str | None = None) -> TokenFacts | None:
         """Return the token behind `accessor`, None where Vault knows none."""
         try:
-            answer = self._vault.write("auth/token/lookup-accessor", {"accessor": accessor}, op=op)
+            found = self._vault.ask("auth/token/lookup-accessor", {"accessor": accessor}, op=op)
         except VaultRejected as error:
             if any("invalid accessor" in reason for reason in error.reasons):
                 return None
             raise
-        return _facts(answer["data"])
+        return _facts(found)
 
     def revoke_accessor(self, accessor: str, *, op: str) -> bool:
         """Revoke the token; Vault queues its leases.

@@ -35,7 +35,7 @@ class Transit:
         envelope = unsigned(payload, payload_type)
         body = {"input": input_of(envelope)}
         try:
-            answer = self._vault.write(f"{MOUNT}/sign/{key}", body, op=op)
+            made = self._vault.ask(f"{MOUNT}/sign/{key}", body, op=op)
         except VaultRejected as error:
             if not any(_NO_KEY in reason for reason in error.reasons):
                 raise
@@ -43,7 +43,7 @@ class Transit:
                 f"there is no signing key {key} in Vault", status=error.status, reasons=error.reasons, hint=_NO_KEY_HINT
             ) from None
         # vault:v<version>:<base64 signature>
-        _, version, signature = answer["data"]["signature"].split(":")
+        _, version, signature = made["signature"].split(":")
         return signed(envelope, key=key, version=int(version[1:]), signature=base64.b64decode(signature))
 
     def public_keys(self, key: str) -> dict[int, str]:
@@ -76,7 +76,7 @@ class AuditHash:
         Raises AuditUntrusted where Vault refuses.
         """
         try:
-            return str(self._vault.write(f"sys/audit-hash/{self.device}", {"input": value})["data"]["hash"])
+            return str(self._vault.ask(f"sys/audit-hash/{self.device}", {"input": value})["hash"])
         except VaultRefused as error:
             raise AuditUntrusted(
                 f"Vault does not let the worker use an audit device named {self.device} ({error})",

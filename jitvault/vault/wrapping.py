@@ -36,10 +36,10 @@ class Wrapping:
         None when the wrapping token is not valid any more.
         """
         try:
-            answer = self._vault.write("sys/wrapping/lookup", {"token": token.reveal()})
+            found = self._vault.ask("sys/wrapping/lookup", {"token": token.reveal()})
         except VaultRejected:
             return None
-        return str(answer["data"]["creation_path"])
+        return str(found["creation_path"])
 
     def unwrap(self, token: Secret) -> Unwrapped | None:
         """Return the task token inside.

@@ -22,8 +22,11 @@ from jitvault.formats.secret import Secret
 from jitvault.vault.client import Connection, Vault
 from jitvault.vault.http_connection import Answer, NotSent, NotTrusted, OpenConnection, ResponseLost, TooLong
 from jitvault.vault.http_transport import Session
+from jitvault.vault.leases import Leases
 from jitvault.vault.responses import understood
+from jitvault.vault.server import VaultTime
 from jitvault.vault.tls import Tls
+from jitvault.vault.tokens import Tokens
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 TIMEOUT_S = 0.5
@@ -444,6 +447,30 @@ def test_of_a_request_that_did_not_leave_it_is_said_where_that_is_known(
             send(session, url)
 
 
+def test_what_was_said_before_a_request_left_is_no_answer_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server says something unasked and resets the connection, after it was looked at and before the request."""
+    was_read = threading.Event()
+
+    def speaks_unasked(connection: socket.socket, _: bytes) -> None:
+        connection.sendall(OK)
+        was_read.wait(2)
+        connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        connection.close()
+
+    monkeypatch.setattr(OpenConnection, "is_usable", lambda _: True)
+    with listening(speaks_unasked) as server:
+        session = Session()
+        assert send(session, f"{server.url}/v1/x").ok
+        was_read.set()
+        poll = select.poll()
+        poll.register(session._connections[server.url]._socket.fileno(), select.POLLHUP)
+        assert poll.poll(2000)
+        with pytest.raises(NotSent):
+            send(session, f"{server.url}/v1/x")
+        assert len(server.requests) == 1
+
+
 @contextmanager
 def resetting(
     authority: Authority, version: ssl.TLSVersion | None, behave: Behave
@@ -594,6 +621,35 @@ def test_only_vault_says_that_nothing_was_done(status: int, body: bytes, error: 
         assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize(("method", "error"), [("get", VaultRejected), ("put", OutcomeUnknown)])
+def test_an_answer_that_is_nested_too_deeply_does_not_say_that_nothing_was_done(
+    method: str, error: type[Exception]
+) -> None:
+    with pytest.raises((VaultRejected, VaultUnavailable)) as caught:
+        understood("http://vault", method, "x", Answer(200, b"[" * 100_000))
+    assert type(caught.value) is error
+
+
+@pytest.mark.parametrize(
+    "date", ["Thu, 01 Jan 2026 00:00:00 +99999999999999", "Fri, 31 Dec 9999 23:59:59 -0100", "Thu, 01 Jan 99999"]
+)
+def test_a_date_that_no_calendar_has_keeps_no_answer_from_its_caller(date: str) -> None:
+    times = VaultTime()
+    with listening(answers(OK.replace(b"\r\n\r\n", f"\r\nDate: {date}\r\n\r\n".encode()))) as server:
+        vault = Vault(Connection(server.url, hears=times.hear), None)
+        with pytest.raises(OutcomeUnknown, match="is not Vault"):
+            vault.write("x")
+
+
+def test_an_answer_without_what_was_asked_for_is_not_one_to_the_question() -> None:
+    """As the answer to a revocation is none to a look-up."""
+    with listening(answers(b"HTTP/1.1 204 No Content\r\n\r\n")) as server:
+        vault = Vault(Connection(server.url), None)
+        for ask in (Leases(vault).lookup, Tokens(vault).lookup_accessor):
+            with pytest.raises(OutcomeUnknown, match="without data"):
+                ask("x")
+
+
 @pytest.mark.parametrize(
     ("path", "hint"),
     [("jitvault/data/installation", "`jitvault init`"), ("jitvault-x/y", "`bao secrets list`"), ("pki/crl", "enabled")],
@@ -671,6 +727,42 @@ def test_whoever_is_not_the_one_that_is_meant_gets_nothing(authority: Authority,
             with pytest.raises(NotTrusted):
                 get(tls, port)
     assert came == []
+
+
+def test_a_common_name_is_no_servers_name(authority: Authority) -> None:
+    """A person's certificate can have any."""
+    server = authority.issue("v.test", has_names=False)
+    with secured(server, None, answers(OK)) as port, pytest.raises(NotTrusted):
+        get(Tls(ca_file=authority.file, server_name="v.test"), port)
+
+
+ALERT = b"\x15\x03\x03\x00\x02\x02"
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        (b"", NotSent),
+        (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", NotSent),
+        (ALERT + b"\x50", NotSent),
+        (ALERT + b"\x28", NotTrusted),
+        (ALERT + b"\x2a", NotTrusted),
+    ],
+    ids=["nothing", "no TLS", "internal error", "handshake failure", "bad certificate"],
+)
+def test_a_handshake_that_breaks_off_is_mistrust_only_where_a_certificate_is_refused(
+    authority: Authority, said: bytes, error: type[Exception]
+) -> None:
+    """As a load balancer without a server behind it closes: who then checks certificates looks in the wrong place."""
+
+    def breaks_off(listener: socket.socket, _: threading.Event) -> None:
+        with suppress(OSError), listener.accept()[0] as connection:
+            connection.recv(65536)
+            connection.sendall(said)
+
+    with serving(breaks_off) as port, pytest.raises((NotSent, NotTrusted)) as caught:
+        get(Tls(ca_file=authority.file), port)
+    assert type(caught.value) is error
 
 
 def test_by_its_name_it_is_the_one_that_is_meant(authority: Authority) -> None:
