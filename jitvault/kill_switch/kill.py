@@ -37,6 +37,7 @@ from jitvault.lifecycle.requests.sign import sign_end
 from jitvault.lifecycle.revocation.cascade import live_below
 from jitvault.lifecycle.revocation.phases import PhasedRevocation
 from jitvault.lifecycle.revocation.results import Verdicts
+from jitvault.lifecycle.revocation.revoke import is_replaced_token_unproven
 from jitvault.lifecycle.revocation.without_ledger import revoke_without_ledger
 from jitvault.lifecycle.unexpected_error import failure_of, others_go_on
 from jitvault.model.kinds import EventKind, OperationKind
@@ -120,10 +121,11 @@ def was_ever_in_scope(worker: WorkerContext, scope: Scope) -> bool:
 
     The search is slow with a million tasks.
     """
-    # a task that only Vault knows counts: where the ledger lost it, its name must not look wrong
-    if any(one.state for one in published_but_unknown(worker, scope, ())):
-        return True
     scopes = scope_by_name_and_id(worker, scope)
+    # a task that only Vault knows counts: where the ledger lost it, its name must not look wrong
+    names = worker.documents.names(PUBLISHED)
+    if any(isinstance(_published_as_held(worker, scopes, name), PublishedTask) for name in names):
+        return True
     for body in worker.ledger.revision_bodies():
         with suppress(CorruptRecord):
             if covers_any(scopes, body):
@@ -135,7 +137,8 @@ def published_but_unknown(worker: WorkerContext, scope: Scope, results: Sequence
     """Find tasks that are published as held and that this run did not end.
 
     They are held by the documents that are published in Vault. They were granted meanwhile, or the ledger was restored
-    or edited and does not know them or calls them over. An unreadable document counts, with no state.
+    or edited and does not know them or calls them over. Or they are over, and the process that ended them died before
+    it published that: it is published now. An unreadable document counts, with no state.
     """
     known = {result.task_id for result in results}
     scopes = scope_by_name_and_id(worker, scope)
@@ -146,25 +149,53 @@ def published_but_unknown(worker: WorkerContext, scope: Scope, results: Sequence
     return found
 
 
+def _published_as_held(
+    worker: WorkerContext, scopes: Sequence[Scope], task_id: str
+) -> PublishedTask | IllegibleDocument | None:
+    """Return what is published of a task of the scopes.
+
+    The result is None where that can be read and does not call the task held.
+    """
+    said = published(worker, task_id)
+    if isinstance(said, PublishedTask):
+        return said if said.state in _STILL_THERE and covers_any(scopes, said.body) else None
+    return said if isinstance(said, IllegibleDocument) else None
+
+
 def _if_published_as_held(worker: WorkerContext, scopes: Sequence[Scope], task_id: str) -> Result | None:
     """Return the result for a task of the scopes that is published as held.
 
     This run did not end the task. The result is None where the task is not published as held.
     """
-    said = published(worker, task_id)
+    said = _published_as_held(worker, scopes, task_id)
+    if said is None:
+        return None
     if isinstance(said, IllegibleDocument):
         return unreadable(task_id)
-    if not isinstance(said, PublishedTask) or said.state not in _STILL_THERE or not covers_any(scopes, said.body):
-        return None
     try:
         here = worker.ledger.task(task_id)
     except CorruptRecord as error:
         return Result(task_id, said.state, error)
     if here is not None and here.state in _STILL_THERE:
         return Result(task_id, here.state, NotConfirmed(f"task {task_id} was granted meanwhile"))
+    if here is not None:
+        return _published_now(worker, task_id, said)
     message = f"Vault says that task {task_id} is {said.state}, which the ledger does not hold"
     hint = "`jitvault sweep` shows what lives on; `jitvault ledger recover` corrects an older ledger."
     return Result(task_id, said.state, SecurityFinding(message, hint=hint))
+
+
+def _published_now(worker: WorkerContext, task_id: str, said: PublishedTask) -> Result:
+    """Publish that a task is over, and return its result.
+
+    `said` calls the task held, and the ledger calls it over. Its turn raises a finding unless Vault agrees with that.
+    """
+    try:
+        return _result(task_id, advance(worker, task_id), None, ended_earlier=False)
+    except JitvaultError as error:
+        return Result(task_id, said.state, error)
+    except Exception as bug:  # noqa: BLE001 - the results of the other tasks are shown all the same
+        return Result(task_id, said.state, failure_of(task_id, bug))
 
 
 def unreadable(task_id: str) -> Result:
@@ -243,7 +274,9 @@ def kill(
         if time.monotonic() + _PAUSE_S > deadline:
             break
         time.sleep(_PAUSE_S)
-        unproven = crew.each("proven later", prove, left, note)
+        again = crew.each("proven later", prove, left, note)
+        # the error of a task that has no further turn stays
+        unproven = {task: error for task, error in unproven.items() if task not in left} | again
     failed |= unproven
     return [_result_or_bug(task, proofs.get(task), failed.get(task), ended_earlier=task in earlier) for task in tasks]
 
@@ -293,7 +326,7 @@ def _revoke_tokens(hand: ThreadContext, task_id: str, note: str, *, revocations:
     """
 
     def why(_worker: WorkerContext, file: TaskRecord) -> EndCause | None:
-        has_access = file.task.state in DELIVERED_STATES
+        has_access = file.task.state in DELIVERED_STATES or is_replaced_token_unproven(file)
         return (EndReason.OPERATOR, {"by": hand.person.entity, "note": note}) if has_access else None
 
     revocation = revocations[task_id] = PhasedRevocation(task_id, why)

@@ -58,14 +58,14 @@ from jitvault.lifecycle.issuance.unfinished import resolve_unfinished_issue
 from jitvault.lifecycle.record.due_time import is_due_now
 from jitvault.lifecycle.record.integrity import check_issuable, is_published, problems_of, verify, verify_again
 from jitvault.lifecycle.renewal.cached_reads import read_up_to, with_cached_reads
-from jitvault.lifecycle.renewal.extend import extend, is_replaced_token_unproven, issue_replacement
+from jitvault.lifecycle.renewal.extend import extend, issue_replacement
 from jitvault.lifecycle.renewal.renew import renew_due
 from jitvault.lifecycle.requests.end_documents import end_request, end_request_of_others, entitled
 from jitvault.lifecycle.requests.freezes import check_not_frozen
 from jitvault.lifecycle.requests.publish import publish
 from jitvault.lifecycle.requests.reader import wants_grant
 from jitvault.lifecycle.revocation.cascade import children_due, revoke_tree
-from jitvault.lifecycle.revocation.revoke import revoke_superseded_leases
+from jitvault.lifecycle.revocation.revoke import is_replaced_token_unproven, revoke_superseded_leases
 from jitvault.lifecycle.unexpected_error import others_go_on
 from jitvault.model.approval import RequestDecision
 from jitvault.model.kinds import EventKind

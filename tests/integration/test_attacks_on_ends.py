@@ -118,6 +118,23 @@ def test_a_ledger_that_takes_no_writes_stops_no_kill_switch(
         assert not rig.lease_is_live(held.lease_id)
 
 
+@pytest.mark.parametrize("command", [("complete",), KILL], ids=["complete", "an agent"])
+def test_an_audit_file_that_the_system_does_not_even_look_at_stops_no_revocation(
+    rig: Rig, spec: Spec, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    """As below a directory that jitvault may not enter any more. Root may, so here a name on the way is too long."""
+    file = spec()
+    held = rig.active(file)
+    rig("operator", "status", file.stem)
+    lost = tmp_path / "audit.log"
+    lost.symlink_to("x" * 300)
+    task = (file.stem,) if command == ("complete",) else ()
+    told = rig("operator", *command, *task, code=None, extra={"JITVAULT_AUDIT_FILE": str(lost)})
+    assert told.code == 7, told
+    assert not rig.is_live(held.token)
+    assert not rig.lease_is_live(held.lease_id)
+
+
 def test_a_role_that_cannot_be_revoked_as_a_whole_keeps_no_known_task_alive(rig: Rig, spec: Spec) -> None:
     """As with a worker's policy of an earlier version, on which nobody has run `init` since."""
     held = rig.active(spec())

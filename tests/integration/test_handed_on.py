@@ -615,3 +615,15 @@ def test_a_ledger_that_takes_no_writes_keeps_nothing_of_the_tree_alive(rig: Rig,
     sign_end(wiring.person, names[0], reason=EndReason.OPERATOR, note="")
     assert revoke_without_ledger(wiring.worker, names[0]) == RevocationCount(ended=6, known=6)
     assert not any(rig.is_live(one.token) or rig.lease_is_live(one.lease_id) for one in held)
+
+
+def test_a_child_that_cannot_be_read_is_passed_over_where_the_ledger_takes_no_writes(
+    rig: Rig, spec: Spec, child: Any
+) -> None:
+    assert rig.ledger_path
+    names, held = tree(rig, spec, child)
+    wiring = rig.wiring()
+    sign_end(wiring.person, names[0], reason=EndReason.OPERATOR, note="")
+    rig.sql("UPDATE operations SET sent_at = 'never' WHERE task_id = ?", names[1])
+    assert revoke_without_ledger(wiring.worker, names[0]) == RevocationCount(ended=4, known=4)
+    assert [rig.is_live(one.token) for one in held] == [False, True, False]

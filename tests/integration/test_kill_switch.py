@@ -23,14 +23,16 @@ from test_two_at_once import at_once
 
 from jitvault.cli.commands import kill_switch as killswitch
 from jitvault.context import WorkerContext
+from jitvault.errors import VaultUnavailable
 from jitvault.kill_switch import ended_before as earlier
 from jitvault.kill_switch import kill as phases
 from jitvault.kill_switch.threads import ThreadContext
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change, OpState
 from jitvault.lifecycle import advance as advancing
+from jitvault.lifecycle.requests.sign import sign_end
 from jitvault.lifecycle.revocation.phases import PhasedRevocation
-from jitvault.model.states import EndReason, State, Verdict
+from jitvault.model.states import PROVEN, EndReason, State, Verdict
 from jitvault.operations import DONE, new_operation, record_answer
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
@@ -255,6 +257,23 @@ def test_what_was_interrupted_goes_on(rig: Rig, spec: Spec) -> None:
     assert not rig.database_roles()
 
 
+def test_what_a_run_that_died_had_proven_and_not_published_is_published_by_the_next(
+    rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = spec()
+    held = rig.active(file)
+    wiring = rig.wiring()
+    sign_end(wiring.person, file.stem, reason=EndReason.OPERATOR, note="it was stolen")
+    with monkeypatch.context() as patch:
+        patch.setattr(advancing, "_publish", lambda *_: None)
+        advancing.advance(wiring.worker, file.stem)
+    assert (rig.state(file.stem), rig.document(f"tasks/{file.stem}")["state"]) == ("confirmed", "issued")
+    told = rig("operator", "revoke", "--agent", "research-agent", "--reason", "it was stolen", "--yes").json
+    assert [task["task_id"] for task in told["tasks"]] == [file.stem]
+    assert told["proven"] and _is_dead(rig, held)
+    assert rig.document(f"tasks/{file.stem}")["state"] in PROVEN
+
+
 def test_progress_is_told_on_stderr_and_the_result_alone_on_stdout(rig: Rig, spec: Spec) -> None:
     held = _held(rig, spec, 2)
     # what was read in the last moment is ended in the last step otherwise
@@ -421,6 +440,40 @@ def test_what_somebody_else_proved_between_two_phases_is_not_written_over(rig: R
         hand, file.stem, "it was stolen", revocations=revocations, hanging=phases._SlowTasks(0)
     )
     assert rig.file(file.stem) == proven
+
+
+def test_a_token_that_an_extension_replaces_is_revoked_with_the_others(
+    rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker died once the extension was decided: the task is being issued, and the agent has its former token."""
+
+    def dies(*_: object) -> None:
+        raise VaultUnavailable("here the worker died")
+
+    file = spec()
+    held = rig.active(file)
+    with monkeypatch.context() as patch:
+        patch.setattr(advancing, "_replace_token", dies)
+        rig("operator", "extend", file.stem, "--for", "20m", "--reason", "slow", code=5)
+    assert rig.state(file.stem) == "issuing"
+    _closed(rig, file.stem)
+    assert not rig.is_live(held.token)
+    assert rig.state(file.stem) == "ending"
+
+
+def test_what_is_delivered_between_two_phases_is_ended_by_the_next(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    rig("operator", "submit", file)
+    wiring = rig.wiring()
+    hand, revocations = ThreadContext(wiring.worker, wiring.person), dict[str, PhasedRevocation]()
+    assert not phases._revoke_tokens(hand, file.stem, "it was stolen", revocations=revocations)
+    held = rig.active(file)
+    rig("operator", "status", file.stem)
+    assert phases._revoke_leases(
+        hand, file.stem, "it was stolen", revocations=revocations, hanging=phases._SlowTasks(0)
+    )
+    assert _is_dead(rig, held)
+    assert rig.state(file.stem) == "ending"
 
 
 def test_each_credential_is_revoked_once(rig: Rig, spec: Spec) -> None:

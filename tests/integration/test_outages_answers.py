@@ -7,12 +7,18 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import psycopg
 import pytest
 import requests
 from go_between import Fate, Moment
+from hands import without_a_token
 from invariants import at_target, check, check_over, deliveries, live_tokens, reasons, verdicts
+from psycopg import sql
 from rig import PREFIX, Held, Rig
 from stage import ALL, Stage, hasty, until_done
+
+from jitvault.lifecycle.revocation import revoke
+from jitvault.model.states import EndReason
 
 Spec = Callable[..., Path]
 
@@ -134,6 +140,105 @@ def test_look_ups_whose_answers_are_lost_stop_no_revocation(stage: Stage, rig: R
     check(rig, first)
     stage.between.clear()
     until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
+    check_over(rig, file.stem)
+
+
+@contextmanager
+def refused(rig: Rig, *paths: str) -> Iterator[None]:
+    """Vault refuses these paths to the worker."""
+    policy = "sys/policies/acl/jitvault-worker"
+    before = (rig.admin.read(policy) or {})["data"]["policy"]
+    denials = "".join(f'path "{path}" {{ capabilities = ["deny"] }}\n' for path in paths)
+    rig.admin.write(policy, {"policy": f"{before}\n{denials}"})
+    try:
+        yield
+    finally:
+        rig.admin.write(policy, {"policy": before})
+
+
+@pytest.mark.parametrize("is_in_doubt", [False, True], ids=["", "looked up first"])
+def test_a_token_that_may_not_be_ended_or_seen_keeps_no_lease_alive(rig: Rig, spec: Spec, is_in_doubt: bool) -> None:
+    """As where somebody edited the worker's policy: what Vault still permits is done."""
+    file = spec()
+    held = holding(rig, file, 3)
+    if is_in_doubt:
+        rig.admin.write("sys/leases/tidy")
+    # where it is looked up first, and that is refused, it is ended all the same
+    end = () if is_in_doubt else ("auth/token/revoke-accessor",)
+    with refused(rig, "auth/token/lookup-accessor", *end):
+        rig("operator", "complete", file.stem, code=10)
+        assert rig.is_live(held.token) is not is_in_doubt
+        assert not [lease.lease_id for lease in rig.file(file.stem).leases if rig.lease_is_live(lease.lease_id)]
+        # the command named the reason, and no check has one
+        check(rig, killed=True)
+    if is_in_doubt:
+        # nobody saw the token alive between the hazard and its end
+        rig("operator", "complete", file.stem, code=6)
+        return
+    until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
+    check_over(rig, file.stem)
+
+
+def test_look_ups_that_hang_before_a_revocation_delay_it_for_a_moment_only(
+    stage: Stage, rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent has its access meanwhile: without a bound the time of one request more for each lease that it read."""
+    monkeypatch.setattr(revoke, "LOOK_FIRST_S", 0.5)
+    file = spec()
+    held = holding(rig, file, 5)
+    rig.admin.write("sys/leases/tidy")
+    rig("operator", "status", file.stem)
+    stage.between.clear()
+    stage.between.when("PUT sys/leases/lookup|PUT auth/token/lookup-accessor", "before", fate=Fate.HOLD, times=ALWAYS)
+    worker = rig.wiring().worker
+    with worker.ledger.claim(file.stem) as claim:
+        why = (EndReason.OPERATOR, {"by": rig.entity("operator"), "note": ""})
+        revoke.revoke_tokens(worker, worker.file(file.stem), claim, why=why)
+    assert [what for what in stage.between.seen if what.startswith("PUT auth/")] == [LOOK_AT_TOKEN, REVOKE_TOKEN]
+    assert not [what for what in stage.between.seen if what.startswith("PUT sys/leases/")]
+    assert not rig.is_live(held.token)
+    stage.between.clear()
+    rig("operator", "complete", file.stem, code=None)
+
+
+def test_a_lease_that_is_gone_already_is_not_looked_up_before_the_token_is_revoked(
+    stage: Stage, rig: Rig, spec: Spec
+) -> None:
+    """A lease of the token that an extension replaced was revoked while the task went on."""
+    file = spec()
+    held = rig.active(file)
+    again = rig.use(rig("operator", "extend", file.stem, "--for", "20m", "--reason", "slow").json)
+    late, _ = without_a_token(rig, held)
+    rig("operator", "status", file.stem)
+    assert [lease.verdict for lease in rig.file(file.stem).leases if lease.lease_id == late] == ["gone"]
+    stage.between.clear()
+    rig("operator", "complete", file.stem)
+    before = stage.between.seen[: stage.between.seen.index(REVOKE_TOKEN)]
+    assert "PUT sys/leases/lookup" not in before
+    assert not rig.is_live(again.token)
+    check_over(rig, file.stem)
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_list_of_what_vault_gave_up_on_that_is_not_read_stops_no_revocation(
+    stage: Stage, rig: Rig, spec: Spec
+) -> None:
+    """It is asked for by a lease that waits in Vault's queue, and can be long. A lease that came late has no token."""
+    file = spec()
+    held = rig.active(file)
+    with psycopg.connect(rig.elsewhere, autocommit=True) as elsewhere:
+        owner = sql.Identifier(held.login["user"])
+        elsewhere.execute(sql.SQL("CREATE SCHEMA kept AUTHORIZATION {}").format(owner))
+        rig("operator", "complete", file.stem, code=6)
+        assert rig.admin.write("sys/leases/lookup", {"lease_id": held.lease_id})["data"]["ttl"] <= 0
+        late, _ = without_a_token(rig, held)
+        list_lost = stage.between.when("GET sys/leases", "before", fate=Fate.LOSE, times=ALWAYS)
+        check(rig, rig("operator", "complete", file.stem, code=6))
+        assert list_lost.struck
+        assert not rig.lease_is_live(late)
+        stage.between.clear()
+        elsewhere.execute("DROP SCHEMA kept")
+    until_done(rig, "complete", file.stem)
     check_over(rig, file.stem)
 
 

@@ -30,7 +30,7 @@ def is_unmarked(path: Path) -> bool:
 
     In such a directory we cannot mark which sender is Vault.
     """
-    return path.is_dir() and not os.access(path, os.W_OK)
+    return _is_directory(path) and not os.access(path, os.W_OK)
 
 
 def last_lines(path: Path) -> str:
@@ -59,8 +59,19 @@ class ConfiguredSources:
     def present(self) -> Sequence[Source]:
         found: list[Source] = []
         for path in self._paths:
-            if path.is_dir():
+            if _is_directory(path):
                 found += SpoolSources(path, name=str(path), namespace=self._namespace).present()
             else:
                 found.append(FileSource(path, name=str(path), namespace=self._namespace))
         return found
+
+
+def _is_directory(path: Path) -> bool:
+    """Return whether a path is a directory.
+
+    False where that cannot be told. It is then read as a file, which raises AuditUntrusted with the reason.
+    """
+    try:
+        return path.is_dir()
+    except OSError:
+        return False

@@ -29,7 +29,7 @@ from jitvault.lifecycle.renewal.cached_reads import with_cached_reads
 from jitvault.lifecycle.requests.publish import publish
 from jitvault.lifecycle.requests.reader import ExtensionRequest, extension_requests
 from jitvault.lifecycle.revocation.results import next_try
-from jitvault.lifecycle.revocation.revoke import revoke
+from jitvault.lifecycle.revocation.revoke import is_replaced_token_unproven, revoke
 from jitvault.model.approval import RequestDecision
 from jitvault.model.extension import (
     MOST_ASKED,
@@ -91,14 +91,6 @@ def extend(worker: WorkerContext, file: TaskRecord, claim: int) -> TaskRecord:
 
 
 _AGAIN = "The task continues until its deadline. Ask again when that is so, or have another task granted."
-
-
-def is_replaced_token_unproven(file: TaskRecord) -> bool:
-    """Return whether the token that an extension replaces may still be alive.
-
-    Nothing of the next token is made before the former one is proven dead.
-    """
-    return file.task.is_being_replaced and any(grant.delivered and not grant.settled for grant in file.grants)
 
 
 def issue_replacement(worker: WorkerContext, file: TaskRecord, claim: int) -> EndCause | None:

@@ -9,7 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from jitvault.context import WorkerContext
-from jitvault.errors import JitvaultError, OutcomeUnknown, VaultBusy, VaultRefused, VaultRejected
+from jitvault.errors import (
+    JitvaultError,
+    OutcomeUnknown,
+    VaultBusy,
+    VaultRefused,
+    VaultRejected,
+    VaultUnavailable,
+)
 from jitvault.ledger.model import GrantRow, LeaseRow, OperationRow, OpState
 from jitvault.model.kinds import LookupAnswer, OperationKind
 from jitvault.model.states import Verdict
@@ -92,15 +99,20 @@ def _with_reason(worker: WorkerContext, found: LeaseRecord | None) -> LeaseRecor
     """
     if found is None or found.ttl_s > 0 or found.revoke_error:
         return found
-    return replace(found, revoke_error=worker.leases.given_up().get(found.lease_id))
+    try:
+        given_up = worker.leases.given_up()
+    except VaultUnavailable:
+        # the list can be too long to be read in time, and what was looked up is known without it
+        return found
+    return replace(found, revoke_error=given_up.get(found.lease_id))
 
 
 def revoke(worker: WorkerContext, handle: CredentialHandle, op: OperationRow) -> RevocationResult:
     """Revoke one credential.
 
     It is looked up at once where Vault did not acknowledge the revocation. Raises VaultUnavailable when Vault takes no
-    requests at all, since it would not take those for other credentials either. A rate limit (VaultBusy) can be on one
-    path alone, so it is a failure of this credential.
+    requests at all, since it would not take those for other credentials either. A rate limit (VaultBusy) or a refusal
+    (VaultRefused) can be on one path alone, so it is a failure of this credential.
     """
     failure: JitvaultError | None = None
     try:
@@ -128,7 +140,7 @@ def look_up(
     """
     try:
         lookup, found = ask(worker, handle, revoked=_is_acknowledged(revocation))
-    except (OutcomeUnknown, VaultBusy) as error:
+    except (OutcomeUnknown, VaultBusy, VaultRefused) as error:
         # what was known of this credential is stale now; the caller continues with the others
         return RevocationResult(replace(handle.row, verdict=Verdict.REVOKE_REQUESTED), (), error)
     verdict = reported_verdict(found, revocation)

@@ -15,6 +15,7 @@ from jitvault.lifecycle.revocation.results import Verdicts
 from jitvault.lifecycle.revocation.revoke import (
     Revocation,
     confirm_still_live,
+    is_replaced_token_unproven,
     live_credentials,
     live_leases,
     revoke_tokens,
@@ -61,8 +62,8 @@ class PhasedRevocation:
                 if task is not None and task.version == begun.file.task.version:
                     with begun.resumed(worker, claim) as revocation:
                         return revocation.revoke_leases()
-        # another process has changed the task since, so its leases are read again
-        return _with_task_claim(worker, self._task_id, _revoke_leases)
+        # another process has changed the task since, so it is read again
+        return _with_task_claim(worker, self._task_id, self._revoke_leases)
 
     def look_up(self, worker: WorkerContext) -> Verdicts | None:
         """Look up the task's credentials whose revocation Vault acknowledged."""
@@ -76,6 +77,16 @@ class PhasedRevocation:
             verdicts = begun.revoke_tokens()
         self._begun = begun
         return verdicts
+
+    def _revoke_leases(self, worker: WorkerContext, file: TaskRecord, claim: int) -> Verdicts:
+        why = self._why(worker, file)
+        if why is None:
+            with Revocation(worker, file, claim, live_leases(worker, file)) as revocation:
+                return revocation.revoke_leases()
+        # the task was issued after the first phase
+        with Revocation(worker, file, claim, live_credentials(worker, file), why=why) as revocation:
+            revocation.revoke_tokens()
+            return revocation.revoke_leases()
 
 
 def revoke_task_tokens(worker: WorkerContext, task_id: str) -> Verdicts | None:
@@ -91,11 +102,6 @@ def confirm_task_still_live(worker: WorkerContext, task_id: str) -> None:
     _with_task_claim(worker, task_id, confirm_still_live)
 
 
-def _revoke_leases(worker: WorkerContext, file: TaskRecord, claim: int) -> Verdicts:
-    with Revocation(worker, file, claim, live_leases(worker, file)) as revocation:
-        return revocation.revoke_leases()
-
-
 def _look_up(worker: WorkerContext, file: TaskRecord, claim: int) -> Verdicts:
     with Revocation(worker, file, claim, live_credentials(worker, file)) as revocation:
         return revocation.look_up()
@@ -108,11 +114,12 @@ def _with_task_claim(
 
     Return None where there is nothing to revoke.
 
-    A task that is being issued may have a token that is not known yet. It is left to `advance`, which finds that token.
+    A task that is being issued may have a token that is not known yet. It is left to `advance`, which finds that token,
+    unless somebody holds the token that an extension replaces.
     """
     with worker.ledger.claim(task_id, partly=True) as claim:
         file = worker.ledger.file(task_id)
-        if file is None or file.task.state not in _REVOCABLE:
+        if file is None or not (file.task.state in _REVOCABLE or is_replaced_token_unproven(file)):
             return None
         check_integrity(worker, file)
         return act(worker, file, claim)

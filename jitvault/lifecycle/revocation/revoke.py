@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from jitvault.context import WorkerContext
-from jitvault.errors import AuditUntrusted, OutcomeUnknown, VaultBusy, WaitTimedOut
+from jitvault.errors import AuditUntrusted, OutcomeUnknown, VaultBusy, VaultRefused, WaitTimedOut
 from jitvault.ledger.model import Change, GrantRow, OperationRow, Row, TaskRecord
 from jitvault.lifecycle.revocation import credential as handles
 from jitvault.lifecycle.revocation.credential import CredentialHandle, RevocationResult
@@ -24,6 +24,9 @@ from jitvault.lifecycle.revocation.results import ResultRecorder, Verdicts, queu
 from jitvault.model.kinds import EventKind, LookupAnswer, OperationKind
 from jitvault.model.states import DEAD, REOPENING_EVENTS, EndCause, EndReason, State, Verdict
 from jitvault.operations import DONE, new_operation
+
+LOOK_FIRST_S = 10.0
+"""How long look-ups may delay a task's first revocation, in seconds; thousands of leases are looked up in this time."""
 
 
 class Revocation:
@@ -179,10 +182,12 @@ def revoke(worker: WorkerContext, file: TaskRecord, claim: int, *, why: EndCause
     """Revoke every credential of the task that is not proven dead.
 
     The credentials are looked up as well. Returns the task. A credential that Vault acknowledged to have revoked, and
-    that was gone afterwards, is only looked up. `why` is the cause of the end, where the task has access until now.
-    Raises like `Revocation`.
+    that was gone afterwards, is only looked up. `why` is the cause of the end, where the task has access until now;
+    then nothing is looked up before that access is revoked. Raises like `Revocation`.
     """
-    file, still_gone = _look_up_gone(worker, file, claim)
+    still_gone: set[str] = set()
+    if why is None:
+        file, still_gone = _look_up_gone(worker, file, claim)
     doomed = [handle for handle in live_credentials(worker, file) if handle.subject not in still_gone]
     look_first = to_look_up_first(worker, file, doomed)
     return _revoke_all(Revocation(worker, file, claim, doomed, why=why, look_first=look_first))
@@ -305,6 +310,14 @@ def live_leases(worker: WorkerContext, file: TaskRecord) -> list[CredentialHandl
     return [handles.lease(worker, lease) for lease in live]
 
 
+def is_replaced_token_unproven(file: TaskRecord) -> bool:
+    """Return whether the token that an extension replaces may still be alive.
+
+    Nothing of the next token is made before the former one is proven dead.
+    """
+    return file.task.is_being_replaced and any(grant.delivered and not grant.settled for grant in file.grants)
+
+
 def _is_known(grant: GrantRow) -> bool:
     return bool(grant.wrapped_accessor or grant.token_lease)
 
@@ -341,12 +354,12 @@ def _may_have_moved(worker: WorkerContext) -> bool:
     That is elsewhere than where the stream was last read. The kill switch does not read the stream before it revokes,
     so this asks the sources only.
     """
-    sources = worker.sources.present()
     readings = worker.ledger.readings()
-    if len(sources) != 1:
-        return True
-    reading = readings.get(sources[0].name)
     with suppress(AuditUntrusted):
+        sources = worker.sources.present()
+        if len(sources) != 1:
+            return True
+        reading = readings.get(sources[0].name)
         return reading is None or not sources[0].continues(reading.position)
     return True
 
@@ -366,11 +379,16 @@ def confirm_still_live(worker: WorkerContext, file: TaskRecord, claim: int) -> V
 
 
 def _look_up_first(worker: WorkerContext, credentials: Sequence[CredentialHandle], results: ResultRecorder) -> None:
-    """Record what look-ups before a revocation find, until the deadline."""
+    """Record what look-ups before a revocation find.
+
+    They go on until the deadline, and for LOOK_FIRST_S at most: the access is still there meanwhile. A credential that
+    was not looked up may never be proven dead; one that waits for look-ups that hang stays in use.
+    """
+    until = worker.clock.monotonic() + LOOK_FIRST_S
     for handle in credentials:
-        if worker.is_late():
+        if worker.is_late() or worker.clock.monotonic() >= until:
             return
-        with suppress(OutcomeUnknown, VaultBusy):
+        with suppress(OutcomeUnknown, VaultBusy, VaultRefused):
             lookup, _found = handles.ask(worker, handle)
             results.add(lookup)
 

@@ -44,8 +44,8 @@ def revoke_without_ledger(worker: WorkerContext, task_id: str) -> RevocationCoun
         raise SecurityFinding(f"the ledger was edited: task {task_id}: {'; '.join(problems)}")
     doomed = [file]
     for name in live_below(worker, task_id):
-        child = worker.ledger.file(name)
-        # a task below whose rows were edited is skipped, and the others are still revoked
+        child = worker.legible(name)
+        # a task below whose rows were edited, or cannot be read, is skipped, and the others are still revoked
         if child is not None and not problems_of(worker, child):
             doomed.append(child)
     tokens = [handle for one in doomed for handle in live_tokens(worker, one)]
