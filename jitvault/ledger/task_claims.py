@@ -43,11 +43,12 @@ class TaskClaims:
         called.
         """
         taken = self._taken.pop(task_id, None)
-        self._unfinished.discard(task_id)
-        if partly:
-            self.leave_rest(task_id)
         leaves_rest = partial(contains, self._unfinished, task_id)
         with held(self._db, _TASK.task_id, task_id, f"task {task_id}", taken=taken, leaves_rest=leaves_rest) as epoch:
+            # not before the claim is ours: until then, the mark is that of another thread
+            self._unfinished.discard(task_id)
+            if partly:
+                self.leave_rest(task_id)
             yield epoch
 
     def leave_rest(self, task_id: str) -> None:

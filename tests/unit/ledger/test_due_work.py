@@ -120,6 +120,18 @@ def test_a_turn_is_not_over_that_failed_was_given_back_or_meant_for_a_part(ledge
         other.give_back("a")
 
 
+def test_a_part_is_no_whole_because_another_thread_waits_for_the_task(
+    ledger: Ledger, place: LedgerPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(ledger, "a")
+    other = Ledger(opened(address(place), create=False))
+    monkeypatch.setattr(claims, "PATIENCE_S", 0.0)
+    before = other.newest_claims(["a"])["a"]
+    with ledger.claim("a", partly=True), pytest.raises(WrongState), ledger.claim("a"):
+        pass
+    assert other.take("a", since=before) is Turn.OURS
+
+
 def test_a_document_is_entered_with_the_newest_claim_of_its_task(ledger: Ledger) -> None:
     make(ledger, "a")
     paths = ["requests/e-1/a/end", "decisions/e-2/a", "requests/e-1/new/submit", "freezes/e-3/all"]
