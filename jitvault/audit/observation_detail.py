@@ -12,6 +12,7 @@ from jitvault.audit.entry_facts import PUBLISHED_PATHS, is_refused, is_signature
 from jitvault.audit.hazard_paths import enables_device
 from jitvault.audit.observation import PLAIN, Kind
 from jitvault.formats.shorten import shorten
+from jitvault.model.vault_access import REVOCATION_BEGUN
 
 # An engine's framework answers this before any code of the engine runs. Some paths take every token or none, and their
 # subpaths can look like a change of the engine.
@@ -39,6 +40,9 @@ def detail_of(entry: Entry, kind: Kind) -> dict[str, Any]:
     if kind is Kind.RENEWED and response.auth and response.auth.token_ttl > 0:
         # the TTL that was really given; plain on both servers
         detail["ttl_s"] = response.auth.token_ttl
+    if kind is Kind.TOKEN_LOOKUP and (response.data or {}).get("num_uses") == REVOCATION_BEGUN:
+        # plain, because it is a number
+        detail["revocation_begun"] = True
     if is_refused(entry):
         detail["denied"] = True
     if is_spent(entry):

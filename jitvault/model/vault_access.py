@@ -21,6 +21,8 @@ ACCESS_POLICY = "jitvault-access-"
 ROLE_PREFIX = "jitvault-"
 WORKER_POLICY = "jitvault-worker"
 OPERATOR_POLICY = "jitvault-operator"
+REVOCATION_BEGUN = -1
+"""The `num_uses` of a token whose revocation has begun; Vault does not accept such a token any more."""
 CAPS = {"15m": timedelta(minutes=15), "1h": timedelta(hours=1), "8h": timedelta(hours=8)}
 
 Capability = Literal["read", "update"]

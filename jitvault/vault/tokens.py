@@ -12,6 +12,7 @@ from typing import Any
 from jitvault.audit.create_intent import ttl_word
 from jitvault.errors import OutcomeUnknown, VaultRejected
 from jitvault.formats.secret import Secret
+from jitvault.model.vault_access import REVOCATION_BEGUN
 from jitvault.vault.client import Vault
 from jitvault.vault.interface import TokenFacts, WrappedToken
 
@@ -61,14 +62,18 @@ class Tokens:
         return _facts(answer["data"])
 
     def lookup_accessor(self, accessor: str, *, op: str | None = None) -> TokenFacts | None:
-        """Return the token behind `accessor`, None where Vault knows none."""
+        """Return the token behind `accessor`, None where Vault knows none that it accepts.
+
+        Vault marks a token whose revocation begins, and does not accept it from then on. Where the server died before
+        it was done, the marked token stays, and `revoke_accessor` does not find it (docs/vault-facts.md, "Revocation").
+        """
         try:
             found = self._vault.ask("auth/token/lookup-accessor", {"accessor": accessor}, op=op)
         except VaultRejected as error:
             if any("invalid accessor" in reason for reason in error.reasons):
                 return None
             raise
-        return _facts(found)
+        return None if found.get("num_uses") == REVOCATION_BEGUN else _facts(found)
 
     def revoke_accessor(self, accessor: str, *, op: str) -> bool:
         """Revoke the token; Vault queues its leases.

@@ -24,6 +24,7 @@ from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.record.receipt import proof_of
 from jitvault.model.event_chain import chain_problems
 from jitvault.model.states import ENDED, PROVEN, State, Verdict
+from jitvault.model.vault_access import REVOCATION_BEGUN
 
 PREFIXES = (PREFIX, "database/creds/app-readwrite")
 # what Vault must not have any more when the ledger says this of a credential
@@ -83,7 +84,8 @@ def live_tokens(rig: Rig) -> list[dict[str, Any]]:
             facts = rig.admin.write("auth/token/lookup-accessor", {"accessor": accessor})["data"]
         except VaultRejected:
             continue
-        if (facts.get("meta") or {}).get("jitvault_task") in tasks:
+        is_accepted = facts["num_uses"] != REVOCATION_BEGUN
+        if is_accepted and (facts.get("meta") or {}).get("jitvault_task") in tasks:
             found.append(facts)
     return found
 

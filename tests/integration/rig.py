@@ -31,6 +31,7 @@ from jitvault.ledger.rows import of_task
 from jitvault.ledger.storage.dialect import guards
 from jitvault.ledger.storage.schema import APPEND_ONLY
 from jitvault.model.event_chain import Event, chain_problems, link
+from jitvault.model.vault_access import REVOCATION_BEGUN
 from jitvault.provision.template_check import record as template_check
 from jitvault.provision.template_check.steps import STEPS, Outcome, Step
 from jitvault.provision.template_check.trial import basis_of
@@ -182,7 +183,9 @@ class Rig:
                 facts = self.admin.write("auth/token/lookup-accessor", {"accessor": accessor})["data"]
             except VaultRejected:
                 continue
-            if (facts.get("meta") or {}).get("jitvault_task") == task:
+            # Vault accepts no token whose revocation has begun, and may keep it after a crash
+            is_accepted = facts["num_uses"] != REVOCATION_BEGUN
+            if is_accepted and (facts.get("meta") or {}).get("jitvault_task") == task:
                 found.append(facts)
         return found
 

@@ -22,7 +22,7 @@ from commands import EXAMPLE, Cli
 from rig import PREFIX, ROLE, Held, Rig, own_rig
 from test_trust import Mirror
 
-from jitvault.errors import AuditUntrusted, JitvaultError, VaultRejected, VaultUnavailable, WrongState
+from jitvault.errors import JitvaultError, VaultRejected
 from jitvault.formats.secret import Secret
 from jitvault.lifecycle.advance import advance
 from jitvault.model.states import State
@@ -431,11 +431,13 @@ def test_the_leader_dies_while_a_worker_ends_tasks(rig: Rig, spec: Spec, cluster
         rig.active(file)
         nobody = {"JITVAULT_WORKER_TOKEN": ""}
         rig("operator", "complete", file.stem, "--wait", "0", extra=nobody, code=13)
-    waiting, confirmed = deque(file.stem for file in tasks), list[str]()
+    waiting = deque(file.stem for file in tasks)
+    confirmed, failures = list[str](), list[str]()
     with at(standby, rig).environment(None):
         wiring = Wiring(load())
     wiring.worker.tokens.lookup_self()
-    deadline = time.monotonic() + 90
+    # Where the death leaves no proof of a token's revocation, its time has to be over, after two minutes at the latest.
+    deadline = time.monotonic() + 180
 
     def end_them(own: Wiring) -> None:
         while time.monotonic() < deadline:
@@ -445,7 +447,9 @@ def test_the_leader_dies_while_a_worker_ends_tasks(rig: Rig, spec: Spec, cluster
                 return
             try:
                 state = advance(own.worker, task, hint=rig.entity("operator")).task.state
-            except (VaultUnavailable, AuditUntrusted, WrongState):
+            except JitvaultError as error:
+                # as a worker does: whatever kept it from this task now, the task is due again
+                failures.append(repr(error))
                 time.sleep(0.2)
                 state = State.ENDING
             (confirmed if state in (State.CONFIRMED, State.SEALED) else waiting).append(task)
@@ -459,7 +463,7 @@ def test_the_leader_dies_while_a_worker_ends_tasks(rig: Rig, spec: Spec, cluster
         cluster.active.kill()
         for thread in threads:
             thread.join()
-    assert (sorted(confirmed), list(waiting)) == (sorted(file.stem for file in tasks), [])
+    assert (sorted(confirmed), list(waiting)) == (sorted(file.stem for file in tasks), []), failures
     for file in tasks:
         assert rig.findings(file.stem) == []
         assert at(cluster.active, rig).task_tokens(file.stem) == []

@@ -18,7 +18,10 @@ from stage import ALL, Stage, hasty, staged, thaw, until_done
 
 from jitvault.cli.commands import show as auditor
 from jitvault.engines import postgresql
+from jitvault.errors import VaultRefused, VaultRejected
+from jitvault.model.vault_access import REVOCATION_BEGUN
 from jitvault.sandbox.vault_server import VaultServer
+from jitvault.vault.tokens import Tokens
 
 pytestmark = pytest.mark.usefixtures("hurried")
 Spec = Callable[..., Path]
@@ -247,6 +250,29 @@ def test_what_vault_gave_up_is_said_and_is_ended_when_the_target_is_back(stage: 
     until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
     assert verdicts(rig, file.stem) == ["audit_confirmed", "target_confirmed"]
     check_over(rig, file.stem)
+
+
+def test_a_token_whose_revocation_never_ended_is_not_accepted(stage: Stage, rig: Rig, spec: Spec) -> None:
+    """What a Vault leaves behind that dies during a revocation, put into its storage by hand."""
+    file = spec()
+    held = active(rig, file)
+    (facts,) = rig.task_tokens(file.stem)
+    for key in rig.admin.list("sys/raw/sys/token/id/"):
+        entry = rig.admin.read(f"sys/raw/sys/token/id/{key}")
+        assert entry is not None
+        value = json.loads(entry["data"]["value"])
+        if value["accessor"] == facts["accessor"]:
+            value["num_uses"] = REVOCATION_BEGUN
+            rig.admin.write(f"sys/raw/sys/token/id/{key}", {"value": json.dumps(value)})
+    with pytest.raises(VaultRefused):
+        rig.vault(held.token).read(PREFIX)
+    with pytest.raises(VaultRejected, match="token not found"):
+        rig.admin.write("auth/token/revoke-accessor", {"accessor": facts["accessor"]})
+    assert Tokens(rig.admin).lookup_accessor(facts["accessor"]) is None
+    # no line shows that anybody revoked it
+    result = rig("operator", "complete", file.stem, code=6)
+    assert "check 2 (revocation_answered)" in result.error["message"]
+    assert verdicts(rig, file.stem) == ["gone", "target_confirmed"]
 
 
 def as_hashicorp_vault(what: str, answer: bytes) -> bytes:

@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jitvault.audit.observation import Observation
+from jitvault.audit.observation import Kind, Observation
 from jitvault.audit.trail import (
     AuditTrail,
     Canary,
@@ -231,6 +231,8 @@ def _check_trust_over_gap(
     alive = alive_line(credential, trail, before=end) if end else None
     if alive is None and credential.kind == "token" and end is not None and end.actor == end.subject:
         return Check(5, ok=True, evidence=f"{how}; it revoked itself after the gap")
+    if alive is None and end is not None and end.kind is Kind.TOKEN_LOOKUP:
+        return Check(5, ok=True, evidence=f"{how}; Vault had it after the gap (line {end.line[:16]}), revoked")
     if alive is None and refused:
         # an act that took its record away in Vault would have left the credential working at the target
         return Check(5, ok=True, evidence=f"{how}; and the target refuses it")

@@ -125,7 +125,9 @@ def _repeated_revocation(names: set[str], trail: AuditTrail, after: Observation 
 
     Where the response line of a revocation could not be written, or the server died before it, the token may be revoked
     nevertheless (docs/vault-facts.md, "Audit devices"). A later revocation then finds no such token. So the request
-    line of the earlier revocation shows the act, and the answer to the later one shows its success.
+    line of the earlier revocation shows the act, and the answer to the later one shows its success. Where the server
+    died in the middle, the later revocation fails. Then a look-up that shows that the revocation has begun is the
+    answer: Vault does not accept such a token.
     """
     answered = {o.request_id for o in trail.observations if o.closing}
     own = [
@@ -140,7 +142,15 @@ def _repeated_revocation(names: set[str], trail: AuditTrail, after: Observation 
     unanswered = next((o for o in own if not o.closing and o.request_id not in answered), None)
     if unanswered is None:
         return None
-    return next((o for o in own if o.closing and "warnings" in o.detail and follows(o, unanswered)), None)
+    begun = (o for o in trail.observations if _shows_begun(o, trail) and o.subject in names)
+    answers = [*(o for o in own if o.closing and "warnings" in o.detail), *begun]
+    return next((o for o in answers if follows(o, unanswered)), None)
+
+
+def _shows_begun(line: Observation, trail: AuditTrail) -> bool:
+    """Return whether a line is a worker's look-up that found a token whose revocation has begun."""
+    is_lookup = line.kind is Kind.TOKEN_LOOKUP and line.actor in trail.worker_accessors
+    return is_lookup and done(line) and "revocation_begun" in line.detail
 
 
 def _own_lease_revocation(names: set[str], lines: Iterable[Observation], trail: AuditTrail) -> Observation | None:
@@ -207,13 +217,16 @@ def _gone_lines(credential: Credential, trail: AuditTrail, after: Observation | 
         o
         for o in trail.observations
         if o.closing
-        and o.failed
         and o.subject in names.get(o.kind, ())
         and o.op in credential.lookup_ops
         and o.actor in trail.worker_accessors
-        and any(error in o.error for error in credential.gone_errors)
+        and (_says_gone(o, credential) or _shows_begun(o, trail))
         and follows(o, after)
     )
+
+
+def _says_gone(line: Observation, credential: Credential) -> bool:
+    return line.failed and any(error in line.error for error in credential.gone_errors)
 
 
 def alive_line(credential: Credential, trail: AuditTrail, *, before: Observation) -> Observation | None:

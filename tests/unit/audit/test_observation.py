@@ -468,6 +468,12 @@ def test_a_token_is_revoked_and_looked_up_by_the_hmac_of_its_accessor() -> None:
         assert kind_of(entry(path, data={"accessor": AGENT}, op=OP)) == (kind, AGENT)
 
 
+@pytest.mark.parametrize(("uses", "begun"), [(-1, True), (0, False), (3, False), ("-1", False), (None, False)])
+def test_a_look_up_shows_that_a_tokens_revocation_has_begun(uses: Any, begun: bool) -> None:
+    found = seen(entry("auth/token/lookup-accessor", data={"accessor": AGENT}, response={"data": {"num_uses": uses}}))
+    assert found is not None and found.detail.get("revocation_begun", False) is begun
+
+
 def test_the_warning_that_there_was_no_token_is_kept() -> None:
     warned = {"warnings": ["No token found with this accessor"]}
     o = seen(entry("auth/token/revoke-accessor", data={"accessor": AGENT}, response=warned))

@@ -537,6 +537,63 @@ def test_a_revocation_without_an_answer_is_one_when_the_next_finds_nothing_to_do
     assert judge_token(story.token_looked_up().canary()).verdict is Verdict.AUDIT_CONFIRMED
 
 
+ACCEPTED = {"failed": False, "error": ""}
+BEGUN = {"failed": False, "error": "", "detail": {"revocation_begun": True}}
+
+
+def test_a_revocation_that_vault_began_and_never_ended_is_one() -> None:
+    """The server died in the middle: from then on Vault does not accept the token, and cannot revoke it either."""
+    story = Story().canary().created().token_revoked(closing=False)
+    story = story.token_revoked(failed=True, error="hmac-token-not-found").token_looked_up(**BEGUN)
+    assert judge_token(story.token_looked_up(**BEGUN).canary()).verdict is Verdict.AUDIT_CONFIRMED
+
+
+@pytest.mark.parametrize(
+    "story",
+    [
+        # nobody asked for a revocation
+        lambda: Story().canary().created().token_looked_up(**BEGUN).token_looked_up(**BEGUN).canary(),
+        # it was looked up before the revocation
+        lambda: Story().canary().created().token_looked_up(**BEGUN).token_revoked(closing=False).canary(),
+        # a stranger looked it up, or asked for the revocation
+        lambda: begun_by().token_looked_up(**BEGUN, actor=STRANGER).token_looked_up(**BEGUN).canary(),
+        lambda: begun_by().token_looked_up(**BEGUN).token_looked_up(**BEGUN, actor=STRANGER).canary(),
+        lambda: begun_by(actor=STRANGER).token_looked_up(**BEGUN).token_looked_up(**BEGUN).canary(),
+        # it is another token, or one that Vault accepts
+        lambda: begun_by().token_looked_up(**BEGUN, subject="hmac-another").token_looked_up(**BEGUN).canary(),
+        lambda: begun_by().token_alive().token_alive().canary(),
+        lambda: begun_by().token_looked_up(**ACCEPTED).token_looked_up(**ACCEPTED).canary(),
+        # the look-up has no answer
+        lambda: begun_by().token_looked_up(**BEGUN, closing=False).canary(),
+    ],
+)
+def test_a_token_that_vault_may_accept_is_not_dead(story: Callable[[], Story]) -> None:
+    assert unproven(judge_token(story()))
+
+
+def never_ended(story: Story) -> Story:
+    """A revocation on which the server died, and what the worker then finds."""
+    story = story.token_revoked(closing=False).gap().canary()
+    story = story.token_revoked(failed=True, error="hmac-token-not-found").token_looked_up(**BEGUN)
+    return story.token_looked_up(**BEGUN).listed().canary()
+
+
+def test_a_token_whose_revocation_began_was_not_taken_away_in_a_gap() -> None:
+    story = never_ended(Story().canary().created())
+    assert judge_token(story, gapped_token()).verdict is Verdict.AUDIT_CONFIRMED
+    unlisted = replace(gapped_token(), listing_ops=frozenset())
+    assert failed(judge_token(story, unlisted)) == {5}
+
+
+def test_a_token_that_was_revoked_after_a_gap_has_to_have_been_seen_after_it() -> None:
+    story = Story().canary().created().canary().gap().canary().token_revoked().token_looked_up().listed().canary()
+    assert failed(judge_token(story, gapped_token())) == {5}
+
+
+def begun_by(**how: Any) -> Story:
+    return Story().canary().created().token_revoked(closing=False, **how)
+
+
 @pytest.mark.parametrize(
     "story",
     [
@@ -924,6 +981,8 @@ def stories() -> list[tuple[Credential, AuditTrail]]:
         (token(expires_at=START + timedelta(seconds=5), lookup_ops=frozenset()), expired.trail()),
         *((gapped(), story.trail()) for _, story in OVER_A_GAP),
         (gapped_token(), over_gap_token().trail()),
+        (gapped_token(), never_ended(Story().canary().created()).trail()),
+        (lease(), Story().canary().issued().revoked().not_in_storage().canary().trail()),
     ]
 
 
