@@ -29,6 +29,7 @@ def word(scope: Scope, at: int, *, freezes: bool = True) -> FreezeStatement:
         (Scope(), True),
         (AGENT, True),
         (Scope(agent="e-agent"), True),
+        (Scope(agent="RESEARCH-Agent"), True),
         (Scope(agent="other"), False),
         (Scope(owner="data-owner"), True),
         (Scope(owner="research-agent"), False),

@@ -227,6 +227,19 @@ def test_a_token_without_accessor_is_gone_when_its_lease_is_not_in_storage() -> 
     assert judge_token(story.not_in_storage(subject=ALIAS).canary(), by_path).verdict is Verdict.AUDIT_CONFIRMED
 
 
+def test_a_lookup_right_before_a_gap_does_not_count_where_a_later_one_does() -> None:
+    cut_off = Story().canary().issued().revoked().looked_up().gap().canary()
+    proof = judge(cut_off.looked_up().listed().canary(), gapped())
+    assert proof.verdict is Verdict.TARGET_CONFIRMED
+
+
+def test_what_an_engine_does_not_know_is_no_hazard() -> None:
+    refused = {"request_id": "r-unknown", "failed": True, "detail": {"unsupported": True}}
+    story = Story().canary().issued().hazard("database/none", request_id="r-unknown", closing=False)
+    story = story.hazard("database/none", **refused).revoked().looked_up().canary()
+    assert judge(story).verdict is Verdict.TARGET_CONFIRMED
+
+
 def test_a_lookup_counts_only_after_the_revocation() -> None:
     proof = judge(Story().canary().issued().looked_up().revoked().canary())
     assert failed(proof) == {3, 4, 5}
