@@ -75,6 +75,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m pytest -q -n 0 tests/unit/test_layout.py
 	$(BIN)/python -m jitvault.schemas --check
 
 format: $(STAMP)

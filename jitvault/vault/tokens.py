@@ -62,7 +62,7 @@ class Tokens:
         return _facts(answer["data"])
 
     def lookup_accessor(self, accessor: str, *, op: str | None = None) -> TokenFacts | None:
-        """Return the token behind `accessor`, None where Vault knows none that it accepts.
+        """Return the token behind `accessor`, None where Vault accepts none.
 
         Vault marks a token whose revocation begins, and does not accept it from then on. Where the server died before
         it was done, the marked token stays, and `revoke_accessor` does not find it (docs/vault-facts.md, "Revocation").

@@ -148,7 +148,10 @@ def _repeated_revocation(names: set[str], trail: AuditTrail, after: Observation 
 
 
 def _shows_begun(line: Observation, trail: AuditTrail) -> bool:
-    """Return whether a line is a worker's look-up that found a token whose revocation has begun."""
+    """Return whether a look-up found that the token's revocation has begun.
+
+    Only look-ups by a worker count.
+    """
     is_lookup = line.kind is Kind.TOKEN_LOOKUP and line.actor in trail.worker_accessors
     return is_lookup and done(line) and "revocation_begun" in line.detail
 
