@@ -422,6 +422,7 @@ def test_one_client_follows_the_active_node(cluster: Cluster) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(400)
 def test_the_leader_dies_while_a_worker_ends_tasks(rig: Rig, spec: Spec, cluster: Cluster) -> None:
     cluster.step_down()
     standby = cluster.standbys[0]
