@@ -82,8 +82,15 @@ def _of_line(case: RecoveryCase, one: IssuedToken, grant_id: str, attempt: int) 
         issued_at=issued_at,
         # no token outlives its role's cap, whatever was published
         expires_at=issued_at + _cap(one.role),
-        verdict=Verdict.LIVE if one.lease else Verdict.UNVERIFIABLE if one.unclear else Verdict.GONE,
+        verdict=_verdict_of(one),
     )
+
+
+def _verdict_of(one: IssuedToken) -> Verdict:
+    """Return the verdict on a token by whether Vault has it."""
+    if one.lease:
+        return Verdict.LIVE
+    return Verdict.UNVERIFIABLE if one.unclear else Verdict.GONE
 
 
 def _of_nothing(case: RecoveryCase, attempt: int) -> GrantRow:

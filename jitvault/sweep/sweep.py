@@ -149,6 +149,7 @@ def _row(
     if listed is None:
         raise ValueError("an orphan is something that Vault has")
     before = known.get(listed.lease_id)
+    issue = one.issue or before
     under_way = before is not None and before.revoking and before.verdict not in PROVEN
     verdict = before.verdict if before and under_way and before.verdict is not Verdict.GONE else Verdict.LIVE
     return UntrackedCredentialRow(
@@ -158,8 +159,8 @@ def _row(
         task_id=one.task_id,
         issued_at=listed.issued_at,
         expires_at=listed.expires_at,
-        line=one.issue.line if one.issue else (before.line if before else ""),
-        request_id=one.issue.request_id if one.issue else (before.request_id if before else ""),
+        line=issue.line if issue else "",
+        request_id=issue.request_id if issue else "",
         first_seen_at=before.first_seen_at if before else worker.now(),
         verdict=Verdict.IRREVOCABLE if listed.revoke_error else verdict,
         revoking=under_way,

@@ -29,7 +29,7 @@ class Leases:
 
         That answer alone proves nothing.
 
-        `revoked` says that Vault acknowledged the lease's revocation. Then a lease without any time left may exist in
+        `revoked` says that Vault acknowledged the lease's revocation. Then a lease whose time is over may exist in
         Vault's memory alone, and until Vault restarts every look-up finds it there. So Vault's storage is asked as
         well, and None is returned when the lease is not in it (docs/vault-facts.md, "Revocation").
         """
@@ -40,15 +40,17 @@ class Leases:
                 return None
             raise
         record = _record(found)
-        if revoked and record.ttl_s <= 0 and not record.revoke_error and not self._is_stored(lease_id, op=op):
+        # a lease with a TTL of 0 may live for a part of a second, and could then be renewed
+        if revoked and record.ttl_s < 0 and not record.revoke_error and not self._is_stored(lease_id, op=op):
             return None
         return record
 
     def _is_stored(self, lease_id: str, *, op: str | None) -> bool:
         """Return whether Vault's storage has a lease whose time is over.
 
-        A renewal reads the storage. Vault refuses to renew such a lease, and the reason tells whether it exists. Where
-        Vault gives no reason, the look-up that found the lease stands.
+        A renewal reads the storage. Vault refuses to renew such a lease, and the reason tells whether it exists. What
+        is refused is no act, so the renewal has the look-up's operation id. Where Vault gives no reason, the look-up
+        that found the lease stands.
         """
         try:
             self._vault.write(f"sys/leases/renew/{lease_id}", {"increment": 1}, op=op)

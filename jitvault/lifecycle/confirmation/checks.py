@@ -4,8 +4,10 @@ An HTTP status of Vault's proves nothing. The proof is evidence from the audit s
 target. It is checked here point by point, and a check without evidence fails. The checks, by number:
 
 1. the lease or token is known from its issue line;
-2. its revocation has a response line: with the right subject, without an error, and not a mere acceptance (202);
-3. a later look-up says that it does not exist, and the look-up itself is in the stream;
+2. its revocation has a response line: with the right subject, without an error, and not a mere acceptance (202). Where
+   Vault died during a token's revocation, a look-up shows that the revocation has begun;
+3. a later look-up says that it does not exist, or that the token's revocation has begun, after which Vault does not
+   accept the token. The look-up itself is in the stream;
 4. nothing between issue and look-up can make a revocation look done that is not: no tidy, forced revocation, unmount or
    remount, no re-created audit device, no write to the mount's configuration or roles;
 5. the stream was trusted from issue to look-up: one contiguous segment with matching canaries before and after. Over a

@@ -274,7 +274,7 @@ def _gone_errors(hashed: Hashed, file: TaskRecord, trail: AuditTrail, subject: s
     lookups = gone_lookups(file.operations, subject)
     errors = [INVALID_LEASE]
     if any(line.kind is Kind.RENEWED and line.op in lookups for line in trail.observations):
-        # Vault's storage was asked as well, which is rare
+        # Vault's storage was asked as well; that is rare, and each HMAC costs a request
         errors.append(LEASE_NOT_FOUND)
     return frozenset({*errors, *map(hashed, errors)})
 

@@ -61,7 +61,9 @@ def sign_end(person: Person, task_id: str, *, reason: EndReason | None, note: st
     `reason` None is a cancellation before the grant. `force` requests that the task is closed even where its end cannot
     be proven, which only operators can. Raises InvalidInput.
     """
-    said = "forced" if force else reason.value if reason else "cancelled"
+    said = reason.value if reason else "cancelled"
+    if force:
+        said = "forced"
     _sign(person, request_path(person.entity, task_id, "end"), "end", task_id, reason=said, note=check_note(note))
 
 
