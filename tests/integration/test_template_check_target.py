@@ -70,7 +70,7 @@ def test_the_statements_that_shipped_before_fail_at_the_steps_that_say_why(rig: 
     assert "holds a lock on the login's own role; Vault could not revoke" in failed["lock_outlasted"]["evidence"]
     assert "cannot be dropped because some objects depend on it" in failed["owner_dropped"]["evidence"]
     assert "could have opened more" in failed["many_ended"]["evidence"]
-    assert rig.database_roles() == before
+    assert rig.database_roles() <= before
 
 
 def test_a_probe_that_does_not_see_sleepers_fails_at_that_step(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
