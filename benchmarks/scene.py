@@ -15,6 +15,7 @@ from jitvault import shipped_files as shipped
 from jitvault.agent.unwrap import read_all, unwrap
 from jitvault.formats.secret import Secret
 from jitvault.ledger.model import TaskRecord
+from jitvault.ledger.storage.database import raw, upgrade
 from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.requests.sign import sign_end, sign_grant_request, sign_submission
 from jitvault.model.spec import TaskSpec, parse_spec
@@ -30,7 +31,9 @@ class Scene:
     """Does with the services what the commands do, without a process for each."""
 
     def __init__(self, world: World, directory: Path) -> None:
-        variables = env(world, f"sqlite:///{directory / 'ledger.db'}", directory / "unused.yaml")
+        ledger = f"sqlite:///{directory / 'ledger.db'}"
+        upgrade(raw(ledger, create=True))
+        variables = env(world, ledger, directory / "unused.yaml")
         # given, not taken from the environment: whose benchmarks these are must not matter
         self.settings = Settings.model_validate(
             {

@@ -26,6 +26,9 @@ prints them in one place. No error carries a secret: no token, no password, no r
     │   └── VaultRejected       10   Vault refused this request (400) and gives a reason
     ├── LedgerUnavailable       11   the ledger is unavailable, of another version, or full
     │   ├── LedgerUnreachable   11   the ledger's database server does not answer
+    │   ├── MissingLedger       11   there is no ledger at the place that the settings name
+    │   ├── UnusedLedger        11   the ledger is new, and belongs to no installation yet
+    │   ├── ForeignLedger       11   the ledger belongs to another installation than this Vault's
     │   ├── OlderRules          11   a newer version worked on the ledger, so this one may not write to it
     │   └── LedgerFull          11   nothing can be written to the ledger; its rows may be readable
     ├── SecurityFinding         12   something happened that must not happen
@@ -182,6 +185,18 @@ class LedgerUnreachable(LedgerUnavailable):
 
     A command that needs only Vault goes on without the ledger.
     """
+
+
+class MissingLedger(LedgerUnavailable):
+    """Raised where no ledger is at the place that the settings name."""
+
+
+class UnusedLedger(LedgerUnavailable):
+    """Raised by a reader for a ledger that no process with the worker's identity has used."""
+
+
+class ForeignLedger(LedgerUnavailable):
+    """Raised for a ledger of another installation than that of the Vault in use."""
 
 
 class OlderRules(LedgerUnavailable):

@@ -8,17 +8,31 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jitvault import shipped_files as shipped
-from jitvault.errors import InvalidInput, LedgerUnavailable, UsageError, WrongState
+from jitvault.documents.paths import INSTALLATION
+from jitvault.errors import (
+    ForeignLedger,
+    InvalidInput,
+    JitvaultError,
+    LedgerUnavailable,
+    MissingLedger,
+    UsageError,
+    VaultRefused,
+    VaultRejected,
+    VaultUnavailable,
+    WrongState,
+)
 from jitvault.formats.secret import Secret
-from jitvault.formats.server_product import another_server, commands_of
+from jitvault.formats.server_product import commands_of
+from jitvault.ledger import ownership
 from jitvault.model import rules_generation as generation
 from jitvault.vault.active_node import ActiveNode
 from jitvault.vault.client import Connection, Vault
@@ -33,11 +47,13 @@ if TYPE_CHECKING:
     from jitvault.formats.reloadable import CurrentMapping
     from jitvault.formats.server_product import Product
     from jitvault.ledger.ledger import Ledger
+    from jitvault.ledger.storage.database import Database
     from jitvault.model.template import AccessTemplate
     from jitvault.notices.interface import Messenger
     from jitvault.notices.notifier import Notifier
     from jitvault.policy.cedar import CedarAuthorizer, CurrentPolicies
     from jitvault.settings import Settings
+    from jitvault.vault import interface
     from jitvault.vault.login import Login
 
 
@@ -79,6 +95,8 @@ class Wiring:
         self.settings = settings
         self.closing = closing
         self.clock = SystemClock()
+        self.unverified = ""
+        """Why Vault could not be asked whose the ledger is; empty where it was asked, or nobody needed to know."""
 
     def for_thread(self) -> Wiring:
         """Return a copy for another thread, with its own connections to Vault.
@@ -89,7 +107,7 @@ class Wiring:
         other.templates = self.templates
         other.engines = self.engines
         other.authorizer = self.authorizer
-        other.ledger = self.ledger
+        other.unchecked_ledger = self.unchecked_ledger
         other.clock = self.clock
         other._connection = self._connection
         other._at_root = self._at_root
@@ -104,9 +122,9 @@ class Wiring:
             self.login.close()
         for engine in self.__dict__.get("engines", {}).values():
             engine.close()
-        if "ledger" in self.__dict__:
+        if "unchecked_ledger" in self.__dict__:
             # Close now: otherwise SQLite's WAL file stays until garbage collection.
-            self.ledger.close()
+            self.unchecked_ledger.close()
 
     @property
     def given_node(self) -> Connection:
@@ -138,7 +156,7 @@ class Wiring:
         None where there is no ledger, or it cannot be read.
         """
         try:
-            return self.ledger.product() if self.has_ledger else None
+            return self.unchecked_ledger.product() if self.has_ledger else None
         except LedgerUnavailable:
             return None
 
@@ -251,14 +269,121 @@ class Wiring:
 
     @cached_property
     def ledger(self) -> Ledger:
-        """The existing ledger. Raises LedgerUnavailable."""
+        """The existing ledger, which belongs to this Vault's installation.
+
+        Where Vault cannot be asked, `unverified` says why. Raises LedgerUnavailable: MissingLedger for one that is not
+        there, UnusedLedger for one that belongs to no installation yet, ForeignLedger for one of another installation.
+        """
+        found = self.unchecked_ledger
+        if found.installation() is None:
+            raise ownership.unused(self.ledger_place)
+        self._check_owner(found)
+        return found
+
+    @cached_property
+    def unchecked_ledger(self) -> Ledger:
+        """The existing ledger, whomever it belongs to. Raises LedgerUnavailable."""
         return self._opened(create=False)
+
+    @property
+    def ledger_place(self) -> str:
+        """The ledger's place as messages name it."""
+        from jitvault.ledger.storage.location import shown
+
+        return shown(self.settings.ledger.get_secret_value())
+
+    def make_ledger(self) -> bool:
+        """Make the ledger where there is none; return whether it was made.
+
+        Only a worker does this: a command that named the wrong place would find an empty ledger there.
+        """
+        is_new = not self.has_ledger
+        self.unchecked_ledger = self._opened(create=True)
+        return is_new
 
     def _opened(self, *, create: bool) -> Ledger:
         from jitvault.ledger.ledger import Ledger
         from jitvault.ledger.storage.database import opened
 
-        return Ledger(opened(self.settings.ledger.get_secret_value(), create=create))
+        try:
+            return Ledger(opened(self.settings.ledger.get_secret_value(), create=create))
+        except MissingLedger as error:
+            raise ownership.missing(error, is_default="ledger" not in self.settings.model_fields_set) from None
+
+    def check_owner(self) -> None:
+        """Raise ForeignLedger where the existing ledger belongs to another installation than this Vault's.
+
+        A ledger that no worker has used yet passes.
+        """
+        if self.unchecked_ledger.installation() is not None:
+            self._check_owner(self.unchecked_ledger)
+
+    def check_owner_of(self, database: Database) -> None:
+        """Do as `check_owner` for a database whose schema may be older than this version's."""
+        from jitvault.ledger.ledger import Ledger
+
+        ledger = Ledger(database)
+        if ledger.installation() is not None:
+            self._check_owner(ledger)
+
+    def _check_owner(self, ledger: Ledger) -> None:
+        """Compare the ledger's installation with Vault's.
+
+        Raises ForeignLedger. Sets `unverified` where no identity here may ask Vault.
+        """
+        try:
+            here = self._read_installation()
+        except (UsageError, VaultRefused, VaultUnavailable) as error:
+            self.unverified = str(error)
+            return
+        if here != ledger.installation():
+            raise self._foreign(ledger, provisioned=here is not None)
+
+    def _foreign(self, ledger: Ledger, *, provisioned: bool) -> ForeignLedger:
+        release = self.release()
+        product = release.product if release else None
+        address = self.settings.vault_addr
+        return ownership.foreign(ledger, self.ledger_place, address, provisioned=provisioned, product=product)
+
+    def _read_installation(self) -> str | None:
+        """Return the id of this Vault's installation, None for a Vault that has none.
+
+        It is read with the first identity here that may. Raises UsageError where there is none, VaultRefused and
+        VaultUnavailable.
+        """
+        refusal: JitvaultError = UsageError("there is no Vault token")
+        for token in self._identities():
+            try:
+                found = Documents(self.vault(token)).get(INSTALLATION)
+            except VaultRejected as error:
+                if error.status == HTTPStatus.NOT_FOUND:
+                    return None
+                refusal = error
+            except VaultRefused as error:
+                refusal = error
+            else:
+                return str(found["id"]) if found and "id" in found else None
+        raise refusal
+
+    def _identities(self) -> Iterator[Secret | Login]:
+        """Yield the identities of this process. A login costs most, so the worker's is the last."""
+        person = self.settings.person
+        if person is not None:
+            yield person
+        if self.settings.admin_token is not None and self.settings.admin is not None:
+            yield self.settings.admin
+        if self.has_worker:
+            yield self.login
+
+    @property
+    def documents(self) -> interface.Documents:
+        """Vault's documents as the caller may read them, or as the worker may where the caller has no token.
+
+        Raises UsageError where there is neither.
+        """
+        if self.settings.person is None and self.has_worker:
+            return Documents(self.vault(self.login))
+        return self.person.documents
 
     @cached_property
     def worker(self) -> WorkerContext:
@@ -295,9 +420,9 @@ class Wiring:
         if not s.audit_file:
             raise UsageError("JITVAULT_AUDIT_FILE is not set", hint="Name the file that Vault's audit device writes.")
         documents = Documents(vault)
-        if "ledger" not in self.__dict__:
-            # only the worker creates a ledger: it is the only writer
-            self.ledger = self._opened(create=True)
+        installation = self._installation(documents)
+        # bound to this installation by now
+        self.ledger = self.unchecked_ledger
         return WorkerContext(
             ledger=self.ledger,
             sources=ConfiguredSources(s.audit_file, namespace=s.vault_namespace or ""),
@@ -313,7 +438,7 @@ class Wiring:
             identity=Identity(vault, s.person_key),
             tells_persons=bool(s.person_key),
             reader=vault,
-            installation=self._installation(documents),
+            installation=installation,
             longest_request=s.settle_window,
             release=self.release,
             rolling_step=s.rolling_step,
@@ -361,22 +486,18 @@ class Wiring:
     def _installation(self, documents: Documents) -> str:
         """Return the id of the installation that `init` made in this Vault.
 
-        A ledger belongs to one installation for good. Raises WrongState where there is none, LedgerUnavailable where
-        the ledger belongs to another one.
+        A ledger belongs to one installation for good, and a new one is bound here. Raises WrongState where there is
+        none, ForeignLedger where the ledger belongs to another one.
         """
-        found = documents.get("installation")
+        ledger = self.unchecked_ledger
+        found = documents.get(INSTALLATION)
         if found is None:
             raise WrongState("this Vault is not provisioned", hint="An administrator runs `jitvault init` first.")
         installation = str(found["id"])
-        if self.ledger.installation() is None:
-            self.ledger.set_installation(installation)
-        if self.ledger.installation() != installation:
-            release = self.release()
-            why = another_server(self.ledger.product(), release.product if release else None)
-            raise LedgerUnavailable(
-                f"this ledger belongs to another installation of jitvault{f': {why}' if why else ''}",
-                hint="JITVAULT_LEDGER and VAULT_ADDR do not belong together.",
-            )
+        if ledger.installation() is None:
+            ledger.set_installation(installation)
+        if ledger.installation() != installation:
+            raise self._foreign(ledger, provisioned=True)
         return installation
 
 

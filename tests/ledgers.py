@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from functools import cache
 from pathlib import Path
+from shutil import copyfile
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -84,10 +85,29 @@ def _own_server() -> Postgres:
 
 
 def new_place(server: Postgres, file: Path, kind: str = WANTED) -> LedgerPlace:
-    """Where a new ledger is kept: in `file`, which is not made, or on `server`, where it is made."""
+    """A new ledger, as `jitvault ledger upgrade` makes it: in `file`, or on `server`."""
     if kind != "postgresql":
-        return file
+        return new_file(file)
     return shelf_of(_own_server() if WANTED == "postgresql" else server).new()
+
+
+def new_file(file: Path) -> Path:
+    """A new ledger in `file`: a copy of one that was made once, which takes a tenth of the time."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    copyfile(_made_file(), file)
+    file.chmod(0o600)
+    return file
+
+
+@cache
+def _made_file() -> Path:
+    directory = TemporaryDirectory(prefix="jitvault-ledgers-", ignore_cleanup_errors=True)
+    file = Path(directory.name) / "ledger.db"
+    database = raw(str(file), create=True)
+    upgrade(database)
+    database.close()
+    atexit.register(directory.cleanup)
+    return file
 
 
 def kind_of(ledger: str) -> str:

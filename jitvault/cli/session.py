@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from jitvault.cli.closing import on_exit
 from jitvault.cli.views import published as fallback
-from jitvault.documents.paths import published_path
+from jitvault.documents.paths import PUBLISHED, published_path
 from jitvault.documents.published_task import (
     IllegibleDocument,
     PublishedDocument,
@@ -36,11 +36,16 @@ from jitvault.errors import (
     UsageError,
     VaultRefused,
     VaultRejected,
+    VaultUnavailable,
     WaitTimedOut,
 )
+from jitvault.ledger.ownership import knows_nothing
 from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, State
 from jitvault.settings import load
 from jitvault.wiring import Wiring
+
+if TYPE_CHECKING:
+    from jitvault.ledger.ledger import Ledger
 
 _FIRST_POLL_S = 0.02
 _POLL_S = 0.2
@@ -63,14 +68,57 @@ def open_session() -> Wiring:
     return wiring
 
 
+def open_to_ask() -> Wiring:
+    """Return the adapters of a command that signs a request for access, or an approval.
+
+    With the worker's identity the command carries it out itself, so its ledger is checked before anything is signed: a
+    signed request would be carried out later by a worker. Raises UsageError, LedgerUnavailable.
+    """
+    wiring = open_session()
+    if wiring.has_worker:
+        wiring.check_owner()
+    return wiring
+
+
+def ledger_to_read(wiring: Wiring) -> Ledger:
+    """Return the ledger for a command that shows what it knows.
+
+    Says on stderr where Vault could not be asked whose ledger it is. Raises LedgerUnavailable, also for a ledger that
+    knows no task where Vault has published some.
+    """
+    ledger = wiring.ledger
+    if wiring.unverified:
+        place = wiring.ledger_place
+        typer.echo(f"Not checked whether the ledger at {place} is this Vault's: {wiring.unverified}", err=True)
+    elif not ledger.has_tasks():
+        found = _any_published(wiring)
+        if found is not None:
+            raise knows_nothing(wiring.ledger_place, found)
+    return ledger
+
+
+def _any_published(wiring: Wiring) -> str | None:
+    """Return a task that a worker's ledger has to know, by what is published.
+
+    None where there is none, or where the caller may not look. A refused request is in no ledger, and whoever may
+    write requests can cause any number of refusals.
+    """
+    with suppress(VaultRefused, VaultUnavailable, UsageError):
+        documents = wiring.documents
+        for task_id in documents.names(PUBLISHED):
+            stored = documents.read(published_path(task_id))
+            if stored and isinstance(read_published(task_id, stored.document, stored.written_at), PublishedTask):
+                return task_id
+    return None
+
+
 def published(wiring: Wiring, task_id: str) -> PublishedDocument | None:
     """Return what a worker last published of the task, with Vault's time.
 
     None for a task that no worker has admitted, and for one that was sealed so long ago that it
     was removed from Vault.
     """
-    documents = wiring.person.documents if wiring.settings.person else wiring.worker.documents
-    stored = documents.read(published_path(task_id))
+    stored = wiring.documents.read(published_path(task_id))
     return read_published(task_id, stored.document, stored.written_at) if stored is not None else None
 
 

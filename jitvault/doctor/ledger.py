@@ -61,13 +61,15 @@ class Unusable:
 
 @dataclass(frozen=True, slots=True)
 class NoneYet:
-    """There is no ledger where the worker would create one.
+    """There is no ledger where the worker would create one, or no worker has used it yet (`is_new`).
 
-    `published` is how many tasks Vault knows of.
+    `published` is how many tasks Vault knows of, `place` where the ledger would be.
     """
 
     published: int
     room: Room | None
+    place: str = ""
+    is_new: bool = False
 
 
 def judge_ledger(record: Known[LedgerFacts | Unusable | NoneYet]) -> Iterator[Check]:
@@ -108,17 +110,23 @@ def _usable(record: LedgerFacts) -> Check:
             f"a newer jitvault worked on it: it follows rules of generation {record.rules}, this one {GENERATION}",
             OlderRules.default_hint,
         )
-    return LEDGER.ok(f"schema {record.schema}, rules of generation {record.rules}, {record.tasks} tasks")
+    place = f"{record.place}: " if record.place else ""
+    return LEDGER.ok(f"{place}schema {record.schema}, rules of generation {record.rules}, {record.tasks} tasks")
 
 
 def _none_yet(found: NoneYet) -> Check:
+    at = f" at {found.place}" if found.place else ""
+    what = f"the one{at} is new" if found.is_new else f"there is none{at}"
     if found.published:
         return LEDGER.fail(
-            f"there is none, but Vault knows of {found.published} tasks: the ledger was lost, or JITVAULT_LEDGER "
+            f"{what}, but Vault knows of {found.published} tasks: the ledger was lost, or JITVAULT_LEDGER "
             "names another one",
-            "Restore it from a backup if there is one. Then `jitvault ledger recover` rebuilds what it lacks.",
+            "Restore it from a backup if there is one, else make a new one with `jitvault ledger upgrade`. Then "
+            "`jitvault ledger recover` rebuilds what it lacks.",
         )
-    return LEDGER.warn("there is none yet", "The worker creates it with its first task.")
+    if found.is_new:
+        return LEDGER.warn(f"{what}: no worker has used it yet", "Start a worker: `jitvault worker`.")
+    return LEDGER.warn(what, "`jitvault worker` makes it when it starts.")
 
 
 def judge_tasks(record: Known[LedgerFacts | Unusable | NoneYet], now: datetime) -> Iterator[Check]:

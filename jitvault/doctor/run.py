@@ -35,7 +35,7 @@ from jitvault.doctor.targets import AgentLogins, Target
 from jitvault.doctor.vault_facts import known
 from jitvault.doctor.vault_health import server_at, takes_large
 from jitvault.doctor.worker_facts import outliving, stream_of
-from jitvault.documents.paths import PUBLISHED
+from jitvault.documents.paths import INSTALLATION, PUBLISHED
 from jitvault.errors import InvalidInput, JitvaultError, LedgerUnavailable, WrongState
 from jitvault.formats.secret import Secret
 from jitvault.formats.server_product import Product, commands_of, product_by_lines, with_commands
@@ -54,9 +54,7 @@ T = TypeVar("T")
 _NO_TOKEN = Unknown("no person's token is set", "`bao login`, or set VAULT_TOKEN.")
 _NO_IDENTITY = Unknown("no token is set that Vault accepts", "Log in to Vault (`bao login`) first.")
 _NO_LEDGER = Unknown("there is no ledger here", "Run the command where the worker runs, with its JITVAULT_LEDGER.")
-_FOREIGN = Unusable(
-    "this ledger belongs to another installation of jitvault", "JITVAULT_LEDGER and VAULT_ADDR do not belong together."
-)
+_FOREIGN_MEND = "JITVAULT_LEDGER and VAULT_ADDR do not belong together: correct the one that is wrong."
 
 
 def all_checks(wiring: Wiring) -> Iterator[Check]:
@@ -199,9 +197,12 @@ class _Facts:
             found, last = condition(self.settings.ledger.get_secret_value(), self.now)
         except LedgerUnavailable as error:
             return Unusable(str(error), error.hint), Unknown(str(error), error.hint)
+        if found.installation is None:
+            return self._none_yet(is_new=True), None
         if self._is_foreign(found):
-            return _FOREIGN, Unknown(_FOREIGN.why, _FOREIGN.mend)
-        return found, last
+            foreign = Unusable(f"{self.wiring.ledger_place} belongs to another installation of jitvault", _FOREIGN_MEND)
+            return foreign, Unknown(foreign.why, foreign.mend)
+        return replace(found, place=self.wiring.ledger_place), last
 
     def _is_foreign(self, found: LedgerFacts) -> bool:
         """Return whether the ledger belongs to another Vault.
@@ -209,18 +210,20 @@ class _Facts:
         False where this Vault's installation id cannot be read.
         """
         vault = self.any_client
-        here = known(lambda: Documents(vault).get("installation")) if vault else None
+        here = known(lambda: Documents(vault).get(INSTALLATION)) if vault else None
         known_here = here.get("id") if isinstance(here, dict) else None
         return None not in (known_here, found.installation) and known_here != found.installation
 
-    def _none_yet(self) -> Known[NoneYet]:
+    def _none_yet(self, *, is_new: bool = False) -> Known[NoneYet]:
         if self.no_worker:
             return _NO_LEDGER if not self.settings.has_worker else self.no_worker
         tasks = known(lambda: Documents(self.wiring.vault(self.wiring.login)).names(PUBLISHED))
         return (
             tasks
             if isinstance(tasks, Unknown)
-            else NoneYet(len(tasks), room_for(self.settings.ledger.get_secret_value()))
+            else NoneYet(
+                len(tasks), room_for(self.settings.ledger.get_secret_value()), self.wiring.ledger_place, is_new=is_new
+            )
         )
 
     @property
@@ -242,7 +245,7 @@ class _Facts:
     def tripped(self) -> Known[Tripped | None]:
         if self.no_ledger or not isinstance(self.record, LedgerFacts):
             return self.no_ledger
-        freeze = known(self.wiring.ledger.freeze)
+        freeze = known(self.wiring.unchecked_ledger.freeze)
         return freeze if freeze is None or isinstance(freeze, Unknown) else Tripped(freeze.reason, freeze.at)
 
     # -- what decides about a grant --------------------------------------------------------------------
@@ -349,6 +352,8 @@ def _worker_for_checks(facts: _Facts) -> Iterator[Known[WorkerContext]]:
         if isinstance(facts.templates, Unknown):
             replacements["templates"] = shipped.templates_dir()
         wiring = Wiring(facts.settings.model_copy(update=replacements)) if replacements else facts.wiring
+        if "ledger" in replacements:
+            wiring.make_ledger()
         yield known(lambda: wiring.worker)
 
 

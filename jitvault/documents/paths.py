@@ -13,6 +13,8 @@ from enum import Enum, StrEnum, auto
 
 from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, LIVING, OVER, State
 
+INSTALLATION = "installation"
+"""The administrator's, by `init`: the installation's id, never changed once made."""
 PUBLISHED = "tasks/"
 """The worker's: `tasks/<task>`, what is published about a task."""
 REQUESTS = "requests/"

@@ -106,6 +106,11 @@ class TaskQueries:
         with self._db.read() as connection:
             return read_task(connection, task_id)
 
+    def has_tasks(self) -> bool:
+        """Return whether the ledger knows any task."""
+        with self._db.read() as connection:
+            return connection.execute(select(schema.tasks.c.task_id).limit(1)).first() is not None
+
     def file(self, task_id: str) -> TaskRecord | None:
         """Return everything known about a task, None for an unknown task.
 

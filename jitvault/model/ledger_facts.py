@@ -54,6 +54,8 @@ class LedgerFacts:
     """The server that the ledger was last used with."""
     over_quota: Sequence[tuple[str, int, datetime]] = ()
     """Authors who write more than is accepted, how many of their documents wait, and since when."""
+    place: str = ""
+    """Where the ledger is, as messages name it."""
 
 
 @dataclass(frozen=True, slots=True)

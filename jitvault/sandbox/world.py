@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from jitvault import shipped_files as shipped
+from jitvault.documents.paths import INSTALLATION
 from jitvault.engines.database import DatabaseEngine
 from jitvault.engines.interface import Engine
 from jitvault.engines.pki import PkiEngine
@@ -27,6 +28,7 @@ from jitvault.provision.template_check.record import check_template
 from jitvault.sandbox import authority, target
 from jitvault.sandbox.servers import Servers
 from jitvault.vault.client import Connection, Vault
+from jitvault.vault.documents import Documents
 
 T = TypeVar("T")
 _TRIES = 5
@@ -69,6 +71,7 @@ class World:
     target_dsn: str = field(repr=False)
     audit_file: Path
     entity_ids: Mapping[str, str]
+    installation: str
 
 
 def provisioned(servers: Servers) -> World:
@@ -98,6 +101,7 @@ def provisioned(servers: Servers) -> World:
         tokens = dict(zip(LOGINS, pool.map(partial(_login, address), passwords.items()), strict=True))
         for check in checks:
             check.result()
+    installation = str((Documents(admin).get(INSTALLATION) or {})["id"])
     admin.close()
     return World(
         servers=servers,
@@ -113,6 +117,7 @@ def provisioned(servers: Servers) -> World:
         target_dsn=servers.postgres.dsn(target.DATABASE),
         audit_file=servers.vault.audit_file,
         entity_ids=entity_ids,
+        installation=installation,
     )
 
 

@@ -92,6 +92,7 @@ def start(settings: Settings, supervisor: Supervisor, plan: Plan, log: Log) -> S
     health = Health(supervisor)
     endpoint = served(health, plan.health) if plan.health else None
     wiring = Wiring(settings, supervisor.stopping.is_set)
+    is_new = wiring.make_ledger()
     # registered first, so that a worker that Vault or the ledger refuses fails before anything begins
     worker = wiring.worker
     new_context = context_factory(wiring)
@@ -103,7 +104,15 @@ def start(settings: Settings, supervisor: Supervisor, plan: Plan, log: Log) -> S
         supervisor.start("health", lambda: serve(endpoint, supervisor))
     pool.start()
     loops.start()
-    log.info("working", vault=settings.vault_addr, installation=worker.installation, policies=wiring.authorizer.digest)
+    if is_new:
+        log.warning("made a new ledger", ledger=wiring.ledger_place)
+    log.info(
+        "working",
+        vault=settings.vault_addr,
+        installation=worker.installation,
+        ledger=wiring.ledger_place,
+        policies=wiring.authorizer.digest,
+    )
     return Started(wiring, worker, pool, log)
 
 

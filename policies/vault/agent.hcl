@@ -98,3 +98,8 @@ path "sys/renew" {
 path "sys/renew/*" {
   capabilities = ["deny"]
 }
+
+# The installation's id: a ledger that is read has to belong to this Vault's installation.
+path "jitvault/data/installation" {
+  capabilities = ["read"]
+}

@@ -37,3 +37,8 @@ path "jitvault-transit/keys/jitvault-receipts" {
 path "auth/token/lookup-self" {
   capabilities = ["read"]
 }
+
+# The installation's id: a ledger that is read has to belong to this Vault's installation.
+path "jitvault/data/installation" {
+  capabilities = ["read"]
+}

@@ -44,3 +44,8 @@ path "jitvault/data/checks/*" {
 path "jitvault-transit/keys/*" {
   capabilities = ["read"]
 }
+
+# The installation's id: a ledger that is read has to belong to this Vault's installation.
+path "jitvault/data/installation" {
+  capabilities = ["read"]
+}

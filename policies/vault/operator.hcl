@@ -72,7 +72,7 @@ path "auth/token/lookup-self" {
   capabilities = ["read"]
 }
 
-# The installation's id, which is part of every signed request.
+# The installation's id, which is part of every signed request; a ledger that is read has to belong to it.
 path "jitvault/data/installation" {
   capabilities = ["read"]
 }

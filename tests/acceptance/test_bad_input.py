@@ -20,6 +20,7 @@ from unittest import mock
 import pytest
 from commands import Cli, Quick
 from forked import run_forked
+from ledgers import new_file
 
 from jitvault.errors import VaultRefused
 from jitvault.formats.secret import Secret
@@ -211,19 +212,20 @@ BAD = [
 
 @pytest.fixture
 def cli(variables: dict[str, str], tmp_path: Path) -> Cli:
-    return Quick({**variables, "JITVAULT_LEDGER": f"sqlite:///{tmp_path / 'ledger.db'}"}, tmp_path)
+    return Quick({**variables, "JITVAULT_LEDGER": f"sqlite:///{new_file(tmp_path / 'ledger.db')}"}, tmp_path)
 
 
 @pytest.fixture
 def untouched(world: World, tmp_path: Path) -> Callable[[], None]:
-    """Call it to see that since the test began nothing was written: no request, no task, no ledger."""
+    """Call it to see that since the test began nothing was written: no request, no task, nothing in the ledger."""
     documents = Documents(Vault(Connection(world.address), world.admin_token))
     paths = ("tasks/", *(f"requests/{world.entity_ids[name]}/" for name in ("operator", "research-agent")))
     before = {path: documents.names(path) for path in paths}
+    new = content(new_file(tmp_path / "new.db"))
 
     def check() -> None:
         assert {path: documents.names(path) for path in paths} == before
-        assert not list(tmp_path.glob("ledger.db*"))
+        assert all(content(ledger) == new for ledger in tmp_path.glob("ledger.db"))
 
     return check
 
@@ -546,7 +548,7 @@ def test_a_ledger_that_cannot_be_used_is_11_and_nothing_is_issued(
         old.execute("INSERT INTO alembic_version VALUES ('0000')")
     before = {name: content(tmp_path / name) for name in ("garbage.db", "old.db")}
     wrong = {
-        "sqlite:////proc/nowhere/ledger.db": "cannot be created",
+        "sqlite:////proc/nowhere/ledger.db": "there is no ledger at /proc/nowhere/ledger.db",
         f"sqlite:///{tmp_path}": "cannot be used",
         f"sqlite:///{tmp_path / 'garbage.db'}": "file is not a database",
         f"sqlite:///{tmp_path / 'old.db'}": "schema version 0000",

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from commands import Cli
+from ledgers import new_file
 
 from jitvault.errors import JitvaultError
 
@@ -54,7 +55,7 @@ def test_the_readme_walk_through_prints_what_it_shows(cli: Cli, variables: dict[
     (binaries / "jitvault").write_text(f'#!/bin/sh\nexec {shlex.quote(str(_python()))} -m jitvault "$@"\n')
     (binaries / "jitvault").chmod(0o755)
     # a ledger of its own: `list` shows every task there is
-    own = {**variables, "JITVAULT_LEDGER": f"sqlite:///{tmp_path / 'ledger.db'}"}
+    own = {**variables, "JITVAULT_LEDGER": f"sqlite:///{new_file(tmp_path / 'ledger.db')}"}
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in own.items())
     (tmp_path / "dev.env").write_text(exports)
     steps = list(walk_through())

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from commands import SPEC, Cli, Quick, Result
+from ledgers import new_file
 
 from jitvault.sandbox.world import World
 from jitvault.vault.client import Connection, Vault
@@ -154,7 +155,7 @@ def story(variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
     home = tmp_path_factory.mktemp("shapes")
     # as long as an id may be, so that tables have to cope with it
     task = "a-long-name-".ljust(63, "x")
-    own = {**variables, "JITVAULT_LEDGER": f"sqlite:///{home / 'ledger.db'}"}
+    own = {**variables, "JITVAULT_LEDGER": f"sqlite:///{new_file(home / 'ledger.db')}"}
     it, process = Story(Quick(own, home), task, home / "wrapped.json"), Cli(own, home)
 
     def run(name: str, who: str | None, *args: str | Path, code: int = 0, **more: Any) -> None:

@@ -104,6 +104,7 @@ def test_a_person_alone_is_told_what_could_not_be_looked_at(rig: Rig, who: str |
 
 def test_it_changes_nothing(rig: Rig) -> None:
     """Neither in Vault nor in a ledger, which it does not even make."""
+    rig.ledger_path.unlink()
     doctor(rig)
     assert not rig.ledger_path.exists()
     before = rig.world.audit_file.stat().st_size

@@ -257,7 +257,7 @@ def test_what_is_not_set_up_as_a_whole_is_refused_before_the_worker_does_anythin
         extra["JITVAULT_NOTIFY_COMMAND"] = "say 'it"
     file = spec()
     assert "JITVAULT_NOTIFY_" in rig("operator", "grant", file, code=2, extra=extra).error["message"]
-    assert not rig.ledger_path.exists()
+    assert rig.state(file.stem) is None
 
 
 def test_a_worker_tells_on_while_the_webhook_comes_and_goes(rig: Rig, spec: Spec, hook: Hook) -> None:

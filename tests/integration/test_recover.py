@@ -52,6 +52,8 @@ def lose(rig: Rig) -> None:
         rig.ledger_path.unlink()
         for more in rig.ledger_path.parent.glob(rig.ledger_path.name + "-*"):
             more.unlink()
+        assert "`jitvault ledger upgrade`" in rig("operator", "ledger", "recover", code=11).error["hint"]
+        rig("operator", "ledger", "upgrade")
         return
     rig.place = new_place(rig.world.servers.postgres, file, kind)
     rig.cli.variables = {**rig.cli.variables, "JITVAULT_LEDGER": address(rig.place)}

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from commands import EXAMPLE, Cli
+from ledgers import new_file
 from psycopg.conninfo import conninfo_to_dict
 from rig import Rig
 
@@ -73,7 +74,7 @@ def _connect(here: Vault, postgres: Any) -> None:
 
 @pytest.fixture
 def team(lab: World, tmp_path: Path) -> Team:
-    ledger = tmp_path / "ledger.db"
+    ledger = new_file(tmp_path / "ledger.db")
     variables = {**env(lab, f"sqlite:///{ledger}", EXAMPLE), "VAULT_NAMESPACE": TEAM}
     variables["JITVAULT_WORKER_TOKEN"] = lab.admin_token.reveal()
     rig = Rig(lab, Cli(variables, tmp_path), ledger)

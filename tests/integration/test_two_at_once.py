@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from commands import Cli, Result, without_limits
 from invariants import check
+from ledgers import new_file
 from mortal import time_passes
 from rig import Rig
 
@@ -186,10 +187,10 @@ def test_four_processes_grant_ten_tasks_on_one_ledger(rig: Rig, spec: Spec) -> N
         assert whole(rig, file.stem)
 
 
-def test_two_processes_that_find_no_ledger_both_do_their_work(
+def test_two_processes_that_begin_a_new_ledger_both_do_their_work(
     cli: Cli, spec: Callable[..., Path], tmp_path: Path
 ) -> None:
-    new = {"JITVAULT_LEDGER": f"sqlite:///{tmp_path / 'new' / 'ledger.db'}"}
+    new = {"JITVAULT_LEDGER": f"sqlite:///{new_file(tmp_path / 'new' / 'ledger.db')}"}
     files = [spec(), spec()]
     with ThreadPoolExecutor(2) as pool:
         done = list(pool.map(lambda file: cli("operator", "grant", file, "--json", extra=new), files))

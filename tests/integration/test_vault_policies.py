@@ -196,6 +196,10 @@ ALLOWED = [
     ("auditor", "GET", "jitvault/data/tasks/seeded", None),
     ("auditor", "GET", "jitvault-transit/keys/jitvault-signer-{operator}", None),
     ("auditor", "GET", "jitvault-transit/keys/jitvault-receipts", None),
+    # whose the ledger is that they read
+    ("approver", "GET", "jitvault/data/installation", None),
+    ("agent", "GET", "jitvault/data/installation", None),
+    ("auditor", "GET", "jitvault/data/installation", None),
 ]
 
 WORKER_REFUSED = [
@@ -314,6 +318,10 @@ PEOPLE_REFUSED = [
     ("DELETE", "jitvault/metadata/inbox/{other}/seeded", None),
     ("PUT", "jitvault/data/tasks/seeded", DOCUMENT),
     ("DELETE", "jitvault/metadata/tasks/seeded", None),
+    # by it a ledger is known for this Vault's or another's
+    ("PUT", "jitvault/data/installation", DOCUMENT),
+    ("DELETE", "jitvault/data/installation", None),
+    ("DELETE", "jitvault/metadata/installation", None),
 ]
 
 # What belongs to another role.
@@ -340,7 +348,6 @@ ROLE_REFUSED = [
     ("auditor", "PUT", "jitvault/data/decisions/{own}/mine", DOCUMENT),
     ("auditor", "PUT", "jitvault-transit/sign/jitvault-signer-{own}", INPUT),
     ("auditor", "GET", "jitvault/data/inbox/{own}/seeded", None),
-    ("auditor", "GET", "jitvault/data/installation", None),
 ]
 
 

@@ -139,7 +139,8 @@ def _decide(
     from jitvault.lifecycle.decision.pending_approvals import approval_subject, barring_part, changes
     from jitvault.lifecycle.requests.sign import sign_decision
 
-    wiring = session.open_session()
+    # a denial takes access away, so nothing keeps it from being signed
+    wiring = session.open_to_ask() if decision == "approve" else session.open_session()
     document = session.known(wiring, task)
     matter = approval_subject(document)
     if matter is None:

@@ -31,7 +31,7 @@ def audit_status(json_: Json = False, debug: Debug = False) -> None:
     from jitvault.stream.status import Trust, examine, stream_status_from_ledger
 
     wiring = session.open_session()
-    found = examine(wiring.worker) if wiring.has_worker else stream_status_from_ledger(wiring.ledger)
+    found = examine(wiring.worker) if wiring.has_worker else stream_status_from_ledger(session.ledger_to_read(wiring))
     _show(found.as_json(), as_json=json_)
     if found.trust in (Trust.LAGGING, Trust.UNTRUSTED):
         kind = AuditLagging if found.trust is Trust.LAGGING else AuditUntrusted

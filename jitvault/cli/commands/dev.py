@@ -17,6 +17,8 @@ from types import FrameType
 
 from jitvault import settings
 from jitvault.errors import UsageError
+from jitvault.ledger.ledger import Ledger
+from jitvault.ledger.storage.database import opened, raw, upgrade
 from jitvault.sandbox.binary import Binary, find_binary
 from jitvault.sandbox.keeper import keeping
 from jitvault.sandbox.servers import running_servers
@@ -52,7 +54,11 @@ def sandbox(binary: Binary) -> Iterator[tuple[World, dict[str, str]]]:
         world = provisioned(servers)
         spec = servers.directory / "read-orders.yaml"
         spec.write_text(SPEC.format(id="read-orders", intent="Count last week's orders by region.", criticality="low"))
-        yield world, env(world, f"sqlite:///{servers.directory / 'ledger.db'}", spec)
+        ledger = f"sqlite:///{servers.directory / 'ledger.db'}"
+        upgrade(raw(ledger, create=True))
+        # bound here already, so that nobody who is faster than the worker finds a ledger of nobody's
+        Ledger(opened(ledger, create=False)).set_installation(world.installation)
+        yield world, env(world, ledger, spec)
 
 
 def foreground(env_file: Path | None, server: str | None) -> None:

@@ -44,7 +44,7 @@ def extend(
     from jitvault.cli.views import output
     from jitvault.lifecycle.requests.sign import sign_extension
 
-    wiring = session.open_session()
+    wiring = session.open_to_ask()
     document = session.known(wiring, task)
     deadline = _deadline_of(document)
     _check_may_extend(wiring, document)

@@ -174,7 +174,7 @@ def freezes(json_: Json = False, debug: Debug = False) -> None:
     if wiring.has_worker:
         found = all_freezes(wiring.worker)
     else:
-        tripped = wiring.ledger.freeze() if known else None
+        tripped = session.ledger_to_read(wiring).freeze() if known else None
         with session.signing("see what is frozen", "operators and auditors"):
             found = freezes_seen_by_person(wiring.person, tripped=tripped)
     if json_:

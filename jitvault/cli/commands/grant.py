@@ -37,7 +37,7 @@ def submit(
     from jitvault.cli.views import task as render
     from jitvault.lifecycle.requests.sign import sign_submission
 
-    wiring = session.open_session()
+    wiring = session.open_to_ask()
     read = _read_spec(wiring, spec)
     set_hint_task(context, read.id)
     _check_free(wiring, read, revise=revise)
@@ -72,7 +72,7 @@ def grant(
     from jitvault.errors import WrongState
     from jitvault.lifecycle.requests.sign import sign_grant_request
 
-    wiring = session.open_session()
+    wiring = session.open_to_ask()
     with output.new_file(out) as file:
         read = _requested_spec(wiring, what, revise=revise)
         set_hint_task(context, read.id)

@@ -25,16 +25,24 @@ def ledger_upgrade(json_: Json = False, debug: Debug = False) -> None:
     """
     from jitvault.cli import session
     from jitvault.cli.views.output import to_json
-    from jitvault.ledger.storage.database import raw, upgrade
+    from jitvault.ledger.storage.database import raw, upgrade, version
 
-    before, after = upgrade(raw(_address(session.open_session()), create=True))
+    wiring = session.open_session()
+    database = raw(_address(wiring), create=True)
+    if version(database) is not None:
+        wiring.check_owner_of(database)
+    before, after = upgrade(database)
     if before is None:
         what = "created"
     elif before == after:
         what = "not changed"
     else:
         what = f"upgraded from version {before}"
-    typer.echo(to_json({"before": before, "after": after}) if json_ else f"The ledger was {what}: version {after}.")
+    place = wiring.ledger_place
+    if json_:
+        typer.echo(to_json({"before": before, "after": after, "ledger": place}))
+    else:
+        typer.echo(f"The ledger at {place} was {what}: version {after}.")
 
 
 @ledger_app.command("check")
@@ -51,6 +59,7 @@ def ledger_check(json_: Json = False, debug: Debug = False) -> None:
     from jitvault.ledger.storage.database import opened, version
 
     wiring = session.open_session()
+    wiring.check_owner()
     database = opened(_address(wiring), create=False)
     found = look(database)
     heads = _heads(wiring, database)
@@ -58,6 +67,7 @@ def ledger_check(json_: Json = False, debug: Debug = False) -> None:
     problems += [f"{name}: events that Vault knows of are missing" for name in heads["missing"]]
     problems += [f"the trigger {name} is missing: rows can be changed" for name in found.unguarded]
     body = {
+        "ledger": wiring.ledger_place,
         "version": version(database),
         "counts": dict(found.counts),
         "broken": [{"task_id": name, "problems": what} for name, what in found.broken.items()],
@@ -69,7 +79,8 @@ def ledger_check(json_: Json = False, debug: Debug = False) -> None:
         typer.echo(to_json(body))
     else:
         whole = found.counts["tasks"] - len(found.broken)
-        typer.echo(f"Version {body['version']}, {found.counts['tasks']} tasks, {found.counts['events']} events.")
+        counts = f"{found.counts['tasks']} tasks, {found.counts['events']} events"
+        typer.echo(f"The ledger at {wiring.ledger_place}: version {body['version']}, {counts}.")
         typer.echo(f"{whole} chains are whole. {heads['said']}")
     if problems:
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
@@ -95,7 +106,9 @@ def ledger_copy(
     from jitvault.ledger.copy import copy
     from jitvault.ledger.storage.database import opened, raw, upgrade
 
-    source = opened(_address(session.open_session()), create=False)
+    wiring = session.open_session()
+    wiring.check_owner()
+    source = opened(_address(wiring), create=False)
     target = raw(to, create=True)
     upgrade(target)
     counts = copy(source, target)

@@ -64,8 +64,9 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
             file = known
             failure = error
     elif fallback.has_ledger(wiring):
+        ledger = session.ledger_to_read(wiring)
         with readable(task):
-            known_file = wiring.ledger.file(task)
+            known_file = ledger.file(task)
         if known_file is None:
             raise NotFound(f"there is no task {task}")
         file = known_file
@@ -165,12 +166,13 @@ def list_(
     # anyone may have written a published document: one with an unknown state is shown as well
     left_out = tuple(OVER) if open_ else ()
     if has_ledger := fallback.has_ledger(wiring):
-        findings = wiring.ledger.finding_counts()
-        found = wiring.ledger.tasks(frozenset(State).difference(left_out))
+        ledger = session.ledger_to_read(wiring)
+        findings = ledger.finding_counts()
+        found = ledger.tasks(frozenset(State).difference(left_out))
         tasks = [{**summary_of(task), "findings": findings.get(task.task_id, 0)} for task in found]
     else:
         with session.allowed("list the tasks", "operators, approvers and auditors"):
-            names = wiring.person.documents.names(PUBLISHED)
+            names = wiring.documents.names(PUBLISHED)
         tasks = [row for row in fallback.rows(wiring, names) if row["state"] not in left_out]
     listings.print_tasks(tasks, published=not has_ledger, as_json=json_, only_open=open_)
 
@@ -199,13 +201,14 @@ def report(
     from jitvault.lifecycle.record.report import REPORT_COLUMNS, report_rows
 
     wiring = session.open_session()
-    ids = [task] if task else [row.task_id for row in wiring.ledger.tasks()]
+    ledger = session.ledger_to_read(wiring)
+    ids = [task] if task else [row.task_id for row in ledger.tasks()]
     rows: list[dict[str, Any]] = []
     left_out: list[CorruptRecord] = []
     for name in ids:
         try:
             with readable(name):
-                file = wiring.ledger.file(name)
+                file = ledger.file(name)
                 rows += report_rows(file) if file else []
         except CorruptRecord as error:
             left_out.append(error)
@@ -217,7 +220,7 @@ def report(
         raise UsageError("--receipt needs a TASK")
     with output.new_file(out) as report_file, output.new_file(receipt) as receipt_file:
         if receipt_file is not None:
-            row = wiring.ledger.task(ids[0])
+            row = ledger.task(ids[0])
             if row is None or row.receipt is None:
                 state = row.state if row else "gone"
                 raise WrongState(f"task {task} is {state}: its receipt is written when it is sealed")

@@ -15,7 +15,7 @@ import typer
 
 from jitvault.documents.paths import published_path, request_path
 from jitvault.documents.published_task import IllegibleDocument, PublishedRefusal, PublishedTask, read_published
-from jitvault.errors import JitvaultError, LedgerUnreachable, NotFound, SecurityFinding
+from jitvault.errors import JitvaultError, LedgerUnreachable, NotFound, SecurityFinding, UnusedLedger
 from jitvault.model.states import LIVE_STATES
 
 if TYPE_CHECKING:
@@ -36,12 +36,15 @@ def has_ledger(wiring: Wiring) -> bool:
     work needs one.
     """
     if not wiring.has_ledger:
-        # without the setting the caller does not expect what only a ledger has
-        if "ledger" in wiring.settings.model_fields_set:
-            _warn("there is no ledger where JITVAULT_LEDGER says")
+        # without the setting, and without the worker's work, the caller does not expect what only a ledger has
+        if "ledger" in wiring.settings.model_fields_set or wiring.has_worker:
+            _warn(f"there is no ledger at {wiring.ledger_place}")
         return False
     try:
         _ = wiring.ledger
+    except UnusedLedger as error:
+        _warn(str(error))
+        return False
     except LedgerUnreachable as error:
         if wiring.has_worker or wiring.settings.person is None:
             raise
@@ -127,7 +130,7 @@ def rows(wiring: Wiring, names: Iterable[str]) -> list[dict[str, Any]]:
     """
     found: list[dict[str, Any]] = []
     for name in names:
-        stored = wiring.person.documents.read(published_path(name))
+        stored = wiring.documents.read(published_path(name))
         if stored is None:
             continue
         said = read_published(name, stored.document, stored.written_at)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from jitvault.errors import LedgerFull, LedgerUnavailable, OlderRules
+from jitvault.errors import LedgerFull, LedgerUnavailable, MissingLedger, OlderRules
 from jitvault.ledger.storage import postgres, sqlite
 from jitvault.ledger.storage.dialect import Store, take_time
 from jitvault.ledger.storage.location import path_of
@@ -184,7 +184,7 @@ def _checked(database: Database) -> Database:
         found = _version(connection)
         empty = found is None and _is_empty(connection)
     if empty and isinstance(database.store, PostgresStore):
-        raise LedgerUnavailable("there is no ledger in this database", hint="`jitvault ledger upgrade` creates one.")
+        raise MissingLedger("there is no ledger in this database", hint="`jitvault ledger upgrade` makes one.")
     if not is_known(found):
         raise _wrong(found)
     return database

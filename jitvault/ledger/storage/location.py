@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
+_SOMEWHERE = "the place that JITVAULT_LEDGER names"
+
 
 def path_of(ledger: str) -> Path | None:
     """Return the file that a path names.
@@ -29,6 +31,22 @@ def file_of(ledger: str) -> Path | None:
         return None
     # sqlite:///relative/file and sqlite:////absolute/file
     return Path(url.path[1:]) if url.path[1:] else None
+
+
+def shown(ledger: str) -> str:
+    """Return a ledger's place as messages name it: a file's path, or a URL without its password."""
+    if (file := file_of(ledger)) is not None:
+        return str(file)
+    try:
+        url = urlsplit(ledger, allow_fragments=False)
+        user, _, host = url.netloc.rpartition("@")
+    except ValueError:
+        return _SOMEWHERE
+    if not url.scheme:
+        return _SOMEWHERE
+    name = user.partition(":")[0]
+    login = f"{name}@" if name else ""
+    return f"{url.scheme}://{login}{host}{url.path}"
 
 
 def ledger_exists(ledger: str) -> bool:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool
 
-from jitvault.errors import LedgerFull, LedgerUnavailable
+from jitvault.errors import LedgerFull, LedgerUnavailable, MissingLedger
 from jitvault.ledger.storage.dialect import from_json, to_json
 from jitvault.ledger.storage.group_commit import GroupCommit
 
@@ -111,11 +111,7 @@ def prepare(file: Path, *, create: bool) -> None:
             if file.stat().st_size > 0:
                 return
         if not create:
-            raise LedgerUnavailable(
-                f"there is no ledger at {file}",
-                hint="A worker creates it with its first task. If you are an auditor, ask whoever runs the worker "
-                "for JITVAULT_LEDGER.",
-            )
+            raise MissingLedger(f"there is no ledger at {file}")
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         file.touch(mode=0o600)
     except OSError as error:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.engine import make_url
 
-from jitvault.ledger.storage.location import file_of, ledger_exists
+from jitvault.ledger.storage.location import file_of, ledger_exists, shown
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"], exclude_characters="?"), min_size=1)
 
@@ -44,3 +44,21 @@ def test_a_file_that_is_not_there_is_no_ledger_and_what_is_no_file_is_found_out_
     assert ledger_exists(str(tmp_path / "there.db")) and ledger_exists(f"sqlite:///{tmp_path / 'there.db'}")
     assert not ledger_exists(str(tmp_path / "none.db")) and not ledger_exists(f"sqlite:///{tmp_path / 'none.db'}")
     assert ledger_exists("postgresql://db.example/jitvault") and ledger_exists("banana")
+
+
+@pytest.mark.parametrize(
+    ("ledger", "place"),
+    [
+        ("sqlite:////var/lib/jitvault/ledger.db", "/var/lib/jitvault/ledger.db"),
+        ("~/ledger.db", str(Path.home() / "ledger.db")),
+        ("postgresql://jitvault@db.example:5433/jitvault", "postgresql://jitvault@db.example:5433/jitvault"),
+        ("postgresql://jitvault:hunter2@db.example/jitvault", "postgresql://jitvault@db.example/jitvault"),
+        ("postgresql://jitvault:a@hunter2@db.example/jitvault", "postgresql://jitvault@db.example/jitvault"),
+        ("postgresql://db.example/jitvault?user=me&password=hunter2", "postgresql://db.example/jitvault"),
+        ("postgresql://:hunter2@/jitvault", "postgresql:///jitvault"),
+        ("postgresql://hunter2[", "the place that JITVAULT_LEDGER names"),
+        ("hunter2", "the place that JITVAULT_LEDGER names"),
+    ],
+)
+def test_a_ledger_is_named_without_its_password(ledger: str, place: str) -> None:
+    assert shown(ledger) == place

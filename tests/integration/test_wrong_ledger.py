@@ -1,0 +1,155 @@
+"""A ledger that is missing, new, or another installation's: nothing is signed for it, and no empty answer is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ledgers import new_file
+from rig import Rig
+from worker_process import WorkerProcess
+
+from jitvault.sandbox.world import World
+
+pytestmark = pytest.mark.usefixtures("lab")
+Spec = Callable[..., Path]
+ANOTHER = "0" * 32
+ASKING = ["grant", "submit", "approve", "extend"]
+READING = [("list",), ("report",), ("audit", "status"), ("freezes",), ("ledger", "check"), ("status", "no-such-task")]
+AT_80_AND_120 = pytest.mark.parametrize("width", ["80", "120"])
+
+
+def at(file: Path) -> dict[str, str]:
+    return {"JITVAULT_LEDGER": f"sqlite:///{file}"}
+
+
+def of_another(rig: Rig, file: Path) -> Path:
+    """The rig's ledger as it would be if another installation had made it."""
+    rig("operator", "audit", "status")
+    rig.snapshot(file)
+    elsewhere = Rig(rig.world, rig.cli, file)
+    assert elsewhere.sql("UPDATE installation SET id = ?", ANOTHER) == 1
+    return file
+
+
+def arguments(command: str, file: Path) -> list[str | Path]:
+    more = {"extend": ["--for", "5m", "--reason", "It is slow."], "approve": ["--yes"]}.get(command, [])
+    return [command, file if command in ("grant", "submit") else file.stem, *more]
+
+
+def requests_of(rig: Rig, task: str) -> list[str]:
+    return rig.admin.list(f"jitvault/metadata/requests/{rig.entity('operator')}/{task}")
+
+
+def test_where_there_is_no_ledger_that_is_not_said_to_be_empty(lab: World, rig: Rig, spec: Spec) -> None:
+    """First, since no task is in this Vault yet: an empty answer is right here."""
+    refused = spec()
+    refused.write_text(refused.read_text().replace("research-agent", "nobody-knows-it"))
+    rig("operator", "submit", refused, code=8)
+    # a refused request is in no ledger, and anybody may write one: it makes no ledger look wrong
+    assert rig("auditor", "list").json == {"tasks": [], "published": False}
+    assert rig("auditor", "report").json == {"leases": []}
+
+    file = spec()
+    rig("operator", "grant", file)
+    other = Rig(lab, rig.cli, new_file(rig.cli.home / "other.db"))
+    assert other.sql("INSERT INTO installation (one, id, generation) VALUES (1, ?, 0)", lab.installation) == 1
+    for command in ("list", "report"):
+        wrong = rig("auditor", command, code=11, extra=at(rig.cli.home / "other.db")).error
+        assert f"the ledger at {rig.cli.home / 'other.db'} knows no task, but Vault knows of" in wrong["message"]
+        assert "ledger recover" in wrong["hint"]
+
+
+@AT_80_AND_120
+def test_a_command_whose_ledger_is_not_set_signs_nothing_and_makes_none(rig: Rig, spec: Spec, width: str) -> None:
+    file = spec()
+    del rig.cli.variables["JITVAULT_LEDGER"]
+    place = rig.cli.home / ".local" / "share" / "jitvault" / "ledger.db"
+    refused = rig.cli("operator", "grant", file, code=11, extra={"COLUMNS": width})
+    first, second = refused.stderr.splitlines()
+    assert (refused.stdout, first) == ("", f"error: there is no ledger at {place}")
+    assert second.startswith(
+        "  JITVAULT_LEDGER is not set, and this is the default. Name the workers' ledger in JITVAULT_LEDGER."
+    )
+    assert second.endswith("Only `jitvault worker` and `jitvault ledger upgrade` make a new ledger.")
+    assert requests_of(rig, file.stem) == [] and not place.parent.exists()
+
+
+@pytest.mark.parametrize("command", ASKING)
+@pytest.mark.parametrize("how", ["missing", "another's"])
+def test_nothing_is_asked_for_by_a_command_with_the_wrong_ledger(
+    rig: Rig, spec: Spec, tmp_path: Path, command: str, how: str
+) -> None:
+    file, who = spec(criticality="medium"), "approver-1" if command == "approve" else "operator"
+    ledger = tmp_path / "misspelt.db" if how == "missing" else of_another(rig, tmp_path / "another.db")
+    if command in ("approve", "extend"):
+        rig("operator", "submit", file, code=4)
+    before = requests_of(rig, file.stem)
+    wrong = rig(who, *arguments(command, file), code=11, extra=at(ledger)).error
+    assert str(ledger) in wrong["message"] and "JITVAULT_LEDGER" in wrong["hint"]
+    assert requests_of(rig, file.stem) == before and ledger.exists() == (how != "missing")
+    assert rig.admin.read(f"jitvault/data/decisions/{rig.entity('approver-1')}/{file.stem}") is None
+
+
+@pytest.mark.parametrize("command", READING, ids=" ".join)
+@pytest.mark.parametrize("worker", [True, False], ids=["worker", "no worker"])
+def test_nothing_is_read_from_a_ledger_of_another_installation(
+    rig: Rig, tmp_path: Path, command: tuple[str, ...], worker: bool
+) -> None:
+    ledger = of_another(rig, tmp_path / "another.db")
+    wrong = rig.cli("auditor", *command, "--json", code=11, worker=worker, extra=at(ledger))
+    assert wrong.stdout == ""
+    said = f"the ledger at {ledger} belongs to another installation of jitvault than that of the Vault at "
+    assert wrong.error["message"] == said + rig.world.address
+    assert "JITVAULT_LEDGER and VAULT_ADDR do not belong together" in wrong.error["hint"]
+
+
+def test_an_upgrade_and_a_copy_look_whose_the_ledger_is_and_say_where_it_is(rig: Rig, tmp_path: Path) -> None:
+    ledger = of_another(rig, tmp_path / "another.db")
+    for command in (("upgrade",), ("copy", "--to", str(tmp_path / "copy.db"))):
+        assert str(ledger) in rig("operator", "ledger", *command, code=11, extra=at(ledger)).error["message"]
+    assert not (tmp_path / "copy.db").exists()
+    made = rig.cli("operator", "ledger", "upgrade", extra=at(tmp_path / "new.db"))
+    assert made.stdout.startswith(f"The ledger at {tmp_path / 'new.db'} was created: version ")
+    assert rig("operator", "ledger", "check", code=None).json["ledger"] == str(rig.ledger_path)
+
+
+def test_a_ledger_that_no_worker_has_used_is_not_taken_for_an_empty_one(rig: Rig, spec: Spec, tmp_path: Path) -> None:
+    file, new = spec(), at(new_file(tmp_path / "new.db"))
+    rig("operator", "grant", file)
+    shown = rig("auditor", "list", extra=new)
+    assert shown.json["published"] and file.stem in {task["task_id"] for task in shown.json["tasks"]}
+    assert f"the ledger at {tmp_path / 'new.db'} is new: no worker has used it yet" in shown.stderr
+    assert "is new" in rig("auditor", "report", code=11, extra=new).error["message"]
+    (usable,) = (c for c in rig("admin", "doctor", code=11, extra=new).json["checks"] if c["name"] == "usable")
+    assert usable["status"] == "fail" and "Vault knows of" in usable["seen"] and str(tmp_path) in usable["seen"]
+
+
+def test_an_auditor_without_vault_reads_the_ledger_and_is_told_what_was_not_checked(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    rig("operator", "grant", file)
+    place = {"JITVAULT_LEDGER": rig.cli.variables["JITVAULT_LEDGER"]}
+    shown = rig.cli(None, "report", "--json", worker=False, extra=place)
+    assert [row["task_id"] for row in shown.json["leases"]] == [file.stem]
+    why = f"Not checked whether the ledger at {rig.ledger_path} is this Vault's: there is no Vault token"
+    assert shown.stderr.strip() == why
+
+
+def test_a_worker_makes_the_ledger_where_there_is_none_and_says_so(rig: Rig) -> None:
+    rig.ledger_path.unlink()
+    with WorkerProcess(rig) as worker:
+        assert [entry["ledger"] for entry in worker.said("made a new ledger")] == [str(rig.ledger_path)]
+        assert [entry["ledger"] for entry in worker.said("working")] == [str(rig.ledger_path)]
+    with WorkerProcess(rig) as worker:
+        assert worker.said("made a new ledger") == []
+
+
+def test_a_revocation_is_signed_whatever_the_ledger_and_says_that_a_worker_has_to_do_it(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    rig("operator", "grant", file)
+    wrong = rig("operator", "revoke", file.stem, code=11, extra=at(rig.cli.home / "misspelt.db")).error
+    assert "there is no ledger at" in wrong["message"]
+    assert "end" in requests_of(rig, file.stem)
+    rig("operator", "status", file.stem)
+    assert rig.state(file.stem) in ("confirmed", "sealed")
