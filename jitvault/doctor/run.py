@@ -43,7 +43,7 @@ from jitvault.ledger.inspection import condition, room_for
 from jitvault.lifecycle.requests.freeze_documents import freezes
 from jitvault.model.ledger_facts import LastDecision, LedgerFacts
 from jitvault.model.template import AccessTemplate
-from jitvault.provision.init import Want
+from jitvault.provision.init import Want, plan
 from jitvault.vault.client import Vault
 from jitvault.vault.documents import Documents
 from jitvault.vault.login import Login
@@ -318,13 +318,13 @@ def _provisioned(facts: _Facts) -> Iterable[Check]:
     per_second = facts.settings.tasks_per_second
     want = Want(facts.templates, facts.wiring.engines, shipped.vault_policies(), tasks_per_second=per_second)
     try:
-        plan = vault_facts.drift(facts.admin, want)
+        found = plan(facts.admin, want)
     except (WrongState, InvalidInput) as error:
         return [provisioned.PLAN.fail(str(error), error.hint)]
     except JitvaultError as error:
         none = Unknown(str(error), error.hint)
         return provisioned.judge(dict.fromkeys(KINDS, none), none)
-    return provisioned.judge(vault_facts.parts_of(plan), plan.missing)
+    return provisioned.judge(vault_facts.parts_of(found), found.missing)
 
 
 def _templates(facts: _Facts) -> Iterable[Check]:

@@ -7,7 +7,6 @@ hand is `Unknown`, with what it takes to read it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -20,9 +19,8 @@ from jitvault.documents.template_check import as_recorded, read_record, remarks_
 from jitvault.engines.interface import Engine
 from jitvault.errors import JitvaultError, VaultRefused, VaultRejected
 from jitvault.model.template import AccessTemplate
-from jitvault.model.vault_access import ROLE_PREFIX
 from jitvault.provision.desired import INSTALLATION, TRANSIT_MOUNT, TokenRole, token_roles
-from jitvault.provision.init import Plan, Want, plan
+from jitvault.provision.init import Plan
 from jitvault.provision.live import Live, normal_role
 from jitvault.provision.plan import changed, role_body
 from jitvault.provision.template_check.record import Unchecked, recorded, why_unchecked
@@ -75,27 +73,6 @@ def _entity(vault: Vault, entity: str) -> Mapping[str, Any] | None:
     except VaultRefused:
         return None
     return answer["data"] if answer else None
-
-
-def drift(vault: Vault, want: Want) -> Plan:
-    """Return what `jitvault init` would do, with the networks that Vault has.
-
-    Raises VaultRefused, WrongState, InvalidInput.
-    """
-    return plan(vault, replace(want, networks=_networks(Live(vault))))
-
-
-def _networks(live: Live) -> dict[str, Sequence[str]]:
-    """Return the named networks that token roles exist for, with CIDRs.
-
-    The CIDRs are those of a network's first role. The other roles of a network have to agree with the first.
-    """
-    found: dict[str, Sequence[str]] = {}
-    for name in sorted(live.token_roles):
-        _, _, network = name.removeprefix(ROLE_PREFIX).partition("-")
-        if name.startswith(ROLE_PREFIX) and network and network not in found:
-            found[network] = normal_role(live.role(name) or {})["token_bound_cidrs"]
-    return {network: cidrs for network, cidrs in found.items() if cidrs}
 
 
 def parts_of(found: Plan) -> dict[str, Known[Sequence[Part]]]:

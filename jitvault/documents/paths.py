@@ -15,6 +15,8 @@ from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, LIVING, OVER, State
 
 INSTALLATION = "installation"
 """The administrator's, by `init`: the installation's id, never changed once made."""
+NETWORKS = "networks"
+"""The administrator's, by `init`: the named networks that tasks can be bound to, and the installation's id."""
 PUBLISHED = "tasks/"
 """The worker's: `tasks/<task>`, what is published about a task."""
 REQUESTS = "requests/"

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from jitvault.documents.paths import NETWORKS
 from jitvault.errors import VaultRejected
 from jitvault.formats.time_window import format_duration
 from jitvault.model.read_limit import Quota, name_of, quota_body
@@ -24,6 +25,8 @@ from jitvault.provision.desired import (
     Installation,
     MarkedPolicy,
     Mount,
+    NetworksDocument,
+    RemovedRole,
     SigningKey,
     TokenRole,
 )
@@ -32,6 +35,7 @@ from jitvault.provision.mounts import PlainKeys, Shortened
 from jitvault.provision.plan import GROUP_METADATA, Step, role_body, too_long_in
 from jitvault.provision.worker_login import WorkerLogin
 from jitvault.vault.client import Vault
+from jitvault.vault.documents import Documents
 
 _UPGRADE_WAIT_S = 10.0
 _UPGRADING = "Upgrading from non-versioned to versioned data"
@@ -43,13 +47,12 @@ def carry_out(vault: Vault, step: Step) -> None:
         case Mount() as mount:
             body: dict[str, Any] = {"type": mount.type, "description": MARKER}
             vault.write(f"sys/mounts/{mount.path}", body | {"options": dict(mount.options)})
-        case Installation():
-            # cas 0: where another `init` has written the document meanwhile, its id stays
-            _write_new_kv(vault, INSTALLATION, {"options": {"cas": 0}, "data": {"id": secrets.token_hex(16)}})
+        case Installation() | NetworksDocument() as document:
+            _write_document(vault, document)
         case AccessPolicy() | MarkedPolicy() as policy:
             vault.write(f"sys/policies/acl/{policy.name}", {"policy": policy.text})
-        case TokenRole() as role:
-            vault.write(f"auth/token/roles/{role.name}", role_body(role))
+        case TokenRole() | RemovedRole() as role:
+            _write_role(vault, role)
         case Group() as group:
             _write_group(vault, group, step)
         case SigningKey() as key:
@@ -72,6 +75,25 @@ def carry_out(vault: Vault, step: Step) -> None:
             vault.at_root().write(f"sys/quotas/rate-limit/{name_of(path)}", quota_body(quota, path))
         case WorkerLogin() as login:
             worker_login.write(vault, login)
+
+
+def _write_role(vault: Vault, role: TokenRole | RemovedRole) -> None:
+    path = f"auth/token/roles/{role.name}"
+    if isinstance(role, RemovedRole):
+        vault.delete(path)
+    else:
+        vault.write(path, role_body(role))
+
+
+def _write_document(vault: Vault, item: Installation | NetworksDocument) -> None:
+    """Write the installation's id, or its networks, which name the id that is in Vault by now."""
+    if isinstance(item, Installation):
+        # cas 0: where another `init` has written the document meanwhile, its id stays
+        _write_new_kv(vault, INSTALLATION, {"options": {"cas": 0}, "data": {"id": secrets.token_hex(16)}})
+        return
+    _, installation = Live(vault).installation()
+    networks = {name: list(cidrs) for name, cidrs in item.networks}
+    Documents(vault).put(NETWORKS, {"installation": installation, "networks": networks})
 
 
 def _write_group(vault: Vault, group: Group, step: Step) -> None:

@@ -57,6 +57,13 @@ class Installation:
 
 
 @dataclass(frozen=True, slots=True)
+class NetworksDocument:
+    """The document with the named networks and their CIDRs, sorted."""
+
+    networks: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class MarkedPolicy:
     """An ACL policy that begins with the marker line.
 
@@ -77,6 +84,13 @@ class TokenRole:
     name: str
     cap_s: int
     cidrs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedRole:
+    """A token role of a network that the administrator removes."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +118,11 @@ class AuditedHeader:
 Item = (
     Mount
     | Installation
+    | NetworksDocument
     | AccessPolicy
     | MarkedPolicy
     | TokenRole
+    | RemovedRole
     | Group
     | SigningKey
     | AuditedHeader
@@ -137,12 +153,14 @@ def desired(
     policies: Mapping[str, str],
     signers: Iterable[str],
     tasks_per_second: int,
+    removed_roles: Iterable[str] = (),
     worker_login: WorkerLogin | None = None,
 ) -> tuple[Item, ...]:
     """Return everything that jitvault needs in Vault, in order of creation.
 
     `networks` maps names to CIDRs, `policies` the names of the files in `policies/vault` to their texts. `signers` are
-    entity ids. `tasks_per_second` is how many tasks behind one address may begin to read within a second. Raises
+    entity ids. `tasks_per_second` is how many tasks behind one address may begin to read within a second.
+    `removed_roles` are token roles to delete, which comes after the worker has lost its rights on them. Raises
     InvalidInput for a template, a network or a policy file that cannot be used.
     """
     roles = token_roles(networks)
@@ -151,11 +169,13 @@ def desired(
         Mount(KV_MOUNT, "kv", (("version", "2"),)),
         Mount(TRANSIT_MOUNT, "transit"),
         Installation(),
+        NetworksDocument(tuple((name, _network(name, cidrs)) for name, cidrs in sorted(networks.items()))),
         AuditedHeader(AUDITED_HEADER),
         *{access.policy.name: access.policy for access in accesses}.values(),
         MarkedPolicy("jitvault-worker", worker_policy(policies, roles, accesses)),
         *(MarkedPolicy(f"jitvault-{role}", _policy_file(policies, f"{role}.hcl")) for role in ROLES),
         *roles,
+        *(RemovedRole(name) for name in removed_roles),
         *(Group(name, policy) for name, policy in GROUPS.items()),
         SigningKey(RECEIPT_KEY),
         *(SigningKey(signer_key(entity_id)) for entity_id in sorted(set(signers))),

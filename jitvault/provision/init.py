@@ -6,15 +6,19 @@ jitvault's apply(vault, found) # makes the changes; every step of a second plan 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from jitvault.engines.interface import Engine
+from jitvault.errors import WrongState
 from jitvault.model.read_limit import TASKS_PER_SECOND
 from jitvault.model.template import AccessTemplate
+from jitvault.model.vault_access import WORKER_POLICY
 from jitvault.provision.apply import carry_out
-from jitvault.provision.desired import desired
+from jitvault.provision.desired import MarkedPolicy, desired
+from jitvault.provision.in_use import in_use, lost_paths
 from jitvault.provision.live import Live
+from jitvault.provision.networks import known_networks, merged, roles_to_remove
 from jitvault.provision.plan import Plan, Step, difference
 from jitvault.provision.worker_login import WorkerLogin
 from jitvault.vault.client import Vault
@@ -26,8 +30,9 @@ __all__ = ["Plan", "Step", "Want", "apply", "plan"]
 class Want:
     """What to provision Vault for.
 
-    `policies` maps the file names of `policies/vault` to their texts, `networks` maps names to CIDRs. `worker_login` is
-    the worker's AppRole, None where none is wanted. `tasks_per_second` is how many tasks behind one client address may
+    `policies` maps the file names of `policies/vault` to their texts. `networks` maps the names of networks to add or
+    to change to their CIDRs, and `removed_networks` names those to remove; all others stay. `worker_login` is the
+    worker's AppRole, None where none is wanted. `tasks_per_second` is how many tasks behind one client address may
     begin to read within a second; 0 sets no limit.
     """
 
@@ -35,6 +40,7 @@ class Want:
     engines: Mapping[str, Engine]
     policies: Mapping[str, str]
     networks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    removed_networks: Collection[str] = ()
     worker_login: WorkerLogin | None = None
     tasks_per_second: int = TASKS_PER_SECOND
 
@@ -44,26 +50,49 @@ def plan(vault: Vault, want: Want) -> Plan:
 
     `vault` has the administrator's identity. Signing keys are planned for the present members of the groups, so `init`
     has to run again when a member joins. Raises InvalidInput for an unusable template, network or policy file,
-    WrongState where something with a name of jitvault's is not jitvault's, and VaultRefused for an identity that may
-    not read everything.
+    NotFound for a network to remove that does not exist, WrongState where something with a name of jitvault's is not
+    jitvault's, and VaultRefused for an identity that may not read everything.
     """
     live = Live(vault)
+    known = known_networks(live)
     items = desired(
         templates=want.templates,
         engines=want.engines,
-        networks=want.networks,
+        networks=merged(known, want.networks, want.removed_networks),
+        removed_roles=roles_to_remove(live, known, want.removed_networks),
         policies=want.policies,
         signers=live.signers(),
         tasks_per_second=want.tasks_per_second,
         worker_login=want.worker_login,
     )
-    return difference(items, live)
+    found = difference(items, live)
+    return replace(found, in_use=in_use(vault, _lost(found, live)))
+
+
+def _lost(plan: Plan, live: Live) -> frozenset[str]:
+    """Return the paths below which the worker would no longer find and revoke leases."""
+    for step in plan.changes:
+        if isinstance(step.item, MarkedPolicy) and step.item.name == WORKER_POLICY:
+            return lost_paths(live.policy(WORKER_POLICY) or "", step.item.text)
+    return frozenset()
 
 
 def apply(vault: Vault, plan: Plan) -> None:
     """Make the plan's changes in order, and stop at the first failure.
 
-    Each finished step is complete, and the next `plan` has the rest. Raises what `Vault.write` raises.
+    Each finished step is complete, and the next `plan` has the rest. Raises WrongState, before the first change, for a
+    plan that takes rights away which live tasks need, and what `Vault.write` raises.
     """
+    check_not_in_use(plan)
     for step in plan.changes:
         carry_out(vault, step)
+
+
+def check_not_in_use(plan: Plan) -> None:
+    """Raise WrongState for a plan that takes rights away which live tasks need."""
+    if plan.in_use:
+        raise WrongState(
+            f"nothing was changed: the worker would lose rights that live tasks need ({'; '.join(plan.in_use)})",
+            hint="End those tasks first (`jitvault revoke TASK`) and wait until they are sealed, or leave the network "
+            "and the templates as they are.",
+        )

@@ -16,6 +16,7 @@ from jitvault.model.read_limit import name_of
 from jitvault.provision.desired import GROUPS, INSTALLATION, KV_MOUNT, TRANSIT_MOUNT
 from jitvault.provision.worker_login import WorkerLogin, changes
 from jitvault.vault.client import Vault
+from jitvault.vault.documents import Documents
 
 _ROLE_LISTS = (
     "allowed_entity_aliases",
@@ -84,6 +85,10 @@ class Live:
         document = ((answer or {}).get("data") or {}).get("data") or {}
         existed = answer is not None or self._vault.read(f"{KV_MOUNT}/metadata/installation") is not None
         return existed, document.get("id")
+
+    def document(self, path: str) -> dict[str, Any] | None:
+        """Return the document at `path` below jitvault's mount, None where there is none."""
+        return Documents(self._vault).get(path) if KV_MOUNT in self.mounts else None
 
     def policy(self, name: str) -> str | None:
         answer = self._vault.read(f"sys/policies/acl/{name}")

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from jitvault.documents.paths import NETWORKS
 from jitvault.errors import WrongState
 from jitvault.formats.time_window import format_duration, server_duration
 from jitvault.model.read_limit import PREFIX, Quota, name_of, normalized_quota, wanted_quota
@@ -26,6 +27,8 @@ from jitvault.provision.desired import (
     Item,
     MarkedPolicy,
     Mount,
+    NetworksDocument,
+    RemovedRole,
     SigningKey,
     TokenRole,
 )
@@ -33,7 +36,7 @@ from jitvault.provision.live import Live, normal_role
 from jitvault.provision.mounts import PlainKeys, Shortened
 from jitvault.provision.worker_login import WorkerLogin
 
-Action = Literal["create", "update", "keep"]
+Action = Literal["create", "update", "keep", "delete"]
 GROUP_METADATA = {"managed-by": "jitvault"}
 _INSTALLATION_ID = re.compile(r"[0-9a-f]{32}")
 _PATHS = re.compile(r'^path "([^"]+)"', re.MULTILINE)
@@ -42,7 +45,7 @@ _NOT_OURS = "Rename or remove it, then run `jitvault init` again. Nothing was ch
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing to create, to change or to keep.
+    """One thing to create, to change, to keep or to delete.
 
     The lines of `detail` say what it will be, or what changes.
     """
@@ -58,11 +61,13 @@ class Step:
 class Plan:
     """All steps in their order.
 
-    `missing` are notes on what is missing or left over that `init` does not correct.
+    `missing` are notes on what is missing or left over that `init` does not correct. `in_use` says which rights that
+    the steps take from the worker are needed for live tasks: then `init` changes nothing.
     """
 
     steps: tuple[Step, ...]
     missing: tuple[str, ...] = ()
+    in_use: tuple[str, ...] = ()
 
     @property
     def changes(self) -> tuple[Step, ...]:
@@ -83,13 +88,13 @@ def _step(item: Item, live: Live) -> Step | None:
     match item:
         case Mount():
             return _mount(item, live)
-        case Installation():
-            return _installation(item, live)
+        case Installation() | NetworksDocument():
+            return _document(item, live)
         case AccessPolicy():
             return _access_policy(item, live)
         case MarkedPolicy():
             return _marked_policy(item, live)
-        case TokenRole():
+        case TokenRole() | RemovedRole():
             return _token_role(item, live)
         case Group():
             return _group(item, live)
@@ -129,6 +134,10 @@ def _mount(item: Mount, live: Live) -> Step:
     return Step("keep", kind, name, item=item)
 
 
+def _document(item: Installation | NetworksDocument, live: Live) -> Step:
+    return _installation(item, live) if isinstance(item, Installation) else _networks(item, live)
+
+
 def _installation(item: Installation, live: Live) -> Step:
     kind = "document"
     name = f"{KV_MOUNT}/installation"
@@ -142,6 +151,24 @@ def _installation(item: Installation, live: Live) -> Step:
             hint=f"Restore its first version: `bao kv rollback -version=1 {name}`, after `bao kv undelete`.",
         )
     return Step("create", kind, name, ("id: 32 random hex digits, made once",), item=item)
+
+
+def _networks(item: NetworksDocument, live: Live) -> Step:
+    document = live.document(NETWORKS)
+    kind = "document"
+    name = f"{KV_MOUNT}/{NETWORKS}"
+    wanted = {network: list(cidrs) for network, cidrs in item.networks}
+    if document is None:
+        detail = tuple(f"{network}: {_shown(cidrs)}" for network, cidrs in wanted.items()) or ("no network yet",)
+        return Step("create", kind, name, detail, item=item)
+    found = document["networks"]
+    every = sorted({*found, *wanted})
+    detail = tuple(
+        f"{network}: {_shown(found.get(network, []))} → {_shown(wanted.get(network, []))}"
+        for network in every
+        if found.get(network) != wanted.get(network)
+    )
+    return Step("update" if detail else "keep", kind, name, detail, item=item)
 
 
 def _access_policy(item: AccessPolicy, live: Live) -> Step:
@@ -187,7 +214,9 @@ def role_body(item: TokenRole) -> dict[str, Any]:
     }
 
 
-def _token_role(item: TokenRole, live: Live) -> Step:
+def _token_role(item: TokenRole | RemovedRole, live: Live) -> Step:
+    if isinstance(item, RemovedRole):
+        return Step("delete", "token role", item.name, ("its network is removed",), item=item)
     found = live.role(item.name)
     wanted = normal_role(role_body(item))
     kind = "token role"
@@ -325,9 +354,11 @@ def _missing(items: tuple[Item, ...], live: Live) -> Iterator[str]:
             f"there is no audit device {AUDIT_DEVICE}/: without it nothing can be granted or proven "
             "(docs/operations/audit-sources.md)"
         )
-    wanted = {item.name for item in items if isinstance(item, TokenRole)}
-    for name in sorted(role for role in live.token_roles if role.startswith(ROLE_PREFIX) and role not in wanted):
-        yield f"the token role {name} no longer belongs to a network; delete it when no task uses it"
+    known = {item.name for item in items if isinstance(item, TokenRole | RemovedRole)}
+    for name in sorted(role for role in live.token_roles if role.startswith(ROLE_PREFIX) and role not in known):
+        _, _, network = name.removeprefix(ROLE_PREFIX).partition("-")
+        how = f"`jitvault init --remove-network {network}`" if network else f"`bao delete auth/token/roles/{name}`"
+        yield f"the token role {name} belongs to no network: {how} deletes it"
 
 
 def _limits(items: tuple[Item, ...], live: Live) -> Iterator[str]:

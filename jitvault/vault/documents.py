@@ -1,12 +1,6 @@
 """Documents in the KV mount `jitvault/`, where all parties meet.
 
-requests/<entity id>/<task>/<submit|grant|extend|end>   written by that entity, signed decisions/<entity
-id>/<task>[/withdraw]                 written by that entity, signed freezes/<entity id>/<scope>
-written by that entity, signed inbox/<entity id>/<task>                                written by the worker, read and
-removed by that entity tasks/<task>                                            written by the worker probes/<name>
-written by the administrator, read by the worker approvers/<entity id>                                   written by the
-administrator, read by the worker and that entity checks/<template>                                       written by the
-administrator, read by the worker
+Their paths, and who writes what, are in `jitvault.documents.paths`.
 """
 
 from __future__ import annotations

@@ -203,7 +203,7 @@ def story(variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
     run("templates show by operator", "operator", "templates", "show", "postgres-readonly")
     run("templates check", "admin", "templates", "check", "postgres-readonly")
     show("templates check", "admin", "templates", "check", "postgres-readonly")
-    run("init --plan", "admin", "init", "--plan", "--network", "loopback=127.0.0.0/8")
+    run("init --plan", "admin", "init", "--plan")
     run("doctor", "operator", "doctor")
     show("doctor", "operator", "doctor")
     show("grant", "operator", "grant", file("shapes-4", "low"))
@@ -265,7 +265,8 @@ def test_unwrap_read_gives_each_secret_with_its_lease(story: Story) -> None:
 
 def test_init_plan_lists_steps_and_what_is_missing_and_changes_nothing(story: Story) -> None:
     plan = story.json["init --plan"].json
-    check(plan, {"applied": bool, "steps": [dict], "missing": [str]})
+    by = {"name": str, "entity": NOTHING, "entity_id": NOTHING, "policies": [str], "source": str}
+    check(plan, {"applied": bool, "by": by, "steps": [dict], "missing": [str], "in_use": [str]})
     check(plan["steps"], [{"action": str, "kind": str, "name": str, "detail": [str]}])
     assert plan["applied"] is False and {step["action"] for step in plan["steps"]} == {"keep"}
 

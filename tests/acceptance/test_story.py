@@ -27,8 +27,8 @@ def variables(
 ) -> Iterator[dict[str, str]]:
     """Each command that does the worker's acts logs in for it, by the AppRole that `init` makes, and nothing more."""
     admin, home = Vault(Connection(world.address), world.admin_token), tmp_path_factory.mktemp("home")
-    where = ("--network", "loopback=127.0.0.0/8", "--worker-approle", "--worker-cidr", "127.0.0.0/8")
-    Cli(variables, home)("admin", "init", *where)
+    where = ("--worker-approle", "--worker-cidr", "127.0.0.0/8")
+    Cli(variables, home)("admin", "init", "--yes", *where)
     role, secret = "auth/approle/role/jitvault-worker", home / "secret-id"
     secret.write_text(admin.write(f"{role}/secret-id")["data"]["secret_id"])
     login = {

@@ -63,7 +63,7 @@ def login(request: pytest.FixtureRequest, rig: Rig, tmp_path: Path) -> str:
 
 def log_in_by_approle(rig: Rig, directory: Path) -> None:
     """Make the worker that `init --worker-approle` makes, and take the sandbox's own away."""
-    rig.cli("admin", "init", "--network", "loopback=127.0.0.0/8", "--worker-approle", "--worker-cidr", "127.0.0.0/8")
+    rig.cli("admin", "init", "--yes", "--worker-approle", "--worker-cidr", "127.0.0.0/8")
     for path in ("identity/entity/name/worker", "auth/userpass/users/worker"):
         rig.admin.delete(path)
     secret_id = directory / "secret-id"

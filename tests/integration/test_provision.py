@@ -391,7 +391,7 @@ def test_what_init_does_not_make_is_told(vault: Vault, want: init.Want) -> None:
     assert plan.changes == ()
     assert plan.missing == (
         "the secrets engine database/ is kv; templates expect database",
-        "the token role jitvault-1h-old no longer belongs to a network; delete it when no task uses it",
+        "the token role jitvault-1h-old belongs to no network: `jitvault init --remove-network old` deletes it",
     )
 
 

@@ -202,7 +202,18 @@ ALLOWED = [
     ("auditor", "GET", "jitvault/data/installation", None),
 ]
 
+# The networks are the administrator's alone: `init` makes the worker's rights from them.
+NETWORKS_REFUSED = [
+    ("PUT", "jitvault/data/networks", DOCUMENT),
+    ("PATCH", "jitvault/data/networks", DOCUMENT),
+    ("DELETE", "jitvault/data/networks", None),
+    ("DELETE", "jitvault/metadata/networks", None),
+    ("PUT", "jitvault/destroy/networks", {"versions": [1]}),
+    ("GET", "jitvault/data/networks", None),
+]
+
 WORKER_REFUSED = [
+    *NETWORKS_REFUSED,
     # provisioning is the administrator's
     ("PUT", "sys/policies/acl/jitvault-access-0000000000000000", {"policy": ""}),
     ("PUT", f"sys/policies/acl/{ACCESS}", {"policy": ""}),
@@ -322,6 +333,7 @@ PEOPLE_REFUSED = [
     ("PUT", "jitvault/data/installation", DOCUMENT),
     ("DELETE", "jitvault/data/installation", None),
     ("DELETE", "jitvault/metadata/installation", None),
+    *NETWORKS_REFUSED,
 ]
 
 # What belongs to another role.

@@ -80,7 +80,7 @@ class _Story:
         spec = self.files / f"{TASK}.yaml"
         intent = "Count the orders for the weekly report."
         spec.write_text(SPEC.format(id=TASK, intent=intent, criticality="medium"))
-        self.step("Vault is provisioned", "admin", "init", "--plan", "--network", "loopback=127.0.0.0/8")
+        self.step("Vault is provisioned", "admin", "init", "--plan")
         self.step("Medium risk: one approval is missing", "operator", "grant", str(spec), code=4)
         self.step("An approver reads what it grants, and signs", "approver-1", "approve", TASK, "--yes")
         self.step("Granted: a token in a wrapping", "operator", "grant", TASK, "--out", str(wrapped))

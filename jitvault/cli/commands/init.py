@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jitvault.cli.options import Debug, Json
+from jitvault.cli.options import Debug, Json, Yes
+
+if TYPE_CHECKING:
+    from jitvault.cli.views.provisioning import Actor
+    from jitvault.provision.init import Plan, Want
+    from jitvault.vault.client import Vault
+    from jitvault.wiring import Wiring
 
 
 def init(
@@ -14,7 +21,18 @@ def init(
     network: Annotated[
         list[str] | None,
         typer.Option(
-            "--network", metavar="NAME=CIDR,…", help="A named network that tasks can be bound to. May be repeated."
+            "--network",
+            metavar="NAME=CIDR,…",
+            help="A named network that tasks can be bound to, new or with other CIDRs. All others stay. May be "
+            "repeated.",
+        ),
+    ] = None,
+    remove_network: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--remove-network",
+            metavar="NAME",
+            help="Remove this network and its token roles, if no live task uses them. May be repeated.",
         ),
     ] = None,
     worker_approle: Annotated[
@@ -26,19 +44,21 @@ def init(
             "--worker-cidr", metavar="CIDR", help="With --worker-approle: where the worker may log in and act from."
         ),
     ] = None,
+    yes: Yes = False,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
     """Provision Vault's mounts, policies, roles, groups, keys and limits.
 
-    The roles are token roles. The command prints each change, and names the templates that grant nothing until their
-    check has passed. Run it again after a change of templates or settings.
+    The roles are token roles. The command shows whose identity acts and each change, and asks before it makes them; without a terminal it needs
+    --yes. It also names the templates that grant nothing until their check has passed. Run it again after a change of
+    templates or settings: named networks are kept in Vault.
 
     Example: jitvault init --plan --network office=10.1.0.0/16
     """
     from jitvault import shipped_files as shipped
     from jitvault.cli import session
-    from jitvault.cli.views import tables as listings
+    from jitvault.cli.views import provisioning as view
     from jitvault.errors import UsageError
     from jitvault.formats.server_product import with_commands
     from jitvault.provision import init as provision
@@ -57,17 +77,71 @@ def init(
         wiring.engines,
         shipped.vault_policies(),
         _networks(network or []),
+        removed_networks=tuple(remove_network or ()),
         worker_login=login,
         tasks_per_second=wiring.settings.tasks_per_second,
     )
     vault = wiring.vault(token)
-    found = provision.plan(vault, want)
-    if not plan:
+    actor = _actor(wiring, vault)
+    with session.allowed(f"provision it as {actor.name}", "an administrator"):
+        found = provision.plan(vault, want)
+    is_shown = False
+    if found.changes and not plan:
+        provision.check_not_in_use(found)
+        if not yes:
+            view.print_question(found, actor)
+            is_shown = True
+            _ask(vault, want, found)
         provision.apply(vault, found)
     notes = (*found.missing, *unchecked(vault, wiring.templates, wiring.engines))
     commands = wiring.commands()
     missing = [with_commands(line, commands) for line in notes]
-    listings.print_provisioning(found, missing, applied=not plan, as_json=json_)
+    view.print_provisioning(found, missing, actor, applied=not plan, is_shown=is_shown, as_json=json_)
+
+
+def _actor(wiring: Wiring, vault: Vault) -> Actor:
+    """Return whose identity acts, by the token itself."""
+    from jitvault.cli.views.provisioning import Actor
+    from jitvault.vault.identity import Identity
+    from jitvault.vault.tokens import Tokens
+
+    settings = wiring.settings
+    me = Tokens(vault).lookup_self()
+    entity = Identity(vault).by_id(me.entity_id) if me.entity_id else None
+    own = "VAULT_TOKEN" if settings.vault_token else "the token of `bao login`"
+    return Actor(
+        name=me.display_name,
+        entity=entity.name if entity else None,
+        entity_id=me.entity_id or None,
+        policies=me.policies,
+        source="JITVAULT_ADMIN_TOKEN" if settings.admin_token else own,
+        vault=settings.vault_addr,
+        namespace=settings.vault_namespace,
+    )
+
+
+def _ask(vault: Vault, want: Want, shown: Plan) -> None:
+    """Ask whether to make the changes that were shown.
+
+    Raises UsageError without a yes, and where there is no terminal to ask on; WrongState where Vault was changed since.
+    """
+    from jitvault.cli import session
+    from jitvault.errors import UsageError, WrongState
+    from jitvault.provision import init as provision
+
+    count = f"{len(shown.changes)} change{'' if len(shown.changes) == 1 else 's'}"
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"nothing was changed: there is no terminal on which to ask about {count}",
+            hint="Look at them with --plan. --yes makes them without a question.",
+        )
+    session.ask(f"Make {count} in Vault?", done="nothing was changed")
+    # the answer may have taken minutes
+    if provision.plan(vault, want) != shown:
+        raise WrongState(
+            "nothing was changed: Vault, or what live tasks use of it, changed while the question was open",
+            hint="Run `jitvault init` again and look at the changes.",
+        )
 
 
 def _networks(given: list[str]) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""Output about lists of tasks, templates, specs, approvers and `init`."""
+"""Output about lists of tasks, templates, specs and approvers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from jitvault.kill_switch.kill import Result
     from jitvault.lifecycle.decision.pending_approvals import PendingApproval
     from jitvault.model.vault_access import Fetch
-    from jitvault.provision.init import Plan
     from jitvault.provision.template_check.steps import Outcome
 
 
@@ -224,25 +223,6 @@ def print_outcome(found: Outcome) -> None:
             output.print_facts(console, seen)
     for what in found.left_behind:
         console.print(f"  LEFT BEHIND  {what}", style="red", soft_wrap=True)
-
-
-def print_provisioning(plan: Plan, missing: Sequence[str], *, applied: bool, as_json: bool) -> None:
-    """Print a plan's changes, and what is missing that `init` does not make."""
-    steps = [{"action": s.action, "kind": s.kind, "name": s.name, "detail": list(s.detail)} for s in plan.steps]
-    if as_json:
-        typer.echo(to_json({"applied": applied, "steps": steps, "missing": list(missing)}))
-        return
-    console = output.console()
-    for step in plan.changes:
-        sign = {"create": "+", "update": "~"}[step.action]
-        console.print(f"{sign} {step.kind} {step.name}", style="green")
-        for line in step.detail:
-            console.print(f"    {line}")
-    kept = len(plan.steps) - len(plan.changes)
-    done = "made" if applied else "to make"
-    console.print(f"{len(plan.changes)} changes {done}, {kept} as they should be")
-    for note in missing:
-        console.print(f"missing: {note}", style="yellow")
 
 
 def print_remains(found: Sequence[Remains], *, removed: int | None, as_json: bool) -> None:
