@@ -6,6 +6,8 @@ import contextlib
 import io
 import json
 import os
+import pty
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +111,26 @@ class Cli:
         assert code is None or result.code == code, (args, result)
         assert "Traceback" not in result.stderr, result.stderr
         return result
+
+
+def at_terminal(cli: Cli, who: str, *args: str, answer: str = "", width: int = 80, **extra: str) -> Result:
+    """The command as it is typed on a terminal, which shows both of its streams; `answer` is typed at its question."""
+    ours, its = pty.openpty()
+    plain = {"COLUMNS": str(width), "NO_COLOR": "1", "TERM": "dumb"}
+    argv = [sys.executable, "-m", "jitvault", *args]
+    environment = {**cli.environment(who), **plain, **extra}
+    process = subprocess.Popen(argv, env=environment, stdin=its, stdout=its, stderr=its, close_fds=True)
+    os.close(its)
+    seen, is_asked = b"", False
+    # a terminal whose last program has ended is an error to read from
+    with contextlib.suppress(OSError):
+        while more := os.read(ours, 4096):
+            seen += more
+            if b"[y/N]: " in seen and not is_asked:
+                is_asked = True
+                os.write(ours, f"{answer}\n".encode())
+    os.close(ours)
+    return Result(process.wait(60), seen.decode().replace("\r", ""), "")
 
 
 class Quick(Cli):

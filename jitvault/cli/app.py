@@ -26,6 +26,7 @@ from jitvault.cli.commands import (
     doctor,
     end,
     extend,
+    findings,
     freeze,
     grant,
     init,
@@ -100,11 +101,12 @@ app.command("list", rich_help_panel=_AUDITORS)(show.list_)
 app.command(rich_help_panel=_AUDITORS)(show.report)
 app.command(rich_help_panel=_ADMINS)(worker.worker)
 app.command(rich_help_panel=_ADMINS)(sweep.sweep)
-app.command("close-findings", rich_help_panel=_ADMINS)(audit_status.close_findings)
+app.command("close-findings", rich_help_panel=_ADMINS, hidden=True)(findings.close_findings)
 app.command(rich_help_panel=_ADMINS)(init.init)
 app.command(rich_help_panel=_ADMINS)(tidy.tidy)
 app.command(rich_help_panel=_ADMINS)(doctor.doctor)
 app.add_typer(approvers.approvers_app, name="approvers", rich_help_panel=_ADMINS)
+app.add_typer(findings.findings_app, name="findings", rich_help_panel=_ADMINS)
 app.add_typer(ledger.ledger_app, name="ledger", rich_help_panel=_ADMINS)
 audit_receive.audit_app.command("status")(audit_status.audit_status)
 audit_receive.audit_app.command("accept")(audit_status.audit_accept)

@@ -83,18 +83,24 @@ def open_to_ask() -> Wiring:
 def ledger_to_read(wiring: Wiring) -> Ledger:
     """Return the ledger for a command that shows what it knows.
 
-    Says on stderr where Vault could not be asked whose ledger it is. Raises LedgerUnavailable, also for a ledger that
-    knows no task where Vault has published some.
+    Says on stderr where Vault could not be asked whose ledger it is. Raises LedgerUnavailable.
     """
     ledger = wiring.ledger
     if wiring.unverified:
         place = wiring.ledger_place
         typer.echo(f"Not checked whether the ledger at {place} is this Vault's: {wiring.unverified}", err=True)
-    elif not ledger.has_tasks():
+    return ledger
+
+
+def check_knows_tasks(wiring: Wiring, ledger: Ledger) -> None:
+    """Raise LedgerUnavailable for a ledger that knows no task, where Vault has published some.
+
+    A command calls this before it shows that there is nothing.
+    """
+    if not wiring.unverified and not ledger.has_tasks():
         found = _any_published(wiring)
         if found is not None:
             raise knows_nothing(wiring.ledger_place, found)
-    return ledger
 
 
 def _any_published(wiring: Wiring) -> str | None:
@@ -324,13 +330,13 @@ def ask(question: str, *, done: str) -> None:
         raise UsageError(f"{done}: the question was not answered with yes", hint="Answer y, or use --yes in a script.")
 
 
-def check_findings(task_id: str, findings: Sequence[str]) -> None:
+def check_findings(task_id: str, findings: Sequence[str], *, hint: str | None = None) -> None:
     """Raise SecurityFinding where the task has a finding.
 
     Then the command must not exit with 0.
     """
     if findings:
-        raise SecurityFinding(f"task {task_id}: {findings[0]}")
+        raise SecurityFinding(f"task {task_id}: {findings[0]}", hint=hint)
 
 
 def inbox(wiring: Wiring, document: PublishedTask) -> Mapping[str, Any] | None:

@@ -216,8 +216,8 @@ def _findings(findings: Sequence[Finding], now: datetime) -> Check:
     fresh = [finding for finding in findings if now - finding.at <= RECENT]
     shown = listed([f"{finding.rule} ({finding.task_id or 'no task'})" for finding in fresh or findings])
     mend = (
-        "`jitvault status TASK` shows the evidence. Once it is understood, run "
-        "`jitvault close-findings AGENT --reason WHY`."
+        "`jitvault findings list` shows each with its number. Once it is understood, run "
+        "`jitvault findings close NUMBER --reason WHY`."
     )
     if fresh:
         return FINDINGS.fail(f"{len(fresh)} of the last day: {shown}", mend)

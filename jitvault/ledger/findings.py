@@ -1,16 +1,65 @@
-"""Record findings: each once, and only so many of one author."""
+"""Record findings: each once, and only so many of one author; list and close them."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
 
+from jitvault.errors import NotFound, WrongState
+from jitvault.ledger.model import StoredFinding
 from jitvault.ledger.notices import tell_finding
 from jitvault.ledger.storage import schema
+from jitvault.ledger.storage.database import Database
 from jitvault.model.finding import MOST, WINDOW, count_message
 
 _FOUND = schema.findings.c
+_TASK = schema.tasks.c
+_LIST = "`jitvault findings list --all` shows all findings with their numbers."
+
+
+class FindingQueries:
+    """List and close findings; a part of `Ledger`."""
+
+    _db: Database
+
+    def findings(self, *, closed: bool, task_id: str | None = None, agent: str | None = None) -> list[StoredFinding]:
+        """Return findings, the oldest first: the open ones, and the `closed` ones as well if wanted.
+
+        `task_id` and `agent` (an entity id) leave only those of that task, or of that agent: about its tasks, and
+        about documents that it wrote.
+        """
+        query = select(schema.findings, _TASK.agent).join(schema.tasks, _TASK.task_id == _FOUND.task_id, isouter=True)
+        if not closed:
+            query = query.where(_FOUND.closed_at.is_(None))
+        if task_id is not None:
+            query = query.where(_FOUND.task_id == task_id)
+        if agent is not None:
+            query = query.where(or_(_TASK.agent == agent, _FOUND.author == agent))
+        with self._db.read() as connection:
+            rows = connection.execute(query.order_by(_FOUND.at, _FOUND.id)).mappings()
+            return [StoredFinding(**row) for row in rows]
+
+    def close_findings_by_number(self, numbers: Collection[int], why: str, at: datetime) -> int:
+        """Close these findings, of a task or of none; return how many.
+
+        All of them or none: raises NotFound for a number that no finding has, WrongState for one that is closed. The
+        findings stay in the ledger, with the reason.
+        """
+
+        def unit(connection: Connection) -> int:
+            known = select(_FOUND.id, _FOUND.closed_at).where(_FOUND.id.in_(numbers))
+            found = {row.id: row.closed_at for row in connection.execute(known)}
+            for number in sorted(numbers):
+                if number not in found:
+                    raise NotFound(f"there is no finding {number}", hint=_LIST)
+                if found[number] is not None:
+                    raise WrongState(f"finding {number} is closed already", hint=_LIST)
+            close = update(schema.findings).where(_FOUND.id.in_(numbers), _FOUND.closed_at.is_(None))
+            return connection.execute(close.values(closed_at=at, closed_why=why[:500])).rowcount
+
+        return self._db.write(unit)
 
 
 def put_finding(

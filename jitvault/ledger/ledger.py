@@ -18,7 +18,7 @@ from jitvault.formats.shorten import one_line
 from jitvault.ledger.admission import GrantCounts, admit
 from jitvault.ledger.documents.index_queries import DocumentQueries
 from jitvault.ledger.documents.request_queries import RequestQueries
-from jitvault.ledger.findings import put_finding
+from jitvault.ledger.findings import FindingQueries, put_finding
 from jitvault.ledger.installation import InstallationQueries
 from jitvault.ledger.model import Change, GrantAdmission, TaskRecord, TaskRow
 from jitvault.ledger.notices import NoticeQueue
@@ -67,6 +67,7 @@ class Ledger(
     TaskClaims,
     SweepQueries,
     GrantCounts,
+    FindingQueries,
     NoticeQueue,
     RecoveryQueries,
     RetentionQueries,

@@ -7,7 +7,7 @@ A task changes in one function (`jitvault.ledger.task_change.write_change`). Eve
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum, auto
 from typing import Any
@@ -296,6 +296,32 @@ class FindingRow:
     message: str
     line: str = ""
     request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFinding:
+    """A finding in the ledger.
+
+    `id` is its number. `author` is the entity that wrote what it is about, `agent` that of its task. `more` is how many
+    further findings the row stands for.
+    """
+
+    id: int
+    task_id: str | None
+    agent: str | None
+    author: str | None
+    rule: str
+    message: str
+    more: int
+    at: datetime
+    line: str | None
+    request_id: str | None
+    closed_at: datetime | None
+    closed_why: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        times = {"at": self.at.isoformat(), "closed_at": self.closed_at.isoformat() if self.closed_at else None}
+        return {**asdict(self), **times}
 
 
 class Turn(Enum):

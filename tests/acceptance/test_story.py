@@ -92,14 +92,28 @@ def test_a_second_unwrap_gets_nothing(cli: Cli, spec: Callable[..., Path]) -> No
     # until somebody has looked into it, the agent gets nothing more
     more = spec()
     denied = cli("operator", "grant", more, "--json", code=3).error["message"]
-    assert "forbidden by no-access-with-an-open-finding" in denied and "close-findings" in denied
+    assert "forbidden by no-access-with-an-open-finding" in denied and "jitvault findings" in denied
     told = cli("operator", "policy", "explain", more, "--json").json
     assert told["decision"]["rules"] == ["no-access-with-an-open-finding"]
-    assert any("close-findings research-agent" in way for way in told["instead"])
-    closing = ("operator", "close-findings", "research-agent", "--reason", "the agent tried twice", "--json")
-    assert cli(*closing).json == {"agent": "research-agent", "closed": 1, "reason": "the agent tried twice"}
+    assert any("findings close --agent research-agent" in way for way in told["instead"])
+    closing = (
+        "operator",
+        "findings",
+        "close",
+        "--agent",
+        "research-agent",
+        "--reason",
+        "the agent tried twice",
+        "--json",
+    )
+    assert cli(*closing).json == {
+        "agent": "research-agent",
+        "findings": [],
+        "closed": 1,
+        "reason": "the agent tried twice",
+    }
     cli(*closing, code=9)
-    cli("operator", "close-findings", "nobody-of-that-name", "--reason", "x", code=9)
+    cli("operator", "findings", "close", "--agent", "nobody-of-that-name", "--reason", "x", code=9)
     assert cli("operator", "grant", more, "--json").json["state"] == "issued"
     assert cli("operator", "status", file.stem, "--json", code=12).json["findings"], "it stays to be seen"
 

@@ -116,6 +116,23 @@ def test_status_and_list_fall_back_to_what_is_published(quick: Cli, spec: Callab
     assert f"Task {file.stem} is issued" in quick("agent", "status", file.stem, worker=False).stdout
 
 
+@pytest.mark.parametrize("width", ["80", "120"])
+def test_what_was_just_typed_is_no_next_step(quick: Cli, spec: Callable[..., Path], width: str) -> None:
+    file, wide = spec(), {"COLUMNS": width}
+    quick("operator", "grant", file)
+    held = quick("operator", "status", file.stem, worker=False, extra=wide).stdout
+    assert f"next jitvault complete {file.stem}, when the work is done" in " ".join(held.split())
+    quick("operator", "complete", file.stem)
+    over = quick("operator", "status", file.stem, worker=False, extra=wide).stdout
+    assert "jitvault status" not in held + over and "next" not in over
+
+
+@pytest.mark.parametrize("command", [("status", "no-such-task"), ("list",), ("freezes",)], ids=" ".join)
+def test_whoever_has_no_token_is_told_that_and_nothing_of_a_worker(quick: Cli, command: tuple[str, ...]) -> None:
+    refused = quick(None, *command, "--json", code=2, worker=False).error
+    assert refused["message"] == "no Vault token: VAULT_TOKEN is not set" and "bao login" in refused["hint"]
+
+
 def test_a_worker_that_is_refused_is_told_how_to_do_without_and_status_still_shows_what_is_known(
     quick: Cli, spec: Callable[..., Path]
 ) -> None:

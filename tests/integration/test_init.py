@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from commands import Result
+from commands import Result, at_terminal
 from rig import Rig
 
 from jitvault.sandbox.world import World
@@ -32,28 +28,10 @@ def rig(rig: Rig, lab: World) -> Iterator[Rig]:
     rig("admin", "init", "--yes", *(word for name in more for word in ("--remove-network", name)))
 
 
-def at_terminal(rig: Rig, *args: str, answer: str, width: int = 80) -> Result:
-    """The command as it is typed on a terminal, which shows both of its streams; `answer` is typed at its question."""
-    ours, its = pty.openpty()
-    admin = {"JITVAULT_ADMIN_TOKEN": rig.token_of("admin"), "NO_COLOR": "1", "TERM": "dumb"}
-    environment = {**rig.cli.environment("operator"), **admin, "COLUMNS": str(width)}
-    argv = [sys.executable, "-m", "jitvault", *args]
-    process = subprocess.Popen(argv, env=environment, stdin=its, stdout=its, stderr=its, close_fds=True)
-    os.close(its)
-    seen, asked = b"", False
-    while True:
-        try:
-            more = os.read(ours, 4096)
-        except OSError:
-            break
-        seen += more
-        if b"[y/N]: " in seen and not asked:
-            asked = True
-            os.write(ours, f"{answer}\n".encode())
-        if not more:
-            break
-    os.close(ours)
-    return Result(process.wait(60), seen.decode().replace("\r", ""), "")
+def asked(rig: Rig, answer: str, width: int) -> Result:
+    """`init` on a terminal, where the environment has the tokens of an operator and of the administrator."""
+    admin = {"JITVAULT_ADMIN_TOKEN": rig.token_of("admin")}
+    return at_terminal(rig.cli, "operator", "init", *OFFICE, answer=answer, width=width, **admin)
 
 
 def networks(rig: Rig) -> dict[str, list[str]]:
@@ -74,7 +52,7 @@ def worker_policy(rig: Rig) -> str:
 @pytest.mark.parametrize("width", [80, 120])
 def test_on_a_terminal_it_shows_whose_identity_acts_and_asks(rig: Rig, width: int) -> None:
     before = worker_policy(rig)
-    shown = at_terminal(rig, "init", *OFFICE, answer="n", width=width)
+    shown = asked(rig, "n", width)
     assert shown.code == 2 and "nothing was changed: the question was not answered with yes" in shown.stdout
     # the operator's VAULT_TOKEN is there as well, and is not the one that acts
     who = f"Acting as root (no entity; policies root; token from JITVAULT_ADMIN_TOKEN) at {rig.world.address}"
@@ -85,7 +63,7 @@ def test_on_a_terminal_it_shows_whose_identity_acts_and_asks(rig: Rig, width: in
     assert "Make 5 changes in Vault? [y/N]: n" in lines
     assert (networks(rig), worker_policy(rig)) == ({"loopback": ["127.0.0.0/8"]}, before)
 
-    made = at_terminal(rig, "init", *OFFICE, answer="y", width=width)
+    made = asked(rig, "y", width)
     assert made.code == 0 and made.stdout.splitlines()[-1].startswith("5 changes made, ")
     assert networks(rig) == {"loopback": ["127.0.0.0/8"], "office": ["10.1.0.0/16"]}
     assert set(ROLES) <= roles(rig) and "auth/token/create/jitvault-15m-office" in worker_policy(rig)

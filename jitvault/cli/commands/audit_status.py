@@ -53,7 +53,7 @@ def audit_accept(
     from jitvault.cli.views import output
     from jitvault.errors import WrongState
 
-    worker, why = _worker_with(reason)
+    worker, why = worker_with_reason(reason)
     missing = worker.ledger.unseen_operations(worker.now())
     if not missing:
         raise WrongState(
@@ -73,28 +73,10 @@ def lift_tripwires(reason: str, *, as_json: bool) -> None:
     """
     from jitvault.cli.views import output
 
-    worker, why = _worker_with(reason)
+    worker, why = worker_with_reason(reason)
     lifted = _lift(worker, why)
     answer = {"lifted": lifted, "reason": why}
     typer.echo(output.to_json(answer) if as_json else f"lifted {lifted} freeze(s); tasks that were ended stay ended")
-
-
-def close_findings(
-    agent: Annotated[str, typer.Argument(metavar="AGENT", help="The agent's Vault entity name.")],
-    reason: Annotated[str, typer.Option("--reason", help="Why it is safe again. The ledger keeps it.")],
-    json_: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Close an agent's open findings, so that policy no longer counts them.
-
-    The findings stay visible, with the reason.
-    """
-    from jitvault.cli.views import output
-
-    worker, why = _worker_with(reason)
-    closed = _close_findings(worker, agent, why)
-    answer = {"agent": agent, "closed": closed, "reason": why}
-    typer.echo(output.to_json(answer) if json_ else f"closed {closed} finding(s) of {agent}")
 
 
 def _lift(worker: WorkerContext, why: str) -> int:
@@ -117,25 +99,7 @@ def _lift(worker: WorkerContext, why: str) -> int:
     return lifted
 
 
-def _close_findings(worker: WorkerContext, agent: str, why: str) -> int:
-    """Return how many findings were closed.
-
-    Raises NotFound for an agent that Vault does not know, and WrongState where it has no open finding.
-    """
-    from jitvault.errors import NotFound, WrongState
-
-    entity = worker.identity.by_name(agent)
-    if entity is None:
-        raise NotFound(
-            f"there is no Vault entity named {agent!r:.80}", hint="`bao list identity/entity/name` shows all entities."
-        )
-    closed = worker.ledger.close_findings(entity.id, why, worker.now())
-    if not closed:
-        raise WrongState(f"{agent} has no open finding", hint="`jitvault policy explain SPEC` says what keeps it out.")
-    return closed
-
-
-def _worker_with(reason: str) -> tuple[WorkerContext, str]:
+def worker_with_reason(reason: str) -> tuple[WorkerContext, str]:
     """Return the worker and the reason.
 
     Raises InvalidInput for an empty reason, UsageError without the identity.

@@ -50,9 +50,9 @@ def init(
 ) -> None:
     """Provision Vault's mounts, policies, roles, groups, keys and limits.
 
-    The roles are token roles. The command shows whose identity acts and each change, and asks before it makes them; without a terminal it needs
-    --yes. It also names the templates that grant nothing until their check has passed. Run it again after a change of
-    templates or settings: named networks are kept in Vault.
+    The roles are token roles. The command shows whose identity acts and each change, and asks before it makes them;
+    without a terminal it needs --yes. It also names the templates that grant nothing until their check has passed. Run
+    it again after a change of templates or settings: named networks are kept in Vault.
 
     Example: jitvault init --plan --network office=10.1.0.0/16
     """

@@ -15,11 +15,16 @@ from jitvault.documents.paths import PUBLISHED
 
 if TYPE_CHECKING:
     from jitvault.documents.published_parts import MissingApproval
+    from jitvault.errors import JitvaultError
     from jitvault.model.states import State
     from jitvault.wiring import Wiring
 
 # how long `status` does what is due for the task before it shows the task
 _PATIENCE_S = 10.0
+_INCIDENT = (
+    "Treat this as an incident: the finding is shown above. `jitvault findings list --task TASK`, where the ledger is, "
+    "has its audit line; `jitvault findings close` once it was looked into."
+)
 
 
 class Format(StrEnum):
@@ -39,7 +44,6 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
     from jitvault.errors import (
         AuditUntrusted,
         Frozen,
-        JitvaultError,
         NotConfirmed,
         NotFound,
         VaultRefused,
@@ -68,6 +72,7 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
         with readable(task):
             known_file = ledger.file(task)
         if known_file is None:
+            session.check_knows_tasks(wiring, ledger)
             raise NotFound(f"there is no task {task}")
         file = known_file
     else:
@@ -82,9 +87,9 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
     missing = _missing(wiring, task, file.task.state)
     overview.print_status({**shown, "end_requested": requests, "missing": missing, "published": None}, as_json=json_)
     if failure is not None:
-        raise failure
+        raise _shown_above(failure)
     frozen = [f"everything is frozen: {freeze.reason}"] if freeze else []
-    session.check_findings(task, [*frozen, *(finding["message"] for finding in shown["findings"])])
+    session.check_findings(task, [*frozen, *(finding["message"] for finding in shown["findings"])], hint=_INCIDENT)
 
 
 def _show_published(wiring: Wiring, task: str, *, as_json: bool) -> None:
@@ -105,7 +110,16 @@ def _show_published(wiring: Wiring, task: str, *, as_json: bool) -> None:
     if found.problem:
         hint = "Ask who has the ledger: docs/operations/break-glass.md, A stolen worker identity."
         raise SecurityFinding(f"task {task}: {found.problem}", hint=hint)
-    session.check_findings(task, document.findings)
+    session.check_findings(task, document.findings, hint=_INCIDENT)
+
+
+def _shown_above(failure: JitvaultError) -> JitvaultError:
+    """Return the failure without a hint to run the command that has just shown what it is about."""
+    from jitvault.errors import NotConfirmed
+
+    if isinstance(failure, NotConfirmed):
+        failure.hint = "The check that failed is shown above. Run `jitvault revoke TASK` to try again at once."
+    return failure
 
 
 def _end_requests(wiring: Wiring, task: str, state: State, content: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -167,6 +181,7 @@ def list_(
     left_out = tuple(OVER) if open_ else ()
     if has_ledger := fallback.has_ledger(wiring):
         ledger = session.ledger_to_read(wiring)
+        session.check_knows_tasks(wiring, ledger)
         findings = ledger.finding_counts()
         found = ledger.tasks(frozenset(State).difference(left_out))
         tasks = [{**summary_of(task), "findings": findings.get(task.task_id, 0)} for task in found]
@@ -202,6 +217,7 @@ def report(
 
     wiring = session.open_session()
     ledger = session.ledger_to_read(wiring)
+    session.check_knows_tasks(wiring, ledger)
     ids = [task] if task else [row.task_id for row in ledger.tasks()]
     rows: list[dict[str, Any]] = []
     left_out: list[CorruptRecord] = []

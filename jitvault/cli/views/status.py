@@ -185,7 +185,7 @@ def print_published(document: PublishedTask, shown: Mapping[str, Any], now: date
     if as_json:
         typer.echo(to_json(shown))
         return
-    print_decision(document, as_json=False)
+    print_decision(document, as_json=False, is_status=True)
     held_up = {"held up": document.error.message} if document.error else {}
     unproven = not_proven(document)
     open_points = {"not proven": "; ".join(unproven)} if unproven and document.proof is None else {}

@@ -21,10 +21,11 @@ NEVER_HELD = frozenset({"denied", "cancelled", "lapsed"})
 """The states of a task that is over and never held access."""
 
 
-def print_decision(document: PublishedTask, *, as_json: bool) -> None:
+def print_decision(document: PublishedTask, *, as_json: bool, is_status: bool = False) -> None:
     """Print the state of a task that was decided about.
 
-    Whose approval is missing and the next command are printed as well.
+    Whose approval is missing and the next command are printed as well. `is_status` says that the command is `status`,
+    which is no next step after itself.
     """
     task = document.task_id
     state = document.state.value
@@ -33,12 +34,17 @@ def print_decision(document: PublishedTask, *, as_json: bool) -> None:
         "approved": f"jitvault grant {task}",
         "denied": "change the spec and submit it with --revise",
     }
+    if is_status:
+        steps |= dict.fromkeys(("issued", "active"), f"jitvault complete {task}, when the work is done")
+        last = None
+    else:
+        last = f"jitvault status {task}"
     shown: dict[str, Any] = {
         "task_id": task,
         "state": state,
         "digest": document.digest,
         "missing": document.missing,
-        "next": steps.get(state, f"jitvault status {task}"),
+        "next": steps.get(state, last),
     }
     if as_json:
         typer.echo(to_json(shown))
@@ -49,7 +55,8 @@ def print_decision(document: PublishedTask, *, as_json: bool) -> None:
     missing = [{"missing": f"{each['count']} approval(s) by {each['group']}"} for each in document.missing]
     absent = [{"refused": one} for one in uncounted(document.refused)]
     because = [{"because": document.why_denied}] if document.why_denied else []
-    for fact in (*missing, *absent, *because, {"next": shown["next"]}):
+    then = [{"next": shown["next"]}] if shown["next"] else []
+    for fact in (*missing, *absent, *because, *then):
         output.print_facts(console, fact, least=len("missing"))
 
 

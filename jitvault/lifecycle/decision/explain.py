@@ -131,7 +131,8 @@ def _others(asked: DecisionInput) -> Iterator[tuple[str, DecisionInput]]:
         return {name: replace(load, **changes) for name, load in asked.loads.items()}
 
     if any(load.findings for load in asked.loads.values()):
-        words = f"no open finding: `jitvault close-findings {asked.agent.name} --reason WHY` once it was looked into"
+        close = f"`jitvault findings close --agent {asked.agent.name} --reason WHY`"
+        words = f"no open finding: {close} once it was looked into"
         yield words, replace(asked, loads=loads(findings=0))
     if any(load.agent_leases or load.owner_leases or load.template_leases for load in asked.loads.values()):
         nothing = loads(agent_leases=0, owner_leases=0, template_leases=0)

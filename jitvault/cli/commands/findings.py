@@ -1,0 +1,157 @@
+"""`jitvault findings`: list what must not have happened, and close what was looked into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jitvault.cli.options import Debug, Json, task_id
+
+if TYPE_CHECKING:
+    from jitvault.context import WorkerContext
+    from jitvault.wiring import Wiring
+
+findings_app = typer.Typer(help="List findings, and close those that were looked into.", no_args_is_help=True)
+
+Why = Annotated[str, typer.Option("--reason", help="Why it is safe again. The ledger keeps it.")]
+Agent = Annotated[str | None, typer.Option("--agent", metavar="NAME", help="The agent's Vault entity name.")]
+
+
+@findings_app.command("list")
+def list_(
+    all_: Annotated[bool, typer.Option("--all", help="List closed findings as well.")] = False,
+    task: Annotated[
+        str | None, typer.Option("--task", metavar="TASK", help="Only those of this task.", callback=task_id)
+    ] = None,
+    agent: Annotated[
+        str | None, typer.Option("--agent", metavar="ENTITY", help="Only those of this agent, by entity id or name.")
+    ] = None,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List open findings with their numbers, also those that belong to no task.
+
+    They come from the ledger. A name of an agent is looked up with the worker's identity; an entity id always works.
+
+    Example: jitvault findings list --all --task count-orders
+    """
+    from jitvault.cli import session
+    from jitvault.cli.views import output
+
+    wiring = session.open_session()
+    ledger = session.ledger_to_read(wiring)
+    entity = _entity_of(wiring, agent) if agent else None
+    rows = [row.as_json() for row in ledger.findings(closed=all_, task_id=task, agent=entity)]
+    if not rows:
+        session.check_knows_tasks(wiring, ledger)
+    if json_:
+        typer.echo(output.to_json({"findings": rows}))
+    else:
+        _print(rows, closed=all_)
+
+
+@findings_app.command("close")
+def close(
+    reason: Why,
+    numbers: Annotated[
+        list[int] | None, typer.Argument(metavar="NUMBER", help="The numbers that `findings list` shows.")
+    ] = None,
+    agent: Agent = None,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Close findings, by number or all open ones of an agent's tasks.
+
+    Policy counts the tripwires of an agent's tasks as long as they are open. Every finding can be closed by its number,
+    also one of no task. It stays in the ledger, with the reason. Closing lifts no freeze. The command needs the
+    worker's identity.
+
+    Example: jitvault findings close 12 --reason "the clock was set"
+    """
+    from jitvault.cli.commands.audit_status import worker_with_reason
+    from jitvault.cli.views import output
+    from jitvault.errors import UsageError
+
+    if bool(numbers) == (agent is not None):
+        raise UsageError(
+            "findings close takes either numbers or --agent NAME", hint="`jitvault findings list` shows the numbers."
+        )
+    worker, why = worker_with_reason(reason)
+    wanted = sorted(set(numbers or ()))
+    if agent is not None:
+        closed = close_of_agent(worker, agent, why)
+    else:
+        closed = worker.ledger.close_findings_by_number(wanted, why, worker.now())
+    answer = {"agent": agent, "findings": wanted, "closed": closed, "reason": why}
+    whose = f" of {agent}" if agent else ""
+    typer.echo(output.to_json(answer) if json_ else f"closed {closed} finding(s){whose}")
+
+
+def close_findings(
+    agent: Annotated[str, typer.Argument(metavar="AGENT", help="The agent's Vault entity name.")],
+    reason: Why,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Close an agent's open findings: the former name of `findings close --agent`."""
+    from jitvault.cli.commands.audit_status import worker_with_reason
+    from jitvault.cli.views import output
+
+    worker, why = worker_with_reason(reason)
+    closed = close_of_agent(worker, agent, why)
+    answer = {"agent": agent, "closed": closed, "reason": why}
+    typer.echo(output.to_json(answer) if json_ else f"closed {closed} finding(s) of {agent}")
+
+
+def close_of_agent(worker: WorkerContext, agent: str, why: str) -> int:
+    """Return how many findings of an agent's tasks were closed.
+
+    Raises NotFound for an agent that Vault does not know, and WrongState where it has no open finding.
+    """
+    from jitvault.errors import NotFound, WrongState
+
+    entity = worker.identity.by_name(agent)
+    if entity is None:
+        raise NotFound(
+            f"there is no Vault entity named {agent!r:.80}", hint="`bao list identity/entity/name` shows all entities."
+        )
+    closed = worker.ledger.close_findings(entity.id, why, worker.now())
+    if not closed:
+        raise WrongState(f"{agent} has no open finding", hint="`jitvault policy explain SPEC` says what keeps it out.")
+    return closed
+
+
+def _entity_of(wiring: Wiring, agent: str) -> str:
+    """Return the id of the entity that `agent` names, or `agent` itself where nobody here may look it up."""
+    if not wiring.has_worker:
+        return agent
+    entity = wiring.worker.identity.by_name(agent)
+    return entity.id if entity else agent
+
+
+def _print(rows: Sequence[Mapping[str, Any]], *, closed: bool) -> None:
+    """Print a line for each finding with its number, and below it what it says.
+
+    On a terminal long lines are folded; elsewhere each stays whole.
+    """
+    import sys
+
+    from jitvault.cli.views import output
+
+    console = output.console()
+    for row in rows:
+        about = f"task {row['task_id']}" if row["task_id"] else "no task"
+        head = f"{row['rule']}, {about}, {output.readable(row['at'])}"
+        number = f"{row['id']:>4}  "
+        console.print(output.for_terminal(head, sys.stdout, first=number), style="bold", soft_wrap=True)
+        lines = [row["message"] + (f": {row['more']} so far" if row["more"] else "")]
+        if row["author"]:
+            lines.append(f"by entity {row['author']}")
+        if row["closed_at"]:
+            lines.append(f"closed {output.readable(row['closed_at'])}: {row['closed_why']}")
+        for line in lines:
+            console.print(output.for_terminal(line, sys.stdout, first=" " * 6), soft_wrap=True)
+    if not rows:
+        console.print(f"There is no {'' if closed else 'open '}finding.")

@@ -1,0 +1,96 @@
+"""`jitvault findings list|close`: every finding has a number, and also one of no task can be closed, with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from commands import at_terminal
+from rig import Rig
+
+Spec = Callable[..., Path]
+SLOW = "the clock of the host worker-1 was 41 s behind Vault's, and nothing was granted until somebody set it right"
+
+
+@pytest.fixture
+def rig(rig: Rig) -> Rig:
+    """A ledger with two findings of no task, one of them about what an entity wrote."""
+    rig("operator", "audit", "status")
+    with rig.ledger() as ledger:
+        ledger.finding(None, "wrong_clock", SLOW, datetime.now(UTC))
+        ledger.finding(None, "forged_document", "nobody signed it", datetime.now(UTC), author=rig.entity("operator"))
+    return rig
+
+
+def listed(rig: Rig, *options: str) -> dict[str, int]:
+    found = rig("auditor", "findings", "list", *options).json["findings"]
+    return {finding["rule"]: finding["id"] for finding in found}
+
+
+def test_a_finding_of_no_task_is_listed_and_closed_by_its_number(rig: Rig) -> None:
+    number = listed(rig)["wrong_clock"]
+    assert "findings close NUMBER" in doctors_word(rig)
+    close = ("findings", "close", str(number), "--reason", "The clock was set.")
+    assert rig("operator", *close).json == {
+        **{"agent": None, "findings": [number], "closed": 1, "reason": "The clock was set."}
+    }
+    assert set(listed(rig)) == {"forged_document"}
+    (closed,) = (f for f in rig("auditor", "findings", "list", "--all").json["findings"] if f["id"] == number)
+    assert closed["closed_why"] == "The clock was set." and closed["closed_at"] and closed["task_id"] is None
+    assert f"finding {number} is closed already" in rig("operator", *close, code=9).error["message"]
+    assert rig.rows("SELECT closed_why FROM findings WHERE id = ?", number) == [("The clock was set.",)]
+
+
+def doctors_word(rig: Rig) -> str:
+    (check,) = (c for c in rig("admin", "doctor", code=None).json["checks"] if c["name"] == "findings")
+    return str(check["mend"])
+
+
+def test_the_rules_of_a_close_hold_for_every_finding(rig: Rig) -> None:
+    before = listed(rig)
+    number = str(before["wrong_clock"])
+    nobody = rig.cli("operator", "findings", "close", number, "--reason", "x", code=2, worker=False)
+    assert "this needs the worker's identity" in nobody.stderr
+    assert "expected a reason" in rig("operator", "findings", "close", number, "--reason", "", code=8).error["message"]
+    # all of the named ones or none
+    missing = rig("operator", "findings", "close", number, "999999", "--reason", "x", code=9).error
+    assert missing["message"] == "there is no finding 999999" and "findings list --all" in missing["hint"]
+    for neither in ((), (number, "--agent", "research-agent")):
+        assert (
+            "numbers or --agent"
+            in rig("operator", "findings", "close", *neither, "--reason", "x", code=2).error["message"]
+        )
+    assert listed(rig) == before
+
+
+def test_findings_are_listed_of_one_task_and_of_one_agent(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    rig("operator", "grant", file)
+    with rig.ledger() as ledger:
+        ledger.finding(file.stem, "denied", "a denied request", datetime.now(UTC))
+    assert set(listed(rig)) == {"wrong_clock", "forged_document", "denied"}
+    assert set(listed(rig, "--task", file.stem)) == {"denied"}
+    assert set(listed(rig, "--agent", "research-agent")) == {"denied"}
+    assert set(listed(rig, "--agent", rig.entity("operator"))) == {"forged_document"}
+    shown = rig("operator", "status", file.stem, code=12)
+    # what was typed is no next step
+    assert "findings list --task" in shown.error["hint"] and "jitvault status" not in shown.error["hint"]
+    rig("operator", "findings", "close", "--agent", "research-agent", "--reason", "It was a try.")
+    assert "denied" not in listed(rig)
+    with rig.ledger() as ledger:
+        ledger.finding(file.stem, "denied", "another one", datetime.now(UTC))
+    # by its former name, which scripts have
+    former = rig("operator", "close-findings", "research-agent", "--reason", "Another try.").json
+    assert former == {"agent": "research-agent", "closed": 1, "reason": "Another try."}
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_long_finding_is_folded_on_a_terminal_and_whole_in_a_pipe(rig: Rig, width: int) -> None:
+    piped = rig.cli("auditor", "findings", "list", extra={"COLUMNS": str(width)}).stdout.splitlines()
+    number = listed(rig)["wrong_clock"]
+    assert piped[0].startswith(f"{number:>4}  wrong_clock, no task, 20") and piped[1] == f"      {SLOW}"
+    assert f"      by entity {rig.entity('operator')}" in piped
+    shown = at_terminal(rig.cli, "auditor", "findings", "list", width=width).stdout.splitlines()
+    assert all(len(line) <= width for line in shown) and len(shown) > len(piped)
