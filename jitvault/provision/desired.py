@@ -34,6 +34,7 @@ ROLES = ("operator", "approver", "agent", "auditor")
 # the security group approves as well: the shipped policies require a second group where risk is high
 GROUPS = {**{f"jitvault-{role}s": f"jitvault-{role}" for role in ROLES}, SECURITY: "jitvault-approver"}
 
+_INSTALLATION_ID = re.compile(r"[0-9a-f]{32}")
 _NETWORK = re.compile(r"[a-z0-9-]{1,32}")
 # The characters of a template's path: no wildcard, no template expression, no quote that would end an HCL string.
 _ACCESS_PATH = re.compile(r"[A-Za-z0-9._@:-]+(/[A-Za-z0-9._@:-]+)+")
@@ -184,6 +185,11 @@ def desired(
         *quotas(templates.values(), tasks_per_second),
         *((worker_login,) if worker_login else ()),
     )
+
+
+def is_installation_id(found: object) -> bool:
+    """Return whether this is an id as `init` makes it."""
+    return isinstance(found, str) and _INSTALLATION_ID.fullmatch(found) is not None
 
 
 def token_roles(networks: Mapping[str, Sequence[str]]) -> tuple[TokenRole, ...]:

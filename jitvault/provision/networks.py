@@ -12,7 +12,7 @@ from typing import Any
 from jitvault.documents.paths import NETWORKS
 from jitvault.errors import InvalidInput, NotFound, WrongState
 from jitvault.model.vault_access import CAPS, ROLE_PREFIX, role_name
-from jitvault.provision.desired import KV_MOUNT
+from jitvault.provision.desired import KV_MOUNT, is_installation_id
 from jitvault.provision.live import Live
 
 CidrsByName = Mapping[str, Sequence[str]]
@@ -26,7 +26,8 @@ def known_networks(live: Live) -> CidrsByName:
     """
     document = live.document(NETWORKS)
     _, installation = live.installation()
-    if document is None or installation is None:
+    if document is None or not is_installation_id(installation):
+        # what is wrong with the installation itself is found by the plan
         return networks_of_roles(live)
     found = document.get("networks")
     if document.get("installation") != installation or not isinstance(found, dict) or not _is_networks(found):

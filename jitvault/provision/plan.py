@@ -31,6 +31,7 @@ from jitvault.provision.desired import (
     RemovedRole,
     SigningKey,
     TokenRole,
+    is_installation_id,
 )
 from jitvault.provision.live import Live, normal_role
 from jitvault.provision.mounts import PlainKeys, Shortened
@@ -38,7 +39,6 @@ from jitvault.provision.worker_login import WorkerLogin
 
 Action = Literal["create", "update", "keep", "delete"]
 GROUP_METADATA = {"managed-by": "jitvault"}
-_INSTALLATION_ID = re.compile(r"[0-9a-f]{32}")
 _PATHS = re.compile(r'^path "([^"]+)"', re.MULTILINE)
 _NOT_OURS = "Rename or remove it, then run `jitvault init` again. Nothing was changed."
 
@@ -142,7 +142,7 @@ def _installation(item: Installation, live: Live) -> Step:
     kind = "document"
     name = f"{KV_MOUNT}/installation"
     existed, found = live.installation()
-    if isinstance(found, str) and _INSTALLATION_ID.fullmatch(found):
+    if is_installation_id(found):
         return Step("keep", kind, name, item=item)
     if existed:
         # a new id would make every valid task token look like one of another installation

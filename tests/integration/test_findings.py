@@ -11,7 +11,10 @@ from commands import at_terminal
 from rig import Rig
 
 Spec = Callable[..., Path]
-SLOW = "the clock of the host worker-1 was 41 s behind Vault's, and nothing was granted until somebody set it right"
+SLOW = (
+    "the clock of the host worker-1 was 41 s behind Vault's, and nothing was granted or confirmed until somebody "
+    "set it right by hand"
+)
 
 
 @pytest.fixture
