@@ -10,6 +10,7 @@ from commands import Result, at_terminal
 from rig import Rig
 
 from jitvault.sandbox.world import World
+from jitvault.vault.client import Connection, Vault
 
 Spec = Callable[..., Path]
 OFFICE = ("--network", "office=10.1.0.0/16")
@@ -178,3 +179,16 @@ def test_whoever_may_not_provision_is_told_as_whom_they_tried(rig: Rig) -> None:
     refused = rig("operator", "init", "--plan", code=10).error
     assert "Vault does not let you provision it as userpass-operator" in refused["message"]
     assert refused["hint"].startswith("Only an administrator can.")
+
+
+@pytest.mark.needs("namespaces")
+def test_the_administrator_of_a_namespace_is_told_what_belongs_to_the_root(rig: Rig) -> None:
+    rig.admin.write("sys/namespaces/team-of-init")
+    there = Vault(Connection(rig.world.address, "team-of-init"), rig.world.admin_token)
+    there.write("sys/mounts/database", {"type": "database"})
+    everything = 'path "*" { capabilities = ["create", "read", "update", "delete", "list", "sudo"] }'
+    there.write("sys/policies/acl/everything", {"policy": everything})
+    token = there.write("auth/token/create", {"policies": ["everything"]}, method="post")["auth"]["client_token"]
+    extra = {"VAULT_NAMESPACE": "team-of-init", "JITVAULT_ADMIN_TOKEN": token}
+    refused = rig("operator", "init", "--plan", code=10, extra=extra).error
+    assert "Vault refused sys/" in refused["message"] and "Only a token of the root namespace" in refused["hint"]

@@ -83,7 +83,7 @@ def init(
     )
     vault = wiring.vault(token)
     actor = _actor(wiring, vault)
-    with session.allowed(f"provision it as {actor.name}", "an administrator"):
+    with session.allowed(f"provision it as {actor.name}", _who_may(wiring)):
         found = provision.plan(vault, want)
     is_shown = False
     if found.changes and not plan:
@@ -97,6 +97,13 @@ def init(
     commands = wiring.commands()
     missing = [with_commands(line, commands) for line in notes]
     view.print_provisioning(found, missing, actor, applied=not plan, is_shown=is_shown, as_json=json_)
+
+
+def _who_may(wiring: Wiring) -> str:
+    """Return who can provision Vault, as the end of "Only … can"."""
+    if wiring.settings.vault_namespace is None:
+        return "an administrator"
+    return "a token of the root namespace, to which audit devices, audited headers and quotas belong,"
 
 
 def _actor(wiring: Wiring, vault: Vault) -> Actor:
