@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,34 +17,40 @@ if TYPE_CHECKING:
     from jitvault.wiring import Wiring
 
 
+Plans = Annotated[bool, typer.Option("--plan", help="Show the changes and make none.")]
+Network = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--network",
+        metavar="NAME=CIDR,…",
+        help="A named network that tasks can be bound to, new or with other CIDRs. All others stay. May be repeated.",
+    ),
+]
+RemovedNetwork = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--remove-network",
+        metavar="NAME",
+        help="Remove this network and its token roles, if no live task uses them. May be repeated.",
+    ),
+]
+WorkerAppRole = Annotated[
+    bool, typer.Option("--worker-approle", help="Create the AppRole jitvault-worker, by which the worker logs in.")
+]
+WorkerCidr = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--worker-cidr", metavar="CIDR", help="With --worker-approle: where the worker may log in and act from."
+    ),
+]
+
+
 def init(
-    plan: Annotated[bool, typer.Option("--plan", help="Show the changes and make none.")] = False,
-    network: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--network",
-            metavar="NAME=CIDR,…",
-            help="A named network that tasks can be bound to, new or with other CIDRs. All others stay. May be "
-            "repeated.",
-        ),
-    ] = None,
-    remove_network: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--remove-network",
-            metavar="NAME",
-            help="Remove this network and its token roles, if no live task uses them. May be repeated.",
-        ),
-    ] = None,
-    worker_approle: Annotated[
-        bool, typer.Option("--worker-approle", help="Create the AppRole jitvault-worker, by which the worker logs in.")
-    ] = False,
-    worker_cidr: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--worker-cidr", metavar="CIDR", help="With --worker-approle: where the worker may log in and act from."
-        ),
-    ] = None,
+    plan: Plans = False,
+    network: Network = None,
+    remove_network: RemovedNetwork = None,
+    worker_approle: WorkerAppRole = False,
+    worker_cidr: WorkerCidr = None,
     yes: Yes = False,
     json_: Json = False,
     debug: Debug = False,
@@ -56,14 +63,12 @@ def init(
 
     Example: jitvault init --plan --network office=10.1.0.0/16
     """
-    from jitvault import shipped_files as shipped
     from jitvault.cli import session
     from jitvault.cli.views import provisioning as view
     from jitvault.errors import UsageError
     from jitvault.formats.server_product import with_commands
     from jitvault.provision import init as provision
     from jitvault.provision.template_check.record import unchecked
-    from jitvault.provision.worker_login import worker_login
 
     if worker_cidr and not worker_approle:
         raise UsageError("--worker-cidr goes with --worker-approle")
@@ -71,32 +76,44 @@ def init(
     token = wiring.settings.admin
     if token is None:
         raise UsageError("init needs an administrator's token in JITVAULT_ADMIN_TOKEN or VAULT_TOKEN")
-    login = worker_login(tuple(worker_cidr or ())) if worker_approle else None
-    want = provision.Want(
-        wiring.templates,
-        wiring.engines,
-        shipped.vault_policies(),
-        _networks(network or []),
-        removed_networks=tuple(remove_network or ()),
-        worker_login=login,
-        tasks_per_second=wiring.settings.tasks_per_second,
-    )
+    want = _want(wiring, network, remove_network, worker_cidr or () if worker_approle else None)
     vault = wiring.vault(token)
     actor = _actor(wiring, vault)
     with session.allowed(f"provision it as {actor.name}", _who_may(wiring)):
         found = provision.plan(vault, want)
-    is_shown = False
+    asks = bool(found.changes) and not plan and not yes
     if found.changes and not plan:
         provision.check_not_in_use(found)
-        if not yes:
+        if asks:
             view.print_question(found, actor)
-            is_shown = True
             _ask(vault, want, found)
         provision.apply(vault, found)
     notes = (*found.missing, *unchecked(vault, wiring.templates, wiring.engines))
     commands = wiring.commands()
     missing = [with_commands(line, commands) for line in notes]
-    view.print_provisioning(found, missing, actor, applied=not plan, is_shown=is_shown, as_json=json_)
+    view.print_provisioning(found, missing, actor, applied=not plan, is_shown=asks, as_json=json_)
+
+
+def _want(
+    wiring: Wiring,
+    networks: Sequence[str] | None,
+    removed_networks: Sequence[str] | None,
+    worker_cidrs: Sequence[str] | None,
+) -> Want:
+    """Return what to provision Vault for. `worker_cidrs` is None where no AppRole is wanted."""
+    from jitvault import shipped_files as shipped
+    from jitvault.provision.init import Want
+    from jitvault.provision.worker_login import worker_login
+
+    return Want(
+        wiring.templates,
+        wiring.engines,
+        shipped.vault_policies(),
+        _networks(networks or ()),
+        removed_networks=tuple(removed_networks or ()),
+        worker_login=None if worker_cidrs is None else worker_login(tuple(worker_cidrs)),
+        tasks_per_second=wiring.settings.tasks_per_second,
+    )
 
 
 def _who_may(wiring: Wiring) -> str:
@@ -151,7 +168,7 @@ def _ask(vault: Vault, want: Want, shown: Plan) -> None:
         )
 
 
-def _networks(given: list[str]) -> dict[str, list[str]]:
+def _networks(given: Sequence[str]) -> dict[str, list[str]]:
     from jitvault.errors import UsageError
 
     found: dict[str, list[str]] = {}
