@@ -192,11 +192,14 @@ class MissingLedger(LedgerUnavailable):
 
 
 class UnusedLedger(LedgerUnavailable):
-    """Raised by a reader for a ledger that no process with the worker's identity has used."""
+    """Raised by a reader for a ledger that no worker has used.
+
+    A worker is any process with the worker's identity.
+    """
 
 
 class ForeignLedger(LedgerUnavailable):
-    """Raised for a ledger of another installation than that of the Vault in use."""
+    """Raised for a ledger of another installation than this Vault's."""
 
 
 class OlderRules(LedgerUnavailable):

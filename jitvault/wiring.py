@@ -311,7 +311,9 @@ class Wiring:
             raise ownership.missing(error, is_default="ledger" not in self.settings.model_fields_set) from None
 
     def check_owner(self) -> None:
-        """Raise ForeignLedger where the existing ledger belongs to another installation than this Vault's.
+        """Raise ForeignLedger for a ledger of another installation.
+
+        The installation is this Vault's; a ledger that does not exist belongs to none.
 
         A ledger that no worker has used yet passes.
         """
@@ -319,7 +321,7 @@ class Wiring:
             self._check_owner(self.unchecked_ledger)
 
     def check_owner_of(self, database: Database) -> None:
-        """Do as `check_owner` for a database whose schema may be older than this version's."""
+        """Do as `check_owner` where the schema may be an older one."""
         from jitvault.ledger.ledger import Ledger
 
         ledger = Ledger(database)
@@ -346,7 +348,7 @@ class Wiring:
         return ownership.foreign(ledger, self.ledger_place, address, provisioned=provisioned, product=product)
 
     def _read_installation(self) -> str | None:
-        """Return the id of this Vault's installation, None for a Vault that has none.
+        """Return the id of this Vault's installation, None where it has none.
 
         It is read with the first identity here that may. Raises UsageError where there is none, VaultRefused and
         VaultUnavailable.
@@ -366,7 +368,10 @@ class Wiring:
         raise refusal
 
     def _identities(self) -> Iterator[Secret | Login]:
-        """Yield the identities of this process. A login costs most, so the worker's is the last."""
+        """Yield the identities of this process, the worker's last.
+
+        A login costs most.
+        """
         person = self.settings.person
         if person is not None:
             yield person
@@ -377,7 +382,9 @@ class Wiring:
 
     @property
     def documents(self) -> interface.Documents:
-        """Vault's documents as the caller may read them, or as the worker may where the caller has no token.
+        """Return Vault's documents as the caller may read them.
+
+        Where the caller has no token, the worker's identity reads them.
 
         Raises UsageError where there is neither.
         """

@@ -69,7 +69,9 @@ def open_session() -> Wiring:
 
 
 def open_to_ask() -> Wiring:
-    """Return the adapters of a command that signs a request for access, or an approval.
+    """Return the adapters of a command that signs for access.
+
+    The command signs a request, or an approval.
 
     With the worker's identity the command carries it out itself, so its ledger is checked before anything is signed: a
     signed request would be carried out later by a worker. Raises UsageError, LedgerUnavailable.
@@ -93,7 +95,7 @@ def ledger_to_read(wiring: Wiring) -> Ledger:
 
 
 def check_knows_tasks(wiring: Wiring, ledger: Ledger) -> None:
-    """Raise LedgerUnavailable for a ledger that knows no task, where Vault has published some.
+    """Raise LedgerUnavailable for an empty ledger where Vault has tasks.
 
     A command calls this before it shows that there is nothing.
     """

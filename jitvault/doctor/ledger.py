@@ -61,9 +61,10 @@ class Unusable:
 
 @dataclass(frozen=True, slots=True)
 class NoneYet:
-    """There is no ledger where the worker would create one, or no worker has used it yet (`is_new`).
+    """There is no ledger that a worker has used.
 
-    `published` is how many tasks Vault knows of, `place` where the ledger would be.
+    `is_new` says that there is one, which no worker has used yet. `published` is how many tasks Vault knows of, `place`
+    where the ledger would be.
     """
 
     published: int

@@ -1,4 +1,7 @@
-"""Record findings: each once, and only so many of one author; list and close them."""
+"""Record, list and close findings.
+
+Each finding is recorded once, and only so many of one author.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,9 @@ class FindingQueries:
     _db: Database
 
     def findings(self, *, closed: bool, task_id: str | None = None, agent: str | None = None) -> list[StoredFinding]:
-        """Return findings, the oldest first: the open ones, and the `closed` ones as well if wanted.
+        """Return the open findings, the oldest first.
+
+        With `closed`, return the closed ones as well.
 
         `task_id` and `agent` (an entity id) leave only those of that task, or of that agent: about its tasks, and
         about documents that it wrote.

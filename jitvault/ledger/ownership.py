@@ -21,7 +21,7 @@ MADE_BY = "Only `jitvault worker` and `jitvault ledger upgrade` make a new ledge
 
 
 def unused(place: str) -> UnusedLedger:
-    """Return the error for a ledger that no process with the worker's identity has used."""
+    """Return the error for a ledger that no worker has used."""
     return UnusedLedger(
         f"the ledger at {place} is new: no worker has used it yet, so it knows nothing",
         hint="Name the workers' ledger in JITVAULT_LEDGER, or start a worker on this one.",
@@ -57,7 +57,7 @@ def missing(error: MissingLedger, *, is_default: bool) -> MissingLedger:
 
 
 def knows_nothing(place: str, task_id: str) -> LedgerUnavailable:
-    """Return the error for a ledger without a task, where Vault has published ones."""
+    """Return the error for an empty ledger where Vault has tasks."""
     return LedgerUnavailable(
         f"the ledger at {place} knows no task, but Vault knows of task {task_id} and perhaps others",
         hint="JITVAULT_LEDGER names another ledger than the workers', or theirs was lost. Then restore it from a "

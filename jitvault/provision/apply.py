@@ -86,7 +86,10 @@ def _write_role(vault: Vault, role: TokenRole | RemovedRole) -> None:
 
 
 def _write_document(vault: Vault, item: Installation | NetworksDocument) -> None:
-    """Write the installation's id, or its networks, which name the id that is in Vault by now."""
+    """Write the installation's id, or its networks.
+
+    The networks name the id that is in Vault by now.
+    """
     if isinstance(item, Installation):
         # cas 0: where another `init` has written the document meanwhile, its id stays
         _write_new_kv(vault, INSTALLATION, {"options": {"cas": 0}, "data": {"id": secrets.token_hex(16)}})

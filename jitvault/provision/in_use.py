@@ -1,4 +1,6 @@
-"""What live tasks need of the rights that a plan would take from the worker.
+"""Find which rights of a plan live tasks still need.
+
+A plan of `init` may take rights from the worker.
 
 Without these rights nothing of such a task could be listed, renewed by path, revoked by path or proven.
 """
@@ -21,7 +23,7 @@ _NEEDS_RIGHTS = UNSEALED - {State.UNVERIFIED}
 
 
 def lost_paths(before: str, after: str) -> frozenset[str]:
-    """Return the paths below which the worker finds leases by one policy text and not by the other."""
+    """Return the lease paths that one policy text has and the other lacks."""
     return frozenset(_LEASES.findall(before)) - frozenset(_LEASES.findall(after))
 
 

@@ -70,7 +70,7 @@ def plan(vault: Vault, want: Want) -> Plan:
 
 
 def _lost(plan: Plan, live: Live) -> frozenset[str]:
-    """Return the paths below which the worker would no longer find and revoke leases."""
+    """Return the paths whose leases the worker could no longer revoke."""
     for step in plan.changes:
         if isinstance(step.item, MarkedPolicy) and step.item.name == WORKER_POLICY:
             return lost_paths(live.policy(WORKER_POLICY) or "", step.item.text)
@@ -89,7 +89,7 @@ def apply(vault: Vault, plan: Plan) -> None:
 
 
 def check_not_in_use(plan: Plan) -> None:
-    """Raise WrongState for a plan that takes rights away which live tasks need."""
+    """Raise WrongState for a plan that takes what live tasks need."""
     if plan.in_use:
         raise WrongState(
             f"nothing was changed: the worker would lose rights that live tasks need ({'; '.join(plan.in_use)})",

@@ -87,7 +87,10 @@ class Live:
         return existed, document.get("id")
 
     def document(self, path: str) -> dict[str, Any] | None:
-        """Return the document at `path` below jitvault's mount, None where there is none."""
+        """Return the document at `path`, None where there is none.
+
+        The path is below jitvault's mount.
+        """
         return Documents(self._vault).get(path) if KV_MOUNT in self.mounts else None
 
     def policy(self, name: str) -> str | None:

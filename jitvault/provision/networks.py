@@ -53,14 +53,19 @@ def networks_of_roles(live: Live) -> CidrsByName:
 
 
 def network_of(role: str) -> str:
-    """Return the network that a token role is bound to by its name; empty for none."""
+    """Return the network that a token role's name states.
+
+    The result is empty for a role of no network.
+    """
     if not role.startswith(ROLE_PREFIX):
         return ""
     return role.removeprefix(ROLE_PREFIX).partition("-")[2]
 
 
 def merged(known: CidrsByName, named: CidrsByName, removed: Collection[str]) -> CidrsByName:
-    """Return the networks that are wanted: the known ones and the named ones, without the removed ones.
+    """Return the networks that are wanted.
+
+    These are the known ones and the named ones, without the removed ones.
 
     Raises InvalidInput for a network that is named and removed.
     """

@@ -1,4 +1,7 @@
-"""`jitvault findings`: list what must not have happened, and close what was looked into."""
+"""`jitvault findings`: list findings, and close them.
+
+A finding is something that must not have happened; it is closed when somebody has looked into it.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,9 @@ def list_(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List open findings with their numbers, also those that belong to no task.
+    """List open findings with their numbers.
+
+    Findings that belong to no task are among them.
 
     They come from the ledger. A name of an agent is looked up with the worker's identity; an entity id always works.
 
@@ -95,7 +100,10 @@ def close_findings(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Close an agent's open findings: the former name of `findings close --agent`."""
+    """Close an agent's open findings.
+
+    This is the former name of `findings close --agent`.
+    """
     from jitvault.cli.commands.audit_status import worker_with_reason
     from jitvault.cli.views import output
 
@@ -124,7 +132,10 @@ def close_of_agent(worker: WorkerContext, agent: str, why: str) -> int:
 
 
 def _entity_of(wiring: Wiring, agent: str) -> str:
-    """Return the id of the entity that `agent` names, or `agent` itself where nobody here may look it up."""
+    """Return the id of the entity that `agent` names.
+
+    Return `agent` itself where the caller may not look it up.
+    """
     if not wiring.has_worker:
         return agent
     entity = wiring.worker.identity.by_name(agent)
@@ -132,7 +143,7 @@ def _entity_of(wiring: Wiring, agent: str) -> str:
 
 
 def _print(rows: Sequence[Mapping[str, Any]], *, closed: bool) -> None:
-    """Print a line for each finding with its number, and below it what it says.
+    """Print each finding with its number, and below it what it says.
 
     On a terminal long lines are folded; elsewhere each stays whole.
     """

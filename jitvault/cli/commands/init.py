@@ -100,7 +100,10 @@ def _want(
     removed_networks: Sequence[str] | None,
     worker_cidrs: Sequence[str] | None,
 ) -> Want:
-    """Return what to provision Vault for. `worker_cidrs` is None where no AppRole is wanted."""
+    """Return what to provision Vault for.
+
+    `worker_cidrs` is None where no AppRole is wanted.
+    """
     from jitvault import shipped_files as shipped
     from jitvault.provision.init import Want
     from jitvault.provision.worker_login import worker_login

@@ -114,7 +114,10 @@ def _show_published(wiring: Wiring, task: str, *, as_json: bool) -> None:
 
 
 def _shown_above(failure: JitvaultError) -> JitvaultError:
-    """Return the failure without a hint to run the command that has just shown what it is about."""
+    """Return the failure without a hint to run this command again.
+
+    The command has just shown what the failure is about.
+    """
     from jitvault.errors import NotConfirmed
 
     if isinstance(failure, NotConfirmed):

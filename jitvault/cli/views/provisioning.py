@@ -1,4 +1,7 @@
-"""Output of `jitvault init`: whose identity acts, what it changes, and what is missing."""
+"""Show the output of `jitvault init`.
+
+It says whose identity acts, what changes, and what is missing.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ class Actor:
 
 
 def print_question(plan: Plan, actor: Actor) -> None:
-    """Print to stderr what the question is about: the identity and the changes."""
+    """Print to stderr the identity and the changes to be asked about."""
     console = output.console(stderr=True)
     _print_actor(console, actor)
     _print_changes(console, plan)

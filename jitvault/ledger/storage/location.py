@@ -34,7 +34,10 @@ def file_of(ledger: str) -> Path | None:
 
 
 def shown(ledger: str) -> str:
-    """Return a ledger's place as messages name it: a file's path, or a URL without its password."""
+    """Return a ledger's place as messages name it.
+
+    The place is a file's path, or a URL without its password.
+    """
     if (file := file_of(ledger)) is not None:
         return str(file)
     try:
