@@ -63,6 +63,17 @@ class ExtensionContent(TypedDict):
     window_s: int
 
 
+class RefusedGrant(TypedDict):
+    """The last request for a grant that was refused, which settles it.
+
+    `request` is its nonce, `error` has `exit_code`, `message` and `hint`.
+    """
+
+    request: str
+    at: str
+    error: dict[str, Any]
+
+
 class PublishedExtension(TypedDict):
     """The last request for more time, and its result."""
 

@@ -24,6 +24,7 @@ from jitvault.documents.published_parts import (
     MissingApproval,
     Proof,
     PublishedExtension,
+    RefusedGrant,
     UncountedDecision,
 )
 from jitvault.errors import CorruptRecord
@@ -95,6 +96,7 @@ class PublishedTask(Struct, frozen=True, kw_only=True):
     decisions: list[CountedDecision] = []
     ended: Ended | None = None
     why_denied: str | None = None
+    refused_grant: RefusedGrant | None = None
     grant_id: str | None = None
     expires_at: Instant | None = None
     ends_at: Instant | None = None
@@ -119,6 +121,11 @@ class PublishedTask(Struct, frozen=True, kw_only=True):
     def chain_and_state(self) -> dict[str, Any]:
         """The chain's last event and the state, as a `recovered` event names them."""
         return {"seq": self.chain.seq, "head": self.chain.head, "state": self.state.value}
+
+    @property
+    def refused_request(self) -> str | None:
+        """The nonce of the last request for a grant that was refused."""
+        return self.refused_grant["request"] if self.refused_grant else None
 
     def as_json(self) -> dict[str, Any]:
         """Return the document with its proof and receipt as JSON data.
@@ -146,6 +153,7 @@ class PublishedTask(Struct, frozen=True, kw_only=True):
             "decisions": self.decisions,
             "ended": self.ended,
             "why_denied": self.why_denied,
+            "refused_grant": self.refused_grant,
             "grant_id": self.grant_id,
             "expires_at": self.expires_at.isoformat() if self.expires_at else None,
             "ends_at": self.ends_at.isoformat() if self.ends_at else None,
@@ -239,6 +247,8 @@ def _decoded(task_id: str, document: Mapping[str, Any], written_at: datetime) ->
     task = _task(whole)
     for body in filter(None, (task.body, task.approved)):
         _ = Revision.of(body).content
+    if task.refused_grant is not None:
+        _error(task.refused_grant["error"])
     decision = Decision.of(task.decision).as_json()
     return msgspec.structs.replace(task, decision=decision, extension=_checked_extension(task.extension))
 

@@ -54,10 +54,14 @@ class SubmitDocument(SignedDocument):
 
 
 class GrantDocument(SignedDocument):
-    """Issue exactly this spec now."""
+    """Issue exactly this spec now.
+
+    With `queued_until`, a request that cannot be granted now waits until then at most, and is not refused.
+    """
 
     kind: Literal["grant"]
     spec_digest: Digest
+    queued_until: AwareDatetime | None = None
 
 
 class EndDocument(SignedDocument):

@@ -17,6 +17,7 @@ from jitvault.errors import (
     AuditLagging,
     AuditUntrusted,
     DecisionStale,
+    Denied,
     Frozen,
     InvalidInput,
     JitvaultError,
@@ -62,8 +63,12 @@ from jitvault.lifecycle.renewal.extend import extend, issue_replacement
 from jitvault.lifecycle.renewal.renew import renew_due
 from jitvault.lifecycle.requests.end_documents import end_request, end_request_of_others, entitled
 from jitvault.lifecycle.requests.freezes import check_not_frozen
+from jitvault.lifecycle.requests.grant_requests import (
+    open_grant_request,
+    settle_denied_grant,
+    settle_refused_grant,
+)
 from jitvault.lifecycle.requests.publish import publish
-from jitvault.lifecycle.requests.reader import wants_grant
 from jitvault.lifecycle.revocation.cascade import children_due, revoke_tree
 from jitvault.lifecycle.revocation.revoke import is_replaced_token_unproven, revoke_superseded_leases
 from jitvault.lifecycle.unexpected_error import others_go_on
@@ -326,6 +331,18 @@ def _before_grant(worker: WorkerContext, file: TaskRecord, claim: int, last: Ste
     if cancel is not None and State.CANCELLED in EDGES[file.task.state]:
         _apply(worker, file, claim, EventKind.CANCELLED, cancel.event_body(), State.CANCELLED)
         return Step()
+    try:
+        return _decide_or_grant(worker, file, claim, last)
+    except (Denied, Frozen, InvalidInput) as error:
+        settle_refused_grant(worker, file.task.task_id, claim, error)
+        raise
+
+
+def _decide_or_grant(worker: WorkerContext, file: TaskRecord, claim: int, last: Step) -> Step:
+    """Decide about a task, and grant it if its requester wants that now.
+
+    Raises Denied, Frozen or InvalidInput for what must not be granted.
+    """
     # a request that was admitted a moment ago and has not changed is not evaluated twice
     entered = last.entered if file.task.seq == 1 else None
     evaluation = entered or reevaluate(worker, file, claim)
@@ -334,8 +351,11 @@ def _before_grant(worker: WorkerContext, file: TaskRecord, claim: int, last: Ste
     # a reevaluation records what is decided now
     file = worker.ledger.refreshed(file)
     submitted, decision = evaluation.submitted, evaluation.decision
+    if file.task.state is State.DENIED:
+        file = settle_denied_grant(worker, file, claim, submitted.spec)
     due = file.task.state is State.APPROVED and submitted.spec.window.opens(worker.now())
-    if not due or not wants_grant(worker, submitted, decision.tally.approved_by):
+    request = open_grant_request(worker, file, submitted.spec) if due else None
+    if request is None or not request.counts(submitted.spec, decision.tally.approved_by):
         look = submitted.spec.window.look_at(worker.now())
         if is_due_now(worker, file) and look != file.task.due_at:
             # its window is open, and the grant was not requested yet

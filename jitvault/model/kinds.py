@@ -64,6 +64,7 @@ class EventKind(StrEnum):
     EXTENSION_REFUSED = "extension_refused"
     FORCED = "forced"
     FORCE_INTENDED = "force_intended"
+    GRANT_REFUSED = "grant_refused"
     HANDED_ON = "handed_on"
     JUDGED = "judged"
     KEPT = "kept"

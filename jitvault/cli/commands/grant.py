@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from jitvault.wiring import Wiring
 
 SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="A task spec, YAML or JSON.")]
+Queue = Annotated[
+    bool,
+    typer.Option(
+        "--queue", help="If it cannot be granted now, let the request wait: until its window is over, 24 h at most."
+    ),
+]
 Revise = Annotated[bool, typer.Option("--revise", help="Replace the task's spec with this one, as a new revision.")]
 
 
@@ -54,6 +60,7 @@ def grant(
     context: typer.Context,
     what: Annotated[str, typer.Argument(metavar="SPEC|TASK", help="A task spec, or the id of a submitted task.")],
     revise: Revise = False,
+    queue: Queue = False,
     out: Out = None,
     wait: Wait = DEFAULT_WAIT,
     json_: Json = False,
@@ -62,11 +69,13 @@ def grant(
     """Issue a task's access and print its wrapping token.
 
     A spec is submitted first. The agent exchanges the wrapping token for the task's token with `jitvault unwrap`; that
-    works only once.
+    works only once. A request that is refused is settled: nothing is issued by it later. With --queue it waits instead,
+    and the command says until when, and how to cancel it.
 
     Example: jitvault grant task.yaml --out wrapped.json
     """
     from jitvault.cli import session
+    from jitvault.cli.commands.grant_queue import GrantAsked, answer, queue_end
     from jitvault.cli.views import output
     from jitvault.cli.views import task as render
     from jitvault.errors import WrongState
@@ -76,12 +85,17 @@ def grant(
     with output.new_file(out) as file:
         read = _requested_spec(wiring, what, revise=revise)
         set_hint_task(context, read.id)
-        sign_grant_request(wiring.person, read)
+        until = queue_end(wiring, read, queue=queue)
+        request = GrantAsked(sign_grant_request(wiring.person, read, queued_until=until), until)
         signed = session.Signed(
             at=session.written_at(wiring, _own_request(wiring, read.id, "grant")),
             submitted=session.written_at(wiring, _own_request(wiring, read.id, "submit")),
         )
-        document = session.settle(wiring, read.id, lambda d: _is_granted_or_waits(d, read, wiring), wait, signed)
+        document = answer(wiring, request, read.id, lambda d: _is_granted_or_waits(d, read, wiring), wait, signed)
+        if until is not None and request.is_open(document):
+            render.print_queued(document, until, out=file, as_json=json_)
+            return
+        request.check_not_refused(document)
         _raise_for(document, as_json=json_)
         message = session.inbox(wiring, document)
         if message is not None:
@@ -107,7 +121,7 @@ def _requested_spec(wiring: Wiring, what: str, *, revise: bool) -> TaskSpec:
     from jitvault.errors import NotFound
     from jitvault.lifecycle.requests.sign import sign_submission
 
-    if _is_file(what):
+    if is_file(what) or what.endswith((".yaml", ".yml", ".json")) or "/" in what:
         read = _read_spec(wiring, Path(what))
         _check_free(wiring, read, revise=revise)
         with session.signing(f"ask for task {read.id}", "members of jitvault-operators"):
@@ -228,13 +242,13 @@ def _own_request(wiring: Wiring, task_id: str, kind: str) -> str:
     return request_path(wiring.person.entity, task_id, kind)
 
 
-def _is_file(what: str) -> bool:
-    return is_file(what) or what.endswith((".yaml", ".yml", ".json")) or "/" in what
-
-
 def _spec_of(document: PublishedTask) -> dict[str, Any]:
     spec: dict[str, Any] = document.full_revision.content["spec"]
     return spec
+
+
+def _is_for_agent(document: PublishedTask) -> bool:
+    return document.full_revision.spec.spec.deliver == "agent"
 
 
 def _is_about(document: PublishedTask, spec: TaskSpec, wiring: Wiring) -> bool:
@@ -266,15 +280,20 @@ def _raise_for(document: PublishedTask, *, as_json: bool | None = None) -> None:
         render.print_decision(document, as_json=as_json)
     if state == "pending_approval":
         missing = ", ".join(f"{m['count']} of {m['group']}" for m in document.missing)
-        raise ApprovalMissing(f"task {task} needs approval: {missing}")
+        for_agent = f"Ask an approver to run `jitvault approve {task}`. The token then goes to the inbox of its agent."
+        hint = for_agent if as_json is not None and _is_for_agent(document) else None
+        raise ApprovalMissing(f"task {task} needs approval: {missing}", hint=hint)
     if state == "denied":
         by_a_person = any(one["decision"] == "deny" for one in document.decisions)
         final = "The denial of this revision is final. Change the spec and submit it with --revise."
         hint = final if by_a_person else None
         raise Denied(f"task {task} is denied: {document.why_denied}", hint=hint)
     if state == "approved":
+        begins = render.window_start(document)
+        again = f"Run `jitvault grant {task}` again when it has begun; with --queue the request waits for that."
+        later = f"The token then goes to the inbox of its agent. `jitvault cancel {task}` cancels that."
         raise WrongState(
-            f"task {task} is approved and its window has not begun",
-            hint=f"Run `jitvault grant {task}` again when it has begun.",
+            f"task {task} is approved and its window has not begun: it begins at {begins}",
+            hint=later if _is_for_agent(document) else again,
         )
     raise WrongState(f"task {task} is {state}", hint="Use another id for a new task.")

@@ -55,6 +55,7 @@ def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
         "policy": decision_line(shown["decision"]),
         "decisions": _decisions(shown) or ("none yet" if shown["missing"] else "none needed or made"),
         **_waits_for(shown),
+        **_refused_grant(shown),
     }
     if by_stream_alone := unasked(content["access"]):
         facts["proof"] = f"not by the target for {'; '.join(by_stream_alone)}"
@@ -92,6 +93,14 @@ def _waits_for(shown: Mapping[str, Any]) -> dict[str, str]:
     """Return whose approval is missing, and the command that gives it."""
     missing = ", ".join(f"{each['count']} approval(s) by {each['group']}" for each in shown["missing"])
     return {"missing": missing, "next": f"jitvault approve {shown['task_id']}"} if missing else {}
+
+
+def _refused_grant(shown: Mapping[str, Any]) -> dict[str, str]:
+    """Return the last refusal of a task that could be granted otherwise."""
+    refusal = shown["refused_grant"]
+    if refusal is None or shown["state"] not in ("pending_approval", "approved"):
+        return {}
+    return {"grant refused": f"{output.readable(refusal['at'])}: {refusal['error']['message']}"}
 
 
 def _decisions(shown: Mapping[str, Any]) -> str:
@@ -189,7 +198,13 @@ def print_published(document: PublishedTask, shown: Mapping[str, Any], now: date
     held_up = {"held up": document.error.message} if document.error else {}
     unproven = not_proven(document)
     open_points = {"not proven": "; ".join(unproven)} if unproven and document.proof is None else {}
-    facts = {**_end_facts(shown), **held_up, **open_points, **fallback.facts(document, shown["published"], now)}
+    facts = {
+        **_refused_grant(shown),
+        **_end_facts(shown),
+        **held_up,
+        **open_points,
+        **fallback.facts(document, shown["published"], now),
+    }
     output.print_facts(output.console(), facts, least=len("missing"))
     _print_end_requests(output.console(), shown["end_requested"])
     if document.proof is not None:

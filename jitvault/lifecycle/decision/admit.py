@@ -132,8 +132,17 @@ def readmit_request(worker: WorkerContext, task_id: str, *, published_copy: Publ
     decision = evaluate(worker, revision)
     with suppress(WrongState):
         # another worker may have admitted the same request at the same moment
-        _create(worker, submitted, revision, decision, recovered_from=published_copy.chain_and_state)
+        _create(worker, submitted, revision, decision, recovered_from=_former(published_copy))
     return decision
+
+
+def _former(published_copy: PublishedTask) -> dict[str, Any]:
+    """Return what the chain keeps of a task that the ledger lost.
+
+    A request for a grant that was refused stays refused.
+    """
+    refused = published_copy.refused_request
+    return {**published_copy.chain_and_state, **({"refused_request": refused} if refused else {})}
 
 
 def check_not_refused(published_copy: PublishedDocument | None, submitted: Submission) -> None:

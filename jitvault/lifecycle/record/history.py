@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from jitvault.documents.published_parts import Ended, Forced
+from jitvault.documents.published_parts import Ended, Forced, RefusedGrant
 from jitvault.formats.canonical_json import digest_of
 from jitvault.ledger.model import AccessRow, DecisionRow, RevisionRow, Row, TaskRecord
 from jitvault.model.approval import RequestDecision
 from jitvault.model.extension import extended
+from jitvault.model.grant_refusal import grant_refusals
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision, names_in
 from jitvault.model.states import State
@@ -42,6 +43,15 @@ def ended_of(file: TaskRecord) -> Ended | None:
         "reason": event.body.get("reason", "cancelled"),
         "note": event.body.get("note", ""),
     }
+
+
+def refused_grant_of(file: TaskRecord) -> RefusedGrant | None:
+    """Return the last request for a grant that was refused; None without one."""
+    refusals = grant_refusals(file.events)
+    if not refusals:
+        return None
+    last = refusals[-1]
+    return {"request": last.body["request"], "at": last.at, "error": dict(last.body["error"])}
 
 
 def forced_of(file: TaskRecord) -> Forced | None:

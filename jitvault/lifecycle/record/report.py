@@ -9,7 +9,7 @@ from jitvault.audit.observation import Kind
 from jitvault.audit.trail import AuditTrail, derived_tokens, linked
 from jitvault.ledger.model import LeaseRow, TaskRecord, TaskRow
 from jitvault.ledger.stream.model import Freeze
-from jitvault.lifecycle.record.history import ended_of, forced_of, uncounted_of, withdrawn_by
+from jitvault.lifecycle.record.history import ended_of, forced_of, refused_grant_of, uncounted_of, withdrawn_by
 from jitvault.lifecycle.record.receipt import checks_of, extensions_of, last_extension, lifetime_of, proof_of
 from jitvault.model.delegation import ancestor_ids
 from jitvault.model.finding import describe_finding
@@ -90,6 +90,7 @@ def status_of(
         ],
         "refused": uncounted,
         "ended": ended_of(file),
+        "refused_grant": refused_grant_of(file),
         "grant": grant
         and {
             "grant_id": grant.grant_id,

@@ -15,7 +15,7 @@ from jitvault.documents.published_parts import CountedDecision, MissingApproval,
 from jitvault.documents.published_task import ChainEnd, PublishedError, PublishedRefusal, PublishedTask
 from jitvault.errors import JitvaultError
 from jitvault.ledger.model import OpState, TaskRecord, TaskRow
-from jitvault.lifecycle.record.history import ended_of
+from jitvault.lifecycle.record.history import ended_of, refused_grant_of
 from jitvault.lifecycle.record.integrity import published
 from jitvault.lifecycle.record.receipt import extensions_of, last_extension, lifetime_of, proof_of
 from jitvault.lifecycle.requests.reader import Submission
@@ -63,6 +63,7 @@ def publish(
         decisions=[CountedDecision(entity=d.entity_id, decision=d.decision, digest=d.digest) for d in file.decisions],
         ended=ended_of(file),
         why_denied=_why_denied(file, decision) if task.state is State.DENIED else None,
+        refused_grant=refused_grant_of(file),
         grant_id=grant.grant_id if grant else None,
         expires_at=grant.expires_at if grant else None,
         ends_at=task.ends_at,

@@ -20,7 +20,6 @@ from jitvault.documents.signed import (
     DOCUMENT_TYPE,
     DecisionDocument,
     ExtendDocument,
-    GrantDocument,
     SignedDocument,
     SubmitDocument,
     WithdrawDocument,
@@ -29,7 +28,6 @@ from jitvault.documents.signed import (
     signer_key,
 )
 from jitvault.errors import InvalidInput, SecurityFinding
-from jitvault.formats.canonical_json import digest_of
 from jitvault.lifecycle.record.history import last_decision
 from jitvault.lifecycle.requests.approvers import registry
 from jitvault.model.approval import ApproverDecision
@@ -107,21 +105,6 @@ def find_request(worker: WorkerContext, task_id: str, *, hint: str | None) -> tu
         if stored is not None:
             return entity, stored
     return None
-
-
-def wants_grant(worker: WorkerContext, submitted: Submission, approvals: Sequence[ApproverDecision]) -> bool:
-    """Return whether the requester wants exactly this spec issued now.
-
-    The requester has to have signed that. A wrapping token lives for minutes. So one for the requester's inbox is only
-    made when the requester asked for it after the last approval and in the open window, by Vault's clock, and is there
-    to unwrap it. An agent's inbox is watched.
-    """
-    entity, spec = submitted.requester.id, submitted.spec
-    found = read_signed(worker, GrantDocument, request_path(entity, spec.id, "grant"), entity, spec.id)
-    if found is None or found.paper.spec_digest != digest_of(spec.canonical()):
-        return False
-    asked_last = all(one.written_at < found.written_at for one in approvals)
-    return spec.spec.deliver == "agent" or (asked_last and spec.window.opens(found.written_at))
 
 
 def extension_requests(

@@ -38,9 +38,15 @@ def sign_submission(person: Person, spec: TaskSpec, *, revise: bool) -> None:
     )
 
 
-def sign_grant_request(person: Person, spec: TaskSpec) -> None:
-    wanted = digest_of(spec.canonical())
-    _sign(person, request_path(person.entity, spec.id, "grant"), "grant", spec.id, spec_digest=wanted)
+def sign_grant_request(person: Person, spec: TaskSpec, *, queued_until: datetime | None = None) -> str:
+    """Request that exactly this spec is issued; return the nonce.
+
+    With `queued_until` the request waits until then if it cannot be granted now.
+    """
+    fields: dict[str, object] = {"spec_digest": digest_of(spec.canonical())}
+    if queued_until is not None:
+        fields["queued_until"] = queued_until.isoformat()
+    return _sign(person, request_path(person.entity, spec.id, "grant"), "grant", spec.id, **fields)
 
 
 def sign_extension(person: Person, revision: Revision, *, ends_at: datetime, seconds: int, reason: str) -> str:
