@@ -100,12 +100,12 @@ def tasks_in_scope(worker: WorkerContext, scope: Scope) -> list[str]:
     Tasks that are delegated below them are included.
     """
     held, scopes = worker.ledger.task_ids(_STILL_THERE), scope_by_name_and_id(worker, scope)
-    tasks = dict.fromkeys(task_id for task_id in held if _is_covered(worker, scopes, task_id))
+    tasks = dict.fromkeys(task_id for task_id in held if is_covered(worker, scopes, task_id))
     # delegated tasks end as well, and their tokens are revoked with the others
     return list(tasks | dict.fromkeys(child for task in tasks for child in live_below(worker, task)))
 
 
-def _is_covered(worker: WorkerContext, scopes: Sequence[Scope], task_id: str) -> bool:
+def is_covered(worker: WorkerContext, scopes: Sequence[Scope], task_id: str) -> bool:
     """Return whether a task is in one of the scopes.
 
     A task of which that is not known counts as covered.

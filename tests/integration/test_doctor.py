@@ -289,7 +289,7 @@ def probe_written_wrong(rig: Rig) -> Iterator[Environment]:
 
 @contextlib.contextmanager
 def everything_frozen_by_people(rig: Rig) -> Iterator[Environment]:
-    rig("operator", "freeze", "--all", "--reason", "fire drill")
+    rig("operator", "freeze", "--all", "--yes", "--reason", "fire drill")
     yield WORKER
     rig("operator", "unfreeze", "--all", "--reason", "over")
 

@@ -32,7 +32,7 @@ def rig(lab: World, tmp_path: Path) -> Iterator[Rig]:
     own = own_rig(lab, env(lab, "", EXAMPLE), tmp_path)
     yield own
     # before the next test: the freezes are Vault's, not the ledger's
-    own("operator", "unfreeze", "--all", "--reason", "the test is over")
+    own("operator", "unfreeze", "--all", "--unseen", "--reason", "the test is over")
 
 
 @pytest.mark.parametrize("scope", [AGENT, TEMPLATE, ("--all",), ("--owner", "data-owner")], ids=str)
@@ -41,14 +41,14 @@ def test_a_freeze_ends_what_is_held_and_lets_nobody_in_until_it_is_lifted(
 ) -> None:
     file = spec()
     held = rig.active(file)
-    frozen = rig("operator", "freeze", *scope, *WHY).json
+    frozen = rig("operator", "freeze", *scope, "--yes", *WHY).json
     assert frozen["ended"] == {file.stem: "confirmed"}
     assert rig.file(file.stem).task.end_reason == "frozen"
     assert not rig.is_live(held.token) and not rig.lease_is_live(held.lease_id)
     refused = rig("operator", "grant", again := spec(), code=3).error
     assert "operator froze" in refused["message"] and WHY[1] in refused["message"]
     # another operator may lift it, by the same name
-    rig("operator", "unfreeze", "--agent", "somebody-else", "--reason", "not this one")
+    rig("operator", "unfreeze", "--agent", "somebody-else", "--unseen", "--reason", "not this one")
     rig("operator", "grant", again, code=3)
     rig("operator", "unfreeze", *scope, "--reason", "it was right")
     rig("operator", "grant", again)
@@ -79,10 +79,11 @@ def test_the_kill_switch_can_hold_the_door_closed(rig: Rig, spec: Spec) -> None:
 
 
 def test_only_operators_freeze_and_what_others_sign_counts_for_nothing(rig: Rig, spec: Spec) -> None:
-    for who in ("approver-1", "agent", "auditor"):
-        rig(who, "freeze", "--all", *WHY, code=10)
-        rig(who, "unfreeze", "--all", *WHY, code=10)
     rig("operator", "freeze", *TEMPLATE, *WHY)
+    for who in ("approver-1", "agent", "auditor"):
+        rig(who, "freeze", "--all", "--yes", *WHY, code=10)
+        rig(who, "unfreeze", "--all", *WHY, code=10)
+        rig(who, "unfreeze", "--all", "--unseen", *WHY, code=10)
     path, key = f"freezes/{rig.entity('operator')}", Scope(template=TEMPLATE[1]).key
     signed = rig.document(f"{path}/{key}")
     (shown,) = rig("operator", "freezes").json["freezes"]

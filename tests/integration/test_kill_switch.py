@@ -308,14 +308,14 @@ def test_what_the_target_did_not_prove_is_not_told_as_proven(rig: Rig, spec: Spe
 
 def _with_each_round(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """Do `act` whenever the kill switch has told the end of a round."""
-    tell = killswitch._Progress.__call__
+    tell = killswitch.Progress.__call__
 
-    def told(self: killswitch._Progress, what: str, done: int, of: int, *, final: bool = False) -> None:
+    def told(self: killswitch.Progress, what: str, done: int, of: int, *, final: bool = False) -> None:
         tell(self, what, done, of, final=final)
         if final and what == "proven":
             act()
 
-    monkeypatch.setattr(killswitch._Progress, "__call__", told)
+    monkeypatch.setattr(killswitch.Progress, "__call__", told)
 
 
 def test_what_is_granted_while_others_are_ended_is_ended_as_well(

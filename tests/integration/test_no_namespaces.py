@@ -42,7 +42,7 @@ def test_every_command_refuses_a_namespace_at_once_where_the_server_has_none(
         ("operator", "grant", str(file)),
         ("operator", "revoke", "--all", "--reason", "x", "--yes"),
         ("operator", "status", file.stem),
-        ("operator", "freeze", "--all", "--reason", "x"),
+        ("operator", "freeze", "--all", "--yes", "--reason", "x"),
         ("agent", "unwrap", "s.0"),
         ("admin", "init", "--plan"),
         ("admin", "sweep"),

@@ -38,7 +38,7 @@ def with_agent(spec: Spec, name: str) -> Path:
 def rig(rig: Rig) -> Iterator[Rig]:
     yield rig
     # freezes are Vault's, and each test has a ledger of its own
-    rig("operator", "unfreeze", "--all", "--reason", "the test is over")
+    rig("operator", "unfreeze", "--all", "--unseen", "--reason", "the test is over")
 
 
 def test_a_freeze_follows_its_agent_to_another_name(rig: Rig, spec: Spec) -> None:

@@ -65,7 +65,7 @@ def test_it_is_no_bug_of_any_command(rig: Rig, spec: Spec, edited: str) -> None:
     assert [row["task_id"] for row in report.json["leases"]] == [other.stem] and edited in report.error["message"]
     rig("auditor", "report", edited, code=12)
     rig("auditor", "status", edited, code=12, extra={"JITVAULT_WORKER_TOKEN": ""})
-    rig("operator", "freeze", "--agent", "research-agent", "--reason", "x", code=None)
+    rig("operator", "freeze", "--agent", "research-agent", "--reason", "x", "--wait", "0", code=None)
     rig("operator", "unfreeze", "--agent", "research-agent", "--reason", "x")
     for command in (["complete", edited], ["revoke", edited, "--reason", "x"], ["extend", edited, "--for", "5m"]):
         rig("operator", *command, *(["--reason", "x"] if command[0] == "extend" else []), code=None)

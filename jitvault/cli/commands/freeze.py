@@ -5,14 +5,19 @@ A freeze stops grants and renewals of a scope until it is lifted.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jitvault.cli.options import Debug, Json
+from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Wait, Yes
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from jitvault.errors import NotFound
     from jitvault.model.scope import Scope
     from jitvault.wiring import Wiring
 
@@ -28,61 +33,94 @@ def freeze(
     owner: Owner = "",
     all_: Annotated[bool, typer.Option("--all", help="All tasks.")] = False,
     unseen: Annotated[bool, typer.Option("--unseen", help="Freeze a name that no task has had yet.")] = False,
+    yes: Yes = False,
+    wait: Wait = DEFAULT_WAIT,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
     """Freeze an agent, a template, an owner or everything.
 
     Nothing that the freeze covers is granted or renewed, and its tasks that hold access end: a worker ends them, or
-    this command if it has the worker's identity. The freeze holds until an operator lifts it with `jitvault unfreeze`.
+    this command if it has the worker's identity. The command waits until all are proven to be ended. With --all it asks
+    first; without a terminal it needs --yes. The freeze holds until an operator lifts it with `jitvault unfreeze`.
 
     Example: jitvault freeze --agent research-agent --reason "its host was compromised"
     """
     from jitvault.cli import session
     from jitvault.cli.commands import kill_switch as killswitch
-    from jitvault.cli.views import output
-    from jitvault.documents.paths import Kept
+    from jitvault.cli.commands.frozen_tasks import end_frozen
+    from jitvault.cli.views import tables as listings
     from jitvault.errors import JitvaultError
-    from jitvault.kill_switch.triggers import covered_by_freeze, end_all
+    from jitvault.formats.clocks import TOLERANCE
     from jitvault.model.scope import Scope
 
+    requested = _scope(agent, template, owner, all_, reason)
     wiring = session.open_session()
-    requested = Scope(agent, template, owner)
     if not unseen:
         check_name_is_used(wiring, agent or owner)
-    sign(agent, template, owner, all_, reason=reason, freezes=True)
-    ended = {}
-    if wiring.has_worker:
-        # the audit line of this freeze may not have been read yet
-        wiring.worker.ledger.note_written(Kept.FREEZE, wiring.person.entity, requested.key)
-        ended = end_all(wiring.worker, covered_by_freeze(wiring.worker), lambda words: typer.echo(words, err=True))
-        check_in_force(wiring, requested)
+    if all_ and not yes:
+        _ask_for_all(wiring)
+    begun = wiring.clock.agreed()
+    # before anything is counted: nothing may keep the freeze from being signed, or delay it
+    written_at = _sign(requested, reason=reason, freezes=True)
+    ended = end_frozen(wiring, requested, since=written_at or begun - TOLERANCE, wait=wait)
     # only now, and whatever its result: a doubt about the name must not keep access alive
     with suppress(JitvaultError):
         if template and not killswitch.is_known(wiring, Scope(template=template)):
             # the template is frozen nevertheless: its first task may be about to be granted
             typer.echo(f"no task ever had {template!r:.80}: is the name right?", err=True)
-    scope = {"agent": agent, "template": template, "owner": owner}
-    shown = {"frozen": {part: name for part, name in scope.items() if name}, "reason": reason, "ended": ended}
-    if json_:
-        typer.echo(output.to_json(shown))
-    else:
-        typer.echo(
-            f"frozen; {len(ended)} task(s) were ended" if wiring.has_worker else "frozen; a worker ends the rest"
+    listings.print_frozen(requested, reason, ended, by_worker=wiring.has_worker, as_json=json_)
+    _check_ended(requested, ended, wait, by_worker=wiring.has_worker)
+
+
+def _ask_for_all(wiring: Wiring) -> None:
+    """Ask whether to freeze everything. Raises UsageError without a yes."""
+    from jitvault.cli import session
+    from jitvault.cli.commands.kill_switch import in_scope
+    from jitvault.errors import JitvaultError, UsageError
+    from jitvault.model.scope import Scope
+
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "nothing was frozen: there is no terminal on which to ask about a freeze of everything",
+            hint="--yes freezes everything without a question.",
         )
+    what = "All tasks that hold access end"
+    with suppress(JitvaultError):
+        tasks = in_scope(wiring, Scope())
+        names = ", ".join(tasks[:5]) + (f" and {len(tasks) - 5} more" if len(tasks) > 5 else "")
+        what = f"End {counted(len(tasks))}" + (f" ({names})" if tasks else "")
+    session.ask(f"Freeze everything? {what}, and grant nothing until it is lifted", done="nothing was frozen")
 
 
-def check_in_force(wiring: Wiring, scope: Scope) -> None:
-    """Raise NotConfirmed where an unfreeze is dated later than a new freeze.
+def counted(tasks: int) -> str:
+    return f"{tasks} task{'' if tasks == 1 else 's'}"
 
-    The freeze was signed just now.
+
+def _check_ended(scope: Scope, ended: Mapping[str, str], wait: float, *, by_worker: bool) -> None:
+    """Raise an error while a task of the freeze is not proven to be ended.
+
+    Raises NotConfirmed with the worker's identity, since this command has tried. Without it only a worker can, and
+    WaitTimedOut is raised.
     """
-    from jitvault.errors import NotConfirmed
-    from jitvault.lifecycle.requests.freeze_documents import freezes as in_force
+    from jitvault.cli import session
+    from jitvault.errors import NotConfirmed, WaitTimedOut
 
-    if not any(word.scope.is_same(scope) for word in in_force(wiring.worker)):
-        hint = "Vault's clock was set back since an operator lifted it. Freeze it again in some seconds."
-        raise NotConfirmed(f"the freeze of {scope} is signed but has no effect: a lift is dated later", hint=hint)
+    left = {task: state for task, state in ended.items() if state not in session.DONE}
+    if not left:
+        return
+    names = ", ".join(f"{task} ({state})" for task, state in [*left.items()][:5])
+    names += f" and {len(left) - 5} more" if len(left) > 5 else ""
+    message = f"the freeze of {scope} holds; {len(left)} of {counted(len(ended))} not proven to be ended: {names}"
+    first = next(iter(left))
+    if by_worker:
+        hint = f"`jitvault status {first}` shows what is missing. The same command, or a worker, tries again."
+        raise NotConfirmed(message, hint=hint)
+    raise WaitTimedOut(
+        f"{message}; no worker has done this within {wait:g} s",
+        hint="The freeze is signed, and a worker ends them when it reads it. Whether one is running is not known here: "
+        f"check that, then run `jitvault status {first}`. `jitvault revoke` with the same scope goes on.",
+    )
 
 
 def unfreeze(
@@ -91,27 +129,71 @@ def unfreeze(
     template: Template = "",
     owner: Owner = "",
     all_: Annotated[bool, typer.Option("--all", help="Lift all freezes by operators.")] = False,
+    unseen: Annotated[
+        bool,
+        typer.Option("--unseen", help="Sign the lift though no such freeze is found, for example after a restore."),
+    ] = False,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
     """Lift a freeze, so that tasks can be granted again.
 
-    Name the scope of a freeze by an operator. Without a scope the command lifts the freeze of everything by a tripwire:
-    it first ends what is still held, and needs the worker's identity.
+    Name the scope of a freeze by an operator. A scope that nobody froze is refused (exit 9). Without a scope the
+    command lifts the freeze of everything by a tripwire: it first ends what is still held, and needs the worker's
+    identity.
 
     Example: jitvault unfreeze --agent research-agent --reason "the host was rebuilt"
     """
+    from jitvault.cli import session
     from jitvault.cli.commands import audit_status as trust
     from jitvault.cli.views import output
 
     if not (agent or template or owner or all_):
         trust.lift_tripwires(reason, as_json=json_)
         return
-    scope = sign(agent, template, owner, all_, reason=reason, freezes=False)
+    scope = _scope(agent, template, owner, all_, reason)
+    lifted = _freezes_in(session.open_session(), scope)
+    if not lifted and not unseen:
+        raise _nothing_frozen(scope)
+    _sign(scope, reason=reason, freezes=False)
     if json_:
-        typer.echo(output.to_json({"lifted": scope, "reason": reason}))
-    else:
-        typer.echo("lifted; tasks that were ended stay ended")
+        typer.echo(output.to_json({"lifted": scope.as_json(), "reason": reason}))
+        return
+    if not lifted:
+        typer.echo(f"the lift of {scope} is signed; no freeze of it was found here")
+        return
+    for what, since in lifted:
+        typer.echo(f"lifted: {what}, frozen since {output.readable(since)}")
+    typer.echo("tasks that were ended stay ended")
+
+
+def _freezes_in(wiring: Wiring, scope: Scope) -> list[tuple[str, str]]:
+    """Return the operators' freezes that a lift of `scope` ends.
+
+    Each has the time of the freeze. With the worker's identity those count as well that only its ledger knows.
+    """
+    from jitvault.cli import session
+    from jitvault.lifecycle.requests.freezes import all_freezes, freezes_seen_by_person
+    from jitvault.model.scope import Scope
+
+    with session.signing(f"unfreeze {scope}", "operators"):
+        found = freezes_seen_by_person(wiring.person, tripped=None)
+    if wiring.has_worker:
+        found = [*found, *(one for one in all_freezes(wiring.worker) if one["kind"] == "operator")]
+    named = ((Scope(**one["scope"]), one["at"]) for one in found)
+    lifted = {str(each): at for each, at in named if scope.is_all or each.is_same(scope)}
+    return list(lifted.items())
+
+
+def _nothing_frozen(scope: Scope) -> NotFound:
+    from jitvault.errors import NotFound
+
+    return NotFound(
+        f"no operator froze {scope}: nothing was lifted",
+        hint="`jitvault freezes` shows the active freezes with their scopes. After a restore a worker may know one "
+        "that Vault has lost: --unseen signs the lift all the same. Without a scope, and with the worker's identity, "
+        "`jitvault unfreeze --reason WHY` lifts a tripwire's freeze.",
+    )
 
 
 def check_name_is_used(wiring: Wiring, name: str) -> None:
@@ -135,26 +217,32 @@ def check_name_is_used(wiring: Wiring, name: str) -> None:
         raise NotFound(f"no agent or owner has the name {name!r:.80}: nothing was frozen", hint=hint)
 
 
-def sign(agent: str, template: str, owner: str, all_: bool, *, reason: str, freezes: bool) -> dict[str, str]:
-    """Sign a freeze, or its lift, and return the scope's named parts.
-
-    The caller signs as an operator; `freezes` False signs the lift. Raises UsageError, InvalidInput, VaultRefused.
-    """
-    from jitvault.cli import session
+def _scope(agent: str, template: str, owner: str, all_: bool, reason: str) -> Scope:
+    """Return the scope that the options name. Raises UsageError, InvalidInput."""
     from jitvault.documents.signed import check_note
     from jitvault.errors import InvalidInput, UsageError
-    from jitvault.lifecycle.requests.sign import sign_freeze
     from jitvault.model.scope import Scope
 
     if sum(map(bool, (agent, template, owner, all_))) != 1:
         raise UsageError("a freeze takes one of --agent, --template, --owner and --all")
     if not check_note(reason):
         raise InvalidInput("--reason: expected a reason", hint="Everyone who is refused reads the reason.")
-    scope = Scope(agent, template, owner)
-    person = session.open_session().person
+    return Scope(agent, template, owner)
+
+
+def _sign(scope: Scope, *, reason: str, freezes: bool) -> datetime | None:
+    """Sign a freeze as an operator, or its lift; return Vault's time of it.
+
+    `freezes` False signs the lift. Raises InvalidInput, VaultRefused.
+    """
+    from jitvault.cli import session
+    from jitvault.documents.paths import freeze_path
+    from jitvault.lifecycle.requests.sign import sign_freeze
+
+    wiring = session.open_session()
     with session.signing(f"{'freeze' if freezes else 'unfreeze'} {scope}", "operators"):
-        sign_freeze(person, scope, freezes=freezes, reason=reason)
-    return scope.as_json()
+        sign_freeze(wiring.person, scope, freezes=freezes, reason=reason)
+    return session.written_at(wiring, freeze_path(wiring.person.entity, scope.key))
 
 
 def freezes(json_: Json = False, debug: Debug = False) -> None:

@@ -52,7 +52,8 @@ class GrantAsked:
 def queue_end(wiring: Wiring, spec: TaskSpec, *, queue: bool) -> datetime | None:
     """Return until when the request for the grant waits, or None.
 
-    None is for a request that does not wait. A request that waits already goes on waiting until its own time, so that asking again does not end it.
+    None is for a request that does not wait. One that waits already goes on waiting until its own time, so that asking
+    again does not end it.
     """
     now = wiring.clock.agreed().replace(microsecond=0)
     if queue:

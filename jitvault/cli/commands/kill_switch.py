@@ -41,7 +41,7 @@ def revoke_scope(scope: Scope, *, note: str, yes: bool, freeze: bool, wait: floa
             "revoke needs --reason WHY here", hint="The reason is kept in the record of every task that is ended."
         )
     wiring = session.open_session()
-    tasks = _in_scope(wiring, scope)
+    tasks = in_scope(wiring, scope)
     check_known(scope, scope.is_all or bool(tasks) or is_known(wiring, scope))
     if not yes:
         session.ask(_question(tasks, everything=scope.is_all and wiring.has_worker), done="nothing was revoked")
@@ -57,7 +57,7 @@ def revoke_scope(scope: Scope, *, note: str, yes: bool, freeze: bool, wait: floa
         if wiring.has_worker:
             results += published_but_unknown(_worker_of(wiring), scope, results)
         else:
-            results += [unreadable(name) for name, shown in _published(wiring, scope).items() if shown is None]
+            results += [unreadable(name) for name, shown in published_in(wiring, scope).items() if shown is None]
     except JitvaultError as error:
         # the results of the other tasks are printed nevertheless
         failure = failure or error
@@ -75,7 +75,7 @@ def _rounds(wiring: Wiring, scope: Scope, tasks: Sequence[str], wait: float) -> 
     deadline = time.monotonic() + wait
     known = set(tasks)
     yield tasks
-    while more := sorted(set(_in_scope(wiring, scope)) - known):
+    while more := sorted(set(in_scope(wiring, scope)) - known):
         known.update(more)
         yield more
         if time.monotonic() >= deadline:
@@ -90,7 +90,7 @@ def _question(tasks: Sequence[str], *, everything: bool) -> str:
     return f"{what}, and revoke every token of jitvault's roles in Vault?" if everything else f"{what}?"
 
 
-def _in_scope(wiring: Wiring, scope: Scope) -> list[str]:
+def in_scope(wiring: Wiring, scope: Scope) -> list[str]:
     from jitvault.cli import session
     from jitvault.kill_switch.kill import check_operator, tasks_in_scope
 
@@ -98,7 +98,7 @@ def _in_scope(wiring: Wiring, scope: Scope) -> list[str]:
         check_operator(_worker_of(wiring), wiring.person)
         return tasks_in_scope(_worker_of(wiring), scope)
     open_states = session.GRANTED | session.ENDING
-    published = _published(wiring, scope)
+    published = published_in(wiring, scope)
     return sorted(name for name, shown in published.items() if shown and shown.state in open_states)
 
 
@@ -111,10 +111,10 @@ def is_known(wiring: Wiring, scope: Scope) -> bool:
 
     if wiring.has_worker:
         return was_ever_in_scope(_worker_of(wiring), scope)
-    return any(_published(wiring, scope).values())
+    return any(published_in(wiring, scope).values())
 
 
-def _published(wiring: Wiring, scope: Scope) -> dict[str, PublishedTask | None]:
+def published_in(wiring: Wiring, scope: Scope) -> dict[str, PublishedTask | None]:
     """Return what is published of each task of a scope.
 
     None for a document that cannot be read, since it may belong to a task of the scope.
@@ -166,7 +166,7 @@ def _kill_here(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) -> 
     from jitvault.kill_switch.kill import kill
 
     earlier = ended_earlier(_worker_of(wiring), tasks)
-    return kill(_context_factory(wiring), tasks, note=note, wait=wait, tell=_Progress(), earlier=earlier)
+    return kill(_context_factory(wiring), tasks, note=note, wait=wait, tell=Progress(), earlier=earlier)
 
 
 def _context_factory(wiring: Wiring) -> Callable[[], ThreadContext]:
@@ -209,7 +209,7 @@ def _kill_there(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) ->
         if error is not None:
             unsigned[task] = error
     deadline = time.monotonic() + wait
-    progress = _Progress()
+    progress = Progress()
     done: dict[str, State] = {}
     open_ends: dict[str, Sequence[str]] = {}
     while True:
@@ -246,7 +246,7 @@ def _sign_end(wiring: Wiring, task: str, note: str) -> JitvaultError | None:
     return None
 
 
-class _Progress:
+class Progress:
     """Prints progress to stderr.
 
     On a terminal it is one line that is overwritten, else one line at the end of each part.

@@ -10,6 +10,7 @@ import typer
 
 from jitvault.cli.views import output
 from jitvault.cli.views.output import to_json
+from jitvault.model.states import PROVEN
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from jitvault.documents.tidy import Remains
     from jitvault.kill_switch.kill import Result
     from jitvault.lifecycle.decision.pending_approvals import PendingApproval
+    from jitvault.model.scope import Scope
     from jitvault.model.vault_access import Fetch
     from jitvault.provision.template_check.steps import Outcome
 
@@ -86,6 +88,26 @@ def print_kill_results(results: Sequence[Result], *, as_json: bool) -> None:
     console.print(f"{proven} of {len(now)} tasks are ended and proven" if now else "There was no task to end")
     _print_not_proven(rows, console)
     _print_ended_earlier([row for row in rows if row["ended_earlier"]], console)
+
+
+def print_frozen(scope: Scope, reason: str, states: Mapping[str, str], *, by_worker: bool, as_json: bool) -> None:
+    """Print what a freeze has ended.
+
+    `by_worker` says that the ledger was read. What is not ended is in the error that follows.
+    """
+    ended = {task: state for task, state in states.items() if state in PROVEN}
+    if as_json:
+        left = {task: state for task, state in states.items() if task not in ended}
+        typer.echo(to_json({"frozen": scope.as_json(), "reason": reason, "ended": ended, "not_ended": left}))
+        return
+    console = output.console()
+    console.print(f"Frozen: {scope}. Nothing of it is granted or renewed until it is lifted.", soft_wrap=True)
+    if not states:
+        source = "" if by_worker else ", by what is published in Vault"
+        console.print(f"No task of it held access{source}.")
+        return
+    held = "1 task held" if len(states) == 1 else f"{len(states)} tasks held"
+    console.print(f"{held} access, {len(ended)} ended and proven.")
 
 
 def _print_not_proven(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
