@@ -118,6 +118,11 @@ class PublishedTask(Struct, frozen=True, kw_only=True):
         return Revision.of(self.body)
 
     @property
+    def is_for_agent(self) -> bool:
+        """Whether the wrapping token goes to the inbox of the agent."""
+        return self.full_revision.spec.spec.deliver == "agent"
+
+    @property
     def chain_and_state(self) -> dict[str, Any]:
         """The chain's last event and the state, as a `recovered` event names them."""
         return {"seq": self.chain.seq, "head": self.chain.head, "state": self.state.value}

@@ -78,7 +78,8 @@ class EndDocument(SignedDocument):
 class ExtendDocument(SignedDocument):
     """Move the deadline `ends_at` of the granted revision `digest`.
 
-    It is moved by `seconds`, and no other deadline is moved.
+    It is moved by `seconds`, and no other deadline is moved. With `cancels` the document takes back the request for
+    that, which it replaces; `cancels` is the nonce of the request.
     """
 
     kind: Literal["extend"]
@@ -86,6 +87,7 @@ class ExtendDocument(SignedDocument):
     ends_at: AwareDatetime
     seconds: int = Field(ge=1, le=MAX_DURATION // timedelta(seconds=1))
     reason: Annotated[str, Prose(500)]
+    cancels: str | None = Field(default=None, max_length=64)
 
 
 class DecisionDocument(SignedDocument):

@@ -24,7 +24,9 @@ from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Party
 from jitvault.policy.decision import Seconds
 
-_KINDS = frozenset({EventKind.EXTENSION_PENDING, EventKind.EXTENSION_REFUSED, EventKind.EXTENDED})
+_KINDS = frozenset(
+    {EventKind.EXTENSION_PENDING, EventKind.EXTENSION_REFUSED, EventKind.EXTENSION_CANCELLED, EventKind.EXTENDED}
+)
 MOST_ASKED: Final = 20
 """How many answers to one entity's requests are added to a task's chain in an hour."""
 _HOUR = timedelta(hours=1)
@@ -99,6 +101,10 @@ class Extension:
     def digest(self) -> str:
         return digest_of(self.content)
 
+    @property
+    def id(self) -> str:
+        return extension_id(self.digest)
+
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Extension:
         """Return the extension with this content. Raises CorruptRecord."""
@@ -119,6 +125,11 @@ class Extension:
         except (msgspec.ValidationError, ValueError, OverflowError, RecursionError) as error:
             raise CorruptRecord(f"an extension is not one that jitvault wrote ({type(error).__name__})") from None
         return extension
+
+
+def extension_id(digest: str) -> str:
+    """Return the short name of an extension, by which people tell two apart."""
+    return digest.removeprefix("sha256:")[:12]
 
 
 def extension_part(digest: str) -> str:
@@ -160,6 +171,21 @@ def recent_extension_events(events: Iterable[Event], entity: str, now: datetime)
         for event in extension_events(events)
         if event.body["extension"]["by"]["entity"] == entity and now - datetime.fromisoformat(event.at) < _HOUR
     ]
+
+
+def answered_requests(events: Iterable[Event]) -> set[tuple[str, str]]:
+    """Return the requests that were granted, refused or cancelled.
+
+    Each is named by its author's entity and its nonce, so that nobody can cancel the request of another. A request that
+    was cancelled counts no more, even if somebody puts it back.
+    """
+    answers = [event.body for event in extension_events(events) if event.kind != EventKind.EXTENSION_PENDING]
+    return {
+        (body["extension"]["by"]["entity"], nonce)
+        for body in answers
+        for nonce in (body["request"], body.get("cancels"))
+        if nonce is not None
+    }
 
 
 def is_too_often(events: Iterable[Event], entity: str, request: str, now: datetime) -> bool:

@@ -60,6 +60,7 @@ class EventKind(StrEnum):
     DELIVER_UNKNOWN = "deliver_unknown"
     ENDING = "ending"
     EXTENDED = "extended"
+    EXTENSION_CANCELLED = "extension_cancelled"
     EXTENSION_PENDING = "extension_pending"
     EXTENSION_REFUSED = "extension_refused"
     FORCED = "forced"

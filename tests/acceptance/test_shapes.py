@@ -45,9 +45,11 @@ GRANTED = {
 EXTENDED = {
     **{"task_id": str, "grant_id": HEX_32, "state": str, "ends_at": TIME, "replaces": bool, "missing": MISSING},
     "extension": {
-        **{"state": str, "digest": DIGEST, "by": {"entity": ENTITY, "name": str}, "reason": str},
+        **{"id": re.compile("[0-9a-f]{12}"), "state": str, "digest": DIGEST},
+        **{"by": {"entity": ENTITY, "name": str}, "reason": str},
         **{"since": TIME, "seconds": int, "until": TIME, "window_s": int},
     },
+    "made_at": NOTHING,
     "wrapping": [WRAPPING],
 }
 CHECKS = [{"n": int, "name": str, "ok": bool, "evidence": str}]
@@ -72,6 +74,7 @@ STATUS = {
     "refused": [{"entity": ENTITY, "name": str, "why": str, "withdrawn": bool}],
     "missing": MISSING,
     "ended": {"by": ENTITY, "name": str, "at": TIME, "reason": str, "note": str},
+    "refused_grant": NOTHING,
     "grant": {
         **{"grant_id": HEX_32, "attempt": int, "role": str, **TTL, "wrap_ttl_s": int},
         **{"issued_at": TIME, "expires_at": TIME, "verdict": str},
@@ -291,6 +294,7 @@ def test_whoever_has_no_ledger_sees_what_the_worker_published(story: Story) -> N
             "delegation": [str],
             "missing": MISSING,
             "why_denied": NOTHING,
+            "refused_grant": NOTHING,
         },
         **{"refused": [dict], "decisions": [{"entity": ENTITY, "decision": str, "digest": DIGEST}]},
         **{"grant_id": HEX_32, "expires_at": TIME, "ends_at": TIME, "ttl": TTL, "proof": NOTHING, "findings": [str]},

@@ -358,3 +358,143 @@ def test_while_the_old_lease_cannot_be_ended_there_is_no_new_token(rig: Rig, spe
     assert not rig.lease_is_live(held.lease_id)
     rig.use(dict(rig("operator", "grant", file.stem).json))
     rig("operator", "complete", file.stem)
+
+
+# -- run again, cancelled, told --------------------------------------------------------------------------------------
+
+
+def test_the_same_command_extends_once_and_shows_by_its_id_what_was_made(rig: Rig, spec: Spec) -> None:
+    file = spec(window="5m")
+    rig.active(file)
+    before = ends_at(rig, file.stem)
+    first = extend(rig, file.stem, "7m").json
+    assert (first["made_at"], first["extension"]["id"]) == (None, first["extension"]["digest"][7:19])
+    again = extend(rig, file.stem, "7m").json
+    assert again["extension"] == first["extension"] and again["made_at"] is not None
+    assert ends_at(rig, file.stem) == before + timedelta(minutes=7) == datetime.fromisoformat(again["ends_at"])
+    assert len(extended(rig.file(file.stem).events)) == 1
+    said = rig.cli("operator", "extend", file.stem, "--for", "7m", "--reason", "the import is slow").stdout
+    assert f"id       {first['extension']['id']}" in said and "nothing more was asked" in said and "--again" in said
+    # for another reason it is another request, and so it is with --again
+    rig("operator", "extend", file.stem, "--for", "7m", "--reason", "and the export")
+    rig("operator", "extend", file.stem, "--for", "7m", "--reason", "the import is slow", "--again")
+    assert ends_at(rig, file.stem) == before + timedelta(minutes=21)
+    rig("operator", "complete", file.stem)
+
+
+def test_what_an_approval_carried_is_shown_when_the_command_is_run_again(rig: Rig, spec: Spec) -> None:
+    task = approved(rig, spec)
+    before = ends_at(rig, task)
+    waits = extend(rig, task, code=4).json
+    until = before + timedelta(minutes=5)
+    told = rig("approver-1", "approve", task, "--yes").json
+    assert (told["extension"], told["extended_until"]) == (waits["extension"]["id"], until.isoformat())
+    assert extend(rig, task).json["extension"]["digest"] == waits["extension"]["digest"]
+    assert ends_at(rig, task) == until and len(extended(rig.file(task).events)) == 1
+    rig("operator", "complete", task)
+
+
+def test_a_new_token_that_was_not_fetched_is_printed_by_the_same_command(
+    rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = spec()
+    rig.active(file)
+    with monkeypatch.context() as between:
+
+        def away(*_: object) -> None:
+            raise VaultUnavailable("Vault is away")
+
+        between.setattr(advance, "issue_replacement", away)
+        extend(rig, file.stem, "20m", code=5)
+    told = extend(rig, file.stem, "20m").json
+    assert len(told["wrapping"]) == 1 and rig.use(told).secrets
+    assert extend(rig, file.stem, "20m").json["wrapping"] == []
+    assert len(extended(rig.file(file.stem).events)) == 1
+    rig("operator", "complete", file.stem)
+
+
+@pytest.mark.parametrize("width", ["80", "120"])
+def test_an_approver_is_told_until_when_it_is_extended(rig: Rig, spec: Spec, width: str) -> None:
+    task = approved(rig, spec)
+    until = ends_at(rig, task) + timedelta(minutes=5)
+    waits = extend(rig, task, code=4).json
+    wide = {"COLUMNS": width}
+    said = rig.cli("approver-1", "approve", task, "--yes", extra=wide).stdout
+    assert max(map(len, said.splitlines())) <= int(width), said
+    whole = " ".join(said.split())
+    assert f"You approved more time for task {task} (extension {waits['extension']['id']}); it is extended" in whole
+    assert f"until {until:%Y-%m-%d %H:%M:%S} UTC" in whole
+    # one that takes a new token waits for who takes it
+    rig("operator", "extend", task, "--for", "30m", "--reason", "more", code=4)
+    later = until + timedelta(minutes=30)
+    whole = " ".join(rig.cli("approver-1", "approve", task, "--yes", extra=wide).stdout.split())
+    assert f"it is extended until {later:%Y-%m-%d %H:%M:%S} UTC when operator runs the same" in whole
+    rig("operator", "complete", task)
+
+
+def test_a_denial_of_more_time_says_when_the_task_ends(rig: Rig, spec: Spec) -> None:
+    task = approved(rig, spec)
+    deadline = ends_at(rig, task)
+    extend(rig, task, code=4)
+    said = " ".join(rig.cli("approver-1", "deny", task, "--yes").stdout.split())
+    assert f"it ends at {deadline:%Y-%m-%d %H:%M:%S} UTC, as before" in said
+    rig("operator", "complete", task)
+
+
+def test_a_request_that_waits_can_be_cancelled_and_counts_no_more(rig: Rig, spec: Spec) -> None:
+    task = approved(rig, spec)
+    before = ends_at(rig, task)
+    waits = extend(rig, task, code=4).json
+    asked = rig.document(f"requests/{rig.entity('operator')}/{task}/extend")
+    gone = rig("operator", "extend", task, "--cancel").json
+    assert gone["extension"] == {
+        "id": waits["extension"]["id"],
+        "state": "cancelled",
+        "digest": waits["extension"]["digest"],
+    }
+    assert task not in [one["task_id"] for one in rig("approver-1", "approvals").json["tasks"]]
+    assert "there is nothing to decide" in rig("approver-1", "approve", task, "--yes", code=9).stderr
+    shown = rig("operator", "status", task).json
+    assert (shown["extension"]["state"], shown["timeline"][-1]["event"]) == ("cancelled", "extension_cancelled")
+    assert "operator cancelled the request for more time" in " ".join(
+        rig.cli("operator", "status", task).stdout.split()
+    )
+    # put back as it was signed, it is none
+    rig.put(f"requests/{rig.entity('operator')}/{task}/extend", asked)
+    rig("operator", "status", task)
+    unchanged(rig, task, before)
+    assert rig("operator", "status", task).json["extension"]["state"] == "cancelled"
+    assert "no request for more time waits" in rig("operator", "extend", task, "--cancel", code=9).stderr
+    # asked for again, it waits again
+    assert extend(rig, task, code=4).json["extension"]["digest"] == waits["extension"]["digest"]
+    rig("operator", "complete", task)
+
+
+def test_nobody_cancels_the_request_of_another(rig: Rig, spec: Spec) -> None:
+    task = approved(rig, spec)
+    extend(rig, task, code=4)
+    assert "who alone can cancel it" in rig("agent", "extend", task, "--cancel", code=9).stderr
+    # nor by a document that says so
+    revision = Revision.of(rig.file(task).revision.body)
+    waiting = rig("operator", "status", task).json["extension"]["request"]
+    sign_extension(
+        rig.wiring("agent").person, revision, ends_at=ends_at(rig, task), seconds=300, reason="mine", cancels=waiting
+    )
+    rig("operator", "status", task)
+    assert rig("approver-1", "approve", task, "--yes").json["extended_until"] is not None
+    rig("operator", "complete", task)
+
+
+def test_without_the_workers_identity_a_worker_cancels_it(rig: Rig, spec: Spec) -> None:
+    task = approved(rig, spec)
+    extend(rig, task, code=4)
+    late = rig.cli("operator", "extend", task, "--cancel", "--wait", "0.5", "--json", worker=False, code=13)
+    assert late.stdout == ""
+    rig("operator", "status", task)
+    assert rig("operator", "status", task).json["extension"]["state"] == "cancelled"
+    rig("operator", "complete", task)
+
+
+def test_cancelling_takes_no_more_than_the_task(rig: Rig) -> None:
+    for wrong in (["--cancel", "--for", "5m"], ["--cancel", "--reason", "x"], ["--for", "5m"], ["--reason", "x"], []):
+        rig("operator", "extend", "any-task", *wrong, code=2)

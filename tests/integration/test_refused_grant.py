@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from attended import Attended, wait_for
-from commands import EXAMPLE, Quick, at_terminal
+from commands import EXAMPLE, Quick, at_terminal, without_limits
 from rig import Rig, own_rig
 
 from jitvault.documents.signed import payload_of
@@ -84,8 +84,7 @@ def test_whoever_has_no_workers_identity_is_refused_for_good_as_well(rig: Rig, s
 
 
 def test_what_policy_denied_is_not_granted_when_policy_permits_it(rig: Rig, spec: Spec, tmp_path: Path) -> None:
-    file, closed = spec(), tmp_path / "closed"
-    closed.mkdir()
+    file, closed = spec(), without_limits(tmp_path / "closed")
     (closed / "closed.cedar").write_text('@id("closed") forbid (principal, action == Action::"grant", resource);')
     rig("operator", "grant", file, code=3, extra={"JITVAULT_POLICIES": str(closed)})
     assert until_looked_at(rig, file.stem) == "approved"
@@ -103,7 +102,7 @@ def test_a_queued_grant_says_for_what_and_until_when_it_waits_and_is_issued_then
 ) -> None:
     file = spec()
     person = Quick(rig.cli.variables, rig.cli.home)
-    with Attended(rig):
+    with nullcontext() if worker else Attended(rig):
         with frozen(rig):
             waits = person("operator", "grant", file, "--queue", "--json", worker=worker).json
             assert (waits["state"], waits["next"]) == ("approved", f"jitvault cancel {file.stem}")
@@ -113,8 +112,10 @@ def test_a_queued_grant_says_for_what_and_until_when_it_waits_and_is_issued_then
             # asking for the token does not end the waiting
             again = person("operator", "grant", file.stem, "--json", worker=worker).json
             assert again["queued"]["until"] == waits["queued"]["until"]
+        if worker:
+            assert until_looked_at(rig, file.stem) == "issued"
         wait_for(lambda: rig.state(file.stem) == "issued")
-    assert person("operator", "grant", file.stem, "--json", worker=worker).json["wrapping"]
+        assert person("operator", "grant", file.stem, "--json", worker=worker).json["wrapping"]
     rig("operator", "complete", file.stem)
 
 
@@ -161,8 +162,7 @@ def test_a_queue_is_over_when_its_time_is_and_never_lasts_longer_than_a_day(rig:
 
 
 def test_a_denial_by_policy_is_not_waited_for(rig: Rig, spec: Spec, tmp_path: Path) -> None:
-    file, closed = spec(), tmp_path / "closed"
-    closed.mkdir()
+    file, closed = spec(), without_limits(tmp_path / "closed")
     (closed / "closed.cedar").write_text('@id("closed") forbid (principal, action == Action::"grant", resource);')
     rig("operator", "grant", file, "--queue", code=3, extra={"JITVAULT_POLICIES": str(closed)})
     assert until_looked_at(rig, file.stem) == "approved"

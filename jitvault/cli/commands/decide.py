@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from jitvault.cli import session
-from jitvault.cli.views import output
+from jitvault.cli.views import extension, output
 from jitvault.cli.views import task as render
 from jitvault.documents.paths import decision_path
 from jitvault.errors import Denied, WrongState
@@ -131,6 +131,9 @@ def _await_counting(
     if why := _refusal(refused, me):
         raise Denied(f"your decision about task {task} does not count: {name or me} {why}", hint="Ask an approver.")
     missing = decided["missing"] if decided else document.missing
+    if matter.extension is not None:
+        extension.print_decided(document, matter.extension, decision, expires, missing=missing, as_json=as_json)
+        return
     render.print_counted_decision(document, decision, matter.digest, expires, missing=missing, as_json=as_json)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from jitvault.cli.views.output import NewFile
-    from jitvault.documents.published_parts import PublishedExtension
+    from jitvault.documents.published_parts import GrantedExtension, PublishedExtension
     from jitvault.documents.published_task import PublishedTask
     from jitvault.wiring import Wiring
 
@@ -21,12 +21,16 @@ For = Annotated[
     str, typer.Option("--for", metavar="DURATION", help="By how much to move the deadline, for example 30m.")
 ]
 Why = Annotated[str, typer.Option("--reason", help="The reason. Approvers read it.")]
+Again = Annotated[bool, typer.Option("--again", help="Ask for as much once more, though this was granted before.")]
+Cancel = Annotated[bool, typer.Option("--cancel", help="Cancel your request for more time, while it waits.")]
 
 
 def extend(
     task: Task,
-    for_: For,
-    reason: Why,
+    for_: For = "",
+    reason: Why = "",
+    again: Again = False,
+    cancel: Cancel = False,
     out: Out = None,
     wait: Wait = DEFAULT_WAIT,
     json_: Json = False,
@@ -35,41 +39,98 @@ def extend(
     """Move the deadline of a task that holds access.
 
     Policy decides how far, and whether approvers have to agree first. The task keeps its token if that can live long
-    enough. Otherwise the token is revoked, its revocation is confirmed, and a new wrapping token is printed. After an
-    approval of such an extension, run the same command again to receive it.
+    enough. Otherwise the token is revoked, its revocation is confirmed, and a new wrapping token is printed; after an
+    approval, run the same command again to receive it. The same command extends once: run again, it shows the extension
+    that was made, by its id. --again asks for as much once more. --cancel takes back a request that still waits.
 
     Example: jitvault extend count-orders --for 30m --reason "the import takes longer"
     """
     from jitvault.cli import session
+    from jitvault.cli.commands.extension_made import cancel_request, made_before
     from jitvault.cli.views import output
-    from jitvault.lifecycle.requests.sign import sign_extension
+    from jitvault.errors import UsageError
 
+    if cancel:
+        if for_ or reason or again:
+            raise UsageError("--cancel goes without --for, --reason and --again")
+        cancel_request(task, wait=wait, as_json=json_)
+        return
+    if not for_ or not reason:
+        raise UsageError("extend needs --for DURATION and --reason WHY, or --cancel")
     wiring = session.open_to_ask()
     document = session.known(wiring, task)
     deadline = _deadline_of(document)
     _check_may_extend(wiring, document)
+    seconds = _seconds(for_)
     with output.new_file(out) as file:
-        with session.signing(f"extend task {task}", "its requester, and its agent where policy lets it,"):
-            nonce = sign_extension(
-                wiring.person,
-                document.full_revision,
-                ends_at=deadline,
-                seconds=_seconds(for_),
-                reason=reason,
-            )
-        before = document.grant_id
-        document = session.settle(wiring, task, lambda d: _is_answered(d, nonce), wait)
+        made = None if again else made_before(wiring, document, seconds, reason, wait)
+        if made is None:
+            _extend(wiring, document, _Asked(deadline, seconds, reason), out=file, wait=wait, as_json=json_)
+        else:
+            _show_made(wiring, *made, out=file, as_json=json_)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """How far the deadline is to move, and why."""
+
+    deadline: datetime
+    seconds: int
+    reason: str
+
+
+def _extend(
+    wiring: Wiring, document: PublishedTask, asked: _Asked, *, out: NewFile | None, wait: float, as_json: bool
+) -> None:
+    """Sign the request, wait for its answer, and print it."""
+    from jitvault.cli import session
+    from jitvault.cli.views import extension as views
+    from jitvault.lifecycle.requests.sign import sign_extension
+
+    task = document.task_id
+    with session.signing(f"extend task {task}", "its requester, and its agent where policy lets it,"):
+        nonce = sign_extension(
+            wiring.person,
+            document.full_revision,
+            ends_at=asked.deadline,
+            seconds=asked.seconds,
+            reason=asked.reason,
+        )
+    before = document.grant_id
+    document = session.settle(wiring, task, lambda d: _is_answered(d, nonce), wait)
+    _raise_for(document, nonce)
+    message = session.inbox(wiring, document) if document.grant_id != before else None
+    if message is not None:
+        # this process may have been suspended meanwhile, and the task may have been ended by others
+        document = session.known(wiring, task)
         _raise_for(document, nonce)
-        message = session.inbox(wiring, document) if document.grant_id != before else None
-        if message is not None:
-            # this process may have been suspended meanwhile, and the task may have been ended by others
-            document = session.known(wiring, task)
-            _raise_for(document, nonce)
-        _print(document, message, out=file, as_json=json_)
-        if message is not None:
-            wiring.person.documents.destroy(session.inbox_path(wiring, document))
+    extension = _extension_of(document)
+    shown = views.Shown(
+        extension["state"], extension["digest"], extension["content"], bool(extension["replaces"]), extension["missing"]
+    )
+    views.print_extension(document, shown, message, out=out, as_json=as_json)
+    if message is not None:
+        wiring.person.documents.destroy(session.inbox_path(wiring, document))
     _raise_waiting(document)
     session.check_findings(task, document.findings)
+
+
+def _show_made(
+    wiring: Wiring, document: PublishedTask, made: GrantedExtension, *, out: NewFile | None, as_json: bool
+) -> None:
+    """Print an extension that was made before.
+
+    A new wrapping token that was not fetched yet is printed once.
+    """
+    from jitvault.cli import session
+    from jitvault.cli.views import extension as views
+
+    message = session.inbox(wiring, document) if made["replaces"] else None
+    shown = views.Shown("extended", made["digest"], made, bool(made["replaces"]), [])
+    views.print_extension(document, shown, message, out=out, as_json=as_json, made_at=made["at"])
+    if message is not None:
+        wiring.person.documents.destroy(session.inbox_path(wiring, document))
+    session.check_findings(document.task_id, document.findings)
 
 
 def _check_may_extend(wiring: Wiring, document: PublishedTask) -> None:
@@ -147,48 +208,10 @@ def _raise_for(document: PublishedTask, nonce: str) -> None:
             first = extension["content"]["by"]["name"]
             raise WrongState(
                 f"task {task}: the earlier request of {first} for more time still waits for approval",
-                hint=f"Ask again once it is decided: `jitvault status {task}` shows who is missing.",
+                hint=f"Ask again once it is decided: `jitvault status {task}` shows who is missing. {first} can cancel "
+                f"it with `jitvault extend {task} --cancel`.",
             )
         raise WaitTimedOut(f"task {task}: no worker has answered the request for more time")
-
-
-def _print(document: PublishedTask, message: Mapping[str, Any] | None, *, out: NewFile | None, as_json: bool) -> None:
-    """Print the result of the request; a new wrapping token is in it once."""
-    from jitvault.cli.views import output
-    from jitvault.cli.views import task as render
-
-    extension = _extension_of(document)
-    content = extension["content"]
-    wrappings = list(message["wrapping"]) if message else []
-    shown: dict[str, Any] = {
-        "task_id": document.task_id,
-        "grant_id": document.grant_id,
-        "state": document.state.value,
-        "ends_at": document.ends_at.isoformat() if document.ends_at else None,
-        "extension": {"state": extension["state"], "digest": extension["digest"], **_shown_content(content)},
-        "replaces": extension["replaces"],
-        "missing": extension["missing"],
-        "wrapping": wrappings,
-    }
-    if out is not None:
-        out.write(output.to_json(shown) + "\n")
-        shown["wrapping"] = [{k: v for k, v in wrapping.items() if k != "token"} for wrapping in wrappings]
-    if as_json:
-        output.text(output.to_json(shown) + "\n", out=None)
-        return
-    console = output.console()
-    is_pending = extension["state"] == "pending"
-    now = "is to be extended" if is_pending else "is extended"
-    console.print(f"Task {shown['task_id']} {now}")
-    console.print(f"  expires  {output.readable(shown['ends_at'])}")
-    if is_pending:
-        console.print(f"  then     {output.readable(content['until'])}")
-        console.print(f"  digest   {extension['digest']}", soft_wrap=True)
-    for missing in extension["missing"]:
-        console.print(f"  missing  {missing['count']} approval(s) by {missing['group']}")
-    render.print_wrappings(console, shown["wrapping"], out)
-    if extension["replaces"] and not is_pending and message is None:
-        typer.echo(render.why_no_token(document), err=True)
 
 
 def _extension_of(document: PublishedTask) -> PublishedExtension:
@@ -201,10 +224,6 @@ def _extension_of(document: PublishedTask) -> PublishedExtension:
     if document.extension is None:
         raise illegible(document.task_id)
     return document.extension
-
-
-def _shown_content(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: content[key] for key in ("by", "reason", "since", "seconds", "until", "window_s")}
 
 
 def _raise_waiting(document: PublishedTask) -> None:
@@ -227,5 +246,6 @@ def _raise_waiting(document: PublishedTask) -> None:
     again = ", then run the same command again" if extension["replaces"] else ""
     raise ApprovalMissing(
         f"more time for task {task} needs approval: {missing}",
-        hint=f"Ask an approver to run `jitvault approve {task}`{again}. The task continues until its deadline.",
+        hint=f"Ask an approver to run `jitvault approve {task}`{again}. The task continues until its deadline. "
+        f"`jitvault extend {task} --cancel` cancels the request.",
     )

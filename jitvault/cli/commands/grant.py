@@ -77,6 +77,7 @@ def grant(
     from jitvault.cli import session
     from jitvault.cli.commands.grant_queue import GrantAsked, answer, queue_end
     from jitvault.cli.views import output
+    from jitvault.cli.views import queue as queue_view
     from jitvault.cli.views import task as render
     from jitvault.errors import WrongState
     from jitvault.lifecycle.requests.sign import sign_grant_request
@@ -93,7 +94,7 @@ def grant(
         )
         document = answer(wiring, request, read.id, lambda d: _is_granted_or_waits(d, read, wiring), wait, signed)
         if until is not None and request.is_open(document):
-            render.print_queued(document, until, out=file, as_json=json_)
+            queue_view.print_queued(document, until, out=file, as_json=json_)
             return
         request.check_not_refused(document)
         _raise_for(document, as_json=json_)
@@ -247,10 +248,6 @@ def _spec_of(document: PublishedTask) -> dict[str, Any]:
     return spec
 
 
-def _is_for_agent(document: PublishedTask) -> bool:
-    return document.full_revision.spec.spec.deliver == "agent"
-
-
 def _is_about(document: PublishedTask, spec: TaskSpec, wiring: Wiring) -> bool:
     return document.requester == wiring.person.entity and _spec_of(document) == spec.canonical()
 
@@ -270,6 +267,7 @@ def _raise_for(document: PublishedTask, *, as_json: bool | None = None) -> None:
     With `as_json`, the task's state is printed first; None means that it was printed already.
     """
     from jitvault.cli.views import task as render
+    from jitvault.cli.views.queue import window_start
     from jitvault.errors import ApprovalMissing, Denied, WrongState
 
     state = document.state
@@ -280,20 +278,20 @@ def _raise_for(document: PublishedTask, *, as_json: bool | None = None) -> None:
         render.print_decision(document, as_json=as_json)
     if state == "pending_approval":
         missing = ", ".join(f"{m['count']} of {m['group']}" for m in document.missing)
-        for_agent = f"Ask an approver to run `jitvault approve {task}`. The token then goes to the inbox of its agent."
-        hint = for_agent if as_json is not None and _is_for_agent(document) else None
-        raise ApprovalMissing(f"task {task} needs approval: {missing}", hint=hint)
+        later = f"Ask an approver to run `jitvault approve {task}`. The token then goes to the inbox of its agent."
+        for_agent = as_json is not None and document.is_for_agent
+        raise ApprovalMissing(f"task {task} needs approval: {missing}", hint=later if for_agent else None)
     if state == "denied":
         by_a_person = any(one["decision"] == "deny" for one in document.decisions)
         final = "The denial of this revision is final. Change the spec and submit it with --revise."
         hint = final if by_a_person else None
         raise Denied(f"task {task} is denied: {document.why_denied}", hint=hint)
     if state == "approved":
-        begins = render.window_start(document)
+        begins = window_start(document)
         again = f"Run `jitvault grant {task}` again when it has begun; with --queue the request waits for that."
         later = f"The token then goes to the inbox of its agent. `jitvault cancel {task}` cancels that."
         raise WrongState(
             f"task {task} is approved and its window has not begun: it begins at {begins}",
-            hint=later if _is_for_agent(document) else again,
+            hint=later if document.is_for_agent else again,
         )
     raise WrongState(f"task {task} is {state}", hint="Use another id for a new task.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -13,13 +12,10 @@ from jitvault.cli.views.output import NewFile, text, to_json
 from jitvault.cli.views.policy import decision_line
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from rich.console import Console
 
     from jitvault.documents.published_parts import MissingApproval, Proof, UncountedDecision
     from jitvault.documents.published_task import PublishedTask
-
 NEVER_HELD = frozenset({"denied", "cancelled", "lapsed"})
 """The states of a task that is over and never held access."""
 
@@ -87,56 +83,6 @@ def print_grant(
     console.print(f"Task {shown['task_id']} is", output.coloured(shown["state"]))
     console.print(f"  expires  {output.readable(shown['ends_at'])}")
     print_wrappings(console, shown["wrapping"], out)
-
-
-def print_queued(document: PublishedTask, until: datetime, *, out: NewFile | None, as_json: bool) -> None:
-    """Print that a request for a grant waits.
-
-    It says for what and until when the request waits, and how to cancel it.
-
-    Raises WaitTimedOut where the token was to be written to a file, which would be missing.
-    """
-    from jitvault.errors import WaitTimedOut
-
-    task = document.task_id
-    why = _waits_for(document)
-    shown = {
-        "task_id": task,
-        "state": document.state.value,
-        "digest": document.digest,
-        "missing": document.missing,
-        "queued": {"until": until.isoformat(), "why": why},
-        "next": f"jitvault cancel {task}",
-    }
-    if out is not None:
-        hint = f"Run `jitvault grant {task} --out FILE` again to take the token. `jitvault cancel {task}` cancels it."
-        raise WaitTimedOut(f"task {task} waits until {output.readable(until.isoformat())}: {why}", hint=hint)
-    if as_json:
-        typer.echo(to_json(shown))
-        return
-    console = output.console()
-    console.print(f"Task {task} waits, and is issued as soon as nothing holds it up")
-    facts = {"waits for": why, "until": f"{output.readable(until.isoformat())}, then the request lapses"}
-    if document.full_revision.spec.spec.deliver == "agent":
-        facts["then"] = f"the token is in the inbox of {document.full_revision.content['agent']['name']}"
-    else:
-        facts["then"] = f"jitvault grant {task}, within minutes: it prints the token"
-    output.print_facts(console, {**facts, "cancel": f"jitvault cancel {task}"})
-
-
-def _waits_for(document: PublishedTask) -> str:
-    """Return in words what holds a request for a grant up."""
-    if document.missing:
-        return ", ".join(f"{each['count']} approval(s) by {each['group']}" for each in document.missing)
-    if document.error is not None:
-        return document.error.message
-    return f"its window, which begins at {window_start(document)}"
-
-
-def window_start(document: PublishedTask) -> str:
-    """Return when the task's window begins."""
-    begins = document.full_revision.spec.window.not_before
-    return output.readable(begins.astimezone(UTC).isoformat()) if begins else "once"
 
 
 def print_wrappings(console: Console, wrappings: Sequence[Mapping[str, Any]], out: NewFile | None) -> None:

@@ -107,9 +107,8 @@ def _describe(event: str, bodies: Sequence[Mapping[str, Any]]) -> str:
             return done + _by(body) + _because(body["note"])
         case EventKind.EXTENDED:
             return f"extended until {_when(body['ends_at'])[:19]}: {body['extension']['reason']}"
-        case EventKind.GRANT_REFUSED | EventKind.EXTENSION_REFUSED:
-            what = "grant" if event == EventKind.GRANT_REFUSED else "more time"
-            return f"{what} refused: {body['error']['message']}"
+        case EventKind.GRANT_REFUSED | EventKind.EXTENSION_REFUSED | EventKind.EXTENSION_CANCELLED:
+            return f"{words.replace('extension', 'more time')}: {body['error']['message']}"
         case EventKind.REVOKED:
             return f"revoked: {_outcome(body)}"
         case EventKind.LISTED:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from jitvault.context import WorkerContext
-from jitvault.errors import Denied, InvalidInput, JitvaultError, NotConfirmed
+from jitvault.errors import Denied, InvalidInput, JitvaultError, NotConfirmed, WrongState
 from jitvault.formats.time_window import format_duration
 from jitvault.ledger.model import Change, GrantRow, Row, TaskRecord
 from jitvault.lifecycle.confirmation.confirm import TaskJudgement, judge
@@ -34,6 +34,7 @@ from jitvault.model.approval import RequestDecision
 from jitvault.model.extension import (
     MOST_ASKED,
     Extension,
+    answered_requests,
     extended,
     extension_events,
     is_too_often,
@@ -77,6 +78,8 @@ def extend(worker: WorkerContext, file: TaskRecord, claim: int) -> TaskRecord:
     asked = None if worker.is_late() else _open_request(with_cached_reads(worker), file)
     if asked is None:
         return file
+    if asked.request.cancels is not None:
+        return _cancel(worker, file, claim, asked, asked.request.cancels)
     revision = Revision.of(file.revision.body)
     try:
         decision = evaluate_extension(worker, revision, asked.extension, asked.request.by)
@@ -132,12 +135,10 @@ def _open_request(worker: WorkerContext, file: TaskRecord) -> _Requested | None:
     if began is None or ends_at is None:
         return None
     parts = [revision.content[part]["entity"] for part in ("requester", "agent")]
-    answered = {
-        event.body["request"] for event in extension_events(file.events) if event.kind != EventKind.EXTENSION_PENDING
-    }
+    answered = answered_requests(file.events)
     for request in extension_requests(worker, task.task_id, parts, digest=revision.digest, ends_at=ends_at):
         too_often = is_too_often(file.events, request.by.id, request.nonce, worker.now())
-        if request.nonce not in answered and not too_often:
+        if (request.by.id, request.nonce) not in answered and not too_often:
             until = ends_at + timedelta(seconds=request.seconds)
             extension = Extension(
                 installation=worker.installation,
@@ -279,6 +280,17 @@ def _refuse(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Request
         "error": {"exit_code": error.exit_code, "message": str(error), "hint": error.hint},
     }
     return worker.ledger.change(file, Change(EventKind.EXTENSION_REFUSED, body), claim=claim, at=worker.now())
+
+
+def _cancel(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Requested, request: str) -> TaskRecord:
+    """Record that the author took a request back, and return the task."""
+    message = f"task {file.task.task_id}: {asked.request.by.name} cancelled the request for more time"
+    body = {
+        **_request_body(asked),
+        "cancels": request,
+        "error": {"exit_code": WrongState.exit_code, "message": message, "hint": _AGAIN},
+    }
+    return worker.ledger.change(file, Change(EventKind.EXTENSION_CANCELLED, body), claim=claim, at=worker.now())
 
 
 def _request_body(asked: _Requested) -> dict[str, Any]:

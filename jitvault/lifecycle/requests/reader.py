@@ -55,7 +55,8 @@ class Submission:
 class ExtensionRequest:
     """A verified request for an extension.
 
-    `written_at` is Vault's time of the request, and `nonce` tells it from a repeated one.
+    `written_at` is Vault's time of the request, and `nonce` tells it from a repeated one. `cancels` is the nonce of the
+    earlier request that its author takes back, instead of making one.
     """
 
     by: Entity
@@ -63,6 +64,7 @@ class ExtensionRequest:
     reason: str
     nonce: str
     written_at: datetime
+    cancels: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,16 @@ def extension_requests(
         entity = worker.identity.by_id(entity_id)
         if entity is not None and not entity.disabled:
             paper = stored.paper
-            found.append(ExtensionRequest(entity, paper.seconds, paper.reason, paper.nonce, stored.written_at))
+            found.append(
+                ExtensionRequest(
+                    by=entity,
+                    seconds=paper.seconds,
+                    reason=paper.reason,
+                    nonce=paper.nonce,
+                    written_at=stored.written_at,
+                    cancels=paper.cancels,
+                )
+            )
     return found
 
 

@@ -49,15 +49,25 @@ def sign_grant_request(person: Person, spec: TaskSpec, *, queued_until: datetime
     return _sign(person, request_path(person.entity, spec.id, "grant"), "grant", spec.id, **fields)
 
 
-def sign_extension(person: Person, revision: Revision, *, ends_at: datetime, seconds: int, reason: str) -> str:
+def sign_extension(
+    person: Person, revision: Revision, *, ends_at: datetime, seconds: int, reason: str, cancels: str | None = None
+) -> str:
     """Request that the deadline of a granted revision is moved by `seconds`.
 
-    `ends_at` is the present deadline. Returns the request's nonce. Raises InvalidInput.
+    `ends_at` is the present deadline. With `cancels`, the nonce of such a request, that request is taken back. Returns
+    the nonce of what was signed. Raises InvalidInput.
     """
     if not check_note(reason):
         raise InvalidInput("--reason: expected a reason", hint="Approvers read it.")
     task_id = revision.spec.id
-    fields = {"digest": revision.digest, "ends_at": ends_at.isoformat(), "seconds": seconds, "reason": reason}
+    fields: dict[str, object] = {
+        "digest": revision.digest,
+        "ends_at": ends_at.isoformat(),
+        "seconds": seconds,
+        "reason": reason,
+    }
+    if cancels is not None:
+        fields["cancels"] = cancels
     return _sign(person, request_path(person.entity, task_id, "extend"), "extend", task_id, **fields)
 
 

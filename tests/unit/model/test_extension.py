@@ -13,7 +13,9 @@ from jitvault.model.event_chain import GENESIS, Event, link
 from jitvault.model.extension import (
     MOST_ASKED,
     Extension,
+    answered_requests,
     describe_extension,
+    extension_id,
     extension_part,
     is_too_often,
     whole_window_s,
@@ -114,3 +116,22 @@ def test_of_one_entity_so_many_answers_are_given_in_an_hour_and_what_waits_is_no
     assert not is_too_often(events, "e-2", "new", at)
     assert not is_too_often([*events, said(50, kind=EventKind.EXTENSION_PENDING)], "e-1", "e-1-50", at)
     assert not is_too_often(events, "e-1", "new", NOW + hour)
+
+
+def test_a_request_that_was_cancelled_is_answered_and_nobody_cancels_that_of_another() -> None:
+    def said(kind: str, by: str, request: str, cancels: str | None = None) -> Event:
+        content = {**PLAIN.content, "by": {"entity": by, "name": by}}
+        body = {"request": request, "extension": content, **({"cancels": cancels} if cancels else {})}
+        return link("t-1", 1, GENESIS, kind, NOW.isoformat(), body)
+
+    waits = said(EventKind.EXTENSION_PENDING, "e-1", "n-1")
+    assert answered_requests([waits]) == set()
+    by_another = said(EventKind.EXTENSION_CANCELLED, "e-2", "n-2", cancels="n-1")
+    assert ("e-1", "n-1") not in answered_requests([waits, by_another])
+    own = said(EventKind.EXTENSION_CANCELLED, "e-1", "n-3", cancels="n-1")
+    assert answered_requests([waits, own]) == {("e-1", "n-1"), ("e-1", "n-3")}
+
+
+def test_an_extension_has_a_short_name() -> None:
+    assert extension_id(PLAIN.digest) == PLAIN.id and len(PLAIN.id) == 12
+    assert PLAIN.digest.startswith(f"sha256:{PLAIN.id}")

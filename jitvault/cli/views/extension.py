@@ -1,0 +1,149 @@
+"""Output about more time for a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from jitvault.cli.views import output
+from jitvault.cli.views import task as render
+from jitvault.model.extension import extension_id
+
+if TYPE_CHECKING:
+    from jitvault.cli.views.output import NewFile
+    from jitvault.documents.published_parts import MissingApproval
+    from jitvault.documents.published_task import PublishedTask
+    from jitvault.model.extension import Extension
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An extension that was made or waits.
+
+    `content` is what was signed, and `replaces` says that it takes a new token.
+    """
+
+    state: str
+    digest: str
+    content: Mapping[str, Any]
+    replaces: bool
+    missing: Sequence[MissingApproval]
+
+
+def print_extension(
+    document: PublishedTask,
+    extension: Shown,
+    message: Mapping[str, Any] | None,
+    *,
+    out: NewFile | None,
+    as_json: bool,
+    made_at: str | None = None,
+) -> None:
+    """Print an extension, and the new wrapping token in `message` once.
+
+    `made_at` says that the extension was made by an earlier command, and when.
+    """
+    wrappings = list(message["wrapping"]) if message else []
+    name = extension_id(extension.digest)
+    content = {key: extension.content[key] for key in ("by", "reason", "since", "seconds", "until", "window_s")}
+    shown: dict[str, Any] = {
+        "task_id": document.task_id,
+        "grant_id": document.grant_id,
+        "state": document.state.value,
+        "ends_at": document.ends_at.isoformat() if document.ends_at else None,
+        "extension": {"id": name, "state": extension.state, "digest": extension.digest, **content},
+        "made_at": made_at,
+        "replaces": extension.replaces,
+        "missing": extension.missing,
+        "wrapping": wrappings,
+    }
+    if out is not None:
+        out.write(output.to_json(shown) + "\n")
+        shown["wrapping"] = [{k: v for k, v in wrapping.items() if k != "token"} for wrapping in wrappings]
+    if as_json:
+        output.text(output.to_json(shown) + "\n", out=None)
+        return
+    console = output.console()
+    is_pending = extension.state == "pending"
+    now = "is to be extended" if is_pending else "is extended"
+    before = f" already, at {output.readable(made_at)}; nothing more was asked" if made_at else ""
+    console.print(f"Task {shown['task_id']} {now}{before}")
+    console.print(f"  id       {name}")
+    console.print(f"  expires  {output.readable(shown['ends_at'])}")
+    if is_pending:
+        console.print(f"  then     {output.readable(content['until'])}")
+        console.print(f"  digest   {extension.digest}", soft_wrap=True)
+    for missing in extension.missing:
+        console.print(f"  missing  {missing['count']} approval(s) by {missing['group']}")
+    if made_at:
+        console.print("  more     the same command with --again")
+    render.print_wrappings(console, shown["wrapping"], out)
+    if extension.replaces and not is_pending and message is None:
+        typer.echo(render.why_no_token(document), err=True)
+
+
+def print_cancelled(document: PublishedTask, digest: str, *, as_json: bool) -> None:
+    """Print that a request for more time was cancelled."""
+    ends_at = document.ends_at.isoformat() if document.ends_at else None
+    name = extension_id(digest)
+    if as_json:
+        extension = {"id": name, "state": "cancelled", "digest": digest}
+        state = document.state.value
+        shown = {"task_id": document.task_id, "state": state, "ends_at": ends_at, "extension": extension}
+        typer.echo(output.to_json(shown))
+        return
+    console = output.console()
+    console.print(f"The request for more time for task {document.task_id} is cancelled (extension {name})")
+    console.print(f"  expires  {output.readable(ends_at)}")
+
+
+def print_decided(
+    document: PublishedTask,
+    extension: Extension,
+    decision: str,
+    expires: str | None,
+    *,
+    missing: Sequence[MissingApproval],
+    as_json: bool,
+) -> None:
+    """Print a decision about more time that was counted, and its result.
+
+    `missing` are the approvals that the extension still lacks.
+    """
+    until = next((each["until"] for each in document.extensions if each["digest"] == extension.digest), None)
+    if as_json:
+        shown = {
+            "task_id": document.task_id,
+            "decision": decision,
+            "digest": extension.digest,
+            "expires_at": expires,
+            "state": document.state.value,
+            "missing": missing,
+            "extension": extension.id,
+            "extended_until": until,
+        }
+        typer.echo(output.to_json(shown))
+        return
+    console = output.console()
+    past = "approved" if decision == "approve" else "denied"
+    result = _result(extension, decision, until=until, is_missing=bool(missing))
+    line = f"You {past} more time for task {document.task_id} (extension {extension.id}); {result}"
+    console.print(output.folded(line, console.width, rest="  "), soft_wrap=True)
+    for each in missing:
+        console.print(f"  missing  {each['count']} approval(s) by {each['group']}")
+
+
+def _result(extension: Extension, decision: str, *, until: str | None, is_missing: bool) -> str:
+    """Return in words what became of more time after a decision about it."""
+    if until is not None:
+        return f"it is extended until {output.readable(until)}"
+    if decision == "deny":
+        return f"it ends at {output.readable(extension.since.isoformat())}, as before"
+    later = output.readable(extension.until.isoformat())
+    if is_missing:
+        return f"it is extended until {later} once nothing is missing"
+    again = "runs the same `jitvault extend` again and receives the new token"
+    return f"it is extended until {later} when {extension.by.name} {again}"
