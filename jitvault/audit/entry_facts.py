@@ -19,6 +19,9 @@ SIGNATURES = "jitvault-transit/sign/jitvault-receipts"
 # matched in one place only, so that a long run of them is read once.
 _DENIED = re.compile(r"(\d+ errors? occurred:)?(\s*(\*\s*)?(permission denied|invalid token))+\s*")
 OWN_ACTS = ("auth/token/revoke-self", "auth/token/renew-self")
+_SELF = ("auth/token/renew-self", "auth/token/lookup-self")
+_BY_TOKEN = ("auth/token/renew", "auth/token/lookup")
+_BY_ACCESSOR = ("auth/token/renew-accessor", "auth/token/lookup-accessor")
 REVOKE_BY_TOKEN = ("auth/token/revoke", "auth/token/revoke-orphan")
 # The policy of every wrapping token; Vault lets no other token have it.
 WRAPPING_POLICY = "response-wrapping"
@@ -55,6 +58,23 @@ def is_signature(request: Request) -> bool:
 def is_refused(entry: Entry) -> bool:
     """Return whether Vault itself refused, so that nothing was done."""
     return bool(_DENIED.fullmatch(entry.error))
+
+
+def is_about_itself(entry: Entry) -> bool:
+    """Return whether a task's token looked up or renewed itself.
+
+    Of a request that names a token in its body, both are HMACs of one form: that of the header's token and that of
+    the named one.
+    """
+    path, auth = entry.request.path, entry.auth
+    if auth is None or not is_task_token(auth):
+        return False
+    data = entry.request.data or {}
+    if path in _BY_TOKEN:
+        return is_hashed(entry.request.client_token) and data.get("token") == entry.request.client_token
+    if path in _BY_ACCESSOR:
+        return is_hashed(auth.accessor) and data.get("accessor") == auth.accessor
+    return path in _SELF
 
 
 def has_failed(entry: Entry) -> bool:

@@ -105,12 +105,14 @@ _LONGEST_S = 10 * 366 * 24 * 3600
 def renewed_until(line: Observation) -> datetime | None:
     """Return the latest time up to which a renewal can have extended a lease.
 
-    The time is by Vault's clock. The result is None if the time is unknown, and for a line that is no renewal. An
-    answer shows the TTL that was given. The increment that was requested bounds it, and is shown in the line on
-    OpenBao alone; an increment of nothing is the longest that Vault may give (docs/vault-facts.md, "Renewals").
+    The time is by Vault's clock. The result is None if the time is unknown, and for a line that is no renewal or that
+    Vault denied. An answer shows the TTL that was given. The increment that was requested bounds it, and is shown in
+    the line on OpenBao alone; an increment of nothing is the longest that Vault may give (docs/vault-facts.md,
+    "Renewals").
     """
     seconds = line.detail.get("ttl_s") or line.detail.get("increment_s", 0)
-    return line.at + timedelta(seconds=seconds) if line.kind is Kind.RENEWED and 0 < seconds <= _LONGEST_S else None
+    is_renewal = line.kind is Kind.RENEWED and "denied" not in line.detail
+    return line.at + timedelta(seconds=seconds) if is_renewal and 0 < seconds <= _LONGEST_S else None
 
 
 _RESTORES = frozenset({"sys/storage/raft/snapshot", "sys/storage/raft/snapshot-force"})

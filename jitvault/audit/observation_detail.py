@@ -8,7 +8,15 @@ from typing import Any
 from jitvault.audit.audit_form import is_elided
 from jitvault.audit.create_intent import asked
 from jitvault.audit.entry import TARGET_NAMES, Entry, Response
-from jitvault.audit.entry_facts import PUBLISHED_PATHS, is_refused, is_signature, is_spent, is_workers, text_of
+from jitvault.audit.entry_facts import (
+    PUBLISHED_PATHS,
+    is_about_itself,
+    is_refused,
+    is_signature,
+    is_spent,
+    is_workers,
+    text_of,
+)
 from jitvault.audit.hazard_paths import enables_device
 from jitvault.audit.observation import PLAIN, Kind
 from jitvault.formats.shorten import shorten
@@ -43,10 +51,7 @@ def detail_of(entry: Entry, kind: Kind) -> dict[str, Any]:
     if kind is Kind.TOKEN_LOOKUP and (response.data or {}).get("num_uses") == REVOCATION_BEGUN:
         # plain, because it is a number
         detail["revocation_begun"] = True
-    if is_refused(entry):
-        detail["denied"] = True
-    if is_spent(entry):
-        detail["spent"] = True
+    detail |= _refusal_detail(entry)
     if kind is Kind.HAZARD:
         detail |= _hazard_exemption(entry)
     if response.warnings:
@@ -59,6 +64,17 @@ def detail_of(entry: Entry, kind: Kind) -> dict[str, Any]:
     if kind is Kind.TOKEN_CREATED:
         detail["asked"] = asked(entry.request.data or {}, entry.request.wrap_ttl)
     return detail
+
+
+def _refusal_detail(entry: Entry) -> dict[str, Any]:
+    """Return whether Vault denied the request, and what it was about.
+
+    It can be about the caller's own token, or have used a wrapping up.
+    """
+    if not is_refused(entry):
+        return {}
+    said = {"denied": True, "itself": is_about_itself(entry), "spent": is_spent(entry)}
+    return {name: True for name, holds in said.items() if holds}
 
 
 def _hazard_exemption(entry: Entry) -> dict[str, Any]:

@@ -193,6 +193,11 @@ class Revision:
         return found
 
     @property
+    def lease_budget(self) -> int:
+        """How many leases one token of the task may get, by all templates."""
+        return sum(entry["lease_budget"] for entry in self.access)
+
+    @property
     def fetches(self) -> list[Fetch]:
         """The requests by which the agent gets its credentials."""
         return [Fetch(e["template"], e["path"], e["capability"], e["data"]) for e in self.access]

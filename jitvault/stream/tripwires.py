@@ -6,18 +6,24 @@ Each tripwire that was touched becomes a finding.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import groupby
 from operator import attrgetter
 
 from jitvault.audit.observation import Kind
 from jitvault.audit.trail import AuditTrail, derived_tokens, done
+from jitvault.audit.tripwires.task_lines import is_refused_lease_act
 from jitvault.audit.tripwires.task_rules import of_task
 from jitvault.audit.tripwires.trip import Rule, TaskLimits, TripwireHit
 from jitvault.context import WorkerContext
+from jitvault.errors import JitvaultError
 from jitvault.ledger.model import TaskRecord
 from jitvault.model.finding import MOST
 from jitvault.model.revision import Revision
 from jitvault.model.states import EndReason
+
+_MOST_HASHED = 50
+"""Of how many leases of a task the HMAC is asked for: each costs Vault a request, and templates allow a few."""
 
 
 def watch(worker: WorkerContext, file: TaskRecord) -> list[TripwireHit]:
@@ -79,7 +85,21 @@ def _limits(worker: WorkerContext, file: TaskRecord, trail: AuditTrail) -> TaskL
         ended_in=end.place if end else None,
         agent_knew=file.task.end_reason is EndReason.COMPLETED,
         grace=worker.settle_window,
-        lease_budget=sum(entry["lease_budget"] for entry in revision.access),
+        lease_budget=revision.lease_budget,
         denied_limit=worker.denied_limit,
         workers=trail.worker_accessors,
+        hashed_leases=_hashed_leases(worker, file, trail),
     )
+
+
+def _hashed_leases(worker: WorkerContext, file: TaskRecord, trail: AuditTrail) -> frozenset[str]:
+    """Return the HMACs of the task's leases.
+
+    None is made unless a denied request may name one of them. A request that names a lease in its body shows the
+    lease's HMAC alone. Where Vault makes no HMAC, the request counts as one about a lease of somebody else.
+    """
+    if not any(is_refused_lease_act(o) and o.subject.startswith("hmac-") for o in trail.observations):
+        return frozenset()
+    with suppress(JitvaultError):
+        return frozenset(worker.hasher.hash(lease.lease_id) for lease in file.leases[:_MOST_HASHED])
+    return frozenset()

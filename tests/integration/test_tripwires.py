@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,9 +18,10 @@ from typing import Any
 
 import pytest
 from hands import AGENT, THIEF, ask, audit_lines
-from rig import PREFIX, Rig
+from rig import PREFIX, Held, Rig
 
 from jitvault import shipped_files as shipped
+from jitvault.audit.tripwires.task_rules import MOST_ABOUT_ITSELF
 from jitvault.documents.signed import payload_of
 from jitvault.model.event_chain import chain_problems
 from jitvault.provision import init
@@ -296,6 +298,64 @@ def test_what_every_token_may_ask_about_itself_trips_nothing(rig: Rig, spec: Spe
     # somebody else's denied request is not the task's
     assert ask(rig, "GET", OTHER, rig.token_of("agent"))[0] == 403
     untouched(rig, file.stem)
+
+
+def _own_requests(rig: Rig, held: Held) -> list[tuple[str, dict[str, Any] | None]]:
+    """What ordinary clients send about their own token and leases: `bao token renew`, `bao lease renew` and others."""
+    accessor = ask(rig, "GET", "auth/token/lookup-self", held.token)[1]["data"]["accessor"]
+    return [
+        ("auth/token/renew-self", None),
+        ("auth/token/renew-self", {"increment": 3600}),
+        ("auth/token/renew", {"token": held.token, "increment": 3600}),
+        ("auth/token/lookup", {"token": held.token}),
+        ("auth/token/renew-accessor", {"accessor": accessor}),
+        ("auth/token/lookup-accessor", {"accessor": accessor}),
+        ("sys/leases/renew", {"lease_id": held.lease_id, "increment": 3600}),
+        (f"sys/leases/renew/{held.lease_id}", {}),
+        ("sys/leases/lookup", {"lease_id": held.lease_id}),
+    ]
+
+
+def test_a_client_that_renews_and_looks_up_its_own_token_and_leases_ends_nothing(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    held = rig.active(file)
+    sent = _own_requests(rig, held)
+    for path, body in sent:
+        assert ask(rig, "PUT", path, held.token, body)[0] == 403
+    status = rig("operator", "status", file.stem).json
+    assert (status["state"], status["findings"]) == ("active", [])
+    noted = {use["path"]: use["count"] for use in status["uses"] if use["act"] == "denied"}
+    assert noted == Counter(path for path, _ in sent)
+    assert rig.is_live(held.token)
+    untouched(rig, file.stem)
+
+
+def test_a_flood_of_what_a_client_asks_about_itself_ends_the_task(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    held = rig.active(file)
+    for n in range(MOST_ABOUT_ITSELF):
+        path, body = ("auth/token/renew-self", None) if n % 2 else ("sys/leases/renew", {"lease_id": held.lease_id})
+        assert ask(rig, "PUT", path, held.token, body)[0] == 403
+    assert rig("operator", "status", file.stem).json["findings"] == []
+    assert ask(rig, "PUT", "auth/token/renew-self", held.token)[0] == 403
+    shown = tripped(rig, file.stem, "denied", path="auth/token/renew-self")
+    assert "Vault denied 1 request" in shown["findings"][0]["message"]
+
+
+@pytest.mark.parametrize("what", ["token", "accessor", "lease", "lease that is looked up"])
+def test_a_renewal_or_look_up_of_what_is_somebody_elses_ends_the_task_at_once(rig: Rig, spec: Spec, what: str) -> None:
+    file, other = spec(), spec()
+    held, theirs = rig.active(file), rig.active(other)
+    (facts,) = rig.task_tokens(other.stem)
+    path, body = {
+        "token": ("auth/token/renew", {"token": theirs.token}),
+        "accessor": ("auth/token/lookup-accessor", {"accessor": facts["accessor"]}),
+        "lease": ("sys/leases/renew", {"lease_id": theirs.lease_id}),
+        "lease that is looked up": ("sys/leases/lookup", {"lease_id": theirs.lease_id}),
+    }[what]
+    assert ask(rig, "PUT", path, held.token, body)[0] == 403
+    tripped(rig, file.stem, "denied", path=path)
+    untouched(rig, other.stem)
 
 
 @contextmanager

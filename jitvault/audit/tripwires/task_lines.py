@@ -18,6 +18,12 @@ from jitvault.formats.clocks import MAX_SKEW
 _OPENED = frozenset({Kind.UNWRAPPED, Kind.REWRAPPED, Kind.CUBBYHOLE_READ, Kind.LEASE_ISSUED})
 
 
+def is_refused_lease_act(o: Observation) -> bool:
+    """Return whether Vault denied a renewal or a look-up of a lease."""
+    of_lease = o.kind is Kind.LEASE_LOOKUP or (o.kind is Kind.RENEWED and o.path.startswith("sys/"))
+    return of_lease and "denied" in o.detail
+
+
 # without slots, so that computed properties are cached
 @dataclass(frozen=True)
 class TaskLines:
@@ -64,6 +70,15 @@ class TaskLines:
     @cached_property
     def _request_lines(self) -> dict[str, Observation]:
         return {o.request_id: o for o in reversed(self.lines) if not o.closing and o.request_id}
+
+    def is_about_itself(self, o: Observation) -> bool:
+        """Return whether a denied request is about the task's own access.
+
+        It is a renewal or a look-up of the task's token, or of one of its leases.
+        """
+        if "itself" in o.detail:
+            return True
+        return is_refused_lease_act(o) and (o.subject in self.bounds.leases or o.subject in self.bounds.hashed_leases)
 
     def begun(self, o: Observation) -> datetime:
         """Return when the request of a line began.

@@ -7,7 +7,8 @@ Each rule is one function; `RULES` names them all:
   wrapping was used up by a request that it is not for;
 - `rewrapped`: a wrapping of the task was moved into another one;
 - `wrapping_read`: a wrapping of the task was read by the old way, which takes the secret and shows no lease;
-- `denied`: Vault refused as many requests of the token as the limit says;
+- `denied`: Vault refused as many requests of the token as the limit says, without the first denied renewals and
+  look-ups of the task's own token and leases;
 - `outside_template`: the token did something on a path that its templates do not have;
 - `before_window`: the token was used before the task's window opened;
 - `after_end`: the token was used after its revocation, by an agent that knew of it or had the time to learn of it;
@@ -41,6 +42,7 @@ from jitvault.audit.tripwires.trip import (
     origin,
     path_of,
     precedes,
+    request,
     trips,
 )
 from jitvault.formats.clocks import TOLERANCE
@@ -61,6 +63,12 @@ _HARMLESS = frozenset(
 )
 _HARMLESS_BELOW = ("cubbyhole/", "sys/internal/ui/mounts/")
 _REVOKE_SELF = "auth/token/revoke-self"
+MOST_ABOUT_ITSELF = 50
+"""How many denied renewals and look-ups of its own token and leases a task may make.
+
+A client that renews by itself gives up after a few tries for each credential. The ledger stores 100 lines of such a
+kind, so it sees more than these.
+"""
 
 # A standby tries a request before it forwards it, and fails (docs/vault-facts.md, "Several nodes"). The standby's clock
 # may be ahead, and then its line is dated after the unwrap that the active node did.
@@ -169,10 +177,17 @@ def _wrapping_read(case: TaskLines) -> Iterator[Hit]:
 
 
 def _denied(case: TaskLines) -> Iterator[Hit]:
-    """Hit once for a task. A refusal after the end belongs to `after_end`."""
+    """Hit once for a task. A refusal after the end belongs to `after_end`.
+
+    Ordinary clients renew and look up their own token and leases without being asked to. The first of these requests do
+    not count; a flood of them does.
+    """
     ended_at = case.bounds.ended_at
-    refused = [o for o in case.acts if o.kind is Kind.DENIED or "denied" in o.detail]
-    those = [o for o in by_request(refused) if ended_at is None or case.begun(o) <= ended_at]
+    refused = by_request(o for o in case.acts if o.kind is Kind.DENIED or "denied" in o.detail)
+    about_itself = [o for o in refused if case.is_about_itself(o)]
+    excused = {request(o) for o in about_itself[:MOST_ABOUT_ITSELF]}
+    counted_ones = (o for o in refused if request(o) not in excused)
+    those = [o for o in counted_ones if ended_at is None or case.begun(o) <= ended_at]
     limit = max(case.bounds.denied_limit, 1)
     if len(those) >= limit:
         last = those[-1]

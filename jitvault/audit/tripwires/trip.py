@@ -86,7 +86,8 @@ class TaskLimits:
     works from (none: any), `paths` the Vault paths that its templates have, each of which issues leases, `workers`
     the accessor HMACs of the worker's tokens. `ended_at` is Vault's time of the token's revocation line, None while
     the token lives, and `ended_in` the place of that line. `agent_knew` says that the agent itself completed the
-    task, so that whoever uses the token knew of the end; without it, a use during `grace` is no hit.
+    task, so that whoever uses the token knew of the end; without it, a use during `grace` is no hit. `hashed_leases`
+    are the HMACs of leases, by which a request's body names them.
     """
 
     tokens: frozenset[str]
@@ -101,6 +102,7 @@ class TaskLimits:
     lease_budget: int
     denied_limit: int
     workers: frozenset[str]
+    hashed_leases: frozenset[str] = frozenset()
 
 
 Hit = tuple[Observation, str]

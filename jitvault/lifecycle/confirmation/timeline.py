@@ -276,7 +276,9 @@ def expiry_canary(credential: Credential, trail: AuditTrail) -> Canary | None:
     names = {credential.subject, *credential.other_hmacs}
     derived = derived_tokens(trail.observations)
     # a renewal may name the token by a derived token's HMAC
-    renewals = [o for o in trail.observations if o.kind is Kind.RENEWED and owning_token(o, derived) in names]
+    asked = [o for o in trail.observations if o.kind is Kind.RENEWED and owning_token(o, derived) in names]
+    # a request that Vault denied has no answer, and renews nothing
+    renewals = [o for o in asked if "denied" not in o.detail]
     answered = {o.request_id for o in renewals if o.closing}
     unanswered = [o for o in renewals if not o.closing and o.request_id not in answered]
     ends = [renewed_until(o) or credential.last_end for o in [*filter(done, renewals), *unanswered]]

@@ -131,15 +131,17 @@ def uses_of(file: TaskRecord, trail: AuditTrail) -> list[dict[str, Any]]:
     tokens = {grant.accessor_hmac: grant for grant in file.grants if grant.accessor_hmac}
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for _, line in linked(trail.observations, tokens, derived_tokens(trail.observations)):
+        # a renewal or a look-up that was denied is no renewal and no look-up
+        act = Kind.DENIED if line.actor in tokens and "denied" in line.detail else line.kind
         # a refusal has no response line
-        if line.kind not in _USES or not (line.closing or line.kind in _REFUSALS):
+        if act not in _USES or not (line.closing or act in _REFUSALS):
             continue
-        if line.kind is Kind.RENEWED and line.actor in trail.worker_accessors:
+        if act is Kind.RENEWED and line.actor in trail.worker_accessors:
             # what keeps it alive is our own doing
             continue
         entry = found.setdefault(
-            (line.kind.value, line.path),
-            {"act": line.kind.value, "path": line.path, "requests": set(), "addresses": set(), "last_at": line.at},
+            (act.value, line.path),
+            {"act": act.value, "path": line.path, "requests": set(), "addresses": set(), "last_at": line.at},
         )
         entry["requests"].add(line.request_id)
         entry["addresses"].add(line.remote)

@@ -327,6 +327,59 @@ def test_a_renewal_that_names_its_token_is_about_whose_token_it_is() -> None:
     assert kind_of(unknown) == (Kind.REFUSED, "")
 
 
+OWN = "hmac-sha256:" + "9" * 64
+"""The token that sends the request, by its HMAC as `entry` writes it."""
+
+
+@pytest.mark.parametrize(
+    ("path", "data"),
+    [
+        ("auth/token/renew-self", None),
+        ("auth/token/renew-self", {"increment": 3600}),
+        ("auth/token/lookup-self", None),
+        ("auth/token/renew", {"token": OWN}),
+        ("auth/token/lookup", {"token": OWN}),
+        ("auth/token/renew-accessor", {"accessor": AGENT}),
+        ("auth/token/lookup-accessor", {"accessor": AGENT}),
+    ],
+)
+@pytest.mark.parametrize("kind", ["request", "response"])
+def test_a_task_token_that_is_denied_a_look_at_itself_is_known_by_its_line(
+    path: str, data: dict[str, Any] | None, kind: str
+) -> None:
+    o = seen(entry(path, by=TASK_TOKEN, data=data, error=DENIED, kind=kind))
+    assert o is not None and o.detail["denied"] is o.detail["itself"] is True
+    assert o.actor == AGENT
+    # of somebody else's token, and where nothing was denied, there is nothing to say
+    for other in (
+        entry(path, by=auth(THIRD, "app"), data=data, error=DENIED, kind=kind),
+        entry(path, by=TASK_TOKEN, data=data, error="1 error occurred:\n\t* internal error\n\n", kind=kind),
+    ):
+        o = seen(other)
+        assert o is None or "itself" not in o.detail
+
+
+@pytest.mark.parametrize(
+    ("path", "data", "sent"),
+    [
+        ("auth/token/renew", {"token": "hmac-sha256:" + "8" * 64}, OWN),
+        ("auth/token/lookup", {"token": "hmac-sha256:" + "8" * 64}, OWN),
+        ("auth/token/renew", {}, OWN),
+        ("auth/token/renew", {"token": ""}, ""),
+        ("auth/token/renew", {"token": "s.plain"}, "s.plain"),
+        ("auth/token/renew-accessor", {"accessor": WORKER}, OWN),
+        ("auth/token/lookup-accessor", {}, OWN),
+        ("auth/token/revoke", {"token": OWN}, OWN),
+        ("auth/token/create", None, OWN),
+        ("auth/token/renew-self/x", None, OWN),
+        ("sys/leases/renew", {"lease_id": LEASE_HMAC}, OWN),
+    ],
+)
+def test_what_is_about_another_token_is_not_about_itself(path: str, data: dict[str, Any] | None, sent: str) -> None:
+    o = seen(entry(path, by=TASK_TOKEN, data=data, error=DENIED, client_token=sent))
+    assert o is not None and "denied" in o.detail and "itself" not in o.detail
+
+
 def test_the_answer_of_a_renewal_says_how_long_it_gave_and_its_request_does_not_on_vault() -> None:
     data, given = {"accessor": AGENT, "increment": "hmac-sha256:f1"}, {**auth(AGENT, "default"), "token_ttl": 240}
     answer = seen(entry("auth/token/renew-accessor", data=data, response={"auth": given}))

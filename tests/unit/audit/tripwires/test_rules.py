@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jitvault.audit.create_intent import LIFE, Intent
 from jitvault.audit.observation import PLAIN, Kind, Observation, Place
 from jitvault.audit.tripwires.fleet_rules import FLEET_RULES, of_fleet
-from jitvault.audit.tripwires.task_rules import RULES, of_task
+from jitvault.audit.tripwires.task_rules import MOST_ABOUT_ITSELF, RULES, of_task
 from jitvault.audit.tripwires.trip import FREEZING, INTERCEPTIONS, Rule, TaskLimits, TripwireHit
 from jitvault.model.states import EndReason
 
@@ -463,6 +463,61 @@ def test_denied_requests_after_the_end_do_not_count() -> None:
     # what only the answer says was denied began with the request all the same
     request, answer = both(denied(12), 9)
     assert rules(denied(1), replace(request, kind=Kind.USED, detail={}), answer, ended_at=at(10)) == [Rule.DENIED]
+
+
+LEASE_HMAC = f"hmac-sha256:{'1e':0<64}"
+ABOUT_ITSELF = [
+    {"path": "auth/token/renew-self", "detail": {"denied": True, "itself": True}},
+    {"kind": Kind.RENEWED, "path": "auth/token/renew-accessor", "detail": {"denied": True, "itself": True}},
+    {"kind": Kind.RENEWED, "path": "sys/leases/renew", "subject": LEASE_HMAC},
+    {"kind": Kind.RENEWED, "path": f"sys/leases/renew/{PATH}/1", "subject": f"{PATH}/1"},
+    {"kind": Kind.LEASE_LOOKUP, "path": "sys/leases/lookup", "subject": LEASE_HMAC},
+]
+
+
+def about_itself(n: float, how: dict[str, Any]) -> Observation:
+    return replace(denied(n), **how)
+
+
+@pytest.mark.parametrize("how", ABOUT_ITSELF)
+def test_what_an_ordinary_client_asks_about_its_own_token_and_leases_trips_nothing_when_it_is_denied(
+    how: dict[str, Any],
+) -> None:
+    bounds = {"denied_limit": 1, "hashed_leases": frozenset({LEASE_HMAC})}
+    few = [o for n in range(MOST_ABOUT_ITSELF) for o in both(about_itself(n + 0.5, how), n)]
+    assert rules(*few, **bounds) == []
+    # one more is as any other denied request, and so is any other beside them
+    flood = about_itself(100, how)
+    (trip,) = trips(*few, flood, **bounds)
+    assert (trip.rule, trip.line) == (Rule.DENIED, flood.line)
+    assert trip.message.startswith("Vault denied 1 request of the task's token")
+    (trip,) = trips(*few, denied(100), **bounds)
+    assert trip.line == denied(100).line
+    assert rules(*few, denied(100), denied_limit=2, hashed_leases=bounds["hashed_leases"]) == []
+
+
+def test_all_kinds_of_questions_about_itself_are_counted_together() -> None:
+    lines = [about_itself(n, ABOUT_ITSELF[n % len(ABOUT_ITSELF)]) for n in range(MOST_ABOUT_ITSELF)]
+    bounds = {"denied_limit": 1, "hashed_leases": frozenset({LEASE_HMAC})}
+    assert rules(*lines, **bounds) == []
+    assert rules(*lines, about_itself(99, ABOUT_ITSELF[0]), **bounds) == [Rule.DENIED]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"path": "auth/token/renew-self", "detail": {"denied": True}},
+        {"kind": Kind.RENEWED, "path": "sys/leases/renew", "subject": f"hmac-sha256:{'2f':0<64}"},
+        {"kind": Kind.RENEWED, "path": "sys/leases/renew", "subject": ""},
+        {"kind": Kind.LEASE_LOOKUP, "path": "sys/leases/lookup", "subject": "database/creds/app-ro/2"},
+        {"kind": Kind.LEASE_REVOKED, "path": "sys/leases/revoke", "subject": f"{PATH}/1"},
+        {"kind": Kind.RENEWED, "path": "auth/token/renew-accessor", "subject": OTHER},
+        {"path": PATH},
+    ],
+)
+def test_the_same_about_anything_else_trips_at_once(how: dict[str, Any]) -> None:
+    bounds = {"denied_limit": 1, "hashed_leases": frozenset({LEASE_HMAC})}
+    assert rules(about_itself(1, how), **bounds) == [Rule.DENIED]
 
 
 # -- outside_template -------------------------------------------------------------------------------------

@@ -740,6 +740,16 @@ def test_a_renewal_without_an_answer_may_still_be_under_way() -> None:
     assert judge_token(answered.wait(6).canary(), expiring).verdict is Verdict.EXPIRED
 
 
+def test_a_renewal_that_vault_denied_is_not_under_way_and_renews_nothing() -> None:
+    expiring = token(expires_at=START + timedelta(seconds=5))
+    detail = {"increment_s": 3600, "denied": True, "itself": True}
+    story = renewed(Story().canary().created(), closing=False, request_id="r", failed=True, detail=detail)
+    assert judge_token(story.wait(6).canary(), expiring).verdict is Verdict.EXPIRED
+    # one without its answer that was not denied still is
+    open_ = renewed(story, closing=False, request_id="r-2", failed=True)
+    assert unproven(judge_token(open_.wait(60).canary(), expiring))
+
+
 @pytest.mark.parametrize(("named", "proven"), [("hmac-sha256:itself", False), ("hmac-sha256:another", True)])
 def test_a_renewal_that_names_the_token_itself_counts_as_well(named: str, proven: bool) -> None:
     expiring = token(expires_at=START + timedelta(seconds=5))
