@@ -16,25 +16,33 @@ import msgspec
 
 from jitvault.errors import InvalidInput, NotFound, SecurityFinding, VaultBusy
 from jitvault.formats.secret import Secret
+from jitvault.model.token_limits import TokenLimits
 from jitvault.model.vault_access import ROLE_PREFIX, Fetch
 from jitvault.vault.client import Vault
 from jitvault.vault.wrapping import Wrapping
 
 _BUSY_PATIENCE_S = 20.0
 CREATION_PATH = f"auth/token/create/{ROLE_PREFIX}"
+_NOT_YOURS = (
+    "If somebody opened it, your refused unwrap shows that: the task ends as intercepted, and all that was read with "
+    "its token is revoked. As the agent, stop and tell the operator. As the operator, see in `jitvault status TASK` "
+    "who was first; then `jitvault findings close --agent NAME --reason WHY`, and submit a task with another id."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class TaskToken:
     """The token of one task.
 
-    `reads` are the requests that give its credentials.
+    `reads` are the requests that give its credentials. `limits` is None for a token of an older worker, which does
+    not say them.
     """
 
     task_id: str
     token: Secret
     expires_at: datetime
     reads: tuple[Fetch, ...]
+    limits: TokenLimits | None = None
 
 
 def wrapping_token(given: str) -> Secret:
@@ -79,6 +87,7 @@ def unwrap(vault: Vault, token: Secret) -> TaskToken:
         token=inside.token,
         expires_at=inside.expires_at,
         reads=tuple(Fetch.of_word(word) for word in inside.meta.get("jitvault_reads", "").split()),
+        limits=TokenLimits.of_word(inside.meta.get("jitvault_limits", "")),
     )
 
 
@@ -124,6 +133,6 @@ def _read_when_allowed(own: Vault, fetch: Fetch) -> dict[str, Any] | None:
 
 def _not_valid() -> NotFound:
     return NotFound(
-        "this wrapping token is not valid: it has expired, or it was unwrapped before",
-        hint="If you did not unwrap it, tell the operator at once to end the task with `jitvault revoke TASK`.",
+        "this wrapping token cannot be opened: it has expired, or somebody opened it before you",
+        hint=_NOT_YOURS,
     )

@@ -40,7 +40,7 @@ from jitvault.errors import (
     WaitTimedOut,
 )
 from jitvault.ledger.ownership import knows_nothing
-from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, State
+from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, EndReason, State
 from jitvault.settings import load
 from jitvault.wiring import Wiring
 
@@ -332,13 +332,23 @@ def ask(question: str, *, done: str) -> None:
         raise UsageError(f"{done}: the question was not answered with yes", hint="Answer y, or use --yes in a script.")
 
 
-def check_findings(task_id: str, findings: Sequence[str], *, hint: str | None = None) -> None:
+_INTERCEPTED = (
+    "Somebody else may have opened the agent's wrapping, so the task was ended, and all that was read with its token "
+    "is revoked. As the operator, find out who has the address in the message; then `jitvault findings close --agent "
+    "NAME --reason WHY`, and submit a task with another id. As the agent, wait for that task: this one gives no more."
+)
+
+
+def check_findings(
+    task_id: str, findings: Sequence[str], *, end_reason: str | None = None, hint: str | None = None
+) -> None:
     """Raise SecurityFinding where the task has a finding.
 
-    Then the command must not exit with 0.
+    Then the command must not exit with 0. `end_reason` is why the task ended: an interception has a hint of its own.
     """
     if findings:
-        raise SecurityFinding(f"task {task_id}: {findings[0]}", hint=hint)
+        intercepted = end_reason == EndReason.INTERCEPTED
+        raise SecurityFinding(f"task {task_id}: {findings[0]}", hint=_INTERCEPTED if intercepted else hint)
 
 
 def inbox(wiring: Wiring, document: PublishedTask) -> Mapping[str, Any] | None:

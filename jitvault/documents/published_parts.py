@@ -28,6 +28,13 @@ class CountedDecision(TypedDict):
     digest: str
 
 
+class Reads(TypedDict):
+    """How many credentials a task's newest token got, and how many it may get."""
+
+    done: int
+    allowed: int
+
+
 class Author(TypedDict):
     entity: str
     name: str

@@ -24,6 +24,7 @@ from jitvault.documents.published_parts import (
     MissingApproval,
     Proof,
     PublishedExtension,
+    Reads,
     RefusedGrant,
     UncountedDecision,
 )
@@ -73,6 +74,7 @@ class PublishedTask(Struct, frozen=True, kw_only=True):
     - `body` is the revision's exact bytes, and `approved` those of the last revision before it that was approved;
     - `decision` is policy's decision about the revision, `decisions` are the approvers';
     - `open_to`, `missing` and `refused` say whose approval counts, which are missing, and which do not count;
+    - `reads` says how many credentials the newest token got, `done`, and how many it may get, `allowed`;
     - `error` is for people who wait and can read nothing but this document.
     """
 
@@ -101,6 +103,7 @@ class PublishedTask(Struct, frozen=True, kw_only=True):
     expires_at: Instant | None = None
     ends_at: Instant | None = None
     ttl: dict[str, int] | None = None
+    reads: Reads | None = None
     extension: PublishedExtension | None = None
     extensions: list[GrantedExtension] = []
     proof: Proof | None = None
@@ -163,6 +166,7 @@ class PublishedTask(Struct, frozen=True, kw_only=True):
             "expires_at": self.expires_at.isoformat() if self.expires_at else None,
             "ends_at": self.ends_at.isoformat() if self.ends_at else None,
             "ttl": self.ttl,
+            "reads": self.reads,
             "extension": self.extension,
             "extensions": self.extensions,
             "proof": self.proof,

@@ -79,6 +79,7 @@ STATUS = {
         **{"grant_id": HEX_32, "attempt": int, "role": str, **TTL, "wrap_ttl_s": int},
         **{"issued_at": TIME, "expires_at": TIME, "verdict": str},
     },
+    "reads": {"done": int, "allowed": int},
     "leases": [
         {
             **{"lease_id": LEASE, "template": str, "issued_at": TIME, "dead_at": TIME},
@@ -223,7 +224,13 @@ def story(variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
         ("grant", GRANTED),
         ("grant again", {**GRANTED, "wrapping": [dict]}),
         ("grant --out", {**GRANTED, "wrapping": [{k: v for k, v in WRAPPING.items() if k != "token"}]}),
-        ("unwrap", {"task_id": str, "token": TOKEN, "expires_at": TIME, "reads": [str], "sends": {}}),
+        (
+            "unwrap",
+            {
+                **{"task_id": str, "token": TOKEN, "expires_at": TIME, "reads": [str], "sends": {}},
+                "limits": {"reads": int, "denied": int},
+            },
+        ),
         ("extend", EXTENDED),
         ("complete", ENDED),
         ("revoke", ENDED),

@@ -80,10 +80,12 @@ def test_one_task_goes_from_spec_to_sealed_proof(cli: Cli, spec: Callable[..., P
     assert again == ended
 
 
-def test_a_second_unwrap_gets_nothing(cli: Cli, spec: Callable[..., Path]) -> None:
+def test_a_second_unwrap_by_somebody_else_gets_nothing(cli: Cli, spec: Callable[..., Path], tmp_path: Path) -> None:
     granted = cli("operator", "grant", file := spec(), "--json")
     assert cli("agent", "unwrap", "-", "--json", given=granted.stdout).json["token"]
-    assert "it was unwrapped before" in cli("agent", "unwrap", "-", code=9, given=granted.stdout).stderr
+    elsewhere = {"XDG_STATE_HOME": str(tmp_path / "another-users")}
+    refused = cli("agent", "unwrap", "-", code=9, given=granted.stdout, extra=elsewhere)
+    assert "somebody opened it before you" in refused.stderr
     # whoever of the two was not the agent, the task is over
     ended = cli("operator", "status", file.stem, "--json", code=12).json
     assert (ended["end_reason"], ended["proof"]["confirmed"]) == ("intercepted", True)

@@ -81,6 +81,10 @@ class Story:
         read = self._run("agent", "unwrap", "-", "--read", given=wrapping)
         self._fails("agent", "unwrap", "-", given=wrapping)
         self._fails("agent", "unwrap", "-", "--debug", given=wrapping)
+        # where the command does not know that it was opened, Vault is asked
+        elsewhere = {"XDG_STATE_HOME": str(self.directory / "another-users")}
+        self._fails("agent", "unwrap", "-", given=wrapping, extra=elsewhere)
+        self._fails("agent", "unwrap", "-", "--debug", given=wrapping, extra=elsewhere)
         self._keep("first", wrapping, read["secrets"][0])
         fields = read["secrets"][0]["fields"]
         self.login = {"user": fields["username"], "password": fields["password"]}

@@ -172,6 +172,8 @@ class _Story:
 
     def run(self, who: str, *command: str, code: int = 0) -> tuple[dict[str, Any], str]:
         environment = {**os.environ, **self.variables, "VAULT_TOKEN": self.variables[_PEOPLE[who]]}
+        # what `unwrap` remembers of these wrappings is of no use afterwards
+        environment["XDG_STATE_HOME"] = str(self.files)
         hidden = [*_PEOPLE.values()]
         if who not in _BESIDE_THE_WORKER:
             hidden.append("JITVAULT_WORKER_TOKEN")

@@ -146,7 +146,7 @@ def _print_result(document: PublishedTask | IllegibleDocument, *, as_json: bool)
     render.print_end(document, as_json=as_json)
     if not render.proof_in(document)["confirmed"]:
         raise _not_confirmed(document)
-    session.check_findings(document.task_id, document.findings)
+    session.check_findings(document.task_id, document.findings, end_reason=document.end_reason)
 
 
 def _revoke_without_ledger(wiring: Wiring, task: str, error: LedgerUnavailable) -> LedgerUnavailable:

@@ -112,7 +112,7 @@ def _extend(
     if message is not None:
         wiring.person.documents.destroy(session.inbox_path(wiring, document))
     _raise_waiting(document)
-    session.check_findings(task, document.findings)
+    session.check_findings(task, document.findings, end_reason=document.end_reason)
 
 
 def _show_made(

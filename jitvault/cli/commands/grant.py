@@ -109,7 +109,7 @@ def grant(
         if message is not None:
             # only now: a token that could not be printed has to stay in the inbox
             wiring.person.documents.destroy(session.inbox_path(wiring, document))
-    session.check_findings(read.id, document.findings)
+    session.check_findings(read.id, document.findings, end_reason=document.end_reason)
 
 
 def _requested_spec(wiring: Wiring, what: str, *, revise: bool) -> TaskSpec:

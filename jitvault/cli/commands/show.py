@@ -89,7 +89,8 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
     if failure is not None:
         raise _shown_above(failure)
     frozen = [f"everything is frozen: {freeze.reason}"] if freeze else []
-    session.check_findings(task, [*frozen, *(finding["message"] for finding in shown["findings"])], hint=_INCIDENT)
+    messages = [*frozen, *(finding["message"] for finding in shown["findings"])]
+    session.check_findings(task, messages, end_reason=None if frozen else shown["end_reason"], hint=_INCIDENT)
 
 
 def _show_published(wiring: Wiring, task: str, *, as_json: bool) -> None:
@@ -110,7 +111,7 @@ def _show_published(wiring: Wiring, task: str, *, as_json: bool) -> None:
     if found.problem:
         hint = "Ask who has the ledger: docs/operations/break-glass.md, A stolen worker identity."
         raise SecurityFinding(f"task {task}: {found.problem}", hint=hint)
-    session.check_findings(task, document.findings, hint=_INCIDENT)
+    session.check_findings(task, document.findings, end_reason=document.end_reason, hint=_INCIDENT)
 
 
 def _shown_above(failure: JitvaultError) -> JitvaultError:

@@ -16,6 +16,8 @@ from jitvault.cli.views import output
 from jitvault.cli.views.output import to_json
 from jitvault.cli.views.policy import decision_line
 from jitvault.cli.views.task import NEVER_HELD, not_proven, print_decision, print_proof, uncounted
+from jitvault.model.states import DELIVERED_STATES
+from jitvault.model.token_limits import reads_left_in_words
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -67,6 +69,8 @@ def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
         grant = shown["grant"]
         facts["token"] = f"{grant['verdict']}, expires {output.readable(grant['expires_at'])}"
         facts["ttl"] = f"{grant['ttl_s']} s of {grant['requested_ttl_s']} s asked for, {grant['step_s']} s at a time"
+        if shown["state"] in DELIVERED_STATES:
+            facts["reads"] = reads_left_in_words(**shown["reads"])
         facts["deadline"] = output.readable(shown["ends_at"])
         facts |= _extensions(shown)
     facts |= _end_facts(shown)
@@ -198,7 +202,11 @@ def print_published(document: PublishedTask, shown: Mapping[str, Any], now: date
     held_up = {"held up": document.error.message} if document.error else {}
     unproven = not_proven(document)
     open_points = {"not proven": "; ".join(unproven)} if unproven and document.proof is None else {}
+    reads: dict[str, str] = {}
+    if document.reads is not None and document.state in DELIVERED_STATES:
+        reads["reads"] = reads_left_in_words(**document.reads)
     facts = {
+        **reads,
         **_refused_grant(shown),
         **_end_facts(shown),
         **held_up,

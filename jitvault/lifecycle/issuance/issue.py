@@ -24,6 +24,7 @@ from jitvault.model.grant_terms import Terms, grant_terms
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.revision import Revision
 from jitvault.model.states import State, Verdict
+from jitvault.model.token_limits import TokenLimits
 from jitvault.model.ttl import least, needs_renewal, next_look, renew_at
 from jitvault.model.vault_access import cap_of, data_by_path, role_name, smallest_cap
 from jitvault.operations import perform
@@ -161,6 +162,7 @@ def _create(worker: WorkerContext, revision: Revision, grant: GrantRow, op: str)
             **_ancestors(revision),
             # with these the agent knows from its token alone what to read and what to send: template=path …
             "jitvault_reads": " ".join(sorted(fetch.as_word() for fetch in revision.fetches)),
+            "jitvault_limits": TokenLimits(revision.lease_budget, worker.denied_limit).as_word(),
         },
         ttl_s=grant.step_s,
         wrap_ttl_s=grant.wrap_ttl_s,

@@ -16,6 +16,7 @@ from jitvault.documents.published_parts import (
     LeaseProof,
     Proof,
     PublishedExtension,
+    Reads,
 )
 from jitvault.ledger.model import CheckRow, GrantRow, LeaseRow, OpState, TaskRecord
 from jitvault.lifecycle.record.history import forced_of, last_decision
@@ -207,6 +208,16 @@ def lifetime_of(grant: GrantRow) -> dict[str, int]:
     They are given as requested, in effect, and per renewal.
     """
     return {"requested_ttl_s": grant.requested_ttl_s, "ttl_s": grant.ttl_s, "step_s": grant.step_s}
+
+
+def reads_of(file: TaskRecord) -> Reads:
+    """Return how many leases the task's newest token got and may get.
+
+    One more than that ends the task. A token that replaced another one begins anew.
+    """
+    newest = file.grants[-1].grant_id
+    done = sum(1 for lease in file.leases if lease.grant_id == newest)
+    return Reads(done=done, allowed=Revision.of(file.revision.body).lease_budget)
 
 
 def extensions_of(file: TaskRecord) -> list[GrantedExtension]:

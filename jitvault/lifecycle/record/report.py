@@ -10,7 +10,7 @@ from jitvault.audit.trail import AuditTrail, derived_tokens, linked
 from jitvault.ledger.model import LeaseRow, TaskRecord, TaskRow
 from jitvault.ledger.stream.model import Freeze
 from jitvault.lifecycle.record.history import ended_of, forced_of, refused_grant_of, uncounted_of, withdrawn_by
-from jitvault.lifecycle.record.receipt import checks_of, extensions_of, last_extension, lifetime_of, proof_of
+from jitvault.lifecycle.record.receipt import checks_of, extensions_of, last_extension, lifetime_of, proof_of, reads_of
 from jitvault.model.delegation import ancestor_ids
 from jitvault.model.finding import describe_finding
 from jitvault.model.revision import Revision
@@ -102,6 +102,7 @@ def status_of(
             "expires_at": grant.expires_at.isoformat() if grant.expires_at else None,
             "verdict": grant.verdict.value,
         },
+        "reads": reads_of(file) if grant else None,
         "leases": [
             {
                 "lease_id": lease.lease_id,

@@ -17,7 +17,7 @@ from jitvault.errors import JitvaultError
 from jitvault.ledger.model import OpState, TaskRecord, TaskRow
 from jitvault.lifecycle.record.history import ended_of, refused_grant_of
 from jitvault.lifecycle.record.integrity import published
-from jitvault.lifecycle.record.receipt import extensions_of, last_extension, lifetime_of, proof_of
+from jitvault.lifecycle.record.receipt import extensions_of, last_extension, lifetime_of, proof_of, reads_of
 from jitvault.lifecycle.requests.reader import Submission
 from jitvault.model.approval import RequestDecision
 from jitvault.model.delegation import ancestor_ids
@@ -68,6 +68,7 @@ def publish(
         expires_at=grant.expires_at if grant else None,
         ends_at=task.ends_at,
         ttl=lifetime_of(grant) if grant else None,
+        reads=reads_of(file) if grant else None,
         extension=last_extension(file),
         extensions=extensions_of(file),
         proof=proof_of(file),

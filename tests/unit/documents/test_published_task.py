@@ -96,6 +96,7 @@ HONEST: dict[str, Any] = {
     "expires_at": "2030-01-31T09:10:00+00:00",
     "ends_at": "2030-01-31T09:15:00.000001+00:00",
     "ttl": {"requested_ttl_s": 600, "ttl_s": 600, "step_s": 60},
+    "reads": {"done": 2, "allowed": 3},
     "extension": EXTENSION,
     "extensions": [
         {
@@ -155,6 +156,7 @@ def test_what_is_stored_has_these_keys_and_these_values() -> None:
         expires_at=datetime(2030, 1, 31, 9, 10, tzinfo=UTC),
         ends_at=datetime(2030, 1, 31, 9, 15, 0, 1, tzinfo=UTC),
         ttl=HONEST["ttl"],
+        reads=HONEST["reads"],
         extension=HONEST["extension"],
         extensions=HONEST["extensions"],
         proof=PROOF,  # type: ignore[arg-type]
