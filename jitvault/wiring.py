@@ -354,7 +354,7 @@ class Wiring:
         VaultUnavailable.
         """
         refusal: JitvaultError = UsageError("there is no Vault token")
-        for token in self._identities():
+        for token in self.identities():
             try:
                 found = Documents(self.vault(token)).get(INSTALLATION)
             except VaultRejected as error:
@@ -367,7 +367,7 @@ class Wiring:
                 return str(found["id"]) if found and "id" in found else None
         raise refusal
 
-    def _identities(self) -> Iterator[Secret | Login]:
+    def identities(self) -> Iterator[Secret | Login]:
         """Yield the identities of this process, the worker's last.
 
         A login costs most.

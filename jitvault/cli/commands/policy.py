@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,17 +43,19 @@ def policy_check(
 ) -> None:
     """Check a policy set against its schema, and find rules that never decide.
 
-    The command warns of access that the templates could grant and that the policies would not permit to be renewed.
+    The command warns of what validates and is most likely not meant: a misspelt risk, tier or criticality; a risk that
+    no rule covers; a group that Vault does not have; access that could be granted and not be renewed. Whether Vault has
+    a group is asked with whatever identity is set here.
     """
     from jitvault.cli import session
+    from jitvault.cli.commands.policy_warnings import warnings_of
     from jitvault.cli.views import output
     from jitvault.errors import InvalidInput
-    from jitvault.lifecycle.decision.explain import grantable_not_renewable
 
     wiring = session.open_session()
     found = wiring.policies(directory or wiring.settings.policies)
     rules = list(found.rules.values())
-    warnings = grantable_not_renewable(found, wiring.templates.values())
+    warnings = warnings_of(wiring, found)
     shown = {
         "ok": not found.idle,
         "policies": found.digest,
@@ -70,11 +73,12 @@ def policy_check(
             "groups": ", ".join(sorted(found.groups)) or "none",
             "policies": found.digest,
             **({"idle": "; ".join(f"{rule}: {why}" for rule, why in found.idle.items())} if found.idle else {}),
-            **({"warning": "; ".join(warnings)} if warnings else {}),
         }
         console = output.console()
         console.print("The policy set is valid")
         output.print_facts(console, facts)
+        for warning in warnings:
+            typer.echo(output.for_terminal(f"warning: {warning}", sys.stdout))
     if found.idle:
         raise InvalidInput(
             f"{len(found.idle)} rule(s) decide nothing: {', '.join(found.idle)}",

@@ -18,10 +18,11 @@ from jitvault.model.template import AccessTemplate
 from jitvault.policy.cases import CaseTemplate, Request, Who
 from jitvault.policy.decision import OPERATORS, Decision, Level, highest
 from jitvault.policy.interface import Authorizer
-from jitvault.policy.question import Action, HeldLeases
+from jitvault.policy.question import Action, HeldLeases, Question
 
 _WEEK_H = 7 * 24
 _SHORT = timedelta(minutes=1)
+_LONG = timedelta(hours=8)
 _KEPT = (Action.GRANT, Action.RENEW)
 _WINDOWS = tuple(timedelta(minutes=minutes) for minutes in (480, 240, 120, 60, 30, 15))
 
@@ -66,27 +67,66 @@ def grantable_not_renewable(authorizer: Authorizer, templates: Iterable[AccessTe
     return found
 
 
+def uncovered_risks(authorizer: Authorizer, templates: Iterable[AccessTemplate]) -> list[str]:
+    """Return each risk of which no rule says anything, in words.
+
+    Policy is asked whether an operator may be granted each template, and a template of that tier that no rule names. A
+    risk that a rule forbids is covered.
+    """
+    asked_for = [(_as_case(template), template.spec.max_window) for template in templates]
+    return [
+        f"no rule covers the risk {level}: nothing of it is ever granted"
+        for level in Level
+        if not _is_covered(authorizer, [*asked_for, (CaseTemplate(tier=level.value), _LONG)], level)
+    ]
+
+
+def _is_covered(authorizer: Authorizer, asked_for: Iterable[tuple[CaseTemplate, timedelta]], risk: Level) -> bool:
+    """Return whether any rule decides about a grant of this risk."""
+    return any(
+        authorizer.decide([question]).rules
+        for template, longest in asked_for
+        for level in Level
+        for question in _grants(authorizer, template, level.value, longest)
+        if question.risk == risk
+    )
+
+
 def _ends_at_once(authorizer: Authorizer, template: AccessTemplate, level: str) -> bool:
     """Return whether a task of the template can be granted but not renewed."""
+    for asked in _grants(authorizer, _as_case(template), level, template.spec.max_window):
+        permitted = [authorizer.decide([replace(asked, action=action)]).permitted for action in _KEPT]
+        if permitted == [True, False]:
+            return True
+    return False
+
+
+def _as_case(template: AccessTemplate) -> CaseTemplate:
     body = template.spec
-    group_sets = {(OPERATORS,), tuple(sorted({OPERATORS, *authorizer.groups}))}
-    asked_for = CaseTemplate(
+    return CaseTemplate(
         name=template.name,
         tier=body.tier,
         data_domains=body.data_domains,
         owner=template.metadata.owner,
         lease_budget=body.lease_budget,
     )
-    for groups, window in product(sorted(group_sets), (body.max_window, _SHORT)):
-        who = Who(name="operator", groups=groups)
-        asked = Request(principal=who, template=asked_for).question()
-        asked = replace(
-            asked, criticality=level, risk=highest([body.tier, level]).value, window_s=window // timedelta(seconds=1)
+
+
+def _grants(authorizer: Authorizer, template: CaseTemplate, level: str, longest: timedelta) -> Iterator[Question]:
+    """Yield questions about the grant of a template at one criticality.
+
+    They are for the longest window and for a minute, by an operator in the operators' group alone, and in every group
+    that the policies name.
+    """
+    group_sets = {(OPERATORS,), tuple(sorted({OPERATORS, *authorizer.groups}))}
+    for groups, window in product(sorted(group_sets), (longest, _SHORT)):
+        asked = Request(principal=Who(name="operator", groups=groups), template=template).question()
+        yield replace(
+            asked,
+            criticality=level,
+            risk=highest([template.tier, level]).value,
+            window_s=window // timedelta(seconds=1),
         )
-        permitted = [authorizer.decide([replace(asked, action=action)]).permitted for action in _KEPT]
-        if permitted == [True, False]:
-            return True
-    return False
 
 
 def access_entry(template: AccessTemplate) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from jitvault import shipped_files as shipped
-from jitvault.lifecycle.decision.explain import explain, grantable_not_renewable
+from jitvault.lifecycle.decision.explain import explain, grantable_not_renewable, uncovered_risks
 from jitvault.model.decision_input import DecisionInput
 from jitvault.model.spec import parse_spec
 from jitvault.model.template import load_templates
@@ -122,6 +122,7 @@ def test_where_no_single_change_does_none_is_told() -> None:
 
 TEMPLATES = load_templates(shipped.files(shipped.templates_dir(), ".yaml"))
 GRANT = '@id("g") permit (principal, action == Action::"grant", resource);'
+_GRANT_WHEN = 'permit (principal, action == Action::"grant", resource) when {{ {} }};'
 RENEW = '@id("r") permit (principal, action == Action::"renew", resource) when {{ {} }};'
 
 
@@ -140,3 +141,31 @@ def test_what_can_be_granted_and_would_end_at_once_is_told(renew: str, warned: l
     own = CedarAuthorizer({"a.cedar": GRANT + (RENEW.format(renew) if renew else "")}, schema)
     assert [words.split()[0] for words in grantable_not_renewable(own, TEMPLATES.values())] == warned
     assert grantable_not_renewable(POLICIES, TEMPLATES.values()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('permit (principal, action == Action::"grant", resource);', []),
+        ('permit (principal, action == Action::"submit", resource);', ["low", "medium", "high", "critical"]),
+        (_GRANT_WHEN.format('context.risk == "low" || context.risk == "medum"'), ["medium", "high", "critical"]),
+        # a template of the tier critical makes the risk critical
+        (_GRANT_WHEN.format('context.criticality == "high"'), ["low", "medium"]),
+        (_GRANT_WHEN.format('resource.tier == "medium" && context.window_s < 3600'), ["low"]),
+        (_GRANT_WHEN.format('principal in Group::"jitvault-security" && context.risk != "low"'), ["low"]),
+        # what is forbidden is covered: somebody has thought of it
+        (
+            _GRANT_WHEN.format('context.risk != "critical"')
+            + '@id("f") forbid (principal, action, resource) when { context.risk == "critical" };',
+            [],
+        ),
+    ],
+)
+def test_a_risk_of_which_no_rule_says_anything_is_told(text: str, told: list[str]) -> None:
+    own = CedarAuthorizer({"a.cedar": f'@id("g") {text}'}, (SHIPPED / "jitvault.cedarschema").read_text())
+    wanted = [f"no rule covers the risk {risk}: nothing of it is ever granted" for risk in told]
+    assert uncovered_risks(own, TEMPLATES.values()) == wanted
+
+
+def test_the_shipped_policies_cover_every_risk_also_without_a_template() -> None:
+    assert uncovered_risks(POLICIES, TEMPLATES.values()) == uncovered_risks(POLICIES, []) == []

@@ -1,0 +1,79 @@
+"""The warnings of `policy check`.
+
+They tell of what validates, and still grants nothing or can be approved by nobody.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jitvault.policy.cedar import CedarAuthorizer
+    from jitvault.wiring import Wiring
+
+
+def warnings_of(wiring: Wiring, policies: CedarAuthorizer) -> list[str]:
+    """Return what a policy set most likely does not mean, in words."""
+    from jitvault.lifecycle.decision.explain import grantable_not_renewable, uncovered_risks
+    from jitvault.policy.unknown_levels import unknown_levels
+
+    templates = list(wiring.templates.values())
+    return [
+        *unknown_levels(list(policies.rules.values())),
+        *uncovered_risks(policies, templates),
+        *_missing_groups(wiring, policies),
+        *grantable_not_renewable(policies, templates),
+    ]
+
+
+def _missing_groups(wiring: Wiring, policies: CedarAuthorizer) -> list[str]:
+    """Return the groups that the policies name and that Vault does not have.
+
+    Those that `init` creates are left out: it may not have run yet. Where no identity of this process may ask Vault,
+    all others are returned.
+    """
+    from jitvault.policy.unknown_levels import nearest
+    from jitvault.provision.desired import GROUPS
+
+    own = sorted(policies.groups - GROUPS.keys())
+    missing = _not_in_vault(wiring, own)
+    why = "nobody has provisioned it in Vault"
+    if missing is None:
+        missing = own
+        why = "`jitvault init` does not create it, and Vault was not asked"
+    return [
+        f"rule {', '.join(_rules_naming(policies, group))} names the group {group}: {why}"
+        f"{nearest(group, sorted(GROUPS))}"
+        for group in missing
+    ]
+
+
+def _rules_naming(policies: CedarAuthorizer, group: str) -> list[str]:
+    return [
+        rule.id
+        for rule in policies.rules.values()
+        if group in rule.groups or any(needed.group == group for needed in rule.obligations.approvals)
+    ]
+
+
+def _not_in_vault(wiring: Wiring, groups: Sequence[str]) -> list[str] | None:
+    """Return those groups that Vault does not have.
+
+    None where no identity here may ask Vault, or Vault does not answer.
+    """
+    from jitvault.errors import JitvaultError, VaultRefused
+    from jitvault.vault.identity import Identity
+
+    try:
+        for token in wiring.identities():
+            identity = Identity(wiring.vault(token))
+            try:
+                return [group for group in groups if not identity.has_group(group)]
+            except VaultRefused:
+                continue
+    except JitvaultError:
+        # the check of the files is what was asked for; whatever keeps Vault from answering is told elsewhere
+        return None
+    return None

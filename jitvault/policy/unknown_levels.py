@@ -1,0 +1,85 @@
+"""Literals that rules compare with a level and that are no level.
+
+The levels are a risk, a tier and a criticality. Cedar knows all three as strings, so `context.risk == "medum"`
+validates, and never holds.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from jitvault.policy.decision import Level
+from jitvault.policy.rule import Rule
+
+_LEVELS = tuple(level.value for level in Level)
+# each has its name on one side and a literal, or a set of literals, on the other
+_COMPARISONS = ("==", "!=", "contains")
+_NAMES = frozenset({"risk", "tier", "criticality"})
+
+
+def unknown_levels(rules: Sequence[Rule]) -> list[str]:
+    """Return each comparison with a literal that is no level, in words, once."""
+    found: dict[str, None] = {}
+    for rule in rules:
+        for condition in sorted(rule.scope.conditions):
+            for name, literal in _compared(json.loads(condition)):
+                if literal not in _LEVELS:
+                    found[_told(rule.id, name, literal)] = None
+    return list(found)
+
+
+def nearest(word: str, among: Sequence[str]) -> str:
+    """Return ` (did you mean …?)` for a misspelt one of `among`.
+
+    The text is empty where the word resembles none.
+    """
+    close = difflib.get_close_matches(word.lower(), among, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _told(rule: str, name: str, literal: str) -> str:
+    shown = json.dumps(literal, ensure_ascii=True)[:60]
+    return f"rule {rule} compares {name} with {shown}, which is none of {', '.join(_LEVELS)}{nearest(literal, _LEVELS)}"
+
+
+def _compared(value: object) -> Iterator[tuple[str, str]]:
+    """Yield each name of a level with a literal that it is compared with.
+
+    The comparison may be anywhere in Cedar's JSON.
+    """
+    if isinstance(value, Mapping):
+        for operator, inner in value.items():
+            if operator in _COMPARISONS and isinstance(inner, Mapping):
+                yield from _sides(inner.get("left"), inner.get("right"))
+            yield from _compared(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _compared(inner)
+
+
+def _sides(left: Any, right: Any) -> Iterator[tuple[str, str]]:
+    for one, other in ((left, right), (right, left)):
+        name = _level_name(one)
+        if name is not None:
+            yield from ((name, literal) for literal in _literals(other))
+
+
+def _level_name(value: Any) -> str | None:
+    """Return `risk` for `context.risk` in Cedar's JSON, else None."""
+    if not isinstance(value, Mapping) or not isinstance(value.get("."), Mapping):
+        return None
+    name = value["."].get("attr")
+    return name if name in _NAMES else None
+
+
+def _literals(value: Any) -> Iterator[str]:
+    """Yield the strings of a literal, or of a set of literals."""
+    if not isinstance(value, Mapping):
+        return
+    if isinstance(value.get("Value"), str):
+        yield value["Value"]
+    for member in value.get("Set") or ():
+        yield from _literals(member)
