@@ -162,8 +162,18 @@ class DecisionStale(WrongState):
 
 
 class VaultRefused(JitvaultError):
+    """Raised where Vault refused this token.
+
+    `method` and `path` are those of the request; they are empty where no single path was refused.
+    """
+
     exit_code = 10
     default_hint = "Check which identity this token has (`bao token lookup`) and whether it expired."
+
+    def __init__(self, message: str, *, hint: str | None = None, method: str = "", path: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.method = method
+        self.path = path
 
 
 class VaultRejected(VaultRefused):

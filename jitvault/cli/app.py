@@ -40,6 +40,7 @@ from jitvault.cli.commands import (
     unwrap,
     worker,
 )
+from jitvault.cli.refused import hint_for
 from jitvault.errors import JitvaultError
 
 app = typer.Typer(
@@ -170,7 +171,7 @@ def _run() -> NoReturn:
     except JitvaultError as error:
         if debug:
             raise
-        hint = re.sub(r"\bTASK\b", lambda word: placeholders.get(word[0], word[0]), error.hint)
+        hint = re.sub(r"\bTASK\b", lambda word: placeholders.get(word[0], word[0]), hint_for(error))
         _print_error(str(error), _with_server_program(hint, error), error.exit_code, as_json=as_json)
     except (BrokenPipeError, SystemExit):
         # the reader of our output has gone (typer exits only for that): Python must not complain about it at exit

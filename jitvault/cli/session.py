@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from jitvault.cli.closing import on_exit
+from jitvault.cli.refused import only
 from jitvault.cli.views import published as fallback
 from jitvault.documents.paths import PUBLISHED, published_path
 from jitvault.documents.published_task import (
@@ -191,8 +192,8 @@ def current(wiring: Wiring, task_id: str) -> PublishedTask | IllegibleDocument:
 def allowed(what: str, who: str) -> Iterator[None]:
     """Name who has the right where Vault refuses the caller.
 
-    The path in Vault's answer does not explain it. `what` completes "Vault does not let you …", `who` completes "Only …
-    can". Raises VaultRefused.
+    The path in Vault's answer does not explain it; the hint names the groups as well. `what` completes "Vault does not
+    let you …", `who` completes "Only … can". Raises VaultRefused.
     """
     try:
         yield
@@ -201,7 +202,7 @@ def allowed(what: str, who: str) -> Iterator[None]:
     except VaultRefused as error:
         raise VaultRefused(
             f"Vault does not let you {what} ({error})",
-            hint=f"Only {who} can. `bao token lookup` shows who you are.",
+            hint=only(who, error),
         ) from None
 
 

@@ -61,7 +61,7 @@ def understood(address: str, method: str, path: str, answer: Answer) -> dict[str
         raise _not_vault(address, method, path, status)
     if status == HTTPStatus.OK or status < 400:
         raise _not_vault(address, method, path, status)
-    raise _translated(address, path, status, _reasons(found))
+    raise _translated(address, method, path, status, _reasons(found))
 
 
 def too_long(path: str, most: int) -> VaultRejected:
@@ -92,11 +92,11 @@ def unanswered(address: str, method: str, path: str, error: Exception) -> VaultU
     return lost(f"the answer of Vault to {path} was lost ({why})")
 
 
-def _translated(address: str, path: str, status: int, reasons: tuple[str, ...]) -> JitvaultError:
+def _translated(address: str, method: str, path: str, status: int, reasons: tuple[str, ...]) -> JitvaultError:
     """Return the error for one of Vault's own answers."""
     reason = "; ".join(reasons) or "no reason given"
     if status == HTTPStatus.FORBIDDEN:
-        return VaultRefused(f"Vault refused {path}: {reason}")
+        return VaultRefused(f"Vault refused {path}: {reason}", method=method, path=path)
     if status == HTTPStatus.NOT_FOUND and any(each.startswith(_NO_ENGINE) for each in reasons):
         mount, _, _ = path.partition("/")
         return VaultRejected(

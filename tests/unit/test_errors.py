@@ -41,6 +41,9 @@ KINDS = {
     "VaultRejected": "VaultRefused",
     "LedgerUnreachable": "LedgerUnavailable",
     "LedgerFull": "LedgerUnavailable",
+    "MissingLedger": "LedgerUnavailable",
+    "UnusedLedger": "LedgerUnavailable",
+    "ForeignLedger": "LedgerUnavailable",
     "OlderRules": "LedgerUnavailable",
 }
 DRAWN = re.compile(r"^(?P<indent> +[│ ]*)(?:[├└]── )?(?P<name>[A-Z]\w+) +(?P<code>\d+)(?: +\S.*)?$")

@@ -1,0 +1,48 @@
+"""Whoever is in no group for a path learns which group it takes: in the hint, at two widths, in a pipe and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from commands import Quick, at_terminal
+
+LISTING = (
+    "Only operators, approvers and auditors can. That takes a member of jitvault-operators, jitvault-approvers, "
+    "jitvault-auditors or jitvault-security: an administrator adds an entity to a group (docs/install.md). "
+    "`bao token lookup` shows who you are."
+)
+
+
+def test_who_may_not_list_is_told_the_groups_that_may(quick: Quick) -> None:
+    refused = quick("agent", "list", "--json", worker=False, code=10).error
+    assert refused["hint"] == LISTING
+    assert LISTING in quick("agent", "list", worker=False, code=10).stderr
+
+
+@pytest.mark.parametrize(
+    ("who", "command", "groups"),
+    [
+        ("auditor", ["grant"], "jitvault-operators"),
+        ("approver-1", ["grant"], "jitvault-operators"),
+        ("auditor", ["freeze", "--agent", "research-agent", "--unseen", "--reason", "no"], "jitvault-operators"),
+    ],
+    ids=["auditor grants", "approver grants", "auditor freezes"],
+)
+def test_who_may_not_sign_is_told_the_groups_that_may(
+    quick: Quick, spec: Callable[..., Path], who: str, command: list[str], groups: str
+) -> None:
+    words = [*command, str(spec())] if command == ["grant"] else command
+    refused = quick(who, *words, "--json", worker=False, code=10).error
+    assert "That takes a member of " in refused["hint"] and groups in refused["hint"]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_name_of_a_group_is_broken_on_a_terminal(quick: Quick, width: int) -> None:
+    hidden = {"JITVAULT_LEDGER": "", "JITVAULT_WORKER_TOKEN": ""}
+    shown = at_terminal(quick, "agent", "list", width=width, **hidden)
+    assert shown.code == 10
+    for group in ("jitvault-operators", "jitvault-approvers", "jitvault-auditors", "jitvault-security"):
+        assert group in shown.stdout
+    assert all(len(line) <= width for line in shown.stdout.splitlines())
