@@ -23,6 +23,8 @@ _NEEDED = (
     "JITVAULT_SHARED_HOSTS",
     "JITVAULT_WORKER_TOKEN",
 )
+# set where the sandbox does not use the shipped files
+_POSSIBLE = ("JITVAULT_TEMPLATES", "JITVAULT_POLICIES")
 
 
 @contextmanager
@@ -31,7 +33,9 @@ def keeping(directory: Path, variables: Mapping[str, str]) -> Iterator[ServerPro
 
     It dies with this process. Its output is in `keeper.log`. `variables` are those of `jitvault.sandbox.world.env`.
     """
-    environment = {**MINIMAL_ENVIRONMENT, "HOME": str(directory), **{name: variables[name] for name in _NEEDED}}
+    own = {name: variables[name] for name in _POSSIBLE if name in variables}
+    needed = {name: variables[name] for name in _NEEDED}
+    environment = {**MINIMAL_ENVIRONMENT, "HOME": str(directory), **needed, **own}
     keeper = ServerProcess(
         Command(
             arguments=(sys.executable, "-m", "jitvault", "worker", "--sweep-every", "never"),

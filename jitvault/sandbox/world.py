@@ -20,9 +20,9 @@ from jitvault.documents.paths import INSTALLATION
 from jitvault.engines.database import DatabaseEngine
 from jitvault.engines.interface import Engine
 from jitvault.engines.pki import PkiEngine
-from jitvault.errors import NotConfirmed, OutcomeUnknown
+from jitvault.errors import InvalidInput, NotConfirmed, OutcomeUnknown, VaultRefused, WrongState
 from jitvault.formats.secret import Secret
-from jitvault.model.template import AccessTemplate, load_templates
+from jitvault.model.template import load_templates
 from jitvault.provision import approvers, init
 from jitvault.provision.template_check.record import check_template
 from jitvault.sandbox import authority, target
@@ -72,13 +72,19 @@ class World:
     audit_file: Path
     entity_ids: Mapping[str, str]
     installation: str
+    failed_checks: Mapping[str, str] = field(default_factory=dict)
+    """Why a template of one's own did not pass its check, by its name."""
+    templates: frozenset[str] = frozenset()
+    """The names of the templates that `init` provisioned."""
 
 
-def provisioned(servers: Servers) -> World:
+def provisioned(servers: Servers, templates: Path | None = None) -> World:
     """Provision running, empty servers.
 
-    Raises JitvaultError when one of them refuses a request.
+    `templates` is a directory of access templates, instead of the shipped ones: one of them that fails its check is in
+    `failed_checks`. Raises JitvaultError when a server refuses a request, and InvalidInput for a wrong template.
     """
+    want = want_of(templates or shipped.templates_dir())
     address = servers.vault.address
     admin_token = Secret(servers.vault.root_token)
     admin = Vault(Connection(address), admin_token)
@@ -92,15 +98,16 @@ def provisioned(servers: Servers) -> World:
         logins = database.result()
         target.connect(admin, servers.postgres, logins)
         certificate = authority.create(admin)
-        _run_init(admin, entity_ids)
+        _run_init(admin, want, entity_ids)
         target.store_probe(admin, servers.postgres, logins)
         authority.store_probe(admin, certificate)
-        checks = [pool.submit(_check, address, admin_token, t) for t in shipped_want().templates.values()]
+        checks = {name: pool.submit(_why_unchecked, address, admin_token, want, name) for name in want.templates}
         for user in users:
             user.result()
         tokens = dict(zip(LOGINS, pool.map(partial(_login, address), passwords.items()), strict=True))
-        for check in checks:
-            check.result()
+        failed = {name: why for name, check in checks.items() if (why := check.result())}
+    if failed and templates is None:
+        raise NotConfirmed(f"the sandbox's own {', '.join(failed.values())}")
     installation = str((Documents(admin).get(INSTALLATION) or {})["id"])
     admin.close()
     return World(
@@ -118,6 +125,8 @@ def provisioned(servers: Servers) -> World:
         audit_file=servers.vault.audit_file,
         entity_ids=entity_ids,
         installation=installation,
+        failed_checks=failed,
+        templates=frozenset(want.templates),
     )
 
 
@@ -152,19 +161,26 @@ def shipped_want() -> init.Want:
 
     These are the shipped templates and policies, and one network.
     """
-    templates = load_templates(shipped.files(shipped.templates_dir(), ".yaml"))
+    return want_of(shipped.templates_dir())
+
+
+def want_of(directory: Path) -> init.Want:
+    """Return what `init` provisions with the templates of a directory.
+
+    Raises InvalidInput.
+    """
+    templates = load_templates(shipped.files(directory, ".yaml", ".yml", ".json"))
     files = shipped.files(shipped.policies_dir() / "vault", ".hcl")
     policies = {Path(path).name: text.decode() for path, text in files.items()}
     engines: dict[str, Engine] = {"database": DatabaseEngine(), "pki": PkiEngine()}
     return init.Want(templates, engines, policies, NETWORKS, tasks_per_second=TASKS_PER_SECOND)
 
 
-def _run_init(admin: Vault, entity_ids: Mapping[str, str]) -> None:
+def _run_init(admin: Vault, want: init.Want, entity_ids: Mapping[str, str]) -> None:
     """Run `init` twice.
 
     The first run creates the groups, the second the signing keys of their members.
     """
-    want = shipped_want()
     init.apply(admin, init.plan(admin, want))
     for group, names in MEMBERS.items():
         members = [entity_ids[name] for name in names]
@@ -174,16 +190,21 @@ def _run_init(admin: Vault, entity_ids: Mapping[str, str]) -> None:
     init.apply(admin, init.plan(admin, want))
 
 
-def _check(address: str, admin_token: Secret, template: AccessTemplate) -> None:
+def _why_unchecked(address: str, admin_token: Secret, want: init.Want, name: str) -> str:
     """Run a template's check, without which no task is granted by it.
 
-    Raises NotConfirmed.
+    Returns why it did not pass, an empty text where it did. Raises VaultUnavailable.
     """
     admin = Vault(Connection(address), admin_token)
-    for outcome in check_template(admin, shipped_want().engines, template, template.all_choices()):
-        if not outcome.passed:
-            raise NotConfirmed(f"the sandbox's own {outcome.path} does not pass its check: {outcome.failed}")
-    admin.close()
+    template = want.templates[name]
+    try:
+        outcomes = check_template(admin, want.engines, template, template.all_choices())
+        failed = [f"{each.path} does not pass its check: {each.failed}" for each in outcomes if not each.passed]
+    except (InvalidInput, NotConfirmed, VaultRefused, WrongState) as error:
+        failed = [f"its check cannot be run: {error}"]
+    finally:
+        admin.close()
+    return "; ".join(failed)
 
 
 def _create_entities(admin: Vault) -> dict[str, str]:

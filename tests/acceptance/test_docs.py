@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import shlex
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 from commands import Cli
-from ledgers import new_file
 
 from jitvault.errors import JitvaultError
 
@@ -20,6 +23,7 @@ README = (ROOT / "README.md").read_text()
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
 
 WALK_S = 150
+READY_S = 60
 # what differs from run to run
 _VARIES = (
     (r"database/creds/app-readonly/\w+", "LEASE"),
@@ -48,22 +52,38 @@ def walk_through() -> Iterator[tuple[str, str]]:
             yield command, output
 
 
-def test_the_readme_walk_through_prints_what_it_shows(cli: Cli, variables: dict[str, str], tmp_path: Path) -> None:
+@contextlib.contextmanager
+def developing(command: str, directory: Path, environment: dict[str, str]) -> Iterator[None]:
+    """The README's own `jitvault dev`, in its terminal, until the block ends."""
+    with (directory / "dev.log").open("w") as log:
+        dev = subprocess.Popen(
+            ["bash", "-c", f"exec {command}"], env=environment, cwd=directory, stdout=log, stderr=log
+        )
+    try:
+        deadline = time.monotonic() + READY_S
+        while not (directory / "dev").exists():
+            assert dev.poll() is None and time.monotonic() < deadline, (directory / "dev.log").read_text()
+            time.sleep(0.05)
+        yield
+    finally:
+        dev.send_signal(signal.SIGINT)
+        dev.wait(30)
+
+
+def test_the_readme_walk_through_prints_what_it_shows(tmp_path: Path) -> None:
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     binaries = tmp_path / ".venv" / "bin"
     binaries.mkdir(parents=True)
     (binaries / "jitvault").write_text(f'#!/bin/sh\nexec {shlex.quote(str(_python()))} -m jitvault "$@"\n')
     (binaries / "jitvault").chmod(0o755)
-    # a ledger of its own: `list` shows every task there is
-    own = {**variables, "JITVAULT_LEDGER": f"sqlite:///{new_file(tmp_path / 'ledger.db')}"}
-    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in own.items())
-    (tmp_path / "dev.env").write_text(exports)
     steps = list(walk_through())
     assert len(steps) >= 12
     script = "".join(f"echo @@{n} $SECONDS; {{ {command}\n}} 2>&1\n" for n, (command, _) in enumerate(steps))
-    environment = {**cli.environment(None), "COLUMNS": "80"}
+    base = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+    environment = {**base, "HOME": str(tmp_path), "COLUMNS": "80"}
     out = tmp_path / "printed"
-    with out.open("w") as file:
+    (start,) = re.findall(r"^\.venv/bin/jitvault dev .*$", README, re.MULTILINE)
+    with developing(start, tmp_path, environment), out.open("w") as file:
         # on a machine that does four things at once it takes five times as long as alone
         shell = subprocess.Popen(["bash", "-c", script], env=environment, cwd=tmp_path, stdout=file)
         try:

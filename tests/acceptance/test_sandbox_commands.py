@@ -9,7 +9,6 @@ import shlex
 import signal
 import stat
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from newcomer import COMMAND, ELSEWHERE, environment
 
 from jitvault.cli.commands.demo import _Story
 from jitvault.cli.views import output
@@ -27,35 +27,6 @@ VARIABLES = {
     *("JITVAULT_OPERATOR_TOKEN", "JITVAULT_APPROVER_1_TOKEN", "JITVAULT_APPROVER_2_TOKEN", "JITVAULT_AGENT_TOKEN"),
     *("JITVAULT_AUDITOR_TOKEN", "JITVAULT_TARGET_DSN", "JITVAULT_EXAMPLE_SPEC"),
 }
-COMMAND = [sys.executable, "-m", "jitvault"]
-
-
-# what an operator's shell may have set for the servers that they look after otherwise
-ELSEWHERE = {
-    "VAULT_ADDR": "https://vault.example.org:8200",
-    "VAULT_TOKEN": "hvs.elsewhere",
-    "BAO_NAMESPACE": "team",
-    "VAULT_SKIP_VERIFY": "true",
-    "JITVAULT_WORKER_LOGIN": "approle",
-    "JITVAULT_WORKER_TOKEN_FILE": "/nowhere/token",
-    "JITVAULT_POLICIES": "/nowhere/policies",
-    "JITVAULT_TEMPLATES": "/nowhere/templates",
-    "JITVAULT_NOTIFY_COMMAND": "/nowhere/notify",
-    "PGSSLMODE": "verify-full",
-    "PGOPTIONS": "-c nonsense=1",
-}
-
-
-def environment(directory: Path) -> dict[str, str]:
-    """A newcomer's: an empty home, a temporary directory of its own, jitvault on the path, no variable set."""
-    (directory / "home").mkdir(parents=True, exist_ok=True)
-    (directory / "bin").mkdir(exist_ok=True)
-    (directory / "tmp").mkdir(exist_ok=True)
-    program = directory / "bin" / "jitvault"
-    program.write_text(f'#!/bin/sh\nexec {shlex.join(COMMAND)} "$@"\n')
-    program.chmod(0o755)
-    path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
-    return {"PATH": path, "HOME": str(directory / "home"), "TMPDIR": str(directory / "tmp")}
 
 
 @dataclass

@@ -10,19 +10,28 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+import typer
+
 from jitvault import settings
-from jitvault.errors import UsageError
+from jitvault.cli.commands.dev_events import EventFeed
+from jitvault.cli.views import dev as view
+from jitvault.cli.views import output
+from jitvault.errors import InvalidInput, UsageError
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.storage.database import opened, raw, upgrade
+from jitvault.sandbox import target
 from jitvault.sandbox.binary import Binary, find_binary
 from jitvault.sandbox.keeper import keeping
+from jitvault.sandbox.role_files import remove_role_files, write_env_file, write_role_files
 from jitvault.sandbox.servers import running_servers
-from jitvault.sandbox.world import World, env, provisioned
+from jitvault.sandbox.world import World, env, provisioned, want_of
+from jitvault.wiring import Wiring
 
 _POLL_S = 0.2
 SPEC = """\
@@ -44,79 +53,147 @@ spec:
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the caller wants of the sandbox.
+
+    `server` names the server program, see `find_binary`. `templates` and `policies` are directories that the sandbox
+    uses instead of the shipped ones. `env_file` gets everybody's tokens, `env_dir` a file for each role; neither may
+    exist.
+    """
+
+    server: str | None = None
+    templates: Path | None = None
+    policies: Path | None = None
+    env_file: Path | None = None
+    env_dir: Path | None = None
+
+
 @contextmanager
-def sandbox(binary: Binary) -> Iterator[tuple[World, dict[str, str]]]:
+def sandbox(
+    binary: Binary, templates: Path | None = None, policies: Path | None = None
+) -> Iterator[tuple[World, dict[str, str]]]:
     """Yield a provisioned world and its environment variables.
 
-    Everything is stopped and removed at the end.
+    Everything is stopped and removed at the end. Raises InvalidInput for directories that cannot be used.
     """
-    with _terminable(), _without_other_settings(), running_servers(binary=binary) as servers:
-        world = provisioned(servers)
-        spec = servers.directory / "read-orders.yaml"
-        spec.write_text(SPEC.format(id="read-orders", intent="Count last week's orders by region.", criticality="low"))
-        ledger = f"sqlite:///{servers.directory / 'ledger.db'}"
-        upgrade(raw(ledger, create=True))
-        # bound here already, so that nobody who is faster than the worker finds a ledger of nobody's
-        Ledger(opened(ledger, create=False)).set_installation(world.installation)
-        yield world, env(world, ledger, spec)
+    with _terminable(), _without_other_settings():
+        own = {"JITVAULT_TEMPLATES": templates, "JITVAULT_POLICIES": policies}
+        _check_directories(templates, policies)
+        with running_servers(binary=binary) as servers:
+            world = provisioned(servers, templates)
+            spec = servers.directory / "read-orders.yaml"
+            intent = "Count last week's orders by region."
+            spec.write_text(SPEC.format(id="read-orders", intent=intent, criticality="low"))
+            ledger = f"sqlite:///{servers.directory / 'ledger.db'}"
+            upgrade(raw(ledger, create=True))
+            # bound here already, so that nobody who is faster than the worker finds a ledger of nobody's
+            Ledger(opened(ledger, create=False)).set_installation(world.installation)
+            named = {name: str(path.resolve()) for name, path in own.items() if path is not None}
+            yield world, {**env(world, ledger, spec), **named}
 
 
-def foreground(env_file: Path | None, server: str | None) -> None:
-    """Run the sandbox until Ctrl-C or SIGTERM.
+def _check_directories(templates: Path | None, policies: Path | None) -> None:
+    """Raise InvalidInput for directories that cannot be used.
 
-    `env_file` is created, complete, when everything is ready. `server` names the server program, see `find_binary`. A
-    keeper process renews tasks and does what is due. Where that process ends, the servers stay: whoever practises how
-    to refuse a stolen worker needs them for the rest. Raises UsageError where `env_file` exists.
+    No server is started for them.
     """
-    if env_file is not None and env_file.exists():
-        raise UsageError(f"{env_file} exists already", hint="Another sandbox may be using it. Name a new file.")
-    binary = find_binary(server)
+    if templates is not None and not want_of(templates).templates:
+        raise InvalidInput(f"there is no template in {templates}", hint="A template is a file *.yaml, *.yml or *.json.")
+    if policies is not None:
+        Wiring(settings.load()).policies(policies)
+
+
+def foreground(wish: Wish) -> None:
+    """Run the sandbox until Ctrl-C or SIGTERM, and print what happens in it.
+
+    The files that `wish` names are created, complete, when everything is ready. A keeper process renews tasks and does
+    what is due. Where that process ends, the servers stay: whoever practises how to refuse a stolen worker needs them
+    for the rest. Raises UsageError where one of the files exists.
+    """
+    for path, what in ((wish.env_file, "file"), (wish.env_dir, "directory")):
+        if path is not None and path.exists():
+            raise UsageError(f"{path} exists already", hint=f"Another sandbox may be using it. Name a new {what}.")
+    ignored = [name for name in ("JITVAULT_TEMPLATES", "JITVAULT_POLICIES") if os.environ.get(name)]
+    binary = find_binary(wish.server)
     try:
-        with sandbox(binary) as (world, variables), keeping(world.servers.directory, variables) as keeper:
-            _announce(binary, world, variables, env_file)
-            while keeper.exit_code is None:
-                time.sleep(_POLL_S)
+        with (
+            sandbox(binary, wish.templates, wish.policies) as (world, variables),
+            keeping(world.servers.directory, variables) as keeper,
+        ):
+            ledger = Ledger(opened(variables["JITVAULT_LEDGER"], create=False))
+            _write_files(wish, variables)
+            _announce(binary, world, variables, wish, ignored)
+            feed = EventFeed(ledger, {entity: name for name, entity in world.entity_ids.items()})
+            _follow(feed, lambda: keeper.exit_code is None)
             sys.stderr.write(
                 f"\nThe sandbox keeps running, but its worker has ended:\n{keeper.last_words()}\n"
                 "Nothing renews or ends tasks by itself until you start one in a second terminal: `jitvault worker`.\n"
             )
-            while True:
-                time.sleep(_POLL_S)
+            _follow(feed, lambda: True)
     except KeyboardInterrupt:
         sys.stderr.write("\nThe sandbox is stopped and removed.\n")
     finally:
-        if env_file is not None:
-            env_file.unlink(missing_ok=True)
+        if wish.env_file is not None:
+            wish.env_file.unlink(missing_ok=True)
+        if wish.env_dir is not None:
+            remove_role_files(wish.env_dir)
 
 
-def _announce(binary: Binary, world: World, variables: dict[str, str], env_file: Path | None) -> None:
-    sys.stderr.write(f"{binary.release} is at {world.address}, PostgreSQL on port {world.servers.postgres.port}.\n")
-    if env_file is None:
-        sys.stderr.write("Without --env-file it cannot be used from a second terminal.")
+def _follow(feed: EventFeed, goes_on: Callable[[], bool]) -> None:
+    """Print each event as long as `goes_on` says so."""
+    console = output.console()
+    while goes_on():
+        for line in feed.lines(console.width):
+            typer.echo(line)
+        time.sleep(_POLL_S)
+
+
+def _write_files(wish: Wish, variables: dict[str, str]) -> None:
+    if wish.env_dir is not None:
+        write_role_files(wish.env_dir, variables)
+    if wish.env_file is not None:
+        write_env_file(wish.env_file, variables)
+
+
+def _announce(binary: Binary, world: World, variables: dict[str, str], wish: Wish, ignored: Sequence[str]) -> None:
+    """Print where everything is, the roles, and the first commands."""
+    postgres = world.servers.postgres
+    facts = {
+        "server": f"{binary.release} at {world.address}",
+        "target": f"postgresql://{postgres.host}:{postgres.port}/{target.DATABASE}",
+        "ledger": variables["JITVAULT_LEDGER"],
+        "audit log": variables["JITVAULT_AUDIT_FILE"],
+        "templates": variables.get("JITVAULT_TEMPLATES", "those that ship with jitvault"),
+        "policies": variables.get("JITVAULT_POLICIES", "those that ship with jitvault"),
+    }
+    console = output.console()
+    console.print("The sandbox is ready")
+    output.print_facts(console, facts)
+    for name in ignored:
+        option = f"--{name.removeprefix('JITVAULT_').lower()} DIR"
+        console.print(f"{name} is set for another Vault and is not used here: {option} names a directory.")
+    for name, why in world.failed_checks.items():
+        console.print(f"Nothing is granted by the template {name}: {why}")
+        console.print(f"Correct it; then, as admin, run: jitvault templates check {name}")
+    console.print("Roles")
+    output.print_facts(console, view.ROLE_WORDS)
+    has_example = "postgres-readonly" in world.templates
+    if wish.env_dir is not None:
+        source = shlex.quote(str(wish.env_dir / "operator.env"))
+        commands = view.first_commands(source, as_operator="", has_example=has_example)
+        console.print("In a second terminal, as the operator (each role has such a file):")
+    elif wish.env_file is not None:
+        source = shlex.quote(str(wish.env_file))
+        be_operator = "export VAULT_TOKEN=$JITVAULT_OPERATOR_TOKEN"
+        commands = view.first_commands(source, as_operator=be_operator, has_example=has_example)
+        console.print("In a second terminal; the file has everybody's tokens, --env-dir DIR makes one for each role:")
     else:
-        others = [name for name in settings.variables() if name not in variables]
-        # what is set there for other servers must not be mixed with this
-        lines = f"unset {' '.join(others)}\n"
-        lines += "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(variables.items()))
-        _write_whole(env_file, lines)
-        sys.stderr.write(f"In a second terminal: source {env_file}")
-    sys.stderr.write("\nCtrl-C stops it and removes everything.\n")
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file that is complete from the moment it exists.
-
-    Only its owner can read it. Raises UsageError.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-        part.rename(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+        commands = []
+        console.print("A second terminal can use it with --env-dir DIR, which makes a file for each role.")
+    for command in commands:
+        console.print(f"  {command}", soft_wrap=True)
+    console.print("Ctrl-C stops it and removes everything. What happens (UTC):")
 
 
 @contextmanager

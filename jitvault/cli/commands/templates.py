@@ -82,7 +82,9 @@ def load_spec(wiring: Wiring, path: Path) -> TaskSpec:
         if template is None:
             known = ", ".join(sorted(wiring.templates)) or "none"
             raise InvalidInput(
-                f"{source}: spec.access[{n}].template: unknown template {entry.template}; the templates are: {known}"
+                f"{source}: spec.access[{n}].template: unknown template {entry.template}; the templates are: {known}",
+                hint=f"These are the templates in {place(str(wiring.settings.templates))}. JITVAULT_TEMPLATES names "
+                "another directory; the worker needs the template as well. Nothing was written.",
             )
         try:
             template.resolve(entry.with_)
@@ -155,12 +157,40 @@ def demo(
 
 
 def dev(
+    env_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--env-dir",
+            metavar="DIR",
+            help="Write a file for each role into this new directory: operator.env, agent.env, approver-1.env, "
+            "approver-2.env, auditor.env, worker.env and admin.env. A shell that sources one is that role alone.",
+        ),
+    ] = None,
     env_file: Annotated[
         Path | None,
         typer.Option(
             "--env-file",
             metavar="PATH",
-            help="Write a file for a second terminal to source. It is complete once it exists.",
+            help="Write one file with everybody's tokens, for scripts: who sources it can act as anybody. It is "
+            "complete once it exists.",
+        ),
+    ] = None,
+    templates: Annotated[
+        Path | None,
+        typer.Option(
+            "--templates",
+            metavar="DIR",
+            help="The access templates to provision and check, instead of the shipped ones. JITVAULT_TEMPLATES is for "
+            "other Vaults and is ignored.",
+        ),
+    ] = None,
+    policies: Annotated[
+        Path | None,
+        typer.Option(
+            "--policies",
+            metavar="DIR",
+            help="The Cedar policies of the sandbox's worker, instead of the shipped ones. JITVAULT_POLICIES is for "
+            "other Vaults and is ignored.",
         ),
     ] = None,
     server: Server = None,
@@ -168,8 +198,11 @@ def dev(
 ) -> None:
     """Run a provisioned sandbox in the foreground until Ctrl-C.
 
-    Example: jitvault dev --env-file dev.env
-    """
-    from jitvault.cli.commands.dev import foreground
+    The command prints where everything is, the roles and the first commands, and then a line for each event. Its worker
+    reads templates and policies when it starts.
 
-    foreground(env_file, server)
+    Example: jitvault dev --env-dir dev
+    """
+    from jitvault.cli.commands.dev import Wish, foreground
+
+    foreground(Wish(server, templates, policies, env_file, env_dir))

@@ -215,7 +215,11 @@ def _resolved(worker: WorkerContext, entry: AccessEntry) -> Resolved:
     template = worker.templates.get(entry.template)
     if template is None:
         known = ", ".join(sorted(worker.templates)) or "none"
-        raise InvalidInput(f"unknown template {entry.template}; the templates are: {known}")
+        # the requester's own templates may be others, so that it is known there
+        raise InvalidInput(
+            f"the worker has no template {entry.template}; it has: {known} (JITVAULT_TEMPLATES where it runs, or "
+            "`jitvault dev --templates DIR`)"
+        )
     engine = worker.engines.get(template.spec.engine)
     if engine is None:
         raise InvalidInput(f"template {template.name}: unknown engine {template.spec.engine}")

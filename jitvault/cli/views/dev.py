@@ -1,0 +1,107 @@
+"""What `jitvault dev` prints: the roles, the first commands, the events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jitvault.cli.views import timeline
+from jitvault.formats.shorten import one_line
+from jitvault.model.kinds import EventKind
+from jitvault.model.states import State
+
+# each is said by another event as well, or repeats every minute and changes nothing
+_NOT_TOLD = frozenset(
+    {
+        EventKind.ATTEMPT_SETTLED,
+        EventKind.CREATE_TOKEN_INTENDED,
+        EventKind.DELIVER_INTENDED,
+        EventKind.FORCE_INTENDED,
+        EventKind.JUDGED,
+        EventKind.KEPT,
+        EventKind.LISTED,
+        EventKind.LISTING_INTENDED,
+        EventKind.QUEUED,
+        EventKind.QUEUE_INTENDED,
+        EventKind.RENEW_INTENDED,
+        EventKind.REVOKE_INTENDED,
+        EventKind.SEEN_ALIVE,
+        EventKind.WRAPPINGS_ENDED,
+        EventKind.WRAPPINGS_INTENDED,
+    }
+)
+_WORDS = {
+    EventKind.TOKEN_CREATED: "token created, in a wrapping that works once",
+    EventKind.DELIVERED: "issued: the wrapping is delivered",
+    EventKind.UNWRAPPED: "active: the token was unwrapped",
+    EventKind.RENEWED: "renewed for one more step",
+    EventKind.CONFIRMED: "confirmed: every credential is proven dead",
+    EventKind.SEALED: "sealed: the receipt is signed",
+}
+_DECISIONS = frozenset({EventKind.SUBMITTED, EventKind.REVISED, EventKind.DECIDED})
+
+
+def event_words(kind: str, at: str, body: Mapping[str, Any], names: Mapping[str, str]) -> str | None:
+    """Return what happened in a few words, None for what need not be told.
+
+    `names` has the names of entities by their ids.
+    """
+    if kind in _NOT_TOLD:
+        return None
+    if kind == EventKind.OBSERVED:
+        paths = dict.fromkeys(lease.rpartition("/")[0] for lease in body["leases"])
+        return f"credential read: {', '.join(paths)}" if paths else None
+    if kind in _WORDS:
+        return _WORDS[EventKind(kind)]
+    if kind in _DECISIONS and (decided := _decided(body, names)):
+        return f"{kind}: {decided}"
+    ((_, words),) = timeline.rows([{"event": kind, "at": at, "body": body}])
+    return words
+
+
+def _decided(body: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """Return who decided, and of which groups an approval is missing.
+
+    Empty where policy alone decided.
+    """
+    denied = body.get("denied_by")
+    if denied:
+        return f"denied by {names.get(denied, denied)}"
+    approved = ", ".join(names.get(entity, entity) for entity in body.get("approved_by") or ())
+    if body["state"] != State.PENDING_APPROVAL:
+        return f"{body['state']} by {approved}" if approved else ""
+    # a line is short, and every group is one of jitvault's
+    missing = ", ".join(f"{e['count']} of {e['group'].removeprefix('jitvault-')}" for e in body.get("missing") or ())
+    parts = [f"approved by {approved}" if approved else "", f"waits for {missing}" if missing else ""]
+    return ", ".join(filter(None, parts))
+
+
+def event_line(at: str, subject: str, words: str, width: int) -> str:
+    """Return one line of at most `width` columns.
+
+    It has the time (RFC 3339, UTC), whose event it is, and what happened.
+    """
+    line = one_line(f"{at[11:19]}  {subject:<16}  {words}")
+    return line if len(line) <= width else f"{line[: width - 1]}…"
+
+
+def first_commands(source: str, *, as_operator: str, has_example: bool) -> list[str]:
+    """Return the first commands of a second terminal.
+
+    `source` is the file to source; `as_operator` makes the shell the operator's, and is empty where the file does.
+    """
+    example = 'jitvault grant "$JITVAULT_EXAMPLE_SPEC" --out wrapped.json'
+    commands = [f"source {source}", *([as_operator] if as_operator else []), "jitvault templates list"]
+    return [*commands, example] if has_example else commands
+
+
+ROLE_WORDS = {
+    "operator": "asks for access, ends it, freezes",
+    "agent": "takes what was granted: unwrap, complete",
+    "approver-1": "approves and denies (jitvault-approvers)",
+    "approver-2": "the same, also for jitvault-security",
+    "auditor": "reads the ledger: list, status, report, findings",
+    "worker": "the worker's own identity: sweep, audit accept, unfreeze",
+    "admin": "Vault's root: init, approvers, templates check, tidy",
+}
+"""What each role of the sandbox is for."""

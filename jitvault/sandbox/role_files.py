@@ -1,0 +1,126 @@
+"""Files of environment variables for a shell that uses the sandbox.
+
+There is one for each role, or one with everybody's tokens.
+
+A shell that sources a role's file is that role and no other: the file unsets whatever the file of another role sets,
+and whatever the shell has for other servers.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from jitvault import settings
+from jitvault.errors import UsageError
+
+_RECORDS = ("JITVAULT_LEDGER", "JITVAULT_AUDIT_FILE", "JITVAULT_SETTLE_WINDOW")
+# what every role may know: where Vault is, and the files that are not the shipped ones
+_EVERYBODYS = ("VAULT_ADDR", "JITVAULT_TEMPLATES", "JITVAULT_POLICIES")
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A role of the sandbox.
+
+    `token` is the variable that has its token among everybody's, `given_as` the one by which the commands take it.
+    `more` are the other variables that its commands need.
+    """
+
+    name: str
+    token: str
+    given_as: str = "VAULT_TOKEN"
+    more: tuple[str, ...] = ()
+
+
+ROLES = (
+    Role("operator", "JITVAULT_OPERATOR_TOKEN", more=("JITVAULT_EXAMPLE_SPEC",)),
+    Role("agent", "JITVAULT_AGENT_TOKEN"),
+    Role("approver-1", "JITVAULT_APPROVER_1_TOKEN"),
+    Role("approver-2", "JITVAULT_APPROVER_2_TOKEN"),
+    Role("auditor", "JITVAULT_AUDITOR_TOKEN", more=_RECORDS),
+    Role(
+        "worker",
+        "JITVAULT_WORKER_TOKEN",
+        given_as="JITVAULT_WORKER_TOKEN",
+        more=(*_RECORDS, "JITVAULT_SHARED_HOSTS"),
+    ),
+    Role("admin", "JITVAULT_ADMIN_TOKEN", more=(*_RECORDS, "JITVAULT_TASKS_PER_SECOND", "JITVAULT_TARGET_DSN")),
+)
+
+
+def write_role_files(directory: Path, variables: Mapping[str, str]) -> None:
+    """Write one file for each role into a new directory.
+
+    The directory is complete from the moment it exists. Only its owner can enter it (0700) and read the files (0600).
+    `variables` are everybody's. Raises UsageError.
+    """
+    part = directory.with_name(f".{directory.name}.{os.getpid()}")
+    try:
+        part.mkdir(mode=0o700)
+        for role in ROLES:
+            _write(part / file_name(role), _script(_of_role(role, variables), variables))
+        part.rename(directory)
+    except OSError as error:
+        shutil.rmtree(part, ignore_errors=True)
+        raise UsageError(f"{directory} cannot be written: {error.strerror}") from None
+
+
+def remove_role_files(directory: Path) -> None:
+    """Remove the files, and the directory where nothing else is in it."""
+    for role in ROLES:
+        with suppress(OSError):
+            (directory / file_name(role)).unlink()
+    with suppress(OSError):
+        directory.rmdir()
+
+
+def write_env_file(path: Path, variables: Mapping[str, str]) -> None:
+    """Write a file with everybody's tokens.
+
+    The file is complete from the moment it exists. Only its owner can read it. Raises UsageError.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        _write(part, f"# everybody's tokens, for scripts: who sources it can act as anybody\n{_script(variables, ())}")
+        part.rename(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def file_name(role: Role) -> str:
+    """Return the name of a role's file."""
+    return f"{role.name}.env"
+
+
+def _of_role(role: Role, variables: Mapping[str, str]) -> dict[str, str]:
+    found = {name: variables[name] for name in (*_EVERYBODYS, *role.more) if name in variables}
+    return {**found, role.given_as: variables[role.token]}
+
+
+def _script(exported: Mapping[str, str], others: Collection[str]) -> str:
+    """Return lines for a shell that set `exported` and nothing else.
+
+    They unset all settings and all `others` that are not in `exported`.
+    """
+    return "".join(f"{line}\n" for line in _lines(exported, others))
+
+
+def _lines(exported: Mapping[str, str], others: Collection[str]) -> Iterator[str]:
+    # what is set for other servers, or by another role's file, must not be mixed with this
+    unset = sorted({*settings.variables(), *others} - exported.keys())
+    yield f"unset {' '.join(unset)}"
+    for name, value in sorted(exported.items()):
+        yield f"export {name}={shlex.quote(value)}"
+
+
+def _write(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
