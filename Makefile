@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-all test-vault long test-postgresql outages faults fleet soak soak-state mutants races check bench bench-keep fuzz format schemas lock wheel clean
+.PHONY: demo test test-all test-vault test-postgresql outages faults fleet soak soak-state mutants races check bench bench-keep fuzz format schemas lock wheel clean
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "jitvault needs Python 3.11 or newer with venv"; exit 1; }
@@ -18,9 +18,9 @@ demo: $(STAMP)
 
 # all tests without servers, every command, and one server test for each promise of the threat model (tests/tiers.py)
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not long and not thorough"
+	$(BIN)/python -m pytest -m "not thorough"
 
-# everything but `make long`: about 25 minutes on two cores
+# everything: about 30 minutes on two cores
 test-all: $(STAMP)
 	$(BIN)/python -m pytest
 
@@ -28,10 +28,6 @@ test-all: $(STAMP)
 test-vault: $(STAMP)
 	@test -n "$(SERVER)" || { echo "SERVER is not set: make test-vault SERVER=/path/to/vault"; exit 2; }
 	JITVAULT_SANDBOX_SERVER="$(SERVER)" $(BIN)/python -m pytest $(TESTS)
-
-# tests that test-all leaves out, because a shorter test covers them or they are not steady yet: about 6 minutes
-long: $(STAMP)
-	$(BIN)/python -m pytest -m long
 
 # test-all with every ledger on PostgreSQL, about 20 minutes; tests that edit a SQLite file are skipped
 test-postgresql: $(STAMP)

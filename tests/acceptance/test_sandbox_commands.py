@@ -109,7 +109,7 @@ def directory() -> Iterator[Path]:
         yield Path(name)
 
 
-@pytest.mark.long
+@pytest.mark.thorough
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
 def test_two_sandboxes_run_side_by_side_and_leave_nothing_behind(directory: Path) -> None:
     with developing(directory / "one") as one, developing(directory / "two") as two:
@@ -163,7 +163,7 @@ def test_dev_with_a_place_that_cannot_be_written_is_2_and_leaves_nothing(directo
     assert list(Path(own["TMPDIR"]).iterdir()) == []
 
 
-@pytest.mark.long
+@pytest.mark.thorough
 def test_two_demos_at_once_each_give_a_sealed_task_with_report_and_receipt(directory: Path) -> None:
     began = time.monotonic()
     homes = [directory / name for name in ("demo-1", "demo-2")]

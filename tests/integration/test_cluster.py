@@ -131,8 +131,6 @@ def test_every_node_hashes_with_the_same_salt(cluster: Cluster) -> None:
     assert hashes == [hashes[0]] * 3
 
 
-# not for its length: it failed in two of some fifteen runs, and what differed then was not seen
-@pytest.mark.long
 def test_the_same_lines_in_two_files_are_one_record(
     rig: Rig, spec: Spec, cluster: Cluster, world: World, variables: dict[str, str], tmp_path: Path
 ) -> None:
@@ -293,7 +291,6 @@ def test_a_failover_while_a_task_is_held_is_confirmed_by_looking(rig: Rig, spec:
     assert new.rows("SELECT count(*) FROM freezes") == [(0,)]
 
 
-@pytest.mark.long
 def test_a_node_steps_down_under_load_and_nothing_false_is_said(rig: Rig, spec: Spec, cluster: Cluster) -> None:
     """Five agents read while another node takes over; whoever had no answer asks the new one."""
     roles = rig.database_roles()
@@ -342,7 +339,6 @@ def made_outside(rig: Rig) -> str:
     return str(rig.admin.write(UNWRAP, {"token": wrapping})["auth"]["client_token"])
 
 
-@pytest.mark.long
 def test_a_sweep_holds_vault_against_the_files_of_all_nodes(rig: Rig, spec: Spec, cluster: Cluster) -> None:
     # what other tests' ledgers hold is nobody's here
     rig.settle()
@@ -421,7 +417,6 @@ def test_one_client_follows_the_active_node(cluster: Cluster) -> None:
     assert (alone.address(), alone.lost(victim.address)) == (victim.address, False)
 
 
-@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_the_leader_dies_while_a_worker_ends_tasks(rig: Rig, spec: Spec, cluster: Cluster) -> None:
     cluster.step_down()

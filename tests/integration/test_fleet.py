@@ -75,7 +75,6 @@ def test_two_workers_share_tasks_while_one_after_the_other_is_killed(rig: Rig) -
         check(rig)
 
 
-@pytest.mark.long
 def test_what_one_worker_has_done_no_other_does_again(rig: Rig) -> None:
     def rounds(*workers: Attended) -> int:
         """How often tasks were looked after while ten were seen through."""

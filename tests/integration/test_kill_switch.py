@@ -343,7 +343,6 @@ def test_what_is_granted_after_the_time_is_over_is_told_as_that(
     assert "the same command again" in ended.error["hint"] and rig.task_tokens(last.stem)
 
 
-@pytest.mark.long
 def test_without_a_worker_what_is_granted_meanwhile_is_asked_to_end_as_well(
     rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -394,7 +393,6 @@ def test_two_that_close_a_task_by_force_close_it_once(rig: Rig, spec: Spec) -> N
         target.execute(f'DROP SCHEMA "{task}"; DROP ROLE "{one.login["user"]}"'.encode())
 
 
-@pytest.mark.long
 def test_a_sweep_beside_the_kill_switch_ends_what_belongs_to_no_task(rig: Rig, spec: Spec) -> None:
     held = _held(rig, spec, 3)
     policy = next(p for p in rig.admin.list("sys/policies/acl") if p.startswith("jitvault-access-"))

@@ -241,7 +241,7 @@ def ends_itself(rig: Rig, held: Held) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("then", [pytest.param("it is gone", marks=pytest.mark.long), "it is refused, and gone"])
+@pytest.mark.parametrize("then", ["it is gone", "it is refused, and gone"])
 def test_what_is_found_after_vault_said_that_it_ended_it_is_ended_once_more(
     stage: Stage, rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch, then: str
 ) -> None:

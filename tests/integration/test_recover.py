@@ -109,7 +109,7 @@ def seals(rig: Rig, task: str) -> dict[str, Any]:
     raise AssertionError(shown["state"])
 
 
-@pytest.mark.parametrize("rig", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True)
+@pytest.mark.parametrize("rig", ["sqlite", "postgresql"], indirect=True)
 def test_a_ledger_that_was_lost_is_rebuilt_and_what_held_access_is_ended(rig: Rig, spec: Spec, tmp_path: Path) -> None:
     pending, approved, issued, held_on = spec(criticality="medium"), spec(criticality="medium"), spec(), spec()
     ending, confirmed, sealed, cancelled = spec(), spec(), spec(), spec(criticality="medium")
@@ -201,7 +201,6 @@ def test_a_ledger_that_was_lost_is_rebuilt_and_what_held_access_is_ended(rig: Ri
     assert rig.rows("SELECT task_id, head FROM tasks ORDER BY task_id") == heads
 
 
-@pytest.mark.long
 def test_a_worker_that_began_with_nothing_is_made_to_know(rig: Rig, spec: Spec) -> None:
     """It read the stream from its start on: the past is read afterwards, and its new task is not disturbed."""
     file, new = spec(), spec()
@@ -264,7 +263,6 @@ def test_an_older_ledger_is_corrected_forward(rig: Rig, spec: Spec, tmp_path: Pa
     assert rig("operator", "freezes").json["freezes"] == []
 
 
-@pytest.mark.long
 def test_what_contradicts_vault_is_left_and_keeps_grants_away(rig: Rig, spec: Spec) -> None:
     """Vault was restored as well, or somebody wrote there: the ledger says more than it and lacks what it says."""
     file, other = spec(), spec()

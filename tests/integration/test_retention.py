@@ -144,7 +144,6 @@ def test_who_asks_with_the_workers_identity_is_told_and_it_is_removed_again(
     assert rig.findings(file.stem) == []
 
 
-@pytest.mark.long
 def test_whoever_signs_it_again_after_its_end_has_it_told_for_as_long_again(
     rig: Rig, worker: WorkerContext, spec: Spec
 ) -> None:
@@ -157,7 +156,6 @@ def test_whoever_signs_it_again_after_its_end_has_it_told_for_as_long_again(
         assert removable(worker, [file.stem], keep) == []
 
 
-@pytest.mark.long
 def test_where_the_clocks_do_not_agree_nothing_is_removed(rig: Rig, worker: WorkerContext, spec: Spec) -> None:
     file = spec()
     sealed(rig, file)
@@ -189,7 +187,6 @@ def test_a_pass_is_bounded_and_the_next_one_goes_on(rig: Rig, worker: WorkerCont
     assert not any(is_published(rig, file.stem) for file in files)
 
 
-@pytest.mark.long
 def test_what_is_too_much_for_one_pass_comes_first_in_the_next(rig: Rig, worker: WorkerContext, spec: Spec) -> None:
     first, second = spec(), spec()
     for file in (first, second):
@@ -317,7 +314,6 @@ def test_a_crash_between_a_removal_and_its_record_converges(
     assert person(rig, "auditor", "status", file.stem, ledger=True).json["state"] == "sealed"
 
 
-@pytest.mark.long
 def test_what_vault_does_not_take_is_told_and_tried_in_the_next_round(
     rig: Rig, worker: WorkerContext, spec: Spec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
