@@ -40,6 +40,7 @@ from jitvault.cli.commands import (
     unwrap,
     worker,
 )
+from jitvault.cli.output_options import wants_json, with_output_options
 from jitvault.cli.refused import hint_for
 from jitvault.errors import JitvaultError
 
@@ -50,6 +51,8 @@ app = typer.Typer(
     "6 revoked but not confirmed, 7 audit stream not trusted, 8 invalid spec, 9 not found or wrong state, "
     "10 Vault refused, 11 ledger, 12 security finding, 13 wait timed out.",
     no_args_is_help=True,
+    # every command inherits them
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -120,20 +123,22 @@ app.command(rich_help_panel=_LOCAL)(templates.demo)
 app.command(rich_help_panel=_LOCAL)(templates.dev)
 
 
-def _join_help_lines(commands: typer.Typer) -> None:
-    """Make each command's docstring its help.
+def _complete_commands(commands: typer.Typer) -> None:
+    """Make each command's docstring its help, and add its output options.
 
     Each paragraph becomes one line, to be wrapped at the terminal's width.
     """
     for command in commands.registered_commands:
         text = inspect.getdoc(command.callback) or ""
         command.help = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+        if command.callback is not None:
+            command.callback = with_output_options(command.callback)
     for group in commands.registered_groups:
         if group.typer_instance is not None:
-            _join_help_lines(group.typer_instance)
+            _complete_commands(group.typer_instance)
 
 
-_join_help_lines(app)
+_complete_commands(app)
 
 
 def main() -> None:
@@ -157,7 +162,7 @@ def _commands() -> Any:
 def _run() -> NoReturn:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
-    as_json = "--json" in arguments
+    as_json = wants_json(arguments)
     # what a placeholder in a hint (TASK) stands for, once the command knows it
     placeholders: dict[str, str] = {}
     try:

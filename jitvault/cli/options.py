@@ -65,7 +65,7 @@ def task_id(context: typer.Context, text: str | None) -> str | None:
 
 
 Task = Annotated[str, typer.Argument(metavar="TASK", help="The task's id.", callback=task_id)]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Json = Annotated[bool, typer.Option("--json", help="Short for -o json.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")]
 Wait = Annotated[
     float,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jitvault.cli.options import Debug
+from jitvault.cli.options import Debug, Json
 
 if TYPE_CHECKING:
     from jitvault.audit.files.spool import Spool
@@ -59,7 +59,6 @@ Untrusted = Annotated[
 Keep = Annotated[
     str, typer.Option("--keep", metavar="DURATION", help="How long to keep the files of senders that are gone.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the address that it listens on as JSON.")]
 
 
 @audit_app.command("receive")
@@ -76,7 +75,7 @@ def receive(
     max_connections: MaxConnections = 64,
     untrusted: Untrusted = "256MiB",
     keep: Keep = "7d",
-    json_: AsJson = False,
+    json_: Json = False,
     debug: Debug = False,
 ) -> None:
     """Receive what Vault's audit devices push.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jitvault.cli.options import Debug, Json, Out, Task, task_id
+from jitvault.cli.output_options import Formerly
 from jitvault.documents.paths import PUBLISHED
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ _INCIDENT = (
 )
 
 
-class Format(StrEnum):
+class ReportFormat(StrEnum):
+    """The formats of a report."""
+
     JSON = "json"
     CSV = "csv"
 
@@ -198,13 +201,12 @@ def list_(
 
 def report(
     task: Annotated[str | None, typer.Argument(metavar="TASK", help="Report only this task.", callback=task_id)] = None,
-    format_: Annotated[Format, typer.Option("--format", help="The report's format.")] = Format.JSON,
+    format_: Annotated[ReportFormat, Formerly("--format")] = ReportFormat.JSON,
     out: Out = None,
     receipt: Annotated[
         Path | None,
         typer.Option("--receipt", metavar="FILE", help="Write the signed receipt of a sealed TASK to this new file."),
     ] = None,
-    json_: Json = False,
     debug: Debug = False,
 ) -> None:
     """Export one row for each lease, and the receipt of a sealed task.
@@ -234,8 +236,7 @@ def report(
             left_out.append(error)
     if task and not rows and not left_out:
         raise NotFound(f"there is no task {task}")
-    as_table = format_ is Format.CSV and not json_
-    text = as_csv(rows, REPORT_COLUMNS) if as_table else output.to_json({"leases": rows}) + "\n"
+    text = as_csv(rows, REPORT_COLUMNS) if format_ is ReportFormat.CSV else output.to_json({"leases": rows}) + "\n"
     if receipt is not None and task is None:
         raise UsageError("--receipt needs a TASK")
     with output.new_file(out) as report_file, output.new_file(receipt) as receipt_file:

@@ -1,0 +1,153 @@
+"""Give each command `-o FORMAT` and its short form `--json`.
+
+A command that prints a result as text or as JSON declares `json_: Json = False`. One with more formats declares
+`format_` instead: a StrEnum of its formats, with a default of one of them, or None for text. Both get both options.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, get_args, get_origin
+
+import typer
+
+from jitvault.cli.options import Json
+
+_JSON = "json"
+_FORMAT = "format_"
+_FLAG = "json_"
+# the names of the options' parameters, before `-o` and `--json` become one value
+_GIVEN = "given_format"
+_GIVEN_FORMERLY = "former_format"
+
+
+@dataclass(frozen=True, slots=True)
+class Formerly:
+    """A former name of `-o`, which scripts may still use.
+
+    It annotates the type of `format_`, and no help shows it.
+    """
+
+    option: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Formats:
+    """What a command declares: its formats, None for JSON alone."""
+
+    kind: type[StrEnum] | None = None
+    default: str | None = None
+    former: str | None = None
+
+    @property
+    def names(self) -> list[str]:
+        return [each.value for each in self.kind] if self.kind else [_JSON]
+
+
+def wants_json(arguments: Sequence[str]) -> bool:
+    """Return whether a command line asks for JSON.
+
+    It may be a wrong one, whose error is JSON as well.
+    """
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if argument == "--":
+            return False
+        if argument in ("--json", "--output=json", "-ojson"):
+            return True
+        if argument in ("--output", "-o") and following == _JSON:
+            return True
+    return False
+
+
+def with_output_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Return the command with `-o` and `--json`.
+
+    A command that prints no result is returned unchanged.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    formats = _declared(signature)
+    if formats is None:
+        return command
+
+    def run(**given: Any) -> None:
+        options = {
+            "-o": given.pop(_GIVEN),
+            formats.former or "": given.pop(_GIVEN_FORMERLY, None),
+            "--json": _JSON if given.pop(_FLAG) else None,
+        }
+        chosen = _only(options, formats.names)
+        if formats.kind is None:
+            given[_FLAG] = chosen == _JSON
+        else:
+            given[_FORMAT] = formats.kind(chosen) if chosen else formats.default
+        command(**given)
+
+    return _as_command(run, command, _parameters(signature, formats))
+
+
+def _declared(signature: inspect.Signature) -> _Formats | None:
+    """Return the formats that a command declares, None without a result."""
+    parameter = signature.parameters.get(_FORMAT)
+    if parameter is None:
+        return _Formats() if _FLAG in signature.parameters else None
+    annotation, *notes = get_args(parameter.annotation) if _is_annotated(parameter) else (parameter.annotation,)
+    former = next((note.option for note in notes if isinstance(note, Formerly)), None)
+    # `Kind` or `Kind | None`
+    kind = next(each for each in (annotation, *get_args(annotation)) if isinstance(each, type))
+    return _Formats(kind, parameter.default, former)
+
+
+def _is_annotated(parameter: inspect.Parameter) -> bool:
+    return get_origin(parameter.annotation) is Annotated
+
+
+def _only(options: Mapping[str, str | None], names: Sequence[str]) -> str | None:
+    """Return the format that the options name, None without one.
+
+    Raises typer.BadParameter for one that the command does not have, and for two different ones.
+    """
+    given = {option: value for option, value in options.items() if value is not None}
+    for option, value in given.items():
+        if value not in names:
+            raise typer.BadParameter(f"expected {' or '.join(names)}, got {value!a:.40}", param_hint=option)
+    if len({*given.values()}) > 1:
+        named = (option if option == "--json" else f"{option} {value}" for option, value in given.items())
+        raise typer.BadParameter(f"{' and '.join(named)} name two formats")
+    return next(iter(given.values()), None)
+
+
+def _parameters(signature: inspect.Signature, formats: _Formats) -> list[inspect.Parameter]:
+    """Return a command's parameters with the output options."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in formats.names if name.startswith(incomplete)]
+
+    text = f"Print the result as {' or '.join(formats.names)}."
+    default = f" {formats.default} is the default." if formats.default else ""
+    output = typer.Option("--output", "-o", metavar="FORMAT", help=text + default, autocompletion=complete)
+    added = [_keyword(_GIVEN, Annotated[str | None, output], None), _keyword(_FLAG, Json, default=False)]
+    if formats.former:
+        former = typer.Option(formats.former, metavar="FORMAT", hidden=True)
+        added.append(_keyword(_GIVEN_FORMERLY, Annotated[str | None, former], None))
+    found: list[inspect.Parameter] = []
+    for name, parameter in signature.parameters.items():
+        found += added if name in (_FORMAT, _FLAG) else [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
+    return found
+
+
+def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _as_command(
+    run: Callable[..., None], command: Callable[..., None], parameters: Sequence[inspect.Parameter]
+) -> Callable[..., None]:
+    """Return `run` as typer sees a command: by its name and parameters."""
+    run.__name__ = command.__name__
+    run.__doc__ = command.__doc__
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return run

@@ -1,0 +1,86 @@
+"""`-o FORMAT`, its short form `--json` and `-h` are on every command, and mean the same everywhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import Cli, Quick
+
+from jitvault.cli.app import _commands
+
+# what runs until Ctrl-C, and has no other result
+ENDLESS = frozenset({("dev",), ("worker",)})
+
+
+def _leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        yield path, command
+        return
+    for name, each in inner.items():
+        yield from _leaves(each, (*path, name))
+
+
+LEAVES = dict(_leaves(_commands()))
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Quick:
+    """Commands without any setting: nothing that they print comes from a server."""
+    return Quick({}, tmp_path)
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=" ".join)
+def test_every_command_that_prints_a_result_takes_o_and_json(path: tuple[str, ...]) -> None:
+    options = {name for each in LEAVES[path].params for name in each.opts}
+    assert ({"-o", "--output", "--json"} <= options) is (path not in ENDLESS)
+
+
+@pytest.mark.parametrize("path", [(), ("findings",), *LEAVES], ids=" ".join)
+def test_h_prints_what_help_prints(alone: Quick, path: tuple[str, ...]) -> None:
+    short, long = (alone(None, *path, option) for option in ("-h", "--help"))
+    assert short.stdout == long.stdout and "Usage: jitvault" in short.stdout
+
+
+@pytest.mark.parametrize("options", [("-o", "json"), ("-ojson",), ("--output", "json"), ("--output=json",)])
+@pytest.mark.parametrize("arguments", [("status", "..")], ids=" ".join)
+def test_an_error_is_the_json_that_it_is_with_json(
+    alone: Quick, arguments: tuple[str, ...], options: tuple[str, ...]
+) -> None:
+    expected = alone(None, *arguments, "--json", code=2)
+    found = alone(None, *arguments, *options, code=2)
+    assert json.loads(found.stderr) == json.loads(expected.stderr)
+    assert "Run `jitvault list`" in found.error["hint"]
+
+
+def test_a_wrong_format_names_those_that_the_command_has(alone: Quick) -> None:
+    assert "-o: expected json, got 'yaml'" in alone(None, "list", "-o", "yaml", code=2).stderr
+    for option in ("-o", "--format"):
+        refused = alone(None, "report", option, "xml", code=2)
+        assert f"{option}: expected json or csv, got 'xml'" in refused.stderr
+        assert "See `jitvault report --help`." in refused.stderr
+
+
+def test_two_formats_are_refused(alone: Quick) -> None:
+    refused = alone(None, "report", "-o", "csv", "--json", code=2)
+    assert "-o csv and --json name two formats" in refused.error["message"]
+    formerly = alone(None, "report", "--format", "csv", "-o", "json", code=2)
+    assert "-o json and --format csv name two formats" in formerly.error["message"]
+
+
+def test_only_a_script_knows_the_former_name(alone: Quick) -> None:
+    shown = alone(None, "report", "--help").stdout
+    assert "--format" not in shown and "json or csv" in " ".join(shown.split())
+
+
+def test_results_are_the_same_by_every_name_of_the_format(quick: Cli, spec: Callable[..., Path]) -> None:
+    quick("operator", "submit", spec())
+    listed = quick("operator", "templates", "list", "--json").json
+    assert listed["templates"] and listed == quick("operator", "templates", "list", "-o", "json").json
+    tables = [quick(None, "report", option, "csv").stdout for option in ("-o", "--output", "--format")]
+    assert len({*tables}) == 1 and tables[0].startswith("task_id,")
+    assert quick(None, "report", "-o", "json").json == quick(None, "report").json
