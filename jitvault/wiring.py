@@ -243,6 +243,15 @@ class Wiring:
             )
         return Person(me=me, signer=Transit(vault), documents=Documents(vault), clock=self.clock)
 
+    @cached_property
+    def caller(self) -> interface.TokenFacts:
+        """Facts about the caller's own token, or without one the worker's.
+
+        Raises VaultRefused for a token that Vault does not know.
+        """
+        token = self.settings.person
+        return Tokens(self.vault(self.login if token is None else token)).lookup_self()
+
     def token_role(self, name: str) -> Mapping[str, object] | None:
         """Return a token role as the caller may read it, None where they may not."""
         return Tokens(self.vault(self.settings.person)).role(name)

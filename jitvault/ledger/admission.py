@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, select, update
 
 from jitvault.audit.tripwires.trip import OF_AGENT
-from jitvault.ledger.model import GrantAdmission
+from jitvault.ledger.model import Closing, GrantAdmission
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import Database
 from jitvault.model.states import LIVING
@@ -34,14 +34,14 @@ class GrantCounts:
         with self._db.read() as connection:
             return _load(connection, agent, owner, templates, besides=besides, since=since)
 
-    def close_findings(self, agent: str, why: str, at: datetime) -> int:
+    def close_findings(self, agent: str, closing: Closing) -> int:
         """Stop counting an agent's open findings for policy; return how many.
 
-        The findings stay in the ledger and can still be displayed.
+        The findings stay in the ledger, with the reason and who closed them.
         """
         table, task = schema.findings, schema.tasks.c
         own = select(task.task_id).where(task.agent == agent)
-        close = update(table).where(table.c.task_id.in_(own), _is_open()).values(closed_at=at, closed_why=why[:500])
+        close = update(table).where(table.c.task_id.in_(own), _is_open()).values(closing.columns())
         return self._db.write(lambda c: c.execute(close).rowcount)
 
 

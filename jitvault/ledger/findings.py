@@ -11,7 +11,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
 
 from jitvault.errors import NotFound, WrongState
-from jitvault.ledger.model import StoredFinding
+from jitvault.ledger.model import Closing, StoredFinding
 from jitvault.ledger.notices import tell_finding
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import Database
@@ -46,11 +46,11 @@ class FindingQueries:
             rows = connection.execute(query.order_by(_FOUND.at, _FOUND.id)).mappings()
             return [StoredFinding(**row) for row in rows]
 
-    def close_findings_by_number(self, numbers: Collection[int], why: str, at: datetime) -> int:
+    def close_findings_by_number(self, numbers: Collection[int], closing: Closing) -> int:
         """Close these findings, of a task or of none; return how many.
 
         All of them or none: raises NotFound for a number that no finding has, WrongState for one that is closed. The
-        findings stay in the ledger, with the reason.
+        findings stay in the ledger, with the reason and who closed them.
         """
 
         def unit(connection: Connection) -> int:
@@ -62,7 +62,7 @@ class FindingQueries:
                 if found[number] is not None:
                     raise WrongState(f"finding {number} is closed already", hint=_LIST)
             close = update(schema.findings).where(_FOUND.id.in_(numbers), _FOUND.closed_at.is_(None))
-            return connection.execute(close.values(closed_at=at, closed_why=why[:500])).rowcount
+            return connection.execute(close.values(closing.columns())).rowcount
 
         return self._db.write(unit)
 

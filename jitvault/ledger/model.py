@@ -299,11 +299,34 @@ class FindingRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Closing:
+    """Who closes findings, why and when.
+
+    `entity` is None where the token belongs to no entity of Vault; `name` is then how Vault displays the token.
+    """
+
+    name: str
+    entity: str | None
+    why: str
+    at: datetime
+
+    def columns(self) -> dict[str, Any]:
+        """Return what the row of a closed finding says."""
+        return {
+            "closed_at": self.at,
+            "closed_why": self.why[:500],
+            "closed_by": self.name[:255],
+            "closed_by_entity": self.entity,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class StoredFinding:
     """A finding in the ledger.
 
     `id` is its number. `author` is the entity that wrote what it is about, `agent` that of its task. `more` is how many
-    further findings the row stands for.
+    further findings the row stands for. `closed_by` is the name of whoever closed it, `closed_by_entity` their entity
+    in Vault, None where their token belongs to no entity.
     """
 
     id: int
@@ -318,6 +341,8 @@ class StoredFinding:
     request_id: str | None
     closed_at: datetime | None
     closed_why: str | None
+    closed_by: str | None
+    closed_by_entity: str | None
 
     def as_json(self) -> dict[str, Any]:
         times = {"at": self.at.isoformat(), "closed_at": self.closed_at.isoformat() if self.closed_at else None}

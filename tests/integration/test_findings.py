@@ -36,12 +36,17 @@ def test_a_finding_of_no_task_is_listed_and_closed_by_its_number(rig: Rig) -> No
     number = listed(rig)["wrong_clock"]
     assert "findings close NUMBER" in doctors_word(rig)
     close = ("findings", "close", str(number), "--reason", "The clock was set.")
+    whose = {"by": "operator", "by_entity": rig.entity("operator")}
     assert rig("operator", *close).json == {
-        **{"agent": None, "findings": [number], "closed": 1, "reason": "The clock was set."}
+        **{"agent": None, "findings": [number], "closed": 1, "reason": "The clock was set."},
+        **whose,
     }
     assert set(listed(rig)) == {"forged_document"}
     (closed,) = (f for f in rig("auditor", "findings", "list", "--all").json["findings"] if f["id"] == number)
     assert closed["closed_why"] == "The clock was set." and closed["closed_at"] and closed["task_id"] is None
+    assert (closed["closed_by"], closed["closed_by_entity"]) == ("operator", rig.entity("operator"))
+    shown = rig.cli("auditor", "findings", "list", "--all").stdout
+    assert f"by operator (entity {rig.entity('operator')}): The clock was set." in shown
     assert f"finding {number} is closed already" in rig("operator", *close, code=9).error["message"]
     assert rig.rows("SELECT closed_why FROM findings WHERE id = ?", number) == [("The clock was set.",)]
 
@@ -86,7 +91,18 @@ def test_findings_are_listed_of_one_task_and_of_one_agent(rig: Rig, spec: Spec) 
         ledger.finding(file.stem, "denied", "another one", datetime.now(UTC))
     # by its former name, which scripts have
     former = rig("operator", "close-findings", "research-agent", "--reason", "Another try.").json
-    assert former == {"agent": "research-agent", "closed": 1, "reason": "Another try."}
+    assert former == {
+        **{"agent": "research-agent", "closed": 1, "reason": "Another try."},
+        **{"by": "operator", "by_entity": rig.entity("operator")},
+    }
+
+
+def test_without_a_token_of_ones_own_the_closer_is_the_workers_identity(rig: Rig) -> None:
+    number = listed(rig)["wrong_clock"]
+    close = ("findings", "close", str(number), "--reason", "The clock was set.")
+    assert "by worker" in rig.cli(None, *close, worker=True).stdout
+    (closed,) = (f for f in rig("auditor", "findings", "list", "--all").json["findings"] if f["id"] == number)
+    assert (closed["closed_by"], closed["closed_by_entity"]) == ("worker", rig.entity("worker"))
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -105,13 +105,20 @@ def worker_with_reason(reason: str) -> tuple[WorkerContext, str]:
     Raises InvalidInput for an empty reason, UsageError without the identity.
     """
     from jitvault.cli import session
+
+    why = checked_reason(reason)
+    return session.open_session().worker, why
+
+
+def checked_reason(reason: str) -> str:
+    """Return the reason of a decision. Raises InvalidInput for an empty one."""
     from jitvault.documents.signed import check_note
     from jitvault.errors import InvalidInput
 
     why = check_note(reason)
     if not why:
         raise InvalidInput("--reason: expected a reason", hint="The reason is the only record of this decision.")
-    return session.open_session().worker, why
+    return why
 
 
 def _show(found: Mapping[str, Any], *, as_json: bool) -> None:

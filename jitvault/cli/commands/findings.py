@@ -14,6 +14,7 @@ from jitvault.cli.options import Debug, Json, task_id
 
 if TYPE_CHECKING:
     from jitvault.context import WorkerContext
+    from jitvault.ledger.model import Closing
     from jitvault.wiring import Wiring
 
 findings_app = typer.Typer(help="List findings, and close those that were looked into.", no_args_is_help=True)
@@ -70,12 +71,12 @@ def close(
     """Close findings, by number or all open ones of an agent's tasks.
 
     Policy counts the tripwires of an agent's tasks as long as they are open. Every finding can be closed by its number,
-    also one of no task. It stays in the ledger, with the reason. Closing lifts no freeze. The command needs the
-    worker's identity.
+    also one of no task. It stays in the ledger, with the reason, the time and who closed it. Closing lifts no freeze.
+
+    The command needs the worker's identity. The name that is recorded is that of VAULT_TOKEN; without it, the worker's.
 
     Example: jitvault findings close 12 --reason "the clock was set"
     """
-    from jitvault.cli.commands.audit_status import worker_with_reason
     from jitvault.cli.views import output
     from jitvault.errors import UsageError
 
@@ -83,15 +84,15 @@ def close(
         raise UsageError(
             "findings close takes either numbers or --agent NAME", hint="`jitvault findings list` shows the numbers."
         )
-    worker, why = worker_with_reason(reason)
+    worker, closing = _closing(reason)
     wanted = sorted(set(numbers or ()))
     if agent is not None:
-        closed = close_of_agent(worker, agent, why)
+        closed = close_of_agent(worker, agent, closing)
     else:
-        closed = worker.ledger.close_findings_by_number(wanted, why, worker.now())
-    answer = {"agent": agent, "findings": wanted, "closed": closed, "reason": why}
+        closed = worker.ledger.close_findings_by_number(wanted, closing)
+    answer = {"agent": agent, "findings": wanted, "closed": closed, **_recorded(closing)}
     whose = f" of {agent}" if agent else ""
-    typer.echo(output.to_json(answer) if json_ else f"closed {closed} finding(s){whose}")
+    typer.echo(output.to_json(answer) if json_ else f"closed {closed} finding(s){whose}, by {closing.name}")
 
 
 def close_findings(
@@ -104,16 +105,38 @@ def close_findings(
 
     This is the former name of `findings close --agent`.
     """
-    from jitvault.cli.commands.audit_status import worker_with_reason
     from jitvault.cli.views import output
 
-    worker, why = worker_with_reason(reason)
-    closed = close_of_agent(worker, agent, why)
-    answer = {"agent": agent, "closed": closed, "reason": why}
-    typer.echo(output.to_json(answer) if json_ else f"closed {closed} finding(s) of {agent}")
+    worker, closing = _closing(reason)
+    closed = close_of_agent(worker, agent, closing)
+    answer = {"agent": agent, "closed": closed, **_recorded(closing)}
+    typer.echo(output.to_json(answer) if json_ else f"closed {closed} finding(s) of {agent}, by {closing.name}")
 
 
-def close_of_agent(worker: WorkerContext, agent: str, why: str) -> int:
+def _closing(reason: str) -> tuple[WorkerContext, Closing]:
+    """Return the worker, and what is recorded of a close.
+
+    The caller's own token says whose name that is. Where none is set, the name is that of the worker's identity, and
+    nobody knows whose hand it was.
+    """
+    from jitvault.cli import session
+    from jitvault.cli.commands.audit_status import checked_reason
+    from jitvault.ledger.model import Closing
+
+    why = checked_reason(reason)
+    wiring = session.open_session()
+    worker = wiring.worker
+    me = wiring.caller
+    entity = worker.identity.by_id(me.entity_id) if me.entity_id else None
+    name = entity.name if entity else me.display_name
+    return worker, Closing(name=name, entity=me.entity_id or None, why=why, at=worker.now())
+
+
+def _recorded(closing: Closing) -> dict[str, Any]:
+    return {"reason": closing.why, "by": closing.name, "by_entity": closing.entity}
+
+
+def close_of_agent(worker: WorkerContext, agent: str, closing: Closing) -> int:
     """Return how many findings of an agent's tasks were closed.
 
     Raises NotFound for an agent that Vault does not know, and WrongState where it has no open finding.
@@ -125,7 +148,7 @@ def close_of_agent(worker: WorkerContext, agent: str, why: str) -> int:
         raise NotFound(
             f"there is no Vault entity named {agent!r:.80}", hint="`bao list identity/entity/name` shows all entities."
         )
-    closed = worker.ledger.close_findings(entity.id, why, worker.now())
+    closed = worker.ledger.close_findings(entity.id, closing)
     if not closed:
         raise WrongState(f"{agent} has no open finding", hint="`jitvault policy explain SPEC` says what keeps it out.")
     return closed
@@ -161,8 +184,15 @@ def _print(rows: Sequence[Mapping[str, Any]], *, closed: bool) -> None:
         if row["author"]:
             lines.append(f"by entity {row['author']}")
         if row["closed_at"]:
-            lines.append(f"closed {output.readable(row['closed_at'])}: {row['closed_why']}")
+            lines.append(f"closed {output.readable(row['closed_at'])} by {_closer(row)}: {row['closed_why']}")
         for line in lines:
             console.print(output.for_terminal(line, sys.stdout, first=" " * 6), soft_wrap=True)
     if not rows:
         console.print(f"There is no {'' if closed else 'open '}finding.")
+
+
+def _closer(row: Mapping[str, Any]) -> str:
+    if row["closed_by"] is None:
+        return "somebody whose name was not recorded then"
+    entity = f" (entity {row['closed_by_entity']})" if row["closed_by_entity"] else " (a token without an entity)"
+    return f"{row['closed_by']}{entity}"

@@ -363,6 +363,9 @@ findings = Table(
     # set when an operator closed the finding: policy does not count it any more
     Column("closed_at", UtcTime),
     Column("closed_why", String(500)),
+    # who closed it, as Vault named that identity; both are empty for one that was closed before this was stored
+    Column("closed_by", String(255)),
+    Column("closed_by_entity", String(64)),
     # the entity that wrote the document that the finding is about
     Column("author", String(64)),
     # how many further findings of the author and rule this row counts

@@ -11,7 +11,7 @@ from ledgers import LedgerPlace
 
 from jitvault.audit.tripwires.trip import FREEZING, OF_AGENT
 from jitvault.ledger.ledger import Ledger
-from jitvault.ledger.model import AccessRow, Change
+from jitvault.ledger.model import AccessRow, Change, Closing
 from jitvault.model.states import State
 from jitvault.policy.question import HeldLeases
 
@@ -110,8 +110,8 @@ def test_a_finding_that_was_closed_counts_no_more_and_stays(ledger: Ledger, plac
     for name in ("t-1", "t-2"):
         ledger.finding(name, TRIPPED, "it happened", NOW)
     ledger.finding("t-1", "forged_document", "somebody else's", NOW)
-    assert ledger.close_findings("e-agent", "looked into", NOW) == 1
-    assert ledger.close_findings("e-agent", "again", NOW) == 0
+    assert ledger.close_findings("e-agent", Closing("ines", "e-ines", "looked into", NOW)) == 1
+    assert ledger.close_findings("e-agent", Closing("omar", "e-omar", "again", NOW)) == 0
     assert (load(ledger).findings, load(ledger, agent="e-other").findings) == (0, 1)
     assert len(file_of(ledger).findings) == 2
     # it is told again by whoever reads the same lines, and is still the same
@@ -119,4 +119,5 @@ def test_a_finding_that_was_closed_counts_no_more_and_stays(ledger: Ledger, plac
     assert load(ledger).findings == 0
     ledger.finding("t-1", TRIPPED, "it happened another time", NOW)
     assert load(ledger).findings == 1
-    assert as_is(place, "SELECT closed_why FROM findings WHERE closed_at IS NOT NULL") == [("looked into",)]
+    closed = as_is(place, "SELECT closed_why, closed_by, closed_by_entity FROM findings WHERE closed_at IS NOT NULL")
+    assert closed == [("looked into", "ines", "e-ines")]

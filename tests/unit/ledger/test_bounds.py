@@ -15,6 +15,7 @@ from jitvault.ledger.documents import lines as document_lines
 from jitvault.ledger.documents.index import WrittenDocument
 from jitvault.ledger.documents.judgements import Unsettled
 from jitvault.ledger.ledger import Ledger
+from jitvault.ledger.model import Closing
 from jitvault.model.finding import MOST, WINDOW
 from jitvault.model.notice import Kind as Notified
 
@@ -70,7 +71,7 @@ def test_what_is_counted_after_the_others_were_closed_is_open_again(ledger: Ledg
     make(ledger)
     for n in range(MOST + 1):
         ledger.finding("t-1", "after_end", f"use {n}", NOW)
-    assert ledger.close_findings("e-agent", "looked into", NOW) == MOST + 1
+    assert ledger.close_findings("e-agent", Closing("ines", "e-ines", "looked into", NOW)) == MOST + 1
     ledger.finding("t-1", "after_end", "one more", NOW + SECOND)
     still_open = [one["more"] for one in file_of(ledger).findings if one["closed_at"] is None]
     assert still_open == [1]
