@@ -27,7 +27,9 @@ STEPS = 20
 """How many steps a check has. A result with fewer steps says nothing about those that were added since."""
 _FIRST_STEPS = 11
 # Fields that decide nothing about how a credential is made and ended. A new field counts until it is listed here.
-_UNREGARDED = frozenset({"parameters", "path", "tier", "data_domains", "max_window", "wrap_ttl", "lease_budget"})
+_UNREGARDED = frozenset(
+    {"parameters", "path", "tier", "data_domains", "max_window", "wrap_ttl", "lease_budget", "connection"}
+)
 
 Failure = Annotated[str, Field(min_length=1, max_length=500)]
 

@@ -20,6 +20,7 @@ from jitvault.errors import CorruptRecord, InvalidInput
 from jitvault.formats.canonical_json import canonical_bytes, digest_of, sha256_hex
 from jitvault.formats.conversion import converter
 from jitvault.formats.time_window import Window
+from jitvault.model.connection import ConnectionFacts, CredentialUse, uses_of_access
 from jitvault.model.spec import TaskSpec
 from jitvault.model.template import AccessTemplate
 from jitvault.model.ttl import requested_ttl
@@ -82,6 +83,10 @@ class Resolved:
         }
         if body.accepted_after_end is not None:
             found["accepted_after_end_s"] = body.accepted_after_end // timedelta(seconds=1)
+        connection = body.fill_connection(self.with_)
+        if connection is not None:
+            # left out when absent, as the verifiers are
+            found["connection"] = connection.as_json()
         return found
 
 
@@ -114,6 +119,7 @@ class _Access(Struct, frozen=True):
     confirm_why: str | None = None
     accepted_after_end_s: Seconds | None = None
     verifiers: list[str] = []
+    connection: ConnectionFacts | None = None
 
 
 class _SpecBody(Struct, frozen=True):
@@ -201,6 +207,11 @@ class Revision:
     def fetches(self) -> list[Fetch]:
         """The requests by which the agent gets its credentials."""
         return [Fetch(e["template"], e["path"], e["capability"], e["data"]) for e in self.access]
+
+    @property
+    def uses(self) -> list[CredentialUse]:
+        """Where each credential is used, as far as its template says it."""
+        return uses_of_access(self.access)
 
     @property
     def window(self) -> Window:

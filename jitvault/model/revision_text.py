@@ -9,7 +9,10 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
+import msgspec
+
 from jitvault.formats.time_window import format_duration
+from jitvault.model.connection import ConnectionFacts
 from jitvault.model.revision import Revision
 from jitvault.model.ttl import least
 from jitvault.model.verifiers import describe_acceptance, unproven_sessions
@@ -35,6 +38,8 @@ def describe(revision: Revision) -> list[str]:
         choices = ", ".join(f"{name}={value}" for name, value in sorted(entry["with"].items()))
         lines.append(f"Access: {entry['template']}{' with ' + choices if choices else ''}: {entry['description']}")
         lines.append(f"  by a credential from {entry['path']} (tier {entry['tier']}), {_budget(entry['lease_budget'])}")
+        if "connection" in entry:
+            lines.append(f"  used at {msgspec.convert(entry['connection'], ConnectionFacts).in_words()}")
         if entry["capability"] == "update":
             sent = ", ".join(f"{key}={value}" for key, value in sorted(entry["data"].items()))
             lines.append(f"  asked for with exactly {sent or 'nothing'}")

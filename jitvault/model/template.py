@@ -39,6 +39,7 @@ from jitvault.formats.fields import (
 )
 from jitvault.formats.strict_yaml import place, read_document, shown
 from jitvault.formats.time_window import format_duration
+from jitvault.model.connection import Connection, ConnectionFacts
 from jitvault.model.vault_access import DATA_KEY, DATA_VALUE
 from jitvault.model.verifiers import MAX_VERIFIERS, SHOWN, Server
 
@@ -178,6 +179,10 @@ class TemplateBody(Strict):
         Field(strict=False, max_length=MAX_VERIFIERS, json_schema_extra={"uniqueItems": True}),
         SortedNames,
     ] = Field(default=(), description="TLS servers, as host:port, that its check shows a certificate; for engine pki.")
+    connection: Connection | None = Field(
+        default=None,
+        description="Where the agent uses the credential: approvers read it, the agent gets it.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -203,6 +208,8 @@ class TemplateBody(Strict):
             return f"expected max_window of at most {format_duration(MAX_WINDOW)}"
         if self.verifiers and (self.engine != SHOWN or self.confirm != "target"):
             return f"expected no verifiers: a check shows them certificates (engine {SHOWN}, confirm target) alone"
+        if self.connection is not None and (wrong := self.connection.mismatch(self.engine)):
+            return wrong
         return self._wrong_parameters() or self._wrong_paths()
 
     def _wrong_parameters(self) -> str | None:
@@ -211,6 +218,9 @@ class TemplateBody(Strict):
         declared = set(self.parameters)
         if missing := sorted(used - declared):
             return f"expected a parameter for each placeholder of the path; {', '.join(missing)} has none"
+        connected = self.connection.texts() if self.connection else ()
+        if missing := sorted({name for text in connected for name in _PLACEHOLDER.findall(text)} - declared):
+            return f"expected a parameter for each placeholder of the connection; {', '.join(missing)} has none"
         if unused := sorted(declared - used):
             return f"expected each parameter in the path; {', '.join(unused)} is not used"
         total = 1
@@ -227,6 +237,9 @@ class TemplateBody(Strict):
         # Two harmless parts can form `..` together, or a choice can be the whole first segment.
         for with_ in self.combinations():
             path = self.fill(with_)
+            facts = self.fill_connection(with_)
+            if facts is not None and (wrong := facts.problem()):
+                return f"expected another connection; some choices give one whose {wrong}"
             if ".." in path or path.split("/")[0] in RESERVED:
                 return f"expected no `..` and no path of Vault's own; some choices give {shown(path)}"
             for key, value in self.fill_data(with_).items():
@@ -240,6 +253,12 @@ class TemplateBody(Strict):
         `with_` has a choice for every parameter.
         """
         return _PLACEHOLDER.sub(lambda match: with_[match[1]], self.path)
+
+    def fill_connection(self, with_: Mapping[str, str]) -> ConnectionFacts | None:
+        """Return where the credential is used, if the template says it."""
+        if self.connection is None:
+            return None
+        return self.connection.filled(lambda text: _PLACEHOLDER.sub(lambda match: with_[match[1]], text))
 
     def fill_data(self, with_: Mapping[str, str]) -> dict[str, str]:
         """Return the data to send; `with_` has a choice for every parameter."""
@@ -321,6 +340,8 @@ class AccessTemplate(Strict):
             found["confirm_why"] = body.confirm_why
         if body.verifiers:
             found["verifiers"] = list(body.verifiers)
+        if body.connection is not None:
+            found["connection"] = body.connection.canonical()
         return {
             "apiVersion": API_VERSION,
             "kind": "AccessTemplate",

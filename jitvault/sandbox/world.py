@@ -55,7 +55,8 @@ TOKEN_TTL = "8h"  # noqa: S105 - a duration
 class World:
     """A provisioned sandbox with a token for each person, agent and worker.
 
-    `target_dsn` is the superuser's, for the database `app`; `entity_ids` maps names to Vault's ids.
+    `target_dsn` is the superuser's, for the database `app`; `entity_ids` maps names to Vault's ids. `templates_dir` has
+    the templates in use, which are the shipped ones with this target's address unless others were given.
     """
 
     servers: Servers
@@ -70,6 +71,7 @@ class World:
     auditor_token: Secret
     target_dsn: str = field(repr=False)
     audit_file: Path
+    templates_dir: Path
     entity_ids: Mapping[str, str]
     installation: str
     failed_checks: Mapping[str, str] = field(default_factory=dict)
@@ -81,10 +83,14 @@ class World:
 def provisioned(servers: Servers, templates: Path | None = None) -> World:
     """Provision running, empty servers.
 
-    `templates` is a directory of access templates, instead of the shipped ones: one of them that fails its check is in
-    `failed_checks`. Raises JitvaultError when a server refuses a request, and InvalidInput for a wrong template.
+    `templates` is a directory of access templates, instead of the shipped ones with this target's address: one of them
+    that fails its check is in `failed_checks`. Raises JitvaultError when a server refuses a request, and InvalidInput
+    for a wrong template.
     """
-    want = want_of(templates or shipped.templates_dir())
+    directory = templates or servers.directory / "templates"
+    if templates is None:
+        target.write_templates(directory, servers.postgres)
+    want = want_of(directory)
     address = servers.vault.address
     admin_token = Secret(servers.vault.root_token)
     admin = Vault(Connection(address), admin_token)
@@ -123,6 +129,7 @@ def provisioned(servers: Servers, templates: Path | None = None) -> World:
         auditor_token=tokens["auditor"],
         target_dsn=servers.postgres.dsn(target.DATABASE),
         audit_file=servers.vault.audit_file,
+        templates_dir=directory,
         entity_ids=entity_ids,
         installation=installation,
         failed_checks=failed,
@@ -139,6 +146,7 @@ def env(world: World, ledger_url: str, spec: Path) -> dict[str, str]:
         "VAULT_ADDR": world.address,
         "JITVAULT_LEDGER": ledger_url,
         "JITVAULT_AUDIT_FILE": str(world.audit_file),
+        "JITVAULT_TEMPLATES": str(world.templates_dir.resolve()),
         # the sandbox's server ends requests after 2 s, so no lease can appear later
         "JITVAULT_SETTLE_WINDOW": "2s",
         # everyone is on this machine, so an unwrap from the worker's address is no sign of a stolen token

@@ -34,6 +34,7 @@ from jitvault.sandbox.world import World, env, provisioned, want_of
 from jitvault.wiring import Wiring
 
 _POLL_S = 0.2
+_AS_SHIPPED = " (the shipped ones, with the target's address)"
 SPEC = """\
 apiVersion: jitvault.dev/v1
 kind: Task
@@ -164,7 +165,7 @@ def _announce(binary: Binary, world: World, variables: dict[str, str], wish: Wis
         "target": f"postgresql://{postgres.host}:{postgres.port}/{target.DATABASE}",
         "ledger": variables["JITVAULT_LEDGER"],
         "audit log": variables["JITVAULT_AUDIT_FILE"],
-        "templates": variables.get("JITVAULT_TEMPLATES", "those that ship with jitvault"),
+        "templates": variables["JITVAULT_TEMPLATES"] + ("" if wish.templates else _AS_SHIPPED),
         "policies": variables.get("JITVAULT_POLICIES", "those that ship with jitvault"),
     }
     console = output.console()

@@ -206,9 +206,20 @@ def print_template(
             **({"check": check} if check else {}),
             **({"remarks": "; ".join(remarks)} if remarks else {}),
             "reads": ", ".join(paths),
+            **({"connects": _connection_in_words(spec["connection"])} if "connection" in spec else {}),
             **({"sends": output.pairs(spec["data"])} if "data" in spec else {}),
         },
     )
+
+
+def _connection_in_words(connection: dict[str, Any]) -> str:
+    """Return where a template's credentials are used.
+
+    Its parameters stay as they are written.
+    """
+    from jitvault.model.connection import ConnectionFacts
+
+    return ConnectionFacts(**connection).in_words()
 
 
 def print_outcomes(name: str, found: Sequence[Outcome]) -> None:

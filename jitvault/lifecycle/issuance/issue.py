@@ -20,6 +20,7 @@ from jitvault.formats.canonical_json import sha256_hex
 from jitvault.ledger.model import Change, GrantAdmission, GrantRow, TaskRecord
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_above, check_room
 from jitvault.lifecycle.decision.template_gate import check_templates_tested
+from jitvault.model.connection import uses_as_word
 from jitvault.model.grant_terms import Terms, grant_terms
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.revision import Revision
@@ -61,7 +62,7 @@ def issue(
         claim,
         OperationKind.CREATE_TOKEN,
         grant.grant_id,
-        lambda op: _create(worker, revision, grant, op),
+        lambda op: _create(worker, revision, grant, granted.ends_at, op),
         op_id=grant.create_op,
         rows=(grant,),
         admission=admission,
@@ -141,7 +142,7 @@ def _requested_values(worker: WorkerContext, revision: Revision, step_s: int) ->
     return {"policies": {policy: hashed(policy) for policy in policies}, "ttl": {ttl: hashed(ttl)}}
 
 
-def _create(worker: WorkerContext, revision: Revision, grant: GrantRow, op: str) -> WrappedToken:
+def _create(worker: WorkerContext, revision: Revision, grant: GrantRow, ends_at: datetime, op: str) -> WrappedToken:
     """Create the wrapped token in Vault.
 
     Raises InvalidInput where a parent ended.
@@ -163,6 +164,8 @@ def _create(worker: WorkerContext, revision: Revision, grant: GrantRow, op: str)
             # with these the agent knows from its token alone what to read and what to send: template=path …
             "jitvault_reads": " ".join(sorted(fetch.as_word() for fetch in revision.fetches)),
             "jitvault_limits": TokenLimits(revision.lease_budget, worker.denied_limit).as_word(),
+            "jitvault_uses": uses_as_word(revision.uses),
+            "jitvault_ends_at": ends_at.isoformat(),
         },
         ttl_s=grant.step_s,
         wrap_ttl_s=grant.wrap_ttl_s,

@@ -146,6 +146,7 @@ def test_what_decides_how_a_credential_ends_asks_for_another_check(changes: dict
         {"max_window": "2h"},
         {"wrap_ttl": "1m"},
         {"lease_budget": 9},
+        {"connection": {"host": "db.example.org", "port": 5432, "database": "app", "tls": "require"}},
         {"parameters": {"database": {"choices": ["app", "crm", "erp"]}}},
     ],
 )

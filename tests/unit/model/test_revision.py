@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from jitvault.errors import InvalidInput
+from jitvault.errors import CorruptRecord, InvalidInput
 from jitvault.formats.canonical_json import canonical_bytes, sha256_hex
 from jitvault.model.revision import Party, Resolved, Revision, build
-from jitvault.model.revision_text import describe
+from jitvault.model.revision_text import describe, difference
 from jitvault.model.spec import parse_spec
 from jitvault.model.template import parse_template
 from jitvault.model.vault_access import Fetch, access_policy
@@ -206,6 +206,39 @@ def test_approvers_read_and_sign_which_servers_of_a_certificate_were_asked() -> 
     # of what names none the digest is what it was before there were verifiers
     assert "verifiers" not in none.access[0] and "verifiers" not in revision().access[0]
     assert not [line for line in describe(revision()) if "TLS" in line]
+
+
+CONNECTION = {"host": "{database}-db.example.org", "port": 5432, "database": "{database}", "tls": "verify-full"}
+
+
+def test_approvers_read_and_sign_where_the_agent_connects() -> None:
+    connected = set_in(TEMPLATE, "spec.connection", CONNECTION)
+    plain = set_in(connected, "spec.connection.tls", "disable")
+    signed, other = revision(access=[resolved(connected)]), revision(access=[resolved(plain)])
+    assert len({revision().digest, signed.digest, other.digest}) == 3
+    assert "  used at app-db.example.org:5432, database app, TLS verify-full" in describe(signed)
+    assert "  used at app-db.example.org:5432, database app, without TLS" in describe(other)
+    assert difference(signed, other)[:1] == ["access[0].connection.tls: 'verify-full' → 'disable'"]
+    (use,) = signed.uses
+    assert (use.template, use.path, use.choices) == ("pg-read", "database/creds/app-ro", {"database": "app"})
+    assert use.connection is not None and use.connection.database == "app"
+
+
+def test_a_stored_revision_without_a_connection_stays_valid_and_keeps_its_digest() -> None:
+    stored = revision()
+    # computed before templates had a connection
+    assert stored.digest == "sha256:0e0694e1f9c3980e2786a5569d2f812fea84345e704dcbd8132edc1c0a85fe16"
+    assert resolved().template.digest() == "008c8b70205b86c9b2893ba014f2147fe925beaf068b7dbe853ae413be277381"
+    assert "connection" not in stored.access[0]
+    assert [use.connection for use in stored.uses] == [None]
+    assert not [line for line in describe(stored) if "used at" in line]
+
+
+def test_a_connection_that_no_template_can_have_is_no_revision() -> None:
+    content = json.loads(revision(access=[resolved(set_in(TEMPLATE, "spec.connection", CONNECTION))]).body)
+    content["access"][0]["connection"]["port"] = "5432"
+    with pytest.raises(CorruptRecord):
+        _ = Revision.of(canonical_bytes(content)).content
 
 
 @pytest.mark.parametrize(

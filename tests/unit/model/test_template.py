@@ -51,6 +51,12 @@ def changed(changes: dict[str, object]) -> bytes:
     return json.dumps(document).encode()
 
 
+def connected(**changes: object) -> dict[str, object]:
+    """The change of TEMPLATE that gives it a connection, with the fields set, or removed for `...`."""
+    fields: dict[str, object] = {"host": "db.example.org", "port": 5432, "database": "{database}", "tls": "require"}
+    return {"connection": {name: value for name, value in {**fields, **changes}.items() if value is not ...}}
+
+
 def read(**changes: object) -> AccessTemplate:
     return parse_template(changed(changes), "t.yaml")
 
@@ -74,6 +80,18 @@ def test_how_long_others_go_on_accepting_is_bounded_and_part_of_the_digest() -> 
     assert read(accepted_after_end="5m").digest() != read(accepted_after_end="6m").digest() != read().digest()
     for value in ("9s", "8h1s"):
         assert f"expected 10s to 8h, got {value}" in refusal(accepted_after_end=value)
+
+
+def test_where_it_connects_is_part_of_the_digest_and_absent_where_it_is_not_said() -> None:
+    assert "connection" not in read().canonical()["spec"]
+    assert read(**connected()).digest() != read(**connected(port=5433)).digest() != read().digest()
+    filled = read(**connected(host="{database}-db.example.org")).spec.fill_connection({"database": "crm"})
+    assert filled is not None and filled.as_json() == {
+        "host": "crm-db.example.org",
+        "port": 5432,
+        "database": "crm",
+        "tls": "require",
+    }
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
@@ -219,6 +237,29 @@ def test_shipped_templates_have_their_tiers() -> None:
         ({"engine": "pki", "verifiers": ["https://a:443"]}, "spec.verifiers[0]: expected a TLS server as host:port"),
         ({"engine": "pki", "verifiers": ["a:443", "a:443"]}, "spec.verifiers: expected each entry once"),
         ({"probe": ...}, "spec: expected a probe, because confirm is target"),
+        (connected(host=...), "spec.connection.host: a value is required"),
+        (connected(port=...), "spec.connection.port: a value is required"),
+        (connected(tls=...), "spec.connection.tls: a value is required"),
+        (connected(port=0), "spec.connection.port: expected 1 or more, got 0"),
+        (connected(port=65536), "spec.connection.port: expected 65535 or less, got 65536"),
+        (connected(port="5432"), "spec.connection.port: expected a whole number, got '5432'"),
+        (connected(tls="prefer"), "spec.connection.tls: expected 'disable', 'require', 'verify-ca' or 'verify-full'"),
+        (connected(host="db\nPGHOST=evil"), "spec.connection.host: expected a host by its name or its address"),
+        (connected(host="db$(id)"), "spec.connection.host: expected a host by its name or its address"),
+        (connected(host="db,db-2"), "spec.connection.host: expected a host by its name or its address"),
+        (connected(host="-db"), "spec: expected another connection; some choices give one whose connection.host '-db'"),
+        (connected(host="db:5432"), "some choices give one whose connection.host 'db:5432' is neither a name nor an"),
+        (connected(host="x" * 254), "spec.connection.host: expected a host by its name or its address"),
+        (connected(database="a b"), "spec.connection.database: expected the name of a database"),
+        (connected(database="a'b"), "spec.connection.database: expected the name of a database"),
+        (connected(database="x" * 64), "some choices give one whose connection.database"),
+        (connected(database=...), "spec: expected connection.database: credentials of engine database are logins"),
+        ({"engine": "pki", **connected()}, "spec: expected no connection.database: credentials of engine pki are no"),
+        (connected(ca_file="ca.pem"), "spec.connection.ca_file: expected the absolute path of a file"),
+        (connected(ca_file="/etc/a b"), "spec.connection.ca_file: expected the absolute path of a file"),
+        (connected(ca_file="/ca.pem", tls="require"), "expected no ca_file, because tls require checks no certificate"),
+        (connected(database="{base}"), "expected a parameter for each placeholder of the connection; base has none"),
+        (connected(user="x"), "spec.connection.user: unknown field"),
         ({"data_domains": ["a", "a"]}, "spec.data_domains: expected each entry once"),
         ({"confirm_reason": "x"}, "spec.confirm_reason: unknown field"),
     ],
@@ -238,6 +279,11 @@ def test_refusals_name_the_field_and_what_was_expected(changes: dict[str, object
         {"confirm": "audit", "confirm_why": "Nobody can ask the target.", "probe": ...},
         {"confirm": "audit", "confirm_why": "x" * 200},
         {"engine": "pki", "verifiers": ["a.example.org:443", "127.0.0.1:65535"]},
+        connected(),
+        connected(host="::1", port=1, tls="disable"),
+        connected(host="{database}.db.example.org", port=65535, tls="verify-full", ca_file="/etc/ssl/db+1@x.pem"),
+        connected(database="My_db.1$x-2"),
+        {"engine": "pki", **connected(database=...)},
         {"mount": "teams/data-1/pg_2"},
         {"mount": "system"},
         {"path": "creds/static", "parameters": ...},
