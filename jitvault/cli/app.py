@@ -5,7 +5,6 @@ Only here do failures become messages and exit codes.
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 import sys
@@ -17,12 +16,14 @@ import typer
 from typer.main import get_command
 
 from jitvault import __version__
+from jitvault.cli import help
 from jitvault.cli.closing import on_exit
 from jitvault.cli.commands import (
     approve,
     approvers,
     audit_receive,
     audit_status,
+    completion,
     doctor,
     end,
     extend,
@@ -121,18 +122,18 @@ app.add_typer(templates.templates_app, name="templates", rich_help_panel=_LOCAL)
 app.add_typer(policy.policy_app, name="policy", rich_help_panel=_LOCAL)
 app.command(rich_help_panel=_LOCAL)(templates.demo)
 app.command(rich_help_panel=_LOCAL)(templates.dev)
+app.command(rich_help_panel=_LOCAL)(completion.completion)
 
 
 def _complete_commands(commands: typer.Typer) -> None:
-    """Make each command's docstring its help, and add its output options.
-
-    Each paragraph becomes one line, to be wrapped at the terminal's width.
-    """
+    """Make each command's docstring its help, and add its output options."""
+    commands.info.cls = help.Group
     for command in commands.registered_commands:
-        text = inspect.getdoc(command.callback) or ""
-        command.help = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
-        if command.callback is not None:
-            command.callback = with_output_options(command.callback)
+        if command.callback is None:
+            continue
+        command.cls = help.Command
+        command.help = help.help_text(command.callback.__doc__ or "")
+        command.callback = with_output_options(command.callback)
     for group in commands.registered_groups:
         if group.typer_instance is not None:
             _complete_commands(group.typer_instance)
@@ -160,6 +161,7 @@ def _commands() -> Any:
 
 
 def _run() -> NoReturn:
+    completion.answer_shell(_commands)
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     as_json = wants_json(arguments)
@@ -169,7 +171,7 @@ def _run() -> NoReturn:
         code = _commands()(prog_name="jitvault", standalone_mode=False, obj=placeholders)
     except typer.TyperException as error:
         # the command line itself is wrong; without a message, the help of a group was printed already
-        message = error.format_message()
+        message = error.format_message().replace("Value error, ", "")
         if message:
             _print_error(message, f"See `{_command_of(error)} --help`.", error.exit_code, as_json=as_json)
         sys.exit(error.exit_code)

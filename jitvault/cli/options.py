@@ -66,6 +66,9 @@ def task_id(context: typer.Context, text: str | None) -> str | None:
 
 Task = Annotated[str, typer.Argument(metavar="TASK", help="The task's id.", callback=task_id)]
 Json = Annotated[bool, typer.Option("--json", help="Short for -o json.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print only the result, or the ids of what it is about; errors stay.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")]
 Wait = Annotated[
     float,

@@ -1,7 +1,7 @@
-"""Give each command `-o FORMAT` and its short form `--json`.
+"""Give each command `-o FORMAT`, its short form `--json`, and `-q`.
 
 A command that prints a result as text or as JSON declares `json_: Json = False`. One with more formats declares
-`format_` instead: a StrEnum of its formats, with a default of one of them, or None for text. Both get both options.
+`format_` instead: a StrEnum of its formats, with a default of one of them, or None for text. Both get all options.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Annotated, Any, get_args, get_origin
 
 import typer
 
-from jitvault.cli.options import Json
+from jitvault.cli.options import Json, Quiet
+from jitvault.cli.quiet import quiet_if
 
 _JSON = "json"
 _FORMAT = "format_"
@@ -22,6 +23,7 @@ _FLAG = "json_"
 # the names of the options' parameters, before `-o` and `--json` become one value
 _GIVEN = "given_format"
 _GIVEN_FORMERLY = "former_format"
+_QUIET = "quiet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ def wants_json(arguments: Sequence[str]) -> bool:
 
 
 def with_output_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Return the command with `-o` and `--json`.
+    """Return the command with `-o`, `--json` and `-q`.
 
     A command that prints no result is returned unchanged.
     """
@@ -83,7 +85,8 @@ def with_output_options(command: Callable[..., None]) -> Callable[..., None]:
             given[_FLAG] = chosen == _JSON
         else:
             given[_FORMAT] = formats.kind(chosen) if chosen else formats.default
-        command(**given)
+        with quiet_if(given.pop(_QUIET)):
+            command(**given)
 
     return _as_command(run, command, _parameters(signature, formats))
 
@@ -132,6 +135,7 @@ def _parameters(signature: inspect.Signature, formats: _Formats) -> list[inspect
     if formats.former:
         former = typer.Option(formats.former, metavar="FORMAT", hidden=True)
         added.append(_keyword(_GIVEN_FORMERLY, Annotated[str | None, former], None))
+    added.append(_keyword(_QUIET, Quiet, default=False))
     found: list[inspect.Parameter] = []
     for name, parameter in signature.parameters.items():
         found += added if name in (_FORMAT, _FLAG) else [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from commands import Cli, Quick
 
 from jitvault.cli.app import _commands
 
-# what runs until Ctrl-C, and has no other result
-ENDLESS = frozenset({("dev",), ("worker",)})
+# what runs until Ctrl-C, and a script for a shell
+WITHOUT_RESULT = frozenset({("dev",), ("worker",), ("completion",)})
 
 
 def _leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -37,7 +39,7 @@ def alone(tmp_path: Path) -> Quick:
 @pytest.mark.parametrize("path", LEAVES, ids=" ".join)
 def test_every_command_that_prints_a_result_takes_o_and_json(path: tuple[str, ...]) -> None:
     options = {name for each in LEAVES[path].params for name in each.opts}
-    assert ({"-o", "--output", "--json"} <= options) is (path not in ENDLESS)
+    assert ({"-o", "--output", "--json"} <= options) is (path not in WITHOUT_RESULT)
 
 
 @pytest.mark.parametrize("path", [(), ("findings",), *LEAVES], ids=" ".join)
@@ -84,3 +86,41 @@ def test_results_are_the_same_by_every_name_of_the_format(quick: Cli, spec: Call
     tables = [quick(None, "report", option, "csv").stdout for option in ("-o", "--output", "--format")]
     assert len({*tables}) == 1 and tables[0].startswith("task_id,")
     assert quick(None, "report", "-o", "json").json == quick(None, "report").json
+
+
+def test_quiet_prints_the_id_or_the_token_alone(quick: Cli, spec: Callable[..., Path], tmp_path: Path) -> None:
+    path = spec()
+    task = yaml.safe_load(path.read_text())["metadata"]["id"]
+    assert quick("operator", "spec", "check", path, "-q").stdout == f"{task}\n"
+    submitted = quick("operator", "submit", path, "-q")
+    assert (submitted.stdout, submitted.stderr) == (f"{task}\n", "")
+    granted = quick("operator", "grant", path, "--quiet")
+    assert granted.stdout.count("\n") == 1 and granted.stderr == ""
+    token = quick("agent", "unwrap", "-", "-q", given=granted.stdout, worker=False)
+    assert re.fullmatch(r"(hv)?s\.[\w-]{20,}\n", token.stdout) and token.stderr == ""
+    again = quick("operator", "grant", task, "-q")
+    assert (again.stdout, again.stderr) == ("", ""), "the token was taken: there is none to print"
+    assert quick("operator", "status", task, "-q").stdout == "active\n"
+    assert task in quick("operator", "list", "-q").stdout.split()
+    assert quick("operator", "complete", task, "-q").stdout == f"{task}\n"
+    written = quick(None, "report", task, "-q", "--out", tmp_path / "report.json")
+    assert (written.stdout, written.stderr) == ("", "")
+    assert quick("operator", "templates", "list", "-q").stdout.split() == sorted(
+        each["metadata"]["name"] for each in quick("operator", "templates", "list", "-o", "json").json["templates"]
+    )
+
+
+def test_quiet_keeps_no_error_back_and_goes_with_json(quick: Cli) -> None:
+    refused = quick("operator", "status", "no-such-task", "-q", code=9)
+    assert refused.stdout == "" and "no-such-task" in refused.stderr
+    both = quick("operator", "templates", "list", "-q", "-o", "json")
+    assert both.json == quick("operator", "templates", "list", "-o", "json").json
+
+
+def test_an_approver_who_signs_unasked_and_quietly_reads_one_id(quick: Cli, spec: Callable[..., Path]) -> None:
+    path = spec(criticality="medium")
+    task = yaml.safe_load(path.read_text())["metadata"]["id"]
+    quick("operator", "submit", path, "-q", code=4)
+    assert task in quick("approver-1", "approvals", "-q").stdout.split()
+    signed = quick("approver-1", "approve", task, "--yes", "-q")
+    assert (signed.stdout, signed.stderr) == (f"{task}\n", "")

@@ -63,6 +63,8 @@ def deny(
     """Show what a task would be granted, and sign a denial.
 
     One denial outweighs any number of approvals.
+
+    Example: jitvault deny count-orders --reason "the orders have a report of their own"
     """
     from jitvault.cli.commands.decide import decide
 
@@ -80,6 +82,8 @@ def withdraw(
     """Withdraw your approval of a task.
 
     A task that has not been granted waits for another approval. A task that was granted by yours ends.
+
+    Example: jitvault withdraw count-orders --reason "approved by mistake"
     """
     from jitvault.cli import session
     from jitvault.cli.commands.decide import approvers
@@ -113,6 +117,8 @@ def approvals(json_: Json = False, debug: Debug = False) -> None:
     """Show every task that waits for your approval.
 
     For each, the command shows what it would be granted and what changed since it was approved last.
+
+    Example: jitvault approvals
     """
     from jitvault.cli import session
     from jitvault.cli.commands.decide import approvers

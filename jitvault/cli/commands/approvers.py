@@ -36,7 +36,7 @@ def add(
     One person is one Vault entity. A person who is registered with another entity is refused: make their second login
     an alias of the entity that they have. Run the command again to set other groups.
 
-    Example: jitvault approvers add alice --person alice@example.org --group jitvault-approvers
+    Example: jitvault approvers add alice --person alice@example.org
     """
     from jitvault.cli.views import approvers as views
     from jitvault.policy.decision import APPROVERS
@@ -55,6 +55,8 @@ def remove(
     """Remove an approver's registration.
 
     Their earlier approvals no longer count, even when they are registered again.
+
+    Example: jitvault approvers remove alice@example.org
     """
     from jitvault.cli.views import approvers as views
     from jitvault.provision import approvers
@@ -67,6 +69,8 @@ def list_(json_: Json = False, debug: Debug = False) -> None:
     """List the registered approvers with their groups.
 
     The list also shows what keeps one of them from approving.
+
+    Example: jitvault approvers list -o json
     """
     from jitvault.cli.views import approvers as views
     from jitvault.provision import approvers

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jitvault.cli.options import Debug, Json
+from jitvault.cli.quiet import note
 
 if TYPE_CHECKING:
     from jitvault.audit.files.spool import Spool
@@ -83,7 +84,7 @@ def receive(
     The lines are kept in files that jitvault reads like those of Vault's file device: name the spool directory in
     JITVAULT_AUDIT_FILE. The command runs until SIGTERM or Ctrl-C, with --stdin until the end of standard input.
 
-    Example: jitvault audit receive --into /var/lib/jitvault/spool --socket tcp://127.0.0.1:9090
+    Example: jitvault audit receive --into /srv/spool --socket tcp://127.0.0.1:9090
     """
     from jitvault.audit.files.spool import Spool
     from jitvault.audit.files.untrusted import parse_quota
@@ -158,7 +159,7 @@ def _announce(listening: str, into: Path, *, as_json: bool) -> None:
         sys.stdout.write(json.dumps({"listening": listening, "into": str(into)}, ensure_ascii=False) + "\n")
         sys.stdout.flush()
     else:
-        typer.echo(f"Receiving from {listening} into {into}", err=True)
+        note(f"Receiving from {listening} into {into}")
 
 
 @contextmanager

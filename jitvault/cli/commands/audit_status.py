@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jitvault.cli.options import Debug, Json
+from jitvault.cli.quiet import note
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,6 +26,8 @@ def audit_status(json_: Json = False, debug: Debug = False) -> None:
 
     The command exits with 7 when the stream is not trusted: then nothing is granted or confirmed. Without the worker's
     identity it sends no canary and shows what the ledger has recorded.
+
+    Example: jitvault audit status
     """
     from jitvault.cli import session
     from jitvault.errors import AuditLagging, AuditUntrusted, Frozen
@@ -49,6 +52,8 @@ def audit_accept(
 
     The missing lines of jitvault's own requests are recorded as a gap of the stream. Across a gap nothing is confirmed
     without look-ups and a listing of leases.
+
+    Example: jitvault audit accept --reason "the disk was full; it has its own now"
     """
     from jitvault.cli.views import output
     from jitvault.errors import WrongState
@@ -88,7 +93,7 @@ def _lift(worker: WorkerContext, why: str) -> int:
     from jitvault.kill_switch.triggers import end_all, tripped
 
     if worker.ledger.freeze() is not None:
-        end_all(worker, tripped(worker, {}), lambda words: typer.echo(words, err=True))
+        end_all(worker, tripped(worker, {}), note)
         if held := worker.ledger.live_tasks():
             raise WrongState(
                 f"{len(held)} tasks still hold access: {', '.join(sorted(held)[:5])}", hint="Run it again."

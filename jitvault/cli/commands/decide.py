@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from jitvault.cli import session
+from jitvault.cli.quiet import is_quiet
 from jitvault.cli.views import extension, output
 from jitvault.cli.views import task as render
 from jitvault.documents.paths import decision_path
@@ -50,7 +51,8 @@ def decide(
     with session.signing(f"decide about task {task}", approvers()):
         names = _groups(wiring, matter, decision, groups)
     differs = changes(document) if matter.extension is None else None
-    render.print_proposal(matter.digest, matter.words, matter.decision, differs)
+    if not (yes and is_quiet()):
+        render.print_proposal(matter.digest, matter.words, matter.decision, differs)
     if not yes:
         what = f"more time for {task}" if matter.extension else task
         session.ask(f"{decision.capitalize()} {what}?", done="nothing was signed")

@@ -24,6 +24,8 @@ def doctor(json_: Json = False, debug: Debug = False) -> None:
 
     The command changes nothing and uses whatever identities there are. It exits with 0 when all three can be done, with
     the code of the first check that failed, and with 2 when a check was skipped because an identity is missing.
+
+    Example: jitvault doctor
     """
     from jitvault.cli import session
     from jitvault.doctor.check import can, first_failure

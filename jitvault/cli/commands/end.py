@@ -30,7 +30,10 @@ Force = Annotated[
 
 
 def complete(task: Task, wait: Wait = DEFAULT_WAIT, json_: Json = False, debug: Debug = False) -> None:
-    """Complete a task: revoke its access and confirm the revocation."""
+    """Complete a task: revoke its access and confirm the revocation.
+
+    Example: jitvault complete count-orders
+    """
     from jitvault.model.states import EndReason
 
     _end(task, EndReason.COMPLETED, note="", wait=wait, as_json=json_)
@@ -60,7 +63,7 @@ def revoke(
     first, then the revocation is confirmed. With --agent, --template, --owner or --all the tokens of all chosen tasks
     are revoked before anything else. If the command is interrupted, run it again: it continues.
 
-    Example: jitvault revoke --agent research-agent --freeze --reason "its host was compromised"
+    Example: jitvault revoke --agent research-agent --freeze --reason "stolen host"
     """
     from jitvault.errors import UsageError
     from jitvault.model.states import EndReason
@@ -90,7 +93,7 @@ def revoke(
 def _end(
     task: str, reason: Any, *, note: str, wait: float, as_json: bool, force: bool = False, yes: bool = False
 ) -> None:
-    from jitvault.cli import session
+    from jitvault.cli import quiet, session
     from jitvault.cli.views import task as render
     from jitvault.documents.published_task import ILLEGIBLE, PublishedTask
     from jitvault.errors import AuditUntrusted, LedgerUnavailable, OutcomeUnknown, WaitTimedOut, WrongState
@@ -101,7 +104,7 @@ def _end(
     withdrawn = _withdrawn(wiring, task, note, wait) if reason is EndReason.OPERATOR else None
     if withdrawn is not None and withdrawn.state == "cancelled":
         render.print_decision(withdrawn, as_json=as_json)
-        typer.echo(f"task {task} was never granted: there was nothing to revoke, and now it never is", err=True)
+        quiet.note(f"task {task} was never granted: there was nothing to revoke, and now it never is")
         return
     document = withdrawn if withdrawn is not None else session.current(wiring, task)
     state = session.state_here(wiring, task, document)

@@ -52,9 +52,8 @@ def list_(
     rows = [row.as_json() for row in ledger.findings(closed=all_, task_id=task, agent=entity)]
     if not rows:
         session.check_knows_tasks(wiring, ledger)
-    if json_:
-        typer.echo(output.to_json({"findings": rows}))
-    else:
+    numbers = (str(row["id"]) for row in rows)
+    if not output.print_for_scripts({"findings": rows}, *numbers, as_json=json_):
         _print(rows, closed=all_)
 
 
@@ -104,6 +103,8 @@ def close_findings(
     """Close an agent's open findings.
 
     This is the former name of `findings close --agent`.
+
+    Example: jitvault close-findings research-agent --reason "the clock was set"
     """
     from jitvault.cli.views import output
 

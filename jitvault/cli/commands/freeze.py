@@ -250,6 +250,8 @@ def freezes(json_: Json = False, debug: Debug = False) -> None:
 
     With the worker's identity their signatures are verified and their authors named. Without it, a freeze by a tripwire
     is shown only where there is a ledger.
+
+    Example: jitvault freezes
     """
     from jitvault.cli import session
     from jitvault.cli.views import output

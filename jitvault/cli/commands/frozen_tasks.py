@@ -13,6 +13,7 @@ import typer
 
 from jitvault.cli import session
 from jitvault.cli.commands.kill_switch import Progress, published_in
+from jitvault.cli.quiet import note
 from jitvault.documents.paths import Kept
 from jitvault.documents.published_task import ILLEGIBLE, PublishedTask
 from jitvault.errors import JitvaultError, NotConfirmed
@@ -54,7 +55,7 @@ def _end_here(wiring: Wiring, scope: Scope, since: datetime, deadline: float) ->
     # the audit line of this freeze may not have been read yet
     worker.ledger.note_written(Kept.FREEZE, wiring.person.entity, scope.key)
     reasons = covered_by_freeze(worker)
-    end_all(worker, reasons, lambda words: typer.echo(words, err=True))
+    end_all(worker, reasons, note)
     _check_in_force(wiring, scope)
     tasks = list(dict.fromkeys((*_covered_here(worker, scope, since), *reasons)))
 

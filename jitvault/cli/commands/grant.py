@@ -137,7 +137,10 @@ def _requested_spec(wiring: Wiring, what: str, *, revise: bool) -> TaskSpec:
 def cancel(
     task: Task, reason: Reason = "", wait: Wait = DEFAULT_WAIT, json_: Json = False, debug: Debug = False
 ) -> None:
-    """Cancel a task that has not been granted."""
+    """Cancel a task that has not been granted.
+
+    Example: jitvault cancel count-orders --reason "not needed any more"
+    """
     from jitvault.cli import session
     from jitvault.cli.views import published as fallback
     from jitvault.cli.views import task as render

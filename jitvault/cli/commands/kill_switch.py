@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from jitvault.cli.quiet import note
 from jitvault.documents.paths import PUBLISHED
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def _revoke_roles(wiring: Wiring, tasks: Sequence[str]) -> JitvaultError | None:
     except JitvaultError as error:
         typer.echo(f"not every role could be revoked as a whole: {error}", err=True)
         return error
-    typer.echo(f"every token of jitvault's {roles} roles is revoked; Vault now revokes their leases", err=True)
+    note(f"every token of jitvault's {roles} roles is revoked; Vault now revokes their leases")
     return None
 
 
@@ -257,9 +258,9 @@ class Progress:
             return
         line = f"{done} of {of} tasks: {what}"
         if sys.stderr.isatty():
-            typer.echo(f"\r{line}\x1b[K", nl=final, err=True)
+            note(f"\r{line}\x1b[K", nl=final)
         elif final:
-            typer.echo(line, err=True)
+            note(line)
 
 
 def _raise_for(results: Sequence[Result]) -> None:

@@ -22,6 +22,8 @@ def ledger_upgrade(json_: Json = False, debug: Debug = False) -> None:
     """Create the ledger's tables, or upgrade them to this version.
 
     Workers may go on running meanwhile.
+
+    Example: jitvault ledger upgrade
     """
     from jitvault.cli import session
     from jitvault.cli.views.output import to_json
@@ -51,6 +53,8 @@ def ledger_check(json_: Json = False, debug: Debug = False) -> None:
 
     The command also compares the chains with what Vault says that the ledger held. It exits with 11 for a schema that
     is not jitvault's, and with 12 where the ledger was edited.
+
+    Example: jitvault ledger check
     """
     from jitvault.cli import session
     from jitvault.cli.views.output import to_json

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jitvault.cli.options import Debug, Json
+from jitvault.cli.quiet import note
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,9 +56,7 @@ def ledger_recover(
 
     wiring = session.open_session()
     worker = wiring.worker
-    found = (
-        look(worker) if plan else recover_ledger(worker, wait_s=wait, tell=lambda words: typer.echo(words, err=True))
-    )
+    found = look(worker) if plan else recover_ledger(worker, wait_s=wait, tell=note)
     report = as_json(found, wiring.vault_command)
     if json_:
         typer.echo(output.to_json(report))

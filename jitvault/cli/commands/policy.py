@@ -46,6 +46,8 @@ def policy_check(
     The command warns of what validates and is most likely not meant: a misspelt risk, tier or criticality; a risk that
     no rule covers; a group that Vault does not have; access that could be granted and not be renewed. Whether Vault has
     a group is asked with whatever identity is set here.
+
+    Example: jitvault policy check policies/cedar
     """
     from jitvault.cli import session
     from jitvault.cli.commands.policy_warnings import warnings_of
@@ -95,6 +97,8 @@ def policy_test(
     """Run test cases against the policies in use.
 
     Each case has a request and the decision that it expects. The command exits with 8 where a decision differs.
+
+    Example: jitvault policy test cases.yaml
     """
     from jitvault.cli import session
     from jitvault.cli.views import output

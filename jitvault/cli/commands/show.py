@@ -40,6 +40,8 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
 
     With the worker's identity the command first does what is due for the task, for some seconds at most. Without a
     ledger it shows what a worker last published in Vault, and how old that is.
+
+    Example: jitvault status count-orders
     """
     from jitvault.cli import session
     from jitvault.cli.views import published as fallback
@@ -176,6 +178,8 @@ def list_(
     """List all tasks with their states and their numbers of findings.
 
     Without a ledger the command lists the tasks that a worker has published in Vault, and how old that is.
+
+    Example: jitvault list --open
     """
     from jitvault.cli import session
     from jitvault.cli.views import published as fallback

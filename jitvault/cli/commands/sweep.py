@@ -32,6 +32,8 @@ def sweep(
     The command finds credentials in Vault that belong to no task, and credentials of tasks that Vault no longer has.
     Credentials that are younger than the settle window, or have an open operation, are only listed. The command needs
     the worker's identity. It exits with 12 if an untracked credential remains, and with 6 if one is gone without proof.
+
+    Example: jitvault sweep --fix
     """
     from jitvault.cli import session
     from jitvault.cli.views import output

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jitvault.cli.options import Debug, Json
+from jitvault.cli.quiet import is_quiet
 
 if TYPE_CHECKING:
     from jitvault.model.template import AccessTemplate
@@ -97,7 +98,7 @@ class _Progress:
         self._shown = False
 
     def __call__(self, text: str) -> None:
-        if sys.stderr.isatty() and (text or self._shown):
+        if sys.stderr.isatty() and not is_quiet() and (text or self._shown):
             # a line that the terminal wraps could not be overwritten
             cut = text[: shutil.get_terminal_size().columns - 1]
             typer.echo(f"\r{cut}\x1b[K", nl=False, err=True)

@@ -105,6 +105,8 @@ def templates_list(json_: Json = False, debug: Debug = False) -> None:
     """List the access templates.
 
     The list shows which have passed their check, where the caller may see that.
+
+    Example: jitvault templates list
     """
     from jitvault.cli import session
     from jitvault.cli.commands import template_check as check
@@ -127,6 +129,8 @@ def templates_show(
     """Show one access template and the Vault paths that it can grant.
 
     The result of its check is shown where the caller may see it.
+
+    Example: jitvault templates show postgres-readonly
     """
     from jitvault.cli import session
     from jitvault.cli.commands import template_check as check
@@ -150,6 +154,8 @@ def demo(
     """Run one task from its request to its seal on real servers.
 
     The demo starts a real Vault and a real PostgreSQL, and stops and removes them at the end.
+
+    Example: jitvault demo
     """
     from jitvault.cli.commands.demo import run
 

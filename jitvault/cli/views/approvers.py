@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import typer
-
 from jitvault.cli.views import output
-from jitvault.cli.views.output import to_json
 
 if TYPE_CHECKING:
     from jitvault.provision.approvers import Approver
 
 
 def print_approvers(found: Sequence[Approver], *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(to_json({"approvers": [approver.as_json() for approver in found]}))
+    ids = (approver.entity for approver in found)
+    if output.print_for_scripts({"approvers": [approver.as_json() for approver in found]}, *ids, as_json=as_json):
         return
     table = output.new_table("person", "entity", "groups", "since (UTC)", "problems")
     for approver in found:
@@ -29,8 +26,7 @@ def print_approvers(found: Sequence[Approver], *, as_json: bool) -> None:
 
 def print_approver(done: str, approver: Approver, *, as_json: bool) -> None:
     """Print what was done to one registration; `done` is a past participle."""
-    if as_json:
-        typer.echo(to_json(approver.as_json()))
+    if output.print_for_scripts(approver.as_json(), approver.entity, as_json=as_json):
         return
     console = output.console()
     console.print(f"{approver.person} is {done}")

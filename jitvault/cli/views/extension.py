@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import typer
-
+from jitvault.cli.quiet import note
 from jitvault.cli.views import output
 from jitvault.cli.views import task as render
 from jitvault.model.extension import extension_id
@@ -63,8 +62,8 @@ def print_extension(
     if out is not None:
         out.write(output.to_json(shown) + "\n")
         shown["wrapping"] = [{k: v for k, v in wrapping.items() if k != "token"} for wrapping in wrappings]
-    if as_json:
-        output.text(output.to_json(shown) + "\n", out=None)
+    tokens = [wrapping["token"] for wrapping in shown["wrapping"] if "token" in wrapping]
+    if output.print_for_scripts(shown, *tokens, as_json=as_json):
         return
     console = output.console()
     is_pending = extension.state == "pending"
@@ -82,18 +81,17 @@ def print_extension(
         console.print("  more     the same command with --again")
     render.print_wrappings(console, shown["wrapping"], out)
     if extension.replaces and not is_pending and message is None:
-        typer.echo(render.why_no_token(document), err=True)
+        note(render.why_no_token(document))
 
 
 def print_cancelled(document: PublishedTask, digest: str, *, as_json: bool) -> None:
     """Print that a request for more time was cancelled."""
     ends_at = document.ends_at.isoformat() if document.ends_at else None
     name = extension_id(digest)
-    if as_json:
-        extension = {"id": name, "state": "cancelled", "digest": digest}
-        state = document.state.value
-        shown = {"task_id": document.task_id, "state": state, "ends_at": ends_at, "extension": extension}
-        typer.echo(output.to_json(shown))
+    extension = {"id": name, "state": "cancelled", "digest": digest}
+    state = document.state.value
+    shown = {"task_id": document.task_id, "state": state, "ends_at": ends_at, "extension": extension}
+    if output.print_for_scripts(shown, document.task_id, as_json=as_json):
         return
     console = output.console()
     console.print(f"The request for more time for task {document.task_id} is cancelled (extension {name})")
@@ -114,18 +112,17 @@ def print_decided(
     `missing` are the approvals that the extension still lacks.
     """
     until = next((each["until"] for each in document.extensions if each["digest"] == extension.digest), None)
-    if as_json:
-        shown = {
-            "task_id": document.task_id,
-            "decision": decision,
-            "digest": extension.digest,
-            "expires_at": expires,
-            "state": document.state.value,
-            "missing": missing,
-            "extension": extension.id,
-            "extended_until": until,
-        }
-        typer.echo(output.to_json(shown))
+    shown = {
+        "task_id": document.task_id,
+        "decision": decision,
+        "digest": extension.digest,
+        "expires_at": expires,
+        "state": document.state.value,
+        "missing": missing,
+        "extension": extension.id,
+        "extended_until": until,
+    }
+    if output.print_for_scripts(shown, document.task_id, as_json=as_json):
         return
     console = output.console()
     past = "approved" if decision == "approve" else "denied"

@@ -16,8 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-import typer
-
+from jitvault.cli.quiet import is_quiet, note
 from jitvault.errors import UsageError
 from jitvault.formats.shorten import printable
 
@@ -57,6 +56,18 @@ def to_json(value: object) -> str:
     return _NOT_ASCII.sub(lambda run: run[0] if run[0].isprintable() else json.dumps(run[0])[1:-1], text)
 
 
+def print_for_scripts(shown: object, *ids: str, as_json: bool) -> bool:
+    """Print a result as JSON, or with --quiet its ids, one a line.
+
+    Returns False where people are to read it, and nothing was printed.
+    """
+    if as_json:
+        text(to_json(shown) + "\n", out=None)
+    elif is_quiet():
+        text("".join(f"{printable(each)}\n" for each in ids), out=None)
+    return as_json or is_quiet()
+
+
 def text(value: str, *, out: NewFile | None) -> None:
     """Print a result, or write it to the new file."""
     if out is None:
@@ -64,7 +75,7 @@ def text(value: str, *, out: NewFile | None) -> None:
         sys.stdout.flush()
     else:
         out.write(value)
-        typer.echo(f"written to {out.path}", err=True)
+        note(f"written to {out.path}")
 
 
 class NewFile:

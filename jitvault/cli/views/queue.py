@@ -5,10 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import typer
-
 from jitvault.cli.views import output
-from jitvault.cli.views.output import NewFile, to_json
+from jitvault.cli.views.output import NewFile
 from jitvault.errors import WaitTimedOut
 
 if TYPE_CHECKING:
@@ -35,8 +33,7 @@ def print_queued(document: PublishedTask, until: datetime, *, out: NewFile | Non
     if out is not None:
         hint = f"Run `jitvault grant {task} --out FILE` again to take the token. `jitvault cancel {task}` cancels it."
         raise WaitTimedOut(f"task {task} waits until {output.readable(until.isoformat())}: {why}", hint=hint)
-    if as_json:
-        typer.echo(to_json(shown))
+    if output.print_for_scripts(shown, task, as_json=as_json):
         return
     console = output.console()
     console.print(f"Task {task} waits, and is issued as soon as nothing holds it up")

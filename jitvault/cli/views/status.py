@@ -34,8 +34,7 @@ def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
 
     `shown` is what `status_of` gives, with `missing` and `end_requested`.
     """
-    if as_json:
-        typer.echo(to_json(shown))
+    if output.print_for_scripts(shown, shown["state"], as_json=as_json):
         return
     from jitvault.cli.views import timeline
     from jitvault.model.revision_text import unasked

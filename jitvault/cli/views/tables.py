@@ -33,8 +33,8 @@ def print_tasks(rows: Sequence[Mapping[str, Any]], *, published: bool, as_json: 
 
     `published` says that the rows come from Vault and no ledger was read.
     """
-    if as_json:
-        typer.echo(to_json({"tasks": list(rows), "published": published}))
+    ids = (row["task_id"] for row in rows)
+    if output.print_for_scripts({"tasks": list(rows), "published": published}, *ids, as_json=as_json):
         return
     from jitvault.cli.views.published import age
 
@@ -75,8 +75,8 @@ def print_kill_results(results: Sequence[Result], *, as_json: bool) -> None:
         }
         for result in results
     ]
-    if as_json:
-        typer.echo(to_json({"tasks": rows, "proven": sum(result.proven for result in results)}))
+    shown = {"tasks": rows, "proven": sum(result.proven for result in results)}
+    if output.print_for_scripts(shown, *(result.task_id for result in results), as_json=as_json):
         return
     console = output.console()
     now = [row for row in rows if not row["ended_earlier"]]
@@ -96,9 +96,9 @@ def print_frozen(scope: Scope, reason: str, states: Mapping[str, str], *, by_wor
     `by_worker` says that the ledger was read. What is not ended is in the error that follows.
     """
     ended = {task: state for task, state in states.items() if state in PROVEN}
-    if as_json:
-        left = {task: state for task, state in states.items() if task not in ended}
-        typer.echo(to_json({"frozen": scope.as_json(), "reason": reason, "ended": ended, "not_ended": left}))
+    left = {task: state for task, state in states.items() if task not in ended}
+    shown = {"frozen": scope.as_json(), "reason": reason, "ended": ended, "not_ended": left}
+    if output.print_for_scripts(shown, *states, as_json=as_json):
         return
     console = output.console()
     console.print(f"Frozen: {scope}. Nothing of it is granted or renewed until it is lifted.", soft_wrap=True)
@@ -140,10 +140,10 @@ def _print_ended_earlier(rows: Sequence[Mapping[str, Any]], console: Console) ->
 
 
 def print_spec_check(spec: Mapping[str, Any], fetches: Sequence[Fetch], *, as_json: bool) -> None:
-    if as_json:
-        reads = [fetch.path for fetch in fetches]
-        sends = {fetch.path: dict(fetch.data) for fetch in fetches if fetch.data}
-        typer.echo(to_json({"ok": True, "spec": spec, "reads": reads, "sends": sends}))
+    reads = [fetch.path for fetch in fetches]
+    sends = {fetch.path: dict(fetch.data) for fetch in fetches if fetch.data}
+    shown = {"ok": True, "spec": spec, "reads": reads, "sends": sends}
+    if output.print_for_scripts(shown, spec["metadata"]["id"], as_json=as_json):
         return
     console = output.console()
     console.print(f"{spec['metadata']['id']}: the spec is valid")
@@ -159,9 +159,9 @@ def print_templates(found: Sequence[Mapping[str, Any]], states: Mapping[str, str
     `states` are those of their checks by name, None where the caller may not see them.
     """
     known = states or {}
-    if as_json:
-        rows = [{**template, "check": known.get(template["metadata"]["name"])} for template in found]
-        typer.echo(to_json({"templates": rows}))
+    names = [template["metadata"]["name"] for template in found]
+    rows = [{**template, "check": known.get(name)} for name, template in zip(names, found, strict=True)]
+    if output.print_for_scripts({"templates": rows}, *names, as_json=as_json):
         return
     columns = ("template", "tier", "ttl", "window", "proof", *(("check",) if states is not None else ()))
     table = output.new_table(*columns, "what it allows")
@@ -263,8 +263,10 @@ def print_remains(found: Sequence[Remains], *, removed: int | None, as_json: boo
 
     `removed` is how many were removed, None before the question.
     """
-    if as_json:
-        typer.echo(to_json({"removed": removed, "tasks": [remains.as_json() for remains in found]}))
+    shown = {"removed": removed, "tasks": [remains.as_json() for remains in found]}
+    is_question = removed is None
+    ids = (remains.task_id for remains in found)
+    if not is_question and output.print_for_scripts(shown, *ids, as_json=as_json):
         return
     if removed:
         output.console().print(f"{removed} documents of {len(found)} tasks were removed")
@@ -280,8 +282,8 @@ def print_remains(found: Sequence[Remains], *, removed: int | None, as_json: boo
 
 def print_pending(found: Sequence[PendingApproval], *, as_json: bool) -> None:
     """Print what waits for one approver, a block for each task."""
-    if as_json:
-        typer.echo(to_json({"tasks": [pending.as_json() for pending in found]}))
+    ids = (pending.task_id for pending in found)
+    if output.print_for_scripts({"tasks": [pending.as_json() for pending in found]}, *ids, as_json=as_json):
         return
     from jitvault.cli.views.policy import decision_line
     from jitvault.cli.views.task import changed

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import typer
-
+from jitvault.cli.quiet import note
 from jitvault.cli.views import output
-from jitvault.cli.views.output import NewFile, text, to_json
+from jitvault.cli.views.output import NewFile, to_json
 from jitvault.cli.views.policy import decision_line
 
 if TYPE_CHECKING:
@@ -45,8 +44,7 @@ def print_decision(document: PublishedTask, *, as_json: bool, is_status: bool = 
         "missing": document.missing,
         "next": steps.get(state, last),
     }
-    if as_json:
-        typer.echo(to_json(shown))
+    if output.print_for_scripts(shown, task, as_json=as_json):
         return
     console = output.console()
     console.print(f"Task {task} is", output.coloured(state))
@@ -75,9 +73,9 @@ def print_grant(
         out.write(to_json(shown) + "\n")
         shown["wrapping"] = [{k: v for k, v in wrapping.items() if k != "token"} for wrapping in shown["wrapping"]]
     if message is None:
-        typer.echo(why_no_token(document), err=True)
-    if as_json:
-        text(to_json(shown) + "\n", out=None)
+        note(why_no_token(document))
+    tokens = [wrapping["token"] for wrapping in shown["wrapping"] if "token" in wrapping]
+    if output.print_for_scripts(shown, *tokens, as_json=as_json):
         return
     console = output.console()
     console.print(f"Task {shown['task_id']} is", output.coloured(shown["state"]))
@@ -115,8 +113,7 @@ def why_no_token(document: PublishedTask) -> str:
 def print_end(document: PublishedTask, *, as_json: bool) -> None:
     """Print the proof of a task's end."""
     proof = proof_in(document)
-    if as_json:
-        typer.echo(to_json(proof))
+    if output.print_for_scripts(proof, document.task_id, as_json=as_json):
         return
     console = output.console()
     console.print(f"Task {proof['task_id']} is", output.coloured(proof["state"]), f"({proof['end_reason']})")
@@ -194,8 +191,7 @@ def print_counted_decision(
         "state": document.state.value,
         "missing": missing,
     }
-    if as_json:
-        typer.echo(to_json(shown))
+    if output.print_for_scripts(shown, document.task_id, as_json=as_json):
         return
     console = output.console()
     past = {"approve": "approved task", "deny": "denied task", "withdraw": "withdrew your approval of task"}[decision]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from jitvault.cli.quiet import is_quiet
 from jitvault.cli.views import output
 from jitvault.cli.views.output import NewFile, text, to_json
 from jitvault.model.token_limits import RENEWED_FOR_YOU
@@ -33,6 +34,9 @@ def print_task_token(held: TaskToken, *, out: NewFile | None, as_json: bool) -> 
         text(to_json(shown) + "\n", out=out)
         if not as_json:
             _print_may(may, stderr=True)
+        return
+    if is_quiet():
+        text(f"{shown['token']}\n", out=None)
         return
     console = output.console()
     until = output.readable(held.expires_at.isoformat())
@@ -69,4 +73,5 @@ def print_secrets(task_id: str, found: Sequence[Mapping[str, Any]], *, out: NewF
 
 def _print_may(words: str, *, stderr: bool = False) -> None:
     """Print what the agent may do."""
-    output.print_facts(output.console(stderr=stderr), {"may": words}, least=len("token"))
+    if not is_quiet():
+        output.print_facts(output.console(stderr=stderr), {"may": words}, least=len("token"))

@@ -1,0 +1,59 @@
+"""The environment variables that matter to each command, for its help.
+
+docs/reference.md has all settings. A command of the worker's can be carried out by whoever has the worker's identity,
+so its variables are not repeated for each command of an operator or approver.
+"""
+
+from __future__ import annotations
+
+_MEANINGS = {
+    "VAULT_ADDR": "where Vault is",
+    "VAULT_TOKEN": "who you are; without it ~/.vault-token",
+    "JITVAULT_ADMIN_TOKEN": "the administrator's token; VAULT_TOKEN without it",
+    "JITVAULT_WORKER_TOKEN": "the worker's identity: the command acts itself",
+    "JITVAULT_WORKER_LOGIN": "or a login of it: approle, jwt or cert",
+    "JITVAULT_LEDGER": "where the ledger is: a path, or postgresql://…",
+    "JITVAULT_AUDIT_FILE": "the audit device's file, or the spool directory",
+    "JITVAULT_TEMPLATES": "a directory of templates, not the shipped ones",
+    "JITVAULT_POLICIES": "a directory of policies, not the shipped ones",
+    "JITVAULT_SANDBOX_SERVER": "the server program or image to run",
+    "XDG_STATE_HOME": "where it remembers which wrappings you opened",
+}
+_PERSON = ("VAULT_ADDR", "VAULT_TOKEN")
+_ACTS = (*_PERSON, "JITVAULT_WORKER_TOKEN")
+_WORKER = ("VAULT_ADDR", "JITVAULT_WORKER_TOKEN", "JITVAULT_WORKER_LOGIN", "JITVAULT_LEDGER", "JITVAULT_AUDIT_FILE")
+_READS = (*_PERSON, "JITVAULT_LEDGER")
+_ADMIN = ("VAULT_ADDR", "JITVAULT_ADMIN_TOKEN")
+_TEMPLATES = ("JITVAULT_TEMPLATES",)
+_POLICIES = ("JITVAULT_POLICIES", "JITVAULT_TEMPLATES")
+_SANDBOX = ("JITVAULT_SANDBOX_SERVER",)
+
+_VARIABLES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("submit", "grant"), (*_ACTS, *_TEMPLATES)),
+    **dict.fromkeys(("extend", "complete", "revoke", "cancel", "freeze", "unfreeze"), _ACTS),
+    **dict.fromkeys(("approve", "deny", "withdraw"), _ACTS),
+    "approvals": _PERSON,
+    "unwrap": (*_PERSON, "XDG_STATE_HOME"),
+    **dict.fromkeys(("status", "list", "report", "freezes", "findings list"), _READS),
+    **dict.fromkeys(("findings close", "close-findings"), _WORKER),
+    **dict.fromkeys(("sweep", "audit accept", "audit status", "ledger recover"), _WORKER),
+    "worker": (*_WORKER, *_POLICIES),
+    **dict.fromkeys(("init", "templates check"), (*_ADMIN, *_TEMPLATES)),
+    **dict.fromkeys(("tidy", "approvers add", "approvers remove", "approvers list"), _ADMIN),
+    "doctor": (*_PERSON, "JITVAULT_ADMIN_TOKEN", *_WORKER[1:]),
+    **dict.fromkeys(("ledger upgrade", "ledger check", "ledger copy"), _READS),
+    "spec check": _TEMPLATES,
+    **dict.fromkeys(("templates list", "templates show"), (*_PERSON, *_TEMPLATES)),
+    **dict.fromkeys(("policy check", "policy test", "policy explain"), (*_PERSON, *_POLICIES)),
+    **dict.fromkeys(("demo", "dev"), _SANDBOX),
+    "audit receive": (),
+    "completion": (),
+}
+
+
+def environment_of(path: str) -> dict[str, str]:
+    """Return the variables of a command, each with its meaning.
+
+    `path` is the command as typed after `jitvault`.
+    """
+    return {name: _MEANINGS[name] for name in _VARIABLES.get(path, _PERSON)}
