@@ -39,6 +39,7 @@ from jitvault.cli.commands import (
     templates,
     tidy,
     unwrap,
+    verify,
     worker,
 )
 from jitvault.cli.output_options import wants_json, with_output_options
@@ -104,6 +105,7 @@ app.command(rich_help_panel=_AGENTS)(unwrap.unwrap)
 app.command(rich_help_panel=_AUDITORS)(show.status)
 app.command("list", rich_help_panel=_AUDITORS)(show.list_)
 app.command(rich_help_panel=_AUDITORS)(show.report)
+app.command(rich_help_panel=_AUDITORS)(verify.verify)
 app.command(rich_help_panel=_ADMINS)(worker.worker)
 app.command(rich_help_panel=_ADMINS)(sweep.sweep)
 app.command("close-findings", rich_help_panel=_ADMINS, hidden=True)(findings.close_findings)

@@ -80,7 +80,9 @@ def test_one_task_goes_from_spec_to_sealed_proof(cli: Cli, spec: Callable[..., P
     assert again == ended
 
 
-def test_a_second_unwrap_by_somebody_else_gets_nothing(cli: Cli, spec: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_second_unwrap_by_somebody_else_gets_nothing(
+    cli: Cli, spec: Callable[..., Path], world: World, tmp_path: Path
+) -> None:
     granted = cli("operator", "grant", file := spec(), "--json")
     assert cli("agent", "unwrap", "-", "--json", given=granted.stdout).json["token"]
     elsewhere = {"XDG_STATE_HOME": str(tmp_path / "another-users")}
@@ -113,6 +115,8 @@ def test_a_second_unwrap_by_somebody_else_gets_nothing(cli: Cli, spec: Callable[
         "findings": [],
         "closed": 1,
         "reason": "the agent tried twice",
+        "by": "operator",
+        "by_entity": world.entity_ids["operator"],
     }
     cli(*closing, code=9)
     cli("operator", "findings", "close", "--agent", "nobody-of-that-name", "--reason", "x", code=9)

@@ -55,6 +55,7 @@ ACTING = frozenset(
         "stream",
         "sweep",
         "vault",
+        "verification.log_lines",
         "wiring",
         "worker",
     }

@@ -1,0 +1,93 @@
+"""`jitvault verify`: check a receipt on any machine, from files alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jitvault.cli.options import Debug, Json
+
+if TYPE_CHECKING:
+    from jitvault.verification.history import History
+
+_MAX_HISTORY = 256 * 1024 * 1024
+
+
+def verify(
+    receipt: Annotated[
+        Path, typer.Argument(metavar="RECEIPT", help="The receipt that `jitvault report TASK --receipt` wrote.")
+    ],
+    key: Annotated[
+        Path,
+        typer.Option("--key", metavar="PEM", help="The public key of receipts, as PEM or as Vault shows it in JSON."),
+    ],
+    audit: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--audit",
+            metavar="FILE",
+            help="An audit file, also a rotated or compressed one, or a directory of them. It can be repeated.",
+        ),
+    ] = None,
+    status: Annotated[
+        Path | None,
+        typer.Option("--status", metavar="FILE", help="What `jitvault status TASK -o json` printed, with its history."),
+    ] = None,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Verify a receipt offline, and say what was checked and what was not.
+
+    The command needs no Vault, no ledger and no setting, only these files. It exits with 0 if everything that it
+    checked holds, and with 12 otherwise.
+
+    Without --audit it checks the signature, and that each verdict follows from the evidence in the receipt. With the
+    audit files it also finds each line that the receipt names, compares it with what the receipt says, and looks for
+    what the receipt leaves out.
+
+    Example: jitvault verify receipt.json --key receipts.pem --audit audit.log --audit audit.log.1.gz
+    """
+    from jitvault.cli.views import verification as view
+    from jitvault.errors import SecurityFinding
+    from jitvault.verification.keys import MAX_KEY_FILE, read_keys
+    from jitvault.verification.log_lines import files_in, lines_of
+    from jitvault.verification.signature import MAX_RECEIPT
+    from jitvault.verification.verify import verify as verified
+
+    data = _content(receipt, MAX_RECEIPT, "receipt")
+    keys = read_keys(_content(key, MAX_KEY_FILE, "key file"))
+    files = files_in(audit or ())
+    found = verified(data, keys, history=_history(status), files=[lines_of(path) for path in files])
+    view.print_verified(found, as_json=json_)
+    if not found.outcome.holds:
+        failed = sum(1 for one in found.outcome.checked if not one.holds)
+        raise SecurityFinding(
+            f"the receipt of task {found.receipt.task} does not hold: {failed} of {len(found.outcome.checked)} checks "
+            "failed",
+            hint="What does not hold is shown above. Keep the files as they are, and ask who has the ledger.",
+        )
+
+
+def _history(status: Path | None) -> History | None:
+    from jitvault.verification.history import read_history
+
+    return None if status is None else read_history(_content(status, _MAX_HISTORY, "history"))
+
+
+def _content(path: Path, most: int, what: str) -> bytes:
+    """Return a file's bytes.
+
+    Raises UsageError, and InvalidInput for a file of more than `most` bytes.
+    """
+    from jitvault.errors import InvalidInput, UsageError
+
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise UsageError(f"the {what} {path} cannot be read: {error.strerror}", hint="Name a file.") from None
+    if len(data) > most:
+        raise InvalidInput(f"{path} is larger than {most >> 20} MiB, so it is no {what}", hint="Name another file.")
+    return data

@@ -1,0 +1,83 @@
+"""Print what `jitvault verify` checked, and what it did not."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import typer
+
+from jitvault.cli.views import output
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from jitvault.verification.outcome import Outcome
+    from jitvault.verification.verify import Verified
+
+
+def print_verified(found: Verified, *, as_json: bool) -> None:
+    """Print the result of a verification."""
+    if as_json:
+        typer.echo(output.to_json(_as_json(found)))
+        return
+    console = output.console()
+    receipt = found.receipt
+    ended = f" ({receipt.proof.end_reason})" if receipt.proof.end_reason else ""
+    _line(console, f"Receipt of task {receipt.task}{ended}", first="", style="bold")
+    output.print_facts(
+        console,
+        {
+            "requester": receipt.requester.name,
+            "agent": receipt.agent.name,
+            "owner": receipt.owner.name,
+            "digest": receipt.digest,
+            "sealed": output.readable(receipt.sealed_at.isoformat()),
+        },
+    )
+    _print_checked(console, found.outcome)
+    _print_list(console, "The receipt says", found.outcome.told)
+    _print_list(console, "Not checked", found.outcome.not_checked)
+    if found.outcome.holds:
+        console.print(output.coloured("Everything that was checked holds.", "green"))
+
+
+def _print_checked(console: Console, outcome: Outcome) -> None:
+    console.print("Checked", style="bold")
+    width = max(len(one.name) for one in outcome.checked)
+    for one in outcome.checked:
+        if one.holds:
+            _line(console, one.seen, first=f"  ✓ {one.name:<{width}}  ")
+            continue
+        _line(console, "does NOT hold", first=f"  ✗ {one.name:<{width}}  ", style="red")
+        for problem in one.problems:
+            _line(console, problem, first="      ")
+
+
+def _print_list(console: Console, title: str, texts: list[str]) -> None:
+    if texts:
+        console.print(title, style="bold")
+    for text in texts:
+        _line(console, text, first="  - ")
+
+
+def _line(console: Console, text: str, *, first: str, style: str | None = None) -> None:
+    """Print one line: folded on a terminal, whole elsewhere."""
+    console.print(output.for_terminal(text, sys.stdout, first=first), soft_wrap=True, style=style)
+
+
+def _as_json(found: Verified) -> dict[str, object]:
+    receipt = found.receipt
+    return {
+        "task_id": receipt.task,
+        "installation": receipt.installation,
+        "digest": receipt.digest,
+        "end_reason": receipt.proof.end_reason,
+        "sealed_at": receipt.sealed_at.isoformat(),
+        "confirmed": receipt.proof.confirmed,
+        "key": {"version": found.signed.version, "sha256": found.signed.key.fingerprint},
+        "holds": found.outcome.holds,
+        "checked": [one.as_json() for one in found.outcome.checked],
+        "told": found.outcome.told,
+        "not_checked": found.outcome.not_checked,
+    }

@@ -1,0 +1,1 @@
+"""Verify a receipt offline: without Vault, ledger or settings."""

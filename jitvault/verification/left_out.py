@@ -1,0 +1,136 @@
+"""What the audit files show about a task and its receipt does not say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from jitvault.audit.observation import Kind, Observation, issued
+from jitvault.audit.trail import derived_tokens, done, owning_token
+from jitvault.formats.shorten import one_line
+from jitvault.lifecycle.confirmation.hazards import hazardous_acts, touches
+from jitvault.verification.audit_scan import Scan
+from jitvault.verification.evidence import stated
+from jitvault.verification.receipt import Credential, Receipt, credentials
+
+_USES = frozenset({Kind.USED, Kind.LEASE_ISSUED, Kind.RENEWED})
+_CREDENTIAL_PATHS = ("/creds/", "/issue/")
+
+
+def left_out_problems(receipt: Receipt, found: Scan) -> Iterator[str]:
+    """Yield what the receipt leaves out.
+
+    These are leases, tokens and uses, and acts that can have faked an end.
+    """
+    lines = [one.observation for one in found.about if one.observation is not None]
+    yield from _other_tasks(receipt, found)
+    yield from _unknown_leases(receipt, lines)
+    for credential in credentials(receipt):
+        yield from _used_later(credential, lines)
+        yield from _hazards(credential, found)
+
+
+def _other_tasks(receipt: Receipt, found: Scan) -> Iterator[str]:
+    """Yield where Vault names another task or another token.
+
+    That is another task beside a token of the receipt, or another token beside its task.
+    """
+    own = {grant.accessor_hmac for grant in receipt.grants if grant.accessor_hmac}
+    for accessor, tasks in found.tasks.items():
+        for task in sorted(tasks):
+            if accessor in own and task != receipt.task:
+                yield f"Vault gave the token {accessor[:28]} to task {one_line(task)!r:.80}"
+            elif accessor not in own:
+                # a task's id is never used again
+                yield f"Vault shows a token of this task that the receipt leaves out: {accessor[:28]}"
+    shown = any(receipt.task in found.tasks.get(accessor, ()) for accessor in own)
+    if receipt.proof.leases and not shown:
+        yield "no line of the files shows that Vault gave one of these tokens to this task"
+
+
+def _unknown_leases(receipt: Receipt, lines: list[Observation]) -> Iterator[str]:
+    own = {grant.accessor_hmac for grant in receipt.grants if grant.accessor_hmac}
+    known = {lease.lease_id for lease in receipt.proof.leases}
+    derived = derived_tokens(lines)
+    for line in lines:
+        lease = issued(line) if done(line) else None
+        if lease is None or lease.lease_id in known:
+            if lease is not None and owning_token(line, derived) not in own:
+                yield f"lease {one_line(lease.lease_id)} was read by a token that is none of the receipt's"
+        elif owning_token(line, derived) in own:
+            yield f"the receipt leaves out lease {one_line(lease.lease_id)}, read at {line.at.isoformat()}"
+
+
+def _used_later(credential: Credential, lines: list[Observation]) -> Iterator[str]:
+    """Yield the first use of a token after it was seen gone.
+
+    Only requests count: an answer may come later than its request.
+    """
+    gone_at = _time_of(credential, 3)
+    if not credential.accessor or gone_at is None:
+        return
+    late = (o for o in lines if o.actor == credential.accessor and o.kind in _USES and not o.closing and o.at > gone_at)
+    first = next(late, None)
+    if first is not None:
+        how = f"{one_line(first.path)!r:.120} at {first.at.isoformat()}"
+        yield f"{credential.name} was used after it was seen gone: {how}"
+
+
+def _hazards(credential: Credential, found: Scan) -> Iterator[str]:
+    """Yield the acts that check 4 should have named.
+
+    An act that takes records away did not take this one where the credential was seen after the act.
+    """
+    check = credential.check(4)
+    issue, end, gone = (_time_of(credential, n) for n in (1, 2, 3))
+    if check is None or not check.ok or issue is None or gone is None:
+        return
+    own = [one.observation for one in found.about if one.observation is not None]
+    spaces = {id(one.observation): one.namespace for one in found.about}
+    home = _namespace_of(credential, found)
+    mount, lease_path = _mount_and_path(credential)
+    seen_alive = [o.at for o in own if _found_alive(o, credential, found)]
+    for act in hazardous_acts(own):
+        here = spaces[id(act)] in ("", home)
+        if not here or not issue <= act.at <= gone:
+            continue
+        if not touches(act.path, mount, lease_path, token=not credential.lease_id):
+            continue
+        is_write = act.path.startswith(f"{mount}/")
+        if is_write or end is None or not any(act.at < at <= end for at in seen_alive):
+            shown = f"{one_line(act.path)!r:.120} at {act.at.isoformat()} (line {act.line[:16]})"
+            yield f"{one_line(credential.name)}: check 4 says that nothing came in between, and the files show {shown}"
+
+
+def _found_alive(line: Observation, credential: Credential, found: Scan) -> bool:
+    if not done(line):
+        return False
+    if not credential.lease_id:
+        return line.kind is Kind.TOKEN_LOOKUP and line.subject == credential.accessor
+    check = credential.check(3)
+    told = stated(check) if check is not None else None
+    gone = found.named.get(told.line) if told is not None else None
+    same = gone.observation.subject if gone is not None and gone.observation is not None else ""
+    return line.kind is Kind.LEASE_LOOKUP and line.subject == same != ""
+
+
+def _namespace_of(credential: Credential, found: Scan) -> str:
+    check = credential.check(1)
+    told = stated(check) if check is not None else None
+    seen = found.named.get(told.line) if told is not None else None
+    return seen.namespace if seen is not None else ""
+
+
+def _mount_and_path(credential: Credential) -> tuple[str, str]:
+    """Return the mount of a credential, and the path of its lease."""
+    if not credential.lease_id:
+        role = credential.grant.role if credential.grant else ""
+        return "auth/token", f"auth/token/create/{role}/"
+    part = next((part for part in _CREDENTIAL_PATHS if part in credential.lease_id), "/")
+    return credential.lease_id.partition(part)[0], credential.lease_id
+
+
+def _time_of(credential: Credential, n: int) -> datetime | None:
+    check = credential.check(n)
+    told = stated(check) if check is not None and check.ok else None
+    return told.at if told is not None else None

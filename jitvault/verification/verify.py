@@ -1,0 +1,177 @@
+"""Verify a receipt: what it rests on, one thing after the other.
+
+1. The signature, by a key that the auditor has, and the key's version.
+2. The content: a receipt in the one form in which jitvault signs.
+3. Each verdict follows from the evidence that stands beside it.
+4. Approvals, extensions and digests fit each other.
+5. With `status --json`: the history is the one whose hash the receipt names.
+6. With audit files: each line that the receipt names is there and shows what the receipt says.
+7. With audit files: they show no lease, token, use or act that the receipt leaves out.
+8. The task was closed with proof.
+
+Nothing here knows Vault, a ledger or settings: an auditor runs it on copies of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from jitvault.documents.signed import RECEIPT_KEY
+from jitvault.formats.shorten import one_line
+from jitvault.model.proof_check import TARGET_N
+from jitvault.verification.approvals import approval_problems, extension_problems, needed_approvals
+from jitvault.verification.audit_scan import Scan, scan, wanted_lines
+from jitvault.verification.history import History, history_problems
+from jitvault.verification.keys import ReceiptKey
+from jitvault.verification.left_out import left_out_problems
+from jitvault.verification.line_claims import line_problems
+from jitvault.verification.log_lines import LogLine
+from jitvault.verification.outcome import Checked, Outcome
+from jitvault.verification.receipt import Receipt, credentials, read_content
+from jitvault.verification.signature import Signed, open_envelope
+from jitvault.verification.verdicts import verdict_problems
+
+Files = Sequence[Iterable[LogLine]]
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A receipt whose signature holds, and what else was found about it."""
+
+    receipt: Receipt
+    signed: Signed
+    outcome: Outcome
+
+
+def verify(data: bytes, keys: Sequence[ReceiptKey], *, history: History | None, files: Files) -> Verified:
+    """Return what holds of a receipt.
+
+    Raises InvalidInput for a file that is no receipt, and SecurityFinding for one that none of `keys` signed or that
+    has no receipt's content: then nothing in it can be believed, and nothing further is checked.
+    """
+    # 1
+    signed = open_envelope(data, keys)
+    # 2
+    receipt = read_content(signed.payload)
+    outcome = Outcome(told=list(_told(receipt)))
+    outcome.checked += [
+        _signature(signed, receipt),
+        Checked("content", f"a receipt of task {one_line(receipt.task)}", tuple(_content_problems(receipt))),
+        Checked("verdicts", _verdicts_seen(receipt), tuple(verdict_problems(receipt))),
+        Checked("approvals", _approvals_seen(receipt), tuple(_approval_problems(receipt))),
+    ]
+    if history is not None:
+        seen = f"the {receipt.chain.events} events of the history have the hash of the receipt, and so has the revision"
+        outcome.checked.append(Checked("history", seen, tuple(history_problems(receipt, history))))
+    found = None
+    if files:
+        found = scan(receipt, files)
+        outcome.checked += [
+            Checked("lines", _lines_seen(receipt, found), tuple(line_problems(receipt, found))),
+            Checked("left out", _nothing_left_out(found), tuple(left_out_problems(receipt, found))),
+        ]
+    outcome.checked.append(_closing(receipt))
+    outcome.not_checked += _not_checked(receipt, signed, found, has_history=history is not None)
+    return Verified(receipt, signed, outcome)
+
+
+def _signature(signed: Signed, receipt: Receipt) -> Checked:
+    seen = f"by version {signed.version} of {RECEIPT_KEY}; SHA-256 of the key: {signed.key.fingerprint}"
+    made = signed.key.made_at
+    is_older = made is not None and receipt.sealed_at < made
+    problems = (f"this version of the key was made at {made}, after the receipt was sealed",) if is_older else ()
+    return Checked("signature", seen, problems)
+
+
+def _content_problems(receipt: Receipt) -> Iterator[str]:
+    if receipt.kind != "Receipt":
+        yield f"its kind is {one_line(receipt.kind)!r:.60}, and not Receipt"
+    numbers = [grant.attempt for grant in receipt.grants]
+    if len(set(numbers)) != len(numbers):
+        yield "two of its grants are the same attempt"
+
+
+def _approval_problems(receipt: Receipt) -> Iterator[str]:
+    yield from approval_problems(receipt)
+    yield from extension_problems(receipt)
+
+
+def _closing(receipt: Receipt) -> Checked:
+    # 8
+    proof = receipt.proof
+    if proof.confirmed:
+        return Checked("closed", f"with proof: sealed at {receipt.sealed_at.isoformat()}")
+    who = f" by {one_line(proof.forced.name)}: {one_line(proof.forced.reason)}" if proof.forced else ""
+    return Checked("closed", "", (f"the task was closed WITHOUT PROOF{who}",))
+
+
+def _verdicts_seen(receipt: Receipt) -> str:
+    every = list(credentials(receipt))
+    checks = sum(len(one.said.checks) for one in every)
+    return f"those of {_count(len(every), 'credential')} follow from the evidence of {_count(checks, 'check')}"
+
+
+def _approvals_seen(receipt: Receipt) -> str:
+    needed = needed_approvals(receipt)
+    approved = f"{_count(len(set(receipt.approved_by)), 'entity', 'entities')} approved, policy demands {needed}"
+    if not receipt.extensions:
+        return approved
+    return f"{approved}; {_count(len(receipt.extensions), 'extension')} with the digest of its content"
+
+
+def _lines_seen(receipt: Receipt, found: Scan) -> str:
+    there = sum(1 for name in wanted_lines(receipt) if name in found.named)
+    named = len(wanted_lines(receipt))
+    return f"{there} of {named} that the receipt names are in {_files_seen(found)}, and show what it says"
+
+
+def _nothing_left_out(found: Scan) -> str:
+    return f"{_files_seen(found)} show no lease, token or later use that the receipt leaves out"
+
+
+def _files_seen(found: Scan) -> str:
+    covered = f", {found.first:%Y-%m-%d %H:%M:%S} to {found.last:%Y-%m-%d %H:%M:%S} UTC" if found.first else ""
+    return f"{_count(found.files, 'file')} ({_count(found.lines, 'line')}{covered})"
+
+
+def _told(receipt: Receipt) -> Iterator[str]:
+    """Yield what the receipt itself says that an auditor should not overlook."""
+    for one in receipt.findings:
+        yield f"finding {one_line(one.rule)}: {one_line(one.message)}"
+    for text in receipt.proof.not_proven:
+        yield f"not proven: {one_line(text)}"
+    if receipt.proof.reopened:
+        yield f"its end was called proven and reopened {_count(receipt.proof.reopened, 'time')}"
+    if receipt.recovered:
+        yield f"the record of the task was rebuilt {_count(len(receipt.recovered), 'time')} from what was published"
+    if receipt.proof.forced and receipt.proof.confirmed:
+        yield f"{one_line(receipt.proof.forced.name)} had Vault forget a lease; the target proved its end"
+    if receipt.children:
+        names = ", ".join(one_line(child.task) for child in receipt.children)
+        yield f"access was delegated to {names}: each has a receipt of its own"
+
+
+def _not_checked(receipt: Receipt, signed: Signed, found: Scan | None, *, has_history: bool) -> Iterator[str]:
+    """Yield in words what these inputs cannot show."""
+    yield "that the key is Vault's: compare its SHA-256 with what Vault's administrator says"
+    if signed.key.version is None:
+        yield f"that the key is version {signed.version}: PEM does not say it, unless a line before the key does"
+    if found is None:
+        yield "the audit lines: whoever has the worker's token can have anything signed (--audit FILE)"
+    else:
+        yield "that the audit files are whole and Vault's own: keep them where the worker cannot write"
+        if any(lease.verdict.value != "never_issued" for lease in receipt.proof.leases):
+            yield "that a look-up is about its lease: its line names the lease by an HMAC that only Vault can compute"
+        if found.strange:
+            yield f"{_count(found.strange, 'line')} of the files that are no audit entries"
+    if not has_history:
+        yield f"the {receipt.chain.events} events of its history, of which it has the last hash alone (--status FILE)"
+    if receipt.approved_by or receipt.extensions:
+        yield "the approvers' own signatures, and their groups: they are in Vault"
+    if any(one.check(TARGET_N) for one in credentials(receipt)):
+        yield "what a target answered (check 6): the worker asked it, and no line shows the answer"
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

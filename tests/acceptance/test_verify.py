@@ -1,0 +1,171 @@
+"""An auditor verifies a receipt on another machine: there are only the files, no Vault, no ledger, no setting."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Never
+
+import pytest
+from commands import Quick, at_terminal
+
+from jitvault.documents.signed import RECEIPT_KEY, RECEIPT_TYPE
+from jitvault.sandbox.world import World
+from jitvault.vault.client import Connection, Vault
+from jitvault.vault.transit import Transit
+
+# settings that would fail any command that looked at them
+UNUSABLE = {"VAULT_ADDR": "nowhere", "JITVAULT_LEDGER": "nowhere://", "VAULT_SKIP_VERIFY": "1"}
+PEM = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA{}\n-----END PUBLIC KEY-----\n"
+
+
+@dataclass(frozen=True)
+class Handed:
+    """What the auditor was handed: a directory of files, and commands without any server."""
+
+    directory: Path
+    alone: Quick
+
+    def file(self, name: str) -> Path:
+        return self.directory / name
+
+    def verify(self, *options: str | Path, receipt: str = "receipt.json", key: str = "key.pem", code: int = 0) -> Any:
+        return self.alone(None, "verify", self.file(receipt), "--key", self.file(key), *options, code=code)
+
+
+@pytest.fixture(scope="module")
+def sealed(variables: dict[str, str], world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of a sealed task with two tokens: receipt, key, status and the audit log, which was rotated."""
+    directory, home = tmp_path_factory.mktemp("handed"), tmp_path_factory.mktemp("home")
+    cli = Quick(variables, home)
+    file = home / "verify-orders.yaml"
+    text = Path("docs/examples/read-orders.yaml").read_text().replace("read-orders", file.stem)
+    file.write_text(text)
+    granted = cli("operator", "grant", file, "--json")
+    cli("agent", "unwrap", "-", "--read", given=granted.stdout)
+    more = cli("operator", "extend", file.stem, "--for", "30m", "--reason", "it is slow", "--json")
+    assert more.json["replaces"]
+    cli("agent", "unwrap", "-", "--read", given=more.stdout)
+    cli("operator", "complete", file.stem)
+    while cli("operator", "status", file.stem, "--json").json["state"] != "sealed":
+        pass
+    cli("auditor", "report", file.stem, "--receipt", directory / "receipt.json", "--out", directory / "r.json")
+    (directory / "status.json").write_text(cli("auditor", "status", file.stem, "-o", "json").stdout)
+    answer = Vault(Connection(world.address), world.auditor_token).read(f"jitvault-transit/keys/{RECEIPT_KEY}") or {}
+    (directory / "key.json").write_text(json.dumps(answer))
+    public = answer["data"]["keys"]["1"]["public_key"]
+    # as docs/auditors.md makes PEM of it
+    (directory / "key.pem").write_text(f"{RECEIPT_KEY}:v1\n{PEM.format(public)}")
+    lines = world.audit_file.read_bytes().splitlines(keepends=True)
+    logs = directory / "logs"
+    logs.mkdir()
+    (logs / "audit.log").write_bytes(b"".join(lines[-300:]))
+    (logs / "audit.log.1.gz").write_bytes(gzip.compress(b"".join(lines[:-300])))
+    return directory
+
+
+@pytest.fixture
+def handed(sealed: Path, tmp_path: Path) -> Handed:
+    return Handed(sealed, Quick(UNUSABLE, tmp_path))
+
+
+def names(found: dict[str, Any], *, holds: bool) -> list[str]:
+    return [one["name"] for one in found["checked"] if one["holds"] is holds]
+
+
+def test_an_honest_receipt_holds_without_any_server(handed: Handed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> Never:
+        raise AssertionError("it opened a socket")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    every = ("--audit", handed.file("logs"), "--status", handed.file("status.json"))
+    found = handed.verify(*every, "-o", "json").json
+    assert found["holds"] and found["task_id"] == "verify-orders" and found["confirmed"]
+    assert names(found, holds=False) == []
+    assert names(found, holds=True) == [
+        *("signature", "content", "verdicts", "approvals", "history", "lines", "left out", "closed")
+    ]
+    assert "12 of 12 that the receipt names are in 2 files" in found["checked"][5]["seen"]
+    assert found["key"]["version"] == 1 and not any("version" in text for text in found["not_checked"])
+    # Vault's own answer is a key file, too
+    assert handed.verify(*every, "-o", "json", key="key.json").json["key"] == found["key"]
+    less = handed.verify("--json").json
+    assert less["holds"] and any("--audit FILE" in text for text in less["not_checked"])
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_what_was_checked_and_what_was_not_is_said_in_words(handed: Handed, width: int) -> None:
+    files = [str(handed.file(name)) for name in ("receipt.json", "key.pem", "logs")]
+    command = ("verify", files[0], "--key", files[1], "--audit", files[2])
+    piped = handed.alone(None, *command, extra={"COLUMNS": str(width)}).stdout
+    assert "Receipt of task verify-orders (completed)" in piped and "\nNot checked\n" in piped
+    assert any(line.startswith("  ✓ lines      12 of 12 that the receipt names") for line in piped.splitlines())
+    assert "  - that the audit files are whole and Vault's own: keep them where the worker cannot write\n" in piped
+    assert piped.endswith("Everything that was checked holds.\n")
+    shown = at_terminal(handed.alone, None, *command, width=width).stdout  # type: ignore[arg-type]
+    assert all(len(line) <= width for line in shown.splitlines()) and shown.count("\n") > piped.count("\n")
+
+
+def test_missing_lines_are_named_and_nothing_is_called_proven(handed: Handed) -> None:
+    half = ("--audit", handed.file("logs") / "audit.log.1.gz")
+    shown = handed.verify(*half, code=12)
+    assert "  ✗ lines      does NOT hold" in shown.stdout and "is in none of the files" in shown.stdout
+    assert "Everything that was checked holds" not in shown.stdout
+    assert "the receipt of task verify-orders does not hold: " in shown.stderr
+    found = json.loads(handed.verify(*half, "--json", code=12).stdout)
+    assert not found["holds"] and "lines" in names(found, holds=False)
+
+
+def test_a_receipt_that_was_altered_or_cut_or_signed_by_another_is_refused(handed: Handed, tmp_path: Path) -> None:
+    envelope = json.loads(handed.file("receipt.json").read_text())
+    payload = base64.b64decode(envelope["payload"]).replace(b"completed", b"operator_")
+    altered = {**envelope, "payload": base64.b64encode(payload).decode()}
+    (tmp_path / "altered.json").write_text(json.dumps(altered))
+    (tmp_path / "cut.json").write_text(json.dumps(envelope)[:-40])
+    (tmp_path / "huge.json").write_bytes(b"[" * (64 * 1024 * 1024 + 1))
+    (tmp_path / "deep.json").write_bytes(b"[" * 1_000_000)
+    other = base64.b64encode(bytes(31) + b"\x07").decode()
+    (tmp_path / "other.pem").write_text(
+        f"-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA{other}\n-----END PUBLIC KEY-----\n"
+    )
+    key = handed.file("key.pem")
+    for receipt, given, code, says in (
+        ("altered.json", key, 12, "the signature does not hold"),
+        ("cut.json", key, 8, "it ends too early, so a part of it is missing"),
+        ("huge.json", key, 8, "is larger than 64 MiB"),
+        ("deep.json", key, 8, "cannot be read as JSON"),
+        ("nosuch.json", key, 2, "cannot be read: No such file"),
+        (handed.file("r.json"), key, 8, "it looks like a report"),
+        (handed.file("status.json"), key, 8, "it looks like the output of `status"),
+        (handed.file("receipt.json"), tmp_path / "other.pem", 12, "another key than the file's signed it"),
+        (handed.file("receipt.json"), handed.file("receipt.json"), 8, "not Vault's answer with Ed25519 keys"),
+        (handed.file("receipt.json"), tmp_path / "none.pem", 2, "the key file"),
+    ):
+        refused = handed.alone(None, "verify", tmp_path / receipt, "--key", given, "-o", "json", code=code)
+        assert says in refused.error["message"] and refused.error["hint"] and refused.stdout == ""
+
+
+def test_what_a_thief_of_the_workers_token_signs_does_not_hold(handed: Handed, world: World, tmp_path: Path) -> None:
+    """The signature is Vault's, and the lease that is left out is in the log."""
+    told = json.loads(base64.b64decode(json.loads(handed.file("receipt.json").read_text())["payload"]))
+    told["proof"]["leases"].pop()
+    with_worker = Transit(Vault(Connection(world.address), world.worker_token))
+    forged = tmp_path / "forged.json"
+    forged.write_text(json.dumps(with_worker.sign(told, RECEIPT_TYPE, key=RECEIPT_KEY)))
+    key, logs = handed.file("key.pem"), handed.file("logs")
+    assert handed.alone(None, "verify", forged, "--key", key, "--json").json["holds"]
+    found = json.loads(handed.alone(None, "verify", forged, "--key", key, "--audit", logs, "--json", code=12).stdout)
+    assert names(found, holds=False) == ["left out"]
+    assert "leaves out lease database/creds/app-readonly/" in found["checked"][-2]["problems"][0]
+
+
+def test_usage_is_said(handed: Handed) -> None:
+    shown = handed.alone(None, "verify", "--help").stdout
+    assert "RECEIPT" in shown and "--key" in shown and "--audit" in shown and "Example: jitvault verify" in shown
+    assert "--key" in handed.alone(None, "verify", handed.file("receipt.json"), code=2).stderr
+    missing = handed.verify("--audit", handed.file("nosuch.log"), code=2)
+    assert "there is no such file" in missing.stderr

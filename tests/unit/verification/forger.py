@@ -1,0 +1,84 @@
+"""Receipts as somebody could forge them, signed by a key of the test.
+
+The contents, the history and the audit lines were recorded on an OpenBao 2.7.2: `read-orders` was extended past the
+life of its first token and so has two tokens, `fix-orders` was approved by two people.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from jitvault.documents.signed import RECEIPT_KEY, RECEIPT_TYPE
+from jitvault.formats.canonical_json import canonical_bytes
+from jitvault.verification.history import History, read_history
+from jitvault.verification.keys import read_keys
+from jitvault.verification.log_lines import lines_of
+from jitvault.verification.verify import Verified, verify
+
+RECORDED = Path(__file__).parent / "recorded"
+LINES = (RECORDED / "audit.jsonl").read_bytes().splitlines(keepends=True)
+Edit = Callable[[dict[str, Any]], object]
+
+
+def content(task: str = "read-orders") -> dict[str, Any]:
+    return dict(json.loads((RECORDED / f"{task}.json").read_text()))
+
+
+def history() -> dict[str, Any]:
+    return dict(json.loads((RECORDED / "read-orders-status.json").read_text()))
+
+
+class Forger:
+    """A holder of a receipts' key who signs anything."""
+
+    def __init__(self, directory: Path) -> None:
+        self.key = Ed25519PrivateKey.generate()
+        self.directory = directory
+
+    @property
+    def raw(self) -> str:
+        public = self.key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        return base64.b64encode(public).decode()
+
+    @property
+    def pem(self) -> bytes:
+        return self.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+    def envelope(
+        self, payload: bytes, *, kind: str = RECEIPT_TYPE, key_id: str = f"{RECEIPT_KEY}:v1"
+    ) -> dict[str, Any]:
+        covered = b"DSSEv1 %d %b %d %b" % (len(kind), kind.encode(), len(payload), payload)
+        signature = base64.b64encode(self.key.sign(covered)).decode()
+        return {
+            "payload": base64.b64encode(payload).decode(),
+            "payloadType": kind,
+            "signatures": [{"keyid": key_id, "sig": signature}],
+        }
+
+    def receipt(self, edit: Edit = lambda told: None, task: str = "read-orders") -> bytes:
+        """A receipt whose content was changed before it was signed."""
+        told = content(task)
+        edit(told)
+        return json.dumps(self.envelope(canonical_bytes(told))).encode()
+
+    def log(self, lines: Iterable[bytes] = tuple(LINES), name: str = "audit.log") -> Path:
+        path = self.directory / name
+        data = b"".join(lines)
+        path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+        return path
+
+    def verify(self, data: bytes, *logs: Path, told: dict[str, Any] | None = None) -> Verified:
+        past: History | None = read_history(json.dumps(told).encode()) if told is not None else None
+        return verify(data, read_keys(self.pem), history=past, files=[lines_of(path) for path in logs])
+
+    def problems(self, edit: Edit, *logs: Path, task: str = "read-orders") -> list[str]:
+        """What does not hold of a receipt that was changed before it was signed."""
+        return self.verify(self.receipt(edit, task), *logs).outcome.problems

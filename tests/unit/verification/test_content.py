@@ -1,0 +1,229 @@
+"""What a receipt says has to follow from the evidence in it, whoever signed it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from forger import Edit, Forger, content, history
+
+from jitvault.errors import SecurityFinding
+from jitvault.formats.canonical_json import canonical_bytes
+
+Told = dict[str, Any]
+
+
+def lease(told: Told, number: int = 0) -> Told:
+    return dict.__getitem__(told, "proof")["leases"][number]  # type: ignore[no-any-return]
+
+
+def check(of: Told, n: int) -> Told:
+    return next(one for one in of["checks"] if one["n"] == n)
+
+
+def test_an_honest_receipt_holds_and_says_what_nobody_checked(forger: Forger) -> None:
+    for task in ("read-orders", "fix-orders"):
+        found = forger.verify(forger.receipt(task=task))
+        assert found.outcome.problems == [] and found.outcome.holds
+        assert any("--audit" in text for text in found.outcome.not_checked)
+        assert any("--status" in text for text in found.outcome.not_checked)
+    told = forger.verify(forger.receipt(), told=history())
+    assert told.outcome.holds and not any("--status" in text for text in told.outcome.not_checked)
+
+
+def fails(n: int, of: str = "lease") -> Edit:
+    def edit(told: Told) -> None:
+        credential = lease(told) if of == "lease" else told["proof"][of]
+        check(credential, n)["ok"] = False
+
+    return edit
+
+
+def evidence(n: int, text: str, of: str = "lease") -> Edit:
+    def edit(told: Told) -> None:
+        credential = lease(told) if of == "lease" else told["proof"][of]
+        check(credential, n)["evidence"] = text
+
+    return edit
+
+
+def without(n: int) -> Edit:
+    return lambda told: lease(told)["checks"].remove(check(lease(told), n))
+
+
+def put(value: object, *path: str | int) -> Edit:
+    def edit(told: Told) -> None:
+        place: Any = told
+        for part in path[:-1]:
+            place = place[part]
+        place[path[-1]] = value
+
+    return edit
+
+
+def swap_times(told: Told) -> None:
+    """The lease's look-up is dated before its issue."""
+    issued, gone = (check(lease(told), n)["evidence"].rpartition(" at ")[2] for n in (1, 3))
+    for n, at in ((1, gone), (3, issued)):
+        found = check(lease(told), n)
+        found["evidence"] = f"{found['evidence'].rpartition(' at ')[0]} at {at}"
+
+
+def shared_lookup(told: Told) -> None:
+    check(lease(told, 1), 3)["evidence"] = check(lease(told, 0), 3)["evidence"]
+
+
+EVERY_N = (1, 2, 3, 4, 5, 6)
+FORGED: dict[str, tuple[Edit, str]] = {
+    **{f"check {n} failed": (fails(n), f"although check {n} (") for n in EVERY_N},
+    **{f"check {n} is missing": (without(n), f"although check {n} (") for n in EVERY_N},
+    **{f"check {n} shows nothing": (evidence(n, ""), "its evidence shows nothing") for n in EVERY_N},
+    "the token's check failed": (fails(3, "token"), "although check 3"),
+    "not quiet": (fails(7, "token"), "without check 7"),
+    "quiet for a moment": (
+        evidence(7, "nothing newer in 999 ms up to a matching canary", "token"),
+        "has 999 ms of quiet",
+    ),
+    "no token": (evidence(7, "no token was ever created", "token"), "disagree whether there was a token"),
+    "evidence that says no": (evidence(2, "no revocation line without error was seen"), "shows nothing"),
+    "words around a line": (evidence(1, "no line 0123456789abcdef x at 2026-11-28T14:00:00+00:00"), "shows nothing"),
+    "a thirteenth month": (evidence(1, "line 0123456789abcdef x at 2026-13-28T14:00:00+00:00"), "shows nothing"),
+    "an act in between": (evidence(4, "sys/mounts/database at 2026-11-28T14:00:00+00:00 (line 01)"), "shows nothing"),
+    "another interval": (
+        evidence(4, "none from 2026-11-28T14:00:00+00:00 to 2026-11-28T14:00:01+00:00"),
+        "covers another interval",
+    ),
+    "canaries in the wrong order": (evidence(5, "audit.log bytes 20 to 10 read contiguously"), "shows nothing"),
+    "a lease that expired": (
+        evidence(2, "its TTL was over at 2026-11-28T14:22:30+00:00, by Vault's clock"),
+        "its time was over",
+    ),
+    "expired by word": (put("expired", "proof", "leases", 0, "verdict"), "only a token can be"),
+    "times in the wrong order": (swap_times, "was seen gone before it was revoked"),
+    "one look-up for two leases": (shared_lookup, "is check 3 both of"),
+    "a live lease": (put("live", "proof", "leases", 0, "verdict"), "is live"),
+    "a lease by Vault's word": (put("gone", "proof", "leases", 0, "verdict"), "is gone"),
+    "a lease never issued": (put("never_issued", "proof", "leases", 0, "verdict"), "a lease that is known was issued"),
+    "a token never issued": (put("never_issued", "proof", "token", "verdict"), "check 1 shows its issue"),
+    "the grant says otherwise": (put("expired", "grants", -1, "verdict"), "and its grant expired"),
+    "an earlier token is missing": (put([], "proof", "earlier_tokens"), "are not those of the grants"),
+    "leases without a token": (put([], "grants"), "no token that can have read them"),
+    "a check twice": (lambda told: lease(told)["checks"].append(check(lease(told), 1)), "has check 1 2 times"),
+    "a check of another name": (lambda told: check(lease(told), 2).update(name="issued"), "a check 2 with the name"),
+    "a check that is none": (lambda told: check(lease(told), 6).update(n=9), "a check 9 with the name"),
+    "another task's proof": (put("other", "proof", "task_id"), "about another one"),
+    "an ending task": (put("ending", "proof", "state"), "no closed task"),
+    "confirmed by word": (put("unverified", "proof", "state"), "no closed task"),
+    "another kind": (put("Report", "kind"), "its kind is 'Report'"),
+    "more time by word": (put(999_999, "extensions", 0, "seconds"), "another digest than what it says"),
+    "another revision": (put("sha256:" + "0" * 64, "digest"), "another digest than what it says"),
+    "another lease's id twice": (
+        lambda told: lease(told, 1).update(lease_id=lease(told)["lease_id"]),
+        "is listed 2 times",
+    ),
+    "an open child": (
+        lambda told: told["children"].append(
+            {"task": "child", "digest": told["digest"], "state": "active", "chain": told["chain"]}
+        ),
+        "its delegated task child is active",
+    ),
+}
+
+
+@pytest.mark.parametrize(("edit", "says"), FORGED.values(), ids=FORGED)
+def test_what_does_not_follow_from_the_evidence_does_not_hold(forger: Forger, edit: Edit, says: str) -> None:
+    found = forger.verify(forger.receipt(edit)).outcome
+    assert not found.holds and any(says in problem for problem in found.problems), found.problems
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (put([], "approved_by"), "policy demands 2 approval(s), and 0 entities"),
+        (lambda told: told["approved_by"].pop(), "and 1 entities approved"),
+        (lambda told: told["approved_by"].append(told["requester"]["entity"]), "is its requester"),
+        (lambda told: told["approved_by"].append(told["agent"]["entity"]), "is its agent"),
+        (lambda told: told["approved_by"].append(told["owner"]["entity"]), "is its owner"),
+        (put(False, "policy", "permitted"), "did not permit"),
+        (put("audit_confirmed", "proof", "leases", 0, "verdict"), "policy demands proof by the target"),
+    ],
+)
+def test_approvals_that_policy_demands_have_to_be_there(forger: Forger, edit: Edit, says: str) -> None:
+    problems = forger.problems(edit, task="fix-orders")
+    assert any(says in problem for problem in problems), problems
+
+
+def closed_without_proof(told: Told) -> None:
+    told["proof"] |= {"state": "unverified", "confirmed": False}
+    told["proof"]["forced"] = {"by": "e-1", "name": "ines", "reason": "the target is gone"}
+    lease(told)["verdict"] = "unverifiable"
+
+
+def test_a_task_that_was_closed_without_proof_does_not_hold(forger: Forger) -> None:
+    problems = forger.problems(closed_without_proof)
+    assert problems == ["the task was closed WITHOUT PROOF by ines: the target is gone"]
+
+
+def test_a_lease_that_vault_forgot_needs_what_the_target_said(forger: Forger) -> None:
+    def forced(told: Told) -> None:
+        told["proof"]["forced"] = {"by": "e-1", "name": "ines", "reason": "no answer"}
+        for n in (2, 4):
+            check(lease(told), n)["ok"] = False
+
+    def and_unasked(told: Told) -> None:
+        forced(told)
+        check(lease(told), 6)["ok"] = False
+
+    assert forger.problems(forced) == []
+    assert any("although check 6" in problem for problem in forger.problems(and_unasked))
+
+
+def test_what_a_receipt_says_in_passing_is_told(forger: Forger) -> None:
+    def edit(told: Told) -> None:
+        told["findings"] = [{"rule": "denied", "message": "a request was\x1b[2J denied", "line": None}]
+        told["proof"]["not_proven"] = ["that its TLS sessions are over"]
+        told["recovered"] = [{"at": "2026-11-28T15:00:00+00:00", "from": {}, "verified_by": []}]
+
+    told = forger.verify(forger.receipt(edit)).outcome.told
+    assert told[0] == "finding denied: a request was\\x1b[2J denied"
+    assert told[1] == "not proven: that its TLS sessions are over" and "rebuilt 1 time" in told[2]
+
+
+@pytest.mark.parametrize(
+    ("payload", "says"),
+    [
+        (b"[]", "is no receipt"),
+        (b"{}", "missing required field"),
+        (b"\xff\xfe", "is no receipt"),
+        (b'{"a":' * 5000, "is no receipt"),
+        (canonical_bytes({**content(), "sealed_at": "yesterday"}), "sealed_at"),
+        (canonical_bytes({**content(), "chain": {"events": 0, "head": "x"}}), "chain"),
+        (json.dumps(content()).encode(), "not in canonical form"),
+        (canonical_bytes(content())[:-1] + b',"task":"other"}', "not in canonical form"),
+    ],
+)
+def test_what_is_signed_and_no_receipt_is_refused(forger: Forger, payload: bytes, says: str) -> None:
+    with pytest.raises(SecurityFinding, match=says):
+        forger.verify(json.dumps(forger.envelope(payload)).encode())
+
+
+def changed(told: Told) -> None:
+    told["timeline"][3]["body"]["more"] = 1
+
+
+HISTORIES: dict[str, tuple[Edit, str]] = {
+    "an event was changed": (changed, "does not end in the receipt's head"),
+    "an event is missing": (lambda told: told["timeline"].pop(5), "lacks some of the"),
+    "the last events are missing": (lambda told: told["timeline"].__delitem__(slice(20, None)), "lacks some of the"),
+    "another task's": (put("other", "task_id"), "about task 'other'"),
+    "the revision was changed": (put("nothing", "revision", "content", "spec"), "is not the one whose digest"),
+}
+
+
+@pytest.mark.parametrize(("edit", "says"), HISTORIES.values(), ids=HISTORIES)
+def test_a_history_that_is_not_the_receipts_does_not_hold(forger: Forger, edit: Edit, says: str) -> None:
+    told = history()
+    edit(told)
+    problems = forger.verify(forger.receipt(), told=told).outcome.problems
+    assert any(says in problem for problem in problems), problems
