@@ -33,6 +33,7 @@ from jitvault.cli.commands import (
     init,
     ledger,
     policy,
+    report,
     show,
     sweep,
     template_check,
@@ -104,7 +105,7 @@ app.command(rich_help_panel=_APPROVERS)(approve.approvals)
 app.command(rich_help_panel=_AGENTS)(unwrap.unwrap)
 app.command(rich_help_panel=_AUDITORS)(show.status)
 app.command("list", rich_help_panel=_AUDITORS)(show.list_)
-app.command(rich_help_panel=_AUDITORS)(show.report)
+app.command(rich_help_panel=_AUDITORS)(report.report)
 app.command(rich_help_panel=_AUDITORS)(verify.verify)
 app.command(rich_help_panel=_ADMINS)(worker.worker)
 app.command(rich_help_panel=_ADMINS)(sweep.sweep)

@@ -1,17 +1,14 @@
-"""Commands that show tasks: `status`, `list` and `report`."""
+"""Commands that show tasks: `status` and `list`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jitvault.cli.options import Debug, Json, Out, Task, task_id
-from jitvault.cli.output_options import Formerly
+from jitvault.cli.options import Debug, Json, Task
 from jitvault.documents.paths import PUBLISHED
 
 if TYPE_CHECKING:
@@ -26,13 +23,6 @@ _INCIDENT = (
     "Treat this as an incident: the finding is shown above. `jitvault findings list --task TASK`, where the ledger is, "
     "has its audit line; `jitvault findings close` once it was looked into."
 )
-
-
-class ReportFormat(StrEnum):
-    """The formats of a report."""
-
-    JSON = "json"
-    CSV = "csv"
 
 
 def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
@@ -201,57 +191,3 @@ def list_(
             names = wiring.documents.names(PUBLISHED)
         tasks = [row for row in fallback.rows(wiring, names) if row["state"] not in left_out]
     listings.print_tasks(tasks, published=not has_ledger, as_json=json_, only_open=open_)
-
-
-def report(
-    task: Annotated[str | None, typer.Argument(metavar="TASK", help="Report only this task.", callback=task_id)] = None,
-    format_: Annotated[ReportFormat, Formerly("--format")] = ReportFormat.JSON,
-    out: Out = None,
-    receipt: Annotated[
-        Path | None,
-        typer.Option("--receipt", metavar="FILE", help="Write the signed receipt of a sealed TASK to this new file."),
-    ] = None,
-    debug: Debug = False,
-) -> None:
-    """Export one row for each lease, and the receipt of a sealed task.
-
-    The receipt is signed and shows how each credential was confirmed to be revoked.
-
-    Example: jitvault report count-orders --out report.json --receipt receipt.json
-    """
-    from jitvault.cli import session
-    from jitvault.cli.views import output
-    from jitvault.errors import CorruptRecord, NotFound, SecurityFinding, UsageError, WrongState, readable
-    from jitvault.lifecycle.record.csv_export import as_csv
-    from jitvault.lifecycle.record.report import REPORT_COLUMNS, report_rows
-
-    wiring = session.open_session()
-    ledger = session.ledger_to_read(wiring)
-    session.check_knows_tasks(wiring, ledger)
-    ids = [task] if task else [row.task_id for row in ledger.tasks()]
-    rows: list[dict[str, Any]] = []
-    left_out: list[CorruptRecord] = []
-    for name in ids:
-        try:
-            with readable(name):
-                file = ledger.file(name)
-                rows += report_rows(file) if file else []
-        except CorruptRecord as error:
-            left_out.append(error)
-    if task and not rows and not left_out:
-        raise NotFound(f"there is no task {task}")
-    text = as_csv(rows, REPORT_COLUMNS) if format_ is ReportFormat.CSV else output.to_json({"leases": rows}) + "\n"
-    if receipt is not None and task is None:
-        raise UsageError("--receipt needs a TASK")
-    with output.new_file(out) as report_file, output.new_file(receipt) as receipt_file:
-        if receipt_file is not None:
-            row = ledger.task(ids[0])
-            if row is None or row.receipt is None:
-                state = row.state if row else "gone"
-                raise WrongState(f"task {task} is {state}: its receipt is written when it is sealed")
-            signed = row.receipt
-            receipt_file.write(output.to_json(dict(signed)) + "\n")
-        output.text(text, out=report_file)
-    if left_out:
-        # the report of the other tasks was written nevertheless
-        raise SecurityFinding(f"{len(left_out)} task(s) are not in the report: {left_out[0]}", hint=left_out[0].hint)

@@ -93,8 +93,12 @@ class NewFile:
             raise UsageError(f"{path} cannot be written: {error.strerror}", hint="Name a new file.") from None
 
     def write(self, value: str) -> None:
-        with os.fdopen(self._descriptor, "w") as file:
-            file.write(value)
+        """Write all of the file. Raises UsageError, as for a disk that is full."""
+        try:
+            with os.fdopen(self._descriptor, "w") as file:
+                file.write(value)
+        except OSError as error:
+            raise UsageError(f"{self.path} cannot be written: {error.strerror}", hint="Name another file.") from None
 
 
 @contextmanager
@@ -112,6 +116,25 @@ def new_file(path: Path | None) -> Iterator[NewFile | None]:
     finally:
         if path.exists() and path.stat().st_size == 0:
             path.unlink()
+
+
+@contextmanager
+def new_files(*paths: Path | None) -> Iterator[tuple[NewFile | None, ...]]:
+    """Yield the new files at `paths`, None for each that is None.
+
+    All of them or none: if something fails before they are written, each is removed again.
+    """
+    made: list[NewFile] = []
+    try:
+        found: list[NewFile | None] = []
+        for path in paths:
+            found.append(NewFile(path) if path is not None else None)
+            made += [file for file in found[-1:] if file is not None]
+        yield tuple(found)
+    except BaseException:
+        for file in made:
+            file.path.unlink(missing_ok=True)
+        raise
 
 
 def console(*, stderr: bool = False, quiet: bool = False) -> Console:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-import typer
-
 from jitvault.cli.views import output
 
 if TYPE_CHECKING:
@@ -18,8 +16,8 @@ if TYPE_CHECKING:
 
 def print_verified(found: Verified, *, as_json: bool) -> None:
     """Print the result of a verification."""
-    if as_json:
-        typer.echo(output.to_json(_as_json(found)))
+    proven = [found.receipt.task] if found.outcome.holds else []
+    if output.print_for_scripts(_as_json(found), *proven, as_json=as_json):
         return
     console = output.console()
     receipt = found.receipt

@@ -1,0 +1,216 @@
+"""`jitvault report`: one row for each lease, and the signed receipt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jitvault.cli.options import Debug, Out, task_id
+from jitvault.cli.output_options import Formerly
+
+if TYPE_CHECKING:
+    from jitvault.errors import CorruptRecord
+    from jitvault.ledger.ledger import Ledger
+    from jitvault.ledger.model import TaskRecord
+    from jitvault.lifecycle.record.report_filter import ReportFilter
+    from jitvault.wiring import Wiring
+
+_MOST_NAMES = 20
+
+
+class ReportFormat(StrEnum):
+    """The formats of a report."""
+
+    JSON = "json"
+    CSV = "csv"
+
+
+def report(
+    task: Annotated[str | None, typer.Argument(metavar="TASK", help="Report only this task.", callback=task_id)] = None,
+    agent: Annotated[
+        str | None, typer.Option("--agent", metavar="ENTITY", help="Only tasks of this agent, by name or entity id.")
+    ] = None,
+    owner: Annotated[
+        str | None, typer.Option("--owner", metavar="ENTITY", help="Only tasks of this owner, by name or entity id.")
+    ] = None,
+    template: Annotated[
+        str | None, typer.Option("--template", metavar="NAME", help="Only leases by this template.")
+    ] = None,
+    state: Annotated[
+        list[str] | None, typer.Option("--state", metavar="STATE", help="Only tasks in this state. It can be repeated.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="TIME", help="Only what was alive at TIME or later: 2030-01-31T09:00:00Z, 7d."),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="TIME", help="Only what was alive at TIME or before.")
+    ] = None,
+    format_: Annotated[ReportFormat, Formerly("--format")] = ReportFormat.JSON,
+    out: Out = None,
+    receipt: Annotated[
+        Path | None,
+        typer.Option("--receipt", metavar="FILE", help="Write the signed receipt of a sealed TASK to this new file."),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Export one row for each lease, and the receipt of a sealed task.
+
+    The receipt is signed and shows how each credential was confirmed to be revoked; `jitvault verify` checks it.
+
+    A TIME is absolute, a day (UTC), or how long ago it was. A lease counts from its issue until it was seen gone, a
+    task without a lease from its request to its end.
+
+    Example: jitvault report count-orders --out report.json --receipt receipt.json
+
+    Example: jitvault report --agent research-agent --since 7d -o csv --out week.csv
+    """
+    from jitvault.cli import session
+    from jitvault.cli.quiet import note
+    from jitvault.cli.views import output
+    from jitvault.errors import SecurityFinding, UsageError
+    from jitvault.lifecycle.record.report_filter import ReportFilter, parse_states, parse_time
+
+    wiring = session.open_session()
+    now = wiring.clock.agreed()
+    wanted = ReportFilter(
+        agent=agent or None,
+        owner=owner or None,
+        template=template or None,
+        states=parse_states(state or []),
+        since=parse_time(since, "--since", now),
+        until=parse_time(until, "--until", now, ends_day=True),
+    )
+    _check_options(task, wanted, out=out, receipt=receipt)
+    if wanted.since and wanted.until and wanted.since > wanted.until:
+        raise UsageError(f"--since {since} is after --until {until}", hint="No time is in between.")
+    ledger = session.ledger_to_read(wiring)
+    session.check_knows_tasks(wiring, ledger)
+    found = _collect(ledger, task, wanted)
+    if not found.rows and not found.left_out:
+        _check_names(wiring, found, wanted)
+    signed = _receipt_of(ledger, task) if receipt is not None and task is not None else None
+    with output.new_files(out, receipt) as (report_file, receipt_file):
+        if receipt_file is not None and signed is not None:
+            receipt_file.write(output.to_json(signed) + "\n")
+        output.text(_rendered(found.rows, format_), out=report_file)
+    if receipt is not None:
+        note(f"receipt written to {receipt}")
+    if not found.rows:
+        note(f"No task matches: {wanted}." if not wanted.is_empty else "There are no tasks.")
+    if found.left_out:
+        # the report of the other tasks was written nevertheless; whether these match nobody can tell
+        first = found.left_out[0]
+        raise SecurityFinding(f"{len(found.left_out)} task(s) are not in the report: {first}", hint=first.hint)
+
+
+@dataclass(slots=True)
+class _Found:
+    """The rows of a report, and which names occur in the ledger.
+
+    `left_out` are the tasks that cannot be read.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    left_out: list[CorruptRecord] = field(default_factory=list)
+    agents: set[str] = field(default_factory=set)
+    owners: set[str] = field(default_factory=set)
+    templates: set[str] = field(default_factory=set)
+    known: set[str] = field(default_factory=set)
+
+    def note_names(self, file: TaskRecord, wanted: ReportFilter) -> None:
+        """Note who is named in a task, and which of the wanted names occur."""
+        from jitvault.lifecycle.record.report_filter import is_named, parties, templates_of
+
+        self.agents.add(parties(file, "agent")["name"])
+        self.owners.add(parties(file, "owner")["name"])
+        self.templates |= templates_of(file)
+        asked = {"agent": wanted.agent, "owner": wanted.owner}
+        self.known |= {name for name, who in asked.items() if who and is_named(file, name, who)}
+
+
+def _check_options(task: str | None, wanted: ReportFilter, *, out: Path | None, receipt: Path | None) -> None:
+    """Raise UsageError for options that contradict each other."""
+    from jitvault.errors import UsageError
+
+    if receipt is None:
+        return
+    if task is None:
+        raise UsageError("--receipt needs a TASK", hint="A receipt is about one task.")
+    if not wanted.is_empty:
+        raise UsageError("--receipt is about the whole TASK, so it takes no filter", hint="Leave the filters out.")
+    if out is not None and out.absolute() == receipt.absolute():
+        raise UsageError("--out and --receipt name the same file", hint="Name two new files.")
+
+
+def _collect(ledger: Ledger, task: str | None, wanted: ReportFilter) -> _Found:
+    """Return the rows.
+
+    Raises NotFound for a task that is not there, UsageError for one that the filter excludes.
+    """
+    from jitvault.errors import CorruptRecord, NotFound, UsageError, readable
+
+    found = _Found()
+    for name in [task] if task else [row.task_id for row in ledger.tasks()]:
+        try:
+            with readable(name):
+                file = ledger.file(name)
+                if file is None and task:
+                    raise NotFound(f"there is no task {task}")
+                if file is None:
+                    continue
+                excluded = wanted.contradiction(file) if task and not wanted.is_empty else None
+                found.note_names(file, wanted)
+                found.rows += wanted.rows(file)
+        except CorruptRecord as error:
+            found.left_out.append(error)
+            continue
+        if excluded:
+            raise UsageError(f"task {task} is not in a report of {wanted}: {excluded}", hint="Leave the filter out.")
+    return found
+
+
+def _check_names(wiring: Wiring, found: _Found, wanted: ReportFilter) -> None:
+    """Raise NotFound for an agent, owner or template that nobody has.
+
+    A template that is known here and that no task has used is no mistake.
+    """
+    from jitvault.errors import NotFound
+
+    for name, who, there in (("agent", wanted.agent, found.agents), ("owner", wanted.owner, found.owners)):
+        if who and name not in found.known:
+            raise NotFound(f"no task has the {name} {who!a:.80}", hint=f"Tasks have: {_listed(there)}.")
+    if wanted.template and wanted.template not in found.templates:
+        here = set(wiring.templates)
+        if wanted.template not in here:
+            raise NotFound(
+                f"there is no template {wanted.template!a:.80}", hint=f"There are: {_listed(here | found.templates)}."
+            )
+
+
+def _listed(names: set[str]) -> str:
+    shown = ", ".join(sorted(names)[:_MOST_NAMES]) or "none"
+    return f"{shown} and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else shown
+
+
+def _receipt_of(ledger: Ledger, task: str) -> dict[str, Any]:
+    """Return the signed receipt. Raises WrongState before the seal."""
+    from jitvault.errors import WrongState
+
+    row = ledger.task(task)
+    if row is None or row.receipt is None:
+        state = row.state if row else "gone"
+        raise WrongState(f"task {task} is {state}: its receipt is written when it is sealed")
+    return dict(row.receipt)
+
+
+def _rendered(rows: list[dict[str, Any]], format_: ReportFormat) -> str:
+    from jitvault.cli.views import output
+    from jitvault.lifecycle.record.csv_export import as_csv
+    from jitvault.lifecycle.record.report import REPORT_COLUMNS
+
+    return as_csv(rows, REPORT_COLUMNS) if format_ is ReportFormat.CSV else output.to_json({"leases": rows}) + "\n"

@@ -1,0 +1,155 @@
+"""Which rows of a report are wanted.
+
+They can be limited to an agent, an owner, a template, states and a time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from jitvault.errors import InvalidInput, UsageError
+from jitvault.formats.strict_yaml import shown
+from jitvault.formats.time_window import parse_instant
+from jitvault.ledger.model import TaskRecord
+from jitvault.lifecycle.record.report import report_rows
+from jitvault.model.revision import Revision
+from jitvault.model.states import OVER, State
+
+_AGO = re.compile(r"(?:(\d{1,5})d)?(?:(\d{1,6})h)?(?:(\d{1,7})m)?(?:(\d{1,8})s?)?")
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+_TIME_FORMS = "a time such as 2030-01-31T09:00:00Z, a day such as 2030-01-31 (UTC), or how long ago it was: 7d, 12h"
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFilter:
+    """What a report is limited to; None or empty for no limit.
+
+    `agent` and `owner` are a name or an entity id. `since` and `until` bound the time in which a lease was alive, and
+    for a task without a lease the time from its request to its end.
+    """
+
+    agent: str | None = None
+    owner: str | None = None
+    template: str | None = None
+    states: frozenset[State] = frozenset()
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        return self == ReportFilter()
+
+    def __str__(self) -> str:
+        """Return the filter in words, as the options say it."""
+        names = {"agent": self.agent, "owner": self.owner, "template": self.template}
+        parts = [f"{name} {value}" for name, value in names.items() if value]
+        if self.states:
+            parts.append(f"state {' or '.join(sorted(self.states))}")
+        times = {"since": self.since, "until": self.until}
+        parts += [f"{name} {at:%Y-%m-%d %H:%M:%S} UTC" for name, at in times.items() if at]
+        return ", ".join(parts)
+
+    def contradiction(self, file: TaskRecord) -> str | None:
+        """Return what of the task the filter excludes, None where nothing does."""
+        content = Revision.of(file.revision.body).content
+        for name, wanted in (("agent", self.agent), ("owner", self.owner)):
+            if wanted and not _is_called(content[name], wanted):
+                return f"its {name} is {content[name]['name']}"
+        if self.template and self.template not in _templates(content):
+            return f"its templates are {', '.join(sorted(_templates(content)))}"
+        if self.states and file.task.state not in self.states:
+            return f"it is {file.task.state}"
+        if not any(self._has_row(row, file) for row in report_rows(file)):
+            return "nothing of it was alive in that time"
+        return None
+
+    def rows(self, file: TaskRecord) -> list[dict[str, Any]]:
+        """Return the rows of a task that the filter leaves."""
+        if self.is_empty:
+            return report_rows(file)
+        if self.contradiction(file) is not None:
+            return []
+        return [row for row in report_rows(file) if self._has_row(row, file)]
+
+    def _has_row(self, row: Mapping[str, Any], file: TaskRecord) -> bool:
+        if self.template and row["template"] not in (None, self.template):
+            return False
+        begin, end = _alive(row, file)
+        return (self.until is None or begin <= self.until) and (self.since is None or end is None or end >= self.since)
+
+
+def _alive(row: Mapping[str, Any], file: TaskRecord) -> tuple[datetime, datetime | None]:
+    """Return from when to when what a row is about was alive.
+
+    The end is None where it is not over.
+    """
+    if row["lease_id"] is not None:
+        dead_at = row["dead_at"]
+        return datetime.fromisoformat(row["issued_at"]), datetime.fromisoformat(dead_at) if dead_at else None
+    over_at = datetime.fromisoformat(file.events[-1].at) if file.task.state in OVER and file.events else None
+    return file.task.created_at, over_at
+
+
+def parties(file: TaskRecord, name: str) -> Mapping[str, str]:
+    """Return the `agent` or the `owner` of a task: entity and name."""
+    return dict(Revision.of(file.revision.body).content[name])
+
+
+def templates_of(file: TaskRecord) -> frozenset[str]:
+    """Return the templates by which a task has access."""
+    return _templates(Revision.of(file.revision.body).content)
+
+
+def _templates(content: Mapping[str, Any]) -> frozenset[str]:
+    return frozenset(entry["template"] for entry in content["access"])
+
+
+def _is_called(party: Mapping[str, str], wanted: str) -> bool:
+    return wanted == party["entity"] or wanted.casefold() == party["name"].casefold()
+
+
+def is_named(file: TaskRecord, name: str, wanted: str) -> bool:
+    """Return whether the `agent` or `owner` of a task is that one."""
+    return _is_called(parties(file, name), wanted)
+
+
+def parse_states(names: list[str]) -> frozenset[State]:
+    """Return the states.
+
+    Raises UsageError, which says which there are.
+    """
+    known = {state.value: state for state in State}
+    for name in names:
+        if name not in known:
+            raise UsageError(f"--state: there is no state {name!a:.40}", hint=f"The states: {', '.join(known)}.")
+    return frozenset(known[name] for name in names)
+
+
+def parse_time(text: str | None, option: str, now: datetime, *, ends_day: bool = False) -> datetime | None:
+    """Return the time that an option names.
+
+    The time is absolute, a day, or a duration ago.
+    A day is its beginning, or its end with `ends_day`. Raises UsageError.
+    """
+    if text is None:
+        return None
+    if text and (ago := _AGO.fullmatch(text)):
+        days, hours, minutes, seconds = (int(part or 0) for part in ago.groups())
+        return _earlier(now, timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds), text, option)
+    try:
+        if _DAY.fullmatch(text):
+            return parse_instant(f"{text}T00:00:00Z") + (timedelta(days=1) if ends_day else timedelta())
+        return parse_instant(text)
+    except InvalidInput:
+        raise UsageError(f"{option}: got {shown(text)}", hint=f"Write {_TIME_FORMS}.") from None
+
+
+def _earlier(now: datetime, ago: timedelta, text: str, option: str) -> datetime:
+    try:
+        return (now - ago).astimezone(UTC)
+    except OverflowError:
+        raise UsageError(f"{option}: {text} ago is before all time", hint=f"Write {_TIME_FORMS}.") from None

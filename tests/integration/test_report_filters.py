@@ -1,0 +1,171 @@
+"""`jitvault report` limited to an agent, an owner, a template, states or a time; and its two files."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from rig import Rig
+
+from jitvault.ledger.model import TaskRow
+
+Spec = Callable[..., Path]
+
+
+@pytest.fixture
+def tasks(rig: Rig, spec: Spec) -> dict[str, str]:
+    """A task that holds a lease, one that was cancelled, and one that waits for approval."""
+    held, cancelled, waits = spec(), spec(), spec(criticality="medium")
+    rig.active(held)
+    # a command with the worker's identity sees that it was unwrapped
+    assert rig("operator", "status", held.stem).json["state"] == "active"
+    rig("operator", "submit", cancelled)
+    rig("operator", "cancel", cancelled.stem)
+    rig("operator", "submit", waits, code=None)
+    return {"held": held.stem, "cancelled": cancelled.stem, "waits": waits.stem}
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    """An empty directory."""
+    directory = tmp_path / "here"
+    directory.mkdir()
+    return directory
+
+
+def reported(rig: Rig, *options: str) -> set[str]:
+    return {row["task_id"] for row in rig("auditor", "report", *options).json["leases"]}
+
+
+def test_each_filter_leaves_what_it_names(rig: Rig, tasks: dict[str, str]) -> None:
+    every = set(tasks.values())
+    assert reported(rig) == every
+    for same in (
+        ("--agent", "research-agent"),
+        ("--agent", "Research-Agent"),
+        ("--agent", rig.entity("research-agent")),
+        ("--owner", "data-owner"),
+        ("--template", "postgres-readonly"),
+        ("--since", "1h"),
+        ("--since", "1h", "--until", "0s"),
+        ("--until", datetime.now(UTC).strftime("%Y-%m-%d")),
+    ):
+        assert reported(rig, *same) == every, same
+    assert reported(rig, "--state", "active") == {tasks["held"]}
+    assert reported(rig, "--state", "active", "--state", "cancelled") == {tasks["held"], tasks["cancelled"]}
+    assert reported(rig, "--state", "active", "--agent", "research-agent", "--since", "1d") == {tasks["held"]}
+    # what is over is over; the lease that is alive, and the task that waits, are not
+    time.sleep(1.1)
+    assert reported(rig, "--since", "1s") == {tasks["held"], tasks["waits"]}
+
+
+def test_nothing_found_is_said_and_is_an_empty_report(rig: Rig, tasks: dict[str, str]) -> None:
+    none = rig("auditor", "report", "--until", "1h")
+    assert none.json == {"leases": []} and none.stderr.startswith("No task matches: until 20")
+    assert rig("auditor", "report", "--state", "sealed").stderr == "No task matches: state sealed.\n"
+    # a template that nobody used is no mistake
+    assert rig("auditor", "report", "--template", "postgres-readwrite").json == {"leases": []}
+    table = rig.cli("auditor", "report", "--state", "sealed", "-o", "csv").stdout
+    assert table.startswith("task_id,") and table.count("\n") == 1
+
+
+def test_what_nobody_is_called_says_who_there_is(rig: Rig, tasks: dict[str, str]) -> None:
+    agent = rig("auditor", "report", "--agent", "reserch-agent", code=9).error
+    assert agent == {
+        **{"exit_code": 9, "message": "no task has the agent 'reserch-agent'"},
+        "hint": "Tasks have: research-agent.",
+    }
+    assert "data-owner" in rig("auditor", "report", "--owner", "nobody", code=9).error["hint"]
+    template = rig("auditor", "report", "--template", "postgres", code=9).error
+    assert "there is no template 'postgres'" in template["message"] and "postgres-readonly" in template["hint"]
+    state = rig("auditor", "report", "--state", "seald", code=2).error
+    assert "there is no state 'seald'" in state["message"] and "sealed" in state["hint"]
+
+
+def test_options_that_contradict_each_other_are_refused(rig: Rig, tasks: dict[str, str], here: Path) -> None:
+    held = tasks["held"]
+    assert reported(rig, held, "--agent", "research-agent", "--state", "active") == {held}
+    for options, why in (
+        (("--agent", "operator"), "its agent is research-agent"),
+        (("--owner", "operator"), "its owner is data-owner"),
+        (("--template", "postgres-readwrite"), "its templates are postgres-readonly"),
+        (("--state", "sealed"), "it is active"),
+        (("--until", "1h"), "nothing of it was alive in that time"),
+    ):
+        refused = rig("auditor", "report", held, *options, code=2).error["message"]
+        assert refused.startswith(f"task {held} is not in a report of ") and refused.endswith(why)
+    late = rig("auditor", "report", "--since", "1h", "--until", "2h", code=2).error
+    assert late["message"] == "--since 1h is after --until 2h"
+    receipt, out = str(here / "receipt.json"), str(here / "report.json")
+    assert "needs a TASK" in rig("auditor", "report", "--receipt", receipt, code=2).error["message"]
+    whole = rig("auditor", "report", held, "--since", "1d", "--receipt", receipt, code=2).error["message"]
+    assert "takes no filter" in whole
+    same = rig("auditor", "report", held, "--receipt", receipt, "--out", receipt, code=2).error["message"]
+    assert same == "--out and --receipt name the same file"
+    both = rig.cli("auditor", "report", "-o", "csv", "--json", code=2).stderr
+    assert "name two formats" in both
+    # before the seal there is no receipt, and then there is no report either
+    assert (
+        "its receipt is written when it is sealed"
+        in (rig("auditor", "report", held, "--receipt", receipt, "--out", out, code=9).error["message"])
+    )
+    assert list(here.iterdir()) == []
+
+
+def test_both_files_are_written_or_none(rig: Rig, spec: Spec, here: Path) -> None:
+    file = spec()
+    rig.active(file)
+    rig("operator", "complete", file.stem)
+    rig.settle()
+    assert rig("operator", "status", file.stem).json["state"] == "sealed"
+    receipt, out = here / "receipt.json", here / "report.json"
+    files = ("report", file.stem, "--receipt", str(receipt), "--out")
+    for wrong in (here / "nowhere" / "report.json", here):
+        assert "cannot be written" in rig("auditor", *files, str(wrong), code=2).error["message"]
+        assert list(here.iterdir()) == []
+    if Path("/dev/full").exists():
+        out.write_text("mine")
+        assert "File exists" in rig("auditor", *files, str(out), code=2).error["message"]
+        assert out.read_text() == "mine" and not receipt.exists()
+        out.unlink()
+    told = rig.cli("auditor", *files, str(out))
+    assert told.stdout == "" and told.stderr == f"written to {out}\nreceipt written to {receipt}\n"
+    assert json.loads(receipt.read_text())["signatures"] and json.loads(out.read_text())["leases"]
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in (receipt, out))
+    # the name says a new file: the old one stays as it is
+    before = receipt.read_text()
+    out.unlink()
+    assert "File exists" in rig("auditor", *files, str(out), code=2).error["message"]
+    assert receipt.read_text() == before and not out.exists()
+
+
+def test_a_task_that_cannot_be_read_is_told_whatever_the_filter(rig: Rig, tasks: dict[str, str]) -> None:
+    rig.drop_triggers()
+    rig.sql("UPDATE revisions SET body = 'x' WHERE task_id = ?", tasks["cancelled"])
+    for options in (("--state", "active"), ("--agent", "research-agent")):
+        shown = rig("auditor", "report", *options, code=12)
+        assert tasks["held"] in {row["task_id"] for row in json.loads(shown.stdout)["leases"]}
+        assert "1 task(s) are not in the report" in shown.error["message"]
+
+
+def test_a_lease_counts_while_it_was_alive(rig: Rig, spec: Spec) -> None:
+    """It is in a report of the time in which it was used, and in none of the time after its end."""
+    file = spec()
+    rig.active(file)
+    rig("operator", "complete", file.stem)
+    (row,) = rig("auditor", "report", file.stem).json["leases"]
+    dead = datetime.fromisoformat(row["dead_at"])
+    issued = datetime.fromisoformat(row["issued_at"])
+
+    def text(at: datetime) -> str:
+        return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    second = timedelta(seconds=1)
+    assert reported(rig, "--until", text(issued - second)) == set()
+    assert reported(rig, "--since", text(issued - second), "--until", text(dead + second)) == {file.stem}
+    assert reported(rig, "--since", text(dead + 2 * second)) == set()
+    assert isinstance(rig.file(file.stem).task, TaskRow)
