@@ -116,7 +116,8 @@ class Cli:
 def at_terminal(cli: Cli, who: str, *args: str, answer: str = "", width: int = 80, **extra: str) -> Result:
     """The command as it is typed on a terminal, which shows both of its streams; `answer` is typed at its question."""
     ours, its = pty.openpty()
-    plain = {"COLUMNS": str(width), "NO_COLOR": "1", "TERM": "dumb"}
+    # both sizes: otherwise a dumb terminal has 80 columns
+    plain = {"COLUMNS": str(width), "LINES": "40", "NO_COLOR": "1", "TERM": "dumb"}
     argv = [sys.executable, "-m", "jitvault", *args]
     environment = {**cli.environment(who), **plain, **extra}
     process = subprocess.Popen(argv, env=environment, stdin=its, stdout=its, stderr=its, close_fds=True)

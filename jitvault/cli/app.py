@@ -36,6 +36,7 @@ from jitvault.cli.commands import (
     report,
     show,
     sweep,
+    task_list,
     template_check,
     templates,
     tidy,
@@ -104,7 +105,7 @@ app.command(rich_help_panel=_APPROVERS)(approve.withdraw)
 app.command(rich_help_panel=_APPROVERS)(approve.approvals)
 app.command(rich_help_panel=_AGENTS)(unwrap.unwrap)
 app.command(rich_help_panel=_AUDITORS)(show.status)
-app.command("list", rich_help_panel=_AUDITORS)(show.list_)
+app.command("list", rich_help_panel=_AUDITORS)(task_list.list_)
 app.command(rich_help_panel=_AUDITORS)(report.report)
 app.command(rich_help_panel=_AUDITORS)(verify.verify)
 app.command(rich_help_panel=_ADMINS)(worker.worker)
@@ -242,7 +243,9 @@ def _print_error(message: str, hint: str, code: int, *, as_json: bool) -> NoRetu
         typer.secho(prefix, fg="red", bold=True, err=True, nl=False)
         # the message may contain a reason that another person wrote, so its lines are marked as continued
         folded = for_terminal(message, sys.stderr, first=" " * len(prefix))
-        typer.echo(folded[len(prefix) :] + "\n" + for_terminal(hint, sys.stderr, first="  "), err=True)
+        typer.echo(
+            folded[len(prefix) :] + "\n" + for_terminal(hint, sys.stderr, first="  ", keep_commands=True), err=True
+        )
     sys.exit(code)
 
 

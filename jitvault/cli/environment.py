@@ -46,7 +46,7 @@ _VARIABLES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("templates list", "templates show"), (*_PERSON, *_TEMPLATES)),
     **dict.fromkeys(("policy check", "policy test", "policy explain"), (*_PERSON, *_POLICIES)),
     **dict.fromkeys(("demo", "dev"), _SANDBOX),
-    "audit receive": (),
+    **dict.fromkeys(("audit receive", "verify"), ()),
     "completion": (),
 }
 

@@ -168,6 +168,19 @@ class TaskQueries:
                 for row in connection.execute(select(schema.tasks).where(task_id.in_(batch))).mappings()
             ]
 
+    def current_bodies(self, task_ids: Collection[str]) -> dict[str, bytes]:
+        """Return the body of each task's current revision, by task id."""
+        task = schema.tasks.c
+        revision = schema.revisions.c
+        is_current = (revision.task_id == task.task_id) & (revision.revision == task.revision)
+        query = select(task.task_id, revision.body).join(schema.revisions, is_current)
+        found: dict[str, bytes] = {}
+        with self._db.read() as connection:
+            for batch in batches(sorted(task_ids)):
+                for row in connection.execute(query.where(task.task_id.in_(batch))):
+                    found[row.task_id] = row.body
+        return found
+
     def revision_bodies(self) -> Iterator[bytes]:
         """Yield the body of every revision that was ever submitted."""
         with self._db.read() as connection:

@@ -84,7 +84,7 @@ def _print(checks: Sequence[Check], able: Mapping[Ability, bool | None]) -> None
             line = output.indented(f"{', '.join(names)}: {seen}", console.width - 4).strip()
             console.print(Text.assemble("  ", _MARKS[status], " ", line), soft_wrap=True)
             if mend:
-                line = output.indented(f"→ {mend}", console.width - 4)
+                line = output.indented(f"→ {mend}", console.width - 4, keep_commands=True)
                 console.print(f"  {line}", style="dim", soft_wrap=True)
     summary = ", ".join(f"{count} {status}" for status, count in counts(checks).items() if count)
     console.print(f"{len(checks)} checks: {summary}")

@@ -256,6 +256,7 @@ def freezes(json_: Json = False, debug: Debug = False) -> None:
     from jitvault.cli import session
     from jitvault.cli.views import output
     from jitvault.cli.views import published as fallback
+    from jitvault.cli.views import tables as listings
     from jitvault.lifecycle.requests.freezes import all_freezes, freezes_seen_by_person
     from jitvault.model.scope import Scope
 
@@ -267,14 +268,6 @@ def freezes(json_: Json = False, debug: Debug = False) -> None:
         tripped = session.ledger_to_read(wiring).freeze() if known else None
         with session.signing("see what is frozen", "operators and auditors"):
             found = freezes_seen_by_person(wiring.person, tripped=tripped)
-    if json_:
-        typer.echo(output.to_json({"freezes": found, "tripwires_known": known}))
-        return
-    table = output.new_table("what", "by", "since", "why")
-    for row in found:
-        author = row["by"] or ("jitvault ledger recover" if row["kind"] == "recovery" else "a tripwire")
-        table.add_row(str(Scope(**row["scope"])), author, output.readable(row["at"]), row["reason"])
-    nothing = "Nothing is frozen." if known else "Nothing is frozen by operators."
-    output.console().print(table if found else nothing)
-    if not known:
-        typer.echo("Whether a tripwire froze everything is not known here: only the ledger records it.")
+    scopes = (str(Scope(**row["scope"])) for row in found)
+    if not output.print_for_scripts({"freezes": found, "tripwires_known": known}, *scopes, as_json=json_):
+        listings.print_freezes(found, tripwires_known=known)

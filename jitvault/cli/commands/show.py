@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from jitvault.cli.options import Debug, Json, Task
-from jitvault.documents.paths import PUBLISHED
 
 if TYPE_CHECKING:
     from jitvault.documents.published_parts import MissingApproval
@@ -156,38 +153,3 @@ def _missing(wiring: Wiring, task: str, state: State) -> list[MissingApproval]:
         document = session.published(wiring, task)
         return document.missing if isinstance(document, PublishedTask) else []
     return []
-
-
-def list_(
-    open_: Annotated[
-        bool, typer.Option("--open", help="List only tasks that wait, hold access or are not sealed yet.")
-    ] = False,
-    json_: Json = False,
-    debug: Debug = False,
-) -> None:
-    """List all tasks with their states and their numbers of findings.
-
-    Without a ledger the command lists the tasks that a worker has published in Vault, and how old that is.
-
-    Example: jitvault list --open
-    """
-    from jitvault.cli import session
-    from jitvault.cli.views import published as fallback
-    from jitvault.cli.views import tables as listings
-    from jitvault.lifecycle.record.report import summary_of
-    from jitvault.model.states import OVER, State
-
-    wiring = session.open_session()
-    # anyone may have written a published document: one with an unknown state is shown as well
-    left_out = tuple(OVER) if open_ else ()
-    if has_ledger := fallback.has_ledger(wiring):
-        ledger = session.ledger_to_read(wiring)
-        session.check_knows_tasks(wiring, ledger)
-        findings = ledger.finding_counts()
-        found = ledger.tasks(frozenset(State).difference(left_out))
-        tasks = [{**summary_of(task), "findings": findings.get(task.task_id, 0)} for task in found]
-    else:
-        with session.allowed("list the tasks", "operators, approvers and auditors"):
-            names = wiring.documents.names(PUBLISHED)
-        tasks = [row for row in fallback.rows(wiring, names) if row["state"] not in left_out]
-    listings.print_tasks(tasks, published=not has_ledger, as_json=json_, only_open=open_)

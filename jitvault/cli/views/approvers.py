@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jitvault.cli.views import output
+from jitvault.cli.views.listing import Column, print_listing
 
 if TYPE_CHECKING:
     from jitvault.provision.approvers import Approver
@@ -15,13 +16,17 @@ def print_approvers(found: Sequence[Approver], *, as_json: bool) -> None:
     ids = (approver.entity for approver in found)
     if output.print_for_scripts({"approvers": [approver.as_json() for approver in found]}, *ids, as_json=as_json):
         return
-    table = output.new_table("person", "entity", "groups", "since (UTC)", "problems")
+    console = output.console()
+    if not found:
+        console.print("No approver is registered.")
+        return
+    columns = [Column("person"), Column("entity"), Column("since", spare=1), Column("groups"), Column("problems")]
+    table = []
     for approver in found:
         name = approver.name or approver.entity
-        groups = "\n".join(approver.groups)
-        problems = "\n".join(approver.problems)
-        table.add_row(approver.person, name, groups, f"{approver.since:%Y-%m-%d %H:%M:%S}", problems)
-    output.console().print(table if found else "No approver is registered.")
+        since = f"{approver.since:%Y-%m-%dT%H:%M:%SZ}"
+        table.append([approver.person, name, since, ", ".join(approver.groups), "; ".join(approver.problems)])
+    print_listing(console, columns, table)
 
 
 def print_approver(done: str, approver: Approver, *, as_json: bool) -> None:

@@ -22,11 +22,13 @@ from jitvault.formats.shorten import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
 # an id, a path or a digest: without a blank in it, no part of it reads as a sentence where a terminal breaks it
 _ID = re.compile(r"[A-Za-z0-9:/._=@+,()-]{1,200}")
+# a command of ours in a hint, with what stands around it
+_COMMAND = re.compile(r"[(]?`(?:jitvault|bao|vault) [^`]{1,200}`[.,;:)]*")
+_COMMAND_OR_WORD = re.compile(rf"{_COMMAND.pattern}|\S+")
 CONTINUED = "    | "
 """The prefix of each continued line of text that another person wrote."""
 # json itself escapes the characters below a space
@@ -144,21 +146,27 @@ def console(*, stderr: bool = False, quiet: bool = False) -> Console:
     return PlainConsole(stderr=stderr, quiet=quiet)
 
 
-def folded(line: str, width: int, *, first: str | None = None, rest: str = CONTINUED) -> str:
+def folded(
+    line: str, width: int, *, first: str | None = None, rest: str = CONTINUED, keep_commands: bool = False
+) -> str:
     """Wrap a line that came from outside at words.
 
     Each continued line is indented and marked. Otherwise the terminal would begin a continued line where one of
     jitvault's own lines begins. An id is never cut, so that it can be copied. Every other word is cut where it is wider
     than the room, as wide as a terminal shows it.
+
+    With `keep_commands` a command in backticks is not cut either: it begins a line where it does not fit. That is for
+    jitvault's own text, such as hints.
     """
     if first is None:
         first = line[: len(line) - len(line.lstrip(" "))]
     lines = [first]
     room = max(20, width - len(rest))
     empty = True
-    for word in printable(line).split():
-        for piece in [word] if _ID.fullmatch(word) else _pieces(word, room):
-            if not empty and _cells(lines[-1]) + 1 + _cells(piece) > width:
+    for word in _words(printable(line), keep_commands=keep_commands):
+        is_whole = _ID.fullmatch(word) or (keep_commands and _COMMAND.fullmatch(word))
+        for piece in [word] if is_whole else _pieces(word, room):
+            if not empty and cells(lines[-1]) + 1 + cells(piece) > width:
                 lines.append(rest)
                 empty = True
             lines[-1] += piece if empty else f" {piece}"
@@ -166,7 +174,14 @@ def folded(line: str, width: int, *, first: str | None = None, rest: str = CONTI
     return "\n".join(lines)
 
 
-def for_terminal(text: str, stream: TextIO, *, first: str = "") -> str:
+def _words(line: str, *, keep_commands: bool) -> list[str]:
+    """Return the words of a line, a command in backticks as one of them."""
+    if not keep_commands:
+        return line.split()
+    return [" ".join(found[0].split()) for found in _COMMAND_OR_WORD.finditer(line)]
+
+
+def for_terminal(text: str, stream: TextIO, *, first: str = "", keep_commands: bool = False) -> str:
     """Fold each line to the width of the terminal that `stream` is.
 
     Return the text unchanged for other streams.
@@ -175,19 +190,28 @@ def for_terminal(text: str, stream: TextIO, *, first: str = "") -> str:
         return first + text
     width = shutil.get_terminal_size().columns
     head, *rest = text.split("\n")
-    return "\n".join([folded(head, width, first=first), *(folded(line, width) for line in rest)])
+    lines = [folded(head, width, first=first, keep_commands=keep_commands)]
+    return "\n".join([*lines, *(folded(line, width, keep_commands=keep_commands) for line in rest)])
+
+
+def wrapped(text: str, stream: TextIO) -> str:
+    """Wrap jitvault's own text at words for the terminal that `stream` is.
+
+    Return the text unchanged for other streams.
+    """
+    return folded(text, shutil.get_terminal_size().columns, first="", rest="") if stream.isatty() else text
 
 
 def _pieces(word: str, room: int) -> list[str]:
     pieces = [""]
     for character in word:
-        if pieces[-1] and _cells(pieces[-1] + character) > room:
+        if pieces[-1] and cells(pieces[-1] + character) > room:
             pieces.append("")
         pieces[-1] += character
     return pieces
 
 
-def _cells(text: str) -> int:
+def cells(text: str) -> int:
     """Return the width of `text` on a terminal.
 
     Letters of some scripts take two columns.
@@ -202,13 +226,14 @@ def _cells(text: str) -> int:
 def print_facts(console: Console, facts: Mapping[str, str], *, least: int = 0) -> None:
     """Print names and values in two columns.
 
-    Words are wrapped. An id or a digest is never folded, so that it can be copied: one that does not fit beside its
-    name is printed below it. `least` is the minimal width of the names.
+    Words are wrapped. An id, a digest or a command is never folded, so that it can be copied: one that does not fit
+    beside its name is printed below it. `least` is the minimal width of the names.
     """
     column = 2 + max(least, *map(len, facts)) + 2
     for name, value in facts.items():
         room = max(20, console.width - column)
-        if _ID.fullmatch(value) and len(value) > room:
+        is_command = value.startswith("jitvault ")
+        if (is_command or _ID.fullmatch(value)) and len(value) > room:
             console.print(f"  {name}\n    {value}", soft_wrap=True)
             continue
         beside = folded(value, column + room, first=f"  {name}".ljust(column), rest=" " * column)
@@ -216,30 +241,24 @@ def print_facts(console: Console, facts: Mapping[str, str], *, least: int = 0) -
             console.print(line.rstrip(), soft_wrap=True)
 
 
-def indented(line: str, width: int, *, first: str = "  ", rest: str = "    ") -> str:
+def indented(line: str, width: int, *, first: str = "  ", rest: str = "    ", keep_commands: bool = False) -> str:
     """Return `line` wrapped and indented, to be printed below a heading.
 
     An id is never folded.
     """
-    return folded(line, width, first=first, rest=rest)
+    return folded(line, width, first=first, rest=rest, keep_commands=keep_commands)
 
 
-def new_table(*columns: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in columns:
-        # an id that is truncated cannot be copied, so it is folded instead
-        table.add_column(column, overflow="fold")
-    return table
+def colour_of(word: str) -> str:
+    """Return the style of the state that `word` names."""
+    return _COLOURS.get(word, "bold") if word else ""
 
 
 def coloured(word: str, style: str | None = None) -> Text:
     """Return a word in `style`, or in the style of the state that it names."""
     from rich.text import Text
 
-    return Text(printable(word), style or _COLOURS.get(word, "bold"))
+    return Text(printable(word), style or colour_of(word))
 
 
 def pairs(values: Mapping[str, str]) -> str:

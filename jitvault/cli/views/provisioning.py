@@ -83,7 +83,11 @@ def print_provisioning(
         text = output.indented(f"in use by live tasks, so `init` changes nothing: {line}", console.width, first="")
         console.print(text, style="red", soft_wrap=True)
     for note in missing:
-        console.print(output.indented(f"note: {note}", console.width, first=""), style="yellow", soft_wrap=True)
+        console.print(
+            output.indented(f"note: {note}", console.width, first="", keep_commands=True),
+            style="yellow",
+            soft_wrap=True,
+        )
 
 
 def _print_actor(console: Console, actor: Actor) -> None:

@@ -6,7 +6,7 @@ not contain.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -123,21 +123,30 @@ def age(seconds: int) -> str:
     return f"{seconds} s"
 
 
-def rows(wiring: Wiring, names: Iterable[str]) -> list[dict[str, Any]]:
+def rows(
+    wiring: Wiring, names: Iterable[str], includes: Callable[[str, Mapping[str, Any] | None], bool]
+) -> list[dict[str, Any]]:
     """Return the rows of a task list from what is published.
 
-    `published_at` and `age_s` say how old each is.
+    `published_at` and `age_s` say how old each is. `includes` says by its state, and the content of its revision,
+    whether a task is listed.
     """
+    from jitvault.lifecycle.record.report import parties_of
+
     found: list[dict[str, Any]] = []
     for name in names:
         stored = wiring.documents.read(published_path(name))
         if stored is None:
             continue
         said = read_published(name, stored.document, stored.written_at)
-        row = dict.fromkeys(_ROW, None) | {"task_id": name, "state": str(said.state), "findings": 0}
+        content = said.full_revision.content if isinstance(said, PublishedTask) else None
+        if not includes(str(said.state), content):
+            continue
+        row = dict.fromkeys(_ROW, None) | {"task_id": name, "state": str(said.state), "missing": [], "findings": 0}
+        row |= parties_of(content)
         if isinstance(said, PublishedTask):
             values = said.as_json()
-            row |= {key: values[key] for key in _ROW} | {"findings": len(said.findings)}
+            row |= {key: values[key] for key in _ROW} | {"missing": said.missing, "findings": len(said.findings)}
         elif isinstance(said, PublishedRefusal):
             row["requester"] = said.requester
         found.append({**row, "published_at": said.written_at.isoformat(), "age_s": _age_s(wiring, said.written_at)})

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from jitvault.cli.views import output
+from jitvault.cli.views.listing import Column, print_listing
 from jitvault.cli.views.output import to_json
 from jitvault.cli.views.policy import decision_line
 from jitvault.cli.views.task import NEVER_HELD, not_proven, print_decision, print_proof, uncounted
@@ -86,10 +87,7 @@ def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
     _print_uses(console, shown["uses"])
     if shown["proof"]:
         print_proof(console, shown["proof"], shown["proof"]["not_proven"])
-    table = output.new_table("when (UTC)", "what happened")
-    for when, what in timeline.rows(shown["timeline"]):
-        table.add_row(when, what)
-    console.print(table)
+    print_listing(console, [Column("when (UTC)"), Column("what happened")], timeline.rows(shown["timeline"]))
 
 
 def _waits_for(shown: Mapping[str, Any]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from jitvault.cli.views import output
+from jitvault.cli.views.listing import Cell, Column, print_listing
 from jitvault.cli.views.output import to_json
+from jitvault.model.scope import Scope
 from jitvault.model.states import PROVEN
 
 if TYPE_CHECKING:
@@ -18,7 +21,6 @@ if TYPE_CHECKING:
     from jitvault.documents.tidy import Remains
     from jitvault.kill_switch.kill import Result
     from jitvault.lifecycle.decision.pending_approvals import PendingApproval
-    from jitvault.model.scope import Scope
     from jitvault.model.vault_access import Fetch
     from jitvault.provision.template_check.steps import Outcome
 
@@ -26,37 +28,6 @@ if TYPE_CHECKING:
 _MOST_SHOWN = 5
 _AFTER = "accepted_after_end"
 _SECOND = timedelta(seconds=1)
-
-
-def print_tasks(rows: Sequence[Mapping[str, Any]], *, published: bool, as_json: bool, only_open: bool) -> None:
-    """Print a list of tasks.
-
-    `published` says that the rows come from Vault and no ledger was read.
-    """
-    ids = (row["task_id"] for row in rows)
-    if output.print_for_scripts({"tasks": list(rows), "published": published}, *ids, as_json=as_json):
-        return
-    from jitvault.cli.views.published import age
-
-    # a column of its own only where a task has findings: most lists have none, and 80 columns are few
-    any_findings = any(row["findings"] for row in rows)
-    more = (*(("findings",) if any_findings else ()), *(("as of",) if published else ()))
-    table = output.new_table("task", "state", "ended", "due", *more)
-    for row in rows:
-        # of a task that holds access its deadline, of one that is ending when its end is tried again
-        at = row.get("due_at") if row["end_reason"] else row.get("ends_at") or row.get("due_at")
-        cells = [row["task_id"], output.coloured(row["state"] or "?"), row["end_reason"] or ""]
-        cells += [output.readable(at) if at else ""]
-        cells += [output.coloured(str(row["findings"]), "red") if row["findings"] else ""] if any_findings else []
-        cells += [f"{age(row['age_s'])} ago"] if published else []
-        table.add_row(*cells)
-    console = output.console()
-    console.print(table if rows else f"There are no {'open ' if only_open else ''}tasks.")
-    if published:
-        console.print(
-            "This is what a worker last published of each task in Vault. What was not done or not published yet is "
-            "not shown, nor are tasks that were removed after their seal: the ledger has them.",
-        )
 
 
 def print_kill_results(results: Sequence[Result], *, as_json: bool) -> None:
@@ -108,6 +79,24 @@ def print_frozen(scope: Scope, reason: str, states: Mapping[str, str], *, by_wor
         return
     held = "1 task held" if len(states) == 1 else f"{len(states)} tasks held"
     console.print(f"{held} access, {len(ended)} ended and proven.")
+
+
+def print_freezes(found: Sequence[Mapping[str, Any]], *, tripwires_known: bool) -> None:
+    """Print the active freezes."""
+    console = output.console()
+    authors = {"recovery": "jitvault ledger recover", "tripwire": "a tripwire"}
+    columns = [Column("what"), Column("by"), Column("since", spare=1), Column("why")]
+    rows = []
+    for row in found:
+        author = row["by"] or authors.get(row["kind"], "")
+        rows.append([str(Scope(**row["scope"])), author, output.readable(row["at"]), row["reason"]])
+    if rows:
+        print_listing(console, columns, rows)
+    else:
+        console.print("Nothing is frozen." if tripwires_known else "Nothing is frozen by operators.")
+    if not tripwires_known:
+        line = "Whether a tripwire froze everything is not known here: only the ledger records it."
+        console.print(output.wrapped(line, sys.stdout), soft_wrap=True)
 
 
 def _print_not_proven(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
@@ -163,15 +152,16 @@ def print_templates(found: Sequence[Mapping[str, Any]], states: Mapping[str, str
     rows = [{**template, "check": known.get(name)} for name, template in zip(names, found, strict=True)]
     if output.print_for_scripts({"templates": rows}, *names, as_json=as_json):
         return
-    columns = ("template", "tier", "ttl", "window", "proof", *(("check",) if states is not None else ()))
-    table = output.new_table(*columns, "what it allows")
+    columns = [Column("template"), Column("tier"), Column("ttl", spare=2), Column("window", spare=1)]
+    columns += [Column("proof", spare=3), Column("check"), Column("what it allows")]
+    table = []
     for template in found:
         spec = template["spec"]
         meta = template["metadata"]
+        check = known.get(meta["name"], "")
         cells = [meta["name"], spec["tier"], spec["ttl"], spec["max_window"], spec["confirm"]]
-        cells += [output.coloured(known[meta["name"]])] if states is not None else []
-        table.add_row(*cells, meta["description"])
-    output.console().print(table)
+        table.append([*cells, Cell(check, output.colour_of(check)), meta["description"]])
+    print_listing(output.console(), columns, table)
 
 
 def print_template(
@@ -271,13 +261,15 @@ def print_remains(found: Sequence[Remains], *, removed: int | None, as_json: boo
     if removed:
         output.console().print(f"{removed} documents of {len(found)} tasks were removed")
         return
-    table = output.new_table("task", "state", "documents")
-    for remains in found:
-        state = output.coloured(remains.state) if remains.state else ""
-        table.add_row(remains.task_id, state, str(len(remains.paths)))
     # what belongs to the question goes to stderr, and the result to stdout
     console = output.console(stderr=removed is None)
-    console.print(table if found else "There is nothing to remove.")
+    if not found:
+        console.print("There is nothing to remove.")
+        return
+    columns = [Column("task"), Column("state"), Column("documents")]
+    states = [Cell(remains.state or "", output.colour_of(remains.state or "")) for remains in found]
+    numbers = (str(len(remains.paths)) for remains in found)
+    print_listing(console, columns, [*zip((each.task_id for each in found), states, numbers, strict=True)])
 
 
 def print_pending(found: Sequence[PendingApproval], *, as_json: bool) -> None:

@@ -60,6 +60,23 @@ REPORT_COLUMNS = (
 )
 
 
+def parties_of(content: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the names, the risk and the templates of a task, for a list.
+
+    `content` is that of the task's revision. Every value is None where it cannot be read.
+    """
+    if content is None:
+        return dict.fromkeys(("requester_name", "agent_name", "owner", "owner_name", "risk", "templates"))
+    return {
+        "requester_name": content["requester"]["name"],
+        "agent_name": content["agent"]["name"],
+        "owner": content["owner"]["entity"],
+        "owner_name": content["owner"]["name"],
+        "risk": content["risk"],
+        "templates": list(dict.fromkeys(entry["template"] for entry in content["access"])),
+    }
+
+
 def status_of(
     file: TaskRecord, trail: AuditTrail, freeze: Freeze | None, children: Sequence[str] = ()
 ) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from jitvault.cli.views import output
+from jitvault.cli.views.listing import Column, print_listing
 from jitvault.formats.shorten import printable
 
 # a colour, a line that is written over, CSI as one character, and text that runs the other way
@@ -29,9 +30,7 @@ def as_fact(console: Console, text: str) -> None:
 
 
 def as_cell(console: Console, text: str) -> None:
-    table = output.new_table("name")
-    table.add_row(text)
-    console.print(table)
+    print_listing(console, [Column("name")], [[text]])
 
 
 def as_state(console: Console, text: str) -> None:
@@ -106,3 +105,30 @@ def test_words_of_others_begin_no_line(width: int, words: list[str]) -> None:
         assert cell_len(line) <= width or any(word.isascii() and len(word) > width - 12 for word in line.split())
     kept = "".join([first, *(line.removeprefix(output.CONTINUED) for line in others)])
     assert "".join(kept.split()) == "".join(text.split())
+
+
+COMMAND = "`jitvault revoke count-orders --force --reason WHY`"
+
+
+@pytest.mark.parametrize("width", range(60, 130))
+def test_a_command_in_a_hint_is_on_one_line(width: int) -> None:
+    hint = f"Check at the target that it is dead. Then ({COMMAND}) closes it; `bao token lookup` says who you are."
+    lines = output.folded(hint, width, first="  ", keep_commands=True).split("\n")
+    assert max(map(len, lines)) <= width
+    assert sum(COMMAND in line for line in lines) == 1 and sum("`bao token lookup`" in line for line in lines) == 1
+    plain = output.folded(hint, width, first="  ").replace(output.CONTINUED, "")
+    assert " ".join(plain.split()) == hint, "the words of others are folded as before"
+
+
+def test_what_is_no_command_of_ours_is_cut_in_backticks_as_well() -> None:
+    shown = output.folded(f"`rm {'x ' * 60}`", 40, first="", keep_commands=True)
+    assert max(map(len, shown.split("\n"))) <= 40
+
+
+def test_a_command_as_a_fact_is_never_folded(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    command = f"jitvault approve {'a' * 63}"
+    output.print_facts(output.console(), {"next": command})
+    assert f"    {command}\n" in capsys.readouterr().out
