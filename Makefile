@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-all test-vault test-postgresql outages faults fleet soak soak-state mutants races check bench bench-keep fuzz format schemas lock wheel clean
+.PHONY: demo test test-all test-vault test-postgresql outages faults fleet soak soak-state mutants races check bench bench-keep fuzz format schemas lock recording wheel clean
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "jitvault needs Python 3.11 or newer with venv"; exit 1; }
@@ -97,6 +97,10 @@ fuzz: $(STAMP)
 	PYTHONPATH=.:tests $(BIN)/python tests/fuzz/audit_lines.py -max_total_time=$(FUZZ_SECONDS) -max_len=20000 \
 		-timeout=20 -dict=tests/fuzz/words.dict -artifact_prefix=build/fuzz/ -print_final_stats=1 \
 		build/fuzz tests/fuzz/corpus
+
+# the README's recording of the demo, for a terminal of 80 columns
+recording: $(STAMP)
+	$(BIN)/python docs/recording/record.py docs/recording/demo.svg $(BIN)/jitvault demo
 
 wheel: $(STAMP)
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
