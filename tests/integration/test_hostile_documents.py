@@ -10,7 +10,8 @@ import pytest
 import requests
 from rig import Rig
 
-from jitvault.lifecycle.requests.sign import sign_end, sign_submission
+from jitvault.lifecycle.requests.sign import sign_end, sign_freeze, sign_submission
+from jitvault.model.scope import Scope
 from jitvault.model.spec import parse_spec
 from jitvault.model.states import EndReason
 from jitvault.vault.documents import MOST_READ, Documents
@@ -191,7 +192,8 @@ def test_a_spec_that_was_signed_again_hides_no_change_of_what_was_approved(rig: 
 
 def test_what_was_frozen_stays_so_when_the_key_that_signed_it_is_replaced(rig: Rig, spec: Spec) -> None:
     key = f"jitvault-transit/keys/jitvault-signer-{rig.entity('operator')}"
-    rig("operator", "freeze", "--agent", "research-agent", "--reason", "an incident", code=None)
+    # the command reads its own freeze at once: here nobody has read it yet
+    sign_freeze(rig.wiring("operator").person, Scope("research-agent"), freezes=True, reason="an incident")
     try:
         rig.admin.write(f"{key}/rotate")
         newest = (rig.admin.read(key) or {})["data"]["latest_version"]

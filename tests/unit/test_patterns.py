@@ -46,6 +46,7 @@ CALLED = {"_INT": "match", "_FLOAT": "match"}
 LOCAL = {
     ("jitvault.audit.files.log_directory", "match"): r"[-._]\d{4}|[.]\d+\.log",
     ("jitvault.formats.fields", "fullmatch"): "",
+    ("jitvault.provision.who_may", "fullmatch"): "jitvault/data/requests/[^/]+/[^/]+/.*",
 }
 
 
