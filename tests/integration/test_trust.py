@@ -722,7 +722,8 @@ def test_lines_of_a_source_in_which_no_canary_was_found_cost_next_to_nothing(
     forged.touch()
     ours = rig.cli.variables["JITVAULT_AUDIT_FILE"]
     rig.cli.variables = {**rig.cli.variables, "JITVAULT_AUDIT_FILE": f"{forged}:{ours}"}
-    examined(rig)
+    # neither was ever looked at: one that counts would be searched first, and the other not at all
+    rig.admin.write("sys/audit-hash/jitvault", {"input": "x"})
     line = next(line for line in reversed(world.audit_file.read_text().splitlines()) if "sys/audit-hash/" in line)
     read_of: set[str] = set()
 
