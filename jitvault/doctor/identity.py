@@ -95,7 +95,11 @@ def judge_people(person_key: str) -> Check:
     )
 
 
-def judge_worker(worker: Known[Holder | Refused]) -> Iterator[Check]:
+def judge_worker(worker: Known[Holder | Refused], login: str | None = None) -> Iterator[Check]:
+    """Judge the worker's identity.
+
+    `login` is the method by which it logs in, None for a token that was given to it.
+    """
     if isinstance(worker, Unknown):
         yield from (about.skipped(worker) for about in (TOKEN, POLICIES, ENTITY))
         return
@@ -104,12 +108,15 @@ def judge_worker(worker: Known[Holder | Refused]) -> Iterator[Check]:
         refused = Unknown("Vault refuses the worker's token", "Repair `worker token` first.")
         yield from (about.skipped(refused) for about in (POLICIES, ENTITY))
         return
-    yield _token(worker)
+    yield _token(worker, login)
     yield _policies(worker.policies)
     yield _entity(worker)
 
 
-def _token(worker: Holder) -> Check:
+def _token(worker: Holder, login: str | None) -> Check:
+    if login is not None:
+        lives = f"; its token lives {format_duration(worker.ttl)}" if worker.ttl is not None else ""
+        return TOKEN.ok(f"it logs in by {login}, and again by itself{lives}")
     if worker.ttl is not None and worker.ttl < SOON:
         return TOKEN.warn(_remaining(worker), "Renew it (`bao token renew`), or log in as the worker again.")
     return TOKEN.ok(_remaining(worker))

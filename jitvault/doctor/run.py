@@ -77,7 +77,7 @@ def _checks(facts: _Facts) -> Iterator[Check]:
     yield identity.judge_person(facts.person)
     yield from identity.judge_signing_key(facts.person, facts.person_has_key)
     yield identity.judge_people(wiring.settings.person_key)
-    yield from identity.judge_worker(facts.worker)
+    yield from identity.judge_worker(facts.worker, facts.settings.worker_login)
     yield targets.judge_agents(facts.agent_logins)
     yield from _provisioned(facts)
     yield from record.judge_ledger(facts.record)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
+from fnmatch import fnmatchcase
 from typing import Any
 
 from jitvault.engines import (
@@ -108,6 +109,25 @@ class DatabaseEngine:
                 "a database template has no accepted_after_end: nothing accepts a login that is gone",
                 hint="Remove spec.accepted_after_end.",
             )
+
+    def why_no_credential(self, path: str, snapshot: Mapping[str, Any]) -> str | None:
+        role = path.partition("/")[2]
+        connection = snapshot.get("connection") or {}
+        allowed = connection.get("allowed_roles")
+        if allowed is None or any(fnmatchcase(role, pattern) for pattern in allowed):
+            return None
+        listed = ", ".join(allowed) or "none"
+        database = snapshot["role"]["db_name"]
+        return f"The connection {database} does not allow the role {role}: add it to its allowed_roles, now {listed}."
+
+    def clear_by_hand(self, mount: str, name: str) -> tuple[str, ...]:
+        login = name.replace('"', '""')
+        literal = name.replace("'", "''")
+        return (
+            f'ALTER ROLE "{login}" NOLOGIN;',
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{literal}';",  # noqa: S608 - shown, never run
+            f'DROP OWNED BY "{login}"; DROP ROLE "{login}";',
+        )
 
     def limits(self, spec: TemplateBody) -> Limits | None:
         return None

@@ -156,6 +156,20 @@ class Engine(Protocol):
         """
         ...
 
+    def why_no_credential(self, path: str, snapshot: Mapping[str, Any]) -> str | None:
+        """Return what to correct where Vault gives no credential of `path`.
+
+        `path` is below the mount. None if the `snapshot` shows no reason.
+        """
+        ...
+
+    def clear_by_hand(self, mount: str, name: str) -> tuple[str, ...]:
+        """Return the commands by which an administrator ends a credential.
+
+        They are for one that Vault could not revoke. `name` is its name at the target.
+        """
+        ...
+
     def limits(self, spec: TemplateBody) -> Limits | None:
         """Return what a template bounds in its mount's configuration, or None."""
         ...

@@ -71,6 +71,12 @@ class PkiEngine:
     def check_template(self, spec: TemplateBody, snapshot: Mapping[str, Any] | None = None) -> None:
         pki_config.check_template(spec, snapshot)
 
+    def why_no_credential(self, path: str, snapshot: Mapping[str, Any]) -> str | None:
+        return None
+
+    def clear_by_hand(self, mount: str, name: str) -> tuple[str, ...]:
+        return (f"bao write {mount}/revoke serial_number={name}", f"bao read {mount}/crl/rotate")
+
     def limits(self, spec: TemplateBody) -> Limits | None:
         return pki_config.limits(spec)
 

@@ -71,3 +71,28 @@ def test_every_name_with_an_environment_is_a_command() -> None:
 
     assert {tuple(path.split()) for path in environment._VARIABLES} <= LEAVES.keys()
     assert "policy" in _commands().commands
+
+
+# verbs on tasks, and the two lists that belong to them, are commands; what is done to another thing is below its name
+FLAT = (
+    "submit grant extend complete revoke cancel freeze unfreeze freezes approve deny withdraw approvals unwrap status "
+)
+FLAT += "list report verify worker sweep init tidy doctor demo dev completion"
+GROUPS = {
+    "approvers": {"add", "remove", "list"},
+    "audit": {"receive", "status", "accept"},
+    "findings": {"list", "close"},
+    "ledger": {"upgrade", "check", "copy", "recover"},
+    "policy": {"check", "test", "explain"},
+    "spec": {"check"},
+    "templates": {"list", "show", "check"},
+}
+
+
+def test_verbs_on_tasks_are_flat_and_other_things_are_groups() -> None:
+    flat = {path[0] for path in LEAVES if len(path) == 1 and not LEAVES[path].hidden}
+    assert flat == {*FLAT.split()}
+    groups = {path[0] for path in LEAVES if len(path) == 2}
+    assert groups == GROUPS.keys()
+    for group, names in GROUPS.items():
+        assert names <= {path[1] for path in LEAVES if path[0] == group}, "nothing is moved or renamed"

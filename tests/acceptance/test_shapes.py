@@ -119,7 +119,7 @@ STEPS = [{"n": int, "name": str, "ok": bool, "evidence": str, "mend": str, "told
 CHECKED = {
     **{"template": str, "passed": bool},
     "paths": [
-        {"path": str, "with": dict, "passed": bool, "ms": int, "steps": STEPS, "left_behind": [str]},
+        {"path": str, "with": dict, "passed": bool, "ms": int, "steps": STEPS, "left_behind": [str], "clear": [str]},
     ],
 }
 

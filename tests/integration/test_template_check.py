@@ -18,7 +18,7 @@ from typing import Any
 import psycopg
 import pytest
 import requests
-from commands import Result
+from commands import Result, at_terminal
 from rig import ENGINE_ROLE, PREFIX, Rig, role_with
 
 from jitvault import shipped_files as shipped
@@ -72,11 +72,6 @@ def at_target(rig: Rig, statement: str, undo: str) -> Iterator[None]:
             yield
         finally:
             target.execute(undo.encode())
-
-
-def drop(rig: Rig, login: str) -> None:
-    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
-        target.execute(f'DROP ROLE "{login}"'.encode())
 
 
 # -- what passes ---------------------------------------------------------------------------------------------
@@ -148,6 +143,25 @@ def test_whoever_is_no_administrator_checks_nothing(rig: Rig) -> None:
     rig(None, "templates", "check", NAME, code=2)
 
 
+def test_a_role_that_the_connection_does_not_allow_is_named_as_that(rig: Rig) -> None:
+    """Vault says so with a 500, and there is no credential whose lease could be missing."""
+    connection = "database/config/app"
+    allowed = (rig.admin.read(connection) or {})["data"]["allowed_roles"]
+    for patterns in ([], ["app-readwrite", "other-*"]):
+        rig.admin.write(connection, {"allowed_roles": patterns, "verify_connection": False})
+        try:
+            result = check(rig, code=6)
+        finally:
+            rig.admin.write(connection, {"allowed_roles": allowed, "verify_connection": False})
+        (mend,) = (step["mend"] for step in result.json["paths"][0]["steps"] if not step["ok"])
+        now = ", ".join(patterns) or "none"
+        assert mend == (
+            f"The connection app does not allow the role app-readonly: add it to its allowed_roles, now {now}."
+        )
+        assert left_behind(result) == []
+    check(rig)
+
+
 # -- what is refused for granting, and why -------------------------------------------------------------------
 
 
@@ -158,9 +172,18 @@ def test_a_revocation_that_does_nothing_is_found_and_what_stays_is_told_loudly(r
         assert set(failed(result)) == {"session_ended", "login_refused", "probe_sees_end"}
         (login,) = rig.database_roles() - before
         assert left_behind(result) == [f"{login} at the target"]
+        commands = result.json["paths"][0]["clear"]
+        assert all(login in command for command in commands) and len(commands) == 3
+        shown = at_terminal(rig.cli, "admin", "templates", "check", NAME).stdout
+        (another,) = rig.database_roles() - before - {login}
+        lines = [line.strip() for line in shown.splitlines()]
+        assert f'DROP OWNED BY "{another}"; DROP ROLE "{another}";' in lines, "to be copied"
+        for command in (*commands, *(command.replace(login, another) for command in commands)):
+            with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+                target.execute(command.encode())
+        assert rig.database_roles() <= before
         assert f"LEFT BEHIND: {login} at the target" in result.error["message"]
         assert "the check of database/creds/app-readonly failed: session_ended" in refused(rig, spec())
-        drop(rig, login)
     assert "changed since" in refused(rig, file := spec())
     check(rig)
     assert rig.granted(file)["state"] == "issued"

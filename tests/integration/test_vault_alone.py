@@ -6,6 +6,7 @@ is empty, and it stays so.
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -177,7 +178,7 @@ def test_freeze_ends_what_is_held_and_unfreeze_lets_it_be_granted_again(rig: Rig
     assert "grant refused" in seen and "look first" in seen
     person("operator", "unfreeze", *scope, "--reason", "all is well")
     after = person("operator", "freezes", "--json").json
-    assert after == {"freezes": [], "tripwires_known": False}
+    assert (after["freezes"], after["tripwires_known"]) == ([], False)
     said = person("operator", "freezes").stdout
     assert "Nothing is frozen by operators." in said and "Whether a tripwire froze everything is not known here" in said
 
@@ -302,3 +303,41 @@ def test_what_became_of_a_request_is_said_and_not_guessed(rig: Rig, person: Alon
     assert "removed from Vault, and kept in the ledger" in unknown["hint"]
     for who in ("approver-1", "agent", "auditor"):
         assert person(who, "status", "no-such-task", "--json", code=9).error["message"] == unknown["message"]
+
+
+def test_an_operator_without_a_ledger_sees_that_a_tripwire_froze_everything(
+    rig: Rig, person: Alone, spec: Spec
+) -> None:
+    file, other = spec(), spec()
+    granted(person, file)
+    record = rig.file(file.stem)
+    policy = json.loads(record.revision.body)["access"][0]["policy"]
+    # a token of jitvault's role that no worker meant to create
+    rig.admin.write(f"auth/token/create/{record.grants[-1].role}", {"policies": [policy]})
+    wait_for(lambda: state(rig, file) in ("confirmed", "sealed"))
+    try:
+        refused = person("operator", "grant", other, "--json", *PATIENT, code=12).error
+        assert refused["message"].startswith("everything is frozen since ")
+        said = person("operator", "freezes").stdout
+        assert "A tripwire did something, by what is published" in said
+        assert f"  {other.stem}, " in said and "its grant was refused: everything is frozen since " in said
+        shown = person("operator", "freezes", "--json").json
+        assert {sign["task_id"] for sign in shown["signs"]} >= {file.stem, other.stem}
+        told = {sign["task_id"]: sign["message"] for sign in shown["signs"]}
+        assert told[file.stem].startswith("it was ended, since everything was frozen: A token was created at ")
+        assert rig("auditor", "freezes").json["signs"] == [], "who has the ledger needs no signs"
+    finally:
+        rig("operator", "unfreeze", "--reason", "the test is over")
+
+
+def test_revoking_everything_without_the_workers_identity_says_what_is_left(
+    rig: Rig, person: Alone, spec: Spec
+) -> None:
+    file = spec()
+    held = rig.use(granted(person, file))
+    done = person("operator", "revoke", "--all", *KILL, code=6)
+    assert not rig.is_live(held.token) and done.json["proven"] == len(done.json["tasks"]) >= 1
+    assert "tokens of jitvault's roles that belong to no task were NOT revoked" in done.error["message"]
+    assert done.error["message"].startswith("every task that is published as held is ended and proven")
+    assert "If only tasks had to end, nothing is left to do." in done.error["hint"]
+    assert "`jitvault sweep`" in done.error["hint"]

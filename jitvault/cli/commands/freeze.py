@@ -249,11 +249,12 @@ def freezes(json_: Json = False, debug: Debug = False) -> None:
     """List the active freezes: of what, by whom, since when and why.
 
     With the worker's identity their signatures are verified and their authors named. Without it, a freeze by a tripwire
-    is shown only where there is a ledger.
+    is shown only where there is a ledger; elsewhere the command names the tasks that a tripwire ended or held up.
 
     Example: jitvault freezes
     """
     from jitvault.cli import session
+    from jitvault.cli.commands.tripwire_signs import tripwire_signs
     from jitvault.cli.views import output
     from jitvault.cli.views import published as fallback
     from jitvault.cli.views import tables as listings
@@ -268,6 +269,8 @@ def freezes(json_: Json = False, debug: Debug = False) -> None:
         tripped = session.ledger_to_read(wiring).freeze() if known else None
         with session.signing("see what is frozen", "operators and auditors"):
             found = freezes_seen_by_person(wiring.person, tripped=tripped)
+    signs = [] if known else tripwire_signs(wiring)
     scopes = (str(Scope(**row["scope"])) for row in found)
-    if not output.print_for_scripts({"freezes": found, "tripwires_known": known}, *scopes, as_json=json_):
-        listings.print_freezes(found, tripwires_known=known)
+    shown = {"freezes": found, "tripwires_known": known, "signs": signs}
+    if not output.print_for_scripts(shown, *scopes, as_json=json_):
+        listings.print_freezes(found, signs, tripwires_known=known)

@@ -15,7 +15,7 @@ from jitvault.documents.paths import PUBLISHED
 if TYPE_CHECKING:
     from jitvault.context import WorkerContext
     from jitvault.documents.published_task import PublishedTask
-    from jitvault.errors import JitvaultError
+    from jitvault.errors import JitvaultError, NotConfirmed
     from jitvault.kill_switch.kill import Result
     from jitvault.kill_switch.threads import ThreadContext
     from jitvault.model.scope import Scope
@@ -49,7 +49,7 @@ def revoke_scope(scope: Scope, *, note: str, yes: bool, freeze: bool, wait: floa
     if freeze:
         with session.signing(f"freeze {scope}", "operators"):
             sign_freeze(wiring.person, scope, freezes=True, reason=note)
-    failure = _revoke_roles(wiring, tasks) if scope.is_all else None
+    failure = _revoke_roles(wiring, tasks) if scope.is_all and wiring.has_worker else None
     end = _kill_here if wiring.has_worker else _kill_there
     results: list[Result] = []
     try:
@@ -66,6 +66,8 @@ def revoke_scope(scope: Scope, *, note: str, yes: bool, freeze: bool, wait: floa
     _raise_for(results)
     if failure is not None:
         raise failure
+    if scope.is_all and not wiring.has_worker:
+        raise _roles_not_revoked()
 
 
 def _rounds(wiring: Wiring, scope: Scope, tasks: Sequence[str], wait: float) -> Iterator[Sequence[str]]:
@@ -138,19 +140,9 @@ def _revoke_roles(wiring: Wiring, tasks: Sequence[str]) -> JitvaultError | None:
 
     Returns the error where one could not be revoked.
     """
-    from jitvault.errors import JitvaultError, NotConfirmed
+    from jitvault.errors import JitvaultError
     from jitvault.kill_switch.roles import look_up_before_revoking_roles, revoke_roles
 
-    if not wiring.has_worker:
-        message = (
-            "the tokens of jitvault's roles that belong to no task were NOT revoked: that needs the worker's identity"
-        )
-        typer.echo(message, err=True)
-        return NotConfirmed(
-            message,
-            hint="Run the command where the worker's identity is set (a token, its file, or JITVAULT_WORKER_LOGIN), or "
-            "see docs/operations/break-glass.md.",
-        )
     look_up_before_revoking_roles(_context_factory(wiring), tasks)
     try:
         roles = revoke_roles(_worker_of(wiring))
@@ -159,6 +151,23 @@ def _revoke_roles(wiring: Wiring, tasks: Sequence[str]) -> JitvaultError | None:
         return error
     note(f"every token of jitvault's {roles} roles is revoked; Vault now revokes their leases")
     return None
+
+
+def _roles_not_revoked() -> NotConfirmed:
+    """Return the error for what `--all` cannot do as an operator.
+
+    Policy gives the revocation of whole roles to the worker alone. So the exit code is never 0: a token that belongs to
+    no task may still work.
+    """
+    from jitvault.errors import NotConfirmed
+
+    return NotConfirmed(
+        "every task that is published as held is ended and proven; tokens of jitvault's roles that belong to no task "
+        "were NOT revoked: only the worker's identity may do that",
+        hint="If only tasks had to end, nothing is left to do. Where the worker runs, `jitvault sweep` shows whether "
+        "there is such a token, and `jitvault revoke --all --reason WHY` revokes them as well. Without a worker: "
+        "docs/operations/break-glass.md.",
+    )
 
 
 def _kill_here(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) -> list[Result]:

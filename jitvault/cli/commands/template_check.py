@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from jitvault.model.template import AccessTemplate
     from jitvault.wiring import Wiring
 
-_BY_HAND = "jitvault does not revoke this later: revoke it by hand, at the target too. Then repair what is shown."
+_BY_HAND = (
+    "jitvault does not revoke this later: revoke it by hand, at the target too; the commands are shown. Then repair "
+    "what is shown."
+)
 _BY_ITSELF = (
-    "A certificate whose key was not kept expires by itself. Revoke a lease that is named by hand: "
-    "`bao lease revoke`. Then repair what is shown: servers would still accept the certificate of a task."
+    "A certificate whose key was not kept expires by itself. Revoke a lease that is named by hand; "
+    "the commands are shown. Then repair what is shown: servers would still accept the certificate of a task."
 )
 
 
@@ -72,13 +75,13 @@ def templates_check(
     for outcome in check_template(wiring.vault(token), wiring.engines, template, chosen, waiting):
         outcomes.append(outcome)
         if not json_:
-            listings.print_outcome(outcome)
+            listings.print_outcome(outcome, wiring.vault_command)
     if json_:
         listings.print_outcomes(name, outcomes)
     left_behind = [what for outcome in outcomes for what in outcome.left_behind]
     if left_behind:
         raise NotConfirmed(
-            f"the check of template {name} failed and LEFT BEHIND: {', '.join(left_behind)}",
+            f"the check of template {name} failed and LEFT BEHIND: {', '.join(map(str, left_behind))}",
             hint=_BY_ITSELF if template.spec.engine == SHOWN else _BY_HAND,
         )
     if failed := [outcome.path for outcome in outcomes if not outcome.passed]:

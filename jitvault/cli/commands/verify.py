@@ -47,7 +47,7 @@ def verify(
     audit files it also finds each line that the receipt names, compares it with what the receipt says, and looks for
     what the receipt leaves out.
 
-    Example: jitvault verify receipt.json --key receipts.pem --audit audit.log --audit audit.log.1.gz
+    Example: jitvault verify receipt.json --key receipts.pem --audit audit.log
     """
     from jitvault.cli.views import verification as view
     from jitvault.errors import SecurityFinding

@@ -81,8 +81,13 @@ def print_frozen(scope: Scope, reason: str, states: Mapping[str, str], *, by_wor
     console.print(f"{held} access, {len(ended)} ended and proven.")
 
 
-def print_freezes(found: Sequence[Mapping[str, Any]], *, tripwires_known: bool) -> None:
-    """Print the active freezes."""
+def print_freezes(
+    found: Sequence[Mapping[str, Any]], signs: Sequence[Mapping[str, str]], *, tripwires_known: bool
+) -> None:
+    """Print the active freezes.
+
+    `signs` are what published tasks tell of a tripwire, where no ledger was read.
+    """
     console = output.console()
     authors = {"recovery": "jitvault ledger recover", "tripwire": "a tripwire"}
     columns = [Column("what"), Column("by"), Column("since", spare=1), Column("why")]
@@ -96,7 +101,14 @@ def print_freezes(found: Sequence[Mapping[str, Any]], *, tripwires_known: bool) 
         console.print("Nothing is frozen." if tripwires_known else "Nothing is frozen by operators.")
     if not tripwires_known:
         line = "Whether a tripwire froze everything is not known here: only the ledger records it."
+        if signs:
+            line += " A tripwire did something, by what is published; ask who has the ledger whether that holds on:"
         console.print(output.wrapped(line, sys.stdout), soft_wrap=True)
+    for sign in signs[:_MOST_SHOWN]:
+        line = f"{sign['task_id']}, {output.readable(sign['at'])}: {sign['message']}"
+        console.print(output.for_terminal(line, sys.stdout, first="  "), style="red", soft_wrap=True)
+    if len(signs) > _MOST_SHOWN:
+        console.print(f"  … and {len(signs) - _MOST_SHOWN} more; --json has all", style="red", soft_wrap=True)
 
 
 def _print_not_proven(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
@@ -221,17 +233,19 @@ def print_outcomes(name: str, found: Sequence[Outcome]) -> None:
             "passed": outcome.passed,
             "ms": outcome.ms,
             "steps": [step.as_json() for step in outcome.steps],
-            "left_behind": list(outcome.left_behind),
+            "left_behind": [left.what for left in outcome.left_behind],
+            "clear": [command for left in outcome.left_behind for command in left.commands],
         }
         for outcome in found
     ]
     typer.echo(to_json({"template": name, "passed": all(outcome.passed for outcome in found), "paths": paths}))
 
 
-def print_outcome(found: Outcome) -> None:
+def print_outcome(found: Outcome, program: str) -> None:
     """Print the result of checking one path.
 
-    It has the numbers of the steps, and what to repair.
+    It has the numbers of the steps, what to repair, and the commands that end what was left behind. `program` is the
+    server's, `bao` or `vault`.
     """
     console = output.console()
     result = output.coloured("passed" if found.passed else "failed")
@@ -246,6 +260,10 @@ def print_outcome(found: Outcome) -> None:
             output.print_facts(console, seen)
     for what in found.left_behind:
         console.print(f"  LEFT BEHIND  {what}", style="red", soft_wrap=True)
+        for command in what.commands:
+            # on one line, so that it can be copied
+            typed = f"{program} {command[4:]}" if command.startswith("bao ") else command
+            console.print(f"    {typed}", soft_wrap=True)
 
 
 def print_remains(found: Sequence[Remains], *, removed: int | None, as_json: bool) -> None:

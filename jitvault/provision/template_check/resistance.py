@@ -14,6 +14,7 @@ from typing import Any
 
 from jitvault.engines.interface import Engine, ProbeResult, Resisting
 from jitvault.errors import JitvaultError
+from jitvault.provision.template_check.steps import LeftBehind
 from jitvault.vault.client import Vault
 
 
@@ -130,20 +131,20 @@ class Resistance:
         ok = not credential.failure and not remaining and credential.name in self._dead
         return Result(ok, "; ".join(filter(None, evidence)))
 
-    def clean_up(self, pauses_s: Sequence[float]) -> list[str]:
+    def clean_up(self, pauses_s: Sequence[float], by_hand: Callable[[str], tuple[str, ...]]) -> list[LeftBehind]:
         """Revoke what is still there, and return what could not be revoked.
 
-        Nothing resists any more at this time.
+        Nothing resists any more at this time. `by_hand` gives the commands that end a credential at its target.
         """
         left_behind = []
         for credential in self._credentials.values():
             if credential.lease_id and not credential.revoked and not self._retry_revocation(credential, pauses_s):
-                left_behind.append(f"lease {credential.lease_id}")
+                left_behind.append(LeftBehind.lease(credential.lease_id))
         names = [each.name for each in self._credentials.values() if each.name and each.name not in self._dead]
         if names:
             probed = self._probe()
             alive = [name for name in names if probed[name].seen and not probed[name].refused]
-            left_behind += [f"{name} at the target" for name in alive]
+            left_behind += [LeftBehind(f"{name} at the target", by_hand(name)) for name in alive]
         return left_behind
 
     def _retry_revocation(self, credential: _Credential, pauses_s: Sequence[float]) -> bool:

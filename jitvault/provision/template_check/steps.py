@@ -66,10 +66,29 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftBehind:
+    """What a check issued and could not revoke.
+
+    `commands` end it; an administrator types them in Vault or at the target.
+    """
+
+    what: str
+    commands: tuple[str, ...] = ()
+
+    @classmethod
+    def lease(cls, lease_id: str) -> LeftBehind:
+        """Return a lease that Vault could not revoke."""
+        return cls(f"lease {lease_id}", (f"bao lease revoke -sync {lease_id}",))
+
+    def __str__(self) -> str:
+        return self.what
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """The result of checking one path.
 
-    `left_behind` names what could not be revoked, so that an administrator has to do it. `ended` are the leases that
+    `left_behind` is what could not be revoked, so that an administrator has to do it. `ended` are the leases that
     the check issued and revoked.
     """
 
@@ -77,7 +96,7 @@ class Outcome:
     with_: Mapping[str, str]
     basis: Basis
     steps: tuple[Step, ...]
-    left_behind: tuple[str, ...]
+    left_behind: tuple[LeftBehind, ...]
     ms: int
     ended: tuple[str, ...] = ()
 

@@ -55,7 +55,7 @@ from jitvault.provision.live import Live
 from jitvault.provision.template_check.cert_logins import vault_logins
 from jitvault.provision.template_check.inspection import inspected
 from jitvault.provision.template_check.resistance import Resistance
-from jitvault.provision.template_check.steps import RESISTED, STEPS, Outcome, Step
+from jitvault.provision.template_check.steps import RESISTED, STEPS, LeftBehind, Outcome, Step
 from jitvault.vault.client import Vault
 from jitvault.vault.documents import Documents
 
@@ -185,7 +185,7 @@ class _Trial:
         waiting: Waiting,
     ) -> None:
         self.steps: list[Step] = []
-        self.left_behind: list[str] = []
+        self.left_behind: list[LeftBehind] = []
         self._vault = vault
         self._engine = engine
         self._template = template
@@ -229,9 +229,10 @@ class _Trial:
         finally:
             self._clean_up()
             if not whole and self.left_behind:
+                left = ", ".join(map(str, self.left_behind))
                 raise NotConfirmed(
-                    f"the check of {self._path} was interrupted and LEFT BEHIND: {', '.join(self.left_behind)}",
-                    hint="Revoke it by hand, at the target too.",
+                    f"the check of {self._path} was interrupted and LEFT BEHIND: {left}",
+                    hint=f"Revoke it by hand, at the target too: {self._commands()}",
                 )
 
     def _try(self) -> None:
@@ -280,16 +281,16 @@ class _Trial:
             answer = self._credential(self._issuer)
         except VaultUnavailable as error:
             lost = f"{error}. If a credential was made, it ends with its token, within {ISSUER_TTL_S} s"
-            self.note(2, ok=False, evidence=lost)
+            self.note(2, ok=False, evidence=lost, mend=self._why_no_credential(error))
             return None
         except JitvaultError as error:
-            self.note(2, ok=False, evidence=str(error))
+            self.note(2, ok=False, evidence=str(error), mend=self._why_no_credential(error))
             return None
         self._lease_id = str(answer.get("lease_id") or "")
         if not self._lease_id:
             self.note(2, ok=False, evidence=f"{self._path} gives no lease")
             if answer:
-                self.left_behind.append(f"what {self._path} gave, which has no lease")
+                self.left_behind.append(LeftBehind(f"what {self._path} gave, which has no lease"))
             return None
         self._announce((self._lease_id,))
         self.note(2, ok=True, evidence=f"lease {self._lease_id}")
@@ -440,16 +441,32 @@ class _Trial:
     def _clean_up(self) -> None:
         """Revoke what was issued; `left_behind` says what could not be revoked."""
         if self._lease_id and not self._revoked and not self._retry_revocation():
-            self.left_behind.append(f"lease {self._lease_id}")
+            self.left_behind.append(LeftBehind.lease(self._lease_id))
         if self._resistance is not None:
-            self.left_behind += self._resistance.clean_up(PAUSES_S)
+            self.left_behind += self._resistance.clean_up(PAUSES_S, self._by_hand)
         if self._name and (self._still_accepted or self._is_there()):
-            self.left_behind.append(f"{self._name} at the target")
+            self.left_behind.append(LeftBehind(f"{self._name} at the target", self._by_hand(self._name)))
         if self._issuer is not None:
             # where even that fails, the token expires within a minute
             with suppress(JitvaultError):
                 self._issuer.write("auth/token/revoke-self")
             self._issuer.close()
+
+    def _by_hand(self, name: str) -> tuple[str, ...]:
+        return self._engine.clear_by_hand(self._template.spec.mount, name)
+
+    def _commands(self) -> str:
+        """Return the commands that end what is left, in one line."""
+        return " ".join(f"`{command}`" for left in self.left_behind for command in left.commands)
+
+    def _why_no_credential(self, error: JitvaultError) -> str:
+        """Return what to correct where Vault gave no credential."""
+        inside = self._path.removeprefix(f"{self._template.spec.mount}/")
+        with suppress(JitvaultError):
+            found = self._engine.why_no_credential(inside, self._snapshot())
+            if found is not None:
+                return found
+        return error.hint
 
     def _retry_revocation(self) -> bool:
         """Return whether Vault revoked the lease, after some tries.

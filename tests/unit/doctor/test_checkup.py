@@ -231,6 +231,15 @@ def test_what_is_said_of_the_worker(change: dict[str, object], name: str, status
     assert statuses(identity.judge_worker(replace(HOLDER, **change)))[name] == status
 
 
+def test_a_worker_that_logs_in_by_itself_is_not_said_to_run_out() -> None:
+    soon = replace(HOLDER, ttl=timedelta(minutes=59, seconds=59))
+    given = by_name(identity.judge_worker(soon))["worker token"]
+    assert (given.status.value, given.seen) == ("warn", "59m59s left, can be renewed")
+    own = by_name(identity.judge_worker(soon, "approle"))["worker token"]
+    assert (own.status.value, own.mend) == ("ok", "")
+    assert own.seen == "it logs in by approle, and again by itself; its token lives 59m59s"
+
+
 def test_what_is_said_of_the_person() -> None:
     assert identity.judge_person(HOLDER).status is Status.OK
     assert identity.judge_person(replace(HOLDER, entity_id="")).status is Status.WARN

@@ -1,0 +1,31 @@
+"""What an administrator does about a credential that Vault did not give, or could not revoke."""
+
+from __future__ import annotations
+
+import pytest
+
+from jitvault.engines.database import DatabaseEngine
+from jitvault.engines.pki import PkiEngine
+
+
+@pytest.mark.parametrize(
+    ("allowed", "is_allowed"),
+    [(["app-readonly"], True), (["*"], True), (["app-*"], True), (["other"], False), ([], False), (None, True)],
+)
+def test_a_connection_that_does_not_allow_a_role_is_the_reason(allowed: list[str] | None, is_allowed: bool) -> None:
+    snapshot = {"role": {"db_name": "app"}, "connection": {"allowed_roles": allowed}}
+    found = DatabaseEngine().why_no_credential("creds/app-readonly", snapshot)
+    assert (found is None) is is_allowed
+    assert found is None or "add it to its allowed_roles" in found
+
+
+def test_a_connection_that_cannot_be_read_is_no_reason() -> None:
+    assert DatabaseEngine().why_no_credential("creds/a", {"role": {"db_name": "app"}, "connection": None}) is None
+    assert PkiEngine().why_no_credential("issue/service", {}) is None
+
+
+def test_names_are_quoted_for_the_target() -> None:
+    commands = DatabaseEngine().clear_by_hand("database", "v-o'x\"y")
+    assert commands[1].endswith("usename = 'v-o''x\"y';")
+    assert commands[2] == 'DROP OWNED BY "v-o\'x""y"; DROP ROLE "v-o\'x""y";'
+    assert PkiEngine().clear_by_hand("pki", "5b:77")[0] == "bao write pki/revoke serial_number=5b:77"
