@@ -77,7 +77,7 @@ class Scene:
         message = self.operator.documents.get(f"inbox/{self.operator.entity}/{spec.id}")
         if message is None:
             raise RuntimeError("there is no wrapping token in the inbox")
-        read_all(self._agent, unwrap(self._agent, Secret(message["wrapping"][0]["token"])))
+        list(read_all(self._agent, unwrap(self._agent, Secret(message["wrapping"][0]["token"]))))
         sign_end(self.operator, spec.id, reason=EndReason.COMPLETED, note="")
         return spec
 
@@ -90,7 +90,7 @@ class Scene:
             raise RuntimeError("there is no wrapping token in the inbox")
         task = unwrap(self._agent, Secret(message["wrapping"][0]["token"]))
         for _ in range(leases):
-            read_all(self._agent, task)
+            list(read_all(self._agent, task))
         return spec
 
     def advance(self, spec: TaskSpec, to: State) -> TaskRecord:

@@ -212,6 +212,11 @@ class Settings(BaseSettings):
         return Secret(from_login) if from_login else None
 
     @property
+    def person_source(self) -> str:
+        """Where the caller's own token was found."""
+        return spelled("TOKEN") if self.vault_token else "~/.vault-token"
+
+    @property
     def has_worker(self) -> bool:
         """Whether the worker's identity is configured here."""
         return any((self.worker_token, self.worker_token_file, self.worker_login))

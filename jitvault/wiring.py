@@ -57,6 +57,14 @@ if TYPE_CHECKING:
     from jitvault.vault.login import Login
 
 
+def _refused_token(source: str) -> str:
+    """Return the hint for a caller whose token Vault refused."""
+    hint = "It may have expired: log in again (`bao login`)."
+    if source.startswith("~"):
+        return hint
+    return f"{hint} {source} is set, so the token that `bao login` leaves in ~/.vault-token is not used."
+
+
 class SystemClock:
     """This host's clock, which also knows Vault's.
 
@@ -235,7 +243,17 @@ class Wiring:
         if token is None:
             raise UsageError("no Vault token: VAULT_TOKEN is not set", hint="Log in to Vault (`bao login`) first.")
         vault = self.vault(token)
-        me = Tokens(vault).lookup_self()
+        try:
+            me = Tokens(vault).lookup_self()
+        except VaultRejected:
+            raise
+        except VaultRefused as error:
+            raise VaultRefused(
+                f"{error}; the token is that of {self.settings.person_source}",
+                method=error.method,
+                path=error.path,
+                hint=_refused_token(self.settings.person_source),
+            ) from None
         if not me.entity_id:
             raise UsageError(
                 "this Vault token belongs to no entity, so it cannot sign anything",

@@ -113,7 +113,9 @@ class Cli:
         return result
 
 
-def at_terminal(cli: Cli, who: str, *args: str, answer: str = "", width: int = 80, **extra: str) -> Result:
+def at_terminal(
+    cli: Cli, who: str, *args: str, answer: str = "", question: str = "[y/N]: ", width: int = 80, **extra: str
+) -> Result:
     """The command as it is typed on a terminal, which shows both of its streams; `answer` is typed at its question."""
     ours, its = pty.openpty()
     # both sizes: otherwise a dumb terminal has 80 columns
@@ -127,7 +129,7 @@ def at_terminal(cli: Cli, who: str, *args: str, answer: str = "", width: int = 8
     with contextlib.suppress(OSError):
         while more := os.read(ours, 4096):
             seen += more
-            if b"[y/N]: " in seen and not is_asked:
+            if question.encode() in seen and not is_asked:
                 is_asked = True
                 os.write(ours, f"{answer}\n".encode())
     os.close(ours)

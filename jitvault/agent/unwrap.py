@@ -7,21 +7,28 @@ not jitvault's, and unwrapping it would give the agent a credential that no task
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
+from jitvault.agent.credential import Credential
 from jitvault.errors import InvalidInput, NotFound, SecurityFinding, VaultBusy
 from jitvault.formats.secret import Secret
+from jitvault.formats.token_pattern import is_wrapping
+from jitvault.model.connection import CredentialUse, uses_of_word
 from jitvault.model.token_limits import TokenLimits
 from jitvault.model.vault_access import ROLE_PREFIX, Fetch
 from jitvault.vault.client import Vault
 from jitvault.vault.wrapping import Wrapping
 
 _BUSY_PATIENCE_S = 20.0
+_WHICH = (
+    "Use the file that `jitvault grant SPEC --out FILE` wrote, or, where the spec says `deliver: agent`, the id of the "
+    "task: `jitvault unwrap TASK`. Nothing was unwrapped."
+)
 CREATION_PATH = f"auth/token/create/{ROLE_PREFIX}"
 _NOT_YOURS = (
     "If somebody opened it, your refused unwrap shows that: the task ends as intercepted, and all that was read with "
@@ -34,8 +41,8 @@ _NOT_YOURS = (
 class TaskToken:
     """The token of one task.
 
-    `reads` are the requests that give its credentials. `limits` is None for a token of an older worker, which does
-    not say them.
+    `reads` are the requests that give its credentials. `expires_at` is its end if nobody renews it, `ends_at` the
+    deadline that the task had when the token was issued. An older worker says neither `limits`, `ends_at` nor `uses`.
     """
 
     task_id: str
@@ -43,6 +50,13 @@ class TaskToken:
     expires_at: datetime
     reads: tuple[Fetch, ...]
     limits: TokenLimits | None = None
+    ends_at: datetime | None = None
+    uses: tuple[CredentialUse, ...] = ()
+
+    def use_of(self, fetch: Fetch) -> CredentialUse:
+        """Return where the credential of a request is used."""
+        found = (use for use in self.uses if (use.template, use.path) == (fetch.template, fetch.path))
+        return next(found, CredentialUse(template=fetch.template, path=fetch.path))
 
 
 def wrapping_token(given: str) -> Secret:
@@ -52,15 +66,17 @@ def wrapping_token(given: str) -> Secret:
     """
     text = given.strip()
     if not text.startswith("{"):
-        if not text or any(c.isspace() for c in text) or len(text) > 4096:
-            raise InvalidInput("this is neither a wrapping token nor the JSON output of `jitvault grant`")
+        if not is_wrapping(text):
+            raise InvalidInput("this is neither a wrapping token nor the JSON output of `jitvault grant`", hint=_WHICH)
         return Secret(text)
     try:
         wrapping = msgspec.json.decode(text.encode())["wrapping"]
         return Secret(str(wrapping[0]["token"]))
     except (msgspec.MsgspecError, KeyError, TypeError, IndexError, UnicodeEncodeError):
         raise InvalidInput(
-            "this JSON holds no wrapping token: it is not the output of `jitvault grant`, or the token was taken before"
+            "this JSON holds no wrapping token: it is not the output of `jitvault grant`, or the token was taken "
+            "before",
+            hint=_WHICH,
         ) from None
 
 
@@ -88,32 +104,41 @@ def unwrap(vault: Vault, token: Secret) -> TaskToken:
         expires_at=inside.expires_at,
         reads=tuple(Fetch.of_word(word) for word in inside.meta.get("jitvault_reads", "").split()),
         limits=TokenLimits.of_word(inside.meta.get("jitvault_limits", "")),
+        ends_at=_instant(inside.meta.get("jitvault_ends_at", "")),
+        uses=uses_of_word(inside.meta.get("jitvault_uses", "")),
     )
 
 
-def read_all(vault: Vault, held: TaskToken) -> Sequence[dict[str, Any]]:
+def _instant(word: str) -> datetime | None:
+    """Return the instant that a worker wrote, None for any other text."""
+    try:
+        found = datetime.fromisoformat(word)
+    except ValueError:
+        return None
+    return found.astimezone(UTC) if found.tzinfo else None
+
+
+def read_all(vault: Vault, held: TaskToken) -> Iterator[Credential]:
     """Read every credential that the task may have, with the task's token.
 
-    Returns `{template, path, lease_id, fields}` for each. Raises NotFound where the engine has no such role, and what
-    Vault's refusals raise.
+    They are read one by one as they are taken, so that the caller knows how many there were where a read fails. Raises
+    NotFound where the engine has no such role, and what Vault's refusals raise.
     """
     own = vault.with_token(held.token)
-    found = []
     for fetch in held.reads:
         answer = _read_when_allowed(own, fetch)
         if answer is None:
             raise NotFound(
                 f"Vault has nothing at {fetch.path}", hint="Tell the operator that the engine's role is missing."
             )
-        found.append(
-            {
-                "template": fetch.template,
-                "path": fetch.path,
-                "lease_id": answer.get("lease_id") or "",
-                "fields": answer["data"],
-            }
+        ends = datetime.now(UTC) + timedelta(seconds=int(answer.get("lease_duration") or 0))
+        yield Credential(
+            use=held.use_of(fetch),
+            lease_id=answer.get("lease_id") or "",
+            fields=answer["data"],
+            # with the token its leases end; a credential without a lease ends with nothing else
+            expires_at=min(ends, held.expires_at) if answer.get("lease_duration") else held.expires_at,
         )
-    return found
 
 
 def _read_when_allowed(own: Vault, fetch: Fetch) -> dict[str, Any] | None:

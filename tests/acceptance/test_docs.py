@@ -30,6 +30,7 @@ _VARIES = (
     (r"sha256:[0-9a-f]{64}", "DIGEST"),
     (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", "TIME"),
     (r"\b\d+ ms", "N ms"),
+    (r"127\.0\.0\.1:\d+", "ADDRESS"),
     (r"^  password  .*$", "  password  …"),
     (r"^  username  .*$", "  username  …"),
     (r"─+", "─"),

@@ -93,7 +93,7 @@ class Someone:
                 tried.add(token)
                 try:
                     held = unwrap(self.agent, Secret(token))
-                    read_all(self.agent, held)
+                    list(read_all(self.agent, held))
                 except (NotFound, VaultRefused):
                     continue
                 return held

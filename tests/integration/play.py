@@ -136,7 +136,7 @@ class Play:
             task.held = self.rig.use(wrapped, read=False)
             self.story.append(f"unwrap {n}")
         if task.held and self._holds(task) and len(task.leases) < _MOST_LEASES:
-            task.leases += read_all(self.rig.vault(task.held.token), task.held.task)
+            task.leases += [each.as_json() for each in read_all(self.rig.vault(task.held.token), task.held.task)]
             self.story.append(f"read {n}: {task.leases[-1]['lease_id']}")
 
     def _holds(self, task: Played) -> bool:
@@ -166,7 +166,7 @@ class Play:
     def _read_somehow(self, task: Played) -> None:
         assert task.held
         with suppress(JitvaultError):
-            task.leases += read_all(self.rig.vault(task.held.token), task.held.task)
+            task.leases += [each.as_json() for each in read_all(self.rig.vault(task.held.token), task.held.task)]
 
     def obstruct(self, n: int) -> None:
         """Let the newest login own something, so that Vault cannot drop it."""

@@ -147,7 +147,7 @@ class Rig:
     def use(self, granted: dict[str, Any], *, read: bool = True) -> Held:
         vault = self.vault(self.token_of("agent"))
         held = unwrap(vault, Secret(granted["wrapping"][0]["token"]))
-        return Held(held, list(read_all(vault, held)) if read else [])
+        return Held(held, [each.as_json() for each in read_all(vault, held)] if read else [])
 
     def active(self, file: Path) -> Held:
         return self.use(self.granted(file))

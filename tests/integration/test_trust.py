@@ -329,7 +329,7 @@ def test_a_device_that_is_made_anew_beside_a_worker_is_told_and_hides_no_lease(
         (late,) = read_all(rig.vault(rig.token_of("agent")), held.task)
         person("operator", "complete", file.stem, "--json", "--wait", "30", code=None, worker=False)
         assert rig.file(file.stem).task.end_reason == "completed"
-        assert not rig.lease_is_live(str(late["lease_id"]))
+        assert not rig.lease_is_live(late.lease_id)
         assert rig.findings(file.stem) in ([], ["unaccounted_lease"])
         assert "contiguously" not in str([c.evidence for c in rig.file(file.stem).checks if c.n == 5])
         # what is granted now is proven as ever

@@ -150,12 +150,11 @@ def test_extend_is_decided_by_an_approver_and_takes_the_next_token(rig: Rig, per
 def test_unwrap_from_the_inbox_and_revoke(rig: Rig, person: Alone, spec: Spec) -> None:
     file = spec(more="  deliver: agent\n")
     told = person("operator", "grant", file, *PATIENT)
-    assert f"jitvault unwrap {file.stem}" in " ".join(told.stderr.split())
+    assert f"unwrap once, by research-agent: jitvault unwrap {file.stem} --read" in " ".join(told.stdout.split())
     token = person("agent", "unwrap", file.stem, "--json").json["token"]
     assert rig.is_live(token)
-    assert (
-        "no task of that name in your inbox" in person("agent", "unwrap", file.stem, "--json", code=9).error["message"]
-    )
+    again = person("agent", "unwrap", file.stem, "--json", code=9).error
+    assert "is in your inbox: you opened its wrapping at 2" in again["message"]
     proof = person("operator", "revoke", file.stem, "--reason", "enough", "--json", *PATIENT).json
     assert (proof["end_reason"], proof["confirmed"]) == ("operator", True) and not rig.is_live(token)
 

@@ -154,7 +154,7 @@ def test_a_login_that_may_be_of_a_wrapped_read_keeps_its_task_from_being_confirm
     before = rig.database_roles()
     read_as_jwt(rig, held)
     (login,) = rig.database_roles() - before
-    read_all(rig.vault(theirs.token), theirs.task)
+    list(read_all(rig.vault(theirs.token), theirs.task))
     left = f"{login[:17]}{'A' * 20}{login[37:]}"
     with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
         target.execute(f'CREATE ROLE "{left}" LOGIN'.encode())
@@ -247,7 +247,7 @@ def test_what_another_task_read_within_the_same_gap_goes_on(rig: Rig, mirror: Mi
     mirror.keep = lambda _line: True
     mirror.change(lambda path: path.write_bytes(b""))
     rig("operator", "audit", "status", code=None)
-    login = {"user": secret["fields"]["username"], "password": secret["fields"]["password"]}
+    login = {"user": secret.fields["username"], "password": secret.fields["password"]}
     with rig.connect(login) as session:
         ended = rig("operator", "complete", file.stem, code=6)
         assert not ended.json["confirmed"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from jitvault.cli.quiet import note
 from jitvault.cli.views import output
 from jitvault.cli.views.output import NewFile, to_json
 from jitvault.cli.views.policy import decision_line
+from jitvault.model.states import State
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,7 +74,8 @@ def print_grant(
     if out is not None:
         out.write(to_json(shown) + "\n")
         shown["wrapping"] = [{k: v for k, v in wrapping.items() if k != "token"} for wrapping in shown["wrapping"]]
-    if message is None:
+    takes = _taken_by(document) if message is None else None
+    if message is None and (as_json or takes is None):
         note(why_no_token(document))
     tokens = [wrapping["token"] for wrapping in shown["wrapping"] if "token" in wrapping]
     if output.print_for_scripts(shown, *tokens, as_json=as_json):
@@ -81,6 +84,21 @@ def print_grant(
     console.print(f"Task {shown['task_id']} is", output.coloured(shown["state"]))
     console.print(f"  expires  {output.readable(shown['ends_at'])}")
     print_wrappings(console, shown["wrapping"], out)
+    if takes is not None:
+        for fetch in document.full_revision.fetches:
+            console.print(f"  reads    {fetch.path}", soft_wrap=True)
+        console.print(f"  unwrap   once, by {takes}:")
+        console.print(f"           jitvault unwrap {shown['task_id']} --read", soft_wrap=True)
+
+
+def _taken_by(document: PublishedTask) -> str | None:
+    """Return the agent that takes the wrapping token out of its inbox.
+
+    None where it goes to the requester, or where it was taken.
+    """
+    if not document.is_for_agent or document.state != State.ISSUED:
+        return None
+    return str(document.full_revision.content["agent"]["name"])
 
 
 def print_wrappings(console: Console, wrappings: Sequence[Mapping[str, Any]], out: NewFile | None) -> None:
@@ -90,9 +108,13 @@ def print_wrappings(console: Console, wrappings: Sequence[Mapping[str, Any]], ou
             console.print(f"  reads    {path}")
             if body := (wrapping.get("sends") or {}).get(path):
                 console.print(f"  sends    {output.pairs(body)}")
-        what = out.path if out else wrapping["token"]
-        console.print(f"  unwrap   within {wrapping['ttl']} s, once:")
-        console.print(f"           jitvault unwrap {what}", soft_wrap=True)
+        if out is None:
+            console.print(f"  token    {wrapping['token']}", soft_wrap=True)
+        # a token on a command line is in the shell's history, and every user of the machine sees it
+        command = f"jitvault unwrap {shlex.quote(str(out.path))}" if out else "jitvault unwrap -"
+        asks = "" if out else "; the command asks for the token"
+        console.print(f"  unwrap   within {wrapping['ttl']} s, once{asks}:")
+        console.print(f"           {command}", soft_wrap=True)
 
 
 def why_no_token(document: PublishedTask) -> str:
@@ -103,6 +125,8 @@ def why_no_token(document: PublishedTask) -> str:
     revision = document.full_revision
     if revision.spec.spec.deliver == "agent":
         agent = revision.content["agent"]["name"]
+        if document.state == State.ACTIVE:
+            return f"The wrapping token was opened; it was in the inbox of {agent}."
         return f"The wrapping token is in the inbox of {agent}, who takes it with `jitvault unwrap {revision.spec.id}`."
     return (
         "The wrapping token was printed before, or it was not fetched within ten minutes. It is never issued twice: "

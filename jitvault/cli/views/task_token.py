@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from jitvault.cli.quiet import is_quiet
 from jitvault.cli.views import output
 from jitvault.cli.views.output import NewFile, text, to_json
-from jitvault.model.token_limits import RENEWED_FOR_YOU
+from jitvault.model.token_limits import RENEWED_FOR_YOU, reads_left_in_words
 
 if TYPE_CHECKING:
+    from jitvault.agent.credential import Credential
     from jitvault.agent.unwrap import TaskToken
-
-_WITH_SECRETS = f"use them until the task ends; {RENEWED_FOR_YOU}"
 
 
 def print_task_token(held: TaskToken, *, out: NewFile | None, as_json: bool) -> None:
@@ -22,12 +21,23 @@ def print_task_token(held: TaskToken, *, out: NewFile | None, as_json: bool) -> 
 
     bodies = data_by_path(held.reads)
     may = held.limits.in_words() if held.limits else RENEWED_FOR_YOU
+    uses = [held.use_of(fetch) for fetch in held.reads]
     shown: dict[str, Any] = {
         "task_id": held.task_id,
         "token": held.token.reveal(),
         "expires_at": held.expires_at.isoformat(timespec="seconds"),
+        "ends_at": held.ends_at.isoformat(timespec="seconds") if held.ends_at else None,
         "reads": [fetch.path for fetch in held.reads],
         "sends": bodies,
+        "uses": [
+            {
+                "template": use.template,
+                "with": use.choices,
+                "path": use.path,
+                "connection": use.connection.as_json() if use.connection else None,
+            }
+            for use in uses
+        ],
         "limits": held.limits.as_json() if held.limits else None,
     }
     if as_json or out:
@@ -39,36 +49,94 @@ def print_task_token(held: TaskToken, *, out: NewFile | None, as_json: bool) -> 
         text(f"{shown['token']}\n", out=None)
         return
     console = output.console()
-    until = output.readable(held.expires_at.isoformat())
-    console.print(
-        f"Task {held.task_id}: this token lives until {until}, and longer while a worker renews it",
-    )
-    for path in shown["reads"]:
-        console.print(f"  reads  {path}")
-        if body := bodies.get(path):
-            console.print(f"  sends  {output.pairs(body)}")
-    console.print(f"  token  {shown['token']}", soft_wrap=True)
+    console.print(f"Task {held.task_id}: this token works {_until(held)}")
+    for use in uses:
+        console.print(f"  reads    {use.path}", soft_wrap=True)
+        if body := bodies.get(use.path):
+            console.print(f"  sends    {output.pairs(body)}", soft_wrap=True)
+        if use.connection:
+            console.print(f"  connect  {use.connection.in_words()}", soft_wrap=True)
+    console.print(f"  token    {shown['token']}", soft_wrap=True)
     _print_may(may)
 
 
-def print_secrets(task_id: str, found: Sequence[Mapping[str, Any]], *, out: NewFile | None, as_json: bool) -> None:
+def print_secrets(
+    held: TaskToken, found: Sequence[Credential], *, out: NewFile | None, format_: str | None = None
+) -> None:
     """Print the secrets that a task token gave, or write them to the new file.
 
-    The token itself is not shown, so its holder cannot read again.
+    The token itself is not shown, so its holder cannot read again. `format_` is json, env or dsn; None prints them for
+    people, and writes JSON to a file.
     """
-    if as_json or out:
-        text(to_json({"task_id": task_id, "secrets": list(found)}) + "\n", out=out)
-        if not as_json:
-            _print_may(_WITH_SECRETS, stderr=True)
-        return
+    if format_ is None and out is None:
+        _print_for_people(found)
+    else:
+        text(_formatted(held, found, format_ or "json"), out=out)
+    if format_ != "json":
+        _print_until(held, found, stderr=format_ is not None or out is not None)
+    if format_ == "dsn" and not is_quiet():
+        # a URL has no room for them
+        output.print_facts(output.console(stderr=True), _times(held, found))
+
+
+def read_yourself(held: TaskToken, done: int) -> str:
+    """Return the hint for a token whose secrets could not all be read."""
+    spent = f" {done} of {held.limits.reads} reads are done." if held.limits and done else ""
+    return (
+        "The wrapping is open, so the task's token was printed instead: read with it, and do not unwrap again." + spent
+    )
+
+
+def _formatted(held: TaskToken, found: Sequence[Credential], format_: str) -> str:
+    """Return the secrets in a format for programs."""
+    from jitvault.agent.credential import as_dsn, as_env
+
+    if format_ == "dsn":
+        return as_dsn(found)
+    facts = {"task_id": held.task_id, **_times(held, found)}
+    if format_ == "env":
+        return as_env(found, {f"JITVAULT_{name.upper()}": value for name, value in facts.items()})
+    secrets = [each.as_json() for each in found]
+    return to_json({**facts, "ends_at": facts.get("ends_at"), "secrets": secrets}) + "\n"
+
+
+def _times(held: TaskToken, found: Sequence[Credential]) -> dict[str, str]:
+    """Return when the secrets end: without a worker, and with the task."""
+    first = min([each.expires_at for each in found], default=held.expires_at)
+    times = {"expires_at": first, "ends_at": held.ends_at}
+    return {name: at.isoformat(timespec="seconds") for name, at in times.items() if at is not None}
+
+
+def _print_for_people(found: Sequence[Credential]) -> None:
+    """Print each secret with where it is used."""
+    from jitvault.agent.credential import as_text
+
     console = output.console()
     for secret in found:
-        console.print(secret["path"], soft_wrap=True)
-        console.print(f"  lease  {secret['lease_id'] or 'none'}", soft_wrap=True)
-        for name, value in secret["fields"].items():
-            text_of = "\n".join(map(str, value)) if isinstance(value, list) else value
-            console.print(f"  {name}  {text_of}", soft_wrap=True)
-    _print_may(_WITH_SECRETS)
+        console.print(secret.use.path, soft_wrap=True)
+        shown = {"lease": secret.lease_id or "none"}
+        if secret.connection:
+            shown["connect"] = secret.connection.in_words()
+        shown |= {name: as_text(value) for name, value in secret.fields.items()}
+        column = max(map(len, shown))
+        for name, value in shown.items():
+            console.print(f"  {name:<{column}}  {value}", soft_wrap=True)
+
+
+def _print_until(held: TaskToken, found: Sequence[Credential], *, stderr: bool) -> None:
+    """Print until when the secrets can be used, and what is left to read."""
+    until = f"{_until(held)}, when the task ends" if held.ends_at else "until the task ends"
+    _print_may(f"use them {until}; {RENEWED_FOR_YOU}", stderr=stderr)
+    if held.limits and len(found) >= held.limits.reads and not is_quiet():
+        reads = reads_left_in_words(len(found), held.limits.reads)
+        output.print_facts(output.console(stderr=stderr), {"reads": reads}, least=len("token"))
+
+
+def _until(held: TaskToken) -> str:
+    """Return until when a token or its secrets work, in words."""
+    if held.ends_at is not None:
+        return f"until {output.readable(held.ends_at.isoformat())}"
+    return f"until {output.readable(held.expires_at.isoformat())}, and longer while a worker renews it"
 
 
 def _print_may(words: str, *, stderr: bool = False) -> None:

@@ -22,9 +22,11 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
 
 
-def test_the_command_that_unwraps_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrapping_token_is_in_one_line_and_is_no_argument(capsys: pytest.CaptureFixture[str]) -> None:
     render.print_wrappings(output.console(), [WRAPPING], None)
-    assert f" jitvault unwrap {TOKEN}\n" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"  token    {TOKEN}\n" in shown
+    assert " jitvault unwrap -\n" in shown and f"unwrap {TOKEN}" not in shown
 
 
 def test_a_task_token_is_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,197 @@
+"""Find the wrapping token that the agent named: by a file, a pipe, a task."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jitvault.cli.options import is_file, is_task_id
+from jitvault.errors import InvalidInput, JitvaultError, NotFound, UsageError, WrongState
+
+if TYPE_CHECKING:
+    from jitvault.documents.published_task import PublishedTask
+    from jitvault.formats.secret import Secret
+    from jitvault.wiring import Wiring
+
+_MOST = 64 * 1024
+# a task's id can end like this too, but then it is more likely a mistyped file; `grant` decides in the same way
+_OF_FILES = (".json", ".yaml", ".yml", ".txt")
+_NEARLY = 0.75
+_WHICH = (
+    "`jitvault grant SPEC --out FILE` writes such a file. Where the spec says `deliver: agent`, name the task instead: "
+    "`jitvault unwrap TASK`."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Hold the wrapping token.
+
+    `task` is the task that was named with it, if one was. `inbox` is its path in the inbox, where it came from there.
+    """
+
+    token: Secret
+    task: str = ""
+    inbox: str = ""
+
+
+def given(wiring: Wiring, what: str) -> Given:
+    """Return the wrapping token that the argument stands for.
+
+    Raises InvalidInput, NotFound, and what reading the inbox raises.
+    """
+    from jitvault.formats.secret import Secret
+    from jitvault.formats.token_pattern import is_wrapping, without_tokens
+
+    if what == "-":
+        return _from_text(_standard_input(), "standard input")
+    if is_file(what):
+        try:
+            with Path(what).open() as file:
+                return _from_text(file.read(_MOST), what)
+        except (OSError, UnicodeDecodeError):
+            raise InvalidInput(f"{what!a:.80} cannot be read as text", hint=_WHICH) from None
+    if is_wrapping(what):
+        return Given(Secret(what))
+    if "/" in what or what.endswith(_OF_FILES):
+        raise _no_file(what)
+    if not is_task_id(what):
+        shown = without_tokens(what)
+        raise InvalidInput(f"expected a file, -, the id of a task or a wrapping token, got {shown!a:.80}", hint=_WHICH)
+    return _from_inbox(wiring, what)
+
+
+def _standard_input() -> str:
+    """Return what is piped in.
+
+    At a terminal the token is asked for, and what is typed is not shown.
+    """
+    if not sys.stdin.isatty():
+        return sys.stdin.read(_MOST)
+    import getpass
+
+    try:
+        return getpass.getpass("Wrapping token (not shown): ")
+    except EOFError:
+        return ""
+
+
+def _from_text(text: str, source: str) -> Given:
+    """Return the wrapping token in a text, with the task that it names.
+
+    The output of `jitvault grant` names one. Raises InvalidInput, which names the source.
+    """
+    import json
+
+    from jitvault.agent.unwrap import wrapping_token
+
+    if not text.strip():
+        raise InvalidInput(f"{source} is empty", hint=_WHICH)
+    try:
+        token = wrapping_token(text)
+    except InvalidInput as error:
+        raise InvalidInput(f"{source}: {error}", hint=error.hint) from None
+    with suppress(ValueError, KeyError, TypeError, RecursionError):
+        task = json.loads(text)["task_id"]
+        if isinstance(task, str) and is_task_id(task):
+            return Given(token, task)
+    return Given(token)
+
+
+def _no_file(what: str) -> JitvaultError:
+    """Return the error for a path at which there is no file."""
+    if Path(what).is_dir():
+        return InvalidInput(f"{what!a:.80} is a directory", hint=_WHICH)
+    return NotFound(f"there is no file {what!a:.80}{_meant(what)}", hint=_WHICH)
+
+
+def _meant(what: str) -> str:
+    """Return ` (did you mean …?)` where a file has nearly this name."""
+    import difflib
+
+    path = Path(what)
+    files: list[str] = []
+    with suppress(OSError):
+        files = sorted(each.name for each in path.parent.iterdir() if each.is_file())
+    close = difflib.get_close_matches(path.name, files, n=1, cutoff=_NEARLY)
+    return f" (did you mean {path.parent / close[0]}?)" if close else ""
+
+
+def _from_inbox(wiring: Wiring, task: str) -> Given:
+    """Return the wrapping token of a task in the caller's inbox.
+
+    Raises NotFound, which says why there is none.
+    """
+    from jitvault.formats.secret import Secret
+
+    if wiring.settings.person is None:
+        raise UsageError(
+            f"there is no file {task}{_meant(task)}, and to look for a task of that name in your inbox takes your "
+            "Vault token: VAULT_TOKEN is not set",
+            hint="Log in to Vault (`bao login`) first, or name the file that `jitvault grant --out FILE` wrote.",
+        )
+    inbox = f"inbox/{wiring.person.entity}/{task}"
+    message = wiring.person.documents.get(inbox)
+    # a token that was delivered too late was removed again
+    if message is None or not message["wrapping"]:
+        raise _nothing_in_the_inbox(wiring, task)
+    return Given(Secret(str(message["wrapping"][0]["token"])), task, inbox)
+
+
+def _nothing_in_the_inbox(wiring: Wiring, task: str) -> WrongState:
+    """Return the error that says why the caller's inbox has no wrapping token."""
+    from jitvault.agent.opened_wrappings import opened_of_task, state_directory
+    from jitvault.cli import session
+    from jitvault.documents.published_task import PublishedTask
+
+    opened = opened_of_task(task, state_directory(os.environ))
+    if opened is not None:
+        return NotFound(
+            f"nothing of task {task} is in your inbox: you opened its wrapping at {opened.at:%Y-%m-%d %H:%M:%S} UTC",
+            hint=f"Go on with what it gave then. `jitvault status {task}` shows what the task may still do.",
+        )
+    document = None
+    with suppress(JitvaultError):
+        document = session.published(wiring, task)
+    if not isinstance(document, PublishedTask):
+        return NotFound(
+            f"there is no file {task}{_meant(task)}, and no task of that name",
+            hint="Ask whoever requested the access for the task's id, or for the file that `jitvault grant` wrote.",
+        )
+    why, hint = _why_empty(document, wiring.person.entity)
+    return NotFound(f"nothing of task {task} is in your inbox: {why}", hint=hint)
+
+
+def _why_empty(document: PublishedTask, me: str) -> tuple[str, str]:
+    """Return why an inbox has no wrapping token of the task, and a hint.
+
+    `me` is the entity whose inbox it is.
+    """
+    from jitvault.cli.session import BEFORE
+    from jitvault.model.states import LIVE_STATES, State
+
+    task = document.task_id
+    content = document.full_revision.content
+    to = content["agent" if document.is_for_agent else "requester"]
+    if document.state in BEFORE or document.state is State.ISSUING:
+        waits = f"`jitvault status {task}` shows what it waits for."
+        return f"the task is {document.state.value}, so its token is not made yet", waits
+    if document.state not in LIVE_STATES:
+        ended = f" ({document.end_reason.value})" if document.end_reason else ""
+        return f"the task is {document.state.value}{ended}", "Ask for a task with another id."
+    if to["entity"] != me:
+        for_agent = f"Ask {to['name']} for the file, or for a spec with `deliver: agent`."
+        return f"its wrapping token went to {to['name']}", for_agent
+    if document.state is State.ACTIVE:
+        return (
+            "its wrapping was opened",
+            f"If that was not you, somebody else has its token: `jitvault complete {task}` ends the task.",
+        )
+    return (
+        "its wrapping token was taken out, or waited for longer than it lives",
+        f"Tell the operator: `jitvault revoke {task}`, and a task with another id.",
+    )
