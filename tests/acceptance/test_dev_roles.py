@@ -105,7 +105,9 @@ def test_it_says_where_everything_is_and_how_to_begin(sandbox: Sandbox) -> None:
     assert begun == [
         f"source {sandbox.roles}/operator.env",
         "jitvault templates list",
-        'jitvault grant "$JITVAULT_EXAMPLE_SPEC" --out wrapped.json',
+        'jitvault grant "$JITVAULT_EXAMPLE_SPEC"',
+        f"source {sandbox.roles}/agent.env",
+        "jitvault unwrap read-orders --read",
     ]
     assert "JITVAULT_TEMPLATES is set for another Vault and is not used here" in text
     assert not re.search(r"\b(hvs|s)\.[A-Za-z0-9]{20,}|password", text), "a terminal keeps what it has shown"
@@ -126,9 +128,9 @@ def test_a_template_that_fails_its_check_is_told_and_keeps_nobody_from_the_other
 
 
 def test_a_task_goes_from_role_to_role_and_each_step_is_told(sandbox: Sandbox) -> None:
-    done = sandbox.shell("operator", 'jitvault grant "$JITVAULT_EXAMPLE_SPEC" --out wrapped.json --json')
-    assert done.returncode == 0, done
-    taken = sandbox.shell("agent", "jitvault unwrap wrapped.json --read --json")
+    done = sandbox.shell("operator", 'jitvault grant "$JITVAULT_EXAMPLE_SPEC" --json')
+    assert done.returncode == 0 and json.loads(done.stdout)["wrapping"] == [], done
+    taken = sandbox.shell("agent", "jitvault unwrap read-orders --read --json")
     assert taken.returncode == 0 and json.loads(taken.stdout)["secrets"], taken
     refused = sandbox.shell("auditor", "jitvault complete read-orders --json")
     assert refused.returncode == 10, "the auditor's file leaves nobody else's token"

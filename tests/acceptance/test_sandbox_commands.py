@@ -122,7 +122,8 @@ def test_two_sandboxes_run_side_by_side_and_leave_nothing_behind(directory: Path
             script = "VAULT_TOKEN=$JITVAULT_OPERATOR_TOKEN jitvault grant $JITVAULT_EXAMPLE_SPEC --json"
             granted = dev.shell(script)
             assert granted.returncode == 0, granted
-            assert json.loads(granted.stdout)["wrapping"][0]["token"]
+            taken = dev.shell("VAULT_TOKEN=$JITVAULT_AGENT_TOKEN jitvault unwrap read-orders --json")
+            assert taken.returncode == 0 and json.loads(taken.stdout)["token"], taken
         assert one.variables()["VAULT_ADDR"] != two.variables()["VAULT_ADDR"]
         assert one.servers.isdisjoint(two.servers)
 

@@ -21,7 +21,7 @@ from jitvault.vault.client import Connection, Vault
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "install.md").read_text()
-BLOCKS = re.findall(r"^```sh (install|operator)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+BLOCKS = re.findall(r"^```sh (install|operator|agent)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 RUN_S = 120
 
 
@@ -67,19 +67,26 @@ def test_the_steps_lead_to_a_first_task(servers: Servers, home: Path) -> None:
     one_machine = {"JITVAULT_SHARED_HOSTS": "127.0.0.0/8", "JITVAULT_SETTLE_WINDOW": "2s"}
     given = {"SHIPPED": str(ROOT), "WORKER_CIDR": "127.0.0.1/32", "AUDIT_LOG": str(servers.vault.audit_file)}
     steps = "".join(text for kind, text in BLOCKS if kind == "install")
-    (operator,) = (text for kind, text in BLOCKS if kind == "operator")
+    asks, ends = (text for kind, text in BLOCKS if kind == "operator")
+    (agent,) = (text for kind, text in BLOCKS if kind == "agent")
     # the worker goes on while somebody else works in a shell of their own
     first = "trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT\n"
-    other = f'env -i PATH="$PATH" HOME="$PWD/olga" VAULT_ADDR="$VAULT_ADDR" bash -euc {shlex.quote(operator)}'
-    (home / "olga").mkdir()
+    others = "".join(
+        f'env -i PATH="$PATH" HOME="$PWD/{who}" VAULT_ADDR="$VAULT_ADDR" bash -euc {shlex.quote(text)}\n'
+        for who, text in (("olga", asks), ("agent", agent), ("olga", ends))
+    )
+    for who in ("olga", "agent"):
+        (home / who).mkdir()
     variables = {**shared, **one_machine, **given, "VAULT_TOKEN": servers.vault.root_token}
-    printed = run(f"{first}{steps}{other}", home, variables)
+    printed = run(f"{first}{steps}{others}", home, variables)
     assert "The policy set is valid" in printed and "warning" not in printed
     assert printed.count(" passed in ") == 2
     assert "Task read-orders is confirmed (completed)" in printed
     assert "target_confirmed" in printed
+    login = (home / "orders.env").read_text()
+    assert "export PGHOST=app-db.example.org\n" in login and "export PGPASSWORD=" in login
 
 
 def test_the_page_names_what_a_reader_without_a_group_is_told() -> None:
-    assert {kind for kind, _ in BLOCKS} == {"install", "operator"}
+    assert {kind for kind, _ in BLOCKS} == {"install", "operator", "agent"}
     assert "That takes a member of jitvault-" in PAGE

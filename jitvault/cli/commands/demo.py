@@ -75,7 +75,6 @@ class _Story:
 
     def play(self) -> dict[str, Any]:
         """Run all steps and return what `--json` prints. Raises JitvaultError."""
-        wrapped = self.files / "wrapped.json"
         secrets = self.files / "secrets.json"
         spec = self.files / f"{TASK}.yaml"
         intent = "Count the orders for the weekly report."
@@ -83,10 +82,10 @@ class _Story:
         self.step("Vault is provisioned", "admin", "init", "--plan")
         self.step("Medium risk: one approval is missing", "operator", "grant", str(spec), code=4)
         self.step("An approver reads what it grants, and signs", "approver-1", "approve", TASK, "--yes")
-        self.step("Granted: a token in a wrapping", "operator", "grant", TASK, "--out", str(wrapped))
+        self.step("Granted: a token in a wrapping, in the agent's inbox", "operator", "grant", TASK)
         self.step(
             "The agent unwraps it and reads its own database login",
-            *("research-agent", "unwrap", str(wrapped), "--read", "--out", str(secrets)),
+            *("research-agent", "unwrap", TASK, "--read", "--out", str(secrets)),
         )
         login = json.loads(secrets.read_text())["secrets"][0]["fields"]
         connection = self.use(login)

@@ -51,6 +51,7 @@ spec:
       with: {{database: app}}
       reason: The orders are in the app database.
   window: {{for: 15m}}
+  deliver: agent
 """
 
 
@@ -181,13 +182,13 @@ def _announce(binary: Binary, world: World, variables: dict[str, str], wish: Wis
     output.print_facts(console, view.ROLE_WORDS)
     has_example = "postgres-readonly" in world.templates
     if wish.env_dir is not None:
-        source = shlex.quote(str(wish.env_dir / "operator.env"))
-        commands = view.first_commands(source, as_operator="", has_example=has_example)
-        console.print("In a second terminal, as the operator (each role has such a file):")
+        be = {role: [f"source {shlex.quote(str(wish.env_dir / f'{role}.env'))}"] for role in ("operator", "agent")}
+        commands = view.first_commands(be["operator"], be["agent"], has_example=has_example)
+        console.print("In a second terminal, as the operator, then as the agent (each role has such a file):")
     elif wish.env_file is not None:
-        source = shlex.quote(str(wish.env_file))
-        be_operator = "export VAULT_TOKEN=$JITVAULT_OPERATOR_TOKEN"
-        commands = view.first_commands(source, as_operator=be_operator, has_example=has_example)
+        source = f"source {shlex.quote(str(wish.env_file))}"
+        be_operator, be_agent = (f"export VAULT_TOKEN=$JITVAULT_{role}_TOKEN" for role in ("OPERATOR", "AGENT"))
+        commands = view.first_commands([source, be_operator], [be_agent], has_example=has_example)
         console.print("In a second terminal; the file has everybody's tokens, --env-dir DIR makes one for each role:")
     else:
         commands = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jitvault.cli.views import timeline
@@ -85,14 +85,15 @@ def event_line(at: str, subject: str, words: str, width: int) -> str:
     return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
-def first_commands(source: str, *, as_operator: str, has_example: bool) -> list[str]:
+def first_commands(be_operator: Sequence[str], be_agent: Sequence[str], *, has_example: bool) -> list[str]:
     """Return the first commands of a second terminal.
 
-    `source` is the file to source; `as_operator` makes the shell the operator's, and is empty where the file does.
+    `be_operator` and `be_agent` make the shell the operator's, and the agent's. The example goes to the agent's inbox.
     """
-    example = 'jitvault grant "$JITVAULT_EXAMPLE_SPEC" --out wrapped.json'
-    commands = [f"source {source}", *([as_operator] if as_operator else []), "jitvault templates list"]
-    return [*commands, example] if has_example else commands
+    commands = [*be_operator, "jitvault templates list"]
+    if not has_example:
+        return commands
+    return [*commands, 'jitvault grant "$JITVAULT_EXAMPLE_SPEC"', *be_agent, "jitvault unwrap read-orders --read"]
 
 
 ROLE_WORDS = {

@@ -81,8 +81,9 @@ def test_an_event_is_one_line_that_fits(width: int) -> None:
 
 
 def test_the_first_commands_are_for_the_file_at_hand() -> None:
-    grant = 'jitvault grant "$JITVAULT_EXAMPLE_SPEC" --out wrapped.json'
-    roles = first_commands("dev/operator.env", as_operator="", has_example=True)
-    assert roles == ["source dev/operator.env", "jitvault templates list", grant]
-    scripts = first_commands("dev.env", as_operator="export VAULT_TOKEN=$X", has_example=False)
+    grant = 'jitvault grant "$JITVAULT_EXAMPLE_SPEC"'
+    roles = first_commands(["source operator.env"], ["source agent.env"], has_example=True)
+    taken = ["source agent.env", "jitvault unwrap read-orders --read"]
+    assert roles == ["source operator.env", "jitvault templates list", grant, *taken]
+    scripts = first_commands(["source dev.env", "export VAULT_TOKEN=$X"], ["export VAULT_TOKEN=$Y"], has_example=False)
     assert scripts == ["source dev.env", "export VAULT_TOKEN=$X", "jitvault templates list"]
