@@ -6,11 +6,23 @@ STAMP := .venv/.installed
 
 .PHONY: demo test test-all test-vault test-postgresql outages faults fleet soak soak-state mutants races check bench bench-keep fuzz format schemas lock recording wheel clean
 
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+# pip's own lines are hundreds: one in twenty packages shows that it goes on; its errors are on stderr
 $(STAMP): requirements/dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "jitvault needs Python 3.11 or newer with venv"; exit 1; }
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@echo "Installing into .venv, once: a minute or less"
+	@echo "  1 of 3  an environment of its own ($$($(PYTHON) --version))"
+	@$(PYTHON) -m venv .venv
+	@echo "  2 of 3  $$(grep -c == requirements/dev.txt) packages, each by its hash"
+	@rm -f $@; { $(PIP) install --progress-bar off --require-hashes -r requirements/dev.txt && touch $@; } | { n=0; beat=; \
+	while read -r word rest; do case "$$word $$rest" in \
+		Collecting*) n=$$((n + 1)); test $$((n % 20)) -ne 0 || echo "          $$n are here" ;; \
+		"Installing collected"*) echo "          all $$n are here; unpacking them"; \
+			( while sleep 10 >/dev/null 2>&1; do echo "          still unpacking"; done ) & beat=$$! ;; esac; done; \
+	test -z "$$beat" || kill $$beat; }; test -e $@ && rm -f $@
+	@echo "  3 of 3  jitvault itself"
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: $(STAMP)
