@@ -104,6 +104,15 @@ def test_a_task_that_has_ended_says_why(quick: Quick, tasks: tuple[str, str]) ->
     assert re.search(rf"^{tasks[1]} +(confirmed|sealed) +completed ", piped, re.MULTILINE)
 
 
+def test_what_waits_for_an_approver_is_folded_on_a_terminal_alone(quick: Quick, spec: Spec) -> None:
+    intent = "Count the orders of each region for the weekly report, and compare them with those of the week before."
+    waiting = spec(criticality="medium", intent=intent)
+    quick("operator", "submit", waiting, code=None)
+    assert intent in quick("approver-1", "approvals").stdout
+    shown = at_terminal(quick, "approver-1", "approvals").stdout
+    assert intent not in shown and max(map(len, shown.splitlines())) <= 80
+
+
 def test_other_lists_have_one_line_a_row_in_a_pipe(quick: Quick) -> None:
     templates = quick("operator", "templates", "list").stdout.splitlines()
     assert [line.split()[0] for line in templates] == [

@@ -305,7 +305,9 @@ def print_pending(found: Sequence[PendingApproval], *, as_json: bool) -> None:
         what = f"revision {matter.revision.content['revision']}" + (", more time" if matter.extension else "")
         console.print(f"Task {pending.task_id}, {what}", style="bold")
         for line in (*matter.words, f"By policy: {decision_line(matter.decision)}.", *changed(pending.changes)):
-            console.print(output.folded(f"  {line}", console.width), soft_wrap=True)
+            # in a pipe each stays whole, for a program that looks for a word
+            text = f"  {line}"
+            console.print(output.folded(text, console.width) if console.is_terminal else text, soft_wrap=True)
         facts = {"digest": matter.digest, "missing": missing, "next": f"jitvault approve {pending.task_id}"}
         output.print_facts(console, facts)
     if not found:
