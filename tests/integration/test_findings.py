@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from commands import at_terminal
+from commands import Result, at_terminal
 from rig import Rig
 
 Spec = Callable[..., Path]
@@ -85,7 +86,13 @@ def test_findings_are_listed_of_one_task_and_of_one_agent(rig: Rig, spec: Spec) 
     shown = rig("operator", "status", file.stem, code=12)
     # what was typed is no next step
     assert "findings list --task" in shown.error["hint"] and "jitvault status" not in shown.error["hint"]
+    assert shown.json["findings"][0]["closed"] is None
     rig("operator", "findings", "close", "--agent", "research-agent", "--reason", "It was a try.")
+    # who looks at the task later sees that somebody looked into it
+    later = rig("operator", "status", file.stem, code=12)
+    assert {**later.json["findings"][0]["closed"], "at": ""} == {"at": "", "by": "operator", "why": "It was a try."}
+    told = rig.cli("operator", "status", file.stem, code=12).stdout
+    assert re.search(r"denied; closed 20\S+ \S+ UTC by operator: It was a try\.", told), told
     assert "denied" not in listed(rig)
     with rig.ledger() as ledger:
         ledger.finding(file.stem, "denied", "another one", datetime.now(UTC))
@@ -103,6 +110,27 @@ def test_without_a_token_of_ones_own_the_closer_is_the_workers_identity(rig: Rig
     assert "by worker" in rig.cli(None, *close, worker=True).stdout
     (closed,) = (f for f in rig("auditor", "findings", "list", "--all").json["findings"] if f["id"] == number)
     assert (closed["closed_by"], closed["closed_by_entity"]) == ("worker", rig.entity("worker"))
+
+
+def test_an_auditor_names_an_agent_without_the_workers_identity(rig: Rig, spec: Spec) -> None:
+    """A name that could not be looked up must not look like an agent without findings."""
+    file = spec()
+    rig("operator", "grant", file)
+    with rig.ledger() as ledger:
+        ledger.finding(file.stem, "denied", "a denied request", datetime.now(UTC))
+    place = {"JITVAULT_LEDGER": rig.cli.variables["JITVAULT_LEDGER"]}
+
+    def found(who: str, *options: str, code: int = 0) -> Result:
+        return rig.cli("auditor", "findings", "list", "--agent", who, *options, code=code, worker=False, extra=place)
+
+    for who in ("research-agent", "Research-Agent", rig.entity("research-agent")):
+        assert "denied, task" in found(who).stdout
+    unknown = found("reserch-agent", code=9)
+    assert "no task names 'reserch-agent'" in unknown.stderr and "research-agent" in unknown.stderr
+    rig("operator", "findings", "close", "--agent", "research-agent", "--reason", "It was a try.")
+    none = found("research-agent")
+    assert none.stdout == "There is no open finding.\n" and none.stderr.startswith("1 closed ones: ")
+    assert "by operator (entity " in found("research-agent", "--all").stdout
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -5,17 +5,31 @@ A finding is something that must not have happened; it is closed when somebody h
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from jitvault.cli.options import Debug, Json, task_id
+from jitvault.cli.quiet import note
 
 if TYPE_CHECKING:
     from jitvault.context import WorkerContext
+    from jitvault.ledger.ledger import Ledger
     from jitvault.ledger.model import Closing
     from jitvault.wiring import Wiring
+
+_MOST_NAMES = 20
+_ENTITY = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class _Party(NamedTuple):
+    """Somebody whom a revision names."""
+
+    entity: str
+    name: str
+
 
 findings_app = typer.Typer(help="List findings, and close those that were looked into.", no_args_is_help=True)
 
@@ -39,7 +53,8 @@ def list_(
 
     Findings that belong to no task are among them.
 
-    They come from the ledger. A name of an agent is looked up with the worker's identity; an entity id always works.
+    They come from the ledger. A name is looked up in Vault with the worker's identity, and without it in the ledger's
+    tasks.
 
     Example: jitvault findings list --all --task count-orders
     """
@@ -48,13 +63,15 @@ def list_(
 
     wiring = session.open_session()
     ledger = session.ledger_to_read(wiring)
-    entity = _entity_of(wiring, agent) if agent else None
+    entity = _entity_of(wiring, ledger, agent) if agent else None
     rows = [row.as_json() for row in ledger.findings(closed=all_, task_id=task, agent=entity)]
     if not rows:
         session.check_knows_tasks(wiring, ledger)
     numbers = (str(row["id"]) for row in rows)
     if not output.print_for_scripts({"findings": rows}, *numbers, as_json=json_):
         _print(rows, closed=all_)
+        if not rows and not all_ and (closed := ledger.findings(closed=True, task_id=task, agent=entity)):
+            note(f"{len(closed)} closed ones: `jitvault findings list --all` shows them, and who closed them.")
 
 
 @findings_app.command("close")
@@ -155,15 +172,43 @@ def close_of_agent(worker: WorkerContext, agent: str, closing: Closing) -> int:
     return closed
 
 
-def _entity_of(wiring: Wiring, agent: str) -> str:
-    """Return the id of the entity that `agent` names.
+def _entity_of(wiring: Wiring, ledger: Ledger, who: str) -> str:
+    """Return the id of the entity that `who` names, or is.
 
-    Return `agent` itself where the caller may not look it up.
+    A name is looked up in Vault with the worker's identity, and without it among those in the ledger's tasks. Raises
+    NotFound for a name that nobody has, since an empty list would say that nothing was found about them.
     """
-    if not wiring.has_worker:
-        return agent
-    entity = wiring.worker.identity.by_name(agent)
-    return entity.id if entity else agent
+    from jitvault.errors import NotFound, UsageError
+
+    if _ENTITY.fullmatch(who):
+        return who
+    entity = wiring.worker.identity.by_name(who) if wiring.has_worker else None
+    if entity is not None:
+        return entity.id
+    named: dict[str, set[str]] = {}
+    for body in ledger.revision_bodies():
+        for party in _parties(body):
+            named.setdefault(party.name.casefold(), set()).add(party.entity)
+    found = named.get(who.casefold(), set())
+    if len(found) > 1:
+        ids = ", ".join(sorted(found))
+        raise UsageError(f"{who!a:.80} is the name of {len(found)} entities", hint=f"Name one by its id: {ids}.")
+    if not found:
+        known = ", ".join(sorted(named)[:_MOST_NAMES]) or "nobody"
+        raise NotFound(f"no task names {who!a:.80}", hint=f"Tasks name: {known}. An entity's id works as well.")
+    return found.pop()
+
+
+def _parties(body: bytes) -> Iterator[_Party]:
+    """Yield whom a stored revision names; nobody where it cannot be read."""
+    import msgspec
+
+    try:
+        content = msgspec.json.decode(body, type=dict[str, Any])
+        for role in ("agent", "requester", "owner"):
+            yield _Party(str(content[role]["entity"]), str(content[role]["name"]))
+    except (msgspec.MsgspecError, KeyError, TypeError, RecursionError):
+        return
 
 
 def _print(rows: Sequence[Mapping[str, Any]], *, closed: bool) -> None:

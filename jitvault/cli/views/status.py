@@ -17,7 +17,7 @@ from jitvault.cli.views.listing import Column, print_listing
 from jitvault.cli.views.output import to_json
 from jitvault.cli.views.policy import decision_line
 from jitvault.cli.views.task import NEVER_HELD, not_proven, print_decision, print_proof, uncounted
-from jitvault.model.states import DELIVERED_STATES
+from jitvault.model.states import DEAD, DELIVERED_STATES, Verdict
 from jitvault.model.token_limits import reads_left_in_words
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
             facts["not proven"] = "; ".join(open_points)
     if shown["grant"]:
         grant = shown["grant"]
-        facts["token"] = f"{grant['verdict']}, expires {output.readable(grant['expires_at'])}"
+        facts["token"] = f"{grant['verdict']}, {_expires(grant['verdict'])} {output.readable(grant['expires_at'])}"
         facts["ttl"] = f"{grant['ttl_s']} s of {grant['requested_ttl_s']} s asked for, {grant['step_s']} s at a time"
         if shown["state"] in DELIVERED_STATES:
             facts["reads"] = reads_left_in_words(**shown["reads"])
@@ -88,6 +88,16 @@ def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
     if shown["proof"]:
         print_proof(console, shown["proof"], shown["proof"]["not_proven"])
     print_listing(console, [Column("when (UTC)"), Column("what happened")], timeline.rows(shown["timeline"]))
+
+
+def _expires(verdict: str) -> str:
+    """Return how the time of a token's expiry is announced.
+
+    A token that is dead does not expire any more.
+    """
+    if verdict == Verdict.EXPIRED:
+        return "expired"
+    return "would have expired" if verdict in DEAD else "expires"
 
 
 def _waits_for(shown: Mapping[str, Any]) -> dict[str, str]:
@@ -120,7 +130,17 @@ def _grouped_findings(findings: Sequence[Mapping[str, Any]]) -> Iterator[tuple[s
     for (rule, message), same in groupby(sorted(findings, key=alike), key=alike):
         first, *more = same
         line = f", line {first['line'][:16]}, request {first['request_id']}" if first["line"] else ""
-        yield message, f"{rule}{line}" + (f", and {len(more)} more like it" if more else "")
+        alike_too = f", and {len(more)} more like it" if more else ""
+        yield message, f"{rule}{line}{alike_too}{_closed((first, *more))}"
+
+
+def _closed(findings: Sequence[Mapping[str, Any]]) -> str:
+    """Return who closed the findings last, if nobody left one open."""
+    closings = [each["closed"] for each in findings]
+    if not all(closings):
+        return ""
+    last = max(closings, key=itemgetter("at"))
+    return f"; closed {output.readable(last['at'])} by {last['by'] or 'somebody'}: {last['why']}"
 
 
 def _end_facts(shown: Mapping[str, Any]) -> dict[str, str]:

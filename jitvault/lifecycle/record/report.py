@@ -184,7 +184,12 @@ def _finding(found: Mapping[str, Any]) -> dict[str, Any]:
         "more": found["more"],
         "at": found["at"].isoformat(),
     }
-    return {**said, **evidence}
+    closed = found["closed_at"] and {
+        "at": found["closed_at"].isoformat(),
+        "by": found["closed_by"],
+        "why": found["closed_why"],
+    }
+    return {**said, **evidence, "closed": closed}
 
 
 def summary_of(task: TaskRow) -> dict[str, Any]:
