@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
 def _refused_token(source: str) -> str:
     """Return the hint for a caller whose token Vault refused."""
-    hint = "It may have expired: log in again (`bao login`)."
+    hint = "Check whether it expired (`bao token lookup`), and log in again (`bao login`)."
     if source.startswith("~"):
         return hint
     return f"{hint} {source} is set, so the token that `bao login` leaves in ~/.vault-token is not used."

@@ -35,6 +35,7 @@ COUNTED = {
     **{"task_id": str, "decision": str, "digest": DIGEST, "expires_at": TIME},
     **{"state": str, "missing": MISSING},
 }
+CONNECTION = {"host": str, "port": int, "tls": str, "database": str}
 WRAPPING = {"token": TOKEN, "ttl": int, "creation_path": str, "template": str, "reads": [str], "sends": {}}
 TTL = {"requested_ttl_s": int, "ttl_s": int, "step_s": int}
 GRANTED = {
@@ -232,7 +233,8 @@ def story(variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
         (
             "unwrap",
             {
-                **{"task_id": str, "token": TOKEN, "expires_at": TIME, "reads": [str], "sends": {}},
+                **{"task_id": str, "token": TOKEN, "expires_at": TIME, "ends_at": TIME, "reads": [str], "sends": {}},
+                "uses": [{"template": str, "with": {"database": str}, "path": str, "connection": CONNECTION}],
                 "limits": {"reads": int, "denied": int},
             },
         ),
@@ -273,8 +275,10 @@ def test_a_check_up_says_the_same_to_people_and_fits_80_columns(story: Story) ->
 
 
 def test_unwrap_read_gives_each_secret_with_its_lease(story: Story) -> None:
-    secret = {"template": str, "path": str, "lease_id": LEASE, "fields": {"username": str, "password": str}}
-    check(story.json["unwrap --read"].json, {"task_id": str, "secrets": [secret]})
+    use = {"template": str, "with": {"database": str}, "path": str, "connection": CONNECTION}
+    secret = {**use, "lease_id": LEASE, "expires_at": TIME, "fields": {"username": str, "password": str}}
+    shape = {"task_id": str, "expires_at": TIME, "ends_at": TIME, "secrets": [secret]}
+    check(story.json["unwrap --read"].json, shape)
     assert len(story.json["unwrap --read"].json["secrets"]) == 1
 
 
@@ -390,7 +394,9 @@ def test_human_output_at_80_columns_cuts_no_id(story: Story) -> None:
     events = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:")
     said = story.human["status"].stdout.splitlines()
     assert max(len(line) for line in said if not events.match(line)) <= 80, "an event has one line in a pipe"
-    assert re.search(r"jitvault unwrap (hv)?s\.[\w-]{20,}$", story.human["grant"].stdout, re.MULTILINE), "to be copied"
+    granted = story.human["grant"].stdout
+    assert re.search(r"^  token    (hv)?s\.[\w-]{20,}$", granted, re.MULTILINE), "to be copied"
+    assert "           jitvault unwrap -\n" in granted
 
 
 def _unfolded(shown: str) -> str:

@@ -54,7 +54,7 @@ def given(wiring: Wiring, what: str) -> Given:
             with Path(what).open() as file:
                 return _from_text(file.read(_MOST), what)
         except (OSError, UnicodeDecodeError):
-            raise InvalidInput(f"{what!a:.80} cannot be read as text", hint=_WHICH) from None
+            raise InvalidInput(f"{what!a:.200} cannot be read as text", hint=_WHICH) from None
     if is_wrapping(what):
         return Given(Secret(what))
     if "/" in what or what.endswith(_OF_FILES):
@@ -105,8 +105,8 @@ def _from_text(text: str, source: str) -> Given:
 def _no_file(what: str) -> JitvaultError:
     """Return the error for a path at which there is no file."""
     if Path(what).is_dir():
-        return InvalidInput(f"{what!a:.80} is a directory", hint=_WHICH)
-    return NotFound(f"there is no file {what!a:.80}{_meant(what)}", hint=_WHICH)
+        return InvalidInput(f"{what!a:.200} is a directory", hint=_WHICH)
+    return NotFound(f"there is no file {what!a:.200}{_meant(what)}", hint=_WHICH)
 
 
 def _meant(what: str) -> str:
