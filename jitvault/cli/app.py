@@ -169,7 +169,7 @@ def _run() -> NoReturn:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     as_json = wants_json(arguments)
-    # what a placeholder in a hint (TASK) stands for, once the command knows it
+    # what a placeholder in a hint (TASK) stands for, once the command knows it, and the hint for Ctrl-C (INTERRUPTED)
     placeholders: dict[str, str] = {}
     try:
         code = _commands()(prog_name="jitvault", standalone_mode=False, obj=placeholders)
@@ -195,7 +195,7 @@ def _run() -> NoReturn:
         _print_error(f"unexpected {type(error).__name__}", JitvaultError.default_hint, 1, as_json=as_json)
     # typer returns this code for Ctrl-C
     if code == _INTERRUPTED:
-        hint = "The next command on the task finishes what was begun."
+        hint = placeholders.get("INTERRUPTED", "The next command on the task finishes what was begun.")
         _print_error("interrupted", hint, _INTERRUPTED, as_json=as_json)
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -229,7 +229,8 @@ def _command_of(error: typer.TyperException) -> str:
 
 
 def _print_error(message: str, hint: str, code: int, *, as_json: bool) -> NoReturn:
-    from jitvault.cli.views.output import for_terminal, to_json
+    from jitvault.cli.folding import for_terminal
+    from jitvault.cli.views.output import to_json
     from jitvault.formats.shorten import printable
     from jitvault.formats.token_pattern import without_tokens
 

@@ -6,6 +6,8 @@ Only typer is imported at the top, because `--help` has to start fast.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -44,6 +46,12 @@ def set_hint_task(context: typer.Context, task: str) -> None:
         context.obj["TASK"] = task
 
 
+def set_interrupt_hint(context: typer.Context, hint: str) -> None:
+    """Say `hint` where this command is ended with Ctrl-C."""
+    if context.obj is not None:
+        context.obj["INTERRUPTED"] = hint
+
+
 def task_id(context: typer.Context, text: str | None) -> str | None:
     """Return the task id as it was typed.
 
@@ -64,6 +72,32 @@ def task_id(context: typer.Context, text: str | None) -> str | None:
     return text
 
 
+def seconds(*, least: float = 0, most: float | None = None) -> Callable[[str | float], float]:
+    """Return the reader of an option that takes a duration, in seconds.
+
+    It takes `30`, `30s` and `10m`.
+    """
+
+    def read(text: str | float) -> float:
+        from jitvault.errors import InvalidInput
+        from jitvault.formats.time_window import format_duration, parse_seconds
+
+        if not isinstance(text, str):
+            # the option's default
+            return text
+        try:
+            found = parse_seconds(text)
+        except InvalidInput as error:
+            raise typer.BadParameter(str(error)) from None
+        if found < least:
+            raise typer.BadParameter(f"expected at least {format_duration(timedelta(seconds=least))}, got {text}")
+        if most is not None and found > most:
+            raise typer.BadParameter(f"expected at most {format_duration(timedelta(seconds=most))}, got {text}")
+        return found
+
+    return read
+
+
 Task = Annotated[str, typer.Argument(metavar="TASK", help="The task's id.", callback=task_id)]
 Json = Annotated[bool, typer.Option("--json", help="Short for -o json.")]
 Quiet = Annotated[
@@ -73,7 +107,11 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a fa
 Wait = Annotated[
     float,
     typer.Option(
-        "--wait", metavar="SECONDS", min=0, max=86_400, help="How long to try, or to wait for a worker (exit code 13)."
+        "--wait",
+        metavar="DURATION",
+        parser=seconds(most=86_400),
+        show_default="30s",
+        help="How long to try, or to wait for a worker (exit code 13).",
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]

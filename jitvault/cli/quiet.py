@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import typer
+
+from jitvault.cli.folding import for_terminal
 
 
 class _Mode:
@@ -35,5 +38,7 @@ def note(text: str, *, nl: bool = True) -> None:
 
     With --quiet nothing is printed. A warning is no note: it is always printed.
     """
-    if not is_quiet():
-        typer.echo(text, nl=nl, err=True)
+    if is_quiet():
+        return
+    # a line without an end is overwritten by the next one, and is as wide as its writer made it
+    typer.echo(for_terminal(text, sys.stderr) if nl else text, nl=nl, err=True)

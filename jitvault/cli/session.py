@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from jitvault.cli.closing import on_exit
+from jitvault.cli.folding import for_terminal
 from jitvault.cli.refused import only
 from jitvault.cli.views import published as fallback
+from jitvault.cli.views.output import warn
 from jitvault.documents.paths import PUBLISHED, published_path
 from jitvault.documents.published_task import (
     IllegibleDocument,
@@ -91,7 +93,7 @@ def ledger_to_read(wiring: Wiring) -> Ledger:
     ledger = wiring.ledger
     if wiring.unverified:
         place = wiring.ledger_place
-        typer.echo(f"Not checked whether the ledger at {place} is this Vault's: {wiring.unverified}", err=True)
+        warn(f"Not checked whether the ledger at {place} is this Vault's: {wiring.unverified}")
     return ledger
 
 
@@ -325,7 +327,7 @@ def ask(question: str, *, done: str) -> None:
     Raises UsageError, which says what was `done`, without a yes.
     """
     # not typer.confirm: with err=True it still prints a space to stdout, where only the result belongs
-    typer.echo(f"{question} [y/N]: ", nl=False, err=True)
+    typer.echo(for_terminal(f"{question} [y/N]:", sys.stderr) + " ", nl=False, err=True)
     answer = sys.stdin.readline()
     if not answer:
         typer.echo(err=True)

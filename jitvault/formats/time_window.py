@@ -18,6 +18,7 @@ from jitvault.formats.strict_yaml import shown
 MAX_DURATION = timedelta(days=30)
 DURATION_PATTERN = r"^([0-9]{1,7}d)?([0-9]{1,7}h)?([0-9]{1,7}m)?([0-9]{1,7}s)?$"
 INSTANT_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(Z|[+-][0-9]{2}:[0-9]{2})$"
+DURATION_FORMS = "seconds such as 30, or a duration such as 30s, 10m, 1h30m or 7d"
 _SERVER_PART = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|d|h|m|s)"
 _SERVER_DURATION = re.compile(rf"(?:{_SERVER_PART})+")
 _SERVER_UNITS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
@@ -41,6 +42,20 @@ def parse_duration(text: str) -> timedelta:
     if not timedelta(0) < duration <= MAX_DURATION:
         raise InvalidInput(f"expected a duration of more than zero and at most 30d, got {shown(text)}")
     return duration
+
+
+def parse_seconds(text: str) -> float:
+    """Return the seconds that an option or a setting names, zero included.
+
+    It is a number of seconds (`30`, `0.5`), or a duration as a spec has it (`30s`, `10m`). Raises InvalidInput, which
+    names these forms.
+    """
+    if re.fullmatch(r"[0-9]{1,7}(\.[0-9]{1,3})?", text):
+        return float(text)
+    if text and re.fullmatch(DURATION_PATTERN, text):
+        duration: timedelta = durationpy.from_str(text)
+        return duration.total_seconds()
+    raise InvalidInput(f"expected {DURATION_FORMS}, got {shown(text)}")
 
 
 def format_duration(duration: timedelta) -> str:

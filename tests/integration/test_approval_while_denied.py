@@ -51,7 +51,7 @@ def test_what_was_approved_before_policy_denied_it_counts_in_full_afterwards(
     rig: Rig, spec: Spec, closed: dict[str, str]
 ) -> None:
     file = spec(criticality="high")
-    rig("operator", "submit", file, code=4)
+    rig("operator", "submit", file)
     for who in ("approver-1", "approver-2"):
         rig(who, "approve", file.stem, "--yes")
     rig("operator", "grant", file.stem, code=3, extra=closed)

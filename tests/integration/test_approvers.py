@@ -66,7 +66,7 @@ def colleague(rig: Rig) -> Iterator[Colleague]:
 
 def pending(rig: Rig, spec: Spec, criticality: str = "medium") -> str:
     file = spec(criticality=criticality)
-    rig("operator", "submit", file, code=4)
+    rig("operator", "submit", file)
     return file.stem
 
 
@@ -184,7 +184,7 @@ def test_nobody_approves_with_another_entity_what_they_asked_for(rig: Rig, spec:
         say("operator", "olga@example.org")
         say(colleague.name, "Olga@example.org")
         file = spec(criticality="medium")
-        rig("operator", "submit", file, code=4)
+        rig("operator", "submit", file)
         colleague("approve", file.stem, "--yes")
         rig("operator", "status", file.stem, code=None, extra=told)
         refused = rig.document(f"tasks/{file.stem}")["refused"]

@@ -160,7 +160,7 @@ def test_a_request_that_no_worker_has_taken_in_is_withdrawn_before_one_does(rig:
 def test_a_list_of_what_is_open_leaves_out_what_is_over(rig: Rig, spec: Spec) -> None:
     held, over, waiting = spec(), spec(), spec(criticality="medium")
     rig.active(held)
-    rig("operator", "submit", waiting, code=4)
+    rig("operator", "submit", waiting)
     rig.active(over)
     rig("operator", "complete", over.stem)
     rig.settle()

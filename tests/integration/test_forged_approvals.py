@@ -19,7 +19,7 @@ Spec = Callable[..., Path]
 
 def pending(rig: Rig, spec: Spec, **fields: Any) -> str:
     file = spec(criticality="medium", **fields)
-    rig("operator", "submit", file, code=4)
+    rig("operator", "submit", file)
     return file.stem
 
 
@@ -77,7 +77,7 @@ def test_an_approval_that_is_put_back_for_another_revision_does_not_count(rig: R
     task = pending(rig, spec)
     rig("approver-1", "approve", task, "--yes")
     old = rig.document(place(rig, task))
-    rig("operator", "submit", spec(task=task, criticality="medium", window="20m"), "--revise", code=4)
+    rig("operator", "submit", spec(task=task, criticality="medium", window="20m"), "--revise")
     rig.put(place(rig, task), old)
     assert nothing_is_granted(rig, task) == "decided about another digest"
 
@@ -120,7 +120,7 @@ def test_who_has_a_part_in_it_and_signs_all_the_same_does_not_count(rig: Rig, sp
     file = spec(criticality="medium")
     theirs = {"owner": "data-owner", "agent": "research-agent"}[part]
     file.write_text(file.read_text().replace(f"{part}: {theirs}", f"{part}: approver-1"))
-    rig("operator", "submit", file, code=4)
+    rig("operator", "submit", file)
     rig.put(place(rig, file.stem), signed(rig, file.stem))
     assert nothing_is_granted(rig, file.stem) == f"is the {part} and cannot approve"
 

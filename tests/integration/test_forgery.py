@@ -404,7 +404,7 @@ def test_an_old_request_that_is_put_back_is_not_granted(rig: Rig, spec: Spec) ->
     path = f"requests/{rig.entity('operator')}/{file.stem}/submit"
     old = rig.document(path)
     spec(task=file.stem, criticality="medium", window="15m")
-    rig("operator", "submit", file, "--revise", code=4)
+    rig("operator", "submit", file, "--revise")
     rig("approver-1", "approve", file.stem, "--yes")
     rig.put(path, old)
     rig("operator", "grant", file.stem, code=9)

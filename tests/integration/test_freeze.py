@@ -122,7 +122,7 @@ def test_frozen_everything_ends_and_is_proven_nothing_is_granted_until_it_is_lif
     held, done = rig.active(running), rig.active(early)
     assert rig("operator", "complete", early.stem).json["confirmed"]
     assert rig("operator", "status", running.stem).json["state"] == "active"
-    rig("operator", "submit", waiting, code=4)
+    rig("operator", "submit", waiting)
     rig("approver-1", "approve", waiting.stem, "--yes")
     before = {fact["accessor"] for fact in rig.task_tokens(running.stem)}
     assert create(rig, worker_token(rig), policy_of(rig, running.stem))[0] == 200

@@ -152,7 +152,7 @@ def test_a_changed_spec_waits_for_approval_and_shows_what_changed(rig: Rig, spec
     rig("approver-1", "approve", file.stem, "--yes")
     assert file.stem not in [one["task_id"] for one in waits_for(rig, "approver-2")]
     longer = spec(task=file.stem, criticality="medium", window="20m")
-    rig("operator", "submit", longer, "--revise", code=4)
+    rig("operator", "submit", longer, "--revise")
     (block,) = (one for one in waits_for(rig, "approver-1") if one["task_id"] == file.stem)
     assert (block["revision"], block["changes"]) == (2, ["spec.spec.window.for: '15m' → '20m'"])
     # the same for the eye, and before it is signed
@@ -161,8 +161,8 @@ def test_a_changed_spec_waits_for_approval_and_shows_what_changed(rig: Rig, spec
     shown = rig.cli("approver-1", "approve", file.stem, "--yes", extra={"COLUMNS": "200"})
     assert "spec.spec.window.for: '15m' → '20m'" in shown.stderr
     # a revision that nobody approved is not what the next one is compared with
-    rig("operator", "submit", spec(task=file.stem, criticality="medium", window="25m"), "--revise", code=4)
-    rig("operator", "submit", spec(task=file.stem, criticality="medium", window="30m"), "--revise", code=4)
+    rig("operator", "submit", spec(task=file.stem, criticality="medium", window="25m"), "--revise")
+    rig("operator", "submit", spec(task=file.stem, criticality="medium", window="30m"), "--revise")
     (block,) = (one for one in waits_for(rig, "approver-1") if one["task_id"] == file.stem)
     assert block["changes"] == ["spec.spec.window.for: '20m' → '30m'"]
 

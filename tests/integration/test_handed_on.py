@@ -237,7 +237,7 @@ def test_a_parent_that_cannot_hand_anything_on_is_refused(rig: Rig, spec: Spec, 
         # other tests share this Vault, and a kill switch would go by it
         rig.admin.delete("jitvault/metadata/tasks/elsewhere")
     waiting = spec(criticality="medium")
-    rig("operator", "submit", waiting, code=4)
+    rig("operator", "submit", waiting)
     refused(rig, child(waiting.stem, criticality="medium"), 8, f"task {waiting.stem} is pending_approval")
     ended = spec()
     rig.active(ended)

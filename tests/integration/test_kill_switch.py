@@ -82,7 +82,7 @@ def test_all_of_an_agent_end_and_each_is_proven(rig: Rig, spec: Spec, monkeypatc
 def test_a_scope_ends_nothing_else(rig: Rig, spec: Spec) -> None:
     (reader,) = _held(rig, spec, 1)
     other = spec(template="postgres-readwrite")
-    rig("operator", "submit", other, code=4)
+    rig("operator", "submit", other)
     rig("approver-1", "approve", other.stem, "--yes")
     writer = rig.active(other)
     # a wrong name must not look like a success

@@ -113,10 +113,10 @@ def seals(rig: Rig, task: str) -> dict[str, Any]:
 def test_a_ledger_that_was_lost_is_rebuilt_and_what_held_access_is_ended(rig: Rig, spec: Spec, tmp_path: Path) -> None:
     pending, approved, issued, held_on = spec(criticality="medium"), spec(criticality="medium"), spec(), spec()
     ending, confirmed, sealed, cancelled = spec(), spec(), spec(), spec(criticality="medium")
-    rig("operator", "submit", pending, code=4)
-    rig("operator", "submit", approved, code=4)
+    rig("operator", "submit", pending)
+    rig("operator", "submit", approved)
     rig("approver-1", "approve", approved.stem, "--yes")
-    rig("operator", "submit", cancelled, code=4)
+    rig("operator", "submit", cancelled)
     rig("operator", "cancel", cancelled.stem)
     active(rig, sealed)
     rig("operator", "complete", sealed.stem)
@@ -221,7 +221,7 @@ def test_a_worker_that_began_with_nothing_is_made_to_know(rig: Rig, spec: Spec) 
 def test_an_older_ledger_is_corrected_forward(rig: Rig, spec: Spec, tmp_path: Path) -> None:
     kept, granted_since, used_since, ended_since = spec(), spec(criticality="medium"), spec(), spec()
     still = active(rig, kept)
-    rig("operator", "submit", granted_since, code=4)
+    rig("operator", "submit", granted_since)
     issued = rig.granted(used_since)
     over = active(rig, ended_since)
     copy = rig.snapshot(tmp_path / "backup.db")
@@ -330,7 +330,7 @@ def test_without_its_lines_a_task_is_ended_and_never_confirmed(rig: Rig, spec: S
     """The audit log was lost with the ledger: what Vault lists is ended, and nobody can say whose it was."""
     file, waiting = spec(), spec(criticality="medium")
     held = active(rig, file)
-    rig("operator", "submit", waiting, code=4)
+    rig("operator", "submit", waiting)
     rig("approver-1", "approve", waiting.stem, "--yes")
     shutil.copy(rig.world.audit_file, tmp_path / "kept.log")
     with rig.world.audit_file.open("r+b") as audit:
@@ -361,7 +361,7 @@ POINTS = (2, 80, 134, 150, 185, 240)
 def test_a_recovery_that_dies_goes_on(rig: Rig, spec: Spec, mortal: Mortal, point: int) -> None:
     file, waiting = spec(), spec(criticality="medium")
     held = active(rig, file)
-    rig("operator", "submit", waiting, code=4)
+    rig("operator", "submit", waiting)
     rig("approver-1", "approve", waiting.stem, "--yes")
     lose(rig)
     within = "jitvault.recovery.recover:recover_ledger"

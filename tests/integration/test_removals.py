@@ -59,7 +59,7 @@ def test_an_administrator_removes_what_was_never_granted_and_nothing_else(rig: R
     is_refused(rig, refused)
     rig("operator", "submit", cancelled)
     rig("operator", "cancel", cancelled.stem)
-    rig("operator", "submit", pending, code=4)
+    rig("operator", "submit", pending)
     token = rig.active(held).token
     agent, operator = rig.entity("research-agent"), rig.entity("operator")
     junk = [f"requests/{agent}/{refused.stem}-{n}/end" for n in range(3)]
@@ -100,7 +100,7 @@ def test_the_command_shows_what_it_would_remove_and_asks(rig: Rig) -> None:
 
 def test_whoever_removes_their_request_takes_it_back(rig: Rig, spec: Spec) -> None:
     pending, held = spec(criticality="medium"), spec()
-    rig("operator", "submit", pending, code=4)
+    rig("operator", "submit", pending)
     token = rig.active(held).token
     for file in (pending, held):
         removes(rig, "operator", file.stem)

@@ -105,7 +105,7 @@ def test_what_is_sealed_for_long_is_removed_and_the_ledger_goes_on_telling(
 ) -> None:
     file, active, asked = spec(), spec(), spec(criticality="medium")
     rig.active(active)
-    rig("operator", "submit", asked, code=4)
+    rig("operator", "submit", asked)
     sealed(rig, file)
     before = rig.file(file.stem)
     assert Removals(worker, MONTH).some() == 0 and is_published(rig, file.stem), "it is too early"

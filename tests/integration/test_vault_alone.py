@@ -89,7 +89,7 @@ def test_submit_approvals_approve_grant_unwrap_and_complete(
     rig: Rig, person: Alone, spec: Spec, tmp_path: Path
 ) -> None:
     file, out = spec(criticality="medium"), tmp_path / "wrapped.json"
-    assert person("operator", "submit", file, "--json", *PATIENT, code=4).json["state"] == "pending_approval"
+    assert person("operator", "submit", file, "--json", *PATIENT).json["state"] == "pending_approval"
     assert [task["task_id"] for task in person("approver-1", "approvals", "--json").json["tasks"]] == [file.stem]
     said = person("approver-1", "approve", file.stem, "--yes", "--json", *PATIENT)
     assert (said.json["state"], said.json["missing"]) == ("approved", []) and "Intent: Count" in said.stderr
@@ -107,7 +107,7 @@ def test_submit_approvals_approve_grant_unwrap_and_complete(
 def test_deny_and_cancel(rig: Rig, person: Alone, spec: Spec) -> None:
     denied, cancelled = spec(criticality="medium"), spec(criticality="medium")
     for file in (denied, cancelled):
-        person("operator", "submit", file, *PATIENT, code=4)
+        person("operator", "submit", file, *PATIENT)
     refused = person("approver-1", "deny", denied.stem, "--yes", "--reason", "not today", "--json", *PATIENT)
     assert refused.json["state"] == "denied" and state(rig, denied) == "denied"
     assert "not today" in person("operator", "grant", denied.stem, "--json", *PATIENT, code=3).error["message"]
@@ -117,7 +117,7 @@ def test_deny_and_cancel(rig: Rig, person: Alone, spec: Spec) -> None:
 
 def test_withdraw_before_and_while_access_is_held(rig: Rig, person: Alone, spec: Spec) -> None:
     file = spec(criticality="medium")
-    person("operator", "submit", file, *PATIENT, code=4)
+    person("operator", "submit", file, *PATIENT)
     person("approver-1", "approve", file.stem, "--yes", *PATIENT)
     back = person("approver-1", "withdraw", file.stem, "--yes", "--json", *PATIENT)
     assert back.json["state"] == "pending_approval"
@@ -131,7 +131,7 @@ def test_withdraw_before_and_while_access_is_held(rig: Rig, person: Alone, spec:
 
 def test_extend_is_decided_by_an_approver_and_takes_the_next_token(rig: Rig, person: Alone, spec: Spec) -> None:
     file = spec(criticality="medium")
-    person("operator", "submit", file, *PATIENT, code=4)
+    person("operator", "submit", file, *PATIENT)
     person("approver-1", "approve", file.stem, "--yes", *PATIENT)
     held = rig.use(person("operator", "grant", file.stem, "--json", *PATIENT).json)
     more = ("extend", file.stem, "--for", "10m", "--reason", "it is slow", "--json", *PATIENT)

@@ -53,7 +53,7 @@ def filling(width: int) -> str:
 @pytest.mark.parametrize("width", [80, 120])
 def test_an_intent_does_not_look_like_the_risk_in_the_list_of_what_waits(rig: Rig, spec: Spec, width: int) -> None:
     file = spec(criticality="medium", intent=filling(width - 2))
-    rig("operator", "submit", file, code=4)
+    rig("operator", "submit", file)
     rows = screen(rig, width, "approver-1", "approvals")
     assert not [row for row in rows if row.lstrip().startswith("Risk low")]
     assert any(row.startswith("    | Risk low:") for row in rows)
@@ -63,7 +63,7 @@ def test_an_intent_does_not_look_like_the_risk_in_the_list_of_what_waits(rig: Ri
 @pytest.mark.parametrize("width", [80, 120])
 def test_an_intent_does_not_look_like_the_risk(rig: Rig, spec: Spec, width: int) -> None:
     file = spec(criticality="medium", intent=filling(width))
-    rig("operator", "submit", file, code=4)
+    rig("operator", "submit", file)
     rows = screen(rig, width, "approver-1", "approve", file.stem)
     assert [row for row in rows if row.startswith("Risk ")] == ["Risk medium: criticality medium, tier low."]
     assert any(row.startswith("    | Risk low:") for row in rows)

@@ -119,7 +119,7 @@ def test_a_request_that_is_refused_settles_and_an_unwrap_from_the_inbox_needs_no
         assert person("agent", "unwrap", file.stem, "--json", worker=False).json["task_id"] == file.stem
         person("operator", "revoke", file.stem, "--reason", "enough", worker=False)
         later = spec(criticality="medium")
-        person("operator", "submit", later, code=4, worker=False)
+        person("operator", "submit", later, worker=False)
         person("operator", "cancel", later.stem, worker=False)
         assert rig.state(later.stem) == "cancelled"
     assert worker.log.states(file.stem)[-1] in ("confirmed (operator)", "sealed (operator)")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jitvault.cli.options import Debug, Json
+from jitvault.cli.options import Debug, Json, seconds
 from jitvault.cli.quiet import note
 
 if TYPE_CHECKING:
@@ -58,7 +58,14 @@ Untrusted = Annotated[
     typer.Option("--untrusted", metavar="SIZE", help="How much disk space all untrusted senders together may use."),
 ]
 Keep = Annotated[
-    str, typer.Option("--keep", metavar="DURATION", help="How long to keep the files of senders that are gone.")
+    float,
+    typer.Option(
+        "--keep",
+        metavar="DURATION",
+        parser=seconds(least=1, most=30 * 86_400),
+        show_default="7d",
+        help="How long to keep the files of senders that are gone.",
+    ),
 ]
 
 
@@ -75,7 +82,7 @@ def receive(
     no_bearer: NoBearer = False,
     max_connections: MaxConnections = 64,
     untrusted: Untrusted = "256MiB",
-    keep: Keep = "7d",
+    keep: Keep = 7 * 86_400.0,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -100,7 +107,6 @@ def receive(
     if http is not None and (bearer_file is None) != no_bearer:
         # anyone may connect like an http device: nothing else shows who sent a line
         raise UsageError("--http needs either --bearer-file or --no-bearer")
-    kept = _kept(keep)
     receiving.allow_open_files(max_connections)
     notices = receiving.Notices(lambda text: typer.echo(text, err=True))
     spool = Spool(into, quota=parse_quota(untrusted))
@@ -113,17 +119,7 @@ def receive(
         receiver = _stream(prefix, spool, notices)
     with _stop_signals() as stopping:
         _announce(receiver.listening, into, as_json=json_)
-        receiving.receive(receiver, spool, keep=kept, stopping=stopping, notices=notices)
-
-
-def _kept(text: str) -> timedelta:
-    from jitvault.errors import InvalidInput, UsageError
-    from jitvault.formats.time_window import parse_duration
-
-    try:
-        return parse_duration(text)
-    except InvalidInput as error:
-        raise UsageError(f"--keep: {error}") from None
+        receiving.receive(receiver, spool, keep=timedelta(seconds=keep), stopping=stopping, notices=notices)
 
 
 def _http(

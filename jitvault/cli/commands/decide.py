@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
-
-import typer
 
 from jitvault.cli import session
 from jitvault.cli.quiet import is_quiet
@@ -92,7 +89,7 @@ def _check_may_decide(wiring: Wiring, matter: ApprovalSubject, decision: str, di
         denied = f"policy denies task {task} as it is, whoever approves it: {document.why_denied}"
         if decision == "approve":
             raise _not_now(task, denied)
-        typer.echo(output.for_terminal(denied, sys.stderr), err=True)
+        output.warn(denied)
 
 
 def _not_now(task: str, denied: str) -> Denied:

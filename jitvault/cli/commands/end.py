@@ -95,6 +95,7 @@ def _end(
 ) -> None:
     from jitvault.cli import quiet, session
     from jitvault.cli.views import task as render
+    from jitvault.cli.views.output import warn
     from jitvault.documents.published_task import ILLEGIBLE, PublishedTask
     from jitvault.errors import AuditUntrusted, LedgerUnavailable, OutcomeUnknown, WaitTimedOut, WrongState
     from jitvault.lifecycle.requests.sign import sign_end
@@ -117,7 +118,7 @@ def _end(
             question = f"Close task {task} for good even if nothing proves that its credentials are dead?"
             session.ask(question, done="nothing was closed")
     if note and withdrawn is None and state in session.DONE:
-        typer.echo(f"task {task} is {state} already: this reason is not recorded", err=True)
+        warn(f"task {task} is {state} already: this reason is not recorded")
     unsealed = force and state == "confirmed"
     if state in {*session.GRANTED, ILLEGIBLE} or unsealed or (state == "ending" and (force or note)):
         with session.signing(f"end task {task}", "operators and the task's agent"):

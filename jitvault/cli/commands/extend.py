@@ -57,11 +57,11 @@ def extend(
         return
     if not for_ or not reason:
         raise UsageError("extend needs --for DURATION and --reason WHY, or --cancel")
+    seconds = _seconds(for_)
     wiring = session.open_to_ask()
     document = session.known(wiring, task)
     deadline = _deadline_of(document)
     _check_may_extend(wiring, document)
-    seconds = _seconds(for_)
     with output.new_file(out) as file:
         made = None if again else made_before(wiring, document, seconds, reason, wait)
         if made is None:
@@ -147,12 +147,18 @@ def _seconds(text: str) -> int:
     from datetime import timedelta
 
     from jitvault.errors import InvalidInput
-    from jitvault.formats.time_window import parse_duration
+    from jitvault.formats.time_window import MAX_DURATION, format_duration, parse_seconds
 
     try:
-        return parse_duration(text) // timedelta(seconds=1)
+        found = parse_seconds(text)
     except InvalidInput as error:
         raise InvalidInput(f"--for: {error}", hint="Write it as 30m or 1h30m.") from None
+    if not 1 <= found <= MAX_DURATION / timedelta(seconds=1) or found % 1:
+        raise InvalidInput(
+            f"--for: expected whole seconds, at most {format_duration(MAX_DURATION)}, got {text}",
+            hint="Write it as 30m or 1h30m.",
+        )
+    return int(found)
 
 
 def _deadline_of(document: PublishedTask) -> datetime:

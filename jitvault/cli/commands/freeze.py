@@ -50,6 +50,7 @@ def freeze(
     from jitvault.cli.commands import kill_switch as killswitch
     from jitvault.cli.commands.frozen_tasks import end_frozen
     from jitvault.cli.views import tables as listings
+    from jitvault.cli.views.output import warn
     from jitvault.errors import JitvaultError
     from jitvault.formats.clocks import TOLERANCE
     from jitvault.model.scope import Scope
@@ -68,7 +69,7 @@ def freeze(
     with suppress(JitvaultError):
         if template and not killswitch.is_known(wiring, Scope(template=template)):
             # the template is frozen nevertheless: its first task may be about to be granted
-            typer.echo(f"no task ever had {template!r:.80}: is the name right?", err=True)
+            warn(f"no task ever had {template!r:.80}: is the name right?")
     listings.print_frozen(requested, reason, ended, by_worker=wiring.has_worker, as_json=json_)
     _check_ended(requested, ended, wait, by_worker=wiring.has_worker)
 

@@ -9,11 +9,10 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-import typer
-
 from jitvault.cli import session
 from jitvault.cli.commands.kill_switch import Progress, published_in
 from jitvault.cli.quiet import note
+from jitvault.cli.views.output import warn
 from jitvault.documents.paths import Kept
 from jitvault.documents.published_task import ILLEGIBLE, PublishedTask
 from jitvault.errors import JitvaultError, NotConfirmed
@@ -143,7 +142,7 @@ def _covered(wiring: Wiring, scope: Scope, since: datetime) -> list[str]:
     found = []
     for task, document in published_in(wiring, scope).items():
         if document is None:
-            typer.echo(f"whether the freeze covers task {task} is not known: its document cannot be read", err=True)
+            warn(f"whether the freeze covers task {task} is not known: its document cannot be read")
         elif document.state in session.GRANTED or _is_ended_by_freeze(document, since):
             found.append(task)
     return sorted(found)

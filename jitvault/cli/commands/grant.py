@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Out, Reason, Task, Wait, is_file, is_task_id, set_hint_task
-from jitvault.documents.paths import request_path
+from jitvault.cli.options import (
+    DEFAULT_WAIT,
+    Debug,
+    Json,
+    Out,
+    Reason,
+    Task,
+    Wait,
+    is_file,
+    is_task_id,
+    seconds,
+    set_hint_task,
+    set_interrupt_hint,
+)
 
 if TYPE_CHECKING:
     from jitvault.documents.published_task import PublishedTask
+    from jitvault.errors import WrongState
     from jitvault.model.spec import TaskSpec
     from jitvault.wiring import Wiring
 
@@ -20,6 +33,16 @@ Queue = Annotated[
     bool,
     typer.Option(
         "--queue", help="If it cannot be granted now, let the request wait: until its window is over, 24 h at most."
+    ),
+]
+GrantWait = Annotated[
+    float | None,
+    typer.Option(
+        "--wait",
+        metavar="DURATION",
+        parser=seconds(most=86_400),
+        help="Wait that long for approvals and for the window to begin, and take the token then. Without it the "
+        "command waits 30s for a worker, and for nothing else.",
     ),
 ]
 Revise = Annotated[bool, typer.Option("--revise", help="Replace the task's spec with this one, as a new revision.")]
@@ -35,11 +58,13 @@ def submit(
 ) -> None:
     """Sign a task spec and request a decision about it.
 
-    Nothing is granted yet. The command exits with 3 when the task is denied and with 4 when an approval is missing.
+    Nothing is granted yet. A task that waits for approvals is a success: the command says whose are missing. It exits
+    with 3 when the task is denied.
 
     Example: jitvault submit task.yaml
     """
     from jitvault.cli import session
+    from jitvault.cli.commands.grant_wait import is_about, own_request
     from jitvault.cli.views import task as render
     from jitvault.lifecycle.requests.sign import sign_submission
 
@@ -49,9 +74,9 @@ def submit(
     _check_free(wiring, read, revise=revise)
     with session.signing(f"ask for task {read.id}", "members of jitvault-operators"):
         sign_submission(wiring.person, read, revise=revise)
-    submitted = session.written_at(wiring, _own_request(wiring, read.id, "submit"))
+    submitted = session.written_at(wiring, own_request(wiring, read.id, "submit"))
     signed = session.Signed(at=submitted, submitted=submitted)
-    document = session.settle(wiring, read.id, lambda d: _is_about(d, read, wiring), wait, signed)
+    document = session.settle(wiring, read.id, lambda d: is_about(d, read, wiring), wait, signed)
     render.print_decision(document, as_json=json_)
     _raise_for(document)
 
@@ -62,42 +87,39 @@ def grant(
     revise: Revise = False,
     queue: Queue = False,
     out: Out = None,
-    wait: Wait = DEFAULT_WAIT,
+    wait: GrantWait = None,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
     """Issue a task's access and print its wrapping token.
 
     A spec is submitted first. The agent exchanges the wrapping token for the task's token with `jitvault unwrap`; that
-    works only once. A request that is refused is settled: nothing is issued by it later. With --queue it waits instead,
-    and the command says until when, and how to cancel it.
+    works only once. A task that needs approvals is exit 4 at once; with --wait 10m the command waits for them and takes
+    the token. A request that is refused is settled: nothing is issued by it later. With --queue the request waits
+    instead, without the command, which says until when, and how to cancel it.
 
-    Example: jitvault grant task.yaml --out wrapped.json
+    Example: jitvault grant task.yaml --wait 10m --out wrapped.json
     """
     from jitvault.cli import session
-    from jitvault.cli.commands.grant_queue import GrantAsked, answer, queue_end
+    from jitvault.cli.commands.grant_wait import request_grant
+    from jitvault.cli.quiet import note
     from jitvault.cli.views import output
     from jitvault.cli.views import queue as queue_view
     from jitvault.cli.views import task as render
     from jitvault.errors import WrongState
-    from jitvault.lifecycle.requests.sign import sign_grant_request
 
     wiring = session.open_to_ask()
     with output.new_file(out) as file:
         read = _requested_spec(wiring, what, revise=revise)
         set_hint_task(context, read.id)
-        until = queue_end(wiring, read, queue=queue)
-        request = GrantAsked(sign_grant_request(wiring.person, read, queued_until=until), until)
-        signed = session.Signed(
-            at=session.written_at(wiring, _own_request(wiring, read.id, "grant")),
-            submitted=session.written_at(wiring, _own_request(wiring, read.id, "submit")),
-        )
-        document = answer(wiring, request, read.id, lambda d: _is_granted_or_waits(d, read, wiring), wait, signed)
-        if until is not None and request.is_open(document):
-            queue_view.print_queued(document, until, out=file, as_json=json_)
+        set_interrupt_hint(context, render.when_interrupted(read, queue=queue))
+        tell = _nothing if json_ else note
+        request, document = request_grant(wiring, read, queue=queue, wait=wait, tell=tell)
+        if request.queued_until is not None and request.is_open(document):
+            queue_view.print_queued(document, request.queued_until, out=file, as_json=json_)
             return
         request.check_not_refused(document)
-        _raise_for(document, as_json=json_)
+        _raise_for(document, as_json=json_, waited=wait)
         message = session.inbox(wiring, document)
         if message is not None:
             # this process may have been suspended meanwhile, and the task may have been ended by others
@@ -198,6 +220,7 @@ def _check_free(wiring: Wiring, spec: TaskSpec, *, revise: bool) -> None:
     Nothing is written before. Raises WrongState.
     """
     from jitvault.cli import session
+    from jitvault.cli.commands.grant_wait import spec_of
     from jitvault.cli.views import published as fallback
     from jitvault.documents.published_task import IllegibleDocument, PublishedRefusal
     from jitvault.errors import WrongState
@@ -211,7 +234,7 @@ def _check_free(wiring: Wiring, spec: TaskSpec, *, revise: bool) -> None:
     if document.requester != wiring.person.entity:
         owner = document.full_revision.content["requester"]["name"]
         raise WrongState(f"task {spec.id} was submitted by {owner}", hint="Choose another id.")
-    changed = difference_of_specs(_spec_of(document), spec.canonical())
+    changed = difference_of_specs(spec_of(document), spec.canonical())
     if not changed:
         return
     if document.state not in session.BEFORE:
@@ -231,70 +254,64 @@ def _own_spec(wiring: Wiring, task_id: str) -> TaskSpec | None:
 
     It is read from the caller's own signed request.
     """
+    from jitvault.cli.commands.grant_wait import own_request
     from jitvault.documents.signed import payload_of
     from jitvault.model.spec import TaskSpec
 
     if not is_task_id(task_id):
         return None
     person = wiring.person
-    document = person.documents.get(_own_request(wiring, task_id, "submit"))
+    document = person.documents.get(own_request(wiring, task_id, "submit"))
     return TaskSpec.from_data(payload_of(document)["spec"], task_id) if document else None
 
 
-def _own_request(wiring: Wiring, task_id: str, kind: str) -> str:
-    """Return the path of the caller's request of that kind."""
-    return request_path(wiring.person.entity, task_id, kind)
-
-
-def _spec_of(document: PublishedTask) -> dict[str, Any]:
-    spec: dict[str, Any] = document.full_revision.content["spec"]
-    return spec
-
-
-def _is_about(document: PublishedTask, spec: TaskSpec, wiring: Wiring) -> bool:
-    return document.requester == wiring.person.entity and _spec_of(document) == spec.canonical()
-
-
-def _is_granted_or_waits(document: PublishedTask, spec: TaskSpec, wiring: Wiring) -> bool:
-    """Return whether no worker will do more for the spec now.
-
-    A task stays approved only before its window.
-    """
-    is_settled = document.state != "approved" or not spec.window.opens(wiring.clock.agreed())
-    return is_settled and _is_about(document, spec, wiring)
-
-
-def _raise_for(document: PublishedTask, *, as_json: bool | None = None) -> None:
+def _raise_for(document: PublishedTask, *, as_json: bool | None = None, waited: float | None = None) -> None:
     """Raise the error that gives a task that was not granted its exit code.
 
-    With `as_json`, the task's state is printed first; None means that it was printed already.
+    With `as_json`, the task's state is printed first. None is for `submit`, which has printed it, and for which a task
+    that waits is a success. `waited` is for how many seconds the command waited for approvals.
     """
     from jitvault.cli.views import task as render
-    from jitvault.cli.views.queue import window_start
     from jitvault.errors import ApprovalMissing, Denied, WrongState
 
     state = document.state
     task = document.task_id
-    if state in ("issuing", "issued", "active") or (state == "approved" and as_json is None):
+    is_submit = as_json is None
+    if state in ("issuing", "issued", "active") or (is_submit and state in ("approved", "pending_approval")):
         return
     if as_json is not None and state in ("pending_approval", "approved", "denied", "lapsed"):
         render.print_decision(document, as_json=as_json)
     if state == "pending_approval":
         missing = ", ".join(f"{m['count']} of {m['group']}" for m in document.missing)
-        later = f"Ask an approver to run `jitvault approve {task}`. The token then goes to the inbox of its agent."
-        for_agent = as_json is not None and document.is_for_agent
-        raise ApprovalMissing(f"task {task} needs approval: {missing}", hint=later if for_agent else None)
+        after = f" after {render.in_words(waited)}" if waited else ""
+        raise ApprovalMissing(f"task {task} needs approval{after}: {missing}", hint=render.how_to_go_on(document))
     if state == "denied":
         by_a_person = any(one["decision"] == "deny" for one in document.decisions)
         final = "The denial of this revision is final. Change the spec and submit it with --revise."
         hint = final if by_a_person else None
         raise Denied(f"task {task} is denied: {document.why_denied}", hint=hint)
     if state == "approved":
-        begins = window_start(document)
-        again = f"Run `jitvault grant {task}` again when it has begun; with --queue the request waits for that."
-        later = f"The token then goes to the inbox of its agent. `jitvault cancel {task}` cancels that."
-        raise WrongState(
-            f"task {task} is approved and its window has not begun: it begins at {begins}",
-            hint=later if document.is_for_agent else again,
-        )
+        raise _not_begun(document)
     raise WrongState(f"task {task} is {state}", hint="Use another id for a new task.")
+
+
+def _not_begun(document: PublishedTask) -> WrongState:
+    """Return the error for an approved task whose window has not begun."""
+    from jitvault.cli.views.queue import window_start
+    from jitvault.errors import WrongState
+
+    task = document.task_id
+    begins = window_start(document)
+    again = (
+        f"Run `jitvault grant {task}` again when it has begun, or with --wait for so long; with --queue the request "
+        "waits for that."
+    )
+    later = f"The token then goes to the inbox of its agent. `jitvault cancel {task}` cancels that."
+    return WrongState(
+        f"task {task} is approved and its window has not begun: it begins at {begins}",
+        hint=later if document.is_for_agent else again,
+    )
+
+
+def _nothing(_: str) -> None:
+    """Tell nobody what the command waits for: its output is for a program."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jitvault.cli.options import Debug, Json
+from jitvault.cli.options import Debug, Json, seconds
 from jitvault.cli.quiet import note
 
 if TYPE_CHECKING:
@@ -35,7 +35,14 @@ _SHOWN = ("contradicts", "ending", "goes_on")
 def ledger_recover(
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be recovered, and change nothing.")] = False,
     wait: Annotated[
-        float, typer.Option("--wait", metavar="SECONDS", min=0, help="How long to try to end and confirm tasks.")
+        float,
+        typer.Option(
+            "--wait",
+            metavar="DURATION",
+            parser=seconds(),
+            show_default="2m",
+            help="How long to try to end and confirm tasks.",
+        ),
     ] = 120.0,
     json_: Json = False,
     debug: Debug = False,

@@ -51,6 +51,7 @@ def policy_check(
     """
     from jitvault.cli import session
     from jitvault.cli.commands.policy_warnings import warnings_of
+    from jitvault.cli.folding import for_terminal
     from jitvault.cli.views import output
     from jitvault.errors import InvalidInput
 
@@ -80,7 +81,7 @@ def policy_check(
         console.print("The policy set is valid")
         output.print_facts(console, facts)
         for warning in warnings:
-            typer.echo(output.for_terminal(f"warning: {warning}", sys.stdout))
+            typer.echo(for_terminal(f"warning: {warning}", sys.stdout))
     if found.idle:
         raise InvalidInput(
             f"{len(found.idle)} rule(s) decide nothing: {', '.join(found.idle)}",

@@ -8,11 +8,12 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jitvault.cli.options import Debug, Json
+from jitvault.cli.options import Debug, Json, seconds
 from jitvault.cli.quiet import is_quiet
 
 if TYPE_CHECKING:
@@ -36,13 +37,15 @@ def templates_check(
         typer.Option("--with", metavar="NAME=VALUE", help="Check only the paths of this choice. May be repeated."),
     ] = None,
     patience: Annotated[
-        str,
+        float,
         typer.Option(
             "--patience",
             metavar="DURATION",
+            parser=seconds(least=1, most=30 * 86_400),
+            show_default="10m",
             help="How long to wait until servers refuse a revoked certificate.",
         ),
-    ] = "10m",
+    ] = 600.0,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -55,16 +58,12 @@ def templates_check(
     """
     from jitvault.cli import session
     from jitvault.cli.views import tables as listings
-    from jitvault.errors import InvalidInput, NotConfirmed, UsageError
-    from jitvault.formats.time_window import parse_duration
+    from jitvault.errors import NotConfirmed, UsageError
     from jitvault.model.verifiers import SHOWN
     from jitvault.provision.template_check.record import check_template
     from jitvault.provision.template_check.trial import Waiting
 
-    try:
-        waiting = Waiting(parse_duration(patience), _Progress())
-    except InvalidInput as error:
-        raise UsageError(f"--patience: {error}") from None
+    waiting = Waiting(timedelta(seconds=patience), _Progress())
     wiring = session.open_session()
     template = found(wiring, name)
     chosen = _chosen(template, with_ or [])

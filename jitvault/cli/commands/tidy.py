@@ -5,17 +5,25 @@ They are those of old requests and of finished tasks.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated
 
 import typer
 
-from jitvault.cli.options import Debug, Json, Yes
+from jitvault.cli.options import Debug, Json, Yes, seconds
 
 
 def tidy(
     older_than: Annotated[
-        str, typer.Option("--older-than", metavar="DURATION", help="Keep what is younger; at least 7d.")
-    ] = "30d",
+        float,
+        typer.Option(
+            "--older-than",
+            metavar="DURATION",
+            parser=seconds(),
+            show_default="30d",
+            help="Keep what is younger; at least 7d.",
+        ),
+    ] = 30 * 86_400.0,
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be removed and remove nothing.")] = False,
     yes: Yes = False,
     json_: Json = False,
@@ -32,14 +40,10 @@ def tidy(
     from jitvault.cli import session
     from jitvault.cli.views import tables as listings
     from jitvault.documents.paths import REQUEST_LIFE
-    from jitvault.errors import JitvaultError, UsageError
-    from jitvault.formats.time_window import parse_duration
+    from jitvault.errors import UsageError
     from jitvault.provision import tidy as provision
 
-    try:
-        age = parse_duration(older_than)
-    except JitvaultError as error:
-        raise UsageError(f"--older-than: {error}") from None
+    age = timedelta(seconds=older_than)
     if age < REQUEST_LIFE:
         raise UsageError(
             f"--older-than: expected at least {REQUEST_LIFE.days}d: a younger request can still begin a task"

@@ -137,6 +137,6 @@ def _take(vault: Vault, token: Secret, record: Record) -> TaskToken:
 
 def _warn(message: str) -> None:
     """Print a warning to stderr."""
-    from jitvault.cli.views.output import for_terminal
+    from jitvault.cli.folding import for_terminal
 
     typer.echo(for_terminal(message, sys.stderr, first="warning: "), err=True)

@@ -55,7 +55,6 @@ def worker(
 
     Example: jitvault worker --concurrency 8 --health 127.0.0.1:8080
     """
-    from jitvault.formats.time_window import parse_duration
     from jitvault.settings import load
     from jitvault.wiring import Wiring
     from jitvault.worker.logs import log_to_stderr
@@ -65,7 +64,7 @@ def worker(
 
     # before anything secret is read
     keep_private()
-    pace = Pace(sweep_s=0 if sweep_every == "never" else parse_duration(sweep_every).total_seconds())
+    pace = Pace(sweep_s=_sweep_s(sweep_every))
     plan = Plan(
         hands=concurrency if hands is None else hands,
         may_hang=slow_slots if may_hang is None else may_hang,
@@ -78,3 +77,19 @@ def worker(
         commands = wiring.commands()
     logger = log_to_stderr(as_json=log is LogFormat.JSON, commands=commands)
     work(settings, plan, logger)
+
+
+def _sweep_s(text: str) -> float:
+    """Return how often to sweep, in seconds; 0 for `never`."""
+    from jitvault.errors import InvalidInput
+    from jitvault.formats.time_window import parse_seconds
+
+    if text == "never":
+        return 0
+    try:
+        found = parse_seconds(text)
+    except InvalidInput as error:
+        raise InvalidInput(f"--sweep-every: {error}", hint="Write it as 10m or 1h, or as `never`.") from None
+    if found < 1:
+        raise InvalidInput(f"--sweep-every: expected at least 1s, got {text}", hint="`never` makes no sweep.")
+    return found

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from jitvault.cli.folding import folded
 from jitvault.cli.quiet import note
 from jitvault.cli.views import output
 from jitvault.cli.views import task as render
@@ -128,7 +129,7 @@ def print_decided(
     past = "approved" if decision == "approve" else "denied"
     result = _result(extension, decision, until=until, is_missing=bool(missing))
     line = f"You {past} more time for task {document.task_id} (extension {extension.id}); {result}"
-    console.print(output.folded(line, console.width, rest="  "), soft_wrap=True)
+    console.print(folded(line, console.width, rest="  "), soft_wrap=True)
     for each in missing:
         console.print(f"  missing  {each['count']} approval(s) by {each['group']}")
 

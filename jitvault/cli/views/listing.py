@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.text import Text
 
-from jitvault.cli.views.output import cells, folded
+from jitvault.cli.folding import cells, folded
 from jitvault.formats.shorten import printable
 
 _GAP = 2

@@ -11,8 +11,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import typer
-
+from jitvault.cli.views.output import readable, warn
 from jitvault.documents.paths import published_path, request_path
 from jitvault.documents.published_task import IllegibleDocument, PublishedRefusal, PublishedTask, read_published
 from jitvault.errors import JitvaultError, LedgerUnreachable, NotFound, SecurityFinding, UnusedLedger
@@ -94,8 +93,6 @@ def facts(document: PublishedTask, published: Mapping[str, Any], now: datetime) 
 
     They say how old it is and what it does not contain. `published` is that of `with_source`.
     """
-    from jitvault.cli.views.output import readable
-
     deadline = document.ends_at
     found: dict[str, str] = {}
     if document.state in LIVE_STATES and deadline is not None:
@@ -172,8 +169,6 @@ def unknown_task(wiring: Wiring, task_id: str, document: PublishedRefusal | None
         return NotFound(f"there is no task {task_id}: its request was refused: {why.message}", hint=why.hint)
     requested = requested_at(wiring, task_id)
     if requested is not None:
-        from jitvault.cli.views.output import readable
-
         when = readable(requested.isoformat())
         return NotFound(
             f"there is no task {task_id} yet: no worker has admitted your request of {when}",
@@ -212,4 +207,4 @@ def _age_s(wiring: Wiring, at: datetime) -> int:
 
 
 def _warn(why: str) -> None:
-    typer.echo(f"{why}: this is what is published in Vault", err=True)
+    warn(f"{why}: this is what is published in Vault")

@@ -16,7 +16,15 @@ from jitvault.cli.views import output
 from jitvault.cli.views.listing import Column, print_listing
 from jitvault.cli.views.output import to_json
 from jitvault.cli.views.policy import decision_line
-from jitvault.cli.views.task import NEVER_HELD, not_proven, print_decision, print_proof, uncounted
+from jitvault.cli.views.task import (
+    NEVER_HELD,
+    ask_approvers,
+    missing_approvals,
+    not_proven,
+    print_decision,
+    print_proof,
+    uncounted,
+)
 from jitvault.model.states import DEAD, DELIVERED_STATES, Verdict
 from jitvault.model.token_limits import reads_left_in_words
 
@@ -102,8 +110,10 @@ def _expires(verdict: str) -> str:
 
 def _waits_for(shown: Mapping[str, Any]) -> dict[str, str]:
     """Return whose approval is missing, and the command that gives it."""
-    missing = ", ".join(f"{each['count']} approval(s) by {each['group']}" for each in shown["missing"])
-    return {"missing": missing, "next": f"jitvault approve {shown['task_id']}"} if missing else {}
+    missing = shown["missing"]
+    if not missing:
+        return {}
+    return {"waiting": f"for {missing_approvals(missing)}", "ask": ask_approvers(shown["task_id"], missing)}
 
 
 def _refused_grant(shown: Mapping[str, Any]) -> dict[str, str]:

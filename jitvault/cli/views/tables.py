@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from jitvault.cli.folding import folded, for_terminal, wrapped
 from jitvault.cli.views import output
 from jitvault.cli.views.listing import Cell, Column, print_listing
 from jitvault.cli.views.output import to_json
@@ -103,10 +104,10 @@ def print_freezes(
         line = "Whether a tripwire froze everything is not known here: only the ledger records it."
         if signs:
             line += " A tripwire did something, by what is published; ask who has the ledger whether that holds on:"
-        console.print(output.wrapped(line, sys.stdout), soft_wrap=True)
+        console.print(wrapped(line, sys.stdout), soft_wrap=True)
     for sign in signs[:_MOST_SHOWN]:
         line = f"{sign['task_id']}, {output.readable(sign['at'])}: {sign['message']}"
-        console.print(output.for_terminal(line, sys.stdout, first="  "), style="red", soft_wrap=True)
+        console.print(for_terminal(line, sys.stdout, first="  "), style="red", soft_wrap=True)
     if len(signs) > _MOST_SHOWN:
         console.print(f"  … and {len(signs) - _MOST_SHOWN} more; --json has all", style="red", soft_wrap=True)
 
@@ -307,7 +308,7 @@ def print_pending(found: Sequence[PendingApproval], *, as_json: bool) -> None:
         for line in (*matter.words, f"By policy: {decision_line(matter.decision)}.", *changed(pending.changes)):
             # in a pipe each stays whole, for a program that looks for a word
             text = f"  {line}"
-            console.print(output.folded(text, console.width) if console.is_terminal else text, soft_wrap=True)
+            console.print(folded(text, console.width) if console.is_terminal else text, soft_wrap=True)
         facts = {"digest": matter.digest, "missing": missing, "next": f"jitvault approve {pending.task_id}"}
         output.print_facts(console, facts)
     if not found:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from jitvault.cli.folding import folded
 from jitvault.cli.quiet import note
 from jitvault.cli.views import output
 from jitvault.cli.views.output import NewFile, to_json
 from jitvault.cli.views.policy import decision_line
+from jitvault.formats.time_window import format_duration
 from jitvault.model.states import State
 
 if TYPE_CHECKING:
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 
     from jitvault.documents.published_parts import MissingApproval, Proof, UncountedDecision
     from jitvault.documents.published_task import PublishedTask
+    from jitvault.model.spec import TaskSpec
+
 NEVER_HELD = frozenset({"denied", "cancelled", "lapsed"})
 """The states of a task that is over and never held access."""
 
@@ -30,12 +35,14 @@ def print_decision(document: PublishedTask, *, as_json: bool, is_status: bool = 
     task = document.task_id
     state = document.state.value
     steps = {
-        "pending_approval": f"jitvault approve {task}",
+        "pending_approval": f"jitvault grant {task} --wait 30m",
         "approved": f"jitvault grant {task}",
         "denied": "change the spec and submit it with --revise",
     }
     if is_status:
         steps |= dict.fromkeys(("issued", "active"), f"jitvault complete {task}, when the work is done")
+        # the reader may be anybody, and `ask` says who is to do what
+        steps.pop("pending_approval")
         last = None
     else:
         last = f"jitvault status {task}"
@@ -51,12 +58,58 @@ def print_decision(document: PublishedTask, *, as_json: bool, is_status: bool = 
     console = output.console()
     console.print(f"Task {task} is", output.coloured(state))
     output.print_facts(console, {"digest": document.digest}, least=len("missing"))
-    missing = [{"missing": f"{each['count']} approval(s) by {each['group']}"} for each in document.missing]
+    missing = []
+    if document.missing:
+        missing.append({"waiting": f"for {missing_approvals(document.missing)}"})
+        missing.append({"ask": ask_approvers(task, document.missing)})
     absent = [{"refused": one} for one in uncounted(document.refused)]
     because = [{"because": document.why_denied}] if document.why_denied else []
     then = [{"next": shown["next"]}] if shown["next"] else []
     for fact in (*missing, *absent, *because, *then):
         output.print_facts(console, fact, least=len("missing"))
+
+
+def missing_approvals(missing: Sequence[MissingApproval]) -> str:
+    """Return the missing approvals as `1 approval by A and 2 approvals by B`."""
+    words = [f"{each['count']} approval{'s' if each['count'] > 1 else ''} by {each['group']}" for each in missing]
+    return " and ".join(words)
+
+
+def ask_approvers(task: str, missing: Sequence[MissingApproval]) -> str:
+    """Return whom to ask for the missing approvals, and for what."""
+    groups = " and one of ".join(each["group"] for each in missing)
+    return f"a member of {groups} to run `jitvault approve {task}`"
+
+
+def how_to_go_on(document: PublishedTask) -> str:
+    """Return what the requester of a grant does while approvals are missing."""
+    task = document.task_id
+    ask = f"Ask {ask_approvers(task, document.missing)}."
+    if document.is_for_agent:
+        return (
+            f"{ask} The token then goes to the inbox of its agent, without another command. `jitvault cancel {task}` "
+            "cancels that."
+        )
+    return f"{ask} `jitvault grant {task} --wait 30m` waits for that and takes the token."
+
+
+def when_interrupted(spec: TaskSpec, *, queue: bool) -> str:
+    """Return what becomes of a grant whose command is ended with Ctrl-C."""
+    if queue or spec.spec.deliver == "agent":
+        return (
+            f"The request stays: the task is issued when nothing is missing. `jitvault status {spec.id}` shows it, "
+            f"`jitvault cancel {spec.id}` cancels it."
+        )
+    return (
+        "The task stays as it is, and an approval that is given later issues nothing. "
+        f"`jitvault grant {spec.id} --wait 30m` goes on, and takes a token that was issued already. "
+        f"`jitvault cancel {spec.id}` cancels the task."
+    )
+
+
+def in_words(seconds: float) -> str:
+    """Return a duration in whole seconds, as `10m`."""
+    return format_duration(timedelta(seconds=round(seconds)))
 
 
 def print_grant(
@@ -182,7 +235,7 @@ def print_proposal(
     """
     console = output.console(stderr=True)
     for line in (*lines, f"By policy: {decision_line(decision)}.", *changed(changes)):
-        console.print(output.folded(line, console.width), soft_wrap=True)
+        console.print(folded(line, console.width), soft_wrap=True)
     console.print(f"Digest: {digest}", soft_wrap=True)
 
 

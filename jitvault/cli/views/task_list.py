@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from jitvault.cli.folding import wrapped
 from jitvault.cli.quiet import note
 from jitvault.cli.views import output
 from jitvault.cli.views.listing import Cell, Column, print_listing
@@ -37,7 +38,7 @@ def print_tasks(rows: Sequence[Mapping[str, Any]], *, now: datetime, published: 
     if published:
         ages = sorted(row["age_s"] for row in rows)
         oldest = f" The oldest was published {age(ages[-1])} ago." if ages else ""
-        note(output.wrapped(_LAGS + oldest, sys.stderr))
+        note(wrapped(_LAGS + oldest, sys.stderr))
 
 
 def _print_rows(console: Console, rows: Sequence[Mapping[str, Any]], now: datetime) -> None:

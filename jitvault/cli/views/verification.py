@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from jitvault.cli.folding import for_terminal
 from jitvault.cli.views import output
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def _print_list(console: Console, title: str, texts: list[str]) -> None:
 
 def _line(console: Console, text: str, *, first: str, style: str | None = None) -> None:
     """Print one line: folded on a terminal, whole elsewhere."""
-    console.print(output.for_terminal(text, sys.stdout, first=first), soft_wrap=True, style=style)
+    console.print(for_terminal(text, sys.stdout, first=first), soft_wrap=True, style=style)
 
 
 def _as_json(found: Verified) -> dict[str, object]:

@@ -14,6 +14,7 @@ from jitvault.formats.time_window import (
     format_instant,
     parse_duration,
     parse_instant,
+    parse_seconds,
     server_duration,
 )
 
@@ -39,6 +40,20 @@ INSTANTS = st.datetimes(datetime(2001, 1, 1), datetime(2998, 1, 1)).map(  # noqa
 )
 def test_durations(text: str, seconds: int) -> None:
     assert parse_duration(text) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("0", 0.0), ("30", 30.0), ("0.5", 0.5), ("30s", 30.0), ("10m", 600.0), ("1h30m", 5400.0), ("40d", 3456000.0)],
+)
+def test_an_option_takes_seconds_and_durations(text: str, seconds: float) -> None:
+    assert parse_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "5x", "1m30", "-3", "30 s", "1e3", "inf", "nan", "0x10", "\uff11\uff10"])
+def test_what_an_option_does_not_take_is_answered_with_the_forms(text: str) -> None:
+    with pytest.raises(InvalidInput, match="expected seconds such as 30, or a duration such as 30s, 10m, 1h30m or 7d"):
+        parse_seconds(text)
 
 
 @pytest.mark.parametrize(

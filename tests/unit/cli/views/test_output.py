@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
+from jitvault.cli.folding import CONTINUED, folded
 from jitvault.cli.views import output
 from jitvault.cli.views.listing import Column, print_listing
 from jitvault.formats.shorten import printable
@@ -97,13 +98,13 @@ WORDS = st.lists(st.text("ab\uff32\u4e2d\u0301", min_size=1, max_size=150), max_
 @given(words=WORDS)
 def test_words_of_others_begin_no_line(width: int, words: list[str]) -> None:
     text = f"Intent: {' '.join(words)} {FORGED}"
-    first, *others = output.folded(text, width).split("\n")
+    first, *others = folded(text, width).split("\n")
     assert first.startswith("Intent:")
-    assert all(line.startswith(output.CONTINUED) for line in others)
+    assert all(line.startswith(CONTINUED) for line in others)
     # no terminal folds it once more, but for what is to be copied
     for line in (first, *others):
         assert cell_len(line) <= width or any(word.isascii() and len(word) > width - 12 for word in line.split())
-    kept = "".join([first, *(line.removeprefix(output.CONTINUED) for line in others)])
+    kept = "".join([first, *(line.removeprefix(CONTINUED) for line in others)])
     assert "".join(kept.split()) == "".join(text.split())
 
 
@@ -113,15 +114,15 @@ COMMAND = "`jitvault revoke count-orders --force --reason WHY`"
 @pytest.mark.parametrize("width", range(60, 130))
 def test_a_command_in_a_hint_is_on_one_line(width: int) -> None:
     hint = f"Check at the target that it is dead. Then ({COMMAND}) closes it; `bao token lookup` says who you are."
-    lines = output.folded(hint, width, first="  ", keep_commands=True).split("\n")
+    lines = folded(hint, width, first="  ", keep_commands=True).split("\n")
     assert max(map(len, lines)) <= width
     assert sum(COMMAND in line for line in lines) == 1 and sum("`bao token lookup`" in line for line in lines) == 1
-    plain = output.folded(hint, width, first="  ").replace(output.CONTINUED, "")
+    plain = folded(hint, width, first="  ").replace(CONTINUED, "")
     assert " ".join(plain.split()) == hint, "the words of others are folded as before"
 
 
 def test_what_is_no_command_of_ours_is_cut_in_backticks_as_well() -> None:
-    shown = output.folded(f"`rm {'x ' * 60}`", 40, first="", keep_commands=True)
+    shown = folded(f"`rm {'x ' * 60}`", 40, first="", keep_commands=True)
     assert max(map(len, shown.split("\n"))) <= 40
 
 

@@ -24,7 +24,7 @@ def test_a_finding_without_a_line_names_its_rule() -> None:
 def test_a_task_that_waits_says_for_whom_and_what_gives_it() -> None:
     missing = [{"group": "jitvault-approvers", "count": 1}, {"group": "jitvault-security", "count": 2}]
     assert _waits_for({"task_id": "t1", "missing": missing}) == {
-        "missing": "1 approval(s) by jitvault-approvers, 2 approval(s) by jitvault-security",
-        "next": "jitvault approve t1",
+        "waiting": "for 1 approval by jitvault-approvers and 2 approvals by jitvault-security",
+        "ask": "a member of jitvault-approvers and one of jitvault-security to run `jitvault approve t1`",
     }
     assert _waits_for({"task_id": "t1", "missing": []}) == {}

@@ -1,0 +1,97 @@
+"""Fold text at words to the width of a terminal.
+
+A terminal folds between any two characters, and begins the next line where one of jitvault's own lines begins.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from typing import TextIO
+
+from jitvault.formats.shorten import printable
+
+# an id, a path or a digest: without a blank in it, no part of it reads as a sentence where a terminal breaks it
+ID = re.compile(r"[A-Za-z0-9:/._=@+,()-]{1,200}")
+# a command of ours in a hint, with what stands around it
+_COMMAND = re.compile(r"[(]?`(?:jitvault|bao|vault) [^`]{1,200}`[.,;:)]*")
+_COMMAND_OR_WORD = re.compile(rf"{_COMMAND.pattern}|\S+")
+CONTINUED = "    | "
+"""The prefix of each continued line of text that another person wrote."""
+
+
+def folded(
+    line: str, width: int, *, first: str | None = None, rest: str = CONTINUED, keep_commands: bool = False
+) -> str:
+    """Wrap a line that came from outside at words.
+
+    Each continued line is indented and marked. Otherwise the terminal would begin a continued line where one of
+    jitvault's own lines begins. An id is never cut, so that it can be copied. Every other word is cut where it is wider
+    than the room, as wide as a terminal shows it.
+
+    With `keep_commands` a command in backticks is not cut either: it begins a line where it does not fit. That is for
+    jitvault's own text, such as hints.
+    """
+    if first is None:
+        first = line[: len(line) - len(line.lstrip(" "))]
+    lines = [first]
+    room = max(20, width - len(rest))
+    empty = True
+    for word in _words(printable(line), keep_commands=keep_commands):
+        is_whole = ID.fullmatch(word) or (keep_commands and _COMMAND.fullmatch(word))
+        for piece in [word] if is_whole else _pieces(word, room):
+            if not empty and cells(lines[-1]) + 1 + cells(piece) > width:
+                lines.append(rest)
+                empty = True
+            lines[-1] += piece if empty else f" {piece}"
+            empty = False
+    return "\n".join(lines)
+
+
+def _words(line: str, *, keep_commands: bool) -> list[str]:
+    """Return the words of a line, a command in backticks as one of them."""
+    if not keep_commands:
+        return line.split()
+    return [" ".join(found[0].split()) for found in _COMMAND_OR_WORD.finditer(line)]
+
+
+def for_terminal(text: str, stream: TextIO, *, first: str = "", keep_commands: bool = False) -> str:
+    """Fold each line to the width of the terminal that `stream` is.
+
+    Return the text unchanged for other streams.
+    """
+    if not stream.isatty():
+        return first + text
+    width = shutil.get_terminal_size().columns
+    head, *rest = text.split("\n")
+    lines = [folded(head, width, first=first, keep_commands=keep_commands)]
+    return "\n".join([*lines, *(folded(line, width, keep_commands=keep_commands) for line in rest)])
+
+
+def wrapped(text: str, stream: TextIO) -> str:
+    """Wrap jitvault's own text at words for the terminal that `stream` is.
+
+    Return the text unchanged for other streams.
+    """
+    return folded(text, shutil.get_terminal_size().columns, first="", rest="") if stream.isatty() else text
+
+
+def _pieces(word: str, room: int) -> list[str]:
+    pieces = [""]
+    for character in word:
+        if pieces[-1] and cells(pieces[-1] + character) > room:
+            pieces.append("")
+        pieces[-1] += character
+    return pieces
+
+
+def cells(text: str) -> int:
+    """Return the width of `text` on a terminal.
+
+    Letters of some scripts take two columns.
+    """
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
