@@ -62,11 +62,11 @@ def verify(
     found = verified(data, keys, history=_history(status), files=[lines_of(path) for path in files])
     view.print_verified(found, as_json=json_)
     if not found.outcome.holds:
-        failed = sum(1 for one in found.outcome.checked if not one.holds)
+        first, *more = found.outcome.problems
+        also = f", and {len(more)} more" if more else ""
         raise SecurityFinding(
-            f"the receipt of task {found.receipt.task} does not hold: {failed} of {len(found.outcome.checked)} checks "
-            "failed",
-            hint="What does not hold is shown above. Keep the files as they are, and ask who has the ledger.",
+            f"the receipt of task {found.receipt.task} does not hold: {first}{also}",
+            hint="Nothing in it is proven then. Keep the files as they are, and ask who has the ledger.",
         )
 
 
