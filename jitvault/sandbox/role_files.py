@@ -18,6 +18,7 @@ from pathlib import Path
 
 from jitvault import settings
 from jitvault.errors import UsageError
+from jitvault.sandbox.placement import find_programs
 
 _RECORDS = ("JITVAULT_LEDGER", "JITVAULT_AUDIT_FILE", "JITVAULT_SETTLE_WINDOW")
 # what every role may know: where Vault is, and the files that are not the shipped ones
@@ -29,18 +30,20 @@ class Role:
     """A role of the sandbox.
 
     `token` is the variable that has its token among everybody's, `given_as` the one by which the commands take it.
-    `more` are the other variables that its commands need.
+    `more` are the other variables that its commands need. `has_psql` says that the sandbox's psql is added to its PATH,
+    behind any other psql.
     """
 
     name: str
     token: str
     given_as: str = "VAULT_TOKEN"
     more: tuple[str, ...] = ()
+    has_psql: bool = False
 
 
 ROLES = (
     Role("operator", "JITVAULT_OPERATOR_TOKEN", more=("JITVAULT_EXAMPLE_SPEC",)),
-    Role("agent", "JITVAULT_AGENT_TOKEN"),
+    Role("agent", "JITVAULT_AGENT_TOKEN", has_psql=True),
     Role("approver-1", "JITVAULT_APPROVER_1_TOKEN"),
     Role("approver-2", "JITVAULT_APPROVER_2_TOKEN"),
     Role("auditor", "JITVAULT_AUDITOR_TOKEN", more=_RECORDS),
@@ -64,7 +67,8 @@ def write_role_files(directory: Path, variables: Mapping[str, str]) -> None:
     try:
         part.mkdir(mode=0o700)
         for role in ROLES:
-            _write(part / file_name(role), _script(_of_role(role, variables), variables))
+            script = _script(_of_role(role, variables), variables)
+            _write(part / file_name(role), script + (_with_psql() if role.has_psql else ""))
         part.rename(directory)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
@@ -118,6 +122,12 @@ def _lines(exported: Mapping[str, str], others: Collection[str]) -> Iterator[str
     yield f"unset {' '.join(unset)}"
     for name, value in sorted(exported.items()):
         yield f"export {name}={shlex.quote(value)}"
+
+
+def _with_psql() -> str:
+    """Return a line that adds the sandbox's psql to PATH, once however often the file is sourced."""
+    programs = shlex.quote(str(find_programs() / "bin"))
+    return f'jv={programs}; case ":$PATH:" in *":$jv:"*) ;; *) export PATH="$PATH:$jv" ;; esac; unset jv\n'
 
 
 def _write(path: Path, text: str) -> None:

@@ -115,3 +115,12 @@ def test_what_somebody_else_put_into_the_directory_stays(files: Path) -> None:
     (files / "wrapped.json").unlink()
     remove_role_files(files)
     assert not files.exists()
+
+
+def test_an_agent_has_a_psql_behind_its_own_and_once_however_often_the_file_is_sourced(files: Path) -> None:
+    script = '. "$1"; . "$1"; printf %s "$PATH"'
+    argv = ["sh", "-euc", script, "sh", str(files / "agent.env")]
+    done = subprocess.run(argv, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True)
+    own, _, added = done.stdout.partition("/bin:/bin:")
+    assert (own, ":" in added) == ("/usr", False)
+    assert (Path(added) / "psql").exists()
