@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from jitvault.provision.desired import GROUPS, KV_MOUNT, TRANSIT_MOUNT
 
 _STANZA = re.compile(r'^path "([^"]+)" \{(.*?)^\}', re.MULTILINE | re.DOTALL)
-_CAPABILITIES = re.compile(r"capabilities\s*=\s*\[([^\]]*)\]")
+_CAPABILITIES = re.compile(r"capabilities\s*=\s*\[([^][]*)\]")
 _WORD = re.compile(r'"(\w+)"')
 # a KV mount takes a write as one or the other, by what is there
 _NEEDED = {"get": {"read"}, "list": {"list"}, "delete": {"delete"}}

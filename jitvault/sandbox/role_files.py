@@ -125,7 +125,10 @@ def _lines(exported: Mapping[str, str], others: Collection[str]) -> Iterator[str
 
 
 def _with_psql() -> str:
-    """Return a line that adds the sandbox's psql to PATH, once however often the file is sourced."""
+    """Return a line that adds the sandbox's psql to PATH.
+
+    Sourced again, the line adds nothing.
+    """
     programs = shlex.quote(str(find_programs() / "bin"))
     return f'jv={programs}; case ":$PATH:" in *":$jv:"*) ;; *) export PATH="$PATH:$jv" ;; esac; unset jv\n'
 

@@ -23,7 +23,7 @@ from jitvault.documents.signed import RECEIPT_KEY
 from jitvault.errors import InvalidInput
 
 MAX_KEY_FILE = 1024 * 1024
-_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----.*?-----END \1-----", re.DOTALL)
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----[^-]*-----END \1-----")
 _LABEL = re.compile(rf"{RECEIPT_KEY}:v([1-9][0-9]{{0,8}})\s*$".encode())
 _WHERE = "It is PEM, or Vault's answer for the Transit key jitvault-receipts: docs/auditors.md says where to get it."
 
