@@ -159,9 +159,9 @@ def _listing_problem(
 def _alive_problem(
     credential: Credential, n: int, told: Stated, seen: SeenLine, line: Observation, found: Scan
 ) -> str | None:
-    kind = Kind.LEASE_LOOKUP if credential.lease_id else Kind.TOKEN_LOOKUP
-    looked = line.kind in (kind, Kind.RENEWED) and done(line) and seen.by_worker
-    if not looked:
+    # a token whose accessor is not known any more, as after a recovery, is looked up by its own lease
+    kinds = {Kind.LEASE_LOOKUP, Kind.RENEWED} | (set() if credential.lease_id else {Kind.TOKEN_LOOKUP})
+    if line.kind not in kinds or not done(line) or not seen.by_worker:
         return "is no look-up by the worker that found it"
-    is_other = not credential.lease_id and line.subject != credential.accessor
+    is_other = line.kind is Kind.TOKEN_LOOKUP and line.subject != credential.accessor
     return "is about another token" if is_other else None

@@ -302,3 +302,45 @@ def test_lines_in_vaults_form_show_it_as_well(forger: Forger) -> None:
     assert found.holds, found.problems
     missing = forger.problems(edit, forger.log(new for old, new in pairs if old != of("lease", 2)))
     assert any("is in none of the files" in problem for problem in missing)
+
+
+def listing(path: str = "sys/leases/lookup/database/creds/app-readonly", operation: str = "list") -> bytes:
+    """The worker's listing of leases, or another answer without an error."""
+
+    def edit(entry: Line) -> None:
+        entry.pop("error")
+        entry["response"].pop("data")
+        entry["request"].update(path=path, operation=operation)
+
+    return edited(of("lease", 3), edit)
+
+
+FOUND = edited(of("token", 3), lambda e: e.pop("error"))
+ALIVE: dict[str, tuple[str, bytes, bytes, str]] = {
+    "a token by its accessor": ("token", listing(), FOUND, ""),
+    "a token by its own lease": ("token", listing(), listing("sys/leases/lookup", "update"), ""),
+    "a lease": ("leases", listing(), listing("sys/leases/lookup", "update"), ""),
+    "another token": ("token", listing(), edited(FOUND, other_accessor), "about another token"),
+    "a look-up that missed it": ("token", listing(), of("token", 3), "no look-up by the worker that found it"),
+    "a look-up by somebody": ("token", listing(), edited(FOUND, by_somebody), "no look-up by the worker"),
+    "a token's look-up for a lease": ("leases", listing(), FOUND, "no look-up by the worker that found it"),
+    "no listing": ("token", of("lease", 3), FOUND, "no listing of leases by the worker"),
+    "a listing by somebody": ("token", edited(listing(), by_somebody), FOUND, "no listing of leases by the worker"),
+}
+
+
+@pytest.mark.parametrize(("of_what", "listed", "alive", "says"), ALIVE.values(), ids=ALIVE)
+def test_over_a_gap_a_listing_and_a_look_up_have_to_be_there(
+    forger: Forger, of_what: str, listed: bytes, alive: bytes, says: str
+) -> None:
+    def edit(told: Told) -> None:
+        owner = told["proof"][of_what] if of_what == "token" else told["proof"][of_what][0]
+        (trust,) = (check for check in owner["checks"] if check["n"] == 5)
+        trust["evidence"] = (
+            f"interrupted; nothing unaccounted for was listed (line {name_of(listed)}); "
+            f"it was alive after the gap (line {name_of(alive)})"
+        )
+
+    problems = forger.problems(edit, forger.log([*LINES, listed, alive]))
+    assert (len(problems) == 1 and says in problems[0]) if says else problems == []
+    assert len(forger.problems(edit, forger.log())) >= 1
