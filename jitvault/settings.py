@@ -47,6 +47,7 @@ JITVAULT_POLICIES        a directory of .cedar files and one .cedarschema, inste
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import shlex
@@ -54,7 +55,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -62,6 +63,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from jitvault import shipped_files as shipped
 from jitvault.documents.paths import REQUEST_LIFE
 from jitvault.errors import JitvaultError, UsageError
+from jitvault.formats.did_you_mean import nearest
 from jitvault.formats.secret import Secret
 from jitvault.formats.time_window import parse_duration
 from jitvault.model.read_limit import TASKS_PER_SECOND
@@ -73,6 +75,13 @@ _SHARED = (
     *("ADDR", "NAMESPACE", "CACERT", "CAPATH", "CLIENT_CERT", "CLIENT_KEY", "TLS_SERVER_NAME"),
     "SKIP_VERIFY",
 )
+# what a value that fits no pattern should have been
+_PATTERNS = {
+    "VAULT_ADDR": "expected a URL that begins with http:// or https://, such as https://vault.example:8200",
+    "person_key": "expected the name of a metadata key, at most 64 of A-Z a-z 0-9 _ . -",
+}
+# how much of a variable's name has to be a setting's
+_NEARLY = 0.9
 # values that Go parses as false, as Vault's own CLI does
 _FALSE = ("", "0", "f", "false")
 KUBERNETES_JWT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
@@ -241,8 +250,33 @@ def load() -> Settings:
         if name.startswith("VAULT_"):
             name = spelled(name.removeprefix("VAULT_"))
         variable = name if name.startswith(("VAULT_", "BAO_", "JITVAULT_")) else f"JITVAULT_{name}"
-        reason = first["msg"].removeprefix("Value error, ")
+        reason = _in_words(str(first["loc"][0]), dict(first), os.environ.get(variable, ""))
         raise UsageError(f"{variable}: {reason}", hint=f"Correct {variable} or unset it.") from None
+
+
+def misspelt(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return variables that are nearly a setting's name, each with that name."""
+    known = variables()
+    own = [name for name in environment if name.startswith("JITVAULT_") and name not in known]
+    found = {name: difflib.get_close_matches(name, known, n=1, cutoff=_NEARLY) for name in own}
+    return {name: close[0] for name, close in found.items() if close}
+
+
+def _in_words(field: str, error: Mapping[str, Any], value: str) -> str:
+    """Return why a setting's value is wrong; the value is not repeated."""
+    kind, limits = error["type"], error.get("ctx", {})
+    if kind == "string_pattern_mismatch":
+        return _PATTERNS[field]
+    if kind == "literal_error":
+        allowed = str(limits["expected"])
+        return f"expected {allowed}" + nearest(value, re.findall(r"'([^']+)'", allowed))
+    if kind == "int_parsing":
+        return "expected a whole number"
+    if kind == "greater_than_equal":
+        return f"expected {limits['ge']} or more"
+    if kind == "less_than_equal":
+        return f"expected {limits['le']} or less"
+    return str(error["msg"]).removeprefix("Value error, ")
 
 
 def spelled(name: str) -> str:

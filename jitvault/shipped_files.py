@@ -43,8 +43,10 @@ def files(directory: Path, *suffixes: str) -> dict[str, bytes]:
         found = sorted(path for path in directory.iterdir() if path.suffix in suffixes and path.is_file())
         # one byte more than is allowed lets the caller detect a file that is too long
         return {str(path): _head(path) for path in found}
+    except FileNotFoundError:
+        raise InvalidInput(f"there is no directory {directory}", hint="Name a directory that exists.") from None
     except OSError as error:
-        raise InvalidInput(f"{directory} cannot be read: {error.strerror}") from None
+        raise InvalidInput(f"{directory} cannot be read: {error.strerror}", hint="Name another directory.") from None
 
 
 def _head(path: Path) -> bytes:

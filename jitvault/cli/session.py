@@ -6,6 +6,7 @@ Vault, so both ways show the same output.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -44,7 +45,7 @@ from jitvault.errors import (
 )
 from jitvault.ledger.ownership import knows_nothing
 from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, EndReason, State
-from jitvault.settings import load
+from jitvault.settings import load, misspelt
 from jitvault.wiring import Wiring
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ def open_session() -> Wiring:
     Raises UsageError.
     """
     wiring = Wiring(load())
+    for name, meant in misspelt(os.environ).items():
+        warn(f"warning: {name} is no setting of jitvault; did you mean {meant}?")
     on_exit.callback(wiring.close)
     return wiring
 

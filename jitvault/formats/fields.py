@@ -19,6 +19,7 @@ from pydantic.annotated_handlers import GetCoreSchemaHandler, GetJsonSchemaHandl
 from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 
 from jitvault.errors import InvalidInput
+from jitvault.formats.did_you_mean import nearest
 from jitvault.formats.strict_yaml import Document, Path, place, shown
 from jitvault.formats.time_window import DURATION_PATTERN, INSTANT_PATTERN, parse_duration, parse_instant
 
@@ -261,12 +262,16 @@ def _expectation(model: type[BaseModel], error: ErrorDetails, path: Path) -> str
     if kind == "missing":
         return "a value is required"
     if kind == "extra_forbidden":
-        return f"unknown field; expected one of {', '.join(_known_fields(model, path[:-1]))}"
+        known = _known_fields(model, path[:-1])
+        return f"unknown field{nearest(str(path[-1]), known)}; expected one of {', '.join(known)}"
     message = _EXPECTATIONS.get(kind, error["msg"].lower()).format(**error.get("ctx", {}))
     if kind == "complete":
         return message
     if kind in ("too_long", "too_short"):
         return f"{message}, got {len(value)}"
+    if kind == "literal_error" and isinstance(value, str):
+        allowed = re.findall(r"'([^']+)'", message)
+        return f"{message}, got {shown(value)}{nearest(value, allowed)}"
     unquoted = " (put text in quotes)" if kind == "string_type" and isinstance(value, int | float | None) else ""
     return f"{message}, got {shown(value)}{unquoted}"
 

@@ -19,6 +19,7 @@ import rfc8785
 from pydantic import AfterValidator, Field, model_validator
 
 from jitvault.errors import InvalidInput
+from jitvault.formats.did_you_mean import nearest
 from jitvault.formats.fields import (
     API_VERSION,
     Duration,
@@ -294,14 +295,16 @@ class AccessTemplate(Strict):
         names = ", ".join(sorted(declared)) or "no parameter"
         for name in with_:
             if name not in declared:
-                raise InvalidInput(f"template {self.name}: unknown parameter {shown(name)}; expected {names}")
+                raise InvalidInput(
+                    f"template {self.name}: unknown parameter {shown(name)}{nearest(name, declared)}; expected {names}"
+                )
         for name, parameter in sorted(declared.items()):
             if name not in with_:
                 raise InvalidInput(f"template {self.name}: parameter {name} is missing; expected {names}")
             if with_[name] not in parameter.choices:
                 raise InvalidInput(
                     f"template {self.name}: parameter {name}: expected {_listed(parameter.choices)}, "
-                    f"got {shown(with_[name])}"
+                    f"got {shown(with_[name])}{nearest(with_[name], parameter.choices)}"
                 )
         return f"{self.spec.mount}/{self.spec.fill(with_)}"
 

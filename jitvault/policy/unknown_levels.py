@@ -6,11 +6,11 @@ validates, and never holds.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from jitvault.formats.did_you_mean import nearest
 from jitvault.policy.decision import Level
 from jitvault.policy.rule import Rule
 
@@ -29,15 +29,6 @@ def unknown_levels(rules: Sequence[Rule]) -> list[str]:
                 if literal not in _LEVELS:
                     found[_told(rule.id, name, literal)] = None
     return list(found)
-
-
-def nearest(word: str, among: Sequence[str]) -> str:
-    """Return ` (did you mean …?)` for a misspelt one of `among`.
-
-    The text is empty where the word resembles none.
-    """
-    close = difflib.get_close_matches(word.lower(), among, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def _told(rule: str, name: str, literal: str) -> str:

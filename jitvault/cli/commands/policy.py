@@ -234,11 +234,15 @@ def _read(path: Path) -> bytes:
 
     Raises InvalidInput.
     """
+    from jitvault.cli.commands.templates import missing_file
     from jitvault.errors import InvalidInput
     from jitvault.formats.strict_yaml import MAX_BYTES, place
 
     try:
         with path.open("rb") as file:
             return file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise missing_file(path) from None
     except OSError as error:
-        raise InvalidInput(f"{place(str(path))} cannot be read: {error.strerror}") from None
+        hint = "Name a file that you can read."
+        raise InvalidInput(f"{place(str(path))} cannot be read: {error.strerror}", hint=hint) from None

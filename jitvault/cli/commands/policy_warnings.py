@@ -34,7 +34,7 @@ def _missing_groups(wiring: Wiring, policies: CedarAuthorizer) -> list[str]:
     Those that `init` creates are left out: it may not have run yet. Where no identity of this process may ask Vault,
     all others are returned.
     """
-    from jitvault.policy.unknown_levels import nearest
+    from jitvault.formats.did_you_mean import nearest
     from jitvault.provision.desired import GROUPS
 
     own = sorted(policies.groups - GROUPS.keys())

@@ -5,6 +5,7 @@ They check specs, show templates and run the sandbox.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ import typer
 from jitvault.cli.options import Debug, Json
 
 if TYPE_CHECKING:
+    from jitvault.errors import InvalidInput
     from jitvault.model.spec import TaskSpec
     from jitvault.wiring import Wiring
 
@@ -65,6 +67,7 @@ def load_spec(wiring: Wiring, path: Path) -> TaskSpec:
     from datetime import timedelta
 
     from jitvault.errors import InvalidInput
+    from jitvault.formats.did_you_mean import nearest
     from jitvault.formats.strict_yaml import place
     from jitvault.model.spec import parse_spec
     from jitvault.model.vault_access import CAPS
@@ -73,8 +76,12 @@ def load_spec(wiring: Wiring, path: Path) -> TaskSpec:
     try:
         with path.open("rb") as file:
             data = file.read(64 * 1024 + 1)
+    except FileNotFoundError:
+        raise missing_file(path) from None
     except OSError as error:
-        raise InvalidInput(f"{source} cannot be read: {error.strerror}") from None
+        raise InvalidInput(
+            f"{source} cannot be read: {error.strerror}", hint="Name a file that you can read."
+        ) from None
     read = parse_spec(data, str(path))
     longest = max(CAPS.values())
     for n, entry in enumerate(read.spec.access):
@@ -82,7 +89,8 @@ def load_spec(wiring: Wiring, path: Path) -> TaskSpec:
         if template is None:
             known = ", ".join(sorted(wiring.templates)) or "none"
             raise InvalidInput(
-                f"{source}: spec.access[{n}].template: unknown template {entry.template}; the templates are: {known}",
+                f"{source}: spec.access[{n}].template: unknown template {entry.template}"
+                f"{nearest(entry.template, wiring.templates)}; the templates are: {known}",
                 hint=f"These are the templates in {place(str(wiring.settings.templates))}. JITVAULT_TEMPLATES names "
                 "another directory; the worker needs the template as well. Nothing was written.",
             )
@@ -98,6 +106,25 @@ def load_spec(wiring: Wiring, path: Path) -> TaskSpec:
     if problems:
         raise InvalidInput(f"{source}: spec.{problems[0]}")
     return read
+
+
+def missing_file(path: Path) -> InvalidInput:
+    """Return the error for a file that does not exist.
+
+    It says which file beside it was most likely meant.
+    """
+    from jitvault.errors import InvalidInput
+    from jitvault.formats.did_you_mean import nearest
+    from jitvault.formats.strict_yaml import place
+
+    beside: list[str] = []
+    with suppress(OSError):
+        beside = [each.name for each in path.parent.iterdir() if each.suffix in (".yaml", ".yml", ".json")]
+    meant = nearest(path.name, sorted(filter(str.isprintable, beside)), likeness=0.8)
+    return InvalidInput(
+        f"there is no file {place(str(path))}{meant}",
+        hint="Name a file that exists. Nothing was written.",
+    )
 
 
 @templates_app.command("list")

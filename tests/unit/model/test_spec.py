@@ -162,7 +162,7 @@ def test_the_examples_are_there() -> None:
         ("apiVersion", "jitvault.dev/v2", "apiVersion: expected 'jitvault.dev/v1', got 'jitvault.dev/v2'"),
         ("kind", "AccessTemplate", "kind: expected 'Task'"),
         ("surprise", 1, "surprise: unknown field; expected one of apiVersion, kind, metadata, spec"),
-        ("spec/agnt", "x", "spec.agnt: unknown field; expected one of agent, owner, intent,"),
+        ("spec/agnt", "x", "spec.agnt: unknown field (did you mean agent?); expected one of agent, owner, intent,"),
         (
             "spec/access/0/why",
             "x",
@@ -171,7 +171,7 @@ def test_the_examples_are_there() -> None:
         (
             "spec/window/for_",
             "15m",
-            "spec.window.for_: unknown field; expected one of for, until, not_before, ttl, heartbeat",
+            "for_: unknown field (did you mean for?); expected one of for, until, not_before, ttl, heartbeat",
         ),
         ("spec/access/0/with_", {}, "spec.access[0].with_: unknown field"),
         ("api_version", "jitvault.dev/v1", "api_version: unknown field"),

@@ -1,0 +1,91 @@
+"""What is misspelt is answered with what was most likely meant, and a missing file with that it is missing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from commands import EXAMPLE
+
+SPEC = EXAMPLE.read_text()
+
+
+def run(home: Path, *args: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    environment = {"HOME": str(home), "COLUMNS": "80", **extra}
+    argv = [sys.executable, "-m", "jitvault", *args]
+    return subprocess.run(argv, capture_output=True, text=True, env=environment, cwd=home, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("criticality:", "critcality:", "spec.critcality: unknown field (did you mean criticality?)"),
+        ("criticality: low", "criticality: lwo", "got 'lwo' (did you mean low?)"),
+        ("postgres-readonly", "postgres-readonl", "postgres-readonl (did you mean postgres-readonly?); the templates"),
+        ("database: app", "databse: app", "unknown parameter 'databse' (did you mean database?)"),
+        ("database: app", "database: ap", "got 'ap' (did you mean app?)"),
+    ],
+)
+def test_a_misspelt_name_or_value_of_a_spec(tmp_path: Path, old: str, new: str, said: str) -> None:
+    file = tmp_path / "task.yaml"
+    file.write_text(SPEC.replace(old, new, 1))
+    done = run(tmp_path, "spec", "check", "task.yaml")
+    assert done.returncode == 8 and said in done.stderr, done.stderr
+
+
+def test_what_resembles_nothing_is_answered_with_what_is_allowed_alone(tmp_path: Path) -> None:
+    (tmp_path / "task.yaml").write_text(SPEC.replace("criticality: low", "criticality: xyzzy", 1))
+    done = run(tmp_path, "spec", "check", "task.yaml")
+    assert "expected 'low', 'medium', 'high' or 'critical', got 'xyzzy'" in done.stderr
+    assert "did you mean" not in done.stderr
+
+
+def test_a_misspelt_field_of_a_template(tmp_path: Path) -> None:
+    templates = tmp_path / "templates"
+    templates.mkdir()
+    shipped = run(tmp_path, "templates", "show", "postgres-readonly", "--json")
+    assert shipped.returncode == 0
+    text = Path(__file__).parents[2].joinpath("templates", "postgres-readonly.yaml").read_text()
+    (templates / "a.yaml").write_text(text.replace("lease_budget:", "lease_bugdet:", 1))
+    done = run(tmp_path, "templates", "list", JITVAULT_TEMPLATES=str(templates))
+    assert done.returncode == 8 and "lease_bugdet: unknown field (did you mean lease_budget?)" in done.stderr
+
+
+@pytest.mark.parametrize("command", [("spec", "check"), ("policy", "explain"), ("policy", "test")], ids=" ".join)
+def test_a_missing_file_is_missing_and_not_to_be_corrected(tmp_path: Path, command: tuple[str, ...]) -> None:
+    (tmp_path / "fix-orders.yaml").write_text("")
+    done = run(tmp_path, *command, "fix-oders.yaml")
+    assert done.returncode == 8 and "Correct the file" not in done.stderr
+    assert "there is no file fix-oders.yaml (did you mean fix-orders.yaml?)" in done.stderr
+    assert "did you mean" not in run(tmp_path, *command, "quite-another.yaml").stderr
+
+
+def test_a_missing_directory_is_missing(tmp_path: Path) -> None:
+    done = run(tmp_path, "templates", "list", JITVAULT_TEMPLATES="/nowhere")
+    assert done.returncode == 8 and "there is no directory /nowhere" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("VAULT_ADDR", "127.0.0.1:8200", "begins with http:// or https://, such as https://vault.example:8200"),
+        ("BAO_ADDR", "ftp://x", "begins with http:// or https://, such as https://vault.example:8200"),
+        ("JITVAULT_WORKER_LOGIN", "aprole", "expected 'approle', 'jwt' or 'cert' (did you mean approle?)"),
+        ("JITVAULT_DENIED_LIMIT", "0", "expected 1 or more"),
+        ("JITVAULT_DENIED_LIMIT", "401", "expected 400 or less"),
+        ("JITVAULT_OPEN_REQUESTS", "many", "expected a whole number"),
+        ("JITVAULT_PERSON_KEY", "a b", "expected the name of a metadata key, at most 64 of"),
+    ],
+)
+def test_a_wrong_setting_is_answered_in_words(tmp_path: Path, name: str, value: str, said: str) -> None:
+    done = run(tmp_path, "list", **{name: value})
+    assert done.returncode == 2 and f"error: {name}: " in done.stderr and said in done.stderr
+    assert "^" not in done.stderr and value not in done.stderr.replace(said, "")
+
+
+def test_a_misspelt_setting_is_warned_of(tmp_path: Path) -> None:
+    done = run(tmp_path, "templates", "list", JITVAULT_LEDGRE="/tmp/x", JITVAULT_AGENT_TOKEN="x", JITVAULT_OTHER="y")
+    assert done.returncode == 0
+    assert done.stderr == "warning: JITVAULT_LEDGRE is no setting of jitvault; did you mean JITVAULT_LEDGER?\n"
