@@ -164,9 +164,9 @@ def _roles_not_revoked() -> NotConfirmed:
     return NotConfirmed(
         "every task that is published as held is ended and proven; tokens of jitvault's roles that belong to no task "
         "were NOT revoked: only the worker's identity may do that",
-        hint="If only tasks had to end, nothing is left to do. Where the worker runs, `jitvault sweep` shows whether "
-        "there is such a token, and `jitvault revoke --all --reason WHY` revokes them as well. Without a worker: "
-        "docs/operations/break-glass.md.",
+        hint="If only tasks had to end, nothing is left to do; where the worker's identity is set, `jitvault sweep` "
+        "shows whether there is such a token, and `jitvault revoke --all --reason WHY` revokes them as well. Without a "
+        "worker: docs/operations/break-glass.md.",
     )
 
 
