@@ -6,7 +6,7 @@ from jitvault.cli.views.status import _grouped_findings, _waits_for
 
 
 def finding(message: str, request: str, line: str | None = "a" * 64) -> dict[str, Any]:
-    return {"rule": "denied", "message": message, "line": line, "request_id": request}
+    return {"rule": "denied", "message": message, "line": line, "request_id": request, "closed": None}
 
 
 def test_findings_that_say_the_same_are_shown_once_with_the_first_and_their_number() -> None:
