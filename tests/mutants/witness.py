@@ -25,8 +25,9 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Iterator[None]:
-    # a template that fails its check while a fixture makes the sandbox: the product has caught it by itself
-    is_tested = call.when == "call" or (call.excinfo is not None and call.excinfo.errisinstance(NotConfirmed))
+    # a template that fails its check while a fixture makes the sandbox: the product has caught it before the test
+    in_fixture = call.excinfo is not None and call.excinfo.errisinstance((NotConfirmed, AssertionError))
+    is_tested = call.when == "call" or in_fixture
     if is_tested and call.excinfo is not None and not call.excinfo.errisinstance(_NO_VERDICT):
         with Path(os.environ[FAILURES]).open("a") as file:
             file.write(item.nodeid + "\n")
