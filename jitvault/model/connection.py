@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Meta, Struct
 from pydantic import Field, model_validator
 
+from jitvault.formats.conversion import converter
 from jitvault.formats.fields import Name, Strict, problem
 
 DATABASE_ENGINE = "database"
@@ -150,6 +151,10 @@ class ConnectionFacts(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return f"postgresql://{login}@{self.address}/{quote(self.database or '', safe='')}?{more}"
 
 
+facts_of = converter(ConnectionFacts)
+"""Convert the connection in a revision's access."""
+
+
 class CredentialUse(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a task token's metadata say of the use of one credential.
 
@@ -193,7 +198,7 @@ def uses_of_access(access: Iterable[Mapping[str, Any]]) -> list[CredentialUse]:
             template=entry["template"],
             path=entry["path"],
             choices=entry["with"],
-            connection=msgspec.convert(entry["connection"], ConnectionFacts) if "connection" in entry else None,
+            connection=facts_of(entry["connection"]) if "connection" in entry else None,
         )
         for entry in access
     ]

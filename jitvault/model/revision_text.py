@@ -9,10 +9,8 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
-import msgspec
-
 from jitvault.formats.time_window import format_duration
-from jitvault.model.connection import ConnectionFacts
+from jitvault.model.connection import facts_of
 from jitvault.model.revision import Revision
 from jitvault.model.ttl import least
 from jitvault.model.verifiers import describe_acceptance, unproven_sessions
@@ -39,7 +37,7 @@ def describe(revision: Revision) -> list[str]:
         lines.append(f"Access: {entry['template']}{' with ' + choices if choices else ''}: {entry['description']}")
         lines.append(f"  by a credential from {entry['path']} (tier {entry['tier']}), {_budget(entry['lease_budget'])}")
         if "connection" in entry:
-            lines.append(f"  used at {msgspec.convert(entry['connection'], ConnectionFacts).in_words()}")
+            lines.append(f"  used at {facts_of(entry['connection']).in_words()}")
         if entry["capability"] == "update":
             sent = ", ".join(f"{key}={value}" for key, value in sorted(entry["data"].items()))
             lines.append(f"  asked for with exactly {sent or 'nothing'}")
