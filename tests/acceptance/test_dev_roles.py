@@ -204,8 +204,8 @@ def test_wrong_directories_are_told_before_anything_is_started(tmp_path: Path) -
     for option, name, code, words in (
         ("--policies", "empty", 8, "needs .cedar files and one .cedarschema"),
         ("--policies", "wrong", 8, "the policy set does not parse"),
-        ("--policies", "nowhere", 8, "cannot be read"),
-        ("--templates", "nowhere", 8, "cannot be read"),
+        ("--policies", "nowhere", 8, "there is no directory"),
+        ("--templates", "nowhere", 8, "there is no directory"),
         ("--templates", "empty", 8, "no template"),
         ("--env-dir", "there", 2, "exists already"),
     ):

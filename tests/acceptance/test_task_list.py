@@ -18,7 +18,7 @@ PLACES = pytest.mark.parametrize("with_ledger", [True, False], ids=["ledger", "p
 def tasks(quick: Quick, spec: Spec) -> tuple[str, str]:
     """A task that waits for an approver, and one that the agent may unwrap."""
     waiting = spec(criticality="medium")
-    quick("operator", "submit", waiting, code=4)
+    quick("operator", "submit", waiting)
     issued = spec()
     quick("operator", "grant", issued)
     return waiting.stem, issued.stem

@@ -567,7 +567,7 @@ def test_a_wrong_command_line_is_2_and_says_what_is_wrong(quick: Cli, tmp_path: 
         ([*HTTP[:2], "--bearer-file", str(tmp_path / "empty")], "has no bearer in it"),
         ([*TCP, "--bearer-file", str(tmp_path / "empty")], "go with --http"),
         ([*TCP, "--prefix", "x"], "--prefix goes with --stdin"),
-        ([*TCP, "--keep", "soon"], "--keep: expected"),
+        ([*TCP, "--keep", "soon"], "'--keep': expected"),
         (
             ["--http", "https://127.0.0.1:0/", *HTTP[2:], "--tls-cert", str(tmp_path / "empty"), "--tls-key", "none"],
             "does not exist",

@@ -101,7 +101,7 @@ def when_interrupted(spec: TaskSpec, *, queue: bool) -> str:
             f"`jitvault cancel {spec.id}` cancels it."
         )
     return (
-        "The task stays as it is, and an approval that is given later issues nothing. "
+        "A worker that has not answered yet may still issue it. An approval that is given later issues nothing. "
         f"`jitvault grant {spec.id} --wait 30m` goes on, and takes a token that was issued already. "
         f"`jitvault cancel {spec.id}` cancels the task."
     )

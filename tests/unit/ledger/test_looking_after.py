@@ -193,7 +193,7 @@ def test_a_ledger_of_the_first_version_is_refused_and_upgraded_with_what_it_hold
     since = {
         "grants": ["wrapping_hmac", "asked"],
         "installation": ["generation", "product"],
-        "findings": ["author", "more"],
+        "findings": ["author", "more", "closed_by", "closed_by_entity"],
         "notices": ["author", "severe"],
     }
     for index in ("ix_grants_wrapping_hmac", "ix_findings_author"):
