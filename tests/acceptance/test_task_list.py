@@ -38,8 +38,10 @@ def test_a_terminal_of_80_columns_says_whose_it_is_and_who_is_waited_for(
         shown = at_terminal(quick, "operator", "list", "--open", "--owner", "data-owner", width=width, **own).stdout
         waiting, issued = (next(line for line in shown.splitlines() if line.startswith(task)) for task in tasks)
         assert re.search(r" pending_approval .* 1 of", waiting)
-        assert re.search(r" issued .* in 1\dm .* research-agent: unwrap$", issued)
+        # folded where the open tasks of other tests make the columns before it wider
+        assert re.search(r" issued .* in 1\dm .* research-agent:( unwrap)?$", issued)
         if width == 120:
+            assert issued.endswith(" research-agent: unwrap")
             assert " research-agent  postgres-readonly  medium " in waiting
         listed = shown.split("This is what")[0]
         assert max(map(len, listed.splitlines())) <= width
