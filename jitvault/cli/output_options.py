@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import zip_longest
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
@@ -54,7 +55,7 @@ def wants_json(arguments: Sequence[str]) -> bool:
 
     It may be a wrong one, whose error is JSON as well.
     """
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip_longest(arguments, arguments[1:], fillvalue=""):
         if argument == "--":
             return False
         if argument in ("--json", "--output=json", "-ojson"):

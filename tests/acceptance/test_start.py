@@ -114,6 +114,11 @@ def test_every_command_is_in_the_help() -> None:
         assert re.search(rf"│ {words[0]} ", shown), words
 
 
+def test_without_a_command_the_help_is_printed() -> None:
+    done = run()
+    assert "For operators" in done.stdout and "Traceback" not in done.stderr
+
+
 def test_former_names_of_options_are_taken_and_not_shown() -> None:
     shown = run("worker", "--help").stdout
     assert "--concurrency" in shown and "--slow-slots" in shown
