@@ -243,17 +243,7 @@ class Wiring:
         if token is None:
             raise UsageError("no Vault token: VAULT_TOKEN is not set", hint="Log in to Vault (`bao login`) first.")
         vault = self.vault(token)
-        try:
-            me = Tokens(vault).lookup_self()
-        except VaultRejected:
-            raise
-        except VaultRefused as error:
-            raise VaultRefused(
-                f"{error}; the token is that of {self.settings.person_source}",
-                method=error.method,
-                path=error.path,
-                hint=_refused_token(self.settings.person_source),
-            ) from None
+        me = self._own_facts(token)
         if not me.entity_id:
             raise UsageError(
                 "this Vault token belongs to no entity, so it cannot sign anything",
@@ -268,7 +258,24 @@ class Wiring:
         Raises VaultRefused for a token that Vault does not know.
         """
         token = self.settings.person
-        return Tokens(self.vault(self.login if token is None else token)).lookup_self()
+        return Tokens(self.vault(self.login)).lookup_self() if token is None else self._own_facts(token)
+
+    def _own_facts(self, token: Secret) -> interface.TokenFacts:
+        """Return facts about the caller's own token.
+
+        Raises VaultRefused for one that Vault does not know, which says where the token was found.
+        """
+        try:
+            return Tokens(self.vault(token)).lookup_self()
+        except VaultRejected:
+            raise
+        except VaultRefused as error:
+            raise VaultRefused(
+                f"{error}; the token is that of {self.settings.person_source}",
+                method=error.method,
+                path=error.path,
+                hint=_refused_token(self.settings.person_source),
+            ) from None
 
     def token_role(self, name: str) -> Mapping[str, object] | None:
         """Return a token role as the caller may read it, None where they may not."""

@@ -198,7 +198,7 @@ def uses_of_access(access: Iterable[Mapping[str, Any]]) -> list[CredentialUse]:
             template=entry["template"],
             path=entry["path"],
             choices=entry["with"],
-            connection=facts_of(entry["connection"]) if "connection" in entry else None,
+            connection=facts_of(entry["connection"]) if entry.get("connection") else None,
         )
         for entry in access
     ]

@@ -29,14 +29,13 @@ _EVERYBODYS = ("VAULT_ADDR", "JITVAULT_TEMPLATES", "JITVAULT_POLICIES")
 class Role:
     """A role of the sandbox.
 
-    `token` is the variable that has its token among everybody's, `given_as` the one by which the commands take it.
-    `more` are the other variables that its commands need. `has_psql` says that the sandbox's psql is added to its PATH,
-    behind any other psql.
+    `token` is the variable that has its token among everybody's. The role's file sets VAULT_TOKEN to that token, so
+    that none is used that `bao login` left. `more` are the other variables that its commands need. `has_psql` says that
+    the sandbox's psql is added to its PATH, behind any other psql.
     """
 
     name: str
     token: str
-    given_as: str = "VAULT_TOKEN"
     more: tuple[str, ...] = ()
     has_psql: bool = False
 
@@ -50,8 +49,7 @@ ROLES = (
     Role(
         "worker",
         "JITVAULT_WORKER_TOKEN",
-        given_as="JITVAULT_WORKER_TOKEN",
-        more=(*_RECORDS, "JITVAULT_SHARED_HOSTS"),
+        more=(*_RECORDS, "JITVAULT_SHARED_HOSTS", "JITVAULT_WORKER_TOKEN"),
     ),
     Role("admin", "JITVAULT_ADMIN_TOKEN", more=(*_RECORDS, "JITVAULT_TASKS_PER_SECOND", "JITVAULT_TARGET_DSN")),
 )
@@ -105,7 +103,7 @@ def file_name(role: Role) -> str:
 
 def _of_role(role: Role, variables: Mapping[str, str]) -> dict[str, str]:
     found = {name: variables[name] for name in (*_EVERYBODYS, *role.more) if name in variables}
-    return {**found, role.given_as: variables[role.token]}
+    return {**found, "VAULT_TOKEN": variables[role.token]}
 
 
 def _script(exported: Mapping[str, str], others: Collection[str]) -> str:

@@ -207,7 +207,9 @@ def _why_unchecked(address: str, admin_token: Secret, want: init.Want, name: str
     template = want.templates[name]
     try:
         outcomes = check_template(admin, want.engines, template, template.all_choices())
-        failed = [f"{each.path} does not pass its check: {each.failed}" for each in outcomes if not each.passed]
+        failed = [
+            f"{each.path} does not pass its check: {', '.join(each.failed)}" for each in outcomes if not each.passed
+        ]
     except (InvalidInput, NotConfirmed, VaultRefused, WrongState) as error:
         failed = [f"its check cannot be run: {error}"]
     finally:

@@ -428,7 +428,7 @@ def test_an_approver_is_told_until_when_it_is_extended(rig: Rig, spec: Spec, wid
     rig("operator", "extend", task, "--for", "30m", "--reason", "more", code=4)
     later = until + timedelta(minutes=30)
     whole = " ".join(rig.cli("approver-1", "approve", task, "--yes", extra=wide).stdout.split())
-    assert f"it is extended until {later:%Y-%m-%d %H:%M:%S} UTC when operator runs the same" in whole
+    assert f"the deadline moves to {later:%Y-%m-%d %H:%M:%S} UTC when operator runs the same" in whole
     rig("operator", "complete", task)
 
 

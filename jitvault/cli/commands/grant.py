@@ -191,6 +191,8 @@ def _check_withdrawable(document: PublishedTask) -> None:
     if state in ("denied", "lapsed"):
         hint = "It can only be granted as a new revision: `jitvault submit SPEC --revise`."
         raise WrongState(f"task {task} is {state}: there is nothing to cancel", hint=hint)
+    if state in session.DONE:
+        raise WrongState(f"task {task} is {state}: its access is over already", hint="There is nothing to cancel.")
     if state not in {"cancelled", *session.BEFORE}:
         raise WrongState(f"task {task} is {state}", hint=f"Use `jitvault revoke {task}` to end it.")
 

@@ -70,9 +70,8 @@ def report(
     Example: jitvault report --agent research-agent --since 7d -o csv --out week.csv
     """
     from jitvault.cli import session
-    from jitvault.cli.quiet import note
     from jitvault.cli.views import output
-    from jitvault.errors import SecurityFinding, UsageError
+    from jitvault.errors import UsageError
     from jitvault.lifecycle.record.report_filter import ReportFilter, parse_states, parse_time
 
     wiring = session.open_session()
@@ -98,12 +97,23 @@ def report(
         if receipt_file is not None and signed is not None:
             receipt_file.write(output.to_json(signed) + "\n")
         output.text(_rendered(found.rows, format_), out=report_file)
+    _say_what_is_missing(found, wanted, receipt)
+
+
+def _say_what_is_missing(found: _Found, wanted: ReportFilter, receipt: Path | None) -> None:
+    """Say what else was written, and that nothing matches.
+
+    Raises SecurityFinding for tasks that cannot be read: whether they match nobody can tell. The report of the others
+    was written nevertheless.
+    """
+    from jitvault.cli.quiet import note
+    from jitvault.errors import SecurityFinding
+
     if receipt is not None:
         note(f"receipt written to {receipt}")
     if not found.rows:
         note(f"No task matches: {wanted}." if not wanted.is_empty else "There are no tasks.")
     if found.left_out:
-        # the report of the other tasks was written nevertheless; whether these match nobody can tell
         first = found.left_out[0]
         raise SecurityFinding(f"{len(found.left_out)} task(s) are not in the report: {first}", hint=first.hint)
 

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from jitvault.model.scope import Scope
     from jitvault.wiring import Wiring
 
-_NAMES = [state.value for state in State]
+# a request that was refused never became a task, and is published all the same
+_REFUSED = "refused"
+_NAMES = [*(state.value for state in State), _REFUSED]
 
 
 def _states(incomplete: str) -> list[str]:
@@ -88,7 +90,7 @@ class _Wanted:
         """
         if self.states and state not in self.states:
             return False
-        if self.only_open and state in OVER:
+        if self.only_open and state in (*OVER, _REFUSED):
             return False
         return content is None or self.scope.covers(content)
 

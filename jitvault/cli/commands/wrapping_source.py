@@ -148,15 +148,18 @@ def _nothing_in_the_inbox(wiring: Wiring, task: str) -> WrongState:
     from jitvault.cli import session
     from jitvault.documents.published_task import PublishedTask
 
-    opened = opened_of_task(task, state_directory(os.environ))
-    if opened is not None:
-        return NotFound(
-            f"nothing of task {task} is in your inbox: you opened its wrapping at {opened.at:%Y-%m-%d %H:%M:%S} UTC",
-            hint=f"Go on with what it gave then. `jitvault status {task}` shows what the task may still do.",
-        )
     document = None
     with suppress(JitvaultError):
         document = session.published(wiring, task)
+    opened = opened_of_task(task, state_directory(os.environ))
+    if opened is not None:
+        hint = f"Go on with what it gave then. `jitvault status {task}` shows what the task may still do."
+        if document is not None and document.state in session.DONE | session.ENDING:
+            hint = "The task has ended since, and what it gave with it. Ask for a task with another id."
+        return NotFound(
+            f"nothing of task {task} is in your inbox: you opened its wrapping at {opened.at:%Y-%m-%d %H:%M:%S} UTC",
+            hint=hint,
+        )
     if not isinstance(document, PublishedTask):
         return NotFound(
             f"there is no file {task}{_meant(task)}, and no task of that name",

@@ -142,6 +142,6 @@ def _result(extension: Extension, decision: str, *, until: str | None, is_missin
         return f"it ends at {output.readable(extension.since.isoformat())}, as before"
     later = output.readable(extension.until.isoformat())
     if is_missing:
-        return f"it is extended until {later} once nothing is missing"
+        return f"the deadline moves to {later} once nothing is missing"
     again = "runs the same `jitvault extend` again and receives the new token"
-    return f"it is extended until {later} when {extension.by.name} {again}"
+    return f"the deadline moves to {later} when {extension.by.name} {again}"

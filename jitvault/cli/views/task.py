@@ -37,7 +37,7 @@ def print_decision(document: PublishedTask, *, as_json: bool, is_status: bool = 
     steps = {
         "pending_approval": f"jitvault grant {task} --wait 30m",
         "approved": f"jitvault grant {task}",
-        "denied": "change the spec and submit it with --revise",
+        "denied": _after_a_denial(document),
     }
     if is_status:
         steps |= dict.fromkeys(("issued", "active"), f"jitvault complete {task}, when the work is done")
@@ -67,6 +67,16 @@ def print_decision(document: PublishedTask, *, as_json: bool, is_status: bool = 
     then = [{"next": shown["next"]}] if shown["next"] else []
     for fact in (*missing, *absent, *because, *then):
         output.print_facts(console, fact, least=len("missing"))
+
+
+def _after_a_denial(document: PublishedTask) -> str:
+    """Return what a requester does next.
+
+    A person's denial of a revision is final, and policy's is not.
+    """
+    if any(one["decision"] == "deny" for one in document.decisions):
+        return "change the spec and submit it with --revise"
+    return f"jitvault grant {document.task_id}, when the reason is gone; or another spec with --revise"
 
 
 def missing_approvals(missing: Sequence[MissingApproval]) -> str:

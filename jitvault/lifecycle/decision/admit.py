@@ -30,7 +30,9 @@ from jitvault.vault.interface import Stored
 
 _TOO_OLD = "If it is still wanted, sign it anew with `jitvault submit`; under another id if it was granted before."
 _TOO_MANY = "Cancel some with `jitvault cancel`, or have them granted; then sign this one again."
-_REFUSED = "The request is settled and is not taken up again: correct the spec and run the command again."
+_REFUSED = (
+    "That settles the request. Correct what the message names, in the spec or elsewhere, and run the command again."
+)
 
 
 def admit_request(worker: WorkerContext, task_id: str, *, hint: str | None) -> Evaluation | None:

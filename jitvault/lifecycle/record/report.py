@@ -7,7 +7,7 @@ from typing import Any
 
 from jitvault.audit.observation import Kind
 from jitvault.audit.trail import AuditTrail, derived_tokens, linked
-from jitvault.ledger.model import LeaseRow, TaskRecord, TaskRow
+from jitvault.ledger.model import DecisionRow, GrantRow, LeaseRow, TaskRecord, TaskRow
 from jitvault.ledger.stream.model import Freeze
 from jitvault.lifecycle.record.history import ended_of, forced_of, refused_grant_of, uncounted_of, withdrawn_by
 from jitvault.lifecycle.record.receipt import checks_of, extensions_of, last_extension, lifetime_of, proof_of, reads_of
@@ -88,37 +88,18 @@ def status_of(
     content = revision.content
     grant = file.grants[-1] if file.grants else None
     uncounted = uncounted_of(file)
+    left_out = {one["entity"] for one in uncounted}
     return {
         **summary_of(task),
         "delegation": ancestor_ids(content),
         "children": list(children),
         "revision": {"number": task.revision, "digest": task.digest, "content": content},
         "decision": dict(file.revision.decision),
-        "decisions": [
-            {
-                "entity": d.entity_id,
-                "name": d.name,
-                "decision": d.decision,
-                "digest": d.digest,
-                "reason": d.reason,
-            }
-            for d in file.decisions
-            if d.entity_id not in {one["entity"] for one in uncounted}
-        ],
+        "decisions": [_decision(row) for row in file.decisions if row.entity_id not in left_out],
         "refused": uncounted,
         "ended": ended_of(file),
         "refused_grant": refused_grant_of(file),
-        "grant": grant
-        and {
-            "grant_id": grant.grant_id,
-            "attempt": grant.attempt,
-            "role": grant.role,
-            **lifetime_of(grant),
-            "wrap_ttl_s": grant.wrap_ttl_s,
-            "issued_at": grant.issued_at.isoformat() if grant.issued_at else None,
-            "expires_at": grant.expires_at.isoformat() if grant.expires_at else None,
-            "verdict": grant.verdict.value,
-        },
+        "grant": _grant(grant) if grant else None,
         "reads": reads_of(file) if grant else None,
         "leases": [
             {
@@ -138,6 +119,31 @@ def status_of(
         "findings": [_finding(found) for found in file.findings],
         "frozen": freeze and {"why": freeze.reason, "at": freeze.at.isoformat(), "line": freeze.line},
         "timeline": [{"seq": e.seq, "at": e.at, "event": e.kind, "body": dict(e.body)} for e in file.events],
+    }
+
+
+def _decision(row: DecisionRow) -> dict[str, Any]:
+    """Return an approver's decision that counts."""
+    return {
+        "entity": row.entity_id,
+        "name": row.name,
+        "decision": row.decision,
+        "digest": row.digest,
+        "reason": row.reason,
+    }
+
+
+def _grant(grant: GrantRow) -> dict[str, Any]:
+    """Return the newest token of a task."""
+    return {
+        "grant_id": grant.grant_id,
+        "attempt": grant.attempt,
+        "role": grant.role,
+        **lifetime_of(grant),
+        "wrap_ttl_s": grant.wrap_ttl_s,
+        "issued_at": grant.issued_at.isoformat() if grant.issued_at else None,
+        "expires_at": grant.expires_at.isoformat() if grant.expires_at else None,
+        "verdict": grant.verdict.value,
     }
 
 
