@@ -29,6 +29,13 @@ def seen(quick: Quick, with_ledger: bool, *options: str) -> dict[str, dict[str, 
     return {row["task_id"]: row for row in listed.json["tasks"]}
 
 
+def row_of(task: str, shown: str) -> str:
+    """Return a task's row as one line, with what was folded below it."""
+    found = re.search(rf"^{re.escape(task)} .*(?:\n .*)*", shown, re.MULTILINE)
+    assert found is not None
+    return " ".join(line.rstrip() for line in found[0].splitlines())
+
+
 @PLACES
 def test_a_terminal_of_80_columns_says_whose_it_is_and_who_is_waited_for(
     quick: Quick, tasks: tuple[str, str], with_ledger: bool
@@ -36,10 +43,10 @@ def test_a_terminal_of_80_columns_says_whose_it_is_and_who_is_waited_for(
     own = {} if with_ledger else {"JITVAULT_WORKER_TOKEN": "", "JITVAULT_LEDGER": ""}
     for width in (80, 120):
         shown = at_terminal(quick, "operator", "list", "--open", "--owner", "data-owner", width=width, **own).stdout
-        waiting, issued = (next(line for line in shown.splitlines() if line.startswith(task)) for task in tasks)
-        assert re.search(r" pending_approval .* 1 of", waiting)
-        # folded where the open tasks of other tests make the columns before it wider
-        assert re.search(r" issued .* in 1\dm .* research-agent:( unwrap)?$", issued)
+        waiting, issued = (row_of(task, shown) for task in tasks)
+        # folded at 80 columns where the open tasks of other tests make the columns before it wider
+        assert re.search(r" pending_approval .* 1\b.* of\b", waiting)
+        assert re.search(r" issued .* in 1\dm .* research-agent:( .*)?\bunwrap\b", issued)
         if width == 120:
             assert issued.endswith(" research-agent: unwrap")
             assert " research-agent  postgres-readonly  medium " in waiting
