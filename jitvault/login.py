@@ -1,19 +1,53 @@
-"""The worker's way to authenticate to Vault, from the settings."""
+"""The ways of the worker and of an agent to authenticate to Vault, from the settings."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import SecretStr
 
 from jitvault.errors import UsageError
 from jitvault.formats.secret import Secret
-from jitvault.settings import Settings
-from jitvault.vault.auth_methods import AppRole, Certificate, FromFile, GivenToken, Jwt, Method, StaticValue, TokenFile
+from jitvault.settings import Settings, Way
+from jitvault.vault.auth_methods import (
+    AGENT,
+    WORKER,
+    AppRole,
+    Certificate,
+    FromFile,
+    GivenToken,
+    Jwt,
+    LoginOwner,
+    Method,
+    StaticValue,
+    TokenFile,
+)
+from jitvault.vault.spiffe import Spiffe
+
+# the default mount of a login by SPIFFE: its JWT is one for the JWT method
+_MOUNTS = {"spiffe": "jwt"}
 
 
-def method_of(s: Settings) -> Method:
-    """Return the configured way to authenticate.
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """The settings of one login; `prefix` begins the names of its variables."""
+
+    owner: LoginOwner
+    prefix: str
+    way: Way
+    mount: str | None
+    role: str | None
+    audience: str | None
+    jwt_file: Path
+    role_id: tuple[SecretStr | None, Path | None]
+    secret_id: tuple[SecretStr | None, Path | None]
+    wrapped_from: str | None
+    has_certificate: bool
+
+
+def worker_method(s: Settings) -> Method:
+    """Return the worker's configured way to authenticate.
 
     Raises UsageError where none is set, more than one, or one that is incomplete.
     """
@@ -30,30 +64,88 @@ def method_of(s: Settings) -> Method:
         return GivenToken(Secret(s.worker_token.get_secret_value()))
     if s.worker_token_file is not None:
         return TokenFile(FromFile(s.worker_token_file, "JITVAULT_WORKER_TOKEN_FILE"))
-    mount = (s.worker_login_mount or s.worker_login or "").strip("/")
-    if s.worker_login == "cert":
-        if s.vault_client_cert is None:
-            raise UsageError("JITVAULT_WORKER_LOGIN=cert needs VAULT_CLIENT_CERT and VAULT_CLIENT_KEY")
-        return Certificate(mount, s.worker_login_role)
-    if s.worker_login == "jwt":
-        if not s.worker_login_role:
-            raise UsageError("JITVAULT_WORKER_LOGIN=jwt needs JITVAULT_WORKER_LOGIN_ROLE")
-        return Jwt(mount, s.worker_login_role, FromFile(s.worker_jwt_file, "JITVAULT_WORKER_JWT_FILE"))
-    return AppRole(
-        mount,
-        _source("JITVAULT_WORKER_ROLE_ID", s.worker_role_id, s.worker_role_id_file),
-        _source("JITVAULT_WORKER_SECRET_ID", s.worker_secret_id, s.worker_secret_id_file),
-        s.worker_secret_id_wrapped_from,
+    assert s.worker_login is not None  # noqa: S101 (for the type checker)
+    return _login_method(
+        _Given(
+            owner=WORKER,
+            prefix="JITVAULT_WORKER",
+            way=s.worker_login,
+            mount=s.worker_login_mount,
+            role=s.worker_login_role,
+            audience=s.worker_login_audience,
+            jwt_file=s.worker_jwt_file,
+            role_id=(s.worker_role_id, s.worker_role_id_file),
+            secret_id=(s.worker_secret_id, s.worker_secret_id_file),
+            wrapped_from=s.worker_secret_id_wrapped_from,
+            has_certificate=s.vault_client_cert is not None,
+        )
     )
 
 
-def _source(variable: str, value: SecretStr | None, path: Path | None) -> FromFile | StaticValue:
+def agent_method(s: Settings) -> Method:
+    """Return the way of an agent to authenticate, by JITVAULT_AGENT_LOGIN.
+
+    Raises UsageError where it is incomplete, or a token is set beside it.
+    """
+    if s.agent_login is None:
+        raise UsageError("this needs an agent's login, and JITVAULT_AGENT_LOGIN is not set")
+    if s.vault_token is not None:
+        raise UsageError(
+            f"{s.person_source} and JITVAULT_AGENT_LOGIN are both set",
+            hint=f"The caller has one identity: unset the other. An agent with a login needs no {s.person_source}.",
+        )
+    return _login_method(
+        _Given(
+            owner=AGENT,
+            prefix="JITVAULT_AGENT",
+            way=s.agent_login,
+            mount=s.agent_login_mount,
+            role=s.agent_login_role,
+            audience=s.agent_login_audience,
+            jwt_file=s.agent_jwt_file,
+            role_id=(s.agent_role_id, s.agent_role_id_file),
+            secret_id=(s.agent_secret_id, s.agent_secret_id_file),
+            wrapped_from=s.agent_secret_id_wrapped_from,
+            has_certificate=s.vault_client_cert is not None,
+        )
+    )
+
+
+def _login_method(given: _Given) -> Method:
+    mount = (given.mount or _MOUNTS.get(given.way, given.way)).strip("/")
+    if given.way == "cert":
+        if not given.has_certificate:
+            raise UsageError(f"{given.prefix}_LOGIN=cert needs VAULT_CLIENT_CERT and VAULT_CLIENT_KEY")
+        return Certificate(given.owner, mount, given.role)
+    if given.way == "approle":
+        return AppRole(
+            given.owner,
+            mount,
+            _source(given, "ROLE_ID", given.role_id),
+            _source(given, "SECRET_ID", given.secret_id),
+            given.wrapped_from,
+        )
+    if not given.role:
+        raise UsageError(f"{given.prefix}_LOGIN={given.way} needs {given.prefix}_LOGIN_ROLE")
+    if given.way == "jwt":
+        return Jwt(given.owner, mount, given.role, FromFile(given.jwt_file, f"{given.prefix}_JWT_FILE"))
+    if not given.audience:
+        raise UsageError(
+            f"{given.prefix}_LOGIN=spiffe needs {given.prefix}_LOGIN_AUDIENCE",
+            hint="Set it to the audience that the role of Vault's JWT method is bound to.",
+        )
+    return Spiffe(given.owner, mount, given.role, given.audience)
+
+
+def _source(given: _Given, name: str, either: tuple[SecretStr | None, Path | None]) -> FromFile | StaticValue:
     """Return a value's source: the environment or a file.
 
     Raises UsageError where none is set, or both.
     """
+    variable = f"{given.prefix}_{name}"
+    value, path = either
     if (value is None) == (path is None):
-        raise UsageError(f"JITVAULT_WORKER_LOGIN=approle needs either {variable} or {variable}_FILE")
+        raise UsageError(f"{given.prefix}_LOGIN=approle needs either {variable} or {variable}_FILE")
     if path is not None:
         return FromFile(path, f"{variable}_FILE")
     assert value is not None  # noqa: S101 (for the type checker)

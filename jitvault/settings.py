@@ -12,11 +12,18 @@ JITVAULT_NODES           more nodes of the cluster, asked for the active node wh
 The worker's identity; a command that has it acts itself instead of leaving that to a worker. One of these three:
 JITVAULT_WORKER_TOKEN    a token
 JITVAULT_WORKER_TOKEN_FILE  a file with a token, read again when it changes
-JITVAULT_WORKER_LOGIN    approle, jwt or cert, with
-  JITVAULT_WORKER_LOGIN_MOUNT, _ROLE, _NAMESPACE
+JITVAULT_WORKER_LOGIN    approle, jwt, spiffe or cert, with
+  JITVAULT_WORKER_LOGIN_MOUNT, _ROLE, _NAMESPACE, and for spiffe _AUDIENCE
   JITVAULT_WORKER_ROLE_ID, JITVAULT_WORKER_SECRET_ID   or a file of each: …_FILE
   JITVAULT_WORKER_SECRET_ID_WRAPPED_FROM               the path that the wrapping of the secret id has to come from
   JITVAULT_WORKER_JWT_FILE
+
+An agent's own login, in place of VAULT_TOKEN:
+JITVAULT_AGENT_LOGIN     jwt, spiffe, cert or approle, with
+  JITVAULT_AGENT_LOGIN_MOUNT, _ROLE, _NAMESPACE, and for spiffe _AUDIENCE
+  JITVAULT_AGENT_JWT_FILE
+  JITVAULT_AGENT_ROLE_ID, JITVAULT_AGENT_SECRET_ID   or a file of each: …_FILE
+  JITVAULT_AGENT_SECRET_ID_WRAPPED_FROM
 
 JITVAULT_ADMIN_TOKEN     what `init` and `templates check` use; VAULT_TOKEN otherwise
 JITVAULT_LEDGER          a path or sqlite:///… for a SQLite file, or postgresql://…, whose password can come from
@@ -84,6 +91,8 @@ _PATTERNS = {
 _NEARLY = 0.9
 # values that Go parses as false, as Vault's own CLI does
 _FALSE = ("", "0", "f", "false")
+AGENT_LOGIN = "the login of JITVAULT_AGENT_LOGIN"
+Way = Literal["approle", "jwt", "spiffe", "cert"]
 KUBERNETES_JWT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
@@ -175,16 +184,28 @@ class Settings(BaseSettings):
     nodes: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_addresses)] = ()
     worker_token: SecretStr | None = None
     worker_token_file: Path | None = None
-    worker_login: Literal["approle", "jwt", "cert"] | None = None
+    worker_login: Way | None = None
     worker_login_mount: str | None = None
     worker_login_role: str | None = None
     worker_login_namespace: str | None = None
+    worker_login_audience: str | None = None
     worker_role_id: SecretStr | None = None
     worker_role_id_file: Path | None = None
     worker_secret_id: SecretStr | None = None
     worker_secret_id_file: Path | None = None
     worker_secret_id_wrapped_from: str | None = None
     worker_jwt_file: Path = KUBERNETES_JWT
+    agent_login: Way | None = None
+    agent_login_mount: str | None = None
+    agent_login_role: str | None = None
+    agent_login_namespace: str | None = None
+    agent_login_audience: str | None = None
+    agent_role_id: SecretStr | None = None
+    agent_role_id_file: Path | None = None
+    agent_secret_id: SecretStr | None = None
+    agent_secret_id_file: Path | None = None
+    agent_secret_id_wrapped_from: str | None = None
+    agent_jwt_file: Path = KUBERNETES_JWT
     admin_token: SecretStr | None = None
     # secret, because the URL can hold a password
     ledger: SecretStr = Field(default_factory=_default_ledger)
@@ -223,6 +244,8 @@ class Settings(BaseSettings):
     @property
     def person_source(self) -> str:
         """Where the caller's own token was found."""
+        if self.agent_login and not self.vault_token:
+            return AGENT_LOGIN
         return spelled("TOKEN") if self.vault_token else "~/.vault-token"
 
     @property

@@ -59,6 +59,10 @@ if TYPE_CHECKING:
 
 def _refused_token(source: str) -> str:
     """Return the hint for a caller whose token Vault refused."""
+    from jitvault.settings import AGENT_LOGIN
+
+    if source == AGENT_LOGIN:
+        return "Does the role of this login give the policy jitvault-agent? `jitvault agents add` sets it up."
     hint = "Check whether it expired (`bao token lookup`), and log in again (`bao login`)."
     if source.startswith("~"):
         return hint
@@ -122,12 +126,15 @@ class Wiring:
         other.release = self.release
         if self.has_worker:
             other.login = self.login
+        other.person_token = self.person_token
         return other
 
     def close(self) -> None:
-        """Revoke the worker's login and close the ledger, where they were used."""
-        if "login" in self.__dict__:
-            self.login.close()
+        """Revoke the logins of this process and close the ledger, where they were used."""
+        for name in ("login", "person_token"):
+            held = self.__dict__.get(name)
+            if held is not None and not isinstance(held, Secret):
+                held.close()
         for engine in self.__dict__.get("engines", {}).values():
             engine.close()
         if "unchecked_ledger" in self.__dict__:
@@ -206,10 +213,26 @@ class Wiring:
 
         Raises UsageError.
         """
-        from jitvault.login import method_of
+        from jitvault.login import worker_method
         from jitvault.vault.login import Login
 
-        return Login(self._connection, method_of(self.settings), namespace=self._login_namespace)
+        return Login(self._connection, worker_method(self.settings), namespace=self._login_namespace)
+
+    @cached_property
+    def person_token(self) -> Secret | Login | None:
+        """What the caller authenticates with.
+
+        That is the login that JITVAULT_AGENT_LOGIN names, or a token; None without either. Raises UsageError where both
+        are set.
+        """
+        if self.settings.agent_login is None:
+            return self.settings.person
+        from jitvault.login import agent_method
+        from jitvault.vault.login import Login
+
+        namespace = self.settings.agent_login_namespace or self.settings.vault_namespace
+        own = None if namespace in ("root", "/") else namespace
+        return Login(self._connection, agent_method(self.settings), namespace=own)
 
     @cached_property
     def templates(self) -> CurrentMapping[str, AccessTemplate]:
@@ -239,9 +262,12 @@ class Wiring:
         from jitvault.context import Person
         from jitvault.vault.transit import Transit
 
-        token = self.settings.person
+        token = self.person_token
         if token is None:
-            raise UsageError("no Vault token: VAULT_TOKEN is not set", hint="Log in to Vault (`bao login`) first.")
+            raise UsageError(
+                "no Vault token: VAULT_TOKEN is not set",
+                hint="Log in to Vault (`bao login`) first. An agent's own login is set by JITVAULT_AGENT_LOGIN.",
+            )
         vault = self.vault(token)
         me = self._own_facts(token)
         if not me.entity_id:
@@ -257,10 +283,10 @@ class Wiring:
 
         Raises VaultRefused for a token that Vault does not know.
         """
-        token = self.settings.person
+        token = self.person_token
         return Tokens(self.vault(self.login)).lookup_self() if token is None else self._own_facts(token)
 
-    def _own_facts(self, token: Secret) -> interface.TokenFacts:
+    def _own_facts(self, token: Secret | Login) -> interface.TokenFacts:
         """Return facts about the caller's own token.
 
         Raises VaultRefused for one that Vault does not know, which says where the token was found.
@@ -279,7 +305,7 @@ class Wiring:
 
     def token_role(self, name: str) -> Mapping[str, object] | None:
         """Return a token role as the caller may read it, None where they may not."""
-        return Tokens(self.vault(self.settings.person)).role(name)
+        return Tokens(self.vault(self.person_token)).role(name)
 
     @property
     def has_worker(self) -> bool:
@@ -406,7 +432,7 @@ class Wiring:
 
         A login costs most.
         """
-        person = self.settings.person
+        person = self.person_token
         if person is not None:
             yield person
         if self.settings.admin_token is not None and self.settings.admin is not None:
@@ -422,7 +448,7 @@ class Wiring:
 
         Raises UsageError where there is neither.
         """
-        if self.settings.person is None and self.has_worker:
+        if self.person_token is None and self.has_worker:
             return Documents(self.vault(self.login))
         return self.person.documents
 

@@ -19,6 +19,7 @@ from jitvault import __version__
 from jitvault.cli import help
 from jitvault.cli.closing import on_exit
 from jitvault.cli.commands import (
+    agents,
     approve,
     approvers,
     audit_receive,
@@ -114,6 +115,7 @@ app.command("close-findings", rich_help_panel=_ADMINS, hidden=True)(findings.clo
 app.command(rich_help_panel=_ADMINS)(init.init)
 app.command(rich_help_panel=_ADMINS)(tidy.tidy)
 app.command(rich_help_panel=_ADMINS)(doctor.doctor)
+app.add_typer(agents.agents_app, name="agents", rich_help_panel=_ADMINS)
 app.add_typer(approvers.approvers_app, name="approvers", rich_help_panel=_ADMINS)
 app.add_typer(findings.findings_app, name="findings", rich_help_panel=_ADMINS)
 app.add_typer(ledger.ledger_app, name="ledger", rich_help_panel=_ADMINS)

@@ -9,9 +9,10 @@ from __future__ import annotations
 _MEANINGS = {
     "VAULT_ADDR": "where Vault is",
     "VAULT_TOKEN": "who you are; without it ~/.vault-token",
+    "JITVAULT_AGENT_LOGIN": "or an agent's own login: jwt, spiffe, cert or approle",
     "JITVAULT_ADMIN_TOKEN": "the administrator's token; VAULT_TOKEN without it",
     "JITVAULT_WORKER_TOKEN": "the worker's identity: the command acts itself",
-    "JITVAULT_WORKER_LOGIN": "or a login of it: approle, jwt or cert",
+    "JITVAULT_WORKER_LOGIN": "or a login of it: approle, jwt, spiffe or cert",
     "JITVAULT_LEDGER": "where the ledger is: a path, or postgresql://…",
     "JITVAULT_AUDIT_FILE": "the audit device's file, or the spool directory",
     "JITVAULT_TEMPLATES": "a directory of templates, not the shipped ones",
@@ -19,7 +20,7 @@ _MEANINGS = {
     "JITVAULT_SANDBOX_SERVER": "the server program or image to run",
     "XDG_STATE_HOME": "where it remembers which wrappings you opened",
 }
-_PERSON = ("VAULT_ADDR", "VAULT_TOKEN")
+_PERSON = ("VAULT_ADDR", "VAULT_TOKEN", "JITVAULT_AGENT_LOGIN")
 _ACTS = (*_PERSON, "JITVAULT_WORKER_TOKEN")
 _WORKER = ("VAULT_ADDR", "JITVAULT_WORKER_TOKEN", "JITVAULT_WORKER_LOGIN", "JITVAULT_LEDGER", "JITVAULT_AUDIT_FILE")
 _READS = (*_PERSON, "JITVAULT_LEDGER")
@@ -40,6 +41,7 @@ _VARIABLES: dict[str, tuple[str, ...]] = {
     "worker": (*_WORKER, *_POLICIES),
     **dict.fromkeys(("init", "templates check"), (*_ADMIN, *_TEMPLATES)),
     **dict.fromkeys(("tidy", "approvers add", "approvers remove", "approvers list"), _ADMIN),
+    **dict.fromkeys(("agents add", "agents remove", "agents list"), _ADMIN),
     "doctor": (*_PERSON, "JITVAULT_ADMIN_TOKEN", *_WORKER[1:]),
     **dict.fromkeys(("ledger upgrade", "ledger check", "ledger copy"), _READS),
     "spec check": _TEMPLATES,

@@ -50,6 +50,7 @@ from jitvault.wiring import Wiring
 
 if TYPE_CHECKING:
     from jitvault.ledger.ledger import Ledger
+    from jitvault.vault.client import Vault
 
 _FIRST_POLL_S = 0.02
 _POLL_S = 0.2
@@ -72,6 +73,14 @@ def open_session() -> Wiring:
         warn(f"warning: {name} is no setting of jitvault; did you mean {meant}?")
     on_exit.callback(wiring.close)
     return wiring
+
+
+def administrator(wiring: Wiring, command: str) -> Vault:
+    """Return a client with the administrator's token. Raises UsageError where none is set."""
+    token = wiring.settings.admin
+    if token is None:
+        raise UsageError(f"{command} needs an administrator's token in JITVAULT_ADMIN_TOKEN or VAULT_TOKEN")
+    return wiring.vault(token)
 
 
 def open_to_ask() -> Wiring:
@@ -270,7 +279,7 @@ def settle(
     if wiring.has_worker:
         from jitvault.lifecycle.advance import advance
 
-        hint = wiring.person.entity if wiring.settings.person else None
+        hint = wiring.person.entity if wiring.person_token else None
         notifier = wiring.teller
         try:
             advance(wiring.worker, task_id, hint=hint, deadline=deadline)

@@ -137,7 +137,7 @@ class _Facts:
 
     @cached_property
     def person(self) -> Known[Holder | Refused]:
-        return self._as(self.settings.person, _NO_TOKEN, vault_facts.holder)
+        return self._as(self.wiring.person_token, _NO_TOKEN, vault_facts.holder)
 
     @property
     def person_has_key(self) -> Known[bool]:
@@ -185,7 +185,9 @@ class _Facts:
 
     @cached_property
     def any_client(self) -> Vault | None:
-        return self.privileged or (self.wiring.vault(self.settings.person) if isinstance(self.person, Holder) else None)
+        return self.privileged or (
+            self.wiring.vault(self.wiring.person_token) if isinstance(self.person, Holder) else None
+        )
 
     # -- the ledger ------------------------------------------------------------------------------------
 

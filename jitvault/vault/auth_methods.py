@@ -1,12 +1,12 @@
-"""The ways in which the worker authenticates to Vault.
+"""The ways in which the worker and an agent authenticate to Vault.
 
     AppRole       role id and secret id; the secret id can come wrapped, and is unwrapped once
-    Jwt           a token in a file that is rotated: of a Kubernetes service account, or of SPIFFE
+    Jwt           a JWT in a file that is rotated: of a Kubernetes service account, of SPIFFE, or of a CI job
     Certificate   the client certificate of the connection
-    TokenFile     a token in a file, from a Vault agent or an operator
-    GivenToken    a token, with no way to get another one
+    TokenFile     a token in a file, from a Vault agent or an operator; the worker's alone
+    GivenToken    a token, with no way to get another one; the worker's alone
 
-docs/operations/worker-identity.md says how each is set up.
+spiffe.py has one more. docs/operations/worker-identity.md and docs/agents.md say how each is set up.
 """
 
 from __future__ import annotations
@@ -31,29 +31,44 @@ from jitvault.vault.client import Vault
 from jitvault.vault.wrapping import Wrapping
 
 _MAX_BYTES = 64 * 1024
+JWT_HINT = "Is the JWT a fresh one, and do its issuer, audience and subject fit the role?"
 
 
 @dataclass(frozen=True, slots=True)
 class LoginToken:
     """A token as Vault described it when it was issued.
 
-    `ttl_s` is 0 for a token that does not expire.
+    `ttl_s` is 0 for a token that does not expire. A batch token cannot be revoked.
     """
 
     token: Secret
     ttl_s: int
     renewable: bool
+    is_batch: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LoginOwner:
+    """Whose login it is: `name` as messages name them, and the page that says how it is set up."""
+
+    name: str
+    page: str
+
+
+WORKER = LoginOwner("worker", "docs/operations/worker-identity.md")
+AGENT = LoginOwner("agent", "docs/agents.md")
 
 
 class Method(Protocol):
     """One way to authenticate.
 
-    `name` is shown to people. `is_login` says whether the tokens belong to this process: made for it, and revoked by
-    it.
+    `name` and `owner` are shown to people. `is_login` says whether the tokens belong to this process: made for it, and
+    revoked by it.
     """
 
     name: ClassVar[str]
     is_login: ClassVar[bool]
+    owner: LoginOwner
 
     def open(self, nobody: Vault) -> LoginToken:
         """Return a token.
@@ -99,34 +114,40 @@ class StaticValue:
         return self.value
 
 
-class _LoginMethod:
-    """What the three logins share: path, request, meaning of a refusal."""
+class LoginMethod:
+    """What the logins share: path, request, meaning of a refusal."""
 
     name: ClassVar[str]
     is_login: ClassVar[bool] = True
 
-    def __init__(self, mount: str) -> None:
+    def __init__(self, owner: LoginOwner, mount: str) -> None:
+        self.owner = owner
         self.mount = mount
 
     def has_news(self) -> bool:
         return False
 
-    def _log_in(self, nobody: Vault, body: Mapping[str, Any], hint: str) -> LoginToken:
+    def log_in(self, nobody: Vault, body: Mapping[str, Any], hint: str) -> LoginToken:
+        """Return the token that Vault gives for `body`; `hint` goes with a refusal."""
+        whose = f"the {self.owner.name}'s login"
         try:
             auth = nobody.write(f"auth/{self.mount}/login", body, method="post").get("auth") or {}
         except OutcomeUnknown as error:
             # a token that was issued and never received expires by itself, and nothing else can have been done
-            raise VaultUnavailable(f"Vault did not answer the worker's login ({error})") from None
+            raise VaultUnavailable(f"Vault did not answer {whose} ({error})") from None
         except VaultRefused as error:
-            raise VaultRefused(f"the worker's login by {self.name} was refused ({error})", hint=hint) from None
+            raise VaultRefused(f"{whose} by {self.name} was refused ({error})", hint=hint) from None
         if not auth.get("client_token"):
-            raise VaultRefused(f"the worker's login by {self.name} gave no token: Vault may ask for a second factor")
+            raise VaultRefused(f"{whose} by {self.name} gave no token: Vault may ask for a second factor")
         return LoginToken(
-            Secret(auth["client_token"]), int(auth.get("lease_duration") or 0), bool(auth.get("renewable"))
+            Secret(auth["client_token"]),
+            int(auth.get("lease_duration") or 0),
+            bool(auth.get("renewable")),
+            is_batch=auth.get("token_type") == "batch",
         )
 
 
-class AppRole(_LoginMethod):
+class AppRole(LoginMethod):
     """Login with a role id and a secret id.
 
     `wrapped_from` is the path that the wrapping of the secret id has to come from, None where the secret id is not
@@ -136,9 +157,14 @@ class AppRole(_LoginMethod):
     name: ClassVar[str] = "AppRole"
 
     def __init__(
-        self, mount: str, role_id: FromFile | StaticValue, secret_id: FromFile | StaticValue, wrapped_from: str | None
+        self,
+        owner: LoginOwner,
+        mount: str,
+        role_id: FromFile | StaticValue,
+        secret_id: FromFile | StaticValue,
+        wrapped_from: str | None,
     ) -> None:
-        super().__init__(mount)
+        super().__init__(owner, mount)
         self._role_id = role_id
         self._secret_id = secret_id
         self._wrapped_from = wrapped_from
@@ -149,11 +175,11 @@ class AppRole(_LoginMethod):
         if self._wrapped_from is not None and self._unwrapped is None:
             secret_id = self._unwrapped = self._unwrap(nobody, secret_id, self._wrapped_from)
         body = {"role_id": self._role_id.read().reveal(), "secret_id": secret_id.reveal()}
-        return self._log_in(
+        return self.log_in(
             nobody,
             body,
             "Its secret id is spent, expired or destroyed, its address is not one of the role's, or its entity is "
-            "disabled: see docs/operations/worker-identity.md, and give it another secret id.",
+            f"disabled: see {self.owner.page}, and give it another secret id.",
         )
 
     def _unwrap(self, nobody: Vault, token: Secret, expected: str) -> Secret:
@@ -162,28 +188,30 @@ class AppRole(_LoginMethod):
         Raises SecurityFinding where the wrapping was replaced, or was unwrapped before.
         """
         wrapping = Wrapping(nobody)
+        whose = f"the wrapped secret id of the {self.owner.name}"
         found = wrapping.creation_path(token)
         if found is not None and found != expected:
             raise SecurityFinding(
-                f"the wrapped secret id of the worker was made at {found}, not at {expected}: somebody replaced it",
+                f"{whose} was made at {found}, not at {expected}: somebody replaced it",
                 hint="Nothing was unwrapped. Treat it as an incident: whoever delivered it may have kept the true one.",
             )
         answer = wrapping.unwrap_data(token) if found else None
         if answer is None:
             raise SecurityFinding(
-                "the wrapped secret id of the worker was unwrapped before, or its time is over: somebody may have it",
-                hint="Look in the audit log for the unwrap. If that was not this worker's earlier start, destroy the "
-                "secret id by its accessor. Then give this one another wrapping.",
+                f"{whose} was unwrapped before, or its time is over: somebody may have it",
+                hint=f"Look in the audit log for the unwrap. If that was not this {self.owner.name}'s earlier start, "
+                "destroy the secret id by its accessor. Then give this one another wrapping.",
             )
         if not isinstance(answer.get("secret_id"), str):
             raise SecurityFinding(
-                "what the worker's wrapping token wrapped is not a secret id",
-                hint="The token is used up. Find out who delivered it, and give the worker a new wrapped secret id.",
+                f"what the {self.owner.name}'s wrapping token wrapped is not a secret id",
+                hint=f"The token is used up. Find out who delivered it, and give the {self.owner.name} a new wrapped "
+                "secret id.",
             )
         return Secret(answer["secret_id"])
 
 
-class Jwt(_LoginMethod):
+class Jwt(LoginMethod):
     """Login with a JWT, by the JWT/OIDC or the Kubernetes method.
 
     The JWT is read again for each login.
@@ -191,18 +219,17 @@ class Jwt(_LoginMethod):
 
     name: ClassVar[str] = "JWT"
 
-    def __init__(self, mount: str, role: str, jwt: FromFile) -> None:
-        super().__init__(mount)
+    def __init__(self, owner: LoginOwner, mount: str, role: str, jwt: FromFile) -> None:
+        super().__init__(owner, mount)
         self._role = role
         self._jwt = jwt
 
     def open(self, nobody: Vault) -> LoginToken:
         body = {"role": self._role, "jwt": self._jwt.read().reveal()}
-        hint = "Is the JWT in its file a fresh one, and do its issuer, audience and subject fit the role?"
-        return self._log_in(nobody, body, hint)
+        return self.log_in(nobody, body, f"{JWT_HINT} See {self.owner.page}.")
 
 
-class Certificate(_LoginMethod):
+class Certificate(LoginMethod):
     """Login with the TLS client certificate of the connection.
 
     `role` is a role of the certificate method, None for any that matches.
@@ -210,13 +237,13 @@ class Certificate(_LoginMethod):
 
     name: ClassVar[str] = "TLS certificate"
 
-    def __init__(self, mount: str, role: str | None) -> None:
-        super().__init__(mount)
+    def __init__(self, owner: LoginOwner, mount: str, role: str | None) -> None:
+        super().__init__(owner, mount)
         self._role = role
 
     def open(self, nobody: Vault) -> LoginToken:
         hint = "Is the certificate of VAULT_CLIENT_CERT one that the role believes, and not expired?"
-        return self._log_in(nobody, {"name": self._role} if self._role else {}, hint)
+        return self.log_in(nobody, {"name": self._role} if self._role else {}, hint)
 
 
 class GivenToken:
@@ -227,6 +254,7 @@ class GivenToken:
 
     name: ClassVar[str] = "token"
     is_login: ClassVar[bool] = False
+    owner = WORKER
 
     def __init__(self, token: Secret) -> None:
         self._token = token
@@ -243,6 +271,7 @@ class TokenFile:
 
     name: ClassVar[str] = "token file"
     is_login: ClassVar[bool] = False
+    owner = WORKER
 
     def __init__(self, file: FromFile) -> None:
         self._file = file

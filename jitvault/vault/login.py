@@ -1,11 +1,14 @@
-"""The worker's login, kept while a process runs and shared by its threads.
+"""The login of the worker or of an agent, kept while a process runs and shared by its threads.
 
-login = Login(connection, method) login.token()       # logs in, renews at half-life, logs in anew before the end;
-`Vault(connection, login)` calls it login.due()         # when `token()` has something to do next, for a loop that makes
-no requests login.close()       # revokes the token of this process's own login; a token that was given is left alone
+    login = Login(connection, method)
+    login.token()    # logs in, renews at half-life, logs in anew before the end; `Vault(connection, login)` calls it
+    login.due()      # when `token()` has something to do next, for a loop that makes no requests
+    login.close()    # revokes the token of this process's own login; a token that was given is left alone
 
-A token is passed to `announce` before it is used. The ledger counts operation ids only in lines of known sessions, and
-a task token that an unknown session creates freezes everything.
+A batch token is neither renewed nor revoked: a new login replaces it, and it expires.
+
+The worker's token is passed to `announce` before it is used. The ledger counts operation ids only in lines of known
+sessions, and a task token that an unknown session creates freezes everything.
 """
 
 from __future__ import annotations
@@ -47,7 +50,7 @@ class _Held:
 class Login:
     """`client.Bearer`: the one token of a process.
 
-    `namespace` is where the worker logs in, None for the root namespace.
+    `namespace` is where its owner logs in, None for the root namespace.
     """
 
     def __init__(self, connection: Connection, method: Method, *, namespace: str | None = None) -> None:
@@ -114,9 +117,10 @@ class Login:
                 if not is_over(anonymous, refused):
                     return False
             if self.method.is_login and time.monotonic() - self._tried_at < LOGIN_PAUSE_S:
+                whose = f"the {self.method.owner.name}'s"
                 raise self.trouble or VaultUnavailable(
-                    f"Vault does not know the worker's token, which it issued less than {LOGIN_PAUSE_S:.0f} s ago",
-                    hint="Somebody revokes the worker's tokens. Run the command again in a moment: it logs in again.",
+                    f"Vault does not know {whose} token, which it issued less than {LOGIN_PAUSE_S:.0f} s ago",
+                    hint=f"Somebody revokes {whose} tokens. Run the command again in a moment: it logs in again.",
                 )
             # raises for a given token that is over
             return self._replace(held).session.token.reveal() != refused.reveal()
@@ -232,7 +236,7 @@ class Login:
         return self._held
 
     def _end(self, held: _Held) -> None:
-        if self.method.is_login:
+        if self.method.is_login and not held.session.is_batch:
             with suppress(JitvaultError), self._as(held.session.token, _CLOSE_TIMEOUT_S) as own:
                 own.write("auth/token/revoke-self")
 

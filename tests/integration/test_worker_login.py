@@ -28,7 +28,7 @@ from jitvault.sandbox.world import World, env
 from jitvault.settings import load
 from jitvault.vault import login as logins
 from jitvault.vault.active_node import ActiveNode
-from jitvault.vault.auth_methods import AppRole, FromFile, Jwt, StaticValue, TokenFile
+from jitvault.vault.auth_methods import WORKER, AppRole, FromFile, Jwt, StaticValue, TokenFile
 from jitvault.vault.client import Connection, Vault
 from jitvault.vault.login import Login
 from jitvault.vault.transit import AuditHash
@@ -70,7 +70,7 @@ class Place:
         role = f"r{time.monotonic_ns()}"
         self.admin.write(f"auth/approle/role/{role}", {**ROLE, **settings}, method="post")
         return AppRole(
-            "approle", StaticValue(Secret(self.role_id(role))), StaticValue(Secret(self.secret_id(role))), None
+            WORKER, "approle", StaticValue(Secret(self.role_id(role))), StaticValue(Secret(self.secret_id(role))), None
         )
 
     def alive(self) -> int:
@@ -409,7 +409,7 @@ def test_a_jwt_is_read_anew_for_each_login(place: Place, tmp_path: Path, monkeyp
     place.admin.write("auth/jwt/role/short", role | {"clock_skew_leeway": -1, "expiration_leeway": -1}, method="post")
     file = tmp_path / "svid.jwt"
     file.write_text(place.issuer.jwt(SPIFFE, audience=AUDIENCE, seconds=2))
-    with holding(place, Jwt("jwt", "short", FromFile(file, "X"))) as (login, vault, told):
+    with holding(place, Jwt(WORKER, "jwt", "short", FromFile(file, "X"))) as (login, vault, told):
         time.sleep(3)
         # the JWT is over and the token is not: it is used on, and why is kept
         assert whose(vault) == told[0]

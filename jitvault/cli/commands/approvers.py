@@ -80,10 +80,5 @@ def list_(json_: Json = False, debug: Debug = False) -> None:
 
 def _vault() -> Vault:
     from jitvault.cli import session
-    from jitvault.errors import UsageError
 
-    wiring = session.open_session()
-    token = wiring.settings.admin
-    if token is None:
-        raise UsageError("approvers needs an administrator's token in JITVAULT_ADMIN_TOKEN or VAULT_TOKEN")
-    return wiring.vault(token)
+    return session.administrator(session.open_session(), "approvers")

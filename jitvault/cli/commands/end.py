@@ -167,7 +167,7 @@ def _revoke_without_ledger(wiring: Wiring, task: str, error: LedgerUnavailable) 
     revoked = RevocationCount()
     with suppress(JitvaultError):
         # where the ledger cannot even be read, the task's credentials are not known
-        asked_by = wiring.person.entity if wiring.settings.person else None
+        asked_by = wiring.person.entity if wiring.person_token else None
         revoked = revoke_without_ledger(replace(wiring.worker_without_session, asked_by=asked_by), task)
     if not revoked.known:
         return error

@@ -73,11 +73,8 @@ def init(
     if worker_cidr and not worker_approle:
         raise UsageError("--worker-cidr goes with --worker-approle")
     wiring = session.open_session()
-    token = wiring.settings.admin
-    if token is None:
-        raise UsageError("init needs an administrator's token in JITVAULT_ADMIN_TOKEN or VAULT_TOKEN")
     want = _want(wiring, network, remove_network, worker_cidr or () if worker_approle else None)
-    vault = wiring.vault(token)
+    vault = session.administrator(wiring, "init")
     actor = _actor(wiring, vault)
     with session.allowed(f"provision it as {actor.name}", _who_may(wiring)):
         found = provision.plan(vault, want)

@@ -136,7 +136,7 @@ def _heads(wiring: Wiring, database: Database) -> dict[str, Any]:
     from jitvault.lifecycle.record.integrity import published_heads
     from jitvault.vault.documents import Documents
 
-    token = wiring.login_if_any or wiring.settings.person
+    token = wiring.login_if_any or wiring.person_token
     if token is None:
         return {"compared": None, "missing": [], "said": "Not compared with Vault: there is no token."}
     try:

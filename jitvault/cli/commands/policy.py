@@ -217,7 +217,7 @@ def _question_of(wiring: Wiring, spec: TaskSpec) -> tuple[DecisionInput, list[st
         found = DecisionInput(spec, access, you, agent, owner, {}, depth, wiring.clock.agreed(), delegator)
         return found, [*assumed, *about_parent, *_ASSUMED]
     worker = wiring.worker_without_session
-    me = worker.identity.by_id(wiring.person.entity) if wiring.settings.person else None
+    me = worker.identity.by_id(wiring.person.entity) if wiring.person_token else None
     if me:
         you = principal_of(worker, "Operator", me)
         assumed = []

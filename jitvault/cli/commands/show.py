@@ -130,7 +130,7 @@ def _end_requests(wiring: Wiring, task: str, state: State, content: Mapping[str,
     from jitvault.model.revision import names_in
 
     is_open = state in session.BEFORE | session.GRANTED
-    if is_open and not wiring.has_worker and wiring.settings.person:
+    if is_open and not wiring.has_worker and wiring.person_token:
         # a ledger can be shown without a usable identity, and while Vault does not answer
         with suppress(JitvaultError):
             me = wiring.person

@@ -58,7 +58,7 @@ def templates_check(
     """
     from jitvault.cli import session
     from jitvault.cli.views import tables as listings
-    from jitvault.errors import NotConfirmed, UsageError
+    from jitvault.errors import NotConfirmed
     from jitvault.model.verifiers import SHOWN
     from jitvault.provision.template_check.record import check_template
     from jitvault.provision.template_check.trial import Waiting
@@ -67,11 +67,9 @@ def templates_check(
     wiring = session.open_session()
     template = found(wiring, name)
     chosen = _chosen(template, with_ or [])
-    token = wiring.settings.admin
-    if token is None:
-        raise UsageError("templates check needs an administrator's token in JITVAULT_ADMIN_TOKEN or VAULT_TOKEN")
+    vault = session.administrator(wiring, "templates check")
     outcomes = []
-    for outcome in check_template(wiring.vault(token), wiring.engines, template, chosen, waiting):
+    for outcome in check_template(vault, wiring.engines, template, chosen, waiting):
         outcomes.append(outcome)
         if not json_:
             listings.print_outcome(outcome, wiring.vault_command)
@@ -126,7 +124,7 @@ def documents(wiring: Wiring, names: list[str]) -> Mapping[str, Mapping[str, Any
     from jitvault.errors import JitvaultError
     from jitvault.provision.template_check.record import recorded
 
-    token = wiring.settings.person or wiring.settings.admin
+    token = wiring.person_token or wiring.settings.admin
     if token is None:
         return None
     try:

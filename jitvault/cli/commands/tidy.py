@@ -49,10 +49,7 @@ def tidy(
             f"--older-than: expected at least {REQUEST_LIFE.days}d: a younger request can still begin a task"
         )
     wiring = session.open_session()
-    token = wiring.settings.admin
-    if token is None:
-        raise UsageError("tidy needs an administrator's token in JITVAULT_ADMIN_TOKEN or VAULT_TOKEN")
-    vault = wiring.vault(token)
+    vault = session.administrator(wiring, "tidy")
     found = provision.survey(vault, older_than=age)
     removed = 0
     if found and not plan:

@@ -128,7 +128,7 @@ def _from_inbox(wiring: Wiring, task: str) -> Given:
     """
     from jitvault.formats.secret import Secret
 
-    if wiring.settings.person is None:
+    if wiring.person_token is None:
         raise UsageError(
             f"there is no file {task}{_meant(task)}, and to look for a task of that name in your inbox takes your "
             "Vault token: VAULT_TOKEN is not set",

@@ -45,7 +45,7 @@ def has_ledger(wiring: Wiring) -> bool:
         _warn(str(error))
         return False
     except LedgerUnreachable as error:
-        if wiring.has_worker or wiring.settings.person is None:
+        if wiring.has_worker or wiring.person_token is None:
             raise
         _warn(str(error))
         return False
@@ -189,7 +189,7 @@ def requested_at(wiring: Wiring, task_id: str) -> datetime | None:
     """
     from jitvault.documents.paths import is_stale
 
-    if wiring.settings.person is None:
+    if wiring.person_token is None:
         return None
     with suppress(JitvaultError):
         stored = wiring.person.documents.read(request_path(wiring.person.entity, task_id, "submit"))

@@ -1,0 +1,54 @@
+"""Output about agents and their logins."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from jitvault.cli.views import output
+from jitvault.cli.views.listing import Column, print_listing
+
+if TYPE_CHECKING:
+    from jitvault.provision.agents import Agent
+
+
+def print_agents(found: Sequence[Agent], *, as_json: bool) -> None:
+    names = (agent.name for agent in found)
+    if output.print_for_scripts({"agents": [agent.as_json() for agent in found]}, *names, as_json=as_json):
+        return
+    console = output.console()
+    if not found:
+        console.print("No agent is registered.")
+        return
+    columns = [Column("agent"), Column("login"), Column("mount", spare=1), Column("subject"), Column("problems")]
+    rows = [
+        [agent.name, agent.kind or "not ours", agent.mount, agent.subject, "; ".join(agent.problems)] for agent in found
+    ]
+    print_listing(console, columns, rows)
+
+
+def print_added(agent: Agent, *, as_json: bool) -> None:
+    """Print what was registered, and what to set on the agent's host."""
+    if output.print_for_scripts(agent.as_json(), agent.name, as_json=as_json):
+        return
+    console = output.console()
+    console.print(f"{agent.name} is registered")
+    output.print_facts(console, _facts(agent))
+    console.print("Set on its host, beside VAULT_ADDR:")
+    # to be copied: no line is folded
+    output.text("".join(f"  export {n}={shlex.quote(value)}\n" for n, value in agent.environment.items()), out=None)
+
+
+def print_removed(agent: Agent, *, as_json: bool) -> None:
+    if output.print_for_scripts(agent.as_json(), agent.name, as_json=as_json):
+        return
+    console = output.console()
+    console.print(f"{agent.name} is removed, with its login and its entity. The worker ends what it holds.")
+
+
+def _facts(agent: Agent) -> dict[str, str]:
+    facts = {"entity": agent.entity, "login": f"{agent.kind} at auth/{agent.mount}/", "subject": agent.subject}
+    if agent.problems:
+        facts["problems"] = "; ".join(agent.problems)
+    return facts

@@ -1,0 +1,310 @@
+"""An agent that `agents add` registers logs in with nothing but what its host gives it, and acts as that agent."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from commands import EXAMPLE
+from keys import Authority, Issuer, Pair
+from rig import Rig, own_rig
+from stage import staged
+from workload_api import WorkloadApi, workload_api
+
+from jitvault.errors import VaultRefused
+from jitvault.sandbox.processes import free_port
+from jitvault.sandbox.vault_server import VaultServer
+from jitvault.sandbox.world import World, env
+from jitvault.settings import load
+from jitvault.vault.client import Connection, Vault
+from jitvault.wiring import Wiring
+
+Spec = Callable[..., Path]
+SPIFFE = "spiffe://example.org/agents/churn"
+KINDS = ["spiffe", "file", "kubernetes", "github", "cert", "approle"]
+
+
+@dataclass
+class Place:
+    """A world with a TLS listener, an issuer of JWTs and a CA, and the auth methods that an administrator enables."""
+
+    world: World
+    tls_address: str
+    authority: Authority
+    issuer: Issuer
+    client: Pair
+
+    @property
+    def admin(self) -> Vault:
+        return Vault(Connection(self.world.address), self.world.admin_token)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    authority, port = Authority(tmp_path_factory.mktemp("keys")), free_port()
+    server = authority.issue("vault.test", address="127.0.0.1")
+    listener = f"""
+listener "tcp" {{
+  address = "127.0.0.1:{port}"
+  cluster_address = "127.0.0.1:{free_port()}"
+  tls_cert_file = "{server.certificate}"
+  tls_key_file = "{server.key}"
+}}
+"""
+    with staged(lambda directory: VaultServer(directory, more_configuration=listener)) as stage:
+        client = authority.issue("cert-bot", has_names=False)
+        found = Place(stage.world, f"https://127.0.0.1:{port}", authority, Issuer(), client)
+        for method in ("approle", "jwt", "cert"):
+            found.admin.write(f"sys/auth/{method}", {"type": method}, method="post")
+        keys = {"jwt_validation_pubkeys": [found.issuer.public_key], "jwt_supported_algs": ["EdDSA"]}
+        found.admin.write("auth/jwt/config", keys, method="post")
+        yield found
+
+
+@pytest.fixture(scope="module")
+def api(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkloadApi]:
+    with workload_api(tmp_path_factory.mktemp("s"), place.issuer, SPIFFE) as found:
+        yield found
+
+
+@pytest.fixture
+def rig(place: Place, tmp_path: Path) -> Rig:
+    variables = {**env(place.world, "", EXAMPLE), "VAULT_ADDR": place.tls_address}
+    variables |= {"VAULT_CACERT": str(place.authority.file), "JITVAULT_SHARED_HOSTS": "127.0.0.0/8"}
+    return own_rig(place.world, variables, tmp_path)
+
+
+def registered(rig: Rig, place: Place, api: WorkloadApi, kind: str, directory: Path) -> tuple[str, dict[str, str]]:
+    """Register an agent; return its name and what is set on its host."""
+    name, jwt = f"{kind}-bot", directory / "jwt"
+    subjects = {"file": SPIFFE + "/file", "kubernetes": "system:serviceaccount:jobs:churn"}
+    subjects["github"] = "repo:example/churn:environment:production"
+    how = {
+        "spiffe": ("--spiffe-id", SPIFFE),
+        "file": ("--spiffe-id", subjects["file"]),
+        "kubernetes": ("--kubernetes", "jobs/churn"),
+        "github": ("--github", "example/churn:production"),
+        "cert": ("--cert-cn", "cert-bot", "--ca", str(place.authority.file)),
+        "approle": ("--approle",),
+    }
+    added = rig("admin", "agents", "add", name, *how[kind]).json
+    assert added["problems"] == []
+    there = dict(added["environment"])
+    if kind == "spiffe":
+        there["SPIFFE_ENDPOINT_SOCKET"] = api.address
+    elif kind == "file":
+        # a helper of SPIFFE keeps the SVID in a file
+        there = {"JITVAULT_AGENT_LOGIN": "jwt", "JITVAULT_AGENT_LOGIN_ROLE": name}
+    if kind in subjects:
+        jwt.write_text(place.issuer.jwt(subjects[kind], audience="vault", seconds=60))
+        there["JITVAULT_AGENT_JWT_FILE"] = str(jwt)
+    if kind == "cert":
+        there |= {"VAULT_CLIENT_CERT": str(place.client.certificate), "VAULT_CLIENT_KEY": str(place.client.key)}
+    if kind == "approle":
+        secret = place.admin.write(f"auth/approle/role/{name}/secret-id")["data"]["secret_id"]
+        jwt.write_text(secret)
+        there["JITVAULT_AGENT_SECRET_ID_FILE"] = str(jwt)
+    return name, there
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_agent_acts_under_its_own_login_and_leaves_no_token(
+    rig: Rig, place: Place, api: WorkloadApi, spec: Spec, tmp_path: Path, kind: str
+) -> None:
+    name, there = registered(rig, place, api, kind, tmp_path)
+    file = spec(more="  deliver: agent\n")
+    file.write_text(file.read_text().replace("research-agent", name))
+    rig("operator", "grant", file)
+    alone = there | {"JITVAULT_WORKER_TOKEN": "", "JITVAULT_LEDGER": ""}
+    held = rig(None, "unwrap", file.stem, "--read", extra=alone).json
+    assert held["task_id"] == file.stem and held["secrets"]
+    rig(None, "complete", file.stem, "--wait", "0", extra=alone, code=13)
+    rig("operator", "status", file.stem)
+    assert rig.file(file.stem).task.end_reason == "completed"
+    # a batch token is not stored, so there is none to be listed, found or revoked
+    assert place.admin.list("sys/leases/lookup/auth/approle/login/") == []
+    assert place.admin.list("sys/leases/lookup/auth/jwt/login/") == []
+    assert place.admin.list("sys/leases/lookup/auth/cert/login/") == []
+
+
+def test_a_token_of_the_login_is_a_batch_token_of_the_agent_and_no_more(
+    rig: Rig, place: Place, api: WorkloadApi, tmp_path: Path
+) -> None:
+    name, there = registered(rig, place, api, "file", tmp_path)
+    with rig.environment(None, there), closing(Wiring(load())) as wiring:
+        me = wiring.caller
+        token = wiring.person_token.token()  # type: ignore[union-attr]
+    assert me.entity_id == rig.entity(name)
+    facts = place.admin.write("auth/token/lookup", {"token": token.reveal()})["data"]
+    assert (facts["type"], facts["policies"], facts["renewable"]) == ("batch", None, False)
+    assert facts["identity_policies"] == ["jitvault-agent"] and 100 < facts["ttl"] <= 120
+
+
+def test_a_login_lasts_longer_than_its_tokens(rig: Rig, place: Place, api: WorkloadApi, tmp_path: Path) -> None:
+    name, there = registered(rig, place, api, "spiffe", tmp_path)
+    rig("admin", "agents", "add", name, "--spiffe-id", SPIFFE, "--ttl", "60s")
+    before = api.calls
+    with rig.environment(None, there), closing(Wiring(load())) as wiring:
+        login = wiring.person_token
+        assert login is not None and not hasattr(login, "reveal")
+        first = login.token()  # type: ignore[union-attr]
+        assert login.token() is first and api.calls == before + 1  # type: ignore[union-attr]
+        assert 25 < login.due() - time.monotonic() <= 30  # type: ignore[union-attr]
+
+
+# -- whoever is not the agent -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("subject", "audience", "seconds"),
+    [
+        (SPIFFE + "/file/other", "vault", 60),
+        (SPIFFE, "vault", 60),
+        (SPIFFE + "/file", "elsewhere", 60),
+        # Vault's defaults would accept it for two and a half minutes more
+        (SPIFFE + "/file", "vault", -1),
+    ],
+    ids=["below", "above", "audience", "over"],
+)
+def test_another_jwt_of_the_same_issuer_is_refused(
+    rig: Rig, place: Place, api: WorkloadApi, tmp_path: Path, subject: str, audience: str, seconds: float
+) -> None:
+    _, there = registered(rig, place, api, "file", tmp_path)
+    Path(there["JITVAULT_AGENT_JWT_FILE"]).write_text(place.issuer.jwt(subject, audience=audience, seconds=seconds))
+    refused = rig(None, "status", "some-task", extra=there | {"JITVAULT_WORKER_TOKEN": ""}, code=10)
+    assert "the agent's login by JWT was refused" in refused.error["message"]
+    assert "docs/agents.md" in refused.error["hint"]
+
+
+def test_a_jwt_of_another_issuer_is_refused(rig: Rig, place: Place, api: WorkloadApi, tmp_path: Path) -> None:
+    _, there = registered(rig, place, api, "file", tmp_path)
+    forged = Issuer().jwt(SPIFFE + "/file", audience="vault", seconds=60)
+    Path(there["JITVAULT_AGENT_JWT_FILE"]).write_text(forged)
+    rig(None, "status", "some-task", extra=there | {"JITVAULT_WORKER_TOKEN": ""}, code=10)
+
+
+def test_an_identity_and_a_token_are_not_both_used(rig: Rig, place: Place, api: WorkloadApi, tmp_path: Path) -> None:
+    _, there = registered(rig, place, api, "file", tmp_path)
+    refused = rig("agent", "status", "some-task", extra=there | {"JITVAULT_WORKER_TOKEN": ""}, code=2)
+    assert "VAULT_TOKEN and JITVAULT_AGENT_LOGIN are both set" in refused.error["message"]
+
+
+# -- the Workload API -------------------------------------------------------------------------------------------------
+
+
+def test_a_workload_api_that_fails_is_said_in_words_and_in_time(
+    rig: Rig, place: Place, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    there = {"JITVAULT_AGENT_LOGIN": "spiffe", "JITVAULT_AGENT_LOGIN_ROLE": "spiffe-bot", "JITVAULT_WORKER_TOKEN": ""}
+    status = ("status", "some-task")
+    missing = rig(None, *status, extra=there, code=2)
+    assert "needs JITVAULT_AGENT_LOGIN_AUDIENCE" in missing.error["message"]
+    there["JITVAULT_AGENT_LOGIN_AUDIENCE"] = "vault"
+    missing = rig(None, *status, extra=there | {"SPIFFE_ENDPOINT_SOCKET": ""}, code=2)
+    assert "SPIFFE_ENDPOINT_SOCKET is not set" in missing.error["message"]
+    wrong = rig(None, *status, extra=there | {"SPIFFE_ENDPOINT_SOCKET": "http://example.org"}, code=2)
+    assert wrong.error["message"].startswith("SPIFFE_ENDPOINT_SOCKET: ")
+    with workload_api(tmp_path_factory.mktemp("s"), place.issuer, None) as api:
+        there["SPIFFE_ENDPOINT_SOCKET"] = api.address
+        nobody = rig(None, *status, extra=there, code=5)
+        assert "the Workload API gave no JWT-SVID" in nobody.error["message"]
+        assert "no identity issued" in nobody.error["message"]
+        api.subject, api.audience = SPIFFE, "another"
+        assert "gave no JWT-SVID" in rig(None, *status, extra=there, code=5).error["message"]
+        # it hangs: what it would have said is not waited for
+        api.audience, api.delay_s = None, 30
+        begun = time.monotonic()
+        rig(None, *status, extra=there, code=5)
+        assert 4 < time.monotonic() - begun < 15
+        api.delay_s = 0
+    gone = rig(None, *status, extra=there, code=5)
+    assert "registered with it" in gone.error["hint"]
+
+
+def test_two_threads_log_in_once(rig: Rig, place: Place, api: WorkloadApi, tmp_path: Path) -> None:
+    _, there = registered(rig, place, api, "spiffe", tmp_path)
+    with rig.environment(None, there), closing(Wiring(load())) as wiring:
+        before, tokens = api.calls, []
+        others = [wiring.for_thread() for _ in range(4)]
+        threads = [threading.Thread(target=lambda w=w: tokens.append(w.person_token.token())) for w in others]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len({token.reveal() for token in tokens}) == 1 and api.calls == before + 1
+
+
+# -- who becomes whom -------------------------------------------------------------------------------------------------
+
+
+def test_two_agents_never_become_one(rig: Rig, place: Place, api: WorkloadApi, tmp_path: Path) -> None:
+    registered(rig, place, api, "file", tmp_path)
+    refused = rig("admin", "agents", "add", "second-bot", "--spiffe-id", SPIFFE + "/file", code=3)
+    assert f"the subject {SPIFFE}/file at auth/jwt/ is the entity file-bot" in refused.error["message"]
+    registered(rig, place, api, "cert", tmp_path)
+    ca = ("--ca", str(place.authority.file))
+    refused = rig("admin", "agents", "add", "second-bot", "--cert-cn", "cert-bot", *ca, code=3)
+    assert "the common name cert-bot at auth/cert/" in refused.error["message"]
+    assert rig.admin.read("auth/jwt/role/second-bot") is None and rig.admin.read("auth/cert/certs/second-bot") is None
+    assert rig.admin.read("identity/entity/name/second-bot") is None
+
+
+def test_another_role_by_which_somebody_could_become_the_agent_is_refused_and_told(
+    rig: Rig, place: Place, api: WorkloadApi, tmp_path: Path
+) -> None:
+    registered(rig, place, api, "file", tmp_path)
+    registered(rig, place, api, "cert", tmp_path)
+    other = Authority(tmp_path / "other", "another authority")
+    place.admin.write("auth/cert/certs/anybody", {"certificate": other.file.read_text()}, method="post")
+    body = {"role_type": "jwt", "user_claim": "email", "bound_audiences": ["vault"]}
+    place.admin.write("auth/jwt/role/people", body, method="post")
+    try:
+        agents = {agent["name"]: agent for agent in rig("admin", "agents", "list").json["agents"]}
+        assert "the role people names entities by the claim email" in agents["file-bot"]["problems"][0]
+        assert "the role anybody trusts another CA" in agents["cert-bot"]["problems"][0]
+        # it is so: a certificate of the other CA is this agent
+        twin = other.issue("cert-bot", has_names=False)
+        tls = {"VAULT_CLIENT_CERT": str(twin.certificate), "VAULT_CLIENT_KEY": str(twin.key)}
+        there = {"JITVAULT_AGENT_LOGIN": "cert", "JITVAULT_AGENT_LOGIN_ROLE": "anybody", **tls}
+        with rig.environment(None, there), closing(Wiring(load())) as wiring:
+            assert wiring.caller.entity_id == rig.entity("cert-bot")
+        refused = rig("admin", "agents", "add", "third-bot", "--spiffe-id", SPIFFE + "/third", code=3)
+        assert "the role people names entities by the claim email" in refused.error["message"]
+        ca = ("--ca", str(place.authority.file))
+        rig("admin", "agents", "add", "third-bot", "--cert-cn", "third-bot", *ca, code=3)
+        assert rig.admin.read("identity/entity/name/third-bot") is None
+    finally:
+        place.admin.delete("auth/cert/certs/anybody")
+        place.admin.delete("auth/jwt/role/people")
+
+
+def test_an_agent_that_is_removed_is_refused_at_once(
+    rig: Rig, place: Place, api: WorkloadApi, spec: Spec, tmp_path: Path
+) -> None:
+    name, there = registered(rig, place, api, "file", tmp_path)
+    file = spec(more="  deliver: agent\n")
+    file.write_text(file.read_text().replace("research-agent", name))
+    rig("operator", "grant", file)
+    with rig.environment(None, there), closing(Wiring(load())) as wiring:
+        token = wiring.person_token.token()  # type: ignore[union-attr]
+    assert rig("admin", "agents", "remove", name).json["name"] == name
+    held = Vault(Connection(place.world.address), token)
+    with pytest.raises(VaultRefused):
+        held.read(f"jitvault/data/tasks/{file.stem}")
+    rig(None, "status", "some-task", extra=there | {"JITVAULT_WORKER_TOKEN": ""}, code=10)
+    assert rig.admin.read(f"identity/entity/name/{name}") is None
+    assert name not in [agent["name"] for agent in rig("admin", "agents", "list").json["agents"]]
+    assert rig("admin", "agents", "remove", name, code=9).error["message"] == f"there is no agent {name}"
+    rig("operator", "revoke", file.stem, code=None)
+
+
+def test_only_what_agents_add_made_is_changed_or_removed(rig: Rig) -> None:
+    for command in (("add", "operator", "--approle"), ("remove", "research-agent")):
+        assert "agents add" in rig("admin", "agents", *command, code=9).error["message"]
+    listed = {agent["name"]: agent for agent in rig("admin", "agents", "list").json["agents"]}
+    assert listed["research-agent"]["kind"] is None
