@@ -1,4 +1,4 @@
-"""The ways of the worker and of an agent to authenticate to Vault, from the settings."""
+"""The worker's and an agent's way to log in to Vault, by the settings."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ class Wiring:
         return other
 
     def close(self) -> None:
-        """Revoke the logins of this process and close the ledger, where they were used."""
+        """Revoke this process's logins and close the ledger, where used."""
         for name in ("login", "person_token"):
             held = self.__dict__.get(name)
             if held is not None and not isinstance(held, Secret):
@@ -289,8 +289,11 @@ class Wiring:
     def _own_facts(self, token: Secret | Login) -> interface.TokenFacts:
         """Return facts about the caller's own token.
 
-        Raises VaultRefused for one that Vault does not know, which says where the token was found.
+        Raises VaultRefused for one that Vault does not know, which says where the token was found, and what logging in
+        raises.
         """
+        if not isinstance(token, Secret):
+            token.token()
         try:
             return Tokens(self.vault(token)).lookup_self()
         except VaultRejected:

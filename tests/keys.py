@@ -13,6 +13,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _PEM, _PKCS8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
@@ -72,10 +73,14 @@ class Authority:
 
 
 class Issuer:
-    """Signs JWTs, as a cluster or a SPIFFE server does for its workloads."""
+    """Signs JWTs, as a cluster or a SPIFFE server does for its workloads.
 
-    def __init__(self) -> None:
-        self._key = ed25519.Ed25519PrivateKey.generate()
+    SPIFFE's own libraries take no EdDSA, which `elliptic` replaces by ES256.
+    """
+
+    def __init__(self, *, elliptic: bool = False) -> None:
+        self.algorithm = "ES256" if elliptic else "EdDSA"
+        self._key = ec.generate_private_key(ec.SECP256R1()) if elliptic else ed25519.Ed25519PrivateKey.generate()
 
     @property
     def public_key(self) -> str:
@@ -84,8 +89,16 @@ class Issuer:
     def jwt(self, subject: str, *, audience: str, seconds: float) -> str:
         now = int(time.time())
         claims = {"sub": subject, "aud": audience, "iat": now - 60, "nbf": now - 60, "exp": int(now + seconds)}
-        signed = ".".join(_encoded(json.dumps(part).encode()) for part in ({"alg": "EdDSA", "typ": "JWT"}, claims))
-        return f"{signed}.{_encoded(self._key.sign(signed.encode()))}"
+        signed = ".".join(
+            _encoded(json.dumps(part).encode()) for part in ({"alg": self.algorithm, "typ": "JWT"}, claims)
+        )
+        return f"{signed}.{_encoded(self._signature(signed.encode()))}"
+
+    def _signature(self, signed: bytes) -> bytes:
+        if isinstance(self._key, ed25519.Ed25519PrivateKey):
+            return self._key.sign(signed)
+        r, s = decode_dss_signature(self._key.sign(signed, ec.ECDSA(hashes.SHA256())))
+        return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
 
 def _encoded(part: bytes) -> str:

@@ -76,7 +76,10 @@ def open_session() -> Wiring:
 
 
 def administrator(wiring: Wiring, command: str) -> Vault:
-    """Return a client with the administrator's token. Raises UsageError where none is set."""
+    """Return a client with the administrator's token.
+
+    Raises UsageError where none is set.
+    """
     token = wiring.settings.admin
     if token is None:
         raise UsageError(f"{command} needs an administrator's token in JITVAULT_ADMIN_TOKEN or VAULT_TOKEN")

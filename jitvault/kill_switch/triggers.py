@@ -1,6 +1,6 @@
 """Find the tasks that have to end at once.
 
-They hit a tripwire, or a freeze covers them.
+They hit a tripwire, a freeze covers them, or their agent revoked its own token.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from contextlib import suppress
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import Kept
 from jitvault.errors import CorruptRecord, JitvaultError
+from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.requests.complete_index import rebuild_index
 from jitvault.lifecycle.requests.freeze_documents import freezes
@@ -27,9 +28,9 @@ Reasons = Mapping[str, str]
 def tripped(worker: WorkerContext, seen: dict[str, int], go_on: Callable[[], bool] = lambda: True) -> Reasons:
     """Return the held tasks that hit a tripwire.
 
-    While everything is frozen, these are all held tasks. `seen` remembers how far each task was checked: only tasks
-    with new lines are checked, and the one that waited longest first. `go_on` is called before each task; where it
-    returns False, the next call goes on from there.
+    A task whose agent revoked its own token is one of them. While everything is frozen, these are all held tasks.
+    `seen` remembers how far each task was checked: only tasks with new lines are checked, and the one that waited
+    longest first. `go_on` is called before each task; where it returns False, the next call goes on from there.
     """
     freeze, held = worker.ledger.freeze(), worker.ledger.live_tasks()
     if freeze is not None:
@@ -50,13 +51,16 @@ def tripped(worker: WorkerContext, seen: dict[str, int], go_on: Callable[[], boo
 
 
 def _tripped(worker: WorkerContext, task_id: str) -> str | None:
-    """Return the message of the first tripwire that a task hit, if it hit any.
+    """Return why a held task has to end at once, or None.
 
-    None for a task whose rows cannot be read: its own turn records the finding.
+    That is the message of the first tripwire that it hit, or that its token was revoked by itself: an agent that is
+    killed does that as its last act, without a login to sign the end of the task. None also for a task whose rows
+    cannot be read: its own turn records the finding.
     """
     try:
         file = worker.ledger.file(task_id)
         trips = watch(worker, file) if file is not None else ()
+        is_given_back = file is not None and not trips and _is_given_back(worker, file)
     except CorruptRecord:
         return None
     except JitvaultError:
@@ -64,7 +68,14 @@ def _tripped(worker: WorkerContext, task_id: str) -> str | None:
     except Exception as error:  # noqa: BLE001 - a bug must not keep the tripwires of the other tasks from being seen
         failure_of(task_id, error)
         return None
-    return trips[0].message if trips else None
+    if trips:
+        return trips[0].message
+    return "the agent revoked its own token" if is_given_back else None
+
+
+def _is_given_back(worker: WorkerContext, file: TaskRecord) -> bool:
+    token = file.grants[-1].accessor_hmac if file.grants else None
+    return token is not None and worker.ledger.was_revoked_by_itself(token)
 
 
 def covered_by_freeze(worker: WorkerContext, *, list_again: bool = False) -> Reasons:

@@ -33,6 +33,8 @@ class DecisionInput:
     depth: int
     at: datetime
     delegator: Principal | None = None
+    agent_asks: bool = False
+    """Whether the first task of the chain was requested by its own agent."""
     window_s: int | None = None
     """The whole window of a task that is extended; otherwise the spec's window counts."""
 
@@ -68,6 +70,7 @@ class DecisionInput:
                 depth=self.depth,
                 moment=Moment.of(self.at),
                 load=self._load(entry),
+                agent_asks=self.agent_asks,
             )
             for entry in self.access
             for action in actions

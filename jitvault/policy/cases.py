@@ -68,6 +68,7 @@ class Request(Strict):
     owner_leases: Count = Field(default=0, description="The same of the owner.")
     template_leases: Count = Field(default=0, description="The same of the template.")
     findings: Count = Field(default=0, description="Open findings of the agent in the last day.")
+    agent_asks: bool = Field(default=False, description="Whether the agent itself requested the task.")
 
     def question(self) -> Question:
         template = self.template
@@ -91,6 +92,7 @@ class Request(Strict):
             depth=self.depth,
             moment=Moment(self.hour, self.weekday),
             load=HeldLeases(self.agent_leases, self.owner_leases, self.template_leases, self.findings),
+            agent_asks=self.agent_asks,
         )
 
 

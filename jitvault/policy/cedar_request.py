@@ -66,6 +66,7 @@ def request_of(question: Question) -> Json:
             "owner_leases": question.load.owner_leases,
             "template_leases": question.load.template_leases,
             "findings": question.load.findings,
+            "agent_asks": question.agent_asks,
         },
     }
 

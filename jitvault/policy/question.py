@@ -89,7 +89,8 @@ class Question:
 
     `principal` is the requester, or the approver if `action` is approve. `risk` is the higher of tier and
     criticality. `labels` hold each label as `name` and as `name=value`. `depth` is 0 for what was not delegated,
-    and for `delegate` it is the depth of the new task.
+    and for `delegate` it is the depth of the new task. `agent_asks` says that the task was requested by its own agent;
+    for a delegated task, that the first task was.
     """
 
     action: Action
@@ -111,3 +112,4 @@ class Question:
     depth: int
     moment: Moment
     load: HeldLeases
+    agent_asks: bool = False

@@ -1,4 +1,4 @@
-"""How an agent's login is set up in Vault, by the way in which the agent proves who it is. Pure.
+"""How an agent's login is set up in Vault, by its kind. Pure.
 
 Each agent has one entity and one role. The role accepts exactly one subject and gives batch tokens of a minute or two:
 they carry the entity's policies, cannot be renewed, and leave nothing behind that would have to be revoked.
@@ -92,7 +92,10 @@ class AgentLogin:
         }
 
     def environment(self, name: str, role_id: str) -> dict[str, str]:
-        """Return what is set on the agent's host. A value in capitals is for the reader to fill in."""
+        """Return what is set on the agent's host, by variable.
+
+        A value in capitals is for the reader to fill in.
+        """
         way = "spiffe" if self.kind == "spiffe" else self.method
         found: dict[str, str] = {"JITVAULT_AGENT_LOGIN": way}
         if self.mount != ("jwt" if way == "spiffe" else way):
@@ -122,9 +125,9 @@ def agent_login(
     cidrs: tuple[str, ...] = (),
     ttl_s: int = LONGEST_S,
 ) -> AgentLogin:
-    """Return the login of an agent that is known by `value`, as the options of `agents add` write it.
+    """Return the login of an agent that is known by `value`.
 
-    Raises InvalidInput for what the kind does not know.
+    The values are as the options of `agents add` write them.     Raises InvalidInput for what the kind does not know.
     """
     if not SHORTEST_S <= ttl_s <= LONGEST_S:
         raise InvalidInput(f"--ttl: expected {SHORTEST_S}s to {LONGEST_S}s", hint=_LIFE)
@@ -182,10 +185,10 @@ def _subject(kind: Kind, value: str) -> str:
 
 
 def impostors(login: AgentLogin, own: str, roles: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Yield why other roles of the same auth method could give somebody else this agent's entity.
+    """Yield why another role could give somebody else this agent's entity.
 
-    Vault finds an entity by the name of its alias alone, whichever role was used. `roles` are the method's roles by
-    name, and `own` is the agent's.
+    It is a role of the same auth method: Vault finds an entity by the name of its alias alone, whichever role was used.
+    `roles` are the method's roles by name, and `own` is the agent's.
     """
     for name, role in sorted(roles.items()):
         if name == own:
@@ -200,7 +203,7 @@ def impostors(login: AgentLogin, own: str, roles: Mapping[str, Mapping[str, Any]
 
 
 def _admits(role: Mapping[str, Any], login: AgentLogin) -> bool:
-    """Return whether a certificate of another CA with the agent's common name fits a role."""
+    """Return whether another CA's certificate with the agent's name fits."""
     if str(role.get("certificate") or "").strip() == login.authority.strip():
         return False
     allowed = role.get("allowed_common_names") or []

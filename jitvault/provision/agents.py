@@ -90,10 +90,10 @@ def add(vault: Vault, name: str, login: AgentLogin) -> Agent:
 
 
 def remove(vault: Vault, name: str) -> Agent:
-    """Remove an agent: its membership, its role, and its entity with the alias.
+    """Remove an agent.
 
-    What it holds is ended by the worker, since its agent is gone. Returns what it was. Raises NotFound, WrongState for
-    an entity that `agents add` did not make.
+    Its membership goes first, then its role, then its entity with the alias. The worker ends what it holds, since its
+    agent is gone. Returns what it was. Raises NotFound, WrongState for an entity that `agents add` did not make.
     """
     entity = _entity(vault, name)
     if entity is None:
@@ -138,7 +138,10 @@ def _is_ours(entity: Mapping[str, Any]) -> bool:
 
 
 def _accessor(vault: Vault, login: AgentLogin) -> str:
-    """Return the accessor of the auth method. Raises WrongState where it is not there, or cannot check a JWT yet."""
+    """Return the accessor of the auth method.
+
+    Raises WrongState where the method is not there, or cannot check a JWT yet.
+    """
     method = ((vault.read("sys/auth") or {})["data"]).get(f"{login.mount}/")
     if method is None or method.get("type") not in _types(login):
         found = f"it is of type {method['type']}" if method else "nothing is there"
@@ -162,7 +165,10 @@ def _types(login: AgentLogin) -> tuple[str, ...]:
 
 
 def _roles(vault: Vault, login: AgentLogin) -> dict[str, Mapping[str, Any]]:
-    """Return the roles of the auth method by name. An AppRole's do not matter: a role id is one role's alone."""
+    """Return the roles of the auth method by name.
+
+    None for AppRole, where it does not matter: a role id is one role's alone.
+    """
     if login.method == "approle":
         return {}
     path = roles_path(login.method, login.mount)
@@ -175,7 +181,10 @@ def _role_id(vault: Vault, login: AgentLogin, name: str) -> str:
 
 
 def _check_free(vault: Vault, login: AgentLogin, accessor: str, *, own: Mapping[str, Any] | None) -> None:
-    """Raise Denied where the alias belongs to another entity: the two would be one."""
+    """Raise Denied where the alias belongs to another entity.
+
+    The two agents would be one.
+    """
     wanted = {"alias_name": login.subject, "alias_mount_accessor": accessor}
     answer = vault.write("identity/lookup/entity", wanted, method="post")
     found = answer.get("data") or {}
@@ -190,7 +199,10 @@ def _check_free(vault: Vault, login: AgentLogin, accessor: str, *, own: Mapping[
 
 
 def _set_alias(vault: Vault, entity: Mapping[str, Any], name: str, accessor: str) -> None:
-    """Give the entity this one alias; another one, of a login that was changed, is removed."""
+    """Give the entity this one alias.
+
+    Another one, of a login that was changed, is removed.
+    """
     present = {(alias["name"], alias["mount_accessor"]): alias["id"] for alias in entity.get("aliases") or ()}
     for key, alias_id in present.items():
         if key != (name, accessor):

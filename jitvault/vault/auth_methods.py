@@ -49,7 +49,10 @@ class LoginToken:
 
 @dataclass(frozen=True, slots=True)
 class LoginOwner:
-    """Whose login it is: `name` as messages name them, and the page that says how it is set up."""
+    """Whose login it is.
+
+    `name` is how messages name the owner, `page` the documentation that says how the login is set up.
+    """
 
     name: str
     page: str
@@ -128,7 +131,10 @@ class LoginMethod:
         return False
 
     def log_in(self, nobody: Vault, body: Mapping[str, Any], hint: str) -> LoginToken:
-        """Return the token that Vault gives for `body`; `hint` goes with a refusal."""
+        """Return the token that Vault gives for `body`.
+
+        `hint` goes with a refusal. Raises VaultRefused, VaultUnavailable.
+        """
         whose = f"the {self.owner.name}'s login"
         try:
             auth = nobody.write(f"auth/{self.mount}/login", body, method="post").get("auth") or {}

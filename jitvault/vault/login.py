@@ -1,4 +1,4 @@
-"""The login of the worker or of an agent, kept while a process runs and shared by its threads.
+"""The login of the worker or of an agent, shared by a process's threads.
 
     login = Login(connection, method)
     login.token()    # logs in, renews at half-life, logs in anew before the end; `Vault(connection, login)` calls it

@@ -62,7 +62,7 @@ def fetch_jwt_svid(audience: str) -> Secret:
         with WorkloadApiClient() as client:
             return Secret(client.fetch_jwt_svid({audience}, timeout=_TIMEOUT_S).token)
     except ArgumentError as error:
-        raise UsageError(f"{SOCKET}: {_reason(error)}", hint=f"Correct {SOCKET}.") from None
+        raise UsageError(f"{SOCKET}: {_reason(error)}", hint=f"Correct {SOCKET}, or start the SPIFFE agent.") from None
     except PySpiffeError as error:
         raise VaultUnavailable(
             f"the Workload API gave no JWT-SVID: {_reason(error)}",

@@ -224,7 +224,15 @@ def _question_of(wiring: Wiring, spec: TaskSpec) -> tuple[DecisionInput, list[st
     agent = principal_of(worker, "Agent", enabled(worker, spec, "agent"))
     owner = principal_of(worker, "Operator", enabled(worker, spec, "owner"))
     found = decision_input_for(
-        worker, spec, access, requester=you, agent=agent, owner=owner, depth=depth, delegator=you if depth else None
+        worker,
+        spec,
+        access,
+        requester=you,
+        agent=agent,
+        owner=owner,
+        depth=depth,
+        delegator=you if depth else None,
+        agent_asks=not depth and you.entity == agent.entity,
     )
     return found, [*assumed, *about_parent]
 

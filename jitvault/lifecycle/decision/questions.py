@@ -29,16 +29,18 @@ def decision_input(worker: WorkerContext, revision: Revision) -> DecisionInput:
     """
     content = revision.content
     ancestors = revision.delegation
+    first = ancestors[0] if ancestors else content
     kind = delegator_kind(revision) if ancestors else None
     return decision_input_for(
         worker,
         revision.spec,
         revision.access,
-        requester=_principal(worker, "Operator", (ancestors[0] if ancestors else content)["requester"]),
+        requester=_principal(worker, "Operator", first["requester"]),
         agent=_principal(worker, "Agent", content["agent"]),
         owner=_principal(worker, "Operator", content["owner"]),
         depth=len(ancestors),
         delegator=_principal(worker, kind, content["requester"]) if kind else None,
+        agent_asks=first["requester"]["entity"] == first["agent"]["entity"],
     )
 
 
@@ -52,6 +54,7 @@ def decision_input_for(
     owner: Principal,
     depth: int = 0,
     delegator: Principal | None = None,
+    agent_asks: bool = False,
 ) -> DecisionInput:
     """Return the input for questions about a spec.
 
@@ -59,7 +62,7 @@ def decision_input_for(
     """
     templates = sorted({entry["template"] for entry in access})
     loads = _loads(worker, spec, access, agent.entity, owner.entity, templates)
-    return DecisionInput(spec, access, requester, agent, owner, loads, depth, worker.now(), delegator)
+    return DecisionInput(spec, access, requester, agent, owner, loads, depth, worker.now(), delegator, agent_asks)
 
 
 def _loads(
