@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from attended import Attended, wait_for
 from commands import EXAMPLE
 from keys import Authority, Issuer, Pair
 from rig import Rig, own_rig
@@ -306,7 +308,53 @@ def test_an_agent_that_is_removed_is_refused_at_once(
     assert rig.admin.read(f"identity/entity/name/{name}") is None
     assert name not in [agent["name"] for agent in rig("admin", "agents", "list").json["agents"]]
     assert rig("admin", "agents", "remove", name, code=9).error["message"] == f"there is no agent {name}"
-    rig("operator", "revoke", file.stem, code=None)
+    # what it holds ends with it
+    rig("operator", "status", file.stem)
+    assert rig.file(file.stem).task.end_reason in ("policy", "drift")
+
+
+# -- an agent asks for itself -----------------------------------------------------------------------------------------
+
+
+def own_spec(spec: Spec, name: str, **how: str) -> Path:
+    file = spec(**how)
+    file.write_text(file.read_text().replace("research-agent", name))
+    return file
+
+
+def test_an_agent_asks_takes_and_gives_back_without_an_operator(
+    rig: Rig, place: Place, api: WorkloadApi, spec: Spec, tmp_path: Path
+) -> None:
+    name, there = registered(rig, place, api, "spiffe", tmp_path)
+    alone = there | ALONE
+    low, medium = own_spec(spec, name), own_spec(spec, name, criticality="medium")
+    with Attended(rig):
+        granted = rig(None, "grant", low, extra=alone).json
+        assert granted["task_id"] == low.stem
+        waits = rig(None, "grant", medium, extra=alone, code=4)
+        assert "approv" in waits.error["message"]
+        # who asks never approves, and it asks for nobody else
+        rig(None, "approve", medium.stem, "--yes", extra=alone, code=None)
+        assert rig(None, "grant", own_spec(spec, "research-agent"), extra=alone, code=3)
+        rig("approver-1", "approve", medium.stem, "--yes", extra=ALONE)
+        rig(None, "grant", medium.stem, extra=alone)
+        more = rig(None, "extend", low.stem, "--for", "20m", "--reason", "one is left", extra=alone, code=None)
+        assert more.code == 0, more
+        rig(None, "complete", low.stem, extra=alone)
+    assert rig.file(low.stem).task.end_reason == "completed"
+    assert "agents-ask" in rig.file(medium.stem).revision.decision["rules"]
+
+
+def test_a_token_that_its_agent_revokes_ends_its_task_at_once(rig: Rig, spec: Spec) -> None:
+    """As an agent that is killed does: it has no time to sign anything."""
+    held = rig.active(file := spec())
+    with Attended(rig):
+        # the next look at it comes after a while
+        wait_for(lambda: rig.file(file.stem).task.due_at - datetime.now(UTC) > timedelta(seconds=20))
+        rig.vault(held.token).write("auth/token/revoke-self")
+        wait_for(lambda: rig.file(file.stem).leases[0].dead_at, 10)
+    task = rig.file(file.stem).task
+    assert task.end_reason == "completed"
 
 
 def test_only_what_agents_add_made_is_changed_or_removed(rig: Rig) -> None:
