@@ -79,6 +79,7 @@ FLAT = (
 )
 FLAT += "list report verify worker sweep init tidy doctor demo dev completion"
 GROUPS = {
+    "agents": {"add", "remove", "list"},
     "approvers": {"add", "remove", "list"},
     "audit": {"receive", "status", "accept"},
     "findings": {"list", "close"},
