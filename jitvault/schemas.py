@@ -16,11 +16,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from jitvault.model.spec import TaskSpec
+from jitvault.model.spec_file import TaskFile
 from jitvault.model.template import AccessTemplate
 
 SCHEMAS: dict[str, type[BaseModel]] = {
-    "task.schema.json": TaskSpec,
+    "task.schema.json": TaskFile,
     "access-template.schema.json": AccessTemplate,
 }
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Mapping
 from contextlib import closing
 from functools import cache
 from typing import Annotated, Any, NoReturn
@@ -36,6 +37,7 @@ from jitvault.cli.commands import (
     policy,
     report,
     show,
+    spec,
     sweep,
     task_list,
     template_check,
@@ -45,6 +47,7 @@ from jitvault.cli.commands import (
     verify,
     worker,
 )
+from jitvault.cli.options import made_task_hint
 from jitvault.cli.output_options import wants_json, with_output_options
 from jitvault.cli.refused import hint_for
 from jitvault.errors import JitvaultError
@@ -122,7 +125,7 @@ app.add_typer(ledger.ledger_app, name="ledger", rich_help_panel=_ADMINS)
 audit_receive.audit_app.command("status")(audit_status.audit_status)
 audit_receive.audit_app.command("accept")(audit_status.audit_accept)
 app.add_typer(audit_receive.audit_app, name="audit", rich_help_panel=_ADMINS)
-app.add_typer(templates.spec_app, name="spec", rich_help_panel=_LOCAL)
+app.add_typer(spec.spec_app, name="spec", rich_help_panel=_LOCAL)
 templates.templates_app.command("check")(template_check.templates_check)
 app.add_typer(templates.templates_app, name="templates", rich_help_panel=_LOCAL)
 app.add_typer(policy.policy_app, name="policy", rich_help_panel=_LOCAL)
@@ -171,7 +174,8 @@ def _run() -> NoReturn:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     as_json = wants_json(arguments)
-    # what a placeholder in a hint (TASK) stands for, once the command knows it, and the hint for Ctrl-C (INTERRUPTED)
+    # what a placeholder in a hint (TASK) stands for, once the command knows it, the hint for Ctrl-C (INTERRUPTED), and
+    # the task whose id the command made (MADE)
     placeholders: dict[str, str] = {}
     try:
         code = _commands()(prog_name="jitvault", standalone_mode=False, obj=placeholders)
@@ -185,6 +189,7 @@ def _run() -> NoReturn:
         if debug:
             raise
         hint = re.sub(r"\bTASK\b", lambda word: placeholders.get(word[0], word[0]), hint_for(error))
+        hint = _with_made_task(hint, str(error), placeholders)
         _print_error(str(error), _with_server_program(hint, error), error.exit_code, as_json=as_json)
     except (BrokenPipeError, SystemExit):
         # the reader of our output has gone (typer exits only for that): Python must not complain about it at exit
@@ -194,12 +199,25 @@ def _run() -> NoReturn:
         # a bug: only the kind of exception is shown, since its text may contain anything
         if debug:
             raise
-        _print_error(f"unexpected {type(error).__name__}", JitvaultError.default_hint, 1, as_json=as_json)
+        message = f"unexpected {type(error).__name__}"
+        hint = _with_made_task(JitvaultError.default_hint, message, placeholders)
+        _print_error(message, hint, 1, as_json=as_json)
     # typer returns this code for Ctrl-C
     if code == _INTERRUPTED:
         hint = placeholders.get("INTERRUPTED", "The next command on the task finishes what was begun.")
         _print_error("interrupted", hint, _INTERRUPTED, as_json=as_json)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _with_made_task(hint: str, message: str, placeholders: Mapping[str, str]) -> str:
+    """Return the hint with how to find the task whose id the command made.
+
+    The hint stays as it is where it, or the message, names that task.
+    """
+    made = placeholders.get("MADE")
+    if made is None or made in hint or made in message:
+        return hint
+    return f"{hint} {made_task_hint(made)}"
 
 
 def _with_server_program(hint: str, error: JitvaultError) -> str:

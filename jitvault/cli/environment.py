@@ -44,7 +44,7 @@ _VARIABLES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("agents add", "agents remove", "agents list"), _ADMIN),
     "doctor": (*_PERSON, "JITVAULT_ADMIN_TOKEN", *_WORKER[1:]),
     **dict.fromkeys(("ledger upgrade", "ledger check", "ledger copy"), _READS),
-    "spec check": _TEMPLATES,
+    **dict.fromkeys(("spec check", "spec new"), _TEMPLATES),
     **dict.fromkeys(("templates list", "templates show"), (*_PERSON, *_TEMPLATES)),
     **dict.fromkeys(("policy check", "policy test", "policy explain"), (*_PERSON, *_POLICIES)),
     **dict.fromkeys(("demo", "dev"), _SANDBOX),

@@ -46,6 +46,28 @@ def set_hint_task(context: typer.Context, task: str) -> None:
         context.obj["TASK"] = task
 
 
+def set_made_task(context: typer.Context, task: str | None) -> None:
+    """Name the task whose id the command made, wherever it ends early.
+
+    The same command line would make another id. None takes that back.
+    """
+    if context.obj is None:
+        return
+    for place in ("MADE", "INTERRUPTED"):
+        context.obj.pop(place, None)
+    if task is not None:
+        context.obj["MADE"] = task
+        context.obj["INTERRUPTED"] = made_task_hint(task)
+
+
+def made_task_hint(task: str) -> str:
+    """Return how to go on with a task whose id the command made."""
+    return (
+        f"`jitvault status {task}` shows whether the task was submitted, and `jitvault grant {task}` goes on with it: "
+        "to submit the spec again makes another task."
+    )
+
+
 def set_interrupt_hint(context: typer.Context, hint: str) -> None:
     """Say `hint` where this command is ended with Ctrl-C."""
     if context.obj is not None:
@@ -96,6 +118,21 @@ def seconds(*, least: float = 0, most: float | None = None) -> Callable[[str | f
         return found
 
     return read
+
+
+def template_names(incomplete: str) -> list[str]:
+    """Return the access templates whose names begin so, for a shell.
+
+    A shell can show no error: where the templates cannot be read, nothing is completed.
+    """
+    from jitvault.errors import JitvaultError
+    from jitvault.settings import load
+    from jitvault.wiring import Wiring
+
+    try:
+        return sorted(name for name in Wiring(load()).templates if name.startswith(incomplete))
+    except JitvaultError:
+        return []
 
 
 Task = Annotated[str, typer.Argument(metavar="TASK", help="The task's id.", callback=task_id)]

@@ -213,6 +213,11 @@ def validated(model: type[M], document: Document) -> M:
     raise InvalidInput("\n".join(lines))
 
 
+def problem_line(document: Document, path: Path, message: str) -> str:
+    """Return a problem as one line: source, line and field, and the message."""
+    return f"{place(document.source, document.line_of(path))}: {field_name(path)}: {message}"
+
+
 def _without_repeats(errors: list[ErrorDetails]) -> list[ErrorDetails]:
     # Pydantic counts only the valid entries of a list: one wrong entry is also reported as a short list.
     below = {error["loc"][:end] for error in errors for end in range(len(error["loc"]))}
@@ -220,14 +225,13 @@ def _without_repeats(errors: list[ErrorDetails]) -> list[ErrorDetails]:
 
 
 def _report_line(model: type[BaseModel], document: Document, error: ErrorDetails) -> str:
-
     # A wrong key of a mapping is reported by pydantic below the key, as the step "[key]".
     path: Path = tuple(step for step in error["loc"] if step != "[key]")
-    where = place(document.source, document.line_of(path))
-    return f"{where}: {_field_name(path)}: {_expectation(model, error, path)}"
+    return problem_line(document, path, _expectation(model, error, path))
 
 
-def _field_name(path: Path) -> str:
+def field_name(path: Path) -> str:
+    """Return the path of a field as `spec.access[0].with.database`."""
     name = ""
     for step in path:
         if isinstance(step, int):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jitvault.cli.commands.spec_file import SpecFile, TaskId
 from jitvault.cli.options import (
     DEFAULT_WAIT,
     Debug,
@@ -15,8 +15,6 @@ from jitvault.cli.options import (
     Reason,
     Task,
     Wait,
-    is_file,
-    is_task_id,
     seconds,
     set_hint_task,
     set_interrupt_hint,
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
     from jitvault.model.spec import TaskSpec
     from jitvault.wiring import Wiring
 
-SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="A task spec, YAML or JSON.")]
 Queue = Annotated[
     bool,
     typer.Option(
@@ -51,6 +48,7 @@ Revise = Annotated[bool, typer.Option("--revise", help="Replace the task's spec 
 def submit(
     context: typer.Context,
     spec: SpecFile,
+    task_id: TaskId = None,
     revise: Revise = False,
     wait: Wait = DEFAULT_WAIT,
     json_: Json = False,
@@ -65,15 +63,11 @@ def submit(
     """
     from jitvault.cli import session
     from jitvault.cli.commands.grant_wait import is_about, own_request
+    from jitvault.cli.commands.submission import submit_spec
     from jitvault.cli.views import task as render
-    from jitvault.lifecycle.requests.sign import sign_submission
 
     wiring = session.open_to_ask()
-    read = _read_spec(wiring, spec)
-    set_hint_task(context, read.id)
-    _check_free(wiring, read, revise=revise)
-    with session.signing(f"ask for task {read.id}", "members of jitvault-operators"):
-        sign_submission(wiring.person, read, revise=revise)
+    read = submit_spec(context, wiring, spec, task_id, revise=revise, as_json=json_)
     submitted = session.written_at(wiring, own_request(wiring, read.id, "submit"))
     signed = session.Signed(at=submitted, submitted=submitted)
     document = session.settle(wiring, read.id, lambda d: is_about(d, read, wiring), wait, signed)
@@ -83,7 +77,13 @@ def submit(
 
 def grant(
     context: typer.Context,
-    what: Annotated[str, typer.Argument(metavar="SPEC|TASK", help="A task spec, or the id of a submitted task.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="SPEC|TASK", help="A task spec (a file, or - for standard input), or the id of a submitted task."
+        ),
+    ],
+    task_id: TaskId = None,
     revise: Revise = False,
     queue: Queue = False,
     out: Out = None,
@@ -110,8 +110,7 @@ def grant(
 
     wiring = session.open_to_ask()
     with output.new_file(out) as file:
-        read = _requested_spec(wiring, what, revise=revise)
-        set_hint_task(context, read.id)
+        read = _requested_spec(context, wiring, what, task_id, revise=revise, as_json=json_)
         set_interrupt_hint(context, render.when_interrupted(read, queue=queue))
         tell = _nothing if json_ else note
         request, document = request_grant(wiring, read, queue=queue, wait=wait, tell=tell)
@@ -132,28 +131,6 @@ def grant(
             # only now: a token that could not be printed has to stay in the inbox
             wiring.person.documents.destroy(session.inbox_path(wiring, document))
     session.check_findings(read.id, document.findings, end_reason=document.end_reason)
-
-
-def _requested_spec(wiring: Wiring, what: str, *, revise: bool) -> TaskSpec:
-    """Return the spec that `grant` is about.
-
-    It is that of a file, which is submitted first, or that of a submitted task. Raises NotFound where `what` is
-    neither.
-    """
-    from jitvault.cli import session
-    from jitvault.errors import NotFound
-    from jitvault.lifecycle.requests.sign import sign_submission
-
-    if is_file(what) or what.endswith((".yaml", ".yml", ".json")) or "/" in what:
-        read = _read_spec(wiring, Path(what))
-        _check_free(wiring, read, revise=revise)
-        with session.signing(f"ask for task {read.id}", "members of jitvault-operators"):
-            sign_submission(wiring.person, read, revise=revise)
-        return read
-    mine = _own_spec(wiring, what)
-    if mine is None:
-        raise NotFound(f"there is no file {what!r:.80}, and you have submitted no task of that name")
-    return mine
 
 
 def cancel(
@@ -197,74 +174,26 @@ def _check_withdrawable(document: PublishedTask) -> None:
         raise WrongState(f"task {task} is {state}", hint=f"Use `jitvault revoke {task}` to end it.")
 
 
-def _read_spec(wiring: Wiring, path: Path) -> TaskSpec:
-    """Return the spec in a file, checked before anything is written.
+def _requested_spec(
+    context: typer.Context, wiring: Wiring, what: str, task_id: str | None, *, revise: bool, as_json: bool
+) -> TaskSpec:
+    """Return the spec that `grant` is about.
 
-    Raises InvalidInput.
+    It is that of a file, which is submitted first, or that of a submitted task. Raises NotFound where `what` is
+    neither.
     """
-    from jitvault.cli.commands.templates import load_spec
-    from jitvault.errors import InvalidInput
-    from jitvault.model.vault_access import role_name
+    from jitvault.cli.commands.submission import is_spec, own_spec, submit_spec
+    from jitvault.errors import NotFound, UsageError
 
-    read = load_spec(wiring, path)
-    network = read.spec.network
-    if network is not None and wiring.token_role(role_name("15m", network)) is None:
-        raise InvalidInput(
-            f"{path}: spec.network: network {network} is not provisioned",
-            hint="An administrator provisions it with `jitvault init --network NAME=CIDR`.",
-        )
-    return read
-
-
-def _check_free(wiring: Wiring, spec: TaskSpec, *, revise: bool) -> None:
-    """Refuse an id that another requester or another spec has already.
-
-    Nothing is written before. Raises WrongState.
-    """
-    from jitvault.cli import session
-    from jitvault.cli.commands.grant_wait import spec_of
-    from jitvault.cli.views import published as fallback
-    from jitvault.documents.published_task import IllegibleDocument, PublishedRefusal
-    from jitvault.errors import WrongState
-    from jitvault.model.revision_text import difference_of_specs
-
-    document = session.published(wiring, spec.id)
-    if document is None or isinstance(document, PublishedRefusal):
-        return
-    if isinstance(document, IllegibleDocument):
-        raise fallback.illegible(spec.id)
-    if document.requester != wiring.person.entity:
-        owner = document.full_revision.content["requester"]["name"]
-        raise WrongState(f"task {spec.id} was submitted by {owner}", hint="Choose another id.")
-    changed = difference_of_specs(spec_of(document), spec.canonical())
-    if not changed:
-        return
-    if document.state not in session.BEFORE:
-        raise WrongState(
-            f"task {spec.id} is {document.state} with another spec: {'; '.join(changed[:5])}",
-            hint="Choose another id: a task that was granted is not changed afterwards.",
-        )
-    if not revise:
-        raise WrongState(
-            f"task {spec.id} was submitted with another spec: {'; '.join(changed[:5])}",
-            hint="Use --revise to replace it with a new revision, or choose another id.",
-        )
-
-
-def _own_spec(wiring: Wiring, task_id: str) -> TaskSpec | None:
-    """Return the spec that the caller submitted for a task; None without one.
-
-    It is read from the caller's own signed request.
-    """
-    from jitvault.cli.commands.grant_wait import own_request
-    from jitvault.documents.signed import payload_of
-    from jitvault.model.spec import TaskSpec
-
-    if not is_task_id(task_id):
-        return None
-    person = wiring.person
-    document = person.documents.get(own_request(wiring, task_id, "submit"))
-    return TaskSpec.from_data(payload_of(document)["spec"], task_id) if document else None
+    if is_spec(what):
+        return submit_spec(context, wiring, what, task_id, revise=revise, as_json=as_json)
+    if task_id is not None:
+        raise UsageError(f"--id names the task of a spec, and there is no file {what!a:.80}")
+    mine = own_spec(wiring, what)
+    if mine is None:
+        raise NotFound(f"there is no file {what!r:.80}, and you have submitted no task of that name")
+    set_hint_task(context, mine.id)
+    return mine
 
 
 def _raise_for(document: PublishedTask, *, as_json: bool | None = None, waited: float | None = None) -> None:

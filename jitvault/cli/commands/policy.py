@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jitvault.cli.commands.spec_file import SpecFile, TaskId
 from jitvault.cli.options import Debug, Json
 
 if TYPE_CHECKING:
@@ -126,7 +127,8 @@ def policy_test(
 
 @policy_app.command("explain")
 def policy_explain(
-    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="A task spec, YAML or JSON.")],
+    spec: SpecFile,
+    task_id: TaskId = None,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -138,22 +140,22 @@ def policy_explain(
     Example: jitvault policy explain task.yaml
     """
     from jitvault.cli import session
-    from jitvault.cli.commands.templates import load_spec
+    from jitvault.cli.commands.spec_file import read_spec
     from jitvault.cli.views import output
     from jitvault.cli.views.policy import obligation_facts
     from jitvault.lifecycle.decision.explain import explain
     from jitvault.lifecycle.requests.freezes import freezes_covering_request
 
     wiring = session.open_session()
-    read = load_spec(wiring, spec)
-    question, assumed = _question_of(wiring, read)
+    read = read_spec(wiring, spec, task_id)
+    question, assumed = _question_of(wiring, read.spec)
     found = explain(wiring.authorizer, question)
     frozen = freezes_covering_request(wiring.worker_without_session, question) if wiring.has_worker else []
     decision = found.decision
     obligations = decision.obligations
     if json_:
         answer = {
-            "task_id": read.id,
+            "task_id": read.spec.id if read.prefix is None else None,
             "decision": decision.as_json(),
             "instead": list(found.instead),
             "frozen": frozen,
@@ -172,7 +174,7 @@ def policy_explain(
     facts |= {"policies": decision.policy_digest, "assumed": "; ".join(assumed) or "nothing"}
     console = output.console()
     state = _resulting_state(decision.permitted, obligations)
-    console.print(f"Task {read.id} would be {state}{', and it is frozen' if frozen else ''}")
+    console.print(f"Task {read.name} would be {state}{', and it is frozen' if frozen else ''}")
     output.print_facts(console, facts)
 
 
@@ -242,7 +244,7 @@ def _read(path: Path) -> bytes:
 
     Raises InvalidInput.
     """
-    from jitvault.cli.commands.templates import missing_file
+    from jitvault.cli.commands.spec_file import missing_file
     from jitvault.errors import InvalidInput
     from jitvault.formats.strict_yaml import MAX_BYTES, place
 

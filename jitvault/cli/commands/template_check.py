@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jitvault.cli.options import Debug, Json, seconds
+from jitvault.cli.options import Debug, Json, seconds, template_names
 from jitvault.cli.quiet import is_quiet
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _BY_ITSELF = (
 
 
 def templates_check(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The template's name.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The template's name.", autocompletion=template_names)],
     with_: Annotated[
         list[str] | None,
         typer.Option("--with", metavar="NAME=VALUE", help="Check only the paths of this choice. May be repeated."),
@@ -108,10 +108,14 @@ class _Progress:
 def found(wiring: Wiring, name: str) -> AccessTemplate:
     """Return the template `name`. Raises NotFound."""
     from jitvault.errors import NotFound
+    from jitvault.formats.did_you_mean import nearest
 
     template = wiring.templates.get(name)
     if template is None:
-        raise NotFound(f"there is no template {name!r:.80}", hint="`jitvault templates list` shows all templates.")
+        raise NotFound(
+            f"there is no template {name!r:.80}{nearest(name, wiring.templates)}",
+            hint="`jitvault templates list` shows all templates.",
+        )
     return template
 
 

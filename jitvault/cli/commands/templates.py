@@ -1,22 +1,16 @@
 """Commands that need no Vault of your own.
 
-They check specs, show templates and run the sandbox.
+They show templates and run the sandbox.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from jitvault.cli.options import Debug, Json
-
-if TYPE_CHECKING:
-    from jitvault.errors import InvalidInput
-    from jitvault.model.spec import TaskSpec
-    from jitvault.wiring import Wiring
+from jitvault.cli.options import Debug, Json, template_names
 
 Server = Annotated[
     str | None,
@@ -30,101 +24,7 @@ Server = Annotated[
     ),
 ]
 
-spec_app = typer.Typer(help="Check task specs.", no_args_is_help=True)
 templates_app = typer.Typer(help="List, show and check access templates.", no_args_is_help=True)
-
-
-@spec_app.command("check")
-def spec_check(
-    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="A task spec, YAML or JSON.")],
-    json_: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Check a task spec and its templates.
-
-    The command does not ask Vault, and shows which Vault paths the task would read.
-
-    Example: jitvault spec check task.yaml
-    """
-    from jitvault.cli import session
-    from jitvault.cli.views import tables as listings
-    from jitvault.model.vault_access import Fetch
-
-    wiring = session.open_session()
-    read = load_spec(wiring, spec)
-    fetches = []
-    for entry in read.spec.access:
-        template = wiring.templates[entry.template]
-        fetches.append(Fetch(entry.template, template.resolve(entry.with_), data=template.spec.fill_data(entry.with_)))
-    listings.print_spec_check(read.canonical(), fetches, as_json=json_)
-
-
-def load_spec(wiring: Wiring, path: Path) -> TaskSpec:
-    """Return the spec in a file, checked.
-
-    It is checked against its schema, the templates and the clock. Raises InvalidInput.
-    """
-    from datetime import timedelta
-
-    from jitvault.errors import InvalidInput
-    from jitvault.formats.did_you_mean import nearest
-    from jitvault.formats.strict_yaml import place
-    from jitvault.model.spec import parse_spec
-    from jitvault.model.vault_access import CAPS
-
-    source = place(str(path))
-    try:
-        with path.open("rb") as file:
-            data = file.read(64 * 1024 + 1)
-    except FileNotFoundError:
-        raise missing_file(path) from None
-    except OSError as error:
-        raise InvalidInput(
-            f"{source} cannot be read: {error.strerror}", hint="Name a file that you can read."
-        ) from None
-    read = parse_spec(data, str(path))
-    longest = max(CAPS.values())
-    for n, entry in enumerate(read.spec.access):
-        template = wiring.templates.get(entry.template)
-        if template is None:
-            known = ", ".join(sorted(wiring.templates)) or "none"
-            raise InvalidInput(
-                f"{source}: spec.access[{n}].template: unknown template {entry.template}"
-                f"{nearest(entry.template, wiring.templates)}; the templates are: {known}",
-                hint=f"These are the templates in {place(str(wiring.settings.templates))}. JITVAULT_TEMPLATES names "
-                "another directory; the worker needs the template as well. Nothing was written.",
-            )
-        try:
-            template.resolve(entry.with_)
-        except InvalidInput as error:
-            raise InvalidInput(f"{source}: spec.access[{n}].with: {error}") from None
-        longest = min(longest, template.spec.max_window)
-    problems = read.window.problems(wiring.clock.agreed(), longest)
-    least = timedelta(seconds=10)
-    if not problems and read.window.for_ is not None and read.window.for_ < least:
-        problems = ["window.for: expected at least 10s, so that the agent can unwrap and work"]
-    if problems:
-        raise InvalidInput(f"{source}: spec.{problems[0]}")
-    return read
-
-
-def missing_file(path: Path) -> InvalidInput:
-    """Return the error for a file that does not exist.
-
-    It says which file beside it was most likely meant.
-    """
-    from jitvault.errors import InvalidInput
-    from jitvault.formats.did_you_mean import nearest
-    from jitvault.formats.strict_yaml import place
-
-    beside: list[str] = []
-    with suppress(OSError):
-        beside = [each.name for each in path.parent.iterdir() if each.suffix in (".yaml", ".yml", ".json")]
-    meant = nearest(path.name, sorted(filter(str.isprintable, beside)), likeness=0.8)
-    return InvalidInput(
-        f"there is no file {place(str(path))}{meant}",
-        hint="Name a file that exists. Nothing was written.",
-    )
 
 
 @templates_app.command("list")
@@ -149,7 +49,7 @@ def templates_list(json_: Json = False, debug: Debug = False) -> None:
 
 @templates_app.command("show")
 def templates_show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The template's name.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The template's name.", autocompletion=template_names)],
     json_: Json = False,
     debug: Debug = False,
 ) -> None:

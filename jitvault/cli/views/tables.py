@@ -141,14 +141,20 @@ def _print_ended_earlier(rows: Sequence[Mapping[str, Any]], console: Console) ->
     console.print("Close each with `jitvault revoke TASK --force --reason WHY` after the incident.", soft_wrap=True)
 
 
-def print_spec_check(spec: Mapping[str, Any], fetches: Sequence[Fetch], *, as_json: bool) -> None:
+def print_spec_check(name: str, spec: Mapping[str, Any], fetches: Sequence[Fetch], *, as_json: bool) -> None:
+    """Print that a spec is valid, and what its task would read.
+
+    `name` is the task's id, or the pattern of the ids that are made of the spec.
+    """
     reads = [fetch.path for fetch in fetches]
     sends = {fetch.path: dict(fetch.data) for fetch in fetches if fetch.data}
     shown = {"ok": True, "spec": spec, "reads": reads, "sends": sends}
-    if output.print_for_scripts(shown, spec["metadata"]["id"], as_json=as_json):
+    # the id of a task that is not submitted yet is not known
+    ids = [spec["metadata"]["id"]] if "id" in spec["metadata"] else []
+    if output.print_for_scripts(shown, *ids, as_json=as_json):
         return
     console = output.console()
-    console.print(f"{spec['metadata']['id']}: the spec is valid")
+    console.print(f"{name}: the spec is valid")
     for fetch in fetches:
         console.print(f"  {fetch.template} reads {fetch.path}")
         if fetch.data:

@@ -1,0 +1,201 @@
+"""Read a task spec from a file or from standard input, and check it."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jitvault.cli.options import is_task_id
+
+if TYPE_CHECKING:
+    from jitvault.errors import InvalidInput
+    from jitvault.model.spec import TaskSpec
+    from jitvault.wiring import Wiring
+
+STANDARD_INPUT = "-"
+_INPUT_NAME = "standard input"
+_CORRECT_INPUT = "Correct what is written to standard input, and run the command again. Nothing was written."
+
+
+def _given_id(text: str | None) -> str | None:
+    """Return the id as it was typed. Raises UsageError for another text."""
+    if text is not None and not is_task_id(text):
+        from jitvault.errors import UsageError
+        from jitvault.formats.token_pattern import without_tokens
+
+        raise UsageError(
+            "--id: expected 1 to 63 of a-z 0-9 . _ - beginning with a letter or digit, without `..`, "
+            f"got {without_tokens(text)!a:.80}",
+            hint="Name the task with such an id. Nothing was written.",
+        )
+    return text
+
+
+SpecFile = Annotated[
+    str, typer.Argument(metavar="SPEC", help="A task spec, YAML or JSON: a file, or - for standard input.")
+]
+TaskId = Annotated[
+    str | None,
+    typer.Option(
+        "--id",
+        metavar="ID",
+        callback=_given_id,
+        help="The task's id, in place of the one in the spec: one spec serves many tasks.",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSpec:
+    """A spec that was read.
+
+    `source` is where from, for messages. `prefix` is the `generateName` from which the spec's id was made, None for an
+    id that somebody wrote.
+    """
+
+    spec: TaskSpec
+    source: str
+    prefix: str | None
+
+    @property
+    def name(self) -> str:
+        """The task's id, or the pattern that the ids of its tasks have."""
+        return self.spec.id if self.prefix is None else f"{self.prefix}*"
+
+    def canonical(self) -> dict[str, Any]:
+        """Return plain JSON data of the spec, with its `generateName` if it has no id."""
+        found = self.spec.canonical()
+        if self.prefix is not None:
+            found["metadata"] = {"generateName": self.prefix, "labels": found["metadata"]["labels"]}
+        return found
+
+
+def read_spec(wiring: Wiring, name: str, task_id: str | None) -> ReadSpec:
+    """Return the spec in the file `name`, or in standard input for `-`, checked.
+
+    `task_id` is the task's id, in place of the one in the file. It is checked against its schema, the templates and the
+    clock. Raises InvalidInput.
+    """
+    import secrets
+
+    from jitvault.errors import InvalidInput
+    from jitvault.model.spec_file import SUFFIX_ALPHABET, SUFFIX_LENGTH, generated_id, parse_task_file
+
+    data, source = _contents(name)
+    try:
+        file = parse_task_file(data, source, has_id=task_id is not None)
+        prefix = file.metadata.generate_name if task_id is None else None
+        given = task_id or file.metadata.id
+        if given is None:
+            suffix = "".join(secrets.choice(SUFFIX_ALPHABET) for _ in range(SUFFIX_LENGTH))
+            given = generated_id(str(prefix), suffix)
+        read = file.named(given)
+        _check(wiring, read, source)
+    except InvalidInput as error:
+        if name == STANDARD_INPUT and error.hint == InvalidInput.default_hint:
+            raise InvalidInput(str(error), hint=_CORRECT_INPUT) from None
+        raise
+    return ReadSpec(read, source, prefix)
+
+
+def missing_file(path: Path) -> InvalidInput:
+    """Return the error for a file that does not exist.
+
+    It says which file beside it was most likely meant.
+    """
+    from jitvault.errors import InvalidInput
+    from jitvault.formats.did_you_mean import nearest
+    from jitvault.formats.strict_yaml import place
+
+    beside: list[str] = []
+    with suppress(OSError):
+        beside = [each.name for each in path.parent.iterdir() if each.suffix in (".yaml", ".yml", ".json")]
+    meant = nearest(path.name, sorted(filter(str.isprintable, beside)), likeness=0.8)
+    return InvalidInput(
+        f"there is no file {place(str(path))}{meant}",
+        hint="Name a file that exists. Nothing was written.",
+    )
+
+
+def _contents(name: str) -> tuple[bytes, str]:
+    """Return what the file or standard input has, and its name for messages.
+
+    At most one byte more than is allowed is read. Raises InvalidInput.
+    """
+    from jitvault.errors import InvalidInput
+    from jitvault.formats.strict_yaml import MAX_BYTES, place
+
+    if name == STANDARD_INPUT:
+        return _standard_input(MAX_BYTES + 1), _INPUT_NAME
+    path = Path(name)
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1), name
+    except FileNotFoundError:
+        raise missing_file(path) from None
+    except (OSError, ValueError) as error:
+        # a name with a zero byte is a ValueError
+        why = error.strerror if isinstance(error, OSError) else "no file has such a name"
+        hint = "Name a file that you can read. Nothing was written."
+        raise InvalidInput(f"{place(name)} cannot be read: {why}", hint=hint) from None
+
+
+def _standard_input(most: int) -> bytes:
+    """Return what is piped in, or typed at a terminal.
+
+    Raises InvalidInput where there is nothing.
+    """
+    from jitvault.cli.quiet import note
+    from jitvault.errors import InvalidInput
+
+    hint = "Write a task spec to standard input, or name a file. Nothing was written."
+    if sys.stdin is None:
+        raise InvalidInput(f"{_INPUT_NAME} is closed", hint=hint)
+    if sys.stdin.isatty():
+        note("Reading a task spec from this terminal: type or paste it, and end it with Ctrl-D in a line of its own.")
+    try:
+        data = sys.stdin.buffer.read(most)
+    except OSError as error:
+        raise InvalidInput(f"{_INPUT_NAME} cannot be read: {error.strerror}", hint=hint) from None
+    if not data.strip():
+        raise InvalidInput(f"{_INPUT_NAME} is empty", hint=hint)
+    return data
+
+
+def _check(wiring: Wiring, read: TaskSpec, source: str) -> None:
+    """Check a spec against the templates and the clock. Raises InvalidInput."""
+    from datetime import timedelta
+
+    from jitvault.errors import InvalidInput
+    from jitvault.formats.did_you_mean import nearest
+    from jitvault.formats.strict_yaml import place
+    from jitvault.model.vault_access import CAPS
+
+    where = place(source)
+    longest = max(CAPS.values())
+    for n, entry in enumerate(read.spec.access):
+        template = wiring.templates.get(entry.template)
+        if template is None:
+            known = ", ".join(sorted(wiring.templates)) or "none"
+            raise InvalidInput(
+                f"{where}: spec.access[{n}].template: unknown template {entry.template}"
+                f"{nearest(entry.template, wiring.templates)}; the templates are: {known}",
+                hint=f"These are the templates in {place(str(wiring.settings.templates))}. JITVAULT_TEMPLATES names "
+                "another directory; the worker needs the template as well. Nothing was written.",
+            )
+        try:
+            template.resolve(entry.with_)
+        except InvalidInput as error:
+            raise InvalidInput(f"{where}: spec.access[{n}].with: {error}") from None
+        longest = min(longest, template.spec.max_window)
+    problems = read.window.problems(wiring.clock.agreed(), longest)
+    least = timedelta(seconds=10)
+    if not problems and read.window.for_ is not None and read.window.for_ < least:
+        problems = ["window.for: expected at least 10s, so that the agent can unwrap and work"]
+    if problems:
+        raise InvalidInput(f"{where}: spec.{problems[0]}")
