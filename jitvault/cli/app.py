@@ -189,7 +189,7 @@ def _run() -> NoReturn:
         if debug:
             raise
         hint = re.sub(r"\bTASK\b", lambda word: placeholders.get(word[0], word[0]), hint_for(error))
-        hint = _with_made_task(hint, str(error), placeholders)
+        hint = _with_made_task(hint, placeholders)
         _print_error(str(error), _with_server_program(hint, error), error.exit_code, as_json=as_json)
     except (BrokenPipeError, SystemExit):
         # the reader of our output has gone (typer exits only for that): Python must not complain about it at exit
@@ -199,9 +199,8 @@ def _run() -> NoReturn:
         # a bug: only the kind of exception is shown, since its text may contain anything
         if debug:
             raise
-        message = f"unexpected {type(error).__name__}"
-        hint = _with_made_task(JitvaultError.default_hint, message, placeholders)
-        _print_error(message, hint, 1, as_json=as_json)
+        hint = _with_made_task(JitvaultError.default_hint, placeholders)
+        _print_error(f"unexpected {type(error).__name__}", hint, 1, as_json=as_json)
     # typer returns this code for Ctrl-C
     if code == _INTERRUPTED:
         hint = placeholders.get("INTERRUPTED", "The next command on the task finishes what was begun.")
@@ -209,15 +208,13 @@ def _run() -> NoReturn:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _with_made_task(hint: str, message: str, placeholders: Mapping[str, str]) -> str:
-    """Return the hint with how to find the task whose id the command made.
+def _with_made_task(hint: str, placeholders: Mapping[str, str]) -> str:
+    """Return the hint with how to go on with a task whose id the command made.
 
-    The hint stays as it is where it, or the message, names that task.
+    A hint that names the task has commands for it already. Most others say to run the same command again.
     """
     made = placeholders.get("MADE")
-    if made is None or made in hint or made in message:
-        return hint
-    return f"{hint} {made_task_hint(made)}"
+    return hint if made is None or made in hint else f"{hint} {made_task_hint(made)}"
 
 
 def _with_server_program(hint: str, error: JitvaultError) -> str:

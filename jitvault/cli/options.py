@@ -63,8 +63,8 @@ def set_made_task(context: typer.Context, task: str | None) -> None:
 def made_task_hint(task: str) -> str:
     """Return how to go on with a task whose id the command made."""
     return (
-        f"`jitvault status {task}` shows whether the task was submitted, and `jitvault grant {task}` goes on with it: "
-        "to submit the spec again makes another task."
+        f"This command made the task's id: go on with `jitvault grant {task}`, since the same command makes another "
+        f"task. `jitvault status {task}` shows whether this one was submitted."
     )
 
 

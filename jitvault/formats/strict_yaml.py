@@ -271,7 +271,7 @@ def _is_plain(node: yaml.Node) -> bool:
 
 def _decoded(data: bytes, source: str) -> str:
     if len(data) > MAX_BYTES:
-        _refuse(source, f"expected at most {MAX_BYTES} bytes, got {len(data)}")
+        _refuse(source, f"expected at most {MAX_BYTES} bytes, got more")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

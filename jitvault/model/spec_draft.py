@@ -23,6 +23,8 @@ from jitvault.model.template import AccessTemplate
 # so that a terminal of 80 columns folds no line of it
 WIDTH = 79
 _MOST_CHOICES = 8
+# no text of a template or a spec has it
+_NO_BREAK = "\u00a0"
 # a plain scalar that no reader of YAML takes for anything but text, and that needs no escape
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9._@-]*")
 _NOT_TEXT = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
@@ -88,9 +90,9 @@ def draft(template: AccessTemplate, options: DraftOptions, choices: Mapping[str,
 
 
 def yaml_text(value: str) -> str:
-    """Return text as a YAML scalar, plain if no reader takes it for anything else.
+    """Return a line of text as a YAML scalar.
 
-    It is one line, of characters that a spec allows.
+    It is plain if no reader takes that for anything but text. The text has only characters that a spec allows.
     """
     if _PLAIN.fullmatch(value) and value.lower() not in _NOT_TEXT:
         return value
@@ -111,14 +113,7 @@ def _lines(template: AccessTemplate, data: Mapping[str, Any]) -> Iterator[str]:
     yield f"  owner: {_scalar(body['owner'])}"
     yield from _comment("what the agent will do and why, in one paragraph that approvers read", 2)
     yield "  intent: >-"
-    yield from textwrap.wrap(
-        body["intent"],
-        WIDTH,
-        initial_indent="    ",
-        subsequent_indent="    ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    yield from _wrapped(body["intent"], "    ")
     yield from _comment(f"how much harm the task could do: low, medium, high or critical; {_risk(template)}", 2)
     yield f"  criticality: {body['criticality']}"
     yield "  access:"
@@ -167,7 +162,14 @@ def _scalar(value: str) -> str:
 
 
 def _comment(text: str, indent: int = 0) -> list[str]:
+    """Return `text` as lines of a comment. A command in it is not broken."""
     start = f"{' ' * indent}# "
+    parts = text.split("`")
+    parts[1::2] = [command.replace(" ", _NO_BREAK) for command in parts[1::2]]
+    return [line.replace(_NO_BREAK, " ") for line in _wrapped("`".join(parts), start)]
+
+
+def _wrapped(text: str, start: str) -> list[str]:
     return textwrap.wrap(
         text, WIDTH, initial_indent=start, subsequent_indent=start, break_long_words=False, break_on_hyphens=False
     )

@@ -52,7 +52,7 @@ class TaskFileMetadata(Strict):
 
 
 class TaskFile(Strict):
-    """A request for access that lives as long as one task, as it is written in a file."""
+    """A request for access that lives as long as one task, as a file has it."""
 
     api_version: Literal["jitvault.dev/v1"] = Field(alias="apiVersion", description="The version of this format.")
     kind: Literal["Task"] = Field(description="What this document is.")

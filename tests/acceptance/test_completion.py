@@ -49,10 +49,14 @@ def program(tmp_path: Path) -> Path:
         ("completion ", {*SHELLS}),
         ("status --qu", {"--quiet"}),
         ("status ", set()),
+        ("spec new post", {"postgres-readonly", "postgres-readwrite"}),
+        ("templates show pki", {"pki-service"}),
+        ("templates check pki", {"pki-service"}),
+        ("spec new pki-service --criticality h", {"high"}),
         ("close-f", set()),
     ],
 )
-def test_bash_completes_commands_options_and_formats(program: Path, line: str, expected: set[str]) -> None:
+def test_bash_completes_commands_options_formats_and_templates(program: Path, line: str, expected: set[str]) -> None:
     words = ["jitvault", *line.split(" ")]
     quoted = " ".join(f"'{word}'" for word in words)
     script = f"""
@@ -67,6 +71,16 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
         ["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=30, check=True
     )
     assert done.stderr == "" and set(done.stdout.split()) == expected
+
+
+def test_templates_that_cannot_be_read_complete_nothing(program: Path) -> None:
+    asked = {"_JITVAULT_COMPLETE": "complete_fish", "_TYPER_COMPLETE_ARGS": "jitvault spec new "}
+    environment = {"PATH": os.environ["PATH"], "_TYPER_COMPLETE_FISH_ACTION": "get-args", **asked}
+    for wrong in ({"JITVAULT_TEMPLATES": "/nowhere"}, {"JITVAULT_DENIED_LIMIT": "x"}):
+        done = subprocess.run(
+            [program], env={**environment, **wrong}, capture_output=True, text=True, timeout=30, check=True
+        )
+        assert (done.stdout.strip(), done.stderr) == ("", "")
 
 
 @pytest.mark.parametrize(("shell", "found"), [("zsh", '"json"'), ("fish", "json")])

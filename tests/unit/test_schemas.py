@@ -11,7 +11,8 @@ from jsonschema import Draft202012Validator
 from jitvault import schemas
 from jitvault.errors import InvalidInput
 from jitvault.formats.strict_yaml import read_document
-from jitvault.model.spec import TaskSpec, parse_spec
+from jitvault.model.spec import parse_spec
+from jitvault.model.spec_file import TaskFile, parse_task_file
 from jitvault.model.template import AccessTemplate, parse_template
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +20,7 @@ TEMPLATES = sorted((ROOT / "templates").glob("*.yaml"))
 EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.yaml"))
 
 
-def validator(model: type[TaskSpec] | type[AccessTemplate]) -> Draft202012Validator:
+def validator(model: type[TaskFile] | type[AccessTemplate]) -> Draft202012Validator:
     schema = schemas.schema_of(model)
     Draft202012Validator.check_schema(schema)
     return Draft202012Validator(schema)
@@ -37,8 +38,8 @@ def test_the_schema_accepts_the_shipped_templates(path: Path) -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_the_schema_accepts_the_examples(path: Path) -> None:
-    validator(TaskSpec).validate(document(path))
-    validator(TaskSpec).validate(parse_spec(path.read_bytes()).canonical())
+    validator(TaskFile).validate(document(path))
+    validator(TaskFile).validate(parse_spec(path.read_bytes()).canonical())
 
 
 def test_there_are_documents_to_try() -> None:
@@ -51,6 +52,8 @@ def test_there_are_documents_to_try() -> None:
         "metadata.id: A",
         "metadata.id: a..b",
         "metadata.surprise: x",
+        "metadata.generateName: A-",
+        "metadata.generate_name: a-",
         "metadata.labels: {A: x}",
         "spec.parent: a/b",
         "spec.intent: ''",
@@ -72,9 +75,9 @@ def test_the_schema_refuses_what_the_parser_refuses(text: str) -> None:
     wrong = copy.deepcopy(document(EXAMPLES[0]))
     section, name = path.split(".")
     wrong[section][name] = value
-    assert not validator(TaskSpec).is_valid(wrong)
+    assert not validator(TaskFile).is_valid(wrong)
     with pytest.raises(InvalidInput):
-        parse_spec(str(wrong).replace("True", "true").replace("None", "null").encode())
+        parse_task_file(str(wrong).replace("True", "true").replace("None", "null").encode(), "x", has_id=True)
 
 
 def fields(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -83,8 +86,8 @@ def fields(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{name}.{field}", description
 
 
-@pytest.mark.parametrize("model", [TaskSpec, AccessTemplate])
-def test_every_field_and_object_is_described(model: type[TaskSpec] | type[AccessTemplate]) -> None:
+@pytest.mark.parametrize("model", [TaskFile, AccessTemplate])
+def test_every_field_and_object_is_described(model: type[TaskFile] | type[AccessTemplate]) -> None:
     schema = schemas.schema_of(model)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     for part in (schema, *schema["$defs"].values()):

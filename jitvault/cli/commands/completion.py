@@ -32,8 +32,9 @@ def completion(
 ) -> None:
     """Print the completion script of a shell.
 
-    It completes commands, options and formats, and asks neither Vault nor the ledger. In bash and zsh, put
-    `source <(jitvault completion bash)` into the shell's start-up file; in fish, `jitvault completion fish | source`.
+    It completes commands, options, formats and the names of templates, and asks neither Vault nor the ledger. In bash
+    and zsh, put `source <(jitvault completion bash)` into the shell's start-up file; in fish, `jitvault completion fish
+    | source`.
 
     Example: source <(jitvault completion bash)
     """

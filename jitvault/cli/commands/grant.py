@@ -57,7 +57,7 @@ def submit(
     """Sign a task spec and request a decision about it.
 
     Nothing is granted yet. A task that waits for approvals is a success: the command says whose are missing. It exits
-    with 3 when the task is denied.
+    with 3 when the task is denied. A spec with generateName in place of an id makes another task each time.
 
     Example: jitvault submit task.yaml
     """
@@ -93,10 +93,11 @@ def grant(
 ) -> None:
     """Issue a task's access and print its wrapping token.
 
-    A spec is submitted first. The agent exchanges the wrapping token for the task's token with `jitvault unwrap`; that
-    works only once. A task that needs approvals is exit 4 at once; with --wait 10m the command waits for them and takes
-    the token. A request that is refused is settled: nothing is issued by it later. With --queue the request waits
-    instead, without the command, which says until when, and how to cancel it.
+    A spec is submitted first; one with generateName in place of an id makes another task each time. The agent exchanges
+    the wrapping token for the task's token with `jitvault unwrap`; that works only once. A task that needs approvals is
+    exit 4 at once; with --wait 10m the command waits for them and takes the token. A request that is refused is
+    settled: nothing is issued by it later. With --queue the request waits instead, without the command, which says
+    until when, and how to cancel it.
 
     Example: jitvault grant task.yaml --wait 10m --out wrapped.json
     """
@@ -188,7 +189,10 @@ def _requested_spec(
     if is_spec(what):
         return submit_spec(context, wiring, what, task_id, revise=revise, as_json=as_json)
     if task_id is not None:
-        raise UsageError(f"--id names the task of a spec, and there is no file {what!a:.80}")
+        raise UsageError(
+            f"--id names the task of a spec, and there is no file {what!a:.80}",
+            hint="Name a spec, or leave out --id.",
+        )
     mine = own_spec(wiring, what)
     if mine is None:
         raise NotFound(f"there is no file {what!r:.80}, and you have submitted no task of that name")

@@ -68,7 +68,7 @@ class ReadSpec:
         return self.spec.id if self.prefix is None else f"{self.prefix}*"
 
     def canonical(self) -> dict[str, Any]:
-        """Return plain JSON data of the spec, with its `generateName` if it has no id."""
+        """Return plain JSON data, with `generateName` where no id is given."""
         found = self.spec.canonical()
         if self.prefix is not None:
             found["metadata"] = {"generateName": self.prefix, "labels": found["metadata"]["labels"]}
@@ -76,10 +76,10 @@ class ReadSpec:
 
 
 def read_spec(wiring: Wiring, name: str, task_id: str | None) -> ReadSpec:
-    """Return the spec in the file `name`, or in standard input for `-`, checked.
+    """Return the spec in the file `name`, or in standard input for `-`.
 
-    `task_id` is the task's id, in place of the one in the file. It is checked against its schema, the templates and the
-    clock. Raises InvalidInput.
+    `task_id` is the task's id, in place of the one in the file. The spec is checked against its schema, the templates
+    and the clock. Raises InvalidInput.
     """
     import secrets
 

@@ -1,14 +1,14 @@
-"""Submit a spec: read it, see that its task's id is free, and sign the request."""
+"""Submit a spec: read it, check that its id is free, sign the request."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import typer
+
 from jitvault.cli.options import is_file, is_task_id, set_hint_task, set_made_task
 
 if TYPE_CHECKING:
-    import typer
-
     from jitvault.cli.commands.spec_file import ReadSpec
     from jitvault.model.spec import TaskSpec
     from jitvault.wiring import Wiring
@@ -27,9 +27,9 @@ def is_spec(what: str) -> bool:
 def submit_spec(
     context: typer.Context, wiring: Wiring, name: str, task_id: str | None, *, revise: bool, as_json: bool
 ) -> TaskSpec:
-    """Sign a request for the spec in the file `name`, or in standard input; return it.
+    """Sign a request for a spec, and return the spec.
 
-    An id that is made from the spec's `generateName` is said before anything is signed: whoever is interrupted
+    It is that of the file `name`, or of standard input for `-`. An id that is made from the spec's `generateName` is said before anything is signed: whoever is interrupted
     afterwards has to know it. Raises InvalidInput, WrongState, VaultRefused.
     """
     from jitvault.cli import session
@@ -79,11 +79,10 @@ def _read(wiring: Wiring, name: str, task_id: str | None, *, revise: bool) -> Re
 
 def _announce(context: typer.Context, task_id: str, *, as_json: bool) -> None:
     """Say the id that was made, now and wherever the command ends early."""
-    from jitvault.cli.quiet import note
-
     set_made_task(context, task_id)
     if not as_json:
-        note(f"The id of this task is {task_id}")
+        # with --quiet as well: nobody else knows the id, and without it the task is found in a list alone
+        typer.echo(f"The id of this task is {task_id}", err=True)
 
 
 def _check_free(wiring: Wiring, spec: TaskSpec, *, revise: bool) -> None:

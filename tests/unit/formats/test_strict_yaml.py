@@ -188,7 +188,7 @@ def test_quoted_scalars_and_blocks_are_text(text: str) -> None:
         ("a: \x85b", "found U+0085"),
         (b"a: 1\nb: \xff", "spec.yaml:2:4: expected UTF-8 text"),
         ("a: 1".encode("utf-16"), "expected UTF-8 text"),
-        (b"a" * (MAX_BYTES + 1), "expected at most 65536 bytes, got 65537"),
+        (b"a" * (MAX_BYTES + 1), "expected at most 65536 bytes, got more"),
         ("a: " + "[" * 5000, "expected at most 20 levels"),
         ("- " * 30 + "a", "expected a mapping"),
         ("a:\n " + "- " * 3000 + "a", "expected at most 20 levels"),
