@@ -29,8 +29,9 @@ def submit_spec(
 ) -> TaskSpec:
     """Sign a request for a spec, and return the spec.
 
-    It is that of the file `name`, or of standard input for `-`. An id that is made from the spec's `generateName` is said before anything is signed: whoever is interrupted
-    afterwards has to know it. Raises InvalidInput, WrongState, VaultRefused.
+    It is that of the file `name`, or of standard input for `-`. An id that is made from the spec's `generateName` is
+    said before anything is signed: whoever is interrupted afterwards has to know it. Raises InvalidInput, WrongState,
+    VaultRefused.
     """
     from jitvault.cli import session
     from jitvault.errors import VaultRefused
