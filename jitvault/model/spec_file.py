@@ -86,7 +86,7 @@ def parse_task_file(data: bytes, source: str, *, has_id: bool = False) -> TaskFi
             "\n".join(
                 problem_line(document, path, f"<{word}> is a placeholder: {_asked_for(word)}") for path, word in left
             ),
-            hint="Write the values in place of what stands in < >, or give them to `jitvault spec new` as options. "
+            hint="Write a value in place of each placeholder, or give them to `jitvault spec new` as options. "
             "Nothing was written.",
         )
     file = validated(TaskFile, document)

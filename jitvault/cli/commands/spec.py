@@ -106,7 +106,7 @@ def spec_new(
 ) -> None:
     """Print a task spec for a template, to be completed and granted.
 
-    Comments say what each value means. What the template does not know, and no option says, is a placeholder in < >,
+    Comments say what each value means. What the template does not know, and no option says, is a placeholder,
     which `jitvault spec check` refuses by name. The command needs the templates, and neither Vault nor a token.
 
     Example: jitvault spec new postgres-readonly --agent research-agent --out task.yaml
