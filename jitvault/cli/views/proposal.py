@@ -81,7 +81,7 @@ def proposal_lines(
     yield _line("", width)
     if changes is not None:
         yield from _changes(changes, approved, width)
-    yield _line(f"Digest: {subject.digest}", width, keep_ids=True)
+    yield Text(f"Digest: {subject.digest}")
 
 
 def _title(subject: ApprovalSubject) -> str:
@@ -93,12 +93,12 @@ def _title(subject: ApprovalSubject) -> str:
     return f"{title}; {spell_duration(timedelta(seconds=extension.seconds), more=True)} requested"
 
 
-def _line(text: str, width: int, style: str = "", *, keep_ids: bool = False) -> Text:
+def _line(text: str, width: int, style: str = "") -> Text:
     """Return a paragraph.
 
     What is continued stands further right than every row and heading.
     """
-    return Text(folded(text, width, rest=_INDENT, keep_ids=keep_ids), style)
+    return Text(folded(text, width, rest=_INDENT, keep_ids=False), style)
 
 
 def _rows(facts: Sequence[Fact], width: int, *, before: Sequence[Fact] | None = None, mark: str = "") -> Iterator[Text]:

@@ -55,7 +55,7 @@ def test_more_time_is_decided_about_by_what_is_shown(cli: Cli, quick: Quick, spe
     until = f"{waits['until'][:10]} {waits['until'][11:19]} UTC"
     sentence = " ".join(line.strip() for line in lines if line.startswith("    ") and line[4] != " ")
     assert sentence.startswith("If approved, research-agent keeps its access to database app at 127.0.0.1:")
-    assert f" for 5 more minutes, until {until} (20 minutes in all): " in sentence
+    assert f" for 5 more minutes, until {until} (20 minutes in all), with a new token after " in sentence
     # what the requester wrote is marked on each line, and stands nowhere else
     theirs = [line[18:] for line in lines if line[16:18] == "| "]
     assert "".join(reason.split()) in "".join("".join(theirs).split())
