@@ -80,7 +80,7 @@ def spell_duration(duration: timedelta, *, more: bool = False) -> str:
     With `more` it is added to another one: `10 more minutes`. Parts of a second are left out.
     """
     left = duration // _SECOND
-    parts = []
+    parts = list[str]()
     for word, size in _WORDS:
         count, left = divmod(left, size)
         if count or (size == 1 and not parts):

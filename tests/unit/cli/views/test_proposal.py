@@ -321,7 +321,7 @@ def test_an_intent_a_reason_and_a_label_draw_no_row(width: int) -> None:
 
 
 @pytest.mark.parametrize("width", [80, 120])
-@pytest.mark.parametrize("name", [HOSTILE, LONG, "Digest:sha256:" + "0" * 190, "olga" + " risk low" * 20])
+@pytest.mark.parametrize("name", [HOSTILE, LONG, "Digest:sha256:" + "0" * 170, "olga" + " risk low" * 20])
 def test_a_name_in_vault_draws_no_row_and_ends_no_sentence(width: int, name: str) -> None:
     party = Party("e", name)
     subject = waiting(at_database(requester=party, agent=party, owner=party))
