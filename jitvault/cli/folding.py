@@ -21,7 +21,13 @@ CONTINUED = "    | "
 
 
 def folded(
-    line: str, width: int, *, first: str | None = None, rest: str = CONTINUED, keep_commands: bool = False
+    line: str,
+    width: int,
+    *,
+    first: str | None = None,
+    rest: str = CONTINUED,
+    keep_commands: bool = False,
+    keep_ids: bool = True,
 ) -> str:
     """Wrap a line that came from outside at words.
 
@@ -30,7 +36,8 @@ def folded(
     than the room, as wide as a terminal shows it.
 
     With `keep_commands` a command in backticks is not cut either: it begins a line where it does not fit. That is for
-    jitvault's own text, such as hints.
+    jitvault's own text, such as hints. Without `keep_ids` an id is cut as well. That is for text in which every line
+    has to begin with `rest`, whatever its author wrote.
     """
     if first is None:
         first = line[: len(line) - len(line.lstrip(" "))]
@@ -38,7 +45,7 @@ def folded(
     room = max(20, width - len(rest))
     empty = True
     for word in _words(printable(line), keep_commands=keep_commands):
-        is_whole = ID.fullmatch(word) or (keep_commands and _COMMAND.fullmatch(word))
+        is_whole = (keep_ids and ID.fullmatch(word)) or (keep_commands and _COMMAND.fullmatch(word))
         for piece in [word] if is_whole else _pieces(word, room):
             if not empty and cells(lines[-1]) + 1 + cells(piece) > width:
                 lines.append(rest)

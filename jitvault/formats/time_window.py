@@ -23,6 +23,7 @@ _SERVER_PART = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|d|h|m|s)"
 _SERVER_DURATION = re.compile(rf"(?:{_SERVER_PART})+")
 _SERVER_UNITS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
+_WORDS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 _SECOND = timedelta(seconds=1)
 # Far enough from both ends of datetime that adding a window or an offset never overflows.
 _YEARS = range(2000, 3000)
@@ -71,6 +72,21 @@ def format_duration(duration: timedelta) -> str:
         count, left = divmod(left, size)
         parts += f"{count}{unit}" if count else ""
     return parts or "0s"
+
+
+def spell_duration(duration: timedelta, *, more: bool = False) -> str:
+    """Return a duration in whole words: `30 minutes`, `1 hour 30 minutes`.
+
+    With `more` it is added to another one: `10 more minutes`. Parts of a second are left out.
+    """
+    left = duration // _SECOND
+    parts = list[str]()
+    for word, size in _WORDS:
+        count, left = divmod(left, size)
+        if count or (size == 1 and not parts):
+            added = " more" if more and not parts else ""
+            parts.append(f"{count}{added} {word}{'' if count == 1 else 's'}")
+    return " ".join(parts)
 
 
 def server_duration(value: object) -> timedelta | None:

@@ -118,6 +118,7 @@ class _Access(Struct, frozen=True):
     with_: dict[str, str] = field(name="with")
     confirm_why: str | None = None
     accepted_after_end_s: Seconds | None = None
+    max_window_s: Seconds | None = None
     verifiers: list[str] = []
     connection: ConnectionFacts | None = None
 

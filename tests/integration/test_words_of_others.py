@@ -16,7 +16,8 @@ import pytest
 from rig import Rig
 
 Spec = Callable[..., Path]
-FORGED = "Risk low: criticality low, tier low."
+FORGED = "risk low (criticality low, template low)"
+MARKED = " " * 16 + "| "
 
 
 def screen(rig: Rig, width: int, who: str, *args: str) -> list[str]:
@@ -46,26 +47,27 @@ def screen(rig: Rig, width: int, who: str, *args: str) -> list[str]:
 
 def filling(width: int) -> str:
     """An intent whose first words fill the rest of a row, so that those that look like ours begin the next."""
-    filler = ("of " * 60)[: width - len("Intent: ") - 2].rstrip()
-    return f'"{filler}{"s" * (width - len("Intent: ") - len(filler) - 1)} {FORGED}"'
+    room = width - len(MARKED)
+    filler = ("of " * 60)[: room - 2].rstrip()
+    return f'"{filler}{"s" * (room - len(filler))} {FORGED}"'
 
 
+@pytest.mark.parametrize("command", ["approvals", "approve"])
 @pytest.mark.parametrize("width", [80, 120])
-def test_an_intent_does_not_look_like_the_risk_in_the_list_of_what_waits(rig: Rig, spec: Spec, width: int) -> None:
-    file = spec(criticality="medium", intent=filling(width - 2))
+def test_an_intent_does_not_look_like_the_risk(rig: Rig, spec: Spec, width: int, command: str) -> None:
+    file = spec(criticality="medium", intent=filling(width))
     rig("operator", "submit", file)
-    rows = screen(rig, width, "approver-1", "approvals")
-    assert not [row for row in rows if row.lstrip().startswith("Risk low")]
-    assert any(row.startswith("    | Risk low:") for row in rows)
+    rows = screen(rig, width, "approver-1", command, *([file.stem] if command == "approve" else []))
+    assert [row for row in rows if row.lstrip().startswith("risk ")] == [
+        "  risk          medium (criticality medium, template low)"
+    ]
+    assert any(row == f"{MARKED}{FORGED}" for row in rows)
     rig("operator", "cancel", file.stem)
 
 
-@pytest.mark.parametrize("width", [80, 120])
-def test_an_intent_does_not_look_like_the_risk(rig: Rig, spec: Spec, width: int) -> None:
-    file = spec(criticality="medium", intent=filling(width))
+def test_an_intent_in_the_status_does_not_look_like_the_risk(rig: Rig, spec: Spec) -> None:
+    file = spec(criticality="medium", intent=filling(80))
     rig("operator", "submit", file)
-    rows = screen(rig, width, "approver-1", "approve", file.stem)
-    assert [row for row in rows if row.startswith("Risk ")] == ["Risk medium: criticality medium, tier low."]
-    assert any(row.startswith("    | Risk low:") for row in rows)
-    rows = screen(rig, width, "auditor", "status", file.stem)
-    assert [row for row in rows if row.lstrip().startswith("Risk low") and not row.startswith(" " * 6)] == []
+    rows = screen(rig, 80, "auditor", "status", file.stem)
+    assert [row for row in rows if row.lstrip().startswith("risk low") and not row.startswith(" " * 6)] == []
+    rig("operator", "cancel", file.stem)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from jitvault.cli import session
 from jitvault.cli.quiet import is_quiet
-from jitvault.cli.views import extension, output
+from jitvault.cli.views import extension, output, proposal
 from jitvault.cli.views import task as render
 from jitvault.documents.paths import decision_path
 from jitvault.errors import Denied, WrongState
@@ -49,10 +49,9 @@ def decide(
         names = _groups(wiring, matter, decision, groups)
     differs = changes(document) if matter.extension is None else None
     if not (yes and is_quiet()):
-        render.print_proposal(matter.digest, matter.words, matter.decision, differs)
+        proposal.print_proposal(matter, differs, names)
     if not yes:
-        what = f"more time for {task}" if matter.extension else task
-        session.ask(f"{decision.capitalize()} {what}?", done="nothing was signed")
+        session.ask(proposal.question(matter, decision), done="nothing was signed")
     with session.signing(f"decide about task {task}", approvers()):
         expires = sign_decision(
             wiring.person,

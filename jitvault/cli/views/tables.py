@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from jitvault.cli.folding import folded, for_terminal, wrapped
+from jitvault.cli.folding import for_terminal, wrapped
 from jitvault.cli.views import output
 from jitvault.cli.views.listing import Cell, Column, print_listing
 from jitvault.cli.views.output import to_json
@@ -302,20 +302,14 @@ def print_pending(found: Sequence[PendingApproval], *, as_json: bool) -> None:
     ids = (pending.task_id for pending in found)
     if output.print_for_scripts({"tasks": [pending.as_json() for pending in found]}, *ids, as_json=as_json):
         return
-    from jitvault.cli.views.policy import decision_line
-    from jitvault.cli.views.task import changed
+    from jitvault.cli.views.proposal import proposal_lines
 
     console = output.console()
     for pending in found:
-        missing = ", ".join(f"{each['count']} of {each['group']}" for each in pending.missing)
-        matter = pending.subject
-        what = f"revision {matter.revision.content['revision']}" + (", more time" if matter.extension else "")
-        console.print(f"Task {pending.task_id}, {what}", style="bold")
-        for line in (*matter.words, f"By policy: {decision_line(matter.decision)}.", *changed(pending.changes)):
-            # in a pipe each stays whole, for a program that looks for a word
-            text = f"  {line}"
-            console.print(folded(text, console.width) if console.is_terminal else text, soft_wrap=True)
-        facts = {"digest": matter.digest, "missing": missing, "next": f"jitvault approve {pending.task_id}"}
-        output.print_facts(console, facts)
+        # folded in a pipe, too: a terminal may be behind it, and would fold where a line of ours begins
+        for line in proposal_lines(pending.subject, pending.changes, pending.groups, console.width):
+            console.print(line, soft_wrap=True)
+        output.print_facts(console, {"next": f"jitvault approve {pending.task_id}"})
+        console.print()
     if not found:
         console.print("No task waits for your approval.")

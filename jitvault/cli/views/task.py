@@ -7,11 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from jitvault.cli.folding import folded
 from jitvault.cli.quiet import note
 from jitvault.cli.views import output
 from jitvault.cli.views.output import NewFile, to_json
-from jitvault.cli.views.policy import decision_line
 from jitvault.formats.time_window import format_duration
 from jitvault.model.states import State
 
@@ -234,27 +232,6 @@ def not_proven(document: PublishedTask) -> Sequence[str]:
         return proof["not_proven"]
     given = dict.fromkeys(lease["template"] for lease in proof["leases"])
     return unproven(access, given, is_whole=proof["confirmed"])
-
-
-def print_proposal(
-    digest: str, lines: Sequence[str], decision: Mapping[str, Any], changes: Sequence[str] | None = None
-) -> None:
-    """Print to stderr what an approver is about to sign.
-
-    Also printed are what policy decided and what changed since an approval.
-    """
-    console = output.console(stderr=True)
-    for line in (*lines, f"By policy: {decision_line(decision)}.", *changed(changes)):
-        console.print(folded(line, console.width), soft_wrap=True)
-    console.print(f"Digest: {digest}", soft_wrap=True)
-
-
-def changed(changes: Sequence[str] | None) -> list[str]:
-    """Return the differences to the last approved revision as lines.
-
-    None where no revision was approved.
-    """
-    return [] if changes is None else ["Changed since it was approved:", *(f"  {line}" for line in changes)]
 
 
 def print_counted_decision(

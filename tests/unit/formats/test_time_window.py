@@ -16,6 +16,7 @@ from jitvault.formats.time_window import (
     parse_instant,
     parse_seconds,
     server_duration,
+    spell_duration,
 )
 
 NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
@@ -148,6 +149,21 @@ def test_what_is_no_duration_of_the_server_has_no_length(said: object) -> None:
 def test_what_is_printed_is_what_the_server_reads(duration: timedelta) -> None:
     whole = timedelta(seconds=duration // timedelta(seconds=1))
     assert server_duration(format_duration(whole)) == whole
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words", "more"),
+    [
+        (0, "0 seconds", "0 more seconds"),
+        (1, "1 second", "1 more second"),
+        (900, "15 minutes", "15 more minutes"),
+        (5400, "1 hour 30 minutes", "1 more hour 30 minutes"),
+        (180_001, "2 days 2 hours 1 second", "2 more days 2 hours 1 second"),
+    ],
+)
+def test_a_duration_in_words(seconds: int, words: str, more: str) -> None:
+    duration = timedelta(seconds=seconds)
+    assert (spell_duration(duration), spell_duration(duration, more=True)) == (words, more)
 
 
 def test_format_duration() -> None:

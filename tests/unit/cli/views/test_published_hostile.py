@@ -14,6 +14,7 @@ from jitvault.cli.session import check_not_final, refused
 from jitvault.cli.views import published as fallback
 from jitvault.cli.views import status
 from jitvault.cli.views.output import to_json
+from jitvault.cli.views.proposal import proposal_lines
 from jitvault.cli.views.task import not_proven, print_decision, print_end, print_grant
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import JitvaultError
@@ -46,6 +47,8 @@ def show(document: PublishedTask) -> None:
         to_json([subject.digest, subject.words, subject.decision, list(subject.missing), subject.obligations.deciders])
         barring_part(subject.revision, "e", subject.obligations)
         subject.is_decided_by("e", "approve")
+        lines = [line.plain for line in proposal_lines(subject, changes(document), ["g"], 80)]
+        assert lines[-1] == f"Digest: {subject.digest}" and "\n".join(lines).replace("\n", "").isprintable()
 
 
 def test_what_is_honest_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
