@@ -15,7 +15,8 @@ from jitvault.cli.options import Debug, Json
 
 if TYPE_CHECKING:
     from jitvault.errors import InvalidInput
-    from jitvault.model.spec import TaskSpec
+    from jitvault.formats.strict_yaml import Document
+    from jitvault.model.spec import AccessEntry, TaskSpec
     from jitvault.wiring import Wiring
 
 Server = Annotated[
@@ -42,7 +43,8 @@ def spec_check(
 ) -> None:
     """Check a task spec and its templates.
 
-    The command does not ask Vault, and shows which Vault paths the task would read.
+    The command does not ask Vault, so it does not know whether agent and owner exist. It shows which Vault paths the
+    task would read.
 
     Example: jitvault spec check task.yaml
     """
@@ -68,8 +70,9 @@ def load_spec(wiring: Wiring, path: Path) -> TaskSpec:
 
     from jitvault.errors import InvalidInput
     from jitvault.formats.did_you_mean import nearest
-    from jitvault.formats.strict_yaml import place
-    from jitvault.model.spec import parse_spec
+    from jitvault.formats.fields import validated
+    from jitvault.formats.strict_yaml import place, read_document
+    from jitvault.model.spec import TaskSpec
     from jitvault.model.vault_access import CAPS
 
     source = place(str(path))
@@ -82,9 +85,12 @@ def load_spec(wiring: Wiring, path: Path) -> TaskSpec:
         raise InvalidInput(
             f"{source} cannot be read: {error.strerror}", hint="Name a file that you can read."
         ) from None
-    read = parse_spec(data, str(path))
+    document = read_document(data, source=str(path))
+    read = validated(TaskSpec, document)
     longest = max(CAPS.values())
-    for n, entry in enumerate(read.spec.access):
+    for entry in read.spec.access:
+        n = _entry_number(document, entry)
+        source = place(str(path), document.line_of(("spec", "access", n)))
         template = wiring.templates.get(entry.template)
         if template is None:
             known = ", ".join(sorted(wiring.templates)) or "none"
@@ -104,8 +110,24 @@ def load_spec(wiring: Wiring, path: Path) -> TaskSpec:
     if not problems and read.window.for_ is not None and read.window.for_ < least:
         problems = ["window.for: expected at least 10s, so that the agent can unwrap and work"]
     if problems:
-        raise InvalidInput(f"{source}: spec.{problems[0]}")
+        field = problems[0].partition(":")[0]
+        raise InvalidInput(
+            f"{place(str(path), document.line_of(('spec', *field.split('.'))))}: spec.{problems[0]}",
+        )
     return read
+
+
+def _entry_number(document: Document, entry: AccessEntry) -> int:
+    """Return which entry of the file's list it is.
+
+    A valid spec has them sorted.
+    """
+    written = document.data["spec"]["access"]
+    return next(
+        n
+        for n, each in enumerate(written)
+        if (each["template"], each.get("with") or {}) == (entry.template, dict(entry.with_))
+    )
 
 
 def missing_file(path: Path) -> InvalidInput:
@@ -170,7 +192,9 @@ def templates_show(
     state = as_recorded(seen[name], template) if seen is not None else None
     notes = remarks_of(seen[name]) if seen is not None and state == "passed" else ()
     paths = [template.resolve(choices) for choices in template.all_choices()]
-    listings.print_template(template.canonical(), paths, state, notes, as_json=json_)
+    connections = [template.spec.fill_connection(choices) for choices in template.all_choices()]
+    where = list(dict.fromkeys(each.in_words() for each in connections if each is not None))
+    listings.print_template(template.canonical(), paths, state, notes, connections=where, as_json=json_)
 
 
 def demo(
@@ -232,7 +256,7 @@ def dev(
     """Run a provisioned sandbox in the foreground until Ctrl-C.
 
     The command prints where everything is, the roles and the first commands, and then a line for each event. Its worker
-    reads templates and policies when it starts.
+    reads templates and policies when it starts, and again when you edit them.
 
     Example: jitvault dev --env-dir dev
     """
