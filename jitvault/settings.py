@@ -74,7 +74,7 @@ from jitvault.documents.paths import REQUEST_LIFE
 from jitvault.errors import JitvaultError, UsageError
 from jitvault.formats.did_you_mean import nearest
 from jitvault.formats.secret import Secret
-from jitvault.formats.time_window import parse_duration
+from jitvault.formats.time_window import DURATION_FORMS, MAX_DURATION, parse_seconds
 from jitvault.model.read_limit import TASKS_PER_SECOND
 
 _ADDRESS = r"^https?://[^/\s]+"
@@ -105,9 +105,12 @@ def _duration(value: object) -> object:
         return value
     # the value is not repeated: it may be a secret in the wrong variable
     try:
-        return parse_duration(value)
+        found = timedelta(seconds=parse_seconds(value))
     except JitvaultError:
-        raise ValueError("expected a duration such as 90s or 2m") from None
+        raise ValueError(f"expected {DURATION_FORMS}") from None
+    if not timedelta(0) < found <= MAX_DURATION or found % timedelta(seconds=1):
+        raise ValueError(f"expected whole seconds, more than zero and at most {MAX_DURATION.days}d")
+    return found
 
 
 def _retention(value: object) -> object:
