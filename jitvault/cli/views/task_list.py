@@ -143,7 +143,7 @@ def _waits_for(row: Mapping[str, Any]) -> str:
             return _groups(row["missing"]) or "an approval"
         case "approved":
             return f"{row['requester_name']}: grant"
-        case "issued" if row["deliver"] == "requester":
+        case "issued" if row["deliver"] == "requester" and row["requester"] != row["agent"]:
             return f"{row['requester_name']}: hand it to {row['agent_name']}"
         case "issued":
             return f"{row['agent_name']}: unwrap"
