@@ -149,7 +149,7 @@ class WrongState(JitvaultError):
 
 
 class NotFound(WrongState):
-    default_hint = "Run `jitvault list` to see all tasks."
+    default_hint = "Operators, approvers and auditors see all tasks with `jitvault list`."
 
 
 class DecisionStale(WrongState):

@@ -50,6 +50,8 @@ JITVAULT_NOTIFY_KEY_FILE a file of mode 0600
 JITVAULT_NOTIFY_TIMEOUT  how long a command or a webhook may take
 JITVAULT_TEMPLATES       a directory of access templates, instead of the shipped ones
 JITVAULT_POLICIES        a directory of .cedar files and one .cedarschema, instead of the shipped ones
+JITVAULT_SANDBOX_TARGET  set by `jitvault dev` alone: the HOST:PORT of the sandbox's PostgreSQL, where its templates
+                         give access, whatever host, port and TLS they name
 """
 
 from __future__ import annotations
@@ -72,10 +74,11 @@ from jitvault.documents.paths import REQUEST_LIFE
 from jitvault.errors import JitvaultError, UsageError
 from jitvault.formats.did_you_mean import nearest
 from jitvault.formats.secret import Secret
-from jitvault.formats.time_window import parse_duration
+from jitvault.formats.time_window import DURATION_FORMS, MAX_DURATION, parse_seconds
 from jitvault.model.read_limit import TASKS_PER_SECOND
 
 _ADDRESS = r"^https?://[^/\s]+"
+_HOST_AND_PORT = r"^[A-Za-z0-9.-]{1,253}:[0-9]{1,5}$"
 # Without TOKEN: two tokens may be two people, as in the break-glass page, where VAULT_TOKEN is for jitvault and
 # BAO_TOKEN for `bao`.
 _SHARED = (
@@ -85,6 +88,7 @@ _SHARED = (
 # what a value that fits no pattern should have been
 _PATTERNS = {
     "VAULT_ADDR": "expected a URL that begins with http:// or https://, such as https://vault.example:8200",
+    "sandbox_target": "expected HOST:PORT, as `jitvault dev` sets it",
     "person_key": "expected the name of a metadata key, at most 64 of A-Z a-z 0-9 _ . -",
 }
 # how much of a variable's name has to be a setting's
@@ -101,9 +105,12 @@ def _duration(value: object) -> object:
         return value
     # the value is not repeated: it may be a secret in the wrong variable
     try:
-        return parse_duration(value)
+        found = timedelta(seconds=parse_seconds(value))
     except JitvaultError:
-        raise ValueError("expected a duration such as 90s or 2m") from None
+        raise ValueError(f"expected {DURATION_FORMS}") from None
+    if not timedelta(0) < found <= MAX_DURATION or found % timedelta(seconds=1):
+        raise ValueError(f"expected whole seconds, more than zero and at most {MAX_DURATION.days}d")
+    return found
 
 
 def _retention(value: object) -> object:
@@ -226,6 +233,7 @@ class Settings(BaseSettings):
     notify_timeout: Annotated[timedelta, BeforeValidator(_duration)] = timedelta(seconds=5)
     templates: Path = Field(default_factory=shipped.templates_dir)
     policies: Path = Field(default_factory=lambda: shipped.policies_dir() / "cedar")
+    sandbox_target: str | None = Field(None, pattern=_HOST_AND_PORT)
 
     @property
     def person(self) -> Secret | None:

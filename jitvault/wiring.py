@@ -243,8 +243,15 @@ class Wiring:
         from jitvault.formats.reloadable import CurrentMapping
         from jitvault.model.template import load_templates
 
-        directory = self.settings.templates
-        return CurrentMapping(lambda: load_templates(shipped.files(directory, ".yaml", ".yml", ".json")))
+        def load() -> Mapping[str, AccessTemplate]:
+            found = load_templates(shipped.files(self.settings.templates, ".yaml", ".yml", ".json"))
+            if self.settings.sandbox_target is None:
+                return found
+            from jitvault.sandbox.connections import connected_to
+
+            return connected_to(self.settings.sandbox_target, found)
+
+        return CurrentMapping(load)
 
     @cached_property
     def engines(self) -> Mapping[str, Engine]:

@@ -6,13 +6,12 @@ not jitvault's, and unwrapping it would give the agent a credential that no task
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
-
-import msgspec
 
 from jitvault.agent.credential import Credential
 from jitvault.errors import InvalidInput, NotFound, SecurityFinding, VaultBusy
@@ -70,9 +69,17 @@ def wrapping_token(given: str) -> Secret:
             raise InvalidInput("this is neither a wrapping token nor the JSON output of `jitvault grant`", hint=_WHICH)
         return Secret(text)
     try:
-        wrapping = msgspec.json.decode(text.encode())["wrapping"]
-        return Secret(str(wrapping[0]["token"]))
-    except (msgspec.MsgspecError, KeyError, TypeError, IndexError, UnicodeEncodeError):
+        document = json.loads(text)
+    except json.JSONDecodeError as error:
+        # the error's own text has nothing of the document
+        first = given.index(text[0])
+        line = given.count("\n", 0, first) + error.lineno
+        raise InvalidInput(f"this is no JSON: line {line}, column {error.colno}: {error.msg}", hint=_WHICH) from None
+    except RecursionError:
+        raise InvalidInput("this JSON is nested too deeply", hint=_WHICH) from None
+    try:
+        return Secret(str(document["wrapping"][0]["token"]))
+    except (KeyError, TypeError, IndexError):
         raise InvalidInput(
             "this JSON holds no wrapping token: it is not the output of `jitvault grant`, or the token was taken "
             "before",

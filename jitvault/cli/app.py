@@ -89,7 +89,7 @@ def root(
 
 _OPERATORS = "For operators"
 _APPROVERS = "For approvers"
-_AGENTS = "For agents"
+_AGENTS = "For agents (and status, complete, extend)"
 _AUDITORS = "For auditors"
 _ADMINS = "For administrators"
 _LOCAL = "On this machine"
@@ -259,11 +259,11 @@ def _print_error(message: str, hint: str, code: int, *, as_json: bool) -> NoRetu
     else:
         prefix = "error: "
         typer.secho(prefix, fg="red", bold=True, err=True, nl=False)
-        # the message may contain a reason that another person wrote, so its lines are marked as continued
-        folded = for_terminal(message, sys.stderr, first=" " * len(prefix))
-        typer.echo(
-            folded[len(prefix) :] + "\n" + for_terminal(hint, sys.stderr, first="  ", keep_commands=True), err=True
-        )
+        # the message may contain a reason that another person wrote: it is indented further than any line of ours
+        indent = " " * len(prefix)
+        folded = for_terminal(message, sys.stderr, first=indent, rest=indent)
+        told = for_terminal(hint, sys.stderr, first="  ", rest="  ", keep_commands=True)
+        typer.echo(f"{folded[len(prefix) :]}\n{told}", err=True)
     sys.exit(code)
 
 

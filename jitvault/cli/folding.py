@@ -62,17 +62,20 @@ def _words(line: str, *, keep_commands: bool) -> list[str]:
     return [" ".join(found[0].split()) for found in _COMMAND_OR_WORD.finditer(line)]
 
 
-def for_terminal(text: str, stream: TextIO, *, first: str = "", keep_commands: bool = False) -> str:
+def for_terminal(
+    text: str, stream: TextIO, *, first: str = "", rest: str = CONTINUED, keep_commands: bool = False
+) -> str:
     """Fold each line to the width of the terminal that `stream` is.
 
-    Return the text unchanged for other streams.
+    Return the text unchanged for other streams. `rest` begins each continued line: only text that others wrote is
+    marked.
     """
     if not stream.isatty():
         return first + text
     width = shutil.get_terminal_size().columns
-    head, *rest = text.split("\n")
-    lines = [folded(head, width, first=first, keep_commands=keep_commands)]
-    return "\n".join([*lines, *(folded(line, width, keep_commands=keep_commands) for line in rest)])
+    head, *more = text.split("\n")
+    lines = [folded(head, width, first=first, rest=rest, keep_commands=keep_commands)]
+    return "\n".join([*lines, *(folded(line, width, rest=rest, keep_commands=keep_commands) for line in more)])
 
 
 def wrapped(text: str, stream: TextIO) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
@@ -60,12 +61,19 @@ def _name_values(parameters: list[Any]) -> None:
     A flag has none, and the name of an argument says what it is. Typer shows Python's types instead, such as <bool>.
     """
     for parameter in parameters:
+        if isinstance(getattr(parameter, "show_default", None), str):
+            # typer shows it in parentheses, as the description of a value that has no words
+            parameter._get_default_string = partial(_default, parameter.show_default)
         if parameter.param_type_name == "argument":
             parameter.display_type_rich = _no_type
         elif parameter.is_flag:
             parameter.metavar = ""
         elif parameter.metavar is None:
             parameter.metavar = _VALUES.get(parameter.name) or _value_name(parameter)
+
+
+def _default(words: str, **_: Any) -> str:
+    return words
 
 
 def _no_type(ctx: Any) -> None:

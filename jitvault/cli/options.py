@@ -87,7 +87,7 @@ def task_id(context: typer.Context, text: str | None) -> str | None:
         raise UsageError(
             "TASK: expected 1 to 63 of a-z 0-9 . _ - beginning with a letter or digit, without `..`, "
             f"got {shown!a:.80}",
-            hint="Run `jitvault list` to see all tasks.",
+            hint="Operators, approvers and auditors see all tasks with `jitvault list`.",
         )
     if text is not None:
         set_hint_task(context, text)

@@ -41,4 +41,4 @@ def note(text: str, *, nl: bool = True) -> None:
     if is_quiet():
         return
     # a line without an end is overwritten by the next one, and is as wide as its writer made it
-    typer.echo(for_terminal(text, sys.stderr) if nl else text, nl=nl, err=True)
+    typer.echo(for_terminal(text, sys.stderr, rest="  ", keep_commands=True) if nl else text, nl=nl, err=True)

@@ -342,7 +342,7 @@ def ask(question: str, *, done: str) -> None:
     Raises UsageError, which says what was `done`, without a yes.
     """
     # not typer.confirm: with err=True it still prints a space to stdout, where only the result belongs
-    typer.echo(for_terminal(f"{question} [y/N]:", sys.stderr) + " ", nl=False, err=True)
+    typer.echo(for_terminal(f"{question} [y/N]:", sys.stderr, rest="  ") + " ", nl=False, err=True)
     answer = sys.stdin.readline()
     if not answer:
         typer.echo(err=True)

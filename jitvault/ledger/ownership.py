@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from jitvault.formats.server_product import Product
     from jitvault.ledger.ledger import Ledger
 
+WITHOUT = "`jitvault status TASK` needs none; it shows the findings of that task as well."
 MADE_BY = "Only `jitvault worker` and `jitvault ledger upgrade` make a new ledger."
 
 
@@ -52,8 +53,13 @@ def missing(error: MissingLedger, *, is_default: bool) -> MissingLedger:
 
     `is_default` says that JITVAULT_LEDGER is not set.
     """
-    unset = "JITVAULT_LEDGER is not set, and this is the default. " if is_default else ""
-    return MissingLedger(str(error), hint=f"{unset}Name the workers' ledger in JITVAULT_LEDGER. {MADE_BY}")
+    if is_default:
+        hint = (
+            "JITVAULT_LEDGER is not set, and this is the default. Auditors and workers have the ledger: ask one of "
+            f"them, or name the workers' ledger in JITVAULT_LEDGER. {WITHOUT} {MADE_BY}"
+        )
+        return MissingLedger(str(error), hint=hint)
+    return MissingLedger(str(error), hint=f"Name the workers' ledger in JITVAULT_LEDGER. {MADE_BY}")
 
 
 def knows_nothing(place: str, task_id: str) -> LedgerUnavailable:

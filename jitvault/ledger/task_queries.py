@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any
@@ -20,7 +21,7 @@ from sqlalchemy import (
     union,
 )
 
-from jitvault.errors import LedgerUnavailable, readable
+from jitvault.errors import CorruptRecord, LedgerUnavailable, readable
 from jitvault.ledger.model import (
     CheckRow,
     DecisionRow,
@@ -37,6 +38,7 @@ from jitvault.ledger.storage.database import Database
 from jitvault.ledger.storage.dialect import batches
 from jitvault.ledger.task_change import FINISHED, NOT_READ_BACK
 from jitvault.model.event_chain import Event
+from jitvault.model.extension import EXTENSION_KINDS
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import LIVE_STATES, OVER, State
 
@@ -179,6 +181,24 @@ class TaskQueries:
             for batch in batches(sorted(task_ids)):
                 for row in connection.execute(query.where(task.task_id.in_(batch))):
                     found[row.task_id] = row.body
+        return found
+
+    def last_extensions(self, task_ids: Collection[str]) -> dict[str, Event]:
+        """Return each task's last event about more time, by task id.
+
+        A task without one is left out. An event that cannot be read is left out.
+        """
+        event = schema.events.c
+        query = select(*(event[field.name] for field in fields(Event)), event.task_id).where(
+            event.kind.in_([kind.value for kind in EXTENSION_KINDS])
+        )
+        found: dict[str, Event] = {}
+        with self._db.read() as connection:
+            for batch in batches(sorted(task_ids)):
+                for row in connection.execute(query.where(event.task_id.in_(batch)).order_by(event.seq)):
+                    *columns, task_id = row
+                    with suppress(CorruptRecord):
+                        found[task_id] = event_of(columns)
         return found
 
     def revision_bodies(self) -> Iterator[bytes]:

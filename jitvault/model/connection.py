@@ -29,6 +29,8 @@ DATABASE_ENGINE = "database"
 Tls = Literal["disable", "require", "verify-ca", "verify-full"]
 VERIFYING: tuple[Tls, ...] = ("verify-ca", "verify-full")
 
+# names that nobody can have (RFC 2606): the shipped templates have one where the administrator's server belongs
+_RESERVED = ("example", "example.com", "example.net", "example.org")
 _PARAMETER = r"\{[a-z][a-z0-9_]{0,31}\}"
 _HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?"
 _DATABASE = r"[A-Za-z0-9_](?:[A-Za-z0-9_.$-]{0,62})"
@@ -133,6 +135,11 @@ class ConnectionFacts(Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Host and port, as in a URL."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
+
+    @property
+    def is_placeholder(self) -> bool:
+        """Whether the host is one of the names that are reserved for examples."""
+        return any(self.host == name or self.host.endswith(f".{name}") for name in _RESERVED)
 
     def in_words(self) -> str:
         """Return the connection for people, in one line."""

@@ -24,7 +24,7 @@ from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Party
 from jitvault.policy.decision import Seconds
 
-_KINDS = frozenset(
+EXTENSION_KINDS = frozenset(
     {EventKind.EXTENSION_PENDING, EventKind.EXTENSION_REFUSED, EventKind.EXTENSION_CANCELLED, EventKind.EXTENDED}
 )
 MOST_ASKED: Final = 20
@@ -161,7 +161,7 @@ def describe_extension(extension: Extension, *, replaces: bool) -> list[str]:
 
 def extension_events(events: Iterable[Event]) -> list[Event]:
     """Return the chain's events about extensions, in order."""
-    return [event for event in events if event.kind in _KINDS]
+    return [event for event in events if event.kind in EXTENSION_KINDS]
 
 
 def recent_extension_events(events: Iterable[Event], entity: str, now: datetime) -> list[Event]:

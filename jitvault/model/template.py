@@ -261,6 +261,11 @@ class TemplateBody(Strict):
             return None
         return self.connection.filled(lambda text: _PLACEHOLDER.sub(lambda match: with_[match[1]], text))
 
+    def placeholder_host(self) -> str | None:
+        """Return a host of its connection that nobody can have, or None."""
+        connections = (self.fill_connection(with_) for with_ in self.combinations())
+        return next((facts.host for facts in connections if facts is not None and facts.is_placeholder), None)
+
     def fill_data(self, with_: Mapping[str, str]) -> dict[str, str]:
         """Return the data to send; `with_` has a choice for every parameter."""
         return {key: _PLACEHOLDER.sub(lambda match: with_[match[1]], value) for key, value in sorted(self.data.items())}

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from jitvault.documents.paths import PUBLISHED, published_path
 from jitvault.documents.published_task import IllegibleDocument, PublishedTask, read_published
+from jitvault.formats.plural import counted
 from jitvault.model.states import UNSEALED, State
 from jitvault.provision.networks import network_of
 from jitvault.vault.client import Vault
@@ -46,7 +47,7 @@ def _tokens(vault: Vault, roles: Iterable[str]) -> Iterator[str]:
     for role in roles:
         tokens = vault.list(f"sys/leases/lookup/{_ROLES}{role}/")
         if tokens:
-            yield f"the token role {role}: {len(tokens)} live token(s), of tasks or of their wrappings"
+            yield f"the token role {role}: {counted(len(tokens), 'live token')}, of tasks or of their wrappings"
 
 
 def _tasks(vault: Vault, paths: frozenset[str], networks: frozenset[str]) -> Iterator[str]:

@@ -21,6 +21,7 @@ _NEEDED = (
     "JITVAULT_AUDIT_FILE",
     "JITVAULT_SETTLE_WINDOW",
     "JITVAULT_SHARED_HOSTS",
+    "JITVAULT_SANDBOX_TARGET",
     "JITVAULT_WORKER_TOKEN",
 )
 # set where the sandbox does not use the shipped files

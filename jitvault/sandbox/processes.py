@@ -139,6 +139,10 @@ class ServerProcess:
             return False
         return True
 
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal. Do nothing when the server is gone."""
+        self._popen.send_signal(number)
+
     def stop(self, *signals: signal.Signals, seconds: float = 5.0) -> None:
         """Send each of `signals` in turn, `seconds` apart, then SIGKILL.
 

@@ -21,8 +21,8 @@ from jitvault.errors import UsageError
 from jitvault.sandbox.placement import find_programs
 
 _RECORDS = ("JITVAULT_LEDGER", "JITVAULT_AUDIT_FILE", "JITVAULT_SETTLE_WINDOW")
-# what every role may know: where Vault is, and the files that are not the shipped ones
-_EVERYBODYS = ("VAULT_ADDR", "JITVAULT_TEMPLATES", "JITVAULT_POLICIES")
+# what every role may know: where Vault is, the files that are not the shipped ones, and where agents connect
+_EVERYBODYS = ("VAULT_ADDR", "JITVAULT_TEMPLATES", "JITVAULT_POLICIES", "JITVAULT_SANDBOX_TARGET")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,10 @@ administrator how to set up a target.
 
 from __future__ import annotations
 
-import re
 import secrets
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jitvault import shipped_files as shipped
 from jitvault.errors import UsageError, VaultUnavailable
 from jitvault.formats.secret import Secret
 from jitvault.sandbox.postgres import Postgres
@@ -28,15 +25,6 @@ _TABLE = """
     CREATE TABLE orders (
         id integer PRIMARY KEY GENERATED ALWAYS AS IDENTITY, customer text, item text, quantity integer
     )
-"""
-# the section of a shipped template, and that of this server, which has no TLS
-_SHIPPED_CONNECTION = re.compile(r"^  connection:\n(?:    \w+: .*\n)+", re.MULTILINE)
-_CONNECTION = """\
-  connection:
-    host: {host}
-    port: {port}
-    database: "{{database}}"
-    tls: disable
 """
 # one login that takes all locks that the server has room for would keep every other login out
 NO_ADVISORY_LOCKS = """
@@ -238,17 +226,6 @@ def store_probe(admin: Vault, postgres: Postgres, logins: Logins) -> None:
     """
     dsn = postgres.dsn(DATABASE, user="jitvault_probe", password=logins.probe.reveal())
     admin.write("jitvault/data/probes/postgres", {"data": {"dsn": dsn}})
-
-
-def write_templates(directory: Path, postgres: Postgres) -> None:
-    """Write the shipped templates with this server's address.
-
-    `directory` is a new one.
-    """
-    directory.mkdir()
-    own = _CONNECTION.format(host=postgres.host, port=postgres.port)
-    for path in sorted(shipped.templates_dir().glob("*.yaml")):
-        (directory / path.name).write_text(_SHIPPED_CONNECTION.sub(lambda _: own, path.read_text()))
 
 
 def _fill(database: psycopg.Connection[tuple[object, ...]]) -> None:

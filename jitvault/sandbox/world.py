@@ -22,7 +22,7 @@ from jitvault.engines.interface import Engine
 from jitvault.engines.pki import PkiEngine
 from jitvault.errors import InvalidInput, NotConfirmed, OutcomeUnknown, VaultRefused, WrongState
 from jitvault.formats.secret import Secret
-from jitvault.model.template import load_templates
+from jitvault.model.template import load_templates, parse_template
 from jitvault.provision import approvers, init
 from jitvault.provision.template_check.record import check_template
 from jitvault.sandbox import authority, target
@@ -52,11 +52,24 @@ TOKEN_TTL = "8h"  # noqa: S105 - a duration
 
 
 @dataclass(frozen=True, slots=True)
+class FailedCheck:
+    """Why a template did not pass its check, and what to do about it.
+
+    `mend` is whole sentences, or empty. `file` has the template.
+    """
+
+    why: str
+    mend: str
+    file: Path
+
+
+@dataclass(frozen=True, slots=True)
 class World:
     """A provisioned sandbox with a token for each person, agent and worker.
 
     `target_dsn` is the superuser's, for the database `app`; `entity_ids` maps names to Vault's ids. `templates_dir` has
-    the templates in use, which are the shipped ones with this target's address unless others were given.
+    the templates in use, the shipped ones unless others were given. Whatever they say of their connection, an agent
+    connects to this world's PostgreSQL (`connections`).
     """
 
     servers: Servers
@@ -74,8 +87,8 @@ class World:
     templates_dir: Path
     entity_ids: Mapping[str, str]
     installation: str
-    failed_checks: Mapping[str, str] = field(default_factory=dict)
-    """Why a template of one's own did not pass its check, by its name."""
+    failed_checks: Mapping[str, FailedCheck] = field(default_factory=dict)
+    """The templates of one's own that did not pass their check, by name."""
     templates: frozenset[str] = frozenset()
     """The names of the templates that `init` provisioned."""
 
@@ -83,13 +96,10 @@ class World:
 def provisioned(servers: Servers, templates: Path | None = None) -> World:
     """Provision running, empty servers.
 
-    `templates` is a directory of access templates, instead of the shipped ones with this target's address: one of them
-    that fails its check is in `failed_checks`. Raises JitvaultError when a server refuses a request, and InvalidInput
-    for a wrong template.
+    `templates` is a directory of access templates, instead of the shipped ones: one of them that fails its check is in
+    `failed_checks`. Raises JitvaultError when a server refuses a request, and InvalidInput for a wrong template.
     """
-    directory = templates or servers.directory / "templates"
-    if templates is None:
-        target.write_templates(directory, servers.postgres)
+    directory = templates or shipped.templates_dir()
     want = want_of(directory)
     address = servers.vault.address
     admin_token = Secret(servers.vault.root_token)
@@ -111,9 +121,11 @@ def provisioned(servers: Servers, templates: Path | None = None) -> World:
         for user in users:
             user.result()
         tokens = dict(zip(LOGINS, pool.map(partial(_login, address), passwords.items()), strict=True))
-        failed = {name: why for name, check in checks.items() if (why := check.result())}
+        found = {name: check.result() for name, check in checks.items()}
+    files = template_files(directory)
+    failed = {name: FailedCheck(*words, files[name]) for name, words in found.items() if words is not None}
     if failed and templates is None:
-        raise NotConfirmed(f"the sandbox's own {', '.join(failed.values())}")
+        raise NotConfirmed(f"the sandbox's own {', '.join(check.why for check in failed.values())}")
     installation = str((Documents(admin).get(INSTALLATION) or {})["id"])
     admin.close()
     return World(
@@ -147,6 +159,7 @@ def env(world: World, ledger_url: str, spec: Path) -> dict[str, str]:
         "JITVAULT_LEDGER": ledger_url,
         "JITVAULT_AUDIT_FILE": str(world.audit_file),
         "JITVAULT_TEMPLATES": str(world.templates_dir.resolve()),
+        "JITVAULT_SANDBOX_TARGET": f"{world.servers.postgres.host}:{world.servers.postgres.port}",
         # the sandbox's server ends requests after 2 s, so no lease can appear later
         "JITVAULT_SETTLE_WINDOW": "2s",
         # everyone is on this machine, so an unwrap from the worker's address is no sign of a stolen token
@@ -177,11 +190,23 @@ def want_of(directory: Path) -> init.Want:
 
     Raises InvalidInput.
     """
-    templates = load_templates(shipped.files(directory, ".yaml", ".yml", ".json"))
+    templates = load_templates(_template_files(directory))
     files = shipped.files(shipped.policies_dir() / "vault", ".hcl")
     policies = {Path(path).name: text.decode() for path, text in files.items()}
     engines: dict[str, Engine] = {"database": DatabaseEngine(), "pki": PkiEngine()}
     return init.Want(templates, engines, policies, NETWORKS, tasks_per_second=TASKS_PER_SECOND)
+
+
+def template_files(directory: Path) -> dict[str, Path]:
+    """Return the file of each template of a directory, by its name.
+
+    Raises InvalidInput.
+    """
+    return {parse_template(data, path).name: Path(path) for path, data in _template_files(directory).items()}
+
+
+def _template_files(directory: Path) -> dict[str, bytes]:
+    return shipped.files(directory, ".yaml", ".yml", ".json")
 
 
 def _run_init(admin: Vault, want: init.Want, entity_ids: Mapping[str, str]) -> None:
@@ -198,23 +223,25 @@ def _run_init(admin: Vault, want: init.Want, entity_ids: Mapping[str, str]) -> N
     init.apply(admin, init.plan(admin, want))
 
 
-def _why_unchecked(address: str, admin_token: Secret, want: init.Want, name: str) -> str:
+def _why_unchecked(address: str, admin_token: Secret, want: init.Want, name: str) -> tuple[str, str] | None:
     """Run a template's check, without which no task is granted by it.
 
-    Returns why it did not pass, an empty text where it did. Raises VaultUnavailable.
+    Returns why it did not pass and the remedy, None where it passed. Raises VaultUnavailable.
     """
     admin = Vault(Connection(address), admin_token)
     template = want.templates[name]
     try:
         outcomes = check_template(admin, want.engines, template, template.all_choices())
-        failed = [
-            f"{each.path} does not pass its check: {', '.join(each.failed)}" for each in outcomes if not each.passed
-        ]
+        failed = [outcome for outcome in outcomes if not outcome.passed]
     except (InvalidInput, NotConfirmed, VaultRefused, WrongState) as error:
-        failed = [f"its check cannot be run: {error}"]
+        return f"its check cannot be run: {error}", error.hint or ""
     finally:
         admin.close()
-    return "; ".join(failed)
+    if not failed:
+        return None
+    why = "; ".join(f"{each.path} does not pass its check: {', '.join(each.failed)}" for each in failed)
+    # several paths of one template fail for one reason, as a rule
+    return why, " ".join(dict.fromkeys(step.mend for each in failed for step in each.steps if not step.ok))
 
 
 def _create_entities(admin: Vault) -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import msgspec
 
 from jitvault.formats.canonical_json import digest_of
+from jitvault.formats.plural import counted
 from jitvault.formats.shorten import one_line
 from jitvault.verification.receipt import Receipt, StatedExtension
 
@@ -24,7 +25,8 @@ def approval_problems(receipt: Receipt) -> Iterator[str]:
     needed = needed_approvals(receipt)
     was_granted = any(grant.accessor_hmac for grant in receipt.grants)
     if was_granted and not receipt.recovered and len(approvers) < needed:
-        yield f"policy demands {needed} approval(s), and {len(approvers)} entities approved"
+        who = "1 entity" if len(approvers) == 1 else f"{len(approvers)} entities"
+        yield f"policy demands {counted(needed, 'approval')}, and {who} approved"
 
 
 def needed_approvals(receipt: Receipt) -> int:

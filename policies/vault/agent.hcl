@@ -37,8 +37,9 @@ path "jitvault/data/inbox/{{identity.entity.id}}/*" {
   capabilities = ["read"]
 }
 
+# The names are listed for a task's id that was misspelt.
 path "jitvault/metadata/inbox/{{identity.entity.id}}/*" {
-  capabilities = ["delete"]
+  capabilities = ["list", "delete"]
 }
 
 # The state of a task whose name the agent knows; no listing.

@@ -22,6 +22,7 @@ from jitvault import shipped_files as shipped
 OWN_RULE = "mine-low-risk"
 OWN_TEMPLATE = "orders-readwrite"
 BROKEN_TEMPLATE = "orders-of-nobody"
+SHORT_TEMPLATE = "orders-for-short"
 READY_S = 60
 
 
@@ -64,6 +65,8 @@ def own_files(directory: Path) -> tuple[Path, Path]:
     (templates / "own.yaml").write_text(writing.replace("postgres-readwrite", OWN_TEMPLATE))
     broken = text.replace("postgres-readonly", BROKEN_TEMPLATE).replace("{database}-readonly", "{database}-nobody")
     (templates / "broken.yaml").write_text(broken)
+    short = text.replace("postgres-readonly", SHORT_TEMPLATE).replace("\n  ttl: 15m", "\n  ttl: 10m")
+    (templates / "short.yaml").write_text(short)
     for path in (shipped.policies_dir() / "cedar").iterdir():
         (policies / path.name).write_text(path.read_text().replace("low-risk-is-approved-at-once", OWN_RULE))
     return templates, policies
@@ -118,13 +121,50 @@ def test_it_says_where_everything_is_and_how_to_begin(sandbox: Sandbox) -> None:
 def test_a_template_that_fails_its_check_is_told_and_keeps_nobody_from_the_others(sandbox: Sandbox) -> None:
     text = " ".join(" ".join(sandbox.told("What happens")).split())
     assert f"Nothing is granted by the template {BROKEN_TEMPLATE}: " in text
-    assert f"as admin, run: jitvault templates check {BROKEN_TEMPLATE}" in text
+    assert f"as admin: jitvault templates check {BROKEN_TEMPLATE}" in text
     listed = json.loads(sandbox.shell("operator", "jitvault templates list --json").stdout)["templates"]
     assert {each["metadata"]["name"]: each["check"] for each in listed} == {
         "postgres-readonly": "passed",
         OWN_TEMPLATE: "passed",
         BROKEN_TEMPLATE: "needed",
+        SHORT_TEMPLATE: "failed",
     }
+
+
+def test_an_agent_connects_to_the_sandbox_whatever_its_template_names(sandbox: Sandbox) -> None:
+    assert "app-db.example.org" in (sandbox.directory / "templates" / "postgres-readonly.yaml").read_text()
+    spec = sandbox.directory / "here.yaml"
+    text = SPEC.format(
+        id="here", criticality="low", template="postgres-readonly", window="15m", intent="Count.", more=""
+    )
+    spec.write_text(f"{text}  deliver: agent\n")
+    assert sandbox.shell("operator", "jitvault grant here.yaml").returncode == 0
+    counted = sandbox.shell(
+        "agent", 'unset ${!PG*}; psql "$(jitvault unwrap here --read -o dsn)" -Atc "select count(*) from orders"'
+    )
+    assert counted.stdout == "3\n", counted
+    said = " ".join(" ".join(sandbox.told("What happens")).split())
+    assert "/app, without TLS; agents connect there, whatever a template's connection says" in said
+
+
+def test_a_template_is_corrected_as_it_was_told_and_the_worker_reads_it(sandbox: Sandbox) -> None:
+    file = sandbox.directory / "templates" / "short.yaml"
+    said = " ".join(" ".join(sandbox.told("What happens")).split())
+    assert f"Nothing is granted by the template {SHORT_TEMPLATE}: " in said and f"in {file} mend" in said
+    change = re.search(r"change the template's line `(.+?)` to `(.+?)`", said)
+    assert change is not None, said
+    kept = file.read_text()
+    file.write_text("no template")
+    sandbox.told(r"sandbox +not read; the worker keeps those of before$")
+    file.write_text(kept.replace(f"\n  {change[1]}\n", f"\n  {change[2]}\n"))
+    sandbox.told(r"sandbox +edited files are read again$")
+    assert sandbox.shell("admin", f"unset ${{!PG*}}; jitvault templates check {SHORT_TEMPLATE}").returncode == 0
+    spec = sandbox.directory / "short.yaml"
+    spec.write_text(
+        SPEC.format(id="short", criticality="low", template=SHORT_TEMPLATE, window="15m", intent="Count.", more="")
+    )
+    granted = sandbox.shell("operator", "jitvault grant short.yaml --out short.json")
+    assert granted.returncode == 0, granted
 
 
 def test_a_task_goes_from_role_to_role_and_each_step_is_told(sandbox: Sandbox) -> None:

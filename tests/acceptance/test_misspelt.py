@@ -35,6 +35,34 @@ def test_a_misspelt_name_or_value_of_a_spec(tmp_path: Path, old: str, new: str, 
     assert done.returncode == 8 and said in done.stderr, done.stderr
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "place", "said"),
+    [
+        ("for: 15m", "for: 5h", "for: 5h", "spec.window.for: expected a window of at most 1h"),
+        ("for: 15m", "for: 5s", "for: 5s", "spec.window.for: expected at least 10s"),
+        ("for: 15m", 'until: "2020-01-01T00:00:00Z"', "until:", "spec.window.until: expected a time to come"),
+        ("postgres-readonly", "postgres-readonl", "- template: postgres-readonl", "spec.access[0].template: unknown"),
+        ("database: app", "database: ap", "- template: postgres-readonly", "spec.access[0].with: template"),
+    ],
+    ids=["long", "short", "past", "template", "choice"],
+)
+def test_what_depends_on_time_and_templates_is_told_with_its_line(
+    tmp_path: Path, old: str, new: str, place: str, said: str
+) -> None:
+    file = tmp_path / "task.yaml"
+    file.write_text(SPEC.replace(old, new, 1))
+    line = next(n for n, text in enumerate(file.read_text().splitlines(), 1) if place in text)
+    done = run(tmp_path, "spec", "check", "task.yaml")
+    assert done.returncode == 8 and f"task.yaml:{line}: {said}" in done.stderr, done.stderr
+
+
+def test_a_valid_spec_says_what_was_not_looked_up(tmp_path: Path) -> None:
+    (tmp_path / "task.yaml").write_text(SPEC.replace("research-agent", "reserch-agent", 1))
+    done = run(tmp_path, "spec", "check", "task.yaml")
+    assert done.returncode == 0
+    assert "not checked here: whether Vault has reserch-agent and data-owner; `grant` does" in done.stdout
+
+
 def test_what_resembles_nothing_is_answered_with_what_is_allowed_alone(tmp_path: Path) -> None:
     (tmp_path / "task.yaml").write_text(SPEC.replace("criticality: low", "criticality: xyzzy", 1))
     done = run(tmp_path, "spec", "check", "task.yaml")

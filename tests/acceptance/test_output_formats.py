@@ -56,7 +56,7 @@ def test_an_error_is_the_json_that_it_is_with_json(
     expected = alone(None, *arguments, "--json", code=2)
     found = alone(None, *arguments, *options, code=2)
     assert json.loads(found.stderr) == json.loads(expected.stderr)
-    assert "Run `jitvault list`" in found.error["hint"]
+    assert "see all tasks with `jitvault list`" in found.error["hint"]
 
 
 def test_a_wrong_format_names_those_that_the_command_has(alone: Quick) -> None:

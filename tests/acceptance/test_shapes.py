@@ -70,6 +70,7 @@ LISTED = {
     **SUMMARY,
     **{"requester_name": str, "agent_name": str, "owner": ENTITY, "owner_name": str},
     **{"risk": str, "templates": [str], "missing": MISSING, "findings": int},
+    **{"deliver": str, "more_time": NOTHING, "frozen": NOTHING},
 }
 STATUS = {
     **SUMMARY,

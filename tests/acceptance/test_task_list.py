@@ -16,7 +16,7 @@ PLACES = pytest.mark.parametrize("with_ledger", [True, False], ids=["ledger", "p
 
 @pytest.fixture
 def tasks(quick: Quick, spec: Spec) -> tuple[str, str]:
-    """A task that waits for an approver, and one that the agent may unwrap."""
+    """A task that waits for an approver, and one whose wrapping the operator has."""
     waiting = spec(criticality="medium")
     quick("operator", "submit", waiting)
     issued = spec()
@@ -46,9 +46,9 @@ def test_a_terminal_of_80_columns_says_whose_it_is_and_who_is_waited_for(
         waiting, issued = (row_of(task, shown) for task in tasks)
         # folded at 80 columns where the open tasks of other tests make the columns before it wider
         assert re.search(r" pending_approval .* 1\b.* of\b", waiting)
-        assert re.search(r" issued .* in 1\dm .* research-agent:( .*)?\bunwrap\b", issued)
+        assert re.search(r" issued .* in 1\dm .* operator:( .*)?\bhand\b", issued), "it holds the wrapping"
         if width == 120:
-            assert issued.endswith(" research-agent: unwrap")
+            assert " operator: hand it to" in issued
             assert " research-agent  postgres-readonly  medium " in waiting
         listed = shown.split("This is what")[0]
         assert max(map(len, listed.splitlines())) <= width

@@ -107,6 +107,11 @@ def test_an_approver_sees_by_how_much_and_signs_exactly_that(rig: Rig, spec: Spe
     assert waiting["extends_until"] == (before + timedelta(minutes=5)).isoformat()
     # the approval of the revision is none of more time, and neither is one of another length
     assert "not sha256:" in rig("approver-1", "approve", task, "--digest", rig.file(task).task.digest, code=9).stderr
+    # a second request would replace the one that waits
+    second = extend(rig, task, "6m", code=9).stderr
+    assert f"extension {waits['extension']['id']}" in second and "waits for 1 approval by jitvault-approvers" in second
+    assert rig("operator", "status", task).json["extension"]["digest"] == waits["extension"]["digest"]
+    rig("operator", "extend", task, "--cancel")
     extend(rig, task, "6m", code=4)
     rig("approver-1", "approve", task, "--yes", "--digest", waits["extension"]["digest"], code=9)
     assert rig("approver-1", "approve", task, "--yes").json["missing"] == []
@@ -181,7 +186,8 @@ def test_an_agent_extends_nothing_for_itself_unless_policy_says_so(rig: Rig, spe
 def test_who_asks_behind_a_request_that_waits_hears_that_it_comes_first(rig: Rig, spec: Spec) -> None:
     task = approved(rig, spec, window="55m")
     extend(rig, task, code=4)
-    assert "the earlier request of operator for more time still waits" in extend(rig, task, who="agent", code=9).stderr
+    said = extend(rig, task, who="agent", code=9).stderr
+    assert "the earlier request of operator for more time" in said and "still waits for 1 approval by" in said
     rig("operator", "complete", task)
 
 

@@ -129,7 +129,7 @@ def test_an_auditor_names_an_agent_without_the_workers_identity(rig: Rig, spec: 
     assert "no task names 'reserch-agent'" in unknown.stderr and "research-agent" in unknown.stderr
     rig("operator", "findings", "close", "--agent", "research-agent", "--reason", "It was a try.")
     none = found("research-agent")
-    assert none.stdout == "There is no open finding.\n" and none.stderr.startswith("1 closed ones: ")
+    assert none.stdout == "There is no open finding.\n" and none.stderr.startswith("1 closed one: ")
     assert "by operator (entity " in found("research-agent", "--all").stdout
 
 

@@ -51,6 +51,32 @@ def test_whom_a_worker_ends_meanwhile_is_counted_and_waited_for(rig: Rig, spec: 
     assert (said["frozen"], said["not_ended"]) == ({"agent": "research-agent"}, {})
 
 
+def test_whoever_has_no_ledger_reads_that_a_freeze_ended_it(rig: Rig, spec: Spec) -> None:
+    rig.active(file := spec())
+    rig("operator", "freeze", *AGENT, *WHY)
+    for who in ("operator", "agent"):
+        shown = " ".join(rig.cli(who, "status", file.stem, worker=False).stdout.split())
+        assert "is confirmed (frozen)" in shown and "UTC by operator: frozen: look first" in shown
+    for worker in (False, True):
+        # with the worker's identity `status` seals it, where the settle window is over
+        assert rig.cli("operator", "status", file.stem, "-q", worker=worker).stdout in ("confirmed\n", "sealed\n")
+
+
+def test_a_list_says_who_lifts_the_freeze_that_a_task_waits_for(rig: Rig, spec: Spec) -> None:
+    rig("operator", "submit", waiting := spec())
+    rig("operator", "grant", held := spec())
+    (row,) = [line for line in rig.cli("auditor", "list").stdout.splitlines() if line.startswith(held.stem)]
+    assert row.endswith("operator: hand it to research-agent"), "its agent has nothing to unwrap yet"
+    rig.cli("operator", "freeze", *AGENT, *WHY, "--wait", "0", code=13, worker=False)
+    for who, worker in (("operator", True), ("operator", False), ("auditor", False)):
+        listed = rig.cli(who, "list", worker=worker).stdout.splitlines()
+        rows = {line.split()[0]: line for line in listed}
+        assert rows[waiting.stem].endswith("frozen; an operator: unfreeze --agent research-agent"), (who, worker)
+        assert rows[held.stem].endswith("a worker: end it, because it is frozen"), (who, worker)
+    # who may not read freezes still has a list
+    assert rig.cli("approver-1", "list", worker=False).stdout.count(waiting.stem) == 1
+
+
 def test_whom_a_worker_has_ended_before_they_are_counted_is_counted(
     rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -233,7 +233,7 @@ def test_nobody_but_operators_and_nobody_by_accident(rig: Rig, spec: Spec) -> No
     rig("operator", "revoke", "--reason", "x", code=2)
     # nobody is there to say yes
     refused = rig.cli("operator", "revoke", "--all", "--reason", "x", code=2)
-    assert f"End 1 tasks ({task}), and revoke every token of jitvault's roles in Vault? [y/N]" in refused.stderr
+    assert f"End 1 task ({task}), and revoke every token of jitvault's roles in Vault? [y/N]" in refused.stderr
     assert rig("operator", "status", task).json["state"] == "active"
 
 

@@ -219,12 +219,20 @@ def test_explain_says_what_is_frozen(rig: Rig, spec: Spec) -> None:
         (one,) = rig("operator", "policy", "explain", file).json["frozen"]
         assert one["scope"] == {"template": "postgres-readonly"} and one["reason"] == "the vendor has an incident"
         shown = rig.cli("operator", "policy", "explain", file).stdout
-        assert "would be approved at once, and it is frozen" in shown and "the vendor has an incident" in shown
+        said = "is frozen: nothing is granted; otherwise it would be approved at once"
+        assert said in shown and "the vendor has an incident" in shown
+        # operators may read freezes in Vault; agents may not
+        assert said in rig.cli("operator", "policy", "explain", file, worker=False).stdout
         away = rig.cli("operator", "policy", "explain", file, "--json", worker=False).json
-        assert away["frozen"] == [] and "nothing is frozen" in away["assumed"]
+        assert [one["scope"] for one in away["frozen"]] == [{"template": "postgres-readonly"}]
+        assert "no tripwire froze everything" in away["assumed"] and "nothing is frozen" not in away["assumed"]
+        blind = rig.cli("agent", "policy", "explain", file, "--json", worker=False).json
+        assert blind["frozen"] == [] and "nothing is frozen" in blind["assumed"]
     finally:
         rig("operator", "unfreeze", "--all", "--reason", "it is over")
     assert rig("operator", "policy", "explain", file).json["frozen"] == []
+    told = rig.cli("operator", "policy", "explain", file, worker=False).stdout
+    assert "would be approved at once, if nothing bars research-agent" in told
 
 
 # -- policies that change -----------------------------------------------------------------------------------

@@ -171,7 +171,7 @@ def test_a_denial_by_policy_is_not_waited_for(rig: Rig, spec: Spec, tmp_path: Pa
 def test_a_queued_request_waits_for_an_approval_and_for_its_window(rig: Rig, spec: Spec) -> None:
     file = spec(criticality="medium")
     waits = rig("operator", "grant", file, "--queue").json
-    assert (waits["state"], waits["queued"]["why"]) == ("pending_approval", "1 approval(s) by jitvault-approvers")
+    assert (waits["state"], waits["queued"]["why"]) == ("pending_approval", "1 approval by jitvault-approvers")
     rig("approver-1", "approve", file.stem, "--yes")
     assert until_looked_at(rig, file.stem) == "issued"
     rig("operator", "complete", file.stem)

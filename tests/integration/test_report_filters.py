@@ -149,7 +149,7 @@ def test_a_task_that_cannot_be_read_is_told_whatever_the_filter(rig: Rig, tasks:
     for options in (("--state", "active"), ("--agent", "research-agent")):
         shown = rig("auditor", "report", *options, code=12)
         assert tasks["held"] in {row["task_id"] for row in json.loads(shown.stdout)["leases"]}
-        assert "1 task(s) are not in the report" in shown.error["message"]
+        assert "not in the report, because they cannot be read: 1 task: " in shown.error["message"]
 
 
 def test_a_lease_counts_while_it_was_alive(rig: Rig, spec: Spec) -> None:

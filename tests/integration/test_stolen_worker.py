@@ -179,7 +179,7 @@ def test_without_a_ledger_a_seal_beats_what_a_thief_published_over_it(rig: Rig, 
 
     assert told(file.stem) == ("sealed", "receipt", "")
     assert told(running.stem) == ("issued", "nobody", "")
-    assert "by nobody: anybody with" in alone("operator", "status", running.stem, worker=False).stdout
+    assert "by nobody: a receipt comes with the seal" in alone("operator", "status", running.stem, worker=False).stdout
     honest, token = rig.document(f"tasks/{file.stem}"), rig.world.worker_token.reveal()
     forged = {**honest, "state": "active", "end_reason": None, "proof": None}
     for said in (forged, {**forged, "receipt": None}):

@@ -276,14 +276,14 @@ def test_a_target_that_goes_down_while_it_is_used_is_no_pass(rig: Rig, monkeypat
 
 def test_a_lease_that_outlives_the_template_is_found(rig: Rig, spec: Spec) -> None:
     with role_with(rig, default_ttl="1h", max_ttl="1h"):
-        said = "the lease lives 3600 s, renewed 3600 s; the template says 900 s"
+        said = "the lease lives 1h, renewed 1h; the template says 15m"
         assert failed(check(rig, code=6)) == {"ttl_within": said}
         assert "ttl_within" in refused(rig, spec())
 
 
 def test_a_lease_that_can_be_renewed_past_the_template_is_found(rig: Rig) -> None:
     with role_with(rig, max_ttl="1h"):
-        said = "the lease lives 900 s, renewed 3600 s; the template says 900 s"
+        said = "the lease lives 15m, renewed 1h; the template says 15m"
         assert failed(check(rig, code=6)) == {"ttl_within": said}
 
 

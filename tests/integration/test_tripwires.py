@@ -478,6 +478,8 @@ def test_a_wrapping_that_nobody_opens_in_time_is_unclaimed_and_no_tripwire(
     time.sleep(5.5)
     ended = rig("operator", "status", left.stem, extra=extra).json
     assert (ended["end_reason"], ended["proof"]["confirmed"], ended["findings"]) == ("unclaimed", True, [])
+    published = rig.cli("operator", "status", left.stem, extra=extra, worker=False).stdout
+    assert "is confirmed (unclaimed)" in published and "UTC: nobody unwrapped its token in time" in published
     assert rig.task_tokens(left.stem) == []
     # too late is no second unwrap: nobody was first
     assert ask(rig, "PUT", UNWRAP, wrapping_of(granted[0]))[0] == 400

@@ -205,8 +205,8 @@ def test_status_says_how_old_it_is_and_what_is_not_known(rig: Rig, person: Alone
         assert timedelta(0) <= datetime.now(UTC) - at < timedelta(minutes=1) and 0 <= shown["published"]["age_s"] < 60
     human = person("operator", "status", file.stem).stdout
     assert f"Task {file.stem} is active" in human
-    assert "what a worker last published in Vault, and it may lag" in " ".join(human.split())
-    assert "unknown" in human and "timeline" in human and "the ledger has it" in " ".join(human.split())
+    assert "as a worker published it" in " ".join(human.split())
+    assert "unknown" in human and "timeline" in human and "an auditor sees them" in human
     assert max(len(line) for line in human.splitlines() if "sha256:" not in line) <= 80
     # beside its ledger nothing of it is left open
     assert rig("auditor", "status", file.stem).json["published"] is None

@@ -72,6 +72,15 @@ def test_shared_hosts_are_networks(monkeypatch: pytest.MonkeyPatch, value: str, 
     assert loaded(monkeypatch, JITVAULT_SHARED_HOSTS=value).shared_hosts == expected
 
 
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("90", 90), ("90s", 90), ("2m", 120), ("1h30m", 5400), ("30d", 2592000)]
+)
+def test_a_duration_is_taken_as_in_an_option(monkeypatch: pytest.MonkeyPatch, value: str, seconds: int) -> None:
+    names = ("SETTLE_WINDOW", "ROLLING_STEP", "NOTIFY_TIMEOUT")
+    found = loaded(monkeypatch, **{f"JITVAULT_{name}": value for name in names})
+    assert {found.settle_window, found.rolling_step, found.notify_timeout} == {timedelta(seconds=seconds)}
+
+
 def test_the_limit_of_denied_requests_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     assert loaded(monkeypatch, JITVAULT_DENIED_LIMIT="7").denied_limit == 7
     assert loaded(monkeypatch, JITVAULT_DENIED_LIMIT="").denied_limit == 1
@@ -97,7 +106,9 @@ BAD = [
     ("JITVAULT_DENIED_LIMIT", "secret-many"),
     ("JITVAULT_DENIED_LIMIT", "1.5"),
     ("JITVAULT_SETTLE_WINDOW", "secret-soon"),
-    ("JITVAULT_SETTLE_WINDOW", "90"),
+    ("JITVAULT_SETTLE_WINDOW", "0"),
+    ("JITVAULT_SETTLE_WINDOW", "1.5"),
+    ("JITVAULT_SETTLE_WINDOW", "31d"),
     # shorter than a request can begin something, or not to be read in two ways
     ("JITVAULT_RETENTION", "6d"),
     ("JITVAULT_RETENTION", "0d"),

@@ -12,12 +12,18 @@ import typer
 
 from jitvault.cli.options import Debug, Json
 from jitvault.cli.quiet import note
+from jitvault.formats.plural import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from jitvault.context import WorkerContext
 
+_FROZEN = (
+    "Treat the worker's identity as stolen (docs/operations/break-glass.md), unless agents share an address with the "
+    "worker: then name it in JITVAULT_SHARED_HOSTS; or the ledger was restored: then run `jitvault ledger recover`. "
+    "At the end `jitvault unfreeze --reason WHY`, with the worker's identity, lifts the freeze."
+)
 _COLOURS = {"trusted": "green", "lagging": "yellow", "untrusted": "red", "unknown": "yellow"}
 
 
@@ -40,7 +46,7 @@ def audit_status(json_: Json = False, debug: Debug = False) -> None:
         kind = AuditLagging if found.trust is Trust.LAGGING else AuditUntrusted
         raise kind(found.why or "the audit stream is not trusted", hint=found.hint)
     if found.freeze is not None:
-        raise Frozen(f"everything is frozen: {found.freeze.reason}")
+        raise Frozen(f"everything is frozen: {found.freeze.reason}", hint=_FROZEN)
 
 
 def audit_accept(
@@ -68,7 +74,9 @@ def audit_accept(
     if json_:
         typer.echo(output.to_json({"sources": sources, "reason": why}))
     else:
-        typer.echo(f"a gap in {sources} source(s): across it nothing is confirmed without look-ups and a listing")
+        typer.echo(
+            f"a gap in {counted(sources, 'source')}: across it nothing is confirmed without look-ups and a listing"
+        )
 
 
 def lift_tripwires(reason: str, *, as_json: bool) -> None:
@@ -81,7 +89,9 @@ def lift_tripwires(reason: str, *, as_json: bool) -> None:
     worker, why = worker_with_reason(reason)
     lifted = _lift(worker, why)
     answer = {"lifted": lifted, "reason": why}
-    typer.echo(output.to_json(answer) if as_json else f"lifted {lifted} freeze(s); tasks that were ended stay ended")
+    typer.echo(
+        output.to_json(answer) if as_json else f"lifted {counted(lifted, 'freeze')}; tasks that were ended stay ended"
+    )
 
 
 def _lift(worker: WorkerContext, why: str) -> int:
@@ -96,7 +106,8 @@ def _lift(worker: WorkerContext, why: str) -> int:
         end_all(worker, tripped(worker, {}), note)
         if held := worker.ledger.live_tasks():
             raise WrongState(
-                f"{len(held)} tasks still hold access: {', '.join(sorted(held)[:5])}", hint="Run it again."
+                f"access is still held by {counted(len(held), 'task')}: {', '.join(sorted(held)[:5])}",
+                hint="Run it again.",
             )
     lifted = worker.ledger.lift_freezes(why, worker.now())
     if not lifted:
@@ -134,7 +145,10 @@ def _show(found: Mapping[str, Any], *, as_json: bool) -> None:
         return
     console = output.console()
     state = found["state"]
-    console.print("The audit stream is", output.coloured(state, _COLOURS[state]))
+    if state == "unknown":
+        console.print("Whether the audit stream is trusted is", output.coloured("unknown", _COLOURS[state]))
+    else:
+        console.print("The audit stream is", output.coloured(state, _COLOURS[state]))
     facts = {}
     if found["lag_ms"] is not None:
         facts["lag"] = f"{found['lag_ms']} ms from a request to its line here"

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
@@ -20,21 +21,25 @@ import typer
 
 from jitvault import settings
 from jitvault.cli.commands.dev_events import EventFeed
+from jitvault.cli.commands.dev_files import WatchedFiles
 from jitvault.cli.views import dev as view
 from jitvault.cli.views import output
+from jitvault.cli.views.dev import event_line
 from jitvault.errors import InvalidInput, UsageError
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.storage.database import opened, raw, upgrade
 from jitvault.sandbox import target
 from jitvault.sandbox.binary import Binary, find_binary
 from jitvault.sandbox.keeper import keeping
+from jitvault.sandbox.processes import ServerProcess
 from jitvault.sandbox.role_files import remove_role_files, write_env_file, write_role_files
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import World, env, provisioned, want_of
 from jitvault.wiring import Wiring
 
 _POLL_S = 0.2
-_AS_SHIPPED = " (the shipped ones, with the target's address)"
+_AS_SHIPPED = " (the shipped ones)"
+_CONNECTED = ", without TLS; agents connect there, whatever a template's connection says"
 SPEC = """\
 apiVersion: jitvault.dev/v1
 kind: Task
@@ -127,12 +132,13 @@ def foreground(wish: Wish) -> None:
             _write_files(wish, variables)
             _announce(binary, world, variables, wish, ignored)
             feed = EventFeed(ledger, {entity: name for name, entity in world.entity_ids.items()})
-            _follow(feed, lambda: keeper.exit_code is None)
+            watched = WatchedFiles(filter(None, (wish.templates, wish.policies)))
+            _follow(feed, lambda: keeper.exit_code is None, lambda: _news_of_files(watched, wish, keeper))
             sys.stderr.write(
                 f"\nThe sandbox keeps running, but its worker has ended:\n{keeper.last_words()}\n"
                 "Nothing renews or ends tasks by itself until you start one in a second terminal: `jitvault worker`.\n"
             )
-            _follow(feed, lambda: True)
+            _follow(feed, lambda: True, lambda: "")
     except KeyboardInterrupt:
         sys.stderr.write("\nThe sandbox is stopped and removed.\n")
     finally:
@@ -142,10 +148,26 @@ def foreground(wish: Wish) -> None:
             remove_role_files(wish.env_dir)
 
 
-def _follow(feed: EventFeed, goes_on: Callable[[], bool]) -> None:
-    """Print each event as long as `goes_on` says so."""
+def _news_of_files(watched: WatchedFiles, wish: Wish, keeper: ServerProcess) -> str:
+    """Make the worker read edited files again; return what to print of it."""
+    # a worker that has said nothing yet may not handle the signal: it would end
+    if not keeper.said() or not watched.changed():
+        return ""
+    try:
+        _check_directories(wish.templates, wish.policies)
+    except InvalidInput as error:
+        return f"not read; the worker keeps those of before\n  {error}"
+    keeper.send(signal.SIGHUP)
+    return "edited files are read again"
+
+
+def _follow(feed: EventFeed, goes_on: Callable[[], bool], news_of_files: Callable[[], str]) -> None:
+    """Print each event, and the news of files, as long as `goes_on` says so."""
     console = output.console()
     while goes_on():
+        if news := news_of_files():
+            what, *whole = news.split("\n", 1)
+            typer.echo("\n".join([event_line(datetime.now(UTC).isoformat(), "sandbox", what, console.width), *whole]))
         for line in feed.lines(console.width):
             typer.echo(line)
         time.sleep(_POLL_S)
@@ -163,7 +185,7 @@ def _announce(binary: Binary, world: World, variables: dict[str, str], wish: Wis
     postgres = world.servers.postgres
     facts = {
         "server": f"{binary.release} at {world.address}",
-        "target": f"postgresql://{postgres.host}:{postgres.port}/{target.DATABASE}",
+        "target": f"postgresql://{postgres.host}:{postgres.port}/{target.DATABASE}{_CONNECTED}",
         "ledger": variables["JITVAULT_LEDGER"],
         "audit log": variables["JITVAULT_AUDIT_FILE"],
         "templates": variables["JITVAULT_TEMPLATES"] + ("" if wish.templates else _AS_SHIPPED),
@@ -175,9 +197,11 @@ def _announce(binary: Binary, world: World, variables: dict[str, str], wish: Wis
     for name in ignored:
         option = f"--{name.removeprefix('JITVAULT_').lower()} DIR"
         console.print(f"{name} is set for another Vault and is not used here: {option} names a directory.")
-    for name, why in world.failed_checks.items():
-        console.print(f"Nothing is granted by the template {name}: {why}")
-        console.print(f"Correct it; then, as admin, run: jitvault templates check {name}")
+    for name, check in world.failed_checks.items():
+        console.print(f"Nothing is granted by the template {name}: {check.why}")
+        console.print(f"  in {check.file}", soft_wrap=True)
+        output.print_facts(console, {"mend": check.mend} if check.mend else {})
+        console.print(f"  then, as admin: jitvault templates check {name}", soft_wrap=True)
     console.print("Roles")
     output.print_facts(console, view.ROLE_WORDS)
     has_example = "postgres-readonly" in world.templates

@@ -46,7 +46,7 @@ def extend(
     Example: jitvault extend count-orders --for 30m --reason "the import takes longer"
     """
     from jitvault.cli import session
-    from jitvault.cli.commands.extension_made import cancel_request, made_before
+    from jitvault.cli.commands.extension_made import cancel_request, check_none_waits, made_before
     from jitvault.cli.views import output
     from jitvault.errors import UsageError
 
@@ -62,6 +62,7 @@ def extend(
     document = session.known(wiring, task)
     deadline = _deadline_of(document)
     _check_may_extend(wiring, document)
+    check_none_waits(wiring, document, seconds, reason)
     with output.new_file(out) as file:
         made = None if again else made_before(wiring, document, seconds, reason, wait)
         if made is None:
@@ -237,6 +238,7 @@ def _raise_waiting(document: PublishedTask) -> None:
 
     That is an approver, or its requester.
     """
+    from jitvault.cli.views.task import ask_approvers, missing_approvals
     from jitvault.errors import ApprovalMissing
 
     extension = _extension_of(document)
@@ -248,10 +250,9 @@ def _raise_waiting(document: PublishedTask) -> None:
             f"more time for task {task} takes a new token, which goes to its requester",
             hint="Ask the requester to run the same command: they receive the token.",
         )
-    missing = ", ".join(f"{m['count']} of {m['group']}" for m in extension["missing"])
-    again = ", then run the same command again" if extension["replaces"] else ""
+    again = ", then run the same command again" if extension["replaces"] and not document.is_for_agent else ""
     raise ApprovalMissing(
-        f"more time for task {task} needs approval: {missing}",
-        hint=f"Ask an approver to run `jitvault approve {task}`{again}. The task continues until its deadline. "
+        f"more time for task {task} needs {missing_approvals(extension['missing'])}",
+        hint=f"Ask {ask_approvers(task, extension['missing'])}{again}. The task continues until its deadline. "
         f"`jitvault extend {task} --cancel` cancels the request.",
     )

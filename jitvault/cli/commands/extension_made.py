@@ -6,15 +6,50 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from jitvault.cli import session
+from jitvault.cli.quiet import note
 from jitvault.cli.views import extension as views
+from jitvault.cli.views.task import in_words
 from jitvault.errors import Denied, WaitTimedOut, WrongState
 from jitvault.lifecycle.requests.sign import sign_extension
+from jitvault.model.extension import extension_id
 from jitvault.model.states import State
 
 if TYPE_CHECKING:
     from jitvault.documents.published_parts import GrantedExtension, PublishedExtension
     from jitvault.documents.published_task import PublishedTask
     from jitvault.wiring import Wiring
+
+
+def check_none_waits(wiring: Wiring, document: PublishedTask, seconds: int, reason: str) -> None:
+    """Raise WrongState while another request for more time waits.
+
+    In Vault an author has one request for a task, so a new one would replace the one that waits, and its approvals with
+    it. The same request again replaces nothing. The requester's request comes before the agent's.
+    """
+    waiting, task = document.extension, document.task_id
+    if document.state not in session.GRANTED or waiting is None or waiting["state"] != "pending":
+        return
+    content, name = waiting["content"], extension_id(waiting["digest"])
+    author = content["by"]["name"]
+    if content["by"]["entity"] == wiring.person.entity:
+        if (content["seconds"], content["reason"]) == (seconds, reason):
+            return
+        raise WrongState(
+            f"task {task}: your request for {in_words(content['seconds'])} more (extension {name}, "
+            f"{content['reason']!r}) still waits {views.waits_for(waiting)}, and another one would replace it",
+            hint=f"`jitvault extend {task} --cancel` takes it back; then ask for the other one.",
+        )
+    if wiring.person.entity == document.requester:
+        note(
+            f"The request of {author} for more time (extension {name}) waits {views.waits_for(waiting)}. Yours is "
+            "decided first, and if it moves the deadline, theirs counts no more."
+        )
+        return
+    raise WrongState(
+        f"task {task}: the earlier request of {author} for more time (extension {name}) still waits "
+        f"{views.waits_for(waiting)}",
+        hint=f"Ask again once it is decided. {author} can cancel it with `jitvault extend {task} --cancel`.",
+    )
 
 
 def made_before(

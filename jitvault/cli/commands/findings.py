@@ -13,6 +13,7 @@ import typer
 
 from jitvault.cli.options import Debug, Json, task_id
 from jitvault.cli.quiet import note
+from jitvault.formats.plural import counted
 
 if TYPE_CHECKING:
     from jitvault.context import WorkerContext
@@ -71,7 +72,7 @@ def list_(
     if not output.print_for_scripts({"findings": rows}, *numbers, as_json=json_):
         _print(rows, closed=all_)
         if not rows and not all_ and (closed := ledger.findings(closed=True, task_id=task, agent=entity)):
-            note(f"{len(closed)} closed ones: `jitvault findings list --all` shows them, and who closed them.")
+            note(f"{counted(len(closed), 'closed one')}: `jitvault findings list --all` also shows who closed it.")
 
 
 @findings_app.command("close")
@@ -108,7 +109,7 @@ def close(
         closed = worker.ledger.close_findings_by_number(wanted, closing)
     answer = {"agent": agent, "findings": wanted, "closed": closed, **_recorded(closing)}
     whose = f" of {agent}" if agent else ""
-    typer.echo(output.to_json(answer) if json_ else f"closed {closed} finding(s){whose}, by {closing.name}")
+    typer.echo(output.to_json(answer) if json_ else f"closed {counted(closed, 'finding')}{whose}, by {closing.name}")
 
 
 def close_findings(
@@ -128,7 +129,9 @@ def close_findings(
     worker, closing = _closing(reason)
     closed = close_of_agent(worker, agent, closing)
     answer = {"agent": agent, "closed": closed, **_recorded(closing)}
-    typer.echo(output.to_json(answer) if json_ else f"closed {closed} finding(s) of {agent}, by {closing.name}")
+    typer.echo(
+        output.to_json(answer) if json_ else f"closed {counted(closed, 'finding')} of {agent}, by {closing.name}"
+    )
 
 
 def _closing(reason: str) -> tuple[WorkerContext, Closing]:

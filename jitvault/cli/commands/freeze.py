@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Wait, Yes
+from jitvault.formats.plural import counted
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -38,7 +39,7 @@ def freeze(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Freeze an agent, a template, an owner or everything.
+    """Freeze an agent, template, owner or everything, and end held access.
 
     Nothing that the freeze covers is granted or renewed, and its tasks that hold access end: a worker ends them, or
     this command if it has the worker's identity. The command waits until all are proven to be ended. With --all it asks
@@ -90,12 +91,8 @@ def _ask_for_all(wiring: Wiring) -> None:
     with suppress(JitvaultError):
         tasks = in_scope(wiring, Scope())
         names = ", ".join(tasks[:5]) + (f" and {len(tasks) - 5} more" if len(tasks) > 5 else "")
-        what = f"End {counted(len(tasks))}" + (f" ({names})" if tasks else "")
+        what = f"End {counted(len(tasks), 'task')}" + (f" ({names})" if tasks else "")
     session.ask(f"Freeze everything? {what}, and grant nothing until it is lifted", done="nothing was frozen")
-
-
-def counted(tasks: int) -> str:
-    return f"{tasks} task{'' if tasks == 1 else 's'}"
 
 
 def _check_ended(scope: Scope, ended: Mapping[str, str], wait: float, *, by_worker: bool) -> None:
@@ -112,7 +109,9 @@ def _check_ended(scope: Scope, ended: Mapping[str, str], wait: float, *, by_work
         return
     names = ", ".join(f"{task} ({state})" for task, state in [*left.items()][:5])
     names += f" and {len(left) - 5} more" if len(left) > 5 else ""
-    message = f"the freeze of {scope} holds; {len(left)} of {counted(len(ended))} not proven to be ended: {names}"
+    message = (
+        f"the freeze of {scope} holds; {len(left)} of {counted(len(ended), 'task')} not proven to be ended: {names}"
+    )
     first = next(iter(left))
     if by_worker:
         hint = f"`jitvault status {first}` shows what is missing. The same command, or a worker, tries again."

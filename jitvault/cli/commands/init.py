@@ -64,6 +64,7 @@ def init(
     Example: jitvault init --plan --network office=10.1.0.0/16
     """
     from jitvault.cli import session
+    from jitvault.cli.commands.template_check import warn_of_placeholder
     from jitvault.cli.views import provisioning as view
     from jitvault.errors import UsageError
     from jitvault.formats.server_product import with_commands
@@ -89,6 +90,8 @@ def init(
     commands = wiring.commands()
     missing = [with_commands(line, commands) for line in notes]
     view.print_provisioning(found, missing, actor, applied=not plan, is_shown=asks, as_json=json_)
+    for template in wiring.templates.values():
+        warn_of_placeholder(template)
 
 
 def _want(

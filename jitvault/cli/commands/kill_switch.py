@@ -11,6 +11,7 @@ import typer
 
 from jitvault.cli.quiet import note
 from jitvault.documents.paths import PUBLISHED
+from jitvault.formats.plural import counted
 
 if TYPE_CHECKING:
     from jitvault.context import WorkerContext
@@ -89,7 +90,11 @@ def _question(tasks: Sequence[str], *, everything: bool) -> str:
     names = ", ".join(tasks[:5])
     if len(tasks) > 5:
         names += f" and {len(tasks) - 5} more"
-    what = f"End {len(tasks)} tasks ({names})" if tasks else "No task of this scope is known to hold access; go on"
+    what = (
+        f"End {counted(len(tasks), 'task')} ({names})"
+        if tasks
+        else "No task of this scope is known to hold access; go on"
+    )
     return f"{what}, and revoke every token of jitvault's roles in Vault?" if everything else f"{what}?"
 
 

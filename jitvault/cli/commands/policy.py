@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jitvault.cli.commands.spec_file import SpecFile, TaskId
 from jitvault.cli.options import Debug, Json
+from jitvault.formats.plural import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
 
 policy_app = typer.Typer(help="Check, test and explain the policies that decide about grants.", no_args_is_help=True)
 
+_NOTHING_FROZEN = "nothing is frozen"
 # what `policy explain` assumes without the worker's identity
 _ASSUMED = (
     "the agent is in jitvault-agents and in no other group, the owner in none",
     "no other task holds a lease",
     "the agent has no open finding",
-    "nothing is frozen",
+    _NOTHING_FROZEN,
     "the worker has these policies",
 )
 _ASSUMED_OF_PARENT = "its parent has this access, you may delegate it, and it was not delegated to the parent"
@@ -82,10 +84,10 @@ def policy_check(
         console.print("The policy set is valid")
         output.print_facts(console, facts)
         for warning in warnings:
-            typer.echo(for_terminal(f"warning: {warning}", sys.stdout))
+            typer.echo(for_terminal(f"warning: {warning}", sys.stdout, rest=" " * 9))
     if found.idle:
         raise InvalidInput(
-            f"{len(found.idle)} rule(s) decide nothing: {', '.join(found.idle)}",
+            f"{counted(len(found.idle), 'rule')} without any effect: {', '.join(found.idle)}",
             hint="Remove these rules, or correct the rules that cover them. The policy set is used nevertheless.",
         )
 
@@ -150,7 +152,10 @@ def policy_explain(
     read = read_spec(wiring, spec, task_id)
     question, assumed = _question_of(wiring, read.spec)
     found = explain(wiring.authorizer, question)
-    frozen = freezes_covering_request(wiring.worker_without_session, question) if wiring.has_worker else []
+    if wiring.has_worker:
+        frozen = freezes_covering_request(wiring.worker_without_session, question)
+    else:
+        frozen, assumed = _freezes_seen(wiring, question, assumed)
     decision = found.decision
     obligations = decision.obligations
     if json_:
@@ -174,8 +179,34 @@ def policy_explain(
     facts |= {"policies": decision.policy_digest, "assumed": "; ".join(assumed) or "nothing"}
     console = output.console()
     state = _resulting_state(decision.permitted, obligations)
-    console.print(f"Task {read.name} would be {state}{', and it is frozen' if frozen else ''}")
+    if frozen:
+        console.print(f"Task {read.name} is frozen: nothing is granted; otherwise it would be {state}")
+    elif decision.permitted and not wiring.has_worker:
+        # an agent with an open finding is barred, and only the worker's identity sees that
+        console.print(f"Task {read.name} would be {state}, if nothing bars {read.spec.spec.agent} (see assumed)")
+    else:
+        console.print(f"Task {read.name} would be {state}")
     output.print_facts(console, facts)
+
+
+def _freezes_seen(
+    wiring: Wiring, question: DecisionInput, assumed: list[str]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the freezes that cover the access, and what is still assumed.
+
+    Without the worker's identity they are those that the caller may read in Vault.
+    """
+    from jitvault.errors import JitvaultError
+    from jitvault.lifecycle.requests.freezes import freezes_covering_seen
+
+    if wiring.settings.person is None:
+        return [], assumed
+    try:
+        frozen = freezes_covering_seen(wiring.person, question)
+    except JitvaultError:
+        return [], assumed
+    known = "no tripwire froze everything"
+    return frozen, [known if each == _NOTHING_FROZEN else each for each in assumed]
 
 
 def _resulting_state(permitted: bool, obligations: Obligations) -> str:

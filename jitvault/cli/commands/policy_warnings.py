@@ -18,12 +18,14 @@ def warnings_of(wiring: Wiring, policies: CedarAuthorizer) -> list[str]:
     """Return what a policy set most likely does not mean, in words."""
     from jitvault.lifecycle.decision.explain import grantable_not_renewable, uncovered_risks
     from jitvault.policy.unknown_levels import unknown_levels
+    from jitvault.policy.unknown_templates import unknown_templates
 
     templates = list(wiring.templates.values())
     return [
         *unknown_levels(list(policies.rules.values())),
         *uncovered_risks(policies, templates),
         *_missing_groups(wiring, policies),
+        *unknown_templates(list(policies.rules.values()), wiring.templates),
         *grantable_not_renewable(policies, templates),
     ]
 

@@ -108,6 +108,7 @@ def _say_what_is_missing(found: _Found, wanted: ReportFilter, receipt: Path | No
     """
     from jitvault.cli.quiet import note
     from jitvault.errors import SecurityFinding
+    from jitvault.formats.plural import counted
 
     if receipt is not None:
         note(f"receipt written to {receipt}")
@@ -115,7 +116,8 @@ def _say_what_is_missing(found: _Found, wanted: ReportFilter, receipt: Path | No
         note(f"No task matches: {wanted}." if not wanted.is_empty else "There are no tasks.")
     if found.left_out:
         first = found.left_out[0]
-        raise SecurityFinding(f"{len(found.left_out)} task(s) are not in the report: {first}", hint=first.hint)
+        left_out = counted(len(found.left_out), "task")
+        raise SecurityFinding(f"not in the report, because they cannot be read: {left_out}: {first}", hint=first.hint)
 
 
 @dataclass(slots=True)

@@ -218,7 +218,8 @@ def spec_check(
 ) -> None:
     """Check a task spec and its templates.
 
-    The command does not ask Vault, and shows which Vault paths the task would read.
+    The command does not ask Vault, so it does not know whether agent and owner exist. It shows which Vault paths the
+    task would read.
 
     Example: jitvault spec check task.yaml
     """

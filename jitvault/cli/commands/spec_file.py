@@ -14,7 +14,8 @@ from jitvault.cli.options import is_task_id
 
 if TYPE_CHECKING:
     from jitvault.errors import InvalidInput
-    from jitvault.model.spec import TaskSpec
+    from jitvault.formats.strict_yaml import Document
+    from jitvault.model.spec import AccessEntry, TaskSpec
     from jitvault.wiring import Wiring
 
 STANDARD_INPUT = "-"
@@ -95,7 +96,7 @@ def read_spec(wiring: Wiring, name: str, task_id: str | None) -> ReadSpec:
             suffix = "".join(secrets.choice(SUFFIX_ALPHABET) for _ in range(SUFFIX_LENGTH))
             given = generated_id(str(prefix), suffix)
         read = file.named(given)
-        _check(wiring, read, source)
+        _check(wiring, read, data, source)
     except InvalidInput as error:
         if name == STANDARD_INPUT and error.hint == InvalidInput.default_hint:
             raise InvalidInput(str(error), hint=_CORRECT_INPUT) from None
@@ -167,18 +168,23 @@ def _standard_input(most: int) -> bytes:
     return data
 
 
-def _check(wiring: Wiring, read: TaskSpec, source: str) -> None:
-    """Check a spec against the templates and the clock. Raises InvalidInput."""
+def _check(wiring: Wiring, read: TaskSpec, data: bytes, source: str) -> None:
+    """Check a spec against the templates and the clock.
+
+    Raises InvalidInput, which names the line.
+    """
     from datetime import timedelta
 
     from jitvault.errors import InvalidInput
     from jitvault.formats.did_you_mean import nearest
-    from jitvault.formats.strict_yaml import place
+    from jitvault.formats.strict_yaml import place, read_document
     from jitvault.model.vault_access import CAPS
 
-    where = place(source)
+    document = read_document(data, source=source)
     longest = max(CAPS.values())
-    for n, entry in enumerate(read.spec.access):
+    for entry in read.spec.access:
+        n = _entry_number(document, entry)
+        where = place(source, document.line_of(("spec", "access", n)))
         template = wiring.templates.get(entry.template)
         if template is None:
             known = ", ".join(sorted(wiring.templates)) or "none"
@@ -198,4 +204,19 @@ def _check(wiring: Wiring, read: TaskSpec, source: str) -> None:
     if not problems and read.window.for_ is not None and read.window.for_ < least:
         problems = ["window.for: expected at least 10s, so that the agent can unwrap and work"]
     if problems:
+        field = problems[0].partition(":")[0]
+        where = place(source, document.line_of(("spec", *field.split("."))))
         raise InvalidInput(f"{where}: spec.{problems[0]}")
+
+
+def _entry_number(document: Document, entry: AccessEntry) -> int:
+    """Return which entry of the file's list it is.
+
+    A valid spec has them sorted.
+    """
+    written = document.data["spec"]["access"]
+    return next(
+        n
+        for n, each in enumerate(written)
+        if (each["template"], each.get("with") or {}) == (entry.template, dict(entry.with_))
+    )

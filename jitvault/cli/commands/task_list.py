@@ -11,7 +11,7 @@ import typer
 
 from jitvault.cli.options import Debug, Json
 from jitvault.documents.paths import PUBLISHED
-from jitvault.model.states import OVER, State
+from jitvault.model.states import LIVE_STATES, OVER, State
 
 if TYPE_CHECKING:
     from jitvault.ledger.ledger import Ledger
@@ -67,11 +67,11 @@ def list_(
     if has_ledger := fallback.has_ledger(wiring):
         ledger = session.ledger_to_read(wiring)
         session.check_knows_tasks(wiring, ledger)
-        rows = _rows_of_ledger(wiring, ledger, wanted)
+        rows = _rows_of_ledger(wiring, ledger, wanted, _Freezes(wiring, ledger))
     else:
         with session.allowed("list the tasks", "operators, approvers and auditors"):
             names = wiring.documents.names(PUBLISHED)
-        rows = fallback.rows(wiring, names, wanted.includes)
+        rows = fallback.rows(wiring, names, wanted.includes, _Freezes(wiring, None).of)
     views.print_tasks(rows, now=wiring.clock.agreed(), published=not has_ledger, as_json=json_, what=str(wanted))
 
 
@@ -101,6 +101,37 @@ class _Wanted:
         return f"{'open ' if self.only_open else ''}tasks{named}{where}"
 
 
+class _Freezes:
+    """The freezes that the caller can see.
+
+    Whoever may not read them, as an approver, or cannot ask Vault, sees the tasks without them.
+    """
+
+    def __init__(self, wiring: Wiring, ledger: Ledger | None) -> None:
+        from jitvault.errors import JitvaultError
+        from jitvault.lifecycle.requests.freezes import all_freezes, freezes_seen_by_person, tripwire_freeze
+
+        self._found = tripwire_freeze(ledger) if ledger is not None else []
+        with suppress(JitvaultError):
+            if wiring.has_worker:
+                self._found = all_freezes(wiring.worker_without_session)
+            elif wiring.settings.person is not None and not wiring.unverified:
+                self._found += freezes_seen_by_person(wiring.person, tripped=None)
+
+    def of(self, content: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        """Return the first freeze that covers a task, as `{kind, scope}`.
+
+        `content` is that of the task's revision.
+        """
+        from jitvault.model.scope import Scope
+
+        for freeze in self._found:
+            scope = Scope(**freeze["scope"])
+            if scope.is_all or (content is not None and scope.covers(content)):
+                return {"kind": freeze["kind"], "scope": freeze["scope"]}
+        return None
+
+
 def _checked(states: Sequence[str]) -> frozenset[str]:
     """Return the states. Raises typer.BadParameter for one that no task has."""
     for each in states:
@@ -109,23 +140,30 @@ def _checked(states: Sequence[str]) -> frozenset[str]:
     return frozenset(states)
 
 
-def _rows_of_ledger(wiring: Wiring, ledger: Ledger, wanted: _Wanted) -> list[dict[str, Any]]:
+def _rows_of_ledger(wiring: Wiring, ledger: Ledger, wanted: _Wanted, freezes: _Freezes) -> list[dict[str, Any]]:
     """Return the rows of the tasks that the ledger knows."""
     from jitvault.errors import CorruptRecord
-    from jitvault.lifecycle.record.report import parties_of, summary_of
+    from jitvault.lifecycle.record.receipt import extension_in
+    from jitvault.lifecycle.record.report import parties_of, summary_of, waiting_extension
     from jitvault.model.revision import Revision
 
     left_out = OVER if wanted.only_open else frozenset[State]()
     tasks = ledger.tasks(frozenset(State) - left_out)
     bodies = ledger.current_bodies([task.task_id for task in tasks])
     findings = ledger.finding_counts()
+    extensions = ledger.last_extensions([task.task_id for task in tasks if task.state in LIVE_STATES])
     rows = []
     for task in tasks:
         content = None
         with suppress(CorruptRecord, KeyError):
             content = Revision.of(bodies[task.task_id]).content
         if wanted.includes(task.state, content):
-            own = {"missing": [], "findings": findings.get(task.task_id, 0)}
+            more_time = None
+            with suppress(KeyError, TypeError):
+                last = extensions.get(task.task_id)
+                more_time = waiting_extension(task.state, extension_in(last) if last else None)
+            own = {"missing": [], "findings": findings.get(task.task_id, 0), "more_time": more_time}
+            own["frozen"] = None if task.state in OVER else freezes.of(content)
             rows.append({**summary_of(task), **parties_of(content), **own})
     return _with_missing(wiring, rows)
 

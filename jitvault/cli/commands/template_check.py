@@ -75,6 +75,7 @@ def templates_check(
             listings.print_outcome(outcome, wiring.vault_command)
     if json_:
         listings.print_outcomes(name, outcomes)
+    warn_of_placeholder(template)
     left_behind = [what for outcome in outcomes for what in outcome.left_behind]
     if left_behind:
         raise NotConfirmed(
@@ -103,6 +104,18 @@ class _Progress:
             cut = text[: shutil.get_terminal_size().columns - 1]
             typer.echo(f"\r{cut}\x1b[K", nl=False, err=True)
             self._shown = bool(text)
+
+
+def warn_of_placeholder(template: AccessTemplate) -> None:
+    """Say where a template sends agents to a host that there is not."""
+    from jitvault.cli.views.output import warn
+
+    host = template.spec.placeholder_host()
+    if host is not None:
+        warn(
+            f"warning: template {template.name} sends agents to {host}, a name for examples: write your server's "
+            "address into its `connection`. No check proves it."
+        )
 
 
 def found(wiring: Wiring, name: str) -> AccessTemplate:

@@ -70,7 +70,9 @@ def templates_show(
     state = as_recorded(seen[name], template) if seen is not None else None
     notes = remarks_of(seen[name]) if seen is not None and state == "passed" else ()
     paths = [template.resolve(choices) for choices in template.all_choices()]
-    listings.print_template(template.canonical(), paths, state, notes, as_json=json_)
+    connections = [template.spec.fill_connection(choices) for choices in template.all_choices()]
+    where = list(dict.fromkeys(each.in_words() for each in connections if each is not None))
+    listings.print_template(template.canonical(), paths, state, notes, connections=where, as_json=json_)
 
 
 def demo(
@@ -132,7 +134,7 @@ def dev(
     """Run a provisioned sandbox in the foreground until Ctrl-C.
 
     The command prints where everything is, the roles and the first commands, and then a line for each event. Its worker
-    reads templates and policies when it starts.
+    reads templates and policies when it starts, and again when you edit them.
 
     Example: jitvault dev --env-dir dev
     """

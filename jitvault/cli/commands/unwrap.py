@@ -139,4 +139,4 @@ def _warn(message: str) -> None:
     """Print a warning to stderr."""
     from jitvault.cli.folding import for_terminal
 
-    typer.echo(for_terminal(message, sys.stderr, first="warning: "), err=True)
+    typer.echo(for_terminal(message, sys.stderr, first="warning: ", rest=" " * 9), err=True)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jitvault.cli.options import is_file, is_task_id
-from jitvault.errors import InvalidInput, JitvaultError, NotFound, UsageError, WrongState
+from jitvault.errors import InvalidInput, JitvaultError, NotFound, UsageError
+from jitvault.formats.did_you_mean import nearest
 
 if TYPE_CHECKING:
     from jitvault.documents.published_task import PublishedTask
@@ -58,6 +59,8 @@ def given(wiring: Wiring, what: str) -> Given:
     if is_wrapping(what):
         return Given(Secret(what))
     if "/" in what or what.endswith(_OF_FILES):
+        raise _no_file(what)
+    if Path(what).is_dir() and wiring.settings.person is None:
         raise _no_file(what)
     if not is_task_id(what):
         shown = without_tokens(what)
@@ -142,7 +145,17 @@ def _from_inbox(wiring: Wiring, task: str) -> Given:
     return Given(Secret(str(message["wrapping"][0]["token"])), task, inbox)
 
 
-def _nothing_in_the_inbox(wiring: Wiring, task: str) -> WrongState:
+def _meant_task(wiring: Wiring, task: str) -> str:
+    """Return ` (did you mean …?)` where a task has nearly this name.
+
+    The tasks are those in the caller's inbox.
+    """
+    with suppress(JitvaultError):
+        return nearest(task, wiring.person.documents.names(f"inbox/{wiring.person.entity}/"), likeness=_NEARLY)
+    return ""
+
+
+def _nothing_in_the_inbox(wiring: Wiring, task: str) -> JitvaultError:
     """Return the error that says why the caller's inbox has no wrapping token."""
     from jitvault.agent.opened_wrappings import opened_of_task, state_directory
     from jitvault.cli import session
@@ -161,8 +174,10 @@ def _nothing_in_the_inbox(wiring: Wiring, task: str) -> WrongState:
             hint=hint,
         )
     if not isinstance(document, PublishedTask):
+        if Path(task).is_dir():
+            return InvalidInput(f"{task!a} is a directory, and there is no task of that name", hint=_WHICH)
         return NotFound(
-            f"there is no file {task}{_meant(task)}, and no task of that name",
+            f"there is no file {task}{_meant(task)}, and no task of that name{_meant_task(wiring, task)}",
             hint="Ask whoever requested the access for the task's id, or for the file that `jitvault grant` wrote.",
         )
     why, hint = _why_empty(document, wiring.person.entity)
@@ -180,6 +195,12 @@ def _why_empty(document: PublishedTask, me: str) -> tuple[str, str]:
     task = document.task_id
     content = document.full_revision.content
     to = content["agent" if document.is_for_agent else "requester"]
+    if document.state in (State.DENIED, State.LAPSED):
+        why = document.why_denied or (
+            "its window was over before it was granted" if document.state is State.LAPSED else ""
+        )
+        words = f"the task is {document.state.value}, and gets no token" + (f": {why}" if why else "")
+        return words, f"Its requester, {content['requester']['name']}, can ask again, or for a task with another id."
     if document.state in BEFORE or document.state is State.ISSUING:
         waits = f"`jitvault status {task}` shows what it waits for."
         return f"the task is {document.state.value}, so its token is not made yet", waits

@@ -33,6 +33,43 @@ class Shown:
     missing: Sequence[MissingApproval]
 
 
+def waits_for(extension: Mapping[str, Any]) -> str:
+    """Return for whom a published extension waits.
+
+    It waits for approvals, or for its author, who takes the new token.
+    """
+    if extension["missing"]:
+        return f"for {render.missing_approvals(extension['missing'])}"
+    return f"for {extension['content']['by']['name']} to run the same command again and take the new token"
+
+
+def facts(shown: Mapping[str, Any]) -> dict[str, str]:
+    """Return the extensions of a task, and the request that was not granted.
+
+    `shown` has `task_id`, `state`, `extension` and `extensions`. Of a request that waits it says for whom, until when,
+    and the command that answers it.
+    """
+    found: dict[str, str] = {}
+    if shown["extensions"]:
+        given = (
+            f"{render.in_words(each['seconds'])} for {each['by']['name']} ({each['reason']})"
+            for each in shown["extensions"]
+        )
+        found["extended"] = ", ".join(given)
+    last = shown["extension"]
+    if shown["state"] not in ("issuing", "issued", "active") or last is None or last["state"] == "extended":
+        return found
+    content, task = last["content"], shown["task_id"]
+    asked = f"{render.in_words(content['seconds'])} asked for by {content['by']['name']}"
+    if last["error"] is not None:
+        return {**found, "more time": f"{asked}: {last['error']['message']}"}
+    name, until = extension_id(last["digest"]), output.readable(content["since"])
+    found["more time"] = f"{asked} ({content['reason']}), extension {name}: waits {waits_for(last)}, until {until}"
+    if last["missing"]:
+        found["ask"] = render.ask_approvers(task, last["missing"])
+    return found
+
+
 def print_extension(
     document: PublishedTask,
     extension: Shown,
@@ -76,8 +113,8 @@ def print_extension(
     if is_pending:
         console.print(f"  then     {output.readable(content['until'])}")
         console.print(f"  digest   {extension.digest}", soft_wrap=True)
-    for missing in extension.missing:
-        console.print(f"  missing  {missing['count']} approval(s) by {missing['group']}")
+    if extension.missing:
+        console.print(f"  missing  {render.missing_approvals(extension.missing)}")
     if made_at:
         console.print("  more     the same command with --again")
     render.print_wrappings(console, shown["wrapping"], out)
@@ -130,8 +167,8 @@ def print_decided(
     result = _result(extension, decision, until=until, is_missing=bool(missing))
     line = f"You {past} more time for task {document.task_id} (extension {extension.id}); {result}"
     console.print(folded(line, console.width, rest="  "), soft_wrap=True)
-    for each in missing:
-        console.print(f"  missing  {each['count']} approval(s) by {each['group']}")
+    if missing:
+        console.print(f"  missing  {render.missing_approvals(missing)}")
 
 
 def _result(extension: Extension, decision: str, *, until: str | None, is_missing: bool) -> str:

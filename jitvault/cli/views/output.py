@@ -143,7 +143,7 @@ def console(*, stderr: bool = False, quiet: bool = False) -> Console:
 
 def warn(message: str) -> None:
     """Print a warning to stderr, folded at words where that is a terminal."""
-    typer.echo(for_terminal(message, sys.stderr), err=True)
+    typer.echo(for_terminal(message, sys.stderr, rest="  "), err=True)
 
 
 def print_facts(console: Console, facts: Mapping[str, str], *, least: int = 0) -> None:

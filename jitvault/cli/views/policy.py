@@ -12,9 +12,10 @@ def obligation_facts(obligations: Mapping[str, Any]) -> dict[str, str]:
 
     Empty where there are none.
     """
+    from jitvault.formats.plural import counted
     from jitvault.formats.time_window import format_duration
 
-    needed = [f"{each['count']} approval(s) by {each['group']}" for each in obligations["approvals"]]
+    needed = [f"{counted(each['count'], 'approval')} by {each['group']}" for each in obligations["approvals"]]
     facts = {"needs": " and ".join(needed)}
     for name, key in (("token", "max_ttl_s"), ("window", "max_window_s")):
         if obligations[key] is not None:

@@ -15,7 +15,7 @@ from jitvault.cli.views.output import readable, warn
 from jitvault.documents.paths import published_path, request_path
 from jitvault.documents.published_task import IllegibleDocument, PublishedRefusal, PublishedTask, read_published
 from jitvault.errors import JitvaultError, LedgerUnreachable, NotFound, SecurityFinding, UnusedLedger
-from jitvault.model.states import LIVE_STATES
+from jitvault.model.states import LIVE_STATES, OVER
 
 if TYPE_CHECKING:
     from jitvault.lifecycle.record.published_proof import PublishedProof
@@ -102,10 +102,9 @@ def facts(document: PublishedTask, published: Mapping[str, Any], now: datetime) 
     unvouched = "nobody: " if published["vouched_by"] == "nobody" else ""
     return {
         **found,
-        "as of": f"{readable(published['at'])}, {ago} ago: what a worker last published in Vault, and it may lag",
+        "as of": f"{readable(published['at'])}, {ago} ago, as a worker published it",
         "vouched": f"by {unvouched}{published['vouched']}",
-        "unknown": "what its tokens did, its timeline, what it delegated, whether a tripwire froze everything since: "
-        "the ledger has it",
+        "unknown": "uses, timeline, delegations, tripwires: an auditor sees them",
     }
 
 
@@ -121,14 +120,17 @@ def age(seconds: int) -> str:
 
 
 def rows(
-    wiring: Wiring, names: Iterable[str], includes: Callable[[str, Mapping[str, Any] | None], bool]
+    wiring: Wiring,
+    names: Iterable[str],
+    includes: Callable[[str, Mapping[str, Any] | None], bool],
+    freeze_of: Callable[[Mapping[str, Any] | None], Mapping[str, Any] | None],
 ) -> list[dict[str, Any]]:
     """Return the rows of a task list from what is published.
 
     `published_at` and `age_s` say how old each is. `includes` says by its state, and the content of its revision,
-    whether a task is listed.
+    whether a task is listed; `freeze_of` gives the freeze that covers it.
     """
-    from jitvault.lifecycle.record.report import parties_of
+    from jitvault.lifecycle.record.report import parties_of, waiting_extension
 
     found: list[dict[str, Any]] = []
     for name in names:
@@ -139,11 +141,14 @@ def rows(
         content = said.full_revision.content if isinstance(said, PublishedTask) else None
         if not includes(str(said.state), content):
             continue
-        row = dict.fromkeys(_ROW, None) | {"task_id": name, "state": str(said.state), "missing": [], "findings": 0}
+        row = dict.fromkeys((*_ROW, "more_time", "frozen"), None)
+        row |= {"task_id": name, "state": str(said.state), "missing": [], "findings": 0}
         row |= parties_of(content)
         if isinstance(said, PublishedTask):
             values = said.as_json()
             row |= {key: values[key] for key in _ROW} | {"missing": said.missing, "findings": len(said.findings)}
+            row["more_time"] = waiting_extension(said.state, said.extension)
+            row["frozen"] = None if said.state in OVER else freeze_of(content)
         elif isinstance(said, PublishedRefusal):
             row["requester"] = said.requester
         found.append({**row, "published_at": said.written_at.isoformat(), "age_s": _age_s(wiring, said.written_at)})
@@ -176,8 +181,7 @@ def unknown_task(wiring: Wiring, task_id: str, document: PublishedRefusal | None
         )
     return NotFound(
         f"there is no task {task_id} in Vault",
-        hint="Run `jitvault list` to see all tasks. A task that was sealed long ago is removed from Vault, and kept in "
-        "the ledger.",
+        hint=f"{NotFound.default_hint} A task that was sealed long ago is removed from Vault, and kept in the ledger.",
     )
 
 

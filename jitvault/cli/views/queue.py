@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from jitvault.cli.views import output
 from jitvault.cli.views.output import NewFile
+from jitvault.cli.views.task import missing_approvals
 from jitvault.errors import WaitTimedOut
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def print_queued(document: PublishedTask, until: datetime, *, out: NewFile | Non
 def _waits_for(document: PublishedTask) -> str:
     """Return in words what holds a request for a grant up."""
     if document.missing:
-        return ", ".join(f"{each['count']} approval(s) by {each['group']}" for each in document.missing)
+        return missing_approvals(document.missing)
     if document.error is not None:
         return document.error.message
     return f"its window, which begins at {window_start(document)}"

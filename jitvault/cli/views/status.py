@@ -10,22 +10,20 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from jitvault.cli.views import output
 from jitvault.cli.views.listing import Column, print_listing
-from jitvault.cli.views.output import to_json
 from jitvault.cli.views.policy import decision_line
 from jitvault.cli.views.task import (
     NEVER_HELD,
     ask_approvers,
+    in_words,
     missing_approvals,
     not_proven,
     print_decision,
     print_proof,
     uncounted,
 )
-from jitvault.model.states import DEAD, DELIVERED_STATES, Verdict
+from jitvault.model.states import DEAD, DELIVERED_STATES, EndReason, Verdict
 from jitvault.model.token_limits import reads_left_in_words
 
 if TYPE_CHECKING:
@@ -36,6 +34,22 @@ if TYPE_CHECKING:
     from jitvault.documents.published_task import PublishedTask
 
 _MOST_USES = 12
+# why a task ended, where no person and no note says it
+_ENDED = {
+    EndReason.COMPLETED: "completed",
+    EndReason.OPERATOR: "revoked",
+    EndReason.DEADLINE: "its window was over",
+    EndReason.EXPIRED: "nobody renewed its token in time",
+    EndReason.UNCLAIMED: "nobody unwrapped its token in time",
+    EndReason.HEARTBEAT: "its token did nothing for too long",
+    EndReason.POLICY: "policy no longer permits it",
+    EndReason.DRIFT: "it is no longer what was approved",
+    EndReason.INTERCEPTED: "somebody else may have its secret",
+    EndReason.TRIPWIRE: "a tripwire",
+    EndReason.FROZEN: "frozen",
+    EndReason.PARENT: "a task above it ended",
+    EndReason.ISSUE_FAILED: "its token could not be issued",
+}
 
 
 def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
@@ -45,7 +59,7 @@ def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
     """
     if output.print_for_scripts(shown, shown["state"], as_json=as_json):
         return
-    from jitvault.cli.views import timeline
+    from jitvault.cli.views import extension, timeline
     from jitvault.model.revision_text import unasked
     from jitvault.model.verifiers import unproven
 
@@ -53,7 +67,7 @@ def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
     content = shown["revision"]["content"]
     reason = [f"({shown['end_reason']})"] if shown["end_reason"] else []
     console.print(f"Task {shown['task_id']} is", output.coloured(shown["state"]), *reason)
-    facts = {
+    facts: dict[str, str] = {
         "requester": content["requester"]["name"],
         "agent": content["agent"]["name"],
         "owner": content["owner"]["name"],
@@ -76,11 +90,12 @@ def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
     if shown["grant"]:
         grant = shown["grant"]
         facts["token"] = f"{grant['verdict']}, {_expires(grant['verdict'])} {output.readable(grant['expires_at'])}"
-        facts["ttl"] = f"{grant['ttl_s']} s of {grant['requested_ttl_s']} s asked for, {grant['step_s']} s at a time"
+        ttl, requested, step = (in_words(grant[key]) for key in ("ttl_s", "requested_ttl_s", "step_s"))
+        facts["ttl"] = f"{ttl} of {requested} asked for, {step} at a time"
         if shown["state"] in DELIVERED_STATES:
             facts["reads"] = reads_left_in_words(**shown["reads"])
         facts["deadline"] = output.readable(shown["ends_at"])
-        facts |= _extensions(shown)
+        facts |= extension.facts(shown)
     facts |= _end_facts(shown)
     if shown["state"] == "ending" and shown["due_at"]:
         facts["tried again"] = f"from {output.readable(shown['due_at'])} on, and by each command on the task"
@@ -163,25 +178,12 @@ def _end_facts(shown: Mapping[str, Any]) -> dict[str, str]:
     forced = (shown["proof"] or {}).get("forced")
     if ended:
         author = f" by {ended['name']}" if ended["name"] else ""
-        facts["ended"] = f"{output.readable(ended['at'])}{author}" + (f": {ended['note']}" if ended["note"] else "")
+        words = _ENDED.get(ended["reason"], "")
+        # the note of a freeze is why somebody froze, which is no reason of this task
+        why = ended["note"] if ended["reason"] != EndReason.FROZEN else ": ".join(filter(None, (words, ended["note"])))
+        facts["ended"] = ": ".join(filter(None, (f"{output.readable(ended['at'])}{author}", why or words)))
     if forced:
         facts["forced"] = f"by {forced['name']}: {forced['reason']}"
-    return facts
-
-
-def _extensions(shown: Mapping[str, Any]) -> dict[str, str]:
-    """Return the task's extensions, and the last request that was not granted."""
-    facts: dict[str, str] = {}
-    last = shown["extension"]
-    if shown["extensions"]:
-        given = (f"{each['seconds']} s for {each['by']['name']} ({each['reason']})" for each in shown["extensions"])
-        facts["extended"] = ", ".join(given)
-    held = shown["state"] in ("issuing", "issued", "active")
-    if held and last is not None and last["state"] != "extended":
-        missing = ", ".join(f"{each['count']} of {each['group']}" for each in last["missing"])
-        waits = f"waits for {missing or 'its requester'}" if last["error"] is None else last["error"]["message"]
-        asked = last["content"]
-        facts["more time"] = f"{asked['seconds']} s asked for by {asked['by']['name']}: {waits}"
     return facts
 
 
@@ -220,10 +222,10 @@ def print_published(document: PublishedTask, shown: Mapping[str, Any], now: date
     `shown` is the document as JSON data, with its source and with who requested its end. What is not known from that
     is printed as well.
     """
+    from jitvault.cli.views import extension
     from jitvault.cli.views import published as fallback
 
-    if as_json:
-        typer.echo(to_json(shown))
+    if output.print_for_scripts(shown, document.state.value, as_json=as_json):
         return
     print_decision(document, as_json=False, is_status=True)
     held_up = {"held up": document.error.message} if document.error else {}
@@ -234,6 +236,7 @@ def print_published(document: PublishedTask, shown: Mapping[str, Any], now: date
         reads["reads"] = reads_left_in_words(**document.reads)
     facts = {
         **reads,
+        **extension.facts(shown),
         **_refused_grant(shown),
         **_end_facts(shown),
         **held_up,

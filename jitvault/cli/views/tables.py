@@ -57,7 +57,8 @@ def print_kill_results(results: Sequence[Result], *, as_json: bool) -> None:
             problem = row["error"] or f"is {row['state']}"
             console.print(f"  {row['task_id']}: {problem}", style="red", soft_wrap=True)
     proven = sum(bool(row["proven"]) for row in now)
-    console.print(f"{proven} of {len(now)} tasks are ended and proven" if now else "There was no task to end")
+    what = "task is" if len(now) == 1 else "tasks are"
+    console.print(f"{proven} of {len(now)} {what} ended and proven" if now else "There was no task to end")
     _print_not_proven(rows, console)
     _print_ended_earlier([row for row in rows if row["ended_earlier"]], console)
 
@@ -159,6 +160,10 @@ def print_spec_check(name: str, spec: Mapping[str, Any], fetches: Sequence[Fetch
         console.print(f"  {fetch.template} reads {fetch.path}")
         if fetch.data:
             console.print(f"    sending {output.pairs(fetch.data)}")
+    agent, owner = (spec["spec"][part] for part in ("agent", "owner"))
+    console.print(
+        output.indented(f"not checked here: whether Vault has {agent} and {owner}; `grant` does", console.width)
+    )
 
 
 def print_templates(found: Sequence[Mapping[str, Any]], states: Mapping[str, str] | None, *, as_json: bool) -> None:
@@ -184,11 +189,18 @@ def print_templates(found: Sequence[Mapping[str, Any]], states: Mapping[str, str
 
 
 def print_template(
-    found: Mapping[str, Any], paths: Sequence[str], check: str | None, remarks: Sequence[str], *, as_json: bool
+    found: Mapping[str, Any],
+    paths: Sequence[str],
+    check: str | None,
+    remarks: Sequence[str],
+    *,
+    connections: Sequence[str],
+    as_json: bool,
 ) -> None:
     """Print one template.
 
-    `check` is the state of its check and `remarks` what a passed check had to say.
+    `check` is the state of its check, `remarks` what a passed check had to say, and `connections` where its credentials
+    are used, for each choice that makes a difference.
     """
     if as_json:
         typer.echo(to_json({"template": found, "paths": list(paths), "check": check, "told": list(remarks)}))
@@ -215,20 +227,10 @@ def print_template(
             **({"check": check} if check else {}),
             **({"remarks": "; ".join(remarks)} if remarks else {}),
             "reads": ", ".join(paths),
-            **({"connects": _connection_in_words(spec["connection"])} if "connection" in spec else {}),
+            **({"connects": "; ".join(connections)} if connections else {}),
             **({"sends": output.pairs(spec["data"])} if "data" in spec else {}),
         },
     )
-
-
-def _connection_in_words(connection: dict[str, Any]) -> str:
-    """Return where a template's credentials are used.
-
-    Its parameters stay as they are written.
-    """
-    from jitvault.model.connection import ConnectionFacts
-
-    return ConnectionFacts(**connection).in_words()
 
 
 def print_outcomes(name: str, found: Sequence[Outcome]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jitvault.cli.quiet import note
 from jitvault.cli.views import output
 from jitvault.cli.views.output import NewFile, to_json
+from jitvault.formats.plural import counted
 from jitvault.formats.time_window import format_duration
 from jitvault.model.states import State
 
@@ -54,7 +55,8 @@ def print_decision(document: PublishedTask, *, as_json: bool, is_status: bool = 
     if output.print_for_scripts(shown, task, as_json=as_json):
         return
     console = output.console()
-    console.print(f"Task {task} is", output.coloured(state))
+    reason = [f"({document.end_reason})"] if is_status and document.end_reason else []
+    console.print(f"Task {task} is", output.coloured(state), *reason)
     output.print_facts(console, {"digest": document.digest}, least=len("missing"))
     missing = []
     if document.missing:
@@ -79,7 +81,7 @@ def _after_a_denial(document: PublishedTask) -> str:
 
 def missing_approvals(missing: Sequence[MissingApproval]) -> str:
     """Return the missing approvals as `1 approval by A and 2 approvals by B`."""
-    words = [f"{each['count']} approval{'s' if each['count'] > 1 else ''} by {each['group']}" for each in missing]
+    words = [f"{counted(each['count'], 'approval')} by {each['group']}" for each in missing]
     return " and ".join(words)
 
 
@@ -174,7 +176,7 @@ def print_wrappings(console: Console, wrappings: Sequence[Mapping[str, Any]], ou
         # a token on a command line is in the shell's history, and every user of the machine sees it
         command = f"jitvault unwrap {shlex.quote(str(out.path))}" if out else "jitvault unwrap -"
         asks = "" if out else "; the command asks for the token"
-        console.print(f"  unwrap   within {wrapping['ttl']} s, once{asks}:")
+        console.print(f"  unwrap   within {in_words(wrapping['ttl'])}, once{asks}:")
         console.print(f"           {command}", soft_wrap=True)
 
 
@@ -262,8 +264,8 @@ def print_counted_decision(
     has_ended = document.state in ("ending", "confirmed", "sealed", "unverified")
     what = "its access is revoked, and the task is" if has_ended else "it is"
     console.print(f"You {past} {document.task_id}; {what}", output.coloured(document.state))
-    for each in missing:
-        console.print(f"  missing  {each['count']} approval(s) by {each['group']}")
+    if missing:
+        console.print(f"  missing  {missing_approvals(missing)}")
 
 
 def uncounted(decisions: Iterable[UncountedDecision]) -> list[str]:

@@ -12,6 +12,7 @@ from jitvault.cli.quiet import note
 from jitvault.cli.views import output
 from jitvault.cli.views.listing import Cell, Column, print_listing
 from jitvault.cli.views.published import age
+from jitvault.model.states import LIVE_STATES
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -105,13 +106,45 @@ def _published(row: Mapping[str, Any], *, is_terminal: bool) -> str:
 
 
 def waits_for(row: Mapping[str, Any]) -> str:
-    """Return who has to act for the task to go on."""
+    """Return who has to act for the task to go on.
+
+    More time that was asked for is added.
+    """
+    more_time = row["more_time"]
+    if more_time is None:
+        return _waits_for(row)
+    asked = f"more time: {_groups(more_time['missing']) or more_time['by']}"
+    return "; ".join(filter(None, (_waits_for(row), asked)))
+
+
+def _groups(missing: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{each['count']} of {each['group']}" for each in missing)
+
+
+def _unfreezes(freeze: Mapping[str, Any]) -> str:
+    """Return who lifts a freeze, and how."""
+    match freeze["kind"]:
+        case "operator":
+            options = [f"--{part} {name}" for part, name in freeze["scope"].items()] or ["--all"]
+            return f"frozen; an operator: unfreeze {' '.join(options)}"
+        case "recovery":
+            return "frozen; the worker's identity: ledger recover"
+        case _:
+            return "frozen by a tripwire; the worker's identity: unfreeze"
+
+
+def _waits_for(row: Mapping[str, Any]) -> str:
+    if row["frozen"] is not None and row["state"] in ("pending_approval", "approved"):
+        return _unfreezes(row["frozen"])
+    if row["frozen"] is not None and row["frozen"]["kind"] != "recovery" and row["state"] in LIVE_STATES:
+        return "a worker: end it, because it is frozen"
     match row["state"]:
         case "pending_approval":
-            missing = (f"{each['count']} of {each['group']}" for each in row["missing"])
-            return ", ".join(missing) or "an approval"
+            return _groups(row["missing"]) or "an approval"
         case "approved":
             return f"{row['requester_name']}: grant"
+        case "issued" if row["deliver"] == "requester" and row["requester"] != row["agent"]:
+            return f"{row['requester_name']}: hand it to {row['agent_name']}"
         case "issued":
             return f"{row['agent_name']}: unwrap"
         case "issuing":

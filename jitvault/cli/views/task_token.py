@@ -57,7 +57,7 @@ def print_task_token(held: TaskToken, *, out: NewFile | None, as_json: bool) -> 
         if use.connection:
             console.print(f"  connect  {use.connection.in_words()}", soft_wrap=True)
     console.print(f"  token    {shown['token']}", soft_wrap=True)
-    _print_may(may)
+    _print_may(may, least=len("connect"))
 
 
 def print_secrets(
@@ -68,15 +68,13 @@ def print_secrets(
     The token itself is not shown, so its holder cannot read again. `format_` is json, env or dsn; None prints them for
     people, and writes JSON to a file.
     """
+    column = len("token")
     if format_ is None and out is None:
-        _print_for_people(found)
+        column = _print_for_people(found)
     else:
         text(_formatted(held, found, format_ or "json"), out=out)
     if format_ != "json":
-        _print_until(held, found, stderr=format_ is not None or out is not None)
-    if format_ == "dsn" and not is_quiet():
-        # a URL has no room for them
-        output.print_facts(output.console(stderr=True), _times(held, found))
+        _print_until(held, found, stderr=format_ is not None or out is not None, least=column)
 
 
 def read_yourself(held: TaskToken, done: int) -> str:
@@ -107,29 +105,32 @@ def _times(held: TaskToken, found: Sequence[Credential]) -> dict[str, str]:
     return {name: at.isoformat(timespec="seconds") for name, at in times.items() if at is not None}
 
 
-def _print_for_people(found: Sequence[Credential]) -> None:
-    """Print each secret with where it is used."""
+def _print_for_people(found: Sequence[Credential]) -> int:
+    """Print each secret with where it is used; return the width of the labels."""
     from jitvault.agent.credential import as_text
 
     console = output.console()
+    facts = []
     for secret in found:
-        console.print(secret.use.path, soft_wrap=True)
         shown = {"lease": secret.lease_id or "none"}
         if secret.connection:
             shown["connect"] = secret.connection.in_words()
-        shown |= {name: as_text(value) for name, value in secret.fields.items()}
-        column = max(map(len, shown))
+        facts.append(shown | {name: as_text(value) for name, value in secret.fields.items()})
+    column = max((len(name) for shown in facts for name in shown), default=len("token"))
+    for secret, shown in zip(found, facts, strict=True):
+        console.print(secret.use.path, soft_wrap=True)
         for name, value in shown.items():
             console.print(f"  {name:<{column}}  {value}", soft_wrap=True)
+    return column
 
 
-def _print_until(held: TaskToken, found: Sequence[Credential], *, stderr: bool) -> None:
+def _print_until(held: TaskToken, found: Sequence[Credential], *, stderr: bool, least: int) -> None:
     """Print until when the secrets can be used, and what is left to read."""
     until = f"{_until(held)}, when the task ends" if held.ends_at else "until the task ends"
-    _print_may(f"use them {until}; {RENEWED_FOR_YOU}", stderr=stderr)
+    _print_may(f"use them {until}; {RENEWED_FOR_YOU}", stderr=stderr, least=least)
     if held.limits and len(found) >= held.limits.reads and not is_quiet():
         reads = reads_left_in_words(len(found), held.limits.reads)
-        output.print_facts(output.console(stderr=stderr), {"reads": reads}, least=len("token"))
+        output.print_facts(output.console(stderr=stderr), {"reads": reads}, least=least)
 
 
 def _until(held: TaskToken) -> str:
@@ -139,7 +140,7 @@ def _until(held: TaskToken) -> str:
     return f"until {output.readable(held.expires_at.isoformat())}, and longer while a worker renews it"
 
 
-def _print_may(words: str, *, stderr: bool = False) -> None:
+def _print_may(words: str, *, stderr: bool = False, least: int = len("token")) -> None:
     """Print what the agent may do."""
     if not is_quiet():
-        output.print_facts(output.console(stderr=stderr), {"may": words}, least=len("token"))
+        output.print_facts(output.console(stderr=stderr), {"may": words}, least=least)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from jitvault.formats.plural import counted
 from jitvault.model.kinds import EventKind
 
 # what every try of an end and every renewal writes; any other event begins a new group of them
@@ -76,19 +77,13 @@ def _when(at: str) -> str:
     return at[:23].replace("T", " ")
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
-
-
 def _describe(event: str, bodies: Sequence[Mapping[str, Any]]) -> str:
     body = bodies[0]
     words = event.replace("_", " ")
     match event:
         case EventKind.OBSERVED:
             lines, leases = (sum(len(one[part]) for one in bodies) for part in ("lines", "leases"))
-            return f"observed {_counted(lines, 'audit line')}" + (
-                f", {_counted(leases, 'new lease')}" if leases else ""
-            )
+            return f"observed {counted(lines, 'audit line')}" + (f", {counted(leases, 'new lease')}" if leases else "")
         case EventKind.HANDED_ON:
             return f"delegated to {body['to']}"
         case EventKind.RECOVERED:

@@ -64,9 +64,7 @@ def published_proof(documents: Documents, signer: Signer, task_id: str, newest: 
     if shown.state in CLOSED:
         problem = f"it is published as {shown.state} without a receipt that Vault's key signed about it"
         return PublishedProof(shown, "nobody", "anybody with a worker's token can write this", problem)
-    return PublishedProof(
-        shown, "nobody", "anybody with a worker's token can write this; a receipt comes with the seal"
-    )
+    return PublishedProof(shown, "nobody", "a receipt comes with the seal")
 
 
 def _as_published(task_id: str, stored: Stored) -> PublishedDocument:

@@ -252,9 +252,12 @@ def last_extension(file: TaskRecord) -> PublishedExtension | None:
     The result is None where there was no request.
     """
     said = extension_events(file.events)
-    if not said:
-        return None
-    state, body = said[-1].kind.removeprefix("extension_"), said[-1].body
+    return extension_in(said[-1]) if said else None
+
+
+def extension_in(event: Event) -> PublishedExtension:
+    """Return the request for more time that an event is about, and its result."""
+    state, body = event.kind.removeprefix("extension_"), event.body
     return {
         "state": state,
         "request": body["request"],

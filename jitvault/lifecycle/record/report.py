@@ -7,14 +7,16 @@ from typing import Any
 
 from jitvault.audit.observation import Kind
 from jitvault.audit.trail import AuditTrail, derived_tokens, linked
+from jitvault.documents.published_parts import PublishedExtension
 from jitvault.ledger.model import DecisionRow, GrantRow, LeaseRow, TaskRecord, TaskRow
 from jitvault.ledger.stream.model import Freeze
 from jitvault.lifecycle.record.history import ended_of, forced_of, refused_grant_of, uncounted_of, withdrawn_by
 from jitvault.lifecycle.record.receipt import checks_of, extensions_of, last_extension, lifetime_of, proof_of, reads_of
 from jitvault.model.delegation import ancestor_ids
+from jitvault.model.extension import extension_id
 from jitvault.model.finding import describe_finding
 from jitvault.model.revision import Revision
-from jitvault.model.states import DEAD, Verdict
+from jitvault.model.states import DEAD, LIVE_STATES, Verdict
 
 _REFUSALS = frozenset({Kind.UNWRAP_REFUSED, Kind.DENIED, Kind.REFUSED})
 _USES = _REFUSALS | {
@@ -66,7 +68,7 @@ def parties_of(content: Mapping[str, Any] | None) -> dict[str, Any]:
     `content` is that of the task's revision. Every value is None where it cannot be read.
     """
     if content is None:
-        return dict.fromkeys(("requester_name", "agent_name", "owner", "owner_name", "risk", "templates"))
+        return dict.fromkeys(("requester_name", "agent_name", "owner", "owner_name", "risk", "templates", "deliver"))
     return {
         "requester_name": content["requester"]["name"],
         "agent_name": content["agent"]["name"],
@@ -74,6 +76,21 @@ def parties_of(content: Mapping[str, Any] | None) -> dict[str, Any]:
         "owner_name": content["owner"]["name"],
         "risk": content["risk"],
         "templates": list(dict.fromkeys(entry["template"] for entry in content["access"])),
+        "deliver": content["spec"]["spec"]["deliver"],
+    }
+
+
+def waiting_extension(state: str | None, extension: PublishedExtension | None) -> dict[str, Any] | None:
+    """Return the request for more time of a task that waits, for a list.
+
+    `state` is the task's: one that holds no access cannot be extended any more.
+    """
+    if state not in LIVE_STATES or extension is None or extension["state"] != "pending":
+        return None
+    return {
+        "id": extension_id(extension["digest"]),
+        "by": extension["content"]["by"]["name"],
+        "missing": extension["missing"],
     }
 
 

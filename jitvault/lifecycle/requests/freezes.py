@@ -42,6 +42,22 @@ def freezes_covering_request(worker: WorkerContext, asked: DecisionInput) -> lis
     return [*_of_everything(worker), *covering]
 
 
+def freezes_covering_seen(person: Person, asked: DecisionInput) -> list[dict[str, Any]]:
+    """Return operators' freezes that cover the access.
+
+    They are those that a person sees. Raises VaultRefused for who may not read freezes.
+    """
+    agent, owner = ({"name": who.name, "entity": who.entity} for who in (asked.agent, asked.owner))
+    content = {"agent": agent, "owner": owner, "access": asked.access}
+    return [one for one in freezes_seen_by_person(person, tripped=None) if Scope(**one["scope"]).covers(content)]
+
+
+def tripwire_freeze(ledger: Ledger) -> list[dict[str, Any]]:
+    """Return the freeze of everything by a tripwire, if there is one."""
+    tripped = ledger.freeze()
+    return [_tripped(tripped)] if tripped else []
+
+
 def _of_everything(worker: WorkerContext) -> list[dict[str, Any]]:
     """Return what freezes everything without an operator.
 

@@ -48,6 +48,7 @@ from jitvault.engines.interface import After, CredentialInUse, Engine
 from jitvault.errors import JitvaultError, NotConfirmed, VaultUnavailable, WrongState
 from jitvault.formats.canonical_json import digest_of
 from jitvault.formats.secret import Secret
+from jitvault.formats.time_window import format_duration
 from jitvault.model.template import AccessTemplate
 from jitvault.model.vault_access import AccessPolicy, access_policy
 from jitvault.model.verifiers import Verifiers
@@ -81,8 +82,6 @@ _MOST = 400
 _REMEDIES = {
     "name_shown": "`jitvault init` tunes the mount.",
     "leased": "Let the path give a credential with a lease: one without a lease cannot be revoked.",
-    "ttl_within": "Set the role's default_ttl and max_ttl to the template's ttl at most, or raise that. The holder of "
-    "a renewable lease can keep the credential until max_ttl.",
     "unchanged": "Run the check again while the role is not being changed.",
 }
 
@@ -315,13 +314,22 @@ class _Trial:
     def _lifetime(self, ttl_s: int, *, renewable: bool) -> None:
         longest_s = int(self._template.spec.ttl.total_seconds())
         ok = 0 < ttl_s <= longest_s
-        evidence = f"the lease lives {ttl_s} s"
+        evidence = f"the lease lives {_spelled(ttl_s)}"
+        needed_s = ttl_s
         if renewable:
             role: Mapping[str, Any] = self._snapshot().get("role") or {}
             most_s = int(role.get("max_ttl") or 0)
             ok = ok and 0 < most_s <= longest_s
-            evidence += f", renewed {most_s} s" if most_s else ", renewed as long as Vault lets any lease live"
-        self.note(3, ok=ok, evidence=f"{evidence}; the template says {longest_s} s")
+            needed_s = max(ttl_s, most_s) if most_s else 0
+            evidence += f", renewed {_spelled(most_s)}" if most_s else ", renewed as long as Vault lets any lease live"
+        says = _spelled(longest_s)
+        mend = (
+            f"Set the role's default_ttl and max_ttl to {says} at most: whoever holds a renewable lease can keep the "
+            "credential until max_ttl."
+        )
+        if needed_s > longest_s:
+            mend += f" Or change the template's line `ttl: {says}` to `ttl: {_spelled(needed_s)}`."
+        self.note(3, ok=ok, evidence=f"{evidence}; the template says {says}", mend=mend)
 
     def _snapshot(self) -> Mapping[str, Any]:
         mount = self._template.spec.mount
@@ -497,3 +505,7 @@ class _Trial:
         except JitvaultError:
             return False
         return found.seen and not found.refused
+
+
+def _spelled(seconds: int) -> str:
+    return format_duration(timedelta(seconds=seconds))

@@ -65,6 +65,6 @@ def test_what_holds_nothing_has_no_deadline(state: str) -> None:
 
 def test_since_when_nothing_is_known_is_told_for_every_state() -> None:
     told = shown("sealed", NOW)
-    assert told["as of"].startswith("2030-01-31 08:57:00 UTC, 3 min ago: ") and "may lag" in told["as of"]
-    assert "timeline" in told["unknown"] and "the ledger has it" in told["unknown"]
+    assert told["as of"] == "2030-01-31 08:57:00 UTC, 3 min ago, as a worker published it"
+    assert "timeline" in told["unknown"] and "an auditor sees" in told["unknown"]
     assert told["vouched"].startswith("by nobody: whoever has")

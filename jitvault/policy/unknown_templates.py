@@ -1,0 +1,44 @@
+"""Templates that rules name and that nobody has.
+
+Cedar knows a template by its name alone, so `resource == AccessTemplate::"postgres-readnly"` validates, and
+never holds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from jitvault.formats.did_you_mean import nearest
+from jitvault.policy.rule import Rule
+
+_TYPE = "AccessTemplate"
+
+
+def unknown_templates(rules: Sequence[Rule], templates: Collection[str]) -> list[str]:
+    """Return each name of no template that a rule has, in words, once."""
+    found: dict[str, None] = {}
+    for rule in rules:
+        conditions = [json.loads(condition) for condition in sorted(rule.scope.conditions)]
+        for name in _named([rule.scope.resource, *conditions]):
+            if name not in templates:
+                found[_told(rule.id, name, templates)] = None
+    return list(found)
+
+
+def _told(rule: str, name: str, templates: Collection[str]) -> str:
+    shown = json.dumps(name, ensure_ascii=True)[:80]
+    return f"rule {rule} names the template {shown}, and there is none of that name{nearest(name, sorted(templates))}"
+
+
+def _named(value: object) -> Iterator[str]:
+    """Yield every `AccessTemplate::"…"` in Cedar's JSON, wherever it is."""
+    if isinstance(value, Mapping):
+        name = value.get("id")
+        if value.get("type") == _TYPE and isinstance(name, str):
+            yield name
+        for inner in value.values():
+            yield from _named(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _named(inner)
