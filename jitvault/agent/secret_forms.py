@@ -30,8 +30,8 @@ def forms(value: str | bytes) -> frozenset[bytes]:
     Space around it and around its lines belongs to no form. The forms are those of the whole value, with either line
     end, and of each line: as it is, as base64 in both alphabets at each of its three alignments, as hexadecimal
     digits, escaped for a URL, for JSON and for a shell's single quotes. The two lines around a PEM block are no
-    secret. Base64 that is folded at 64 or 76 characters is recognised where it begins with the secret; of a secret
-    that is no longer than one such line, anywhere.
+    secret. Base64 that is folded at 64 or 76 characters is recognised where it begins with the secret, and each full
+    line of it; of a secret that is no longer than one such line, anywhere. Hexadecimal digits that are folded are not.
     """
     whole = (value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value).strip()
     if len(whole) < SHORTEST:
@@ -95,6 +95,8 @@ def _folded(text: bytes) -> Iterator[bytes]:
                 lines = [form[start:end] for start, end in zip((0, *ends), (*ends, len(form)), strict=True)]
                 yield b"\n".join(lines)
                 yield b"\r\n".join(lines)
+                # as with `head`, or indented
+                yield from (line for line in lines if len(line) == width)
 
 
 def _percent_encoded(text: bytes) -> Iterator[bytes]:

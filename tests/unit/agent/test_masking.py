@@ -165,6 +165,12 @@ def test_a_spelling_is_recognised(spelling: str) -> None:
     assert masker(SECRET).mask_text(f"a={spelling}.") == f"a={MARKER.decode()}."
 
 
+def test_each_form_is_recognised_one_byte_at_a_time() -> None:
+    stream = masker(PEM).stream()
+    for form in forms(PEM):
+        assert b"".join([*(stream.feed(bytes([byte])) for byte in form), stream.finish()]) == MARKER
+
+
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
 @pytest.mark.parametrize("own", ["\n", "\r\n"])
 def test_lines_are_recognised_together_and_each_alone(own: str, line_end: str) -> None:
@@ -176,6 +182,13 @@ def test_lines_are_recognised_together_and_each_alone(own: str, line_end: str) -
     assert wanted.mask_text(f"{line_end}  ".join(lines)) == f"{line_end}  ".join(shown)
     assert wanted.mask(b64encode(lines[1].encode())) == MARKER
     assert wanted.mask(PEM.strip().replace("\n", line_end).encode().hex().encode()) == MARKER
+
+
+@pytest.mark.parametrize("width", [64, 76])
+def test_a_full_line_of_folded_base64_is_recognised_alone(width: int) -> None:
+    whole = b64encode(10 * SECRET.encode()).decode()
+    lines = [whole[start : start + width] for start in range(0, len(whole), width)]
+    assert masker(10 * SECRET).mask_text("\n  ".join(lines[:2])) == f"{MARKER.decode()}\n  {MARKER.decode()}"
 
 
 def test_space_around_a_secret_is_shown_and_does_not_hide_it() -> None:
