@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import closing
 from functools import cache
+from itertools import takewhile
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -28,6 +29,7 @@ from jitvault.cli.commands import (
     completion,
     doctor,
     end,
+    execute,
     extend,
     findings,
     freeze,
@@ -108,6 +110,7 @@ app.command(rich_help_panel=_APPROVERS)(approve.deny)
 app.command(rich_help_panel=_APPROVERS)(approve.withdraw)
 app.command(rich_help_panel=_APPROVERS)(approve.approvals)
 app.command(rich_help_panel=_AGENTS)(unwrap.unwrap)
+app.command("exec", rich_help_panel=_AGENTS)(execute.execute)
 app.command(rich_help_panel=_AUDITORS)(show.status)
 app.command("list", rich_help_panel=_AUDITORS)(task_list.list_)
 app.command(rich_help_panel=_AUDITORS)(report.report)
@@ -172,7 +175,8 @@ def _commands() -> Any:
 def _run() -> NoReturn:
     completion.answer_shell(_commands)
     arguments = sys.argv[1:]
-    debug = "--debug" in arguments
+    # what comes after -- is of another program
+    debug = "--debug" in takewhile("--".__ne__, arguments)
     as_json = wants_json(arguments)
     # what a placeholder in a hint (TASK) stands for, once the command knows it, the hint for Ctrl-C (INTERRUPTED), and
     # the task whose id the command made (MADE)
@@ -190,7 +194,13 @@ def _run() -> NoReturn:
             raise
         hint = re.sub(r"\bTASK\b", lambda word: placeholders.get(word[0], word[0]), hint_for(error))
         hint = _with_made_task(hint, placeholders)
-        _print_error(str(error), _with_server_program(hint, error), error.exit_code, as_json=as_json)
+        _print_error(
+            str(error),
+            _with_server_program(hint, error),
+            error.exit_code,
+            as_json=as_json,
+            exit_code=placeholders.get("EXIT_CODE"),
+        )
     except (BrokenPipeError, SystemExit):
         # the reader of our output has gone (typer exits only for that): Python must not complain about it at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
@@ -245,7 +255,11 @@ def _command_of(error: typer.TyperException) -> str:
     return str(context.command_path) if context else "jitvault"
 
 
-def _print_error(message: str, hint: str, code: int, *, as_json: bool) -> NoReturn:
+def _print_error(message: str, hint: str, code: int, *, as_json: bool, exit_code: str | None = None) -> NoReturn:
+    """Print an error and exit.
+
+    The exit code is the error's own, or `exit_code`, which only `exec` sets.
+    """
     from jitvault.cli.folding import for_terminal
     from jitvault.cli.views.output import to_json
     from jitvault.formats.shorten import printable
@@ -264,7 +278,7 @@ def _print_error(message: str, hint: str, code: int, *, as_json: bool) -> NoRetu
         folded = for_terminal(message, sys.stderr, first=indent, rest=indent)
         told = for_terminal(hint, sys.stderr, first="  ", rest="  ", keep_commands=True)
         typer.echo(f"{folded[len(prefix) :]}\n{told}", err=True)
-    sys.exit(code)
+    sys.exit(int(exit_code or code))
 
 
 if __name__ == "__main__":

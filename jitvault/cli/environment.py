@@ -18,6 +18,7 @@ _MEANINGS = {
     "JITVAULT_TEMPLATES": "a directory of templates, not the shipped ones",
     "JITVAULT_POLICIES": "a directory of policies, not the shipped ones",
     "JITVAULT_SANDBOX_SERVER": "the server program or image to run",
+    "XDG_RUNTIME_DIR": "a tmpfs for the program's files; /dev/shm without it",
     "XDG_STATE_HOME": "where it remembers which wrappings you opened",
 }
 _PERSON = ("VAULT_ADDR", "VAULT_TOKEN", "JITVAULT_AGENT_LOGIN")
@@ -35,6 +36,7 @@ _VARIABLES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("approve", "deny", "withdraw"), _ACTS),
     "approvals": _PERSON,
     "unwrap": (*_PERSON, "XDG_STATE_HOME"),
+    "exec": (*_PERSON, "XDG_STATE_HOME", "XDG_RUNTIME_DIR"),
     **dict.fromkeys(("status", "list", "report", "freezes", "findings list"), _READS),
     **dict.fromkeys(("findings close", "close-findings"), _WORKER),
     **dict.fromkeys(("sweep", "audit accept", "audit status", "ledger recover"), _WORKER),

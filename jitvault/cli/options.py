@@ -74,6 +74,15 @@ def set_interrupt_hint(context: typer.Context, hint: str) -> None:
         context.obj["INTERRUPTED"] = hint
 
 
+def set_exit_code(context: typer.Context, code: int) -> None:
+    """Exit with `code` whatever error ends this command.
+
+    The error's JSON has the error's own code.
+    """
+    if context.obj is not None:
+        context.obj["EXIT_CODE"] = str(code)
+
+
 def task_id(context: typer.Context, text: str | None) -> str | None:
     """Return the task id as it was typed.
 

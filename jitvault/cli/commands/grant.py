@@ -72,7 +72,7 @@ def submit(
     signed = session.Signed(at=submitted, submitted=submitted)
     document = session.settle(wiring, read.id, lambda d: is_about(d, read, wiring), wait, signed)
     render.print_decision(document, as_json=json_)
-    _raise_for(document)
+    raise_for(document)
 
 
 def grant(
@@ -119,12 +119,12 @@ def grant(
             queue_view.print_queued(document, request.queued_until, out=file, as_json=json_)
             return
         request.check_not_refused(document)
-        _raise_for(document, as_json=json_, waited=wait)
+        raise_for(document, as_json=json_, waited=wait)
         message = session.inbox(wiring, document)
         if message is not None:
             # this process may have been suspended meanwhile, and the task may have been ended by others
             document = session.known(wiring, read.id)
-            _raise_for(document, as_json=json_)
+            raise_for(document, as_json=json_)
         if message is None and file is not None:
             raise WrongState(f"task {read.id}: there is no wrapping token to write", hint=render.why_no_token(document))
         render.print_grant(document, message, out=file, as_json=json_)
@@ -200,7 +200,7 @@ def _requested_spec(
     return mine
 
 
-def _raise_for(document: PublishedTask, *, as_json: bool | None = None, waited: float | None = None) -> None:
+def raise_for(document: PublishedTask, *, as_json: bool | None = None, waited: float | None = None) -> None:
     """Raise the error that gives a task that was not granted its exit code.
 
     With `as_json`, the task's state is printed first. None is for `submit`, which has printed it, and for which a task

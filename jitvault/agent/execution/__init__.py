@@ -1,0 +1,1 @@
+"""Run a program with a task's access, and leave nothing behind."""

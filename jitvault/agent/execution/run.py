@@ -1,0 +1,144 @@
+"""Run the program until it ends, or until its task is over."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from jitvault.agent.execution.monitor import Exited, Gone, Monitor, NotStarted, Program, Started
+from jitvault.agent.execution.streams import Streams
+from jitvault.agent.execution.task_watch import TaskWatch
+
+_FORWARDED = (
+    *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2),
+    *(signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH),
+)
+# how long what the program printed last is waited for, where our own reader does not take it
+_DRAIN_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How it ended.
+
+    `code` is what a shell would report of the program: its exit code, or 128 and the signal. `over` is why the task was
+    over before, "" where the program ended by itself; `not_started` is the `errno` of a program that cannot run.
+    """
+
+    code: int
+    over: str = ""
+    not_started: int = 0
+    monitor_died: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StopRule:
+    """How a program is stopped whose task is over.
+
+    By a signal, and after `timeout_s` by SIGKILL.
+    """
+
+    signal: int = signal.SIGTERM
+    timeout_s: float = 30.0
+
+
+def run(monitor: Monitor, program: Program, streams: Streams, watch: TaskWatch, stop: StopRule) -> Outcome:
+    """Start the program, and return how it ended.
+
+    Its output is copied whole by then.
+    """
+    with _signals() as woken:
+        monitor.start(program, streams.of_program)
+        streams.begin()
+        outcome = _Loop(monitor, streams, watch, stop, woken).until_the_end()
+    # what the program started and left behind
+    monitor.kill_all()
+    streams.finish(_DRAIN_S)
+    return outcome
+
+
+class _Loop:
+    def __init__(self, monitor: Monitor, streams: Streams, watch: TaskWatch, stop: StopRule, woken: int) -> None:
+        self._monitor = monitor
+        self._streams = streams
+        self._watch = watch
+        self._stop = stop
+        self._woken = woken
+        self._over = ""
+        self._kill_at: float | None = None
+
+    def until_the_end(self) -> Outcome:
+        with selectors.DefaultSelector() as selector:
+            for each in (self._monitor.line, self._watch.line, self._woken):
+                selector.register(each, selectors.EVENT_READ)
+            while True:
+                ready = {key.fileobj for key, _ in selector.select(self._patience())}
+                if self._woken in ready:
+                    self._forward()
+                if self._watch.line in ready:
+                    selector.unregister(self._watch.line)
+                    self._begin_stop()
+                if self._monitor.line in ready and (outcome := self._told()):
+                    return outcome
+                if self._kill_at is not None and time.monotonic() >= self._kill_at:
+                    self._kill_at = None
+                    self._monitor.kill_all()
+
+    def _patience(self) -> float | None:
+        return None if self._kill_at is None else max(0.0, self._kill_at - time.monotonic())
+
+    def _begin_stop(self) -> None:
+        self._over = self._watch.reason
+        self._monitor.signal(self._stop.signal)
+        self._kill_at = time.monotonic() + self._stop.timeout_s
+
+    def _told(self) -> Outcome | None:
+        """Return how the program ended, None while it runs."""
+        for event in self._monitor.events():
+            match event:
+                case Started():
+                    self._watch.start()
+                case NotStarted(number):
+                    return Outcome(0, not_started=number or 1)
+                case Exited(code):
+                    return Outcome(code if code >= 0 else 128 - code, over=self._over)
+                case Gone():
+                    return Outcome(128 + signal.SIGKILL, over=self._over, monitor_died=True)
+        return None
+
+    def _forward(self) -> None:
+        """Pass the signals of this process on to the program's process group."""
+        with suppress(BlockingIOError):
+            for number in os.read(self._woken, 256):
+                if number == signal.SIGWINCH:
+                    self._streams.resize()
+                if number == signal.SIGTSTP:
+                    # the program has no controlling terminal that would stop it
+                    self._monitor.signal(signal.SIGSTOP)
+                    os.kill(os.getpid(), signal.SIGSTOP)
+                    self._monitor.signal(signal.SIGCONT)
+                    continue
+                self._monitor.signal(number)
+
+
+@contextmanager
+def _signals() -> Iterator[int]:
+    """Yield a descriptor that gives the numbers of this process's signals."""
+    woken, wake = os.pipe()
+    for descriptor in (woken, wake):
+        os.set_blocking(descriptor, False)
+    before = {number: signal.signal(number, lambda *_: None) for number in _FORWARDED}
+    old = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    try:
+        yield woken
+    finally:
+        signal.set_wakeup_fd(old)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(woken)
+        os.close(wake)

@@ -1,0 +1,137 @@
+"""A directory in memory for a task's secrets, which nobody else can read.
+
+It is on a tmpfs, `$XDG_RUNTIME_DIR` or `/dev/shm`, so nothing is written to a disk. Its holder keeps a lock on it. What
+a killed process left is removed at the next start: a directory that nobody holds is swept.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import stat
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from tempfile import mkdtemp
+
+from jitvault.errors import UsageError
+
+_PREFIX = "jitvault-exec-"
+_LOCK = ".held"
+# another process may be between the two steps that make a directory and lock it
+_HALF_MADE_S = 60.0
+_MEMORY = "/dev/shm"  # noqa: S108 (a directory of our own is made in it, with mode 0700)
+
+
+class SecretFiles:
+    """The files of one run, below a directory with mode 0700.
+
+    `remove` deletes all of it, and is called once more by whoever outlives the holder.
+    """
+
+    def __init__(self, directory: Path, lock: int) -> None:
+        self.directory = directory
+        self._lock = lock
+
+    def write(self, name: str, content: bytes) -> Path:
+        """Write a file with mode 0600, which must not exist yet; return its path.
+
+        Raises UsageError where the memory is full.
+        """
+        path = self.directory / name
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+        except OSError as error:
+            raise UsageError(
+                f"{path} cannot be written: {error.strerror}", hint="Free space there; nothing was started."
+            ) from None
+        return path
+
+    def remove(self) -> None:
+        """Remove the directory with everything in it. Raises nothing."""
+        remove_directory(self.directory)
+        with suppress(OSError):
+            os.close(self._lock)
+
+
+def secret_files(environment: Mapping[str, str]) -> SecretFiles:
+    """Return a new directory, after what nobody holds any more was removed.
+
+    Raises UsageError where there is no memory file system.
+    """
+    place = next(filter(_is_in_memory, _places(environment)), None)
+    if place is None:
+        raise UsageError(
+            f"there is no file system in memory to write secrets to: neither XDG_RUNTIME_DIR nor {_MEMORY} is a tmpfs",
+            hint="Give the program its secrets by --env, or mount a tmpfs and set XDG_RUNTIME_DIR to it.",
+        )
+    sweep(place)
+    directory = Path(mkdtemp(prefix=_PREFIX, dir=place))
+    lock = os.open(directory / _LOCK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return SecretFiles(directory, lock)
+
+
+def sweep(place: Path) -> None:
+    """Remove this user's directories that nobody holds. Raises nothing."""
+    with suppress(OSError):
+        for directory in place.glob(f"{_PREFIX}*"):
+            with suppress(OSError):
+                if directory.lstat().st_uid == os.getuid() and _is_free(directory / _LOCK):
+                    remove_directory(directory)
+
+
+def remove_directory(directory: Path) -> None:
+    """Remove a directory with everything that is still in it."""
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _places(environment: Mapping[str, str]) -> Iterator[Path]:
+    if runtime := environment.get("XDG_RUNTIME_DIR"):
+        yield Path(runtime)
+    yield Path(_MEMORY)
+
+
+def _is_in_memory(place: Path) -> bool:
+    """Return whether a directory is in memory and can be written."""
+    if not os.access(place, os.W_OK | os.X_OK) or not stat.S_ISDIR(place.stat().st_mode):
+        return False
+    if sys.platform != "linux":
+        return False
+    return _type_of(place.resolve()) in ("tmpfs", "ramfs")
+
+
+def _type_of(place: Path) -> str:
+    """Return the type of the file system that holds a path."""
+    found, longest = "", -1
+    with suppress(OSError):
+        for line in Path("/proc/self/mountinfo").read_text().splitlines():
+            before, _, after = line.partition(" - ")
+            point = before.split()[4].encode().decode("unicode_escape")
+            if place.is_relative_to(point) and len(point) >= longest:
+                found, longest = after.split()[0], len(point)
+    return found
+
+
+def _is_free(lock: Path) -> bool:
+    """Return whether nobody holds a lock.
+
+    A directory without its lock file is free after a minute.
+    """
+    try:
+        descriptor = os.open(lock, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return time.time() - lock.parent.stat().st_mtime > _HALF_MADE_S
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,86 @@
+"""Notice that the task is over, in a thread beside the program.
+
+Nothing is probed: a request that Vault denies is noted against the task. What is asked is the published task, under the
+agent's own login, and the task token's own look-up, which also is the heartbeat that the spec may demand.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from threading import Event, Thread
+
+from jitvault.errors import JitvaultError, VaultRefused
+
+POLL_S = 1.0
+# without a heartbeat in the spec
+_BEAT_S = 5.0
+
+
+class TaskWatch:
+    """Watches until the task is over.
+
+    `line` becomes readable then, and `reason` says why. `published_end` returns why the published task is over, or
+    None; it is None for an agent without a login. `beat` looks the task's token up with the token itself.
+    """
+
+    def __init__(
+        self,
+        *,
+        published_end: Callable[[], str | None] | None,
+        beat: Callable[[], object],
+        heartbeat_s: float | None,
+        ends_at: datetime | None,
+    ) -> None:
+        self.line, self._told = os.pipe()
+        self.reason = ""
+        self._published_end = published_end
+        self._beat = beat
+        self._beat_s = min(_BEAT_S, heartbeat_s / 3) if heartbeat_s else _BEAT_S
+        self._ends_at = ends_at
+        self._stopping = Event()
+        self._thread = Thread(target=self._run, name="task watch", daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop watching. A request that is under way is not waited for."""
+        self._stopping.set()
+
+    def _run(self) -> None:
+        beat_at = time.monotonic() + self._beat_s
+        while not self._stopping.wait(POLL_S):
+            reason = self._deadline() or self._by_publication()
+            if not reason and time.monotonic() >= beat_at:
+                beat_at = time.monotonic() + self._beat_s
+                reason = self._by_token()
+            if reason:
+                self.reason = reason
+                with suppress(OSError):
+                    os.write(self._told, b"x")
+                return
+
+    def _deadline(self) -> str:
+        if self._ends_at is not None and datetime.now(UTC) >= self._ends_at:
+            return "its deadline has passed"
+        return ""
+
+    def _by_publication(self) -> str:
+        # while Vault does not answer nothing is known, and the credentials end by themselves
+        with suppress(JitvaultError):
+            return (self._published_end() if self._published_end else None) or ""
+        return ""
+
+    def _by_token(self) -> str:
+        try:
+            self._beat()
+        except VaultRefused:
+            return "Vault does not accept its token any more"
+        except JitvaultError:
+            return ""
+        return ""

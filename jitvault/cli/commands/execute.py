@@ -1,0 +1,157 @@
+"""`jitvault exec`: run a program with a task's access, then give it back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jitvault.cli.options import Debug, Json, seconds, set_exit_code, set_hint_task
+
+OWN_FAILURE, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
+_MAX_ENV_FILE = 1_000_000
+_GETS = "What it gets"
+_ENDS = "How it ends"
+
+
+class Mask(StrEnum):
+    """When secrets are replaced in what the program prints."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+def execute(
+    context: typer.Context,
+    what: Annotated[str, typer.Argument(metavar="TASK|SPEC", help="A task in your inbox, or a spec to ask for.")],
+    command: Annotated[list[str], typer.Argument(metavar="-- CMD...", help="The program and its arguments.")],
+    env: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=TEMPLATE.FIELD", help="A variable of the program.", rich_help_panel=_GETS),
+    ] = None,
+    file: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=TEMPLATE.FIELD", help="A file in memory; NAME has its path.", rich_help_panel=_GETS),
+    ] = None,
+    env_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Lines NAME=VALUE; VALUE can be jit://TEMPLATE/FIELD.", rich_help_panel=_GETS
+        ),
+    ] = None,
+    preset: Annotated[
+        list[str] | None,
+        typer.Option(metavar="postgres", help="PGHOST, PGUSER, PGPASSFILE …, DATABASE_URL.", rich_help_panel=_GETS),
+    ] = None,
+    pristine: Annotated[
+        bool, typer.Option("--pristine", help="None of this shell's variables but PATH, HOME …", rich_help_panel=_GETS)
+    ] = False,
+    mask: Annotated[
+        Mask,
+        typer.Option(help="Replace secrets in its output; auto: unless that is a terminal.", rich_help_panel=_GETS),
+    ] = Mask.AUTO,
+    wait: Annotated[
+        float,
+        typer.Option(
+            "--wait",
+            metavar="DURATION",
+            parser=seconds(most=86_400),
+            show_default="30m",
+            help="How long to wait for approvals.",
+        ),
+    ] = 1800.0,
+    stop_signal: Annotated[
+        str, typer.Option(metavar="NAME", help="The signal when the task is over.", rich_help_panel=_ENDS)
+    ] = "TERM",
+    stop_timeout: Annotated[
+        float,
+        typer.Option(
+            "--stop-timeout",
+            metavar="DURATION",
+            parser=seconds(most=3600),
+            show_default="30s",
+            help="How long after it SIGKILL follows.",
+            rich_help_panel=_ENDS,
+        ),
+    ] = 30.0,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Run a program with a task's access, then give the access back.
+
+    With a SPEC the access is asked for first, and the command waits for approvals. The program gets the secrets as
+    variables and as files in memory. When it ends, or is killed, or this command is killed, every process that it
+    started is killed, the files are removed and the task's token is revoked. When the task is revoked or over, the
+    program is stopped. The exit code is the program's, 128 and the number of the signal that killed it, 127 or 126 for
+    one that is not found or cannot be run, and 125 for what kept it from running or ended it.
+
+    Example: jitvault exec read-orders --preset postgres -- psql -c "SELECT count(*) FROM orders"
+    """
+    from jitvault.agent.execution import mapping
+    from jitvault.agent.execution.run import StopRule
+    from jitvault.cli import session
+    from jitvault.cli.commands import execute_steps as steps
+
+    set_exit_code(context, OWN_FAILURE)
+    executable = _executable(context, command[0])
+    wanted = mapping.parse(env or (), file or (), _text(env_file), preset or ())
+    stop = StopRule(_signal(stop_signal), stop_timeout)
+    inherited = mapping.without_our_own(os.environ, pristine=pristine)
+    wiring = session.open_session()
+    # before anything is known that is secret, and while this process has one thread and no connection
+    with steps.monitored(wiring, what) as monitor:
+        task = steps.requested(context, wiring, what, wait=wait)
+        set_hint_task(context, task)
+        with steps.held(wiring, task, executable, wanted, monitor) as access:
+            code = steps.run(access, [executable, *command], inherited, is_masked=_is_masked(mask), stop=stop)
+    raise typer.Exit(code)
+
+
+def _executable(context: typer.Context, name: str) -> str:
+    """Return the path of the program.
+
+    Raises NotFound, UsageError with a shell's exit codes.
+    """
+    from jitvault.errors import NotFound, UsageError
+
+    found = shutil.which(name)
+    if found is not None:
+        return str(Path(found).absolute())
+    is_there = "/" in name and Path(name).exists()
+    set_exit_code(context, NOT_EXECUTABLE if is_there else NOT_FOUND)
+    if is_there:
+        raise UsageError(f"{name!a:.200} cannot be executed", hint="Nothing was asked for and nothing was started.")
+    raise NotFound(
+        f"there is no program {name!a:.200}", hint="Nothing was asked for and nothing was started. Is it in PATH?"
+    )
+
+
+def _text(env_file: Path | None) -> str:
+    from jitvault.errors import InvalidInput
+
+    if env_file is None:
+        return ""
+    try:
+        with env_file.open() as opened:
+            return opened.read(_MAX_ENV_FILE)
+    except (OSError, UnicodeDecodeError):
+        raise InvalidInput(f"--env-file {env_file} cannot be read as text", hint="Nothing was started.") from None
+
+
+def _signal(name: str) -> int:
+    from jitvault.errors import UsageError
+
+    try:
+        return int(signal.Signals[f"SIG{name.upper().removeprefix('SIG')}"])
+    except KeyError:
+        raise UsageError(f"--stop-signal {name!a:.40}: expected a name such as TERM or INT") from None
+
+
+def _is_masked(mask: Mask) -> bool:
+    return mask is Mask.ALWAYS or (mask is Mask.AUTO and not os.isatty(1))

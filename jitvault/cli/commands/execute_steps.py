@@ -1,0 +1,279 @@
+"""The steps of `jitvault exec`: ask, take, run, give back."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import typer
+
+from jitvault.agent.credential import Credential, as_text
+from jitvault.agent.execution import mapping
+from jitvault.agent.execution.monitor import Monitor, Program
+from jitvault.agent.execution.process_tree import hold_orphans, keep_private, kill_below
+from jitvault.agent.execution.run import Outcome, StopRule
+from jitvault.agent.execution.run import run as run_program
+from jitvault.agent.execution.secret_files import SecretFiles, secret_files
+from jitvault.agent.execution.streams import opened
+from jitvault.agent.execution.task_watch import TaskWatch
+from jitvault.agent.masking import Masker
+from jitvault.agent.opened_wrappings import locked_record, state_directory
+from jitvault.agent.unwrap import TaskToken, read_all
+from jitvault.agent.unwrap import unwrap as take
+from jitvault.cli import session
+from jitvault.cli.commands.grant import raise_for
+from jitvault.cli.commands.grant_wait import request_grant
+from jitvault.cli.commands.submission import is_spec, submit_spec
+from jitvault.cli.commands.wrapping_source import given
+from jitvault.cli.folding import for_terminal
+from jitvault.documents.published_task import PublishedTask
+from jitvault.errors import InvalidInput, JitvaultError, NotConfirmed, UsageError, WrongState
+from jitvault.formats.secret import Secret
+from jitvault.formats.shorten import one_line
+from jitvault.lifecycle.requests.sign import sign_end
+from jitvault.model.states import EndReason
+from jitvault.wiring import Wiring
+
+CONTINUE = "Nothing was started."
+# what an engine answers beside its secrets
+_NO_SECRETS = frozenset(
+    {"username", "certificate", "issuing_ca", "ca_chain", "serial_number", "expiration", "private_key_type"}
+)
+
+
+@dataclass
+class Access:
+    """A task's access while its program runs."""
+
+    wiring: Wiring
+    document: PublishedTask
+    token: TaskToken
+    credentials: Sequence[Credential]
+    wanted: mapping.Wanted
+    monitor: Monitor
+    files: SecretFiles | None = None
+    exit_code: int | None = field(default=None)
+
+
+@contextmanager
+def monitored(wiring: Wiring, what: str) -> Iterator[Monitor]:
+    """Yield the monitor.
+
+    Whatever ends the block, it is told that this process cleaned up.
+    """
+    hold_orphans()
+    keep_private()
+    task = Path(what).stem
+
+    def give_back_later(token: str, code: int | None) -> None:
+        how = f"with exit code {code}" if code is not None else "with `jitvault exec`"
+        give_back(wiring, task, Secret(token), f"the program ended {how}, which was killed")
+
+    monitor = Monitor.fork(give_back_later)
+    try:
+        yield monitor
+    finally:
+        monitor.over()
+        # orphans of a monitor that was killed
+        kill_below(os.getpid())
+
+
+def requested(context: typer.Context, wiring: Wiring, what: str, *, wait: float) -> str:
+    """Return the task, once it is granted.
+
+    It is `what` itself, or the task that the spec asks for. Raises UsageError for a spec on standard input, which is
+    the program's, and what a grant raises.
+    """
+    if not is_spec(what):
+        return what
+    if what == "-":
+        raise UsageError("standard input is the program's, so the spec cannot come from there", hint="Name a file.")
+    spec = submit_spec(context, wiring, what, None, revise=False, as_json=False)
+    request, document = request_grant(wiring, spec, queue=False, wait=wait, tell=_say)
+    request.check_not_refused(document)
+    raise_for(document, waited=wait)
+    return spec.id
+
+
+@contextmanager
+def held(wiring: Wiring, task: str, executable: str, wanted: mapping.Wanted, monitor: Monitor) -> Iterator[Access]:
+    """Take the task's token and yield its access.
+
+    It is given back whatever ends the block. Raises InvalidInput for a program that the task may not run and for a
+    mapping that cannot be filled, and what unwrapping raises.
+    """
+    document = session.known(wiring, task)
+    _check_program(document, executable)
+    with _claimed(task):
+        yield from _taken(wiring, document, wanted, monitor)
+
+
+def _taken(wiring: Wiring, document: PublishedTask, wanted: mapping.Wanted, monitor: Monitor) -> Iterator[Access]:
+    taken = given(wiring, document.task_id)
+    vault = wiring.vault(None)
+    with locked_record(taken.token, state_directory(os.environ), _say) as record:
+        token = take(vault, taken.token)
+        # from here on the monitor gives it back if this process dies
+        monitor.clean_up_later(None, token.token.reveal())
+        record.keep(token.task_id)
+    access = Access(wiring, document, token, (), wanted, monitor)
+    try:
+        with suppress(JitvaultError):
+            wiring.person.documents.destroy(taken.inbox)
+        access.credentials = list(read_all(vault, token))
+        yield access
+    finally:
+        if access.files is not None:
+            access.files.remove()
+        code = access.exit_code
+        note = "the program did not start" if code is None else f"the program ended with exit code {code}"
+        give_back(wiring, document.task_id, token.token, note)
+
+
+@contextmanager
+def _claimed(task: str) -> Iterator[None]:
+    """Let no other `jitvault exec` of this user take the task meanwhile.
+
+    Raises WrongState that names the process which holds it.
+    """
+    directory = state_directory(os.environ).parent / "exec"
+    descriptor = None
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(directory / task, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.truncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
+    except BlockingIOError:
+        assert descriptor is not None  # noqa: S101 (for the type checker)
+        holder = os.pread(descriptor, 20, 0).decode(errors="replace")
+        os.close(descriptor)
+        raise WrongState(
+            f"task {task} is held by another `jitvault exec`, process {one_line(holder)}",
+            hint=f"{CONTINUE} That process gives the task back when its program ends.",
+        ) from None
+    except OSError as error:
+        _say(f"warning: {directory} cannot be written ({error.strerror}): a second `jitvault exec` is not noticed")
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            with suppress(OSError):
+                (directory / task).unlink()
+            os.close(descriptor)
+
+
+def run(
+    access: Access, command: Sequence[str], inherited: Mapping[str, str], *, is_masked: bool, stop: StopRule
+) -> int:
+    """Run the program; `command` is its path and then its arguments.
+
+    Return the exit code of `jitvault exec`. Raises WrongState where the task was over before, NotConfirmed where the
+    monitor was killed, UsageError for a program that cannot be run.
+    """
+    filled = mapping.filled(access.wanted, access.credentials)
+    environment = {**inherited, **filled.variables}
+    if filled.files:
+        access.files = secret_files(os.environ)
+        access.monitor.clean_up_later(access.files.directory, access.token.token.reveal())
+        environment |= {name: str(access.files.write(name, data)) for name, data in filled.files.items()}
+    masker = _masker(access).stream if is_masked else None
+    watch = _watch(access)
+    with opened(masker) as streams:
+        program = Program(command[0], command[1:], environment, has_terminal=streams.has_terminal)
+        outcome = run_program(access.monitor, program, streams, watch, stop)
+    watch.stop()
+    access.exit_code = outcome.code
+    _check(outcome, access)
+    return outcome.code
+
+
+def give_back(wiring: Wiring, task: str, token: Secret, note: str) -> None:
+    """Revoke the task's token with the token itself, and sign the task's end.
+
+    Raises nothing.     A worker that sees the audit line of the first ends the task; the second also says why.
+    """
+    with suppress(JitvaultError):
+        wiring.vault(token).write("auth/token/revoke-self")
+    with suppress(JitvaultError):
+        sign_end(wiring.person, task, reason=EndReason.COMPLETED, note=note)
+
+
+def _masker(access: Access) -> Masker:
+    """Return what replaces the task's secrets.
+
+    Those that are too short for that are named to the user.
+    """
+    secrets = [
+        (each.use.template, name, as_text(value))
+        for each in access.credentials
+        for name, value in each.fields.items()
+        if name not in _NO_SECRETS
+    ]
+    masker = Masker([*secrets, ("task", "token", access.token.token.reveal())])
+    if masker.unmasked:
+        _say(f"warning: too short to be masked: {', '.join(masker.unmasked)}")
+    return masker
+
+
+def _check_program(document: PublishedTask, executable: str) -> None:
+    """Raise InvalidInput for a program that the signed tools do not name.
+
+    An empty list permits any.
+    """
+    tools = document.full_revision.content["spec"]["spec"]["tools"]
+    name = Path(executable).name
+    if tools and name not in tools and Path(executable).resolve().name not in tools:
+        raise InvalidInput(
+            f"task {document.task_id} is for {', '.join(tools)}, and not for {name}",
+            hint=f"{CONTINUE} Its approvers signed the tools in `spec.tools`: ask for a task that names {name}.",
+        )
+
+
+def _watch(access: Access) -> TaskWatch:
+    """Return what notices that the task is over."""
+    # clients of Vault are one thread's alone; the login is shared
+    other = Wiring(access.wiring.settings)
+    other.person_token = access.wiring.person_token
+    task = access.document.task_id
+    own = other.vault(access.token.token)
+
+    def published_end() -> str | None:
+        document = session.published(other, task)
+        if isinstance(document, PublishedTask) and document.state in session.DONE | session.ENDING:
+            return f"it is {document.state.value}" + (f" ({document.end_reason.value})" if document.end_reason else "")
+        return None
+
+    window = access.document.full_revision.spec.spec.window
+    return TaskWatch(
+        published_end=published_end,
+        beat=lambda: own.read("auth/token/lookup-self"),
+        heartbeat_s=window.heartbeat.total_seconds() if window.heartbeat else None,
+        ends_at=access.token.ends_at,
+    )
+
+
+def _check(outcome: Outcome, access: Access) -> None:
+    """Raise for a program that did not start, and for one that was ended."""
+    task = access.document.task_id
+    if outcome.not_started:
+        raise UsageError(f"the program cannot be run: {os.strerror(outcome.not_started)}", hint=CONTINUE)
+    if outcome.monitor_died:
+        raise NotConfirmed(
+            f"the process that watches over the program of task {task} was killed, and the program with it",
+            hint="The access is given back. Ask for a task with another id.",
+        )
+    if outcome.over:
+        raise WrongState(
+            f"the program was stopped, because task {task} is over: {outcome.over}",
+            hint="`jitvault status TASK` shows who or what ended it. Ask for a task with another id.",
+        )
+
+
+def _say(message: str) -> None:
+    typer.echo(for_terminal(message, sys.stderr), err=True)

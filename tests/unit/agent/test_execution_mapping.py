@@ -1,0 +1,100 @@
+"""What a program gets of a task's credentials, and what it never gets."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jitvault.agent.credential import Credential
+from jitvault.agent.execution.mapping import filled, parse, without_our_own
+from jitvault.errors import InvalidInput
+from jitvault.model.connection import ConnectionFacts, CredentialUse
+
+ENDS = datetime(2030, 1, 1, tzinfo=UTC)
+FACTS = ConnectionFacts(host="db.example.org", port=5432, database="app", tls="verify-full")
+
+
+def credential(template: str = "pg", *, facts: ConnectionFacts | None = FACTS, **fields: Any) -> Credential:
+    use = CredentialUse(template=template, path=f"database/creds/{template}", connection=facts)
+    return Credential(use, "lease", fields or {"username": "v-1", "password": "w:o\\rd"}, ENDS)
+
+
+def test_fields_and_where_they_are_used_become_variables_and_files() -> None:
+    wanted = parse(["LOGIN=pg.username", "HOST=pg.host"], ["WORD=pg.password"], "", [])
+    got = filled(wanted, [credential()])
+    assert (got.variables, got.files) == ({"LOGIN": "v-1", "HOST": "db.example.org"}, {"WORD": b"w:o\\rd"})
+
+
+def test_the_preset_is_what_postgresqls_own_programs_read() -> None:
+    got = filled(parse([], [], "", ["postgres"]), [credential(), credential("pki", facts=None, certificate="PEM")])
+    assert got.variables["PGHOST"] == "db.example.org" and got.variables["PGSSLMODE"] == "verify-full"
+    assert got.variables["DATABASE_URL"].startswith("postgresql://v-1:w%3Ao%5Crd@db.example.org:5432/app")
+    # as libpq reads the file
+    assert got.files == {"PGPASSFILE": b"*:*:*:*:w\\:o\\\\rd\n"}
+    assert "PGPASSWORD" not in got.variables
+
+
+def test_an_env_file_names_credentials_and_keeps_its_other_lines() -> None:
+    text = "# a comment\n\nexport LEVEL='debug'\nWORD=jit://pg/password\n"
+    got = filled(parse([], [], text, []), [credential()])
+    assert got.variables == {"LEVEL": "debug", "WORD": "w:o\\rd"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "files", "env_file", "presets"),
+    [
+        (["LOGIN"], [], "", []),
+        (["LOGIN=pg"], [], "", []),
+        (["1LOGIN=pg.username"], [], "", []),
+        (["VAULT_TOKEN=pg.password"], [], "", []),
+        ([], [], "JITVAULT_WORKER_TOKEN=x", []),
+        ([], [], "SPIFFE_ENDPOINT_SOCKET=x", []),
+        (["A=pg.username", "A=pg.password"], [], "", []),
+        (["A=pg.username"], ["A=pg.password"], "", []),
+        ([], [], "WORD=jit://pg", []),
+        ([], [], "no assignment", []),
+        ([], [], "", ["mysql"]),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(
+    variables: list[str], files: list[str], env_file: str, presets: list[str]
+) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        parse(variables, files, env_file, presets)
+    assert "Nothing was started" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("variable", "said"),
+    [("A=pgg.username", "did you mean pg"), ("A=pg.pasword", "did you mean password"), ("A=pg.nul", "NUL")],
+)
+def test_what_the_task_does_not_have_is_named(variable: str, said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        filled(parse([variable], [], "", []), [credential(username="v", password="p", nul="a\0b")])
+
+
+@pytest.mark.parametrize("credentials", [[], [credential("pki", facts=None, x="y")], [credential(), credential("pg2")]])
+def test_the_preset_needs_one_login(credentials: list[Credential]) -> None:
+    with pytest.raises(InvalidInput, match="--preset postgres: the task has"):
+        filled(parse([], [], "", ["postgres"]), credentials)
+
+
+names = st.from_regex(r"[A-Z][A-Z_]{0,10}", fullmatch=True)
+own = st.sampled_from(["VAULT_", "BAO_", "JITVAULT_"])
+
+
+@given(st.dictionaries(names, st.text(max_size=5)), own, names, st.booleans())
+def test_nothing_by_which_a_program_could_act_as_the_agent_is_passed_on(
+    others: dict[str, str], prefix: str, rest: str, pristine: bool
+) -> None:
+    before = {**others, prefix + rest: "x", "SPIFFE_ENDPOINT_SOCKET": "x", "PATH": "/bin"}
+    after = without_our_own(before, pristine=pristine)
+    assert after["PATH"] == "/bin" and after.items() <= before.items()
+    assert not [name for name in after if name.startswith(("VAULT_", "BAO_", "JITVAULT_", "SPIFFE_ENDPOINT"))]
+    if not pristine:
+        kept = {n for n in others if not n.startswith(("VAULT_", "BAO_", "JITVAULT_"))}
+        assert kept <= after.keys()
