@@ -212,9 +212,9 @@ def test_another_operator_cannot_take_the_id(cli: Cli, spec: Callable[..., Path]
     assert "was submitted by operator" in cli(None, "grant", file, code=9, extra=other).stderr
 
 
-def test_only_operators_ask_for_access(cli: Cli, spec: Callable[..., Path]) -> None:
+def test_operators_ask_for_any_agent_and_an_agent_for_itself_alone(cli: Cli, spec: Callable[..., Path]) -> None:
     file = spec()
-    # an agent may write a request, for what it can hand on; this is nobody's to hand on
+    file.write_text(file.read_text().replace("agent: research-agent", "agent: operator"))
     refused = cli("agent", "grant", file, "--json", code=3)
     assert refused.json["state"] == "denied"
     unsigned = cli("auditor", "grant", spec(), "--json", code=10)

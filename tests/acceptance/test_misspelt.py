@@ -100,7 +100,7 @@ def test_a_missing_directory_is_missing(tmp_path: Path) -> None:
     [
         ("VAULT_ADDR", "127.0.0.1:8200", "begins with http:// or https://, such as https://vault.example:8200"),
         ("BAO_ADDR", "ftp://x", "begins with http:// or https://, such as https://vault.example:8200"),
-        ("JITVAULT_WORKER_LOGIN", "aprole", "expected 'approle', 'jwt' or 'cert' (did you mean approle?)"),
+        ("JITVAULT_WORKER_LOGIN", "aprole", "expected 'approle', 'jwt', 'spiffe' or 'cert' (did you mean approle?)"),
         ("JITVAULT_DENIED_LIMIT", "0", "expected 1 or more"),
         ("JITVAULT_DENIED_LIMIT", "401", "expected 400 or less"),
         ("JITVAULT_OPEN_REQUESTS", "many", "expected a whole number"),

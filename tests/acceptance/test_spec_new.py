@@ -215,11 +215,12 @@ def test_at_a_terminal_it_says_what_it_waits_for(cli: Cli, spec: Callable[..., P
     assert "the spec is valid" in typed.stdout
 
 
-def test_a_file_that_is_called_so_is_read_by_its_path(alone: Cli, tmp_path: Path, spec: Callable[..., Path]) -> None:
+def test_a_file_that_is_called_so_is_read_by_its_path(
+    tmp_path: Path, spec: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "-").write_text(spec(task="a-file").read_text())
-    argv = [sys.executable, "-m", "jitvault", "spec", "check", "./-", "-q"]
-    done = subprocess.run(argv, cwd=tmp_path, env=alone.environment(None), capture_output=True, text=True, check=True)
-    assert done.stdout == "a-file\n"
+    monkeypatch.chdir(tmp_path)
+    assert Quick(NO_VAULT, tmp_path)(None, "spec", "check", "./-", "-q").stdout == "a-file\n"
 
 
 # -- the id -----------------------------------------------------------------------------------------------

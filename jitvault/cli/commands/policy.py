@@ -199,7 +199,7 @@ def _freezes_seen(
     from jitvault.errors import JitvaultError
     from jitvault.lifecycle.requests.freezes import freezes_covering_seen
 
-    if wiring.settings.person is None:
+    if wiring.person_token is None:
         return [], assumed
     try:
         frozen = freezes_covering_seen(wiring.person, question)

@@ -115,7 +115,7 @@ class _Freezes:
         with suppress(JitvaultError):
             if wiring.has_worker:
                 self._found = all_freezes(wiring.worker_without_session)
-            elif wiring.settings.person is not None and not wiring.unverified:
+            elif wiring.person_token is not None and not wiring.unverified:
                 self._found += freezes_seen_by_person(wiring.person, tripped=None)
 
     def of(self, content: Mapping[str, Any] | None) -> dict[str, Any] | None:

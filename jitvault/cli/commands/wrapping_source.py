@@ -60,11 +60,11 @@ def given(wiring: Wiring, what: str) -> Given:
         return Given(Secret(what))
     if "/" in what or what.endswith(_OF_FILES):
         raise _no_file(what)
-    if Path(what).is_dir() and wiring.settings.person is None:
-        raise _no_file(what)
     if not is_task_id(what):
         shown = without_tokens(what)
         raise InvalidInput(f"expected a file, -, the id of a task or a wrapping token, got {shown!a:.80}", hint=_WHICH)
+    if Path(what).is_dir() and wiring.person_token is None:
+        raise _no_file(what)
     return _from_inbox(wiring, what)
 
 

@@ -103,6 +103,7 @@ def test_a_scalar_is_text_for_every_reader_of_yaml(text: str) -> None:
 @given(options=OPTIONS, choices=st.sets(st.sampled_from(["1e5", "no", "app", "1:30", "007", "a_b@c"]), min_size=1))
 def test_the_yaml_says_what_the_data_say(options: dict[str, Any], choices: set[str]) -> None:
     found = made(options, template(y=sorted(choices), database=["app", "no"]), database="no")
+    assert found.data["spec"]["access"][0]["with"]["database"] == "no", "the choice that was made"
     assert read(found) == found.data
     assert yaml.safe_load(found.as_yaml()) == found.data
 
