@@ -14,7 +14,7 @@ from jitvault import settings
 from jitvault.cli.app import _commands
 from jitvault.cli.environment import environment_of
 
-_FURTHER = {"JITVAULT_SANDBOX_SERVER", "XDG_STATE_HOME"}
+_FURTHER = {"JITVAULT_SANDBOX_SERVER", "XDG_RUNTIME_DIR", "XDG_STATE_HOME"}
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_every_name_with_an_environment_is_a_command() -> None:
 FLAT = (
     "submit grant extend complete revoke cancel freeze unfreeze freezes approve deny withdraw approvals unwrap status "
 )
-FLAT += "list report verify worker sweep init tidy doctor demo dev completion"
+FLAT += "exec list report verify worker sweep init tidy doctor demo dev completion"
 GROUPS = {
     "agents": {"add", "remove", "list"},
     "approvers": {"add", "remove", "list"},

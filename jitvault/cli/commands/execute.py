@@ -91,7 +91,7 @@ def execute(
     program is stopped. The exit code is the program's, 128 and the number of the signal that killed it, 127 or 126 for
     one that is not found or cannot be run, and 125 for what kept it from running or ended it.
 
-    Example: jitvault exec read-orders --preset postgres -- psql -c "SELECT count(*) FROM orders"
+    Example: jitvault exec read-orders.yaml --preset postgres -- psql
     """
     from jitvault.agent.execution import mapping
     from jitvault.agent.execution.run import StopRule
