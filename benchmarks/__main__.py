@@ -1,8 +1,8 @@
 """`python -m benchmarks`: measure, print a table, write `build/bench.json`; exit 1 when a bar is missed.
 
     --no-fail       exit 0 all the same
-    --only NAMES    some groups only, comma-separated: start, demo, commit, idle, policy, masking, latency, throughput,
-                    crowd, keep, flood, grant, end, record, decode, kill
+    --only NAMES    some groups only, comma-separated: start, demo, commit, idle, policy, masking, execution, latency,
+                    throughput, crowd, keep, flood, grant, end, record, decode, kill
     --calls         print each Vault request and each ledger transaction of one grant and of one completion
 
 Every figure is measured in this run, beside what it is compared with. Milliseconds are this machine's; ratios
@@ -30,6 +30,7 @@ from benchmarks import (
     decode,
     demo,
     end,
+    execution,
     flood,
     grant,
     idle,
@@ -54,6 +55,7 @@ ALONE = {
     "idle": idle.run,
     "policy": policy.run,
     "masking": masking.run,
+    "execution": execution.run,
     "latency": latency.run,
     "throughput": throughput.run,
     "crowd": crowd.run,
