@@ -215,6 +215,20 @@ def test_what_the_program_left_behind_ends_with_it(rig: Rig, spec: Spec) -> None
     wait_for(lambda: not is_alive(int(left.stdout)), 5)
 
 
+def test_a_slow_reader_gets_all_the_output_and_holds_up_no_end(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    # more than one pipe holds, and no more than the two on its way
+    process = subprocess.Popen(
+        command(file, "--", sys.executable, "-c", "print('x' * 120_000)"),
+        env=environment(rig),
+        stdout=subprocess.PIPE,
+    )
+    wait_for(lambda: rig.state(file.stem) in ("confirmed", "sealed"), 30)
+    assert process.poll() is None
+    said, _ = process.communicate(timeout=20)
+    assert len(said) == 120_001 and process.returncode == 0
+
+
 @pytest.mark.parametrize("stubborn", [False, True], ids=["ends", "ignores it"])
 def test_a_task_that_is_revoked_ends_its_program(rig: Rig, spec: Spec, tmp_path: Path, stubborn: bool) -> None:
     file = spec()

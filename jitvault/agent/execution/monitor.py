@@ -1,7 +1,7 @@
 """The process that starts the program, and outlives `jitvault exec`.
 
     monitor = Monitor.fork(give_back)
-    monitor.clean_up_later(directory, token)     # what is to be cleaned up should this process die
+    monitor.clean_up_later(kept)                 # what is to be cleaned up should this process die
     monitor.start(Program(argv, environment), [stdin, stdout, stderr])
     monitor.events()                             # readable when the program has ended, or the monitor has
     monitor.over()
@@ -33,11 +33,22 @@ from typing import Any, NoReturn
 from jitvault.agent.execution.process_tree import die_with_parent, hold_orphans, keep_private, kill_below
 from jitvault.agent.execution.secret_files import remove_directory
 
-GiveBack = Callable[[str, int | None], None]
-"""Revoke the task's token, and sign the task's end with the program's exit code where a login works."""
 _LENGTH = 8
 _LONGEST = 64 * 1024 * 1024
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP, signal.SIGPIPE)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is to be given back: the task's token, and the directory of its files."""
+
+    task: str
+    token: str
+    directory: str | None = None
+
+
+GiveBack = Callable[[Kept, int | None], None]
+"""Revoke the task's token, and sign the task's end with the program's exit code where a login works."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +119,9 @@ class Monitor:
         its.close()
         return cls(pid, ours)
 
-    def clean_up_later(self, directory: Path | None, token: str) -> None:
-        """Say what is cleaned up should this process die."""
-        self._send({"directory": str(directory) if directory else None, "token": token})
+    def clean_up_later(self, kept: Kept | None) -> None:
+        """Say what is cleaned up should this process die: nothing any more for None."""
+        self._send({"kept": asdict(kept) if kept else None})
 
     def start(self, program: Program, streams: Sequence[int]) -> None:
         """Start the program with these descriptors as its standard streams."""
@@ -172,8 +183,7 @@ class _Server:
     def __init__(self, line: socket.socket, give_back: GiveBack) -> None:
         self._line = line
         self._give_back = give_back
-        self._directory: str | None = None
-        self._token: str | None = None
+        self._kept: Kept | None = None
         self._program: subprocess.Popen[bytes] | None = None
         self._code: int | None = None
         self._is_over = False
@@ -209,10 +219,11 @@ class _Server:
         kill_below(os.getpid(), self._program.pid if self._program and self._code is None else None)
 
     def _clean_up(self) -> None:
-        if self._directory is not None:
-            remove_directory(Path(self._directory))
-        if self._token is not None:
-            self._give_back(self._token, self._code)
+        if self._kept is None:
+            return
+        if self._kept.directory is not None:
+            remove_directory(Path(self._kept.directory))
+        self._give_back(self._kept, self._code)
 
     def _receive(self) -> bool:
         """Act on what was received; return whether `jitvault exec` is still there."""
@@ -231,8 +242,8 @@ class _Server:
             self._act(message)
 
     def _act(self, message: Mapping[str, Any]) -> None:
-        if "token" in message:
-            self._directory, self._token = message["directory"], message["token"]
+        if "kept" in message:
+            self._kept = Kept(**message["kept"]) if message["kept"] else None
         elif "program" in message:
             self._start(Program(**message["program"]))
         elif "signal" in message:

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from jitvault.agent.execution.monitor import Exited, Gone, Monitor, NotStarted, Program, Started
+from jitvault.agent.execution.process_tree import kill_below
 from jitvault.agent.execution.streams import Streams
 from jitvault.agent.execution.task_watch import TaskWatch
 
@@ -18,8 +19,6 @@ _FORWARDED = (
     *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2),
     *(signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH),
 )
-# how long what the program printed last is waited for, where our own reader does not take it
-_DRAIN_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +49,17 @@ class StopRule:
 def run(monitor: Monitor, program: Program, streams: Streams, watch: TaskWatch, stop: StopRule) -> Outcome:
     """Start the program, and return how it ended.
 
-    Its output is copied whole by then.
+    What it left behind is being killed then, and its output may not be copied whole yet.
     """
     with _signals() as woken:
         monitor.start(program, streams.of_program)
         streams.begin()
         outcome = _Loop(monitor, streams, watch, stop, woken).until_the_end()
     # what the program started and left behind
-    monitor.kill_all()
-    streams.finish(_DRAIN_S)
+    if outcome.monitor_died:
+        kill_below(os.getpid())
+    else:
+        monitor.kill_all()
     return outcome
 
 

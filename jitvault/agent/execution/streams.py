@@ -4,7 +4,7 @@ Its output is masked on its way, and a terminal stays one.     with opened(mask,
         monitor.start(program, streams.of_program)
         streams.begin()
         ...
-        streams.finish(seconds)
+        streams.finish()
 
 Where standard output is a terminal the program has a terminal of its own (a PTY), so that colour, window size and
 Ctrl-C survive. Elsewhere it has pipes where its output is masked, and our own streams themselves where it is not.
@@ -53,14 +53,11 @@ class Streams:
         for pump in self._pumps:
             pump.start()
 
-    def finish(self, seconds: float) -> None:
-        """Wait until all output is copied.
-
-        At most `seconds` for each stream, where its reader does not take it.
-        """
+    def finish(self) -> None:
+        """Wait until all output is copied, as long as its reader takes."""
         for pump in self._pumps:
             if pump.name == "output" and pump.ident is not None:
-                pump.join(seconds)
+                pump.join()
 
     def resize(self) -> None:
         """Give the program's terminal the size of ours."""

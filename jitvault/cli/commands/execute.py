@@ -105,7 +105,7 @@ def execute(
     inherited = mapping.without_our_own(os.environ, pristine=pristine)
     wiring = session.open_session()
     # before anything is known that is secret, and while this process has one thread and no connection
-    with steps.monitored(wiring, what) as monitor:
+    with steps.monitored(wiring) as monitor:
         task = steps.requested(context, wiring, what, wait=wait)
         set_hint_task(context, task)
         with steps.held(wiring, task, executable, wanted, monitor) as access:

@@ -7,14 +7,14 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 
 from jitvault.agent.credential import Credential, as_text
 from jitvault.agent.execution import mapping
-from jitvault.agent.execution.monitor import Monitor, Program
+from jitvault.agent.execution.monitor import Kept, Monitor, Program
 from jitvault.agent.execution.process_tree import hold_orphans, keep_private, kill_below
 from jitvault.agent.execution.run import Outcome, StopRule
 from jitvault.agent.execution.run import run as run_program
@@ -57,22 +57,34 @@ class Access:
     wanted: mapping.Wanted
     monitor: Monitor
     files: SecretFiles | None = None
-    exit_code: int | None = field(default=None)
+    exit_code: int | None = None
+    is_given_back: bool = False
+
+    def give_back(self) -> None:
+        """Remove the files, revoke the token and sign the task's end, once."""
+        if self.is_given_back:
+            return
+        self.is_given_back = True
+        if self.files is not None:
+            self.files.remove()
+        code = self.exit_code
+        note = "the program did not start" if code is None else f"the program ended with exit code {code}"
+        give_back(self.wiring, self.document.task_id, self.token.token, note)
+        self.monitor.clean_up_later(None)
 
 
 @contextmanager
-def monitored(wiring: Wiring, what: str) -> Iterator[Monitor]:
+def monitored(wiring: Wiring) -> Iterator[Monitor]:
     """Yield the monitor.
 
     Whatever ends the block, it is told that this process cleaned up.
     """
     hold_orphans()
     keep_private()
-    task = Path(what).stem
 
-    def give_back_later(token: str, code: int | None) -> None:
-        how = f"with exit code {code}" if code is not None else "with `jitvault exec`"
-        give_back(wiring, task, Secret(token), f"the program ended {how}, which was killed")
+    def give_back_later(kept: Kept, code: int | None) -> None:
+        how = "" if code is None else f" and the program ended with exit code {code}"
+        give_back(wiring, kept.task, Secret(kept.token), f"`jitvault exec` was killed{how}")
 
     monitor = Monitor.fork(give_back_later)
     try:
@@ -119,7 +131,8 @@ def _taken(wiring: Wiring, document: PublishedTask, wanted: mapping.Wanted, moni
     with locked_record(taken.token, state_directory(os.environ), _say) as record:
         token = take(vault, taken.token)
         # from here on the monitor gives it back if this process dies
-        monitor.clean_up_later(None, token.token.reveal())
+        kept = Kept(document.task_id, token.token.reveal())
+        monitor.clean_up_later(kept)
         record.keep(token.task_id)
     access = Access(wiring, document, token, (), wanted, monitor)
     try:
@@ -128,11 +141,7 @@ def _taken(wiring: Wiring, document: PublishedTask, wanted: mapping.Wanted, moni
         access.credentials = list(read_all(vault, token))
         yield access
     finally:
-        if access.files is not None:
-            access.files.remove()
-        code = access.exit_code
-        note = "the program did not start" if code is None else f"the program ended with exit code {code}"
-        give_back(wiring, document.task_id, token.token, note)
+        access.give_back()
 
 
 @contextmanager
@@ -180,15 +189,19 @@ def run(
     environment = {**inherited, **filled.variables}
     if filled.files:
         access.files = secret_files(os.environ)
-        access.monitor.clean_up_later(access.files.directory, access.token.token.reveal())
+        kept = Kept(access.document.task_id, access.token.token.reveal(), str(access.files.directory))
+        access.monitor.clean_up_later(kept)
         environment |= {name: str(access.files.write(name, data)) for name, data in filled.files.items()}
     masker = _masker(access).stream if is_masked else None
     watch = _watch(access)
     with opened(masker) as streams:
         program = Program(command[0], command[1:], environment, has_terminal=streams.has_terminal)
         outcome = run_program(access.monitor, program, streams, watch, stop)
-    watch.stop()
-    access.exit_code = outcome.code
+        watch.stop()
+        access.exit_code = outcome.code
+        # whoever reads the output may take their time: the access does not wait for them
+        access.give_back()
+        streams.finish()
     _check(outcome, access)
     return outcome.code
 
@@ -196,7 +209,7 @@ def run(
 def give_back(wiring: Wiring, task: str, token: Secret, note: str) -> None:
     """Revoke the task's token with the token itself, and sign the task's end.
 
-    Raises nothing.     A worker that sees the audit line of the first ends the task; the second also says why.
+    Raises nothing. A worker that sees the audit line of the first ends the task; the second also says why.
     """
     with suppress(JitvaultError):
         wiring.vault(token).write("auth/token/revoke-self")
