@@ -35,11 +35,12 @@ _LONGEST = 4096
 class Opened:
     """When this user opened a wrapping token, and which task's it was.
 
-    `task_id` is empty where the record does not name one.
+    `task_id` and `vault`, the server's address, are empty where the record does not name one.
     """
 
     at: datetime
     task_id: str
+    vault: str = ""
 
 
 def state_directory(environment: Mapping[str, str]) -> Path:
@@ -65,7 +66,7 @@ class Record:
         self._descriptor = descriptor
         self._warn = warn
 
-    def keep(self, task_id: str) -> None:
+    def keep(self, task_id: str, vault: str = "") -> None:
         """Remember that the wrapping token was opened just now.
 
         To be called as soon as Vault has answered, and never before: a request that Vault did not answer may have to be
@@ -73,7 +74,7 @@ class Record:
         """
         if self._descriptor is None:
             return
-        said = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "task_id": task_id}
+        said = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "task_id": task_id, "vault": vault}
         try:
             os.write(self._descriptor, json.dumps(said).encode() + b"\n")
             os.fsync(self._descriptor)
@@ -108,10 +109,14 @@ def locked_record(token: Secret, directory: Path, warn: Callable[[str], None]) -
         os.close(descriptor)
 
 
-def opened_of_task(task_id: str, directory: Path) -> Opened | None:
-    """Return when this user last opened a wrapping token of a task, or None."""
+def opened_of_task(task_id: str, vault: str, directory: Path) -> Opened | None:
+    """Return when this user last opened a wrapping token of a task, or None.
+
+    The task is one of the server at the address `vault`: another one may have a task of that name, too.
+    """
     with suppress(OSError):
-        found = [opened for path in directory.iterdir() if (opened := _read(path)) and opened.task_id == task_id]
+        read = filter(None, map(_read, directory.iterdir()))
+        found = [opened for opened in read if opened.task_id == task_id and opened.vault in (vault, "")]
         return max(found, key=lambda opened: opened.at, default=None)
     return None
 
@@ -147,7 +152,8 @@ def _read(path: Path) -> Opened | None:
         return None
     try:
         said = json.loads(text)
-        return Opened(datetime.fromisoformat(said["at"]).astimezone(UTC), str(said["task_id"]))
+        at = datetime.fromisoformat(said["at"]).astimezone(UTC)
+        return Opened(at, str(said["task_id"]), str(said.get("vault") or ""))
     except (ValueError, KeyError, TypeError, RecursionError):
         return Opened(written, "")
 

@@ -224,7 +224,10 @@ def _with_made_task(hint: str, placeholders: Mapping[str, str]) -> str:
     A hint that names the task has commands for it already. Most others say to run the same command again.
     """
     made = placeholders.get("MADE")
-    return hint if made is None or made in hint else f"{hint} {made_task_hint(made)}"
+    # a refused request is settled: the same command with a corrected spec makes the task that goes on
+    return (
+        hint if made is None or made in hint or "That settles the request" in hint else f"{hint} {made_task_hint(made)}"
+    )
 
 
 def _with_server_program(hint: str, error: JitvaultError) -> str:

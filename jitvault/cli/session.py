@@ -82,7 +82,10 @@ def administrator(wiring: Wiring, command: str) -> Vault:
     """
     token = wiring.settings.admin
     if token is None:
-        raise UsageError(f"{command} needs an administrator's token in JITVAULT_ADMIN_TOKEN or VAULT_TOKEN")
+        raise UsageError(
+            f"{command} needs an administrator's token in JITVAULT_ADMIN_TOKEN or VAULT_TOKEN",
+            hint="Set one of them. In a sandbox `source DIR/admin.env` does.",
+        )
     return wiring.vault(token)
 
 

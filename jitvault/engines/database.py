@@ -118,7 +118,11 @@ class DatabaseEngine:
             return None
         listed = ", ".join(allowed) or "none"
         database = snapshot["role"]["db_name"]
-        return f"The connection {database} does not allow the role {role}: add it to its allowed_roles, now {listed}."
+        return (
+            f"The connection {database} does not allow the role {role}: add it to its allowed_roles, now {listed}. "
+            "Do it while no task holds access through this connection, since a change of it ends them; then check its "
+            "other templates again."
+        )
 
     def clear_by_hand(self, mount: str, name: str) -> tuple[str, ...]:
         login = name.replace('"', '""')

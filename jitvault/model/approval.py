@@ -16,7 +16,7 @@ from jitvault.model.decision_input import DecisionInput
 from jitvault.model.extension import Extension
 from jitvault.model.revision import Revision
 from jitvault.model.states import State
-from jitvault.policy.decision import Decision, Obligations, Requirement
+from jitvault.policy.decision import APPROVERS, Decision, Obligations, Requirement
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,9 +212,11 @@ def unmet(needed: Sequence[Requirement], approvers: Mapping[str, Sequence[str]])
 
     An approver may be in several of the groups, but counts for one. `approvers` maps each entity to its groups. As
     few approvals as possible are left open: this is a maximum matching of approvers to the places of each group
-    (Kuhn's algorithm). Among equal matchings the groups that come first are filled first.
+    (Kuhn's algorithm). Among equal matchings the general group of approvers is filled last, since most people are in
+    it: whoever is in a smaller group, too, counts there. The others are filled in their order.
     """
-    places = [(each.group, n) for each in needed for n in range(each.count)]
+    ordered = sorted(needed, key=lambda each: each.group == APPROVERS)
+    places = [(each.group, n) for each in ordered for n in range(each.count)]
     taken: dict[str, tuple[str, int]] = {}
 
     def fill(place: tuple[str, int], tried: set[str]) -> bool:

@@ -31,7 +31,8 @@ class Agent:
     """One agent as Vault knows it.
 
     `kind` is None for a member of the group that `agents add` did not make. `subject` is the name of its alias.
-    `problems` say what keeps it from acting, or lets somebody else act for it.
+    `cidrs` are the networks that its role accepts, and none is any. `problems` say what keeps it from acting, or lets
+    somebody else act for it.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Agent:
     kind: Kind | None
     mount: str
     subject: str
+    cidrs: tuple[str, ...]
     environment: Mapping[str, str]
     problems: tuple[str, ...]
 
@@ -49,6 +51,7 @@ class Agent:
             "kind": self.kind,
             "mount": self.mount,
             "subject": self.subject,
+            "cidrs": list(self.cidrs),
             "environment": dict(self.environment),
             "problems": list(self.problems),
         }
@@ -223,9 +226,15 @@ def _shown(vault: Vault, entity: Mapping[str, Any], *, login: AgentLogin | None 
         kind=kind,
         mount=mount,
         subject=", ".join(sorted(str(alias["name"]) for alias in aliases)),
+        cidrs=_networks(vault, kind, mount, str(entity["name"])),
         environment=login.environment(entity["name"], aliases[0]["name"] if aliases else "") if login else {},
         problems=tuple(_problems(vault, entity, kind, mount)),
     )
+
+
+def _networks(vault: Vault, kind: Kind | None, mount: str, name: str) -> tuple[str, ...]:
+    answer = vault.read(AgentLogin(kind, mount).role_path(name)) if kind else None
+    return tuple(sorted(map(str, (answer or {"data": {}})["data"].get("token_bound_cidrs") or ())))
 
 
 def _problems(vault: Vault, entity: Mapping[str, Any], kind: Kind | None, mount: str) -> Iterator[str]:

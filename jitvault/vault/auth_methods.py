@@ -184,8 +184,8 @@ class AppRole(LoginMethod):
         return self.log_in(
             nobody,
             body,
-            "Its secret id is spent, expired or destroyed, its address is not one of the role's, or its entity is "
-            f"disabled: see {self.owner.page}, and give it another secret id.",
+            "Its role id is wrong, its secret id is spent, expired or destroyed, its address is not one of the "
+            f"role's, or its entity is disabled: see {self.owner.page}, and give it another secret id.",
         )
 
     def _unwrap(self, nobody: Vault, token: Secret, expected: str) -> Secret:

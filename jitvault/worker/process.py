@@ -92,6 +92,8 @@ def start(settings: Settings, supervisor: Supervisor, plan: Plan, log: Log) -> S
     health = Health(supervisor)
     endpoint = served(health, plan.health) if plan.health else None
     wiring = Wiring(settings, supervisor.stopping.is_set)
+    # without the worker's identity nothing is made: an empty ledger would be found by every later command
+    _ = wiring.login
     is_new = wiring.make_ledger()
     # registered first, so that a worker that Vault or the ledger refuses fails before anything begins
     worker = wiring.worker

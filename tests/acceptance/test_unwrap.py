@@ -235,3 +235,12 @@ def test_the_last_read_that_is_left_is_told(quick: Quick, spec: Spec, world: Wor
     published = quick("agent", "status", file.stem, worker=False)
     assert "reads 5 of 5 done: that was the last one" in in_one_line(published.stdout)
     assert quick("operator", "complete", file.stem, "--json").json["confirmed"]
+
+
+def test_the_wrapping_of_a_task_that_is_over_is_not_opened(quick: Quick, spec: Spec) -> None:
+    """It would give a dead token, or look like one that somebody else opened."""
+    file = spec(more="  deliver: agent\n")
+    quick("operator", "grant", file)
+    quick("operator", "revoke", file.stem)
+    refused = quick("agent", "unwrap", file.stem, "--read", "-o", "env", code=9)
+    assert "(operator): what is in your inbox gives nothing any more" in refused.stderr and refused.stdout == ""

@@ -327,7 +327,9 @@ def test_an_agent_asks_takes_and_gives_back_without_an_operator(
 ) -> None:
     name, there = registered(rig, place, api, "spiffe", tmp_path)
     alone = there | ALONE
-    low, medium = own_spec(spec, name), own_spec(spec, name, criticality="medium")
+    to_agent = "  deliver: agent\n"
+    low = own_spec(spec, name, more=to_agent)
+    medium = own_spec(spec, name, criticality="medium", more=to_agent)
     with Attended(rig):
         granted = rig(None, "grant", low, extra=alone).json
         assert granted["task_id"] == low.stem
@@ -338,6 +340,9 @@ def test_an_agent_asks_takes_and_gives_back_without_an_operator(
         assert rig(None, "grant", own_spec(spec, "research-agent"), extra=alone, code=3)
         rig("approver-1", "approve", medium.stem, "--yes", extra=ALONE)
         rig(None, "grant", medium.stem, extra=alone)
+        # the token waits in its own inbox: `grant` has not taken it
+        assert granted["wrapping"] == []
+        assert rig(None, "unwrap", low.stem, "--read", extra=alone).json["secrets"]
         more = rig(None, "extend", low.stem, "--for", "20m", "--reason", "one is left", extra=alone, code=None)
         assert more.code == 0, more
         rig(None, "complete", low.stem, extra=alone)

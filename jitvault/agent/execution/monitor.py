@@ -40,7 +40,10 @@ _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What is to be given back: the task's token, and the directory of its files."""
+    """What is to be given back.
+
+    That is the task's token, and the directory of its files.
+    """
 
     task: str
     token: str
@@ -120,7 +123,10 @@ class Monitor:
         return cls(pid, ours)
 
     def clean_up_later(self, kept: Kept | None) -> None:
-        """Say what is cleaned up should this process die: nothing any more for None."""
+        """Say what is cleaned up should this process die.
+
+        With None nothing is, any more.
+        """
         self._send({"kept": asdict(kept) if kept else None})
 
     def start(self, program: Program, streams: Sequence[int]) -> None:

@@ -133,7 +133,7 @@ def _taken(wiring: Wiring, document: PublishedTask, wanted: mapping.Wanted, moni
         # from here on the monitor gives it back if this process dies
         kept = Kept(document.task_id, token.token.reveal())
         monitor.clean_up_later(kept)
-        record.keep(token.task_id)
+        record.keep(token.task_id, vault.connection.address)
     access = Access(wiring, document, token, (), wanted, monitor)
     try:
         with suppress(JitvaultError):

@@ -54,6 +54,7 @@ def freeze(
     from jitvault.cli.views.output import warn
     from jitvault.errors import JitvaultError
     from jitvault.formats.clocks import TOLERANCE
+    from jitvault.formats.did_you_mean import nearest
     from jitvault.model.scope import Scope
 
     requested = _scope(agent, template, owner, all_, reason)
@@ -70,7 +71,8 @@ def freeze(
     with suppress(JitvaultError):
         if template and not killswitch.is_known(wiring, Scope(template=template)):
             # the template is frozen nevertheless: its first task may be about to be granted
-            warn(f"no task ever had {template!r:.80}: is the name right?")
+            meant = nearest(template, wiring.templates)
+            warn(f"no task ever had {template!r:.80}{meant}: is the name right?")
     listings.print_frozen(requested, reason, ended, by_worker=wiring.has_worker, as_json=json_)
     _check_ended(requested, ended, wait, by_worker=wiring.has_worker)
 

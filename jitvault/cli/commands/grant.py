@@ -120,7 +120,8 @@ def grant(
             return
         request.check_not_refused(document)
         raise_for(document, as_json=json_, waited=wait)
-        message = session.inbox(wiring, document)
+        # what is delivered to the agent is taken by `unwrap`, also where the agent itself asked; --out says otherwise
+        message = None if document.is_for_agent and file is None else session.inbox(wiring, document)
         if message is not None:
             # this process may have been suspended meanwhile, and the task may have been ended by others
             document = session.known(wiring, read.id)
@@ -167,7 +168,8 @@ def _check_withdrawable(document: PublishedTask) -> None:
     task = document.task_id
     state = document.state
     if state in ("denied", "lapsed"):
-        hint = "It can only be granted as a new revision: `jitvault submit SPEC --revise`."
+        is_final = state == "lapsed" or any(one["decision"] == "deny" for one in document.decisions)
+        hint = "It can only be granted as a new revision: `jitvault submit SPEC --revise`." if is_final else None
         raise WrongState(f"task {task} is {state}: there is nothing to cancel", hint=hint)
     if state in session.DONE:
         raise WrongState(f"task {task} is {state}: its access is over already", hint="There is nothing to cancel.")

@@ -131,7 +131,7 @@ def _take(vault: Vault, token: Secret, record: Record) -> TaskToken:
         # that the token was unwrapped before.
         Wrapping(vault).unwrap(token)
         raise
-    record.keep(held.task_id)
+    record.keep(held.task_id, vault.connection.address)
     return held
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jitvault.cli.options import is_file, is_task_id
-from jitvault.errors import InvalidInput, JitvaultError, NotFound, UsageError
+from jitvault.errors import InvalidInput, JitvaultError, NotFound, UsageError, WrongState
 from jitvault.formats.did_you_mean import nearest
 
 if TYPE_CHECKING:
@@ -142,6 +142,7 @@ def _from_inbox(wiring: Wiring, task: str) -> Given:
     # a token that was delivered too late was removed again
     if message is None or not message["wrapping"]:
         raise _nothing_in_the_inbox(wiring, task)
+    _check_not_over(wiring, task)
     return Given(Secret(str(message["wrapping"][0]["token"])), task, inbox)
 
 
@@ -155,6 +156,25 @@ def _meant_task(wiring: Wiring, task: str) -> str:
     return ""
 
 
+def _check_not_over(wiring: Wiring, task: str) -> None:
+    """Raise WrongState for a task that is over.
+
+    Its token gives nothing any more. Without that the agent would be told of a token that somebody else opened.
+    """
+    from jitvault.cli import session
+    from jitvault.documents.published_task import PublishedTask
+
+    document = None
+    with suppress(JitvaultError):
+        document = session.published(wiring, task)
+    if isinstance(document, PublishedTask) and document.state in session.DONE | session.ENDING:
+        why = f" ({document.end_reason.value})" if document.end_reason else ""
+        raise WrongState(
+            f"task {task} is {document.state.value}{why}: what is in your inbox gives nothing any more",
+            hint=f"`jitvault status {task}` shows who or what ended it. Ask for a task with another id.",
+        )
+
+
 def _nothing_in_the_inbox(wiring: Wiring, task: str) -> JitvaultError:
     """Return the error that says why the caller's inbox has no wrapping token."""
     from jitvault.agent.opened_wrappings import opened_of_task, state_directory
@@ -164,7 +184,7 @@ def _nothing_in_the_inbox(wiring: Wiring, task: str) -> JitvaultError:
     document = None
     with suppress(JitvaultError):
         document = session.published(wiring, task)
-    opened = opened_of_task(task, state_directory(os.environ))
+    opened = opened_of_task(task, wiring.vault(None).connection.address, state_directory(os.environ))
     if opened is not None:
         hint = f"Go on with what it gave then. `jitvault status {task}` shows what the task may still do."
         if document is not None and document.state in session.DONE | session.ENDING:
@@ -208,8 +228,10 @@ def _why_empty(document: PublishedTask, me: str) -> tuple[str, str]:
         ended = f" ({document.end_reason.value})" if document.end_reason else ""
         return f"the task is {document.state.value}{ended}", "Ask for a task with another id."
     if to["entity"] != me:
-        for_agent = f"Ask {to['name']} for the file, or for a spec with `deliver: agent`."
-        return f"its wrapping token went to {to['name']}", for_agent
+        hint = f"Ask {to['name']} for the file, or for a spec with `deliver: agent`."
+        if document.is_for_agent:
+            hint = f"Only {to['name']} can take it, as the spec says (`deliver: agent`)."
+        return f"its wrapping token went to {to['name']}", hint
     if document.state is State.ACTIVE:
         return (
             "its wrapping was opened",

@@ -49,6 +49,7 @@ def print_removed(agent: Agent, *, as_json: bool) -> None:
 
 def _facts(agent: Agent) -> dict[str, str]:
     facts = {"entity": agent.entity, "login": f"{agent.kind} at auth/{agent.mount}/", "subject": agent.subject}
+    facts["from"] = ", ".join(agent.cidrs) or "any address"
     if agent.problems:
         facts["problems"] = "; ".join(agent.problems)
     return facts

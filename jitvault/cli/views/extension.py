@@ -117,6 +117,12 @@ def print_extension(
         console.print(f"  missing  {render.missing_approvals(extension.missing)}")
     if made_at:
         console.print("  more     the same command with --again")
+    if extension.replaces and not made_at:
+        agent = document.full_revision.content["agent"]["name"]
+        when = "once it is extended" if is_pending else "from now on"
+        console.print(
+            f"  note     what {agent} read before is revoked {when}: it has to unwrap and read again", soft_wrap=True
+        )
     render.print_wrappings(console, shown["wrapping"], out)
     if extension.replaces and not is_pending and message is None:
         note(render.why_no_token(document))

@@ -40,6 +40,8 @@ def print_decision(document: PublishedTask, *, as_json: bool, is_status: bool = 
     }
     if is_status:
         steps |= dict.fromkeys(("issued", "active"), f"jitvault complete {task}, when the work is done")
+        if takes := _taken_by(document):
+            steps["issued"] = f"{takes}: jitvault unwrap {task} --read"
         # the reader may be anybody, and `ask` says who is to do what
         steps.pop("pending_approval")
         last = None
@@ -76,7 +78,7 @@ def _after_a_denial(document: PublishedTask) -> str:
     """
     if any(one["decision"] == "deny" for one in document.decisions):
         return "change the spec and submit it with --revise"
-    return f"jitvault grant {document.task_id}, when the reason is gone; or another spec with --revise"
+    return f"jitvault grant {document.task_id}, when the reason is gone"
 
 
 def missing_approvals(missing: Sequence[MissingApproval]) -> str:
@@ -150,7 +152,8 @@ def print_grant(
     if takes is not None:
         for fetch in document.full_revision.fetches:
             console.print(f"  reads    {fetch.path}", soft_wrap=True)
-        console.print(f"  unwrap   once, by {takes}:")
+        within = in_words(min(entry["wrap_ttl_s"] for entry in document.full_revision.access))
+        console.print(f"  unwrap   within {within}, once, by {takes}:")
         console.print(f"           jitvault unwrap {shown['task_id']} --read", soft_wrap=True)
 
 

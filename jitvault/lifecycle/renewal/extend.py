@@ -93,7 +93,7 @@ def extend(worker: WorkerContext, file: TaskRecord, claim: int) -> TaskRecord:
     return _apply(worker, file, claim, asked, decision)
 
 
-_AGAIN = "The task continues until its deadline. Ask again when that is so, or have another task granted."
+_AGAIN = "The task continues until its deadline. Ask for what is permitted, or have another task granted."
 
 
 def issue_replacement(worker: WorkerContext, file: TaskRecord, claim: int) -> EndCause | None:

@@ -269,6 +269,12 @@ def test_as_few_approvals_are_missing_as_can_be_when_nobody_counts_twice(
     assert all(0 < each.count <= counts[each.group] for each in left), "nothing is missing that nobody asked for"
 
 
+def test_who_is_in_a_smaller_group_as_well_counts_there() -> None:
+    needed = needing(APPROVERS, "jitvault-security").approvals
+    both = {"e": [APPROVERS, "jitvault-security"]}
+    assert unmet(needed, both) == (Requirement(APPROVERS, 1),), "it takes anybody of the general group, and no second"
+
+
 @given(PLACES, APPROVED, st.sets(st.sampled_from("abc")))
 def test_one_approver_more_fills_at_most_one_place_and_never_opens_one(
     places: list[str], approvers: dict[str, set[str]], more: set[str]
