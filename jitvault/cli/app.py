@@ -212,7 +212,7 @@ def _run() -> NoReturn:
         hint = _with_made_task(JitvaultError.default_hint, placeholders)
         _print_error(f"unexpected {type(error).__name__}", hint, 1, as_json=as_json)
     # typer returns this code for Ctrl-C
-    if code == _INTERRUPTED:
+    if code == _INTERRUPTED and "ENDED" not in placeholders:
         hint = placeholders.get("INTERRUPTED", "The next command on the task finishes what was begun.")
         _print_error("interrupted", hint, _INTERRUPTED, as_json=as_json)
     sys.exit(code if isinstance(code, int) else 0)

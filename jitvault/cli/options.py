@@ -83,6 +83,15 @@ def set_exit_code(context: typer.Context, code: int) -> None:
         context.obj["EXIT_CODE"] = str(code)
 
 
+def set_program_ended(context: typer.Context) -> None:
+    """Say that the exit code is another program's.
+
+    What it would mean of this one does not count.
+    """
+    if context.obj is not None:
+        context.obj["ENDED"] = "1"
+
+
 def task_id(context: typer.Context, text: str | None) -> str | None:
     """Return the task id as it was typed.
 

@@ -198,16 +198,27 @@ def impostors(login: AgentLogin, own: str, roles: Mapping[str, Mapping[str, Any]
                 f"the role {name} names entities by the claim {role.get('user_claim')}: who can choose that claim can "
                 "become this agent"
             )
+        elif login.method == "jwt" and _is_same(str(role.get("bound_subject") or login.subject), login.subject):
+            yield f"the role {name} accepts a JWT of {login.subject}, or of a subject that differs in case alone"
         if login.method == "cert" and _admits(role, login):
             yield f"the role {name} trusts another CA, which can issue a certificate with the name {login.subject}"
 
 
 def _admits(role: Mapping[str, Any], login: AgentLogin) -> bool:
     """Return whether another CA's certificate with the agent's name fits."""
-    if str(role.get("certificate") or "").strip() == login.authority.strip():
-        return False
     allowed = role.get("allowed_common_names") or []
-    return not allowed or any(fnmatchcase(login.subject, str(pattern)) for pattern in allowed)
+    if str(role.get("certificate") or "").strip() == login.authority.strip():
+        # one CA issues one name to one holder; the same name in another case may be somebody else's
+        return any(_is_same(str(each), login.subject) and str(each) != login.subject for each in allowed)
+    return not allowed or any(fnmatchcase(login.subject.lower(), str(pattern).lower()) for pattern in allowed)
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Return whether Vault takes two names of aliases for one.
+
+    It does not heed their case.
+    """
+    return one.lower() == other.lower()
 
 
 _OPTION = "`jitvault agents add --help` shows what it takes."

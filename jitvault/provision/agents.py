@@ -66,22 +66,28 @@ def add(vault: Vault, name: str, login: AgentLogin) -> Agent:
     check_name(name)
     group = _group(vault)
     accessor = _accessor(vault, login)
-    if why := [*impostors(login, name, _roles(vault, login))]:
-        raise Denied(
-            f"nothing was written: at auth/{login.mount}/ {why[0]}",
-            hint="Give agents an auth method of their own, enabled at another path, and name it with --mount.",
-        )
     before = _entity(vault, name)
     if before is not None and not _is_ours(before):
         raise WrongState(
             f"there is an entity {name} that `agents add` did not make",
             hint="Choose another name. The logins of that entity would otherwise be this agent's, too.",
         )
+    if not _has_role(before, login) and vault.read(login.role_path(name)) is not None:
+        raise Denied(
+            f"nothing was written: there is a role {name} at auth/{login.mount}/ that `agents add` did not make",
+            hint="Whoever logs in by it now would be this agent. Choose another name, or remove that role first.",
+        )
     if login.subject:
         _check_free(vault, login, accessor, own=before)
-    vault.write(login.role_path(name), login.role(), method="post")
+    if why := [*impostors(login, name, _roles(vault, login))]:
+        raise Denied(
+            f"nothing was written: at auth/{login.mount}/ {why[0]}",
+            hint="Give agents an auth method of their own, enabled at another path, and name it with --mount.",
+        )
+    # the entity first: it says that the role is ours, also where this run ends before the next line
     metadata = _OURS | {"login": login.kind, "mount": login.mount}
     vault.write(f"identity/entity/name/{name}", {"metadata": metadata})
+    vault.write(login.role_path(name), login.role(), method="post")
     entity = _entity(vault, name) or {}
     _set_alias(vault, entity, login.subject or _role_id(vault, login, name), accessor)
     for step in difference([SigningKey(signer_key(entity["id"]))], Live(vault)).changes:
@@ -138,6 +144,12 @@ def _entity(vault: Vault, name: str) -> dict[str, Any] | None:
 
 def _is_ours(entity: Mapping[str, Any]) -> bool:
     return (entity.get("metadata") or {}).get("managed_by") == _OURS["managed_by"]
+
+
+def _has_role(entity: Mapping[str, Any] | None, login: AgentLogin) -> bool:
+    """Return whether `agents add` made the agent's role of this auth method."""
+    metadata = (entity or {}).get("metadata") or {}
+    return (metadata.get("login"), metadata.get("mount")) == (login.kind, login.mount)
 
 
 def _accessor(vault: Vault, login: AgentLogin) -> str:

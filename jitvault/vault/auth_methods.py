@@ -11,6 +11,7 @@ spiffe.py has one more. docs/operations/worker-identity.md and docs/agents.md sa
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -97,6 +98,9 @@ class FromFile:
     def read(self) -> Secret:
         """Return the value. Raises UsageError, without the content of the file."""
         try:
+            if not stat.S_ISREG(self.path.stat().st_mode):
+                # a pipe would be waited for, and a device has no end
+                raise UsageError(f"{self.variable}: {self.path} is no regular file", hint="Check the file.")
             with self.path.open() as file:
                 found = file.read(_MAX_BYTES + 1).strip()
         except (OSError, UnicodeDecodeError):

@@ -362,6 +362,15 @@ def test_a_token_that_its_agent_revokes_ends_its_task_at_once(rig: Rig, spec: Sp
     assert task.end_reason == "completed"
 
 
+def test_a_role_that_was_there_before_is_nobodys_agent(rig: Rig, place: Place) -> None:
+    """Whoever has a secret id of it would be the agent."""
+    place.admin.write("auth/approle/role/deploy", {"token_policies": ["default"]}, method="post")
+    refused = rig("admin", "agents", "add", "deploy", "--approle", code=3)
+    assert "there is a role deploy at auth/approle/ that `agents add` did not make" in refused.error["message"]
+    assert rig.admin.read("identity/entity/name/deploy") is None
+    place.admin.delete("auth/approle/role/deploy")
+
+
 def test_only_what_agents_add_made_is_changed_or_removed(rig: Rig) -> None:
     for command in (("add", "operator", "--approle"), ("remove", "research-agent")):
         assert "agents add" in rig("admin", "agents", *command, code=9).error["message"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -229,6 +230,32 @@ def test_a_slow_reader_gets_all_the_output_and_holds_up_no_end(rig: Rig, spec: S
     assert len(said) == 120_001 and process.returncode == 0
 
 
+def test_a_reader_that_goes_ends_the_program(rig: Rig, spec: Spec) -> None:
+    script = f"{' '.join(command(spec(), '--', 'yes'))} | head -1"
+    done = subprocess.run(["sh", "-c", script], env=environment(rig), capture_output=True, timeout=60, check=False)
+    assert done.stdout == b"y\n"
+
+
+def test_streams_that_are_closed_stay_so_for_the_program(rig: Rig, spec: Spec) -> None:
+    show = "import os, sys; sys.stderr.write(str([os.readlink(f'/proc/self/fd/{n}') for n in (0, 1)]))"
+    words = shlex.join(command(spec(), "--mask", "never", "--", sys.executable, "-c", show))
+    script = f"{words} <&- >&-"
+    done = subprocess.run(["sh", "-c", script], env=environment(rig), capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0 and done.stderr.count(b"/dev/null") == 2, done
+
+
+def test_a_program_that_stops_its_monitor_ends_with_its_task(rig: Rig, spec: Spec, tmp_path: Path) -> None:
+    file, ready = spec(), tmp_path / "ready"
+    stops = f"kill -STOP $PPID; trap '' TERM; touch {ready}; while :; do sleep 0.1; done"
+    process = subprocess.Popen(
+        command(file, "--stop-timeout", "1s", "--", "sh", "-c", stops), env=environment(rig), stderr=subprocess.PIPE
+    )
+    wait_for(ready.exists, 30)
+    rig("operator", "revoke", file.stem, "--reason", "look", code=None)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 125 and b"was killed" in said
+
+
 @pytest.mark.parametrize("stubborn", [False, True], ids=["ends", "ignores it"])
 def test_a_task_that_is_revoked_ends_its_program(rig: Rig, spec: Spec, tmp_path: Path, stubborn: bool) -> None:
     file = spec()
@@ -268,7 +295,7 @@ def test_files_of_a_run_that_was_killed_whole_are_swept_by_the_next(rig: Rig, sp
 
 
 def test_at_a_terminal_the_program_has_one_and_ctrl_c_reaches_it(rig: Rig, spec: Spec) -> None:
-    program = "stty size; test -t 0 && test -t 1 && echo a-terminal; trap 'exit 42' INT; while :; do sleep 0.1; done"
+    program = "trap 'exit 42' INT; stty size; test -t 0 && test -t 1 && echo a-terminal; while :; do sleep 0.1; done"
     pid, master = pty.fork()
     if pid == 0:
         os.execve(sys.executable, command(spec(), "--", "sh", "-c", program), environment(rig))

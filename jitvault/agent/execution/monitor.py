@@ -24,7 +24,8 @@ import socket
 import subprocess
 import sys
 import termios
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,6 +35,9 @@ from jitvault.agent.execution.process_tree import die_with_parent, hold_orphans,
 from jitvault.agent.execution.secret_files import remove_directory
 
 _LENGTH = 8
+_PAUSE_S = 0.005
+# the monitor kills what is left within 10 s
+_LAST_S = 12.0
 _LONGEST = 64 * 1024 * 1024
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP, signal.SIGPIPE)
 
@@ -107,6 +111,7 @@ class Monitor:
         self.pid = pid
         self.line = line
         self._received = b""
+        self._keeps = False
 
     @classmethod
     def fork(cls, give_back: GiveBack) -> Monitor:
@@ -127,6 +132,7 @@ class Monitor:
 
         With None nothing is, any more.
         """
+        self._keeps = kept is not None
         self._send({"kept": asdict(kept) if kept else None})
 
     def start(self, program: Program, streams: Sequence[int]) -> None:
@@ -142,15 +148,42 @@ class Monitor:
         self._send({"kill": True})
 
     def over(self) -> None:
-        """Say that this process has cleaned up.
+        """Say that this process is done.
 
-        The monitor kills what is left below it, and ends.
+        Where it has given everything back the monitor kills what is left below it, and ends; a monitor that does not is
+        killed. Where it has not, the monitor goes on trying in the background, as if this process had been killed.
         """
-        self._send({"over": True})
+        if not self._keeps:
+            self._send({"over": True})
         with suppress(OSError):
             self.line.close()
-        with suppress(ChildProcessError):
-            os.waitpid(self.pid, 0)
+        if not self._keeps and not self._has_ended(_LAST_S):
+            self.kill()
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the monitor has to give back what this process has not."""
+        return self._keeps
+
+    def kill(self) -> None:
+        """Kill the monitor, which does not answer.
+
+        The kernel kills the program with it.
+        """
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        self._has_ended(_LAST_S)
+
+    def _has_ended(self, seconds: float) -> bool:
+        """Wait for the monitor's end, and return whether it came in time."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            with suppress(ChildProcessError):
+                if os.waitpid(self.pid, os.WNOHANG)[0] == 0:
+                    time.sleep(_PAUSE_S)
+                    continue
+            return True
+        return False
 
     def events(self) -> list[Event]:
         """Return what happened, by what can be read now. Blocks where nothing can."""
@@ -184,9 +217,13 @@ def _event(message: Mapping[str, Any]) -> Event:
 
 
 class _Server:
-    """The monitor's own side."""
+    """The monitor's own side.
 
-    def __init__(self, line: socket.socket, give_back: GiveBack) -> None:
+    `ignored` are the signals that the caller ignored, as after `nohup`: the program ignores them, too.
+    """
+
+    def __init__(self, line: socket.socket, give_back: GiveBack, ignored: Collection[int]) -> None:
+        self._ignored = ignored
         self._line = line
         self._give_back = give_back
         self._kept: Kept | None = None
@@ -273,7 +310,7 @@ class _Server:
                 stderr=streams[2],
                 start_new_session=True,
                 # this process has one thread, so nothing can hold a lock in the copy
-                preexec_fn=lambda: _prepare(program),  # noqa: PLW1509
+                preexec_fn=lambda: _prepare(program, self._ignored),  # noqa: PLW1509
             )
         except OSError as error:
             self._answer({"failed": error.errno or 0})
@@ -305,6 +342,8 @@ def _serve(line: socket.socket, give_back: GiveBack) -> NoReturn:
     code = 1
     try:
         os.setsid()
+        # Python itself ignores SIGPIPE
+        inherited = [n for n in _IGNORED if n != signal.SIGPIPE and signal.getsignal(n) == signal.SIG_IGN]
         for number in _IGNORED:
             signal.signal(number, signal.SIG_IGN)
         hold_orphans()
@@ -312,17 +351,17 @@ def _serve(line: socket.socket, give_back: GiveBack) -> NoReturn:
         nothing = os.open(os.devnull, os.O_RDWR)
         for descriptor in range(3):
             os.dup2(nothing, descriptor)
-        _Server(line, give_back).run()
+        _Server(line, give_back, inherited).run()
         code = 0
     finally:
         # not as an exception leaves a process: what the copied process registered for its exit is not ours
         os._exit(code)
 
 
-def _prepare(program: Program) -> None:
+def _prepare(program: Program, ignored: Collection[int]) -> None:
     """Set up the new process, right before it becomes the program."""
     for number in _IGNORED:
-        signal.signal(number, signal.SIG_DFL)
+        signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
     if program.has_terminal:
         fcntl.ioctl(1, termios.TIOCSCTTY, 0)
     parent = os.getppid()

@@ -13,16 +13,17 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
-# rounds of finding and killing: a process may fork while the others are killed
-_ROUNDS = 50
-_PAUSE_S = 0.002
+# how long processes are looked for that go on appearing
+_PATIENCE_S = 10.0
+# of the words after the program's name in /proc/PID/stat
+_THREADS = 17
 can_hold_orphans = sys.platform == "linux"
 
 
@@ -63,24 +64,41 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def kill_below(pid: int, group: int | None = None) -> None:
+def kill_below(pid: int, group: int | None = None, *, besides: int | None = None) -> bool:
     """Kill every process below `pid`, and those of the group `group`.
 
-    It is repeated until none is found, since a process can fork between being found and being killed. A process that is
-    stopped cannot fork: each is stopped first.
+    `besides` is a process that stays, with those below it.
+
+    A process can fork between being found and being killed. One that is stopped cannot: all are stopped first, until no
+    other appears. Return whether none is left. A program whose processes fork and end faster than they can be listed is
+    not caught.
     """
-    for _ in range(_ROUNDS):
+    deadline = time.monotonic() + _PATIENCE_S
+    stopped: set[int] = set()
+    while time.monotonic() < deadline:
         if group is not None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, signal.SIGKILL)
-        living = descendants(pid)
-        for number in (signal.SIGSTOP, signal.SIGKILL):
-            for each in living:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.kill(each, number)
-        if not descendants(pid):
-            return
-        time.sleep(_PAUSE_S)
+        living = {*descendants(pid)} - _spared(besides)
+        if not living:
+            return True
+        is_new = bool(living - stopped)
+        _send(signal.SIGSTOP if is_new else signal.SIGKILL, living)
+        stopped = living if is_new else set()
+    left = {*descendants(pid)} - _spared(besides)
+    _send(signal.SIGKILL, left)
+    return not left
+
+
+def _spared(pid: int | None) -> set[int]:
+    """Return a process with those below it; none for None."""
+    return set() if pid is None else {pid, *descendants(pid)}
+
+
+def _send(number: int, pids: Iterable[int]) -> None:
+    for each in pids:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(each, number)
 
 
 def _parents() -> Iterator[tuple[int, int]]:
@@ -94,9 +112,10 @@ def _parents() -> Iterator[tuple[int, int]]:
                 continue
             with suppress(OSError, ValueError, IndexError):
                 # the name of the program is in brackets, and may have brackets and spaces itself
-                state, parent = (directory / "stat").read_bytes().rpartition(b")")[2].split()[:2]
-                if state not in (b"Z", b"X"):
-                    yield int(directory.name), int(parent)
+                facts = (directory / "stat").read_bytes().rpartition(b")")[2].split()
+                # a zombie with further threads has only lost its first one
+                if facts[0] not in (b"Z", b"X") or int(facts[_THREADS]) > 1:
+                    yield int(directory.name), int(facts[1])
 
 
 def _prctl(option: int, value: int) -> None:

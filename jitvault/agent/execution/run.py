@@ -19,6 +19,8 @@ _FORWARDED = (
     *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2),
     *(signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH),
 )
+# how long after that the monitor may take to say that the program has ended
+_ANSWER_S = 12.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ def run(monitor: Monitor, program: Program, streams: Streams, watch: TaskWatch, 
     with _signals() as woken:
         monitor.start(program, streams.of_program)
         streams.begin()
+        # not only when the monitor says that the program runs: the program may have stopped it by then
+        watch.start()
         outcome = _Loop(monitor, streams, watch, stop, woken).until_the_end()
     # what the program started and left behind
     if outcome.monitor_died:
@@ -72,6 +76,7 @@ class _Loop:
         self._woken = woken
         self._over = ""
         self._kill_at: float | None = None
+        self._is_killed = False
 
     def until_the_end(self) -> Outcome:
         with selectors.DefaultSelector() as selector:
@@ -87,11 +92,23 @@ class _Loop:
                 if self._monitor.line in ready and (outcome := self._told()):
                     return outcome
                 if self._kill_at is not None and time.monotonic() >= self._kill_at:
-                    self._kill_at = None
-                    self._monitor.kill_all()
+                    self._kill()
 
     def _patience(self) -> float | None:
         return None if self._kill_at is None else max(0.0, self._kill_at - time.monotonic())
+
+    def _kill(self) -> None:
+        """Have everything killed, and the monitor itself where it does not answer.
+
+        The program may have stopped it.
+        """
+        if self._is_killed:
+            self._kill_at = None
+            self._monitor.kill()
+        else:
+            self._is_killed = True
+            self._kill_at = time.monotonic() + _ANSWER_S
+            self._monitor.kill_all()
 
     def _begin_stop(self) -> None:
         self._over = self._watch.reason
@@ -103,7 +120,7 @@ class _Loop:
         for event in self._monitor.events():
             match event:
                 case Started():
-                    self._watch.start()
+                    pass
                 case NotStarted(number):
                     return Outcome(0, not_started=number or 1)
                 case Exited(code):
@@ -133,7 +150,9 @@ def _signals() -> Iterator[int]:
     woken, wake = os.pipe()
     for descriptor in (woken, wake):
         os.set_blocking(descriptor, False)
-    before = {number: signal.signal(number, lambda *_: None) for number in _FORWARDED}
+    # what was ignored before, as after `nohup`, stays so
+    heeded = [number for number in _FORWARDED if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda *_: None) for number in heeded}
     old = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     try:
         yield woken

@@ -88,6 +88,10 @@ def sweep(place: Path) -> None:
 
 def remove_directory(directory: Path) -> None:
     """Remove a directory with everything that is still in it."""
+    with suppress(OSError):
+        for place, _, _ in os.walk(directory):
+            # the program may have taken its right to remove anything in there
+            Path(place).chmod(0o700)
     shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -124,7 +128,7 @@ def _is_free(lock: Path) -> bool:
     A directory without its lock file is free after a minute.
     """
     try:
-        descriptor = os.open(lock, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return time.time() - lock.parent.stat().st_mtime > _HALF_MADE_S
     try:

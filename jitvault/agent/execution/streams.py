@@ -67,6 +67,19 @@ class Streams:
                 fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
 
 
+def fill_closed() -> None:
+    """Open /dev/null in place of each standard stream that is closed.
+
+    Otherwise the next descriptor that is opened, such as the monitor's, would become the program's stream.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)
+
+
 @contextmanager
 def opened(make_masker: Callable[[], MaskedStream] | None) -> Iterator[Streams]:
     """Yield the streams; a terminal is as it was at the end.
@@ -97,7 +110,8 @@ def _pipes(make_masker: Callable[[], MaskedStream]) -> Streams:
 @contextmanager
 def _terminal(make_masker: Callable[[], MaskedStream] | None) -> Iterator[Streams]:
     master, slave = os.openpty()
-    own_input = os.isatty(0)
+    # in the background of a shell a terminal is neither read nor set
+    own_input = os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp()
     streams = Streams((slave if own_input else 0, slave, slave if os.isatty(2) else 2), has_terminal=True)
     streams._master = master
     streams._to_close.append(slave)
@@ -138,8 +152,14 @@ def _pump(source: int, sink: int, masker: MaskedStream | None) -> Thread:
 def _copy(source: int, sink: int, masker: MaskedStream | None) -> None:
     """Copy until the end, masked.
 
-    What is read after our own reader has gone is thrown away.
+    Where our own reader has gone the source is closed, so that the program is told as it would be by a pipe.
     """
+    with suppress(OSError):
+        _copy_all(source, sink, masker)
+    os.close(source)
+
+
+def _copy_all(source: int, sink: int, masker: MaskedStream | None) -> None:
     is_held = False
     while True:
         if is_held and not select.select([source], [], [], _HOLD_S)[0] and masker is not None:
@@ -156,10 +176,8 @@ def _copy(source: int, sink: int, masker: MaskedStream | None) -> None:
         is_held = masker is not None
     if masker is not None:
         _write(sink, masker.finish())
-    os.close(source)
 
 
 def _write(sink: int, data: bytes) -> None:
-    with suppress(OSError):
-        while data:
-            data = data[os.write(sink, data) :]
+    while data:
+        data = data[os.write(sink, data) :]

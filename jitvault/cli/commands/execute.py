@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from jitvault.cli.options import Debug, Json, seconds, set_exit_code, set_hint_task
+from jitvault.cli.options import Debug, Json, seconds, set_exit_code, set_hint_task, set_program_ended
 
 OWN_FAILURE, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
 _MAX_ENV_FILE = 1_000_000
@@ -95,9 +95,11 @@ def execute(
     """
     from jitvault.agent.execution import mapping
     from jitvault.agent.execution.run import StopRule
+    from jitvault.agent.execution.streams import fill_closed
     from jitvault.cli import session
     from jitvault.cli.commands import execute_steps as steps
 
+    fill_closed()
     set_exit_code(context, OWN_FAILURE)
     executable = _executable(context, command[0])
     wanted = mapping.parse(env or (), file or (), _text(env_file), preset or ())
@@ -106,10 +108,11 @@ def execute(
     wiring = session.open_session()
     # before anything is known that is secret, and while this process has one thread and no connection
     with steps.monitored(wiring) as monitor:
-        task = steps.requested(context, wiring, what, wait=wait)
+        task = steps.requested(context, wiring, what, executable, wait=wait)
         set_hint_task(context, task)
         with steps.held(wiring, task, executable, wanted, monitor) as access:
             code = steps.run(access, [executable, *command], inherited, is_masked=_is_masked(mask), stop=stop)
+    set_program_ended(context)
     raise typer.Exit(code)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,17 +29,20 @@ from jitvault.agent.unwrap import unwrap as take
 from jitvault.cli import session
 from jitvault.cli.commands.grant import raise_for
 from jitvault.cli.commands.grant_wait import request_grant
+from jitvault.cli.commands.spec_file import read_spec
 from jitvault.cli.commands.submission import is_spec, submit_spec
 from jitvault.cli.commands.wrapping_source import given
 from jitvault.cli.folding import for_terminal
 from jitvault.documents.published_task import PublishedTask
-from jitvault.errors import InvalidInput, JitvaultError, NotConfirmed, UsageError, WrongState
+from jitvault.errors import InvalidInput, JitvaultError, NotConfirmed, UsageError, VaultRefused, WrongState
 from jitvault.formats.secret import Secret
 from jitvault.formats.shorten import one_line
 from jitvault.lifecycle.requests.sign import sign_end
 from jitvault.model.states import EndReason
 from jitvault.wiring import Wiring
 
+# how long the monitor tries to give the access back where Vault does not answer
+_TRY_FOR_S, _TRY_AGAIN_S = 600.0, 1.0
 CONTINUE = "Nothing was started."
 # what an engine answers beside its secrets
 _NO_SECRETS = frozenset(
@@ -61,16 +65,19 @@ class Access:
     is_given_back: bool = False
 
     def give_back(self) -> None:
-        """Remove the files, revoke the token and sign the task's end, once."""
+        """Remove the files, revoke the token and sign the task's end, once.
+
+        Where Vault does not answer, the monitor goes on trying after this process.
+        """
         if self.is_given_back:
             return
-        self.is_given_back = True
         if self.files is not None:
             self.files.remove()
         code = self.exit_code
         note = "the program did not start" if code is None else f"the program ended with exit code {code}"
-        give_back(self.wiring, self.document.task_id, self.token.token, note)
-        self.monitor.clean_up_later(None)
+        self.is_given_back = give_back(self.wiring, self.document.task_id, self.token.token, note)
+        if self.is_given_back:
+            self.monitor.clean_up_later(None)
 
 
 @contextmanager
@@ -84,7 +91,11 @@ def monitored(wiring: Wiring) -> Iterator[Monitor]:
 
     def give_back_later(kept: Kept, code: int | None) -> None:
         how = "" if code is None else f" and the program ended with exit code {code}"
-        give_back(wiring, kept.task, Secret(kept.token), f"`jitvault exec` was killed{how}")
+        tries = int(_TRY_FOR_S / _TRY_AGAIN_S)
+        for _ in range(tries):
+            if give_back(wiring, kept.task, Secret(kept.token), f"`jitvault exec` was killed{how}"):
+                return
+            time.sleep(_TRY_AGAIN_S)
 
     monitor = Monitor.fork(give_back_later)
     try:
@@ -92,10 +103,10 @@ def monitored(wiring: Wiring) -> Iterator[Monitor]:
     finally:
         monitor.over()
         # orphans of a monitor that was killed
-        kill_below(os.getpid())
+        kill_below(os.getpid(), besides=monitor.pid if monitor.goes_on else None)
 
 
-def requested(context: typer.Context, wiring: Wiring, what: str, *, wait: float) -> str:
+def requested(context: typer.Context, wiring: Wiring, what: str, executable: str, *, wait: float) -> str:
     """Return the task, once it is granted.
 
     It is `what` itself, or the task that the spec asks for. Raises UsageError for a spec on standard input, which is
@@ -105,6 +116,9 @@ def requested(context: typer.Context, wiring: Wiring, what: str, *, wait: float)
         return what
     if what == "-":
         raise UsageError("standard input is the program's, so the spec cannot come from there", hint="Name a file.")
+    # before anything is asked for
+    asked = read_spec(wiring, what, None).spec
+    _check_program(asked.id, asked.spec.tools, executable)
     spec = submit_spec(context, wiring, what, None, revise=False, as_json=False)
     request, document = request_grant(wiring, spec, queue=False, wait=wait, tell=_say)
     request.check_not_refused(document)
@@ -120,7 +134,7 @@ def held(wiring: Wiring, task: str, executable: str, wanted: mapping.Wanted, mon
     mapping that cannot be filled, and what unwrapping raises.
     """
     document = session.known(wiring, task)
-    _check_program(document, executable)
+    _check_program(task, document.full_revision.content["spec"]["spec"]["tools"], executable)
     with _claimed(task):
         yield from _taken(wiring, document, wanted, monitor)
 
@@ -203,18 +217,30 @@ def run(
         access.give_back()
         streams.finish()
     _check(outcome, access)
+    if not access.is_given_back:
+        raise NotConfirmed(
+            f"the access of task {access.document.task_id} is not given back: Vault does not answer",
+            hint="A process in the background goes on trying for ten minutes. `jitvault complete TASK` does it, too.",
+        )
     return outcome.code
 
 
-def give_back(wiring: Wiring, task: str, token: Secret, note: str) -> None:
+def give_back(wiring: Wiring, task: str, token: Secret, note: str) -> bool:
     """Revoke the task's token with the token itself, and sign the task's end.
 
-    Raises nothing. A worker that sees the audit line of the first ends the task; the second also says why.
+    A worker that sees the audit line of the first ends the task; the second also says why. Return whether the token is
+    revoked, or was: Vault refuses one that it does not know.
     """
-    with suppress(JitvaultError):
+    is_dead = True
+    try:
         wiring.vault(token).write("auth/token/revoke-self")
+    except VaultRefused:
+        pass
+    except JitvaultError:
+        is_dead = False
     with suppress(JitvaultError):
         sign_end(wiring.person, task, reason=EndReason.COMPLETED, note=note)
+    return is_dead
 
 
 def _masker(access: Access) -> Masker:
@@ -234,16 +260,15 @@ def _masker(access: Access) -> Masker:
     return masker
 
 
-def _check_program(document: PublishedTask, executable: str) -> None:
+def _check_program(task: str, tools: Sequence[str], executable: str) -> None:
     """Raise InvalidInput for a program that the signed tools do not name.
 
     An empty list permits any.
     """
-    tools = document.full_revision.content["spec"]["spec"]["tools"]
     name = Path(executable).name
     if tools and name not in tools and Path(executable).resolve().name not in tools:
         raise InvalidInput(
-            f"task {document.task_id} is for {', '.join(tools)}, and not for {name}",
+            f"task {task} is for {', '.join(tools)}, and not for {name}",
             hint=f"{CONTINUE} Its approvers signed the tools in `spec.tools`: ask for a task that names {name}.",
         )
 

@@ -97,11 +97,16 @@ def test_a_name_that_could_be_a_path_is_refused(name: str) -> None:
 def test_only_another_role_of_the_method_can_give_the_agents_entity_away() -> None:
     jwt, cert = made("spiffe"), made("cert")
     people = {"user_claim": "email"}
-    assert [*impostors(jwt, "churn", {"churn": people, "more": {"user_claim": "sub"}})] == []
+    assert [*impostors(jwt, "churn", {"churn": people, "more": {"user_claim": "sub", "bound_subject": "x"}})] == []
+    for subject in (None, "", "spiffe://example.org/agents/CHURN"):
+        wide = {"wide": {"user_claim": "sub", "bound_subject": subject}}
+        assert "differs in case alone" in "".join(impostors(jwt, "churn", wide)), "Vault does not heed the case"
     assert "by the claim email" in "".join(impostors(jwt, "churn", {"people": people}))
     one_ca, other_ca = {"certificate": "PEM\n"}, {"certificate": "OTHER"}
     assert [*impostors(cert, "churn", {"same": one_ca, "else": other_ca | {"allowed_common_names": ["other.*"]}})] == []
-    for allowed in ([], None, ["churn.*"], ["*"], ["other", "churn.example.org"]):
+    cased = {"x": one_ca | {"allowed_common_names": ["Churn.example.org"]}}
+    assert "trusts another CA" in "".join(impostors(cert, "churn", cased))
+    for allowed in ([], None, ["churn.*"], ["CHURN.*"], ["*"], ["other", "churn.example.org"]):
         assert "trusts another CA" in "".join(
             impostors(cert, "churn", {"x": other_ca | {"allowed_common_names": allowed}})
         )
