@@ -201,7 +201,8 @@ def test_no_command_is_suggested_with_a_token_in_it(cli: Cli, quick: Quick, spec
     assert f"jitvault unwrap {out}\n" in quick("operator", "grant", spec(), "--out", out).stdout
     task = spec(more=FOR_AGENT)
     delivered = quick("operator", "grant", task)
-    assert "unwrap once, by research-agent: " + f"jitvault unwrap {task.stem} --read" in in_one_line(delivered.stdout)
+    unwraps = f"unwrap within 2m, once, by research-agent: jitvault unwrap {task.stem} --read"
+    assert unwraps in in_one_line(delivered.stdout)
     assert delivered.stderr == ""
     usage = in_one_line(cli(None, "unwrap", "--help").stdout)
     assert "[OPTIONS] {TASK|FILE|-}" in usage and not re.search(r"unwrap \W?TOKEN", usage)

@@ -247,7 +247,7 @@ def test_a_stolen_worker(rig: Rig, spec: Spec, tmp_path: Path, login: str) -> No
     # nobody else was refused
     entities = [rig.admin.read(f"identity/entity/name/{name}") for name in rig.admin.list("identity/entity/name/")]
     assert not any(entity["data"]["disabled"] for entity in entities if entity)
-    assert said.count("worker: ") == 1, said
+    assert said.count("\nworker: ") == 1, said
     assert f'"remote_address":"{THIEF}"' in said
     assert '"jitvault_task":"the-thief"' in said
     assert f'"lease_id":"{taken["lease_id"]}"' in said

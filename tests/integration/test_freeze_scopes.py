@@ -159,7 +159,7 @@ def test_a_template_that_no_task_ever_had_is_frozen_and_doubted(rig: Rig, spec: 
     rig("operator", "grant", spec())
     here = Quick(rig.cli.variables, rig.cli.home)
     told = here("operator", "freeze", "--template", "postgres-readwrote", "--reason", "x", worker=worker)
-    assert "no task ever had 'postgres-readwrote': is the name right?" in told.stderr
+    assert "no task ever had 'postgres-readwrote' (did you mean postgres-readwrite?): is the name" in told.stderr
     told = here("operator", "freeze", "--template", "postgres-readonly", "--reason", "x", worker=worker, code=None)
     assert "is the name right" not in told.stderr
 
