@@ -92,7 +92,7 @@ def test_submit_approvals_approve_grant_unwrap_and_complete(
     assert person("operator", "submit", file, "--json", *PATIENT).json["state"] == "pending_approval"
     assert [task["task_id"] for task in person("approver-1", "approvals", "--json").json["tasks"]] == [file.stem]
     said = person("approver-1", "approve", file.stem, "--yes", "--json", *PATIENT)
-    assert (said.json["state"], said.json["missing"]) == ("approved", []) and "Intent: Count" in said.stderr
+    assert (said.json["state"], said.json["missing"]) == ("approved", []) and "| Count the orders." in said.stderr
     assert person("approver-1", "approvals", "--json").json["tasks"] == []
     person("operator", "grant", file.stem, "--out", out, *PATIENT)
     # nobody's token: the wrapping is all that the agent needs
@@ -150,7 +150,9 @@ def test_extend_is_decided_by_an_approver_and_takes_the_next_token(rig: Rig, per
 def test_unwrap_from_the_inbox_and_revoke(rig: Rig, person: Alone, spec: Spec) -> None:
     file = spec(more="  deliver: agent\n")
     told = person("operator", "grant", file, *PATIENT)
-    assert f"unwrap once, by research-agent: jitvault unwrap {file.stem} --read" in " ".join(told.stdout.split())
+    assert f"unwrap within 2m, once, by research-agent: jitvault unwrap {file.stem} --read" in " ".join(
+        told.stdout.split()
+    )
     token = person("agent", "unwrap", file.stem, "--json").json["token"]
     assert rig.is_live(token)
     again = person("agent", "unwrap", file.stem, "--json", code=9).error

@@ -58,9 +58,10 @@ def test_an_intent_does_not_look_like_the_risk(rig: Rig, spec: Spec, width: int,
     file = spec(criticality="medium", intent=filling(width))
     rig("operator", "submit", file)
     rows = screen(rig, width, "approver-1", command, *([file.stem] if command == "approve" else []))
-    assert [row for row in rows if row.lstrip().startswith("risk ")] == [
-        "  risk          medium (criticality medium, template low)"
-    ]
+    risks = {row for row in rows if row.lstrip().startswith("risk ")}
+    # `approvals` lists the tasks of other tests, too
+    assert "  risk          medium (criticality medium, template low)" in risks
+    assert FORGED.strip() not in {row.strip() for row in risks}
     assert any(row == f"{MARKED}{FORGED}" for row in rows)
     rig("operator", "cancel", file.stem)
 

@@ -70,7 +70,7 @@ def test_a_command_whose_ledger_is_not_set_signs_nothing_and_makes_none(rig: Rig
     first, second = refused.stderr.splitlines()
     assert (refused.stdout, first) == ("", f"error: there is no ledger at {place}")
     assert second.startswith(
-        "  JITVAULT_LEDGER is not set, and this is the default. Name the workers' ledger in JITVAULT_LEDGER."
+        "  JITVAULT_LEDGER is not set, and this is the default. Auditors and workers have the ledger"
     )
     assert second.endswith("Only `jitvault worker` and `jitvault ledger upgrade` make a new ledger.")
     assert requests_of(rig, file.stem) == [] and not place.parent.exists()

@@ -113,7 +113,8 @@ class _Freezes:
 
         self._found = tripwire_freeze(ledger) if ledger is not None else []
         with suppress(JitvaultError):
-            if wiring.has_worker:
+            # a list takes no ledger into use that no worker has used yet
+            if wiring.has_worker and ledger is not None:
                 self._found = all_freezes(wiring.worker_without_session)
             elif wiring.person_token is not None and not wiring.unverified:
                 self._found += freezes_seen_by_person(wiring.person, tripped=None)
