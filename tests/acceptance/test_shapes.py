@@ -422,6 +422,7 @@ def test_documents_in_vault_keep_their_paths_and_keys(story: Story, world: World
     found = _paths_below(documents, "")
     by_the_story = set(stored["vault paths"]) - {
         "inbox/ENTITY/NAME",
+        "decisions/ENTITY/NAME/extend/NAME",
         "decisions/ENTITY/NAME/withdraw",
         "freezes/ENTITY/NAME",
     }
