@@ -180,7 +180,7 @@ def _subject(kind: Kind, value: str) -> str:
             expected = "a common name of A-Z a-z 0-9 . _ @ - and spaces"
         case "approle":
             return ""
-    option = "cert-cn" if kind == "cert" else "spiffe-id" if kind == "spiffe" else kind
+    option = {"cert": "cert-cn", "spiffe": "spiffe-id"}.get(kind, kind)
     raise InvalidInput(f"--{option} {value!r:.200}: expected {expected}", hint=_OPTION)
 
 

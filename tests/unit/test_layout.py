@@ -41,6 +41,7 @@ ACTING = frozenset(
         "lifecycle.requests",
         "lifecycle.revocation",
         "login",
+        "memory_protection",
         "notices",
         "operations",
         "policy.cedar",

@@ -27,12 +27,13 @@ import termios
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jitvault.agent.execution.process_tree import die_with_parent, hold_orphans, keep_private, kill_below
+from jitvault.agent.execution.process_tree import die_with_parent, hold_orphans, kill_below
 from jitvault.agent.execution.secret_files import remove_directory
+from jitvault.memory_protection import keep_private
 
 _LENGTH = 8
 _PAUSE_S = 0.005
@@ -50,7 +51,7 @@ class Kept:
     """
 
     task: str
-    token: str
+    token: str = field(repr=False)
     directory: str | None = None
 
 
@@ -68,7 +69,7 @@ class Program:
 
     executable: str
     argv: Sequence[str]
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(repr=False)
     has_terminal: bool = False
 
 

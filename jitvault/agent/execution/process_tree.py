@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import resource
 import signal
 import sys
 import time
@@ -18,7 +17,6 @@ from contextlib import suppress
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
-_PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 # how long processes are looked for that go on appearing
 _PATIENCE_S = 10.0
@@ -40,14 +38,6 @@ def die_with_parent() -> None:
     """
     if can_hold_orphans:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def keep_private() -> None:
-    """Prevent core dumps, and reads of the memory by this user's processes."""
-    with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if can_hold_orphans:
-        _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def descendants(pid: int) -> list[int]:

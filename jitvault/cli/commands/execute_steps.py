@@ -16,7 +16,7 @@ import typer
 from jitvault.agent.credential import Credential, as_text
 from jitvault.agent.execution import mapping
 from jitvault.agent.execution.monitor import Kept, Monitor, Program
-from jitvault.agent.execution.process_tree import hold_orphans, keep_private, kill_below
+from jitvault.agent.execution.process_tree import hold_orphans, kill_below
 from jitvault.agent.execution.run import Outcome, StopRule
 from jitvault.agent.execution.run import run as run_program
 from jitvault.agent.execution.secret_files import SecretFiles, secret_files
@@ -38,6 +38,7 @@ from jitvault.errors import InvalidInput, JitvaultError, NotConfirmed, UsageErro
 from jitvault.formats.secret import Secret
 from jitvault.formats.shorten import one_line
 from jitvault.lifecycle.requests.sign import sign_end
+from jitvault.memory_protection import keep_private
 from jitvault.model.states import EndReason
 from jitvault.wiring import Wiring
 

@@ -55,11 +55,11 @@ def worker(
 
     Example: jitvault worker --concurrency 8 --health 127.0.0.1:8080
     """
+    from jitvault.memory_protection import keep_private
     from jitvault.settings import load
     from jitvault.wiring import Wiring
     from jitvault.worker.logs import log_to_stderr
     from jitvault.worker.loop_base import Pace
-    from jitvault.worker.memory_protection import keep_private
     from jitvault.worker.process import Plan, work
 
     # before anything secret is read

@@ -7,7 +7,7 @@ import sys
 
 SEEN = """
 import ctypes, resource
-from jitvault.worker.memory_protection import keep_private
+from jitvault.memory_protection import keep_private
 keep_private()
 print(resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))
 """

@@ -1,4 +1,4 @@
-"""Keep the worker's memory, with its token, from everyone but root."""
+"""Keep a process's memory, with the tokens in it, from everyone but root."""
 
 from __future__ import annotations
 
