@@ -20,7 +20,6 @@ import pytest
 from cluster import Cluster, Node, running_cluster
 from commands import EXAMPLE, Cli
 from rig import PREFIX, ROLE, Held, Rig, own_rig
-from test_trust import Mirror
 
 from jitvault.errors import JitvaultError, VaultRejected
 from jitvault.formats.secret import Secret
@@ -137,19 +136,20 @@ def test_the_same_lines_in_two_files_are_one_record(
     alone = spec()
     rig.active(alone)
     assert rig("operator", "complete", alone.stem).json["confirmed"]
-    copy = Mirror(cluster.active.audit_file, tmp_path / "copy.log")
-    with closing(copy):
-        files = f"{copy.path}:{cluster.audit_files}"
-        both = at(cluster.active, own_rig(world, {**variables, "JITVAULT_AUDIT_FILE": files}, tmp_path / "both"))
-        for one in (copy.path, cluster.active.audit_file):
-            alone_there = {"JITVAULT_AUDIT_FILE": str(one)}
-            both("operator", "grant", spec(), extra=alone_there)
-            # its last line is read where it stands
-            both("auditor", "audit", "status", extra=alone_there)
-        assert len(counted(both)) == 2
-        file = spec()
-        both.active(file)
-        assert both("operator", "complete", file.stem).json["confirmed"]
+    # a second name of the same file: a copy that lags behind is an interruption, and its proof another one
+    copy = tmp_path / "copy.log"
+    copy.hardlink_to(cluster.active.audit_file)
+    files = f"{copy}:{cluster.audit_files}"
+    both = at(cluster.active, own_rig(world, {**variables, "JITVAULT_AUDIT_FILE": files}, tmp_path / "both"))
+    for one in (copy, cluster.active.audit_file):
+        alone_there = {"JITVAULT_AUDIT_FILE": str(one)}
+        both("operator", "grant", spec(), extra=alone_there)
+        # its last line is read where it stands
+        both("auditor", "audit", "status", extra=alone_there)
+    assert len(counted(both)) == 2
+    file = spec()
+    both.active(file)
+    assert both("operator", "complete", file.stem).json["confirmed"]
     assert outcome(both, file.stem) == outcome(rig, alone.stem)
 
 

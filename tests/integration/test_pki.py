@@ -203,7 +203,7 @@ def test_an_approver_reads_what_will_be_sent(rig: Rig, spec: Spec) -> None:
     file = certified(spec)
     rig("operator", "grant", file, code=4)
     shown = rig("approver-1", "approve", file.stem, "--yes").stderr
-    assert "asked for with exactly common_name=orders.svc.internal, ttl=15m" in shown
+    assert "sends         exactly common_name=orders.svc.internal, ttl=15m" in shown
 
 
 def test_a_template_that_sends_something_else_is_another_policy_and_ends_the_approval(
