@@ -126,6 +126,12 @@ def _lines(template: AccessTemplate, data: Mapping[str, Any]) -> Iterator[str]:
     yield "  window:"
     yield from _comment(f"how long, counted from the issue; at most {format_duration(template.spec.max_window)}", 4)
     yield f"    for: {body['window']['for']}"
+    yield from _comment(
+        "the task ends when its token does nothing for so long. `jitvault exec` keeps it busy, and asks for 15s by "
+        "itself. Leave it out for anything else.",
+        4,
+    )
+    yield "    # heartbeat: 15s"
     yield from _comment("whose inbox gets the wrapping token: agent, or requester, who runs `jitvault grant`", 2)
     yield f"  deliver: {body['deliver']}"
 

@@ -21,6 +21,8 @@ import pytest
 from attended import Attended, wait_for
 from rig import Rig
 
+from jitvault.model.revision import Revision
+
 pytestmark = pytest.mark.usefixtures("lab")
 Spec = Callable[..., Path]
 MEMORY = Path("/dev/shm")
@@ -135,6 +137,13 @@ def test_a_spec_is_asked_for_run_and_given_back_in_one_step(rig: Rig, spec: Spec
     wait_for(lambda: rig.file(file.stem).task.state in ("confirmed", "sealed"))
     ended = rig("operator", "status", file.stem).json["ended"]
     assert rig.file(file.stem).task.end_reason == "completed" and "exit code 0" in json.dumps(ended)
+
+
+def test_a_spec_that_was_asked_for_without_a_heartbeat_is_not_another_one_now(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    rig("agent", "submit", file)
+    execute(rig, file, "--", "true")
+    assert Revision.of(rig.file(file.stem).revision.body).spec.spec.window.heartbeat is None
 
 
 def test_the_program_has_the_secrets_and_nothing_of_the_agents_own(rig: Rig, spec: Spec) -> None:
@@ -281,15 +290,20 @@ def test_a_second_exec_of_a_task_says_who_holds_it(rig: Rig, spec: Spec, tmp_pat
         assert refused.stdout == b"" and logs_in(held.url)
 
 
-def test_files_of_a_run_that_was_killed_whole_are_swept_by_the_next(rig: Rig, spec: Spec, tmp_path: Path) -> None:
-    with running(rig, spec(), tmp_path) as held:
+def test_a_run_that_was_killed_whole_ends_by_its_heartbeat_and_the_next_sweeps_its_files(
+    rig: Rig, spec: Spec, tmp_path: Path
+) -> None:
+    file = spec()
+    with running(rig, file, tmp_path) as held:
         monitor = held.monitor
         os.kill(monitor, signal.SIGSTOP)
         os.kill(held.process.pid, signal.SIGKILL)
         os.kill(monitor, signal.SIGKILL)
         wait_for(lambda: not is_alive(held.pid), 5)
-        assert held.file.exists()
+        assert held.file.exists() and logs_in(held.url)
         os.kill(held.daemon, signal.SIGKILL)
+        wait_for(lambda: not logs_in(held.url), 30)
+        assert rig.file(file.stem).task.end_reason == "heartbeat"
     execute(rig, spec(), "--preset", "postgres", "--", "true")
     assert not held.file.exists()
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import typer
@@ -45,6 +46,8 @@ from jitvault.wiring import Wiring
 # how long the monitor tries to give the access back where Vault does not answer
 _TRY_FOR_S, _TRY_AGAIN_S = 600.0, 1.0
 CONTINUE = "Nothing was started."
+# of a spec that names none: how long the access outlives both processes of `jitvault exec`, killed at once
+HEARTBEAT = timedelta(seconds=15)
 # what an engine answers beside its secrets
 _NO_SECRETS = frozenset(
     {"username", "certificate", "issuing_ca", "ca_chain", "serial_number", "expiration", "private_key_type"}
@@ -120,7 +123,7 @@ def requested(context: typer.Context, wiring: Wiring, what: str, executable: str
     # before anything is asked for
     asked = read_spec(wiring, what, None).spec
     _check_program(asked.id, asked.spec.tools, executable)
-    spec = submit_spec(context, wiring, what, None, revise=False, as_json=False)
+    spec = submit_spec(context, wiring, what, None, revise=False, as_json=False, heartbeat=HEARTBEAT)
     request, document = request_grant(wiring, spec, queue=False, wait=wait, tell=_say)
     request.check_not_refused(document)
     raise_for(document, waited=wait)

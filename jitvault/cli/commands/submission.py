@@ -9,6 +9,8 @@ import typer
 from jitvault.cli.options import is_file, is_task_id, set_hint_task, set_made_task
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from jitvault.cli.commands.spec_file import ReadSpec
     from jitvault.model.spec import TaskSpec
     from jitvault.wiring import Wiring
@@ -25,20 +27,27 @@ def is_spec(what: str) -> bool:
 
 
 def submit_spec(
-    context: typer.Context, wiring: Wiring, name: str, task_id: str | None, *, revise: bool, as_json: bool
+    context: typer.Context,
+    wiring: Wiring,
+    name: str,
+    task_id: str | None,
+    *,
+    revise: bool,
+    as_json: bool,
+    heartbeat: timedelta | None = None,
 ) -> TaskSpec:
     """Sign a request for a spec, and return the spec.
 
-    It is that of the file `name`, or of standard input for `-`. An id that is made from the spec's `generateName` is
-    said before anything is signed: whoever is interrupted afterwards has to know it. Raises InvalidInput, WrongState,
-    VaultRefused.
+    It is that of the file `name`, or of standard input for `-`, with `heartbeat` where it has none. An id that is made
+    from the spec's `generateName` is said before anything is signed: whoever is interrupted afterwards has to know it.
+    Raises InvalidInput, WrongState, VaultRefused.
     """
     from jitvault.cli import session
     from jitvault.errors import VaultRefused
     from jitvault.lifecycle.requests.sign import sign_submission
 
     read = _read(wiring, name, task_id, revise=revise)
-    spec = read.spec
+    spec = read.spec if heartbeat is None else _with_heartbeat(wiring, read.spec, heartbeat)
     set_hint_task(context, spec.id)
     _check_free(wiring, spec, revise=revise)
     if read.prefix is not None:
@@ -76,6 +85,17 @@ def _read(wiring: Wiring, name: str, task_id: str | None, *, revise: bool) -> Re
             hint="An administrator provisions it with `jitvault init --network NAME=CIDR`.",
         )
     return read
+
+
+def _with_heartbeat(wiring: Wiring, spec: TaskSpec, heartbeat: timedelta) -> TaskSpec:
+    """Return the spec with a heartbeat.
+
+    One that has its own keeps it, and one that the caller asked for without one is not another spec now.
+    """
+    if spec.spec.window.heartbeat is not None or own_spec(wiring, spec.id) == spec:
+        return spec
+    window = spec.spec.window.model_copy(update={"heartbeat": heartbeat})
+    return spec.model_copy(update={"spec": spec.spec.model_copy(update={"window": window})})
 
 
 def _announce(context: typer.Context, task_id: str, *, as_json: bool) -> None:
