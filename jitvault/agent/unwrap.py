@@ -96,6 +96,9 @@ def unwrap(vault: Vault, token: Secret) -> TaskToken:
     wrapping = Wrapping(vault)
     creation_path = wrapping.creation_path(token)
     if creation_path is None:
+        # A failed look-up does not name the wrapping in the audit stream. A refused unwrap does, and so shows jitvault
+        # that the token was unwrapped before.
+        wrapping.unwrap(token)
         raise _not_valid()
     if not creation_path.startswith(CREATION_PATH):
         raise SecurityFinding(

@@ -67,11 +67,12 @@ class GrantDocument(SignedDocument):
 class EndDocument(SignedDocument):
     """End the task.
 
-    `cancelled` withdraws it before it is granted; `forced` closes it even if its end cannot be proven.
+    `cancelled` withdraws it before it is granted; `forced` closes it even if its end cannot be proven. `intercepted` is
+    an alarm: what the agent was to unwrap is not what jitvault delivered.
     """
 
     kind: Literal["end"]
-    reason: Literal["completed", "operator", "cancelled", "forced"]
+    reason: Literal["completed", "operator", "cancelled", "forced", "intercepted"]
     note: Note
 
 

@@ -22,6 +22,9 @@ from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
 from jitvault.model.states import TOKEN_EXPIRED, EndCause, EndReason, State
 
+REPLACED = "wrapping_replaced"
+"""The rule of a finding: what an agent was to unwrap is not what jitvault delivered."""
+
 
 def frozen(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
     """Return the freeze that covers the task as its end's cause, or None.
@@ -46,8 +49,14 @@ def _tripped(trips: Sequence[TripwireHit]) -> EndCause | None:
 
 
 def _requested_or_due(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
-    """Return an entitled entity's request to end the task, or its deadline."""
+    """Return an entitled entity's request to end the task, or its deadline.
+
+    A request that reports an interception is a finding.
+    """
     request = end_request(worker, file.task.task_id, entitled=entitled(file))
+    if request is not None and request.reason is EndReason.INTERCEPTED:
+        message = f"{request.by.name} reports: {request.note}"
+        worker.ledger.finding(file.task.task_id, REPLACED, message, worker.now())
     if request is not None:
         # a request to cancel has no reason; a task that was granted in the meantime is ended by it
         return request.reason or EndReason.OPERATOR, request.event_body()

@@ -290,6 +290,16 @@ def test_a_second_exec_of_a_task_says_who_holds_it(rig: Rig, spec: Spec, tmp_pat
         assert refused.stdout == b"" and logs_in(held.url)
 
 
+def test_a_wrapping_that_somebody_else_opened_starts_nothing_and_ends_the_task(rig: Rig, spec: Spec) -> None:
+    file = spec(more="  deliver: agent\n")
+    rig("operator", "grant", file)
+    message = rig.document(f"inbox/{rig.entity('research-agent')}/{file.stem}")
+    rig.vault(message["wrapping"][0]["token"]).write("sys/wrapping/unwrap")
+    refused = execute(rig, file.stem, "--", "sh", "-c", "echo ran", code=125)
+    assert b"somebody opened it before you" in refused.stderr and refused.stdout == b""
+    wait_for(lambda: rig.file(file.stem).task.end_reason == "intercepted", 20)
+
+
 def test_a_run_that_was_killed_whole_ends_by_its_heartbeat_and_the_next_sweeps_its_files(
     rig: Rig, spec: Spec, tmp_path: Path
 ) -> None:

@@ -158,6 +158,27 @@ def test_the_agents_own_command_says_that_somebody_was_first_and_ends_the_task(r
     assert not rig.is_live(answer["auth"]["client_token"])
 
 
+def test_a_wrapping_in_the_inbox_that_jitvault_did_not_make_is_not_opened_and_ends_the_task(
+    rig: Rig, spec: Spec
+) -> None:
+    """No audit line names the task: the agent signs the alarm."""
+    file = spec(more="  deliver: agent\n")
+    rig("operator", "grant", file)
+    planted = rig.admin.write("sys/wrapping/wrap", {"a": "b"}, wrap_ttl_s=60)["wrap_info"]["token"]
+    place = f"inbox/{rig.entity('research-agent')}/{file.stem}"
+    message = rig.document(place)
+    rig.put(place, {**message, "wrapping": [{**message["wrapping"][0], "token": planted}]})
+    refused = rig("agent", "unwrap", file.stem, code=12)
+    assert "was made at sys/wrapping/wrap, not by jitvault" in refused.error["message"]
+    assert "You have signed an alarm" in refused.error["hint"]
+    left = rig.admin.write("sys/wrapping/lookup", {"token": planted})
+    assert left["data"]["creation_path"] == "sys/wrapping/wrap"
+    shown = rig("operator", "status", file.stem, code=12).json
+    assert shown["end_reason"] == "intercepted"
+    assert [finding["rule"] for finding in shown["findings"]] == ["wrapping_replaced"]
+    assert rig.task_tokens(file.stem) == []
+
+
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", UNWRAP), ("PUT", REWRAP), ("GET", "auth/token/lookup-self"), ("GET", PREFIX)]
 )

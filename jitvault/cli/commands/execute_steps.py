@@ -26,13 +26,13 @@ from jitvault.agent.execution.task_watch import TaskWatch
 from jitvault.agent.masking import Masker
 from jitvault.agent.opened_wrappings import locked_record, state_directory
 from jitvault.agent.unwrap import TaskToken, read_all
-from jitvault.agent.unwrap import unwrap as take
 from jitvault.cli import session
 from jitvault.cli.commands.grant import raise_for
 from jitvault.cli.commands.grant_wait import request_grant
 from jitvault.cli.commands.spec_file import read_spec
 from jitvault.cli.commands.submission import is_spec, submit_spec
 from jitvault.cli.commands.wrapping_source import given
+from jitvault.cli.commands.wrapping_source import opened as opened_wrapping
 from jitvault.cli.folding import for_terminal
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import InvalidInput, JitvaultError, NotConfirmed, UsageError, VaultRefused, WrongState
@@ -147,7 +147,7 @@ def _taken(wiring: Wiring, document: PublishedTask, wanted: mapping.Wanted, moni
     taken = given(wiring, document.task_id)
     vault = wiring.vault(None)
     with locked_record(taken.token, state_directory(os.environ), _say) as record:
-        token = take(vault, taken.token)
+        token = opened_wrapping(wiring, taken)
         # from here on the monitor gives it back if this process dies
         kept = Kept(document.task_id, token.token.reveal())
         monitor.clean_up_later(kept)

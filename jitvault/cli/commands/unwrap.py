@@ -14,9 +14,10 @@ from jitvault.cli.options import Debug, Out, set_hint_task
 if TYPE_CHECKING:
     from jitvault.agent.opened_wrappings import Record
     from jitvault.agent.unwrap import TaskToken
+    from jitvault.cli.commands.wrapping_source import Given
     from jitvault.cli.views.output import NewFile
-    from jitvault.formats.secret import Secret
     from jitvault.vault.client import Vault
+    from jitvault.wiring import Wiring
 
 
 class UnwrapFormat(StrEnum):
@@ -74,7 +75,7 @@ def unwrap(
         if given.task:
             set_hint_task(context, given.task)
         with locked_record(given.token, state_directory(os.environ), _warn) as record:
-            held = _take(vault, given.token, record)
+            held = _take(wiring, given, record)
         if read:
             _read(vault, held, file, format_)
         else:
@@ -115,23 +116,15 @@ def _read(vault: Vault, held: TaskToken, file: NewFile | None, format_: UnwrapFo
     view.print_secrets(held, found, out=file, format_=format_.value if format_ else None)
 
 
-def _take(vault: Vault, token: Secret, record: Record) -> TaskToken:
+def _take(wiring: Wiring, given: Given, record: Record) -> TaskToken:
     """Unwrap the wrapping token, and remember that it was opened.
 
     Raises NotFound for one that has expired or that somebody else opened.
     """
-    from jitvault.agent.unwrap import unwrap as take
-    from jitvault.errors import NotFound
-    from jitvault.vault.wrapping import Wrapping
+    from jitvault.cli.commands.wrapping_source import opened
 
-    try:
-        held = take(vault, token)
-    except NotFound:
-        # A failed look-up does not name the wrapping in the audit stream. A refused unwrap does, and so shows jitvault
-        # that the token was unwrapped before.
-        Wrapping(vault).unwrap(token)
-        raise
-    record.keep(held.task_id, vault.connection.address)
+    held = opened(wiring, given)
+    record.keep(held.task_id, wiring.vault(None).connection.address)
     return held
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jitvault.cli.options import is_file, is_task_id
-from jitvault.errors import InvalidInput, JitvaultError, NotFound, UsageError, WrongState
+from jitvault.errors import InvalidInput, JitvaultError, NotFound, SecurityFinding, UsageError, WrongState
 from jitvault.formats.did_you_mean import nearest
 
 if TYPE_CHECKING:
+    from jitvault.agent.unwrap import TaskToken
     from jitvault.documents.published_task import PublishedTask
     from jitvault.formats.secret import Secret
     from jitvault.wiring import Wiring
@@ -66,6 +67,29 @@ def given(wiring: Wiring, what: str) -> Given:
     if Path(what).is_dir() and wiring.person_token is None:
         raise _no_file(what)
     return _from_inbox(wiring, what)
+
+
+def opened(wiring: Wiring, given: Given) -> TaskToken:
+    """Return the task token inside the wrapping token.
+
+    Where the caller's inbox holds one that jitvault did not make, the task's end is signed, and with it the alarm:
+    no audit line would show that. Raises SecurityFinding for such a token, and NotFound for one that was used.
+    """
+    from jitvault.agent.unwrap import unwrap
+    from jitvault.lifecycle.requests.sign import sign_end
+    from jitvault.model.states import EndReason
+
+    try:
+        return unwrap(wiring.vault(None), given.token)
+    except SecurityFinding as error:
+        if not given.inbox:
+            raise
+        sign_end(wiring.person, given.task, reason=EndReason.INTERCEPTED, note=f"in its inbox: {error}"[:500])
+        raise SecurityFinding(
+            str(error),
+            hint=f"Somebody replaced what was in your inbox. You have signed an alarm, and task {given.task} ends as "
+            "intercepted. Tell the operator.",
+        ) from None
 
 
 def _standard_input() -> str:

@@ -34,6 +34,7 @@ _REASONS = {
     "operator": EndReason.OPERATOR,
     "forced": EndReason.OPERATOR,
     "cancelled": None,
+    "intercepted": EndReason.INTERCEPTED,
 }
 
 T = TypeVar("T")

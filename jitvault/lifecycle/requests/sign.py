@@ -5,7 +5,7 @@ These are requests and decisions.
     requests/<entity id>/<task>/submit   the spec
     requests/<entity id>/<task>/grant    issue it now
     requests/<entity id>/<task>/extend   move its deadline
-    requests/<entity id>/<task>/end      end it: completed, cancelled or revoked
+    requests/<entity id>/<task>/end      end it: completed, cancelled, revoked or intercepted
     decisions/<entity id>/<task>         approve or deny one digest
     decisions/<entity id>/<task>/extend/<digest>  the same of an extension
     decisions/<entity id>/<task>/withdraw  the approvals given until then count no more
