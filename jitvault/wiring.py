@@ -238,12 +238,18 @@ class Wiring:
     def templates(self) -> CurrentMapping[str, AccessTemplate]:
         """The access templates in use.
 
-        Raises InvalidInput when they do not validate.
+        On an agent's host they are those that the worker published, unless JITVAULT_TEMPLATES names others. Raises
+        InvalidInput when they do not validate.
         """
         from jitvault.formats.reloadable import CurrentMapping
         from jitvault.model.template import load_templates
 
         def load() -> Mapping[str, AccessTemplate]:
+            if self.settings.agent_login is not None and "templates" not in self.settings.model_fields_set:
+                from jitvault.documents.published_templates import read_templates
+
+                if (published := read_templates(self.person.documents)) is not None:
+                    return published
             found = load_templates(shipped.files(self.settings.templates, ".yaml", ".yml", ".json"))
             if self.settings.sandbox_target is None:
                 return found

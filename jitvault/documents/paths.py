@@ -29,6 +29,8 @@ APPROVERS = "approvers/"
 """The administrator's: `approvers/<entity>`, the registration of an approver's key."""
 CHECKS = "checks/"
 """The administrator's: `checks/<template>`, the result of a template's check."""
+TEMPLATES = "templates"
+"""The worker's: the access templates in use, for agents."""
 
 _TASK = r"(?P<task>(?!.*\.\.)[a-z0-9][a-z0-9._-]{0,62})"
 _ENTITY = r"(?P<entity>[^/]+)"

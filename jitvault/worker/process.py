@@ -16,7 +16,8 @@ from threading import Event
 from types import FrameType
 
 from jitvault.context import ReadCache, WorkerContext
-from jitvault.errors import LedgerUnavailable
+from jitvault.documents.published_templates import publish_templates
+from jitvault.errors import JitvaultError, LedgerUnavailable
 from jitvault.settings import Settings
 from jitvault.wiring import Wiring
 from jitvault.worker.author_rate import AuthorRate
@@ -69,6 +70,17 @@ class Started:
             self.worker.ledger.give_all_back()
         self.wiring.close()
 
+    def publish_templates(self) -> None:
+        """Publish the templates for agents.
+
+        Where that fails agents can still ask by their own files.
+        """
+        try:
+            if publish_templates(self.worker.documents, self.wiring.templates):
+                self.log.info("published the templates", templates=len(self.wiring.templates))
+        except JitvaultError as error:
+            self.log.warning("the templates are not published for agents", why=str(error))
+
     def reload(self) -> None:
         """Read policies and templates again, each set as a whole.
 
@@ -79,6 +91,7 @@ class Started:
                 self.log.info("read again", what=what, policies=self.wiring.authorizer.digest)
             else:
                 self.log.error("not reloaded: the last valid set stays in use", what=what, why=current.refused)
+        self.publish_templates()
         # decisions may be different now, and held tasks may have to end
         for task_id in (*self.worker.ledger.live_tasks(), *self.worker.ledger.ungranted()):
             self.pool.want(Job(task_id, Urgency.DUE), news=True)
@@ -115,7 +128,9 @@ def start(settings: Settings, supervisor: Supervisor, plan: Plan, log: Log) -> S
         ledger=wiring.ledger_place,
         policies=wiring.authorizer.digest,
     )
-    return Started(wiring, worker, pool, log)
+    started = Started(wiring, worker, pool, log)
+    started.publish_templates()
+    return started
 
 
 def work(settings: Settings, plan: Plan, log: Log) -> None:

@@ -47,6 +47,11 @@ path "jitvault/data/tasks/*" {
   capabilities = ["read"]
 }
 
+# The access templates that the worker uses, to ask by.
+path "jitvault/data/templates" {
+  capabilities = ["read"]
+}
+
 # The agent's own signature only. The path has no hash suffix and only `input` may be sent, so that nobody can choose
 # an older version of the key.
 path "jitvault-transit/sign/jitvault-signer-{{identity.entity.id}}" {

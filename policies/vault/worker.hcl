@@ -134,6 +134,11 @@ path "jitvault/data/checks/*" {
   capabilities = ["read"]
 }
 
+# The templates in use, published for agents.
+path "jitvault/data/templates" {
+  capabilities = ["create", "update", "read"]
+}
+
 # The installation's id, which is in each task token's metadata.
 path "jitvault/data/installation" {
   capabilities = ["read"]

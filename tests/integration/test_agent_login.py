@@ -352,6 +352,28 @@ def test_an_agent_asks_takes_and_gives_back_without_an_operator(
     assert "agents-ask" in rig.file(medium.stem).revision.decision["rules"]
 
 
+def test_an_agents_host_needs_no_templates_it_asks_by_those_of_the_worker(
+    rig: Rig, place: Place, api: WorkloadApi, tmp_path: Path
+) -> None:
+    _, there = registered(rig, place, api, "file", tmp_path)
+    alone = there | ALONE | {"JITVAULT_TEMPLATES": ""}
+    # the shipped ones, where no worker has published any
+    assert "postgres-readonly" in rig(None, "templates", "list", extra=alone).stdout
+    templates = tmp_path / "templates"
+    templates.mkdir()
+    shipped = (Path(rig.cli.variables["JITVAULT_TEMPLATES"]) / "postgres-readonly.yaml").read_text()
+    (templates / "orders.yaml").write_text(shipped.replace("name: postgres-readonly", "name: only-orders"))
+    rig.cli.variables["JITVAULT_TEMPLATES"] = str(templates)
+    with Attended(rig) as worker:
+        drafted = rig(None, "spec", "new", "only-orders", extra=alone).json
+        assert drafted["spec"]["access"][0]["template"] == "only-orders"
+        unknown = rig(None, "spec", "new", "postgres-readonly", extra=alone, code=9)
+        assert "there is no template" in unknown.stderr
+        assert worker.log.all_of("published the templates") == [{"templates": 1}]
+        worker.started.reload()
+        assert len(worker.log.all_of("published the templates")) == 1
+
+
 def test_a_token_that_its_agent_revokes_ends_its_task_at_once(rig: Rig, spec: Spec) -> None:
     """As an agent that is killed does: it has no time to sign anything."""
     held = rig.active(file := spec())

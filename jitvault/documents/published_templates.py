@@ -1,0 +1,50 @@
+"""The access templates that the worker publishes, for agents.
+
+An agent's host needs no template files then: what it may ask for is what the worker uses. The document only helps to
+write a request. The worker decides by its own templates, and approvers sign what it published of the task.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from jitvault.documents.paths import TEMPLATES
+from jitvault.errors import VaultRefused
+from jitvault.model.template import AccessTemplate, load_templates
+
+if TYPE_CHECKING:
+    from jitvault.vault.interface import Documents
+
+
+def publish_templates(documents: Documents, templates: Mapping[str, AccessTemplate]) -> bool:
+    """Write the templates to Vault where others are there.
+
+    Returns whether it did. Raises VaultRefused where the worker's policy is older than this document, and VaultRejected
+    for more than Vault takes.
+    """
+    document = {name: templates[name].canonical() for name in sorted(templates)}
+    if documents.get(TEMPLATES) == document:
+        return False
+    documents.put(TEMPLATES, document)
+    return True
+
+
+def read_templates(documents: Documents) -> dict[str, AccessTemplate] | None:
+    """Return the published templates by name.
+
+    None where there are none, or where the caller's policy is older than this document. Raises InvalidInput for
+    templates of a newer version of jitvault.
+    """
+    try:
+        document = documents.get(TEMPLATES)
+    except VaultRefused:
+        return None
+    if document is None:
+        return None
+    return load_templates({f"Vault's jitvault/{TEMPLATES}: {name}": _encoded(document[name]) for name in document})
+
+
+def _encoded(template: object) -> bytes:
+    return json.dumps(template).encode()
