@@ -47,11 +47,11 @@ _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal
 class Kept:
     """What is to be given back.
 
-    That is the task's token, and the directory of its files.
+    That is the task's token, "" before it is unwrapped, and the directory of its files.
     """
 
     task: str
-    token: str = field(repr=False)
+    token: str = field(default="", repr=False)
     directory: str | None = None
 
 

@@ -97,7 +97,9 @@ def monitored(wiring: Wiring) -> Iterator[Monitor]:
         how = "" if code is None else f" and the program ended with exit code {code}"
         tries = int(_TRY_FOR_S / _TRY_AGAIN_S)
         for _ in range(tries):
-            if give_back(wiring, kept.task, Secret(kept.token), f"`jitvault exec` was killed{how}"):
+            if give_back(
+                wiring, kept.task, Secret(kept.token) if kept.token else None, f"`jitvault exec` was killed{how}"
+            ):
                 return
             time.sleep(_TRY_AGAIN_S)
 
@@ -146,6 +148,8 @@ def held(wiring: Wiring, task: str, executable: str, wanted: mapping.Wanted, mon
 def _taken(wiring: Wiring, document: PublishedTask, wanted: mapping.Wanted, monitor: Monitor) -> Iterator[Access]:
     taken = given(wiring, document.task_id)
     vault = wiring.vault(None)
+    # Vault may answer the unwrap when this process is dead already: nobody has the token then, and its end is signed
+    monitor.clean_up_later(Kept(document.task_id))
     with locked_record(taken.token, state_directory(os.environ), _say) as record:
         token = opened_wrapping(wiring, taken)
         # from here on the monitor gives it back if this process dies
@@ -229,22 +233,25 @@ def run(
     return outcome.code
 
 
-def give_back(wiring: Wiring, task: str, token: Secret, note: str) -> bool:
+def give_back(wiring: Wiring, task: str, token: Secret | None, note: str) -> bool:
     """Revoke the task's token with the token itself, and sign the task's end.
 
-    A worker that sees the audit line of the first ends the task; the second also says why. Return whether the token is
-    revoked, or was: Vault refuses one that it does not know.
+    A worker that sees the audit line of the first ends the task; the second also says why. Without a token only the
+    second is done. Return whether the token is revoked, or was, since Vault refuses one that it does not know; without
+    a token, whether the end is signed.
     """
-    is_dead = True
+    is_dead, is_signed = True, False
     try:
-        wiring.vault(token).write("auth/token/revoke-self")
+        if token is not None:
+            wiring.vault(token).write("auth/token/revoke-self")
     except VaultRefused:
         pass
     except JitvaultError:
         is_dead = False
     with suppress(JitvaultError):
         sign_end(wiring.person, task, reason=EndReason.COMPLETED, note=note)
-    return is_dead
+        is_signed = True
+    return is_dead if token is not None else is_signed
 
 
 def _masker(access: Access) -> Masker:

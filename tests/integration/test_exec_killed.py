@@ -1,0 +1,94 @@
+"""`jitvault exec` may be killed anywhere: at each of its requests to Vault, before and after the answer.
+
+The requests come through a go-between, which kills. Either nothing was taken yet, and the next `jitvault exec` of the
+task runs it, or the access is over without a worker's look at any deadline.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from attended import Attended, wait_for
+from go_between import GoBetween
+from rig import Rig
+from test_exec import MEMORY, command, environment, execute, is_alive, logs_in
+
+pytestmark = pytest.mark.usefixtures("lab")
+Spec = Callable[..., Path]
+OVER = ("ending", "confirmed", "sealed")
+# what it does, in this order: a pattern of the request, and how many like it come before
+POINTS = {
+    "asks": ("PUT jitvault/data/requests/.*/submit", 0),
+    "waits": ("GET jitvault/data/tasks/", 2),
+    "looks into its inbox": ("GET jitvault/data/inbox/", 0),
+    "looks at the wrapping": ("PUT sys/wrapping/lookup", 0),
+    "unwraps": ("PUT sys/wrapping/unwrap", 0),
+    "empties its inbox": ("DELETE jitvault/metadata/inbox/", 0),
+    "reads": ("GET database/creds/", 0),
+    "revokes its token": ("PUT auth/token/revoke-self", 0),
+    "signs the end": ("PUT jitvault-transit/sign/", 2),
+    "writes the end": ("PUT jitvault/data/requests/.*/end", 0),
+}
+SAYS = "import os, sys; open(sys.argv[1], 'w').write(f'{os.getpid()} {os.environ[\"DATABASE_URL\"]}')"
+
+
+@pytest.fixture
+def between(rig: Rig) -> Iterator[GoBetween]:
+    host, _, port = rig.world.address.removeprefix("http://").partition(":")
+    between = GoBetween((host, int(port)))
+    with Attended(rig):
+        yield between
+    between.down()
+    assert not list(MEMORY.glob("jitvault-exec-*")), "files were left in memory"
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_at_whichever_request_exec_is_killed_its_access_is_over_or_not_taken(
+    rig: Rig, between: GoBetween, spec: Spec, tmp_path: Path, moment: Literal["before", "after"]
+) -> None:
+    ends = {}
+    for point, (pattern, skip) in POINTS.items():
+        said = tmp_path / point.replace(" ", "-")
+        between.clear()
+        file = spec()
+        running: list[subprocess.Popen[bytes]] = []
+        between.when(pattern, moment, lambda running=running: running[0].kill(), skip=skip)
+        running.append(_start(rig, between, file, said))
+        output = running[0].communicate(timeout=60)
+        assert running[0].returncode == -signal.SIGKILL, (point, output)
+        ends[point] = _what_became_of(rig, file, said)
+    assert {point for point, end in ends.items() if end == "not taken"} <= {"asks", "waits", "looks into its inbox"}
+
+
+def _start(rig: Rig, between: GoBetween, file: Path, said: Path) -> subprocess.Popen[bytes]:
+    words = command(file, "--preset", "postgres", "--", sys.executable, "-c", SAYS, said)
+    there = {**environment(rig), "VAULT_ADDR": between.address}
+    return subprocess.Popen(words, env=there, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def _what_became_of(rig: Rig, file: Path, said: Path) -> str:
+    """Return `over`, or `not taken` for access that the next run could take."""
+    task = file.stem
+    pid, _, url = said.read_text().partition(" ") if said.exists() else ("", "", "")
+    assert not pid or _comes(lambda: not is_alive(int(pid)), 5)
+    # the request may have reached Vault after its client was dead
+    found = "over" if _comes(lambda: rig.state(task) in OVER, 4) else "not taken"
+    if found == "not taken":
+        execute(rig, file, "--preset", "postgres", "--", sys.executable, "-c", SAYS, said)
+        url = said.read_text().partition(" ")[2]
+    # far less than the heartbeat, and than any deadline
+    assert _comes(lambda: not rig.task_tokens(task) and not (url and logs_in(url)), 6), said.name
+    return found
+
+
+def _comes(what: Callable[[], bool], seconds: float) -> bool:
+    with suppress(AssertionError):
+        return bool(wait_for(what, seconds))
+    return False
