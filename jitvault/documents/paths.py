@@ -49,6 +49,9 @@ A task's published document is kept at least as long, so that a request which is
 whatever the ledger remembers.
 """
 
+APPROVAL_LIFE = timedelta(minutes=30)
+"""How long after Vault wrote an approval it can be used."""
+
 
 def is_stale(written_at: datetime, now: datetime) -> bool:
     """Return whether a request is too old to begin anything."""

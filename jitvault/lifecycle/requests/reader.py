@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Generic, TypeVar
 
 from jitvault.context import WorkerContext
 from jitvault.documents.approvers import Registry, is_withdrawn, void
-from jitvault.documents.paths import DECISIONS, REQUESTS, decision_path, request_path
+from jitvault.documents.paths import APPROVAL_LIFE, DECISIONS, REQUESTS, decision_path, request_path
 from jitvault.documents.signed import (
     DOCUMENT_TYPE,
     DecisionDocument,
@@ -36,7 +36,6 @@ from jitvault.model.revision import Revision
 from jitvault.model.spec import TaskSpec
 from jitvault.vault.interface import Entity, Stored
 
-APPROVAL_LIFE = timedelta(minutes=30)
 P = TypeVar("P", bound=SignedDocument)
 
 

@@ -20,11 +20,10 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from jitvault.context import Person, new_id
-from jitvault.documents.paths import decision_path, freeze_path, request_path
+from jitvault.documents.paths import APPROVAL_LIFE, decision_path, freeze_path, request_path
 from jitvault.documents.signed import DOCUMENT_TYPE, check_name, check_note, signer_key
 from jitvault.errors import InvalidInput
 from jitvault.formats.canonical_json import digest_of
-from jitvault.lifecycle.requests.reader import APPROVAL_LIFE
 from jitvault.model.extension import Extension, extension_part
 from jitvault.model.revision import Revision
 from jitvault.model.scope import Scope
