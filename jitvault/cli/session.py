@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -43,6 +43,7 @@ from jitvault.errors import (
     VaultUnavailable,
     WaitTimedOut,
 )
+from jitvault.formats.time_window import format_duration
 from jitvault.ledger.ownership import knows_nothing
 from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, EndReason, State
 from jitvault.settings import load, misspelt
@@ -57,6 +58,8 @@ _POLL_S = 0.2
 # denied (a freeze), invalid (a template lost its check), a security finding: waiting does not help, a person has to act
 _FINAL = frozenset({Denied.exit_code, InvalidInput.exit_code, SecurityFinding.exit_code})
 _NOTIFY_S = 1.0
+# a worker answers within a second or two
+_LONG_S = 5.0
 BEFORE = BEFORE_GRANT
 GRANTED = LIVE_STATES
 DONE = frozenset({State.CONFIRMED, State.SEALED, State.UNVERIFIED})
@@ -271,9 +274,16 @@ def written_at(wiring: Wiring, path: str) -> datetime | None:
 
 
 def settle(
-    wiring: Wiring, task_id: str, done: Callable[[PublishedTask], bool], wait: float, signed: Signed = NEVER
+    wiring: Wiring,
+    task_id: str,
+    done: Callable[[PublishedTask], bool],
+    wait: float,
+    signed: Signed = NEVER,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> PublishedTask:
     """Advance the task, or wait for a worker, and return what is published.
+
+    `tell` is called with a sentence where no worker answers for long.
 
     A worker has done it when `done` holds for a document that was published after the request was `signed`. With the
     worker's identity nothing new is begun after `wait` seconds either. Raises WaitTimedOut after `wait` seconds, and
@@ -281,6 +291,7 @@ def settle(
     """
     clock = wiring.clock
     deadline = clock.monotonic() + wait
+    told_at = clock.monotonic() + _LONG_S
     pause_s = _FIRST_POLL_S
     if wiring.has_worker:
         from jitvault.lifecycle.advance import advance
@@ -304,6 +315,12 @@ def settle(
         if clock.monotonic() >= deadline:
             why = _held_up(document) or _over_quota(wiring)
             raise WaitTimedOut(f"task {task_id}: no worker has done this within {wait:g} s{why}")
+        if told_at <= clock.monotonic() < deadline - _LONG_S:
+            told_at = deadline
+            left = format_duration(timedelta(seconds=round(deadline - clock.monotonic())))
+            tell(
+                f"No worker has answered about task {task_id} yet{_held_up(document)}. This command waits {left} more."
+            )
         clock.sleep(pause_s)
         pause_s = min(1.5 * pause_s, _POLL_S)
 

@@ -152,6 +152,14 @@ def test_what_is_for_the_agent_is_issued_whoever_waits(rig: Rig, spec: Spec) -> 
     rig("operator", "complete", file.stem)
 
 
+def test_where_no_worker_answers_it_says_so_while_it_waits(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    waiting = Waiting(rig, "grant", file, "--wait", "11s", worker=False)
+    assert waiting.said == f"No worker has answered about task {file.stem} yet. This command waits 6s more.\n"
+    code, _, err = waiting.end()
+    assert code == 13 and "no worker has done this within 11 s" in err
+
+
 def test_a_queued_request_waits_on_after_the_command(rig: Rig, spec: Spec) -> None:
     file = spec(criticality="medium")
     waits = rig("operator", "grant", file, "--wait", "2", "--queue").json

@@ -73,10 +73,11 @@ def answer(
     settled: Callable[[PublishedTask], bool],
     wait: float,
     signed: session.Signed,
+    tell: Callable[[str], None],
 ) -> PublishedTask:
     """Wait until a worker has answered a request for a grant.
 
-    It has granted or refused the request, or has said why the request waits.
+    It has granted or refused the request, or has said why the request waits. `tell` is called where none answers.
 
     `settled` says whether no worker will do more for the task now.
     """
@@ -86,7 +87,7 @@ def answer(
         return asked.is_refused(document) or (is_queued and document.error is not None) or settled(document)
 
     try:
-        return session.settle(wiring, task, is_answered, wait, signed)
+        return session.settle(wiring, task, is_answered, wait, signed, tell)
     except (Denied, Frozen, InvalidInput):
         document = session.published(wiring, task) if is_queued else None
         # with the worker's identity, what holds the request up is raised here

@@ -37,13 +37,13 @@ def request_grant(
     """
     clock = wiring.clock
     deadline = clock.monotonic() + (wait or 0.0)
-    asked, document = _ask(wiring, spec, queue=queue, wait=DEFAULT_WAIT if wait is None else wait)
+    asked, document = _ask(wiring, spec, queue=queue, wait=DEFAULT_WAIT if wait is None else wait, tell=tell)
     while clock.monotonic() < deadline and _lacks_something(wiring, asked, document, spec):
         document = _when_nothing_is_missing(wiring, asked, document, spec, deadline, tell)
         if document.state is State.APPROVED and not _lacks_something(wiring, asked, document, spec):
             # the approvals may have come at the last moment: a worker still has the usual time to issue
             left = max(DEFAULT_WAIT, deadline - clock.monotonic())
-            asked, document = _ask(wiring, spec, queue=queue, wait=left)
+            asked, document = _ask(wiring, spec, queue=queue, wait=left, tell=tell)
     return asked, document
 
 
@@ -63,7 +63,9 @@ def own_request(wiring: Wiring, task_id: str, kind: str) -> str:
     return request_path(wiring.person.entity, task_id, kind)
 
 
-def _ask(wiring: Wiring, spec: TaskSpec, *, queue: bool, wait: float) -> tuple[GrantAsked, PublishedTask]:
+def _ask(
+    wiring: Wiring, spec: TaskSpec, *, queue: bool, wait: float, tell: Callable[[str], None]
+) -> tuple[GrantAsked, PublishedTask]:
     """Sign a request for a grant, and wait for a worker's answer."""
     until = queue_end(wiring, spec, queue=queue)
     asked = GrantAsked(sign_grant_request(wiring.person, spec, queued_until=until), until)
@@ -77,7 +79,7 @@ def _ask(wiring: Wiring, spec: TaskSpec, *, queue: bool, wait: float) -> tuple[G
         is_settled = document.state is not State.APPROVED or not _is_open(wiring, spec)
         return is_settled and is_about(document, spec, wiring)
 
-    return asked, answer(wiring, asked, spec.id, is_granted_or_lacks_something, wait, signed)
+    return asked, answer(wiring, asked, spec.id, is_granted_or_lacks_something, wait, signed, tell)
 
 
 def _lacks_something(wiring: Wiring, asked: GrantAsked, document: PublishedTask, spec: TaskSpec) -> bool:
