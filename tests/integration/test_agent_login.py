@@ -365,8 +365,11 @@ def test_an_agents_host_needs_no_templates_it_asks_by_those_of_the_worker(
     (templates / "orders.yaml").write_text(shipped.replace("name: postgres-readonly", "name: only-orders"))
     rig.cli.variables["JITVAULT_TEMPLATES"] = str(templates)
     with Attended(rig) as worker:
-        drafted = rig(None, "spec", "new", "only-orders", extra=alone).json
-        assert drafted["spec"]["access"][0]["template"] == "only-orders"
+        drafted = tmp_path / "orders.yaml"
+        words = ("--agent", "file-bot", "--intent", "Count the orders.", "--out", str(drafted))
+        made = rig.cli(None, "spec", "new", "only-orders", *words, extra=alone)
+        assert f"Next: `jitvault exec {drafted} -- CMD`" in made.stderr
+        assert "- template: only-orders" in drafted.read_text()
         unknown = rig(None, "spec", "new", "postgres-readonly", extra=alone, code=9)
         assert "there is no template" in unknown.stderr
         assert worker.log.all_of("published the templates") == [{"templates": 1}]

@@ -129,14 +129,16 @@ def spec_new(
         "--deliver": deliver,
     }
     options = _checked(given)
-    chosen = found(session.open_session(), template)
+    wiring = session.open_session()
+    chosen = found(wiring, template)
     _check_window(chosen, options)
     made = draft(chosen, options, _choices(chosen, with_ or []))
     with output.new_file(out) as file:
         shown = output.to_json(made.data) + "\n" if format_ == SpecFormat.JSON else made.as_yaml()
         output.text(shown, out=file)
     if format_ == SpecFormat.YAML:
-        _say_next([field_name(path) for path, _ in placeholders(made.data)], out)
+        is_agents = wiring.settings.agent_login is not None
+        _say_next([field_name(path) for path, _ in placeholders(made.data)], out, is_agents=is_agents)
 
 
 def _checked(given: Mapping[str, str | None]) -> DraftOptions:
@@ -196,8 +198,11 @@ def _choices(template: AccessTemplate, given: Sequence[str]) -> dict[str, str]:
     return chosen
 
 
-def _say_next(left: Sequence[str], out: Path | None) -> None:
-    """Say on stderr what is to be filled in, or which command is next."""
+def _say_next(left: Sequence[str], out: Path | None, *, is_agents: bool) -> None:
+    """Say on stderr what is to be filled in, or which command is next.
+
+    On an agent's host that is the one that asks, runs a program and gives back.
+    """
     import shlex
 
     from jitvault.cli.quiet import note
@@ -206,7 +211,7 @@ def _say_next(left: Sequence[str], out: Path | None) -> None:
     if left:
         note(f"Fill in {' and '.join(left)}. Then run `jitvault spec check {file}`.")
     elif out:
-        note(f"Next: `jitvault grant {file}`")
+        note(f"Next: `jitvault exec {file} -- CMD`" if is_agents else f"Next: `jitvault grant {file}`")
 
 
 @spec_app.command("check")
