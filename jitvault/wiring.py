@@ -246,7 +246,7 @@ class Wiring:
 
         def load() -> Mapping[str, AccessTemplate]:
             if self.settings.agent_login is not None and "templates" not in self.settings.model_fields_set:
-                from jitvault.documents.published_templates import read_templates
+                from jitvault.vault.published_templates import read_templates
 
                 if (published := read_templates(self.person.documents)) is not None:
                     return published

@@ -16,9 +16,9 @@ from threading import Event
 from types import FrameType
 
 from jitvault.context import ReadCache, WorkerContext
-from jitvault.documents.published_templates import publish_templates
 from jitvault.errors import JitvaultError, LedgerUnavailable
 from jitvault.settings import Settings
+from jitvault.vault.published_templates import publish_templates
 from jitvault.wiring import Wiring
 from jitvault.worker.author_rate import AuthorRate
 from jitvault.worker.health import Health, serve, served
