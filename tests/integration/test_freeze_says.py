@@ -51,6 +51,21 @@ def test_whom_a_worker_ends_meanwhile_is_counted_and_waited_for(rig: Rig, spec: 
     assert (said["frozen"], said["not_ended"]) == ({"agent": "research-agent"}, {})
 
 
+@pytest.mark.parametrize("worker", [True, False], ids=["worker", "no worker"])
+def test_whoever_freezes_again_is_told_who_did_before_and_why(rig: Rig, *, worker: bool) -> None:
+    rig.cli("operator", "freeze", *TEMPLATE, *WHY, worker=worker)
+    again = rig.cli("operator", "freeze", *TEMPLATE, "--reason", "second thoughts", worker=worker)
+    assert again.stdout.startswith("Frozen: template postgres-readonly.")
+    said = " ".join(again.stderr.split())
+    assert "template postgres-readonly was frozen already, by you since 2" in said
+    assert "UTC: look first; your new reason replaces that one" in said
+    other = {"VAULT_TOKEN": rig.world.operator_2_token.reveal()}
+    said = " ".join(rig.cli(None, "freeze", *TEMPLATE, *WHY, worker=worker, extra=other).stderr.split())
+    by = "operator" if worker else rig.entity("operator")
+    assert f"was frozen already, by {by} since 2" in said and "second thoughts; both reasons hold" in said
+    assert "already" not in rig.cli("operator", "freeze", *AGENT, *WHY, worker=worker).stderr
+
+
 def test_whoever_has_no_ledger_reads_that_a_freeze_ended_it(rig: Rig, spec: Spec) -> None:
     rig.active(file := spec())
     rig("operator", "freeze", *AGENT, *WHY)

@@ -49,6 +49,7 @@ def freeze(
     """
     from jitvault.cli import session
     from jitvault.cli.commands import kill_switch as killswitch
+    from jitvault.cli.commands.frozen_before import frozen_before
     from jitvault.cli.commands.frozen_tasks import end_frozen
     from jitvault.cli.views import tables as listings
     from jitvault.cli.views.output import warn
@@ -63,6 +64,7 @@ def freeze(
         check_name_is_used(wiring, agent or owner)
     if all_ and not yes:
         _ask_for_all(wiring)
+    earlier = frozen_before(wiring, requested)
     begun = wiring.clock.agreed()
     # before anything is counted: nothing may keep the freeze from being signed, or delay it
     written_at = _sign(requested, reason=reason, freezes=True)
@@ -74,6 +76,8 @@ def freeze(
             meant = nearest(template, wiring.templates)
             warn(f"no task ever had {template!r:.80}{meant}: is the name right?")
     listings.print_frozen(requested, reason, ended, by_worker=wiring.has_worker, as_json=json_)
+    for line in earlier:
+        warn(line)
     _check_ended(requested, ended, wait, by_worker=wiring.has_worker)
 
 

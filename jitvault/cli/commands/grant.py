@@ -143,6 +143,7 @@ def cancel(
     Example: jitvault cancel count-orders --reason "not needed any more"
     """
     from jitvault.cli import session
+    from jitvault.cli.commands.end_rights import check_may_end
     from jitvault.cli.views import published as fallback
     from jitvault.cli.views import task as render
     from jitvault.lifecycle.requests.sign import sign_end
@@ -154,6 +155,8 @@ def cancel(
         document = session.known(wiring, task)
         _check_withdrawable(document)
     if document is None or document.state != "cancelled":
+        if document is not None:
+            check_may_end(wiring, document)
         with session.signing(f"cancel task {task}", "operators and the task's agent"):
             sign_end(wiring.person, task, reason=None, note=reason)
         document = session.settle(wiring, task, lambda d: d.state not in session.BEFORE, wait)

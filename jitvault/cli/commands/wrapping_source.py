@@ -186,13 +186,14 @@ def _check_not_over(wiring: Wiring, task: str) -> None:
     Its token gives nothing any more. Without that the agent would be told of a token that somebody else opened.
     """
     from jitvault.cli import session
+    from jitvault.cli.views.task import end_in_words
     from jitvault.documents.published_task import PublishedTask
 
     document = None
     with suppress(JitvaultError):
         document = session.published(wiring, task)
     if isinstance(document, PublishedTask) and document.state in session.DONE | session.ENDING:
-        why = f" ({document.end_reason.value})" if document.end_reason else ""
+        why = f" ({end_in_words(document.end_reason, document.ended)})" if document.end_reason else ""
         raise WrongState(
             f"task {task} is {document.state.value}{why}: what is in your inbox gives nothing any more",
             hint=f"`jitvault status {task}` shows who or what ended it. Ask for a task with another id.",
@@ -234,6 +235,7 @@ def _why_empty(document: PublishedTask, me: str) -> tuple[str, str]:
     `me` is the entity whose inbox it is.
     """
     from jitvault.cli.session import BEFORE
+    from jitvault.cli.views.task import end_in_words
     from jitvault.model.states import LIVE_STATES, State
 
     task = document.task_id
@@ -249,7 +251,7 @@ def _why_empty(document: PublishedTask, me: str) -> tuple[str, str]:
         waits = f"`jitvault status {task}` shows what it waits for."
         return f"the task is {document.state.value}, so its token is not made yet", waits
     if document.state not in LIVE_STATES:
-        ended = f" ({document.end_reason.value})" if document.end_reason else ""
+        ended = f" ({end_in_words(document.end_reason, document.ended)})" if document.end_reason else ""
         return f"the task is {document.state.value}{ended}", "Ask for a task with another id."
     if to["entity"] != me:
         hint = f"Ask {to['name']} for the file, or for a spec with `deliver: agent`."

@@ -16,6 +16,7 @@ from jitvault.cli.views.policy import decision_line
 from jitvault.cli.views.task import (
     NEVER_HELD,
     ask_approvers,
+    end_in_words,
     in_words,
     missing_approvals,
     not_proven,
@@ -65,7 +66,7 @@ def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
 
     console = output.console()
     content = shown["revision"]["content"]
-    reason = [f"({shown['end_reason']})"] if shown["end_reason"] else []
+    reason = [f"({end_in_words(shown['end_reason'], shown['ended'])})"] if shown["end_reason"] else []
     console.print(f"Task {shown['task_id']} is", output.coloured(shown["state"]), *reason)
     facts: dict[str, str] = {
         "requester": content["requester"]["name"],
@@ -132,9 +133,16 @@ def _waits_for(shown: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _refused_grant(shown: Mapping[str, Any]) -> dict[str, str]:
-    """Return the last refusal of a task that could be granted otherwise."""
+    """Return the last refusal of a task that could be granted otherwise.
+
+    The refusal of an earlier revision says nothing about the present one.
+    """
     refusal = shown["refused_grant"]
     if refusal is None or shown["state"] not in ("pending_approval", "approved"):
+        return {}
+    revision = shown["revision"]
+    number = revision["number"] if isinstance(revision, Mapping) else revision
+    if refusal.get("revision", number) != number:
         return {}
     return {"grant refused": f"{output.readable(refusal['at'])}: {refusal['error']['message']}"}
 

@@ -12,6 +12,7 @@ from jitvault.cli.quiet import note
 from jitvault.cli.views import output
 from jitvault.cli.views.listing import Cell, Column, print_listing
 from jitvault.cli.views.published import age
+from jitvault.cli.views.task import end_in_words
 from jitvault.model.states import LIVE_STATES
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def _print_rows(console: Console, rows: Sequence[Mapping[str, Any]], now: dateti
     for row in rows:
         state = row["state"] or "?"
         reason = row["end_reason"] or ""
-        beside = f" ({reason})" if reason and is_terminal else ""
+        beside = f" ({end_in_words(reason, None)})" if reason and is_terminal else ""
         found.append(
             [
                 row["task_id"],
