@@ -92,6 +92,22 @@ def test_a_list_says_who_lifts_the_freeze_that_a_task_waits_for(rig: Rig, spec: 
     assert rig.cli("approver-1", "list", worker=False).stdout.count(waiting.stem) == 1
 
 
+def test_status_says_of_a_freeze_what_the_list_says(rig: Rig, spec: Spec) -> None:
+    rig("operator", "submit", waiting := spec(criticality="medium"))
+    rig("operator", "freeze", *AGENT, *WHY)
+    for who, worker in (("operator", True), ("operator", False), ("auditor", False)):
+        listed = rig.cli(who, "list", worker=worker).stdout.splitlines()
+        (row,) = [line for line in listed if line.startswith(waiting.stem)]
+        assert row.endswith("frozen; an operator: unfreeze --agent research-agent; 1 of jitvault-approvers")
+        shown = " ".join(rig.cli(who, "status", waiting.stem, worker=worker).stdout.split())
+        assert "frozen an operator: unfreeze --agent research-agent" in shown
+        assert "waiting for 1 approval by jitvault-approvers" in shown
+        told = rig.cli(who, "status", waiting.stem, "--json", worker=worker).json["freeze"]
+        assert told == {"kind": "operator", "scope": {"agent": "research-agent"}}
+    rig("operator", "cancel", waiting.stem)
+    assert "unfreeze" not in rig.cli("operator", "status", waiting.stem).stdout, "it is over"
+
+
 def test_whom_a_worker_has_ended_before_they_are_counted_is_counted(
     rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""Why a task that was to end is not proven to be over, and what to do about it."""
+"""Why the end of a task is not proven, and what to do about it."""
 
 from __future__ import annotations
 

@@ -179,16 +179,29 @@ def _freezes_in(wiring: Wiring, scope: Scope) -> list[tuple[str, str]]:
     Each has the time of the freeze. With the worker's identity those count as well that only its ledger knows.
     """
     from jitvault.cli import session
+    from jitvault.errors import VaultRefused
     from jitvault.lifecycle.requests.freezes import all_freezes, freezes_seen_by_person
     from jitvault.model.scope import Scope
 
     with session.signing(f"unfreeze {scope}", "operators"):
-        found = freezes_seen_by_person(wiring.person, tripped=None)
+        try:
+            found = freezes_seen_by_person(wiring.person, tripped=None)
+        except VaultRefused as error:
+            # auditors may read freezes as well: the groups in the hint are those that may lift one
+            raise VaultRefused(str(error), method="put", path=_own_freeze(wiring, scope)) from None
     if wiring.has_worker:
         found = [*found, *(one for one in all_freezes(wiring.worker) if one["kind"] == "operator")]
     named = ((Scope(**one["scope"]), one["at"]) for one in found)
     lifted = {str(each): at for each, at in named if scope.is_all or each.is_same(scope)}
     return list(lifted.items())
+
+
+def _own_freeze(wiring: Wiring, scope: Scope) -> str:
+    """Return the path at which Vault keeps the caller's freeze of a scope."""
+    from jitvault.documents.paths import freeze_path
+    from jitvault.provision.desired import KV_MOUNT
+
+    return f"{KV_MOUNT}/data/{freeze_path(wiring.person.entity, scope.key)}"
 
 
 def _nothing_frozen(scope: Scope) -> NotFound:
@@ -273,7 +286,7 @@ def freezes(json_: Json = False, debug: Debug = False) -> None:
         found = all_freezes(wiring.worker)
     else:
         tripped = session.ledger_to_read(wiring).freeze() if known else None
-        with session.signing("see what is frozen", "operators and auditors"):
+        with session.allowed("see what is frozen", "operators and auditors"):
             found = freezes_seen_by_person(wiring.person, tripped=tripped)
     signs = [] if known else tripwire_signs(wiring)
     scopes = (str(Scope(**row["scope"])) for row in found)

@@ -77,7 +77,9 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
         shown = status_of(file, wiring.ledger.trail(file), held_up, children)
         requests = _end_requests(wiring, task, file.task.state, shown["revision"]["content"])
     missing = _missing(wiring, task, file.task.state)
-    overview.print_status({**shown, "end_requested": requests, "missing": missing, "published": None}, as_json=json_)
+    seen = _freeze(wiring, file.task.state, shown["revision"]["content"])
+    more = {"freeze": seen, "end_requested": requests, "missing": missing, "published": None}
+    overview.print_status({**shown, **more}, as_json=json_)
     if failure is not None:
         raise _shown_above(failure)
     frozen = [f"everything is frozen: {freeze.reason}"] if freeze else []
@@ -99,6 +101,7 @@ def _show_published(wiring: Wiring, task: str, *, as_json: bool) -> None:
     document, found = fallback.published_proof(wiring, task)
     requests = _end_requests(wiring, task, document.state, document.full_revision.content)
     shown = {**fallback.with_source(wiring, document, found), "end_requested": requests}
+    shown["freeze"] = _freeze(wiring, document.state, document.full_revision.content)
     overview.print_published(document, shown, wiring.clock.agreed(), as_json=as_json)
     if found.problem:
         hint = "Ask who has the ledger: docs/operations/break-glass.md, A stolen worker identity."
@@ -136,6 +139,18 @@ def _end_requests(wiring: Wiring, task: str, state: State, content: Mapping[str,
             me = wiring.person
             return pending_end_requests(me.documents, task, own=me.entity, names=names_in(content))
     return []
+
+
+def _freeze(wiring: Wiring, state: State, content: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the operator's freeze that covers the task, as `list` shows it.
+
+    `content` is that of the task's revision. None for a task that is over, and where the caller may not read freezes.
+    """
+    from jitvault.cli.commands.task_list import SeenFreezes
+    from jitvault.model.states import OVER
+
+    found = None if state in OVER else SeenFreezes(wiring, wiring.ledger if wiring.has_worker else None).of(content)
+    return found if found is not None and found["kind"] == "operator" else None
 
 
 def _missing(wiring: Wiring, task: str, state: State) -> list[MissingApproval]:

@@ -24,6 +24,7 @@ from jitvault.cli.views.task import (
     print_proof,
     uncounted,
 )
+from jitvault.cli.views.task_list import who_lifts
 from jitvault.model.states import DEAD, DELIVERED_STATES, EndReason, Verdict
 from jitvault.model.token_limits import reads_left_in_words
 
@@ -80,6 +81,7 @@ def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
         "policy": decision_line(shown["decision"]),
         "decisions": _decisions(shown) or ("none yet" if shown["missing"] else "none needed or made"),
         **_waits_for(shown),
+        **_freeze(shown),
         **_refused_grant(shown),
     }
     if by_stream_alone := unasked(content["access"]):
@@ -95,6 +97,7 @@ def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
         facts["ttl"] = f"{ttl} of {requested} asked for, {step} at a time"
         if shown["state"] in DELIVERED_STATES:
             facts["reads"] = reads_left_in_words(**shown["reads"])
+        facts |= _unwrap_until(shown)
         facts["deadline"] = output.readable(shown["ends_at"])
         facts |= extension.facts(shown)
     facts |= _end_facts(shown)
@@ -130,6 +133,18 @@ def _waits_for(shown: Mapping[str, Any]) -> dict[str, str]:
     if not missing:
         return {}
     return {"waiting": f"for {missing_approvals(missing)}", "ask": ask_approvers(shown["task_id"], missing)}
+
+
+def _unwrap_until(shown: Mapping[str, Any]) -> dict[str, str]:
+    """Return until when the token of an issued task has to be unwrapped."""
+    until = shown["unwrap_until"]
+    return {"unwrap": f"until {output.readable(until)}, or the task ends"} if until else {}
+
+
+def _freeze(shown: Mapping[str, Any]) -> dict[str, str]:
+    """Return who can lift the operator's freeze that covers the task."""
+    freeze = shown["freeze"]
+    return {"frozen": who_lifts(freeze["scope"])} if freeze is not None else {}
 
 
 def _refused_grant(shown: Mapping[str, Any]) -> dict[str, str]:
@@ -244,7 +259,9 @@ def print_published(document: PublishedTask, shown: Mapping[str, Any], now: date
         reads["reads"] = reads_left_in_words(**document.reads)
     facts = {
         **reads,
+        **_unwrap_until(shown),
         **extension.facts(shown),
+        **_freeze(shown),
         **_refused_grant(shown),
         **_end_facts(shown),
         **held_up,

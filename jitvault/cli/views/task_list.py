@@ -122,12 +122,17 @@ def _groups(missing: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(f"{each['count']} of {each['group']}" for each in missing)
 
 
+def who_lifts(scope: Mapping[str, str]) -> str:
+    """Return who lifts an operator's freeze of a scope, and how."""
+    options = [f"--{part} {name}" for part, name in scope.items()] or ["--all"]
+    return f"an operator: unfreeze {' '.join(options)}"
+
+
 def _unfreezes(freeze: Mapping[str, Any]) -> str:
     """Return who lifts a freeze, and how."""
     match freeze["kind"]:
         case "operator":
-            options = [f"--{part} {name}" for part, name in freeze["scope"].items()] or ["--all"]
-            return f"frozen; an operator: unfreeze {' '.join(options)}"
+            return f"frozen; {who_lifts(freeze['scope'])}"
         case "recovery":
             return "frozen; the worker's identity: ledger recover"
         case _:
@@ -136,7 +141,8 @@ def _unfreezes(freeze: Mapping[str, Any]) -> str:
 
 def _waits_for(row: Mapping[str, Any]) -> str:
     if row["frozen"] is not None and row["state"] in ("pending_approval", "approved"):
-        return _unfreezes(row["frozen"])
+        # an approval is taken under a freeze as well
+        return "; ".join(filter(None, (_unfreezes(row["frozen"]), _groups(row["missing"]))))
     if row["frozen"] is not None and row["frozen"]["kind"] != "recovery" and row["state"] in LIVE_STATES:
         return "a worker: end it, because it is frozen"
     match row["state"]:
