@@ -80,6 +80,16 @@ def names(found: dict[str, Any], *, holds: bool) -> list[str]:
     return [one["name"] for one in found["checked"] if one["holds"] is holds]
 
 
+def test_another_file_than_an_audit_log_is_no_receipt_that_does_not_hold(handed: Handed) -> None:
+    wrong = handed.verify("--audit", handed.file("key.pem"), code=8).stderr
+    said = " ".join(wrong.split())
+    assert (
+        f"--audit {handed.file('key.pem')} is no audit log: none of its first" in said and "does not hold" not in said
+    )
+    missing = handed.verify("--audit", handed.file("nothing.log"), code=2).stderr
+    assert "there is no such file" in missing
+
+
 def test_an_honest_receipt_holds_without_any_server(handed: Handed, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> Never:
         raise AssertionError("it opened a socket")

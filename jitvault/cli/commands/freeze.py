@@ -224,6 +224,7 @@ def check_name_is_used(wiring: Wiring, name: str) -> None:
     from jitvault.cli.commands import kill_switch as killswitch
     from jitvault.documents.signed import check_name
     from jitvault.errors import NotFound
+    from jitvault.formats.did_you_mean import nearest
     from jitvault.model.scope import Scope
 
     if not name:
@@ -233,7 +234,17 @@ def check_name_is_used(wiring: Wiring, name: str) -> None:
         return
     if not any(killswitch.is_known(wiring, scope) for scope in (Scope(agent=name), Scope(owner=name))):
         hint = "Take the name from `jitvault list` or the spec. --unseen freezes a name that no task has had yet."
-        raise NotFound(f"no agent or owner has the name {name!r:.80}: nothing was frozen", hint=hint)
+        meant = nearest(name, _names_in_tasks(wiring))
+        raise NotFound(f"no agent or owner has the name {name!r:.80}{meant}: nothing was frozen", hint=hint)
+
+
+def _names_in_tasks(wiring: Wiring) -> set[str]:
+    """Return the names of the agents and owners of the published tasks."""
+    from jitvault.cli.commands.kill_switch import published_in
+    from jitvault.model.scope import Scope
+
+    contents = (shown.full_revision.content for shown in published_in(wiring, Scope()).values() if shown)
+    return {content[part]["name"] for content in contents for part in ("agent", "owner")}
 
 
 def _scope(agent: str, template: str, owner: str, all_: bool, reason: str) -> Scope:

@@ -11,6 +11,7 @@ from jitvault.cli.options import Debug, Json, Task
 if TYPE_CHECKING:
     from jitvault.documents.published_parts import MissingApproval
     from jitvault.errors import JitvaultError
+    from jitvault.ledger.ledger import Ledger
     from jitvault.model.states import State
     from jitvault.wiring import Wiring
 
@@ -59,13 +60,15 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
                 raise
             file = known
             failure = error
+        except NotFound as error:
+            raise NotFound(f"{error}{fallback.meant_task(wiring, task)}") from None
     elif fallback.has_ledger(wiring):
         ledger = session.ledger_to_read(wiring)
         with readable(task):
             known_file = ledger.file(task)
         if known_file is None:
             session.check_knows_tasks(wiring, ledger)
-            raise NotFound(f"there is no task {task}")
+            raise NotFound(f"there is no task {task}{_meant(ledger, task)}")
         file = known_file
     else:
         _show_published(wiring, task, as_json=json_)
@@ -85,6 +88,14 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
     frozen = [f"everything is frozen: {freeze.reason}"] if freeze else []
     messages = [*frozen, *(finding["message"] for finding in shown["findings"])]
     session.check_findings(task, messages, end_reason=None if frozen else shown["end_reason"], hint=_INCIDENT)
+
+
+def _meant(ledger: Ledger, task: str) -> str:
+    """Return ` (did you mean …?)` where the ledger has nearly this task."""
+    from jitvault.cli.views.published import NEARLY
+    from jitvault.formats.did_you_mean import nearest
+
+    return nearest(task, (row.task_id for row in ledger.tasks()), likeness=NEARLY)
 
 
 def _show_published(wiring: Wiring, task: str, *, as_json: bool) -> None:

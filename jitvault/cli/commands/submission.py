@@ -113,6 +113,7 @@ def _check_free(wiring: Wiring, spec: TaskSpec, *, revise: bool) -> None:
     """
     from jitvault.cli import session
     from jitvault.cli.commands.grant_wait import spec_of
+    from jitvault.cli.quiet import note
     from jitvault.cli.views import published as fallback
     from jitvault.documents.published_task import IllegibleDocument, PublishedRefusal
     from jitvault.errors import WrongState
@@ -128,6 +129,8 @@ def _check_free(wiring: Wiring, spec: TaskSpec, *, revise: bool) -> None:
         raise WrongState(f"task {spec.id} was submitted by {owner}", hint="Choose another id.")
     changed = difference_of_specs(spec_of(document), spec.canonical())
     if not changed:
+        if revise:
+            note(f"the spec is that of revision {document.revision} already: nothing changes, and approvals stay")
         return
     if document.state not in session.BEFORE:
         raise WrongState(

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jitvault.cli.options import is_file, is_task_id
+from jitvault.cli.views.published import NEARLY, meant_task
 from jitvault.errors import InvalidInput, JitvaultError, NotFound, SecurityFinding, UsageError, WrongState
-from jitvault.formats.did_you_mean import nearest
 
 if TYPE_CHECKING:
     from jitvault.agent.unwrap import TaskToken
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _MOST = 64 * 1024
 # a task's id can end like this too, but then it is more likely a mistyped file; `grant` decides in the same way
 _OF_FILES = (".json", ".yaml", ".yml", ".txt")
-_NEARLY = 0.75
 _WHICH = (
     "`jitvault grant SPEC --out FILE` writes such a file. Where the spec says `deliver: agent`, name the task instead: "
     "`jitvault unwrap TASK`."
@@ -144,7 +143,7 @@ def _meant(what: str) -> str:
     files: list[str] = []
     with suppress(OSError):
         files = sorted(each.name for each in path.parent.iterdir() if each.is_file())
-    close = difflib.get_close_matches(path.name, files, n=1, cutoff=_NEARLY)
+    close = difflib.get_close_matches(path.name, files, n=1, cutoff=NEARLY)
     return f" (did you mean {path.parent / close[0]}?)" if close else ""
 
 
@@ -168,16 +167,6 @@ def _from_inbox(wiring: Wiring, task: str) -> Given:
         raise _nothing_in_the_inbox(wiring, task)
     _check_not_over(wiring, task)
     return Given(Secret(str(message["wrapping"][0]["token"])), task, inbox)
-
-
-def _meant_task(wiring: Wiring, task: str) -> str:
-    """Return ` (did you mean …?)` where a task has nearly this name.
-
-    The tasks are those in the caller's inbox.
-    """
-    with suppress(JitvaultError):
-        return nearest(task, wiring.person.documents.names(f"inbox/{wiring.person.entity}/"), likeness=_NEARLY)
-    return ""
 
 
 def _check_not_over(wiring: Wiring, task: str) -> None:
@@ -222,7 +211,7 @@ def _nothing_in_the_inbox(wiring: Wiring, task: str) -> JitvaultError:
         if Path(task).is_dir():
             return InvalidInput(f"{task!a} is a directory, and there is no task of that name", hint=_WHICH)
         return NotFound(
-            f"there is no file {task}{_meant(task)}, and no task of that name{_meant_task(wiring, task)}",
+            f"there is no file {task}{_meant(task)}, and no task of that name{meant_task(wiring, task)}",
             hint="Ask whoever requested the access for the task's id, or for the file that `jitvault grant` wrote.",
         )
     why, hint = _why_empty(document, wiring.person.entity)
