@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,7 @@ def test_an_honest_receipt_holds_without_any_server(handed: Handed, monkeypatch:
     assert names(found, holds=True) == [
         *("signature", "content", "verdicts", "approvals", "history", "lines", "left out", "closed")
     ]
+    assert re.fullmatch(r"with proof: sealed at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", found["checked"][7]["seen"])
     assert "12 of 12 that the receipt names are in 2 files" in found["checked"][5]["seen"]
     assert found["key"]["version"] == 1 and not any("version" in text for text in found["not_checked"])
     # Vault's own answer is a key file, too
