@@ -258,6 +258,11 @@ def test_a_misspelt_task_is_answered_with_one_that_the_caller_may_list(
     assert "did you mean" not in quick("operator", "status", "quite-another", code=9, worker=worker).stderr
     agent = ["freeze", "--agent", "reserch-agent", "--reason", "x"]
     assert "(did you mean research-agent?)" in quick("operator", *agent, code=9, worker=worker).stderr
+    written = (misspelt := spec()).read_text().replace("research-agent", "reserch-agent")
+    misspelt.write_text(written)
+    for command in ("submit", "grant"):
+        told = quick("operator", command, misspelt, code=8).stderr
+        assert "No other task has the agent reserch-agent (did you mean research-agent?)." in told
     quick("operator", "complete", file.stem)
     # an agent may list its own inbox alone
     quick("operator", "submit", other := spec())
