@@ -57,8 +57,8 @@ def worker_method(s: Settings) -> Method:
             "this needs the worker's identity, and none of JITVAULT_WORKER_LOGIN, JITVAULT_WORKER_TOKEN and "
             "JITVAULT_WORKER_TOKEN_FILE is set",
             hint="Run it where a worker runs, with the worker's settings, or ask whoever runs one "
-            "(docs/operations/worker-identity.md). In a sandbox of `jitvault dev --env-dir DIR` that is "
-            "DIR/worker.env.",
+            "(docs/operations/worker-identity.md). In a sandbox of `jitvault dev --env-dir DIR`, "
+            "`source DIR/worker.env` first.",
         )
     if len(ways) > 1:
         names = " and ".join(f"JITVAULT_{name.upper()}" for name in ways)

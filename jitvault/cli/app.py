@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import cache
 from itertools import takewhile
@@ -52,7 +52,7 @@ from jitvault.cli.commands import (
 from jitvault.cli.options import made_task_hint
 from jitvault.cli.output_options import wants_json, with_output_options
 from jitvault.cli.refused import hint_for
-from jitvault.errors import JitvaultError
+from jitvault.errors import JitvaultError, UsageError
 
 app = typer.Typer(
     name="jitvault",
@@ -192,7 +192,10 @@ def _run() -> NoReturn:
     except JitvaultError as error:
         if debug:
             raise
-        hint = re.sub(r"\bTASK\b", lambda word: placeholders.get(word[0], word[0]), hint_for(error))
+        hint = hint_for(error)
+        if hint == UsageError.default_hint:
+            hint = f"See `{_typed_command(arguments)} --help`."
+        hint = re.sub(r"\bTASK\b", lambda word: placeholders.get(word[0], word[0]), hint)
         hint = _with_made_task(hint, placeholders)
         _print_error(
             str(error),
@@ -251,6 +254,17 @@ def _with_server_program(hint: str, error: JitvaultError) -> str:
         return hint
     with closing(wiring):
         return with_commands(hint, wiring.commands(ask=answers))
+
+
+def _typed_command(arguments: Sequence[str]) -> str:
+    """Return the command that was typed, such as `jitvault policy check`."""
+    command, words = _commands(), ["jitvault"]
+    for argument in arguments:
+        if not isinstance(command, typer.core.TyperGroup) or argument not in command.commands:
+            break
+        command = command.commands[argument]
+        words.append(argument)
+    return " ".join(words)
 
 
 def _command_of(error: typer.TyperException) -> str:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from jitvault.doctor.check import Ability, About, Check, Known, Unknown, listed
 from jitvault.errors import LedgerUnavailable, NotConfirmed, OlderRules, SecurityFinding, WaitTimedOut
+from jitvault.formats.plural import counted
 from jitvault.formats.server_product import Product, another_server
 from jitvault.model.ledger_facts import Finding, LedgerFacts, Room
 from jitvault.model.rules_generation import GENERATION
@@ -112,7 +113,8 @@ def _usable(record: LedgerFacts) -> Check:
             OlderRules.default_hint,
         )
     place = f"{record.place}: " if record.place else ""
-    return LEDGER.ok(f"{place}schema {record.schema}, rules of generation {record.rules}, {record.tasks} tasks")
+    tasks = counted(record.tasks, "task")
+    return LEDGER.ok(f"{place}schema {record.schema}, rules of generation {record.rules}, {tasks}")
 
 
 def _none_yet(found: NoneYet) -> Check:
@@ -120,7 +122,7 @@ def _none_yet(found: NoneYet) -> Check:
     what = f"the one{at} is new" if found.is_new else f"there is none{at}"
     if found.published:
         return LEDGER.fail(
-            f"{what}, but Vault knows of {found.published} tasks: the ledger was lost, or JITVAULT_LEDGER "
+            f"{what}, but Vault knows of {counted(found.published, 'task')}: the ledger was lost, or JITVAULT_LEDGER "
             "names another one",
             "Restore it from a backup if there is one, else make a new one with `jitvault ledger upgrade`. Then "
             "`jitvault ledger recover` rebuilds what it lacks.",
@@ -181,7 +183,7 @@ def _chains(record: LedgerFacts) -> Check:
         return CHAINS.fail(
             f"changed by hand: {listed(record.broken)}", "Treat this as an incident, and restore the ledger."
         )
-    return CHAINS.ok(f"whole, of {record.looked_at} of {record.tasks} tasks that were read")
+    return CHAINS.ok(f"whole, of {record.looked_at} of {counted(record.tasks, 'task')} that were read")
 
 
 def _room(room: Room | None) -> Iterator[Check]:

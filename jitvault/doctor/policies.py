@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from jitvault.doctor.check import Ability, About, Check, Known, Unknown, listed
 from jitvault.errors import InvalidInput, NotConfirmed
+from jitvault.formats.plural import counted
 from jitvault.model.ledger_facts import LastDecision
 
 _GRANT = frozenset({Ability.GRANT})
@@ -83,7 +84,7 @@ def judge_policies(found: PolicySet, last: Known[LastDecision | None]) -> Iterat
     elif found.idle:
         yield POLICIES.warn(f"{found.digest}: {listed(found.idle)} decide nothing", "`jitvault policy check` says why.")
     else:
-        yield POLICIES.ok(f"{found.digest}, {found.rules} rules")
+        yield POLICIES.ok(f"{found.digest}, {counted(found.rules, 'rule')}")
     if isinstance(last, Unknown):
         yield RUNNING.skipped(last)
     elif last is None:

@@ -73,10 +73,12 @@ class ExtensionContent(TypedDict):
 class RefusedGrant(TypedDict):
     """The last request for a grant that was refused, which settles it.
 
-    `request` is its nonce, `error` has `exit_code`, `message` and `hint`.
+    `request` is its nonce, `error` has `exit_code`, `message` and `hint`. `revision` is that of the task at that time,
+    which an older worker's document lacks.
     """
 
     request: str
+    revision: NotRequired[int]
     at: str
     error: dict[str, Any]
 

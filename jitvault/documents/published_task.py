@@ -74,6 +74,7 @@ class PublishedTask(Struct, frozen=True, kw_only=True):
     - `body` is the revision's exact bytes, and `approved` those of the last revision before it that was approved;
     - `decision` is policy's decision about the revision, `decisions` are the approvers';
     - `open_to`, `missing` and `refused` say whose approval counts, which are missing, and which do not count;
+    - `unwrap_until` is when an issued task ends if nobody has unwrapped its token;
     - `reads` says how many credentials the newest token got, `done`, and how many it may get, `allowed`;
     - `error` is for people who wait and can read nothing but this document.
     """
@@ -101,6 +102,7 @@ class PublishedTask(Struct, frozen=True, kw_only=True):
     refused_grant: RefusedGrant | None = None
     grant_id: str | None = None
     expires_at: Instant | None = None
+    unwrap_until: Instant | None = None
     ends_at: Instant | None = None
     ttl: dict[str, int] | None = None
     reads: Reads | None = None
@@ -164,6 +166,7 @@ class PublishedTask(Struct, frozen=True, kw_only=True):
             "refused_grant": self.refused_grant,
             "grant_id": self.grant_id,
             "expires_at": self.expires_at.isoformat() if self.expires_at else None,
+            "unwrap_until": self.unwrap_until.isoformat() if self.unwrap_until else None,
             "ends_at": self.ends_at.isoformat() if self.ends_at else None,
             "ttl": self.ttl,
             "reads": self.reads,

@@ -67,6 +67,8 @@ class DatabaseEngine:
     capability: Capability = "read"
     non_hmac_response_keys: tuple[str, ...] = ("username",)
     remedies: Mapping[str, str] = {
+        "leased": "Read what the database said. Create there what the role's creation_statements name, such as the "
+        "group role (step 1 in the comment of the shipped template), or correct these statements; then check again.",
         "used": "Does the probe look at the server and database that the role's connection has, and may the new role "
         "connect there?",
         "probe_rights": "GRANT pg_signal_backend TO the probe's login.",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 import cedarpy
@@ -23,6 +23,7 @@ from jitvault.policy.question import Question
 from jitvault.policy.rule import Rule, read_rule
 from jitvault.policy.unreachable_rules import unreachable_rules
 
+_MOST_PROBLEMS = 8
 _POSITION = re.compile(r"\bpolicy\d+\b")
 
 
@@ -45,13 +46,15 @@ class CedarAuthorizer:
             result = cedarpy.validate_policies(text, self._schema)
             parsed = json.loads(cedarpy.policies_to_json_str(text))
         except ValueError as error:
-            raise InvalidInput(f"the policy set does not parse: {_where(policies)}{_line(error)}") from None
+            raise InvalidInput(f"the policy set does not parse: {_where(policies) or _line(error)}") from None
         if parsed["templates"]:
             raise InvalidInput("the policy set has policy templates (?principal, ?resource), which decide nothing here")
         self.rules = {name: read_rule(name, policy) for name, policy in parsed["staticPolicies"].items()}
         if not result.validation_passed:
-            problems = "; ".join(self._with_ids(problem.error) for problem in result.errors)
-            raise InvalidInput(f"the policy set does not validate: {problems:.300}")
+            problems = sorted(self._in_words(problem, policies) for problem in result.errors)
+            more = f"; and {len(problems) - _MOST_PROBLEMS} more" if len(problems) > _MOST_PROBLEMS else ""
+            # whole: a message that ends within a word says less than none
+            raise InvalidInput(f"the policy set does not validate: {'; '.join(problems[:_MOST_PROBLEMS])}{more}")
         ids = [rule.id for rule in self.rules.values()]
         if twice := sorted({each for each in ids if ids.count(each) > 1}):
             raise InvalidInput(f"two policies have the same @id: {', '.join(twice)}")
@@ -99,9 +102,16 @@ class CedarAuthorizer:
         reasons = tuple(sorted({rule.reason for rule in deciding if rule.reason}))
         return Decision(permitted, obligations, rules, self.digest, reasons)
 
-    def _with_ids(self, text: str) -> str:
-        """Return `text` with each position replaced by the policy's `@id`."""
-        return _POSITION.sub(lambda found: self.rules[found[0]].id if found[0] in self.rules else found[0], text)
+    def _in_words(self, problem: cedarpy.ValidationError, policies: Mapping[str, str]) -> str:
+        """Return what does not validate, with the file and the line of its rule.
+
+        Cedar's positions (`policy0`) are replaced by the rules' `@id`s.
+        """
+        rule = self.rules.get(str(problem.policy_id))
+        place = _line_of(f'@id("{rule.id}")', policies) if rule is not None else ""
+        return place + _POSITION.sub(
+            lambda found: self.rules[found[0]].id if found[0] in self.rules else found[0], problem.error
+        )
 
 
 @lru_cache(maxsize=1024)
@@ -122,12 +132,43 @@ def _shape(question: Question) -> tuple[str, ...]:
 
 
 def _where(policies: Mapping[str, str]) -> str:
-    """Return the file that does not parse by itself, if one can be named."""
+    """Return the first rule that does not parse, with its file and line.
+
+    Cedar says neither. Empty where each rule parses by itself.
+    """
     for name in sorted(policies):
-        try:
-            cedarpy.PolicySet.from_str(policies[name])
-        except ValueError:
-            return f"{name}: "
+        for line, text in _statements(policies[name]):
+            try:
+                cedarpy.PolicySet.from_str(text)
+            except ValueError as error:
+                return f"{name}:{line}: in the rule that begins there: {_line(error)}"
+    return ""
+
+
+def _statements(text: str) -> Iterator[tuple[int, str]]:
+    """Yield each statement of a file with the line in which it begins.
+
+    A statement ends with the line that ends with a semicolon. Comments before it are left out.
+    """
+    begins, lines = 0, list[str]()
+    for number, line in enumerate(text.splitlines(), 1):
+        if not lines and (not line.strip() or line.lstrip().startswith("//")):
+            continue
+        begins = begins if lines else number
+        lines.append(line)
+        if line.partition("//")[0].rstrip().endswith(";"):
+            yield begins, "\n".join(lines)
+            lines = []
+    if lines:
+        yield begins, "\n".join(lines)
+
+
+def _line_of(part: str, policies: Mapping[str, str]) -> str:
+    """Return `file:line: ` of the first line with `part`; empty without one."""
+    for name in sorted(policies):
+        for number, line in enumerate(policies[name].splitlines(), 1):
+            if part in line:
+                return f"{name}:{number}: "
     return ""
 
 

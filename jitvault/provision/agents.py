@@ -57,6 +57,15 @@ class Agent:
         }
 
 
+def bound_networks(vault: Vault, name: str) -> tuple[str, ...]:
+    """Return the networks from which an agent of `agents add` may log in.
+
+    None where there is no such agent, and where it may log in from everywhere.
+    """
+    entity = _entity(vault, name)
+    return _shown(vault, entity).cidrs if entity is not None and _is_ours(entity) else ()
+
+
 def add(vault: Vault, name: str, login: AgentLogin) -> Agent:
     """Register an agent, or correct the one of this name.
 

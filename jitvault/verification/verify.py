@@ -101,7 +101,7 @@ def _closing(receipt: Receipt) -> Checked:
     # 8
     proof = receipt.proof
     if proof.confirmed:
-        return Checked("closed", f"with proof: sealed at {receipt.sealed_at.isoformat()}")
+        return Checked("closed", f"with proof: sealed at {receipt.sealed_at:%Y-%m-%d %H:%M:%S} UTC")
     who = f" by {one_line(proof.forced.name)}: {one_line(proof.forced.reason)}" if proof.forced else ""
     return Checked("closed", "", (f"the task was closed WITHOUT PROOF{who}",))
 

@@ -224,6 +224,53 @@ def test_operators_ask_for_any_agent_and_an_agent_for_itself_alone(cli: Cli, spe
 # -- ends --------------------------------------------------------------------------------------------
 
 
+def test_a_misspelt_group_of_an_approver_is_answered_with_those_that_there_are(
+    cli: Cli, spec: Callable[..., Path]
+) -> None:
+    file = spec(criticality="medium")
+    pending(cli, file, 1)
+    wrong = cli("approver-1", "approve", file.stem, "--yes", "--group", "jitvault-aprovers", "--json", code=2).error
+    assert "nobody decides in that name (did you mean jitvault-approvers?)" in wrong["message"]
+    assert f"Task {file.stem} is decided by jitvault-approvers; you are registered for" in wrong["hint"]
+
+
+def test_a_revision_that_changes_nothing_says_so(cli: Cli, spec: Callable[..., Path]) -> None:
+    file = spec(criticality="medium")
+    pending(cli, file, 1)
+    again = cli("operator", "submit", file, "--revise").stderr
+    assert "the spec is that of revision 1 already: nothing changes, and approvals stay" in again
+    assert "nothing changes" not in cli("operator", "submit", file).stderr
+
+
+@pytest.mark.parametrize("worker", [True, False], ids=["worker", "no worker"])
+def test_a_misspelt_task_is_answered_with_one_that_the_caller_may_list(
+    quick: Cli, spec: Callable[..., Path], *, worker: bool
+) -> None:
+    file = spec(more="  deliver: agent\n")
+    quick("operator", "grant", file)
+    wrong = file.stem[:-2] + "x" + file.stem[-2:]
+    commands = [("operator", "status"), ("auditor", "status"), ("operator", "revoke"), ("approver-1", "approve")]
+    for who, command in [*commands, ("agent", "complete")]:
+        missing = quick(who, command, wrong, code=9, worker=worker).stderr
+        assert f"{wrong}" in missing and f"(did you mean {file.stem}?)" in missing, (who, command)
+    missing = quick("operator", "extend", wrong, "--for", "5m", "--reason", "x", code=9, worker=worker).stderr
+    assert f"(did you mean {file.stem}?)" in missing
+    assert "did you mean" not in quick("operator", "status", "quite-another", code=9, worker=worker).stderr
+    agent = ["freeze", "--agent", "reserch-agent", "--reason", "x"]
+    assert "(did you mean research-agent?)" in quick("operator", *agent, code=9, worker=worker).stderr
+    written = (misspelt := spec()).read_text().replace("research-agent", "reserch-agent")
+    misspelt.write_text(written)
+    for command in ("submit", "grant"):
+        told = quick("operator", command, misspelt, code=8).stderr
+        assert "No other task has the agent reserch-agent (did you mean research-agent?)." in told
+    quick("operator", "complete", file.stem)
+    # an agent may list its own inbox alone
+    quick("operator", "submit", other := spec())
+    near = other.stem[:-2] + "x" + other.stem[-2:]
+    assert f"(did you mean {other.stem}?)" in quick("operator", "status", near, code=9, worker=worker).stderr
+    assert f"(did you mean {other.stem}?)" not in quick("agent", "status", near, code=9, worker=False).stderr
+
+
 def test_cancel_withdraws_a_task_for_good(cli: Cli, spec: Callable[..., Path]) -> None:
     file = spec()
     cli("operator", "submit", file)
@@ -235,7 +282,8 @@ def test_cancel_withdraws_a_task_for_good(cli: Cli, spec: Callable[..., Path]) -
 def test_a_denied_task_cannot_be_cancelled_and_stays_readable(cli: Cli, spec: Callable[..., Path]) -> None:
     file = spec(criticality="medium")
     pending(cli, file, 1)
-    cli("approver-1", "deny", file.stem, "--yes")
+    denied = cli("approver-1", "deny", file.stem, "--yes").stderr
+    assert "No reason is given: operator will not know why. --reason WHY gives one." in denied
     assert "nothing to cancel" in cli("operator", "cancel", file.stem, code=9).stderr
     assert cli("operator", "status", file.stem, "--json").json["state"] == "denied"
 

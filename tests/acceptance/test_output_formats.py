@@ -67,6 +67,13 @@ def test_a_wrong_format_names_those_that_the_command_has(alone: Quick) -> None:
         assert "See `jitvault report --help`." in refused.stderr
 
 
+@pytest.mark.parametrize("form", [[], ["-o", "json"]], ids=["text", "json"])
+def test_the_help_of_a_wrong_command_line_is_that_of_the_command(alone: Quick, form: list[str]) -> None:
+    assert "See `jitvault revoke --help`." in alone(None, "revoke", *form, code=2).stderr
+    why = ["--reason", "x"]
+    assert "See `jitvault freeze --help`." in alone(None, "freeze", "--all", "--agent", "x", *why, *form, code=2).stderr
+
+
 def test_two_formats_are_refused(alone: Quick) -> None:
     refused = alone(None, "report", "-o", "csv", "--json", code=2)
     assert "-o csv and --json name two formats" in refused.error["message"]

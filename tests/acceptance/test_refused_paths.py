@@ -38,6 +38,14 @@ def test_who_may_not_sign_is_told_the_groups_that_may(
     assert "That takes a member of " in refused["hint"] and groups in refused["hint"]
 
 
+def test_only_who_can_lift_a_freeze_is_named_for_that(quick: Quick) -> None:
+    lift = ["unfreeze", "--agent", "research-agent", "--reason", "no"]
+    hint = quick("approver-1", *lift, "--json", worker=False, code=10).error["hint"]
+    assert hint.startswith("Only operators can. That takes a member of jitvault-operators: an administrator")
+    read = quick("approver-1", "freezes", "--json", worker=False, code=10).error
+    assert "jitvault-operators or jitvault-auditors" in read["hint"] and "written" not in read["message"]
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_no_name_of_a_group_is_broken_on_a_terminal(quick: Quick, width: int) -> None:
     hidden = {"JITVAULT_LEDGER": "", "JITVAULT_WORKER_TOKEN": ""}

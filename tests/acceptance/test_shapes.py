@@ -100,7 +100,9 @@ STATUS = {
     "extensions": [dict],
     "proof": ENDED,
     "uses": [{"act": str, "path": str, "count": int, "addresses": [str], "last_at": TIME}],
+    "unwrap_until": NOTHING,
     "frozen": NOTHING,
+    "freeze": NOTHING,
     "published": NOTHING,
     "findings": [{"rule": str, "message": str, "at": TIME, "line": str, "request_id": str}],
     "end_requested": [{"by": str, "at": TIME, "reason": str, "note": str}],
@@ -115,6 +117,7 @@ ROW = {
     **{"ends_at": TIME, "extended_s": int},
     **{"verdict": str, "checks": [{"n": int, "ok": bool}]},
     **{"token_verdict": str, "findings": [str], "not_proven": [str]},
+    **{"intent": str, "requested_at": TIME, "over_at": TIME},
 }
 TEMPLATE = {"apiVersion": str, "kind": str, "metadata": dict, "spec": dict}
 STEPS = [{"n": int, "name": str, "ok": bool, "evidence": str, "mend": str, "told": bool}]
@@ -316,6 +319,8 @@ def test_whoever_has_no_ledger_sees_what_the_worker_published(story: Story) -> N
         },
         **{"refused": [dict], "decisions": [{"entity": ENTITY, "decision": str, "digest": DIGEST}]},
         **{"grant_id": HEX_32, "expires_at": TIME, "ends_at": TIME, "ttl": TTL, "proof": NOTHING, "findings": [str]},
+        "unwrap_until": TIME,
+        "freeze": NOTHING,
         "end_requested": [dict],
         "published": {
             **{"at": TIME, "age_s": int, "vouched_by": str, "vouched": str, "problem": NOTHING, "unknown": [str]},

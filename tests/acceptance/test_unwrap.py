@@ -243,4 +243,6 @@ def test_the_wrapping_of_a_task_that_is_over_is_not_opened(quick: Quick, spec: S
     quick("operator", "grant", file)
     quick("operator", "revoke", file.stem)
     refused = quick("agent", "unwrap", file.stem, "--read", "-o", "env", code=9)
-    assert "(operator): what is in your inbox gives nothing any more" in refused.stderr and refused.stdout == ""
+    assert (
+        "(revoked by operator): what is in your inbox gives nothing any more" in refused.stderr and refused.stdout == ""
+    )

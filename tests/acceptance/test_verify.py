@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,16 @@ def names(found: dict[str, Any], *, holds: bool) -> list[str]:
     return [one["name"] for one in found["checked"] if one["holds"] is holds]
 
 
+def test_another_file_than_an_audit_log_is_no_receipt_that_does_not_hold(handed: Handed) -> None:
+    wrong = handed.verify("--audit", handed.file("key.pem"), code=8).stderr
+    said = " ".join(wrong.split())
+    assert (
+        f"--audit {handed.file('key.pem')} is no audit log: none of its first" in said and "does not hold" not in said
+    )
+    missing = handed.verify("--audit", handed.file("nothing.log"), code=2).stderr
+    assert "there is no such file" in missing
+
+
 def test_an_honest_receipt_holds_without_any_server(handed: Handed, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> Never:
         raise AssertionError("it opened a socket")
@@ -92,6 +103,7 @@ def test_an_honest_receipt_holds_without_any_server(handed: Handed, monkeypatch:
     assert names(found, holds=True) == [
         *("signature", "content", "verdicts", "approvals", "history", "lines", "left out", "closed")
     ]
+    assert re.fullmatch(r"with proof: sealed at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", found["checked"][7]["seen"])
     assert "12 of 12 that the receipt names are in 2 files" in found["checked"][5]["seen"]
     assert found["key"]["version"] == 1 and not any("version" in text for text in found["not_checked"])
     # Vault's own answer is a key file, too

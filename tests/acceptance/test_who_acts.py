@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,23 @@ def test_status_and_list_fall_back_to_what_is_published(quick: Cli, spec: Callab
     tasks = quick("auditor", "list", "--json", worker=False).json["tasks"]
     assert [task["state"] for task in tasks if task["task_id"] == file.stem] == ["issued"]
     assert f"Task {file.stem} is issued" in quick("agent", "status", file.stem, worker=False).stdout
+
+
+@pytest.mark.parametrize("worker", [True, False], ids=["worker", "no worker"])
+def test_an_issued_task_says_until_when_it_has_to_be_unwrapped(
+    quick: Cli, spec: Callable[..., Path], *, worker: bool
+) -> None:
+    file = spec(more="  deliver: agent\n")
+    quick("operator", "grant", file)
+    until = quick("operator", "status", file.stem, "--json", worker=worker).json["unwrap_until"]
+    left = datetime.fromisoformat(until) - datetime.now(UTC)
+    assert timedelta(seconds=90) < left <= timedelta(minutes=2), "as long as the wrapping lives"
+    shown = " ".join(quick("operator", "status", file.stem, worker=worker).stdout.split())
+    assert f"unwrap until {until[:10]} {until[11:19]} UTC, or the task ends" in shown
+    quick("agent", "unwrap", file.stem)
+    quick(None, "status", file.stem)
+    assert "or the task ends" not in quick("operator", "status", file.stem, worker=worker).stdout
+    quick("operator", "complete", file.stem)
 
 
 @pytest.mark.parametrize("width", ["80", "120"])

@@ -398,6 +398,21 @@ def test_a_role_that_was_there_before_is_nobodys_agent(rig: Rig, place: Place) -
     place.admin.delete("auth/approle/role/deploy")
 
 
+def test_a_login_that_is_bound_to_a_network_stays_so_until_that_is_lifted(rig: Rig, place: Place) -> None:
+    bound = ("admin", "agents", "add", "bound-bot", "--approle")
+    added = rig.cli(*bound, "--cidr", "10.0.4.7/32")
+    assert (
+        "-field=secret_id auth/approle/role/bound-bot/secret-id\n" in added.stdout and "as before" not in added.stderr
+    )
+    again = rig.cli(*bound)
+    assert "bound-bot logs in from 10.0.4.7 alone, as before. --cidr 0.0.0.0/0 --cidr ::/0 lifts" in again.stderr
+    role = (place.admin.read("auth/approle/role/bound-bot") or {})["data"]
+    assert (role["token_bound_cidrs"], role["secret_id_bound_cidrs"]) == (["10.0.4.7"], ["10.0.4.7/32"])
+    lifted = rig(*bound, "--cidr", "0.0.0.0/0", "--cidr", "::/0").json
+    assert lifted["cidrs"] == ["0.0.0.0/0", "::/0"]
+    rig("admin", "agents", "remove", "bound-bot")
+
+
 def test_only_what_agents_add_made_is_changed_or_removed(rig: Rig) -> None:
     for command in (("add", "operator", "--approle"), ("remove", "research-agent")):
         assert "agents add" in rig("admin", "agents", *command, code=9).error["message"]

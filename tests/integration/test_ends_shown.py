@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from attended import Attended
 from commands import at_terminal
 from rig import Rig
 
@@ -88,6 +89,52 @@ def test_tries_are_folded_for_people_and_all_there_as_json(rig: Rig, stuck: str)
     assert re.search(r" \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ .* the proof of its end$", row)
     mended(rig, stuck)
     rig("operator", "complete", stuck)
+
+
+def test_an_end_that_a_worker_cannot_prove_is_no_missing_worker(rig: Rig, stuck: str) -> None:
+    with Attended(rig):
+        left = rig.cli("operator", "complete", stuck, "--wait", "1", code=6, worker=False).stderr
+        assert "no worker" not in left and "could not end 1 lease, which may still work" in " ".join(left.split())
+    mended(rig, stuck)
+    rig("operator", "complete", stuck, code=None)
+
+
+# -- who ended it --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("worker", [True, False], ids=["worker", "no worker"])
+def test_who_may_not_end_a_task_is_told_so_at_once_and_has_written_nothing(
+    rig: Rig, spec: Spec, *, worker: bool
+) -> None:
+    file = spec()
+    file.write_text(file.read_text().replace("agent: research-agent", "agent: approver-1"))
+    rig("operator", "grant", file)
+    for command in (["complete"], ["revoke"], ["revoke", "--force", "--reason", "x", "--yes"]):
+        refused = rig.cli("agent", *command[:1], file.stem, *command[1:], code=3, worker=worker).stderr
+        assert "nothing was written" in refused and "operator" in refused
+    assert rig.admin.read(f"jitvault/data/requests/{rig.entity('research-agent')}/{file.stem}/end") is None
+    assert rig.state(file.stem) == "issued"
+    # an approver who is the task's agent, and an operator, may
+    rig("operator", "revoke", file.stem)
+
+
+def test_only_an_operator_is_told_of_force_and_may_use_it(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    rig.active(file)
+    refused = rig("agent", "revoke", file.stem, "--force", "--reason", "x", "--yes", code=3).error
+    assert "only a member of jitvault-operators can close it without proof" in refused["message"]
+    assert f"`jitvault revoke {file.stem} --force --reason WHY`" in refused["hint"]
+    rig("operator", "complete", file.stem)
+
+
+def test_an_agents_revocation_is_the_agents(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    rig.active(file)
+    assert "(revoked by research-agent)" in rig.cli("agent", "revoke", file.stem).stdout
+    for worker in (True, False):
+        shown = rig.cli("operator", "status", file.stem, worker=worker).stdout
+        assert "(revoked by research-agent)" in shown and "by operator" not in shown
+    assert "ending: revoked, asked for by research-agent" in rig.cli("operator", "status", file.stem).stdout
 
 
 # -- what was said -------------------------------------------------------------------------------------------------

@@ -441,7 +441,9 @@ def test_an_approver_is_told_until_when_it_is_extended(rig: Rig, spec: Spec, wid
 def test_a_denial_of_more_time_says_when_the_task_ends(rig: Rig, spec: Spec) -> None:
     task = approved(rig, spec)
     deadline = ends_at(rig, task)
-    extend(rig, task, code=4)
+    asked = rig.cli("operator", "extend", task, "--for", "30m", "--reason", "slow", code=4, extra={"COLUMNS": "80"})
+    # a digest has a line of its own
+    assert "  digest\n    sha256:" in asked.stdout and max(map(len, asked.stdout.splitlines())) <= 80
     said = " ".join(rig.cli("approver-1", "deny", task, "--yes").stdout.split())
     assert f"it ends at {deadline:%Y-%m-%d %H:%M:%S} UTC, as before" in said
     rig("operator", "complete", task)

@@ -51,6 +51,21 @@ def test_whom_a_worker_ends_meanwhile_is_counted_and_waited_for(rig: Rig, spec: 
     assert (said["frozen"], said["not_ended"]) == ({"agent": "research-agent"}, {})
 
 
+@pytest.mark.parametrize("worker", [True, False], ids=["worker", "no worker"])
+def test_whoever_freezes_again_is_told_who_did_before_and_why(rig: Rig, *, worker: bool) -> None:
+    rig.cli("operator", "freeze", *TEMPLATE, *WHY, worker=worker)
+    again = rig.cli("operator", "freeze", *TEMPLATE, "--reason", "second thoughts", worker=worker)
+    assert again.stdout.startswith("Frozen: template postgres-readonly.")
+    said = " ".join(again.stderr.split())
+    assert "template postgres-readonly was frozen already, by you since 2" in said
+    assert "UTC: look first; your new reason replaces that one" in said
+    other = {"VAULT_TOKEN": rig.world.operator_2_token.reveal()}
+    said = " ".join(rig.cli(None, "freeze", *TEMPLATE, *WHY, worker=worker, extra=other).stderr.split())
+    by = "operator" if worker else rig.entity("operator")
+    assert f"was frozen already, by {by} since 2" in said and "second thoughts; both reasons hold" in said
+    assert "already" not in rig.cli("operator", "freeze", *AGENT, *WHY, worker=worker).stderr
+
+
 def test_whoever_has_no_ledger_reads_that_a_freeze_ended_it(rig: Rig, spec: Spec) -> None:
     rig.active(file := spec())
     rig("operator", "freeze", *AGENT, *WHY)
@@ -75,6 +90,22 @@ def test_a_list_says_who_lifts_the_freeze_that_a_task_waits_for(rig: Rig, spec: 
         assert rows[held.stem].endswith("a worker: end it, because it is frozen"), (who, worker)
     # who may not read freezes still has a list
     assert rig.cli("approver-1", "list", worker=False).stdout.count(waiting.stem) == 1
+
+
+def test_status_says_of_a_freeze_what_the_list_says(rig: Rig, spec: Spec) -> None:
+    rig("operator", "submit", waiting := spec(criticality="medium"))
+    rig("operator", "freeze", *AGENT, *WHY)
+    for who, worker in (("operator", True), ("operator", False), ("auditor", False)):
+        listed = rig.cli(who, "list", worker=worker).stdout.splitlines()
+        (row,) = [line for line in listed if line.startswith(waiting.stem)]
+        assert row.endswith("frozen; an operator: unfreeze --agent research-agent; 1 of jitvault-approvers")
+        shown = " ".join(rig.cli(who, "status", waiting.stem, worker=worker).stdout.split())
+        assert "frozen an operator: unfreeze --agent research-agent" in shown
+        assert "waiting for 1 approval by jitvault-approvers" in shown
+        told = rig.cli(who, "status", waiting.stem, "--json", worker=worker).json["freeze"]
+        assert told == {"kind": "operator", "scope": {"agent": "research-agent"}}
+    rig("operator", "cancel", waiting.stem)
+    assert "unfreeze" not in rig.cli("operator", "status", waiting.stem).stdout, "it is over"
 
 
 def test_whom_a_worker_has_ended_before_they_are_counted_is_counted(

@@ -83,6 +83,22 @@ def test_whoever_has_no_workers_identity_is_refused_for_good_as_well(rig: Rig, s
         assert rig.state(file.stem) == "approved"
 
 
+@pytest.mark.parametrize("worker", [True, False], ids=["worker", "no worker"])
+def test_the_refusal_of_an_earlier_revision_is_not_shown_of_the_present_one(
+    rig: Rig, spec: Spec, *, worker: bool
+) -> None:
+    file = spec()
+    with frozen(rig):
+        rig("operator", "grant", file, code=3)
+    assert "\n  grant refused" in rig.cli("operator", "status", file.stem, worker=worker).stdout
+    file.write_text(file.read_text().replace("15m", "10m"))
+    rig("operator", "submit", file, "--revise")
+    shown = rig.cli("operator", "status", file.stem, worker=worker).stdout
+    # the timeline still has it
+    assert f"Task {file.stem} is approved" in shown and "\n  grant refused" not in shown
+    rig("operator", "cancel", file.stem)
+
+
 def test_what_policy_denied_is_not_granted_when_policy_permits_it(rig: Rig, spec: Spec, tmp_path: Path) -> None:
     file, closed = spec(), without_limits(tmp_path / "closed")
     (closed / "closed.cedar").write_text('@id("closed") forbid (principal, action == Action::"grant", resource);')

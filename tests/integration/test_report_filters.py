@@ -63,6 +63,28 @@ def test_each_filter_leaves_what_it_names(rig: Rig, tasks: dict[str, str]) -> No
     assert reported(rig, "--since", "1s") == {tasks["held"], tasks["waits"]}
 
 
+def test_the_ending_of_the_file_is_the_format(rig: Rig, tasks: dict[str, str], here: Path) -> None:
+    rig.cli("auditor", "report", tasks["waits"], "--out", here / "r.csv")
+    assert (here / "r.csv").read_text().startswith("task_id,revision,")
+    rig.cli("auditor", "report", tasks["waits"], "--out", here / "R.JSON")
+    assert json.loads((here / "R.JSON").read_text())["leases"]
+    refused = rig.cli("auditor", "report", "-o", "json", "--out", here / "s.csv", code=2).stderr
+    assert "-o json and --out" in refused and "name two formats" in refused and not (here / "s.csv").exists()
+    rig.cli("auditor", "report", "-o", "csv", "--out", here / "table.txt")
+    assert (here / "table.txt").read_text().startswith("task_id,revision,")
+
+
+def test_a_denied_task_has_its_request_in_the_report(rig: Rig, spec: Spec) -> None:
+    file = spec(criticality="medium", intent="Count them again.")
+    rig("operator", "submit", file, code=None)
+    (waits,) = rig("auditor", "report", file.stem).json["leases"]
+    assert waits["over_at"] is None
+    rig("approver-1", "deny", file.stem, "--yes", "--reason", "not today")
+    (row,) = rig("auditor", "report", file.stem).json["leases"]
+    assert (row["state"], row["intent"]) == ("denied", "Count them again.")
+    assert waits["requested_at"] == row["requested_at"] < row["over_at"]
+
+
 def test_nothing_found_is_said_and_is_an_empty_report(rig: Rig, tasks: dict[str, str]) -> None:
     none = rig("auditor", "report", "--until", "1h")
     assert none.json == {"leases": []} and none.stderr.startswith("No task matches: until 20")

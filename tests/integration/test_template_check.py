@@ -164,6 +164,16 @@ def test_a_role_that_the_connection_does_not_allow_is_named_as_that(rig: Rig) ->
     check(rig)
 
 
+def test_a_group_role_that_the_database_does_not_have_is_named_with_what_to_do(rig: Rig) -> None:
+    created = (rig.admin.read(ENGINE_ROLE) or {})["data"]["creation_statements"]
+    with role_with(rig, creation_statements=[text.replace("app_readonly", "app_readers") for text in created]):
+        result = check(rig, code=6)
+    (step,) = (step for step in result.json["paths"][0]["steps"] if not step["ok"])
+    assert 'role "app_readers" does not exist' in step["evidence"]
+    assert "creation_statements name, such as the group role" in step["mend"] and "same command" not in step["mend"]
+    check(rig)
+
+
 # -- what is refused for granting, and why -------------------------------------------------------------------
 
 
@@ -322,6 +332,20 @@ def test_a_role_that_is_changed_after_its_check_is_refused_until_it_passes_again
         rig("operator", "grant", file.stem, code=4)
         rig("approver-1", "approve", file.stem, "--yes")
         assert rig("operator", "grant", file.stem).json["wrapping"]
+
+
+def test_an_administrators_list_says_that_a_check_no_longer_holds(rig: Rig) -> None:
+    def listed(who: str) -> str:
+        found = rig(who, "templates", "list").json["templates"]
+        return str(next(each["check"] for each in found if each["metadata"]["name"] == NAME))
+
+    assert (listed("admin"), listed("operator")) == ("passed", "passed")
+    assert "last check recorded" not in rig.cli("admin", "templates", "list").stderr
+    with role_with(rig, revocation_statements=[*REVOCATION, "SELECT 1;"]):
+        assert (listed("admin"), listed("operator")) == ("needed", "passed")
+        assert rig("admin", "templates", "show", NAME).json["check"] == "needed"
+        said = rig.cli("operator", "templates", "list").stderr
+        assert "`passed` is what the last check recorded. Whether the engine's role or connection has changed" in said
 
 
 @pytest.mark.parametrize(

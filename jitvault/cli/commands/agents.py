@@ -78,10 +78,12 @@ def add(
 
     It gets an entity and a role of its own. The role accepts this one identity, and gives tokens that live for two
     minutes, cannot be renewed, and leave nothing to revoke: the agent logs in again by itself. Run the command again
-    to change the login.
+    to change the login; without --cidr its networks stay.
 
     Example: jitvault agents add churn-bot --spiffe-id spiffe://example.org/agents/churn
     """
+    from jitvault.cli import session
+    from jitvault.cli.quiet import note
     from jitvault.cli.views import agents as views
     from jitvault.errors import UsageError
     from jitvault.formats.time_window import parse_duration
@@ -102,16 +104,22 @@ def add(
             hint="An agent proves in one way who it is.",
         )
     kind, value = given[0]
+    wiring = session.open_session()
+    vault = session.administrator(wiring, "agents")
+    kept = () if cidr else agents.bound_networks(vault, name)
     login: AgentLogin = agent_login(
         kind,
         value,
         mount=mount,
         audience=audience,
         authority=_authority(ca),
-        cidrs=tuple(cidr or ()),
+        cidrs=kept or tuple(cidr or ()),
         ttl_s=int(parse_duration(ttl).total_seconds()),
     )
-    views.print_added(agents.add(_vault(), name, login), as_json=json_)
+    views.print_added(agents.add(vault, name, login), wiring.vault_command, as_json=json_)
+    if kept:
+        # a binding that got lost would be noticed by nobody
+        note(f"{name} logs in from {', '.join(kept)} alone, as before. --cidr 0.0.0.0/0 --cidr ::/0 lifts that.")
 
 
 @agents_app.command("remove")

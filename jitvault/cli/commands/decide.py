@@ -10,7 +10,8 @@ from jitvault.cli.quiet import is_quiet
 from jitvault.cli.views import extension, output, proposal
 from jitvault.cli.views import task as render
 from jitvault.documents.paths import decision_path
-from jitvault.errors import Denied, WrongState
+from jitvault.errors import Denied, UsageError, WrongState
+from jitvault.formats.did_you_mean import nearest
 from jitvault.lifecycle.decision.pending_approvals import approval_subject, barring_part, changes, registration
 from jitvault.lifecycle.requests.sign import sign_decision
 from jitvault.model.extension import extension_part
@@ -50,6 +51,9 @@ def decide(
     differs = changes(document) if matter.extension is None else None
     if not (yes and is_quiet()):
         proposal.print_proposal(matter, differs, names)
+    if decision == "deny" and not reason:
+        requester = matter.revision.content["requester"]["name"]
+        output.warn(f"No reason is given: {requester} will not know why. --reason WHY gives one.")
     if not yes:
         session.ask(proposal.question(matter, decision), done="nothing was signed")
     with session.signing(f"decide about task {task}", approvers()):
@@ -150,6 +154,13 @@ def _groups(wiring: Wiring, matter: ApprovalSubject, decision: str, named: Seque
     """
     mine = registration(wiring.person).registration.groups
     deciders = matter.obligations.deciders
+    for group in named or ():
+        if group not in (*deciders, *mine):
+            raise UsageError(
+                f"--group {group!a:.80}: nobody decides in that name{nearest(group, (*deciders, *mine))}",
+                hint=f"Task {matter.document.task_id} is decided by {' and '.join(deciders)}; you are registered for "
+                f"{' and '.join(mine)}.",
+            )
     found = [group for group in deciders if group in mine and (not named or group in named)]
     if not found or (named and {*named} - {*found}):
         raise Denied(

@@ -15,7 +15,7 @@ from jitvault.documents.paths import request_path
 if TYPE_CHECKING:
     from jitvault.documents.published_parts import Proof
     from jitvault.documents.published_task import IllegibleDocument, PublishedTask
-    from jitvault.errors import JitvaultError, LedgerUnavailable, NotConfirmed
+    from jitvault.errors import LedgerUnavailable
     from jitvault.wiring import Wiring
 
 _OPEN = frozenset({"pending_approval", "approved"})
@@ -94,6 +94,8 @@ def _end(
     task: str, reason: Any, *, note: str, wait: float, as_json: bool, force: bool = False, yes: bool = False
 ) -> None:
     from jitvault.cli import quiet, session
+    from jitvault.cli.commands.end_rights import check_may_end
+    from jitvault.cli.commands.end_unproven import why_unfinished
     from jitvault.cli.views import task as render
     from jitvault.cli.views.output import warn
     from jitvault.documents.published_task import ILLEGIBLE, PublishedTask
@@ -121,6 +123,7 @@ def _end(
         warn(f"task {task} is {state} already: this reason is not recorded")
     unsealed = force and state == "confirmed"
     if state in {*session.GRANTED, ILLEGIBLE} or unsealed or (state == "ending" and (force or note)):
+        check_may_end(wiring, document, force=force)
         with session.signing(f"end task {task}", "operators and the task's agent"):
             sign_end(wiring.person, task, reason=reason, note=note, force=force)
     done = session.DONE - {"confirmed"} if unsealed else session.DONE
@@ -131,16 +134,17 @@ def _end(
             document = session.known(wiring, task)
             if document.proof:
                 render.print_end(document, as_json=as_json)
-                raise _cut_short(task, error) from None
+                raise why_unfinished(wiring, document, error) from None
             raise
         except LedgerUnavailable as error:
             raise _revoke_without_ledger(wiring, task, error) from None
-    _print_result(document, as_json=as_json)
+    _print_result(wiring, document, as_json=as_json)
 
 
-def _print_result(document: PublishedTask | IllegibleDocument, *, as_json: bool) -> None:
+def _print_result(wiring: Wiring, document: PublishedTask | IllegibleDocument, *, as_json: bool) -> None:
     """Print the proof of a task's end. Raises NotConfirmed, SecurityFinding."""
     from jitvault.cli import session
+    from jitvault.cli.commands.end_unproven import not_confirmed
     from jitvault.cli.views import published as fallback
     from jitvault.cli.views import task as render
     from jitvault.documents.published_task import IllegibleDocument
@@ -149,7 +153,7 @@ def _print_result(document: PublishedTask | IllegibleDocument, *, as_json: bool)
         raise fallback.illegible(document.task_id)
     render.print_end(document, as_json=as_json)
     if not render.proof_in(document)["confirmed"]:
-        raise _not_confirmed(document)
+        raise not_confirmed(wiring, document)
     session.check_findings(document.task_id, document.findings, end_reason=document.end_reason)
 
 
@@ -182,7 +186,9 @@ def _withdrawn(wiring: Wiring, task: str, note: str, wait: float) -> PublishedTa
     published as granted or over. The task may be granted meanwhile: the signed end holds for the grant as well.
     """
     from jitvault.cli import session
+    from jitvault.cli.commands.end_rights import check_may_end
     from jitvault.cli.views import published as fallback
+    from jitvault.documents.published_task import PublishedTask
     from jitvault.lifecycle.requests.sign import sign_end
     from jitvault.model.states import EndReason
 
@@ -191,6 +197,8 @@ def _withdrawn(wiring: Wiring, task: str, note: str, wait: float) -> PublishedTa
     is_open = document.state in _OPEN if document is not None else fallback.requested_at(wiring, task) is not None
     if not is_open:
         return None
+    if isinstance(document, PublishedTask):
+        check_may_end(wiring, document)
     with session.signing(f"end task {task}", "operators and the task's agent"):
         sign_end(wiring.person, task, reason=EndReason.OPERATOR, note=note)
     signed = session.Signed(at=session.written_at(wiring, request_path(wiring.person.entity, task, "end")))
@@ -219,64 +227,7 @@ def _check_forceable(task: str, state: str, proof: Proof | None, note: str) -> N
         )
 
 
-def _cut_short(task: str, error: JitvaultError) -> JitvaultError:
-    """Return the error to raise for a task whose end was interrupted.
-
-    It says how far the revocation has come.
-    """
-    from jitvault.errors import AuditUntrusted, NotConfirmed, OutcomeUnknown
-
-    if isinstance(error, AuditUntrusted):
-        message = f"task {task} is revoked as far as Vault says, and nothing is proven: {error}"
-        return type(error)(message, hint=error.hint)
-    if isinstance(error, OutcomeUnknown):
-        # Vault itself answers: it is the target behind it that hangs
-        hint = "Check the target, then run the same command again. A worker also tries again."
-        return NotConfirmed(f"task {task} is NOT known to be revoked: {error}", hint=hint)
-    return error
-
-
 def _times(count: int) -> str:
     if count == 0:
         return ""
     return "once" if count == 1 else f"{count} times"
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count} {what}" + ("" if count == 1 else "s")
-
-
-def _not_confirmed(document: PublishedTask) -> NotConfirmed:
-    from jitvault.cli.views.task import proof_in
-    from jitvault.errors import NotConfirmed
-    from jitvault.lifecycle.record.receipt import is_past_proof, unproven_because
-
-    task = document.task_id
-    proof = proof_in(document)
-    if document.state == "unverified":
-        reason = proof["forced"]["reason"] if proof["forced"] else "no reason given"
-        return NotConfirmed(
-            f"task {task} was closed without proof: {reason}",
-            hint="jitvault does nothing more about it. Check the target yourself: a credential may still work there. "
-            "The task stays in every list and report as unverified.",
-        )
-    alive = [lease for lease in proof["leases"] if lease["verdict"] in ("revoke_failed", "irrevocable")]
-    if alive:
-        return NotConfirmed(
-            f"task {task} is NOT revoked: Vault could not end {_number(len(alive), 'lease')}, which may still work: "
-            f"{alive[0]['error'] or 'no reason given'}",
-            hint="Repair that at the target, not in Vault: after a write to the engine's role or connection the end "
-            "cannot be proven. Then run the same command again. A worker also tries again; Vault is trying, or has "
-            f"given up. `jitvault status {task}` names the leases.",
-        )
-    if is_past_proof(proof):
-        return NotConfirmed(
-            f"task {task} is revoked as far as Vault says, and cannot be proven any more: {unproven_because(proof)}",
-            hint="Check at the target that the credential does not work any more. Then "
-            f"`jitvault revoke {task} --force --reason WHY` closes the task without proof.",
-        )
-    return NotConfirmed(
-        f"task {task} is revoked as far as Vault says, and not proven: {unproven_because(proof)}",
-        hint=f"Run the same command to try again. `jitvault status {task}` shows the check that failed. If the end can "
-        f"never be proven, `jitvault revoke {task} --force --reason WHY` closes the task without proof.",
-    )

@@ -34,6 +34,7 @@ from jitvault.cli.commands.submission import is_spec, submit_spec
 from jitvault.cli.commands.wrapping_source import given
 from jitvault.cli.commands.wrapping_source import opened as opened_wrapping
 from jitvault.cli.folding import for_terminal
+from jitvault.cli.views.task import end_in_words
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import InvalidInput, JitvaultError, NotConfirmed, UsageError, VaultRefused, WrongState
 from jitvault.formats.secret import Secret
@@ -295,7 +296,8 @@ def _watch(access: Access) -> TaskWatch:
     def published_end() -> str | None:
         document = session.published(other, task)
         if isinstance(document, PublishedTask) and document.state in session.DONE | session.ENDING:
-            return f"it is {document.state.value}" + (f" ({document.end_reason.value})" if document.end_reason else "")
+            why = f" ({end_in_words(document.end_reason, document.ended)})" if document.end_reason else ""
+            return f"it is {document.state.value}{why}"
         return None
 
     window = access.document.full_revision.spec.spec.window

@@ -197,6 +197,7 @@ def _raise_for(document: PublishedTask, nonce: str) -> None:
     WaitTimedOut where no worker has answered.
     """
     from jitvault.cli import session
+    from jitvault.cli.views.task import end_in_words
     from jitvault.documents.published_task import PublishedError
     from jitvault.errors import Denied, WaitTimedOut, WrongState
 
@@ -207,7 +208,8 @@ def _raise_for(document: PublishedTask, nonce: str) -> None:
         raise session.refused(PublishedError(**extension["error"]))
     if document.state not in session.GRANTED:
         raise Denied(
-            f"task {task} was not extended: it is {document.state} ({document.end_reason})",
+            f"task {task} was not extended: it is {document.state} "
+            f"({end_in_words(document.end_reason, document.ended)})",
             hint=f"`jitvault status {task}` says why it ended. Submit another task.",
         )
     if not is_own:

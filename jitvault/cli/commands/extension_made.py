@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from jitvault.cli import session
 from jitvault.cli.quiet import note
 from jitvault.cli.views import extension as views
-from jitvault.cli.views.task import in_words
+from jitvault.cli.views.task import end_in_words, in_words
 from jitvault.errors import Denied, WaitTimedOut, WrongState
 from jitvault.lifecycle.requests.sign import sign_extension
 from jitvault.model.extension import extension_id
@@ -67,7 +67,8 @@ def made_before(
     document = session.settle(wiring, document.task_id, lambda d: d.state is not State.ISSUING, wait)
     if document.state not in session.GRANTED:
         raise Denied(
-            f"task {document.task_id} was extended and is {document.state} ({document.end_reason})",
+            f"task {document.task_id} was extended and is {document.state} "
+            f"({end_in_words(document.end_reason, document.ended)})",
             hint=f"`jitvault status {document.task_id}` says why it ended. Submit another task.",
         )
     return document, found

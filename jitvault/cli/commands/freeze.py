@@ -49,6 +49,7 @@ def freeze(
     """
     from jitvault.cli import session
     from jitvault.cli.commands import kill_switch as killswitch
+    from jitvault.cli.commands.frozen_before import frozen_before
     from jitvault.cli.commands.frozen_tasks import end_frozen
     from jitvault.cli.views import tables as listings
     from jitvault.cli.views.output import warn
@@ -63,6 +64,7 @@ def freeze(
         check_name_is_used(wiring, agent or owner)
     if all_ and not yes:
         _ask_for_all(wiring)
+    earlier = frozen_before(wiring, requested)
     begun = wiring.clock.agreed()
     # before anything is counted: nothing may keep the freeze from being signed, or delay it
     written_at = _sign(requested, reason=reason, freezes=True)
@@ -74,6 +76,8 @@ def freeze(
             meant = nearest(template, wiring.templates)
             warn(f"no task ever had {template!r:.80}{meant}: is the name right?")
     listings.print_frozen(requested, reason, ended, by_worker=wiring.has_worker, as_json=json_)
+    for line in earlier:
+        warn(line)
     _check_ended(requested, ended, wait, by_worker=wiring.has_worker)
 
 
@@ -175,16 +179,29 @@ def _freezes_in(wiring: Wiring, scope: Scope) -> list[tuple[str, str]]:
     Each has the time of the freeze. With the worker's identity those count as well that only its ledger knows.
     """
     from jitvault.cli import session
+    from jitvault.errors import VaultRefused
     from jitvault.lifecycle.requests.freezes import all_freezes, freezes_seen_by_person
     from jitvault.model.scope import Scope
 
     with session.signing(f"unfreeze {scope}", "operators"):
-        found = freezes_seen_by_person(wiring.person, tripped=None)
+        try:
+            found = freezes_seen_by_person(wiring.person, tripped=None)
+        except VaultRefused as error:
+            # auditors may read freezes as well: the groups in the hint are those that may lift one
+            raise VaultRefused(str(error), method="put", path=_own_freeze(wiring, scope)) from None
     if wiring.has_worker:
         found = [*found, *(one for one in all_freezes(wiring.worker) if one["kind"] == "operator")]
     named = ((Scope(**one["scope"]), one["at"]) for one in found)
     lifted = {str(each): at for each, at in named if scope.is_all or each.is_same(scope)}
     return list(lifted.items())
+
+
+def _own_freeze(wiring: Wiring, scope: Scope) -> str:
+    """Return the path at which Vault keeps the caller's freeze of a scope."""
+    from jitvault.documents.paths import freeze_path
+    from jitvault.provision.desired import KV_MOUNT
+
+    return f"{KV_MOUNT}/data/{freeze_path(wiring.person.entity, scope.key)}"
 
 
 def _nothing_frozen(scope: Scope) -> NotFound:
@@ -207,6 +224,7 @@ def check_name_is_used(wiring: Wiring, name: str) -> None:
     from jitvault.cli.commands import kill_switch as killswitch
     from jitvault.documents.signed import check_name
     from jitvault.errors import NotFound
+    from jitvault.formats.did_you_mean import nearest
     from jitvault.model.scope import Scope
 
     if not name:
@@ -216,7 +234,17 @@ def check_name_is_used(wiring: Wiring, name: str) -> None:
         return
     if not any(killswitch.is_known(wiring, scope) for scope in (Scope(agent=name), Scope(owner=name))):
         hint = "Take the name from `jitvault list` or the spec. --unseen freezes a name that no task has had yet."
-        raise NotFound(f"no agent or owner has the name {name!r:.80}: nothing was frozen", hint=hint)
+        meant = nearest(name, _names_in_tasks(wiring))
+        raise NotFound(f"no agent or owner has the name {name!r:.80}{meant}: nothing was frozen", hint=hint)
+
+
+def _names_in_tasks(wiring: Wiring) -> set[str]:
+    """Return the names of the agents and owners of the published tasks."""
+    from jitvault.cli.commands.kill_switch import published_in
+    from jitvault.model.scope import Scope
+
+    contents = (shown.full_revision.content for shown in published_in(wiring, Scope()).values() if shown)
+    return {content[part]["name"] for content in contents for part in ("agent", "owner")}
 
 
 def _scope(agent: str, template: str, owner: str, all_: bool, reason: str) -> Scope:
@@ -269,7 +297,7 @@ def freezes(json_: Json = False, debug: Debug = False) -> None:
         found = all_freezes(wiring.worker)
     else:
         tripped = session.ledger_to_read(wiring).freeze() if known else None
-        with session.signing("see what is frozen", "operators and auditors"):
+        with session.allowed("see what is frozen", "operators and auditors"):
             found = freezes_seen_by_person(wiring.person, tripped=tripped)
     signs = [] if known else tripwire_signs(wiring)
     scopes = (str(Scope(**row["scope"])) for row in found)

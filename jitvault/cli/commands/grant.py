@@ -63,14 +63,15 @@ def submit(
     """
     from jitvault.cli import session
     from jitvault.cli.commands.grant_wait import is_about, own_request
-    from jitvault.cli.commands.submission import submit_spec
+    from jitvault.cli.commands.submission import naming_agents, submit_spec
     from jitvault.cli.views import task as render
 
     wiring = session.open_to_ask()
     read = submit_spec(context, wiring, spec, task_id, revise=revise, as_json=json_)
     submitted = session.written_at(wiring, own_request(wiring, read.id, "submit"))
     signed = session.Signed(at=submitted, submitted=submitted)
-    document = session.settle(wiring, read.id, lambda d: is_about(d, read, wiring), wait, signed)
+    with naming_agents(wiring, read):
+        document = session.settle(wiring, read.id, lambda d: is_about(d, read, wiring), wait, signed)
     render.print_decision(document, as_json=json_)
     raise_for(document)
 
@@ -103,6 +104,7 @@ def grant(
     """
     from jitvault.cli import session
     from jitvault.cli.commands.grant_wait import request_grant
+    from jitvault.cli.commands.submission import naming_agents
     from jitvault.cli.quiet import note
     from jitvault.cli.views import output
     from jitvault.cli.views import queue as queue_view
@@ -114,7 +116,8 @@ def grant(
         read = _requested_spec(context, wiring, what, task_id, revise=revise, as_json=json_)
         set_interrupt_hint(context, render.when_interrupted(read, queue=queue))
         tell = _nothing if json_ else note
-        request, document = request_grant(wiring, read, queue=queue, wait=wait, tell=tell)
+        with naming_agents(wiring, read):
+            request, document = request_grant(wiring, read, queue=queue, wait=wait, tell=tell)
         if request.queued_until is not None and request.is_open(document):
             queue_view.print_queued(document, request.queued_until, out=file, as_json=json_)
             return
@@ -143,6 +146,7 @@ def cancel(
     Example: jitvault cancel count-orders --reason "not needed any more"
     """
     from jitvault.cli import session
+    from jitvault.cli.commands.end_rights import check_may_end
     from jitvault.cli.views import published as fallback
     from jitvault.cli.views import task as render
     from jitvault.lifecycle.requests.sign import sign_end
@@ -154,6 +158,8 @@ def cancel(
         document = session.known(wiring, task)
         _check_withdrawable(document)
     if document is None or document.state != "cancelled":
+        if document is not None:
+            check_may_end(wiring, document)
         with session.signing(f"cancel task {task}", "operators and the task's agent"):
             sign_end(wiring.person, task, reason=None, note=reason)
         document = session.settle(wiring, task, lambda d: d.state not in session.BEFORE, wait)

@@ -8,6 +8,7 @@ import typer
 
 from jitvault.cli.commands.ledger_recover import ledger_recover
 from jitvault.cli.options import Debug, Json
+from jitvault.formats.plural import counted
 
 if TYPE_CHECKING:
     from jitvault.ledger.storage.database import Database
@@ -83,9 +84,9 @@ def ledger_check(json_: Json = False, debug: Debug = False) -> None:
         typer.echo(to_json(body))
     else:
         whole = found.counts["tasks"] - len(found.broken)
-        counts = f"{found.counts['tasks']} tasks, {found.counts['events']} events"
+        counts = f"{counted(found.counts['tasks'], 'task')}, {counted(found.counts['events'], 'event')}"
         typer.echo(f"The ledger at {wiring.ledger_place}: version {body['version']}, {counts}.")
-        typer.echo(f"{whole} chains are whole. {heads['said']}")
+        typer.echo(f"{counted(whole, 'chain')} {'is' if whole == 1 else 'are'} whole. {heads['said']}")
     if problems:
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
         raise SecurityFinding("the ledger was edited: " + ". ".join(problems[:3]) + more)
@@ -116,7 +117,9 @@ def ledger_copy(
     target = raw(to, create=True)
     upgrade(target)
     counts = copy(source, target)
-    copied = f"Copied {counts['tasks']} tasks with {counts['events']} events; every chain is whole."
+    copied = (
+        f"Copied {counted(counts['tasks'], 'task')} with {counted(counts['events'], 'event')}; every chain is whole."
+    )
     advice = "Name the copy in JITVAULT_LEDGER, and do not use the old ledger any more."
     typer.echo(to_json({"counts": counts}) if json_ else f"{copied} {advice}")
 
@@ -147,5 +150,8 @@ def _heads(wiring: Wiring, database: Database) -> dict[str, Any]:
     return {
         "compared": len(heads),
         "missing": missing,
-        "said": f"Of {len(heads)} tasks that Vault knows, {len(heads) - len(missing)} have all events that it knows.",
+        "said": (
+            f"Of {counted(len(heads), 'task')} that Vault knows, {len(heads) - len(missing)} "
+            f"{'has' if len(heads) - len(missing) == 1 else 'have'} all events that it knows."
+        ),
     }

@@ -147,11 +147,13 @@ def policy_explain(
     from jitvault.cli.views.policy import obligation_facts
     from jitvault.lifecycle.decision.explain import explain
     from jitvault.lifecycle.requests.freezes import freezes_covering_request
+    from jitvault.policy.compared_literals import networks_named
 
     wiring = session.open_session()
     read = read_spec(wiring, spec, task_id)
     question, assumed = _question_of(wiring, read.spec)
-    found = explain(wiring.authorizer, question)
+    networks = networks_named(wiring.policies(wiring.settings.policies).rules.values())
+    found = explain(wiring.authorizer, question, networks)
     if wiring.has_worker:
         frozen = freezes_covering_request(wiring.worker_without_session, question)
     else:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def warnings_of(wiring: Wiring, policies: CedarAuthorizer) -> list[str]:
     """Return what a policy set most likely does not mean, in words."""
     from jitvault.lifecycle.decision.explain import grantable_not_renewable, uncovered_risks
-    from jitvault.policy.unknown_levels import unknown_levels
+    from jitvault.policy.compared_literals import unknown_levels
     from jitvault.policy.unknown_templates import unknown_templates
 
     templates = list(wiring.templates.values())

@@ -50,7 +50,7 @@ def report(
     until: Annotated[
         str | None, typer.Option("--until", metavar="TIME", help="Only what was alive at TIME or before.")
     ] = None,
-    format_: Annotated[ReportFormat, Formerly("--format")] = ReportFormat.JSON,
+    format_: Annotated[ReportFormat | None, Formerly("--format")] = None,
     out: Out = None,
     receipt: Annotated[
         Path | None,
@@ -61,6 +61,8 @@ def report(
     """Export one row for each lease, and the receipt of a sealed task.
 
     The receipt is signed and shows how each credential was confirmed to be revoked; `jitvault verify` checks it.
+
+    The format is JSON, or what the ending of --out FILE says (.json, .csv).
 
     A TIME is absolute, a day (UTC), or how long ago it was. A lease counts from its issue until it was seen gone, a
     task without a lease from its request to its end.
@@ -85,6 +87,7 @@ def report(
         until=parse_time(until, "--until", now, ends_day=True),
     )
     _check_options(task, wanted, out=out, receipt=receipt)
+    format_ = _format_of(format_, out)
     if wanted.since and wanted.until and wanted.since > wanted.until:
         raise UsageError(f"--since {since} is after --until {until}", hint="No time is in between.")
     ledger = session.ledger_to_read(wiring)
@@ -157,6 +160,23 @@ def _check_options(task: str | None, wanted: ReportFilter, *, out: Path | None, 
         raise UsageError("--receipt is about the whole TASK, so it takes no filter", hint="Leave the filters out.")
     if out is not None and out.absolute() == receipt.absolute():
         raise UsageError("--out and --receipt name the same file", hint="Name two new files.")
+
+
+def _format_of(chosen: ReportFormat | None, out: Path | None) -> ReportFormat:
+    """Return the format of the report: as chosen, or by its file's ending.
+
+    Raises UsageError where both say something else.
+    """
+    from jitvault.errors import UsageError
+
+    ending = out.suffix.lower().removeprefix(".") if out is not None else ""
+    named = ReportFormat(ending) if ending in {each.value for each in ReportFormat} else None
+    if chosen and named and chosen is not named:
+        raise UsageError(
+            f"-o {chosen.value} and --out {out} name two formats",
+            hint=f"Leave -o out, or name a file that ends with .{chosen.value}.",
+        )
+    return chosen or named or ReportFormat.JSON
 
 
 def _collect(ledger: Ledger, task: str | None, wanted: ReportFilter) -> _Found:

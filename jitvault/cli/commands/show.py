@@ -11,6 +11,7 @@ from jitvault.cli.options import Debug, Json, Task
 if TYPE_CHECKING:
     from jitvault.documents.published_parts import MissingApproval
     from jitvault.errors import JitvaultError
+    from jitvault.ledger.ledger import Ledger
     from jitvault.model.states import State
     from jitvault.wiring import Wiring
 
@@ -59,13 +60,15 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
                 raise
             file = known
             failure = error
+        except NotFound as error:
+            raise NotFound(f"{error}{fallback.meant_task(wiring, task)}") from None
     elif fallback.has_ledger(wiring):
         ledger = session.ledger_to_read(wiring)
         with readable(task):
             known_file = ledger.file(task)
         if known_file is None:
             session.check_knows_tasks(wiring, ledger)
-            raise NotFound(f"there is no task {task}")
+            raise NotFound(f"there is no task {task}{_meant(ledger, task)}")
         file = known_file
     else:
         _show_published(wiring, task, as_json=json_)
@@ -77,12 +80,22 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
         shown = status_of(file, wiring.ledger.trail(file), held_up, children)
         requests = _end_requests(wiring, task, file.task.state, shown["revision"]["content"])
     missing = _missing(wiring, task, file.task.state)
-    overview.print_status({**shown, "end_requested": requests, "missing": missing, "published": None}, as_json=json_)
+    seen = _freeze(wiring, file.task.state, shown["revision"]["content"])
+    more = {"freeze": seen, "end_requested": requests, "missing": missing, "published": None}
+    overview.print_status({**shown, **more}, as_json=json_)
     if failure is not None:
         raise _shown_above(failure)
     frozen = [f"everything is frozen: {freeze.reason}"] if freeze else []
     messages = [*frozen, *(finding["message"] for finding in shown["findings"])]
     session.check_findings(task, messages, end_reason=None if frozen else shown["end_reason"], hint=_INCIDENT)
+
+
+def _meant(ledger: Ledger, task: str) -> str:
+    """Return ` (did you mean …?)` where the ledger has nearly this task."""
+    from jitvault.cli.views.published import NEARLY
+    from jitvault.formats.did_you_mean import nearest
+
+    return nearest(task, (row.task_id for row in ledger.tasks()), likeness=NEARLY)
 
 
 def _show_published(wiring: Wiring, task: str, *, as_json: bool) -> None:
@@ -99,6 +112,7 @@ def _show_published(wiring: Wiring, task: str, *, as_json: bool) -> None:
     document, found = fallback.published_proof(wiring, task)
     requests = _end_requests(wiring, task, document.state, document.full_revision.content)
     shown = {**fallback.with_source(wiring, document, found), "end_requested": requests}
+    shown["freeze"] = _freeze(wiring, document.state, document.full_revision.content)
     overview.print_published(document, shown, wiring.clock.agreed(), as_json=as_json)
     if found.problem:
         hint = "Ask who has the ledger: docs/operations/break-glass.md, A stolen worker identity."
@@ -136,6 +150,18 @@ def _end_requests(wiring: Wiring, task: str, state: State, content: Mapping[str,
             me = wiring.person
             return pending_end_requests(me.documents, task, own=me.entity, names=names_in(content))
     return []
+
+
+def _freeze(wiring: Wiring, state: State, content: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the operator's freeze that covers the task, as `list` shows it.
+
+    `content` is that of the task's revision. None for a task that is over, and where the caller may not read freezes.
+    """
+    from jitvault.cli.commands.task_list import SeenFreezes
+    from jitvault.model.states import OVER
+
+    found = None if state in OVER else SeenFreezes(wiring, wiring.ledger if wiring.has_worker else None).of(content)
+    return found if found is not None and found["kind"] == "operator" else None
 
 
 def _missing(wiring: Wiring, task: str, state: State) -> list[MissingApproval]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import typer
@@ -14,6 +17,9 @@ if TYPE_CHECKING:
     from jitvault.cli.commands.spec_file import ReadSpec
     from jitvault.model.spec import TaskSpec
     from jitvault.wiring import Wiring
+
+
+_MOST_LOOKED_AT = 100
 
 
 def is_spec(what: str) -> bool:
@@ -113,6 +119,7 @@ def _check_free(wiring: Wiring, spec: TaskSpec, *, revise: bool) -> None:
     """
     from jitvault.cli import session
     from jitvault.cli.commands.grant_wait import spec_of
+    from jitvault.cli.quiet import note
     from jitvault.cli.views import published as fallback
     from jitvault.documents.published_task import IllegibleDocument, PublishedRefusal
     from jitvault.errors import WrongState
@@ -128,6 +135,8 @@ def _check_free(wiring: Wiring, spec: TaskSpec, *, revise: bool) -> None:
         raise WrongState(f"task {spec.id} was submitted by {owner}", hint="Choose another id.")
     changed = difference_of_specs(spec_of(document), spec.canonical())
     if not changed:
+        if revise:
+            note(f"the spec is that of revision {document.revision} already: nothing changes, and approvals stay")
         return
     if document.state not in session.BEFORE:
         raise WrongState(
@@ -139,6 +148,40 @@ def _check_free(wiring: Wiring, spec: TaskSpec, *, revise: bool) -> None:
             f"task {spec.id} was submitted with another spec: {'; '.join(changed[:5])}",
             hint="Use --revise to replace it with a new revision, or choose another id.",
         )
+
+
+@contextmanager
+def naming_agents(wiring: Wiring, spec: TaskSpec) -> Iterator[None]:
+    """Say which agent was most likely meant where a worker refuses a spec.
+
+    The agents are those of some tasks that are published. Nothing is said where one of them has the spec's agent.
+    """
+    from jitvault.errors import InvalidInput
+    from jitvault.formats.did_you_mean import nearest
+
+    try:
+        yield
+    except InvalidInput as error:
+        agent, known = spec.spec.agent, _agents_of_tasks(wiring)
+        meant = nearest(agent, known) if agent not in known else ""
+        error.hint += f" No other task has the agent {agent}{meant}." if meant else ""
+        raise
+
+
+def _agents_of_tasks(wiring: Wiring) -> set[str]:
+    """Return the names of the agents of up to _MOST_LOOKED_AT tasks."""
+    from jitvault.cli import session
+    from jitvault.documents.paths import PUBLISHED
+    from jitvault.documents.published_task import PublishedTask
+    from jitvault.errors import JitvaultError
+
+    found = set[str]()
+    with suppress(JitvaultError):
+        for name in islice(wiring.documents.names(PUBLISHED), _MOST_LOOKED_AT):
+            document = session.published(wiring, name)
+            if isinstance(document, PublishedTask):
+                found.add(document.full_revision.content["agent"]["name"])
+    return found
 
 
 def own_spec(wiring: Wiring, task_id: str) -> TaskSpec | None:

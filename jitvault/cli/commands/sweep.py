@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jitvault.cli.options import Debug, Json
+from jitvault.formats.plural import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,7 +57,8 @@ def _show(console: Console, found: Mapping[str, Any]) -> None:
     from jitvault.cli.views import output
 
     looked = found["looked_at"]
-    extent = f"{looked['tokens']} tokens and {looked['leases']} leases below {len(looked['paths'])} paths"
+    tokens, leases, paths = looked["tokens"], looked["leases"], len(looked["paths"])
+    extent = f"{counted(tokens, 'token')} and {counted(leases, 'lease')} below {counted(paths, 'path')}"
     console.print(f"Looked at {extent}, {output.readable(found['at'])}", soft_wrap=True)
     if found["frozen"]:
         output.print_facts(console, {"frozen": found["frozen"]["why"]})

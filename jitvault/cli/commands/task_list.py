@@ -67,11 +67,11 @@ def list_(
     if has_ledger := fallback.has_ledger(wiring):
         ledger = session.ledger_to_read(wiring)
         session.check_knows_tasks(wiring, ledger)
-        rows = _rows_of_ledger(wiring, ledger, wanted, _Freezes(wiring, ledger))
+        rows = _rows_of_ledger(wiring, ledger, wanted, SeenFreezes(wiring, ledger))
     else:
         with session.allowed("list the tasks", "operators, approvers and auditors"):
             names = wiring.documents.names(PUBLISHED)
-        rows = fallback.rows(wiring, names, wanted.includes, _Freezes(wiring, None).of)
+        rows = fallback.rows(wiring, names, wanted.includes, SeenFreezes(wiring, None).of)
     views.print_tasks(rows, now=wiring.clock.agreed(), published=not has_ledger, as_json=json_, what=str(wanted))
 
 
@@ -101,7 +101,7 @@ class _Wanted:
         return f"{'open ' if self.only_open else ''}tasks{named}{where}"
 
 
-class _Freezes:
+class SeenFreezes:
     """The freezes that the caller can see.
 
     Whoever may not read them, as an approver, or cannot ask Vault, sees the tasks without them.
@@ -141,7 +141,7 @@ def _checked(states: Sequence[str]) -> frozenset[str]:
     return frozenset(states)
 
 
-def _rows_of_ledger(wiring: Wiring, ledger: Ledger, wanted: _Wanted, freezes: _Freezes) -> list[dict[str, Any]]:
+def _rows_of_ledger(wiring: Wiring, ledger: Ledger, wanted: _Wanted, freezes: SeenFreezes) -> list[dict[str, Any]]:
     """Return the rows of the tasks that the ledger knows."""
     from jitvault.errors import CorruptRecord
     from jitvault.lifecycle.record.receipt import extension_in

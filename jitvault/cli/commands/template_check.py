@@ -151,6 +151,59 @@ def documents(wiring: Wiring, names: list[str]) -> Mapping[str, Mapping[str, Any
         return None
 
 
+def states(wiring: Wiring, templates: Mapping[str, AccessTemplate]) -> tuple[dict[str, str] | None, bool]:
+    """Return the states of the templates' checks.
+
+    The second value says whether engines were compared.
+
+    An administrator sees whether a role, a connection or a probe has changed since a check passed: then the check is
+    `needed`. For others the record alone decides. None where the caller may not see the records.
+    """
+    from jitvault.documents.template_check import as_recorded
+
+    seen = documents(wiring, sorted(templates))
+    if seen is None:
+        return None, False
+    found = {name: as_recorded(seen[name], template) for name, template in templates.items()}
+    for name in [name for name, state in found.items() if state == "passed"]:
+        holds = _still_holds(wiring, templates[name], seen[name])
+        if holds is None:
+            return found, False
+        if not holds:
+            found[name] = "needed"
+    return found, True
+
+
+def _still_holds(wiring: Wiring, template: AccessTemplate, document: Mapping[str, Any] | None) -> bool | None:
+    """Return whether a passed check rests on what Vault has now.
+
+    None where the caller may not see that, or Vault does not answer.
+    """
+    from jitvault.documents.template_check import read_record, why_not
+    from jitvault.errors import JitvaultError, VaultRefused, VaultRejected, VaultUnavailable
+    from jitvault.provision.template_check.trial import basis_of
+
+    record, token = read_record(document), wiring.settings.admin
+    if record is None or token is None:
+        return None
+    vault, engine = wiring.vault(token), wiring.engines[template.spec.engine]
+    try:
+        for choices in template.all_choices():
+            path = template.resolve(choices)
+            basis = basis_of(vault, engine, template, path)
+            own = {"installation": record.installation, "template": template.name}
+            if why_not(document, **own, path=path, basis=basis):
+                return False
+    except VaultRejected:
+        return False
+    except (VaultRefused, VaultUnavailable):
+        return None
+    except JitvaultError:
+        # the role is gone, or gives more than the template says
+        return False
+    return True
+
+
 def _chosen(template: AccessTemplate, given: list[str]) -> list[dict[str, str]]:
     """Return the combinations of choices that contain all those in `given`.
 

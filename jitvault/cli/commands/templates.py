@@ -5,6 +5,7 @@ They show templates and run the sandbox.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,10 @@ Server = Annotated[
     ),
 ]
 
+_AS_RECORDED = (
+    "`passed` is what the last check recorded. Whether the engine's role or connection has changed since, an "
+    "administrator sees."
+)
 templates_app = typer.Typer(help="List, show and check access templates.", no_args_is_help=True)
 
 
@@ -31,20 +36,23 @@ templates_app = typer.Typer(help="List, show and check access templates.", no_ar
 def templates_list(json_: Json = False, debug: Debug = False) -> None:
     """List the access templates.
 
-    The list shows which have passed their check, where the caller may see that.
+    The list shows which have passed their check, where the caller may see that. An administrator sees as well whether
+    the engine has changed since.
 
     Example: jitvault templates list
     """
     from jitvault.cli import session
     from jitvault.cli.commands import template_check as check
+    from jitvault.cli.folding import wrapped
+    from jitvault.cli.quiet import note
     from jitvault.cli.views import tables as listings
-    from jitvault.documents.template_check import as_recorded
 
     wiring = session.open_session()
     templates = wiring.templates
-    seen = check.documents(wiring, sorted(templates))
-    states = {name: as_recorded(seen[name], t) for name, t in templates.items()} if seen is not None else None
+    states, compared = check.states(wiring, templates)
     listings.print_templates([t.canonical() for _, t in sorted(templates.items())], states, as_json=json_)
+    if states is not None and "passed" in states.values() and not compared and not json_:
+        note(wrapped(_AS_RECORDED, sys.stderr))
 
 
 @templates_app.command("show")
@@ -62,12 +70,13 @@ def templates_show(
     from jitvault.cli import session
     from jitvault.cli.commands import template_check as check
     from jitvault.cli.views import tables as listings
-    from jitvault.documents.template_check import as_recorded, remarks_of
+    from jitvault.documents.template_check import remarks_of
 
     wiring = session.open_session()
     template = check.found(wiring, name)
     seen = check.documents(wiring, [name])
-    state = as_recorded(seen[name], template) if seen is not None else None
+    states, _ = check.states(wiring, {name: template})
+    state = states[name] if states is not None else None
     notes = remarks_of(seen[name]) if seen is not None and state == "passed" else ()
     paths = [template.resolve(choices) for choices in template.all_choices()]
     connections = [template.spec.fill_connection(choices) for choices in template.all_choices()]

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from jitvault.cli.options import Debug, Json, Yes, seconds
+from jitvault.formats.plural import counted
 
 
 def tidy(
@@ -55,6 +56,6 @@ def tidy(
     if found and not plan:
         if not yes:
             listings.print_remains(found, removed=None, as_json=False)
-            session.ask(f"Remove what is left of {len(found)} tasks from Vault?", done="nothing was removed")
+            session.ask(f"Remove what is left of {counted(len(found), 'task')} from Vault?", done="nothing was removed")
         removed = provision.remove(vault, found)
     listings.print_remains(found, removed=removed, as_json=json_)

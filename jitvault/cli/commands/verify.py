@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jitvault.cli.options import Debug, Json
+from jitvault.formats.plural import counted
 
 if TYPE_CHECKING:
     from jitvault.verification.history import History
 
+_LOOKED_AT = 100
+"""How many lines of a file are looked at before it is called no audit log."""
 _MAX_HISTORY = 256 * 1024 * 1024
 
 
@@ -41,7 +46,7 @@ def verify(
     """Verify a receipt offline, and say what was checked and what was not.
 
     The command needs no Vault, no ledger and no setting, only these files. It exits with 0 if everything that it
-    checked holds, and with 12 otherwise.
+    checked holds, and with 12 otherwise; with 8 where an --audit FILE is no audit log.
 
     Without --audit it checks the signature, and that each verdict follows from the evidence in the receipt. With the
     audit files it also finds each line that the receipt names, compares it with what the receipt says, and looks for
@@ -60,6 +65,9 @@ def verify(
     keys = read_keys(_content(key, MAX_KEY_FILE, "key file"))
     files = files_in(audit or ())
     found = verified(data, keys, history=_history(status), files=[lines_of(path) for path in files])
+    if found.outcome.problems:
+        # whoever named another file by mistake must not read that the receipt does not hold
+        _check_audit_logs(audit or ())
     view.print_verified(found, as_json=json_)
     if not found.outcome.holds:
         first, *more = found.outcome.problems
@@ -68,6 +76,20 @@ def verify(
             f"the receipt of task {found.receipt.task} does not hold: {first}{also}",
             hint="Nothing in it is proven then. Keep the files as they are, and ask who has the ledger.",
         )
+
+
+def _check_audit_logs(named: Sequence[Path]) -> None:
+    """Raise InvalidInput for a file that was named and has no audit entry."""
+    from jitvault.errors import InvalidInput
+    from jitvault.verification.log_lines import lines_of
+
+    for path in named:
+        lines = list(islice(lines_of(path), _LOOKED_AT)) if path.is_file() else []
+        if lines and not any(line.entry for line in lines):
+            raise InvalidInput(
+                f"--audit {path} is no audit log: none of its first {counted(len(lines), 'line')} is an audit entry",
+                hint="Name the file that Vault's audit device writes, or a directory of its rotated files.",
+            )
 
 
 def _history(status: Path | None) -> History | None:

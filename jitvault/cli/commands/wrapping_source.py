@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jitvault.cli.options import is_file, is_task_id
+from jitvault.cli.views.published import NEARLY, meant_task
 from jitvault.errors import InvalidInput, JitvaultError, NotFound, SecurityFinding, UsageError, WrongState
-from jitvault.formats.did_you_mean import nearest
 
 if TYPE_CHECKING:
     from jitvault.agent.unwrap import TaskToken
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _MOST = 64 * 1024
 # a task's id can end like this too, but then it is more likely a mistyped file; `grant` decides in the same way
 _OF_FILES = (".json", ".yaml", ".yml", ".txt")
-_NEARLY = 0.75
 _WHICH = (
     "`jitvault grant SPEC --out FILE` writes such a file. Where the spec says `deliver: agent`, name the task instead: "
     "`jitvault unwrap TASK`."
@@ -144,7 +143,7 @@ def _meant(what: str) -> str:
     files: list[str] = []
     with suppress(OSError):
         files = sorted(each.name for each in path.parent.iterdir() if each.is_file())
-    close = difflib.get_close_matches(path.name, files, n=1, cutoff=_NEARLY)
+    close = difflib.get_close_matches(path.name, files, n=1, cutoff=NEARLY)
     return f" (did you mean {path.parent / close[0]}?)" if close else ""
 
 
@@ -170,29 +169,20 @@ def _from_inbox(wiring: Wiring, task: str) -> Given:
     return Given(Secret(str(message["wrapping"][0]["token"])), task, inbox)
 
 
-def _meant_task(wiring: Wiring, task: str) -> str:
-    """Return ` (did you mean …?)` where a task has nearly this name.
-
-    The tasks are those in the caller's inbox.
-    """
-    with suppress(JitvaultError):
-        return nearest(task, wiring.person.documents.names(f"inbox/{wiring.person.entity}/"), likeness=_NEARLY)
-    return ""
-
-
 def _check_not_over(wiring: Wiring, task: str) -> None:
     """Raise WrongState for a task that is over.
 
     Its token gives nothing any more. Without that the agent would be told of a token that somebody else opened.
     """
     from jitvault.cli import session
+    from jitvault.cli.views.task import end_in_words
     from jitvault.documents.published_task import PublishedTask
 
     document = None
     with suppress(JitvaultError):
         document = session.published(wiring, task)
     if isinstance(document, PublishedTask) and document.state in session.DONE | session.ENDING:
-        why = f" ({document.end_reason.value})" if document.end_reason else ""
+        why = f" ({end_in_words(document.end_reason, document.ended)})" if document.end_reason else ""
         raise WrongState(
             f"task {task} is {document.state.value}{why}: what is in your inbox gives nothing any more",
             hint=f"`jitvault status {task}` shows who or what ended it. Ask for a task with another id.",
@@ -221,7 +211,7 @@ def _nothing_in_the_inbox(wiring: Wiring, task: str) -> JitvaultError:
         if Path(task).is_dir():
             return InvalidInput(f"{task!a} is a directory, and there is no task of that name", hint=_WHICH)
         return NotFound(
-            f"there is no file {task}{_meant(task)}, and no task of that name{_meant_task(wiring, task)}",
+            f"there is no file {task}{_meant(task)}, and no task of that name{meant_task(wiring, task)}",
             hint="Ask whoever requested the access for the task's id, or for the file that `jitvault grant` wrote.",
         )
     why, hint = _why_empty(document, wiring.person.entity)
@@ -234,6 +224,7 @@ def _why_empty(document: PublishedTask, me: str) -> tuple[str, str]:
     `me` is the entity whose inbox it is.
     """
     from jitvault.cli.session import BEFORE
+    from jitvault.cli.views.task import end_in_words
     from jitvault.model.states import LIVE_STATES, State
 
     task = document.task_id
@@ -249,7 +240,7 @@ def _why_empty(document: PublishedTask, me: str) -> tuple[str, str]:
         waits = f"`jitvault status {task}` shows what it waits for."
         return f"the task is {document.state.value}, so its token is not made yet", waits
     if document.state not in LIVE_STATES:
-        ended = f" ({document.end_reason.value})" if document.end_reason else ""
+        ended = f" ({end_in_words(document.end_reason, document.ended)})" if document.end_reason else ""
         return f"the task is {document.state.value}{ended}", "Ask for a task with another id."
     if to["entity"] != me:
         hint = f"Ask {to['name']} for the file, or for a spec with `deliver: agent`."

@@ -28,8 +28,11 @@ def print_agents(found: Sequence[Agent], *, as_json: bool) -> None:
     print_listing(console, columns, rows)
 
 
-def print_added(agent: Agent, *, as_json: bool) -> None:
-    """Print what was registered, and what to set on the agent's host."""
+def print_added(agent: Agent, command: str, *, as_json: bool) -> None:
+    """Print what was registered, and what to set on the agent's host.
+
+    `command` is the server's program, with which a secret id is made.
+    """
     if output.print_for_scripts(agent.as_json(), agent.name, as_json=as_json):
         return
     console = output.console()
@@ -38,6 +41,9 @@ def print_added(agent: Agent, *, as_json: bool) -> None:
     console.print("Set on its host, beside VAULT_ADDR:")
     # to be copied: no line is folded
     output.text("".join(f"  export {n}={shlex.quote(value)}\n" for n, value in agent.environment.items()), out=None)
+    if agent.kind == "approle":
+        console.print("Its secret id, which Vault shows once; write it to that file, mode 0600:")
+        output.text(f"  {command} write -f -field=secret_id auth/{agent.mount}/role/{agent.name}/secret-id\n", out=None)
 
 
 def print_removed(agent: Agent, *, as_json: bool) -> None:

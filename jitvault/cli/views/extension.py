@@ -108,21 +108,18 @@ def print_extension(
     now = "is to be extended" if is_pending else "is extended"
     before = f" already, at {output.readable(made_at)}; nothing more was asked" if made_at else ""
     console.print(f"Task {shown['task_id']} {now}{before}")
-    console.print(f"  id       {name}")
-    console.print(f"  expires  {output.readable(shown['ends_at'])}")
+    facts = {"id": name, "expires": output.readable(shown["ends_at"])}
     if is_pending:
-        console.print(f"  then     {output.readable(content['until'])}")
-        console.print(f"  digest   {extension.digest}", soft_wrap=True)
+        facts |= {"then": output.readable(content["until"]), "digest": extension.digest}
     if extension.missing:
-        console.print(f"  missing  {render.missing_approvals(extension.missing)}")
+        facts["missing"] = render.missing_approvals(extension.missing)
     if made_at:
-        console.print("  more     the same command with --again")
+        facts["more"] = "the same command with --again"
     if extension.replaces and not made_at:
         agent = document.full_revision.content["agent"]["name"]
         when = "once it is extended" if is_pending else "from now on"
-        console.print(
-            f"  note     what {agent} read before is revoked {when}: it has to unwrap and read again", soft_wrap=True
-        )
+        facts["note"] = f"what {agent} read before is revoked {when}: it has to unwrap and read again"
+    output.print_facts(console, facts, least=len("expires"))
     render.print_wrappings(console, shown["wrapping"], out)
     if extension.replaces and not is_pending and message is None:
         note(render.why_no_token(document))

@@ -12,9 +12,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from jitvault.cli.views.output import readable, warn
-from jitvault.documents.paths import published_path, request_path
+from jitvault.documents.paths import PUBLISHED, published_path, request_path
 from jitvault.documents.published_task import IllegibleDocument, PublishedRefusal, PublishedTask, read_published
 from jitvault.errors import JitvaultError, LedgerUnreachable, NotFound, SecurityFinding, UnusedLedger
+from jitvault.formats.did_you_mean import nearest
 from jitvault.model.states import LIVE_STATES, OVER
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 UNKNOWN = ("uses", "timeline", "frozen", "children")
 """What only the ledger knows of a task: it is left out, never guessed."""
 _ROW = ("task_id", "state", "end_reason", "digest", "requester", "agent", "parent", "ends_at")
+NEARLY = 0.75
+"""How much a misspelt id has to resemble the one that was meant, from 0 to 1."""
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
 
 
@@ -180,9 +183,21 @@ def unknown_task(wiring: Wiring, task_id: str, document: PublishedRefusal | None
             hint=f"Check that a worker is running. `jitvault cancel {task_id}` withdraws the request.",
         )
     return NotFound(
-        f"there is no task {task_id} in Vault",
+        f"there is no task {task_id} in Vault{meant_task(wiring, task_id)}",
         hint=f"{NotFound.default_hint} A task that was sealed long ago is removed from Vault, and kept in the ledger.",
     )
+
+
+def meant_task(wiring: Wiring, task_id: str) -> str:
+    """Return ` (did you mean …?)` where a task has nearly this id.
+
+    The tasks are those that the caller may list: the published ones, or those in the caller's inbox.
+    """
+    places: list[Callable[[], str]] = [lambda: PUBLISHED, lambda: f"inbox/{wiring.person.entity}/"]
+    for place in places:
+        with suppress(JitvaultError):
+            return nearest(task_id, wiring.documents.names(place()), likeness=NEARLY)
+    return ""
 
 
 def requested_at(wiring: Wiring, task_id: str) -> datetime | None:

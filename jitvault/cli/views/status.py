@@ -16,6 +16,7 @@ from jitvault.cli.views.policy import decision_line
 from jitvault.cli.views.task import (
     NEVER_HELD,
     ask_approvers,
+    end_in_words,
     in_words,
     missing_approvals,
     not_proven,
@@ -23,6 +24,7 @@ from jitvault.cli.views.task import (
     print_proof,
     uncounted,
 )
+from jitvault.cli.views.task_list import who_lifts
 from jitvault.model.states import DEAD, DELIVERED_STATES, EndReason, Verdict
 from jitvault.model.token_limits import reads_left_in_words
 
@@ -65,7 +67,7 @@ def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
 
     console = output.console()
     content = shown["revision"]["content"]
-    reason = [f"({shown['end_reason']})"] if shown["end_reason"] else []
+    reason = [f"({end_in_words(shown['end_reason'], shown['ended'])})"] if shown["end_reason"] else []
     console.print(f"Task {shown['task_id']} is", output.coloured(shown["state"]), *reason)
     facts: dict[str, str] = {
         "requester": content["requester"]["name"],
@@ -79,6 +81,7 @@ def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
         "policy": decision_line(shown["decision"]),
         "decisions": _decisions(shown) or ("none yet" if shown["missing"] else "none needed or made"),
         **_waits_for(shown),
+        **_freeze(shown),
         **_refused_grant(shown),
     }
     if by_stream_alone := unasked(content["access"]):
@@ -94,6 +97,7 @@ def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
         facts["ttl"] = f"{ttl} of {requested} asked for, {step} at a time"
         if shown["state"] in DELIVERED_STATES:
             facts["reads"] = reads_left_in_words(**shown["reads"])
+        facts |= _unwrap_until(shown)
         facts["deadline"] = output.readable(shown["ends_at"])
         facts |= extension.facts(shown)
     facts |= _end_facts(shown)
@@ -131,10 +135,29 @@ def _waits_for(shown: Mapping[str, Any]) -> dict[str, str]:
     return {"waiting": f"for {missing_approvals(missing)}", "ask": ask_approvers(shown["task_id"], missing)}
 
 
+def _unwrap_until(shown: Mapping[str, Any]) -> dict[str, str]:
+    """Return until when the token of an issued task has to be unwrapped."""
+    until = shown["unwrap_until"]
+    return {"unwrap": f"until {output.readable(until)}, or the task ends"} if until else {}
+
+
+def _freeze(shown: Mapping[str, Any]) -> dict[str, str]:
+    """Return who can lift the operator's freeze that covers the task."""
+    freeze = shown["freeze"]
+    return {"frozen": who_lifts(freeze["scope"])} if freeze is not None else {}
+
+
 def _refused_grant(shown: Mapping[str, Any]) -> dict[str, str]:
-    """Return the last refusal of a task that could be granted otherwise."""
+    """Return the last refusal of a task that could be granted otherwise.
+
+    The refusal of an earlier revision says nothing about the present one.
+    """
     refusal = shown["refused_grant"]
     if refusal is None or shown["state"] not in ("pending_approval", "approved"):
+        return {}
+    revision = shown["revision"]
+    number = revision["number"] if isinstance(revision, Mapping) else revision
+    if refusal.get("revision", number) != number:
         return {}
     return {"grant refused": f"{output.readable(refusal['at'])}: {refusal['error']['message']}"}
 
@@ -236,7 +259,9 @@ def print_published(document: PublishedTask, shown: Mapping[str, Any], now: date
         reads["reads"] = reads_left_in_words(**document.reads)
     facts = {
         **reads,
+        **_unwrap_until(shown),
         **extension.facts(shown),
+        **_freeze(shown),
         **_refused_grant(shown),
         **_end_facts(shown),
         **held_up,

@@ -13,6 +13,7 @@ from jitvault.cli.folding import for_terminal, wrapped
 from jitvault.cli.views import output
 from jitvault.cli.views.listing import Cell, Column, print_listing
 from jitvault.cli.views.output import to_json
+from jitvault.formats.plural import counted
 from jitvault.model.scope import Scope
 from jitvault.model.states import PROVEN
 
@@ -286,7 +287,7 @@ def print_remains(found: Sequence[Remains], *, removed: int | None, as_json: boo
     if not is_question and output.print_for_scripts(shown, *ids, as_json=as_json):
         return
     if removed:
-        output.console().print(f"{removed} documents of {len(found)} tasks were removed")
+        output.console().print(f"Removed {counted(removed, 'document')} of {counted(len(found), 'task')}")
         return
     # what belongs to the question goes to stderr, and the result to stdout
     console = output.console(stderr=removed is None)

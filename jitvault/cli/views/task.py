@@ -12,12 +12,12 @@ from jitvault.cli.views import output
 from jitvault.cli.views.output import NewFile, to_json
 from jitvault.formats.plural import counted
 from jitvault.formats.time_window import format_duration
-from jitvault.model.states import State
+from jitvault.model.states import EndReason, State
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from jitvault.documents.published_parts import MissingApproval, Proof, UncountedDecision
+    from jitvault.documents.published_parts import Ended, MissingApproval, Proof, UncountedDecision
     from jitvault.documents.published_task import PublishedTask
     from jitvault.model.spec import TaskSpec
 
@@ -57,7 +57,7 @@ def print_decision(document: PublishedTask, *, as_json: bool, is_status: bool = 
     if output.print_for_scripts(shown, task, as_json=as_json):
         return
     console = output.console()
-    reason = [f"({document.end_reason})"] if is_status and document.end_reason else []
+    reason = [f"({end_in_words(document.end_reason, document.ended)})"] if is_status and document.end_reason else []
     console.print(f"Task {task} is", output.coloured(state), *reason)
     output.print_facts(console, {"digest": document.digest}, least=len("missing"))
     missing = []
@@ -206,8 +206,20 @@ def print_end(document: PublishedTask, *, as_json: bool) -> None:
     if output.print_for_scripts(proof, document.task_id, as_json=as_json):
         return
     console = output.console()
-    console.print(f"Task {proof['task_id']} is", output.coloured(proof["state"]), f"({proof['end_reason']})")
+    reason = f"({end_in_words(proof['end_reason'], document.ended)})"
+    console.print(f"Task {proof['task_id']} is", output.coloured(proof["state"]), reason)
     print_proof(console, proof, not_proven(document))
+
+
+def end_in_words(reason: str | None, ended: Ended | None) -> str:
+    """Return why a task ended, for people; who revoked it, if so.
+
+    The reason `operator` is that of every `revoke`, also of one by the task's agent.
+    """
+    if reason != EndReason.OPERATOR:
+        return str(reason)
+    name = ended["name"] if ended else None
+    return f"revoked by {name}" if name else "revoked"
 
 
 def proof_in(document: PublishedTask) -> Proof:

@@ -12,6 +12,7 @@ from jitvault.cli.quiet import note
 from jitvault.cli.views import output
 from jitvault.cli.views.listing import Cell, Column, print_listing
 from jitvault.cli.views.published import age
+from jitvault.cli.views.task import end_in_words
 from jitvault.model.states import LIVE_STATES
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def _print_rows(console: Console, rows: Sequence[Mapping[str, Any]], now: dateti
     for row in rows:
         state = row["state"] or "?"
         reason = row["end_reason"] or ""
-        beside = f" ({reason})" if reason and is_terminal else ""
+        beside = f" ({end_in_words(reason, None)})" if reason and is_terminal else ""
         found.append(
             [
                 row["task_id"],
@@ -121,12 +122,17 @@ def _groups(missing: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(f"{each['count']} of {each['group']}" for each in missing)
 
 
+def who_lifts(scope: Mapping[str, str]) -> str:
+    """Return who lifts an operator's freeze of a scope, and how."""
+    options = [f"--{part} {name}" for part, name in scope.items()] or ["--all"]
+    return f"an operator: unfreeze {' '.join(options)}"
+
+
 def _unfreezes(freeze: Mapping[str, Any]) -> str:
     """Return who lifts a freeze, and how."""
     match freeze["kind"]:
         case "operator":
-            options = [f"--{part} {name}" for part, name in freeze["scope"].items()] or ["--all"]
-            return f"frozen; an operator: unfreeze {' '.join(options)}"
+            return f"frozen; {who_lifts(freeze['scope'])}"
         case "recovery":
             return "frozen; the worker's identity: ledger recover"
         case _:
@@ -135,7 +141,8 @@ def _unfreezes(freeze: Mapping[str, Any]) -> str:
 
 def _waits_for(row: Mapping[str, Any]) -> str:
     if row["frozen"] is not None and row["state"] in ("pending_approval", "approved"):
-        return _unfreezes(row["frozen"])
+        # an approval is taken under a freeze as well
+        return "; ".join(filter(None, (_unfreezes(row["frozen"]), _groups(row["missing"]))))
     if row["frozen"] is not None and row["frozen"]["kind"] != "recovery" and row["state"] in LIVE_STATES:
         return "a worker: end it, because it is frozen"
     match row["state"]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from jitvault.formats.plural import counted
 from jitvault.model.kinds import EventKind
+from jitvault.model.states import EndReason
 
 # what every try of an end and every renewal writes; any other event begins a new group of them
 _RENEWED = {EventKind.RENEW_INTENDED, EventKind.RENEWED, EventKind.KEPT}
@@ -94,7 +95,9 @@ def _describe(event: str, bodies: Sequence[Mapping[str, Any]]) -> str:
             return f"{words}: {body['state']}" + _because("; ".join(filter(None, why)))
         case EventKind.ENDING:
             by = f", asked for{_by(body)}" if _by(body) else ""
-            return f"ending: {body['reason']}{by}" + _because(body.get("note"))
+            # the stored reason `operator` is that of every `revoke`, also of one by the task's agent
+            reason = "revoked" if body["reason"] == EndReason.OPERATOR else body["reason"]
+            return f"ending: {reason}{by}" + _because(body.get("note"))
         case EventKind.CANCELLED | EventKind.NOTED | EventKind.UNPROVEN | EventKind.LATE_LEASE | EventKind.SEAL_PUT_OFF:
             return words + _by(body) + _because(body.get("note") or body.get("why"))
         case EventKind.FORCE_INTENDED | EventKind.UNVERIFIED:

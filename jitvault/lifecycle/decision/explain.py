@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 from jitvault.formats.time_window import format_duration, format_instant
@@ -38,15 +38,15 @@ class Explanation:
     instead: tuple[str, ...]
 
 
-def explain(authorizer: Authorizer, asked: DecisionInput) -> Explanation:
+def explain(authorizer: Authorizer, asked: DecisionInput, networks: Iterable[str] = ()) -> Explanation:
     """Return the decision as of now.
 
-    For a denial, the changes that would help are returned with it.
+    For a denial, the changes that would help are returned with it. `networks` are those that the policies name.
     """
     decision = _decide(authorizer, asked)
     if decision.permitted:
         return Explanation(decision, ())
-    return Explanation(decision, tuple(words for words, other in _changes(authorizer, asked) if other))
+    return Explanation(decision, tuple(words for words, other in _changes(authorizer, asked, networks) if other))
 
 
 def grantable_not_renewable(authorizer: Authorizer, templates: Iterable[AccessTemplate]) -> list[str]:
@@ -148,9 +148,9 @@ def _decide(authorizer: Authorizer, asked: DecisionInput) -> Decision:
     return authorizer.decide(asked.to_issue())
 
 
-def _changes(authorizer: Authorizer, asked: DecisionInput) -> Iterator[tuple[str, bool]]:
+def _changes(authorizer: Authorizer, asked: DecisionInput, networks: Iterable[str]) -> Iterator[tuple[str, bool]]:
     """Yield each change in words, and whether it would be permitted."""
-    for words, other in _others(asked):
+    for words, other in chain(_others(asked), _in_networks(asked, networks)):
         yield words, _decide(authorizer, other).permitted
     at = _next_time(authorizer, asked)
     if at is not None:
@@ -187,6 +187,19 @@ def _others(asked: DecisionInput) -> Iterator[tuple[str, DecisionInput]]:
         labels = {key: value for key, value in asked.spec.metadata.labels.items() if key != name}
         metadata = asked.spec.metadata.model_copy(update={"labels": labels})
         yield f"no label {name}", replace(asked, spec=asked.spec.model_copy(update={"metadata": metadata}))
+
+
+def _in_networks(asked: DecisionInput, networks: Iterable[str]) -> Iterator[tuple[str, DecisionInput]]:
+    """Yield the request from each other network, and from anywhere, in words."""
+    present = asked.spec.spec.network
+    for name in sorted({*networks} - {present}):
+        yield f"the network {name}", replace(asked, spec=_from(asked.spec, name))
+    if present:
+        yield "no network", replace(asked, spec=_from(asked.spec, None))
+
+
+def _from(spec: TaskSpec, network: str | None) -> TaskSpec:
+    return spec.model_copy(update={"spec": spec.spec.model_copy(update={"network": network})})
 
 
 def _next_time(authorizer: Authorizer, asked: DecisionInput) -> str | None:

@@ -51,7 +51,13 @@ def refused_grant_of(file: TaskRecord) -> RefusedGrant | None:
     if not refusals:
         return None
     last = refusals[-1]
-    return {"request": last.body["request"], "at": last.at, "error": dict(last.body["error"])}
+    later = sum(event.seq > last.seq and event.kind == EventKind.REVISED for event in file.events)
+    return {
+        "request": last.body["request"],
+        "revision": file.task.revision - later,
+        "at": last.at,
+        "error": dict(last.body["error"]),
+    }
 
 
 def forced_of(file: TaskRecord) -> Forced | None:

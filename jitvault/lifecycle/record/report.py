@@ -16,7 +16,7 @@ from jitvault.model.delegation import ancestor_ids
 from jitvault.model.extension import extension_id
 from jitvault.model.finding import describe_finding
 from jitvault.model.revision import Revision
-from jitvault.model.states import DEAD, LIVE_STATES, Verdict
+from jitvault.model.states import DEAD, LIVE_STATES, OVER, State, Verdict
 
 _REFUSALS = frozenset({Kind.UNWRAP_REFUSED, Kind.DENIED, Kind.REFUSED})
 _USES = _REFUSALS | {
@@ -59,6 +59,9 @@ REPORT_COLUMNS = (
     "token_verdict",
     "findings",
     "not_proven",
+    "intent",
+    "requested_at",
+    "over_at",
 )
 
 
@@ -117,6 +120,7 @@ def status_of(
         "ended": ended_of(file),
         "refused_grant": refused_grant_of(file),
         "grant": _grant(grant) if grant else None,
+        "unwrap_until": _unwrap_until(file),
         "reads": reads_of(file) if grant else None,
         "leases": [
             {
@@ -148,6 +152,12 @@ def _decision(row: DecisionRow) -> dict[str, Any]:
         "digest": row.digest,
         "reason": row.reason,
     }
+
+
+def _unwrap_until(file: TaskRecord) -> str | None:
+    """Return when the task ends if nobody has unwrapped its token."""
+    deadline = file.grants[-1].unwrap_deadline if file.task.state is State.ISSUED and file.grants else None
+    return deadline.isoformat() if deadline else None
 
 
 def _grant(grant: GrantRow) -> dict[str, Any]:
@@ -246,6 +256,15 @@ def _ended(file: TaskRecord) -> dict[str, Any]:
     }
 
 
+def _over_at(file: TaskRecord) -> str | None:
+    """Return when a task began to end, or was denied, cancelled or lapsed."""
+    if ended := ended_of(file):
+        return ended["at"]
+    if file.task.state not in OVER:
+        return None
+    return next((event.at for event in reversed(file.events) if event.body.get("state") == file.task.state), None)
+
+
 def _dead_at(lease: LeaseRow) -> str | None:
     """Return when the credential was seen gone.
 
@@ -285,6 +304,9 @@ def report_rows(file: TaskRecord) -> list[dict[str, Any]]:
         "extended_s": sum(one["seconds"] for one in extensions_of(file)),
         "findings": [found["rule"] for found in file.findings],
         "not_proven": proof["not_proven"] if proof else [],
+        "intent": content["spec"]["spec"]["intent"],
+        "requested_at": task.created_at.isoformat(),
+        "over_at": _over_at(file),
     }
     none = dict.fromkeys(("template", "path", "lease_id", "issued_at", "dead_at", "verdict"))
     leases = [

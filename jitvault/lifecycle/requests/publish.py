@@ -66,6 +66,7 @@ def publish(
         refused_grant=refused_grant_of(file),
         grant_id=grant.grant_id if grant else None,
         expires_at=grant.expires_at if grant else None,
+        unwrap_until=grant.unwrap_deadline if grant and task.state is State.ISSUED else None,
         ends_at=task.ends_at,
         ttl=lifetime_of(grant) if grant else None,
         reads=reads_of(file) if grant else None,

@@ -45,7 +45,7 @@ from typing import Any
 
 from jitvault.documents.template_check import Basis, template_digest
 from jitvault.engines.interface import After, CredentialInUse, Engine
-from jitvault.errors import JitvaultError, NotConfirmed, VaultUnavailable, WrongState
+from jitvault.errors import JitvaultError, NotConfirmed, OutcomeUnknown, VaultUnavailable, WrongState
 from jitvault.formats.canonical_json import digest_of
 from jitvault.formats.secret import Secret
 from jitvault.formats.time_window import format_duration
@@ -474,7 +474,9 @@ class _Trial:
             found = self._engine.why_no_credential(inside, self._snapshot())
             if found is not None:
                 return found
-        return error.hint
+        # a 500 has the target's own words: to run the command again would give the same
+        own = self._engine.remedies.get("leased") if isinstance(error, OutcomeUnknown) else None
+        return own or error.hint
 
     def _retry_revocation(self) -> bool:
         """Return whether Vault revoked the lease, after some tries.

@@ -94,6 +94,7 @@ HONEST: dict[str, Any] = {
     "refused_grant": {"request": "n", "at": "2030-01-31T09:00:00+00:00", "error": ERROR},
     "grant_id": "a" * 32,
     "expires_at": "2030-01-31T09:10:00+00:00",
+    "unwrap_until": None,
     "ends_at": "2030-01-31T09:15:00.000001+00:00",
     "ttl": {"requested_ttl_s": 600, "ttl_s": 600, "step_s": 60},
     "reads": {"done": 2, "allowed": 3},

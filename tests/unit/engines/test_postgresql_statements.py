@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
+from jitvault import shipped_files as shipped
 from jitvault.engines import database, postgresql_probe, postgresql_spare_session
 from jitvault.sandbox import target
 
@@ -37,6 +39,22 @@ def test_every_name_has_its_schema(text: str) -> None:
 @pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
 def test_every_part_looks_into_no_schema_of_others_and_waits_for_nobody_for_long(part: str) -> None:
     assert part.startswith("SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL statement_timeout = '5s';")
+
+
+@pytest.mark.parametrize("kind", ["readonly", "readwrite"])
+def test_the_files_of_statements_are_those_of_the_sandbox_and_of_the_templates_comment(kind: str) -> None:
+    files = Path(__file__).parents[3] / "docs" / "examples" / "postgresql"
+    comment = "\n".join(
+        line.removeprefix("#") for line in (shipped.templates_dir() / f"postgres-{kind}.yaml").read_text().splitlines()
+    )
+    expected = {
+        f"create-{kind}.sql": " ".join([target.CREATION[0], target.CREATION[1] % f"app_{kind}"]),
+        "revoke.sql": " ".join(target.REVOCATION),
+    }
+    for name, statements in expected.items():
+        text = " ".join((files / name).read_text().split())
+        assert text == " ".join(statements.split()), name
+        assert text in " ".join(comment.split()), name
 
 
 def test_every_part_but_the_last_is_committed_by_itself() -> None:

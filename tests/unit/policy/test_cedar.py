@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -320,6 +321,23 @@ def test_an_unknown_annotation_is_refused(name: str) -> None:
 )
 def test_a_policy_that_does_not_validate_is_refused(when: str) -> None:
     assert "does not validate" in refused(permit(when=when))
+
+
+def test_whatever_is_wrong_has_the_file_and_the_line_of_its_rule_and_is_whole() -> None:
+    good = permit('@id("good")')
+    bad = "\n// why\n" + permit(
+        '@id("bad")', when="context.a == 1 && context.b == 1 && " + "context.c == 1 && " * 9 + "true"
+    )
+    with pytest.raises(InvalidInput) as caught:
+        CedarAuthorizer({"a.cedar": good, "b.cedar": bad}, SCHEMA)
+    said = str(caught.value)
+    assert "b.cedar:3: for policy `bad`, attribute `a` in context" in said and "attribute `b` in context" in said
+    assert re.search(r" not found; and \d+ more$", said), "whole, whatever is left out"
+    with pytest.raises(InvalidInput) as caught:
+        CedarAuthorizer(
+            {"a.cedar": good, "b.cedar": f'{good}\n\n// why\n@id("bad")\npermit (principal &&& x);'}, SCHEMA
+        )
+    assert str(caught.value).startswith("the policy set does not parse: b.cedar:4: in the rule that begins there: ")
 
 
 def test_an_unknown_action_or_type_is_refused() -> None:

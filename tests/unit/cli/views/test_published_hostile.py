@@ -27,7 +27,7 @@ ABOUT = {"at": NOW.isoformat(), "age_s": 1, "vouched_by": "nobody", "vouched": "
 
 def show(document: PublishedTask) -> None:
     """Everything that a command may do with what is published of a task."""
-    shown: dict[str, Any] = {**document.as_json(), "published": ABOUT, "end_requested": []}
+    shown: dict[str, Any] = {**document.as_json(), "published": ABOUT, "end_requested": [], "freeze": None}
     to_json(shown)
     for as_json in (True, False):
         print_decision(document, as_json=as_json)

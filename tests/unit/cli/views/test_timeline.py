@@ -50,7 +50,7 @@ def test_tries_are_one_line_for_each_outcome_with_how_often_and_until_when() -> 
     gone = ("revoked", {"verdicts": {"a": "gone"}})
     shown = rows(events("ending", *tried, "revoke_intended", gone, "confirmed"))
     assert shown == [
-        ("2026-11-25 00:00:00.000", "ending: operator (enough)"),
+        ("2026-11-25 00:00:00.000", "ending: revoked (enough)"),
         ("2026-11-25 00:00:01.000", "revoke intended (4 times, last at 00:00:07)"),
         ("2026-11-25 00:00:02.000", "revoked: 1 revoke_failed (3 times, last at 00:00:06)"),
         ("2026-11-25 00:00:08.000", "revoked: 1 gone"),
@@ -86,7 +86,7 @@ def test_who_did_it_and_why_is_told() -> None:
     assert [what for _, what in shown] == [
         "decided: pending_approval (adam withdrew the approval: too soon)",
         "decided: denied (adam denied it: no)",
-        "ending: operator, asked for by olive (enough)",
+        "ending: revoked, asked for by olive (enough)",
         "noted by olive (enough)",
         "closed without proof by olive (enough)",
         "cancelled by olive",

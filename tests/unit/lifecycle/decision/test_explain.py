@@ -16,6 +16,7 @@ from jitvault.model.decision_input import DecisionInput
 from jitvault.model.spec import parse_spec
 from jitvault.model.template import load_templates
 from jitvault.policy.cedar import CedarAuthorizer
+from jitvault.policy.compared_literals import networks_named
 from jitvault.policy.question import Action, HeldLeases, Principal
 
 SHIPPED = Path(__file__).parents[4] / "policies" / "cedar"
@@ -63,6 +64,24 @@ def test_an_open_finding_is_named_with_what_closes_it() -> None:
     assert found.instead == (
         "no open finding: `jitvault findings close --agent research-agent --reason WHY` once it was looked into",
     )
+
+
+def test_a_network_that_a_rule_asks_for_is_tried() -> None:
+    text = """
+        @id("all") permit (principal, action, resource);
+        @id("office") forbid (principal, action, resource) unless { context.network == "office" };
+    """
+    policies = CedarAuthorizer({"a.cedar": text}, (SHIPPED / "jitvault.cedarschema").read_text())
+    networks = networks_named(policies.rules.values())
+    assert networks == {"office"}
+    found = explain(policies, asked(), networks)
+    assert (found.decision.permitted, found.instead) == (False, ("the network office",))
+    nowhere = CedarAuthorizer(
+        {"a.cedar": text.replace('"office" }', '"" }')}, (SHIPPED / "jitvault.cedarschema").read_text()
+    )
+    office = asked()
+    inside = office.spec.model_copy(update={"spec": office.spec.spec.model_copy(update={"network": "office"})})
+    assert explain(nowhere, replace(office, spec=inside)).instead == ("no network",)
 
 
 def test_what_is_held_is_named() -> None:

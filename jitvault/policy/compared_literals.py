@@ -1,4 +1,4 @@
-"""Literals that rules compare with a level and that are no level.
+"""Literals with which rules compare: levels that are none, and networks.
 
 The levels are a risk, a tier and a criticality. Cedar knows all three as strings, so `context.risk == "medum"`
 validates, and never holds.
@@ -7,7 +7,7 @@ validates, and never holds.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jitvault.formats.did_you_mean import nearest
@@ -23,12 +23,22 @@ _NAMES = frozenset({"risk", "tier", "criticality"})
 def unknown_levels(rules: Sequence[Rule]) -> list[str]:
     """Return each comparison with a literal that is no level, in words, once."""
     found: dict[str, None] = {}
+    for rule, name, literal in _comparisons(rules):
+        if name in _NAMES and literal not in _LEVELS:
+            found[_told(rule.id, name, literal)] = None
+    return list(found)
+
+
+def networks_named(rules: Iterable[Rule]) -> frozenset[str]:
+    """Return the networks that rules compare a task's network with."""
+    return frozenset(literal for _, name, literal in _comparisons(rules) if name == "network" and literal)
+
+
+def _comparisons(rules: Iterable[Rule]) -> Iterator[tuple[Rule, str, str]]:
+    """Yield each rule with an attribute and a literal that it compares."""
     for rule in rules:
         for condition in sorted(rule.scope.conditions):
-            for name, literal in _compared(json.loads(condition)):
-                if literal not in _LEVELS:
-                    found[_told(rule.id, name, literal)] = None
-    return list(found)
+            yield from ((rule, name, literal) for name, literal in _compared(json.loads(condition)))
 
 
 def _told(rule: str, name: str, literal: str) -> str:
@@ -37,7 +47,7 @@ def _told(rule: str, name: str, literal: str) -> str:
 
 
 def _compared(value: object) -> Iterator[tuple[str, str]]:
-    """Yield each name of a level with a literal that it is compared with.
+    """Yield each attribute with a literal that it is compared with.
 
     The comparison may be anywhere in Cedar's JSON.
     """
@@ -53,17 +63,17 @@ def _compared(value: object) -> Iterator[tuple[str, str]]:
 
 def _sides(left: Any, right: Any) -> Iterator[tuple[str, str]]:
     for one, other in ((left, right), (right, left)):
-        name = _level_name(one)
+        name = _attribute(one)
         if name is not None:
             yield from ((name, literal) for literal in _literals(other))
 
 
-def _level_name(value: Any) -> str | None:
+def _attribute(value: Any) -> str | None:
     """Return `risk` for `context.risk` in Cedar's JSON, else None."""
     if not isinstance(value, Mapping) or not isinstance(value.get("."), Mapping):
         return None
     name = value["."].get("attr")
-    return name if name in _NAMES else None
+    return name if isinstance(name, str) else None
 
 
 def _literals(value: Any) -> Iterator[str]:

@@ -1,0 +1,3 @@
+CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}'
+  CONNECTION LIMIT 10;
+GRANT app_readwrite TO "{{name}}" WITH INHERIT TRUE, SET FALSE;
