@@ -21,6 +21,7 @@ prints them in one place. No error carries a secret: no token, no password, no r
     ├── InvalidInput             8   a spec, a template or a policy is wrong
     ├── WrongState               9   not found, or not possible in this state
     │   ├── NotFound             9
+    │   ├── TaskEnded            9   the task that a Python program used is over
     │   └── DecisionStale        9   what was decided on changed before it was done
     ├── VaultRefused            10   Vault refused this token
     │   └── VaultRejected       10   Vault refused this request (400) and gives a reason
@@ -152,6 +153,12 @@ class NotFound(WrongState):
     default_hint = "Operators, approvers and auditors see all tasks with `jitvault list`."
 
 
+class TaskEnded(WrongState):
+    """Raised where a Python program uses the access of a task that is over."""
+
+    default_hint = "`jitvault status TASK` shows who or what ended it. Ask for a task with another id."
+
+
 class DecisionStale(WrongState):
     """Raised where another process acted first.
 
@@ -280,3 +287,9 @@ def readable(task_id: str) -> Iterator[None]:
             raise
         message = f"the ledger's record of task {task_id} cannot be read: {error}"
         raise CorruptRecord(message, task_id=task_id) from None
+
+
+def error_of(exit_code: int, message: str, hint: str | None) -> JitvaultError:
+    """Return the error that another process met, by its exit code."""
+    kinds = {kind.exit_code: kind for kind in reversed(JitvaultError.__subclasses__())}
+    return kinds.get(exit_code, JitvaultError)(message, hint=hint)

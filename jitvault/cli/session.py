@@ -42,6 +42,7 @@ from jitvault.errors import (
     VaultRejected,
     VaultUnavailable,
     WaitTimedOut,
+    error_of,
 )
 from jitvault.formats.time_window import format_duration
 from jitvault.ledger.ownership import knows_nothing
@@ -408,5 +409,4 @@ def refused(error: PublishedError) -> JitvaultError:
 
     The exception has the exit code of the worker's error.
     """
-    kinds = {kind.exit_code: kind for kind in reversed(JitvaultError.__subclasses__())}
-    return kinds.get(error.exit_code, JitvaultError)(error.message, hint=error.hint)
+    return error_of(error.exit_code, error.message, error.hint)

@@ -286,7 +286,7 @@ def test_a_second_exec_of_a_task_says_who_holds_it(rig: Rig, spec: Spec, tmp_pat
     file = spec()
     with running(rig, file, tmp_path) as held:
         refused = execute(rig, file.stem, "--", "sh", "-c", "echo ran", code=125)
-        assert f"is held by another `jitvault exec`, process {held.process.pid}".encode() in refused.stderr
+        assert f"is held by another process, {held.process.pid}".encode() in refused.stderr
         assert refused.stdout == b"" and logs_in(held.url)
 
 

@@ -37,6 +37,7 @@ KINDS = {
     "Frozen": "SecurityFinding",
     "CorruptRecord": "SecurityFinding",
     "NotFound": "WrongState",
+    "TaskEnded": "WrongState",
     "DecisionStale": "WrongState",
     "VaultRejected": "VaultRefused",
     "LedgerUnreachable": "LedgerUnavailable",

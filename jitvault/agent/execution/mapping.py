@@ -175,7 +175,7 @@ def _value(source: Source, credentials: Sequence[Credential]) -> str:
             f"the task has no credential {source.template}{nearest(source.template, by_name)}; it has {known}",
             hint=_HINT,
         )
-    fields = dict(_fields(credential))
+    fields = dict(fields_of(credential))
     if source.field not in fields:
         known = ", ".join(sorted(fields))
         raise InvalidInput(
@@ -184,7 +184,7 @@ def _value(source: Source, credentials: Sequence[Credential]) -> str:
     return fields[source.field]
 
 
-def _fields(credential: Credential) -> Iterator[tuple[str, str]]:
+def fields_of(credential: Credential) -> Iterator[tuple[str, str]]:
     """Yield what of a credential can be named: fields, and where it is used."""
     for name, value in credential.fields.items():
         yield name, as_text(value)

@@ -108,9 +108,10 @@ def execute(
     wiring = session.open_session()
     # before anything is known that is secret, and while this process has one thread and no connection
     with steps.monitored(wiring) as monitor:
-        task = steps.requested(context, wiring, what, executable, wait=wait)
+        program = steps.names_of(executable)
+        task = steps.requested(context, wiring, what, program, wait=wait)
         set_hint_task(context, task)
-        with steps.held(wiring, task, executable, wanted, monitor) as access:
+        with steps.held(wiring, task, program, wanted, monitor) as access:
             code = steps.run(access, [executable, *command], inherited, is_masked=_is_masked(mask), stop=stop)
     set_program_ended(context)
     raise typer.Exit(code)

@@ -66,7 +66,7 @@ class Access:
     wanted: mapping.Wanted
     monitor: Monitor
     files: SecretFiles | None = None
-    exit_code: int | None = None
+    note: str = "the program did not start"
     is_given_back: bool = False
 
     def give_back(self) -> None:
@@ -78,18 +78,16 @@ class Access:
             return
         if self.files is not None:
             self.files.remove()
-        code = self.exit_code
-        note = "the program did not start" if code is None else f"the program ended with exit code {code}"
-        self.is_given_back = give_back(self.wiring, self.document.task_id, self.token.token, note)
+        self.is_given_back = give_back(self.wiring, self.document.task_id, self.token.token, self.note)
         if self.is_given_back:
             self.monitor.clean_up_later(None)
 
 
 @contextmanager
-def monitored(wiring: Wiring) -> Iterator[Monitor]:
+def monitored(wiring: Wiring, command: str = "exec") -> Iterator[Monitor]:
     """Yield the monitor.
 
-    Whatever ends the block, it is told that this process cleaned up.
+    Whatever ends the block, it is told that this process cleaned up. `command` is the command of this process.
     """
     hold_orphans()
     keep_private()
@@ -98,9 +96,8 @@ def monitored(wiring: Wiring) -> Iterator[Monitor]:
         how = "" if code is None else f" and the program ended with exit code {code}"
         tries = int(_TRY_FOR_S / _TRY_AGAIN_S)
         for _ in range(tries):
-            if give_back(
-                wiring, kept.task, Secret(kept.token) if kept.token else None, f"`jitvault exec` was killed{how}"
-            ):
+            token = Secret(kept.token) if kept.token else None
+            if give_back(wiring, kept.task, token, f"`jitvault {command}` was killed{how}"):
                 return
             time.sleep(_TRY_AGAIN_S)
 
@@ -113,11 +110,19 @@ def monitored(wiring: Wiring) -> Iterator[Monitor]:
         kill_below(os.getpid(), besides=monitor.pid if monitor.goes_on else None)
 
 
-def requested(context: typer.Context, wiring: Wiring, what: str, executable: str, *, wait: float) -> str:
+def names_of(executable: str) -> tuple[str, ...]:
+    """Return the names by which `spec.tools` can permit a program.
+
+    They are that of its path, and that of the file which the path leads to.
+    """
+    return Path(executable).name, Path(executable).resolve().name
+
+
+def requested(context: typer.Context, wiring: Wiring, what: str, program: Sequence[str], *, wait: float) -> str:
     """Return the task, once it is granted.
 
-    It is `what` itself, or the task that the spec asks for. Raises UsageError for a spec on standard input, which is
-    the program's, and what a grant raises.
+    It is `what` itself, or the task that the spec asks for. `program` has the program's names. Raises UsageError for a
+    spec on standard input, which is the program's, and what a grant raises.
     """
     if not is_spec(what):
         return what
@@ -125,7 +130,7 @@ def requested(context: typer.Context, wiring: Wiring, what: str, executable: str
         raise UsageError("standard input is the program's, so the spec cannot come from there", hint="Name a file.")
     # before anything is asked for
     asked = read_spec(wiring, what, None).spec
-    _check_program(asked.id, asked.spec.tools, executable)
+    _check_program(asked.id, asked.spec.tools, program)
     spec = submit_spec(context, wiring, what, None, revise=False, as_json=False, heartbeat=HEARTBEAT)
     request, document = request_grant(wiring, spec, queue=False, wait=wait, tell=_say)
     request.check_not_refused(document)
@@ -134,14 +139,17 @@ def requested(context: typer.Context, wiring: Wiring, what: str, executable: str
 
 
 @contextmanager
-def held(wiring: Wiring, task: str, executable: str, wanted: mapping.Wanted, monitor: Monitor) -> Iterator[Access]:
+def held(
+    wiring: Wiring, task: str, program: Sequence[str], wanted: mapping.Wanted, monitor: Monitor
+) -> Iterator[Access]:
     """Take the task's token and yield its access.
 
-    It is given back whatever ends the block. Raises InvalidInput for a program that the task may not run and for a
-    mapping that cannot be filled, and what unwrapping raises.
+    `program` has the names of the program that gets it. The access is given back whatever ends the block. Raises
+    InvalidInput for a program that the task may not run and for a mapping that cannot be filled, and what unwrapping
+    raises.
     """
     document = session.known(wiring, task)
-    _check_program(task, document.full_revision.content["spec"]["spec"]["tools"], executable)
+    _check_program(task, document.full_revision.content["spec"]["spec"]["tools"], program)
     with _claimed(task):
         yield from _taken(wiring, document, wanted, monitor)
 
@@ -169,7 +177,7 @@ def _taken(wiring: Wiring, document: PublishedTask, wanted: mapping.Wanted, moni
 
 @contextmanager
 def _claimed(task: str) -> Iterator[None]:
-    """Let no other `jitvault exec` of this user take the task meanwhile.
+    """Let no other process of this user take the task meanwhile.
 
     Raises WrongState that names the process which holds it.
     """
@@ -186,11 +194,11 @@ def _claimed(task: str) -> Iterator[None]:
         holder = os.pread(descriptor, 20, 0).decode(errors="replace")
         os.close(descriptor)
         raise WrongState(
-            f"task {task} is held by another `jitvault exec`, process {one_line(holder)}",
+            f"task {task} is held by another process, {one_line(holder)}",
             hint=f"{CONTINUE} That process gives the task back when its program ends.",
         ) from None
     except OSError as error:
-        _say(f"warning: {directory} cannot be written ({error.strerror}): a second `jitvault exec` is not noticed")
+        _say(f"warning: {directory} cannot be written ({error.strerror}): a second process is not noticed")
     try:
         yield
     finally:
@@ -216,12 +224,12 @@ def run(
         access.monitor.clean_up_later(kept)
         environment |= {name: str(access.files.write(name, data)) for name, data in filled.files.items()}
     masker = _masker(access).stream if is_masked else None
-    watch = _watch(access)
+    watch = watch_of(access)
     with opened(masker) as streams:
         program = Program(command[0], command[1:], environment, has_terminal=streams.has_terminal)
         outcome = run_program(access.monitor, program, streams, watch, stop)
         watch.stop()
-        access.exit_code = outcome.code
+        access.note = f"the program ended with exit code {outcome.code}"
         # whoever reads the output may take their time: the access does not wait for them
         access.give_back()
         streams.finish()
@@ -272,20 +280,20 @@ def _masker(access: Access) -> Masker:
     return masker
 
 
-def _check_program(task: str, tools: Sequence[str], executable: str) -> None:
+def _check_program(task: str, tools: Sequence[str], program: Sequence[str]) -> None:
     """Raise InvalidInput for a program that the signed tools do not name.
 
-    An empty list permits any.
+    An empty list permits any. `program` has the program's names, the one for people first.
     """
-    name = Path(executable).name
-    if tools and name not in tools and Path(executable).resolve().name not in tools:
+    if tools and not set(program) & set(tools):
+        name = program[0]
         raise InvalidInput(
             f"task {task} is for {', '.join(tools)}, and not for {name}",
             hint=f"{CONTINUE} Its approvers signed the tools in `spec.tools`: ask for a task that names {name}.",
         )
 
 
-def _watch(access: Access) -> TaskWatch:
+def watch_of(access: Access) -> TaskWatch:
     """Return what notices that the task is over."""
     # clients of Vault are one thread's alone; the login is shared
     other = Wiring(access.wiring.settings)

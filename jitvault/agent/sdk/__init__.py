@@ -1,0 +1,1 @@
+"""The access of a Python program: `from jitvault.agent import task`."""

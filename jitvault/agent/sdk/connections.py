@@ -1,0 +1,117 @@
+"""What a Python program connects with: arguments, an engine, a TLS context.
+
+What these need beside the standard library is imported when it is used.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from jitvault.agent.sdk.credentials import HeldCredential, the_only
+from jitvault.errors import UsageError
+
+if TYPE_CHECKING:
+    import ssl
+
+    from sqlalchemy import URL, Engine
+
+_DRIVER = "postgresql+psycopg"
+
+
+def psycopg_kwargs(credentials: Sequence[HeldCredential], name: str | None) -> dict[str, Any]:
+    """Return arguments of `psycopg.connect`. Raises InvalidInput."""
+    login = _login(credentials, name)
+    return {**_address(login), **_user(login)}
+
+
+def sqlalchemy_engine(
+    credentials: Sequence[HeldCredential], name: str | None, url: str | URL | None, options: Mapping[str, Any]
+) -> Engine:
+    """Return an engine that asks for its login whenever it connects.
+
+    Raises InvalidInput, UsageError.
+    """
+    try:
+        import sqlalchemy
+    except ModuleNotFoundError:
+        raise UsageError("SQLAlchemy is not installed", hint="`pip install sqlalchemy psycopg` does it.") from None
+    login = _login(credentials, name, needs_address=url is None)
+    if url is None:
+        address = _address(login)
+        url = sqlalchemy.URL.create(
+            _DRIVER,
+            host=address.pop("host"),
+            port=address.pop("port"),
+            database=address.pop("dbname"),
+            query=address,
+        )
+    engine = sqlalchemy.create_engine(url, **options)
+
+    @sqlalchemy.event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, _: Any, arguments: Sequence[Any], parameters: Mapping[str, Any]) -> Any:
+        # `parameters` is the engine's own and lives as long as that: the password goes into a copy
+        return dialect.connect(*arguments, **{**parameters, **_user(login)})
+
+    return engine
+
+
+def ssl_context(credentials: Sequence[HeldCredential], name: str | None, ca_file: str | None) -> ssl.SSLContext:
+    """Return a context for TLS clients with a certificate. Raises InvalidInput, UsageError."""
+    import ssl
+
+    held = the_only(credentials, name, "certificate with a private key", _has_key)
+    facts = held.connection
+    context = ssl.create_default_context(cafile=ca_file or facts.get("ca_file"))
+    if ca_file is None and facts.get("tls") == "require":
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif facts.get("tls") == "verify-ca":
+        context.check_hostname = False
+    chain = "ca_chain" if "ca_chain" in held.fields else "issuing_ca"
+    parts = [each for each in ("private_key", "certificate", chain) if each in held.fields]
+    pem = "\n".join(held.secret(each).reveal().strip() for each in parts) + "\n"
+    _load(context, pem.encode())
+    return context
+
+
+def _load(context: ssl.SSLContext, pem: bytes) -> None:
+    """Load a certificate and its key, which OpenSSL takes from a file alone.
+
+    It is a file in memory without a name. Raises UsageError where there are none.
+    """
+    if not hasattr(os, "memfd_create"):
+        raise UsageError(
+            "this system has no files in memory, so a private key cannot be given to OpenSSL without a file on disk",
+            hint='`Task.secret("TEMPLATE.private_key")` gives the key itself.',
+        )
+    descriptor = os.memfd_create("jitvault", os.MFD_CLOEXEC)
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(pem)
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+def _login(credentials: Sequence[HeldCredential], name: str | None, *, needs_address: bool = True) -> HeldCredential:
+    """Return the login that is meant. Raises InvalidInput."""
+    if needs_address:
+        return the_only(credentials, name, "login to a database whose address is known", lambda each: each.is_login)
+    return the_only(credentials, name, "login", lambda each: {"username", "password"} <= {*each.fields})
+
+
+def _has_key(credential: HeldCredential) -> bool:
+    return {"certificate", "private_key"} <= {*credential.fields}
+
+
+def _address(login: HeldCredential) -> dict[str, Any]:
+    facts = login.connection
+    found = {"host": facts["host"], "port": facts["port"], "dbname": facts["database"], "sslmode": facts["tls"]}
+    return {**found, "sslrootcert": facts["ca_file"]} if "ca_file" in facts else found
+
+
+def _user(login: HeldCredential) -> dict[str, Any]:
+    """Return user and password. Raises TaskEnded after the task's end."""
+    return {"user": login.secret("username").reveal(), "password": login.secret("password").reveal()}

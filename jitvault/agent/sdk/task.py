@@ -1,0 +1,300 @@
+"""A task in a Python program: the block in which it has access.
+
+    with task("read-orders.yaml") as t:
+        connect(password=t.secret("postgres-readonly.password").reveal())
+
+Entering the block asks, waits for the approvals and takes the access; leaving it gives the access back. So does the end
+of the interpreter, and the end of this process by any signal: a process of its own session holds the task, and sees the
+end of a pipe to this one.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timedelta
+from functools import partial
+from queue import SimpleQueue
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn
+from weakref import WeakSet
+
+from jitvault.agent.sdk import connections
+from jitvault.agent.sdk.credentials import FieldSecret, HeldCredential, HeldValues, credentials_of, secret_of
+from jitvault.agent.sdk.holder import Ended, Event, Holder, Said, Told
+from jitvault.errors import JitvaultError, NotConfirmed, TaskEnded, UsageError
+
+if TYPE_CHECKING:
+    import ssl
+
+    from sqlalchemy import URL, Engine
+
+# giving back takes a tenth of a second; while Vault does not answer, the holder goes on without us
+_LAST_S = 30.0
+FAILED = "failed "
+_ELSEWHERE = "this is a copy of the process that holds it"
+
+
+def task(
+    what: str | os.PathLike[str],
+    *,
+    wait: str | float | timedelta = "30m",
+    on_wait: Callable[[str], object] | None = None,
+) -> Task:
+    """Return the task of a spec, or of an id, for a `with` or an `async with` block.
+
+    `what` is a spec's file, which is asked for, or the id of a task in the agent's inbox. `wait` is how long to wait
+    for approvals, as `30m` or in seconds. While it waits, `on_wait` is called with lines that say who has to approve,
+    and by which command; without it they go to standard error.
+    """
+    return Task(what, wait=wait, on_wait=on_wait)
+
+
+class Task:
+    """A task that this program holds, from the beginning of a block to its end."""
+
+    def __init__(
+        self,
+        what: str | os.PathLike[str],
+        *,
+        wait: str | float | timedelta = "30m",
+        on_wait: Callable[[str], object] | None = None,
+    ) -> None:
+        self._what = os.fspath(what)
+        self._wait = f"{wait.total_seconds():.3f}" if isinstance(wait, timedelta) else str(wait)
+        self._on_wait = on_wait or partial(print, file=sys.stderr, flush=True)
+        self._pid = os.getpid()
+        self._events: SimpleQueue[Event] = SimpleQueue()
+        self._holder: Holder | None = None
+        self._values = HeldValues(self._check)
+        self._credentials: tuple[HeldCredential, ...] = ()
+        self._task_id = ""
+        self._ends_at: datetime | None = None
+        self._reason = "its block has not begun"
+        self._given_up = ""
+        self._error: JitvaultError | None = None
+        self._engines: WeakSet[Engine] = WeakSet()
+
+    # -- what the task has -------------------------------------------------------------------------------------------
+
+    @property
+    def task_id(self) -> str:
+        """The task's id, once the block has begun."""
+        return self._task_id
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """The task's deadline, in UTC, as it was when the access was taken."""
+        return self._ends_at
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When the first credential ends if nobody renews it, in UTC.
+
+        A worker renews it until the deadline.
+        """
+        return min((each.expires_at for each in self._credentials), default=None)
+
+    @property
+    def credentials(self) -> tuple[HeldCredential, ...]:
+        """What the task has, without the secrets."""
+        return self._credentials
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the access can be used no more."""
+        return bool(self.reason)
+
+    @property
+    def reason(self) -> str:
+        """Why the task is over, "" while it lasts."""
+        return _ELSEWHERE if os.getpid() != self._pid else self._reason
+
+    def secret(self, name: str) -> FieldSecret:
+        """Return the field that `name` says: TEMPLATE.FIELD, or FIELD.
+
+        A FIELD alone has to be that of one credential. The secret shows itself by `reveal()` alone. Raises
+        InvalidInput, TaskEnded.
+        """
+        self._check()
+        return secret_of(self._credentials, name)
+
+    def psycopg_kwargs(self, credential: str | None = None) -> dict[str, Any]:
+        """Return arguments of `psycopg.connect`, the password among them.
+
+        They are those of the named login, or of the task's only one. Raises InvalidInput, TaskEnded.
+        """
+        self._check()
+        return connections.psycopg_kwargs(self._credentials, credential)
+
+    def sqlalchemy_engine(
+        self, url: str | URL | None = None, *, credential: str | None = None, **options: Any
+    ) -> Engine:
+        """Return an engine of SQLAlchemy, which has to be installed.
+
+        It logs in with the named login, or with the task's only one. `url` can name another driver or address; the user
+        and the password are filled in whenever a connection is made, and are no part of the engine's URL. `options` are
+        those of `create_engine`. After the task's end no connection is made: TaskEnded. The engine is disposed of when
+        the block ends. Raises InvalidInput, TaskEnded.
+        """
+        self._check()
+        engine = connections.sqlalchemy_engine(self._credentials, credential, url, options)
+        self._engines.add(engine)
+        return engine
+
+    def ssl_context(self, credential: str | None = None, *, ca_file: str | None = None) -> ssl.SSLContext:
+        """Return a context for TLS clients with the task's certificate.
+
+        It is that of the named credential, or of the only one that has a private key. Servers are verified by
+        `ca_file`, by the template's, or by those of the system. Raises InvalidInput, TaskEnded.
+        """
+        self._check()
+        return connections.ssl_context(self._credentials, credential, ca_file)
+
+    # -- the block ---------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Task:
+        self._enter(self._on_wait)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._leave(f"{FAILED}{kind.__name__}" if kind else "left", is_quiet=kind is not None)
+
+    async def __aenter__(self) -> Task:
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+
+        def say(text: str) -> None:
+            loop.call_soon_threadsafe(self._on_wait, text)
+
+        entering = asyncio.ensure_future(asyncio.to_thread(self._enter, say))
+        try:
+            await asyncio.shield(entering)
+        except asyncio.CancelledError:
+            self._give_up("CancelledError")
+            with suppress(JitvaultError, asyncio.CancelledError):
+                await entering
+                # the access came at the same moment
+                await asyncio.to_thread(self._leave, f"{FAILED}CancelledError", is_quiet=True)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        import asyncio
+
+        await asyncio.shield(asyncio.to_thread(self.__exit__, kind, error, trace))
+
+    def _enter(self, say: Callable[[str], object]) -> None:
+        """Have the task held, and return when it is.
+
+        Raises what kept it from being held.
+        """
+        if self._holder is not None:
+            raise UsageError("the block of a task is entered once", hint="Make another one by `task(…)`.")
+        self._pid = os.getpid()
+        self._holder = Holder([f"--wait={self._wait}", "--", self._what], self._receive)
+        _open.add(self)
+        if self._given_up:
+            self._holder.leave(self._given_up)
+        try:
+            self._wait_until_held(say)
+        except BaseException as error:
+            self._leave(f"{FAILED}{type(error).__name__}", is_quiet=True)
+            raise
+
+    def _wait_until_held(self, say: Callable[[str], object]) -> None:
+        while True:
+            match self._events.get():
+                case Said(text):
+                    say(text)
+                case Told("held", _):
+                    return
+                case Ended(error):
+                    raise _with_hint(error or NotConfirmed(f"the process that asked for {self._what} was ended"))
+
+    def _give_up(self, why: str) -> None:
+        """Have the holder end while it waits."""
+        self._given_up = f"{FAILED}{why}"
+        if self._holder is not None:
+            self._holder.leave(self._given_up)
+
+    def _receive(self, event: Event) -> None:
+        """Take what the holder says, in the thread that reads it."""
+        match event:
+            case Told("held", content):
+                self._task_id = content["task_id"]
+                self._ends_at = datetime.fromisoformat(content["ends_at"]) if content["ends_at"] else None
+                self._credentials = credentials_of(content["credentials"], self._values)
+                self._reason = ""
+            case Told("over", reason):
+                self._end(str(reason))
+            case Ended(error):
+                self._error = error
+                self._end("the process that held it was ended, and gives the access back")
+        self._events.put(event)
+
+    def _end(self, reason: str) -> None:
+        """Forget the secrets. The first reason counts."""
+        self._reason = self._reason or reason
+        self._values.forget()
+
+    def _leave(self, word: str, *, is_quiet: bool) -> None:
+        """Have the access given back, and wait until it is.
+
+        Raises NotConfirmed, unless `is_quiet`, where it is not.
+        """
+        holder = self._holder
+        if holder is None or os.getpid() != self._pid:
+            return
+        self._end("its block was left")
+        for engine in list(self._engines):
+            engine.dispose()
+        holder.leave(word)
+        has_ended = holder.has_ended(_LAST_S)
+        _open.discard(self)
+        if is_quiet:
+            return
+        if not has_ended:
+            raise _with_hint(
+                NotConfirmed(
+                    f"the access of task {self._task_id} is not given back yet: Vault does not answer",
+                    hint=f"Process {holder.pid} goes on trying. `jitvault complete {self._task_id}` does it, too.",
+                )
+            )
+        if self._error is not None:
+            raise _with_hint(self._error)
+
+    def _check(self) -> None:
+        """Raise TaskEnded where the access cannot be used."""
+        reason = self.reason
+        if reason:
+            raise _with_hint(TaskEnded(f"task {self._task_id or self._what} cannot be used: {reason}"))
+
+    def __repr__(self) -> str:
+        return f"<Task {self._task_id or self._what}: {self.reason or 'held'}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a task is neither copied nor pickled")
+
+
+def _with_hint(error: JitvaultError) -> JitvaultError:
+    """Return the error with its hint below the message of a traceback."""
+    error.add_note(error.hint)
+    return error
+
+
+_open: set[Task] = set()
+
+
+@atexit.register
+def _at_exit() -> None:
+    for each in list(_open):
+        each._leave("exit", is_quiet=True)

@@ -1,0 +1,61 @@
+"""`jitvault hold`: hold a task's access for the Python process that started it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from jitvault.cli.options import Debug, Json, seconds, set_hint_task
+
+
+def hold(
+    context: typer.Context,
+    what: Annotated[str, typer.Argument(metavar="TASK|SPEC", help="A task in your inbox, or a spec to ask for.")],
+    wait: Annotated[
+        float,
+        typer.Option(
+            "--wait",
+            metavar="DURATION",
+            parser=seconds(most=86_400),
+            show_default="30m",
+            help="How long to wait for approvals.",
+        ),
+    ] = 1800.0,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Hold a task's access for another process, until standard input ends.
+
+    `jitvault.agent` starts this command. It prints lines of JSON, the first with the task's secrets, so standard output
+    has to be a pipe. When standard input ends, or the task is over, the access is given back.
+    """
+    from jitvault.agent.execution.mapping import Wanted
+    from jitvault.cli import session
+    from jitvault.cli.commands import execute_steps, hold_steps
+    from jitvault.errors import NotConfirmed, UsageError
+
+    if sys.stdout.isatty():
+        raise UsageError("this would print secrets to your terminal", hint="`jitvault exec` runs a program with them.")
+    program = ("python", *execute_steps.names_of(sys.executable))
+    wiring = session.open_session()
+    # before anything is known that is secret, and while this process has one thread and no connection
+    with execute_steps.monitored(wiring, "hold") as monitor:
+        caller = hold_steps.Caller()
+        wiring.clock = hold_steps.CallersClock(caller)
+        try:
+            task = execute_steps.requested(context, wiring, what, program, wait=wait)
+        except hold_steps.CallerLeft:
+            hold_steps.end_if_granted(wiring, (context.obj or {}).get("TASK"))
+            raise typer.Exit(1) from None
+        set_hint_task(context, task)
+        with execute_steps.held(wiring, task, program, Wanted(), monitor) as access:
+            hold_steps.hold(access, monitor, caller)
+        if not access.is_given_back:
+            raise NotConfirmed(
+                f"the access of task {task} is not given back: Vault does not answer",
+                hint="A process in the background goes on trying for ten minutes. `jitvault complete TASK` does it, "
+                "too.",
+            )
+        hold_steps.tell({"given_back": True})
