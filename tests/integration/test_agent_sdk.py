@@ -22,16 +22,18 @@ pytestmark = pytest.mark.usefixtures("lab")
 Spec = Callable[..., Path]
 # what the programs of these tests begin with; `say` writes a line of JSON
 BEGIN = """
-import asyncio, json, os, sys, time
+import asyncio, glob, json, os, sys, time
 from jitvault.agent import Denied, TaskEnded, task
 spec = sys.argv[1]
 def say(**what):
     print(json.dumps(what), flush=True)
 def url(t):
     return t.secret("postgres-readonly.url").reveal()
+def pause():
+    sys.stdin.readline()
 def holder():
-    below = open(f"/proc/self/task/{os.getpid()}/children").read().split()
-    return int(below[0])
+    (found,) = [n for file in glob.glob("/proc/self/task/*/children") for n in open(file).read().split()]
+    return int(found)
 """
 STAYS = """
 with task(spec) as t:
@@ -69,7 +71,13 @@ def run(rig: Rig, code: str, *words: str | Path, exit_code: int = 0, **more: str
 def running(rig: Rig, code: str, *words: str | Path) -> Iterator[subprocess.Popen[str]]:
     pipe = subprocess.PIPE
     process = subprocess.Popen(
-        argv(code, *words), env=environment(rig), stdout=pipe, stderr=pipe, text=True, start_new_session=True
+        argv(code, *words),
+        env=environment(rig),
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        start_new_session=True,
     )
     try:
         yield process
@@ -84,6 +92,13 @@ def said(process: subprocess.Popen[str]) -> dict[str, Any]:
     line = process.stdout.readline()
     assert line, process.communicate()
     return dict(json.loads(line))
+
+
+def go_on(process: subprocess.Popen[str]) -> None:
+    """End the program's pause."""
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
 
 
 def is_over(rig: Rig, file: Path) -> bool:
@@ -120,3 +135,261 @@ def test_a_block_has_the_access_and_gives_it_back(rig: Rig, spec: Spec) -> None:
     assert not logs_in(inside["url"]) and not rig.task_tokens(file.stem)
     assert is_over(rig, file) and "the block of the Python program was left" in note(rig, file)
     assert stderr == ""
+
+
+def test_an_exception_passes_and_the_end_names_its_kind_alone(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    code = """
+    with task(spec) as t:
+        say(url=url(t))
+        raise KeyError(t.secret("password").reveal())
+    """
+    (inside,), stderr = run(rig, code, file, exit_code=1)
+    assert "KeyError" in stderr.splitlines()[-1] and not logs_in(inside["url"])
+    assert is_over(rig, file) and "was left by KeyError" in note(rig, file)
+
+
+def test_a_program_that_nobody_signed_gets_nothing(rig: Rig, spec: Spec) -> None:
+    refused, named = spec(more="  tools: [psql]\n"), spec(more="  tools: [psql, python]\n")
+    code = """
+    from jitvault.agent import InvalidInput
+    try:
+        with task(spec):
+            say(entered=True)
+    except InvalidInput as error:
+        say(refused=str(error))
+    """
+    (told,), _ = run(rig, code, refused)
+    assert told["refused"].startswith(f"task {refused.stem} is for psql, and not for python")
+    assert run(rig, code, named)[0] == [{"entered": True}]
+
+
+# -- waiting ----------------------------------------------------------------------------------------------------------
+
+
+def test_who_has_to_approve_is_said_while_the_block_waits(rig: Rig, spec: Spec) -> None:
+    file = spec(criticality="medium")
+    code = """
+    with task(spec, on_wait=lambda text: say(waits=text)) as t:
+        say(url=url(t))
+        pause()
+    """
+    with running(rig, code, file) as process:
+        assert "waits for 1 approval by jitvault-approvers" in said(process)["waits"]
+        rig("approver-1", "approve", file.stem, "--yes")
+        assert logs_in(said(process)["url"])
+        go_on(process)
+        assert process.wait(20) == 0
+    assert is_over(rig, file)
+
+
+@pytest.mark.parametrize("wait", ['"1s"', "1", "timedelta(seconds=1)"])
+def test_a_block_waits_no_longer_than_it_is_told(rig: Rig, spec: Spec, wait: str) -> None:
+    code = f"""
+    from datetime import timedelta
+    from jitvault.agent import ApprovalMissing
+    try:
+        with task(spec, wait={wait}):
+            say(entered=True)
+    except ApprovalMissing as error:
+        say(refused=str(error), hint=error.__notes__)
+    """
+    file = spec(criticality="medium")
+    (told,), stderr = run(rig, code, file)
+    assert f"task {file.stem} needs approval after 1s" in told["refused"]
+    assert f"`jitvault approve {file.stem}`" in told["hint"][0]
+    assert "waits for 1 approval" in stderr
+
+
+def test_a_task_that_is_denied_gives_nothing(rig: Rig, spec: Spec) -> None:
+    file = spec(criticality="medium")
+    code = """
+    try:
+        with task(spec, on_wait=lambda text: say(waits=text)):
+            say(entered=True)
+    except Denied as error:
+        say(refused=str(error))
+    """
+    with running(rig, code, file) as process:
+        said(process)
+        rig("approver-1", "deny", file.stem, "--yes", "--reason", "not today")
+        assert "approver-1 denied it: not today" in said(process)["refused"]
+        assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize("how", ["cancelled", "interrupted", "killed"])
+def test_whoever_stops_waiting_leaves_no_process_and_can_wait_again(rig: Rig, spec: Spec, how: str) -> None:
+    file = spec(criticality="medium")
+    code = """
+    async def main():
+        def waits(text):
+            say(holder=holder())
+            asyncio.get_running_loop().call_later(0.5, entering.cancel)
+        entering = asyncio.create_task(task(spec, on_wait=waits).__aenter__())
+        try:
+            await entering
+        except asyncio.CancelledError:
+            say(cancelled=True)
+    def sync():
+        try:
+            with task(spec, on_wait=lambda text: say(holder=holder())):
+                pass
+        except KeyboardInterrupt:
+            say(interrupted=True)
+    asyncio.run(main()) if sys.argv[2] == "cancelled" else sync()
+    """
+    with running(rig, code, file, how) as process:
+        holder = said(process)["holder"]
+        if how == "interrupted":
+            process.send_signal(signal.SIGINT)
+        if how == "killed":
+            process.kill()
+        else:
+            assert said(process) == {how: True}
+            assert not is_alive(holder)
+        wait_for(lambda: not is_alive(holder), 5)
+        assert process.wait(20) == (-signal.SIGKILL if how == "killed" else 0)
+    rig("approver-1", "approve", file.stem, "--yes")
+    (told,), _ = run(rig, "with task(spec) as t: say(id=t.task_id)", file)
+    assert told["id"] == file.stem and is_over(rig, file)
+
+
+# -- how it ends ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("victim", ["program", "group of the program", "holder", "monitor"])
+def test_whoever_is_killed_the_access_is_given_back(rig: Rig, spec: Spec, victim: str) -> None:
+    file = spec()
+    with running(rig, STAYS, file) as process:
+        inside = said(process)
+        assert logs_in(inside["url"]) and len(rig.task_tokens(file.stem)) == 1
+        children = (Path("/proc") / str(inside["holder"]) / "task" / str(inside["holder"]) / "children").read_text()
+        (monitor,) = map(int, children.split())
+        match victim:
+            case "program":
+                process.kill()
+            case "group of the program":
+                os.killpg(process.pid, signal.SIGKILL)
+            case "holder":
+                os.kill(inside["holder"], signal.SIGKILL)
+            case "monitor":
+                os.kill(monitor, signal.SIGKILL)
+        wait_for(lambda: not rig.task_tokens(file.stem), 5)
+        wait_for(lambda: not logs_in(inside["url"]), 10)
+        if victim in ("holder", "monitor"):
+            assert said(process)["reason"] and "cannot be used" in said(process)["refused"]
+            assert process.wait(20) == 0
+        wait_for(lambda: not is_alive(inside["holder"]) and not is_alive(monitor), 15)
+    assert is_over(rig, file) and rig.file(file.stem).task.end_reason == "completed"
+
+
+def test_a_task_that_is_revoked_is_over_for_the_program(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    with running(rig, STAYS, file) as process:
+        inside = said(process)
+        rig("operator", "revoke", file.stem, "--reason", "look", code=None)
+        assert "operator" in said(process)["reason"]
+        assert f"task {file.stem} cannot be used: it is" in said(process)["refused"]
+        assert process.wait(20) == 0
+        assert not is_alive(inside["holder"])
+
+
+def test_the_end_of_the_interpreter_gives_back_what_no_block_did(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    (inside,), _ = run(rig, "t = task(spec).__enter__(); say(url=url(t))", file)
+    assert not rig.task_tokens(file.stem) and not logs_in(inside["url"])
+    assert is_over(rig, file) and "the Python program ended" in note(rig, file)
+
+
+def test_a_copy_of_the_process_neither_ends_the_task_nor_keeps_it(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    code = """
+    with task(spec) as t:
+        kept = t.secret("password")
+        child = os.fork()
+        if child == 0:
+            try:
+                kept.reveal()
+            except TaskEnded as error:
+                say(refused=str(error))
+            # leaves the block, and the interpreter
+            sys.exit(0)
+        os.waitpid(child, 0)
+        time.sleep(2)
+        say(url=url(t), over=t.is_over)
+        pause()
+        if os.fork() == 0:
+            time.sleep(120)
+    say(left=True)
+    """
+    with running(rig, code, file) as process:
+        assert "a copy of the process" in said(process)["refused"]
+        inside = said(process)
+        assert inside["over"] is False and logs_in(inside["url"])
+        go_on(process)
+        # the second copy still lives
+        assert said(process) == {"left": True}
+        assert not rig.task_tokens(file.stem)
+    assert is_over(rig, file)
+
+
+def test_an_asynchronous_block_ends_with_its_cancellation(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    code = """
+    async def work():
+        async with task(spec) as t:
+            say(url=url(t), pid=os.getpid())
+            await asyncio.sleep(600)
+    async def main():
+        working = asyncio.create_task(work())
+        await asyncio.sleep(float(sys.argv[2]))
+        working.cancel()
+        try:
+            await working
+        except asyncio.CancelledError:
+            say(cancelled=True)
+    asyncio.run(main())
+    """
+    told, _ = run(rig, code, file, "6")
+    assert told[-1] == {"cancelled": True} and not logs_in(told[0]["url"])
+    assert is_over(rig, file) and "CancelledError" in note(rig, file)
+
+
+# -- what a program connects with -------------------------------------------------------------------------------------
+
+
+def test_an_engine_logs_in_while_the_task_lasts_and_has_no_password(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    code = """
+    import gc, sqlalchemy
+    with task(spec) as t:
+        engine = t.sqlalchemy_engine(pool_size=1, max_overflow=1)
+        other = t.sqlalchemy_engine(engine.url.set(database="app"), poolclass=sqlalchemy.NullPool)
+        count = sqlalchemy.text("SELECT count(*) FROM orders")
+        password = t.secret("password").reveal()
+        with engine.connect() as one, engine.connect() as two, other.connect() as three:
+            say(counts=[each.execute(count).scalar() for each in (one, two, three)])
+        say(url=url(t), shown=repr(engine.url), kept=password in repr(gc.get_referrers(engine.dialect)))
+    try:
+        engine.connect()
+    except TaskEnded as error:
+        say(refused=str(error))
+    """
+    (counts, inside, after), _ = run(rig, code, file)
+    assert len({*counts["counts"]}) == 1
+    assert "***" not in inside["shown"] and "@" not in inside["shown"] and not inside["kept"]
+    assert "its block was left" in after["refused"]
+
+
+def test_no_secret_is_in_arguments_environment_or_on_standard_error(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    with running(rig, STAYS, file) as process:
+        inside = said(process)
+        password = inside["url"].split(":")[2].partition("@")[0].encode()
+        (token,) = rig.task_tokens(file.stem)
+        for pid in (process.pid, inside["holder"]):
+            for place in ("cmdline", "environ"):
+                assert password not in (Path("/proc") / str(pid) / place).read_bytes(), (pid, place)
+        rig("operator", "revoke", file.stem, "--reason", "look", code=None)
+        _, stderr = process.communicate(timeout=20)
+    assert stderr == "" and token

@@ -211,15 +211,15 @@ def _requested_spec(
 def raise_for(document: PublishedTask, *, as_json: bool | None = None, waited: float | None = None) -> None:
     """Raise the error that gives a task that was not granted its exit code.
 
-    With `as_json`, the task's state is printed first. None is for `submit`, which has printed it, and for which a task
-    that waits is a success. `waited` is for how many seconds the command waited for approvals.
+    With `as_json`, the task's state is printed first. `waited` is for how many seconds the command waited for
+    approvals. `submit` gives neither: it has printed the state, and to it a task that waits is a success.
     """
     from jitvault.cli.views import task as render
     from jitvault.errors import ApprovalMissing, Denied, WrongState
 
     state = document.state
     task = document.task_id
-    is_submit = as_json is None
+    is_submit = as_json is None and waited is None
     if state in ("issuing", "issued", "active") or (is_submit and state in ("approved", "pending_approval")):
         return
     if as_json is not None and state in ("pending_approval", "approved", "denied", "lapsed"):
