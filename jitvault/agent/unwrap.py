@@ -42,6 +42,7 @@ class TaskToken:
 
     `reads` are the requests that give its credentials. `expires_at` is its end if nobody renews it, `ends_at` the
     deadline that the task had when the token was issued. An older worker says neither `limits`, `ends_at` nor `uses`.
+    `grant_id` is the grant that the token is of.
     """
 
     task_id: str
@@ -51,6 +52,7 @@ class TaskToken:
     limits: TokenLimits | None = None
     ends_at: datetime | None = None
     uses: tuple[CredentialUse, ...] = ()
+    grant_id: str = ""
 
     def use_of(self, fetch: Fetch) -> CredentialUse:
         """Return where the credential of a request is used."""
@@ -116,6 +118,7 @@ def unwrap(vault: Vault, token: Secret) -> TaskToken:
         limits=TokenLimits.of_word(inside.meta.get("jitvault_limits", "")),
         ends_at=_instant(inside.meta.get("jitvault_ends_at", "")),
         uses=uses_of_word(inside.meta.get("jitvault_uses", "")),
+        grant_id=inside.meta.get("jitvault_grant", ""),
     )
 
 

@@ -18,6 +18,8 @@ from attended import Attended, wait_for
 from rig import Rig
 from test_exec import environment, is_alive, logs_in
 
+from jitvault.sandbox.placement import find_programs
+
 pytestmark = pytest.mark.usefixtures("lab")
 Spec = Callable[..., Path]
 # what the programs of these tests begin with; `say` writes a line of JSON
@@ -381,6 +383,44 @@ def test_an_engine_logs_in_while_the_task_lasts_and_has_no_password(rig: Rig, sp
     assert "its block was left" in after["refused"]
 
 
+def test_a_certificate_is_shown_to_servers_while_the_task_lasts(rig: Rig, spec: Spec) -> None:
+    file = spec(template="pki-service", choices="{service: orders}")
+    code = """
+    import ssl
+    with task(spec, on_wait=lambda text: say(waits=text)) as t:
+        (held,) = t.credentials
+        context = t.ssl_context()
+        assert context.verify_mode == ssl.CERT_REQUIRED and context.check_hostname
+        context.load_verify_locations(cadata=t.secret("issuing_ca").reveal())
+        of_server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        of_server.verify_mode = ssl.CERT_REQUIRED
+        of_server.load_verify_locations(cadata=t.secret("issuing_ca").reveal())
+        with open(sys.argv[2], "w") as file:
+            file.write("\\n".join(t.secret(each).reveal() for each in ("private_key", "certificate")))
+        of_server.load_cert_chain(sys.argv[2])
+        to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = context.wrap_bio(to_client, to_server, server_hostname="orders.svc.internal")
+        server = of_server.wrap_bio(to_server, to_client, server_side=True)
+        for _ in range(4):
+            for side in (client, server):
+                try:
+                    side.do_handshake()
+                except ssl.SSLWantReadError:
+                    pass
+        say(seen=str(server.getpeercert()["subject"]), fields=sorted(held.fields))
+    try:
+        t.ssl_context()
+    except TaskEnded:
+        say(over=True)
+    """
+    with running(rig, code, file, file.parent / "server.pem") as process:
+        said(process)
+        rig("approver-1", "approve", file.stem, "--yes")
+        told = said(process)
+        assert "orders.svc.internal" in told["seen"], told
+        assert said(process) == {"over": True}
+
+
 def test_no_secret_is_in_arguments_environment_or_on_standard_error(rig: Rig, spec: Spec) -> None:
     file = spec()
     with running(rig, STAYS, file) as process:
@@ -393,3 +433,70 @@ def test_no_secret_is_in_arguments_environment_or_on_standard_error(rig: Rig, sp
         rig("operator", "revoke", file.stem, "--reason", "look", code=None)
         _, stderr = process.communicate(timeout=20)
     assert stderr == "" and token
+
+
+# -- more time --------------------------------------------------------------------------------------------------------
+
+WAITS = """
+with task(spec, wait="1m") as t:
+    say(url=url(t), ends_at=t.ends_at.isoformat())
+    before = t.ends_at
+    while not t.is_over and t.ends_at == before:
+        time.sleep(0.05)
+    say(ends_at=t.ends_at.isoformat(), reason=t.reason)
+    pause()
+"""
+
+
+def test_more_time_with_the_same_token_is_followed(rig: Rig, spec: Spec) -> None:
+    file = spec(window="5m")
+    with running(rig, WAITS, file) as process:
+        said(process)
+        told = rig("agent", "extend", file.stem, "--for", "7m", "--reason", "slow", code=None)
+        moved = said(process)
+        assert moved == {"ends_at": told.json["ends_at"], "reason": ""}, told
+        go_on(process)
+        assert process.wait(20) == 0
+    assert is_over(rig, file)
+
+
+def test_more_time_with_another_token_is_over_for_the_block_and_not_for_the_task(rig: Rig, spec: Spec) -> None:
+    file = spec(window="5m", more="  deliver: agent\n")
+    rig("operator", "grant", file)
+    with running(rig, WAITS, file.stem) as process:
+        said(process)
+        told = rig("operator", "extend", file.stem, "--for", "20m", "--reason", "slow", code=None)
+        assert said(process)["reason"].startswith("more time for it came with another token"), told
+        go_on(process)
+        assert process.wait(20) == 0
+    with running(rig, WAITS, file.stem) as process:
+        assert logs_in(said(process)["url"])
+
+
+# -- the examples -----------------------------------------------------------------------------------------------------
+
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+
+
+@pytest.mark.parametrize("words", [["python", "count_orders.py"], ["sh", "count_orders.sh"]], ids=["Python", "shell"])
+def test_the_examples_print_a_number_and_leave_nothing(rig: Rig, words: list[str]) -> None:
+    """As they are, in the directory of their specs, on a host that has nothing but an agent's login."""
+    path = f"{Path(sys.executable).parent}:{find_programs() / 'bin'}:{os.environ['PATH']}"
+    done = subprocess.run(
+        words,
+        cwd=EXAMPLES,
+        env={**environment(rig), "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0 and done.stdout.strip().isdigit(), done
+    task = "count-orders" if words[0] == "python" else "read-orders"
+    wait_for(lambda: rig.state(task) in ("confirmed", "sealed"), 30)
+
+
+def test_the_page_begins_with_the_example() -> None:
+    page = (EXAMPLES.parent / "sdk.md").read_text()
+    assert page.split("```")[1] == f"python\n{(EXAMPLES / 'count_orders.py').read_text()}"

@@ -24,7 +24,8 @@ class TaskWatch:
     """Watches until the task is over.
 
     `line` becomes readable then, and `reason` says why. `published_end` returns why the published task is over, or
-    None; it is None for an agent without a login. `beat` looks the task's token up with the token itself.
+    None; it is None for an agent without a login. `beat` looks the task's token up with the token itself. `ends_at` is
+    the deadline, which `move_end` changes.
     """
 
     def __init__(
@@ -52,10 +53,15 @@ class TaskWatch:
         """Stop watching. A request that is under way is not waited for."""
         self._stopping.set()
 
+    def move_end(self, ends_at: datetime) -> None:
+        """Watch for a later deadline, or an earlier one."""
+        self._ends_at = ends_at
+
     def _run(self) -> None:
         beat_at = time.monotonic() + self._beat_s
         while not self._stopping.wait(POLL_S):
-            reason = self._deadline() or self._by_publication()
+            # what is published may have moved the deadline
+            reason = self._by_publication() or self._deadline()
             if not reason and time.monotonic() >= beat_at:
                 beat_at = time.monotonic() + self._beat_s
                 reason = self._by_token()
@@ -80,7 +86,8 @@ class TaskWatch:
         try:
             self._beat()
         except VaultRefused:
-            return "Vault does not accept its token any more"
+            # what was published meanwhile says why
+            return self._by_publication() or "Vault does not accept its token any more"
         except JitvaultError:
             return ""
         return ""

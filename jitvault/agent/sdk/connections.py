@@ -1,6 +1,7 @@
-"""What a Python program connects with: arguments, an engine, a TLS context.
+"""What a Python program connects with.
 
-What these need beside the standard library is imported when it is used.
+That is arguments, an engine, and a TLS context. What these need beside the standard library is imported when they are
+made.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from jitvault.errors import UsageError
 if TYPE_CHECKING:
     import ssl
 
-    from sqlalchemy import URL, Engine
+    import sqlalchemy
+
+    URL = sqlalchemy.URL
+    Engine = sqlalchemy.Engine
 
 _DRIVER = "postgresql+psycopg"
 
@@ -58,7 +62,10 @@ def sqlalchemy_engine(
 
 
 def ssl_context(credentials: Sequence[HeldCredential], name: str | None, ca_file: str | None) -> ssl.SSLContext:
-    """Return a context for TLS clients with a certificate. Raises InvalidInput, UsageError."""
+    """Return a context for TLS clients with a certificate.
+
+    Raises InvalidInput, UsageError, TaskEnded.
+    """
     import ssl
 
     held = the_only(credentials, name, "certificate with a private key", _has_key)

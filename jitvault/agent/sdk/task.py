@@ -30,7 +30,7 @@ from jitvault.errors import JitvaultError, NotConfirmed, TaskEnded, UsageError
 if TYPE_CHECKING:
     import ssl
 
-    from sqlalchemy import URL, Engine
+    from jitvault.agent.sdk.connections import URL, Engine
 
 # giving back takes a tenth of a second; while Vault does not answer, the holder goes on without us
 _LAST_S = 30.0
@@ -44,7 +44,7 @@ def task(
     wait: str | float | timedelta = "30m",
     on_wait: Callable[[str], object] | None = None,
 ) -> Task:
-    """Return the task of a spec, or of an id, for a `with` or an `async with` block.
+    """Return a task for a `with` or an `async with` block.
 
     `what` is a spec's file, which is asked for, or the id of a task in the agent's inbox. `wait` is how long to wait
     for approvals, as `30m` or in seconds. While it waits, `on_wait` is called with lines that say who has to approve,
@@ -54,7 +54,7 @@ def task(
 
 
 class Task:
-    """A task that this program holds, from the beginning of a block to its end."""
+    """A task that this program holds, for the time of a block."""
 
     def __init__(
         self,
@@ -87,7 +87,10 @@ class Task:
 
     @property
     def ends_at(self) -> datetime | None:
-        """The task's deadline, in UTC, as it was when the access was taken."""
+        """The task's deadline, in UTC.
+
+        It moves with more time that keeps the token.
+        """
         return self._ends_at
 
     @property
@@ -234,6 +237,8 @@ class Task:
                 self._ends_at = datetime.fromisoformat(content["ends_at"]) if content["ends_at"] else None
                 self._credentials = credentials_of(content["credentials"], self._values)
                 self._reason = ""
+            case Told("ends_at", moved):
+                self._ends_at = datetime.fromisoformat(moved)
             case Told("over", reason):
                 self._end(str(reason))
             case Ended(error):

@@ -6,10 +6,10 @@ import fcntl
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import typer
@@ -41,7 +41,7 @@ from jitvault.formats.secret import Secret
 from jitvault.formats.shorten import one_line
 from jitvault.lifecycle.requests.sign import sign_end
 from jitvault.memory_protection import keep_private
-from jitvault.model.states import EndReason
+from jitvault.model.states import DELIVERED_STATES, LIVE_STATES, EndReason
 from jitvault.wiring import Wiring
 
 # how long the monitor tries to give the access back where Vault does not answer
@@ -65,9 +65,23 @@ class Access:
     credentials: Sequence[Credential]
     wanted: mapping.Wanted
     monitor: Monitor
+    ends_at: datetime | None = None
     files: SecretFiles | None = None
     note: str = "the program did not start"
     is_given_back: bool = False
+    is_published: bool = False
+    is_replaced: bool = False
+
+    def is_replaced_in(self, document: PublishedTask) -> bool:
+        """Return whether the task has, or is getting, another token than this.
+
+        What was published before this token was made says nothing.
+        """
+        if document.grant_id == self.token.grant_id and document.state in DELIVERED_STATES:
+            self.is_published = True
+        elif self.is_published and document.state in LIVE_STATES:
+            self.is_replaced = True
+        return self.is_replaced
 
     def give_back(self) -> None:
         """Remove the files, revoke the token and sign the task's end, once.
@@ -78,7 +92,11 @@ class Access:
             return
         if self.files is not None:
             self.files.remove()
-        self.is_given_back = give_back(self.wiring, self.document.task_id, self.token.token, self.note)
+        if self.is_replaced:
+            # a signed end would be that of the task with its next token
+            self.is_given_back = _is_revoked(self.wiring, self.token.token)
+        else:
+            self.is_given_back = give_back(self.wiring, self.document.task_id, self.token.token, self.note)
         if self.is_given_back:
             self.monitor.clean_up_later(None)
 
@@ -165,7 +183,8 @@ def _taken(wiring: Wiring, document: PublishedTask, wanted: mapping.Wanted, moni
         kept = Kept(document.task_id, token.token.reveal())
         monitor.clean_up_later(kept)
         record.keep(token.task_id, vault.connection.address)
-    access = Access(wiring, document, token, (), wanted, monitor)
+    access = Access(wiring, document, token, (), wanted, monitor, ends_at=token.ends_at)
+    access.is_replaced_in(document)
     try:
         with suppress(JitvaultError):
             wiring.person.documents.destroy(taken.inbox)
@@ -249,18 +268,23 @@ def give_back(wiring: Wiring, task: str, token: Secret | None, note: str) -> boo
     second is done. Return whether the token is revoked, or was, since Vault refuses one that it does not know; without
     a token, whether the end is signed.
     """
-    is_dead, is_signed = True, False
-    try:
-        if token is not None:
-            wiring.vault(token).write("auth/token/revoke-self")
-    except VaultRefused:
-        pass
-    except JitvaultError:
-        is_dead = False
+    is_dead = token is None or _is_revoked(wiring, token)
+    is_signed = False
     with suppress(JitvaultError):
         sign_end(wiring.person, task, reason=EndReason.COMPLETED, note=note)
         is_signed = True
     return is_dead if token is not None else is_signed
+
+
+def _is_revoked(wiring: Wiring, token: Secret) -> bool:
+    """Revoke the token with itself; return whether it is revoked, or was."""
+    try:
+        wiring.vault(token).write("auth/token/revoke-self")
+    except VaultRefused:
+        pass
+    except JitvaultError:
+        return False
+    return True
 
 
 def _masker(access: Access) -> Masker:
@@ -293,8 +317,12 @@ def _check_program(task: str, tools: Sequence[str], program: Sequence[str]) -> N
         )
 
 
-def watch_of(access: Access) -> TaskWatch:
-    """Return what notices that the task is over."""
+def watch_of(access: Access, moved: Callable[[datetime], None] | None = None) -> TaskWatch:
+    """Return what notices that the task is over.
+
+    `moved` is called with the new deadline where the task gets more time with the same token. Another token is the end
+    of this access, and not of the task.
+    """
     # clients of Vault are one thread's alone; the login is shared
     other = Wiring(access.wiring.settings)
     other.person_token = access.wiring.person_token
@@ -303,18 +331,32 @@ def watch_of(access: Access) -> TaskWatch:
 
     def published_end() -> str | None:
         document = session.published(other, task)
-        if isinstance(document, PublishedTask) and document.state in session.DONE | session.ENDING:
+        if not isinstance(document, PublishedTask):
+            return None
+        if document.state in session.DONE | session.ENDING:
             why = f" ({end_in_words(document.end_reason, document.ended)})" if document.end_reason else ""
             return f"it is {document.state.value}{why}"
+        if access.is_replaced_in(document):
+            return "more time for it came with another token, which this process does not have"
+        if document.grant_id == access.token.grant_id:
+            follow(document.ends_at)
         return None
 
+    def follow(ends_at: datetime | None) -> None:
+        if ends_at is not None and ends_at != access.ends_at:
+            access.ends_at = ends_at
+            watch.move_end(ends_at)
+            if moved is not None:
+                moved(ends_at)
+
     window = access.document.full_revision.spec.spec.window
-    return TaskWatch(
+    watch = TaskWatch(
         published_end=published_end,
         beat=lambda: own.read("auth/token/lookup-self"),
         heartbeat_s=window.heartbeat.total_seconds() if window.heartbeat else None,
-        ends_at=access.token.ends_at,
+        ends_at=access.ends_at,
     )
+    return watch
 
 
 def _check(outcome: Outcome, access: Access) -> None:

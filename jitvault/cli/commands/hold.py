@@ -1,4 +1,4 @@
-"""`jitvault hold`: hold a task's access for the Python process that started it."""
+"""`jitvault hold`: hold a task's access for a Python process."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ def hold(
 
     `jitvault.agent` starts this command. It prints lines of JSON, the first with the task's secrets, so standard output
     has to be a pipe. When standard input ends, or the task is over, the access is given back.
+
+    Example: jitvault hold count-orders.yaml
     """
     from jitvault.agent.execution.mapping import Wanted
     from jitvault.cli import session

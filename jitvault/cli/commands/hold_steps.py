@@ -1,9 +1,10 @@
-"""The steps of `jitvault hold`: wait for the caller or the end of the task.
+"""The steps of `jitvault hold`: ask, tell, wait for an end, give back.
 
 The caller is the process that started this one. It holds the other ends of two pipes. Standard input ends when the
 caller ends, however that happens; standard output carries lines of JSON:
 
     {"held": {...}}            the task's credentials, once
+    {"ends_at": "time"}        the deadline has moved
     {"over": "reason"}         the task is over
     {"given_back": true}       the token is revoked; the last line
 """
@@ -107,7 +108,7 @@ def hold(access: Access, monitor: Monitor, caller: Caller) -> None:
 
     The note of the task's end says which.
     """
-    watch = watch_of(access)
+    watch = watch_of(access, lambda ends_at: tell({"ends_at": ends_at.isoformat()}))
     access.note = _NOTES[""]
     tell({"held": _held(access)})
     watch.start()
@@ -142,11 +143,10 @@ def _until_the_end(watch: int, monitor: Monitor, caller: Caller) -> str | None:
 
 def _held(access: Access) -> dict[str, Any]:
     """Return what the caller gets to know."""
-    ends_at = access.token.ends_at or access.document.ends_at
     credentials = access.credentials
     return {
         "task_id": access.document.task_id,
-        "ends_at": ends_at.isoformat() if ends_at else None,
+        "ends_at": access.ends_at.isoformat() if access.ends_at else None,
         "credentials": [
             {
                 "name": name,

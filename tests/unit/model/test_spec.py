@@ -153,7 +153,7 @@ def test_examples_read(path: Path) -> None:
 
 
 def test_the_examples_are_there() -> None:
-    assert [path.stem for path in EXAMPLES] == ["be-orders", "fix-orders", "read-orders"]
+    assert [path.stem for path in EXAMPLES] == ["be-orders", "count-orders", "fix-orders", "read-orders"]
 
 
 @pytest.mark.parametrize(

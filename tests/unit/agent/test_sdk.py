@@ -1,0 +1,153 @@
+"""A task's secrets in a Python program are shown by `reveal()` alone, and by nothing after the task's end."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jitvault.agent import FieldSecret, HeldCredential, InvalidInput, Task, TaskEnded, task
+from jitvault.agent.sdk.credentials import HeldValues, credentials_of, secret_of, the_only
+from jitvault.agent.sdk.holder import _Lines
+
+WORD = "w0rd-of-passage"
+LOGIN = {"host": "db.example.org", "port": 5432, "tls": "verify-full", "database": "app"}
+
+
+def credential(name: str = "pg", connection: dict[str, Any] | None = None, **fields: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "template": name,
+        "expires_at": "2030-01-01T00:00:00+00:00",
+        "connection": LOGIN if connection is None else connection,
+        "fields": fields or {"username": "v-1", "password": WORD},
+    }
+
+
+def never() -> None:
+    """The task lasts."""
+
+
+def held(*data: dict[str, Any], check: Callable[[], None] = never) -> tuple[tuple[HeldCredential, ...], HeldValues]:
+    values = HeldValues(check)
+    return credentials_of(data, values), values
+
+
+def secret() -> FieldSecret:
+    return secret_of(held(credential())[0], "password")
+
+
+def dumped(value: Any) -> Any:
+    return json.dumps(value)
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        repr,
+        str,
+        "{}".format,
+        "{!r:>40}".format,
+        lambda value: f"{value:s}",
+        lambda value: "%s" % value,  # noqa: UP031 (as a logger does it)
+        lambda value: repr({"password": value}),
+        lambda value: json.dumps(value, default=str),
+        lambda value: logging.LogRecord("x", 20, "x", 1, "%s", (value,), None).getMessage(),
+    ],
+)
+def test_a_secret_shows_its_name_alone(show: Callable[[object], str]) -> None:
+    assert WORD not in show(secret()) and "Secret(pg.password)" in show(secret())
+    credentials, values = held(credential())
+    assert WORD not in repr(credentials) + repr(vars(values))
+
+
+@pytest.mark.parametrize("leave", [json.dumps, pickle.dumps, copy.copy, copy.deepcopy])
+@pytest.mark.parametrize("what", [secret, lambda: held(credential())[0][0], lambda: task("x")])
+def test_a_secret_leaves_by_no_copy(leave: Callable[[object], object], what: Callable[[], object]) -> None:
+    with pytest.raises(TypeError):
+        leave(what())
+
+
+def test_a_secret_that_was_kept_reveals_nothing_after_the_end() -> None:
+    over: list[str] = []
+
+    def check() -> None:
+        if over:
+            raise TaskEnded(over[0])
+
+    credentials, values = held(credential(), check=check)
+    kept = secret_of(credentials, "pg.password")
+    assert kept.reveal() == WORD
+    over.append("revoked")
+    with pytest.raises(TaskEnded, match="revoked"):
+        kept.reveal()
+    # and nothing is there any more to be revealed
+    over.clear()
+    values.forget()
+    with pytest.raises(TaskEnded):
+        kept.reveal()
+    assert bool(kept)
+
+
+def test_a_field_is_named_alone_where_one_credential_has_it() -> None:
+    both, _ = held(credential(), credential("pg-eu"), credential("pki", {}, certificate="PEM"))
+    assert secret_of(both, "certificate").reveal() == "PEM"
+    assert repr(secret_of(both, "pg-eu.password")) == "Secret(pg-eu.password)"
+    for name, told in (
+        ("password", "expected pg.password or pg-eu.password"),
+        ("pgg.password", "did you mean pg"),
+        ("pg.pasword", "did you mean password"),
+        ("certificat", "did you mean certificate"),
+    ):
+        with pytest.raises(InvalidInput, match=told):
+            secret_of(both, name)
+
+
+def test_a_login_is_named_where_there_are_several() -> None:
+    logins, _ = held(credential(), credential("pg-eu"), credential("pki", {}, certificate="PEM"))
+    with pytest.raises(InvalidInput, match="2 of the kind login: name one of pg, pg-eu"):
+        the_only(logins, None, "login", lambda each: each.is_login)
+    assert the_only(logins, "pg-eu", "login", lambda each: each.is_login).name == "pg-eu"
+    with pytest.raises(InvalidInput, match="pki is no login"):
+        the_only(logins, "pki", "login", lambda each: each.is_login)
+    with pytest.raises(InvalidInput, match="the task has no login"):
+        the_only(logins[2:], None, "login", lambda each: each.is_login)
+
+
+def test_a_task_has_nothing_before_its_block() -> None:
+    before = task("read-orders.yaml")
+    assert before.is_over and repr(before) == "<Task read-orders.yaml: its block has not begun>"
+    for use in (before.psycopg_kwargs, before.sqlalchemy_engine, before.ssl_context, lambda: before.secret("password")):
+        with pytest.raises(TaskEnded, match="its block has not begun"):
+            use()
+    assert isinstance(before, Task)
+
+
+@given(st.lists(st.text(alphabet="ab\n{", max_size=8)), st.text(alphabet="ab\n", max_size=4))
+def test_lines_are_the_same_however_they_are_cut(parts: list[str], last: str) -> None:
+    whole = "".join(parts) + last
+    found: list[str] = []
+    lines = _Lines(found.append)
+    for part in [*parts, last]:
+        # nothing stands for the end
+        if part:
+            lines.add(part.encode())
+    lines.add(b"")
+    assert found == whole.removesuffix("\n").split("\n") if whole else not found
+
+
+def test_importing_it_loads_nothing_heavy() -> None:
+    show = "import jitvault.agent, sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True)
+    loaded = {*done.stdout.split()}
+    heavy = {"alembic", "asyncio", "cedarpy", "cryptography", "hvac", "msgspec", "psycopg", "pydantic", "requests"}
+    assert "jitvault" in loaded and not loaded & {*heavy, "sqlalchemy", "ssl", "typer", "rich", "urllib3", "yaml"}
