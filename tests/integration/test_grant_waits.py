@@ -58,7 +58,9 @@ def test_it_takes_the_token_when_the_approvals_are_given(rig: Rig, spec: Spec, t
     with working(rig, worker=worker):
         waiting = Waiting(rig, "grant", file, "--wait", "2m", "--out", out, worker=worker)
         both = f"Task {file.stem} {QUESTION} and 1 approval by jitvault-security; this command waits "
-        assert waiting.said.startswith(both) and waiting.said.endswith(" more\n")
+        assert waiting.said.startswith(both) and waiting.said.endswith(
+            f" more. To approve: `jitvault approve {file.stem}`\n"
+        )
         rig("approver-1", "approve", file.stem, "--yes")
         assert waiting.next_line().startswith(f"Task {file.stem} waits for 1 approval by jitvault-security; ")
         rig("approver-2", "approve", file.stem, "--yes")

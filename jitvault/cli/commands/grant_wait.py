@@ -114,7 +114,8 @@ def _when_nothing_is_missing(
         lacks = _what_it_lacks(document)
         if lacks != told:
             told = lacks
-            tell(f"Task {spec.id} waits for {lacks}; this command waits {in_words(max(1, left))} more")
+            how = f". To approve: `jitvault approve {spec.id}`" if document.missing else ""
+            tell(f"Task {spec.id} waits for {lacks}; this command waits {in_words(max(1, left))} more{how}")
         clock.sleep(min(_POLL_S, left))
         try:
             document = session.settle(wiring, spec.id, lambda _: True, DEFAULT_WAIT)
