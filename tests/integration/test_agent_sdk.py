@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from attended import Attended, wait_for
 from rig import Rig
-from test_exec import environment, is_alive, logs_in
+from test_exec import environment as agents_environment
+from test_exec import is_alive, logs_in
 
 from jitvault.sandbox.placement import find_programs
 
@@ -54,6 +55,11 @@ with task(spec) as t:
 def rig(rig: Rig) -> Iterator[Rig]:
     with Attended(rig):
         yield rig
+
+
+def environment(rig: Rig) -> dict[str, str]:
+    """An agent's host, with the jitvault that is tested, wherever that lies."""
+    return {**agents_environment(rig), "PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 def argv(code: str, *words: str | Path) -> list[str]:
