@@ -45,7 +45,7 @@ class FieldSecret(Secret):
         return True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class HeldCredential:
     """A credential of the task.
 
@@ -59,7 +59,7 @@ class HeldCredential:
     expires_at: datetime
     connection: Mapping[str, Any]
     fields: tuple[str, ...]
-    _values: HeldValues = field(repr=False, compare=False)
+    _values: HeldValues = field(repr=False)
 
     @property
     def is_login(self) -> bool:

@@ -73,6 +73,7 @@ class Holder:
                 argv, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, start_new_session=True
             )
             _holders.add(self)
+        self._failure: list[str] = []
         self._thread = Thread(target=self._read, name="jitvault task", daemon=True)
         self._thread.start()
 
@@ -105,11 +106,21 @@ class Holder:
                     stream.close()
 
     def _read(self) -> None:
-        """Pass on what the holder says, until it has ended."""
+        """Pass on what the holder says, until it has ended.
+
+        Whoever waits for it is told of its end in any case: another version may say what is not understood.
+        """
+        error: JitvaultError | None = NotConfirmed("what the process that holds the task said is not understood")
+        try:
+            self._pass_on()
+            error = _error(self._failure)
+        finally:
+            self._receive(Ended(error))
+
+    def _pass_on(self) -> None:
         out, error = self._process.stdout, self._process.stderr
         assert out is not None and error is not None  # noqa: S101 (for the type checker)
         lines = {out.fileno(): _Lines(self._message), error.fileno(): _Lines(self._line)}
-        self._failure: list[str] = []
         # poll has no descriptor of its own that a copy of this process would share
         with selectors.PollSelector() as selector:
             for descriptor in lines:
@@ -123,12 +134,10 @@ class Holder:
         self._process.wait()
         for stream in (out, error):
             stream.close()
-        self._receive(Ended(_error(self._failure)))
 
     def _message(self, line: str) -> None:
-        with suppress(ValueError):
-            for kind, content in json.loads(line).items():
-                self._receive(Told(kind, content))
+        for kind, content in json.loads(line).items():
+            self._receive(Told(kind, content))
 
     def _line(self, line: str) -> None:
         # the error is the last thing that a command prints, as JSON of several lines

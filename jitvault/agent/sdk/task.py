@@ -203,11 +203,11 @@ class Task:
         if self._holder is not None:
             raise UsageError("the block of a task is entered once", hint="Make another one by `task(…)`.")
         self._pid = os.getpid()
-        self._holder = Holder([f"--wait={self._wait}", "--", self._what], self._receive)
         _open.add(self)
-        if self._given_up:
-            self._holder.leave(self._given_up)
         try:
+            self._holder = Holder([f"--wait={self._wait}", "--", self._what], self._receive)
+            if self._given_up:
+                self._holder.leave(self._given_up)
             self._wait_until_held(say)
         except BaseException as error:
             self._leave(f"{FAILED}{type(error).__name__}", is_quiet=True)
@@ -257,7 +257,10 @@ class Task:
         Raises NotConfirmed, unless `is_quiet`, where it is not.
         """
         holder = self._holder
-        if holder is None or os.getpid() != self._pid:
+        if os.getpid() != self._pid:
+            return
+        if holder is None:
+            _open.discard(self)
             return
         self._end("its block was left")
         for engine in list(self._engines):

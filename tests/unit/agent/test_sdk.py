@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitvault.agent import FieldSecret, HeldCredential, InvalidInput, Task, TaskEnded, task
+from jitvault.agent import FieldSecret, HeldCredential, InvalidInput, NotConfirmed, Task, TaskEnded, task
 from jitvault.agent.sdk.credentials import HeldValues, credentials_of, secret_of, the_only
 from jitvault.agent.sdk.holder import _Lines
 
@@ -151,3 +151,16 @@ def test_importing_it_loads_nothing_heavy() -> None:
     loaded = {*done.stdout.split()}
     heavy = {"alembic", "asyncio", "cedarpy", "cryptography", "hvac", "msgspec", "psycopg", "pydantic", "requests"}
     assert "jitvault" in loaded and not loaded & {*heavy, "sqlalchemy", "ssl", "typer", "rich", "urllib3", "yaml"}
+
+
+def test_a_holder_that_is_not_understood_is_an_error_and_no_endless_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = 'print(\'{"held": {"task_id": "t", "ends_at": "soon", "credentials": []}}\', flush=True); input()'
+    started = subprocess.Popen
+
+    def start(argv: list[str], **how: Any) -> Any:
+        return started([sys.executable, "-c", told], **how)
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    monkeypatch.setattr("threading.excepthook", lambda _: None)
+    with pytest.raises(NotConfirmed, match="is not understood"):
+        task("x").__enter__()
