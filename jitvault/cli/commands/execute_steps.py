@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 
 import typer
 
 from jitvault.agent.credential import Credential, as_text
 from jitvault.agent.execution import mapping
+from jitvault.agent.execution.allowed_program import check_program
 from jitvault.agent.execution.monitor import Kept, Monitor, Program
 from jitvault.agent.execution.process_tree import hold_orphans, kill_below
 from jitvault.agent.execution.run import Outcome, StopRule
@@ -36,7 +36,7 @@ from jitvault.cli.commands.wrapping_source import opened as opened_wrapping
 from jitvault.cli.folding import for_terminal
 from jitvault.cli.views.task import end_in_words
 from jitvault.documents.published_task import PublishedTask
-from jitvault.errors import InvalidInput, JitvaultError, NotConfirmed, UsageError, VaultRefused, WrongState
+from jitvault.errors import JitvaultError, NotConfirmed, UsageError, VaultRefused, WrongState
 from jitvault.formats.secret import Secret
 from jitvault.formats.shorten import one_line
 from jitvault.lifecycle.requests.sign import sign_end
@@ -113,11 +113,11 @@ def monitored(wiring: Wiring) -> Iterator[Monitor]:
         kill_below(os.getpid(), besides=monitor.pid if monitor.goes_on else None)
 
 
-def requested(context: typer.Context, wiring: Wiring, what: str, executable: str, *, wait: float) -> str:
+def requested(context: typer.Context, wiring: Wiring, what: str, executable: str | None, *, wait: float) -> str:
     """Return the task, once it is granted.
 
-    It is `what` itself, or the task that the spec asks for. Raises UsageError for a spec on standard input, which is
-    the program's, and what a grant raises.
+    It is `what` itself, or the task that the spec asks for. Without `executable` no program is checked. Raises
+    UsageError for a spec on standard input, which is the program's, and what a grant raises.
     """
     if not is_spec(what):
         return what
@@ -125,7 +125,8 @@ def requested(context: typer.Context, wiring: Wiring, what: str, executable: str
         raise UsageError("standard input is the program's, so the spec cannot come from there", hint="Name a file.")
     # before anything is asked for
     asked = read_spec(wiring, what, None).spec
-    _check_program(asked.id, asked.spec.tools, executable)
+    if executable is not None:
+        check_program(asked.id, asked.spec.tools, executable)
     spec = submit_spec(context, wiring, what, None, revise=False, as_json=False, heartbeat=HEARTBEAT)
     request, document = request_grant(wiring, spec, queue=False, wait=wait, tell=_say)
     request.check_not_refused(document)
@@ -134,14 +135,17 @@ def requested(context: typer.Context, wiring: Wiring, what: str, executable: str
 
 
 @contextmanager
-def held(wiring: Wiring, task: str, executable: str, wanted: mapping.Wanted, monitor: Monitor) -> Iterator[Access]:
+def held(
+    wiring: Wiring, task: str, executable: str | None, wanted: mapping.Wanted, monitor: Monitor
+) -> Iterator[Access]:
     """Take the task's token and yield its access.
 
-    It is given back whatever ends the block. Raises InvalidInput for a program that the task may not run and for a
-    mapping that cannot be filled, and what unwrapping raises.
+    It is given back whatever ends the block. Without `executable` no program is checked. Raises InvalidInput for a
+    program that the task may not run and for a mapping that cannot be filled, and what unwrapping raises.
     """
     document = session.known(wiring, task)
-    _check_program(task, document.full_revision.content["spec"]["spec"]["tools"], executable)
+    if executable is not None:
+        check_program(task, signed_tools(document), executable)
     with _claimed(task):
         yield from _taken(wiring, document, wanted, monitor)
 
@@ -255,34 +259,30 @@ def give_back(wiring: Wiring, task: str, token: Secret | None, note: str) -> boo
     return is_dead if token is not None else is_signed
 
 
+def signed_tools(document: PublishedTask) -> list[str]:
+    """Return the tools that the task's approvers signed; none for any."""
+    return list(document.full_revision.content["spec"]["spec"]["tools"])
+
+
+def secrets_of(credentials: Sequence[Credential]) -> list[tuple[str, str, str]]:
+    """Return what of the credentials is masked: template, field and value."""
+    return [
+        (each.use.template, name, as_text(value))
+        for each in credentials
+        for name, value in each.fields.items()
+        if name not in _NO_SECRETS
+    ]
+
+
 def _masker(access: Access) -> Masker:
     """Return what replaces the task's secrets.
 
     Those that are too short for that are named to the user.
     """
-    secrets = [
-        (each.use.template, name, as_text(value))
-        for each in access.credentials
-        for name, value in each.fields.items()
-        if name not in _NO_SECRETS
-    ]
-    masker = Masker([*secrets, ("task", "token", access.token.token.reveal())])
+    masker = Masker([*secrets_of(access.credentials), ("task", "token", access.token.token.reveal())])
     if masker.unmasked:
         _say(f"warning: too short to be masked: {', '.join(masker.unmasked)}")
     return masker
-
-
-def _check_program(task: str, tools: Sequence[str], executable: str) -> None:
-    """Raise InvalidInput for a program that the signed tools do not name.
-
-    An empty list permits any.
-    """
-    name = Path(executable).name
-    if tools and name not in tools and Path(executable).resolve().name not in tools:
-        raise InvalidInput(
-            f"task {task} is for {', '.join(tools)}, and not for {name}",
-            hint=f"{CONTINUE} Its approvers signed the tools in `spec.tools`: ask for a task that names {name}.",
-        )
 
 
 def _watch(access: Access) -> TaskWatch:
@@ -298,15 +298,19 @@ def _watch(access: Access) -> TaskWatch:
         if isinstance(document, PublishedTask) and document.state in session.DONE | session.ENDING:
             why = f" ({end_in_words(document.end_reason, document.ended)})" if document.end_reason else ""
             return f"it is {document.state.value}{why}"
+        if isinstance(document, PublishedTask) and document.ends_at is not None:
+            # more time may have been granted
+            watch.ends_at = document.ends_at
         return None
 
     window = access.document.full_revision.spec.spec.window
-    return TaskWatch(
+    watch = TaskWatch(
         published_end=published_end,
         beat=lambda: own.read("auth/token/lookup-self"),
         heartbeat_s=window.heartbeat.total_seconds() if window.heartbeat else None,
         ends_at=access.token.ends_at,
     )
+    return watch
 
 
 def _check(outcome: Outcome, access: Access) -> None:

@@ -1,0 +1,71 @@
+"""`jitvault mcp`: a server that lends a model the access of a task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jitvault.cli.options import Debug
+
+if TYPE_CHECKING:
+    from jitvault.settings import Settings
+
+
+def mcp(
+    agent: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The name of your Vault entity; by default JITVAULT_AGENT_LOGIN_ROLE, as `agents add` sets it up.",
+        ),
+    ] = None,
+    tool: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tool", metavar="NAME", help="A program that a model may ask to run; any without it. May be repeated."
+        ),
+    ] = None,
+    wait: Annotated[str, typer.Option(metavar="DURATION", help="How long a request waits for approvals.")] = "30m",
+    debug: Debug = False,
+) -> None:
+    """Serve a model by MCP on standard input and output.
+
+    An MCP client starts this command. The model asks for access, runs programs that have it, and gives it back; it
+    never gets a secret. When the client ends, or this command is killed, the programs are killed and all access is
+    given back. It needs `pip install 'jitvault[mcp]'`.
+
+    Example: jitvault mcp --tool psql
+    """
+    from jitvault.cli import session
+    from jitvault.errors import UsageError
+
+    try:
+        from jitvault.mcp.server import serve
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("mcp", "mcp_types"):
+            raise
+        raise UsageError(
+            "jitvault mcp needs the package `mcp`", hint="Install it: `pip install 'jitvault[mcp]'`."
+        ) from None
+    from jitvault.mcp.calls import Setup
+
+    wiring = session.open_session()
+    settings = wiring.settings
+    name = agent or settings.agent_login_role
+    if name is None:
+        raise UsageError(
+            "it is not known who the agent is",
+            hint="Name your Vault entity with --agent, or set JITVAULT_AGENT_LOGIN_ROLE.",
+        )
+    serve(Setup(name, wiring.templates, tuple(tool or ()), wait), _own_secrets(settings))
+
+
+def _own_secrets(settings: Settings) -> list[tuple[str, str, str]]:
+    """Return what this process logs in with: what it is, and the secret."""
+    from pydantic import SecretStr
+
+    found = [(name, value.get_secret_value()) for name, value in settings if isinstance(value, SecretStr)]
+    if settings.person is not None:
+        found.append(("token", settings.person.reveal()))
+    return [("agent", name.replace("_", "-"), value) for name, value in found]

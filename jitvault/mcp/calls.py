@@ -1,0 +1,258 @@
+"""What the tools of the MCP server do, and what they answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from jitvault.errors import JitvaultError, NotFound
+from jitvault.formats.fields import Strict
+from jitvault.mcp import arguments as given
+from jitvault.mcp.access_process import AccessProcess, State, command
+from jitvault.mcp.access_request import offered, spec_data
+from jitvault.mcp.answers import Answer, failed, fitting, printed, told
+from jitvault.mcp.frames import Output, Refused
+from jitvault.mcp.said import Failure
+from jitvault.model.spec_file import LONGEST_PREFIX, SUFFIX_ALPHABET, SUFFIX_LENGTH, generated_id
+from jitvault.model.template import AccessTemplate
+
+# a call answers in 3 s; some of that is for the way
+_PATIENCE_S = 2.7
+_TICK_S = 1.0
+# of the 2 s in which a client expects the server to end
+_LAST_S = 1.8
+_ROOM = 18_000
+
+Progress = Callable[[float, float, str], Awaitable[None]]
+Poll = Callable[[], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How the server was set up.
+
+    `agent` is the name of the caller's Vault entity. `tools` are the programs that may run, none for any. `wait` is how
+    long a request waits for approvals.
+    """
+
+    agent: str
+    templates: Mapping[str, AccessTemplate]
+    tools: Sequence[str]
+    wait: str
+
+
+@dataclass
+class Calls:
+    """The tools of one client, with the tasks that it asked for."""
+
+    setup: Setup
+    tasks: dict[str, AccessProcess] = field(default_factory=dict)
+    _polls: dict[str, Poll] = field(default_factory=dict)
+    _numbers: count[int] = field(default_factory=lambda: count(1))
+
+    async def call(self, name: str, values: dict[str, Any], progress: Progress) -> Answer:
+        """Carry out a call. Every failure is an answer."""
+        try:
+            return await self._carry_out(given.parsed(name, values), progress)
+        except JitvaultError as error:
+            return failed(Failure(str(error), error.hint))
+        except Exception as error:  # noqa: BLE001 (the last one before the wire)
+            # a bug: only the kind of exception is told, since its text may contain anything
+            return failed(Failure(f"unexpected {type(error).__name__}", "This is a bug in jitvault. Report it."))
+
+    async def close(self) -> None:
+        """Kill the tools, give all access back, and withdraw what waits.
+
+        Where that takes longer than a client waits, the processes go on without this one.
+        """
+        waiting = [each for each in self.tasks.values() if each.state is State.WAITING]
+        held = [each for each in self.tasks.values() if each.state is not State.ENDED]
+        for each in held:
+            each.finish()
+        ending = [asyncio.create_task(_withdraw(each)) for each in waiting]
+        ending += [asyncio.create_task(_ended(each)) for each in held]
+        if ending:
+            await asyncio.wait(ending, timeout=_LAST_S)
+
+    async def _carry_out(self, asked: Strict, progress: Progress) -> Answer:
+        match asked:
+            case given.ListAccess():
+                return self._list()
+            case given.RequestAccess():
+                return await self._request(asked)
+            case given.WaitForAccess():
+                return await self._wait(asked, progress)
+            case given.Run():
+                return await self._run(asked)
+            case given.Poll():
+                return await self._poll(asked.id)
+            case given.Extend():
+                return await self._extend(asked)
+            case given.Finish():
+                return await self._finish(self._known(asked.task))
+        raise TypeError
+
+    def _list(self) -> Answer:
+        templates = [offered(each, self.setup.tools) for _, each in sorted(self.setup.templates.items())]
+        kept, more = fitting(templates, _ROOM)
+        tasks, older = fitting([_facts(each) for each in reversed(self.tasks.values())], _ROOM)
+        facts: dict[str, Any] = {"agent": self.setup.agent, "templates": kept, "tasks": tasks}
+        if more or older:
+            facts["cut"] = f"{more} templates and {older} tasks are not shown"
+        return told(facts)
+
+    async def _request(self, asked: given.RequestAccess) -> Answer:
+        missing = [tool for tool in asked.tools if shutil.which(tool) is None]
+        if missing:
+            raise NotFound(f"there is no program {missing[0]} in PATH", hint="Nothing was asked for.")
+        suffix = "".join(secrets.choice(SUFFIX_ALPHABET) for _ in range(SUFFIX_LENGTH))
+        task = generated_id(f"{asked.template[: LONGEST_PREFIX - 1]}-", suffix)
+        data = spec_data(self.setup.templates, asked, agent=self.setup.agent, task=task, tools=self.setup.tools)
+        descriptor, name = tempfile.mkstemp(prefix=f"{task}-", suffix=".json")
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(data, file)
+        access = AccessProcess(task, asked.template, asked.tools)
+        self.tasks[task] = access
+        await access.start(Path(name), self.setup.wait)
+        await access.settled(_PATIENCE_S)
+        return _state_of(access)
+
+    async def _wait(self, asked: given.WaitForAccess, progress: Progress) -> Answer:
+        if asked.task is None and not self.tasks:
+            raise NotFound("no access was asked for", hint="Call request_access first.")
+        access = self._known(asked.task or next(reversed(self.tasks)))
+        waited = 0.0
+        while waited < asked.seconds and not await access.settled(min(_TICK_S, asked.seconds - waited)):
+            waited += _TICK_S
+            await progress(waited, asked.seconds, access.waits_for or "the answer of a worker")
+        return _state_of(access)
+
+    async def _run(self, asked: given.Run) -> Answer:
+        access = self._holding(asked.task)
+        run = f"run-{next(self._numbers)}"
+        output = await access.run(run, asked.tool, asked.args, asked.stdin, _PATIENCE_S)
+        return self._printed(access, run, output)
+
+    def _printed(self, access: AccessProcess, run: str, output: Output | Refused | None) -> Answer:
+        async def again() -> Answer:
+            return self._printed(access, run, await access.take(run, _PATIENCE_S))
+
+        self._polls.pop(run, None)
+        if output is None:
+            return failed(_end_of(access))
+        if isinstance(output, Refused):
+            return failed(Failure(output.message, output.hint))
+        if output.exit_code is None:
+            self._polls[run] = again
+        return printed(run, output)
+
+    async def _poll(self, name: str) -> Answer:
+        poll = self._polls.get(name)
+        if poll is None:
+            raise NotFound(f"nothing runs by the id {name!a:.40}", hint="Its end was told, or it is another id.")
+        return await poll()
+
+    async def _extend(self, asked: given.Extend) -> Answer:
+        access = self._holding(asked.task)
+        words = ("extend", access.task, "--for", f"{asked.minutes}m", "--reason", asked.reason)
+
+        async def extended() -> Answer:
+            failure = await command(*words)
+            if failure is not None:
+                return failed(failure)
+            await access.learn_the_end()
+            return _state_of(access)
+
+        return await self._in_background("extend", extended())
+
+    async def _finish(self, access: AccessProcess) -> Answer:
+        async def finished() -> Answer:
+            is_waiting = access.state is State.WAITING
+            access.finish()
+            await _ended(access)
+            if is_waiting:
+                await _withdraw(access)
+                return told({"task": access.task, "state": State.ENDED, "note": "the request is withdrawn"})
+            return _state_of(access)
+
+        return await self._in_background("finish", finished())
+
+    async def _in_background(self, what: str, work: Coroutine[Any, Any, Answer]) -> Answer:
+        """Answer by what `work` gives, or `running` and an id where it takes longer than a call may."""
+        name = f"{what}-{next(self._numbers)}"
+        task = asyncio.create_task(work)
+
+        async def poll() -> Answer:
+            done, _ = await asyncio.wait([task], timeout=_PATIENCE_S)
+            if not done:
+                self._polls[name] = poll
+                return told({"id": name, "state": "running"})
+            self._polls.pop(name, None)
+            return task.result()
+
+        return await poll()
+
+    def _known(self, task: str) -> AccessProcess:
+        found = self.tasks.get(task)
+        if found is None:
+            known = ", ".join(self.tasks) or "none"
+            raise NotFound(
+                f"this server has no task {task}; it has {known}", hint="Call request_access, and use the task's id."
+            )
+        return found
+
+    def _holding(self, task: str) -> AccessProcess:
+        """Return the task that holds access. Raises NotFound for every other."""
+        access = self._known(task)
+        if access.state is State.WAITING:
+            waits = access.waits_for or "the answer of a worker"
+            raise NotFound(f"task {task} waits for {waits}", hint="Call wait_for_access.")
+        if access.state is State.ENDED:
+            end = _end_of(access)
+            raise NotFound(end.message, hint=end.hint)
+        return access
+
+
+async def _ended(access: AccessProcess) -> None:
+    while not await access.ended(_TICK_S):
+        pass
+
+
+async def _withdraw(access: AccessProcess) -> None:
+    """Cancel a request that was not granted, or end what was granted meanwhile."""
+    if await command("cancel", access.task) is not None:
+        await command("complete", access.task)
+
+
+def _end_of(access: AccessProcess) -> Failure:
+    if access.failure is None:
+        return Failure(f"task {access.task} is over: its access is given back", "Ask for another task.")
+    return access.failure
+
+
+def _facts(access: AccessProcess) -> dict[str, Any]:
+    facts: dict[str, Any] = {"task": access.task, "template": access.template, "state": access.state.value}
+    if access.state is State.WAITING:
+        return {**facts, "waits_for": access.waits_for or "the answer of a worker"}
+    if access.state is State.ENDED:
+        return {**facts, "why": _end_of(access).message}
+    until = access.until.isoformat(timespec="seconds") if access.until else None
+    return {**facts, "until": until, "tools": list(access.tools), "variables": list(access.variables)}
+
+
+def _state_of(access: AccessProcess) -> Answer:
+    """Return the answer about a task: an error for one that ended otherwise than by `finish`."""
+    if access.failure is not None:
+        return failed(access.failure)
+    if access.state is State.WAITING:
+        return told({**_facts(access), "next": "call wait_for_access"})
+    return told(_facts(access))
