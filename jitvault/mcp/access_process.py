@@ -1,4 +1,4 @@
-"""One task of the MCP server: a `jitvault exec` that asks, holds and gives back.
+"""One task of the MCP server, held by a `jitvault exec`.
 
 That process has a session of its own and dies with this one. Its standard input is the runner's: when it is closed the
 runner ends, and the access with it.
@@ -27,6 +27,8 @@ from jitvault.mcp.said import Failure, failure_in, waits_for
 JITVAULT = (sys.executable, "-P", "-m", "jitvault")
 # longer than the longest answer of the runner
 _LONGEST_LINE = 2 * 1024 * 1024
+# how much later than its patience an answer may come
+_WAY_S = 0.2
 _MOST_SAID = 64 * 1024
 # the runner gives its tools three seconds when the task is over
 _STOP_TIMEOUT = "10s"
@@ -65,7 +67,10 @@ class AccessProcess:
         return waits_for(self._said, self.task) if self.state is State.WAITING else ""
 
     async def start(self, spec: Path, wait: str) -> None:
-        """Ask for the access that the file `spec` describes; wait for approvals as long as `wait` says."""
+        """Ask for the access that the file `spec` describes.
+
+        `wait` is the duration for which approvals are waited for. The file is removed when it is not needed any more.
+        """
         options = ("--mask", "always", "--stop-timeout", _STOP_TIMEOUT, "--wait", wait, "-o", "json")
         self._process = await asyncio.create_subprocess_exec(
             *(*JITVAULT, "exec", str(spec), "--mcp-server", str(os.getpid()), *options, "--", *frames.RUNNER),
@@ -88,11 +93,18 @@ class AccessProcess:
     async def run(
         self, run: str, tool: str, args: Sequence[str], stdin: str, patience: float
     ) -> frames.Output | frames.Refused | None:
-        """Start a tool; return what it printed, None where the access ended meanwhile."""
+        """Start a tool, and return what it printed within `patience` seconds.
+
+        The result is None where the access ended meanwhile.
+        """
         return await self._ask(frames.Run(next(self._numbers), run, tool, tuple(args), stdin, patience))
 
     async def take(self, run: str, patience: float) -> frames.Output | frames.Refused | None:
-        """Return what a tool printed since the last time, None where the access ended meanwhile."""
+        """Return what a tool printed since the last time.
+
+        The result comes when the tool has ended, after `patience` seconds at most. It is None where the access ended
+        meanwhile.
+        """
         return await self._ask(frames.Take(next(self._numbers), run, patience))
 
     async def learn_the_end(self) -> None:
@@ -101,7 +113,10 @@ class AccessProcess:
         self.until = found or self.until
 
     def finish(self) -> None:
-        """Have the tools killed and the access given back; end a request that still waits."""
+        """Have the tools killed and the access given back.
+
+        A request that still waits is not waited for any more.
+        """
         self.is_finishing = True
         if self._process is None or self._process.stdin is None or self.state is State.ENDED:
             return
@@ -119,9 +134,12 @@ class AccessProcess:
         try:
             self._process.stdin.write(frames.line(request))
             await self._process.stdin.drain()
-            return await future
+            return await asyncio.wait_for(future, request.patience + _WAY_S)
         except ConnectionError:
             return None
+        except TimeoutError:
+            # a tool that is being stopped, or a machine that is slow: the next call learns more
+            return frames.Output(request.number, None, stdout="", stderr="", cut_stdout=0, cut_stderr=0, is_utf8=True)
         finally:
             self._answers.pop(request.number, None)
 
@@ -144,8 +162,7 @@ class AccessProcess:
         # a monitor that goes on in the background has no standard streams
         await saying
         spec.unlink(missing_ok=True)
-        if not (self.is_finishing and self.state is State.HELD and code == 0):
-            self.failure = failure_in(self._said, code)
+        self.failure = failure_in(self._said, code, is_expected=self.is_finishing)
         self.state = State.ENDED
         for future in self._answers.values():
             if not future.done():
@@ -183,11 +200,12 @@ async def command(*words: str) -> Failure | None:
         *(*JITVAULT, *words, "-o", "json"), stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, start_new_session=True
     )
     _, said = await process.communicate()
-    return None if process.returncode == 0 else failure_in(said.decode(errors="replace"), process.returncode or 1)
+    code = process.returncode or 0
+    return failure_in(said.decode(errors="replace"), code, is_expected=code == 0)
 
 
 async def published_end(task: str) -> datetime | None:
-    """Return the deadline of a task as it is published, None where that cannot be read."""
+    """Return the published deadline of a task, None where there is none."""
     process = await asyncio.create_subprocess_exec(
         *(*JITVAULT, "status", task, "-o", "json"), stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL
     )

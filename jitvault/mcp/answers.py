@@ -32,12 +32,15 @@ def told(facts: Mapping[str, Any]) -> Answer:
 
 
 def failed(failure: Failure) -> Answer:
-    """Return an answer that says why something was not done, and what to do next."""
+    """Return an answer that says why something was not done."""
     return Answer(_json({"error": failure.message, "hint": failure.hint}), is_error=True)
 
 
 def printed(run: str, output: Output) -> Answer:
-    """Return the answer about a tool: whether it runs, and what it printed since the last answer."""
+    """Return the answer about a tool that runs, or has ended.
+
+    It has what the tool printed since the last answer.
+    """
     stdout, cut_stdout = _fitting(output.stdout, LONGEST_STDOUT)
     stderr, cut_stderr = _fitting(output.stderr, LONGEST_STDERR)
     facts: dict[str, Any] = {"id": run, "state": "running"}
@@ -56,7 +59,10 @@ def printed(run: str, output: Output) -> Answer:
 
 
 def fitting(items: Sequence[Mapping[str, Any]], most: int) -> tuple[list[Mapping[str, Any]], int]:
-    """Return as many of the first items as fit into `most` characters, and how many do not."""
+    """Return the first items that fit into `most` characters.
+
+    Return also how many do not.
+    """
     kept: list[Mapping[str, Any]] = []
     for item in items:
         most -= len(_json(item)) + 2
@@ -67,7 +73,10 @@ def fitting(items: Sequence[Mapping[str, Any]], most: int) -> tuple[list[Mapping
 
 
 def _fitting(text: str, most: int) -> tuple[str, int]:
-    """Return the beginning of `text` that JSON spells with `most` characters, and how many more there are."""
+    """Return the beginning of `text` that JSON spells in `most` characters.
+
+    Return also how many characters come after it.
+    """
     if len(_json(text)) <= most:
         return text, 0
     length = bisect_right(range(len(text)), most, key=lambda end: len(_json(text[:end]))) - 1

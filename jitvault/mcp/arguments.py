@@ -1,4 +1,4 @@
-"""The tools of the MCP server with their arguments, as a model reads them. Pure."""
+"""The tools of the MCP server, as a model reads them. Pure."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ Reason = Annotated[Text500, BeforeValidator(_one_paragraph)]
 
 
 class ListAccess(Strict):
-    """Say which access can be asked for, which tasks hold access, and until when."""
+    """List what can be asked for, which tasks hold access, and until when."""
 
 
 class RequestAccess(Strict):
-    """Ask for access. Answers within 3 s: a person may have to approve first, then call wait_for_access.
+    """Ask for access.
+
+    Answers within 3 s: a person may have to approve first. Then call wait_for_access.
 
     No secret is ever returned: programs that `run` starts have it.
     """
@@ -46,14 +48,19 @@ class RequestAccess(Strict):
 
 
 class WaitForAccess(Strict):
-    """Wait for an approval. Reports progress, and answers as soon as access is held or refused."""
+    """Wait until access is held or refused.
+
+    Reports progress meanwhile.
+    """
 
     seconds: float = Field(default=20, ge=0, le=LONGEST_WAIT_S, description="How long to wait at most.")
     task: Identifier | None = Field(default=None, description="The task; by default the one asked for last.")
 
 
 class Run(Strict):
-    """Run a program with a task's access, and answer with its exit code and output, in which secrets are masked.
+    """Run a program with a task's access.
+
+    Answers with its exit code and what it printed, in which secrets are masked.
 
     A program that takes longer than 3 s answers `running` and an id: poll it. For PostgreSQL it finds PGHOST, PGUSER,
     PGPASSFILE and DATABASE_URL in its environment; request_access and list_access name the variables.
@@ -68,7 +75,10 @@ class Run(Strict):
 
 
 class Poll(Strict):
-    """Answer with what became of a call that answered `running`: new output, or how it ended. Waits 3 s at most."""
+    """Say what became of a call that answered `running`.
+
+    Answers with new output, or how it ended, within 3 s.
+    """
 
     id: str = Field(max_length=40, description="The id that came with `running`.")
 
@@ -82,7 +92,10 @@ class Extend(Strict):
 
 
 class Finish(Strict):
-    """Give a task's access back, or withdraw a request that waits. Its programs are killed."""
+    """Give a task's access back, or withdraw a request that waits.
+
+    Its programs are killed.
+    """
 
     task: Identifier = Field(description="The task.")
 

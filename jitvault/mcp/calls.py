@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from jitvault.errors import JitvaultError, NotFound
+from jitvault.errors import JitvaultError, NotFound, WrongState
 from jitvault.formats.fields import Strict
 from jitvault.mcp import arguments as given
 from jitvault.mcp.access_process import AccessProcess, State, command
@@ -28,6 +28,8 @@ from jitvault.model.template import AccessTemplate
 # a call answers in 3 s; some of that is for the way
 _PATIENCE_S = 2.7
 _TICK_S = 1.0
+MOST_TASKS = 8
+"""The most tasks that wait or hold access at a time."""
 # of the 2 s in which a client expects the server to end
 _LAST_S = 1.8
 _ROOM = 18_000
@@ -40,14 +42,14 @@ Poll = Callable[[], Awaitable[Answer]]
 class Setup:
     """How the server was set up.
 
-    `agent` is the name of the caller's Vault entity. `tools` are the programs that may run, none for any. `wait` is how
-    long a request waits for approvals.
+    `agent` is the name of the caller's Vault entity. `tools` are the programs that may run, none for any. `wait_s` is
+    how many seconds a request waits for approvals.
     """
 
     agent: str
     templates: Mapping[str, AccessTemplate]
     tools: Sequence[str]
-    wait: str
+    wait_s: float
 
 
 @dataclass
@@ -111,6 +113,8 @@ class Calls:
         return told(facts)
 
     async def _request(self, asked: given.RequestAccess) -> Answer:
+        if sum(each.state is not State.ENDED for each in self.tasks.values()) >= MOST_TASKS:
+            raise WrongState(f"this server has {MOST_TASKS} tasks already", hint="Finish one. Nothing was asked for.")
         missing = [tool for tool in asked.tools if shutil.which(tool) is None]
         if missing:
             raise NotFound(f"there is no program {missing[0]} in PATH", hint="Nothing was asked for.")
@@ -122,7 +126,7 @@ class Calls:
             json.dump(data, file)
         access = AccessProcess(task, asked.template, asked.tools)
         self.tasks[task] = access
-        await access.start(Path(name), self.setup.wait)
+        await access.start(Path(name), f"{self.setup.wait_s:g}s")
         await access.settled(_PATIENCE_S)
         return _state_of(access)
 
@@ -187,7 +191,10 @@ class Calls:
         return await self._in_background("finish", finished())
 
     async def _in_background(self, what: str, work: Coroutine[Any, Any, Answer]) -> Answer:
-        """Answer by what `work` gives, or `running` and an id where it takes longer than a call may."""
+        """Answer by what `work` gives.
+
+        Where that takes longer than a call may, the answer is `running` and an id.
+        """
         name = f"{what}-{next(self._numbers)}"
         task = asyncio.create_task(work)
 
@@ -228,7 +235,7 @@ async def _ended(access: AccessProcess) -> None:
 
 
 async def _withdraw(access: AccessProcess) -> None:
-    """Cancel a request that was not granted, or end what was granted meanwhile."""
+    """Cancel a request, or end what was granted meanwhile."""
     if await command("cancel", access.task) is not None:
         await command("complete", access.task)
 
@@ -250,7 +257,10 @@ def _facts(access: AccessProcess) -> dict[str, Any]:
 
 
 def _state_of(access: AccessProcess) -> Answer:
-    """Return the answer about a task: an error for one that ended otherwise than by `finish`."""
+    """Return the answer about a task.
+
+    It is an error for one that ended otherwise than by `finish`.
+    """
     if access.failure is not None:
         return failed(access.failure)
     if access.state is State.WAITING:

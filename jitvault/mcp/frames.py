@@ -36,7 +36,10 @@ class Setting(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True, tag="run"):
-    """Start a tool, and answer when it has ended or `patience` seconds are over."""
+    """Start a tool.
+
+    The answer comes when it has ended, or `patience` seconds are over.
+    """
 
     number: int
     run: str

@@ -1,4 +1,4 @@
-"""What `jitvault exec` runs for `jitvault mcp`: start tools with a task's access.
+"""Start tools with a task's access, for `jitvault mcp`.
 
     python -P -m jitvault.mcp.runner      # with JITVAULT_MCP_RUNNER, by `jitvault exec` alone
 
@@ -47,6 +47,7 @@ class Runner:
         self._changing = Lock()
         self._runs: dict[str, ToolRun] = {}
         self._waiting = BoundedSemaphore(_MOST_WAITING)
+        self._is_over = False
 
     def say_ready(self) -> None:
         """Tell the server that the access is there."""
@@ -64,6 +65,7 @@ class Runner:
 
     def stop(self, grace_s: float) -> None:
         """End all tools: by SIGTERM, and after `grace_s` seconds by SIGKILL."""
+        self._is_over = True
         with self._changing:
             runs = list(self._runs.values())
         deadline = time.monotonic() + grace_s
@@ -84,7 +86,9 @@ class Runner:
             answer = frames.Refused(request.number, f"unexpected {type(error).__name__}", JitvaultError.default_hint)
         finally:
             self._waiting.release()
-        self._say(answer)
+        # why its tools were stopped is known to `jitvault exec`, and told by the server when that has ended
+        if not self._is_over:
+            self._say(answer)
 
     def _carried_out(self, request: frames.Request) -> frames.Output:
         run = self._start(request) if isinstance(request, frames.Run) else self._known(request.run)

@@ -17,8 +17,11 @@ class Failure:
     hint: str
 
 
-def failure_in(said: str, code: int) -> Failure:
-    """Return the error in what a command with `-o json` said before it ended with `code`."""
+def failure_in(said: str, code: int, *, is_expected: bool = False) -> Failure | None:
+    """Return the error in what a command with `-o json` said.
+
+    It ended with `code`. Without an error the result is None for an end that is expected.
+    """
     start = said.rfind(_ERROR)
     if start >= 0:
         try:
@@ -26,13 +29,16 @@ def failure_in(said: str, code: int) -> Failure:
             return Failure(str(error["message"])[:_LONGEST], str(error["hint"])[:_LONGEST])
         except (ValueError, KeyError, TypeError):
             pass
-    if code == 0:
-        return Failure("it has ended", "Ask for another task.")
+    if is_expected:
+        return None
     return Failure(f"the process that held the access ended with {code}", "Ask for another task.")
 
 
 def waits_for(said: str, task: str) -> str:
-    """Return what the task waits for, by the last line that says so; "" without one."""
+    """Return what the task waits for, by the last line that says so.
+
+    The result is "" without one.
+    """
     start = f"Task {task} waits for "
     found = [line for line in said.splitlines() if line.startswith(start)]
     return found[-1].removeprefix(start).partition("; this command waits")[0][:_LONGEST] if found else ""

@@ -1,4 +1,4 @@
-"""The MCP server over standard input and output, by the official `mcp` package."""
+"""The MCP server on standard input and output."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _INSTRUCTIONS = (
 
 
 def serve(setup: Setup, own_secrets: Sequence[tuple[str, str, str]]) -> NoReturn:
-    """Serve until standard input ends, or at SIGTERM or Ctrl-C; then give everything back.
+    """Serve until standard input ends, then give everything back.
 
-    `own_secrets` are what this process logs in with, for masking.
+    SIGTERM and Ctrl-C end it, too.     `own_secrets` are what this process logs in with, for masking.
     """
     keep_private()
     masker = Masker(own_secrets)
@@ -97,7 +97,10 @@ def _server(calls: Calls, masker: Masker) -> Server[Any]:
 
 
 def _log_to_stderr(masker: Masker) -> None:
-    """Have the package's warnings in one masked line each, without the texts of exceptions."""
+    """Write the package's warnings to stderr, each as one masked line.
+
+    The text of an exception is not among them.
+    """
 
     class Masked(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

@@ -23,7 +23,10 @@ _REPLACED = "\N{REPLACEMENT CHARACTER}"
 
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """What a stream had since it was last taken, and how many characters were dropped."""
+    """What a stream had since it was last taken.
+
+    `cut` is how many characters were dropped.
+    """
 
     text: str
     cut: int
@@ -31,7 +34,10 @@ class Printed:
 
 
 class PrintedStream:
-    """What comes out of one descriptor: masked, as text, and the first `most` characters of it."""
+    """What comes out of one descriptor, as masked text.
+
+    Until it is taken only its first `most` characters are kept.
+    """
 
     def __init__(self, masker: MaskedStream, most: int) -> None:
         self._masker = masker
@@ -74,7 +80,10 @@ class ToolRun:
     """
 
     def __init__(self, argv: Sequence[str], executable: str, environment: Mapping[str, str], masker: Masker) -> None:
-        """Start the tool. Raises OSError and ValueError for one that cannot be started."""
+        """Start the tool.
+
+        Raises OSError for one that cannot be started, ValueError for an argument with a NUL.
+        """
         self._process = subprocess.Popen(  # noqa: S603 (the program that approvers signed)
             list(argv),
             executable=executable,
@@ -96,7 +105,10 @@ class ToolRun:
         _thread(_write, self._process.stdin, text.encode("utf-8", "surrogatepass"))
 
     def wait(self, patience: float) -> int | None:
-        """Return its exit code as a shell reports it, None where it still runs after `patience` seconds."""
+        """Return its exit code as a shell reports it.
+
+        The result is None where it still runs after `patience` seconds.
+        """
         try:
             code = self._process.wait(patience)
         except subprocess.TimeoutExpired:

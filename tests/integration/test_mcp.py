@@ -337,6 +337,27 @@ def test_however_the_server_ends_nothing_is_left(rig: Rig, stage: Stage, how: st
     assert ended_s < 3 and dead_s < 4, (ended_s, dead_s)
 
 
+def test_a_server_that_is_killed_while_it_waits_leaves_nobody_waiting(stage: Stage) -> None:
+    def waiting(task: str) -> list[str]:
+        lines = [path / "cmdline" for path in Path("/proc").iterdir() if path.name.isdigit()]
+        return [path.parent.name for path in lines if path.exists() and task.encode() in path.read_bytes()]
+
+    async def model(m: Model) -> None:
+        task = (await m.call("request_access", **WRITE, tools=["python"]))["task"]
+        assert waiting(task)
+        os.kill(stage.server, signal.SIGKILL)
+        wait_for(lambda: not waiting(task), 2)
+
+    stage.play(model)
+
+
+def test_exec_serves_no_other_program_than_the_runner(rig: Rig, spec: Callable[..., Path]) -> None:
+    file = spec(more="  tools: [psql]\n")
+    words = ("exec", file, "--mcp-server", str(os.getpid()), "--", "sh", "-c", "echo ran")
+    refused = rig.cli("agent", *words, code=125)
+    assert "runs its own program" in refused.stderr and "ran\n" not in refused.stdout and rig.state(file.stem) is None
+
+
 def test_a_request_that_waits_is_withdrawn_at_the_end(rig: Rig, stage: Stage) -> None:
     asked: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Whether a task may run a program: by the tools that its approvers signed."""
+"""Whether a task may run a program, by the tools that were signed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `jitvault exec` does for `jitvault mcp`: run its runner, and end with it."""
+"""Serve `jitvault mcp`: run its runner, and end with it."""
 
 from __future__ import annotations
 

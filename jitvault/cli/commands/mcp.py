@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jitvault.cli.options import Debug
+from jitvault.cli.options import Debug, seconds
 
 if TYPE_CHECKING:
     from jitvault.settings import Settings
@@ -26,7 +26,15 @@ def mcp(
             "--tool", metavar="NAME", help="A program that a model may ask to run; any without it. May be repeated."
         ),
     ] = None,
-    wait: Annotated[str, typer.Option(metavar="DURATION", help="How long a request waits for approvals.")] = "30m",
+    wait: Annotated[
+        float,
+        typer.Option(
+            metavar="DURATION",
+            parser=seconds(most=86_400),
+            show_default="30m",
+            help="How long a request waits for approvals.",
+        ),
+    ] = 1800.0,
     debug: Debug = False,
 ) -> None:
     """Serve a model by MCP on standard input and output.
