@@ -13,7 +13,7 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import count
 from pathlib import Path
@@ -22,6 +22,7 @@ import msgspec
 
 from jitvault.mcp import frames
 from jitvault.mcp.said import Failure, failure_in, waits_for
+from jitvault.model.vault_access import CAPS, smallest_cap
 
 # -P: a module in the directory where the model works must not take the place of one of ours
 JITVAULT = (sys.executable, "-P", "-m", "jitvault")
@@ -43,14 +44,20 @@ class State(StrEnum):
 
 
 class AccessProcess:
-    """The access of one task, from its request to its end."""
+    """The access of one task, from its request to its end.
 
-    def __init__(self, task: str, template: str, tools: Sequence[str]) -> None:
+    `until` is its deadline, and `latest_end` how long its token can live at most; both are known once it is held.
+    """
+
+    def __init__(self, task: str, template: str, tools: Sequence[str], window: timedelta) -> None:
         self.task = task
         self.template = template
         self.tools = tuple(tools)
+        self.window = window
         self.variables: tuple[str, ...] = ()
         self.until: datetime | None = None
+        self.latest_end: datetime | None = None
+        self.may_be_extended = False
         self.state = State.WAITING
         self.failure: Failure | None = None
         self.is_finishing = False
@@ -152,7 +159,7 @@ class AccessProcess:
     async def _until_the_end(self, process: Process, spec: Path) -> None:
         assert process.stdout is not None  # noqa: S101 (for the type checker)
         assert process.stderr is not None  # noqa: S101 (for the type checker)
-        saying = asyncio.create_task(self._listen(process.stderr))
+        saying = asyncio.create_task(self._listen(process.stderr, spec))
         with suppress(ValueError, msgspec.MsgspecError):
             while line := await process.stdout.readline():
                 await self._received(frames.answer(line), spec)
@@ -173,7 +180,9 @@ class AccessProcess:
         if isinstance(answer, frames.Ready):
             self.state = State.HELD
             self.variables = answer.variables
-            self.until = datetime.fromisoformat(answer.until) if answer.until else None
+            if answer.until:
+                self.until = datetime.fromisoformat(answer.until)
+                self.latest_end = self.until - self.window + CAPS[smallest_cap(self.window)]
             spec.unlink(missing_ok=True)
             await self._tell()
             return
@@ -181,8 +190,10 @@ class AccessProcess:
         if future is not None and not future.done():
             future.set_result(answer)
 
-    async def _listen(self, stderr: asyncio.StreamReader) -> None:
+    async def _listen(self, stderr: asyncio.StreamReader, spec: Path) -> None:
         while data := await stderr.read(4096):
+            # whatever it says, it has read the spec: this process may be killed while it waits
+            spec.unlink(missing_ok=True)
             self._said = (self._said + data.decode(errors="replace"))[-_MOST_SAID:]
             await self._tell()
 

@@ -127,6 +127,9 @@ def schema(arguments: type[Strict]) -> dict[str, Any]:
 
 def _without_patterns(value: Any) -> Any:
     if isinstance(value, dict):
+        if "patternProperties" in value:
+            (values,) = value.pop("patternProperties").values()
+            value = {**value, "additionalProperties": values}
         return {
             name: _without_patterns(each) for name, each in value.items() if name not in ("pattern", "propertyNames")
         }

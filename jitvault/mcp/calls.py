@@ -10,11 +10,12 @@ import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from jitvault.errors import JitvaultError, NotFound, WrongState
+from jitvault.errors import InvalidInput, JitvaultError, NotFound, WrongState
 from jitvault.formats.fields import Strict
 from jitvault.mcp import arguments as given
 from jitvault.mcp.access_process import AccessProcess, State, command
@@ -33,6 +34,7 @@ MOST_TASKS = 8
 # of the 2 s in which a client expects the server to end
 _LAST_S = 1.8
 _ROOM = 18_000
+_CORRECT = "Correct the arguments and call again. Nothing was done."
 
 Progress = Callable[[float, float, str], Awaitable[None]]
 Poll = Callable[[], Awaitable[Answer]]
@@ -66,7 +68,8 @@ class Calls:
         try:
             return await self._carry_out(given.parsed(name, values), progress)
         except JitvaultError as error:
-            return failed(Failure(str(error), error.hint))
+            is_argument = error.hint == InvalidInput.default_hint
+            return failed(Failure(str(error), _CORRECT if is_argument else error.hint))
         except Exception as error:  # noqa: BLE001 (the last one before the wire)
             # a bug: only the kind of exception is told, since its text may contain anything
             return failed(Failure(f"unexpected {type(error).__name__}", "This is a bug in jitvault. Report it."))
@@ -88,7 +91,7 @@ class Calls:
     async def _carry_out(self, asked: Strict, progress: Progress) -> Answer:
         match asked:
             case given.ListAccess():
-                return self._list()
+                return await self._list()
             case given.RequestAccess():
                 return await self._request(asked)
             case given.WaitForAccess():
@@ -103,7 +106,10 @@ class Calls:
                 return await self._finish(self._known(asked.task))
         raise TypeError
 
-    def _list(self) -> Answer:
+    async def _list(self) -> Answer:
+        # approvers may have agreed meanwhile
+        asked = [each for each in self.tasks.values() if each.may_be_extended and each.state is State.HELD]
+        await asyncio.gather(*(each.learn_the_end() for each in asked))
         templates = [offered(each, self.setup.tools) for _, each in sorted(self.setup.templates.items())]
         kept, more = fitting(templates, _ROOM)
         tasks, older = fitting([_facts(each) for each in reversed(self.tasks.values())], _ROOM)
@@ -124,7 +130,9 @@ class Calls:
         descriptor, name = tempfile.mkstemp(prefix=f"{task}-", suffix=".json")
         with os.fdopen(descriptor, "w") as file:
             json.dump(data, file)
-        access = AccessProcess(task, asked.template, asked.tools)
+        minutes = asked.minutes
+        window = self.setup.templates[asked.template].spec.ttl if minutes is None else timedelta(minutes=minutes)
+        access = AccessProcess(task, asked.template, asked.tools, window)
         self.tasks[task] = access
         await access.start(Path(name), f"{self.setup.wait_s:g}s")
         await access.settled(_PATIENCE_S)
@@ -167,6 +175,8 @@ class Calls:
 
     async def _extend(self, asked: given.Extend) -> Answer:
         access = self._holding(asked.task)
+        _check_token_lasts(access, timedelta(minutes=asked.minutes))
+        access.may_be_extended = True
         words = ("extend", access.task, "--for", f"{asked.minutes}m", "--reason", asked.reason)
 
         async def extended() -> Answer:
@@ -179,6 +189,9 @@ class Calls:
         return await self._in_background("extend", extended())
 
     async def _finish(self, access: AccessProcess) -> Answer:
+        if access.state is State.ENDED:
+            return told(_facts(access))
+
         async def finished() -> Answer:
             is_waiting = access.state is State.WAITING
             access.finish()
@@ -229,6 +242,19 @@ class Calls:
         return access
 
 
+def _check_token_lasts(access: AccessProcess, more: timedelta) -> None:
+    """Raise WrongState for more time than the task's token can live.
+
+    It would be replaced, which ends the programs that have the old login.
+    """
+    if access.until is not None and access.latest_end is not None and access.until + more > access.latest_end:
+        latest = access.latest_end.isoformat(timespec="seconds")
+        raise WrongState(
+            f"task {access.task} can be extended until {latest} at most",
+            hint="Its programs go on until its end. Ask for another task for what is left. Nothing was asked for.",
+        )
+
+
 async def _ended(access: AccessProcess) -> None:
     while not await access.ended(_TICK_S):
         pass
@@ -242,7 +268,7 @@ async def _withdraw(access: AccessProcess) -> None:
 
 def _end_of(access: AccessProcess) -> Failure:
     if access.failure is None:
-        return Failure(f"task {access.task} is over: its access is given back", "Ask for another task.")
+        return Failure(f"task {access.task} is over", "Ask for another task.")
     return access.failure
 
 

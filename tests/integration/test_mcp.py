@@ -304,6 +304,8 @@ def test_more_time_moves_the_end(rig: Rig, stage: Stage) -> None:
         while answer["state"] == "running":
             answer = await m.call("poll", id=answer["id"])
         assert answer["until"] > before and answer["state"] == "held"
+        # more than that its token cannot live, and a new one would end its programs
+        assert "can be extended until" in (await m.refused("extend", task=task, minutes=6, reason="More."))["error"]
         assert (await m.python(task, COUNT))["exit_code"] == 0
 
     stage.play(model)

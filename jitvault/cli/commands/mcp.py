@@ -41,7 +41,7 @@ def mcp(
 
     An MCP client starts this command. The model asks for access, runs programs that have it, and gives it back; it
     never gets a secret. When the client ends, or this command is killed, the programs are killed and all access is
-    given back. It needs `pip install 'jitvault[mcp]'`.
+    given back. It needs jitvault's extra `mcp`, which docs/mcp.md installs.
 
     Example: jitvault mcp --tool psql
     """
