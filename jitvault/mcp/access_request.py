@@ -17,8 +17,6 @@ from jitvault.mcp.arguments import RequestAccess
 from jitvault.model.spec_draft import DraftOptions, draft
 from jitvault.model.template import AccessTemplate
 
-# `jitvault exec` looks its token up three times in that time: when all is killed at once the task ends by that
-_HEARTBEAT = "15s"
 _HINT = "Nothing was asked for. `list_access` says what there is."
 
 
@@ -55,7 +53,6 @@ def spec_data(
         options = options.model_copy(update={"window": window})
     data = draft(template, options, asked.parameters).data
     data["spec"]["tools"] = sorted(set(asked.tools))
-    data["spec"]["window"]["heartbeat"] = _HEARTBEAT
     return data
 
 

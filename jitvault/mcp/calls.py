@@ -44,12 +44,12 @@ Poll = Callable[[], Awaitable[Answer]]
 class Setup:
     """How the server was set up.
 
-    `agent` is the name of the caller's Vault entity. `tools` are the programs that may run, none for any. `wait_s` is
-    how many seconds a request waits for approvals.
+    `agent` is the name of the caller's Vault entity. `templates` reads those that there are now. `tools` are the
+    programs that may run, none for any. `wait_s` is how many seconds a request waits for approvals.
     """
 
     agent: str
-    templates: Mapping[str, AccessTemplate]
+    templates: Callable[[], Mapping[str, AccessTemplate]]
     tools: Sequence[str]
     wait_s: float
 
@@ -110,7 +110,8 @@ class Calls:
         # approvers may have agreed meanwhile
         asked = [each for each in self.tasks.values() if each.may_be_extended and each.state is State.HELD]
         await asyncio.gather(*(each.learn_the_end() for each in asked))
-        templates = [offered(each, self.setup.tools) for _, each in sorted(self.setup.templates.items())]
+        found = await asyncio.to_thread(self.setup.templates)
+        templates = [offered(each, self.setup.tools) for _, each in sorted(found.items())]
         kept, more = fitting(templates, _ROOM)
         tasks, older = fitting([_facts(each) for each in reversed(self.tasks.values())], _ROOM)
         facts: dict[str, Any] = {"agent": self.setup.agent, "templates": kept, "tasks": tasks}
@@ -126,12 +127,13 @@ class Calls:
             raise NotFound(f"there is no program {missing[0]} in PATH", hint="Nothing was asked for.")
         suffix = "".join(secrets.choice(SUFFIX_ALPHABET) for _ in range(SUFFIX_LENGTH))
         task = generated_id(f"{asked.template[: LONGEST_PREFIX - 1]}-", suffix)
-        data = spec_data(self.setup.templates, asked, agent=self.setup.agent, task=task, tools=self.setup.tools)
+        templates = await asyncio.to_thread(self.setup.templates)
+        data = spec_data(templates, asked, agent=self.setup.agent, task=task, tools=self.setup.tools)
         descriptor, name = tempfile.mkstemp(prefix=f"{task}-", suffix=".json")
         with os.fdopen(descriptor, "w") as file:
             json.dump(data, file)
         minutes = asked.minutes
-        window = self.setup.templates[asked.template].spec.ttl if minutes is None else timedelta(minutes=minutes)
+        window = templates[asked.template].spec.ttl if minutes is None else timedelta(minutes=minutes)
         access = AccessProcess(task, asked.template, asked.tools, window)
         self.tasks[task] = access
         await access.start(Path(name), f"{self.setup.wait_s:g}s")

@@ -13,7 +13,7 @@ from datetime import timedelta
 
 import typer
 
-from jitvault.agent.credential import Credential, as_text
+from jitvault.agent.credential import Credential, secrets_of
 from jitvault.agent.execution import mapping
 from jitvault.agent.execution.allowed_program import check_program
 from jitvault.agent.execution.monitor import Kept, Monitor, Program
@@ -49,10 +49,6 @@ _TRY_FOR_S, _TRY_AGAIN_S = 600.0, 1.0
 CONTINUE = "Nothing was started."
 # of a spec that names none: how long the access outlives both processes of `jitvault exec`, killed at once
 HEARTBEAT = timedelta(seconds=15)
-# what an engine answers beside its secrets
-_NO_SECRETS = frozenset(
-    {"username", "certificate", "issuing_ca", "ca_chain", "serial_number", "expiration", "private_key_type"}
-)
 
 
 @dataclass
@@ -262,16 +258,6 @@ def give_back(wiring: Wiring, task: str, token: Secret | None, note: str) -> boo
 def signed_tools(document: PublishedTask) -> list[str]:
     """Return the tools that the task's approvers signed; none for any."""
     return list(document.full_revision.content["spec"]["spec"]["tools"])
-
-
-def secrets_of(credentials: Sequence[Credential]) -> list[tuple[str, str, str]]:
-    """Return what of the credentials is masked: template, field and value."""
-    return [
-        (each.use.template, name, as_text(value))
-        for each in credentials
-        for name, value in each.fields.items()
-        if name not in _NO_SECRETS
-    ]
 
 
 def _masker(access: Access) -> Masker:

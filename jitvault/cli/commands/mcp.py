@@ -9,6 +9,9 @@ import typer
 from jitvault.cli.options import Debug, seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jitvault.model.template import AccessTemplate
     from jitvault.settings import Settings
 
 
@@ -58,15 +61,28 @@ def mcp(
         ) from None
     from jitvault.mcp.calls import Setup
 
-    wiring = session.open_session()
-    settings = wiring.settings
+    settings = session.open_session().settings
     name = agent or settings.agent_login_role
     if name is None:
         raise UsageError(
             "it is not known who the agent is",
             hint="Name your Vault entity with --agent, or set JITVAULT_AGENT_LOGIN_ROLE.",
         )
-    serve(Setup(name, wiring.templates, tuple(tool or ()), wait), _own_secrets(settings))
+    serve(Setup(name, lambda: _templates(settings), tuple(tool or ()), wait), _own_secrets(settings))
+
+
+def _templates(settings: Settings) -> Mapping[str, AccessTemplate]:
+    """Return the templates that there are now.
+
+    They may be published in Vault, for which a login is made, and revoked again. Raises InvalidInput, and what a login
+    raises.
+    """
+    from contextlib import closing
+
+    from jitvault.wiring import Wiring
+
+    with closing(Wiring(settings)) as wiring:
+        return dict(wiring.templates)
 
 
 def _own_secrets(settings: Settings) -> list[tuple[str, str, str]]:

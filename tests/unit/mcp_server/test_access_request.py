@@ -31,7 +31,7 @@ def test_a_request_is_a_spec_that_its_approvers_can_read() -> None:
     assert (spec.agent, spec.tools, spec.intent, spec.deliver) == ("me", ("ls", "psql"), "Fix it.", "agent")
     # the template's own, which a model cannot make look harmless
     assert (spec.criticality, spec.owner) == ("medium", "data-owner")
-    assert spec.window.canonical() == {"for": "5m", "heartbeat": "15s"}
+    assert spec.window.canonical() == {"for": "5m"}
 
 
 @pytest.mark.parametrize(
