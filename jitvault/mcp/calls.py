@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from jitvault.errors import InvalidInput, JitvaultError, NotFound, WrongState
+from jitvault.errors import InvalidInput, JitvaultError, NotFound, VaultUnavailable, WrongState
 from jitvault.formats.fields import Strict
 from jitvault.mcp import arguments as given
 from jitvault.mcp.access_process import AccessProcess, State, command
@@ -23,6 +23,7 @@ from jitvault.mcp.access_request import offered, spec_data
 from jitvault.mcp.answers import Answer, failed, fitting, printed, told
 from jitvault.mcp.frames import Output, Refused
 from jitvault.mcp.said import Failure
+from jitvault.mcp.task_facts import check_token_lasts, end_of, facts, state_of
 from jitvault.model.spec_file import LONGEST_PREFIX, SUFFIX_ALPHABET, SUFFIX_LENGTH, generated_id
 from jitvault.model.template import AccessTemplate
 
@@ -109,15 +110,14 @@ class Calls:
     async def _list(self) -> Answer:
         # approvers may have agreed meanwhile
         asked = [each for each in self.tasks.values() if each.may_be_extended and each.state is State.HELD]
-        await asyncio.gather(*(each.learn_the_end() for each in asked))
-        found = await asyncio.to_thread(self.setup.templates)
+        found, *_ = await _in_time(self._read_templates(), *(each.learn_the_end() for each in asked))
         templates = [offered(each, self.setup.tools) for _, each in sorted(found.items())]
         kept, more = fitting(templates, _ROOM)
-        tasks, older = fitting([_facts(each) for each in reversed(self.tasks.values())], _ROOM)
-        facts: dict[str, Any] = {"agent": self.setup.agent, "templates": kept, "tasks": tasks}
+        tasks, older = fitting([facts(each) for each in reversed(self.tasks.values())], _ROOM)
+        answer: dict[str, Any] = {"agent": self.setup.agent, "templates": kept, "tasks": tasks}
         if more or older:
-            facts["cut"] = f"{more} templates and {older} tasks are not shown"
-        return told(facts)
+            answer["cut"] = f"{more} templates and {older} tasks are not shown"
+        return told(answer)
 
     async def _request(self, asked: given.RequestAccess) -> Answer:
         if sum(each.state is not State.ENDED for each in self.tasks.values()) >= MOST_TASKS:
@@ -127,7 +127,8 @@ class Calls:
             raise NotFound(f"there is no program {missing[0]} in PATH", hint="Nothing was asked for.")
         suffix = "".join(secrets.choice(SUFFIX_ALPHABET) for _ in range(SUFFIX_LENGTH))
         task = generated_id(f"{asked.template[: LONGEST_PREFIX - 1]}-", suffix)
-        templates = await asyncio.to_thread(self.setup.templates)
+        begun = asyncio.get_running_loop().time()
+        templates, *_ = await _in_time(self._read_templates())
         data = spec_data(templates, asked, agent=self.setup.agent, task=task, tools=self.setup.tools)
         descriptor, name = tempfile.mkstemp(prefix=f"{task}-", suffix=".json")
         with os.fdopen(descriptor, "w") as file:
@@ -137,8 +138,11 @@ class Calls:
         access = AccessProcess(task, asked.template, asked.tools, window)
         self.tasks[task] = access
         await access.start(Path(name), f"{self.setup.wait_s:g}s")
-        await access.settled(_PATIENCE_S)
-        return _state_of(access)
+        await access.settled(max(0.0, begun + _PATIENCE_S - asyncio.get_running_loop().time()))
+        return state_of(access)
+
+    async def _read_templates(self) -> Mapping[str, AccessTemplate]:
+        return await asyncio.to_thread(self.setup.templates)
 
     async def _wait(self, asked: given.WaitForAccess, progress: Progress) -> Answer:
         if asked.task is None and not self.tasks:
@@ -148,7 +152,7 @@ class Calls:
         while waited < asked.seconds and not await access.settled(min(_TICK_S, asked.seconds - waited)):
             waited += _TICK_S
             await progress(waited, asked.seconds, access.waits_for or "the answer of a worker")
-        return _state_of(access)
+        return state_of(access)
 
     async def _run(self, asked: given.Run) -> Answer:
         access = self._holding(asked.task)
@@ -162,7 +166,7 @@ class Calls:
 
         self._polls.pop(run, None)
         if output is None:
-            return failed(_end_of(access))
+            return failed(end_of(access))
         if isinstance(output, Refused):
             return failed(Failure(output.message, output.hint))
         if output.exit_code is None:
@@ -177,22 +181,23 @@ class Calls:
 
     async def _extend(self, asked: given.Extend) -> Answer:
         access = self._holding(asked.task)
-        _check_token_lasts(access, timedelta(minutes=asked.minutes))
+        check_token_lasts(access, timedelta(minutes=asked.minutes))
         access.may_be_extended = True
-        words = ("extend", access.task, "--for", f"{asked.minutes}m", "--reason", asked.reason)
+        # what the model wrote is never read as an option
+        words = ("extend", access.task, "--for", f"{asked.minutes}m", f"--reason={asked.reason}")
 
         async def extended() -> Answer:
             failure = await command(*words)
             if failure is not None:
                 return failed(failure)
             await access.learn_the_end()
-            return _state_of(access)
+            return state_of(access)
 
         return await self._in_background("extend", extended())
 
     async def _finish(self, access: AccessProcess) -> Answer:
         if access.state is State.ENDED:
-            return told(_facts(access))
+            return told(facts(access))
 
         async def finished() -> Answer:
             is_waiting = access.state is State.WAITING
@@ -201,7 +206,7 @@ class Calls:
             if is_waiting:
                 await _withdraw(access)
                 return told({"task": access.task, "state": State.ENDED, "note": "the request is withdrawn"})
-            return _state_of(access)
+            return state_of(access)
 
         return await self._in_background("finish", finished())
 
@@ -239,22 +244,17 @@ class Calls:
             waits = access.waits_for or "the answer of a worker"
             raise NotFound(f"task {task} waits for {waits}", hint="Call wait_for_access.")
         if access.state is State.ENDED:
-            end = _end_of(access)
+            end = end_of(access)
             raise NotFound(end.message, hint=end.hint)
         return access
 
 
-def _check_token_lasts(access: AccessProcess, more: timedelta) -> None:
-    """Raise WrongState for more time than the task's token can live.
-
-    It would be replaced, which ends the programs that have the old login.
-    """
-    if access.until is not None and access.latest_end is not None and access.until + more > access.latest_end:
-        latest = access.latest_end.isoformat(timespec="seconds")
-        raise WrongState(
-            f"task {access.task} can be extended until {latest} at most",
-            hint="Its programs go on until its end. Ask for another task for what is left. Nothing was asked for.",
-        )
+async def _in_time(*what: Awaitable[Any]) -> list[Any]:
+    """Return what all give. Raises VaultUnavailable where that takes longer than a call may."""
+    try:
+        return await asyncio.wait_for(asyncio.gather(*what), _PATIENCE_S)
+    except TimeoutError:
+        raise VaultUnavailable("Vault does not answer in time", hint="Call again. Nothing was asked for.") from None
 
 
 async def _ended(access: AccessProcess) -> None:
@@ -266,31 +266,3 @@ async def _withdraw(access: AccessProcess) -> None:
     """Cancel a request, or end what was granted meanwhile."""
     if await command("cancel", access.task) is not None:
         await command("complete", access.task)
-
-
-def _end_of(access: AccessProcess) -> Failure:
-    if access.failure is None:
-        return Failure(f"task {access.task} is over", "Ask for another task.")
-    return access.failure
-
-
-def _facts(access: AccessProcess) -> dict[str, Any]:
-    facts: dict[str, Any] = {"task": access.task, "template": access.template, "state": access.state.value}
-    if access.state is State.WAITING:
-        return {**facts, "waits_for": access.waits_for or "the answer of a worker"}
-    if access.state is State.ENDED:
-        return {**facts, "why": _end_of(access).message}
-    until = access.until.isoformat(timespec="seconds") if access.until else None
-    return {**facts, "until": until, "tools": list(access.tools), "variables": list(access.variables)}
-
-
-def _state_of(access: AccessProcess) -> Answer:
-    """Return the answer about a task.
-
-    It is an error for one that ended otherwise than by `finish`.
-    """
-    if access.failure is not None:
-        return failed(access.failure)
-    if access.state is State.WAITING:
-        return told({**_facts(access), "next": "call wait_for_access"})
-    return told(_facts(access))
