@@ -42,15 +42,22 @@ Poll = Callable[[], Awaitable[Answer]]
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """The name of the caller's Vault entity, and the templates that there are."""
+
+    agent: str
+    templates: Mapping[str, AccessTemplate]
+
+
+@dataclass(frozen=True, slots=True)
 class Setup:
     """How the server was set up.
 
-    `agent` is the name of the caller's Vault entity. `templates` reads those that there are now. `tools` are the
-    programs that may run, none for any. `wait_s` is how many seconds a request waits for approvals.
+    `known` reads who the agent is and what there is now. `tools` are the programs that may run, none for any. `wait_s`
+    is how many seconds a request waits for approvals.
     """
 
-    agent: str
-    templates: Callable[[], Mapping[str, AccessTemplate]]
+    known: Callable[[], Known]
     tools: Sequence[str]
     wait_s: float
 
@@ -110,11 +117,11 @@ class Calls:
     async def _list(self) -> Answer:
         # approvers may have agreed meanwhile
         asked = [each for each in self.tasks.values() if each.may_be_extended and each.state is State.HELD]
-        found, *_ = await _in_time(self._read_templates(), *(each.learn_the_end() for each in asked))
-        templates = [offered(each, self.setup.tools) for _, each in sorted(found.items())]
+        known, *_ = await _in_time(self._known_now(), *(each.learn_the_end() for each in asked))
+        templates = [offered(each, self.setup.tools) for _, each in sorted(known.templates.items())]
         kept, more = fitting(templates, _ROOM)
         tasks, older = fitting([facts(each) for each in reversed(self.tasks.values())], _ROOM)
-        answer: dict[str, Any] = {"agent": self.setup.agent, "templates": kept, "tasks": tasks}
+        answer: dict[str, Any] = {"agent": known.agent, "templates": kept, "tasks": tasks}
         if more or older:
             answer["cut"] = f"{more} templates and {older} tasks are not shown"
         return told(answer)
@@ -128,21 +135,21 @@ class Calls:
         suffix = "".join(secrets.choice(SUFFIX_ALPHABET) for _ in range(SUFFIX_LENGTH))
         task = generated_id(f"{asked.template[: LONGEST_PREFIX - 1]}-", suffix)
         begun = asyncio.get_running_loop().time()
-        templates, *_ = await _in_time(self._read_templates())
-        data = spec_data(templates, asked, agent=self.setup.agent, task=task, tools=self.setup.tools)
+        known, *_ = await _in_time(self._known_now())
+        data = spec_data(known.templates, asked, agent=known.agent, task=task, tools=self.setup.tools)
         descriptor, name = tempfile.mkstemp(prefix=f"{task}-", suffix=".json")
         with os.fdopen(descriptor, "w") as file:
             json.dump(data, file)
         minutes = asked.minutes
-        window = templates[asked.template].spec.ttl if minutes is None else timedelta(minutes=minutes)
+        window = known.templates[asked.template].spec.ttl if minutes is None else timedelta(minutes=minutes)
         access = AccessProcess(task, asked.template, asked.tools, window)
         self.tasks[task] = access
         await access.start(Path(name), f"{self.setup.wait_s:g}s")
         await access.settled(max(0.0, begun + _PATIENCE_S - asyncio.get_running_loop().time()))
         return state_of(access)
 
-    async def _read_templates(self) -> Mapping[str, AccessTemplate]:
-        return await asyncio.to_thread(self.setup.templates)
+    async def _known_now(self) -> Known:
+        return await asyncio.to_thread(self.setup.known)
 
     async def _wait(self, asked: given.WaitForAccess, progress: Progress) -> Answer:
         if asked.task is None and not self.tasks:
@@ -250,7 +257,10 @@ class Calls:
 
 
 async def _in_time(*what: Awaitable[Any]) -> list[Any]:
-    """Return what all give. Raises VaultUnavailable where that takes longer than a call may."""
+    """Return what all give.
+
+    Raises VaultUnavailable where that takes longer than a call may.
+    """
     try:
         return await asyncio.wait_for(asyncio.gather(*what), _PATIENCE_S)
     except TimeoutError:

@@ -9,9 +9,8 @@ import typer
 from jitvault.cli.options import Debug, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from jitvault.model.template import AccessTemplate
+    from jitvault.errors import UsageError
+    from jitvault.mcp.calls import Known
     from jitvault.settings import Settings
 
 
@@ -20,7 +19,7 @@ def mcp(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="The name of your Vault entity; by default JITVAULT_AGENT_LOGIN_ROLE, as `agents add` sets it up.",
+            help="The name of your Vault entity; by default the role of your login, as `agents add` sets it up.",
         ),
     ] = None,
     tool: Annotated[
@@ -63,26 +62,37 @@ def mcp(
 
     settings = session.open_session().settings
     name = agent or settings.agent_login_role
-    if name is None:
-        raise UsageError(
-            "it is not known who the agent is",
-            hint="Name your Vault entity with --agent, or set JITVAULT_AGENT_LOGIN_ROLE.",
-        )
-    serve(Setup(name, lambda: _templates(settings), tuple(tool or ()), wait), _own_secrets(settings))
+    if name is None and settings.agent_login is None:
+        raise _unknown_agent()
+    serve(Setup(lambda: _known(settings, name), tuple(tool or ()), wait), _own_secrets(settings))
 
 
-def _templates(settings: Settings) -> Mapping[str, AccessTemplate]:
-    """Return the templates that there are now.
+def _known(settings: Settings, name: str | None) -> Known:
+    """Return who the agent is and which templates there are now.
 
-    They may be published in Vault, for which a login is made, and revoked again. Raises InvalidInput, and what a login
-    raises.
+    Both may be known to Vault alone, for which a login is made, and revoked again: an AppRole login has the role that
+    `agents add` named like the entity, and the templates are published. Raises UsageError, InvalidInput, and what a
+    login raises.
     """
     from contextlib import closing
 
+    from jitvault.mcp.calls import Known
     from jitvault.wiring import Wiring
 
     with closing(Wiring(settings)) as wiring:
-        return dict(wiring.templates)
+        agent = name or wiring.person.me.meta.get("role_name")
+        if agent is None:
+            raise _unknown_agent()
+        return Known(agent, dict(wiring.templates))
+
+
+def _unknown_agent() -> UsageError:
+    from jitvault.errors import UsageError
+
+    return UsageError(
+        "it is not known who the agent is",
+        hint="Name your Vault entity with --agent, or set JITVAULT_AGENT_LOGIN_ROLE.",
+    )
 
 
 def _own_secrets(settings: Settings) -> list[tuple[str, str, str]]:
