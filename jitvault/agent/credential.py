@@ -17,6 +17,10 @@ from typing import Any
 
 from jitvault.model.connection import ConnectionFacts, CredentialUse
 
+# what an engine answers beside its secrets
+_NO_SECRETS = frozenset(
+    {"username", "certificate", "issuing_ca", "ca_chain", "serial_number", "expiration", "private_key_type"}
+)
 # the variables that PostgreSQL's own programs read, by the name of a field
 _LOGIN_VARIABLES = {"username": "PGUSER", "password": "PGPASSWORD"}
 
@@ -109,6 +113,16 @@ def as_text(value: object) -> str:
     if isinstance(value, list):
         return "\n".join(map(as_text, value))
     return json.dumps(value)
+
+
+def secrets_of(credentials: Sequence[Credential]) -> list[tuple[str, str, str]]:
+    """Return what of the credentials is masked: template, field and value."""
+    return [
+        (each.use.template, name, as_text(value))
+        for each in credentials
+        for name, value in each.fields.items()
+        if name not in _NO_SECRETS
+    ]
 
 
 def _variables(credential: Credential, own: str, login: str) -> Iterator[tuple[str, str]]:

@@ -37,6 +37,7 @@ from jitvault.cli.commands import (
     hold,
     init,
     ledger,
+    mcp,
     policy,
     report,
     show,
@@ -113,6 +114,7 @@ app.command(rich_help_panel=_APPROVERS)(approve.approvals)
 app.command(rich_help_panel=_AGENTS)(unwrap.unwrap)
 app.command("exec", rich_help_panel=_AGENTS)(execute.execute)
 app.command(rich_help_panel=_AGENTS, hidden=True)(hold.hold)
+app.command(rich_help_panel=_AGENTS)(mcp.mcp)
 app.command(rich_help_panel=_AUDITORS)(show.status)
 app.command("list", rich_help_panel=_AUDITORS)(task_list.list_)
 app.command(rich_help_panel=_AUDITORS)(report.report)

@@ -266,6 +266,19 @@ def test_a_program_that_stops_its_monitor_ends_with_its_task(rig: Rig, spec: Spe
     assert process.returncode == 125 and b"was killed" in said
 
 
+def test_a_program_goes_on_when_its_task_gets_more_time(rig: Rig, spec: Spec, tmp_path: Path) -> None:
+    file, ready = spec(window="12s"), tmp_path / "ready"
+    process = subprocess.Popen(
+        command(file, "--", "sh", "-c", f"touch {ready}; sleep 16; exit 7"),
+        env=environment(rig),
+        stderr=subprocess.PIPE,
+    )
+    wait_for(ready.exists, 30)
+    rig("agent", "extend", file.stem, "--for", "30s", "--reason", "one table is left")
+    _, said = process.communicate(timeout=40)
+    assert process.returncode == 7, said
+
+
 @pytest.mark.parametrize("stubborn", [False, True], ids=["ends", "ignores it"])
 def test_a_task_that_is_revoked_ends_its_program(rig: Rig, spec: Spec, tmp_path: Path, stubborn: bool) -> None:
     file = spec()

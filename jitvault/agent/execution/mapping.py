@@ -46,11 +46,13 @@ class Wanted:
     files: Mapping[str, Source] = field(default_factory=dict)
     plain: Mapping[str, str] = field(default_factory=dict)
     presets: tuple[str, ...] = ()
+    has_all: bool = False
+    """Whether the program gets everything, under names that nobody chose."""
 
     @property
     def is_empty(self) -> bool:
         """Whether no credential is asked for at all."""
-        return not (self.variables or self.files or self.presets)
+        return not (self.variables or self.files or self.presets or self.has_all)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ def filled(mapping: Wanted, credentials: Sequence[Credential]) -> Given:
     Raises InvalidInput for a credential or field that the task does not have, and for a value that cannot be a
     variable.
     """
+    if mapping.has_all:
+        mapping = _everything(credentials)
     variables = dict(mapping.plain)
     for preset in mapping.presets:
         variables |= dict(_postgres(credentials)) if preset == "postgres" else {}
@@ -99,6 +103,28 @@ def filled(mapping: Wanted, credentials: Sequence[Credential]) -> Given:
     if "postgres" in mapping.presets:
         files["PGPASSFILE"] = _password_file(credentials)
     return Given(variables, files)
+
+
+def _everything(credentials: Sequence[Credential]) -> Wanted:
+    """Return the mapping of a program that gets all there is.
+
+    The task's only login to a database has the variables of `--preset postgres`. Every field of another credential is
+    the variable TEMPLATE_FIELD.
+    """
+    logins = [each for each in credentials if each.is_login]
+    variables = {
+        _variable(f"{name}_{field}"): Source(name, field)
+        for name, each in zip(names([each.use for each in credentials]), credentials, strict=True)
+        if [each] != logins
+        for field, _ in fields_of(each)
+    }
+    return Wanted(variables, presets=PRESETS if len(logins) == 1 else ())
+
+
+def _variable(name: str) -> str:
+    """Return a variable's name that a program may have."""
+    found = "".join(c if c.isascii() and c.isalnum() else "_" for c in name).upper()
+    return f"TASK_{found}" if found.startswith(_WITHHELD) or not found[0].isalpha() else found
 
 
 def without_our_own(environment: Mapping[str, str], *, pristine: bool) -> dict[str, str]:

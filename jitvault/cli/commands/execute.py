@@ -80,6 +80,9 @@ def execute(
             rich_help_panel=_ENDS,
         ),
     ] = 30.0,
+    mcp_server: Annotated[
+        int | None, typer.Option("--mcp-server", metavar="PID", hidden=True, help="Serve this `jitvault mcp`.")
+    ] = None,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -94,24 +97,33 @@ def execute(
     Example: jitvault exec read-orders.yaml --preset postgres -- psql
     """
     from jitvault.agent.execution import mapping
+    from jitvault.agent.execution.allowed_program import names_of
     from jitvault.agent.execution.run import StopRule
     from jitvault.agent.execution.streams import fill_closed
     from jitvault.cli import session
+    from jitvault.cli.commands import execute_for_mcp as for_mcp
     from jitvault.cli.commands import execute_steps as steps
 
     fill_closed()
     set_exit_code(context, OWN_FAILURE)
     executable = _executable(context, command[0])
-    wanted = mapping.parse(env or (), file or (), _text(env_file), preset or ())
+    if mcp_server is None:
+        wanted = mapping.parse(env or (), file or (), _text(env_file), preset or ())
+    else:
+        for_mcp.begin(mcp_server, command)
+        wanted = mapping.Wanted(has_all=True)
+    # the runner of `jitvault mcp` checks the tools that it runs
+    checked = names_of(executable) if mcp_server is None else None
     stop = StopRule(_signal(stop_signal), stop_timeout)
     inherited = mapping.without_our_own(os.environ, pristine=pristine)
     wiring = session.open_session()
     # before anything is known that is secret, and while this process has one thread and no connection
     with steps.monitored(wiring) as monitor:
-        program = steps.names_of(executable)
-        task = steps.requested(context, wiring, what, program, wait=wait)
+        task = steps.requested(context, wiring, what, checked, wait=wait)
         set_hint_task(context, task)
-        with steps.held(wiring, task, program, wanted, monitor) as access:
+        with steps.held(wiring, task, checked, wanted, monitor) as access:
+            if mcp_server is not None:
+                inherited |= for_mcp.setting(access)
             code = steps.run(access, [executable, *command], inherited, is_masked=_is_masked(mask), stop=stop)
     set_program_ended(context)
     raise typer.Exit(code)

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import typer
 
-from jitvault.agent.credential import Credential, as_text
+from jitvault.agent.credential import Credential, secrets_of
 from jitvault.agent.execution import mapping
+from jitvault.agent.execution.allowed_program import check_program
 from jitvault.agent.execution.monitor import Kept, Monitor, Program
 from jitvault.agent.execution.process_tree import hold_orphans, kill_below
 from jitvault.agent.execution.run import Outcome, StopRule
@@ -36,7 +36,7 @@ from jitvault.cli.commands.wrapping_source import opened as opened_wrapping
 from jitvault.cli.folding import for_terminal
 from jitvault.cli.views.task import end_in_words
 from jitvault.documents.published_task import PublishedTask
-from jitvault.errors import InvalidInput, JitvaultError, NotConfirmed, UsageError, VaultRefused, WrongState
+from jitvault.errors import JitvaultError, NotConfirmed, UsageError, VaultRefused, WrongState
 from jitvault.formats.secret import Secret
 from jitvault.formats.shorten import one_line
 from jitvault.lifecycle.requests.sign import sign_end
@@ -49,10 +49,6 @@ _TRY_FOR_S, _TRY_AGAIN_S = 600.0, 1.0
 CONTINUE = "Nothing was started."
 # of a spec that names none: how long the access outlives both processes of `jitvault exec`, killed at once
 HEARTBEAT = timedelta(seconds=15)
-# what an engine answers beside its secrets
-_NO_SECRETS = frozenset(
-    {"username", "certificate", "issuing_ca", "ca_chain", "serial_number", "expiration", "private_key_type"}
-)
 
 
 @dataclass
@@ -128,19 +124,11 @@ def monitored(wiring: Wiring, command: str = "exec") -> Iterator[Monitor]:
         kill_below(os.getpid(), besides=monitor.pid if monitor.goes_on else None)
 
 
-def names_of(executable: str) -> tuple[str, ...]:
-    """Return the names by which `spec.tools` can permit a program.
-
-    They are that of its path, and that of the file which the path leads to.
-    """
-    return Path(executable).name, Path(executable).resolve().name
-
-
-def requested(context: typer.Context, wiring: Wiring, what: str, program: Sequence[str], *, wait: float) -> str:
+def requested(context: typer.Context, wiring: Wiring, what: str, program: Sequence[str] | None, *, wait: float) -> str:
     """Return the task, once it is granted.
 
-    It is `what` itself, or the task that the spec asks for. `program` has the program's names. Raises UsageError for a
-    spec on standard input, which is the program's, and what a grant raises.
+    It is `what` itself, or the task that the spec asks for. `program` has the program's names; with None none is
+    checked. Raises UsageError for a spec on standard input, which is the program's, and what a grant raises.
     """
     if not is_spec(what):
         return what
@@ -148,7 +136,8 @@ def requested(context: typer.Context, wiring: Wiring, what: str, program: Sequen
         raise UsageError("standard input is the program's, so the spec cannot come from there", hint="Name a file.")
     # before anything is asked for
     asked = read_spec(wiring, what, None).spec
-    _check_program(asked.id, asked.spec.tools, program)
+    if program is not None:
+        check_program(asked.id, asked.spec.tools, program)
     spec = submit_spec(context, wiring, what, None, revise=False, as_json=False, heartbeat=HEARTBEAT)
     request, document = request_grant(wiring, spec, queue=False, wait=wait, tell=_say)
     request.check_not_refused(document)
@@ -158,16 +147,17 @@ def requested(context: typer.Context, wiring: Wiring, what: str, program: Sequen
 
 @contextmanager
 def held(
-    wiring: Wiring, task: str, program: Sequence[str], wanted: mapping.Wanted, monitor: Monitor
+    wiring: Wiring, task: str, program: Sequence[str] | None, wanted: mapping.Wanted, monitor: Monitor
 ) -> Iterator[Access]:
     """Take the task's token and yield its access.
 
-    `program` has the names of the program that gets it. The access is given back whatever ends the block. Raises
-    InvalidInput for a program that the task may not run and for a mapping that cannot be filled, and what unwrapping
-    raises.
+    `program` has the names of the program that gets it; with None none is checked. The access is given back whatever
+    ends the block. Raises InvalidInput for a program that the task may not run and for a mapping that cannot be filled,
+    and what unwrapping raises.
     """
     document = session.known(wiring, task)
-    _check_program(task, document.full_revision.content["spec"]["spec"]["tools"], program)
+    if program is not None:
+        check_program(task, signed_tools(document), program)
     with _claimed(task):
         yield from _taken(wiring, document, wanted, monitor)
 
@@ -287,34 +277,20 @@ def _is_revoked(wiring: Wiring, token: Secret) -> bool:
     return True
 
 
+def signed_tools(document: PublishedTask) -> list[str]:
+    """Return the tools that the task's approvers signed; none for any."""
+    return list(document.full_revision.content["spec"]["spec"]["tools"])
+
+
 def _masker(access: Access) -> Masker:
     """Return what replaces the task's secrets.
 
     Those that are too short for that are named to the user.
     """
-    secrets = [
-        (each.use.template, name, as_text(value))
-        for each in access.credentials
-        for name, value in each.fields.items()
-        if name not in _NO_SECRETS
-    ]
-    masker = Masker([*secrets, ("task", "token", access.token.token.reveal())])
+    masker = Masker([*secrets_of(access.credentials), ("task", "token", access.token.token.reveal())])
     if masker.unmasked:
         _say(f"warning: too short to be masked: {', '.join(masker.unmasked)}")
     return masker
-
-
-def _check_program(task: str, tools: Sequence[str], program: Sequence[str]) -> None:
-    """Raise InvalidInput for a program that the signed tools do not name.
-
-    An empty list permits any. `program` has the program's names, the one for people first.
-    """
-    if tools and not set(program) & set(tools):
-        name = program[0]
-        raise InvalidInput(
-            f"task {task} is for {', '.join(tools)}, and not for {name}",
-            hint=f"{CONTINUE} Its approvers signed the tools in `spec.tools`: ask for a task that names {name}.",
-        )
 
 
 def watch_of(access: Access, moved: Callable[[datetime], None] | None = None) -> TaskWatch:

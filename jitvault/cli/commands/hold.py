@@ -33,6 +33,7 @@ def hold(
 
     Example: jitvault hold count-orders.yaml
     """
+    from jitvault.agent.execution.allowed_program import names_of
     from jitvault.agent.execution.mapping import Wanted
     from jitvault.cli import session
     from jitvault.cli.commands import execute_steps, hold_steps
@@ -40,7 +41,7 @@ def hold(
 
     if sys.stdout.isatty():
         raise UsageError("this would print secrets to your terminal", hint="`jitvault exec` runs a program with them.")
-    program = ("python", *execute_steps.names_of(sys.executable))
+    program = ("python", *names_of(sys.executable))
     wiring = session.open_session()
     # before anything is known that is secret, and while this process has one thread and no connection
     with execute_steps.monitored(wiring, "hold") as monitor:

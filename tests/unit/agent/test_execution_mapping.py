@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jitvault.agent.credential import Credential
-from jitvault.agent.execution.mapping import filled, parse, without_our_own
+from jitvault.agent.execution.mapping import Wanted, filled, parse, without_our_own
 from jitvault.errors import InvalidInput
 from jitvault.model.connection import ConnectionFacts, CredentialUse
 
@@ -98,3 +98,14 @@ def test_nothing_by_which_a_program_could_act_as_the_agent_is_passed_on(
     if not pristine:
         kept = {n for n in others if not n.startswith(("VAULT_", "BAO_", "JITVAULT_"))}
         assert kept <= after.keys()
+
+
+def test_a_program_that_gets_all_there_is_has_each_field_under_a_name_of_its_own() -> None:
+    key = credential("pki-web", facts=None, private_key="PEM", serial_number="1:2")
+    got = filled(Wanted(has_all=True), [credential(), key, credential("vault", facts=None, word="w")])
+    assert got.variables["PGHOST"] == "db.example.org" and "PGPASSFILE" in got.files
+    assert got.variables["PKI_WEB_PRIVATE_KEY"] == "PEM" and got.variables["PKI_WEB_SERIAL_NUMBER"] == "1:2"
+    # never a variable that could log in
+    assert got.variables["TASK_VAULT_WORD"] == "w" and "VAULT_WORD" not in got.variables
+    two = filled(Wanted(has_all=True), [credential("one"), credential("two")])
+    assert two.files == {} and {"ONE_URL", "TWO_PASSWORD"} <= two.variables.keys()

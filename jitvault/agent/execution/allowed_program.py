@@ -1,0 +1,30 @@
+"""Whether a task may run a program, by the tools that were signed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jitvault.errors import InvalidInput
+
+
+def names_of(executable: str) -> tuple[str, ...]:
+    """Return the names by which `spec.tools` can permit a program.
+
+    They are that of its path, and that of the file which the path leads to.
+    """
+    return Path(executable).name, Path(executable).resolve().name
+
+
+def check_program(task: str, tools: Sequence[str], program: Sequence[str]) -> None:
+    """Raise InvalidInput for a program that the signed tools do not name.
+
+    An empty list permits any. `program` has the program's names, the one for people first.
+    """
+    if tools and not set(program) & set(tools):
+        name = program[0]
+        raise InvalidInput(
+            f"task {task} is for {', '.join(tools)}, and not for {name}",
+            hint="Nothing was started. Its approvers signed the tools in `spec.tools`: ask for a task that names "
+            f"{name}.",
+        )

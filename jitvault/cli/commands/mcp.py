@@ -1,0 +1,105 @@
+"""`jitvault mcp`: a server that lends a model the access of a task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jitvault.cli.options import Debug, seconds
+
+if TYPE_CHECKING:
+    from jitvault.errors import UsageError
+    from jitvault.mcp.calls import Known
+    from jitvault.settings import Settings
+
+
+def mcp(
+    agent: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The name of your Vault entity; by default the role of your login, as `agents add` sets it up.",
+        ),
+    ] = None,
+    tool: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tool", metavar="NAME", help="A program that a model may ask to run; any without it. May be repeated."
+        ),
+    ] = None,
+    wait: Annotated[
+        float,
+        typer.Option(
+            metavar="DURATION",
+            parser=seconds(most=86_400),
+            show_default="30m",
+            help="How long a request waits for approvals.",
+        ),
+    ] = 1800.0,
+    debug: Debug = False,
+) -> None:
+    """Serve a model by MCP on standard input and output.
+
+    An MCP client starts this command. The model asks for access, runs programs that have it, and gives it back; it
+    never gets a secret. When the client ends, or this command is killed, the programs are killed and all access is
+    given back. It needs jitvault's extra `mcp`, which docs/mcp.md installs.
+
+    Example: jitvault mcp --tool psql
+    """
+    from jitvault.cli import session
+    from jitvault.errors import UsageError
+
+    try:
+        from jitvault.mcp.server import serve
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("mcp", "mcp_types"):
+            raise
+        raise UsageError(
+            "jitvault mcp needs the package `mcp`", hint="Install it: `pip install 'jitvault[mcp]'`."
+        ) from None
+    from jitvault.mcp.calls import Setup
+
+    settings = session.open_session().settings
+    name = agent or settings.agent_login_role
+    if name is None and settings.agent_login is None:
+        raise _unknown_agent()
+    serve(Setup(lambda: _known(settings, name), tuple(tool or ()), wait), _own_secrets(settings))
+
+
+def _known(settings: Settings, name: str | None) -> Known:
+    """Return who the agent is and which templates there are now.
+
+    Both may be known to Vault alone, for which a login is made, and revoked again: an AppRole login has the role that
+    `agents add` named like the entity, and the templates are published. Raises UsageError, InvalidInput, and what a
+    login raises.
+    """
+    from contextlib import closing
+
+    from jitvault.mcp.calls import Known
+    from jitvault.wiring import Wiring
+
+    with closing(Wiring(settings)) as wiring:
+        agent = name or wiring.person.me.meta.get("role_name")
+        if agent is None:
+            raise _unknown_agent()
+        return Known(agent, dict(wiring.templates))
+
+
+def _unknown_agent() -> UsageError:
+    from jitvault.errors import UsageError
+
+    return UsageError(
+        "it is not known who the agent is",
+        hint="Name your Vault entity with --agent, or set JITVAULT_AGENT_LOGIN_ROLE.",
+    )
+
+
+def _own_secrets(settings: Settings) -> list[tuple[str, str, str]]:
+    """Return what this process logs in with: what it is, and the secret."""
+    from pydantic import SecretStr
+
+    found = [(name, value.get_secret_value()) for name, value in settings if isinstance(value, SecretStr)]
+    if settings.person is not None:
+        found.append(("token", settings.person.reveal()))
+    return [("agent", name.replace("_", "-"), value) for name, value in found]

@@ -1,0 +1,1 @@
+"""A stdio MCP server that lends a model a task's access."""

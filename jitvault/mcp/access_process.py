@@ -1,0 +1,226 @@
+"""One task of the MCP server, held by a `jitvault exec`.
+
+That process has a session of its own and dies with this one. Its standard input is the runner's: when it is closed the
+runner ends, and the access with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from enum import StrEnum
+from itertools import count
+from pathlib import Path
+
+import msgspec
+
+from jitvault.mcp import frames
+from jitvault.mcp.said import Failure, failure_in, waits_for
+from jitvault.model.vault_access import CAPS, smallest_cap
+
+# -P: a module in the directory where the model works must not take the place of one of ours
+JITVAULT = (sys.executable, "-P", "-m", "jitvault")
+# longer than the longest answer of the runner
+_LONGEST_LINE = 2 * 1024 * 1024
+# how much later than its patience an answer may come
+_WAY_S = 0.2
+_MOST_SAID = 64 * 1024
+# the runner gives its tools three seconds when the task is over
+_STOP_TIMEOUT = "10s"
+
+
+class State(StrEnum):
+    """Where a task is, as the server sees it."""
+
+    WAITING = "waiting"
+    HELD = "held"
+    ENDED = "ended"
+
+
+class AccessProcess:
+    """The access of one task, from its request to its end.
+
+    `until` is its deadline, and `latest_end` how long its token can live at most; both are known once it is held.
+    """
+
+    def __init__(self, task: str, template: str, tools: Sequence[str], window: timedelta) -> None:
+        self.task = task
+        self.template = template
+        self.tools = tuple(tools)
+        self.window = window
+        self.variables: tuple[str, ...] = ()
+        self.until: datetime | None = None
+        self.latest_end: datetime | None = None
+        self.may_be_extended = False
+        self.state = State.WAITING
+        self.failure: Failure | None = None
+        self.is_finishing = False
+        self._said = ""
+        self._numbers = count(1)
+        self._answers: dict[int, asyncio.Future[frames.Output | frames.Refused | None]] = {}
+        self._changed = asyncio.Condition()
+        self._process: Process | None = None
+        self._watch: asyncio.Task[None] | None = None
+
+    @property
+    def waits_for(self) -> str:
+        """What the task waits for in words, "" where that is not said yet."""
+        return waits_for(self._said, self.task) if self.state is State.WAITING else ""
+
+    async def start(self, spec: Path, wait: str) -> None:
+        """Ask for the access that the file `spec` describes.
+
+        `wait` is the duration for which approvals are waited for. The file is removed when it is not needed any more.
+        """
+        options = ("--mask", "always", "--stop-timeout", _STOP_TIMEOUT, "--wait", wait, "-o", "json")
+        self._process = await asyncio.create_subprocess_exec(
+            *(*JITVAULT, "exec", str(spec), "--mcp-server", str(os.getpid()), *options, "--", *frames.RUNNER),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            limit=_LONGEST_LINE,
+            start_new_session=True,
+        )
+        self._watch = asyncio.create_task(self._until_the_end(self._process, spec))
+
+    async def settled(self, seconds: float) -> bool:
+        """Wait until the task is held or over, and return whether it is."""
+        return await self._until(lambda: self.state is not State.WAITING, seconds)
+
+    async def ended(self, seconds: float) -> bool:
+        """Wait until the access is given back, and return whether it is."""
+        return await self._until(lambda: self.state is State.ENDED, seconds)
+
+    async def run(
+        self, run: str, tool: str, args: Sequence[str], stdin: str, patience: float
+    ) -> frames.Output | frames.Refused | None:
+        """Start a tool, and return what it printed within `patience` seconds.
+
+        The result is None where the access ended meanwhile.
+        """
+        return await self._ask(frames.Run(next(self._numbers), run, tool, tuple(args), stdin, patience))
+
+    async def take(self, run: str, patience: float) -> frames.Output | frames.Refused | None:
+        """Return what a tool printed since the last time.
+
+        The result comes when the tool has ended, after `patience` seconds at most. It is None where the access ended
+        meanwhile.
+        """
+        return await self._ask(frames.Take(next(self._numbers), run, patience))
+
+    async def learn_the_end(self) -> None:
+        """Read the deadline anew, as after more time was granted."""
+        found = await published_end(self.task)
+        self.until = found or self.until
+
+    def finish(self) -> None:
+        """Have the tools killed and the access given back.
+
+        A request that still waits is not waited for any more.
+        """
+        self.is_finishing = True
+        if self._process is None or self._process.stdin is None or self.state is State.ENDED:
+            return
+        self._process.stdin.close()
+        if self.state is State.WAITING:
+            # it reads nothing yet; its monitor gives back what it may hold already
+            with suppress(ProcessLookupError):
+                self._process.terminate()
+
+    async def _ask(self, request: frames.Run | frames.Take) -> frames.Output | frames.Refused | None:
+        if self.state is not State.HELD or self._process is None or self._process.stdin is None:
+            return None
+        future: asyncio.Future[frames.Output | frames.Refused | None] = asyncio.get_running_loop().create_future()
+        self._answers[request.number] = future
+        try:
+            self._process.stdin.write(frames.line(request))
+            await self._process.stdin.drain()
+            return await asyncio.wait_for(future, request.patience + _WAY_S)
+        except ConnectionError:
+            return None
+        except TimeoutError:
+            # a tool that is being stopped, or a machine that is slow: the next call learns more
+            return frames.Output(request.number, None, stdout="", stderr="", cut_stdout=0, cut_stderr=0, is_utf8=True)
+        finally:
+            self._answers.pop(request.number, None)
+
+    async def _until(self, is_so: Callable[[], bool], seconds: float) -> bool:
+        async with self._changed:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait_for(is_so), seconds)
+        return is_so()
+
+    async def _until_the_end(self, process: Process, spec: Path) -> None:
+        assert process.stdout is not None  # noqa: S101 (for the type checker)
+        assert process.stderr is not None  # noqa: S101 (for the type checker)
+        saying = asyncio.create_task(self._listen(process.stderr, spec))
+        with suppress(ValueError, msgspec.MsgspecError):
+            while line := await process.stdout.readline():
+                await self._received(frames.answer(line), spec)
+        if process.stdin is not None:
+            process.stdin.close()
+        code = await process.wait()
+        # a monitor that goes on in the background has no standard streams
+        await saying
+        spec.unlink(missing_ok=True)
+        self.failure = failure_in(self._said, code, is_expected=self.is_finishing)
+        self.state = State.ENDED
+        for future in self._answers.values():
+            if not future.done():
+                future.set_result(None)
+        await self._tell()
+
+    async def _received(self, answer: frames.Answer, spec: Path) -> None:
+        if isinstance(answer, frames.Ready):
+            self.state = State.HELD
+            self.variables = answer.variables
+            if answer.until:
+                self.until = datetime.fromisoformat(answer.until)
+                self.latest_end = self.until - self.window + CAPS[smallest_cap(self.window)]
+            spec.unlink(missing_ok=True)
+            await self._tell()
+            return
+        future = self._answers.get(answer.number)
+        if future is not None and not future.done():
+            future.set_result(answer)
+
+    async def _listen(self, stderr: asyncio.StreamReader, spec: Path) -> None:
+        while data := await stderr.read(4096):
+            # whatever it says, it has read the spec: this process may be killed while it waits
+            spec.unlink(missing_ok=True)
+            self._said = (self._said + data.decode(errors="replace"))[-_MOST_SAID:]
+            await self._tell()
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+
+async def command(*words: str) -> Failure | None:
+    """Run a command of jitvault; return why it failed, None where it did not.
+
+    What it prints is thrown away, since that can be a token.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *(*JITVAULT, *words, "-o", "json"), stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, start_new_session=True
+    )
+    _, said = await process.communicate()
+    code = process.returncode or 0
+    return failure_in(said.decode(errors="replace"), code, is_expected=code == 0)
+
+
+async def published_end(task: str) -> datetime | None:
+    """Return the published deadline of a task, None where there is none."""
+    process = await asyncio.create_subprocess_exec(
+        *(*JITVAULT, "status", task, "-o", "json"), stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL
+    )
+    told, _ = await process.communicate()
+    with suppress(ValueError, KeyError, TypeError):
+        return datetime.fromisoformat(json.loads(told)["ends_at"])
+    return None

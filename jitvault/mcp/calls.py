@@ -1,0 +1,278 @@
+"""What the tools of the MCP server do, and what they answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from jitvault.errors import InvalidInput, JitvaultError, NotFound, VaultUnavailable, WrongState
+from jitvault.formats.fields import Strict
+from jitvault.mcp import arguments as given
+from jitvault.mcp.access_process import AccessProcess, State, command
+from jitvault.mcp.access_request import offered, spec_data
+from jitvault.mcp.answers import Answer, failed, fitting, printed, told
+from jitvault.mcp.frames import Output, Refused
+from jitvault.mcp.said import Failure
+from jitvault.mcp.task_facts import check_token_lasts, end_of, facts, state_of
+from jitvault.model.spec_file import LONGEST_PREFIX, SUFFIX_ALPHABET, SUFFIX_LENGTH, generated_id
+from jitvault.model.template import AccessTemplate
+
+# a call answers in 3 s; some of that is for the way
+_PATIENCE_S = 2.7
+_TICK_S = 1.0
+MOST_TASKS = 8
+"""The most tasks that wait or hold access at a time."""
+# of the 2 s in which a client expects the server to end
+_LAST_S = 1.8
+_ROOM = 18_000
+_CORRECT = "Correct the arguments and call again. Nothing was done."
+
+Progress = Callable[[float, float, str], Awaitable[None]]
+Poll = Callable[[], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The name of the caller's Vault entity, and the templates that there are."""
+
+    agent: str
+    templates: Mapping[str, AccessTemplate]
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How the server was set up.
+
+    `known` reads who the agent is and what there is now. `tools` are the programs that may run, none for any. `wait_s`
+    is how many seconds a request waits for approvals.
+    """
+
+    known: Callable[[], Known]
+    tools: Sequence[str]
+    wait_s: float
+
+
+@dataclass
+class Calls:
+    """The tools of one client, with the tasks that it asked for."""
+
+    setup: Setup
+    tasks: dict[str, AccessProcess] = field(default_factory=dict)
+    _polls: dict[str, Poll] = field(default_factory=dict)
+    _numbers: count[int] = field(default_factory=lambda: count(1))
+
+    async def call(self, name: str, values: dict[str, Any], progress: Progress) -> Answer:
+        """Carry out a call. Every failure is an answer."""
+        try:
+            return await self._carry_out(given.parsed(name, values), progress)
+        except JitvaultError as error:
+            is_argument = error.hint == InvalidInput.default_hint
+            return failed(Failure(str(error), _CORRECT if is_argument else error.hint))
+        except Exception as error:  # noqa: BLE001 (the last one before the wire)
+            # a bug: only the kind of exception is told, since its text may contain anything
+            return failed(Failure(f"unexpected {type(error).__name__}", "This is a bug in jitvault. Report it."))
+
+    async def close(self) -> None:
+        """Kill the tools, give all access back, and withdraw what waits.
+
+        Where that takes longer than a client waits, the processes go on without this one.
+        """
+        waiting = [each for each in self.tasks.values() if each.state is State.WAITING]
+        held = [each for each in self.tasks.values() if each.state is not State.ENDED]
+        for each in held:
+            each.finish()
+        ending = [asyncio.create_task(_withdraw(each)) for each in waiting]
+        ending += [asyncio.create_task(_ended(each)) for each in held]
+        if ending:
+            await asyncio.wait(ending, timeout=_LAST_S)
+
+    async def _carry_out(self, asked: Strict, progress: Progress) -> Answer:
+        match asked:
+            case given.ListAccess():
+                return await self._list()
+            case given.RequestAccess():
+                return await self._request(asked)
+            case given.WaitForAccess():
+                return await self._wait(asked, progress)
+            case given.Run():
+                return await self._run(asked)
+            case given.Poll():
+                return await self._poll(asked.id)
+            case given.Extend():
+                return await self._extend(asked)
+            case given.Finish():
+                return await self._finish(self._known(asked.task))
+        raise TypeError
+
+    async def _list(self) -> Answer:
+        # approvers may have agreed meanwhile
+        asked = [each for each in self.tasks.values() if each.may_be_extended and each.state is State.HELD]
+        known, *_ = await _in_time(self._known_now(), *(each.learn_the_end() for each in asked))
+        templates = [offered(each, self.setup.tools) for _, each in sorted(known.templates.items())]
+        kept, more = fitting(templates, _ROOM)
+        tasks, older = fitting([facts(each) for each in reversed(self.tasks.values())], _ROOM)
+        answer: dict[str, Any] = {"agent": known.agent, "templates": kept, "tasks": tasks}
+        if more or older:
+            answer["cut"] = f"{more} templates and {older} tasks are not shown"
+        return told(answer)
+
+    async def _request(self, asked: given.RequestAccess) -> Answer:
+        if sum(each.state is not State.ENDED for each in self.tasks.values()) >= MOST_TASKS:
+            raise WrongState(f"this server has {MOST_TASKS} tasks already", hint="Finish one. Nothing was asked for.")
+        missing = [tool for tool in asked.tools if shutil.which(tool) is None]
+        if missing:
+            raise NotFound(f"there is no program {missing[0]} in PATH", hint="Nothing was asked for.")
+        suffix = "".join(secrets.choice(SUFFIX_ALPHABET) for _ in range(SUFFIX_LENGTH))
+        task = generated_id(f"{asked.template[: LONGEST_PREFIX - 1]}-", suffix)
+        begun = asyncio.get_running_loop().time()
+        known, *_ = await _in_time(self._known_now())
+        data = spec_data(known.templates, asked, agent=known.agent, task=task, tools=self.setup.tools)
+        descriptor, name = tempfile.mkstemp(prefix=f"{task}-", suffix=".json")
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(data, file)
+        minutes = asked.minutes
+        window = known.templates[asked.template].spec.ttl if minutes is None else timedelta(minutes=minutes)
+        access = AccessProcess(task, asked.template, asked.tools, window)
+        self.tasks[task] = access
+        await access.start(Path(name), f"{self.setup.wait_s:g}s")
+        await access.settled(max(0.0, begun + _PATIENCE_S - asyncio.get_running_loop().time()))
+        return state_of(access)
+
+    async def _known_now(self) -> Known:
+        return await asyncio.to_thread(self.setup.known)
+
+    async def _wait(self, asked: given.WaitForAccess, progress: Progress) -> Answer:
+        if asked.task is None and not self.tasks:
+            raise NotFound("no access was asked for", hint="Call request_access first.")
+        access = self._known(asked.task or next(reversed(self.tasks)))
+        waited = 0.0
+        while waited < asked.seconds and not await access.settled(min(_TICK_S, asked.seconds - waited)):
+            waited += _TICK_S
+            await progress(waited, asked.seconds, access.waits_for or "the answer of a worker")
+        return state_of(access)
+
+    async def _run(self, asked: given.Run) -> Answer:
+        access = self._holding(asked.task)
+        run = f"run-{next(self._numbers)}"
+        output = await access.run(run, asked.tool, asked.args, asked.stdin, _PATIENCE_S)
+        return self._printed(access, run, output)
+
+    def _printed(self, access: AccessProcess, run: str, output: Output | Refused | None) -> Answer:
+        async def again() -> Answer:
+            return self._printed(access, run, await access.take(run, _PATIENCE_S))
+
+        self._polls.pop(run, None)
+        if output is None:
+            return failed(end_of(access))
+        if isinstance(output, Refused):
+            return failed(Failure(output.message, output.hint))
+        if output.exit_code is None:
+            self._polls[run] = again
+        return printed(run, output)
+
+    async def _poll(self, name: str) -> Answer:
+        poll = self._polls.get(name)
+        if poll is None:
+            raise NotFound(f"nothing runs by the id {name!a:.40}", hint="Its end was told, or it is another id.")
+        return await poll()
+
+    async def _extend(self, asked: given.Extend) -> Answer:
+        access = self._holding(asked.task)
+        check_token_lasts(access, timedelta(minutes=asked.minutes))
+        access.may_be_extended = True
+        # what the model wrote is never read as an option
+        words = ("extend", access.task, "--for", f"{asked.minutes}m", f"--reason={asked.reason}")
+
+        async def extended() -> Answer:
+            failure = await command(*words)
+            if failure is not None:
+                return failed(failure)
+            await access.learn_the_end()
+            return state_of(access)
+
+        return await self._in_background("extend", extended())
+
+    async def _finish(self, access: AccessProcess) -> Answer:
+        if access.state is State.ENDED:
+            return told(facts(access))
+
+        async def finished() -> Answer:
+            is_waiting = access.state is State.WAITING
+            access.finish()
+            await _ended(access)
+            if is_waiting:
+                await _withdraw(access)
+                return told({"task": access.task, "state": State.ENDED, "note": "the request is withdrawn"})
+            return state_of(access)
+
+        return await self._in_background("finish", finished())
+
+    async def _in_background(self, what: str, work: Coroutine[Any, Any, Answer]) -> Answer:
+        """Answer by what `work` gives.
+
+        Where that takes longer than a call may, the answer is `running` and an id.
+        """
+        name = f"{what}-{next(self._numbers)}"
+        task = asyncio.create_task(work)
+
+        async def poll() -> Answer:
+            done, _ = await asyncio.wait([task], timeout=_PATIENCE_S)
+            if not done:
+                self._polls[name] = poll
+                return told({"id": name, "state": "running"})
+            self._polls.pop(name, None)
+            return task.result()
+
+        return await poll()
+
+    def _known(self, task: str) -> AccessProcess:
+        found = self.tasks.get(task)
+        if found is None:
+            known = ", ".join(self.tasks) or "none"
+            raise NotFound(
+                f"this server has no task {task}; it has {known}", hint="Call request_access, and use the task's id."
+            )
+        return found
+
+    def _holding(self, task: str) -> AccessProcess:
+        """Return the task that holds access. Raises NotFound for every other."""
+        access = self._known(task)
+        if access.state is State.WAITING:
+            waits = access.waits_for or "the answer of a worker"
+            raise NotFound(f"task {task} waits for {waits}", hint="Call wait_for_access.")
+        if access.state is State.ENDED:
+            end = end_of(access)
+            raise NotFound(end.message, hint=end.hint)
+        return access
+
+
+async def _in_time(*what: Awaitable[Any]) -> list[Any]:
+    """Return what all give.
+
+    Raises VaultUnavailable where that takes longer than a call may.
+    """
+    try:
+        return await asyncio.wait_for(asyncio.gather(*what), _PATIENCE_S)
+    except TimeoutError:
+        raise VaultUnavailable("Vault does not answer in time", hint="Call again. Nothing was asked for.") from None
+
+
+async def _ended(access: AccessProcess) -> None:
+    while not await access.ended(_TICK_S):
+        pass
+
+
+async def _withdraw(access: AccessProcess) -> None:
+    """Cancel a request, or end what was granted meanwhile."""
+    if await command("cancel", access.task) is not None:
+        await command("complete", access.task)

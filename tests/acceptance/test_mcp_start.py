@@ -1,0 +1,24 @@
+"""`jitvault mcp` before it serves: what is missing is said, and by which command it comes."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from commands import Quick
+
+
+@pytest.mark.parametrize("package", ["mcp_types", "mcp.server.lowlevel"])
+def test_without_the_package_the_command_says_how_to_install_it(
+    quick: Quick, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    monkeypatch.delitem(sys.modules, "jitvault.mcp.server", raising=False)
+    monkeypatch.setitem(sys.modules, package, None)
+    told = quick("agent", "mcp", "--agent", "research-agent", code=2)
+    assert "pip install 'jitvault[mcp]'" in told.stderr and told.stdout == ""
+
+
+def test_who_the_agent_is_has_to_be_known(quick: Quick) -> None:
+    told = quick("agent", "mcp", code=2)
+    assert "it is not known who the agent is" in told.stderr and "JITVAULT_AGENT_LOGIN_ROLE" in told.stderr
+    assert told.stdout == ""

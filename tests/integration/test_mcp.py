@@ -1,0 +1,390 @@
+"""`jitvault mcp` by the official client over stdio: a model works with a task's access and never sees a secret.
+
+The raw frames in both directions are kept, and every test ends with a search for secrets in them and in stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+import psycopg
+import pytest
+from attended import Attended, wait_for
+from mcp.client.session import ClientSession
+from mcp.client.stdio import StdioServerParameters, stdio_client
+from rig import Rig
+
+import jitvault
+from jitvault.agent.secret_forms import forms
+
+pytestmark = pytest.mark.usefixtures("lab")
+READ = {"template": "postgres-readonly", "parameters": {"database": "app"}, "reason": "Count the\norders."}
+WRITE = {**READ, "template": "postgres-readwrite"}
+# the pid of the server, then the server itself, with what it reads and writes in two files
+RECORDED = """
+cd "$0" && mkfifo in out
+tee frames.out <out & tee frames.in >in <&3 3<&- &
+sh -c 'echo $$ >pid; exec "$@"' sh "$@" <in >out 3<&-
+wait
+"""
+KEEP = "import os; open(os.environ['HOME'] + '/known', 'w').write(os.environ['DATABASE_URL']); print('kept')"
+COUNT = "import psycopg; print(psycopg.connect().execute('SELECT count(*) FROM orders').fetchone()[0])"
+SLEEP = "import os, time; open(os.environ['HOME'] + '/tool', 'w').write(str(os.getpid())); time.sleep(600)"
+
+
+@pytest.fixture
+def rig(rig: Rig) -> Iterator[Rig]:
+    with Attended(rig):
+        yield rig
+
+
+@dataclass
+class Model:
+    """What stands for a model: it calls tools, and keeps what the progress notifications said."""
+
+    session: ClientSession
+    told: list[str] = field(default_factory=list)
+
+    async def ask(self, tool: str, /, **arguments: Any) -> tuple[bool, dict[str, Any]]:
+        """Return whether it is an error, and the answer."""
+
+        async def progress(done: float, total: float | None, message: str | None) -> None:
+            self.told.append(message or "")
+
+        begun = time.monotonic()
+        result = await self.session.call_tool(tool, arguments, progress_callback=progress)
+        assert time.monotonic() - begun < 3.5 or tool == "wait_for_access"
+        (content,) = result.content
+        assert len(content.text) <= 40_000
+        return bool(result.is_error), json.loads(content.text)
+
+    async def call(self, tool: str, /, **arguments: Any) -> dict[str, Any]:
+        is_error, answer = await self.ask(tool, **arguments)
+        assert not is_error, answer
+        return answer
+
+    async def refused(self, tool: str, /, **arguments: Any) -> dict[str, Any]:
+        is_error, answer = await self.ask(tool, **arguments)
+        assert is_error and set(answer) == {"error", "hint"}, answer
+        return answer
+
+    async def held(self, **asked: Any) -> str:
+        """Return a task that holds access."""
+        task = (await self.call("request_access", **{**READ, "tools": ["python"], **asked}))["task"]
+        facts = await self.call("wait_for_access", seconds=20)
+        assert facts["state"] == "held", facts
+        return str(task)
+
+    async def python(self, task: str, program: str, *args: str, stdin: str = "") -> dict[str, Any]:
+        """Return how a Python program ended."""
+        words = ["-c", program, *args]
+        answer = await self.call("run", task=task, tool="python", args=words, stdin=stdin)
+        while answer["state"] == "running":
+            answer = await self.call("poll", id=answer["id"])
+        return answer
+
+
+@dataclass
+class Stage:
+    """The server's host: its files, and what went over the wire."""
+
+    rig: Rig
+    home: Path
+
+    @property
+    def server(self) -> int:
+        return int((self.home / "pid").read_text())
+
+    @property
+    def url(self) -> str:
+        """The login that the test's own program kept."""
+        return (self.home / "known").read_text()
+
+    def play(self, model: Callable[[Model], Awaitable[None]], *options: str) -> None:
+        """Have a model talk to a server until it is done."""
+
+        async def talk() -> None:
+            # the checkout that is tested, also where it is a copy
+            where = {"PYTHONPATH": str(Path(jitvault.__file__).parents[1])}
+            own = {**self.rig.cli.environment("agent", worker=False), **where}
+            path = f"{Path(sys.executable).parent}:{own['PATH']}"
+            command = [sys.executable, "-m", "jitvault", "mcp", "--agent", "research-agent", *options]
+            server = StdioServerParameters(
+                command="sh",
+                args=["-c", f"exec 3<&0; {RECORDED}", str(self.home), *command],
+                env={**own, "PATH": path, "HOME": str(self.home)},
+            )
+            with (self.home / "stderr").open("w") as stderr:
+                async with stdio_client(server, stderr) as streams, ClientSession(*streams) as session:
+                    await session.initialize()
+                    await model(Model(session))
+
+        anyio.run(talk)
+
+    def check_nothing_leaked(self) -> None:
+        """Search what went over the wire, and stderr, for the login and the agent's own token."""
+        secrets = [self.rig.token_of("agent")]
+        if (self.home / "known").exists():
+            secrets += [self.url.rpartition("@")[0].rpartition(":")[2], self.url]
+        seen = b"".join((self.home / name).read_bytes() for name in ("frames.in", "frames.out", "stderr"))
+        found = [form for secret in secrets for form in forms(secret) if form in seen]
+        assert found == [] and len(seen) > 500
+
+
+@pytest.fixture
+def stage(rig: Rig, tmp_path: Path) -> Iterator[Stage]:
+    home = tmp_path / "home"
+    home.mkdir()
+    made = Stage(rig, home)
+    yield made
+    made.check_nothing_leaked()
+
+
+def logs_in(url: str) -> bool:
+    try:
+        psycopg.connect(url).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def is_alive(pid: int) -> bool:
+    with suppress(OSError):
+        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False
+
+
+def test_a_model_asks_works_and_gives_back(rig: Rig, stage: Stage) -> None:
+    async def model(m: Model) -> None:
+        tools = {tool.name for tool in (await m.session.list_tools()).tools}
+        assert tools == {"list_access", "request_access", "wait_for_access", "run", "poll", "extend", "finish"}
+        offered = await m.call("list_access")
+        assert {"template": "postgres-readonly", "risk": "low"}.items() <= offered["templates"][1].items()
+        task = await m.held()
+        held = (await m.call("list_access"))["tasks"][0]
+        assert held["task"] == task and held["until"] and "DATABASE_URL" in held["variables"]
+        assert (await m.python(task, COUNT))["stdout"].strip().isdigit()
+        await m.python(task, KEEP)
+        assert logs_in(stage.url)
+        assert (await m.call("finish", task=task))["state"] == "ended"
+        assert "is over" in (await m.refused("run", task=task, tool="python"))["error"]
+        wait_for(lambda: rig.state(task) in ("confirmed", "sealed"))
+        assert rig.file(task).task.end_reason == "completed" and not logs_in(stage.url)
+
+    stage.play(model)
+
+
+def test_what_a_program_prints_is_masked_in_every_spelling(stage: Stage) -> None:
+    show = """
+import base64, json, os, sys
+url = os.environ["DATABASE_URL"]
+word = open(os.environ["PGPASSFILE"]).read().strip()
+folded = base64.b64encode(b"x" + word.encode()).decode()
+for text in (url, word, json.dumps(json.dumps([word])), word.encode().hex(), folded):
+    print(text)
+    print(text, file=sys.stderr)
+"""
+
+    async def model(m: Model) -> None:
+        task = await m.held()
+        await m.python(task, KEEP)
+        said = await m.python(task, show)
+        assert said["stdout"].count("[jitvault:postgres-readonly.password]") == 5 == said["stderr"].count("[jitvault:")
+        # the runner's own variable, which has the secrets, is no tool's
+        named = await m.python(task, "import os; print([n for n in os.environ if n.startswith(('JITVAULT', 'VAULT'))])")
+        assert named["stdout"] == "[]\n"
+
+    stage.play(model)
+
+
+def test_output_that_is_long_or_no_text(stage: Stage) -> None:
+    async def model(m: Model) -> None:
+        task = await m.held()
+        long = await m.python(task, r"print('\x1b\n' * 5_000_000, end='')")
+        assert long["exit_code"] == 0 and "characters of stdout are not shown" in long["cut"]
+        other = await m.python(task, r"import sys; sys.stdout.buffer.write(b'a\xff\xfeb'); sys.exit(3)")
+        assert other["stdout"] == "a\ufffd\ufffdb" and "no UTF-8" in other["note"] and other["exit_code"] == 3
+        echoed = await m.python(
+            task, "import sys; print(sys.stdin.read().upper(), sys.argv[1])", "§$ x", stdin="häuser"
+        )
+        assert echoed["stdout"] == "HÄUSER §$ x\n"
+
+    stage.play(model)
+
+
+def test_a_long_run_is_polled(stage: Stage) -> None:
+    async def model(m: Model) -> None:
+        task = await m.held()
+        program = "import time; print('first', flush=True); time.sleep(5); print('last')"
+        first = await m.call("run", task=task, tool="python", args=["-c", program])
+        assert first["state"] == "running" and first["stdout"] == "first\n"
+        # others go on meanwhile
+        assert (await m.python(task, "print(1)"))["stdout"] == "1\n"
+        answer = await m.call("poll", id=first["id"])
+        while answer["state"] == "running":
+            answer = await m.call("poll", id=first["id"])
+        assert answer["exit_code"] == 0 and answer["stdout"] == "last\n"
+        assert "nothing runs" in (await m.refused("poll", id=first["id"]))["error"]
+
+    stage.play(model)
+
+
+def test_what_is_refused_starts_nothing_and_says_why(stage: Stage) -> None:
+    async def model(m: Model) -> None:
+        task = await m.held()
+        for asked, why in (
+            ({"tool": "sh", "args": ["-c", "echo ran"]}, f"task {task} is for python, and not for sh"),
+            ({"tool": shutil.which("python")}, "is no name of a tool"),
+            ({"tool": "no-such-program"}, "there is no program 'no-such-program' in PATH"),
+            ({"tool": "python", "args": ["a\0b"]}, "an argument has a NUL character"),
+        ):
+            assert why in (await m.refused("run", task=task, **asked))["error"]
+        for tool, arguments, why in (
+            ("run", {"task": "another", "tool": "python"}, "this server has no task another"),
+            ("run", {"task": task}, "run: tool: a value is required"),
+            ("extend", {"task": "another", "minutes": 1, "reason": "x"}, "this server has no task another"),
+            ("poll", {"id": "run-99"}, "nothing runs by the id"),
+            ("nonsense", {}, "there is no tool 'nonsense'"),
+            ("request_access", {**READ, "tools": ["sh"]}, "this server does not run sh; it runs python"),
+            ("request_access", {**READ, "tools": ["nowhere"]}, "there is no program nowhere"),
+            ("request_access", {**READ, "tools": ["python"], "minutes": 90}, "is for 1h at most"),
+            ("request_access", {**READ, "tools": ["python"], "parameters": {}}, "parameter database is missing"),
+            ("request_access", {**READ, "tools": ["python"], "template": "postgres"}, "there is no template postgres"),
+        ):
+            assert why in (await m.refused(tool, **arguments))["error"], tool
+
+    stage.play(model, "--tool", "python")
+
+
+def test_an_approval_is_waited_for_with_progress(rig: Rig, stage: Stage) -> None:
+    async def model(m: Model) -> None:
+        asked = await m.call("request_access", **WRITE, tools=["python"])
+        task = asked["task"]
+        assert asked["state"] == "waiting" and asked["next"] == "call wait_for_access"
+        waits = await m.call("wait_for_access", seconds=2)
+        assert "jitvault-approvers" in waits["waits_for"] and m.told
+        assert "waits for" in (await m.refused("run", task=task, tool="python"))["error"]
+        await anyio.to_thread.run_sync(lambda: rig("approver-1", "approve", task, "--yes"))
+        assert (await m.call("wait_for_access", seconds=30))["state"] == "held"
+        assert (await m.python(task, COUNT))["exit_code"] == 0
+
+    stage.play(model)
+
+
+def test_a_denial_and_a_revocation_are_told(rig: Rig, stage: Stage) -> None:
+    async def model(m: Model) -> None:
+        task = (await m.call("request_access", **WRITE, tools=["python"]))["task"]
+        await m.call("wait_for_access", seconds=2)
+        await anyio.to_thread.run_sync(
+            lambda: rig("approver-1", "deny", task, "--yes", "--reason", "Not today.", code=None)
+        )
+        assert f"task {task} is denied" in (await m.refused("wait_for_access", seconds=30))["error"]
+        task = await m.held()
+        running = await m.call("run", task=task, tool="python", args=["-c", SLEEP])
+        await anyio.to_thread.run_sync(lambda: rig("operator", "revoke", task, "--reason", "look", code=None))
+        is_error = False
+        while not is_error:
+            is_error, answer = await m.ask("poll", id=running["id"])
+        assert f"task {task} is over" in answer["error"]
+
+    stage.play(model)
+
+
+def test_more_time_moves_the_end(rig: Rig, stage: Stage) -> None:
+    async def model(m: Model) -> None:
+        task = await m.held(minutes=5)
+        before = (await m.call("list_access"))["tasks"][0]["until"]
+        answer = await m.call("extend", task=task, minutes=5, reason="One table is left.")
+        while answer["state"] == "running":
+            answer = await m.call("poll", id=answer["id"])
+        assert answer["until"] > before and answer["state"] == "held"
+        # more than that its token cannot live, and a new one would end its programs
+        assert "can be extended until" in (await m.refused("extend", task=task, minutes=6, reason="More."))["error"]
+        assert (await m.python(task, COUNT))["exit_code"] == 0
+
+    stage.play(model)
+
+
+@pytest.mark.parametrize("how", ["end of input", "SIGTERM", "SIGKILL"])
+def test_however_the_server_ends_nothing_is_left(rig: Rig, stage: Stage, how: str) -> None:
+    begun = 0.0
+    task = ""
+
+    async def model(m: Model) -> None:
+        nonlocal begun, task
+        task = await m.held()
+        await m.python(task, KEEP)
+        await m.call("run", task=task, tool="python", args=["-c", SLEEP])
+        assert len(rig.task_tokens(task)) == 1 and logs_in(stage.url)
+        begun = time.monotonic()
+        if how != "end of input":
+            os.kill(stage.server, signal.Signals[how])
+            wait_for(lambda: not is_alive(stage.server), 5)
+
+    stage.play(model)
+    wait_for(lambda: not is_alive(stage.server), 5)
+    ended_s = time.monotonic() - begun
+    wait_for(lambda: not is_alive(int((stage.home / "tool").read_text())), 5)
+    wait_for(lambda: not rig.task_tokens(task), 5)
+    dead_s = time.monotonic() - begun
+    wait_for(lambda: not logs_in(stage.url), 10)
+    wait_for(lambda: rig.state(task) in ("confirmed", "sealed"), 30)
+    assert rig.file(task).task.end_reason == "completed"
+    if how != "SIGKILL":
+        # by exec itself, and not by the monitor of one that was killed; a kernel that is slow to kill lets it, too
+        assert rig("operator", "status", task).json["ended"]["note"] == "the program ended with exit code 0"
+    assert ended_s < 3 and dead_s < 4, (ended_s, dead_s)
+
+
+def test_a_server_that_is_killed_while_it_waits_leaves_nobody_waiting(stage: Stage) -> None:
+    def read(path: Path) -> bytes:
+        # a process may end meanwhile
+        with suppress(OSError):
+            return path.read_bytes()
+        return b""
+
+    def waiting(task: str) -> list[str]:
+        lines = [path / "cmdline" for path in Path("/proc").iterdir() if path.name.isdigit()]
+        return [path.parent.name for path in lines if task.encode() in read(path)]
+
+    async def model(m: Model) -> None:
+        task = (await m.call("request_access", **WRITE, tools=["python"]))["task"]
+        assert waiting(task)
+        os.kill(stage.server, signal.SIGKILL)
+        wait_for(lambda: not waiting(task), 2)
+
+    stage.play(model)
+
+
+def test_exec_serves_no_other_program_than_the_runner(rig: Rig, spec: Callable[..., Path]) -> None:
+    file = spec(more="  tools: [psql]\n")
+    words = ("exec", file, "--mcp-server", str(os.getpid()), "--", "sh", "-c", "echo ran")
+    refused = rig.cli("agent", *words, code=125)
+    assert "runs its own program" in refused.stderr and "ran\n" not in refused.stdout and rig.state(file.stem) is None
+
+
+def test_a_request_that_waits_is_withdrawn_at_the_end(rig: Rig, stage: Stage) -> None:
+    asked: list[str] = []
+
+    async def model(m: Model) -> None:
+        for _ in range(2):
+            asked.append((await m.call("request_access", **WRITE, tools=["python"]))["task"])
+        await m.call("wait_for_access", seconds=2)
+        answer = await m.call("finish", task=asked[0])
+        while answer["state"] == "running":
+            answer = await m.call("poll", id=answer["id"])
+
+    stage.play(model)
+    for task in asked:
+        wait_for(lambda task=task: rig.state(task) == "cancelled", 10)
