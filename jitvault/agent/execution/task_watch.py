@@ -41,7 +41,7 @@ class TaskWatch:
         self._published_end = published_end
         self._beat = beat
         self._beat_s = min(_BEAT_S, heartbeat_s / 3) if heartbeat_s else _BEAT_S
-        self.ends_at = ends_at
+        self._ends_at = ends_at
         self._stopping = Event()
         self._thread = Thread(target=self._run, name="task watch", daemon=True)
 
@@ -72,7 +72,7 @@ class TaskWatch:
                 return
 
     def _deadline(self) -> str:
-        ends_at = self.ends_at
+        ends_at = self._ends_at
         if ends_at is not None and datetime.now(UTC) >= ends_at:
             return "its deadline has passed"
         return ""
