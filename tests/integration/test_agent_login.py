@@ -368,7 +368,7 @@ def test_an_agents_host_needs_no_templates_it_asks_by_those_of_the_worker(
         drafted = tmp_path / "orders.yaml"
         words = ("--agent", "file-bot", "--intent", "Count the orders.", "--out", str(drafted))
         made = rig.cli(None, "spec", "new", "only-orders", *words, extra=alone)
-        assert f"Next: `jitvault exec {drafted} -- CMD`" in made.stderr
+        assert f"Next: `jitvault exec {drafted} --preset postgres -- CMD`" in made.stderr
         assert "- template: only-orders" in drafted.read_text()
         unknown = rig(None, "spec", "new", "postgres-readonly", extra=alone, code=9)
         assert "there is no template" in unknown.stderr

@@ -188,6 +188,10 @@ def test_a_program_that_nobody_signed_and_a_mapping_that_cannot_be_filled_start_
     wrong = ("--env", "WORD=postgres-readonly.pasword")
     refused = execute(rig, spec(), *wrong, "--", "sh", "-c", "echo ran", code=125)
     assert b"did you mean password" in refused.stderr and refused.stdout == b""
+    # which credentials a task has is known before it is asked for
+    file = spec()
+    refused = execute(rig, file, "--env", "WORD=postgres-redonly.password", "--", "sh", "-c", "echo ran", code=125)
+    assert b"did you mean postgres-readonly" in refused.stderr and rig.state(file.stem) is None
 
 
 # -- how it ends ------------------------------------------------------------------------------------------------------
@@ -277,6 +281,19 @@ def test_a_program_goes_on_when_its_task_gets_more_time(rig: Rig, spec: Spec, tm
     rig("agent", "extend", file.stem, "--for", "30s", "--reason", "one table is left")
     _, said = process.communicate(timeout=40)
     assert process.returncode == 7, said
+
+
+def test_a_program_whose_session_the_end_of_its_task_closes_is_told_of_the_end(
+    rig: Rig, spec: Spec, tmp_path: Path
+) -> None:
+    file, ready = spec(), tmp_path / "ready"
+    query = f"import psycopg; c = psycopg.connect(); open({str(ready)!r}, 'w'); c.execute('SELECT pg_sleep(60)')"
+    words = command(file, "--preset", "postgres", "--", sys.executable, "-c", query)
+    process = subprocess.Popen(words, env=environment(rig), stderr=subprocess.PIPE)
+    wait_for(ready.exists, 30)
+    rig("operator", "revoke", file.stem, "--reason", "look", code=None)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 125 and f"task {file.stem} is over".encode() in said, said
 
 
 @pytest.mark.parametrize("stubborn", [False, True], ids=["ends", "ignores it"])

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from jitvault.agent.credential import Credential, as_text, names
 from jitvault.errors import InvalidInput
 from jitvault.formats.did_you_mean import nearest
+from jitvault.model.connection import CredentialUse
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFERENCE = re.compile(r"jit://([A-Za-z0-9._-]+)/([A-Za-z0-9_.-]+)")
@@ -81,6 +82,17 @@ def parse(variables: Sequence[str], files: Sequence[str], env_file: str, presets
     if unknown := [each for each in presets if each not in PRESETS]:
         raise InvalidInput(f"--preset {unknown[0]!r:.80}: expected {' or '.join(PRESETS)}", hint=_HINT)
     return Wanted({**by_line, **by_option}, by_file, plain, tuple(dict.fromkeys(presets)))
+
+
+def check_names(mapping: Wanted, uses: Sequence[CredentialUse]) -> None:
+    """Raise InvalidInput for a credential that a task with these will not have.
+
+    This is known before anything is asked for, and so no approval is used up by a slip of the pen.
+    """
+    known = names(uses)
+    for source in (*mapping.variables.values(), *mapping.files.values()):
+        if source.template not in known:
+            raise _no_credential(source.template, known)
 
 
 def filled(mapping: Wanted, credentials: Sequence[Credential]) -> Given:
@@ -196,11 +208,7 @@ def _value(source: Source, credentials: Sequence[Credential]) -> str:
     by_name = dict(zip(names([each.use for each in credentials]), credentials, strict=True))
     credential = by_name.get(source.template)
     if credential is None:
-        known = ", ".join(by_name) or "none"
-        raise InvalidInput(
-            f"the task has no credential {source.template}{nearest(source.template, by_name)}; it has {known}",
-            hint=_HINT,
-        )
+        raise _no_credential(source.template, list(by_name))
     fields = dict(fields_of(credential))
     if source.field not in fields:
         known = ", ".join(sorted(fields))
@@ -208,6 +216,11 @@ def _value(source: Source, credentials: Sequence[Credential]) -> str:
             f"{source.template} has no field {source.field}{nearest(source.field, fields)}; it has {known}", hint=_HINT
         )
     return fields[source.field]
+
+
+def _no_credential(name: str, known: Sequence[str]) -> InvalidInput:
+    has = ", ".join(known) or "none"
+    return InvalidInput(f"the task has no credential {name}{nearest(name, known)}; it has {has}", hint=_HINT)
 
 
 def fields_of(credential: Credential) -> Iterator[tuple[str, str]]:

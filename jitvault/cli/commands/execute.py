@@ -119,7 +119,7 @@ def execute(
     wiring = session.open_session()
     # before anything is known that is secret, and while this process has one thread and no connection
     with steps.monitored(wiring) as monitor:
-        task = steps.requested(context, wiring, what, checked, wait=wait)
+        task = steps.requested(context, wiring, what, checked, wanted, wait=wait)
         set_hint_task(context, task)
         with steps.held(wiring, task, checked, wanted, monitor) as access:
             if mcp_server is not None:

@@ -34,6 +34,7 @@ from jitvault.cli.commands.submission import is_spec, submit_spec
 from jitvault.cli.commands.wrapping_source import given
 from jitvault.cli.commands.wrapping_source import opened as opened_wrapping
 from jitvault.cli.folding import for_terminal
+from jitvault.cli.options import set_made_task
 from jitvault.cli.views.task import end_in_words
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import JitvaultError, NotConfirmed, UsageError, VaultRefused, WrongState
@@ -41,12 +42,15 @@ from jitvault.formats.secret import Secret
 from jitvault.formats.shorten import one_line
 from jitvault.lifecycle.requests.sign import sign_end
 from jitvault.memory_protection import keep_private
+from jitvault.model.connection import CredentialUse
+from jitvault.model.spec import TaskSpec
 from jitvault.model.states import DELIVERED_STATES, LIVE_STATES, EndReason
 from jitvault.wiring import Wiring
 
 # how long the monitor tries to give the access back where Vault does not answer
 _TRY_FOR_S, _TRY_AGAIN_S = 600.0, 1.0
 CONTINUE = "Nothing was started."
+_OVER = "`jitvault status TASK` shows who or what ended it. Ask for a task with another id."
 # of a spec that names none: how long the access outlives both processes of `jitvault exec`, killed at once
 HEARTBEAT = timedelta(seconds=15)
 
@@ -124,11 +128,20 @@ def monitored(wiring: Wiring, command: str = "exec") -> Iterator[Monitor]:
         kill_below(os.getpid(), besides=monitor.pid if monitor.goes_on else None)
 
 
-def requested(context: typer.Context, wiring: Wiring, what: str, program: Sequence[str] | None, *, wait: float) -> str:
+def requested(
+    context: typer.Context,
+    wiring: Wiring,
+    what: str,
+    program: Sequence[str] | None,
+    wanted: mapping.Wanted,
+    *,
+    wait: float,
+) -> str:
     """Return the task, once it is granted.
 
     It is `what` itself, or the task that the spec asks for. `program` has the program's names; with None none is
-    checked. Raises UsageError for a spec on standard input, which is the program's, and what a grant raises.
+    checked. Raises UsageError for a spec on standard input, which is the program's, InvalidInput for a program and a
+    mapping that the task will not have, and what a grant raises.
     """
     if not is_spec(what):
         return what
@@ -138,11 +151,19 @@ def requested(context: typer.Context, wiring: Wiring, what: str, program: Sequen
     asked = read_spec(wiring, what, None).spec
     if program is not None:
         check_program(asked.id, asked.spec.tools, program)
+    mapping.check_names(wanted, _uses_in(asked))
     spec = submit_spec(context, wiring, what, None, revise=False, as_json=False, heartbeat=HEARTBEAT)
     request, document = request_grant(wiring, spec, queue=False, wait=wait, tell=_say)
     request.check_not_refused(document)
     raise_for(document, waited=wait)
+    # whatever happens from here on ends the task, and nobody can go on with it
+    set_made_task(context, None)
     return spec.id
+
+
+def _uses_in(spec: TaskSpec) -> list[CredentialUse]:
+    """Return the credentials that a task with this spec has, as far as their names are made of it."""
+    return [CredentialUse(template=each.template, path="-", choices=dict(each.with_)) for each in spec.spec.access]
 
 
 @contextmanager
@@ -158,6 +179,7 @@ def held(
     document = session.known(wiring, task)
     if program is not None:
         check_program(task, signed_tools(document), program)
+    mapping.check_names(wanted, _uses_in(document.full_revision.spec))
     with _claimed(task):
         yield from _taken(wiring, document, wanted, monitor)
 
@@ -232,6 +254,8 @@ def run(
         kept = Kept(access.document.task_id, access.token.token.reveal(), str(access.files.directory))
         access.monitor.clean_up_later(kept)
         environment |= {name: str(access.files.write(name, data)) for name, data in filled.files.items()}
+    if access.wanted.is_empty:
+        _say("warning: without --env, --file and --preset the program gets no credential")
     masker = _masker(access).stream if is_masked else None
     watch = watch_of(access)
     with opened(masker) as streams:
@@ -239,10 +263,16 @@ def run(
         outcome = run_program(access.monitor, program, streams, watch, stop)
         watch.stop()
         access.note = f"the program ended with exit code {outcome.code}"
+        why = _over_meanwhile(access) if outcome.code and not outcome.over and not outcome.not_started else ""
         # whoever reads the output may take their time: the access does not wait for them
         access.give_back()
         streams.finish()
     _check(outcome, access)
+    if why:
+        raise WrongState(
+            f"the program ended with exit code {outcome.code}, and task {access.document.task_id} is over: {why}",
+            hint=_OVER,
+        )
     if not access.is_given_back:
         raise NotConfirmed(
             f"the access of task {access.document.task_id} is not given back: Vault does not answer",
@@ -293,6 +323,32 @@ def _masker(access: Access) -> Masker:
     return masker
 
 
+def _end_of(document: PublishedTask) -> str:
+    """Return why a task is over by what is published, "" while it is not."""
+    if document.state not in session.DONE | session.ENDING:
+        return ""
+    why = f" ({end_in_words(document.end_reason, document.ended)})" if document.end_reason else ""
+    return f"it is {document.state.value}{why}"
+
+
+def _over_meanwhile(access: Access) -> str:
+    """Return why the task was over when the program ended, "" if it was not.
+
+    A program whose session the end of the task closed may be faster than whoever watches the task.
+    """
+    with suppress(JitvaultError):
+        document = session.published(access.wiring, access.document.task_id)
+        if isinstance(document, PublishedTask) and (end := _end_of(document)):
+            return end
+    try:
+        access.wiring.vault(access.token.token).read("auth/token/lookup-self")
+    except VaultRefused:
+        return "Vault does not accept its token any more"
+    except JitvaultError:
+        pass
+    return ""
+
+
 def watch_of(access: Access, moved: Callable[[datetime], None] | None = None) -> TaskWatch:
     """Return what notices that the task is over.
 
@@ -309,9 +365,8 @@ def watch_of(access: Access, moved: Callable[[datetime], None] | None = None) ->
         document = session.published(other, task)
         if not isinstance(document, PublishedTask):
             return None
-        if document.state in session.DONE | session.ENDING:
-            why = f" ({end_in_words(document.end_reason, document.ended)})" if document.end_reason else ""
-            return f"it is {document.state.value}{why}"
+        if end := _end_of(document):
+            return end
         if access.is_replaced_in(document):
             return "more time for it came with another token, which this process does not have"
         if document.grant_id == access.token.grant_id:
@@ -348,7 +403,7 @@ def _check(outcome: Outcome, access: Access) -> None:
     if outcome.over:
         raise WrongState(
             f"the program was stopped, because task {task} is over: {outcome.over}",
-            hint="`jitvault status TASK` shows who or what ended it. Ask for a task with another id.",
+            hint=_OVER,
         )
 
 

@@ -138,7 +138,9 @@ def spec_new(
         output.text(shown, out=file)
     if format_ == SpecFormat.YAML:
         is_agents = wiring.settings.agent_login is not None
-        _say_next([field_name(path) for path, _ in placeholders(made.data)], out, is_agents=is_agents)
+        preset = " --preset postgres" if chosen.spec.engine == "database" else ""
+        command = f"exec {{}}{preset} -- CMD" if is_agents else "grant {}"
+        _say_next([field_name(path) for path, _ in placeholders(made.data)], out, command)
 
 
 def _checked(given: Mapping[str, str | None]) -> DraftOptions:
@@ -198,11 +200,8 @@ def _choices(template: AccessTemplate, given: Sequence[str]) -> dict[str, str]:
     return chosen
 
 
-def _say_next(left: Sequence[str], out: Path | None, *, is_agents: bool) -> None:
-    """Say on stderr what is to be filled in, or which command is next.
-
-    On an agent's host that is the one that asks, runs a program and gives back.
-    """
+def _say_next(left: Sequence[str], out: Path | None, command: str) -> None:
+    """Say on stderr what is to be filled in, or which `command` is next."""
     import shlex
 
     from jitvault.cli.quiet import note
@@ -211,7 +210,7 @@ def _say_next(left: Sequence[str], out: Path | None, *, is_agents: bool) -> None
     if left:
         note(f"Fill in {' and '.join(left)}. Then run `jitvault spec check {file}`.")
     elif out:
-        note(f"Next: `jitvault exec {file} -- CMD`" if is_agents else f"Next: `jitvault grant {file}`")
+        note(f"Next: `jitvault {command.format(file)}`")
 
 
 @spec_app.command("check")
