@@ -154,8 +154,20 @@ def test_the_program_has_the_secrets_and_nothing_of_the_agents_own(rig: Rig, spe
     done = execute(rig, spec(), "--preset", "postgres", *maps, "--", sys.executable, "-c", show, **more)
     got = json.loads(done.stdout)
     assert got["LOGIN"] == got["PGUSER"] and got["read"].startswith("*:*:*:*:")
-    assert not [name for name in got if name.startswith(("VAULT_", "BAO_", "JITVAULT_", "SPIFFE_"))]
+    own = [name for name in got if name.startswith(("VAULT_", "BAO_", "JITVAULT_", "SPIFFE_"))]
+    assert own == ["JITVAULT_CONTEXT_FILE"]
     assert not Path(got["WORD"]).exists() and not logs_in(got["DATABASE_URL"])
+
+
+def test_a_file_tells_a_model_what_it_may_do_and_no_secret(rig: Rig, spec: Spec) -> None:
+    show = "cat $JITVAULT_CONTEXT_FILE; printf 'END%s %s' $PGUSER $(cut -d: -f5 $PGPASSFILE)"
+    file = spec(more="  tools: [sh, psql]\n")
+    done = execute(rig, file, "--preset", "postgres", "--mask", "never", "--", "sh", "-c", show)
+    told, _, secrets = done.stdout.decode().partition("END")
+    assert secrets.startswith("v-") and not [each for each in secrets.split() if each in told]
+    assert f"Task {file.stem} gives this program access until 20" in told
+    assert "- postgres-readonly, database app: Read every table" in told
+    assert "Programs that may be run: psql, sh" in told and "PGPASSFILE" in told
 
 
 def test_what_it_prints_is_masked_and_everything_else_is_as_it_was(rig: Rig, spec: Spec) -> None:

@@ -16,6 +16,7 @@ import typer
 from jitvault.agent.credential import Credential, secrets_of
 from jitvault.agent.execution import mapping
 from jitvault.agent.execution.allowed_program import check_program
+from jitvault.agent.execution.context_file import VARIABLE, context_text
 from jitvault.agent.execution.monitor import Kept, Monitor, Program
 from jitvault.agent.execution.process_tree import hold_orphans, kill_below
 from jitvault.agent.execution.run import Outcome, StopRule
@@ -247,13 +248,7 @@ def run(
     Return the exit code of `jitvault exec`. Raises WrongState where the task was over before, NotConfirmed where the
     monitor was killed, UsageError for a program that cannot be run.
     """
-    filled = mapping.filled(access.wanted, access.credentials)
-    environment = {**inherited, **filled.variables}
-    if filled.files:
-        access.files = secret_files(os.environ)
-        kept = Kept(access.document.task_id, access.token.token.reveal(), str(access.files.directory))
-        access.monitor.clean_up_later(kept)
-        environment |= {name: str(access.files.write(name, data)) for name, data in filled.files.items()}
+    environment = {**inherited, **_given(access)}
     if access.wanted.is_empty:
         _say("warning: without --env, --file and --preset the program gets no credential")
     masker = _masker(access).stream if is_masked else None
@@ -279,6 +274,27 @@ def run(
             hint="A process in the background goes on trying for ten minutes. `jitvault complete TASK` does it, too.",
         )
     return outcome.code
+
+
+def _given(access: Access) -> dict[str, str]:
+    """Return the variables of the program, after its files were written.
+
+    Without a file system in memory there is no file for a model either, which is no reason not to start.
+    """
+    filled = mapping.filled(access.wanted, access.credentials)
+    names = {*filled.variables, *filled.files}
+    context = context_text(access.document.full_revision, access.ends_at, names)
+    try:
+        access.files = secret_files(os.environ)
+    except UsageError:
+        if filled.files:
+            raise
+        return dict(filled.variables)
+    kept = Kept(access.document.task_id, access.token.token.reveal(), str(access.files.directory))
+    access.monitor.clean_up_later(kept)
+    written = {name: str(access.files.write(name, data)) for name, data in filled.files.items()}
+    written[VARIABLE] = str(access.files.write("context.md", context.encode()))
+    return {**filled.variables, **written}
 
 
 def give_back(wiring: Wiring, task: str, token: Secret | None, note: str) -> bool:
