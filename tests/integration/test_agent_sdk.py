@@ -270,6 +270,11 @@ def test_whoever_stops_waiting_leaves_no_process_and_can_wait_again(rig: Rig, sp
     assert told["id"] == file.stem and is_over(rig, file)
 
 
+def monitor_of(holder: int) -> int:
+    (found,) = (Path("/proc") / str(holder) / "task" / str(holder) / "children").read_text().split()
+    return int(found)
+
+
 # -- how it ends ------------------------------------------------------------------------------------------------------
 
 
@@ -279,8 +284,7 @@ def test_whoever_is_killed_the_access_is_given_back(rig: Rig, spec: Spec, victim
     with running(rig, STAYS, file) as process:
         inside = said(process)
         assert logs_in(inside["url"]) and len(rig.task_tokens(file.stem)) == 1
-        children = (Path("/proc") / str(inside["holder"]) / "task" / str(inside["holder"]) / "children").read_text()
-        (monitor,) = map(int, children.split())
+        monitor = monitor_of(inside["holder"])
         match victim:
             case "program":
                 process.kill()
@@ -299,6 +303,20 @@ def test_whoever_is_killed_the_access_is_given_back(rig: Rig, spec: Spec, victim
     assert is_over(rig, file) and rig.file(file.stem).task.end_reason == "completed"
     notes = {"holder": "`jitvault hold` was killed", "monitor": "gives it back in any case was killed"}
     assert is_noted(rig, file, notes.get(victim, "ended without giving it back"))
+
+
+def test_where_both_are_killed_at_once_the_access_ends_by_its_heartbeat(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    with running(rig, STAYS, file) as process:
+        inside = said(process)
+        monitor = monitor_of(inside["holder"])
+        os.kill(monitor, signal.SIGSTOP)
+        os.kill(inside["holder"], signal.SIGKILL)
+        os.kill(monitor, signal.SIGKILL)
+        # the program knows at once, and the target half a minute later at most
+        assert "was killed" in said(process)["reason"]
+        wait_for(lambda: not logs_in(inside["url"]), 30)
+    assert is_over(rig, file) and rig.file(file.stem).task.end_reason == "heartbeat"
 
 
 def test_a_task_that_is_revoked_is_over_for_the_program(rig: Rig, spec: Spec) -> None:
