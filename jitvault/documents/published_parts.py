@@ -5,7 +5,12 @@ The output of `status`, receipts and reports contain these parts as well.
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
+
+from msgspec import Meta
+
+Seconds = Annotated[int, Meta(ge=0)]
+"""A duration; a negative one is nothing that a worker publishes."""
 
 
 class MissingApproval(TypedDict):
@@ -65,9 +70,9 @@ class ExtensionContent(TypedDict):
     by: Author
     reason: str
     since: str
-    seconds: int
+    seconds: Seconds
     until: str
-    window_s: int
+    window_s: Seconds
 
 
 class RefusedGrant(TypedDict):
@@ -105,9 +110,9 @@ class GrantedExtension(TypedDict):
     by: Author
     reason: str
     since: str
-    seconds: int
+    seconds: Seconds
     until: str
-    window_s: int
+    window_s: Seconds
     digest: str
     approved_by: list[dict[str, Any]]
     rules: list[str]

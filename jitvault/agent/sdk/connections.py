@@ -55,7 +55,7 @@ def sqlalchemy_engine(
 
     @sqlalchemy.event.listens_for(engine, "do_connect")
     def connect(dialect: Any, _: Any, arguments: Sequence[Any], parameters: Mapping[str, Any]) -> Any:
-        # `parameters` is the engine's own and lives as long as that: the password goes into a copy
+        # the engine's own parameters live as long as it does, so the password goes into a copy
         return dialect.connect(*arguments, **{**parameters, **_user(login)})
 
     return engine

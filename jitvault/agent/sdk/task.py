@@ -221,7 +221,7 @@ class Task:
                 case Told("held", _):
                     return
                 case Ended(error):
-                    raise _with_hint(error or NotConfirmed(f"the process that asked for {self._what} was ended"))
+                    raise _with_hint(error or NotConfirmed(f"the process that asked for {self._what} was killed"))
 
     def _give_up(self, why: str) -> None:
         """Have the holder end while it waits."""
@@ -243,7 +243,7 @@ class Task:
                 self._end(str(reason))
             case Ended(error):
                 self._error = error
-                self._end("the process that held it was ended, and gives the access back")
+                self._end(str(error) if error else "the process that held it was killed")
         self._events.put(event)
 
     def _end(self, reason: str) -> None:
