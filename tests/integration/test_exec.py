@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psycopg
@@ -25,7 +26,6 @@ from jitvault.model.revision import Revision
 
 pytestmark = pytest.mark.usefixtures("lab")
 Spec = Callable[..., Path]
-MEMORY = Path("/dev/shm")
 # prints its login and its processes, one of which left its parent and its session; both live until they are killed
 STAYS = """
 import json, os, sys, time
@@ -51,11 +51,19 @@ time.sleep(600)
 """
 
 
+@contextmanager
+def own_memory(rig: Rig) -> Iterator[None]:
+    """A directory in memory for this test's commands alone, in which they leave nothing."""
+    with TemporaryDirectory(dir="/dev/shm") as memory:
+        rig.cli.variables = {**rig.cli.variables, "XDG_RUNTIME_DIR": memory}
+        yield
+        assert not list(Path(memory).iterdir()), "files were left in memory"
+
+
 @pytest.fixture
 def rig(rig: Rig) -> Iterator[Rig]:
-    with Attended(rig):
+    with own_memory(rig), Attended(rig):
         yield rig
-    assert not list(MEMORY.glob("jitvault-exec-*")), "files were left in memory"
 
 
 @dataclass

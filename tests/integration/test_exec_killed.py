@@ -18,7 +18,7 @@ import pytest
 from attended import Attended, wait_for
 from go_between import GoBetween
 from rig import Rig
-from test_exec import MEMORY, command, environment, execute, is_alive, logs_in
+from test_exec import command, environment, execute, is_alive, logs_in, own_memory
 
 pytestmark = pytest.mark.usefixtures("lab")
 Spec = Callable[..., Path]
@@ -43,10 +43,9 @@ SAYS = "import os, sys; open(sys.argv[1], 'w').write(f'{os.getpid()} {os.environ
 def between(rig: Rig) -> Iterator[GoBetween]:
     host, _, port = rig.world.address.removeprefix("http://").partition(":")
     between = GoBetween((host, int(port)))
-    with Attended(rig):
+    with own_memory(rig), Attended(rig):
         yield between
     between.down()
-    assert not list(MEMORY.glob("jitvault-exec-*")), "files were left in memory"
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])

@@ -85,9 +85,10 @@ def parse(variables: Sequence[str], files: Sequence[str], env_file: str, presets
 
 
 def check_names(mapping: Wanted, uses: Sequence[CredentialUse]) -> None:
-    """Raise InvalidInput for a credential that a task with these will not have.
+    """Refuse a mapping that names a credential which is not asked for.
 
     This is known before anything is asked for, and so no approval is used up by a slip of the pen.
+    Raises InvalidInput.
     """
     known = names(uses)
     for source in (*mapping.variables.values(), *mapping.files.values()):

@@ -103,6 +103,8 @@ def execute(
     from jitvault.cli import session
     from jitvault.cli.commands import execute_for_mcp as for_mcp
     from jitvault.cli.commands import execute_steps as steps
+    from jitvault.cli.commands.execute_run import run
+    from jitvault.cli.commands.held_access import monitored
 
     fill_closed()
     set_exit_code(context, OWN_FAILURE)
@@ -118,13 +120,13 @@ def execute(
     inherited = mapping.without_our_own(os.environ, pristine=pristine)
     wiring = session.open_session()
     # before anything is known that is secret, and while this process has one thread and no connection
-    with steps.monitored(wiring) as monitor:
+    with monitored(wiring) as monitor:
         task = steps.requested(context, wiring, what, checked, wanted, wait=wait)
         set_hint_task(context, task)
         with steps.held(wiring, task, checked, wanted, monitor) as access:
             if mcp_server is not None:
                 inherited |= for_mcp.setting(access)
-            code = steps.run(access, [executable, *command], inherited, is_masked=_is_masked(mask), stop=stop)
+            code = run(access, [executable, *command], inherited, is_masked=_is_masked(mask), stop=stop)
     set_program_ended(context)
     raise typer.Exit(code)
 

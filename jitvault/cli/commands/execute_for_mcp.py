@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from jitvault.agent.credential import secrets_of
 from jitvault.agent.execution import mapping
 from jitvault.agent.execution.process_tree import die_with_parent
-from jitvault.cli.commands.execute_steps import Access, signed_tools
+from jitvault.cli.commands.held_access import Access, signed_tools
 from jitvault.errors import UsageError
 from jitvault.mcp.frames import RUNNER, SETTING, Setting, line
 

@@ -36,7 +36,7 @@ def hold(
     from jitvault.agent.execution.allowed_program import names_of
     from jitvault.agent.execution.mapping import Wanted
     from jitvault.cli import session
-    from jitvault.cli.commands import execute_steps, hold_steps
+    from jitvault.cli.commands import execute_steps, held_access, hold_steps
     from jitvault.errors import NotConfirmed, UsageError
 
     if sys.stdout.isatty():
@@ -44,7 +44,7 @@ def hold(
     program = ("python", *names_of(sys.executable))
     wiring = session.open_session()
     # before anything is known that is secret, and while this process has one thread and no connection
-    with execute_steps.monitored(wiring, "hold") as monitor:
+    with held_access.monitored(wiring, "hold") as monitor:
         caller = hold_steps.Caller()
         wiring.clock = hold_steps.CallersClock(caller)
         try:

@@ -22,7 +22,8 @@ from jitvault.agent.credential import names
 from jitvault.agent.execution.mapping import fields_of
 from jitvault.agent.execution.monitor import Gone, Monitor
 from jitvault.cli import session
-from jitvault.cli.commands.execute_steps import Access, watch_of
+from jitvault.cli.commands.execute_run import watch_of
+from jitvault.cli.commands.held_access import Access
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import JitvaultError
 from jitvault.lifecycle.requests.sign import sign_end

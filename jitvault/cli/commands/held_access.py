@@ -1,0 +1,131 @@
+"""A task's access that a process holds, and how it is given back."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+
+from jitvault.agent.credential import Credential
+from jitvault.agent.execution import mapping
+from jitvault.agent.execution.monitor import Kept, Monitor
+from jitvault.agent.execution.process_tree import hold_orphans, kill_below
+from jitvault.agent.execution.secret_files import SecretFiles
+from jitvault.agent.unwrap import TaskToken
+from jitvault.documents.published_task import PublishedTask
+from jitvault.errors import JitvaultError, VaultRefused
+from jitvault.formats.secret import Secret
+from jitvault.lifecycle.requests.sign import sign_end
+from jitvault.memory_protection import keep_private
+from jitvault.model.states import DELIVERED_STATES, LIVE_STATES, EndReason
+from jitvault.wiring import Wiring
+
+# how long the monitor tries to give the access back where Vault does not answer
+_TRY_FOR_S, _TRY_AGAIN_S = 600.0, 1.0
+
+
+@dataclass
+class Access:
+    """A task's access while its program runs."""
+
+    wiring: Wiring
+    document: PublishedTask
+    token: TaskToken
+    credentials: Sequence[Credential]
+    wanted: mapping.Wanted
+    monitor: Monitor
+    ends_at: datetime | None = None
+    files: SecretFiles | None = None
+    note: str = "the program did not start"
+    is_given_back: bool = False
+    is_published: bool = False
+    is_replaced: bool = False
+
+    def is_replaced_in(self, document: PublishedTask) -> bool:
+        """Return whether the task has, or is getting, another token than this.
+
+        What was published before this token was made says nothing.
+        """
+        if document.grant_id == self.token.grant_id and document.state in DELIVERED_STATES:
+            self.is_published = True
+        elif self.is_published and document.state in LIVE_STATES:
+            self.is_replaced = True
+        return self.is_replaced
+
+    def give_back(self) -> None:
+        """Remove the files, revoke the token and sign the task's end, once.
+
+        Where Vault does not answer, the monitor goes on trying after this process.
+        """
+        if self.is_given_back:
+            return
+        if self.files is not None:
+            self.files.remove()
+        if self.is_replaced:
+            # a signed end would be that of the task with its next token
+            self.is_given_back = _is_revoked(self.wiring, self.token.token)
+        else:
+            self.is_given_back = give_back(self.wiring, self.document.task_id, self.token.token, self.note)
+        if self.is_given_back:
+            self.monitor.clean_up_later(None)
+
+
+@contextmanager
+def monitored(wiring: Wiring, command: str = "exec") -> Iterator[Monitor]:
+    """Yield the monitor.
+
+    Whatever ends the block, it is told that this process cleaned up. `command` is the command of this process.
+    """
+    hold_orphans()
+    keep_private()
+
+    def give_back_later(kept: Kept, code: int | None) -> None:
+        how = "" if code is None else f" and the program ended with exit code {code}"
+        tries = int(_TRY_FOR_S / _TRY_AGAIN_S)
+        for _ in range(tries):
+            token = Secret(kept.token) if kept.token else None
+            if give_back(wiring, kept.task, token, f"`jitvault {command}` was killed{how}"):
+                return
+            time.sleep(_TRY_AGAIN_S)
+
+    monitor = Monitor.fork(give_back_later)
+    try:
+        yield monitor
+    finally:
+        monitor.over()
+        # orphans of a monitor that was killed
+        kill_below(os.getpid(), besides=monitor.pid if monitor.goes_on else None)
+
+
+def give_back(wiring: Wiring, task: str, token: Secret | None, note: str) -> bool:
+    """Revoke the task's token with the token itself, and sign the task's end.
+
+    A worker that sees the audit line of the first ends the task; the second also says why. Without a token only the
+    second is done. Return whether the token is revoked, or was, since Vault refuses one that it does not know; without
+    a token, whether the end is signed.
+    """
+    is_dead = token is None or _is_revoked(wiring, token)
+    is_signed = False
+    with suppress(JitvaultError):
+        sign_end(wiring.person, task, reason=EndReason.COMPLETED, note=note)
+        is_signed = True
+    return is_dead if token is not None else is_signed
+
+
+def _is_revoked(wiring: Wiring, token: Secret) -> bool:
+    """Revoke the token with itself; return whether it is revoked, or was."""
+    try:
+        wiring.vault(token).write("auth/token/revoke-self")
+    except VaultRefused:
+        pass
+    except JitvaultError:
+        return False
+    return True
+
+
+def signed_tools(document: PublishedTask) -> list[str]:
+    """Return the tools that the task's approvers signed; none for any."""
+    return list(document.full_revision.content["spec"]["spec"]["tools"])
