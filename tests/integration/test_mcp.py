@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import anyio
@@ -102,6 +103,7 @@ class Stage:
 
     rig: Rig
     home: Path
+    memory: Path
 
     @property
     def server(self) -> int:
@@ -124,7 +126,7 @@ class Stage:
             server = StdioServerParameters(
                 command="sh",
                 args=["-c", f"exec 3<&0; {RECORDED}", str(self.home), *command],
-                env={**own, "PATH": path, "HOME": str(self.home)},
+                env={**own, "PATH": path, "HOME": str(self.home), "XDG_RUNTIME_DIR": str(self.memory)},
             )
             with (self.home / "stderr").open("w") as stderr:
                 async with stdio_client(server, stderr) as streams, ClientSession(*streams) as session:
@@ -147,9 +149,12 @@ class Stage:
 def stage(rig: Rig, tmp_path: Path) -> Iterator[Stage]:
     home = tmp_path / "home"
     home.mkdir()
-    made = Stage(rig, home)
-    yield made
-    made.check_nothing_leaked()
+    # of its own, since other tests look for what is left in memory, too
+    with TemporaryDirectory(dir="/dev/shm") as memory:
+        made = Stage(rig, home, Path(memory))
+        yield made
+        made.check_nothing_leaked()
+        wait_for(lambda: not list(made.memory.iterdir()), 10)
 
 
 def logs_in(url: str) -> bool:
@@ -202,6 +207,15 @@ for text in (url, word, json.dumps(json.dumps([word])), word.encode().hex(), fol
         await m.python(task, KEEP)
         said = await m.python(task, show)
         assert said["stdout"].count("[jitvault:postgres-readonly.password]") == 5 == said["stderr"].count("[jitvault:")
+        # halves that are told in two answers, which nothing but the runner sees together
+        halves = "import os, time; w = os.environ['DATABASE_URL']; c = w.rindex('@') - 9; print(end=w[:c], flush=True)"
+        words = ["-c", f"{halves}; time.sleep(4); print(w[c:])"]
+        answer = await m.call("run", task=task, tool="python", args=words)
+        told = [answer["stdout"]]
+        while answer["state"] == "running":
+            answer = await m.call("poll", id=answer["id"])
+            told.append(answer["stdout"])
+        assert len(told) > 1 and "".join(told).count("[jitvault:") == 1
         # the runner's own variable, which has the secrets, is no tool's
         named = await m.python(task, "import os; print([n for n in os.environ if n.startswith(('JITVAULT', 'VAULT'))])")
         assert named["stdout"] == "[]\n"
