@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -48,6 +49,7 @@ def mcp(
     Example: jitvault mcp --tool psql
     """
     from jitvault.cli import session
+    from jitvault.cli.quiet import note
     from jitvault.errors import UsageError
 
     try:
@@ -64,6 +66,8 @@ def mcp(
     name = agent or settings.agent_login_role
     if name is None and settings.agent_login is None:
         raise _unknown_agent()
+    if sys.stdin.isatty():
+        note("An MCP client starts this command and writes to it. Ctrl-C ends it.")
     serve(Setup(lambda: _known(settings, name), tuple(tool or ()), wait), _own_secrets(settings))
 
 
