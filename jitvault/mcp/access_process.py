@@ -35,6 +35,9 @@ _MOST_SAID = 64 * 1024
 _STOP_TIMEOUT = "10s"
 
 
+_Answer = asyncio.Future[frames.Output | frames.Refused | None]
+
+
 class State(StrEnum):
     """Where a task is, as the server sees it."""
 
@@ -63,7 +66,9 @@ class AccessProcess:
         self.is_finishing = False
         self._said = ""
         self._numbers = count(1)
-        self._answers: dict[int, asyncio.Future[frames.Output | frames.Refused | None]] = {}
+        self._answers: dict[int, _Answer] = {}
+        # of each run the answer that nobody has yet
+        self._late: dict[str, _Answer] = {}
         self._changed = asyncio.Condition()
         self._process: Process | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -136,19 +141,21 @@ class AccessProcess:
     async def _ask(self, request: frames.Run | frames.Take) -> frames.Output | frames.Refused | None:
         if self.state is not State.HELD or self._process is None or self._process.stdin is None:
             return None
-        future: asyncio.Future[frames.Output | frames.Refused | None] = asyncio.get_running_loop().create_future()
-        self._answers[request.number] = future
-        try:
-            self._process.stdin.write(frames.line(request))
-            await self._process.stdin.drain()
-            return await asyncio.wait_for(future, request.patience + _WAY_S)
-        except ConnectionError:
-            return None
-        except TimeoutError:
+        # what came too late for the last call is not lost
+        future = self._late.pop(request.run, None)
+        if future is None:
+            future = asyncio.get_running_loop().create_future()
+            self._answers[request.number] = future
+            with suppress(ConnectionError):
+                self._process.stdin.write(frames.line(request))
+                await self._process.stdin.drain()
+        self._late[request.run] = future
+        done, _ = await asyncio.wait([future], timeout=request.patience + _WAY_S)
+        if not done:
             # a tool that is being stopped, or a machine that is slow: the next call learns more
             return frames.Output(request.number, None, stdout="", stderr="", cut_stdout=0, cut_stderr=0, is_utf8=True)
-        finally:
-            self._answers.pop(request.number, None)
+        self._late.pop(request.run, None)
+        return future.result()
 
     async def _until(self, is_so: Callable[[], bool], seconds: float) -> bool:
         async with self._changed:
@@ -186,7 +193,7 @@ class AccessProcess:
             spec.unlink(missing_ok=True)
             await self._tell()
             return
-        future = self._answers.get(answer.number)
+        future = self._answers.pop(answer.number, None)
         if future is not None and not future.done():
             future.set_result(answer)
 
