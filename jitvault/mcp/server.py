@@ -33,7 +33,7 @@ _INSTRUCTIONS = (
 def serve(setup: Setup, own_secrets: Sequence[tuple[str, str, str]]) -> NoReturn:
     """Serve until standard input ends, then give everything back.
 
-    SIGTERM and Ctrl-C end it, too.     `own_secrets` are what this process logs in with, for masking.
+    SIGTERM and Ctrl-C end it, too. `own_secrets` are what this process logs in with, for masking.
     """
     keep_private()
     masker = Masker(own_secrets)
