@@ -10,6 +10,7 @@ import pytest
 from commands import Quick, at_terminal
 
 from jitvault import shipped_files as shipped
+from jitvault.policy.missing_guards import NO_AGENTS_GUARD, NO_FINDINGS_GUARD
 from jitvault.sandbox.world import World
 from jitvault.vault.client import Connection, Vault
 
@@ -25,6 +26,26 @@ permit (
 
 @id("the-rest")
 permit (principal, action, resource) when { ["low", "high", "critical"].contains(context.risk) };
+"""
+GUARDS = """
+@id("no-findings")
+forbid (principal, action == Action::"grant", resource) when { context.findings > 0 };
+
+@id("agents-alone")
+forbid (principal, action == Action::"grant", resource) unless { context.agent in Group::"jitvault-agents" };
+"""
+ONE_AGENT = """
+@id("ask")
+permit (principal, action == Action::"submit", resource);
+
+@id("low")
+permit (principal, action in [Action::"grant", Action::"renew"], resource)
+when { context.agent.name == "tally-bot" && context.risk == "low" };
+
+@id("medium")
+@approvals("1")
+permit (principal, action in [Action::"grant", Action::"renew"], resource)
+when { context.agent.name == "tally-bot" && context.risk == "medium" };
 """
 LEVEL = (
     'rule medium-risk compares risk with "medum", which is none of low, medium, high, critical (did you mean medium?)'
@@ -52,6 +73,7 @@ def misspelt(tmp_path: Path) -> Path:
     directory = tmp_path / "policies"
     directory.mkdir()
     (directory / "own.cedar").write_text(MISSPELT)
+    (directory / "guards.cedar").write_text(GUARDS)
     schema = "jitvault.cedarschema"
     (directory / schema).write_text((shipped.policies_dir() / "cedar" / schema).read_text())
     return directory
@@ -84,6 +106,15 @@ def test_a_group_of_ones_own_that_is_provisioned_is_nothing_to_tell(
     text = MISSPELT.replace("medum", "medium").replace("jitvault-aprovers", own_group)
     (misspelt / "own.cedar").write_text(text)
     assert quick("admin", "policy", "check", misspelt, "--json").json["warnings"] == []
+
+
+def test_rules_for_one_agent_cover_their_risks_and_missing_guards_are_told(quick: Quick, misspelt: Path) -> None:
+    (misspelt / "own.cedar").write_text(ONE_AGENT)
+    uncovered = [RISK.replace("medium", risk) for risk in ("high", "critical")]
+    assert quick("admin", "policy", "check", misspelt, "--json").json["warnings"] == uncovered
+    (misspelt / "guards.cedar").unlink()
+    warned = quick("admin", "policy", "check", misspelt, "--json").json["warnings"]
+    assert warned == [*uncovered, NO_FINDINGS_GUARD, NO_AGENTS_GUARD]
 
 
 def test_the_shipped_policies_have_no_warning(quick: Quick) -> None:

@@ -18,14 +18,17 @@ def warnings_of(wiring: Wiring, policies: CedarAuthorizer) -> list[str]:
     """Return what a policy set most likely does not mean, in words."""
     from jitvault.lifecycle.decision.explain import grantable_not_renewable, uncovered_risks
     from jitvault.policy.compared_literals import unknown_levels
+    from jitvault.policy.missing_guards import missing_guards
     from jitvault.policy.unknown_templates import unknown_templates
 
     templates = list(wiring.templates.values())
+    rules = list(policies.rules.values())
     return [
-        *unknown_levels(list(policies.rules.values())),
-        *uncovered_risks(policies, templates),
+        *unknown_levels(rules),
+        *uncovered_risks(policies, rules, templates),
+        *missing_guards(rules),
         *_missing_groups(wiring, policies),
-        *unknown_templates(list(policies.rules.values()), wiring.templates),
+        *unknown_templates(rules, wiring.templates),
         *grantable_not_renewable(policies, templates),
     ]
 
