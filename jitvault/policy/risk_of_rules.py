@@ -18,7 +18,7 @@ _TEMPLATE = "AccessTemplate"
 
 
 def may_permit(rule: Rule, risk: str, tiers: Mapping[str, str]) -> bool:
-    """Return whether a permit can apply to a grant of `risk`, whatever else is asked.
+    """Return whether a permit can apply to a grant of `risk`.
 
     `tiers` are the tiers of the templates in use by name. False is certain; true means that nothing in the text rules
     it out. A rule about a template that there is not applies to nothing.

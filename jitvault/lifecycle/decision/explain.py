@@ -179,7 +179,7 @@ def _others(asked: DecisionInput) -> Iterator[tuple[str, DecisionInput]]:
 
     if any(load.findings for load in asked.loads.values()):
         close = f"`jitvault findings close --agent {asked.agent.name} --reason WHY`"
-        words = f"no open finding: {close} once it was looked into"
+        words = f"no open finding: {close} with the worker's identity, once it was looked into"
         yield words, replace(asked, loads=loads(findings=0))
     if any(load.agent_leases or load.owner_leases or load.template_leases for load in asked.loads.values()):
         nothing = loads(agent_leases=0, owner_leases=0, template_leases=0)

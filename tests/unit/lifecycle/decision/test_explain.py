@@ -62,7 +62,8 @@ def test_an_open_finding_is_named_with_what_closes_it() -> None:
     found = explain(POLICIES, asked(loads={"pg": HeldLeases(findings=2)}))
     assert found.decision.rules == ("no-access-with-an-open-finding",)
     assert found.instead == (
-        "no open finding: `jitvault findings close --agent research-agent --reason WHY` once it was looked into",
+        "no open finding: `jitvault findings close --agent research-agent --reason WHY` with the worker's identity, "
+        "once it was looked into",
     )
 
 
