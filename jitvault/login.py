@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +27,8 @@ from jitvault.vault.auth_methods import (
 )
 from jitvault.vault.spiffe import Spiffe
 
+# group and others
+_OTHERS = 0o077
 # the default mount of a login by SPIFFE: its JWT is one for the JWT method
 _MOUNTS = {"spiffe": "jwt"}
 
@@ -112,6 +116,23 @@ def agent_method(s: Settings) -> Method:
             has_certificate=s.vault_client_cert is not None,
         )
     )
+
+
+def exposed_secrets(s: Settings) -> list[tuple[str, Path, int]]:
+    """Return each secret id's file that is open to more than its owner.
+
+    Each with the variable that names it and its mode. A file that cannot be looked at is left to whoever reads it.
+    """
+    found = []
+    for field in ("agent_secret_id_file", "worker_secret_id_file"):
+        path = getattr(s, field)
+        if path is None:
+            continue
+        with suppress(OSError):
+            mode = stat.S_IMODE(path.stat().st_mode)
+            if mode & _OTHERS:
+                found.append((f"JITVAULT_{field.upper()}", path, mode))
+    return found
 
 
 def _login_method(given: _Given) -> Method:

@@ -262,6 +262,19 @@ class Settings(BaseSettings):
         return any((self.worker_token, self.worker_token_file, self.worker_login))
 
     @property
+    def has_default_address(self) -> bool:
+        """Whether Vault's address is set by nobody."""
+        return "vault_addr" not in self.model_fields_set
+
+    @property
+    def lacks_policies(self) -> bool:
+        """Whether this is an agent's host without the worker's policies.
+
+        Those that ship are then not what decides.
+        """
+        return self.agent_login is not None and not self.has_worker and "policies" not in self.model_fields_set
+
+    @property
     def admin(self) -> Secret | None:
         """The administrator's token: JITVAULT_ADMIN_TOKEN, or the caller's own."""
         return Secret(self.admin_token.get_secret_value()) if self.admin_token else self.person

@@ -563,7 +563,11 @@ class Wiring:
         policies = {Path(name).name: _text(name, data) for name, data in shipped.files(directory, ".cedar").items()}
         schemas = shipped.files(directory, ".cedarschema")
         if not policies or len(schemas) != 1:
-            raise InvalidInput(f"{directory} needs .cedar files and one .cedarschema")
+            raise InvalidInput(
+                f"{directory} needs .cedar files and one .cedarschema; it has {len(policies)} and {len(schemas)}",
+                hint=f"Copy the schema that ships: {shipped.policies_dir() / 'cedar' / 'jitvault.cedarschema'}. A set "
+                "of your own needs no other.",
+            )
         return _authorizer(tuple(sorted(policies.items())), _text(*next(iter(schemas.items()))))
 
     def _installation(self, documents: Documents) -> str:

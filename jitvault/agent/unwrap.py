@@ -32,7 +32,8 @@ CREATION_PATH = f"auth/token/create/{ROLE_PREFIX}"
 _NOT_YOURS = (
     "If somebody opened it, your refused unwrap shows that: the task ends as intercepted, and all that was read with "
     "its token is revoked. As the agent, stop and tell the operator. As the operator, see in `jitvault status TASK` "
-    "who was first; then `jitvault findings close --agent NAME --reason WHY`, and submit a task with another id."
+    "who was first; then have whoever has the worker's identity run `jitvault findings close --agent NAME --reason "
+    "WHY`, and submit a task with another id."
 )
 
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from jitvault.errors import JitvaultError, VaultRefused
+from jitvault.errors import JitvaultError, VaultNotServing, VaultRefused
 
+_EXPLAIN = "jitvault policy explain"
+_ASK_THE_OPERATOR = (
+    "The policies that decided are the worker's, and are not on this host: an operator sees by "
+    "`jitvault policy explain SPEC` what they require. Run `jitvault grant TASK` again when that is the case, or "
+    "change the spec and submit it with --revise."
+)
 _WHO = "`bao token lookup` shows who you are."
 
 
@@ -27,12 +33,26 @@ def needed_groups(error: JitvaultError) -> str | None:
 def hint_for(error: JitvaultError) -> str:
     """Return the error's hint.
 
-    It names the groups where Vault refused a path of jitvault's.
+    It names the groups where Vault refused a path of jitvault's, and what is not set on this host.
     """
+    if _EXPLAIN in error.hint and _settings_say("lacks_policies"):
+        return _ASK_THE_OPERATOR
+    if isinstance(error, VaultNotServing) and not error.answers and _settings_say("has_default_address"):
+        return f"VAULT_ADDR is not set: this address is the default. {error.hint}"
     if error.hint != VaultRefused.default_hint:
         return error.hint
     needed = needed_groups(error)
     return f"{needed} {_WHO}" if needed else error.hint
+
+
+def _settings_say(what: str) -> bool:
+    """Return a fact of the settings, False where they are what is wrong."""
+    from jitvault.settings import load
+
+    try:
+        return bool(getattr(load(), what))
+    except JitvaultError:
+        return False
 
 
 def only(who: str, error: JitvaultError) -> str:

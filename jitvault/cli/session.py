@@ -52,6 +52,7 @@ from jitvault.wiring import Wiring
 
 if TYPE_CHECKING:
     from jitvault.ledger.ledger import Ledger
+    from jitvault.settings import Settings
     from jitvault.vault.client import Vault
 
 _FIRST_POLL_S = 0.02
@@ -75,8 +76,19 @@ def open_session() -> Wiring:
     wiring = Wiring(load())
     for name, meant in misspelt(os.environ).items():
         warn(f"warning: {name} is no setting of jitvault; did you mean {meant}?")
+    _warn_of_exposed_secrets(wiring.settings)
     on_exit.callback(wiring.close)
     return wiring
+
+
+def _warn_of_exposed_secrets(settings: Settings) -> None:
+    """Warn of a secret id's file that others on this host may read."""
+    if settings.agent_secret_id_file is None and settings.worker_secret_id_file is None:
+        return
+    from jitvault.login import exposed_secrets
+
+    for variable, path, mode in exposed_secrets(settings):
+        warn(f"warning: {variable}: {path} has mode {mode:04o} and should have 0600: whoever reads it has this login")
 
 
 def administrator(wiring: Wiring, command: str) -> Vault:
@@ -373,8 +385,9 @@ def ask(question: str, *, done: str) -> None:
 
 _INTERCEPTED = (
     "Somebody else may have opened the agent's wrapping, so the task was ended, and all that was read with its token "
-    "is revoked. As the operator, find out who has the address in the message; then `jitvault findings close --agent "
-    "NAME --reason WHY`, and submit a task with another id. As the agent, wait for that task: this one gives no more."
+    "is revoked. As the operator, find out who has the address in the message; then have whoever has the worker's "
+    "identity run `jitvault findings close --agent NAME --reason WHY`, and submit a task with another id. As the "
+    "agent, wait for that task: this one gives no more."
 )
 
 

@@ -99,7 +99,8 @@ class DatabaseEngine:
         if answer is None:
             raise InvalidInput(
                 f"Vault has no role {mount}/roles/{role}",
-                hint="An administrator creates it: the template's comment has the statements.",
+                hint="An administrator creates it. A template that ships has the statements in its comment; for one of "
+                "your own, adapt those in docs/examples/postgresql.",
             )
         data: dict[str, Any] = dict(answer["data"])
         connection = read(f"{mount}/config/{data['db_name']}")

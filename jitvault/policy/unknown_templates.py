@@ -15,20 +15,24 @@ from jitvault.policy.rule import Rule
 _TYPE = "AccessTemplate"
 
 
-def unknown_templates(rules: Sequence[Rule], templates: Collection[str]) -> list[str]:
-    """Return each name of no template that a rule has, in words, once."""
+def unknown_templates(rules: Sequence[Rule], templates: Collection[str], place: str) -> list[str]:
+    """Return each name of no template that a rule has, in words, once.
+
+    `place` says where the templates come from.
+    """
     found: dict[str, None] = {}
     for rule in rules:
         conditions = [json.loads(condition) for condition in sorted(rule.scope.conditions)]
         for name in _named([rule.scope.resource, *conditions]):
             if name not in templates:
-                found[_told(rule.id, name, templates)] = None
+                found[_told(rule.id, name, templates, place)] = None
     return list(found)
 
 
-def _told(rule: str, name: str, templates: Collection[str]) -> str:
+def _told(rule: str, name: str, templates: Collection[str], place: str) -> str:
     shown = json.dumps(name, ensure_ascii=True)[:80]
-    return f"rule {rule} names the template {shown}, and there is none of that name{nearest(name, sorted(templates))}"
+    meant = nearest(name, sorted(templates))
+    return f"rule {rule} names the template {shown}, and there is none of that name in {place}{meant}"
 
 
 def _named(value: object) -> Iterator[str]:

@@ -97,14 +97,19 @@ def test_another_user_is_not_the_same_person(quick: Quick, spec: Spec, tmp_path:
         "the task ends as intercepted",
         "As the agent, stop and tell the operator",
         f"`jitvault status {file.stem}`",
-        "`jitvault findings close --agent NAME --reason WHY`",
+        "have whoever has the worker's identity run `jitvault findings close --agent NAME --reason WHY`",
     ):
         assert part in error["hint"]
     # what was not opened is not remembered as opened: each try is Vault's to answer
     assert "somebody opened it before you" in quick("agent", "unwrap", wrapped, "--json", code=9).error["message"]
     told = quick("operator", "status", file.stem, "--json", code=12)
     assert (told.json["end_reason"], told.json["proof"]["confirmed"]) == ("intercepted", True)
-    for part in ("so the task was ended", "As the operator, find out", "As the agent, wait for that task"):
+    for part in (
+        "so the task was ended",
+        "As the operator, find out",
+        "whoever has the worker's identity",
+        "As the agent, wait for that task",
+    ):
         assert part in told.error["hint"]
     again = quick("operator", "complete", file.stem, "--json", code=12)
     assert again.error["hint"] == told.error["hint"]

@@ -339,7 +339,10 @@ def test_an_agent_asks_takes_and_gives_back_without_an_operator(
         assert "approv" in waits.error["message"]
         # who asks never approves, and it asks for nobody else
         rig(None, "approve", medium.stem, "--yes", extra=alone, code=None)
-        assert rig(None, "grant", own_spec(spec, "research-agent"), extra=alone, code=3)
+        not_mine = own_spec(spec, "research-agent")
+        denied = rig(None, "grant", not_mine, extra=alone | {"JITVAULT_POLICIES": ""}, code=3).error
+        # the policies that ship are not what decided
+        assert "are the worker's, and are not on this host" in denied["hint"] and not_mine.stem in denied["hint"]
         rig("approver-1", "approve", medium.stem, "--yes", extra=ALONE)
         rig(None, "grant", medium.stem, extra=alone)
         # the token waits in its own inbox: `grant` has not taken it

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jitvault.model.spec import TaskSpec
     from jitvault.policy.cases import Outcome
     from jitvault.policy.decision import Obligations
+    from jitvault.policy.question import Principal
     from jitvault.wiring import Wiring
 
 policy_app = typer.Typer(help="Check, test and explain the policies that decide about grants.", no_args_is_help=True)
@@ -150,6 +151,7 @@ def policy_explain(
     from jitvault.policy.compared_literals import networks_named
 
     wiring = session.open_session()
+    _check_has_policies(wiring)
     read = read_spec(wiring, spec, task_id)
     question, assumed = _question_of(wiring, read.spec)
     networks = networks_named(wiring.policies(wiring.settings.policies).rules.values())
@@ -189,6 +191,18 @@ def policy_explain(
     else:
         console.print(f"Task {read.name} would be {state}")
     output.print_facts(console, facts)
+
+
+def _check_has_policies(wiring: Wiring) -> None:
+    """Raise WrongState on an agent's host without the worker's policies."""
+    from jitvault.errors import WrongState
+
+    if wiring.settings.lacks_policies:
+        raise WrongState(
+            "the policies that decide are the worker's, and are not on this agent's host",
+            hint="Ask for the access: `jitvault submit SPEC` has it decided and prints why. To explain it here, set "
+            "JITVAULT_POLICIES to a copy of the worker's policies; an operator explains it where they are.",
+        )
 
 
 def _freezes_seen(
@@ -233,23 +247,28 @@ def _question_of(wiring: Wiring, spec: TaskSpec) -> tuple[DecisionInput, list[st
 
     The second value says what of it is assumed.
     """
+    from dataclasses import replace
+
     from jitvault.lifecycle.decision.evaluate import enabled
     from jitvault.lifecycle.decision.explain import access_entry
     from jitvault.lifecycle.decision.questions import decision_input_for, principal_of
     from jitvault.model.decision_input import DecisionInput
-    from jitvault.policy.decision import AGENTS, OPERATORS
+    from jitvault.policy.decision import AGENTS
     from jitvault.policy.question import Principal
 
     access = [access_entry(wiring.templates[entry.template]) for entry in spec.spec.access]
-    you = Principal("Operator", "you", "you", (OPERATORS,))
-    assumed = [f"you are in {OPERATORS}"]
+    you, assumed = _assumed_caller(wiring, spec)
     depth = 1 if spec.spec.parent else 0
     about_parent = [_ASSUMED_OF_PARENT] if depth else []
     if not wiring.has_worker:
         agent = Principal("Agent", spec.spec.agent, spec.spec.agent, (AGENTS,))
         owner = Principal("Operator", spec.spec.owner, spec.spec.owner)
-        delegator = you if depth else None
-        found = DecisionInput(spec, access, you, agent, owner, {}, depth, wiring.clock.agreed(), delegator)
+        is_agent = wiring.settings.agent_login is not None
+        delegator = None
+        if depth:
+            delegator = replace(you, kind="Agent") if is_agent else you
+        at = wiring.clock.agreed()
+        found = DecisionInput(spec, access, you, agent, owner, {}, depth, at, delegator, agent_asks=is_agent)
         return found, [*assumed, *about_parent, *_ASSUMED]
     worker = wiring.worker_without_session
     me = worker.identity.by_id(wiring.person.entity) if wiring.person_token else None
@@ -270,6 +289,24 @@ def _question_of(wiring: Wiring, spec: TaskSpec) -> tuple[DecisionInput, list[st
         agent_asks=not depth and you.entity == agent.entity,
     )
     return found, [*assumed, *about_parent]
+
+
+def _assumed_caller(wiring: Wiring, spec: TaskSpec) -> tuple[Principal, list[str]]:
+    """Return who requests the task, and what of that is assumed.
+
+    The worker's identity, which knows, is not here. On an agent's host that is the agent itself, which
+    asks for nobody else.
+    """
+    from jitvault.policy.decision import AGENTS, OPERATORS
+    from jitvault.policy.question import Principal
+
+    if wiring.settings.agent_login is None or wiring.has_worker:
+        return Principal("Operator", "you", "you", (OPERATORS,)), [f"you are in {OPERATORS}"]
+    if spec.spec.parent:
+        you = Principal("Operator", "you", "you", (AGENTS,))
+        return you, [f"you are in {AGENTS}, and requested the first of the tasks above this one"]
+    name = spec.spec.agent
+    return Principal("Operator", name, name, (AGENTS,)), [f"you are {name}"]
 
 
 def _read(path: Path) -> bytes:

@@ -18,16 +18,29 @@ def warnings_of(wiring: Wiring, policies: CedarAuthorizer) -> list[str]:
     """Return what a policy set most likely does not mean, in words."""
     from jitvault.lifecycle.decision.explain import grantable_not_renewable, uncovered_risks
     from jitvault.policy.compared_literals import unknown_levels
+    from jitvault.policy.missing_guards import missing_guards
     from jitvault.policy.unknown_templates import unknown_templates
 
     templates = list(wiring.templates.values())
+    rules = list(policies.rules.values())
     return [
-        *unknown_levels(list(policies.rules.values())),
-        *uncovered_risks(policies, templates),
+        *unknown_levels(rules),
+        *uncovered_risks(policies, rules, templates),
+        *missing_guards(rules),
         *_missing_groups(wiring, policies),
-        *unknown_templates(list(policies.rules.values()), wiring.templates),
+        *unknown_templates(rules, wiring.templates, _place_of_templates(wiring)),
         *grantable_not_renewable(policies, templates),
     ]
+
+
+def _place_of_templates(wiring: Wiring) -> str:
+    """Return where the templates come from that the rules were compared with."""
+    settings = wiring.settings
+    if "templates" in settings.model_fields_set:
+        return f"{settings.templates} (JITVAULT_TEMPLATES)"
+    if settings.agent_login is not None:
+        return "the worker's templates as it published them (JITVAULT_TEMPLATES is not set)"
+    return f"{settings.templates} (those that ship: JITVAULT_TEMPLATES is not set)"
 
 
 def _missing_groups(wiring: Wiring, policies: CedarAuthorizer) -> list[str]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _PATIENCE_S = 10.0
 _INCIDENT = (
     "Treat this as an incident: the finding is shown above. `jitvault findings list --task TASK`, where the ledger is, "
-    "has its audit line; `jitvault findings close` once it was looked into."
+    "has its audit line; whoever has the worker's identity runs `jitvault findings close` once it was looked into."
 )
 
 

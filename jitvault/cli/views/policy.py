@@ -26,6 +26,22 @@ def obligation_facts(obligations: Mapping[str, Any]) -> dict[str, str]:
     return {name: value for name, value in facts.items() if value}
 
 
+def window_cut(window: Mapping[str, str], decision: Mapping[str, Any]) -> str:
+    """Return how policy cut the window that a spec asked for.
+
+    `window` is the spec's. Empty where nothing was cut, or the spec names the end and not the length.
+    """
+    from jitvault.formats.time_window import format_duration, parse_duration
+
+    most_s = (decision.get("obligations") or {}).get("max_window_s")
+    if most_s is None or "for" not in window:
+        return ""
+    most = timedelta(seconds=most_s)
+    return (
+        f"{format_duration(most)} of {window['for']} asked for (policy)" if parse_duration(window["for"]) > most else ""
+    )
+
+
 def decision_line(decision: Mapping[str, Any]) -> str:
     """Return a decision in one line.
 

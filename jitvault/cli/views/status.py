@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from jitvault.cli.views import output
 from jitvault.cli.views.listing import Column, print_listing
-from jitvault.cli.views.policy import decision_line
+from jitvault.cli.views.policy import decision_line, window_cut
 from jitvault.cli.views.task import (
     NEVER_HELD,
     ask_approvers,
@@ -94,7 +94,8 @@ def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
         grant = shown["grant"]
         facts["token"] = f"{grant['verdict']}, {_expires(grant['verdict'])} {output.readable(grant['expires_at'])}"
         ttl, requested, step = (in_words(grant[key]) for key in ("ttl_s", "requested_ttl_s", "step_s"))
-        facts["ttl"] = f"{ttl} of {requested} asked for, {step} at a time"
+        facts["ttl"] = f"{ttl} of {requested} {_origin_of_ttl(content['spec']['spec'])}, {step} at a time"
+        facts |= _window_cut(content["spec"]["spec"]["window"], shown["decision"])
         if shown["state"] in DELIVERED_STATES:
             facts["reads"] = reads_left_in_words(**shown["reads"])
         facts |= _unwrap_until(shown)
@@ -115,6 +116,16 @@ def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
     if shown["proof"]:
         print_proof(console, shown["proof"], shown["proof"]["not_proven"])
     print_listing(console, [Column("when (UTC)"), Column("what happened")], timeline.rows(shown["timeline"]))
+
+
+def _origin_of_ttl(spec: Mapping[str, Any]) -> str:
+    """Return whose TTL a task has: the spec's, or its criticality's."""
+    return "asked for" if "ttl" in spec["window"] else f"by default (criticality {spec['criticality']})"
+
+
+def _window_cut(window: Mapping[str, str], decision: Mapping[str, Any]) -> dict[str, str]:
+    cut = window_cut(window, decision)
+    return {"window": cut} if cut else {}
 
 
 def _expires(verdict: str) -> str:
@@ -257,8 +268,10 @@ def print_published(document: PublishedTask, shown: Mapping[str, Any], now: date
     reads: dict[str, str] = {}
     if document.reads is not None and document.state in DELIVERED_STATES:
         reads["reads"] = reads_left_in_words(**document.reads)
+    window = document.full_revision.spec.spec.window.canonical()
     facts = {
         **reads,
+        **(_window_cut(window, document.decision) if document.grant_id else {}),
         **_unwrap_until(shown),
         **extension.facts(shown),
         **_freeze(shown),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jitvault.cli.quiet import note
 from jitvault.cli.views import output
 from jitvault.cli.views.output import NewFile, to_json
+from jitvault.cli.views.policy import window_cut
 from jitvault.formats.plural import counted
 from jitvault.formats.time_window import format_duration
 from jitvault.model.states import EndReason, State
@@ -148,6 +149,8 @@ def print_grant(
     console = output.console()
     console.print(f"Task {shown['task_id']} is", output.coloured(shown["state"]))
     console.print(f"  expires  {output.readable(shown['ends_at'])}")
+    if cut := window_cut(document.full_revision.spec.spec.window.canonical(), document.decision):
+        console.print(f"  window   {cut}")
     print_wrappings(console, shown["wrapping"], out)
     if takes is not None:
         for fetch in document.full_revision.fetches:

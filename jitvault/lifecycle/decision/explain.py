@@ -19,6 +19,8 @@ from jitvault.policy.cases import CaseTemplate, Request, Who
 from jitvault.policy.decision import OPERATORS, Decision, Level, highest
 from jitvault.policy.interface import Authorizer
 from jitvault.policy.question import Action, HeldLeases, Question
+from jitvault.policy.risk_of_rules import may_permit
+from jitvault.policy.rule import Rule
 
 _WEEK_H = 7 * 24
 _SHORT = timedelta(minutes=1)
@@ -67,17 +69,22 @@ def grantable_not_renewable(authorizer: Authorizer, templates: Iterable[AccessTe
     return found
 
 
-def uncovered_risks(authorizer: Authorizer, templates: Iterable[AccessTemplate]) -> list[str]:
+def uncovered_risks(authorizer: Authorizer, rules: Iterable[Rule], templates: Iterable[AccessTemplate]) -> list[str]:
     """Return each risk of which no rule says anything, in words.
 
     Policy is asked whether an operator may be granted each template, and a template of that tier that no rule names. A
-    risk that a rule forbids is covered.
+    risk that a rule forbids is covered, and so is one that a rule permits to one agent, from one network or the like:
+    that is read from the rules' text.
     """
+    templates = list(templates)
+    tiers = {template.name: template.spec.tier for template in templates}
     asked_for = [(_as_case(template), template.spec.max_window) for template in templates]
+    covered = {level for level in Level if any(may_permit(rule, level.value, tiers) for rule in rules)}
     return [
         f"no rule covers the risk {level}: nothing of it is ever granted"
         for level in Level
-        if not _is_covered(authorizer, [*asked_for, (CaseTemplate(tier=level.value), _LONG)], level)
+        if level not in covered
+        and not _is_covered(authorizer, [*asked_for, (CaseTemplate(tier=level.value), _LONG)], level)
     ]
 
 
@@ -172,7 +179,7 @@ def _others(asked: DecisionInput) -> Iterator[tuple[str, DecisionInput]]:
 
     if any(load.findings for load in asked.loads.values()):
         close = f"`jitvault findings close --agent {asked.agent.name} --reason WHY`"
-        words = f"no open finding: {close} once it was looked into"
+        words = f"no open finding: {close} with the worker's identity, once it was looked into"
         yield words, replace(asked, loads=loads(findings=0))
     if any(load.agent_leases or load.owner_leases or load.template_leases for load in asked.loads.values()):
         nothing = loads(agent_leases=0, owner_leases=0, template_leases=0)

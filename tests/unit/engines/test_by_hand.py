@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from jitvault.engines.database import DatabaseEngine
 from jitvault.engines.pki import PkiEngine
+from jitvault.errors import InvalidInput
 
 
 @pytest.mark.parametrize(
@@ -29,3 +32,10 @@ def test_names_are_quoted_for_the_target() -> None:
     assert commands[1].endswith("usename = 'v-o''x\"y';")
     assert commands[2] == 'DROP OWNED BY "v-o\'x""y"; DROP ROLE "v-o\'x""y";'
     assert PkiEngine().clear_by_hand("pki", "5b:77")[0] == "bao write pki/revoke serial_number=5b:77"
+
+
+def test_a_missing_role_names_where_statements_are_that_a_template_may_lack() -> None:
+    with pytest.raises(InvalidInput, match="Vault has no role database/roles/own") as refused:
+        DatabaseEngine().snapshot(lambda _: None, "database", "creds/own")
+    named = refused.value.hint.split()[-1].rstrip(".")
+    assert list((Path(__file__).parents[3] / named).glob("create-*.sql"))

@@ -15,7 +15,7 @@ TEMPLATES = ("postgres-readonly", "pki-service")
 
 def told(resource: str, condition: str) -> list[str]:
     text = f'@id("mine") permit (principal, action, {resource}) when {{ {condition} }};'
-    return unknown_templates(list(CedarAuthorizer({"a.cedar": text}, SCHEMA).rules.values()), TEMPLATES)
+    return unknown_templates(list(CedarAuthorizer({"a.cedar": text}, SCHEMA).rules.values()), TEMPLATES, "here")
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def told(resource: str, condition: str) -> list[str]:
 )
 def test_a_template_that_there_is_not_is_told_with_what_was_meant(resource: str, condition: str) -> None:
     assert told(resource, condition) == [
-        'rule mine names the template "postgres-readnly", and there is none of that name '
+        'rule mine names the template "postgres-readnly", and there is none of that name in here '
         "(did you mean postgres-readonly?)"
     ]
 

@@ -62,7 +62,8 @@ def test_an_open_finding_is_named_with_what_closes_it() -> None:
     found = explain(POLICIES, asked(loads={"pg": HeldLeases(findings=2)}))
     assert found.decision.rules == ("no-access-with-an-open-finding",)
     assert found.instead == (
-        "no open finding: `jitvault findings close --agent research-agent --reason WHY` once it was looked into",
+        "no open finding: `jitvault findings close --agent research-agent --reason WHY` with the worker's identity, "
+        "once it was looked into",
     )
 
 
@@ -172,6 +173,28 @@ def test_what_can_be_granted_and_would_end_at_once_is_told(renew: str, warned: l
         (_GRANT_WHEN.format('context.criticality == "high"'), ["low", "medium"]),
         (_GRANT_WHEN.format('resource.tier == "medium" && context.window_s < 3600'), ["low"]),
         (_GRANT_WHEN.format('principal in Group::"jitvault-security" && context.risk != "low"'), ["low"]),
+        # who names one agent, network, owner, group or hour covers the risk for that one
+        (
+            _GRANT_WHEN.format('context.agent.name == "tally-bot" && context.risk == "low"'),
+            ["medium", "high", "critical"],
+        ),
+        (
+            _GRANT_WHEN.format('context.network == "office" && !(["high", "critical"].contains(context.risk))'),
+            ["high", "critical"],
+        ),
+        (_GRANT_WHEN.format('context.hour < 6 && (context.owner.name == "otto" || context.risk == "low")'), []),
+        (_GRANT_WHEN.format('context.labels.contains("night") && context.risk != context.criticality'), ["low"]),
+        (_GRANT_WHEN.format("context.hour < 6").replace(";", ' unless { context.risk == "high" };'), ["high"]),
+        (_GRANT_WHEN.format('if context.hour < 6 then true else context.risk == "low"'), []),
+        # a template has one tier, which is the lowest risk of its access
+        (
+            'permit (principal, action, resource == AccessTemplate::"postgres-readwrite") when { context.hour < 6 };',
+            ["low"],
+        ),
+        (
+            'permit (principal, action, resource == AccessTemplate::"nowhere") when { context.hour < 6 };',
+            ["low", "medium", "high", "critical"],
+        ),
         # what is forbidden is covered: somebody has thought of it
         (
             _GRANT_WHEN.format('context.risk != "critical"')
@@ -183,8 +206,9 @@ def test_what_can_be_granted_and_would_end_at_once_is_told(renew: str, warned: l
 def test_a_risk_of_which_no_rule_says_anything_is_told(text: str, told: list[str]) -> None:
     own = CedarAuthorizer({"a.cedar": f'@id("g") {text}'}, (SHIPPED / "jitvault.cedarschema").read_text())
     wanted = [f"no rule covers the risk {risk}: nothing of it is ever granted" for risk in told]
-    assert uncovered_risks(own, TEMPLATES.values()) == wanted
+    assert uncovered_risks(own, list(own.rules.values()), TEMPLATES.values()) == wanted
 
 
 def test_the_shipped_policies_cover_every_risk_also_without_a_template() -> None:
-    assert uncovered_risks(POLICIES, TEMPLATES.values()) == uncovered_risks(POLICIES, []) == []
+    rules = list(POLICIES.rules.values())
+    assert uncovered_risks(POLICIES, rules, TEMPLATES.values()) == uncovered_risks(POLICIES, rules, []) == []
