@@ -15,7 +15,7 @@ from commands import Cli, Quick
 from jitvault.cli.app import _commands
 
 # what runs until Ctrl-C, and a script for a shell
-WITHOUT_RESULT = frozenset({("dev",), ("worker",), ("completion",)})
+WITHOUT_RESULT = frozenset({("dev",), ("mcp",), ("worker",), ("completion",)})
 
 
 def _leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
