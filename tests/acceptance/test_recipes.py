@@ -11,7 +11,7 @@ from commands import Cli
 
 from jitvault.settings import variables
 
-EXAMPLES = Path(__file__).parent.parent.parent / "docs" / "examples"
+EXAMPLES = Path(__file__).parent.parent.parent / "docs" / "examples" / "jobs"
 TOKEN = "vault"
 
 

@@ -43,7 +43,7 @@ def test_the_schema_accepts_the_examples(path: Path) -> None:
 
 
 def test_there_are_documents_to_try() -> None:
-    assert (len(TEMPLATES), len(EXAMPLES)) == (3, 3)
+    assert (len(TEMPLATES), len(EXAMPLES)) == (3, 4)
 
 
 @pytest.mark.parametrize(
