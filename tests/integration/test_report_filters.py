@@ -83,6 +83,22 @@ def test_a_denied_task_has_its_request_in_the_report(rig: Rig, spec: Spec) -> No
     (row,) = rig("auditor", "report", file.stem).json["leases"]
     assert (row["state"], row["intent"]) == ("denied", "Count them again.")
     assert waits["requested_at"] == row["requested_at"] < row["over_at"]
+    assert (row["denied_by"], row["denied_reason"], row["template"]) == ("approver-1", "not today", "postgres-readonly")
+    # the requester tries again, and the denial is as old as before
+    time.sleep(1.1)
+    rig("operator", "grant", file.stem, code=3)
+    assert rig("auditor", "report", file.stem).json["leases"] == [row]
+    assert reported(rig, "--since", "1s") == set() and reported(rig, "--template", "postgres-readonly") == {file.stem}
+
+
+def test_a_denial_of_an_earlier_revision_is_told_as_such(rig: Rig, spec: Spec) -> None:
+    file = spec(criticality="medium")
+    rig("operator", "submit", file, code=None)
+    rig("approver-1", "deny", file.stem, "--yes", "--reason", "not today")
+    rig("operator", "submit", spec(task=file.stem, criticality="medium", intent="Again."), "--revise", code=None)
+    assert [one["why"] for one in rig("auditor", "status", file.stem).json["refused"]] == ["denied revision 1"]
+    (row,) = rig("auditor", "report", file.stem).json["leases"]
+    assert (row["state"], row["denied_by"], row["over_at"]) == ("pending_approval", None, None)
 
 
 def test_nothing_found_is_said_and_is_an_empty_report(rig: Rig, tasks: dict[str, str]) -> None:
