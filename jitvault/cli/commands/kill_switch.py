@@ -272,7 +272,10 @@ class Progress:
             return
         line = f"{done} of {of} tasks: {what}"
         if sys.stderr.isatty():
-            note(f"\r{line}\x1b[K", nl=final)
+            # a whole line is printed with control characters escaped, and this one has some
+            note(f"\r{line}\x1b[K", nl=False)
+            if final:
+                note("")
         elif final:
             note(line)
 
