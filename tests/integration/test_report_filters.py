@@ -114,12 +114,21 @@ def test_nothing_found_is_said_and_is_an_empty_report(rig: Rig, tasks: dict[str,
 def test_what_nobody_is_called_says_who_there_is(rig: Rig, tasks: dict[str, str]) -> None:
     agent = rig("auditor", "report", "--agent", "reserch-agent", code=9).error
     assert agent == {
-        **{"exit_code": 9, "message": "no task has the agent 'reserch-agent'"},
+        **{"exit_code": 9, "message": "no task has the agent 'reserch-agent' (did you mean research-agent?)"},
         "hint": "Tasks have: research-agent.",
     }
     assert "data-owner" in rig("auditor", "report", "--owner", "nobody", code=9).error["hint"]
     template = rig("auditor", "report", "--template", "postgres", code=9).error
     assert "there is no template 'postgres'" in template["message"] and "postgres-readonly" in template["hint"]
+    # a list of the ledger answers the same; without one nobody knows which names there are
+    for option, wrong in (("--agent", "reserch-agent"), ("--owner", "nobody"), ("--template", "postgres")):
+        assert (
+            rig("auditor", "list", option, wrong, code=9).error == rig("auditor", "report", option, wrong, code=9).error
+        )
+        there = rig.cli("auditor", "list", option, wrong, "--json", worker=False, extra={"JITVAULT_LEDGER": ""})
+        assert there.json["tasks"] == []
+    assert rig("auditor", "list", "--agent", "Research-Agent", "--state", "sealed").json["tasks"] == []
+    assert rig("auditor", "list", "--template", "postgres-readwrite").json["tasks"] == []
     state = rig("auditor", "report", "--state", "seald", code=2).error
     assert "there is no state 'seald'" in state["message"] and "sealed" in state["hint"]
 

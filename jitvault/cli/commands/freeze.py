@@ -48,20 +48,17 @@ def freeze(
     Example: jitvault freeze --agent research-agent --reason "its host was compromised"
     """
     from jitvault.cli import session
-    from jitvault.cli.commands import kill_switch as killswitch
     from jitvault.cli.commands.frozen_before import frozen_before
     from jitvault.cli.commands.frozen_tasks import end_frozen
     from jitvault.cli.views import tables as listings
     from jitvault.cli.views.output import warn
-    from jitvault.errors import JitvaultError
     from jitvault.formats.clocks import TOLERANCE
-    from jitvault.formats.did_you_mean import nearest
-    from jitvault.model.scope import Scope
 
     requested = _scope(agent, template, owner, all_, reason)
     wiring = session.open_session()
     if not unseen:
         check_name_is_used(wiring, agent or owner)
+        _check_template_is_known(wiring, template)
     if all_ and not yes:
         _ask_for_all(wiring)
     earlier = frozen_before(wiring, requested)
@@ -69,12 +66,6 @@ def freeze(
     # before anything is counted: nothing may keep the freeze from being signed, or delay it
     written_at = _sign(requested, reason=reason, freezes=True)
     ended = end_frozen(wiring, requested, since=written_at or begun - TOLERANCE, wait=wait)
-    # only now, and whatever its result: a doubt about the name must not keep access alive
-    with suppress(JitvaultError):
-        if template and not killswitch.is_known(wiring, Scope(template=template)):
-            # the template is frozen nevertheless: its first task may be about to be granted
-            meant = nearest(template, wiring.templates)
-            warn(f"no task ever had {template!r:.80}{meant}: is the name right?")
     listings.print_frozen(requested, reason, ended, by_worker=wiring.has_worker, as_json=json_)
     for line in earlier:
         warn(line)
@@ -222,6 +213,7 @@ def check_name_is_used(wiring: Wiring, name: str) -> None:
     agent or owner of some task has to have the name.
     """
     from jitvault.cli.commands import kill_switch as killswitch
+    from jitvault.cli.commands.names_in_tasks import NamesInTasks, contents_published
     from jitvault.documents.signed import check_name
     from jitvault.errors import NotFound
     from jitvault.formats.did_you_mean import nearest
@@ -234,17 +226,28 @@ def check_name_is_used(wiring: Wiring, name: str) -> None:
         return
     if not any(killswitch.is_known(wiring, scope) for scope in (Scope(agent=name), Scope(owner=name))):
         hint = "Take the name from `jitvault list` or the spec. --unseen freezes a name that no task has had yet."
-        meant = nearest(name, _names_in_tasks(wiring))
+        names = NamesInTasks.of(contents_published(wiring))
+        meant = nearest(name, {*names.agents.values(), *names.owners.values()})
         raise NotFound(f"no agent or owner has the name {name!r:.80}{meant}: nothing was frozen", hint=hint)
 
 
-def _names_in_tasks(wiring: Wiring) -> set[str]:
-    """Return the names of the agents and owners of the published tasks."""
-    from jitvault.cli.commands.kill_switch import published_in
+def _check_template_is_known(wiring: Wiring, name: str) -> None:
+    """Raise NotFound for the name of a template that no template and no task has."""
+    from jitvault.cli.commands import kill_switch as killswitch
+    from jitvault.errors import JitvaultError, NotFound
+    from jitvault.formats.did_you_mean import nearest
     from jitvault.model.scope import Scope
 
-    contents = (shown.full_revision.content for shown in published_in(wiring, Scope()).values() if shown)
-    return {content[part]["name"] for content in contents for part in ("agent", "owner")}
+    if not name:
+        return
+    here: set[str] = set()
+    # a broken file of another template must not keep a freeze from being signed
+    with suppress(JitvaultError):
+        here = set(wiring.templates)
+    if name in here or killswitch.is_known(wiring, Scope(template=name)):
+        return
+    hint = "`jitvault templates list` shows all templates. --unseen freezes a name that nothing has had yet."
+    raise NotFound(f"there is no template {name!r:.80}{nearest(name, here)}: nothing was frozen", hint=hint)
 
 
 def _scope(agent: str, template: str, owner: str, all_: bool, reason: str) -> Scope:

@@ -95,27 +95,12 @@ def _alive(row: Mapping[str, Any], file: TaskRecord) -> tuple[datetime, datetime
     return file.task.created_at, datetime.fromisoformat(over_at) if over_at else None
 
 
-def parties(file: TaskRecord, name: str) -> Mapping[str, str]:
-    """Return the `agent` or the `owner` of a task: entity and name."""
-    return dict(Revision.of(file.revision.body).content[name])
-
-
-def templates_of(file: TaskRecord) -> frozenset[str]:
-    """Return the templates by which a task has access."""
-    return _templates(Revision.of(file.revision.body).content)
-
-
 def _templates(content: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(entry["template"] for entry in content["access"])
 
 
 def _is_called(party: Mapping[str, str], wanted: str) -> bool:
     return wanted == party["entity"] or wanted.casefold() == party["name"].casefold()
-
-
-def is_named(file: TaskRecord, name: str, wanted: str) -> bool:
-    """Return whether the `agent` or `owner` of a task is that one."""
-    return _is_called(parties(file, name), wanted)
 
 
 def parse_states(names: list[str]) -> frozenset[State]:
