@@ -136,7 +136,10 @@ def test_a_name_that_nobody_has_is_not_frozen(rig: Rig, spec: Spec, part: str, *
     rig("operator", "grant", spec())
     here, wrong = Quick(rig.cli.variables, rig.cli.home), (part, "reserch-agent", "--reason", "x")
     refused = here("operator", "freeze", *wrong, worker=worker, code=9)
-    assert "no agent or owner has the name 'reserch-agent' (did you mean research-agent?): nothing was frozen" in refused.stderr
+    assert (
+        "no agent or owner has the name 'reserch-agent' (did you mean research-agent?): nothing was frozen"
+        in refused.stderr
+    )
     assert rig("operator", "freezes").json["freezes"] == []
     here("operator", "freeze", *wrong, "--unseen", worker=worker)
     assert len(rig("operator", "freezes").json["freezes"]) == 1

@@ -170,29 +170,17 @@ def _freezes_in(wiring: Wiring, scope: Scope) -> list[tuple[str, str]]:
     Each has the time of the freeze. With the worker's identity those count as well that only its ledger knows.
     """
     from jitvault.cli import session
-    from jitvault.errors import VaultRefused
+    from jitvault.documents.paths import ANYONE, freeze_path
     from jitvault.lifecycle.requests.freezes import all_freezes, freezes_seen_by_person
     from jitvault.model.scope import Scope
 
-    with session.signing(f"unfreeze {scope}", "operators"):
-        try:
-            found = freezes_seen_by_person(wiring.person, tripped=None)
-        except VaultRefused as error:
-            # auditors may read freezes as well: the groups in the hint are those that may lift one
-            raise VaultRefused(str(error), method="put", path=_own_freeze(wiring, scope)) from None
+    with session.signing(f"unfreeze {scope}", "operators", writes=freeze_path(ANYONE, scope.key)):
+        found = freezes_seen_by_person(wiring.person, tripped=None)
     if wiring.has_worker:
         found = [*found, *(one for one in all_freezes(wiring.worker) if one["kind"] == "operator")]
     named = ((Scope(**one["scope"]), one["at"]) for one in found)
     lifted = {str(each): at for each, at in named if scope.is_all or each.is_same(scope)}
     return list(lifted.items())
-
-
-def _own_freeze(wiring: Wiring, scope: Scope) -> str:
-    """Return the path at which Vault keeps the caller's freeze of a scope."""
-    from jitvault.documents.paths import freeze_path
-    from jitvault.provision.desired import KV_MOUNT
-
-    return f"{KV_MOUNT}/data/{freeze_path(wiring.person.entity, scope.key)}"
 
 
 def _nothing_frozen(scope: Scope) -> NotFound:
@@ -269,11 +257,12 @@ def _sign(scope: Scope, *, reason: str, freezes: bool) -> datetime | None:
     `freezes` False signs the lift. Raises InvalidInput, VaultRefused.
     """
     from jitvault.cli import session
-    from jitvault.documents.paths import freeze_path
+    from jitvault.documents.paths import ANYONE, freeze_path
     from jitvault.lifecycle.requests.sign import sign_freeze
 
     wiring = session.open_session()
-    with session.signing(f"{'freeze' if freezes else 'unfreeze'} {scope}", "operators"):
+    act = f"{'freeze' if freezes else 'unfreeze'} {scope}"
+    with session.signing(act, "operators", writes=freeze_path(ANYONE, scope.key)):
         sign_freeze(wiring.person, scope, freezes=freezes, reason=reason)
     return session.written_at(wiring, freeze_path(wiring.person.entity, scope.key))
 

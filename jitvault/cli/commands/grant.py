@@ -19,6 +19,7 @@ from jitvault.cli.options import (
     set_hint_task,
     set_interrupt_hint,
 )
+from jitvault.documents.paths import ANYONE, request_path
 
 if TYPE_CHECKING:
     from jitvault.documents.published_task import PublishedTask
@@ -160,7 +161,9 @@ def cancel(
     if document is None or document.state != "cancelled":
         if document is not None:
             check_may_end(wiring, document)
-        with session.signing(f"cancel task {task}", "operators and the task's agent"):
+        with session.signing(
+            f"cancel task {task}", "operators and the task's agent", writes=request_path(ANYONE, task, "end")
+        ):
             sign_end(wiring.person, task, reason=None, note=reason)
         document = session.settle(wiring, task, lambda d: d.state not in session.BEFORE, wait)
     render.print_decision(document, as_json=json_)
