@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -79,6 +78,7 @@ def test_the_kill_switch_can_hold_the_door_closed(rig: Rig, spec: Spec) -> None:
 
 
 def test_only_operators_freeze_and_what_others_sign_counts_for_nothing(rig: Rig, spec: Spec) -> None:
+    rig("operator", "submit", spec())
     rig("operator", "freeze", *TEMPLATE, *WHY)
     for who in ("approver-1", "agent", "auditor"):
         rig(who, "freeze", "--all", "--yes", *WHY, code=10)
@@ -88,9 +88,12 @@ def test_only_operators_freeze_and_what_others_sign_counts_for_nothing(rig: Rig,
     signed = rig.document(f"{path}/{key}")
     (shown,) = rig("operator", "freezes").json["freezes"]
     assert (shown["scope"], shown["by"], shown["reason"]) == ({"template": TEMPLATE[1]}, "operator", WHY[1])
-    for who, by in (("operator", "you"), ("auditor", rig.entity("operator"))):
-        seen = json.loads(rig.cli(who, "freezes", "--json", worker=False).stdout)["freezes"]
-        assert seen == [{**shown, "by": by}]
+    # whoever has a part in a task has a name there, with a ledger and without one
+    for who in ("operator", "auditor"):
+        for extra in ({}, {"JITVAULT_LEDGER": ""}):
+            seen = rig.cli(who, "freezes", "--json", worker=False, extra=extra).json["freezes"]
+            assert seen == [{**shown, "by": "operator"}]
+    assert " you " in rig.cli("operator", "freezes", worker=False).stdout
     rig("operator", "unfreeze", *TEMPLATE, "--reason", "it is fine")
     lifted = rig.document(f"{path}/{key}")
     # somebody else's place, an edited document, and a lift by who is no operator any more

@@ -99,7 +99,9 @@ def withdraw(
     with session.signing(f"withdraw from task {task}", approvers(), writes=decision_path(ANYONE, task, "/withdraw")):
         is_decisive = _is_decisive(wiring, document, revision)
         if not yes:
-            session.ask(f"Withdraw your approval of {task}?", done="nothing was signed")
+            ends = document.state in session.GRANTED and is_decisive
+            what = " Its access is revoked at once, and the task ends" if ends else ""
+            session.ask(f"Withdraw your approval of {task}?{what}", done="nothing was signed")
         sign_withdrawal(wiring.person, revision, reason=reason)
     me = wiring.person.entity
     was_granted = document.state in session.GRANTED

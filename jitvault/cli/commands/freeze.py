@@ -6,9 +6,9 @@ A freeze stops grants and renewals of a scope until it is lifted.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -220,7 +220,7 @@ def check_name_is_used(wiring: Wiring, name: str) -> None:
 
 
 def _check_template_is_known(wiring: Wiring, name: str) -> None:
-    """Raise NotFound for the name of a template that no template and no task has."""
+    """Raise NotFound for a template that is neither here nor in a task."""
     from jitvault.cli.commands import kill_switch as killswitch
     from jitvault.errors import JitvaultError, NotFound
     from jitvault.formats.did_you_mean import nearest
@@ -291,8 +291,33 @@ def freezes(json_: Json = False, debug: Debug = False) -> None:
         tripped = session.ledger_to_read(wiring).freeze() if known else None
         with session.allowed("see what is frozen", "operators and auditors"):
             found = freezes_seen_by_person(wiring.person, tripped=tripped)
+    names = {} if wiring.has_worker else _author_names(wiring, found)
+    found = [{**row, "by": names.get(row["by"], row["by"])} for row in found]
     signs = [] if known else tripwire_signs(wiring)
     scopes = (str(Scope(**row["scope"])) for row in found)
-    shown = {"freezes": found, "tripwires_known": known, "signs": signs}
+    # a program does not know who `you` is
+    own = names.get(wiring.person.entity, wiring.person.entity) if wiring.person_token else "you"
+    named = [{**row, "by": own if row["by"] == "you" else row["by"]} for row in found]
+    shown = {"freezes": named, "tripwires_known": known, "signs": signs}
     if not output.print_for_scripts(shown, *scopes, as_json=json_):
         listings.print_freezes(found, signs, tripwires_known=known)
+
+
+def _author_names(wiring: Wiring, found: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the names of entities with a part in some task, by entity id.
+
+    Only the worker may ask Vault for the name of an entity. Nothing is read where nobody froze anything.
+    """
+    from jitvault.cli.commands.names_in_tasks import contents_in, contents_published
+    from jitvault.cli.views import published as fallback
+    from jitvault.errors import JitvaultError
+    from jitvault.model.revision import names_in
+
+    names: dict[str, str] = {}
+    if not any(row["kind"] == "operator" for row in found):
+        return names
+    with suppress(JitvaultError):
+        has_ledger = fallback.has_ledger(wiring)
+        for content in contents_in(wiring.ledger) if has_ledger else contents_published(wiring):
+            names |= names_in(content)
+    return names

@@ -20,7 +20,7 @@ _MOST_NAMES = 20
 
 @dataclass(slots=True)
 class NamesInTasks:
-    """The agents and owners of tasks, as entity id to name, and their templates."""
+    """Agents and owners of tasks, as entity id to name, and templates."""
 
     agents: dict[str, str] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # how long `status` does what is due for the task before it shows the task
 _PATIENCE_S = 10.0
 _INCIDENT = (
-    "Treat this as an incident: the finding is shown above. `jitvault findings list --task TASK`, where the ledger is, "
+    "Treat this as an incident. `jitvault findings list --task TASK`, where the ledger is, "
     "has its audit line; `jitvault findings close` once it was looked into."
 )
 

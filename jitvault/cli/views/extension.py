@@ -72,7 +72,8 @@ def facts(shown: Mapping[str, Any]) -> dict[str, str]:
 
 def _approved_by(extension: Mapping[str, Any]) -> str:
     """Return who approved an extension; nothing where policy alone did."""
-    names = " and ".join(each["name"] for each in extension["approved_by"])
+    # what is published may be anybody's
+    names = " and ".join(str(each.get("name", "?")) for each in extension["approved_by"])
     return f", approved by {names}" if names else ""
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from jitvault.cli.views import output
 from jitvault.cli.views.listing import Column, print_listing
 from jitvault.cli.views.policy import decision_line
+from jitvault.cli.views.proposal_sentence import chosen
 from jitvault.cli.views.task import (
     NEVER_HELD,
     ask_approvers,
@@ -74,6 +75,7 @@ def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
         "agent": content["agent"]["name"],
         "owner": content["owner"]["name"],
         "intent": content["spec"]["spec"]["intent"],
+        **_access(content),
         **_family(shown),
         "risk": content["risk"],
         "revision": str(shown["revision"]["number"]),
@@ -115,6 +117,11 @@ def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
     if shown["proof"]:
         print_proof(console, shown["proof"], shown["proof"]["not_proven"])
     print_listing(console, [Column("when (UTC)"), Column("what happened")], timeline.rows(shown["timeline"]))
+
+
+def _access(content: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the task has access to, by its revision's content."""
+    return {"access": "; ".join(map(chosen, content["access"]))}
 
 
 def _expires(verdict: str) -> str:
@@ -258,6 +265,7 @@ def print_published(document: PublishedTask, shown: Mapping[str, Any], now: date
     if document.reads is not None and document.state in DELIVERED_STATES:
         reads["reads"] = reads_left_in_words(**document.reads)
     facts = {
+        **_access(document.full_revision.content),
         **reads,
         **_unwrap_until(shown),
         **extension.facts(shown),
