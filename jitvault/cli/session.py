@@ -243,13 +243,21 @@ def allowed(what: str, who: str) -> Iterator[None]:
 
 
 @contextmanager
-def signing(what: str, who: str) -> Iterator[None]:
+def signing(what: str, who: str, *, writes: str) -> Iterator[None]:
     """Do as `allowed` does, for an act that signs and writes a document.
 
-    The message says that nothing was written.
+    The message says that nothing was written. `writes` is the document's path, with any entity as its author: the hint
+    names the groups that may write there, since more groups may sign, or read what is looked at before.
     """
+    from jitvault.provision.desired import KV_MOUNT
+
     with allowed(f"{what}: nothing was written", who):
-        yield
+        try:
+            yield
+        except VaultRejected:
+            raise
+        except VaultRefused as error:
+            raise VaultRefused(str(error), method="put", path=f"{KV_MOUNT}/data/{writes}") from None
 
 
 @dataclass(frozen=True, slots=True)

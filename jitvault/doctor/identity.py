@@ -90,8 +90,9 @@ def judge_people(person_key: str) -> Check:
     """
     if person_key:
         return PEOPLE.ok(f"identified by their entities' metadata {person_key}")
-    return PEOPLE.ok(
-        "identified by entity alone: a person with two entities can approve their own request (JITVAULT_PERSON_KEY)"
+    return PEOPLE.warn(
+        "identified by entity alone: a person with two entities can approve their own request",
+        "Name the person of each entity in its metadata, and the key in JITVAULT_PERSON_KEY (docs/approvals.md).",
     )
 
 

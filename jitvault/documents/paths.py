@@ -78,6 +78,10 @@ class WorkItem:
     since: int | None = None
 
 
+ANYONE = "+"
+"""The author in a path that stands for that of every author."""
+
+
 def published_path(task_id: str) -> str:
     """Return the path of what the worker publishes about a task."""
     return f"{PUBLISHED}{task_id}"

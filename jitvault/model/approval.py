@@ -244,7 +244,7 @@ def _why_not(
     now: datetime | None,
 ) -> str | None:
     if given.digest != subject.digest:
-        return "decided about another digest"
+        return _about_another_digest(given, subject)
     if (given.revision, given.requester) != (subject.revision, subject.requester):
         return "decided about another revision or requester"
     if given.barred:
@@ -258,6 +258,14 @@ def _why_not(
     if given.decision == "approve" and now is not None and given.expires_at <= now:
         return "the approval has expired"
     return None
+
+
+def _about_another_digest(given: ApproverDecision, subject: Subject) -> str:
+    """Return what a decision was about, for an earlier revision its number."""
+    done = {"approve": "approved", "deny": "denied"}.get(given.decision)
+    if done and given.revision < subject.revision and given.requester == subject.requester and not given.withdrawn:
+        return f"{done} revision {given.revision}"
+    return "decided about another digest"
 
 
 @dataclass(frozen=True, slots=True)

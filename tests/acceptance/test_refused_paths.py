@@ -24,8 +24,8 @@ def test_who_may_not_list_is_told_the_groups_that_may(quick: Quick) -> None:
 @pytest.mark.parametrize(
     ("who", "command", "groups"),
     [
-        ("auditor", ["grant"], "jitvault-operators"),
-        ("approver-1", ["grant"], "jitvault-operators"),
+        ("auditor", ["grant"], "jitvault-operators or jitvault-agents"),
+        ("approver-1", ["grant"], "jitvault-operators or jitvault-agents"),
         ("auditor", ["freeze", "--agent", "research-agent", "--unseen", "--reason", "no"], "jitvault-operators"),
     ],
     ids=["auditor grants", "approver grants", "auditor freezes"],
@@ -35,7 +35,17 @@ def test_who_may_not_sign_is_told_the_groups_that_may(
 ) -> None:
     words = [*command, str(spec())] if command == ["grant"] else command
     refused = quick(who, *words, "--json", worker=False, code=10).error
-    assert "That takes a member of " in refused["hint"] and groups in refused["hint"]
+    assert f"That takes a member of {groups}: an administrator" in refused["hint"]
+
+
+def test_who_may_not_end_a_task_is_told_the_groups_that_may(quick: Quick, spec: Callable[..., Path]) -> None:
+    quick("operator", "grant", file := spec())
+    frozen = quick("auditor", "freeze", "--agent", "research-agent", "--reason", "no", "--json", worker=False, code=10)
+    assert "a member of jitvault-operators: " in frozen.error["hint"]
+    for command in (["complete"], ["revoke", "--reason", "no"]):
+        refused = quick("auditor", command[0], file.stem, *command[1:], "--json", worker=False, code=10)
+        assert "a member of jitvault-operators or jitvault-agents: " in refused.error["hint"]
+    quick("operator", "complete", file.stem)
 
 
 def test_only_who_can_lift_a_freeze_is_named_for_that(quick: Quick) -> None:

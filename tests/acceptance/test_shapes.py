@@ -118,6 +118,7 @@ ROW = {
     **{"verdict": str, "checks": [{"n": int, "ok": bool}]},
     **{"token_verdict": str, "findings": [str], "not_proven": [str]},
     **{"intent": str, "requested_at": TIME, "over_at": TIME},
+    **{"denied_by": NOTHING, "denied_reason": NOTHING, "extension_approved_by": [str]},
 }
 TEMPLATE = {"apiVersion": str, "kind": str, "metadata": dict, "spec": dict}
 STEPS = [{"n": int, "name": str, "ok": bool, "evidence": str, "mend": str, "told": bool}]

@@ -95,8 +95,9 @@ def test_a_second_unwrap_by_somebody_else_gets_nothing(
 
     # until somebody has looked into it, the agent gets nothing more
     more = spec()
-    denied = cli("operator", "grant", more, "--json", code=3).error["message"]
-    assert "forbidden by no-access-with-an-open-finding" in denied and "jitvault findings" in denied
+    denied = cli("operator", "grant", more, "--json", code=3).error
+    assert "forbidden by no-access-with-an-open-finding" in denied["message"]
+    assert "whoever runs the worker for `jitvault findings close --agent research-agent --reason WHY`" in denied["hint"]
     told = cli("operator", "policy", "explain", more, "--json").json
     assert told["decision"]["rules"] == ["no-access-with-an-open-finding"]
     assert any("findings close --agent research-agent" in way for way in told["instead"])

@@ -93,12 +93,13 @@ def test_filters_take_names_ids_and_states(quick: Quick, tasks: tuple[str, str],
     for options in (("--agent", "Research-Agent"), ("--agent", agent), ("--template", "postgres-readonly")):
         assert {*tasks} <= seen(quick, with_ledger, *options).keys()
     assert not {*tasks} & seen(quick, with_ledger, "--template", "pki-service").keys()
-    assert not {*tasks} & seen(quick, with_ledger, "--agent", "research-agent", "--owner", "nobody").keys()
+    assert not {*tasks} & seen(quick, with_ledger, "--agent", "research-agent", "--template", "pki-service").keys()
     in_state = seen(quick, with_ledger, "--state", "pending_approval")
     assert waiting in in_state and {row["state"] for row in in_state.values()} == {"pending_approval"}
     assert {*tasks} <= seen(quick, with_ledger, "--state", "issued", "--state", "pending_approval").keys()
-    nobodys = quick("operator", "list", "--owner", "nobody", "--open", worker=with_ledger)
-    assert nobodys.stdout == "There are no open tasks of owner nobody.\n"
+    # the ledger knows that there is no such owner
+    nobodys = quick("operator", "list", "--owner", "nobody", "--open", worker=with_ledger, code=9 * with_ledger)
+    assert nobodys.stdout == ("" if with_ledger else "There are no open tasks of owner nobody.\n")
 
 
 def test_a_state_that_there_is_not_is_refused_with_those_that_there_are(quick: Quick) -> None:

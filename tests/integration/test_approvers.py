@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Result
+from commands import Result, at_terminal
 from rig import Rig
 
 from jitvault.documents.signed import DOCUMENT_TYPE, signer_key
@@ -296,6 +296,9 @@ def test_a_task_that_holds_access_ends_when_an_approval_is_withdrawn(rig: Rig, s
     task = pending(rig, spec)
     rig("approver-1", "approve", task, "--yes")
     held = rig.use(rig.granted(Path(task)))
+    asked = at_terminal(rig.cli, "approver-1", "withdraw", task, answer="n")
+    question = f"Withdraw your approval of {task}? Its access is revoked at once, and the task ends [y/N]:"
+    assert question in " ".join(asked.stdout.split()) and rig.is_live(held.token)
     ended = rig.cli("approver-1", "withdraw", task, "--yes", "--reason", "Wrong table.")
     assert ended.stdout.startswith(f"You withdrew your approval of task {task}; its access is revoked, and")
     assert not rig.is_live(held.token)

@@ -87,7 +87,8 @@ def test_all_is_well_for_whoever_has_the_worker_s_identity(
     # the entity's name, by which somebody disables it, and not that of the login
     assert checks(result)["worker entity"]["seen"] == "worker, enabled"
     # the sandbox has one audit device, and a root token is nobody
-    odd = {"devices", "person"} if who == "admin" else set()
+    # and nothing tells its entities' persons
+    odd = {"people", *({"devices", "person"} if who == "admin" else ())}
     assert status(result, "warn") == odd | ({"usable"} if in_file else set())
 
 
@@ -471,7 +472,7 @@ def test_what_is_worth_a_word_stops_nothing(rig: Rig) -> None:
     rig("operator", "unfreeze", "--agent", "somebody", "--reason", "back")
     assert result.code == 0, result
     found = checks(result)
-    assert status(result, "warn") == {"postgres", "by operators", "outliving leases"}
+    assert status(result, "warn") == {"people", "postgres", "by operators", "outliving leases"}
     assert "no probe needs CREATEDB" in found["postgres"]["seen"]
     assert "agent somebody by operator" in found["by operators"]["seen"]
     assert "of outliving-" in found["outliving leases"]["seen"]

@@ -135,6 +135,18 @@ def test_an_agents_revocation_is_the_agents(rig: Rig, spec: Spec) -> None:
         shown = rig.cli("operator", "status", file.stem, worker=worker).stdout
         assert "(revoked by research-agent)" in shown and "by operator" not in shown
     assert "ending: revoked, asked for by research-agent" in rig.cli("operator", "status", file.stem).stdout
+    # in a pipe it is the same word, and for programs the stored one
+    (row,) = [line.split() for line in rig.cli("operator", "list").stdout.splitlines() if line.startswith(file.stem)]
+    assert "revoked" in row and "operator" not in row
+    (told,) = [one for one in rig("operator", "list").json["tasks"] if one["task_id"] == file.stem]
+    assert told["end_reason"] == "operator"
+
+
+def test_the_access_of_a_task_is_shown_with_the_ledger_and_without(rig: Rig, spec: Spec) -> None:
+    rig("operator", "submit", file := spec())
+    for who, has_worker in (("operator", True), ("operator", False), ("approver-1", False), ("auditor", False)):
+        shown = rig.cli(who, "status", file.stem, worker=has_worker).stdout
+        assert "access postgres-readonly with database=app" in " ".join(shown.split())
 
 
 # -- what was said -------------------------------------------------------------------------------------------------

@@ -490,6 +490,11 @@ def test_nobody_cancels_the_request_of_another(rig: Rig, spec: Spec) -> None:
     )
     rig("operator", "status", task)
     assert rig("approver-1", "approve", task, "--yes").json["extended_until"] is not None
+    for who, has_worker in (("auditor", True), ("operator", False)):
+        shown = rig.cli(who, "status", task, worker=has_worker).stdout
+        assert ", approved by approver-1" in " ".join(shown.split())
+    (row,) = rig("auditor", "report", task).json["leases"]
+    assert row["extension_approved_by"] == ["approver-1"]
     rig("operator", "complete", task)
 
 

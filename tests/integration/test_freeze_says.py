@@ -164,6 +164,9 @@ def test_a_freeze_of_everything_asks_on_a_terminal_and_names_whom_it_ends(rig: R
     assert rig("operator", "freezes").json["freezes"] == [] and rig.state(file.stem) in ("issued", "active")
     said = at_terminal(rig.cli, "operator", "freeze", "--all", *WHY, answer="y")
     assert said.code == 0 and "1 task held access, 1 ended and proven." in said.stdout
+    # the line of progress is overwritten, and its end as well is no text
+    assert "1 of 1 tasks: ended and proven\x1b[K\n" in said.stdout and "x1b" not in said.stdout
+    assert all(len(line) <= 80 for line in said.stdout.splitlines() if "\x1b" not in line)
 
 
 @pytest.mark.parametrize("worker", [True, False], ids=["worker", "no worker"])

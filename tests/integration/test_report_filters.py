@@ -83,6 +83,22 @@ def test_a_denied_task_has_its_request_in_the_report(rig: Rig, spec: Spec) -> No
     (row,) = rig("auditor", "report", file.stem).json["leases"]
     assert (row["state"], row["intent"]) == ("denied", "Count them again.")
     assert waits["requested_at"] == row["requested_at"] < row["over_at"]
+    assert (row["denied_by"], row["denied_reason"], row["template"]) == ("approver-1", "not today", "postgres-readonly")
+    # the requester tries again, and the denial is as old as before
+    time.sleep(1.1)
+    rig("operator", "grant", file.stem, code=3)
+    assert rig("auditor", "report", file.stem).json["leases"] == [row]
+    assert reported(rig, "--since", "1s") == set() and reported(rig, "--template", "postgres-readonly") == {file.stem}
+
+
+def test_a_denial_of_an_earlier_revision_is_told_as_such(rig: Rig, spec: Spec) -> None:
+    file = spec(criticality="medium")
+    rig("operator", "submit", file, code=None)
+    rig("approver-1", "deny", file.stem, "--yes", "--reason", "not today")
+    rig("operator", "submit", spec(task=file.stem, criticality="medium", intent="Again."), "--revise", code=None)
+    assert [one["why"] for one in rig("auditor", "status", file.stem).json["refused"]] == ["denied revision 1"]
+    (row,) = rig("auditor", "report", file.stem).json["leases"]
+    assert (row["state"], row["denied_by"], row["over_at"]) == ("pending_approval", None, None)
 
 
 def test_nothing_found_is_said_and_is_an_empty_report(rig: Rig, tasks: dict[str, str]) -> None:
@@ -98,12 +114,21 @@ def test_nothing_found_is_said_and_is_an_empty_report(rig: Rig, tasks: dict[str,
 def test_what_nobody_is_called_says_who_there_is(rig: Rig, tasks: dict[str, str]) -> None:
     agent = rig("auditor", "report", "--agent", "reserch-agent", code=9).error
     assert agent == {
-        **{"exit_code": 9, "message": "no task has the agent 'reserch-agent'"},
+        **{"exit_code": 9, "message": "no task has the agent 'reserch-agent' (did you mean research-agent?)"},
         "hint": "Tasks have: research-agent.",
     }
     assert "data-owner" in rig("auditor", "report", "--owner", "nobody", code=9).error["hint"]
     template = rig("auditor", "report", "--template", "postgres", code=9).error
     assert "there is no template 'postgres'" in template["message"] and "postgres-readonly" in template["hint"]
+    # a list of the ledger answers the same; without one nobody knows which names there are
+    for option, wrong in (("--agent", "reserch-agent"), ("--owner", "nobody"), ("--template", "postgres")):
+        assert (
+            rig("auditor", "list", option, wrong, code=9).error == rig("auditor", "report", option, wrong, code=9).error
+        )
+        there = rig.cli("auditor", "list", option, wrong, "--json", worker=False, extra={"JITVAULT_LEDGER": ""})
+        assert there.json["tasks"] == []
+    assert rig("auditor", "list", "--agent", "Research-Agent", "--state", "sealed").json["tasks"] == []
+    assert rig("auditor", "list", "--template", "postgres-readwrite").json["tasks"] == []
     state = rig("auditor", "report", "--state", "seald", code=2).error
     assert "there is no state 'seald'" in state["message"] and "sealed" in state["hint"]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Reason, Task, Wait, Yes
-from jitvault.documents.paths import decision_path
+from jitvault.documents.paths import ANYONE, decision_path
 
 if TYPE_CHECKING:
     from jitvault.documents.published_parts import GrantedExtension, PublishedExtension
@@ -96,10 +96,12 @@ def withdraw(
     if document.state not in session.BEFORE | session.GRANTED:
         raise WrongState(f"task {task} is {document.state}: there is no approval to withdraw")
     revision = document.full_revision
-    with session.signing(f"withdraw from task {task}", approvers()):
+    with session.signing(f"withdraw from task {task}", approvers(), writes=decision_path(ANYONE, task, "/withdraw")):
         is_decisive = _is_decisive(wiring, document, revision)
         if not yes:
-            session.ask(f"Withdraw your approval of {task}?", done="nothing was signed")
+            ends = document.state in session.GRANTED and is_decisive
+            what = " Its access is revoked at once, and the task ends" if ends else ""
+            session.ask(f"Withdraw your approval of {task}?{what}", done="nothing was signed")
         sign_withdrawal(wiring.person, revision, reason=reason)
     me = wiring.person.entity
     was_granted = document.state in session.GRANTED

@@ -9,7 +9,7 @@ from jitvault.cli import session
 from jitvault.cli.quiet import is_quiet
 from jitvault.cli.views import extension, output, proposal
 from jitvault.cli.views import task as render
-from jitvault.documents.paths import decision_path
+from jitvault.documents.paths import ANYONE, decision_path
 from jitvault.errors import Denied, UsageError, WrongState
 from jitvault.formats.did_you_mean import nearest
 from jitvault.lifecycle.decision.pending_approvals import approval_subject, barring_part, changes, registration
@@ -46,7 +46,7 @@ def decide(
     if matter is None:
         raise WrongState(f"task {task} is {document.state}: there is nothing to decide")
     _check_may_decide(wiring, matter, decision, digest)
-    with session.signing(f"decide about task {task}", approvers()):
+    with session.signing(f"decide about task {task}", approvers(), writes=decision_path(ANYONE, task)):
         names = _groups(wiring, matter, decision, groups)
     differs = changes(document) if matter.extension is None else None
     if not (yes and is_quiet()):
@@ -56,7 +56,7 @@ def decide(
         output.warn(f"No reason is given: {requester} will not know why. --reason WHY gives one.")
     if not yes:
         session.ask(proposal.question(matter, decision), done="nothing was signed")
-    with session.signing(f"decide about task {task}", approvers()):
+    with session.signing(f"decide about task {task}", approvers(), writes=decision_path(ANYONE, task)):
         expires = sign_decision(
             wiring.person,
             matter.revision,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Reason, Task, Wait, Yes, task_id
-from jitvault.documents.paths import request_path
+from jitvault.documents.paths import ANYONE, request_path
 
 if TYPE_CHECKING:
     from jitvault.documents.published_parts import Proof
@@ -124,7 +124,9 @@ def _end(
     unsealed = force and state == "confirmed"
     if state in {*session.GRANTED, ILLEGIBLE} or unsealed or (state == "ending" and (force or note)):
         check_may_end(wiring, document, force=force)
-        with session.signing(f"end task {task}", "operators and the task's agent"):
+        with session.signing(
+            f"end task {task}", "operators and the task's agent", writes=request_path(ANYONE, task, "end")
+        ):
             sign_end(wiring.person, task, reason=reason, note=note, force=force)
     done = session.DONE - {"confirmed"} if unsealed else session.DONE
     if state not in done:
@@ -199,7 +201,9 @@ def _withdrawn(wiring: Wiring, task: str, note: str, wait: float) -> PublishedTa
         return None
     if isinstance(document, PublishedTask):
         check_may_end(wiring, document)
-    with session.signing(f"end task {task}", "operators and the task's agent"):
+    with session.signing(
+        f"end task {task}", "operators and the task's agent", writes=request_path(ANYONE, task, "end")
+    ):
         sign_end(wiring.person, task, reason=EndReason.OPERATOR, note=note)
     signed = session.Signed(at=session.written_at(wiring, request_path(wiring.person.entity, task, "end")))
     still = {*_OPEN, *session.GRANTED, "ending"}

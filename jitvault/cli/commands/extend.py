@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Out, Task, Wait
+from jitvault.documents.paths import ANYONE, request_path
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -89,7 +90,11 @@ def _extend(
     from jitvault.lifecycle.requests.sign import sign_extension
 
     task = document.task_id
-    with session.signing(f"extend task {task}", "its requester, and its agent where policy lets it,"):
+    with session.signing(
+        f"extend task {task}",
+        "its requester, and its agent where policy lets it,",
+        writes=request_path(ANYONE, task, "extend"),
+    ):
         nonce = sign_extension(
             wiring.person,
             document.full_revision,

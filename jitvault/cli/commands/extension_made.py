@@ -9,6 +9,7 @@ from jitvault.cli import session
 from jitvault.cli.quiet import note
 from jitvault.cli.views import extension as views
 from jitvault.cli.views.task import end_in_words, in_words
+from jitvault.documents.paths import ANYONE, request_path
 from jitvault.errors import Denied, WaitTimedOut, WrongState
 from jitvault.lifecycle.requests.sign import sign_extension
 from jitvault.model.extension import extension_id
@@ -94,7 +95,11 @@ def cancel_request(task: str, *, wait: float, as_json: bool) -> None:
     document = session.known(wiring, task)
     waiting = _waiting(document, wiring.person.entity)
     content = waiting["content"]
-    with session.signing(f"cancel more time for task {task}", "its requester, and its agent where policy lets it,"):
+    with session.signing(
+        f"cancel more time for task {task}",
+        "its requester, and its agent where policy lets it,",
+        writes=request_path(ANYONE, task, "extend"),
+    ):
         nonce = sign_extension(
             wiring.person,
             document.full_revision,

@@ -6,9 +6,9 @@ A freeze stops grants and renewals of a scope until it is lifted.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -48,20 +48,17 @@ def freeze(
     Example: jitvault freeze --agent research-agent --reason "its host was compromised"
     """
     from jitvault.cli import session
-    from jitvault.cli.commands import kill_switch as killswitch
     from jitvault.cli.commands.frozen_before import frozen_before
     from jitvault.cli.commands.frozen_tasks import end_frozen
     from jitvault.cli.views import tables as listings
     from jitvault.cli.views.output import warn
-    from jitvault.errors import JitvaultError
     from jitvault.formats.clocks import TOLERANCE
-    from jitvault.formats.did_you_mean import nearest
-    from jitvault.model.scope import Scope
 
     requested = _scope(agent, template, owner, all_, reason)
     wiring = session.open_session()
     if not unseen:
         check_name_is_used(wiring, agent or owner)
+        _check_template_is_known(wiring, template)
     if all_ and not yes:
         _ask_for_all(wiring)
     earlier = frozen_before(wiring, requested)
@@ -69,12 +66,6 @@ def freeze(
     # before anything is counted: nothing may keep the freeze from being signed, or delay it
     written_at = _sign(requested, reason=reason, freezes=True)
     ended = end_frozen(wiring, requested, since=written_at or begun - TOLERANCE, wait=wait)
-    # only now, and whatever its result: a doubt about the name must not keep access alive
-    with suppress(JitvaultError):
-        if template and not killswitch.is_known(wiring, Scope(template=template)):
-            # the template is frozen nevertheless: its first task may be about to be granted
-            meant = nearest(template, wiring.templates)
-            warn(f"no task ever had {template!r:.80}{meant}: is the name right?")
     listings.print_frozen(requested, reason, ended, by_worker=wiring.has_worker, as_json=json_)
     for line in earlier:
         warn(line)
@@ -179,29 +170,17 @@ def _freezes_in(wiring: Wiring, scope: Scope) -> list[tuple[str, str]]:
     Each has the time of the freeze. With the worker's identity those count as well that only its ledger knows.
     """
     from jitvault.cli import session
-    from jitvault.errors import VaultRefused
+    from jitvault.documents.paths import ANYONE, freeze_path
     from jitvault.lifecycle.requests.freezes import all_freezes, freezes_seen_by_person
     from jitvault.model.scope import Scope
 
-    with session.signing(f"unfreeze {scope}", "operators"):
-        try:
-            found = freezes_seen_by_person(wiring.person, tripped=None)
-        except VaultRefused as error:
-            # auditors may read freezes as well: the groups in the hint are those that may lift one
-            raise VaultRefused(str(error), method="put", path=_own_freeze(wiring, scope)) from None
+    with session.signing(f"unfreeze {scope}", "operators", writes=freeze_path(ANYONE, scope.key)):
+        found = freezes_seen_by_person(wiring.person, tripped=None)
     if wiring.has_worker:
         found = [*found, *(one for one in all_freezes(wiring.worker) if one["kind"] == "operator")]
     named = ((Scope(**one["scope"]), one["at"]) for one in found)
     lifted = {str(each): at for each, at in named if scope.is_all or each.is_same(scope)}
     return list(lifted.items())
-
-
-def _own_freeze(wiring: Wiring, scope: Scope) -> str:
-    """Return the path at which Vault keeps the caller's freeze of a scope."""
-    from jitvault.documents.paths import freeze_path
-    from jitvault.provision.desired import KV_MOUNT
-
-    return f"{KV_MOUNT}/data/{freeze_path(wiring.person.entity, scope.key)}"
 
 
 def _nothing_frozen(scope: Scope) -> NotFound:
@@ -222,6 +201,7 @@ def check_name_is_used(wiring: Wiring, name: str) -> None:
     agent or owner of some task has to have the name.
     """
     from jitvault.cli.commands import kill_switch as killswitch
+    from jitvault.cli.commands.names_in_tasks import NamesInTasks, contents_published
     from jitvault.documents.signed import check_name
     from jitvault.errors import NotFound
     from jitvault.formats.did_you_mean import nearest
@@ -234,17 +214,28 @@ def check_name_is_used(wiring: Wiring, name: str) -> None:
         return
     if not any(killswitch.is_known(wiring, scope) for scope in (Scope(agent=name), Scope(owner=name))):
         hint = "Take the name from `jitvault list` or the spec. --unseen freezes a name that no task has had yet."
-        meant = nearest(name, _names_in_tasks(wiring))
+        names = NamesInTasks.of(contents_published(wiring))
+        meant = nearest(name, {*names.agents.values(), *names.owners.values()})
         raise NotFound(f"no agent or owner has the name {name!r:.80}{meant}: nothing was frozen", hint=hint)
 
 
-def _names_in_tasks(wiring: Wiring) -> set[str]:
-    """Return the names of the agents and owners of the published tasks."""
-    from jitvault.cli.commands.kill_switch import published_in
+def _check_template_is_known(wiring: Wiring, name: str) -> None:
+    """Raise NotFound for a template that is neither here nor in a task."""
+    from jitvault.cli.commands import kill_switch as killswitch
+    from jitvault.errors import JitvaultError, NotFound
+    from jitvault.formats.did_you_mean import nearest
     from jitvault.model.scope import Scope
 
-    contents = (shown.full_revision.content for shown in published_in(wiring, Scope()).values() if shown)
-    return {content[part]["name"] for content in contents for part in ("agent", "owner")}
+    if not name:
+        return
+    here: set[str] = set()
+    # a broken file of another template must not keep a freeze from being signed
+    with suppress(JitvaultError):
+        here = set(wiring.templates)
+    if name in here or killswitch.is_known(wiring, Scope(template=name)):
+        return
+    hint = "`jitvault templates list` shows all templates. --unseen freezes a name that nothing has had yet."
+    raise NotFound(f"there is no template {name!r:.80}{nearest(name, here)}: nothing was frozen", hint=hint)
 
 
 def _scope(agent: str, template: str, owner: str, all_: bool, reason: str) -> Scope:
@@ -266,11 +257,12 @@ def _sign(scope: Scope, *, reason: str, freezes: bool) -> datetime | None:
     `freezes` False signs the lift. Raises InvalidInput, VaultRefused.
     """
     from jitvault.cli import session
-    from jitvault.documents.paths import freeze_path
+    from jitvault.documents.paths import ANYONE, freeze_path
     from jitvault.lifecycle.requests.sign import sign_freeze
 
     wiring = session.open_session()
-    with session.signing(f"{'freeze' if freezes else 'unfreeze'} {scope}", "operators"):
+    act = f"{'freeze' if freezes else 'unfreeze'} {scope}"
+    with session.signing(act, "operators", writes=freeze_path(ANYONE, scope.key)):
         sign_freeze(wiring.person, scope, freezes=freezes, reason=reason)
     return session.written_at(wiring, freeze_path(wiring.person.entity, scope.key))
 
@@ -299,8 +291,33 @@ def freezes(json_: Json = False, debug: Debug = False) -> None:
         tripped = session.ledger_to_read(wiring).freeze() if known else None
         with session.allowed("see what is frozen", "operators and auditors"):
             found = freezes_seen_by_person(wiring.person, tripped=tripped)
+    names = {} if wiring.has_worker else _author_names(wiring, found)
+    found = [{**row, "by": names.get(row["by"], row["by"])} for row in found]
     signs = [] if known else tripwire_signs(wiring)
     scopes = (str(Scope(**row["scope"])) for row in found)
-    shown = {"freezes": found, "tripwires_known": known, "signs": signs}
+    # a program does not know who `you` is
+    own = names.get(wiring.person.entity, wiring.person.entity) if wiring.person_token else "you"
+    named = [{**row, "by": own if row["by"] == "you" else row["by"]} for row in found]
+    shown = {"freezes": named, "tripwires_known": known, "signs": signs}
     if not output.print_for_scripts(shown, *scopes, as_json=json_):
         listings.print_freezes(found, signs, tripwires_known=known)
+
+
+def _author_names(wiring: Wiring, found: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the names of entities with a part in some task, by entity id.
+
+    Only the worker may ask Vault for the name of an entity. Nothing is read where nobody froze anything.
+    """
+    from jitvault.cli.commands.names_in_tasks import contents_in, contents_published
+    from jitvault.cli.views import published as fallback
+    from jitvault.errors import JitvaultError
+    from jitvault.model.revision import names_in
+
+    names: dict[str, str] = {}
+    if not any(row["kind"] == "operator" for row in found):
+        return names
+    with suppress(JitvaultError):
+        has_ledger = fallback.has_ledger(wiring)
+        for content in contents_in(wiring.ledger) if has_ledger else contents_published(wiring):
+            names |= names_in(content)
+    return names

@@ -19,12 +19,16 @@ from jitvault.cli.options import (
     set_hint_task,
     set_interrupt_hint,
 )
+from jitvault.documents.paths import ANYONE, request_path
 
 if TYPE_CHECKING:
     from jitvault.documents.published_task import PublishedTask
     from jitvault.errors import WrongState
     from jitvault.model.spec import TaskSpec
     from jitvault.wiring import Wiring
+
+_OPEN_FINDING_RULE = "no-access-with-an-open-finding"
+"""The id of the shipped policy by which an agent with an open finding gets nothing."""
 
 Queue = Annotated[
     bool,
@@ -160,7 +164,9 @@ def cancel(
     if document is None or document.state != "cancelled":
         if document is not None:
             check_may_end(wiring, document)
-        with session.signing(f"cancel task {task}", "operators and the task's agent"):
+        with session.signing(
+            f"cancel task {task}", "operators and the task's agent", writes=request_path(ANYONE, task, "end")
+        ):
             sign_end(wiring.person, task, reason=None, note=reason)
         document = session.settle(wiring, task, lambda d: d.state not in session.BEFORE, wait)
     render.print_decision(document, as_json=json_)
@@ -231,11 +237,22 @@ def raise_for(document: PublishedTask, *, as_json: bool | None = None, waited: f
     if state == "denied":
         by_a_person = any(one["decision"] == "deny" for one in document.decisions)
         final = "The denial of this revision is final. Change the spec and submit it with --revise."
-        hint = final if by_a_person else None
+        hint = final if by_a_person else _ask_to_close_findings(document)
         raise Denied(f"task {task} is denied: {document.why_denied}", hint=hint)
     if state == "approved":
         raise _not_begun(document)
     raise WrongState(f"task {task} is {state}", hint="Use another id for a new task.")
+
+
+def _ask_to_close_findings(document: PublishedTask) -> str | None:
+    """Return whom to ask where an open finding of the agent is in the way."""
+    if _OPEN_FINDING_RULE not in document.decision.get("rules", ()):
+        return None
+    agent = document.full_revision.content["agent"]["name"]
+    return (
+        f"Ask whoever runs the worker for `jitvault findings close --agent {agent} --reason WHY`, once the finding was "
+        f"looked into. Then run `jitvault grant {document.task_id}` again."
+    )
 
 
 def _not_begun(document: PublishedTask) -> WrongState:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from jitvault.cli.quiet import note
-from jitvault.documents.paths import PUBLISHED
+from jitvault.documents.paths import ANYONE, PUBLISHED, freeze_path, request_path
 from jitvault.formats.plural import counted
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def revoke_scope(scope: Scope, *, note: str, yes: bool, freeze: bool, wait: floa
     if not yes:
         session.ask(_question(tasks, everything=scope.is_all and wiring.has_worker), done="nothing was revoked")
     if freeze:
-        with session.signing(f"freeze {scope}", "operators"):
+        with session.signing(f"freeze {scope}", "operators", writes=freeze_path(ANYONE, scope.key)):
             sign_freeze(wiring.person, scope, freezes=True, reason=note)
     failure = _revoke_roles(wiring, tasks) if scope.is_all and wiring.has_worker else None
     end = _kill_here if wiring.has_worker else _kill_there
@@ -254,7 +254,9 @@ def _sign_end(wiring: Wiring, task: str, note: str) -> JitvaultError | None:
     from jitvault.model.states import EndReason
 
     try:
-        with session.signing(f"end task {task}", "operators and the task's agent"):
+        with session.signing(
+            f"end task {task}", "operators and the task's agent", writes=request_path(ANYONE, task, "end")
+        ):
             sign_end(wiring.person, task, reason=EndReason.OPERATOR, note=note)
     except JitvaultError as error:
         return error
@@ -272,7 +274,10 @@ class Progress:
             return
         line = f"{done} of {of} tasks: {what}"
         if sys.stderr.isatty():
-            note(f"\r{line}\x1b[K", nl=final)
+            # a whole line is printed with control characters escaped, and this one has some
+            note(f"\r{line}\x1b[K", nl=False)
+            if final:
+                note("")
         elif final:
             note(line)
 

@@ -13,13 +13,10 @@ from jitvault.cli.options import Debug, Out, task_id
 from jitvault.cli.output_options import Formerly
 
 if TYPE_CHECKING:
+    from jitvault.cli.commands.names_in_tasks import NamesInTasks
     from jitvault.errors import CorruptRecord
     from jitvault.ledger.ledger import Ledger
-    from jitvault.ledger.model import TaskRecord
     from jitvault.lifecycle.record.report_filter import ReportFilter
-    from jitvault.wiring import Wiring
-
-_MOST_NAMES = 20
 
 
 class ReportFormat(StrEnum):
@@ -94,7 +91,7 @@ def report(
     session.check_knows_tasks(wiring, ledger)
     found = _collect(ledger, task, wanted)
     if not found.rows and not found.left_out:
-        _check_names(wiring, found, wanted)
+        found.names.check(wiring, agent=wanted.agent, owner=wanted.owner, template=wanted.template)
     signed = _receipt_of(ledger, task) if receipt is not None and task is not None else None
     with output.new_files(out, receipt) as (report_file, receipt_file):
         if receipt_file is not None and signed is not None:
@@ -130,22 +127,9 @@ class _Found:
     `left_out` are the tasks that cannot be read.
     """
 
+    names: NamesInTasks
     rows: list[dict[str, Any]] = field(default_factory=list)
     left_out: list[CorruptRecord] = field(default_factory=list)
-    agents: set[str] = field(default_factory=set)
-    owners: set[str] = field(default_factory=set)
-    templates: set[str] = field(default_factory=set)
-    known: set[str] = field(default_factory=set)
-
-    def note_names(self, file: TaskRecord, wanted: ReportFilter) -> None:
-        """Note who is named in a task, and which of the wanted names occur."""
-        from jitvault.lifecycle.record.report_filter import is_named, parties, templates_of
-
-        self.agents.add(parties(file, "agent")["name"])
-        self.owners.add(parties(file, "owner")["name"])
-        self.templates |= templates_of(file)
-        asked = {"agent": wanted.agent, "owner": wanted.owner}
-        self.known |= {name for name, who in asked.items() if who and is_named(file, name, who)}
 
 
 def _check_options(task: str | None, wanted: ReportFilter, *, out: Path | None, receipt: Path | None) -> None:
@@ -184,9 +168,11 @@ def _collect(ledger: Ledger, task: str | None, wanted: ReportFilter) -> _Found:
 
     Raises NotFound for a task that is not there, UsageError for one that the filter excludes.
     """
+    from jitvault.cli.commands.names_in_tasks import NamesInTasks
     from jitvault.errors import CorruptRecord, NotFound, UsageError, readable
+    from jitvault.model.revision import Revision
 
-    found = _Found()
+    found = _Found(NamesInTasks())
     for name in [task] if task else [row.task_id for row in ledger.tasks()]:
         try:
             with readable(name):
@@ -196,7 +182,7 @@ def _collect(ledger: Ledger, task: str | None, wanted: ReportFilter) -> _Found:
                 if file is None:
                     continue
                 excluded = wanted.contradiction(file) if task and not wanted.is_empty else None
-                found.note_names(file, wanted)
+                found.names.note(Revision.of(file.revision.body).content)
                 found.rows += wanted.rows(file)
         except CorruptRecord as error:
             found.left_out.append(error)
@@ -204,29 +190,6 @@ def _collect(ledger: Ledger, task: str | None, wanted: ReportFilter) -> _Found:
         if excluded:
             raise UsageError(f"task {task} is not in a report of {wanted}: {excluded}", hint="Leave the filter out.")
     return found
-
-
-def _check_names(wiring: Wiring, found: _Found, wanted: ReportFilter) -> None:
-    """Raise NotFound for an agent, owner or template that nobody has.
-
-    A template that is known here and that no task has used is no mistake.
-    """
-    from jitvault.errors import NotFound
-
-    for name, who, there in (("agent", wanted.agent, found.agents), ("owner", wanted.owner, found.owners)):
-        if who and name not in found.known:
-            raise NotFound(f"no task has the {name} {who!a:.80}", hint=f"Tasks have: {_listed(there)}.")
-    if wanted.template and wanted.template not in found.templates:
-        here = set(wiring.templates)
-        if wanted.template not in here:
-            raise NotFound(
-                f"there is no template {wanted.template!a:.80}", hint=f"There are: {_listed(here | found.templates)}."
-            )
-
-
-def _listed(names: set[str]) -> str:
-    shown = ", ".join(sorted(names)[:_MOST_NAMES]) or "none"
-    return f"{shown} and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else shown
 
 
 def _receipt_of(ledger: Ledger, task: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from jitvault.cli.options import is_file, is_task_id, set_hint_task, set_made_task
+from jitvault.documents.paths import ANYONE, request_path
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -59,7 +60,9 @@ def submit_spec(
     if read.prefix is not None:
         _announce(context, spec.id, as_json=as_json)
     try:
-        with session.signing(f"ask for task {spec.id}", "members of jitvault-operators"):
+        with session.signing(
+            f"ask for task {spec.id}", "members of jitvault-operators", writes=request_path(ANYONE, spec.id, "submit")
+        ):
             sign_submission(wiring.person, spec, revise=revise)
     except VaultRefused:
         # nothing was written, so nobody has to find the task

@@ -58,6 +58,7 @@ def list_(
     Example: jitvault list --open --agent research-agent
     """
     from jitvault.cli import session
+    from jitvault.cli.commands.names_in_tasks import NamesInTasks, contents_in
     from jitvault.cli.views import published as fallback
     from jitvault.cli.views import task_list as views
     from jitvault.model.scope import Scope
@@ -68,10 +69,14 @@ def list_(
         ledger = session.ledger_to_read(wiring)
         session.check_knows_tasks(wiring, ledger)
         rows = _rows_of_ledger(wiring, ledger, wanted, SeenFreezes(wiring, ledger))
+        if not rows:
+            # without the ledger nobody knows which names there are
+            names = NamesInTasks.of(contents_in(ledger))
+            names.check(wiring, agent=agent, owner=owner, template=template)
     else:
         with session.allowed("list the tasks", "operators, approvers and auditors"):
-            names = wiring.documents.names(PUBLISHED)
-        rows = fallback.rows(wiring, names, wanted.includes, SeenFreezes(wiring, None).of)
+            published = wiring.documents.names(PUBLISHED)
+        rows = fallback.rows(wiring, published, wanted.includes, SeenFreezes(wiring, None).of)
     views.print_tasks(rows, now=wiring.clock.agreed(), published=not has_ledger, as_json=json_, what=str(wanted))
 
 

@@ -97,12 +97,12 @@ def first_commands(be_operator: Sequence[str], be_agent: Sequence[str], *, has_e
 
 
 ROLE_WORDS = {
-    "operator": "asks for access, ends it, freezes",
+    "operator": "asks for access, ends it, freezes, unfreezes",
     "agent": "takes what was granted: unwrap, complete",
     "approver-1": "approves and denies (jitvault-approvers)",
     "approver-2": "the same, also for jitvault-security",
     "auditor": "reads the ledger: list, status, report, findings",
-    "worker": "the worker's own identity: sweep, audit accept, unfreeze",
+    "worker": "the worker's own identity: sweep, audit accept, findings close",
     "admin": "Vault's root: init, approvers, templates check, tidy",
 }
 """What each role of the sandbox is for."""

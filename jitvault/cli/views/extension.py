@@ -52,7 +52,7 @@ def facts(shown: Mapping[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     if shown["extensions"]:
         given = (
-            f"{render.in_words(each['seconds'])} for {each['by']['name']} ({each['reason']})"
+            f"{render.in_words(each['seconds'])} for {each['by']['name']} ({each['reason']}){_approved_by(each)}"
             for each in shown["extensions"]
         )
         found["extended"] = ", ".join(given)
@@ -68,6 +68,13 @@ def facts(shown: Mapping[str, Any]) -> dict[str, str]:
     if last["missing"]:
         found["ask"] = render.ask_approvers(task, last["missing"])
     return found
+
+
+def _approved_by(extension: Mapping[str, Any]) -> str:
+    """Return who approved an extension; nothing where policy alone did."""
+    # what is published may be anybody's
+    names = " and ".join(str(each.get("name", "?")) for each in extension["approved_by"])
+    return f", approved by {names}" if names else ""
 
 
 def print_extension(

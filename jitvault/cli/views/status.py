@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from jitvault.cli.views import output
 from jitvault.cli.views.listing import Column, print_listing
 from jitvault.cli.views.policy import decision_line, window_cut
+from jitvault.cli.views.proposal_sentence import chosen
 from jitvault.cli.views.task import (
     NEVER_HELD,
     ask_approvers,
@@ -74,6 +75,7 @@ def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
         "agent": content["agent"]["name"],
         "owner": content["owner"]["name"],
         "intent": content["spec"]["spec"]["intent"],
+        **_access(content),
         **_family(shown),
         "risk": content["risk"],
         "revision": str(shown["revision"]["number"]),
@@ -126,6 +128,11 @@ def _origin_of_ttl(spec: Mapping[str, Any]) -> str:
 def _window_cut(window: Mapping[str, str], decision: Mapping[str, Any]) -> dict[str, str]:
     cut = window_cut(window, decision)
     return {"window": cut} if cut else {}
+
+
+def _access(content: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the task has access to, by its revision's content."""
+    return {"access": "; ".join(map(chosen, content["access"]))}
 
 
 def _expires(verdict: str) -> str:
@@ -270,6 +277,7 @@ def print_published(document: PublishedTask, shown: Mapping[str, Any], now: date
         reads["reads"] = reads_left_in_words(**document.reads)
     window = document.full_revision.spec.spec.window.canonical()
     facts = {
+        **_access(document.full_revision.content),
         **reads,
         **(_window_cut(window, document.decision) if document.grant_id else {}),
         **_unwrap_until(shown),

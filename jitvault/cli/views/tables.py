@@ -75,7 +75,8 @@ def print_frozen(scope: Scope, reason: str, states: Mapping[str, str], *, by_wor
     if output.print_for_scripts(shown, *states, as_json=as_json):
         return
     console = output.console()
-    console.print(f"Frozen: {scope}. Nothing of it is granted or renewed until it is lifted.", soft_wrap=True)
+    console.print(f"Frozen: {scope}.", soft_wrap=True)
+    console.print("Nothing of it is granted or renewed until it is lifted.")
     if not states:
         source = "" if by_worker else ", by what is published in Vault"
         console.print(f"No task of it held access{source}.")

@@ -56,12 +56,13 @@ def _print_rows(console: Console, rows: Sequence[Mapping[str, Any]], now: dateti
     for row in rows:
         state = row["state"] or "?"
         reason = row["end_reason"] or ""
-        beside = f" ({end_in_words(reason, None)})" if reason and is_terminal else ""
+        words = end_in_words(reason, None) if reason else ""
+        beside = f" ({words})" if words and is_terminal else ""
         found.append(
             [
                 row["task_id"],
                 Cell(state + beside, output.colour_of(state)),
-                "" if is_terminal else reason,
+                "" if is_terminal else words,
                 Cell(str(row["findings"]) if row["findings"] else "", "red"),
                 row["agent_name"] or "",
                 ",".join(row["templates"] or ()),

@@ -94,18 +94,15 @@ def _describe(event: str, bodies: Sequence[Mapping[str, Any]]) -> str:
             why = [f"{one['name']} {one['why']}" for one in body.get("refused", ())] + [body.get("why", "")]
             return f"{words}: {body['state']}" + _because("; ".join(filter(None, why)))
         case EventKind.ENDING:
-            by = f", asked for{_by(body)}" if _by(body) else ""
-            # the stored reason `operator` is that of every `revoke`, also of one by the task's agent
-            reason = "revoked" if body["reason"] == EndReason.OPERATOR else body["reason"]
-            return f"ending: {reason}{by}" + _because(body.get("note"))
+            return f"ending: {_end_reason(body)}" + _because(body.get("note"))
         case EventKind.CANCELLED | EventKind.NOTED | EventKind.UNPROVEN | EventKind.LATE_LEASE | EventKind.SEAL_PUT_OFF:
             return words + _by(body) + _because(body.get("note") or body.get("why"))
         case EventKind.FORCE_INTENDED | EventKind.UNVERIFIED:
             done = "closed without proof" if event == EventKind.UNVERIFIED else words
             return done + _by(body) + _because(body["note"])
-        case EventKind.EXTENDED:
-            return f"extended until {_when(body['ends_at'])[:19]}: {body['extension']['reason']}"
-        case EventKind.GRANT_REFUSED | EventKind.EXTENSION_REFUSED | EventKind.EXTENSION_CANCELLED:
+        case EventKind.EXTENDED | EventKind.EXTENSION_PENDING | EventKind.EXTENSION_REFUSED:
+            return _more_time(event, body)
+        case EventKind.GRANT_REFUSED | EventKind.EXTENSION_CANCELLED:
             return f"{words.replace('extension', 'more time')}: {body['error']['message']}"
         case EventKind.REVOKED:
             return f"revoked: {_outcome(body)}"
@@ -123,6 +120,28 @@ def _outcome(body: Mapping[str, Any]) -> str:
 
 def _by(body: Mapping[str, Any]) -> str:
     return f" by {body['name']}" if body.get("name") else ""
+
+
+def _end_reason(body: Mapping[str, Any]) -> str:
+    """Return why a task began to end, and who wanted that."""
+    if body["reason"] == EndReason.FROZEN:
+        # the event of an operator's freeze has its author's name alone
+        return f"frozen by {body['by']}" if body.get("by") else "frozen"
+    by = f", asked for{_by(body)}" if _by(body) else ""
+    # the stored reason `operator` is that of every `revoke`, also of one by the task's agent
+    reason = "revoked" if body["reason"] == EndReason.OPERATOR else body["reason"]
+    return f"{reason}{by}"
+
+
+def _more_time(event: str, body: Mapping[str, Any]) -> str:
+    """Return the result of a request for more time, with author and reason."""
+    extension = body["extension"]
+    asked = f"asked for by {extension['by']['name']}{_because(extension['reason'])}"
+    if event == EventKind.EXTENDED:
+        return f"extended until {_when(body['ends_at'])[:19]}, {asked}"
+    if event == EventKind.EXTENSION_PENDING:
+        return f"more time pending, {asked}"
+    return f"more time refused, {asked}: {body['error']['message']}"
 
 
 def _because(why: str | None) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from jitvault.cli.folding import for_terminal
 from jitvault.cli.views import output
+from jitvault.cli.views.task import end_in_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,7 +23,7 @@ def print_verified(found: Verified, *, as_json: bool) -> None:
         return
     console = output.console()
     receipt = found.receipt
-    ended = f" ({receipt.proof.end_reason})" if receipt.proof.end_reason else ""
+    ended = f" ({end_in_words(receipt.proof.end_reason, None)})" if receipt.proof.end_reason else ""
     _line(console, f"Receipt of task {receipt.task}{ended}", first="", style="bold")
     output.print_facts(
         console,

@@ -60,6 +60,20 @@ def refused_grant_of(file: TaskRecord) -> RefusedGrant | None:
     }
 
 
+def reached_state_at(file: TaskRecord) -> str | None:
+    """Return when the task got the state that it is in; None if unknown.
+
+    A later event may repeat the state, as the refusal of a grant does: it moves nothing. A new revision is decided
+    about anew, so a denial of it is its own.
+    """
+    state, since = None, None
+    for event in file.events:
+        reached = event.body.get("state", state)
+        if reached != state or event.kind == EventKind.REVISED:
+            state, since = reached, event.at
+    return since if state == file.task.state else None
+
+
 def forced_of(file: TaskRecord) -> Forced | None:
     """Return `{by, name, reason}` of a forced task, else None.
 

@@ -10,7 +10,15 @@ from jitvault.audit.trail import AuditTrail, derived_tokens, linked
 from jitvault.documents.published_parts import PublishedExtension
 from jitvault.ledger.model import DecisionRow, GrantRow, LeaseRow, TaskRecord, TaskRow
 from jitvault.ledger.stream.model import Freeze
-from jitvault.lifecycle.record.history import ended_of, forced_of, refused_grant_of, uncounted_of, withdrawn_by
+from jitvault.lifecycle.record.history import (
+    ended_of,
+    forced_of,
+    last_decision,
+    reached_state_at,
+    refused_grant_of,
+    uncounted_of,
+    withdrawn_by,
+)
 from jitvault.lifecycle.record.receipt import checks_of, extensions_of, last_extension, lifetime_of, proof_of, reads_of
 from jitvault.model.delegation import ancestor_ids
 from jitvault.model.extension import extension_id
@@ -62,6 +70,9 @@ REPORT_COLUMNS = (
     "intent",
     "requested_at",
     "over_at",
+    "denied_by",
+    "denied_reason",
+    "extension_approved_by",
 )
 
 
@@ -260,9 +271,20 @@ def _over_at(file: TaskRecord) -> str | None:
     """Return when a task began to end, or was denied, cancelled or lapsed."""
     if ended := ended_of(file):
         return ended["at"]
-    if file.task.state not in OVER:
-        return None
-    return next((event.at for event in reversed(file.events) if event.body.get("state") == file.task.state), None)
+    return reached_state_at(file) if file.task.state in OVER else None
+
+
+def _denial_of(file: TaskRecord) -> dict[str, str | None]:
+    """Return who denied a task that is denied, and why.
+
+    Policy has no name, and its reason is that of the last decision.
+    """
+    if file.task.state is not State.DENIED:
+        return {"denied_by": None, "denied_reason": None}
+    denial = next((row for row in file.decisions if row.decision == "deny"), None)
+    if denial is not None:
+        return {"denied_by": denial.name, "denied_reason": denial.reason or None}
+    return {"denied_by": None, "denied_reason": last_decision(file).get("why") or None}
 
 
 def _dead_at(lease: LeaseRow) -> str | None:
@@ -277,7 +299,7 @@ def _dead_at(lease: LeaseRow) -> str | None:
 def report_rows(file: TaskRecord) -> list[dict[str, Any]]:
     """Return one row per lease.
 
-    A task without a lease has one row without a lease.
+    A task without a lease has one row without a lease, with the templates that it asked for.
     """
     task, revision = file.task, Revision.of(file.revision.body)
     content = revision.content
@@ -307,8 +329,13 @@ def report_rows(file: TaskRecord) -> list[dict[str, Any]]:
         "intent": content["spec"]["spec"]["intent"],
         "requested_at": task.created_at.isoformat(),
         "over_at": _over_at(file),
+        **_denial_of(file),
+        "extension_approved_by": list(
+            dict.fromkeys(who["name"] for one in extensions_of(file) for who in one["approved_by"])
+        ),
     }
-    none = dict.fromkeys(("template", "path", "lease_id", "issued_at", "dead_at", "verdict"))
+    none: dict[str, Any] = dict.fromkeys(("path", "lease_id", "issued_at", "dead_at", "verdict"))
+    none["template"] = ",".join(dict.fromkeys(entry["template"] for entry in content["access"]))
     leases = [
         {
             "template": (revision.template_of(lease.path) or {}).get("template"),

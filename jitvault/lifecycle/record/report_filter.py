@@ -15,6 +15,7 @@ from jitvault.errors import InvalidInput, UsageError
 from jitvault.formats.strict_yaml import shown
 from jitvault.formats.time_window import parse_instant
 from jitvault.ledger.model import TaskRecord
+from jitvault.lifecycle.record.history import reached_state_at
 from jitvault.lifecycle.record.report import report_rows
 from jitvault.model.revision import Revision
 from jitvault.model.states import OVER, State
@@ -76,7 +77,7 @@ class ReportFilter:
         return [row for row in report_rows(file) if self._has_row(row, file)]
 
     def _has_row(self, row: Mapping[str, Any], file: TaskRecord) -> bool:
-        if self.template and row["template"] not in (None, self.template):
+        if self.template and row["lease_id"] is not None and row["template"] != self.template:
             return False
         begin, end = _alive(row, file)
         return (self.until is None or begin <= self.until) and (self.since is None or end is None or end >= self.since)
@@ -90,18 +91,8 @@ def _alive(row: Mapping[str, Any], file: TaskRecord) -> tuple[datetime, datetime
     if row["lease_id"] is not None:
         dead_at = row["dead_at"]
         return datetime.fromisoformat(row["issued_at"]), datetime.fromisoformat(dead_at) if dead_at else None
-    over_at = datetime.fromisoformat(file.events[-1].at) if file.task.state in OVER and file.events else None
-    return file.task.created_at, over_at
-
-
-def parties(file: TaskRecord, name: str) -> Mapping[str, str]:
-    """Return the `agent` or the `owner` of a task: entity and name."""
-    return dict(Revision.of(file.revision.body).content[name])
-
-
-def templates_of(file: TaskRecord) -> frozenset[str]:
-    """Return the templates by which a task has access."""
-    return _templates(Revision.of(file.revision.body).content)
+    over_at = reached_state_at(file) if file.task.state in OVER else None
+    return file.task.created_at, datetime.fromisoformat(over_at) if over_at else None
 
 
 def _templates(content: Mapping[str, Any]) -> frozenset[str]:
@@ -110,11 +101,6 @@ def _templates(content: Mapping[str, Any]) -> frozenset[str]:
 
 def _is_called(party: Mapping[str, str], wanted: str) -> bool:
     return wanted == party["entity"] or wanted.casefold() == party["name"].casefold()
-
-
-def is_named(file: TaskRecord, name: str, wanted: str) -> bool:
-    """Return whether the `agent` or `owner` of a task is that one."""
-    return _is_called(parties(file, name), wanted)
 
 
 def parse_states(names: list[str]) -> frozenset[State]:

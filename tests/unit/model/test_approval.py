@@ -84,6 +84,10 @@ def test_whoever_is_involved_never_approves(entity: str) -> None:
     ("wrong", "why"),
     [
         (decided(digest=OTHER), "decided about another digest"),
+        (decided(digest=OTHER, revision=0), "approved revision 0"),
+        (decided(digest=OTHER, revision=0, decision="deny"), "denied revision 0"),
+        (decided(digest=OTHER, revision=0, withdrawn=True), "decided about another digest"),
+        (decided(digest=OTHER, revision=0, requester="e-other"), "decided about another digest"),
         (decided(groups=()), f"is not in {APPROVERS}"),
         (decided(groups=("staff",)), f"is not in {APPROVERS}"),
         (decided(revision=2), "decided about another revision or requester"),

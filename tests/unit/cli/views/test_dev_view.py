@@ -62,7 +62,13 @@ def test_an_event_is_told_in_a_few_words_or_not_at_all(kind: str, body: dict[str
 def test_every_kind_of_event_has_been_thought_of() -> None:
     """A new kind is told by its own name; what is left out is what this test names."""
     bodies = {"lines": [], "leases": [], "to": "t", "state": "s", "from": {"seq": 1, "state": "s"}, "reason": "r"}
-    bodies |= {"note": "n", "ends_at": AT, "extension": {"reason": "r"}, "error": {"message": "m"}, "verdicts": {}}
+    bodies |= {
+        "note": "n",
+        "ends_at": AT,
+        "extension": {"reason": "r", "by": {"name": "b"}},
+        "error": {"message": "m"},
+        "verdicts": {},
+    }
     bodies |= {"suspects": [], "answer": "a", "why": "w"}
     left_out = {kind for kind in EventKind if event_words(kind, AT, bodies, NAMES) is None}
     said_otherwise = {kind for kind in EventKind if kind.endswith("_intended")} - {EventKind.CREATE_TOKEN_INTENDED}

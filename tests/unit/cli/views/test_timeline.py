@@ -45,6 +45,24 @@ def test_what_is_no_try_is_never_folded(kinds: list[str]) -> None:
     assert all(line.count == 1 for line in lines)
 
 
+def test_who_froze_and_who_asked_for_more_time_is_named() -> None:
+    extension = {"by": {"entity": "e-1", "name": "research-agent"}, "reason": "it is slow"}
+    told = events(
+        ("ending", {"reason": "frozen", "by": "operator", "scope": "everything", "note": "look first"}),
+        ("ending", {"reason": "frozen", "note": "a tripwire", "line": "abc"}),
+        ("extension_pending", {"extension": extension, "missing": []}),
+        ("extension_refused", {"extension": extension, "error": {"message": "too long"}}),
+        ("extended", {"extension": extension, "ends_at": "2026-11-25T00:20:00+00:00"}),
+    )
+    assert [words for _, words in rows(told)] == [
+        "ending: frozen by operator (look first)",
+        "ending: frozen (a tripwire)",
+        "more time pending, asked for by research-agent (it is slow)",
+        "more time refused, asked for by research-agent (it is slow): too long",
+        "extended until 2026-11-25 00:20:00, asked for by research-agent (it is slow)",
+    ]
+
+
 def test_tries_are_one_line_for_each_outcome_with_how_often_and_until_when() -> None:
     tried = ["revoke_intended", "revoked"] * 3
     gone = ("revoked", {"verdicts": {"a": "gone"}})
