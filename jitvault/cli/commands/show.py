@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 # how long `status` does what is due for the task before it shows the task
 _PATIENCE_S = 10.0
 _INCIDENT = (
-    "Treat this as an incident. `jitvault findings list --task TASK`, where the ledger is, has its audit line; whoever has "
-    "the worker's identity runs `jitvault findings close` once it was looked into."
+    "Treat this as an incident. `jitvault findings list --task TASK`, where the ledger is, has its audit line; whoever "
+    "has the worker's identity runs `jitvault findings close` once it was looked into."
 )
 
 
