@@ -169,7 +169,7 @@ def test_freeze_ends_what_is_held_and_unfreeze_lets_it_be_granted_again(rig: Rig
     assert state(rig, file) in ("confirmed", "sealed")
     assert not rig.is_live(held.token)
     shown = person("operator", "freezes", "--json").json
-    assert [(one["by"], one["reason"]) for one in shown["freezes"]] == [("you", "look first")]
+    assert [(one["by"], one["reason"]) for one in shown["freezes"]] == [("operator", "look first")]
     other = spec()
     refused = person("operator", "grant", other, "--json", *PATIENT, code=3).error
     assert (
