@@ -175,4 +175,18 @@ Out = Annotated[
     Path | None, typer.Option("--out", metavar="FILE", help="Write the result to a new file with mode 0600.")
 ]
 
+APPROVAL_WAIT = 1800.0
+"""How many seconds a command waits for approvals, and then uses the access itself."""
+
+ApprovalWait = Annotated[
+    float,
+    typer.Option(
+        "--wait",
+        metavar="DURATION",
+        parser=seconds(most=86_400),
+        show_default="30m",
+        help="How long to wait for approvals.",
+    ),
+]
+
 DEFAULT_WAIT = 30.0

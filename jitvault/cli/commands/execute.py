@@ -11,7 +11,16 @@ from typing import Annotated
 
 import typer
 
-from jitvault.cli.options import Debug, Json, seconds, set_exit_code, set_hint_task, set_program_ended
+from jitvault.cli.options import (
+    APPROVAL_WAIT,
+    ApprovalWait,
+    Debug,
+    Json,
+    seconds,
+    set_exit_code,
+    set_hint_task,
+    set_program_ended,
+)
 
 OWN_FAILURE, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
 _MAX_ENV_FILE = 1_000_000
@@ -56,16 +65,7 @@ def execute(
         Mask,
         typer.Option(help="Replace secrets in its output; auto: unless that is a terminal.", rich_help_panel=_GETS),
     ] = Mask.AUTO,
-    wait: Annotated[
-        float,
-        typer.Option(
-            "--wait",
-            metavar="DURATION",
-            parser=seconds(most=86_400),
-            show_default="30m",
-            help="How long to wait for approvals.",
-        ),
-    ] = 1800.0,
+    wait: ApprovalWait = APPROVAL_WAIT,
     stop_signal: Annotated[
         str, typer.Option(metavar="NAME", help="The signal when the task is over.", rich_help_panel=_ENDS)
     ] = "TERM",

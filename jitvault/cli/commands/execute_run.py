@@ -56,11 +56,7 @@ def run(
             f"the program ended with exit code {outcome.code}, and task {access.document.task_id} is over: {why}",
             hint=_OVER,
         )
-    if not access.is_given_back:
-        raise NotConfirmed(
-            f"the access of task {access.document.task_id} is not given back: Vault does not answer",
-            hint="A process in the background goes on trying for ten minutes. `jitvault complete TASK` does it, too.",
-        )
+    access.check_given_back()
     return outcome.code
 
 

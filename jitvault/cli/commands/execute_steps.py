@@ -1,4 +1,7 @@
-"""The steps of `jitvault exec`: ask, take, run, give back."""
+"""Ask for a task and take its access, for `exec` and `hold`.
+
+`execute_run.py` runs a program with the access, and `held_access.py` gives it back.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import fcntl
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 
 import typer
@@ -99,21 +102,19 @@ def _taken(wiring: Wiring, document: PublishedTask, wanted: mapping.Wanted, moni
     vault = wiring.vault(None)
     # Vault may answer the unwrap when this process is dead already: nobody has the token then, and its end is signed
     monitor.clean_up_later(Kept(document.task_id))
-    with locked_record(taken.token, state_directory(os.environ), say) as record:
-        token = opened_wrapping(wiring, taken)
-        # from here on the monitor gives it back if this process dies
-        kept = Kept(document.task_id, token.token.reveal())
-        monitor.clean_up_later(kept)
-        record.keep(token.task_id, vault.connection.address)
-    access = Access(wiring, document, token, (), wanted, monitor, ends_at=token.ends_at)
-    access.is_replaced_in(document)
-    try:
+    with ExitStack() as stack:
+        with locked_record(taken.token, state_directory(os.environ), say) as record:
+            token = opened_wrapping(wiring, taken)
+            access = Access(wiring, document, token, (), wanted, monitor, ends_at=token.ends_at)
+            # from here on it is given back: by this process whatever is raised, and by the monitor if this process dies
+            stack.callback(access.give_back)
+            monitor.clean_up_later(Kept(document.task_id, token.token.reveal()))
+            record.keep(token.task_id, vault.connection.address)
+        access.is_replaced_in(document)
         with suppress(JitvaultError):
             wiring.person.documents.destroy(taken.inbox)
         access.credentials = list(read_all(vault, token))
         yield access
-    finally:
-        access.give_back()
 
 
 @contextmanager
@@ -150,4 +151,5 @@ def _claimed(task: str) -> Iterator[None]:
 
 
 def say(message: str) -> None:
+    """Print a line to stderr, folded at a terminal."""
     typer.echo(for_terminal(message, sys.stderr), err=True)

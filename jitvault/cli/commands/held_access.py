@@ -16,7 +16,7 @@ from jitvault.agent.execution.process_tree import hold_orphans, kill_below
 from jitvault.agent.execution.secret_files import SecretFiles
 from jitvault.agent.unwrap import TaskToken
 from jitvault.documents.published_task import PublishedTask
-from jitvault.errors import JitvaultError, VaultRefused
+from jitvault.errors import JitvaultError, NotConfirmed, VaultRefused
 from jitvault.formats.secret import Secret
 from jitvault.lifecycle.requests.sign import sign_end
 from jitvault.memory_protection import keep_private
@@ -71,6 +71,15 @@ class Access:
             self.is_given_back = give_back(self.wiring, self.document.task_id, self.token.token, self.note)
         if self.is_given_back:
             self.monitor.clean_up_later(None)
+
+    def check_given_back(self) -> None:
+        """Raise NotConfirmed where Vault did not answer."""
+        if not self.is_given_back:
+            raise NotConfirmed(
+                f"the access of task {self.document.task_id} is not given back: Vault does not answer",
+                hint="A process in the background goes on trying for ten minutes. `jitvault complete TASK` does it, "
+                "too.",
+            )
 
 
 @contextmanager

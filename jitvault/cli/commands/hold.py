@@ -7,22 +7,13 @@ from typing import Annotated
 
 import typer
 
-from jitvault.cli.options import Debug, Json, seconds, set_hint_task
+from jitvault.cli.options import APPROVAL_WAIT, ApprovalWait, Debug, Json, set_hint_task
 
 
 def hold(
     context: typer.Context,
     what: Annotated[str, typer.Argument(metavar="TASK|SPEC", help="A task in your inbox, or a spec to ask for.")],
-    wait: Annotated[
-        float,
-        typer.Option(
-            "--wait",
-            metavar="DURATION",
-            parser=seconds(most=86_400),
-            show_default="30m",
-            help="How long to wait for approvals.",
-        ),
-    ] = 1800.0,
+    wait: ApprovalWait = APPROVAL_WAIT,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -37,7 +28,7 @@ def hold(
     from jitvault.agent.execution.mapping import Wanted
     from jitvault.cli import session
     from jitvault.cli.commands import execute_steps, held_access, hold_steps
-    from jitvault.errors import NotConfirmed, UsageError
+    from jitvault.errors import UsageError
 
     if sys.stdout.isatty():
         raise UsageError("this would print secrets to your terminal", hint="`jitvault exec` runs a program with them.")
@@ -55,10 +46,5 @@ def hold(
         set_hint_task(context, task)
         with execute_steps.held(wiring, task, program, Wanted(), monitor) as access:
             hold_steps.hold(access, monitor, caller)
-        if not access.is_given_back:
-            raise NotConfirmed(
-                f"the access of task {task} is not given back: Vault does not answer",
-                hint="A process in the background goes on trying for ten minutes. `jitvault complete TASK` does it, "
-                "too.",
-            )
+        access.check_given_back()
         hold_steps.tell({"given_back": True})

@@ -107,7 +107,8 @@ def spec_new(
     """Print a task spec for a template, to be completed and granted.
 
     Comments say what each value means. What the template does not know, and no option says, is a placeholder,
-    which `jitvault spec check` refuses by name. The command needs the templates, and neither Vault nor a token.
+    which `jitvault spec check` refuses by name. The command needs the templates alone. On an agent's host
+    they are read from Vault; elsewhere it needs neither Vault nor a token.
 
     Example: jitvault spec new postgres-readonly --agent research-agent --out task.yaml
     """
