@@ -349,6 +349,8 @@ def test_a_wrapping_that_somebody_else_opened_starts_nothing_and_ends_the_task(r
     refused = execute(rig, file.stem, "--", "sh", "-c", "echo ran", code=125)
     assert b"somebody opened it before you" in refused.stderr and refused.stdout == b""
     wait_for(lambda: rig.file(file.stem).task.end_reason == "intercepted", 20)
+    # the agent asked for no end: an end that was completed would hide the theft
+    assert rig.admin.read(f"jitvault/data/requests/{rig.entity('research-agent')}/{file.stem}/end") is None
 
 
 def test_a_run_that_was_killed_whole_ends_by_its_heartbeat_and_the_next_sweeps_its_files(

@@ -16,7 +16,7 @@ from typing import Literal
 
 import pytest
 from attended import Attended, wait_for
-from go_between import GoBetween
+from go_between import Fate, GoBetween
 from rig import Rig
 from test_exec import command, environment, execute, is_alive, logs_in, own_memory
 
@@ -91,3 +91,26 @@ def _comes(what: Callable[[], bool], seconds: float) -> bool:
     with suppress(AssertionError):
         return bool(wait_for(what, seconds))
     return False
+
+
+@pytest.mark.parametrize(
+    ("moment", "pattern"),
+    [("after", "PUT sys/wrapping/lookup"), ("before", "PUT sys/wrapping/unwrap"), ("after", "PUT sys/wrapping/unwrap")],
+)
+def test_an_answer_that_is_lost_ends_the_task_only_where_its_wrapping_was_opened(
+    rig: Rig, between: GoBetween, spec: Spec, tmp_path: Path, moment: Literal["before", "after"], pattern: str
+) -> None:
+    file, said = spec(), tmp_path / "said"
+    is_opened = (moment, pattern) == ("after", "PUT sys/wrapping/unwrap")
+    between.when(pattern, moment, fate=Fate.LOSE)
+    first = _start(rig, between, file, said)
+    error = first.communicate(timeout=60)[1]
+    assert first.returncode == 125 and not said.exists(), error
+    if is_opened:
+        assert b"nobody has" in error and b"another id" in error, error
+        assert _comes(lambda: rig.state(file.stem) in OVER and not rig.task_tokens(file.stem), 6)
+        assert rig.file(file.stem).task.end_reason == "completed"
+    else:
+        assert b"un the same command again" in error, error
+        again = _start(rig, between, file, said)
+        assert again.communicate(timeout=60) and again.returncode == 0 and said.exists()

@@ -18,22 +18,24 @@ from jitvault.agent.execution import mapping
 from jitvault.agent.execution.allowed_program import check_program
 from jitvault.agent.execution.monitor import Kept, Monitor
 from jitvault.agent.opened_wrappings import locked_record, state_directory
-from jitvault.agent.unwrap import read_all
+from jitvault.agent.unwrap import TaskToken, read_all
 from jitvault.cli import session
 from jitvault.cli.commands.grant import raise_for
 from jitvault.cli.commands.grant_wait import request_grant
 from jitvault.cli.commands.held_access import Access, signed_tools
 from jitvault.cli.commands.spec_file import read_spec
 from jitvault.cli.commands.submission import is_spec, submit_spec
-from jitvault.cli.commands.wrapping_source import given
+from jitvault.cli.commands.wrapping_source import Given, given
 from jitvault.cli.commands.wrapping_source import opened as opened_wrapping
 from jitvault.cli.folding import for_terminal
 from jitvault.cli.options import set_made_task
 from jitvault.documents.published_task import PublishedTask
-from jitvault.errors import JitvaultError, UsageError, WrongState
+from jitvault.errors import JitvaultError, OutcomeUnknown, UsageError, VaultUnavailable, WrongState
+from jitvault.formats.secret import Secret
 from jitvault.formats.shorten import one_line
 from jitvault.model.connection import CredentialUse
 from jitvault.model.spec import TaskSpec
+from jitvault.vault.wrapping import Wrapping
 from jitvault.wiring import Wiring
 
 # of a spec that names none: how long the access outlives both processes of `jitvault exec`, killed at once
@@ -100,11 +102,9 @@ def held(
 def _taken(wiring: Wiring, document: PublishedTask, wanted: mapping.Wanted, monitor: Monitor) -> Iterator[Access]:
     taken = given(wiring, document.task_id)
     vault = wiring.vault(None)
-    # Vault may answer the unwrap when this process is dead already: nobody has the token then, and its end is signed
-    monitor.clean_up_later(Kept(document.task_id))
     with ExitStack() as stack:
         with locked_record(taken.token, state_directory(os.environ), say) as record:
-            token = opened_wrapping(wiring, taken)
+            token = _unwrapped(wiring, taken, document.task_id, monitor)
             access = Access(wiring, document, token, (), wanted, monitor, ends_at=token.ends_at)
             # from here on it is given back: by this process whatever is raised, and by the monitor if this process dies
             stack.callback(access.give_back)
@@ -115,6 +115,35 @@ def _taken(wiring: Wiring, document: PublishedTask, wanted: mapping.Wanted, moni
             wiring.person.documents.destroy(taken.inbox)
         access.credentials = list(read_all(vault, token))
         yield access
+
+
+def _unwrapped(wiring: Wiring, taken: Given, task: str, monitor: Monitor) -> TaskToken:
+    """Unwrap the task's token.
+
+    Vault may answer when this process is dead already, or its answer may be lost. Nobody has the token then, and the
+    monitor signs the task's end. Raises OutcomeUnknown that says so, and what unwrapping raises.
+    """
+    monitor.clean_up_later(Kept(task))
+    try:
+        return opened_wrapping(wiring, taken)
+    except OutcomeUnknown as error:
+        if _is_unopened(wiring, taken.token):
+            monitor.clean_up_later(None)
+            raise VaultUnavailable(str(error), hint=f"{CONTINUE} Run the same command again.") from None
+        raise OutcomeUnknown(
+            f"{error}: nobody has the token that was in it",
+            hint=f"{CONTINUE} Task {task} is being ended. Ask for a task with another id.",
+        ) from None
+    except JitvaultError:
+        monitor.clean_up_later(None)
+        raise
+
+
+def _is_unopened(wiring: Wiring, token: Secret) -> bool:
+    """Return whether Vault says that a wrapping token can still be opened."""
+    with suppress(JitvaultError):
+        return Wrapping(wiring.vault(None)).creation_path(token) is not None
+    return False
 
 
 @contextmanager

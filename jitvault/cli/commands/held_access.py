@@ -92,11 +92,14 @@ def monitored(wiring: Wiring, command: str = "exec") -> Iterator[Monitor]:
     keep_private()
 
     def give_back_later(kept: Kept, code: int | None) -> None:
-        how = "" if code is None else f" and the program ended with exit code {code}"
-        tries = int(_TRY_FOR_S / _TRY_AGAIN_S)
-        for _ in range(tries):
+        note = f"`jitvault {command}` was killed"
+        if code is not None:
+            note += f" and the program ended with exit code {code}"
+        if not kept.token:
+            note = f"`jitvault {command}` did not receive the token that it unwrapped"
+        for _ in range(int(_TRY_FOR_S / _TRY_AGAIN_S)):
             token = Secret(kept.token) if kept.token else None
-            if give_back(wiring, kept.task, token, f"`jitvault {command}` was killed{how}"):
+            if give_back(wiring, kept.task, token, note):
                 return
             time.sleep(_TRY_AGAIN_S)
 
