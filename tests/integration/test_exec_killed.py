@@ -114,3 +114,18 @@ def test_an_answer_that_is_lost_ends_the_task_only_where_its_wrapping_was_opened
         assert b"un the same command again" in error, error
         again = _start(rig, between, file, said)
         assert again.communicate(timeout=60) and again.returncode == 0 and said.exists()
+
+
+def test_an_unwrap_by_hand_whose_answer_is_lost_is_not_called_theft_by_the_next(
+    rig: Rig, between: GoBetween, spec: Spec
+) -> None:
+    file = spec(more="  deliver: agent\n")
+    rig("operator", "grant", file)
+    words = [sys.executable, "-m", "jitvault", "unwrap", file.stem]
+    there = {**environment(rig), "VAULT_ADDR": between.address}
+    between.when("PUT sys/wrapping/unwrap", "after", fate=Fate.LOSE)
+    for hint in (b"Do not run this again", b"you opened this wrapping token"):
+        done = subprocess.run(words, env=there, capture_output=True, timeout=60, check=False)
+        assert done.returncode and hint in done.stderr.replace(b"\n  ", b" "), done.stderr
+    assert sum("sys/wrapping/unwrap" in each for each in between.seen) == 1
+    assert rig.state(file.stem) not in OVER

@@ -30,12 +30,10 @@ from jitvault.cli.commands.wrapping_source import opened as opened_wrapping
 from jitvault.cli.folding import for_terminal
 from jitvault.cli.options import set_made_task
 from jitvault.documents.published_task import PublishedTask
-from jitvault.errors import JitvaultError, OutcomeUnknown, UsageError, VaultUnavailable, WrongState
-from jitvault.formats.secret import Secret
+from jitvault.errors import JitvaultError, OutcomeUnknown, UsageError, WrongState
 from jitvault.formats.shorten import one_line
 from jitvault.model.connection import CredentialUse
 from jitvault.model.spec import TaskSpec
-from jitvault.vault.wrapping import Wrapping
 from jitvault.wiring import Wiring
 
 # of a spec that names none: how long the access outlives both processes of `jitvault exec`, killed at once
@@ -121,29 +119,17 @@ def _unwrapped(wiring: Wiring, taken: Given, task: str, monitor: Monitor) -> Tas
     """Unwrap the task's token.
 
     Vault may answer when this process is dead already, or its answer may be lost. Nobody has the token then, and the
-    monitor signs the task's end. Raises OutcomeUnknown that says so, and what unwrapping raises.
+    monitor signs the task's end. Raises what `wrapping_source.opened` raises.
     """
     monitor.clean_up_later(Kept(task))
     try:
         return opened_wrapping(wiring, taken)
     except OutcomeUnknown as error:
-        if _is_unopened(wiring, taken.token):
-            monitor.clean_up_later(None)
-            raise VaultUnavailable(str(error), hint=f"{CONTINUE} Run the same command again.") from None
-        raise OutcomeUnknown(
-            f"{error}: nobody has the token that was in it",
-            hint=f"{CONTINUE} Task {task} is being ended. Ask for a task with another id.",
-        ) from None
+        hint = f"{CONTINUE} Task {task} is being ended. Ask for a task with another id."
+        raise OutcomeUnknown(str(error), hint=hint) from None
     except JitvaultError:
         monitor.clean_up_later(None)
         raise
-
-
-def _is_unopened(wiring: Wiring, token: Secret) -> bool:
-    """Return whether Vault says that a wrapping token can still be opened."""
-    with suppress(JitvaultError):
-        return Wrapping(wiring.vault(None)).creation_path(token) is not None
-    return False
 
 
 @contextmanager

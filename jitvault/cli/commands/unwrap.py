@@ -119,11 +119,17 @@ def _read(vault: Vault, held: TaskToken, file: NewFile | None, format_: UnwrapFo
 def _take(wiring: Wiring, given: Given, record: Record) -> TaskToken:
     """Unwrap the wrapping token, and remember that it was opened.
 
-    Raises NotFound for one that has expired or that somebody else opened.
+    Raises NotFound for one that has expired or that somebody else opened, and OutcomeUnknown where Vault may have
+    opened it and its answer was lost. It is remembered then, too: a second unwrap would be an alarm.
     """
     from jitvault.cli.commands.wrapping_source import opened
+    from jitvault.errors import OutcomeUnknown
 
-    held = opened(wiring, given)
+    try:
+        held = opened(wiring, given)
+    except OutcomeUnknown:
+        record.keep(given.task, wiring.vault(None).connection.address)
+        raise
     record.keep(held.task_id, wiring.vault(None).connection.address)
     return held
 

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING
 
 from jitvault.cli.options import is_file, is_task_id
 from jitvault.cli.views.published import NEARLY, meant_task
-from jitvault.errors import InvalidInput, JitvaultError, NotFound, SecurityFinding, UsageError, WrongState
+from jitvault.errors import (
+    InvalidInput,
+    JitvaultError,
+    NotFound,
+    OutcomeUnknown,
+    SecurityFinding,
+    UsageError,
+    VaultUnavailable,
+    WrongState,
+)
 
 if TYPE_CHECKING:
     from jitvault.agent.unwrap import TaskToken
@@ -25,6 +34,11 @@ _OF_FILES = (".json", ".yaml", ".yml", ".txt")
 _WHICH = (
     "`jitvault grant SPEC --out FILE` writes such a file. Where the spec says `deliver: agent`, name the task instead: "
     "`jitvault unwrap TASK`."
+)
+_NOT_OPENED = "Vault says that nothing was unwrapped. Nothing is lost: run the same command again."
+_LOST = (
+    "Do not run this again: to Vault a second unwrap is theft. `jitvault complete TASK`, or the operator's `jitvault "
+    "revoke TASK`, ends the task. Ask for one with another id."
 )
 
 
@@ -72,7 +86,8 @@ def opened(wiring: Wiring, given: Given) -> TaskToken:
     """Return the task token inside the wrapping token.
 
     Where the caller's inbox holds one that jitvault did not make, the task's end is signed, and with it the alarm:
-    no audit line would show that. Raises SecurityFinding for such a token, and NotFound for one that was used.
+    no audit line would show that. Raises SecurityFinding for such a token, NotFound for one that was used, and
+    OutcomeUnknown where Vault may have opened it and its answer was lost.
     """
     from jitvault.agent.unwrap import unwrap
     from jitvault.lifecycle.requests.sign import sign_end
@@ -89,6 +104,19 @@ def opened(wiring: Wiring, given: Given) -> TaskToken:
             hint=f"Somebody replaced what was in your inbox. You have signed an alarm, and task {given.task} ends as "
             "intercepted. Tell the operator.",
         ) from None
+    except OutcomeUnknown as error:
+        if _is_unopened(wiring, given.token):
+            raise VaultUnavailable(str(error), hint=_NOT_OPENED) from None
+        raise OutcomeUnknown(f"{error}: nobody has the token that was in the wrapping", hint=_LOST) from None
+
+
+def _is_unopened(wiring: Wiring, token: Secret) -> bool:
+    """Return whether Vault says that a wrapping token can still be opened."""
+    from jitvault.vault.wrapping import Wrapping
+
+    with suppress(JitvaultError):
+        return Wrapping(wiring.vault(None)).creation_path(token) is not None
+    return False
 
 
 def _standard_input() -> str:
