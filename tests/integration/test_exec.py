@@ -50,6 +50,15 @@ os.rename(sys.argv[1] + ".part", sys.argv[1])
 time.sleep(600)
 """
 
+# as where the kernel does not have prctl(2), or refuses it
+WITHOUT_PRCTL = """\
+from jitvault import memory_protection
+from jitvault.agent.execution import process_tree
+memory_protection.prctl = process_tree.prctl = lambda option, value: False
+from jitvault.cli.app import main
+main()
+"""
+
 
 @contextmanager
 def own_memory(rig: Rig) -> Iterator[None]:
@@ -109,11 +118,13 @@ def execute(rig: Rig, *words: str | Path, given: bytes = b"", code: int | None =
 
 
 @contextmanager
-def running(rig: Rig, file: Path, place: Path, *options: str) -> Iterator[Running]:
+def running(rig: Rig, file: Path, place: Path, *options: str, has_prctl: bool = True) -> Iterator[Running]:
     said = place / "said"
-    words = (file, "--preset", "postgres", *options, "--", sys.executable, "-c", STAYS, said)
+    words = command(file, "--preset", "postgres", *options, "--", sys.executable, "-c", STAYS, said)
+    if not has_prctl:
+        words[1:3] = ["-c", WITHOUT_PRCTL]
     process = subprocess.Popen(
-        command(*words), env=environment(rig), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        words, env=environment(rig), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
     try:
         wait_for(lambda: said.exists() or process.poll() is not None, 30)
@@ -248,6 +259,19 @@ def test_whoever_is_killed_nothing_is_left(rig: Rig, spec: Spec, tmp_path: Path,
 def test_what_the_program_left_behind_ends_with_it(rig: Rig, spec: Spec) -> None:
     left = execute(rig, spec(), "--", "sh", "-c", "setsid sleep 611 >/dev/null 2>&1 & echo $!")
     wait_for(lambda: not is_alive(int(left.stdout)), 5)
+
+
+def test_where_the_kernel_holds_no_orphans_that_is_said_and_the_group_ends_all_the_same(
+    rig: Rig, spec: Spec, tmp_path: Path
+) -> None:
+    with running(rig, spec(), tmp_path, has_prctl=False) as held:
+        held.process.kill()
+        wait_for(lambda: not is_alive(held.pid) and not logs_in(held.url), 5)
+        assert is_alive(held.daemon)
+        os.kill(held.daemon, signal.SIGKILL)
+        said = b" ".join(held.process.stderr.read().split())
+    assert b"only the program's process group is killed" in said
+    assert b"from reading the secrets in memory" in said
 
 
 def test_a_slow_reader_gets_all_the_output_and_holds_up_no_end(rig: Rig, spec: Spec) -> None:

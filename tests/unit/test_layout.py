@@ -53,6 +53,7 @@ ACTING = frozenset(
         "policy.cedar",
         "policy.cedar_request",
         "policy.interface",
+        "prctl",
         "provision",
         "recovery",
         "shipped_files",

@@ -1,20 +1,19 @@
 """Find and kill the processes below this one, orphans among them.
 
 A program that is to outlive its parent makes a session of its own and forks twice. On Linux a subreaper becomes the
-parent of such orphans, so they stay below the process that started them. Elsewhere only the process group is killed,
-and `can_hold_orphans` is False.
+parent of such orphans, so they stay below the process that started them. Elsewhere only the process group is killed.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+
+from jitvault.prctl import prctl
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -22,22 +21,22 @@ _PR_SET_CHILD_SUBREAPER = 36
 _PATIENCE_S = 10.0
 # of the words after the program's name in /proc/PID/stat
 _THREADS = 17
-can_hold_orphans = sys.platform == "linux"
 
 
-def hold_orphans() -> None:
-    """Become the parent of processes below this one whose own parent ends."""
-    if can_hold_orphans:
-        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+def hold_orphans() -> bool:
+    """Become the parent of processes below this one whose own parent ends.
+
+    Return whether the system lets it.
+    """
+    return prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def die_with_parent() -> None:
+def die_with_parent() -> bool:
     """Have the kernel kill this process when the thread that started it ends.
 
-    It survives an exec.
+    It survives an exec. Return whether the system lets it.
     """
-    if can_hold_orphans:
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    return prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def descendants(pid: int) -> list[int]:
@@ -106,8 +105,3 @@ def _parents() -> Iterator[tuple[int, int]]:
                 # a zombie with further threads has only lost its first one
                 if facts[0] not in (b"Z", b"X") or int(facts[_THREADS]) > 1:
                     yield int(directory.name), int(facts[1])
-
-
-def _prctl(option: int, value: int) -> None:
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)

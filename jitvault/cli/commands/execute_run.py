@@ -18,8 +18,8 @@ from jitvault.agent.execution.streams import opened
 from jitvault.agent.execution.task_watch import TaskWatch
 from jitvault.agent.masking import Masker
 from jitvault.cli import session
-from jitvault.cli.commands.execute_steps import CONTINUE, say
-from jitvault.cli.commands.held_access import Access
+from jitvault.cli.commands.execute_steps import CONTINUE
+from jitvault.cli.commands.held_access import Access, say
 from jitvault.cli.views.task import end_in_words
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import JitvaultError, NotConfirmed, UsageError, VaultRefused, WrongState

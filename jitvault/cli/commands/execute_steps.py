@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
@@ -22,12 +21,11 @@ from jitvault.agent.unwrap import TaskToken, read_all
 from jitvault.cli import session
 from jitvault.cli.commands.grant import raise_for
 from jitvault.cli.commands.grant_wait import request_grant
-from jitvault.cli.commands.held_access import Access, signed_tools
+from jitvault.cli.commands.held_access import Access, say, signed_tools
 from jitvault.cli.commands.spec_file import read_spec
 from jitvault.cli.commands.submission import is_spec, submit_spec
 from jitvault.cli.commands.wrapping_source import Given, given
 from jitvault.cli.commands.wrapping_source import opened as opened_wrapping
-from jitvault.cli.folding import for_terminal
 from jitvault.cli.options import set_made_task
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import JitvaultError, OutcomeUnknown, UsageError, WrongState
@@ -163,8 +161,3 @@ def _claimed(task: str) -> Iterator[None]:
             with suppress(OSError):
                 (directory / task).unlink()
             os.close(descriptor)
-
-
-def say(message: str) -> None:
-    """Print a line to stderr, folded at a terminal."""
-    typer.echo(for_terminal(message, sys.stderr), err=True)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+
+import typer
 
 from jitvault.agent.credential import Credential
 from jitvault.agent.execution import mapping
@@ -15,6 +18,7 @@ from jitvault.agent.execution.monitor import Kept, Monitor
 from jitvault.agent.execution.process_tree import hold_orphans, kill_below
 from jitvault.agent.execution.secret_files import SecretFiles
 from jitvault.agent.unwrap import TaskToken
+from jitvault.cli.folding import for_terminal
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import JitvaultError, NotConfirmed, VaultRefused
 from jitvault.formats.secret import Secret
@@ -88,8 +92,7 @@ def monitored(wiring: Wiring, command: str = "exec") -> Iterator[Monitor]:
 
     Whatever ends the block, it is told that this process cleaned up. `command` is the command of this process.
     """
-    hold_orphans()
-    keep_private()
+    _warn_of_lacking(held=hold_orphans(), private=keep_private())
 
     def give_back_later(kept: Kept, code: int | None) -> None:
         note = f"`jitvault {command}` was killed"
@@ -110,6 +113,17 @@ def monitored(wiring: Wiring, command: str = "exec") -> Iterator[Monitor]:
         monitor.over()
         # orphans of a monitor that was killed
         kill_below(os.getpid(), besides=monitor.pid if monitor.goes_on else None)
+
+
+def _warn_of_lacking(*, held: bool, private: bool) -> None:
+    """Print what this system cannot do for a program's end."""
+    if not held:
+        say(
+            "warning: this system cannot hold what a program leaves behind: only the program's process group is "
+            "killed, and where the process that watches over it is killed, not even that"
+        )
+    if not private:
+        say("warning: this system cannot keep other processes of this user from reading the secrets in memory")
 
 
 def give_back(wiring: Wiring, task: str, token: Secret | None, note: str) -> bool:
@@ -141,3 +155,8 @@ def _is_revoked(wiring: Wiring, token: Secret) -> bool:
 def signed_tools(document: PublishedTask) -> list[str]:
     """Return the tools that the task's approvers signed; none for any."""
     return list(document.full_revision.content["spec"]["spec"]["tools"])
+
+
+def say(message: str) -> None:
+    """Print a line to stderr, folded at a terminal."""
+    typer.echo(for_terminal(message, sys.stderr), err=True)
