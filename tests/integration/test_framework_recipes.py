@@ -77,15 +77,15 @@ def test_a_model_answers_from_the_database_and_sees_no_secret(
     rig: Rig, frameworks: Path, tmp_path: Path, recipe: str
 ) -> None:
     told, printed = play(frameworks, rig, recipe, tmp_path / "kept")
-    with psycopg.connect(rig.world.target_dsn) as connection:
-        orders = connection.execute("SELECT count(*) FROM orders").fetchone()
-    assert orders and told["answer"] in (f"There are {orders[0]}.", f"There are [({orders[0]},)].")
     # already when the program ends
     assert not logs_in(told["url"]) and not rig.task_tokens(told["task"])
     password = told["url"].rpartition("@")[0].rpartition(":")[2]
     given = "\n".join([*told["seen"], printed]).encode()
     secrets = (told["url"], password, rig.token_of("agent"))
     assert len(told["seen"]) >= 3 and [form for each in secrets for form in forms(each) if form in given] == []
+    with psycopg.connect(rig.world.target_dsn) as connection:
+        orders = connection.execute("SELECT count(*) FROM orders").fetchone()
+    assert orders and told["answer"] in (f"There are {orders[0]}.", f"There are [({orders[0]},)].")
     wait_for(lambda: rig.state(told["task"]) in ("confirmed", "sealed"), 30)
     assert rig.file(told["task"]).task.end_reason == "completed"
 

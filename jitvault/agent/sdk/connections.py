@@ -52,7 +52,7 @@ def sqlalchemy_engine(
 def async_sqlalchemy_engine(
     credentials: Sequence[HeldCredential], name: str | None, url: str | URL | None, options: Mapping[str, Any]
 ) -> AsyncEngine:
-    """Return an engine for `asyncio` that asks for its login whenever it connects.
+    """Return such an engine for `asyncio`.
 
     Raises InvalidInput, UsageError.
     """
@@ -71,9 +71,10 @@ def async_sqlalchemy_engine(
 
 
 def dispose_of(engine: Engine) -> None:
-    """Have an engine forget its connections, and close those that can be closed from any thread.
+    """Have an engine forget its idle connections.
 
-    An asynchronous driver closes them in its event loop alone. What is left open ends with its login.
+    They are closed, but for those of an asynchronous driver, which are closed in its event loop alone. What is left
+    open ends with its login.
     """
     engine.dispose(close=not engine.dialect.is_async)
 

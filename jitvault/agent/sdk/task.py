@@ -152,11 +152,11 @@ class Task:
     def async_sqlalchemy_engine(
         self, url: str | URL | None = None, *, credential: str | None = None, **options: Any
     ) -> AsyncEngine:
-        """Return an engine of SQLAlchemy for `asyncio`, which needs `sqlalchemy[asyncio]`.
+        """Return an engine of SQLAlchemy for `asyncio`.
 
         It is as that of `sqlalchemy_engine`, with psycopg's asynchronous driver; `options` are those of
         `create_async_engine`. An `async with` block closes its idle connections at its end. Raises InvalidInput,
-        TaskEnded.
+        TaskEnded, and UsageError where `sqlalchemy[asyncio]` is not installed.
         """
         self._check()
         engine = connections.async_sqlalchemy_engine(self._credentials, credential, url, options)
