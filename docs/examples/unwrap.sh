@@ -10,12 +10,12 @@ field() { sed -n "s/.*\"$1\": *\"\([^\"]*\)\".*/\1/p"; }
 
 entity=$(bao read -field=entity_id auth/token/lookup-self)
 wrapping=$(bao read -format=json "jitvault/data/inbox/$entity/$1" | field token)
-[ -n "$wrapping" ] || exit 1
+[ -n "$wrapping" ] || { echo "the inbox has no token of task $1" >&2; exit 1; }
 # Somebody may have put another wrapping in its place. One that cannot be looked up is opened all the same: the refusal shows
 # jitvault that somebody was first.
 case $(printf %s "$wrapping" | bao write -field=creation_path sys/wrapping/lookup token=-) in
 auth/token/create/jitvault-* | "") ;;
-*) echo "this wrapping token is not jitvault's, and was not opened: tell the operator" >&2 && exit 1 ;;
+*) echo "this wrapping token is not jitvault's, and was not opened: tell the operator" >&2; exit 1 ;;
 esac
 token=$(BAO_TOKEN=$wrapping bao unwrap -field=token)
 # the end of the token ends the login, and the task

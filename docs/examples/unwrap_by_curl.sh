@@ -9,12 +9,12 @@ ask() { printf 'X-Vault-Token: %s\n' "$1" | curl -fsS -H @- -X "$2" "$VAULT_ADDR
 
 entity=$(ask "$VAULT_TOKEN" GET auth/token/lookup-self | field entity_id)
 wrapping=$(ask "$VAULT_TOKEN" GET "jitvault/data/inbox/$entity/$1" | field token)
-[ -n "$wrapping" ] || exit 1
+[ -n "$wrapping" ] || { echo "the inbox has no token of task $1" >&2; exit 1; }
 # Somebody may have put another wrapping in its place. One that cannot be looked up is opened all the same: the refusal shows
 # jitvault that somebody was first. A look-up by the wrapping token itself would use it up.
 case $(printf '{"token":"%s"}' "$wrapping" | curl -fsS -d @- "$VAULT_ADDR/v1/sys/wrapping/lookup" | field creation_path) in
 auth/token/create/jitvault-* | "") ;;
-*) echo "this wrapping token is not jitvault's, and was not opened: tell the operator" >&2 && exit 1 ;;
+*) echo "this wrapping token is not jitvault's, and was not opened: tell the operator" >&2; exit 1 ;;
 esac
 token=$(ask "$wrapping" POST sys/wrapping/unwrap | field client_token)
 [ -n "$token" ] || exit 1
