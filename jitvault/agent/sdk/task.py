@@ -210,8 +210,8 @@ class Task:
         import asyncio
 
         try:
-            # a thread could not close their connections
-            for engine in list(self._async_engines):
+            # a thread could not close their connections, and those of a copy of the process are not its own
+            for engine in list(self._async_engines) if os.getpid() == self._pid else ():
                 await engine.dispose()
         finally:
             await asyncio.shield(asyncio.to_thread(self.__exit__, kind, error, trace))
