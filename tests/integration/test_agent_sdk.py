@@ -457,6 +457,32 @@ def test_an_engine_for_asyncio_logs_in_while_the_task_lasts_and_has_no_password(
     assert "its block was left" in after["refused"] and after["idle"] == 0
 
 
+def test_a_copy_of_the_process_closes_no_connection_of_an_engine_for_asyncio(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    code = """
+    async def main():
+        async with task(spec) as t:
+            engine = t.async_sqlalchemy_engine(pool_size=1)
+            async def session():
+                async with engine.connect() as connection:
+                    return (await connection.exec_driver_sql("SELECT pg_backend_pid()")).scalar()
+            before = await session()
+            child = os.fork()
+            if child == 0:
+                # asyncio itself does not work in a copy
+                try:
+                    t.__aexit__(None, None, None).send(None)
+                except StopIteration:
+                    os._exit(0)
+                finally:
+                    os._exit(1)
+            _, status = os.waitpid(child, 0)
+            say(status=status, same=await session() == before)
+    asyncio.run(main())
+    """
+    assert run(rig, code, file)[0] == [{"status": 0, "same": True}]
+
+
 def test_a_certificate_is_shown_to_servers_while_the_task_lasts(rig: Rig, spec: Spec) -> None:
     file = spec(template="pki-service", choices="{service: orders}")
     code = """

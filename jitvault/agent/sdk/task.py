@@ -209,9 +209,12 @@ class Task:
     ) -> None:
         import asyncio
 
+        if os.getpid() != self._pid:
+            # the connections, too, are those of the process that holds the task
+            return
         try:
-            # a thread could not close their connections, and those of a copy of the process are not its own
-            for engine in list(self._async_engines) if os.getpid() == self._pid else ():
+            # a thread could not close their connections
+            for engine in list(self._async_engines):
                 await engine.dispose()
         finally:
             await asyncio.shield(asyncio.to_thread(self.__exit__, kind, error, trace))
