@@ -3,8 +3,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 BIN := .venv/bin
 STAMP := .venv/.installed
+# the agent frameworks of docs/examples/frameworks, which jitvault's own tools need not agree with
+FRAMEWORKS := .venv/frameworks
 
-.PHONY: demo test test-all test-vault test-postgresql outages faults fleet soak soak-state mutants races check bench bench-keep fuzz format schemas lock recording wheel clean
+.PHONY: demo test test-all frameworks test-vault test-postgresql outages faults fleet soak soak-state mutants races check bench bench-keep fuzz format schemas lock recording wheel clean
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
@@ -25,6 +27,13 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+$(FRAMEWORKS)/.installed: requirements/frameworks.txt pyproject.toml | $(STAMP)
+	@echo "Installing agent frameworks into $(FRAMEWORKS), once: half a minute"
+	@$(BIN)/python -m venv --without-pip $(FRAMEWORKS)
+	@$(PIP) --python $(FRAMEWORKS) install --quiet --progress-bar off --require-hashes -r requirements/frameworks.txt
+	@$(PIP) --python $(FRAMEWORKS) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
 demo: $(STAMP)
 	$(BIN)/jitvault demo
 
@@ -33,8 +42,11 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -m "not thorough"
 
 # everything: about 30 minutes on two cores
-test-all: $(STAMP)
+test-all: $(STAMP) frameworks
 	$(BIN)/python -m pytest
+
+# what the recipes for agent frameworks run in; without it their tests are skipped
+frameworks: $(FRAMEWORKS)/.installed
 
 # test-all on an OpenBao or HashiCorp Vault of yours: SERVER=/path/to/vault, TESTS="FILE ..." for some of it
 test-vault: $(STAMP)
@@ -117,10 +129,11 @@ recording: $(STAMP)
 wheel: $(STAMP)
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 
+COMPILE := $(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-header \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 lock: $(STAMP)
-	$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-header \
-		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-		--all-extras --output-file requirements/dev.txt pyproject.toml requirements/dev.in
+	$(COMPILE) --all-extras --output-file requirements/dev.txt pyproject.toml requirements/dev.in
+	$(COMPILE) --extra postgres --output-file requirements/frameworks.txt pyproject.toml requirements/frameworks.in
 
 clean:
 	rm -rf .venv build dist

@@ -419,6 +419,70 @@ def test_an_engine_logs_in_while_the_task_lasts_and_has_no_password(rig: Rig, sp
     assert "its block was left" in after["refused"]
 
 
+@pytest.mark.parametrize("block", ["async with", "with"])
+def test_an_engine_for_asyncio_logs_in_while_the_task_lasts_and_has_no_password(
+    rig: Rig, spec: Spec, block: str
+) -> None:
+    file = spec()
+    code = """
+    import gc, warnings
+    from contextlib import asynccontextmanager
+    warnings.simplefilter("error")
+    sys.unraisablehook = lambda what: say(warned=str(what.exc_value))
+    @asynccontextmanager
+    async def plain(spec):
+        with task(spec) as t:
+            yield t
+    async def main(held):
+        async with held as t:
+            engine = t.async_sqlalchemy_engine(pool_size=1)
+            word = t.secret("password").reveal()
+            async with engine.connect() as one, engine.connect() as two:
+                counts = [(await each.exec_driver_sql("SELECT count(*) FROM orders")).scalar() for each in (one, two)]
+            kept = repr([cell.cell_contents for cell in engine.sync_engine.pool._creator.__closure__])
+            say(counts=counts, shown=repr(engine.url), seen="dbname" in kept, kept=word in kept)
+            if sys.argv[2] == "with":
+                await engine.dispose()
+        idle = engine.sync_engine.pool.checkedin()
+        gc.collect()
+        try:
+            await engine.connect()
+        except TaskEnded as error:
+            say(refused=str(error), idle=idle)
+    asyncio.run(main(task(spec) if sys.argv[2] == "async with" else plain(spec)))
+    """
+    (inside, after), _ = run(rig, code, file, block)
+    assert len({*inside["counts"]}) == 1 and len(inside["counts"]) == 2
+    assert "@" not in inside["shown"] and inside["seen"] and not inside["kept"]
+    assert "its block was left" in after["refused"] and after["idle"] == 0
+
+
+def test_a_copy_of_the_process_closes_no_connection_of_an_engine_for_asyncio(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    code = """
+    async def main():
+        async with task(spec) as t:
+            engine = t.async_sqlalchemy_engine(pool_size=1)
+            async def session():
+                async with engine.connect() as connection:
+                    return (await connection.exec_driver_sql("SELECT pg_backend_pid()")).scalar()
+            before = await session()
+            child = os.fork()
+            if child == 0:
+                # asyncio itself does not work in a copy
+                try:
+                    t.__aexit__(None, None, None).send(None)
+                except StopIteration:
+                    os._exit(0)
+                finally:
+                    os._exit(1)
+            _, status = os.waitpid(child, 0)
+            say(status=status, same=await session() == before)
+    asyncio.run(main())
+    """
+    assert run(rig, code, file)[0] == [{"status": 0, "same": True}]
+
+
 def test_a_certificate_is_shown_to_servers_while_the_task_lasts(rig: Rig, spec: Spec) -> None:
     file = spec(template="pki-service", choices="{service: orders}")
     code = """

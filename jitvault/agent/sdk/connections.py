@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     import ssl
 
     import sqlalchemy
+    import sqlalchemy.ext.asyncio
 
     URL = sqlalchemy.URL
     Engine = sqlalchemy.Engine
+    AsyncEngine = sqlalchemy.ext.asyncio.AsyncEngine
 
 _DRIVER = "postgresql+psycopg"
 
@@ -42,23 +44,62 @@ def sqlalchemy_engine(
     except ModuleNotFoundError:
         raise UsageError("SQLAlchemy is not installed", hint="`pip install sqlalchemy psycopg` does it.") from None
     login = _login(credentials, name, needs_address=url is None)
-    if url is None:
-        address = _address(login)
-        url = sqlalchemy.URL.create(
-            _DRIVER,
-            host=address.pop("host"),
-            port=address.pop("port"),
-            database=address.pop("dbname"),
-            query=address,
-        )
-    engine = sqlalchemy.create_engine(url, **options)
+    engine = sqlalchemy.create_engine(url or _url(login), **options)
+    _log_in(engine, login)
+    return engine
+
+
+def async_sqlalchemy_engine(
+    credentials: Sequence[HeldCredential], name: str | None, url: str | URL | None, options: Mapping[str, Any]
+) -> AsyncEngine:
+    """Return such an engine for `asyncio`.
+
+    Raises InvalidInput, UsageError.
+    """
+    try:
+        import greenlet  # noqa: F401  (SQLAlchemy would miss it at the first connection)
+        from sqlalchemy.ext.asyncio import create_async_engine
+    except ModuleNotFoundError:
+        raise UsageError(
+            "SQLAlchemy is not installed with what its engines for asyncio need",
+            hint="`pip install 'sqlalchemy[asyncio]' psycopg` does it.",
+        ) from None
+    login = _login(credentials, name, needs_address=url is None)
+    engine = create_async_engine(url or _url(login), **options)
+    _log_in(engine.sync_engine, login)
+    return engine
+
+
+def dispose_of(engine: Engine) -> None:
+    """Have an engine forget its idle connections.
+
+    They are closed, but for those of an asynchronous driver, which are closed in its event loop alone. What is left
+    open ends with its login.
+    """
+    engine.dispose(close=not engine.dialect.is_async)
+
+
+def _url(login: HeldCredential) -> URL:
+    import sqlalchemy
+
+    address = _address(login)
+    return sqlalchemy.URL.create(
+        _DRIVER,
+        host=address.pop("host"),
+        port=address.pop("port"),
+        database=address.pop("dbname"),
+        query=address,
+    )
+
+
+def _log_in(engine: Engine, login: HeldCredential) -> None:
+    """Have an engine ask for user and password whenever it connects."""
+    import sqlalchemy
 
     @sqlalchemy.event.listens_for(engine, "do_connect")
     def connect(dialect: Any, _: Any, arguments: Sequence[Any], parameters: Mapping[str, Any]) -> Any:
         # the engine's own parameters live as long as it does, so the password goes into a copy
         return dialect.connect(*arguments, **{**parameters, **_user(login)})
-
-    return engine
 
 
 def ssl_context(credentials: Sequence[HeldCredential], name: str | None, ca_file: str | None) -> ssl.SSLContext:

@@ -30,7 +30,7 @@ from jitvault.errors import JitvaultError, NotConfirmed, TaskEnded, UsageError
 if TYPE_CHECKING:
     import ssl
 
-    from jitvault.agent.sdk.connections import URL, Engine
+    from jitvault.agent.sdk.connections import URL, AsyncEngine, Engine
 
 # giving back takes a tenth of a second; while Vault does not answer, the holder goes on without us
 _LAST_S = 30.0
@@ -77,6 +77,7 @@ class Task:
         self._given_up = ""
         self._error: JitvaultError | None = None
         self._engines: WeakSet[Engine] = WeakSet()
+        self._async_engines: WeakSet[AsyncEngine] = WeakSet()
 
     # -- what the task has -------------------------------------------------------------------------------------------
 
@@ -148,6 +149,21 @@ class Task:
         self._engines.add(engine)
         return engine
 
+    def async_sqlalchemy_engine(
+        self, url: str | URL | None = None, *, credential: str | None = None, **options: Any
+    ) -> AsyncEngine:
+        """Return an engine of SQLAlchemy for `asyncio`.
+
+        It is as that of `sqlalchemy_engine`, with psycopg's asynchronous driver; `options` are those of
+        `create_async_engine`. An `async with` block closes its idle connections at its end. Raises InvalidInput,
+        TaskEnded, and UsageError where `sqlalchemy[asyncio]` is not installed.
+        """
+        self._check()
+        engine = connections.async_sqlalchemy_engine(self._credentials, credential, url, options)
+        self._async_engines.add(engine)
+        self._engines.add(engine.sync_engine)
+        return engine
+
     def ssl_context(self, credential: str | None = None, *, ca_file: str | None = None) -> ssl.SSLContext:
         """Return a context for TLS clients with the task's certificate.
 
@@ -193,7 +209,15 @@ class Task:
     ) -> None:
         import asyncio
 
-        await asyncio.shield(asyncio.to_thread(self.__exit__, kind, error, trace))
+        if os.getpid() != self._pid:
+            # the connections, too, are those of the process that holds the task
+            return
+        try:
+            # a thread could not close their connections
+            for engine in list(self._async_engines):
+                await engine.dispose()
+        finally:
+            await asyncio.shield(asyncio.to_thread(self.__exit__, kind, error, trace))
 
     def _enter(self, say: Callable[[str], object]) -> None:
         """Have the task held, and return when it is.
@@ -264,7 +288,7 @@ class Task:
             return
         self._end("its block was left")
         for engine in list(self._engines):
-            engine.dispose()
+            connections.dispose_of(engine)
         holder.leave(word)
         has_ended = holder.has_ended(_LAST_S)
         _open.discard(self)

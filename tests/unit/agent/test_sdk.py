@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitvault.agent import FieldSecret, HeldCredential, InvalidInput, NotConfirmed, Task, TaskEnded, task
+from jitvault.agent import FieldSecret, HeldCredential, InvalidInput, NotConfirmed, Task, TaskEnded, UsageError, task
+from jitvault.agent.sdk.connections import async_sqlalchemy_engine, sqlalchemy_engine
 from jitvault.agent.sdk.credentials import HeldValues, credentials_of, secret_of, the_only
 from jitvault.agent.sdk.holder import _Lines
 
@@ -121,6 +122,25 @@ def test_a_login_is_named_where_there_are_several() -> None:
         the_only(logins, "pki", "login", lambda each: each.is_login)
     with pytest.raises(InvalidInput, match="the task has no login"):
         the_only(logins[2:], None, "login", lambda each: each.is_login)
+
+
+@pytest.mark.parametrize(
+    ("missing", "make", "hint"),
+    [
+        ("sqlalchemy", sqlalchemy_engine, "`pip install sqlalchemy psycopg`"),
+        ("sqlalchemy.ext.asyncio", async_sqlalchemy_engine, "`pip install 'sqlalchemy[asyncio]' psycopg`"),
+        # what only the first connection would miss
+        ("greenlet", async_sqlalchemy_engine, "`pip install 'sqlalchemy[asyncio]' psycopg`"),
+    ],
+)
+def test_an_engine_says_which_package_it_needs(
+    monkeypatch: pytest.MonkeyPatch, missing: str, make: Callable[..., object], hint: str
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    credentials, _ = held(credential())
+    with pytest.raises(UsageError) as error:
+        make(credentials, None, None, {})
+    assert error.value.hint == f"{hint} does it."
 
 
 def test_a_task_has_nothing_before_its_block() -> None:
