@@ -139,6 +139,8 @@ def test_an_auditor_verifies_the_receipt_without_any_code_of_ours(
     verified = verify(world.audit_file)
     assert verified.returncode == 0, verified.stdout
     assert verified.stdout.count("found") == 6
+    assert "  access: postgres-readonly {'database': 'app'} at database/creds/app-readonly\n" in verified.stdout
+    assert " by operator: completed\n" in verified.stdout
 
     shortened = tmp_path / "shortened.log"
     shortened.write_text("".join(line for line in world.audit_file.open() if "sys/leases/revoke/" not in line))

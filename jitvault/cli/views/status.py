@@ -218,14 +218,19 @@ def _end_facts(shown: Mapping[str, Any]) -> dict[str, str]:
     ended = shown["ended"]
     forced = (shown["proof"] or {}).get("forced")
     if ended:
-        author = f" by {ended['name']}" if ended["name"] else ""
-        words = _ENDED.get(ended["reason"], "")
-        # the note of a freeze is why somebody froze, which is no reason of this task
-        why = ended["note"] if ended["reason"] != EndReason.FROZEN else ": ".join(filter(None, (words, ended["note"])))
-        facts["ended"] = ": ".join(filter(None, (f"{output.readable(ended['at'])}{author}", why or words)))
+        facts["ended"] = ended_at(ended["at"], ended["name"], ended["reason"], ended["note"])
     if forced:
         facts["forced"] = f"by {forced['name']}: {forced['reason']}"
     return facts
+
+
+def ended_at(at: str, name: str | None, reason: str, note: str) -> str:
+    """Return when a task ended, by whom and why."""
+    author = f" by {name}" if name else ""
+    words = next((words for known, words in _ENDED.items() if known == reason), "")
+    # the note of a freeze is why somebody froze, which is no reason of this task
+    why = note if reason != EndReason.FROZEN else ": ".join(filter(None, (words, note)))
+    return ": ".join(filter(None, (f"{output.readable(at)}{author}", why or words)))
 
 
 def _family(shown: Mapping[str, Any]) -> dict[str, str]:
