@@ -34,6 +34,7 @@ from jitvault.cli.commands import (
     extend,
     findings,
     freeze,
+    freeze_list,
     grant,
     hold,
     init,
@@ -109,7 +110,7 @@ app.command(rich_help_panel=_OPERATORS)(end.revoke)
 app.command(rich_help_panel=_OPERATORS)(grant.cancel)
 app.command(rich_help_panel=_OPERATORS)(freeze.freeze)
 app.command(rich_help_panel=_OPERATORS)(freeze.unfreeze)
-app.command(rich_help_panel=_OPERATORS)(freeze.freezes)
+app.command(rich_help_panel=_OPERATORS)(freeze_list.freezes)
 app.command(rich_help_panel=_APPROVERS)(approve.approve)
 app.command(rich_help_panel=_APPROVERS)(approve.deny)
 app.command(rich_help_panel=_APPROVERS)(approve.withdraw)
