@@ -123,5 +123,5 @@ def freezes_in_force(statements: Iterable[FreezeStatement]) -> list[FreezeStatem
 
 
 def lifts(lift: FreezeStatement, freeze: FreezeStatement) -> bool:
-    """Return whether a lift ends a freeze: a later one, of its scope or of all."""
+    """Return whether a lift ends a freeze: later, of its scope or of all."""
     return lift.at > freeze.at and (lift.scope.is_all or lift.scope.is_same(freeze.scope))

@@ -127,7 +127,10 @@ class Notifier:
         return {**parties, "risk": content["risk"], "notify": notify, "frozen": self._freeze(content)}
 
     def _freeze(self, content: Mapping[str, Any]) -> dict[str, object] | None:
-        """Return the freeze because of which the task is not granted, though somebody approves it."""
+        """Return the freeze that covers the task.
+
+        It is not granted until that is lifted, though somebody approves it.
+        """
         if tripped := tripwire_freeze(self._ledger):
             return tripped[0]
         statement = freeze_last_read(self._ledger, content)

@@ -77,7 +77,9 @@ STATUS = {
     **{"delegation": [str], "children": [str]},
     "revision": {"number": int, "digest": DIGEST, "content": dict},
     "decision": dict,
-    "decisions": [{"entity": ENTITY, "name": str, "decision": str, "digest": DIGEST, "reason": str}],
+    "decisions": [
+        {"entity": ENTITY, "name": str, "decision": str, "digest": DIGEST, "reason": str, "counted_at": TIME}
+    ],
     "refused": [{"entity": ENTITY, "name": str, "why": str, "withdrawn": bool}],
     "missing": MISSING,
     "ended": {"by": ENTITY, "name": str, "at": TIME, "reason": str, "note": str},
@@ -119,6 +121,7 @@ ROW = {
     **{"token_verdict": str, "findings": [str], "not_proven": [str]},
     **{"intent": str, "requested_at": TIME, "over_at": TIME},
     **{"denied_by": NOTHING, "denied_reason": NOTHING, "extension_approved_by": [str]},
+    **{"approved_at": [TIME]},
 }
 TEMPLATE = {"apiVersion": str, "kind": str, "metadata": dict, "spec": dict}
 STEPS = [{"n": int, "name": str, "ok": bool, "evidence": str, "mend": str, "told": bool}]

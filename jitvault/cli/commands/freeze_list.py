@@ -73,15 +73,18 @@ def _in_force(wiring: Wiring, *, known: bool) -> list[Row]:
 
 
 def _first_at(row: Mapping[str, Any], history: Sequence[PastFreeze]) -> str:
-    """Return since when a freeze holds: its author may have signed it anew, with another reason."""
+    """Return since when a freeze holds.
+
+    Its author may have signed it anew, with another reason.
+    """
     known = (past for past in history if past.last.scope.as_json() == row["scope"])
     return next((past.first.at.isoformat() for past in known if past.last.at.isoformat() == row["at"]), row["at"])
 
 
 def _lifted(wiring: Wiring, history: Sequence[PastFreeze], found: Sequence[Row], *, known: bool) -> list[Row]:
-    """Return the freezes that were lifted, the oldest first, with the lift of each.
+    """Return the freezes that were lifted, the oldest first.
 
-    One that is in force all the same is left out: the author of its lift is no operator.
+    Each has its lift. One that is in force all the same is left out: the author of its lift is no operator.
     """
     from jitvault.cli import session
 

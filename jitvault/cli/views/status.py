@@ -26,6 +26,7 @@ from jitvault.cli.views.task import (
     uncounted,
 )
 from jitvault.cli.views.task_list import who_lifts
+from jitvault.model.revision import names_in
 from jitvault.model.states import DEAD, DELIVERED_STATES, EndReason, Verdict
 from jitvault.model.token_limits import reads_left_in_words
 
@@ -117,7 +118,8 @@ def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
     _print_uses(console, shown["uses"])
     if shown["proof"]:
         print_proof(console, shown["proof"], shown["proof"]["not_proven"])
-    print_listing(console, [Column("when (UTC)"), Column("what happened")], timeline.rows(shown["timeline"]))
+    happened = timeline.rows(shown["timeline"], _names(shown), requester=content["requester"]["name"])
+    print_listing(console, [Column("when (UTC)"), Column("what happened")], happened)
 
 
 def _origin_of_ttl(spec: Mapping[str, Any]) -> str:
@@ -183,8 +185,22 @@ def _refused_grant(shown: Mapping[str, Any]) -> dict[str, str]:
 def _decisions(shown: Mapping[str, Any]) -> str:
     """Return the decisions that count, and why others do not."""
     refused = shown["refused"]
-    counted = [f"{d['name']}: {d['decision']}" for d in shown["decisions"]]
+    # RFC 3339 times of one clock: an older one sorts first
+    decisions = sorted(shown["decisions"], key=lambda d: str(d.get("counted_at") or ""))
+    counted = [f"{d['name']}: {d['decision']}{_counted_at(d)}" for d in decisions]
     return "; ".join([", ".join(counted), *uncounted(refused)] if counted else uncounted(refused))
+
+
+def _counted_at(decision: Mapping[str, Any]) -> str:
+    """Return when a worker counted a decision, where that is known."""
+    at = decision.get("counted_at")
+    return f" ({output.readable(at)})" if at else ""
+
+
+def _names(shown: Mapping[str, Any]) -> dict[str, str]:
+    """Return the names of entities with a part in the task, by id."""
+    decided = [*shown["decisions"], *shown["refused"]]
+    return {**names_in(shown["revision"]["content"]), **{one["entity"]: one["name"] for one in decided}}
 
 
 def _grouped_findings(findings: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:

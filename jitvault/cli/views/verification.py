@@ -65,7 +65,10 @@ def _approvers(receipt: Receipt) -> str:
 
 
 def _held(receipt: Receipt) -> dict[str, str]:
-    """Return what the access was, when its token was issued, and when, by whom and why it ended."""
+    """Return the access, when its token was issued, and how it ended.
+
+    It ended at a time, by somebody and for a reason.
+    """
     facts: dict[str, str] = {}
     if receipt.access:
         facts["access"] = "; ".join(f"{chosen(msgspec.to_builtins(one))}: {one.path}" for one in receipt.access)

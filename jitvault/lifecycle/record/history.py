@@ -45,6 +45,24 @@ def ended_of(file: TaskRecord) -> Ended | None:
     }
 
 
+def counted_at(file: TaskRecord, decision: DecisionRow) -> str | None:
+    """Return when a worker counted a decision first; None if unknown.
+
+    A decision that stopped counting, and counts again, is as old as it counts without a break. A new revision is
+    decided about anew.
+    """
+    since = None
+    for event in file.events:
+        if "approved_by" not in event.body or "denied_by" not in event.body:
+            continue
+        counts = decision.entity_id in (*event.body["approved_by"], event.body["denied_by"])
+        if not counts:
+            since = None
+        elif since is None or event.kind == EventKind.REVISED:
+            since = event.at
+    return since
+
+
 def refused_grant_of(file: TaskRecord) -> RefusedGrant | None:
     """Return the last request for a grant that was refused; None without one."""
     refusals = grant_refusals(file.events)

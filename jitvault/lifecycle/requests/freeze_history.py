@@ -1,4 +1,6 @@
-"""Every freeze that Vault still has a version of, also those that were lifted or signed anew.
+"""Read every freeze that Vault still has a version of.
+
+Those that were lifted or signed anew are among them.
 
 A document `freezes/<entity>/<scope>` has its author's newest statement alone. Vault keeps ten versions of each by
 default, so an earlier freeze of the same scope, and one that was lifted, can be read as long as it is among them.
@@ -70,7 +72,10 @@ def _versions(documents: Documents, entity: str, key: str) -> Iterator[FreezeSta
 
 
 def _runs(statements: Sequence[FreezeStatement], every_lift: Sequence[FreezeStatement]) -> Iterator[PastFreeze]:
-    """Yield the freezes of one document: those signed anew before a lift are one."""
+    """Yield the freezes of one document.
+
+    Those that were signed anew before a lift are one.
+    """
     run: PastFreeze | None = None
     for one in (statement for statement in statements if statement.freezes):
         if run is not None and (run.lift is None or run.lift.at > one.at):
