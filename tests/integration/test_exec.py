@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import shlex
 import signal
 import subprocess
@@ -157,6 +158,10 @@ def test_a_spec_is_asked_for_run_and_given_back_in_one_step(rig: Rig, spec: Spec
     # the worker may have acted on the token's revocation before it read the signed end
     notes = [event.body.get("note") or "" for event in rig.file(file.stem).events]
     assert rig.file(file.stem).task.end_reason == "completed" and "exit code 0" in "".join(notes)
+    # which of the two came first, people read what the signed end says
+    for worker in (True, False):
+        shown = " ".join(rig.cli("operator", "status", file.stem, worker=worker).stdout.split())
+        assert "(completed)" not in shown and re.search(r"UTC by research-agent: [^.]*exit code 0", shown), shown
 
 
 def test_a_spec_that_was_asked_for_without_a_heartbeat_is_not_another_one_now(rig: Rig, spec: Spec) -> None:

@@ -41,7 +41,7 @@ _MOST_USES = 12
 # why a task ended, where no person and no note says it
 _ENDED = {
     EndReason.COMPLETED: "completed",
-    EndReason.OPERATOR: "revoked",
+    EndReason.OPERATOR: "revoked, no reason given",
     EndReason.DEADLINE: "its window was over",
     EndReason.EXPIRED: "nobody renewed its token in time",
     EndReason.UNCLAIMED: "nobody unwrapped its token in time",
@@ -289,7 +289,6 @@ def print_published(document: PublishedTask, shown: Mapping[str, Any], now: date
 
     if output.print_for_scripts(shown, document.state.value, as_json=as_json):
         return
-    print_decision(document, as_json=False, is_status=True)
     held_up = {"held up": document.error.message} if document.error else {}
     unproven = not_proven(document)
     open_points = {"not proven": "; ".join(unproven)} if unproven and document.proof is None else {}
@@ -310,7 +309,10 @@ def print_published(document: PublishedTask, shown: Mapping[str, Any], now: date
         **open_points,
         **fallback.facts(document, shown["published"], now),
     }
-    output.print_facts(output.console(), facts, least=len("missing"))
+    # one table: its names are as wide in both halves
+    least = max(len("missing"), *map(len, facts))
+    print_decision(document, as_json=False, is_status=True, least=least)
+    output.print_facts(output.console(), facts, least=least)
     _print_end_requests(output.console(), shown["end_requested"])
     if document.proof is not None:
         print_proof(output.console(), document.proof, unproven)
