@@ -161,7 +161,8 @@ def test_a_spec_is_asked_for_run_and_given_back_in_one_step(rig: Rig, spec: Spec
     # which of the two came first, people read what the signed end says
     for worker in (True, False):
         shown = " ".join(rig.cli("operator", "status", file.stem, worker=worker).stdout.split())
-        assert "(completed)" not in shown and re.search(r"UTC by research-agent: [^.]*exit code 0", shown), shown
+        assert re.search(r" is (confirmed|sealed) \(research-agent: [^)]*exit code 0\) ", shown), shown
+        assert re.search(r"UTC by research-agent: [^.]*exit code 0", shown), shown
 
 
 def test_a_spec_that_was_asked_for_without_a_heartbeat_is_not_another_one_now(rig: Rig, spec: Spec) -> None:

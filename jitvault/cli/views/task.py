@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from jitvault.documents.published_task import PublishedTask
     from jitvault.model.spec import TaskSpec
 
+_LONGEST_NOTE = 100
+"""How much of a note stands in a headline; the fact `ended` has all of it."""
 NEVER_HELD = frozenset({"denied", "cancelled", "lapsed"})
 """The states of a task that is over and never held access."""
 
@@ -223,7 +225,7 @@ def print_end(document: PublishedTask, *, as_json: bool) -> None:
     print_proof(console, proof, not_proven(document))
 
 
-def end_in_words(reason: str | None, ended: Ended | None) -> str:
+def end_in_words(reason: str | None, ended: Ended | Mapping[str, str | None] | None) -> str:
     """Return why a task ended, for people; who revoked it, if so.
 
     Of a task that was given back it is what the signed end says.
@@ -232,7 +234,9 @@ def end_in_words(reason: str | None, ended: Ended | None) -> str:
     """
     if reason == EndReason.COMPLETED and ended is not None and ended["note"]:
         # whoever gave it back said how: a program that was killed has completed nothing
-        return ended["note"]
+        note = str(ended["note"])
+        said = note if len(note) <= _LONGEST_NOTE else f"{note[: _LONGEST_NOTE - 1]}…"
+        return f"{ended['name']}: {said}" if ended["name"] else said
     if reason != EndReason.OPERATOR:
         return str(reason)
     name = ended["name"] if ended else None

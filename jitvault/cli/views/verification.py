@@ -28,7 +28,8 @@ def print_verified(found: Verified, *, as_json: bool) -> None:
         return
     console = output.console()
     receipt = found.receipt
-    ended = f" ({end_in_words(receipt.proof.end_reason, None)})" if receipt.proof.end_reason else ""
+    end = {"name": receipt.ended.name, "note": receipt.ended.note} if receipt.ended else None
+    ended = f" ({end_in_words(receipt.proof.end_reason, end)})" if receipt.proof.end_reason else ""
     _line(console, f"Receipt of task {receipt.task}{ended}", first="", style="bold")
     output.print_facts(
         console,
