@@ -64,6 +64,27 @@ def named_lines(proof: dict) -> dict[str, tuple[str, int, str]]:
     }
 
 
+def signed_facts(receipt: dict) -> list[str]:
+    """Who asked and approved, for what, which access, and when it ended, each in one line.
+
+    The receipt of an older worker has no names of approvers, no access and no end.
+    """
+    names = {one["entity"]: one["name"] for one in receipt.get("approvers", ())}
+    approved = [f"{names.get(entity, 'entity')} ({entity})" for entity in receipt["approved_by"]]
+    access = [f"{one['template']} {one['with']} at {one['path']}" for one in receipt.get("access", ())]
+    said = [
+        f"requester {receipt['requester']['name']}, agent {receipt['agent']['name']}, owner {receipt['owner']['name']}",
+        f"approved by {', '.join(approved) or 'nobody'}",
+        f"intent: {receipt['intent']}",
+        *(f"access: {one}" for one in access),
+        *(f"issued at {grant['issued_at']}" for grant in receipt["grants"][:1]),
+    ]
+    if ended := receipt.get("ended"):
+        said.append(f"ended at {ended['at']} by {ended['name'] or 'the worker'}: {ended['note'] or ended['reason']}")
+    # a name or an intent must not begin a line of its own
+    return [line.encode("unicode_escape").decode() for line in said]
+
+
 def not_shown(proof: dict, wanted: dict[str, tuple[str, int, str]]) -> list[str]:
     """The credentials that were issued and proven dead, and have no line that shows how they were issued."""
     made = {name for name, n, _ in wanted.values() if n == ISSUED}
@@ -125,6 +146,8 @@ def main(receipt_file: str, key_file: str, audit_files: str) -> int:
             of_tasks.append(json.loads(line))
     state = "sealed" if proof["confirmed"] else "closed WITHOUT PROOF"
     print(f"task {task}: {proof['end_reason']}, {state} at {receipt['sealed_at']}")
+    for line in signed_facts(receipt):
+        print(f"  {line}")
     leases = {lease["lease_id"] for lease in proof["leases"]}
     tokens = {
         of: ((seen[name].get("response") or {}).get("wrap_info") or {}).get("wrapped_accessor", "")

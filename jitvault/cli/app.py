@@ -34,6 +34,7 @@ from jitvault.cli.commands import (
     extend,
     findings,
     freeze,
+    freeze_list,
     grant,
     hold,
     init,
@@ -109,7 +110,7 @@ app.command(rich_help_panel=_OPERATORS)(end.revoke)
 app.command(rich_help_panel=_OPERATORS)(grant.cancel)
 app.command(rich_help_panel=_OPERATORS)(freeze.freeze)
 app.command(rich_help_panel=_OPERATORS)(freeze.unfreeze)
-app.command(rich_help_panel=_OPERATORS)(freeze.freezes)
+app.command(rich_help_panel=_OPERATORS)(freeze_list.freezes)
 app.command(rich_help_panel=_APPROVERS)(approve.approve)
 app.command(rich_help_panel=_APPROVERS)(approve.deny)
 app.command(rich_help_panel=_APPROVERS)(approve.withdraw)
@@ -300,8 +301,10 @@ def _print_error(message: str, hint: str, code: int, *, as_json: bool, exit_code
     else:
         prefix = "error: "
         typer.secho(prefix, fg="red", bold=True, err=True, nl=False)
-        # the message may contain a reason that another person wrote: it is indented further than any line of ours
+        # the message may contain a reason that another person wrote: it is indented further than any line of ours, and
+        # so is each further line of a message that has several
         indent = " " * len(prefix)
+        message = message.replace("\n", f"\n{indent}")
         folded = for_terminal(message, sys.stderr, first=indent, rest=indent)
         told = for_terminal(hint, sys.stderr, first="  ", rest="  ", keep_commands=True)
         typer.echo(f"{folded[len(prefix) :]}\n{told}", err=True)

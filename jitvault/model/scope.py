@@ -118,9 +118,10 @@ def freezes_in_force(statements: Iterable[FreezeStatement]) -> list[FreezeStatem
     A lift names the scope of the freeze, or all tasks.
     """
     statements = sorted(statements, key=lambda statement: statement.at)
-    lifts = [statement for statement in statements if not statement.freezes]
-    return [each for each in statements if each.freezes and not any(_lifts(lift, each) for lift in lifts)]
+    found = [statement for statement in statements if not statement.freezes]
+    return [each for each in statements if each.freezes and not any(lifts(lift, each) for lift in found)]
 
 
-def _lifts(lift: FreezeStatement, freeze: FreezeStatement) -> bool:
+def lifts(lift: FreezeStatement, freeze: FreezeStatement) -> bool:
+    """Return whether a lift ends a freeze: later, of its scope or of all."""
     return lift.at > freeze.at and (lift.scope.is_all or lift.scope.is_same(freeze.scope))

@@ -9,15 +9,17 @@ delivered is sent again later, by whichever process runs then.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from threading import Event, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jitvault.context import Clock
 from jitvault.errors import CorruptRecord, JitvaultError
 from jitvault.lifecycle.record.history import last_decision
+from jitvault.lifecycle.requests.freeze_documents import freeze_last_read
+from jitvault.lifecycle.requests.freezes import signed_freeze, tripwire_freeze
 from jitvault.model.notice import Notice, next_pause
 from jitvault.model.revision import Revision
 from jitvault.notices.interface import Messenger
@@ -121,4 +123,15 @@ class Notifier:
         content = Revision.of(file.revision.body).content
         obligations = last_decision(file).get("obligations") or {}
         parties = {part: content[part]["name"] for part in ("requester", "agent", "owner")}
-        return {**parties, "risk": content["risk"], "notify": list(obligations.get("notify", ()))}
+        notify = list(obligations.get("notify", ()))
+        return {**parties, "risk": content["risk"], "notify": notify, "frozen": self._freeze(content)}
+
+    def _freeze(self, content: Mapping[str, Any]) -> dict[str, object] | None:
+        """Return the freeze that covers the task.
+
+        It is not granted until that is lifted, though somebody approves it.
+        """
+        if tripped := tripwire_freeze(self._ledger):
+            return tripped[0]
+        statement = freeze_last_read(self._ledger, content)
+        return signed_freeze(statement) if statement else None

@@ -22,6 +22,9 @@ def approval_problems(receipt: Receipt) -> Iterator[str]:
         involved.setdefault(receipt.owner.entity, "owner")
     for entity in sorted(approvers & involved.keys()):
         yield f"entity {one_line(entity)} approved the task and is its {involved[entity]}"
+    for named in receipt.approvers:
+        if named.entity not in approvers:
+            yield f"it names {one_line(named.name)} as approver, whose entity did not approve"
     needed = needed_approvals(receipt)
     was_granted = any(grant.accessor_hmac for grant in receipt.grants)
     if was_granted and not receipt.recovered and len(approvers) < needed:

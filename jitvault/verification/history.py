@@ -66,6 +66,21 @@ def history_problems(receipt: Receipt, history: History) -> Iterator[str]:
         yield f"the hash chain of the {receipt.chain.events} events does not end in the receipt's head: one was changed"
     if _digest(history.revision.content) != receipt.digest:
         yield "the revision is not the one whose digest was approved"
+    elif not _agrees(receipt, history.revision.content):
+        yield "the receipt names another intent or access than the revision that was approved"
+
+
+def _agrees(receipt: Receipt, revision: dict[str, Any]) -> bool:
+    """Return whether intent and access are the revision's.
+
+    The receipt of an older worker names no access.
+    """
+    access = [(one.template, one.path, one.with_) for one in receipt.access]
+    try:
+        approved = [(one["template"], one["path"], one["with"]) for one in revision["access"]]
+        return receipt.intent == revision["spec"]["spec"]["intent"] and access in ([], approved)
+    except (KeyError, TypeError):
+        return False
 
 
 def _head(task: str, events: Sequence[_Event]) -> str | None:

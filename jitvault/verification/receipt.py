@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from jitvault.errors import SecurityFinding
 from jitvault.formats.canonical_json import canonical_bytes
@@ -80,6 +80,19 @@ class StatedGrant(Struct, frozen=True):
     requested_ttl_s: int
     ttl_s: int
     step_s: int
+
+
+class StatedAccess(Struct, frozen=True):
+    template: str
+    path: str
+    with_: dict[str, str] = field(name="with")
+
+
+class StatedEnd(Struct, frozen=True):
+    at: Time
+    reason: str
+    note: str = ""
+    name: str | None = None
 
 
 class Chain(Struct, frozen=True):
@@ -152,6 +165,10 @@ class Receipt(Struct, frozen=True):
     chain: Chain
     recovered: list[Any]
     sealed_at: Time
+    # receipts of older workers do not have these
+    approvers: list[Party] = []
+    access: list[StatedAccess] = []
+    ended: StatedEnd | None = None
 
 
 @dataclass(frozen=True, slots=True)

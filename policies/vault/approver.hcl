@@ -21,6 +21,15 @@ path "jitvault/metadata/tasks/*" {
   capabilities = ["list"]
 }
 
+# What operators froze: a task that is approved meanwhile is not granted until the freeze is lifted.
+path "jitvault/data/freezes/*" {
+  capabilities = ["read"]
+}
+
+path "jitvault/metadata/freezes/*" {
+  capabilities = ["list"]
+}
+
 # The approver's own signature only. The path has no hash suffix and only `input` may be sent, so that nobody can
 # choose an older version of the key.
 path "jitvault-transit/sign/jitvault-signer-{{identity.entity.id}}" {

@@ -318,6 +318,10 @@ def test_problems_of_one_file_are_told_together(cli: Cli, tmp_path: Path) -> Non
     )
     told = cli(None, "spec", "check", file, "--json", code=8).error["message"]
     assert "spec.agent: " in told and "spec.criticality: " in told
+    # each of them stands below the first, and the hint further left
+    first, *others, hint = cli(None, "spec", "check", file, code=8).stderr.splitlines()
+    assert first.startswith(f"error: {file}:") and all(line.startswith(f"       {file}:") for line in others) and others
+    assert hint.startswith("  Correct the file")
 
 
 # -- names -------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import SPEC, Cli, Quick
+from commands import SPEC, Cli, Quick, at_terminal
 
 from jitvault import shipped_files as shipped
 from jitvault.sandbox.world import World
@@ -147,6 +147,17 @@ def test_a_denial_wins_over_approvals(cli: Cli, spec: Callable[..., Path]) -> No
 
 
 # -- one id, one request -----------------------------------------------------------------------------
+
+
+def test_why_it_is_denied_is_said_once_at_a_terminal(cli: Cli, spec: Callable[..., Path]) -> None:
+    file = spec(criticality="medium")
+    cli("operator", "submit", file)
+    cli("approver-1", "deny", file.stem, "--yes", "--reason", "Not today.")
+    shown = at_terminal(cli, "operator", "grant", file.stem, width=120)
+    assert shown.code == 3 and shown.stdout.count("Not today.") == 1 and shown.stdout.count("--revise") == 1
+    # a pipe has one of the two streams alone
+    refused = cli("operator", "grant", file.stem, code=3)
+    assert "Not today." in refused.stdout and "Not today." in refused.stderr
 
 
 def test_the_same_spec_under_the_same_id_resumes(cli: Cli, spec: Callable[..., Path]) -> None:

@@ -49,11 +49,14 @@ def test_who_may_not_end_a_task_is_told_the_groups_that_may(quick: Quick, spec: 
 
 
 def test_only_who_can_lift_a_freeze_is_named_for_that(quick: Quick) -> None:
-    lift = ["unfreeze", "--agent", "research-agent", "--reason", "no"]
-    hint = quick("approver-1", *lift, "--json", worker=False, code=10).error["hint"]
+    frozen = ["--template", "no-such-template", "--reason", "no"]
+    quick("operator", "freeze", *frozen, "--unseen")
+    hint = quick("approver-1", "unfreeze", *frozen, "--json", worker=False, code=10).error["hint"]
     assert hint.startswith("Only operators can. That takes a member of jitvault-operators: an administrator")
-    read = quick("approver-1", "freezes", "--json", worker=False, code=10).error
-    assert "jitvault-operators or jitvault-auditors" in read["hint"] and "written" not in read["message"]
+    quick("operator", "unfreeze", *frozen)
+    read = quick("agent", "freezes", "--json", worker=False, code=10).error
+    assert "jitvault-operators, jitvault-approvers, jitvault-auditors or jitvault-security" in read["hint"]
+    assert "written" not in read["message"]
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shlex
 import signal
 import stat
@@ -202,3 +203,14 @@ def test_the_demo_shows_a_command_in_the_colours_that_it_has_on_a_terminal(
     shown = capsys.readouterr().out
     assert "postgres-readonly" in shown
     assert "\x1b[1m" in shown and r"\x1b" not in shown
+
+
+def test_the_demo_folds_a_hint_at_words_as_the_command_does_on_a_terminal(
+    world: World, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (("FORCE_COLOR", "1"), ("COLUMNS", "80")):
+        monkeypatch.setenv(name, value)
+    story = _Story(world, variables, output.console(), as_json=False)
+    story.step("What nobody may end", "approver-1", "freeze", "--all", "--reason", "x", "--yes", code=10)
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert len(shown) > 5 and max(map(len, shown)) <= 80, shown

@@ -77,7 +77,9 @@ STATUS = {
     **{"delegation": [str], "children": [str]},
     "revision": {"number": int, "digest": DIGEST, "content": dict},
     "decision": dict,
-    "decisions": [{"entity": ENTITY, "name": str, "decision": str, "digest": DIGEST, "reason": str}],
+    "decisions": [
+        {"entity": ENTITY, "name": str, "decision": str, "digest": DIGEST, "reason": str, "counted_at": TIME}
+    ],
     "refused": [{"entity": ENTITY, "name": str, "why": str, "withdrawn": bool}],
     "missing": MISSING,
     "ended": {"by": ENTITY, "name": str, "at": TIME, "reason": str, "note": str},
@@ -119,6 +121,7 @@ ROW = {
     **{"token_verdict": str, "findings": [str], "not_proven": [str]},
     **{"intent": str, "requested_at": TIME, "over_at": TIME},
     **{"denied_by": NOTHING, "denied_reason": NOTHING, "extension_approved_by": [str]},
+    **{"approved_at": [TIME]},
 }
 TEMPLATE = {"apiVersion": str, "kind": str, "metadata": dict, "spec": dict}
 STEPS = [{"n": int, "name": str, "ok": bool, "evidence": str, "mend": str, "told": bool}]
@@ -301,6 +304,7 @@ def test_the_lists_in_these_shapes_are_not_empty(story: Story) -> None:
     said = {name: result.json for name, result in story.json.items()}
     assert said["submit"]["missing"] == [{"group": "jitvault-approvers", "count": 1}]
     assert said["grant"]["wrapping"] and said["complete"]["leases"] and said["complete"]["token"]["checks"]
+    assert re.search(r"decisions +approver-1: approve \(20", story.human["status"].stdout)
     assert said["status"]["decisions"] and said["status"]["leases"] and len(said["status"]["timeline"]) > 5
     assert said["templates check"]["paths"] and said["templates check"]["paths"][0]["steps"]
     assert said["list"]["tasks"] and said["report"]["leases"] and said["templates list"]["templates"]
@@ -400,7 +404,8 @@ def test_human_output_at_80_columns_cuts_no_id(story: Story) -> None:
     # of what is written into a line, nothing is left to a terminal to break
     events = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:")
     said = story.human["status"].stdout.splitlines()
-    assert max(len(line) for line in said if not events.match(line)) <= 80, "an event has one line in a pipe"
+    facts = [line for line in said if not events.match(line) and not line.startswith("Task ")]
+    assert max(map(len, facts)) <= 80, "an event and a sentence have one line in a pipe"
     granted = story.human["grant"].stdout
     assert re.search(r"^  token    (hv)?s\.[\w-]{20,}$", granted, re.MULTILINE), "to be copied"
     assert "           jitvault unwrap -\n" in granted

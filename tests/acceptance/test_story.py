@@ -139,6 +139,8 @@ def test_an_auditor_verifies_the_receipt_without_any_code_of_ours(
     verified = verify(world.audit_file)
     assert verified.returncode == 0, verified.stdout
     assert verified.stdout.count("found") == 6
+    assert "  access: postgres-readonly {'database': 'app'} at database/creds/app-readonly\n" in verified.stdout
+    assert " by operator: completed\n" in verified.stdout
 
     shortened = tmp_path / "shortened.log"
     shortened.write_text("".join(line for line in world.audit_file.open() if "sys/leases/revoke/" not in line))
@@ -160,6 +162,7 @@ def test_the_receipt_of_a_task_with_two_tokens_passes_though_the_second_one_was_
     more = cli("operator", "extend", file.stem, "--for", "10m", "--reason", "it is slow", "--json").json
     assert more["replaces"]
     receipt, key = sealed_receipt(cli, world, file.stem, tmp_path)
+    assert "\n  old token   audit_confirmed " in cli("operator", "status", file.stem).stdout
     verified = checked(receipt, key, world.audit_file)
     assert verified.returncode == 0, verified.stdout
     assert "earlier token 1, check 1" in verified.stdout

@@ -44,11 +44,16 @@ def sealed(variables: dict[str, str], world: World, tmp_path_factory: pytest.Tem
     directory, home = tmp_path_factory.mktemp("handed"), tmp_path_factory.mktemp("home")
     cli = Quick(variables, home)
     file = home / "verify-orders.yaml"
-    terms = {"criticality": "low", "template": "postgres-readonly", "window": "15m", "intent": "Count.", "more": ""}
+    terms = {"criticality": "medium", "template": "postgres-readonly", "window": "15m", "intent": "Count.", "more": ""}
     file.write_text(SPEC.format(id=file.stem, **terms))
+    cli("operator", "submit", file)
+    cli("approver-1", "approve", file.stem, "--yes")
     granted = cli("operator", "grant", file, "--json")
     cli("agent", "unwrap", "-", "--read", given=granted.stdout)
-    more = cli("operator", "extend", file.stem, "--for", "30m", "--reason", "it is slow", "--json")
+    longer = ("operator", "extend", file.stem, "--for", "30m", "--reason", "it is slow", "--json")
+    cli(*longer, code=4)
+    cli("approver-1", "approve", file.stem, "--yes")
+    more = cli(*longer)
     assert more.json["replaces"]
     cli("agent", "unwrap", "-", "--read", given=more.stdout)
     before_the_end = world.audit_file.stat().st_size
@@ -108,6 +113,11 @@ def test_an_honest_receipt_holds_without_any_server(handed: Handed, monkeypatch:
     assert found["key"]["version"] == 1 and not any("version" in text for text in found["not_checked"])
     # Vault's own answer is a key file, too
     assert handed.verify(*every, "-o", "json", key="key.json").json["key"] == found["key"]
+    assert [one["name"] for one in found["approved_by"]] == ["approver-1"] and found["intent"] == "Count."
+    assert found["access"] == [
+        {"template": "postgres-readonly", "path": "database/creds/app-readonly", "with": {"database": "app"}}
+    ]
+    assert (found["ended"]["name"], found["ended"]["reason"]) == ("operator", "completed")
     less = handed.verify("--json").json
     assert less["holds"] and any("--audit FILE" in text for text in less["not_checked"])
 
@@ -118,6 +128,11 @@ def test_what_was_checked_and_what_was_not_is_said_in_words(handed: Handed, widt
     command = ("verify", files[0], "--key", files[1], "--audit", files[2])
     piped = handed.alone(None, *command, extra={"COLUMNS": str(width)}).stdout
     assert "Receipt of task verify-orders (completed)" in piped and "\nNot checked\n" in piped
+    stated = " ".join(piped.partition("Checked")[0].split())
+    approver = re.search(r"approved by approver-1 \(([0-9a-f-]{36})\) intent Count\. access", stated)
+    assert approver, stated
+    assert "access postgres-readonly with database=app: database/creds/app-readonly issued 20" in stated
+    assert re.search(r" UTC ended 20[0-9: -]{17} UTC by operator: completed digest", stated), stated
     assert any(line.startswith("  ✓ lines      12 of 12 that the receipt names") for line in piped.splitlines())
     assert "  - that the audit files are whole and Vault's own: keep them where the worker cannot write\n" in piped
     assert piped.endswith("Everything that was checked holds.\n")

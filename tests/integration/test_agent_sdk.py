@@ -175,7 +175,7 @@ def test_a_program_that_nobody_signed_gets_nothing(rig: Rig, spec: Spec) -> None
         say(refused=str(error))
     """
     (told,), _ = run(rig, code, refused)
-    assert told["refused"].startswith(f"task {refused.stem} is for psql, and not for python")
+    assert told["refused"].startswith("the spec names psql in spec.tools, and not python")
     assert run(rig, code, named)[0] == [{"entered": True}]
 
 

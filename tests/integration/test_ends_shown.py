@@ -142,6 +142,27 @@ def test_an_agents_revocation_is_the_agents(rig: Rig, spec: Spec) -> None:
     assert told["end_reason"] == "operator"
 
 
+def test_a_revocation_without_a_reason_says_that_none_was_given(rig: Rig, spec: Spec) -> None:
+    rig.active(file := spec())
+    ended = rig.cli("operator", "revoke", file.stem)
+    assert ended.stderr == "No reason is given, and every report says so. --reason WHY gives one.\n"
+    for worker in (True, False):
+        shown = " ".join(rig.cli("operator", "status", file.stem, worker=worker).stdout.split())
+        assert re.search(r"ended 20[0-9: -]{17} UTC by operator: revoked, no reason given", shown), shown
+    # what is over already was not ended by this command
+    assert rig.cli("operator", "revoke", file.stem).stderr == ""
+    rig.active(file := spec())
+    assert rig.cli("operator", "revoke", file.stem, "--reason", "enough").stderr == ""
+
+
+def test_what_was_published_is_one_table_whose_values_stand_below_each_other(rig: Rig, spec: Spec) -> None:
+    rig.active(file := spec())
+    shown = rig.cli("operator", "status", file.stem, worker=False, extra={"COLUMNS": "120"}).stdout
+    starts = [found.end() for line in shown.splitlines() if (found := re.match(r"  [a-z][a-z ]*?  +", line))]
+    assert len(starts) > 6 and set(starts) == {max(starts)}, shown
+    rig("operator", "complete", file.stem)
+
+
 def test_the_access_of_a_task_is_shown_with_the_ledger_and_without(rig: Rig, spec: Spec) -> None:
     rig("operator", "submit", file := spec())
     for who, has_worker in (("operator", True), ("operator", False), ("approver-1", False), ("auditor", False)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import shlex
 import signal
 import subprocess
@@ -157,6 +158,11 @@ def test_a_spec_is_asked_for_run_and_given_back_in_one_step(rig: Rig, spec: Spec
     # the worker may have acted on the token's revocation before it read the signed end
     notes = [event.body.get("note") or "" for event in rig.file(file.stem).events]
     assert rig.file(file.stem).task.end_reason == "completed" and "exit code 0" in "".join(notes)
+    # which of the two came first, people read what the signed end says
+    for worker in (True, False):
+        shown = " ".join(rig.cli("operator", "status", file.stem, worker=worker).stdout.split())
+        assert re.search(r" is (confirmed|sealed) \(research-agent: [^)]*exit code 0\) ", shown), shown
+        assert re.search(r"UTC by research-agent: [^.]*exit code 0", shown), shown
 
 
 def test_a_spec_that_was_asked_for_without_a_heartbeat_is_not_another_one_now(rig: Rig, spec: Spec) -> None:
@@ -212,10 +218,24 @@ def test_the_exit_code_is_a_shells(rig: Rig, spec: Spec, words: tuple[str | Path
     execute(rig, spec(), "--", *words, code=code)
 
 
+def test_one_spec_is_run_twice_under_two_ids(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    for task in (f"{file.stem}-a", f"{file.stem}-b"):
+        assert execute(rig, file, "--id", task, "--", "sh", "-c", "echo ran", code=0).stdout == b"ran\n"
+        assert rig.state(task) is not None
+    assert rig.state(file.stem) is None
+    refused = execute(rig, f"{file.stem}-a", "--id", "other", "--", "sh", "-c", "echo ran", code=125)
+    assert b"--id names the task of a SPEC" in refused.stderr and refused.stdout == b""
+
+
 def test_a_program_that_nobody_signed_and_a_mapping_that_cannot_be_filled_start_nothing(rig: Rig, spec: Spec) -> None:
     file = spec(more="  tools: [psql]\n")
     refused = execute(rig, file, "--", "sh", "-c", "echo ran", code=125)
-    assert b"is for psql, and not for sh" in refused.stderr and refused.stdout == b""
+    assert b"the spec names psql in spec.tools, and not sh" in refused.stderr and refused.stdout == b""
+    assert b"approvers signed" not in refused.stderr.lower() and rig.state(file.stem) is None, "nobody has signed it"
+    rig("operator", "grant", signed := spec(more="  tools: [psql]\n  deliver: agent\n"))
+    refused = execute(rig, signed.stem, "--", "sh", "-c", "echo ran", code=125)
+    assert f"task {signed.stem} is for psql, and not for sh".encode() in refused.stderr and refused.stdout == b""
     wrong = ("--env", "WORD=postgres-readonly.pasword")
     refused = execute(rig, spec(), *wrong, "--", "sh", "-c", "echo ran", code=125)
     assert b"did you mean password" in refused.stderr and refused.stdout == b""

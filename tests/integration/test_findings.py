@@ -83,6 +83,12 @@ def test_findings_are_listed_of_one_task_and_of_one_agent(rig: Rig, spec: Spec) 
     assert set(listed(rig, "--task", file.stem)) == {"denied"}
     assert set(listed(rig, "--agent", "research-agent")) == {"denied"}
     assert set(listed(rig, "--agent", rig.entity("operator"))) == {"forged_document"}
+    rows = {row["rule"]: row for row in rig("auditor", "findings", "list").json["findings"]}
+    assert (rows["denied"]["agent_name"], rows["wrong_clock"]["agent_name"]) == ("research-agent", None)
+    assert rows["forged_document"]["author_name"] == "operator"
+    printed = rig.cli("auditor", "findings", "list").stdout
+    assert f"denied, task {file.stem} of research-agent, 20" in printed
+    assert f"by entity {rig.entity('operator')} (operator)\n" in printed
     shown = rig("operator", "status", file.stem, code=12)
     # what was typed is no next step
     assert "findings list --task" in shown.error["hint"] and "jitvault status" not in shown.error["hint"]

@@ -66,6 +66,36 @@ def test_whoever_freezes_again_is_told_who_did_before_and_why(rig: Rig, *, worke
     assert "already" not in rig.cli("operator", "freeze", *AGENT, *WHY, worker=worker).stderr
 
 
+@pytest.mark.parametrize("worker", [True, False], ids=["worker", "no worker"])
+def test_a_freeze_that_was_signed_anew_is_shown_since_the_first_one(rig: Rig, *, worker: bool) -> None:
+    before = rig.cli("operator", "freezes", "--all", "--json", worker=worker).json["lifted"]
+    rig.cli("operator", "freeze", *TEMPLATE, *WHY, worker=worker)
+    (first,) = rig.cli("operator", "freezes", "--json", worker=worker).json["freezes"]
+    assert first["first_at"] == first["at"]
+    rig.cli("operator", "freeze", *TEMPLATE, "--reason", "second thoughts", worker=worker)
+    (again,) = rig.cli("operator", "freezes", "--json", worker=worker).json["freezes"]
+    assert (again["first_at"], again["reason"]) == (first["at"], "second thoughts") and again["at"] > first["at"]
+    shown = rig.cli("auditor", "freezes", worker=worker).stdout
+    assert f"{first['at'][:10]} {first['at'][11:19]} UTC" in shown
+
+    # who lifted it, and when, is known afterwards; another freeze of that scope is a freeze of its own
+    other = {"VAULT_TOKEN": rig.world.operator_2_token.reveal()}
+    rig.cli(None, "unfreeze", *TEMPLATE, "--reason", "nothing was wrong", worker=worker, extra=other)
+    rig.cli("operator", "freeze", *TEMPLATE, "--reason", "once more", worker=worker)
+    found = rig.cli("operator", "freezes", "--all", "--json", worker=worker).json
+    (active,) = found["freezes"]
+    assert active["first_at"] == active["at"] and active["reason"] == "once more"
+    (lifted,) = [one for one in found["lifted"] if one not in before]
+    assert (lifted["scope"], lifted["at"], lifted["reason"]) == (first["scope"], first["at"], "second thoughts")
+    assert lifted["lifted"]["reason"] == "nothing was wrong" and lifted["lifted"]["at"] < active["at"]
+    by = ("operator", "operator-2") if worker else (lifted["by"], rig.entity("operator-2"))
+    assert (lifted["by"], lifted["lifted"]["by"]) == by
+    for width in (80, 120):
+        table = at_terminal(rig.cli, "auditor", "freezes", "--all", width=width).stdout
+        assert "nothing was wrong" in " ".join(table.split()) and all(len(row) <= width for row in table.splitlines())
+    assert "lifted" not in rig.cli("operator", "freezes", worker=worker).stdout
+
+
 def test_whoever_has_no_ledger_reads_that_a_freeze_ended_it(rig: Rig, spec: Spec) -> None:
     rig.active(file := spec())
     rig("operator", "freeze", *AGENT, *WHY)
@@ -83,13 +113,11 @@ def test_a_list_says_who_lifts_the_freeze_that_a_task_waits_for(rig: Rig, spec: 
     (row,) = [line for line in rig.cli("auditor", "list").stdout.splitlines() if line.startswith(held.stem)]
     assert row.endswith("operator: hand it to research-agent"), "its agent has nothing to unwrap yet"
     rig.cli("operator", "freeze", *AGENT, *WHY, "--wait", "0", code=13, worker=False)
-    for who, worker in (("operator", True), ("operator", False), ("auditor", False)):
+    for who, worker in (("operator", True), ("operator", False), ("auditor", False), ("approver-1", False)):
         listed = rig.cli(who, "list", worker=worker).stdout.splitlines()
         rows = {line.split()[0]: line for line in listed}
         assert rows[waiting.stem].endswith("frozen; an operator: unfreeze --agent research-agent"), (who, worker)
         assert rows[held.stem].endswith("a worker: end it, because it is frozen"), (who, worker)
-    # who may not read freezes still has a list
-    assert rig.cli("approver-1", "list", worker=False).stdout.count(waiting.stem) == 1
 
 
 def test_status_says_of_a_freeze_what_the_list_says(rig: Rig, spec: Spec) -> None:
@@ -106,6 +134,23 @@ def test_status_says_of_a_freeze_what_the_list_says(rig: Rig, spec: Spec) -> Non
         assert told == {"kind": "operator", "scope": {"agent": "research-agent"}}
     rig("operator", "cancel", waiting.stem)
     assert "unfreeze" not in rig.cli("operator", "status", waiting.stem).stdout, "it is over"
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_an_approver_reads_that_the_task_is_frozen_while_they_decide(rig: Rig, spec: Spec, width: int) -> None:
+    rig("operator", "submit", waiting := spec(criticality="medium"))
+    assert "FROZEN" not in rig.cli("approver-1", "approvals", worker=False).stdout
+    rig("operator", "freeze", *TEMPLATE, *WHY)
+    shown = at_terminal(rig.cli, "approver-1", "approve", waiting.stem, answer="n", width=width)
+    listed = rig.cli("approver-1", "approvals", worker=False, extra={"COLUMNS": str(width)})
+    for text in (shown.stdout, listed.stdout):
+        said = " ".join(text.split())
+        assert 'FROZEN "look first", template postgres-readonly by an operator since 20' in said
+        assert "UTC; granted only when that is lifted" in said
+        assert all(len(line) <= width for line in text.splitlines() if "sha256:" not in line)
+    (told,) = rig.cli("approver-1", "approvals", "--json", worker=False).json["tasks"]
+    assert (told["frozen"]["scope"], told["frozen"]["reason"]) == ({"template": "postgres-readonly"}, "look first")
+    rig("operator", "cancel", waiting.stem)
 
 
 def test_whom_a_worker_has_ended_before_they_are_counted_is_counted(

@@ -118,6 +118,23 @@ def due_now(rig: Rig) -> None:
     rig.sql("UPDATE notices SET due_at = '2020-01-01 00:00:00' WHERE due_at IS NOT NULL")
 
 
+def test_who_is_asked_to_approve_hears_that_the_task_is_frozen(rig: Rig, spec: Spec, hook: Hook) -> None:
+    frozen = ("--template", "postgres-readonly", "--reason", "look first")
+    rig("operator", "freeze", *frozen)
+    file = spec(criticality="medium")
+    rig("operator", "submit", file, extra=hook.extra)
+    hook.heard(file.stem, ["pending"])
+    told = hook.taken[0]["frozen"]
+    assert (told["kind"], told["scope"], told["by"], told["reason"]) == (
+        *("operator", {"template": "postgres-readonly"}, "operator", "look first"),
+    )
+    rig("operator", "unfreeze", *frozen)
+    other = spec(criticality="medium")
+    rig("operator", "submit", other, extra=hook.extra)
+    hook.heard(other.stem, ["pending"])
+    assert hook.taken[-1]["frozen"] is None
+
+
 def told_again(rig: Rig, hook: Hook, task: str) -> None:
     """What was put off comes with a later command, once its pause is over."""
 
@@ -143,6 +160,7 @@ def test_a_task_is_told_from_its_request_to_its_end_signed_and_without_a_secret(
     hook.heard(file.stem, ["pending", "approved", "ended"])
     first, _, last = hook.taken
     assert (first["state"], first["requester"], first["agent"]) == ("pending_approval", "operator", "research-agent")
+    assert (first["frozen"], last["frozen"]) == (None, None)
     assert (last["state"], last["end_reason"], last["notify"]) == ("ending", "completed", ["security"])
     assert first["digest"] == granted["digest"] and len({one["id"] for one in hook.taken}) == 3
     everything = b"".join(hook.bodies).decode()

@@ -16,15 +16,32 @@ def names_of(executable: str) -> tuple[str, ...]:
     return Path(executable).name, Path(executable).resolve().name
 
 
+def check_spec_names(tools: Sequence[str], program: Sequence[str]) -> None:
+    """Raise InvalidInput for a program that a spec does not name.
+
+    Nobody has signed the spec yet, so its author can name the program.
+    """
+    if not _is_named(tools, program):
+        name = program[0]
+        raise InvalidInput(
+            f"the spec names {', '.join(tools)} in spec.tools, and not {name}",
+            hint=f"Nothing was asked for and nothing was started. Add {name} to spec.tools: approvers read it there.",
+        )
+
+
 def check_program(task: str, tools: Sequence[str], program: Sequence[str]) -> None:
     """Raise InvalidInput for a program that the signed tools do not name.
 
     An empty list permits any. `program` has the program's names, the one for people first.
     """
-    if tools and not set(program) & set(tools):
+    if not _is_named(tools, program):
         name = program[0]
         raise InvalidInput(
             f"task {task} is for {', '.join(tools)}, and not for {name}",
             hint="Nothing was started. Its approvers signed the tools in `spec.tools`: ask for a task that names "
             f"{name}.",
         )
+
+
+def _is_named(tools: Sequence[str], program: Sequence[str]) -> bool:
+    return not tools or bool(set(program) & set(tools))

@@ -124,13 +124,16 @@ def approvals(json_: Json = False, debug: Debug = False) -> None:
     """
     from jitvault.cli import session
     from jitvault.cli.commands.decide import approvers
+    from jitvault.cli.commands.seen_freezes import SeenFreezes
     from jitvault.cli.views import tables as listings
     from jitvault.lifecycle.decision.pending_approvals import pending_approvals
 
     wiring = session.open_session()
     with session.allowed("see what waits for approval", approvers()):
         found = pending_approvals(wiring.person)
-    listings.print_pending(found, as_json=json_)
+    freezes = SeenFreezes(wiring, wiring.ledger if wiring.has_worker else None)
+    frozen = {each.task_id: freezes.covering(each.subject.revision.content) for each in found}
+    listings.print_pending(found, frozen, as_json=json_)
 
 
 def _is_decisive(wiring: Wiring, document: PublishedTask, revision: Revision) -> bool:

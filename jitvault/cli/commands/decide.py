@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from jitvault.cli import session
 from jitvault.cli.quiet import is_quiet
@@ -50,7 +50,7 @@ def decide(
         names = _groups(wiring, matter, decision, groups)
     differs = changes(document) if matter.extension is None else None
     if not (yes and is_quiet()):
-        proposal.print_proposal(matter, differs, names)
+        proposal.print_proposal(matter, differs, names, frozen=_freeze(wiring, document))
     if decision == "deny" and not reason:
         requester = matter.revision.content["requester"]["name"]
         output.warn(f"No reason is given: {requester} will not know why. --reason WHY gives one.")
@@ -66,6 +66,14 @@ def decide(
             extension=matter.extension,
         )
     _await_counting(wiring, task, matter, decision, expires.isoformat(), wait=wait, as_json=as_json)
+
+
+def _freeze(wiring: Wiring, document: PublishedTask) -> Mapping[str, Any] | None:
+    """Return the freeze that covers the task, as far as the caller can see it."""
+    from jitvault.cli.commands.seen_freezes import SeenFreezes
+
+    ledger = wiring.ledger if wiring.has_worker else None
+    return SeenFreezes(wiring, ledger).covering(document.full_revision.content)
 
 
 def _check_may_decide(wiring: Wiring, matter: ApprovalSubject, decision: str, digest: str | None) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from jitvault.cli.commands.dev import SPEC, sandbox
+from jitvault.cli.folding import folded
 from jitvault.cli.views import output
 from jitvault.cli.views.output import to_json
 from jitvault.errors import JitvaultError
@@ -165,9 +166,17 @@ class _Story:
         wants_json = self.as_json and "--out" not in command
         answer, shown = self.run(who, *command, *(["--json"] if wants_json else []), code=code)
         # in the colours that the command itself printed
-        self.console.print(Text.from_ansi(shown.rstrip()), soft_wrap=True)
+        self.console.print(Text.from_ansi("\n".join(map(self._fitting, shown.rstrip().split("\n")))), soft_wrap=True)
         self.steps.append({"title": title, "who": who, "command": typed, "exit_code": code, "answer": answer})
         return answer
+
+    def _fitting(self, line: str) -> str:
+        """Fold a line at words, as the command itself does at a terminal.
+
+        It writes to a pipe here, where a message or a hint is one line.
+        """
+        is_wide = self.console.is_terminal and len(line) > self.console.width and "\x1b" not in line
+        return folded(line, self.console.width, rest="  ", keep_commands=True) if is_wide else line
 
     def run(self, who: str, *command: str, code: int = 0) -> tuple[dict[str, Any], str]:
         environment = {**os.environ, **self.variables, "VAULT_TOKEN": self.variables[_PEOPLE[who]]}

@@ -94,13 +94,11 @@ def _end(
     task: str, reason: Any, *, note: str, wait: float, as_json: bool, force: bool = False, yes: bool = False
 ) -> None:
     from jitvault.cli import quiet, session
-    from jitvault.cli.commands.end_rights import check_may_end
     from jitvault.cli.commands.end_unproven import why_unfinished
     from jitvault.cli.views import task as render
     from jitvault.cli.views.output import warn
     from jitvault.documents.published_task import ILLEGIBLE, PublishedTask
     from jitvault.errors import AuditUntrusted, LedgerUnavailable, OutcomeUnknown, WaitTimedOut, WrongState
-    from jitvault.lifecycle.requests.sign import sign_end
     from jitvault.model.states import EndReason
 
     wiring = session.open_session()
@@ -122,12 +120,10 @@ def _end(
     if note and withdrawn is None and state in session.DONE:
         warn(f"task {task} is {state} already: this reason is not recorded")
     unsealed = force and state == "confirmed"
+    is_signed = withdrawn is not None
     if state in {*session.GRANTED, ILLEGIBLE} or unsealed or (state == "ending" and (force or note)):
-        check_may_end(wiring, document, force=force)
-        with session.signing(
-            f"end task {task}", "operators and the task's agent", writes=request_path(ANYONE, task, "end")
-        ):
-            sign_end(wiring.person, task, reason=reason, note=note, force=force)
+        _sign(wiring, document, reason, note=note, force=force)
+        is_signed = True
     done = session.DONE - {"confirmed"} if unsealed else session.DONE
     if state not in done:
         try:
@@ -140,7 +136,34 @@ def _end(
             raise
         except LedgerUnavailable as error:
             raise _revoke_without_ledger(wiring, task, error) from None
+    _note_without_reason(reason if is_signed else None, note)
     _print_result(wiring, document, as_json=as_json)
+
+
+def _sign(wiring: Wiring, document: PublishedTask | IllegibleDocument, reason: Any, *, note: str, force: bool) -> None:
+    """Sign the end of a task. Raises Denied for who may not end it."""
+    from jitvault.cli import session
+    from jitvault.cli.commands.end_rights import check_may_end
+    from jitvault.lifecycle.requests.sign import sign_end
+
+    task = document.task_id
+    check_may_end(wiring, document, force=force)
+    with session.signing(
+        f"end task {task}", "operators and the task's agent", writes=request_path(ANYONE, task, "end")
+    ):
+        sign_end(wiring.person, task, reason=reason, note=note, force=force)
+
+
+def _note_without_reason(reason: Any, note: str) -> None:
+    """Say that a task was revoked without a reason.
+
+    `reason` is the end that this command signed, None where it signed none.
+    """
+    from jitvault.cli import quiet
+    from jitvault.model.states import EndReason
+
+    if reason is EndReason.OPERATOR and not note:
+        quiet.note("No reason is given, and every report says so. --reason WHY gives one.")
 
 
 def _print_result(wiring: Wiring, document: PublishedTask | IllegibleDocument, *, as_json: bool) -> None:

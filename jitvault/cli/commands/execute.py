@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from jitvault.cli.commands.spec_file import TaskId
 from jitvault.cli.options import (
     APPROVAL_WAIT,
     ApprovalWait,
@@ -65,6 +66,7 @@ def execute(
         Mask,
         typer.Option(help="Replace secrets in its output; auto: unless that is a terminal.", rich_help_panel=_GETS),
     ] = Mask.AUTO,
+    task_id: TaskId = None,
     wait: ApprovalWait = APPROVAL_WAIT,
     stop_signal: Annotated[
         str, typer.Option(metavar="NAME", help="The signal when the task is over.", rich_help_panel=_ENDS)
@@ -121,7 +123,7 @@ def execute(
     wiring = session.open_session()
     # before anything is known that is secret, and while this process has one thread and no connection
     with monitored(wiring) as monitor:
-        task = steps.requested(context, wiring, what, checked, wanted, wait=wait)
+        task = steps.requested(context, wiring, what, checked, wanted, wait=wait, task_id=task_id)
         set_hint_task(context, task)
         with steps.held(wiring, task, checked, wanted, monitor) as access:
             if mcp_server is not None:

@@ -14,7 +14,7 @@ from datetime import timedelta
 import typer
 
 from jitvault.agent.execution import mapping
-from jitvault.agent.execution.allowed_program import check_program
+from jitvault.agent.execution.allowed_program import check_program, check_spec_names
 from jitvault.agent.execution.monitor import Kept, Monitor
 from jitvault.agent.opened_wrappings import locked_record, state_directory
 from jitvault.agent.unwrap import TaskToken, read_all
@@ -47,23 +47,27 @@ def requested(
     wanted: mapping.Wanted,
     *,
     wait: float,
+    task_id: str | None = None,
 ) -> str:
     """Return the task, once it is granted.
 
-    It is `what` itself, or the task that the spec asks for. `program` has the program's names; with None none is
-    checked. Raises UsageError for a spec on standard input, which is the program's, InvalidInput for a program and a
-    mapping that the task will not have, and what a grant raises.
+    It is `what` itself, or the task that the spec asks for, with `task_id` in place of the spec's id. `program` has the
+    program's names; with None none is checked. Raises UsageError for a spec on standard input, which is the program's,
+    and for the id of a task that has one, InvalidInput for a program and a mapping that the task will not have, and
+    what a grant raises.
     """
     if not is_spec(what):
+        if task_id is not None:
+            raise UsageError("--id names the task of a SPEC, and TASK has its id", hint=CONTINUE)
         return what
     if what == "-":
         raise UsageError("standard input is the program's, so the spec cannot come from there", hint="Name a file.")
     # before anything is asked for
-    asked = read_spec(wiring, what, None).spec
+    asked = read_spec(wiring, what, task_id).spec
     if program is not None:
-        check_program(asked.id, asked.spec.tools, program)
+        check_spec_names(asked.spec.tools, program)
     mapping.check_names(wanted, _uses_in(asked))
-    spec = submit_spec(context, wiring, what, None, revise=False, as_json=False, heartbeat=HEARTBEAT)
+    spec = submit_spec(context, wiring, what, task_id, revise=False, as_json=False, heartbeat=HEARTBEAT)
     request, document = request_grant(wiring, spec, queue=False, wait=wait, tell=say)
     request.check_not_refused(document)
     raise_for(document, waited=wait)

@@ -66,6 +66,8 @@ def list_(
     ledger = session.ledger_to_read(wiring)
     entity = _entity_of(wiring, ledger, agent) if agent else None
     rows = [row.as_json() for row in ledger.findings(closed=all_, task_id=task, agent=entity)]
+    names = _names_of(ledger, rows)
+    rows = [{**row, "agent_name": names.get(row["agent"]), "author_name": names.get(row["author"])} for row in rows]
     if not rows:
         session.check_knows_tasks(wiring, ledger)
     numbers = (str(row["id"]) for row in rows)
@@ -175,6 +177,18 @@ def close_of_agent(worker: WorkerContext, agent: str, closing: Closing) -> int:
     return closed
 
 
+def _names_of(ledger: Ledger, rows: Sequence[Mapping[str, Any]]) -> dict[str | None, str]:
+    """Return the names of entities that the ledger's tasks name, by id.
+
+    The tasks are those of the findings, and all where an author is to be named.
+    """
+    if any(row["author"] for row in rows):
+        bodies = list(ledger.revision_bodies())
+    else:
+        bodies = list(ledger.current_bodies({row["task_id"] for row in rows if row["task_id"]}).values())
+    return {party.entity: party.name for body in bodies for party in _parties(body)}
+
+
 def _entity_of(wiring: Wiring, ledger: Ledger, who: str) -> str:
     """Return the id of the entity that `who` names, or is.
 
@@ -226,13 +240,15 @@ def _print(rows: Sequence[Mapping[str, Any]], *, closed: bool) -> None:
 
     console = output.console()
     for row in rows:
-        about = f"task {row['task_id']}" if row["task_id"] else "no task"
+        agent = row["agent_name"] or row["agent"]
+        about = f"task {row['task_id']}{f' of {agent}' if agent else ''}" if row["task_id"] else "no task"
         head = f"{row['rule']}, {about}, {output.readable(row['at'])}"
         number = f"{row['id']:>4}  "
         console.print(for_terminal(head, sys.stdout, first=number), style="bold", soft_wrap=True)
         lines = [row["message"] + (f": {row['more']} so far" if row["more"] else "")]
         if row["author"]:
-            lines.append(f"by entity {row['author']}")
+            name = f" ({row['author_name']})" if row["author_name"] else ""
+            lines.append(f"by entity {row['author']}{name}")
         if row["closed_at"]:
             lines.append(f"closed {output.readable(row['closed_at'])} by {_closer(row)}: {row['closed_why']}")
         for line in lines:

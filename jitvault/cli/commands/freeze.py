@@ -1,4 +1,4 @@
-"""`jitvault freeze`, `unfreeze` and `freezes`.
+"""`jitvault freeze` and `unfreeze`.
 
 A freeze stops grants and renewals of a scope until it is lifted.
 """
@@ -6,9 +6,9 @@ A freeze stops grants and renewals of a scope until it is lifted.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -265,59 +265,3 @@ def _sign(scope: Scope, *, reason: str, freezes: bool) -> datetime | None:
     with session.signing(act, "operators", writes=freeze_path(ANYONE, scope.key)):
         sign_freeze(wiring.person, scope, freezes=freezes, reason=reason)
     return session.written_at(wiring, freeze_path(wiring.person.entity, scope.key))
-
-
-def freezes(json_: Json = False, debug: Debug = False) -> None:
-    """List the active freezes: of what, by whom, since when and why.
-
-    With the worker's identity their signatures are verified and their authors named. Without it, a freeze by a tripwire
-    is shown only where there is a ledger; elsewhere the command names the tasks that a tripwire ended or held up.
-
-    Example: jitvault freezes
-    """
-    from jitvault.cli import session
-    from jitvault.cli.commands.tripwire_signs import tripwire_signs
-    from jitvault.cli.views import output
-    from jitvault.cli.views import published as fallback
-    from jitvault.cli.views import tables as listings
-    from jitvault.lifecycle.requests.freezes import all_freezes, freezes_seen_by_person
-    from jitvault.model.scope import Scope
-
-    wiring = session.open_session()
-    known = wiring.has_worker or fallback.has_ledger(wiring)
-    if wiring.has_worker:
-        found = all_freezes(wiring.worker)
-    else:
-        tripped = session.ledger_to_read(wiring).freeze() if known else None
-        with session.allowed("see what is frozen", "operators and auditors"):
-            found = freezes_seen_by_person(wiring.person, tripped=tripped)
-    names = {} if wiring.has_worker else _author_names(wiring, found)
-    found = [{**row, "by": names.get(row["by"], row["by"])} for row in found]
-    signs = [] if known else tripwire_signs(wiring)
-    scopes = (str(Scope(**row["scope"])) for row in found)
-    # a program does not know who `you` is
-    own = names.get(wiring.person.entity, wiring.person.entity) if wiring.person_token else "you"
-    named = [{**row, "by": own if row["by"] == "you" else row["by"]} for row in found]
-    shown = {"freezes": named, "tripwires_known": known, "signs": signs}
-    if not output.print_for_scripts(shown, *scopes, as_json=json_):
-        listings.print_freezes(found, signs, tripwires_known=known)
-
-
-def _author_names(wiring: Wiring, found: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the names of entities with a part in some task, by entity id.
-
-    Only the worker may ask Vault for the name of an entity. Nothing is read where nobody froze anything.
-    """
-    from jitvault.cli.commands.names_in_tasks import contents_in, contents_published
-    from jitvault.cli.views import published as fallback
-    from jitvault.errors import JitvaultError
-    from jitvault.model.revision import names_in
-
-    names: dict[str, str] = {}
-    if not any(row["kind"] == "operator" for row in found):
-        return names
-    with suppress(JitvaultError):
-        has_ledger = fallback.has_ledger(wiring)
-        for content in contents_in(wiring.ledger) if has_ledger else contents_published(wiring):
-            names |= names_in(content)
-    return names

@@ -76,7 +76,8 @@ def submit(
     signed = session.Signed(at=submitted, submitted=submitted)
     with naming_agents(wiring, read):
         document = session.settle(wiring, read.id, lambda d: is_about(d, read, wiring), wait, signed)
-    render.print_decision(document, as_json=json_)
+    is_refused = document.state not in ("approved", "pending_approval")
+    render.print_decision(document, as_json=json_, is_refused=is_refused)
     raise_for(document)
 
 
@@ -229,7 +230,7 @@ def raise_for(document: PublishedTask, *, as_json: bool | None = None, waited: f
     if state in ("issuing", "issued", "active") or (is_submit and state in ("approved", "pending_approval")):
         return
     if as_json is not None and state in ("pending_approval", "approved", "denied", "lapsed"):
-        render.print_decision(document, as_json=as_json)
+        render.print_decision(document, as_json=as_json, is_refused=True)
     if state == "pending_approval":
         missing = ", ".join(f"{m['count']} of {m['group']}" for m in document.missing)
         after = f" after {render.in_words(waited)}" if waited else ""

@@ -187,7 +187,8 @@ def policy_explain(
         console.print(f"Task {read.name} is frozen: nothing is granted; otherwise it would be {state}")
     elif decision.permitted and not wiring.has_worker:
         # an agent with an open finding is barred, and only the worker's identity sees that
-        console.print(f"Task {read.name} would be {state}, if nothing bars {read.spec.spec.agent} (see assumed)")
+        agent = read.spec.spec.agent
+        console.print(f"Task {read.name} would be {state}; not if {agent} has an open finding, which is not known here")
     else:
         console.print(f"Task {read.name} would be {state}")
     output.print_facts(console, facts)

@@ -157,7 +157,7 @@ def _freeze(wiring: Wiring, state: State, content: Mapping[str, Any]) -> dict[st
 
     `content` is that of the task's revision. None for a task that is over, and where the caller may not read freezes.
     """
-    from jitvault.cli.commands.task_list import SeenFreezes
+    from jitvault.cli.commands.seen_freezes import SeenFreezes
     from jitvault.model.states import OVER
 
     found = None if state in OVER else SeenFreezes(wiring, wiring.ledger if wiring.has_worker else None).of(content)

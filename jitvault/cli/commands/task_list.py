@@ -14,6 +14,7 @@ from jitvault.documents.paths import PUBLISHED
 from jitvault.model.states import LIVE_STATES, OVER, State
 
 if TYPE_CHECKING:
+    from jitvault.cli.commands.seen_freezes import SeenFreezes
     from jitvault.ledger.ledger import Ledger
     from jitvault.model.scope import Scope
     from jitvault.wiring import Wiring
@@ -59,6 +60,7 @@ def list_(
     """
     from jitvault.cli import session
     from jitvault.cli.commands.names_in_tasks import NamesInTasks, contents_in
+    from jitvault.cli.commands.seen_freezes import SeenFreezes
     from jitvault.cli.views import published as fallback
     from jitvault.cli.views import task_list as views
     from jitvault.model.scope import Scope
@@ -104,38 +106,6 @@ class _Wanted:
         named = f" of {self.scope}" if not self.scope.is_all else ""
         where = f" in the state {' or '.join(sorted(self.states))}" if self.states else ""
         return f"{'open ' if self.only_open else ''}tasks{named}{where}"
-
-
-class SeenFreezes:
-    """The freezes that the caller can see.
-
-    Whoever may not read them, as an approver, or cannot ask Vault, sees the tasks without them.
-    """
-
-    def __init__(self, wiring: Wiring, ledger: Ledger | None) -> None:
-        from jitvault.errors import JitvaultError
-        from jitvault.lifecycle.requests.freezes import all_freezes, freezes_seen_by_person, tripwire_freeze
-
-        self._found = tripwire_freeze(ledger) if ledger is not None else []
-        with suppress(JitvaultError):
-            # a list takes no ledger into use that no worker has used yet
-            if wiring.has_worker and ledger is not None:
-                self._found = all_freezes(wiring.worker_without_session)
-            elif wiring.person_token is not None and not wiring.unverified:
-                self._found += freezes_seen_by_person(wiring.person, tripped=None)
-
-    def of(self, content: Mapping[str, Any] | None) -> dict[str, Any] | None:
-        """Return the first freeze that covers a task, as `{kind, scope}`.
-
-        `content` is that of the task's revision.
-        """
-        from jitvault.model.scope import Scope
-
-        for freeze in self._found:
-            scope = Scope(**freeze["scope"])
-            if scope.is_all or (content is not None and scope.covers(content)):
-                return {"kind": freeze["kind"], "scope": freeze["scope"]}
-        return None
 
 
 def _checked(states: Sequence[str]) -> frozenset[str]:

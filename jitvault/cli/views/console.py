@@ -20,6 +20,13 @@ class PlainConsole(Console):
     def __init__(self, *, stderr: bool = False, quiet: bool = False) -> None:
         super().__init__(stderr=stderr, quiet=quiet, soft_wrap=False, emoji=False, markup=False, highlight=False)
 
+    def print(self, *objects: Any, soft_wrap: bool | None = None, **options: Any) -> None:
+        """Print objects, wrapped at words on a terminal alone.
+
+        In a pipe a sentence is one line, as messages and hints are: whoever searches the output finds it whole.
+        """
+        super().print(*objects, soft_wrap=not self.is_terminal if soft_wrap is None else soft_wrap, **options)
+
     def render_str(self, text: str, **options: Any) -> Text:
         """Return `text` without control characters.
 

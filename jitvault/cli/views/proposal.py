@@ -7,15 +7,15 @@ jitvault's own begins, however long it is and whatever characters it has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
 from jitvault.cli.folding import folded
 from jitvault.cli.views import output
-from jitvault.cli.views.proposal_facts import Fact, asked, more_time, open_questions, own_words, policy, terms
+from jitvault.cli.views.proposal_facts import Fact, asked, freeze, more_time, open_questions, own_words, policy, terms
 from jitvault.cli.views.proposal_sentence import sentence, word
 from jitvault.formats.time_window import format_duration, spell_duration
 from jitvault.model.revision import Revision
@@ -33,13 +33,20 @@ _CHANGED = "*"
 """The prefix of a fact that is not as in the revision that was approved."""
 
 
-def print_proposal(subject: ApprovalSubject, changes: Sequence[str] | None, groups: Sequence[str]) -> None:
+def print_proposal(
+    subject: ApprovalSubject,
+    changes: Sequence[str] | None,
+    groups: Sequence[str],
+    *,
+    frozen: Mapping[str, Any] | None = None,
+) -> None:
     """Print to stderr what an approver is about to sign.
 
-    `changes` are the differences to the last approved revision, and `groups` are those in whose name is signed.
+    `changes` are the differences to the last approved revision, `groups` are those in whose name is signed, and
+    `frozen` is the freeze that covers the task.
     """
     console = output.console(stderr=True)
-    for line in proposal_lines(subject, changes, groups, console.width):
+    for line in proposal_lines(subject, changes, groups, console.width, frozen=frozen):
         console.print(line, soft_wrap=True)
 
 
@@ -52,7 +59,12 @@ def question(subject: ApprovalSubject, decision: str) -> str:
 
 
 def proposal_lines(
-    subject: ApprovalSubject, changes: Sequence[str] | None, groups: Sequence[str], width: int
+    subject: ApprovalSubject,
+    changes: Sequence[str] | None,
+    groups: Sequence[str],
+    width: int,
+    *,
+    frozen: Mapping[str, Any] | None = None,
 ) -> Iterator[Text]:
     """Yield the lines of a proposal, the digest last.
 
@@ -64,7 +76,7 @@ def proposal_lines(
     yield _line("", width)
     yield from _rows(more_time(subject), width)
     yield from _rows(asked(revision), width, before=asked(approved) if approved else None)
-    yield from _rows([*open_questions(subject), Fact("you sign for", " and ".join(groups))], width)
+    yield from _rows([*open_questions(subject), Fact("you sign for", " and ".join(groups)), *freeze(frozen)], width)
     yield _line("", width)
     yield _line(f"{_INDENT}{sentence(subject)}", width)
     yield _line("", width)

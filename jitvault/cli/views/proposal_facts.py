@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from jitvault.cli.views.output import pairs
@@ -18,6 +18,7 @@ from jitvault.cli.views.task import missing_approvals
 from jitvault.formats.time_window import format_duration
 from jitvault.model.connection import facts_of
 from jitvault.model.revision_text import unasked
+from jitvault.model.scope import Scope
 from jitvault.model.states import State
 from jitvault.model.ttl import DEFAULT_TTLS, least
 from jitvault.model.verifiers import describe_acceptance, unproven_sessions
@@ -73,6 +74,20 @@ def more_time(subject: ApprovalSubject) -> list[Fact]:
 def open_questions(subject: ApprovalSubject) -> list[Fact]:
     """Return who else has to approve, and until when the request stands."""
     return [Fact("approvals", _approvals(subject)), Fact("stands", _stands(subject))]
+
+
+def freeze(frozen: Mapping[str, Any] | None) -> list[Fact]:
+    """Return that the task is frozen, since when and why.
+
+    An approval counts under a freeze as well, and nothing is granted by it until the freeze is lifted.
+    """
+    if frozen is None:
+        return []
+    by = {"operator": "by an operator", "tripwire": "by a tripwire"}.get(frozen["kind"], "")
+    what = " ".join(filter(None, (str(Scope(**frozen["scope"])), by)))
+    since = utc(datetime.fromisoformat(frozen["at"]))
+    why = f"{quoted(frozen['reason'])}, {what} since {since}; granted only when that is lifted"
+    return [Fact("FROZEN", why, "red")]
 
 
 def terms(revision: Revision) -> list[Fact]:

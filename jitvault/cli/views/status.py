@@ -26,6 +26,7 @@ from jitvault.cli.views.task import (
     uncounted,
 )
 from jitvault.cli.views.task_list import who_lifts
+from jitvault.model.revision import names_in
 from jitvault.model.states import DEAD, DELIVERED_STATES, EndReason, Verdict
 from jitvault.model.token_limits import reads_left_in_words
 
@@ -40,7 +41,7 @@ _MOST_USES = 12
 # why a task ended, where no person and no note says it
 _ENDED = {
     EndReason.COMPLETED: "completed",
-    EndReason.OPERATOR: "revoked",
+    EndReason.OPERATOR: "revoked, no reason given",
     EndReason.DEADLINE: "its window was over",
     EndReason.EXPIRED: "nobody renewed its token in time",
     EndReason.UNCLAIMED: "nobody unwrapped its token in time",
@@ -117,7 +118,8 @@ def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
     _print_uses(console, shown["uses"])
     if shown["proof"]:
         print_proof(console, shown["proof"], shown["proof"]["not_proven"])
-    print_listing(console, [Column("when (UTC)"), Column("what happened")], timeline.rows(shown["timeline"]))
+    happened = timeline.rows(shown["timeline"], _names(shown), requester=content["requester"]["name"])
+    print_listing(console, [Column("when (UTC)"), Column("what happened")], happened)
 
 
 def _origin_of_ttl(spec: Mapping[str, Any]) -> str:
@@ -183,8 +185,22 @@ def _refused_grant(shown: Mapping[str, Any]) -> dict[str, str]:
 def _decisions(shown: Mapping[str, Any]) -> str:
     """Return the decisions that count, and why others do not."""
     refused = shown["refused"]
-    counted = [f"{d['name']}: {d['decision']}" for d in shown["decisions"]]
+    # RFC 3339 times of one clock: an older one sorts first
+    decisions = sorted(shown["decisions"], key=lambda d: str(d.get("counted_at") or ""))
+    counted = [f"{d['name']}: {d['decision']}{_counted_at(d)}" for d in decisions]
     return "; ".join([", ".join(counted), *uncounted(refused)] if counted else uncounted(refused))
+
+
+def _counted_at(decision: Mapping[str, Any]) -> str:
+    """Return when a worker counted a decision, where that is known."""
+    at = decision.get("counted_at")
+    return f" ({output.readable(at)})" if at else ""
+
+
+def _names(shown: Mapping[str, Any]) -> dict[str, str]:
+    """Return the names of entities with a part in the task, by id."""
+    decided = [*shown["decisions"], *shown["refused"]]
+    return {**names_in(shown["revision"]["content"]), **{one["entity"]: one["name"] for one in decided}}
 
 
 def _grouped_findings(findings: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
@@ -218,14 +234,19 @@ def _end_facts(shown: Mapping[str, Any]) -> dict[str, str]:
     ended = shown["ended"]
     forced = (shown["proof"] or {}).get("forced")
     if ended:
-        author = f" by {ended['name']}" if ended["name"] else ""
-        words = _ENDED.get(ended["reason"], "")
-        # the note of a freeze is why somebody froze, which is no reason of this task
-        why = ended["note"] if ended["reason"] != EndReason.FROZEN else ": ".join(filter(None, (words, ended["note"])))
-        facts["ended"] = ": ".join(filter(None, (f"{output.readable(ended['at'])}{author}", why or words)))
+        facts["ended"] = ended_at(ended["at"], ended["name"], ended["reason"], ended["note"])
     if forced:
         facts["forced"] = f"by {forced['name']}: {forced['reason']}"
     return facts
+
+
+def ended_at(at: str, name: str | None, reason: str, note: str) -> str:
+    """Return when a task ended, by whom and why."""
+    author = f" by {name}" if name else ""
+    words = next((words for known, words in _ENDED.items() if known == reason), "")
+    # the note of a freeze is why somebody froze, which is no reason of this task
+    why = note if reason != EndReason.FROZEN else ": ".join(filter(None, (words, note)))
+    return ": ".join(filter(None, (f"{output.readable(at)}{author}", why or words)))
 
 
 def _family(shown: Mapping[str, Any]) -> dict[str, str]:
@@ -268,7 +289,6 @@ def print_published(document: PublishedTask, shown: Mapping[str, Any], now: date
 
     if output.print_for_scripts(shown, document.state.value, as_json=as_json):
         return
-    print_decision(document, as_json=False, is_status=True)
     held_up = {"held up": document.error.message} if document.error else {}
     unproven = not_proven(document)
     open_points = {"not proven": "; ".join(unproven)} if unproven and document.proof is None else {}
@@ -289,7 +309,10 @@ def print_published(document: PublishedTask, shown: Mapping[str, Any], now: date
         **open_points,
         **fallback.facts(document, shown["published"], now),
     }
-    output.print_facts(output.console(), facts, least=len("missing"))
+    # one table: its names are as wide in both halves
+    least = max(len("missing"), *map(len, facts))
+    print_decision(document, as_json=False, is_status=True, least=least)
+    output.print_facts(output.console(), facts, least=least)
     _print_end_requests(output.console(), shown["end_requested"])
     if document.proof is not None:
         print_proof(output.console(), document.proof, unproven)

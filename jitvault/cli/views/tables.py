@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _MOST_SHOWN = 5
 _AFTER = "accepted_after_end"
 _SECOND = timedelta(seconds=1)
+_FREEZERS = {"recovery": "jitvault ledger recover", "tripwire": "a tripwire"}
 
 
 def print_kill_results(results: Sequence[Result], *, as_json: bool) -> None:
@@ -93,12 +94,11 @@ def print_freezes(
     `signs` are what published tasks tell of a tripwire, where no ledger was read.
     """
     console = output.console()
-    authors = {"recovery": "jitvault ledger recover", "tripwire": "a tripwire"}
     columns = [Column("what"), Column("by"), Column("since", spare=1), Column("why")]
     rows = []
     for row in found:
-        author = row["by"] or authors.get(row["kind"], "")
-        rows.append([str(Scope(**row["scope"])), author, output.readable(row["at"]), row["reason"]])
+        author = row["by"] or _FREEZERS.get(row["kind"], "")
+        rows.append([str(Scope(**row["scope"])), author, output.readable(row["first_at"]), row["reason"]])
     if rows:
         print_listing(console, columns, rows)
     else:
@@ -113,6 +113,24 @@ def print_freezes(
         console.print(for_terminal(line, sys.stdout, first="  "), style="red", soft_wrap=True)
     if len(signs) > _MOST_SHOWN:
         console.print(f"  … and {len(signs) - _MOST_SHOWN} more; --json has all", style="red", soft_wrap=True)
+
+
+def print_lifted_freezes(lifted: Sequence[Mapping[str, Any]]) -> None:
+    """Print the freezes that were lifted, and by whom."""
+    console = output.console()
+    if not lifted:
+        console.print("No freeze that was lifted is known here.")
+        return
+    columns = [Column("lifted"), Column("by"), Column("since", spare=3), Column("why", spare=2)]
+    columns += [Column("lifted at", spare=1), Column("lifted by"), Column("why it was lifted")]
+    rows = []
+    for row in lifted:
+        lift = row["lifted"]
+        frozen = [row["by"] or _FREEZERS.get(row["kind"], ""), output.readable(row["at"]), row["reason"]]
+        ended = [output.readable(lift["at"]), lift["by"] or "", lift["reason"]]
+        rows.append([str(Scope(**row["scope"])), *frozen, *ended])
+    console.print()
+    print_listing(console, columns, rows)
 
 
 def _print_not_proven(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
@@ -301,17 +319,24 @@ def print_remains(found: Sequence[Remains], *, removed: int | None, as_json: boo
     print_listing(console, columns, [*zip((each.task_id for each in found), states, numbers, strict=True)])
 
 
-def print_pending(found: Sequence[PendingApproval], *, as_json: bool) -> None:
-    """Print what waits for one approver, a block for each task."""
+def print_pending(
+    found: Sequence[PendingApproval], frozen: Mapping[str, Mapping[str, Any] | None], *, as_json: bool
+) -> None:
+    """Print what waits for one approver, a block for each task.
+
+    `frozen` has the freeze that covers a task, by its id, None where none is seen.
+    """
     ids = (pending.task_id for pending in found)
-    if output.print_for_scripts({"tasks": [pending.as_json() for pending in found]}, *ids, as_json=as_json):
+    tasks = [{**pending.as_json(), "frozen": frozen[pending.task_id]} for pending in found]
+    if output.print_for_scripts({"tasks": tasks}, *ids, as_json=as_json):
         return
     from jitvault.cli.views.proposal import proposal_lines
 
     console = output.console()
     for pending in found:
         # folded in a pipe, too: a terminal may be behind it, and would fold where a line of ours begins
-        for line in proposal_lines(pending.subject, pending.changes, pending.groups, console.width):
+        freeze = frozen[pending.task_id]
+        for line in proposal_lines(pending.subject, pending.changes, pending.groups, console.width, frozen=freeze):
             console.print(line, soft_wrap=True)
         output.print_facts(console, {"next": f"jitvault approve {pending.task_id}"})
         console.print()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -22,15 +23,20 @@ if TYPE_CHECKING:
     from jitvault.documents.published_task import PublishedTask
     from jitvault.model.spec import TaskSpec
 
+_LONGEST_NOTE = 100
+"""How much of a note stands in a headline; the fact `ended` has all of it."""
 NEVER_HELD = frozenset({"denied", "cancelled", "lapsed"})
 """The states of a task that is over and never held access."""
 
 
-def print_decision(document: PublishedTask, *, as_json: bool, is_status: bool = False) -> None:
+def print_decision(
+    document: PublishedTask, *, as_json: bool, is_status: bool = False, is_refused: bool = False, least: int = 0
+) -> None:
     """Print the state of a task that was decided about.
 
     Whose approval is missing and the next command are printed as well. `is_status` says that the command is `status`,
-    which is no next step after itself.
+    which is no next step after itself. `is_refused` says that an error follows, which says why and what is next: who
+    has both before them at a terminal reads it once. `least` is the minimal width of the names.
     """
     task = document.task_id
     state = document.state.value
@@ -60,7 +66,12 @@ def print_decision(document: PublishedTask, *, as_json: bool, is_status: bool = 
     console = output.console()
     reason = [f"({end_in_words(document.end_reason, document.ended)})"] if is_status and document.end_reason else []
     console.print(f"Task {task} is", output.coloured(state), *reason)
-    output.print_facts(console, {"digest": document.digest}, least=len("missing"))
+    least = max(least, len("missing"))
+    output.print_facts(console, {"digest": document.digest}, least=least)
+    if is_refused and sys.stdout.isatty() and sys.stderr.isatty():
+        for one in uncounted(document.refused):
+            output.print_facts(console, {"refused": one}, least=least)
+        return
     missing = []
     if document.missing:
         missing.append({"waiting": f"for {missing_approvals(document.missing)}"})
@@ -69,7 +80,7 @@ def print_decision(document: PublishedTask, *, as_json: bool, is_status: bool = 
     because = [{"because": document.why_denied}] if document.why_denied else []
     then = [{"next": shown["next"]}] if shown["next"] else []
     for fact in (*missing, *absent, *because, *then):
-        output.print_facts(console, fact, least=len("missing"))
+        output.print_facts(console, fact, least=least)
 
 
 def _after_a_denial(document: PublishedTask) -> str:
@@ -214,11 +225,18 @@ def print_end(document: PublishedTask, *, as_json: bool) -> None:
     print_proof(console, proof, not_proven(document))
 
 
-def end_in_words(reason: str | None, ended: Ended | None) -> str:
+def end_in_words(reason: str | None, ended: Ended | Mapping[str, str | None] | None) -> str:
     """Return why a task ended, for people; who revoked it, if so.
+
+    Of a task that was given back it is what the signed end says.
 
     The reason `operator` is that of every `revoke`, also of one by the task's agent.
     """
+    if reason == EndReason.COMPLETED and ended is not None and ended["note"]:
+        # whoever gave it back said how: a program that was killed has completed nothing
+        note = str(ended["note"])
+        said = note if len(note) <= _LONGEST_NOTE else f"{note[: _LONGEST_NOTE - 1]}…"
+        return f"{ended['name']}: {said}" if ended["name"] else said
     if reason != EndReason.OPERATOR:
         return str(reason)
     name = ended["name"] if ended else None
@@ -312,7 +330,7 @@ def print_proof(console: Console, proof: Mapping[str, Any], unproven: Sequence[s
         console.print(f"  every credential {_took(proof)}")
     _print_verdict(console, "task token", proof["token"], "")
     for token in proof["earlier_tokens"]:
-        _print_verdict(console, "its earlier", token, "")
+        _print_verdict(console, "old token", token, "")
     for lease in proof["leases"]:
         _print_verdict(console, "lease", lease, lease["lease_id"])
     owners = (proof["token"], *proof["earlier_tokens"], *proof["leases"])

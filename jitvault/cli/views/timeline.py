@@ -6,7 +6,7 @@ Repeated tries are one line, with how often and until when.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,9 @@ _LOOKED = {EventKind.JUDGED, EventKind.OBSERVED, EventKind.LISTING_INTENDED, Eve
 _TRIED = frozenset(
     {EventKind.REVOKE_INTENDED, EventKind.REVOKED, EventKind.QUEUE_INTENDED, EventKind.QUEUED, *_LOOKED, *_RENEWED}
 )
+
+
+_DECISIONS = (EventKind.SUBMITTED, EventKind.REVISED, EventKind.DECIDED)
 
 
 @dataclass
@@ -59,19 +62,44 @@ def folded(timeline: Iterable[Mapping[str, Any]]) -> list[Line]:
     return lines
 
 
-def rows(timeline: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def rows(
+    timeline: Iterable[Mapping[str, Any]], names: Mapping[str, str] | None = None, *, requester: str = ""
+) -> list[tuple[str, str]]:
     """Return when and what, for each line of the timeline.
 
-    `--json` has every event.
+    `names` are those of entities, by id, and `requester` is the name of who signs the task's revisions. `--json` has
+    every event.
     """
     found = []
+    approved: Collection[str] = ()
     for line in folded(timeline):
+        body = line.bodies[0]
         words = _describe(line.event, line.bodies)
+        words += _actors(line.event, body, names or {}, approved, requester)
+        approved = body.get("approved_by", approved) if line.event in _DECISIONS else approved
         if line.count > 1:
             same_day = line.first[:10] == line.last[:10]
             words += f" ({line.count} times, last at {_when(line.last)[11 if same_day else 0 : 19]})"
         found.append((_when(line.first), words))
     return found
+
+
+def _actors(
+    event: str, body: Mapping[str, Any], names: Mapping[str, str], approved: Collection[str], requester: str
+) -> str:
+    """Return who asked, approved, or was given the token.
+
+    `approved` are the entities whose approvals counted at the last decision.
+    """
+    if event == EventKind.DELIVERED:
+        to = names.get(body.get("to", ""))
+        return f" to {to}" if to else ""
+    if event not in _DECISIONS:
+        return ""
+    asked = [f"{requester} asked"] if requester and event != EventKind.DECIDED else []
+    new = [names.get(entity, entity) for entity in body.get("approved_by", ()) if entity not in approved]
+    done = [*asked, *([f"{' and '.join(new)} approved"] if new else [])]
+    return "".join(f"; {each}" for each in done)
 
 
 def _when(at: str) -> str:
@@ -138,7 +166,8 @@ def _more_time(event: str, body: Mapping[str, Any]) -> str:
     extension = body["extension"]
     asked = f"asked for by {extension['by']['name']}{_because(extension['reason'])}"
     if event == EventKind.EXTENDED:
-        return f"extended until {_when(body['ends_at'])[:19]}, {asked}"
+        by = " and ".join(str(one["name"]) for one in body.get("approved_by", ()))
+        return f"extended until {_when(body['ends_at'])[:19]}, {asked}{f'; {by} approved' if by else ''}"
     if event == EventKind.EXTENSION_PENDING:
         return f"more time pending, {asked}"
     return f"more time refused, {asked}: {body['error']['message']}"

@@ -5,14 +5,19 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from jitvault.cli.folding import for_terminal
 from jitvault.cli.views import output
+from jitvault.cli.views.proposal_sentence import chosen
+from jitvault.cli.views.status import ended_at
 from jitvault.cli.views.task import end_in_words
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from jitvault.verification.outcome import Outcome
+    from jitvault.verification.receipt import Receipt
     from jitvault.verification.verify import Verified
 
 
@@ -23,7 +28,8 @@ def print_verified(found: Verified, *, as_json: bool) -> None:
         return
     console = output.console()
     receipt = found.receipt
-    ended = f" ({end_in_words(receipt.proof.end_reason, None)})" if receipt.proof.end_reason else ""
+    end = {"name": receipt.ended.name, "note": receipt.ended.note} if receipt.ended else None
+    ended = f" ({end_in_words(receipt.proof.end_reason, end)})" if receipt.proof.end_reason else ""
     _line(console, f"Receipt of task {receipt.task}{ended}", first="", style="bold")
     output.print_facts(
         console,
@@ -31,6 +37,9 @@ def print_verified(found: Verified, *, as_json: bool) -> None:
             "requester": receipt.requester.name,
             "agent": receipt.agent.name,
             "owner": receipt.owner.name,
+            "approved by": _approvers(receipt),
+            "intent": receipt.intent,
+            **_held(receipt),
             "digest": receipt.digest,
             "sealed": output.readable(receipt.sealed_at.isoformat()),
         },
@@ -40,6 +49,41 @@ def print_verified(found: Verified, *, as_json: bool) -> None:
     _print_list(console, "Not checked", found.outcome.not_checked)
     if found.outcome.holds:
         console.print(output.coloured("Everything that was checked holds.", "green"))
+
+
+def _approved_by(receipt: Receipt) -> list[dict[str, str | None]]:
+    """Return `{entity, name}` of each approver.
+
+    The name is None in the receipt of an older worker, which has the ids alone.
+    """
+    names = {one.entity: one.name for one in receipt.approvers}
+    return [{"entity": entity, "name": names.get(entity)} for entity in receipt.approved_by]
+
+
+def _approvers(receipt: Receipt) -> str:
+    words = [f"{one['name']} ({one['entity']})" if one["name"] else str(one["entity"]) for one in _approved_by(receipt)]
+    return ", ".join(words) or "nobody: policy demanded no approval"
+
+
+def _held(receipt: Receipt) -> dict[str, str]:
+    """Return the access, when its token was issued, and how it ended.
+
+    It ended at a time, by somebody and for a reason.
+    """
+    facts: dict[str, str] = {}
+    if receipt.access:
+        facts["access"] = "; ".join(f"{chosen(msgspec.to_builtins(one))}: {one.path}" for one in receipt.access)
+    if issued := _issued_at(receipt):
+        facts["issued"] = output.readable(issued)
+    if receipt.ended:
+        end = receipt.ended
+        facts["ended"] = ended_at(end.at.isoformat(), end.name, end.reason, end.note)
+    return facts
+
+
+def _issued_at(receipt: Receipt) -> str | None:
+    times = [grant.issued_at for grant in receipt.grants if grant.issued_at]
+    return min(times).isoformat() if times else None
 
 
 def _print_checked(console: Console, outcome: Outcome) -> None:
@@ -72,6 +116,14 @@ def _as_json(found: Verified) -> dict[str, object]:
         "task_id": receipt.task,
         "installation": receipt.installation,
         "digest": receipt.digest,
+        "requester": receipt.requester.name,
+        "agent": receipt.agent.name,
+        "owner": receipt.owner.name,
+        "approved_by": _approved_by(receipt),
+        "intent": receipt.intent,
+        "access": msgspec.to_builtins(receipt.access),
+        "issued_at": _issued_at(receipt),
+        "ended": msgspec.to_builtins(receipt.ended),
         "end_reason": receipt.proof.end_reason,
         "sealed_at": receipt.sealed_at.isoformat(),
         "confirmed": receipt.proof.confirmed,

@@ -23,7 +23,7 @@ from jitvault.ledger.rows import get_observation
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import Database
 from jitvault.ledger.storage.dialect import upsert
-from jitvault.ledger.stream.model import Freeze
+from jitvault.ledger.stream.model import Freeze, LiftedFreeze
 from jitvault.model.kinds import OperationKind
 
 # the kinds that `of_fleet` looks at
@@ -187,6 +187,11 @@ def _oldest_freeze() -> Select[str, str, datetime]:
 
 # built once: building a statement takes longer than running it
 _OLDEST_FREEZE = _oldest_freeze()
+_LIFTED = (
+    select(*(schema.freezes.c[name] for name in ("reason", "line", "at", "lifted_at", "lifted_why")))
+    .where(schema.freezes.c.lifted_at.is_not(None), ~is_recovery())
+    .order_by(schema.freezes.c.id)
+)
 
 
 class FreezeQueries:
@@ -206,6 +211,11 @@ class FreezeQueries:
         with self._db.read() as connection:
             row = connection.execute(_OLDEST_FREEZE).first()
         return Freeze(*row) if row else None
+
+    def lifted_freezes(self) -> list[LiftedFreeze]:
+        """Return the freezes by tripwires that were lifted, the oldest first."""
+        with self._db.read() as connection:
+            return [LiftedFreeze(*row) for row in connection.execute(_LIFTED)]
 
     def lift_freezes(self, why: str, at: datetime) -> int:
         """Lift all freezes; return how many were in force."""

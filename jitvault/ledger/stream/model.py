@@ -98,6 +98,14 @@ class Freeze:
 
 
 @dataclass(frozen=True, slots=True)
+class LiftedFreeze(Freeze):
+    """A freeze by a tripwire that was lifted, when and why."""
+
+    lifted_at: datetime
+    lifted_why: str
+
+
+@dataclass(frozen=True, slots=True)
 class CreationLine:
     """The response line of an issue, and Vault's time of its request line."""
 

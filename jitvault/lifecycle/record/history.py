@@ -15,11 +15,12 @@ from jitvault.documents.published_parts import Ended, Forced, RefusedGrant
 from jitvault.formats.canonical_json import digest_of
 from jitvault.ledger.model import AccessRow, DecisionRow, RevisionRow, Row, TaskRecord
 from jitvault.model.approval import RequestDecision
+from jitvault.model.event_chain import Event
 from jitvault.model.extension import extended
 from jitvault.model.grant_refusal import grant_refusals
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision, names_in
-from jitvault.model.states import State
+from jitvault.model.states import EndReason, State
 from jitvault.policy.decision import ProofLevel, needed_proof_level, obliged_proof_level
 
 
@@ -35,14 +36,45 @@ def ended_of(file: TaskRecord) -> Ended | None:
     )
     if event is None:
         return None
-    by = event.body.get("by")
+    said = _signed_later(file, event) or event.body
+    by = said.get("by")
     return {
         "by": by,
         "name": _name(file, by) if by else None,
         "at": event.at,
         "reason": event.body.get("reason", "cancelled"),
-        "note": event.body.get("note", ""),
+        "note": said.get("note", ""),
     }
+
+
+def _signed_later(file: TaskRecord, ending: Event) -> Mapping[str, Any] | None:
+    """Return what the signed end says of a task whose token was given back.
+
+    The audit line by which a token revoked itself is often read before the signed end, which says who did that and why.
+    """
+    if ending.body.get("reason") != EndReason.COMPLETED or ending.body.get("by"):
+        return None
+    agent = Revision.of(file.revision.body).content["agent"]["entity"]
+    noted = (event.body for event in file.events if event.kind == EventKind.NOTED and event.seq > ending.seq)
+    return next((body for body in noted if body["by"] == agent), None)
+
+
+def counted_at(file: TaskRecord, decision: DecisionRow) -> str | None:
+    """Return when a worker counted a decision first; None if unknown.
+
+    A decision that stopped counting, and counts again, is as old as it counts without a break. A new revision is
+    decided about anew.
+    """
+    since = None
+    for event in file.events:
+        if "approved_by" not in event.body or "denied_by" not in event.body:
+            continue
+        counts = decision.entity_id in (*event.body["approved_by"], event.body["denied_by"])
+        if not counts:
+            since = None
+        elif since is None or event.kind == EventKind.REVISED:
+            since = event.at
+    return since
 
 
 def refused_grant_of(file: TaskRecord) -> RefusedGrant | None:

@@ -19,7 +19,7 @@ from jitvault.documents.published_parts import (
     Reads,
 )
 from jitvault.ledger.model import CheckRow, GrantRow, LeaseRow, OpState, TaskRecord
-from jitvault.lifecycle.record.history import forced_of, last_decision
+from jitvault.lifecycle.record.history import ended_of, forced_of, last_decision
 from jitvault.lifecycle.record.reopenings import times_reopened, why_listing_unsettled, why_seal_postponed
 from jitvault.model.event_chain import Event
 from jitvault.model.extension import extended, extension_events
@@ -278,8 +278,8 @@ def receipt_of(
 ) -> dict[str, Any]:
     """Return the content of the receipt.
 
-    It says who requested and who approved, what was granted, how each credential ended, and the state of each delegated
-    task (`children`).
+    It says who requested and who approved, what was granted, who ended it and why, how each credential ended, and the
+    state of each delegated task (`children`).
     """
     task, content = file.task, Revision.of(file.revision.body).content
     return {
@@ -296,6 +296,9 @@ def receipt_of(
         "intent": content["spec"]["spec"]["intent"],
         # as the chain has them: the rows are a cache
         "approved_by": list(last_decision(file).get("approved_by", ())),
+        "approvers": _approvers(file),
+        "access": [{"template": e["template"], "path": e["path"], "with": e["with"]} for e in content["access"]],
+        "ended": ended_of(file),
         "policy": dict(file.revision.decision),
         "grants": [
             {
@@ -317,6 +320,16 @@ def receipt_of(
         "recovered": recovered_of(file),
         "sealed_at": sealed_at.isoformat(),
     }
+
+
+def _approvers(file: TaskRecord) -> list[dict[str, str]]:
+    """Return `{entity, name}` of each approver.
+
+    The name is the one that Vault had for the entity when the worker counted the approval.
+    """
+    names = {row.entity_id: row.name for row in file.decisions}
+    approved = last_decision(file).get("approved_by", ())
+    return [{"entity": entity, "name": names[entity]} for entity in approved if entity in names]
 
 
 def _settled_proof(file: TaskRecord) -> dict[str, Any]:

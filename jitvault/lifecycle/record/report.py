@@ -11,6 +11,7 @@ from jitvault.documents.published_parts import PublishedExtension
 from jitvault.ledger.model import DecisionRow, GrantRow, LeaseRow, TaskRecord, TaskRow
 from jitvault.ledger.stream.model import Freeze
 from jitvault.lifecycle.record.history import (
+    counted_at,
     ended_of,
     forced_of,
     last_decision,
@@ -73,6 +74,7 @@ REPORT_COLUMNS = (
     "denied_by",
     "denied_reason",
     "extension_approved_by",
+    "approved_at",
 )
 
 
@@ -126,7 +128,11 @@ def status_of(
         "children": list(children),
         "revision": {"number": task.revision, "digest": task.digest, "content": content},
         "decision": dict(file.revision.decision),
-        "decisions": [_decision(row) for row in file.decisions if row.entity_id not in left_out],
+        "decisions": [
+            {**_decision(row), "counted_at": counted_at(file, row)}
+            for row in file.decisions
+            if row.entity_id not in left_out
+        ],
         "refused": uncounted,
         "ended": ended_of(file),
         "refused_grant": refused_grant_of(file),
@@ -305,6 +311,7 @@ def report_rows(file: TaskRecord) -> list[dict[str, Any]]:
     content = revision.content
     token = file.grants[-1] if file.grants else None
     proof = proof_of(file)
+    approvals = [d for d in file.decisions if d.decision == "approve"]
     common = {
         "task_id": task.task_id,
         "revision": task.revision,
@@ -316,7 +323,8 @@ def report_rows(file: TaskRecord) -> list[dict[str, Any]]:
         "owner": content["owner"]["name"],
         "parent": task.parent,
         "delegation": ancestor_ids(content),
-        "approved_by": [d.name for d in file.decisions if d.decision == "approve"],
+        "approved_by": [d.name for d in approvals],
+        "approved_at": [counted_at(file, d) for d in approvals],
         "withdrawn_by": withdrawn_by(file),
         **_ended(file),
         "token_verdict": token.verdict.value if token else None,

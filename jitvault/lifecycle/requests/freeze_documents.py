@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import Kept, path_of
@@ -30,6 +30,9 @@ from jitvault.model.scope import FreezeStatement, Scope, as_dated, freezes_in_fo
 from jitvault.policy.decision import OPERATORS
 from jitvault.stream.reading import observe
 from jitvault.vault.interface import Entity, Signer, Stored
+
+if TYPE_CHECKING:
+    from jitvault.ledger.ledger import Ledger
 
 MOST_OF_ONE = 1000
 """How many documents of one author are read in one pass. The others are read in later passes, and are a finding."""
@@ -61,6 +64,17 @@ def freeze_covering(worker: WorkerContext, content: Mapping[str, Any]) -> Freeze
     The content of the task's revision says what covers it.
     """
     return next((one.statement for one in _in_force(worker) if one.statement.covers(content)), None)
+
+
+def freeze_last_read(ledger: Ledger, content: Mapping[str, Any]) -> FreezeStatement | None:
+    """Return the oldest freeze that covers a task, as it was last read.
+
+    Vault is not asked, so what nobody has read yet is not known: a document that was written since may lift it.
+    """
+    known = ledger.indexed(Kept.FREEZE, None, [DocumentStatus.COUNTS, DocumentStatus.LIFTS])
+    counting = (DocumentStatus.COUNTS, DocumentStatus.LIFTS)
+    stated = [_statement(one) for one in known if one.standing in counting and not one.is_unread]
+    return next((one for one in freezes_in_force(stated) if one.covers(content)), None)
 
 
 def _in_force(worker: WorkerContext) -> list[_Freeze]:

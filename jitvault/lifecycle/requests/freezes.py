@@ -31,14 +31,14 @@ def all_freezes(worker: WorkerContext) -> list[dict[str, Any]]:
 
     Each is verified, and has the shape `{kind, scope, by, at, reason, line}`.
     """
-    return [*_of_everything(worker), *map(_signed, freezes(worker))]
+    return [*_of_everything(worker), *map(signed_freeze, freezes(worker))]
 
 
 def freezes_covering_request(worker: WorkerContext, asked: DecisionInput) -> list[dict[str, Any]]:
     """Return the freezes that cover the access which is asked about."""
     agent, owner = ({"name": who.name, "entity": who.entity} for who in (asked.agent, asked.owner))
     content = {"agent": agent, "owner": owner, "access": asked.access}
-    covering = [_signed(statement) for statement in freezes(worker) if statement.covers(content)]
+    covering = [signed_freeze(statement) for statement in freezes(worker) if statement.covers(content)]
     return [*_of_everything(worker), *covering]
 
 
@@ -75,7 +75,7 @@ def freezes_seen_by_person(person: Person, *, tripped: Freeze | None) -> list[di
     documents, own, now = person.documents, person.entity, person.clock.agreed()
     written = [statement for entity in _authors(documents) for statement in _statements(documents, entity, own)]
     signed = freezes_in_force(dated for statement in written if (dated := as_dated(statement, now)))
-    return [*([_tripped(tripped)] if tripped else []), *map(_signed, signed)]
+    return [*([_tripped(tripped)] if tripped else []), *map(signed_freeze, signed)]
 
 
 def _authors(documents: Documents) -> list[str]:
@@ -97,7 +97,8 @@ def _statements(documents: Documents, entity: str, own: str) -> Iterator[FreezeS
                 )
 
 
-def _signed(statement: FreezeStatement) -> dict[str, Any]:
+def signed_freeze(statement: FreezeStatement) -> dict[str, Any]:
+    """Return an operator's freeze as `{kind, scope, by, at, reason, line}`."""
     return {
         "kind": "operator",
         "scope": statement.scope.as_json(),

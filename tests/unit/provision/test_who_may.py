@@ -25,7 +25,7 @@ AUDITORS = "jitvault-auditors"
         ("post", "jitvault/data/decisions/e-1/task", APPROVERS),
         ("get", "jitvault/data/approvers/e-1", APPROVERS),
         ("post", "jitvault/data/freezes/e-1/all", [OPERATORS]),
-        ("list", "jitvault/metadata/freezes/", [OPERATORS, AUDITORS]),
+        ("list", "jitvault/metadata/freezes/", [OPERATORS, *APPROVERS, AUDITORS]),
         ("list", "jitvault/metadata/tasks/", [OPERATORS, *APPROVERS, AUDITORS]),
         ("delete", "jitvault/metadata/inbox/e-1/task", [OPERATORS, AGENTS]),
         ("post", "jitvault-transit/sign/jitvault-signer-e-1", [OPERATORS, *APPROVERS, AGENTS]),
@@ -55,7 +55,7 @@ def test_a_refused_path_has_the_groups_in_its_hint() -> None:
     assert hint_for(refused) == f"{member} {who}"
     assert only("operators", refused) == f"Only operators can. {member} {who}"
     listed = VaultRefused("no", method="list", path="jitvault/metadata/freezes/")
-    assert "a member of jitvault-operators or jitvault-auditors: " in hint_for(listed)
+    assert "jitvault-operators, jitvault-approvers, jitvault-auditors or jitvault-security: " in hint_for(listed)
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,7 @@ def test_what_does_not_follow_from_the_evidence_does_not_hold(forger: Forger, ed
         (lambda told: told["approved_by"].append(told["requester"]["entity"]), "is its requester"),
         (lambda told: told["approved_by"].append(told["agent"]["entity"]), "is its agent"),
         (lambda told: told["approved_by"].append(told["owner"]["entity"]), "is its owner"),
+        (put([{"entity": "e-1", "name": "ines"}], "approvers"), "names ines as approver, whose entity did not approve"),
         (put(False, "policy", "permitted"), "did not permit"),
         (put("audit_confirmed", "proof", "leases", 0, "verdict"), "policy demands proof by the target"),
     ],
@@ -152,6 +153,18 @@ def test_what_does_not_follow_from_the_evidence_does_not_hold(forger: Forger, ed
 def test_approvals_that_policy_demands_have_to_be_there(forger: Forger, edit: Edit, says: str) -> None:
     problems = forger.problems(edit, task="fix-orders")
     assert any(says in problem for problem in problems), problems
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        put("Drop the orders.", "intent"),
+        put([{"template": "postgres-readonly", "path": "database/creds/other", "with": {}}], "access"),
+    ],
+)
+def test_intent_and_access_are_those_of_the_approved_revision(forger: Forger, edit: Edit) -> None:
+    found = forger.verify(forger.receipt(edit), told=history()).outcome
+    assert found.problems == ["the receipt names another intent or access than the revision that was approved"]
 
 
 def closed_without_proof(told: Told) -> None:

@@ -111,6 +111,31 @@ def test_who_did_it_and_why_is_told() -> None:
     ]
 
 
+def test_who_asked_approved_and_was_given_the_token_is_named() -> None:
+    names = {"e-1": "ada", "e-2": "bob", "e-3": "research-agent"}
+    state = {"state": "pending_approval", "refused": [], "why": ""}
+    extension = {"by": {"entity": "e-3", "name": "research-agent"}, "reason": "it is slow"}
+    more = {"extension": extension, "ends_at": "2026-11-25T00:20:00+00:00"}
+    told = events(
+        ("submitted", {**state, "approved_by": []}),
+        ("decided", {**state, "approved_by": ["e-1"]}),
+        ("decided", {**state, "approved_by": ["e-1", "e-2"]}),
+        ("delivered", {"to": "e-3"}),
+        ("extended", {**more, "approved_by": [{"entity": "e-2", "name": "bob"}]}),
+        ("revised", {**state, "approved_by": []}),
+        ("decided", {**state, "approved_by": ["e-1", "e-4"]}),
+    )
+    assert [what for _, what in rows(told, names, requester="olive")] == [
+        "submitted: pending_approval; olive asked",
+        "decided: pending_approval; ada approved",
+        "decided: pending_approval; bob approved",
+        "delivered to research-agent",
+        "extended until 2026-11-25 00:20:00, asked for by research-agent (it is slow); bob approved",
+        "revised: pending_approval; olive asked",
+        "decided: pending_approval; ada and e-4 approved",
+    ]
+
+
 def test_tries_before_and_after_something_else_are_not_mixed() -> None:
     shown = rows(events("revoke_intended", "unproven", "revoke_intended"))
     assert [what for _, what in shown] == ["revoke intended", "unproven", "revoke intended"]
