@@ -301,6 +301,8 @@ class _Server:
 
     def _start(self, program: Program) -> None:
         streams, self._descriptors = self._descriptors[:3], []
+        # a program before this one has ended, and what it left behind was killed
+        self._program = self._code = None
         try:
             self._program = subprocess.Popen(  # noqa: S603 (the program that the caller named)
                 list(program.argv),
