@@ -1,4 +1,6 @@
-"""Which tasks a process of this user holds: a locked file for each, with the process's id in it.
+"""The tasks that processes of this user hold.
+
+Each has a locked file with the id of its process.
 
     with held_here("read-orders", warn):
         ...
@@ -54,7 +56,7 @@ def held_here(task: str, warn: Callable[[str], None]) -> Iterator[None]:
 
 
 def _claims() -> Path:
-    """Return the directory with a locked file for each task that a process of this user holds."""
+    """Return the directory with a locked file for each task that is held."""
     return state_directory(os.environ).parent / "exec"
 
 

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -165,6 +166,56 @@ def test_an_agent_works_with_its_identity_alone_and_wherever_it_is_killed_it_is_
         wait_for(lambda: not agent.host.files_in_memory(), 5)
         wait_for(lambda task=file.stem: rig.file(task).task.state in ("confirmed", "sealed"), 30)
         assert rig.file(file.stem).task.end_reason == "completed", victim
+
+
+@pytest.mark.parametrize("agent", [pytest.param("file", id=KIND)], indirect=True)
+def test_an_identity_that_is_refused_asks_for_nothing_and_one_that_is_renewed_goes_on(
+    rig: Rig, agent: Agent, place: Place, spec: Spec
+) -> None:
+    file = spec()
+    file.write_text(file.read_text().replace("research-agent", agent.name))
+    put, jwt = agent.host.put(file), agent.host.home / "jwt"
+    subject = f"{SPIFFE}/file"
+    refused = {
+        "over": place.issuer.jwt(subject, audience="vault", seconds=-1),
+        "audience": place.issuer.jwt(subject, audience="elsewhere", seconds=60),
+        # its issuer's clock is two minutes ahead of Vault's
+        "clock": place.issuer.jwt(subject, audience="vault", seconds=240, since=120),
+        "other": place.issuer.jwt(f"{SPIFFE}/other", audience="vault", seconds=60),
+        "no JWT": "hello",
+        "empty": "",
+    }
+    for name, text in refused.items():
+        jwt.write_text(text)
+        with agent.exec(put, "echo ran") as process:
+            output, error = process.communicate(timeout=30)
+        assert (process.returncode, output) == (125, ""), (name, error)
+        assert "JITVAULT_AGENT_JWT_FILE" in error or "the agent's login by JWT was refused" in error, (name, error)
+    assert rig.state(file.stem) is None and not agent.host.processes() and not agent.host.files_in_memory()
+    # whoever keeps the file writes the next one
+    jwt.write_text(place.issuer.jwt(subject, audience="vault", seconds=60))
+    with agent.exec(put, "echo ran") as process:
+        assert process.communicate(timeout=30)[0] == "ran\n"
+
+
+@pytest.mark.parametrize("agent", [pytest.param("spiffe", id=KIND)], indirect=True)
+def test_a_workload_api_that_hangs_or_knows_nobody_is_said_in_time(
+    rig: Rig, agent: Agent, api: WorkloadApi, spec: Spec
+) -> None:
+    file = spec()
+    file.write_text(file.read_text().replace("research-agent", agent.name))
+    put = agent.host.put(file)
+    try:
+        for delay_s, subject in ((30, SPIFFE), (0, None)):
+            api.answer(subject, delay_s=delay_s)
+            begun = time.monotonic()
+            with agent.exec(put, "echo ran") as process:
+                output, error = process.communicate(timeout=30)
+            assert (process.returncode, output) == (125, ""), error
+            assert "the Workload API gave no JWT-SVID" in error and time.monotonic() - begun < 20
+    finally:
+        api.answer(SPIFFE)
+    assert rig.state(file.stem) is None and not agent.host.processes()
 
 
 def _killed_while_it_waits(agent: Agent, spec: str, task: str) -> None:

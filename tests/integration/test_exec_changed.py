@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import pytest
 from attended import Attended, wait_for
-from go_between import GoBetween
+from go_between import Fate, GoBetween
 from rig import Rig
 from test_exec import command, environment, is_alive, logs_in, own_memory
 
@@ -34,6 +34,14 @@ OVER = ("confirmed", "sealed")
 def rig(rig: Rig) -> Iterator[Rig]:
     with own_memory(rig), Attended(rig):
         yield rig
+
+
+@pytest.fixture
+def between(rig: Rig) -> Iterator[GoBetween]:
+    host, _, port = rig.world.address.removeprefix("http://").partition(":")
+    between = GoBetween((host, int(port)))
+    yield between
+    between.down()
 
 
 @contextmanager
@@ -121,18 +129,37 @@ def test_by_default_the_program_goes_on_without_and_the_next_token_is_for_anothe
         assert logs_in(starts(said)[1][1])
 
 
-def test_a_program_that_its_lost_login_ends_is_started_anew(rig: Rig, spec: Spec, tmp_path: Path) -> None:
+def test_a_program_that_its_lost_login_ends_is_started_anew(
+    rig: Rig, between: GoBetween, spec: Spec, tmp_path: Path
+) -> None:
+    """It ends before anything says that another token comes."""
     said, task = tmp_path / "said", granted(rig, spec)
     query = "import psycopg; psycopg.connect().execute('SELECT pg_sleep(600)')"
     program = SAYS.format(said=said, seconds=0).replace("exec sleep 0", f'exec {sys.executable} -c "{query}"')
+    there = {"VAULT_ADDR": between.address}
+    with running(rig, task, program, "--on-change", "restart", **there) as process:
+        wait_for(lambda: starts(said) or process.poll() is not None, 30)
+        published = between.when("GET jitvault/data/tasks/", "before", fate=Fate.LOSE, times=10_000)
+        extended(rig, task)
+        wait_for(lambda: not is_alive(int(starts(said)[0][0])), 20)
+        time.sleep(2)
+        published.times = 0
+        wait_for(lambda: len(starts(said)) == 2 or process.poll() is not None, 30)
+        assert process.poll() is None, process.communicate()
+        process.terminate()
+        assert process.wait(20) == 128 + signal.SIGTERM
+    assert ended(rig, task) == "completed"
+
+
+def test_whoever_asks_it_to_end_while_it_changes_means_it(rig: Rig, spec: Spec, tmp_path: Path) -> None:
+    said, task, stopping = tmp_path / "said", granted(rig, spec), tmp_path / "stopping"
+    program = f"trap 'touch {stopping}; sleep 1; exit 3' TERM; echo x >> {said}; while :; do sleep 0.1; done"
     with running(rig, task, program, "--on-change", "restart") as process:
         wait_for(lambda: starts(said) or process.poll() is not None, 30)
         extended(rig, task)
-        wait_for(lambda: len(starts(said)) == 2 or process.poll() is not None, 30)
-        assert process.poll() is None, process.communicate()
-        # whoever asks it to end meanwhile means it
+        wait_for(stopping.exists, 20)
         process.terminate()
-        assert process.wait(20) == 128 + signal.SIGTERM
+        assert process.wait(20) == 3 and len(starts(said)) == 1
     assert ended(rig, task) == "completed"
 
 
@@ -182,22 +209,20 @@ def test_a_forged_next_token_is_an_alarm_and_starts_nothing(rig: Rig, spec: Spec
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("point", ["PUT sys/wrapping/unwrap", "GET database/creds/"])
 def test_killed_while_it_changes_the_access_is_over(
-    rig: Rig, spec: Spec, tmp_path: Path, point: str, moment: Literal["before", "after"]
+    rig: Rig, between: GoBetween, spec: Spec, tmp_path: Path, point: str, moment: Literal["before", "after"]
 ) -> None:
-    host, _, port = rig.world.address.removeprefix("http://").partition(":")
-    between = GoBetween((host, int(port)))
     said, task = tmp_path / "said", granted(rig, spec)
     there = {"VAULT_ADDR": between.address}
-    try:
-        with running(rig, task, SAYS.format(said=said, seconds=600), "--on-change", "restart", **there) as process:
-            between.when(point, moment, process.kill, skip=1)
-            wait_for(lambda: starts(said) or process.poll() is not None, 30)
-            extended(rig, task)
-            assert process.wait(30) == -signal.SIGKILL
-            assert len(starts(said)) == 1
-            assert ended(rig, task) == "completed"
-    finally:
-        between.down()
+    with running(rig, task, SAYS.format(said=said, seconds=600), "--on-change", "restart", **there) as process:
+        between.when(point, moment, process.kill, skip=1)
+        wait_for(lambda: starts(said) or process.poll() is not None, 30)
+        extended(rig, task)
+        assert process.wait(30) == -signal.SIGKILL
+        assert len(starts(said)) == 1
+        assert ended(rig, task) == "completed"
+        # a token that somebody has is given back by itself, without a worker; the second is the next one
+        has_token = point.startswith("GET")
+        assert [each for each in between.seen if "revoke-self" in each] == ["PUT auth/token/revoke-self"] * has_token
 
 
 def test_at_a_terminal_what_is_typed_reaches_the_program_that_was_started_anew(

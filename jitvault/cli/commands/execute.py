@@ -29,7 +29,7 @@ _ENDS = "How it ends"
 
 
 class OnChange(StrEnum):
-    """What happens to the program where its task gets more time with another token."""
+    """What is done where more time for the task comes with another token."""
 
     RESTART = "restart"
     IGNORE = "ignore"

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import NoReturn
 
@@ -52,6 +53,8 @@ def run(
             break
         say(f"task {access.document.task_id} has more time and another token: the program is started anew")
         take_next(access)
+    if CHANGED in (outcome.over, why) and outcome.was_interrupted:
+        outcome, why = replace(outcome, over=""), ""
     _check(outcome, access)
     if why:
         _raise_over(f"the program ended with exit code {outcome.code}, and", access, why)
@@ -62,9 +65,10 @@ def run(
 def _run_once(
     access: Access, command: Sequence[str], inherited: Mapping[str, str], *, is_masked: bool, stop: StopRule
 ) -> tuple[Outcome, str]:
-    """Run the program to its end; return how it ended, and why the task was over then, "" if it was not.
+    """Run the program to its end.
 
-    Either is CHANGED where the program is to be started anew. Otherwise the access is given back.
+    Return how it ended, and why the task was over then, "" if it was not. Either is CHANGED where the program is to be
+    started anew. Otherwise the access is given back.
     """
     environment = {**inherited, **_given(access)}
     masker = _masker(access).stream if is_masked else None
@@ -98,20 +102,20 @@ def _begins_anew(outcome: Outcome, why: str) -> bool:
 def _given(access: Access) -> dict[str, str]:
     """Return the variables of the program, after its files were written.
 
-    Without a file system in memory there is no file for a model either, which is no reason not to start.
+    Without a file system in memory, or where it is full, there is no file for a model, which is no reason not to start.
     """
     filled = mapping.filled(access.wanted, access.credentials)
     names = {*filled.variables, *filled.files}
     context = context_text(access.document.full_revision, access.ends_at, names)
     try:
         access.files = secret_files(os.environ)
+        access.monitor.clean_up_later(access.kept)
+        written = {name: str(access.files.write(name, data)) for name, data in filled.files.items()}
+        written[VARIABLE] = str(access.files.write("context.md", context.encode()))
     except UsageError:
         if filled.files:
             raise
         return dict(filled.variables)
-    access.monitor.clean_up_later(access.kept)
-    written = {name: str(access.files.write(name, data)) for name, data in filled.files.items()}
-    written[VARIABLE] = str(access.files.write("context.md", context.encode()))
     return {**filled.variables, **written}
 
 
@@ -168,7 +172,7 @@ def _accepts(access: Access) -> bool:
 
 
 def _by_other_token(access: Access, wiring: Wiring, document: PublishedTask) -> str:
-    """Return why the access is over where the task has another token, "" where it is not.
+    """Return why another token is the end of the access, "" where it is not.
 
     CHANGED stands for a token that can be taken. `wiring` is the calling thread's.
     """

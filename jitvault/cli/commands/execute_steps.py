@@ -111,10 +111,11 @@ def _taken(wiring: Wiring, document: PublishedTask, wanted: mapping.Wanted, moni
 
 
 def take_next(access: Access) -> None:
-    """Take the token that replaced the access's own, which is proven dead by then.
+    """Take the token that replaced the access's own.
 
-    It comes by the inbox and is checked as the first one. From its unwrap on it is given back in place of the former.
-    Raises SecurityFinding for a token that is not the one that was published, and what unwrapping raises.
+    That one is proven dead by then. The next comes by the inbox and is checked as the first one. From its unwrap on it
+    is given back in place of the former. Raises SecurityFinding for a token that is not the one that was published, and
+    what unwrapping raises.
     """
     task = access.document.task_id
     document = session.known(access.wiring, task)
@@ -136,7 +137,7 @@ def take_next(access: Access) -> None:
 
 
 def _check_own(access: Access, grant: str | None = None) -> None:
-    """Raise SecurityFinding for a token of another task than was asked for, or of another grant.
+    """Raise SecurityFinding for a token of another task, or of another grant.
 
     Its wrapping was jitvault's, but nobody put it into this inbox as this task's. The alarm is signed, and the token
     is given back unused.

@@ -144,9 +144,9 @@ def _show_made(
 
 
 def _is_held(document: PublishedTask, out: NewFile | None) -> bool:
-    """Return whether a process of this user holds the task, and a new token is left to it.
+    """Return whether a new token is left to the process that holds the task.
 
-    That is `jitvault exec`, or a Python program. --out says that this command takes the token.
+    That is a process of this user: `jitvault exec`, or a Python program. --out says that this command takes the token.
     """
     from jitvault.agent.held_tasks import is_held_here
 
