@@ -49,6 +49,7 @@ def running(rig: Rig, what: Path | str, program: str, *options: str, **more: str
     process = subprocess.Popen(
         command(what, "--preset", "postgres", *options, "--", "sh", "-c", program),
         env={**environment(rig), **more},
+        cwd=rig.cli.home,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
@@ -91,6 +92,8 @@ def test_the_program_is_started_anew_with_the_next_token(rig: Rig, spec: Spec, t
     task = what.stem if isinstance(what, Path) else what
     with running(rig, what, SAYS.format(said=said, seconds=600), "--on-change", "restart") as process:
         wait_for(lambda: len(starts(said)) == 1 or process.poll() is not None, 30)
+        # what the program writes in its directory is no wrapping, whatever its name
+        (rig.cli.home / task).write_text("hvs.forged")
         told = extended(rig, task, who)
         # it is left to the process that holds the task
         assert told["replaces"] and not told["wrapping"]

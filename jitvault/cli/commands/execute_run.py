@@ -203,11 +203,12 @@ def watch_of(access: Access, moved: Callable[[datetime], None] | None = None) ->
     other = Wiring(access.wiring.settings)
     other.person_token = access.wiring.person_token
     task = access.document.task_id
-    own = other.vault(access.token.token)
+    own, grant = other.vault(access.token.token), access.token.grant_id
 
     def published_end() -> str | None:
         document = session.published(other, task)
-        if not isinstance(document, PublishedTask):
+        # an answer that comes when the next token is held already says nothing of that one
+        if not isinstance(document, PublishedTask) or access.token.grant_id != grant:
             return None
         if end := _end_of(document):
             return end

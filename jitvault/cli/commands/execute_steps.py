@@ -24,11 +24,11 @@ from jitvault.cli.commands.grant_wait import request_grant
 from jitvault.cli.commands.held_access import Access, say, signed_tools
 from jitvault.cli.commands.spec_file import read_spec
 from jitvault.cli.commands.submission import is_spec, submit_spec
-from jitvault.cli.commands.wrapping_source import Given, given
+from jitvault.cli.commands.wrapping_source import Given, from_inbox
 from jitvault.cli.commands.wrapping_source import opened as opened_wrapping
 from jitvault.cli.options import set_made_task
 from jitvault.documents.published_task import PublishedTask
-from jitvault.errors import JitvaultError, NotFound, OutcomeUnknown, SecurityFinding, UsageError
+from jitvault.errors import JitvaultError, NotConfirmed, NotFound, OutcomeUnknown, SecurityFinding, UsageError
 from jitvault.lifecycle.requests.sign import sign_end
 from jitvault.model.connection import CredentialUse
 from jitvault.model.spec import TaskSpec
@@ -97,7 +97,12 @@ def held(
 
 
 def _taken(wiring: Wiring, document: PublishedTask, wanted: mapping.Wanted, monitor: Monitor) -> Iterator[Access]:
-    taken = given(wiring, document.task_id)
+    taken = from_inbox(wiring, document.task_id)
+    if not monitor.is_alive:
+        raise NotConfirmed(
+            "the process that gives the access back in any case was killed",
+            hint=f"{CONTINUE} Nothing was taken: `jitvault exec {document.task_id} -- CMD` can go on.",
+        )
     with ExitStack() as stack:
         with _opened(wiring, taken, document.task_id, monitor) as token:
             access = Access(wiring, document, token, (), wanted, monitor, ends_at=token.ends_at)
@@ -119,7 +124,7 @@ def take_next(access: Access) -> None:
     """
     task = access.document.task_id
     document = session.known(access.wiring, task)
-    taken = given(access.wiring, task)
+    taken = from_inbox(access.wiring, task)
     if access.files is not None:
         access.files.remove()
         access.files = None
