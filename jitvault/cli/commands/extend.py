@@ -105,7 +105,7 @@ def _extend(
     before = document.grant_id
     document = session.settle(wiring, task, lambda d: _is_answered(d, nonce), wait)
     _raise_for(document, nonce)
-    is_held = _is_held(document, out)
+    is_held = _is_held(wiring, document, out)
     is_left = is_held or (document.is_for_agent and out is None)
     message = session.inbox(wiring, document) if document.grant_id != before and not is_left else None
     if message is not None:
@@ -133,7 +133,7 @@ def _show_made(
     from jitvault.cli import session
     from jitvault.cli.views import extension as views
 
-    is_held = _is_held(document, out)
+    is_held = _is_held(wiring, document, out)
     is_left = is_held or (document.is_for_agent and out is None)
     message = session.inbox(wiring, document) if made["replaces"] and not is_left else None
     shown = views.Shown("extended", made["digest"], made, bool(made["replaces"]), [])
@@ -143,14 +143,15 @@ def _show_made(
     session.check_findings(document.task_id, document.findings)
 
 
-def _is_held(document: PublishedTask, out: NewFile | None) -> bool:
+def _is_held(wiring: Wiring, document: PublishedTask, out: NewFile | None) -> bool:
     """Return whether a new token is left to the process that holds the task.
 
-    That is a process of this user: `jitvault exec`, or a Python program. --out says that this command takes the token.
+    That is `jitvault exec` or a Python program of this user, who is the agent. --out says that this command takes the
+    token.
     """
     from jitvault.agent.held_tasks import is_held_here
 
-    return out is None and is_held_here(document.task_id)
+    return out is None and wiring.person.entity == document.agent and is_held_here(document.task_id)
 
 
 def _check_may_extend(wiring: Wiring, document: PublishedTask) -> None:
