@@ -86,9 +86,16 @@ class Issuer:
     def public_key(self) -> str:
         return self._key.public_key().public_bytes(_PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
 
-    def jwt(self, subject: str, *, audience: str, seconds: float) -> str:
+    def jwt(self, subject: str, *, audience: str, seconds: float, since: float = -60) -> str:
+        """A JWT that is valid from `since` to `seconds` from now."""
         now = int(time.time())
-        claims = {"sub": subject, "aud": audience, "iat": now - 60, "nbf": now - 60, "exp": int(now + seconds)}
+        claims = {
+            "sub": subject,
+            "aud": audience,
+            "iat": int(now + since),
+            "nbf": int(now + since),
+            "exp": int(now + seconds),
+        }
         signed = ".".join(
             _encoded(json.dumps(part).encode()) for part in ({"alg": self.algorithm, "typ": "JWT"}, claims)
         )

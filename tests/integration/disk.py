@@ -61,10 +61,13 @@ class SmallDisk:
 
 
 @contextmanager
-def small_disk(directory: Path, *, megabytes: int = 16) -> Iterator[SmallDisk]:
-    """Mount it. Where that is not allowed the test fails: nothing else shows what a full disk does to a server."""
+def small_disk(directory: Path, *, megabytes: int = 16, files: int = 0) -> Iterator[SmallDisk]:
+    """Mount it. Where that is not allowed the test fails: nothing else shows what a full disk does to a server.
+
+    With `files` it can hold so many files and directories, itself among them.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    options = f"size={megabytes}m,mode=0700,uid={os.getuid()}"
+    options = f"size={megabytes}m,mode=0700,uid={os.getuid()}" + (f",nr_inodes={files}" if files else "")
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", options, "jitvault-test", str(directory)],
         capture_output=True,

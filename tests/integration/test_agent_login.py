@@ -6,67 +6,28 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from attended import Attended, wait_for
-from commands import EXAMPLE
-from keys import Authority, Issuer, Pair
-from rig import Rig, own_rig
-from stage import staged
+from identities import ALONE, SPIFFE, Place, identities, registered, rig_of
+from keys import Authority, Issuer
+from rig import Rig
 from workload_api import WorkloadApi, workload_api
 
 from jitvault.errors import VaultRefused
-from jitvault.sandbox.processes import free_port
-from jitvault.sandbox.vault_server import VaultServer
-from jitvault.sandbox.world import World, env
 from jitvault.settings import load
 from jitvault.vault.client import Connection, Vault
 from jitvault.wiring import Wiring
 
 Spec = Callable[..., Path]
-SPIFFE = "spiffe://example.org/agents/churn"
-# an agent's host has neither the worker's identity nor a ledger
-ALONE = {"JITVAULT_WORKER_TOKEN": "", "JITVAULT_LEDGER": ""}
 KINDS = ["spiffe", "file", "kubernetes", "github", "cert", "approle"]
-
-
-@dataclass
-class Place:
-    """A world with a TLS listener, an issuer of JWTs and a CA, and the auth methods that an administrator enables."""
-
-    world: World
-    tls_address: str
-    authority: Authority
-    issuer: Issuer
-    client: Pair
-
-    @property
-    def admin(self) -> Vault:
-        return Vault(Connection(self.world.address), self.world.admin_token)
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    authority, port = Authority(tmp_path_factory.mktemp("keys")), free_port()
-    server = authority.issue("vault.test", address="127.0.0.1")
-    listener = f"""
-listener "tcp" {{
-  address = "127.0.0.1:{port}"
-  cluster_address = "127.0.0.1:{free_port()}"
-  tls_cert_file = "{server.certificate}"
-  tls_key_file = "{server.key}"
-}}
-"""
-    with staged(lambda directory: VaultServer(directory, more_configuration=listener)) as stage:
-        client = authority.issue("cert-bot", has_names=False)
-        found = Place(stage.world, f"https://127.0.0.1:{port}", authority, Issuer(elliptic=True), client)
-        for method in ("approle", "jwt", "cert"):
-            found.admin.write(f"sys/auth/{method}", {"type": method}, method="post")
-        keys = {"jwt_validation_pubkeys": [found.issuer.public_key], "jwt_supported_algs": ["ES256"]}
-        found.admin.write("auth/jwt/config", keys, method="post")
+    with identities(tmp_path_factory.mktemp("keys")) as found:
         yield found
 
 
@@ -78,42 +39,7 @@ def api(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Work
 
 @pytest.fixture
 def rig(place: Place, tmp_path: Path) -> Rig:
-    variables = {**env(place.world, "", EXAMPLE), "VAULT_ADDR": place.tls_address}
-    variables |= {"VAULT_CACERT": str(place.authority.file), "JITVAULT_SHARED_HOSTS": "127.0.0.0/8"}
-    return own_rig(place.world, variables, tmp_path)
-
-
-def registered(rig: Rig, place: Place, api: WorkloadApi, kind: str, directory: Path) -> tuple[str, dict[str, str]]:
-    """Register an agent; return its name and what is set on its host."""
-    name, jwt = f"{kind}-bot", directory / "jwt"
-    subjects = {"file": SPIFFE + "/file", "kubernetes": "system:serviceaccount:jobs:churn"}
-    subjects["github"] = "repo:example/churn:environment:production"
-    how = {
-        "spiffe": ("--spiffe-id", SPIFFE),
-        "file": ("--spiffe-id", subjects["file"]),
-        "kubernetes": ("--kubernetes", "jobs/churn"),
-        "github": ("--github", "example/churn:production"),
-        "cert": ("--cert-cn", "cert-bot", "--ca", str(place.authority.file)),
-        "approle": ("--approle",),
-    }
-    added = rig("admin", "agents", "add", name, *how[kind]).json
-    assert added["problems"] == []
-    there = dict(added["environment"])
-    if kind == "spiffe":
-        there["SPIFFE_ENDPOINT_SOCKET"] = api.address
-    elif kind == "file":
-        # a helper of SPIFFE keeps the SVID in a file
-        there = {"JITVAULT_AGENT_LOGIN": "jwt", "JITVAULT_AGENT_LOGIN_ROLE": name}
-    if kind in subjects:
-        jwt.write_text(place.issuer.jwt(subjects[kind], audience="vault", seconds=60))
-        there["JITVAULT_AGENT_JWT_FILE"] = str(jwt)
-    if kind == "cert":
-        there |= {"VAULT_CLIENT_CERT": str(place.client.certificate), "VAULT_CLIENT_KEY": str(place.client.key)}
-    if kind == "approle":
-        secret = place.admin.write(f"auth/approle/role/{name}/secret-id")["data"]["secret_id"]
-        jwt.write_text(secret)
-        there["JITVAULT_AGENT_SECRET_ID_FILE"] = str(jwt)
-    return name, there
+    return rig_of(place, tmp_path)
 
 
 def entity(rig: Rig, name: str) -> str:

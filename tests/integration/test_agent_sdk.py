@@ -560,17 +560,41 @@ def test_more_time_with_the_same_token_is_followed(rig: Rig, spec: Spec) -> None
     assert is_over(rig, file)
 
 
-def test_more_time_with_another_token_is_over_for_the_block_and_not_for_the_task(rig: Rig, spec: Spec) -> None:
-    file = spec(window="5m", more="  deliver: agent\n")
-    rig("operator", "grant", file)
-    with running(rig, WAITS, file.stem) as process:
-        said(process)
-        told = rig("operator", "extend", file.stem, "--for", "20m", "--reason", "slow", code=None)
-        assert said(process)["reason"].startswith("more time for it came with another token"), told
+CHANGES = """
+import sqlalchemy
+with task(spec) as t:
+    first, kept, engine = url(t), t.secret("password"), t.sqlalchemy_engine()
+    engine.connect().close()
+    engine.dispose()
+    say(url=first)
+    while not t.is_over and url(t) == first:
+        time.sleep(0.05)
+    with engine.connect() as connection:
+        user = connection.execute(sqlalchemy.text("SELECT current_user")).scalar()
+    same = kept.reveal() == t.secret("password").reveal() == t.psycopg_kwargs()["password"]
+    say(url=url(t), user=user, same=same, ends_at=t.ends_at.isoformat(), reason=t.reason)
+    pause()
+"""
+
+
+@pytest.mark.parametrize("who", ["agent", "operator"])
+def test_more_time_with_another_token_is_followed_and_its_secrets_are_the_blocks(
+    rig: Rig, spec: Spec, who: str
+) -> None:
+    file = spec(window="5m", more="" if who == "agent" else "  deliver: agent\n")
+    if who == "operator":
+        rig("operator", "grant", file)
+    with running(rig, CHANGES, file if who == "agent" else file.stem) as process:
+        first = said(process)["url"]
+        told = rig(who, "extend", file.stem, "--for", "20m", "--reason", "slow")
+        changed = said(process)
+        assert changed["same"] and changed["user"] in changed["url"] and not changed["reason"]
+        assert changed["ends_at"] == told.json["ends_at"]
+        assert logs_in(changed["url"]) and not logs_in(first)
         go_on(process)
         assert process.wait(20) == 0
-    with running(rig, WAITS, file.stem) as process:
-        assert logs_in(said(process)["url"])
+    assert is_over(rig, file) and not logs_in(changed["url"])
+    assert rig.file(file.stem).task.end_reason == "completed"
 
 
 # -- the examples -----------------------------------------------------------------------------------------------------

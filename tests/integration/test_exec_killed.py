@@ -6,6 +6,7 @@ task runs it, or the access is over without a worker's look at any deadline.
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -36,6 +37,7 @@ POINTS = {
     "signs the end": ("PUT jitvault-transit/sign/", 2),
     "writes the end": ("PUT jitvault/data/requests/.*/end", 0),
 }
+AFTER_THE_PROGRAM = ("revokes its token", "signs the end", "writes the end")
 SAYS = "import os, sys; open(sys.argv[1], 'w').write(f'{os.getpid()} {os.environ[\"DATABASE_URL\"]}')"
 
 
@@ -64,6 +66,33 @@ def test_at_whichever_request_exec_is_killed_its_access_is_over_or_not_taken(
         assert running[0].returncode == -signal.SIGKILL, (point, output)
         ends[point] = _what_became_of(rig, file, said)
     assert {point for point, end in ends.items() if end == "not taken"} <= {"asks", "waits", "looks into its inbox"}
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_at_whichever_request_its_monitor_is_killed_nothing_runs_unwatched(
+    rig: Rig, between: GoBetween, spec: Spec, tmp_path: Path, moment: Literal["before", "after"]
+) -> None:
+    for point, (pattern, skip) in POINTS.items():
+        said = tmp_path / point.replace(" ", "-")
+        between.clear()
+        file = spec()
+        running: list[subprocess.Popen[bytes]] = []
+        between.when(pattern, moment, lambda running=running: _kill_child(running[0].pid), skip=skip)
+        running.append(_start(rig, between, file, said))
+        output = running[0].communicate(timeout=60)
+        has_run = said.exists()
+        # it gives back what it has itself; what the program left behind is killed with the monitor
+        assert running[0].returncode == (0 if has_run else 125), (point, output)
+        assert has_run == (point in AFTER_THE_PROGRAM), (point, output)
+        is_taken = point not in ("asks", "waits", "looks into its inbox")
+        assert (_what_became_of(rig, file, said) == "over") == is_taken, (point, output)
+
+
+def _kill_child(pid: int) -> None:
+    (child,) = (Path("/proc") / str(pid) / "task" / str(pid) / "children").read_text().split()
+    os.kill(int(child), signal.SIGKILL)
+    # on a busy machine that is not at once, and the request goes on afterwards
+    wait_for(lambda: not is_alive(int(child)), 5)
 
 
 def _start(rig: Rig, between: GoBetween, file: Path, said: Path) -> subprocess.Popen[bytes]:

@@ -166,6 +166,13 @@ class Monitor:
         """Whether the monitor has to give back what this process has not."""
         return self._keeps
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the monitor is there to give something back."""
+        with suppress(ChildProcessError):
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        return False
+
     def kill(self) -> None:
         """Kill the monitor, which does not answer.
 
@@ -301,6 +308,8 @@ class _Server:
 
     def _start(self, program: Program) -> None:
         streams, self._descriptors = self._descriptors[:3], []
+        # a program before this one has ended, and what it left behind was killed
+        self._program = self._code = None
         try:
             self._program = subprocess.Popen(  # noqa: S603 (the program that the caller named)
                 list(program.argv),

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jitvault.agent.execution.monitor import Exited, Gone, Monitor, NotStarted, Program, Started
 from jitvault.agent.execution.process_tree import kill_below
@@ -19,6 +19,7 @@ _FORWARDED = (
     *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2),
     *(signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH),
 )
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 # how long after that the monitor may take to say that the program has ended
 _ANSWER_S = 12.0
 
@@ -29,12 +30,14 @@ class Outcome:
 
     `code` is what a shell would report of the program: its exit code, or 128 and the signal. `over` is why the task was
     over before, "" where the program ended by itself; `not_started` is the `errno` of a program that cannot run.
+    `was_interrupted` says that this process was asked to end meanwhile.
     """
 
     code: int
     over: str = ""
     not_started: int = 0
     monitor_died: bool = False
+    was_interrupted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ class _Loop:
         self._stop = stop
         self._woken = woken
         self._over = ""
+        self._was_interrupted = False
         self._kill_at: float | None = None
         self._is_killed = False
 
@@ -90,7 +94,7 @@ class _Loop:
                     selector.unregister(self._watch.line)
                     self._begin_stop()
                 if self._monitor.line in ready and (outcome := self._told()):
-                    return outcome
+                    return replace(outcome, was_interrupted=self._was_interrupted)
                 if self._kill_at is not None and time.monotonic() >= self._kill_at:
                     self._kill()
 
@@ -141,6 +145,7 @@ class _Loop:
                     os.kill(os.getpid(), signal.SIGSTOP)
                     self._monitor.signal(signal.SIGCONT)
                     continue
+                self._was_interrupted |= number in _ENDING
                 self._monitor.signal(number)
 
 

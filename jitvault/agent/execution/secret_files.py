@@ -23,6 +23,7 @@ _PREFIX = "jitvault-exec-"
 _LOCK = ".held"
 # another process may be between the two steps that make a directory and lock it
 _HALF_MADE_S = 60.0
+_FREE_SPACE = "Free space there, or set XDG_RUNTIME_DIR to another tmpfs. Nothing was started."
 _MEMORY = "/dev/shm"  # noqa: S108 (a directory of our own is made in it, with mode 0700)
 
 
@@ -47,9 +48,7 @@ class SecretFiles:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
         except OSError as error:
-            raise UsageError(
-                f"{path} cannot be written: {error.strerror}", hint="Free space there; nothing was started."
-            ) from None
+            raise UsageError(f"{path} cannot be written: {error.strerror}", hint=_FREE_SPACE) from None
         return path
 
     def remove(self) -> None:
@@ -62,7 +61,7 @@ class SecretFiles:
 def secret_files(environment: Mapping[str, str]) -> SecretFiles:
     """Return a new directory, after what nobody holds any more was removed.
 
-    Raises UsageError where there is no memory file system.
+    Raises UsageError where there is no memory file system, and where it is full.
     """
     place = next(filter(_is_in_memory, _places(environment)), None)
     if place is None:
@@ -71,9 +70,17 @@ def secret_files(environment: Mapping[str, str]) -> SecretFiles:
             hint="Give the program its secrets by --env, or mount a tmpfs and set XDG_RUNTIME_DIR to it.",
         )
     sweep(place)
-    directory = Path(mkdtemp(prefix=_PREFIX, dir=place))
-    lock = os.open(directory / _LOCK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    directory = None
+    try:
+        directory = Path(mkdtemp(prefix=_PREFIX, dir=place))
+        lock = os.open(directory / _LOCK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if directory is not None:
+            remove_directory(directory)
+        raise UsageError(
+            f"no directory for secrets can be made in {place}: {error.strerror}", hint=_FREE_SPACE
+        ) from None
     return SecretFiles(directory, lock)
 
 

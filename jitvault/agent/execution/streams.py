@@ -29,6 +29,8 @@ from jitvault.agent.masking import MaskedStream
 _CHUNK = 64 * 1024
 # what could become a secret is held back for so long at most
 _HOLD_S = 0.02
+# a program that has ended reads no more, and neither does its terminal
+_LAST_INPUT_S = 1.0
 _NO_SIZE = struct.pack("HHHH", 0, 0, 0, 0)
 
 
@@ -118,14 +120,22 @@ def _terminal(make_masker: Callable[[], MaskedStream] | None) -> Iterator[Stream
     streams._pumps.append(_pump(master, 1, make_masker() if make_masker else None))
     streams.resize()
     before = termios.tcgetattr(0) if own_input else None
+    over, ends = os.pipe()
+    copying = Thread(target=_copy_input, args=(master, over), name="input", daemon=True)
     if own_input:
-        streams._pumps.append(Thread(target=_copy_input, args=(master,), name="input", daemon=True))
+        streams._pumps.append(copying)
         tty.setraw(0)
     try:
         yield streams
     finally:
+        # what is typed from now on is not this program's
+        os.close(ends)
         if before is not None:
             _restore(before)
+            if copying.ident is not None:
+                copying.join(_LAST_INPUT_S)
+        if not copying.is_alive():
+            os.close(over)
 
 
 def _restore(attributes: list[object]) -> None:
@@ -139,9 +149,10 @@ def _restore(attributes: list[object]) -> None:
     signal.signal(signal.SIGTTOU, old)
 
 
-def _copy_input(master: int) -> None:
+def _copy_input(master: int, over: int) -> None:
+    """Copy what is typed, until `over` is at its end."""
     with suppress(OSError):
-        while data := os.read(0, _CHUNK):
+        while over not in select.select([0, over], [], [])[0] and (data := os.read(0, _CHUNK)):
             _write(master, data)
 
 

@@ -16,6 +16,8 @@ from threading import Event, Thread
 from jitvault.errors import JitvaultError, VaultRefused
 
 POLL_S = 1.0
+CHANGED = "its access has changed"
+"""The reason where the task goes on with another token, which this process can take."""
 # without a heartbeat in the spec
 _BEAT_S = 5.0
 
@@ -24,8 +26,9 @@ class TaskWatch:
     """Watches until the task is over.
 
     `line` becomes readable then, and `reason` says why. `published_end` returns why the published task is over, or
-    None; it is None for an agent without a login. `beat` looks the task's token up with the token itself. `ends_at` is
-    the deadline, which `move_end` changes.
+    None; it is None for an agent without a login. `beat` looks the task's token up with the token itself. A token that
+    Vault refuses is waited for `patience_s`: what is published may say meanwhile that another one replaces it.
+    `ends_at` is the deadline, which `move_end` changes.
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class TaskWatch:
         beat: Callable[[], object],
         heartbeat_s: float | None,
         ends_at: datetime | None,
+        patience_s: float = 0.0,
     ) -> None:
         self.line, self._told = os.pipe()
         self.reason = ""
@@ -42,6 +46,8 @@ class TaskWatch:
         self._beat = beat
         self._beat_s = min(_BEAT_S, heartbeat_s / 3) if heartbeat_s else _BEAT_S
         self._ends_at = ends_at
+        self._patience_s = patience_s
+        self._refused_at: float | None = None
         self._stopping = Event()
         self._thread = Thread(target=self._run, name="task watch", daemon=True)
 
@@ -88,7 +94,14 @@ class TaskWatch:
             self._beat()
         except VaultRefused:
             # what was published meanwhile says why
-            return self._by_publication() or "Vault does not accept its token any more"
+            return self._by_publication() or self._by_refusal()
         except JitvaultError:
             return ""
+        self._refused_at = None
         return ""
+
+    def _by_refusal(self) -> str:
+        now = time.monotonic()
+        if self._refused_at is None:
+            self._refused_at = now
+        return "" if now < self._refused_at + self._patience_s else "Vault does not accept its token any more"

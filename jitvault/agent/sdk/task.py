@@ -90,7 +90,7 @@ class Task:
     def ends_at(self) -> datetime | None:
         """The task's deadline, in UTC.
 
-        It moves with more time that keeps the token.
+        It moves with more time.
         """
         return self._ends_at
 
@@ -261,6 +261,9 @@ class Task:
                 self._ends_at = datetime.fromisoformat(content["ends_at"]) if content["ends_at"] else None
                 self._credentials = credentials_of(content["credentials"], self._values)
                 self._reason = ""
+            case Told("changed", content):
+                self._ends_at = datetime.fromisoformat(content["ends_at"]) if content["ends_at"] else None
+                self._credentials = credentials_of(content["credentials"], self._values)
             case Told("ends_at", moved):
                 self._ends_at = datetime.fromisoformat(moved)
             case Told("over", reason):

@@ -29,6 +29,13 @@ _GETS = "What it gets"
 _ENDS = "How it ends"
 
 
+class OnChange(StrEnum):
+    """What is done where more time for the task comes with another token."""
+
+    RESTART = "restart"
+    IGNORE = "ignore"
+
+
 class Mask(StrEnum):
     """When secrets are replaced in what the program prints."""
 
@@ -82,6 +89,13 @@ def execute(
             rich_help_panel=_ENDS,
         ),
     ] = 30.0,
+    on_change: Annotated[
+        OnChange,
+        typer.Option(
+            help="Where more time comes with another token: restart the program with it, or let it go on without.",
+            rich_help_panel=_ENDS,
+        ),
+    ] = OnChange.IGNORE,
     mcp_server: Annotated[
         int | None, typer.Option("--mcp-server", metavar="PID", hidden=True, help="Serve this `jitvault mcp`.")
     ] = None,
@@ -106,7 +120,7 @@ def execute(
     from jitvault.cli.commands import execute_for_mcp as for_mcp
     from jitvault.cli.commands import execute_steps as steps
     from jitvault.cli.commands.execute_run import run
-    from jitvault.cli.commands.held_access import monitored
+    from jitvault.cli.commands.held_access import OtherToken, monitored
 
     fill_closed()
     set_exit_code(context, OWN_FAILURE)
@@ -126,6 +140,8 @@ def execute(
         task = steps.requested(context, wiring, what, checked, wanted, wait=wait, task_id=task_id)
         set_hint_task(context, task)
         with steps.held(wiring, task, checked, wanted, monitor) as access:
+            if mcp_server is None:
+                access.on_other = OtherToken.TAKE if on_change is OnChange.RESTART else OtherToken.IGNORE
             if mcp_server is not None:
                 inherited |= for_mcp.setting(access)
             code = run(access, [executable, *command], inherited, is_masked=_is_masked(mask), stop=stop)

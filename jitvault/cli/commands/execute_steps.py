@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,6 +15,7 @@ import typer
 from jitvault.agent.execution import mapping
 from jitvault.agent.execution.allowed_program import check_program, check_spec_names
 from jitvault.agent.execution.monitor import Kept, Monitor
+from jitvault.agent.held_tasks import held_here
 from jitvault.agent.opened_wrappings import locked_record, state_directory
 from jitvault.agent.unwrap import TaskToken, read_all
 from jitvault.cli import session
@@ -24,14 +24,15 @@ from jitvault.cli.commands.grant_wait import request_grant
 from jitvault.cli.commands.held_access import Access, say, signed_tools
 from jitvault.cli.commands.spec_file import read_spec
 from jitvault.cli.commands.submission import is_spec, submit_spec
-from jitvault.cli.commands.wrapping_source import Given, given
+from jitvault.cli.commands.wrapping_source import Given, from_inbox
 from jitvault.cli.commands.wrapping_source import opened as opened_wrapping
 from jitvault.cli.options import set_made_task
 from jitvault.documents.published_task import PublishedTask
-from jitvault.errors import JitvaultError, OutcomeUnknown, UsageError, WrongState
-from jitvault.formats.shorten import one_line
+from jitvault.errors import JitvaultError, NotConfirmed, NotFound, OutcomeUnknown, SecurityFinding, UsageError
+from jitvault.lifecycle.requests.sign import sign_end
 from jitvault.model.connection import CredentialUse
 from jitvault.model.spec import TaskSpec
+from jitvault.model.states import EndReason
 from jitvault.wiring import Wiring
 
 # of a spec that names none: how long the access outlives both processes of `jitvault exec`, killed at once
@@ -95,26 +96,81 @@ def held(
     if program is not None:
         check_program(task, signed_tools(document), program)
     mapping.check_names(wanted, _uses_in(document.full_revision.spec))
-    with _claimed(task):
+    with held_here(task, say):
         yield from _taken(wiring, document, wanted, monitor)
 
 
 def _taken(wiring: Wiring, document: PublishedTask, wanted: mapping.Wanted, monitor: Monitor) -> Iterator[Access]:
-    taken = given(wiring, document.task_id)
-    vault = wiring.vault(None)
+    taken = from_inbox(wiring, document.task_id)
+    if not monitor.is_alive:
+        raise NotConfirmed(
+            "the process that gives the access back in any case was killed",
+            hint=f"{CONTINUE} Nothing was taken: `jitvault exec {document.task_id} -- CMD` can go on.",
+        )
     with ExitStack() as stack:
-        with locked_record(taken.token, state_directory(os.environ), say) as record:
-            token = _unwrapped(wiring, taken, document.task_id, monitor)
+        with _opened(wiring, taken, document.task_id, monitor) as token:
             access = Access(wiring, document, token, (), wanted, monitor, ends_at=token.ends_at)
             # from here on it is given back: by this process whatever is raised, and by the monitor if this process dies
             stack.callback(access.give_back)
-            monitor.clean_up_later(Kept(document.task_id, token.token.reveal()))
-            record.keep(token.task_id, vault.connection.address)
+            monitor.clean_up_later(access.kept)
         access.is_replaced_in(document)
-        with suppress(JitvaultError):
-            wiring.person.documents.destroy(taken.inbox)
-        access.credentials = list(read_all(vault, token))
+        _check_own(access)
+        _read(access, taken)
         yield access
+
+
+def take_next(access: Access) -> None:
+    """Take the token that replaced the access's own.
+
+    That one is proven dead by then. The next comes by the inbox and is checked as the first one. From its unwrap on it
+    is given back in place of the former. Raises SecurityFinding for a token that is not the one that was published, and
+    what unwrapping raises.
+    """
+    task = access.document.task_id
+    document = session.known(access.wiring, task)
+    taken = from_inbox(access.wiring, task)
+    if access.files is not None:
+        access.files.remove()
+        access.files = None
+    try:
+        with _opened(access.wiring, taken, task, access.monitor) as token:
+            access.replace_token(token)
+            access.monitor.clean_up_later(access.kept)
+    except (SecurityFinding, NotFound):
+        # a refused unwrap is an alarm as well
+        access.is_alarmed = True
+        raise
+    access.is_replaced_in(document)
+    _check_own(access, grant=document.grant_id)
+    _read(access, taken)
+
+
+def _check_own(access: Access, grant: str | None = None) -> None:
+    """Raise SecurityFinding for a token of another task, or of another grant.
+
+    Its wrapping was jitvault's, but nobody put it into this inbox as this task's. The alarm is signed, and the token
+    is given back unused.
+    """
+    task, token = access.document.task_id, access.token
+    if token.task_id == task and grant in (None, token.grant_id):
+        return
+    what = f"the token in your inbox is not that of task {task}" + (" that was published" if grant else "")
+    access.is_alarmed = True
+    sign_end(access.wiring.person, task, reason=EndReason.INTERCEPTED, note=what)
+    raise SecurityFinding(
+        f"{what}: nothing was read with it",
+        hint=f"Somebody replaced what was in your inbox. You have signed an alarm, and task {task} ends as "
+        "intercepted. Tell the operator.",
+    )
+
+
+@contextmanager
+def _opened(wiring: Wiring, taken: Given, task: str, monitor: Monitor) -> Iterator[TaskToken]:
+    """Yield the token in a wrapping, and remember that this user opened it."""
+    with locked_record(taken.token, state_directory(os.environ), say) as record:
+        token = _unwrapped(wiring, taken, task, monitor)
+        yield token
+        record.keep(token.task_id, wiring.vault(None).connection.address)
 
 
 def _unwrapped(wiring: Wiring, taken: Given, task: str, monitor: Monitor) -> TaskToken:
@@ -134,34 +190,8 @@ def _unwrapped(wiring: Wiring, taken: Given, task: str, monitor: Monitor) -> Tas
         raise
 
 
-@contextmanager
-def _claimed(task: str) -> Iterator[None]:
-    """Let no other process of this user take the task meanwhile.
-
-    Raises WrongState that names the process which holds it.
-    """
-    directory = state_directory(os.environ).parent / "exec"
-    descriptor = None
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(directory / task, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.truncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
-    except BlockingIOError:
-        assert descriptor is not None  # noqa: S101 (for the type checker)
-        holder = os.pread(descriptor, 20, 0).decode(errors="replace")
-        os.close(descriptor)
-        raise WrongState(
-            f"task {task} is held by another process, {one_line(holder)}",
-            hint=f"{CONTINUE} That process gives the task back when its program ends.",
-        ) from None
-    except OSError as error:
-        say(f"warning: {directory} cannot be written ({error.strerror}): a second process is not noticed")
-    try:
-        yield
-    finally:
-        if descriptor is not None:
-            with suppress(OSError):
-                (directory / task).unlink()
-            os.close(descriptor)
+def _read(access: Access, taken: Given) -> None:
+    """Empty the inbox, and read what the token gives."""
+    with suppress(JitvaultError):
+        access.wiring.person.documents.destroy(taken.inbox)
+    access.credentials = list(read_all(access.wiring.vault(None), access.token))

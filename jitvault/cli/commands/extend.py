@@ -105,7 +105,9 @@ def _extend(
     before = document.grant_id
     document = session.settle(wiring, task, lambda d: _is_answered(d, nonce), wait)
     _raise_for(document, nonce)
-    message = session.inbox(wiring, document) if document.grant_id != before else None
+    is_held = _is_held(wiring, document, out)
+    is_left = is_held or (document.is_for_agent and out is None)
+    message = session.inbox(wiring, document) if document.grant_id != before and not is_left else None
     if message is not None:
         # this process may have been suspended meanwhile, and the task may have been ended by others
         document = session.known(wiring, task)
@@ -114,7 +116,7 @@ def _extend(
     shown = views.Shown(
         extension["state"], extension["digest"], extension["content"], bool(extension["replaces"]), extension["missing"]
     )
-    views.print_extension(document, shown, message, out=out, as_json=as_json)
+    views.print_extension(document, shown, message, out=out, as_json=as_json, is_held=is_held)
     if message is not None:
         wiring.person.documents.destroy(session.inbox_path(wiring, document))
     _raise_waiting(document)
@@ -131,12 +133,25 @@ def _show_made(
     from jitvault.cli import session
     from jitvault.cli.views import extension as views
 
-    message = session.inbox(wiring, document) if made["replaces"] else None
+    is_held = _is_held(wiring, document, out)
+    is_left = is_held or (document.is_for_agent and out is None)
+    message = session.inbox(wiring, document) if made["replaces"] and not is_left else None
     shown = views.Shown("extended", made["digest"], made, bool(made["replaces"]), [])
-    views.print_extension(document, shown, message, out=out, as_json=as_json, made_at=made["at"])
+    views.print_extension(document, shown, message, out=out, as_json=as_json, made_at=made["at"], is_held=is_held)
     if message is not None:
         wiring.person.documents.destroy(session.inbox_path(wiring, document))
     session.check_findings(document.task_id, document.findings)
+
+
+def _is_held(wiring: Wiring, document: PublishedTask, out: NewFile | None) -> bool:
+    """Return whether a new token is left to the process that holds the task.
+
+    That is `jitvault exec` or a Python program of this user, who is the agent. --out says that this command takes the
+    token.
+    """
+    from jitvault.agent.held_tasks import is_held_here
+
+    return out is None and wiring.person.entity == document.agent and is_held_here(document.task_id)
 
 
 def _check_may_extend(wiring: Wiring, document: PublishedTask) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 
 import typer
 
@@ -31,6 +32,17 @@ from jitvault.wiring import Wiring
 _TRY_FOR_S, _TRY_AGAIN_S = 600.0, 1.0
 
 
+class OtherToken(Enum):
+    """What is done where the task gets more time with another token."""
+
+    TAKE = "take"
+    """Take it from the inbox; whoever uses the access begins anew with what it gives."""
+    IGNORE = "ignore"
+    """Go on without access, as long as the task lasts."""
+    STOP = "stop"
+    """The access is over, and not the task."""
+
+
 @dataclass
 class Access:
     """A task's access while its program runs."""
@@ -47,6 +59,8 @@ class Access:
     is_given_back: bool = False
     is_published: bool = False
     is_replaced: bool = False
+    on_other: OtherToken = OtherToken.STOP
+    is_alarmed: bool = False
 
     def is_replaced_in(self, document: PublishedTask) -> bool:
         """Return whether the task has, or is getting, another token than this.
@@ -59,6 +73,17 @@ class Access:
             self.is_replaced = True
         return self.is_replaced
 
+    def replace_token(self, token: TaskToken) -> None:
+        """Hold the token that came after this one, and was taken."""
+        self.token, self.ends_at, self.credentials = token, token.ends_at, ()
+        self.is_published = self.is_replaced = False
+
+    @property
+    def kept(self) -> Kept:
+        """What the monitor gives back should this process die."""
+        directory = str(self.files.directory) if self.files is not None else None
+        return Kept(self.document.task_id, self.token.token.reveal(), directory)
+
     def give_back(self) -> None:
         """Remove the files, revoke the token and sign the task's end, once.
 
@@ -68,8 +93,8 @@ class Access:
             return
         if self.files is not None:
             self.files.remove()
-        if self.is_replaced:
-            # a signed end would be that of the task with its next token
+        if self.is_alarmed or (self.is_replaced and self.on_other is not OtherToken.TAKE):
+            # a signed end would replace the alarm, or be that of the task with its next token
             self.is_given_back = _is_revoked(self.wiring, self.token.token)
         else:
             self.is_given_back = give_back(self.wiring, self.document.task_id, self.token.token, self.note)

@@ -5,6 +5,7 @@ caller ends, however that happens; standard output carries lines of JSON:
 
     {"held": {...}}            the task's credentials, once
     {"ends_at": "time"}        the deadline has moved
+    {"changed": {...}}         the credentials of another token, as the first
     {"over": "reason"}         the task is over
     {"given_back": true}       the token is revoked; the last line
 """
@@ -21,9 +22,11 @@ from typing import Any
 from jitvault.agent.credential import names
 from jitvault.agent.execution.mapping import fields_of
 from jitvault.agent.execution.monitor import Gone, Monitor
+from jitvault.agent.execution.task_watch import CHANGED
 from jitvault.cli import session
 from jitvault.cli.commands.execute_run import watch_of
-from jitvault.cli.commands.held_access import Access
+from jitvault.cli.commands.execute_steps import take_next
+from jitvault.cli.commands.held_access import Access, OtherToken
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import JitvaultError
 from jitvault.lifecycle.requests.sign import sign_end
@@ -107,21 +110,29 @@ def end_if_granted(wiring: Wiring, task: str | None) -> None:
 def hold(access: Access, monitor: Monitor, caller: Caller) -> None:
     """Tell the caller what the task has, and wait until one of them ends.
 
-    The note of the task's end says which.
+    The note of the task's end says which. A token that replaces the access's own is taken meanwhile.
     """
-    watch = watch_of(access, lambda ends_at: tell({"ends_at": ends_at.isoformat()}))
+    access.on_other = OtherToken.TAKE
     access.note = _NOTES[""]
     tell({"held": _held(access)})
+    while (said := _until_over(access, monitor, caller)) == CHANGED:
+        take_next(access)
+        tell({"changed": _held(access)})
+    access.note = caller.note
+    if said is not None:
+        access.note = said
+        tell({"over": said})
+
+
+def _until_over(access: Access, monitor: Monitor, caller: Caller) -> str | None:
+    """Return why the access is over, None where the caller left."""
+    watch = watch_of(access, lambda ends_at: tell({"ends_at": ends_at.isoformat()}))
     watch.start()
     try:
         reason = _until_the_end(watch.line, monitor, caller)
     finally:
         watch.stop()
-    access.note = caller.note
-    if reason is not None:
-        said = reason or watch.reason
-        access.note = said
-        tell({"over": said})
+    return watch.reason if reason == "" else reason
 
 
 def _until_the_end(watch: int, monitor: Monitor, caller: Caller) -> str | None:

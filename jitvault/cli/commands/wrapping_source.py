@@ -79,7 +79,7 @@ def given(wiring: Wiring, what: str) -> Given:
         raise InvalidInput(f"expected a file, -, the id of a task or a wrapping token, got {shown!a:.80}", hint=_WHICH)
     if Path(what).is_dir() and wiring.person_token is None:
         raise _no_file(what)
-    return _from_inbox(wiring, what)
+    return from_inbox(wiring, what)
 
 
 def opened(wiring: Wiring, given: Given) -> TaskToken:
@@ -175,7 +175,7 @@ def _meant(what: str) -> str:
     return f" (did you mean {path.parent / close[0]}?)" if close else ""
 
 
-def _from_inbox(wiring: Wiring, task: str) -> Given:
+def from_inbox(wiring: Wiring, task: str) -> Given:
     """Return the wrapping token of a task in the caller's inbox.
 
     Raises NotFound, which says why there is none.

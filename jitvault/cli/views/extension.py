@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from jitvault.model.extension import Extension
 
 
+_LEFT = (
+    "The new token waits in the inbox for the process that holds the task here. One that does not take it (`jitvault "
+    "exec` without --on-change restart) leaves it there: `jitvault unwrap {task}`."
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
     """An extension that was made or waits.
@@ -85,10 +91,12 @@ def print_extension(
     out: NewFile | None,
     as_json: bool,
     made_at: str | None = None,
+    is_held: bool = False,
 ) -> None:
     """Print an extension, and the new wrapping token in `message` once.
 
-    `made_at` says that the extension was made by an earlier command, and when.
+    `made_at` says that the extension was made by an earlier command, and when. With `is_held` a process of this user
+    holds the task, and the new token was left to it.
     """
     wrappings = list(message["wrapping"]) if message else []
     name = extension_id(extension.digest)
@@ -129,7 +137,7 @@ def print_extension(
     output.print_facts(console, facts, least=len("expires"))
     render.print_wrappings(console, shown["wrapping"], out)
     if extension.replaces and not is_pending and message is None:
-        note(render.why_no_token(document))
+        note(_LEFT.format(task=document.task_id) if is_held else render.why_no_token(document))
 
 
 def print_cancelled(document: PublishedTask, digest: str, *, as_json: bool) -> None:
