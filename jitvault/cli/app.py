@@ -21,38 +21,25 @@ from typer.main import get_command
 from jitvault import __version__
 from jitvault.cli import help
 from jitvault.cli.closing import on_exit
-from jitvault.cli.commands import (
+from jitvault.cli.commands.access import execute, hold, mcp, unwrap
+from jitvault.cli.commands.decisions import approve, approvers, policy
+from jitvault.cli.commands.ends import end, findings, freeze, freeze_list
+from jitvault.cli.commands.installation import (
     agents,
-    approve,
-    approvers,
     audit_receive,
     audit_status,
     completion,
     doctor,
-    end,
-    execute,
-    extend,
-    findings,
-    freeze,
-    freeze_list,
-    grant,
-    hold,
     init,
     ledger,
-    mcp,
-    policy,
-    report,
-    show,
-    spec,
     sweep,
-    task_list,
     template_check,
     templates,
     tidy,
-    unwrap,
-    verify,
     worker,
 )
+from jitvault.cli.commands.reading import report, show, task_list, verify
+from jitvault.cli.commands.requests import extend, grant, spec
 from jitvault.cli.options import made_task_hint
 from jitvault.cli.output_options import wants_json, with_output_options
 from jitvault.cli.refused import hint_for

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from newcomer import COMMAND, ELSEWHERE, environment
 
-from jitvault.cli.commands.demo import _Story
+from jitvault.cli.commands.sandbox.demo import _Story
 from jitvault.cli.views import output
 from jitvault.sandbox.world import World
 

@@ -16,7 +16,7 @@ from invariants import at_target, check, check_over, reasons, verdicts
 from rig import PREFIX, ROLE, Held, Rig
 from stage import ALL, Stage, hasty, staged, thaw, until_done
 
-from jitvault.cli.commands import show as auditor
+from jitvault.cli.commands.reading import show as auditor
 from jitvault.engines import postgresql
 from jitvault.errors import VaultRefused, VaultRejected
 from jitvault.model.vault_access import REVOCATION_BEGUN

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from jitvault import settings
-from jitvault.cli.commands.dev import _without_other_settings
+from jitvault.cli.commands.sandbox.dev import _without_other_settings
 from jitvault.errors import UsageError
 
 

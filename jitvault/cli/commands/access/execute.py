@@ -1,0 +1,193 @@
+"""`jitvault exec`: run a program with a task's access, then give it back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jitvault.cli.commands.requests.spec_file import TaskId
+from jitvault.cli.options import (
+    APPROVAL_WAIT,
+    ApprovalWait,
+    Debug,
+    Json,
+    seconds,
+    set_exit_code,
+    set_hint_task,
+    set_program_ended,
+)
+
+OWN_FAILURE, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
+_MAX_ENV_FILE = 1_000_000
+_GETS = "What it gets"
+_ENDS = "How it ends"
+
+
+class OnChange(StrEnum):
+    """What is done where more time for the task comes with another token."""
+
+    RESTART = "restart"
+    IGNORE = "ignore"
+
+
+class Mask(StrEnum):
+    """When secrets are replaced in what the program prints."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+def execute(
+    context: typer.Context,
+    what: Annotated[str, typer.Argument(metavar="TASK|SPEC", help="A task in your inbox, or a spec to ask for.")],
+    command: Annotated[list[str], typer.Argument(metavar="-- CMD...", help="The program and its arguments.")],
+    env: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=TEMPLATE.FIELD", help="A variable of the program.", rich_help_panel=_GETS),
+    ] = None,
+    file: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=TEMPLATE.FIELD", help="A file in memory; NAME has its path.", rich_help_panel=_GETS),
+    ] = None,
+    env_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Lines NAME=VALUE; VALUE can be jit://TEMPLATE/FIELD.", rich_help_panel=_GETS
+        ),
+    ] = None,
+    preset: Annotated[
+        list[str] | None,
+        typer.Option(metavar="postgres", help="PGHOST, PGUSER, PGPASSFILE …, DATABASE_URL.", rich_help_panel=_GETS),
+    ] = None,
+    pristine: Annotated[
+        bool, typer.Option("--pristine", help="None of this shell's variables but PATH, HOME …", rich_help_panel=_GETS)
+    ] = False,
+    mask: Annotated[
+        Mask,
+        typer.Option(help="Replace secrets in its output; auto: unless that is a terminal.", rich_help_panel=_GETS),
+    ] = Mask.AUTO,
+    task_id: TaskId = None,
+    wait: ApprovalWait = APPROVAL_WAIT,
+    stop_signal: Annotated[
+        str, typer.Option(metavar="NAME", help="The signal when the task is over.", rich_help_panel=_ENDS)
+    ] = "TERM",
+    stop_timeout: Annotated[
+        float,
+        typer.Option(
+            "--stop-timeout",
+            metavar="DURATION",
+            parser=seconds(most=3600),
+            show_default="30s",
+            help="How long after it SIGKILL follows.",
+            rich_help_panel=_ENDS,
+        ),
+    ] = 30.0,
+    on_change: Annotated[
+        OnChange,
+        typer.Option(
+            help="Where more time comes with another token: restart the program with it, or let it go on without.",
+            rich_help_panel=_ENDS,
+        ),
+    ] = OnChange.IGNORE,
+    mcp_server: Annotated[
+        int | None, typer.Option("--mcp-server", metavar="PID", hidden=True, help="Serve this `jitvault mcp`.")
+    ] = None,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Run a program with a task's access, then give the access back.
+
+    With a SPEC the access is asked for first, and the command waits for approvals. The program gets the secrets as
+    variables and as files in memory. When it ends, or is killed, or this command is killed, every process that it
+    started is killed, the files are removed and the task's token is revoked. When the task is revoked or over, the
+    program is stopped. The exit code is the program's, 128 and the number of the signal that killed it, 127 or 126 for
+    one that is not found or cannot be run, and 125 for what kept it from running or ended it.
+
+    Example: jitvault exec read-orders.yaml --preset postgres -- psql
+    """
+    from jitvault.agent.execution import mapping
+    from jitvault.agent.execution.allowed_program import names_of
+    from jitvault.agent.execution.run import StopRule
+    from jitvault.agent.execution.streams import fill_closed
+    from jitvault.cli import session
+    from jitvault.cli.commands.access import execute_for_mcp as for_mcp
+    from jitvault.cli.commands.access import execute_steps as steps
+    from jitvault.cli.commands.access.execute_run import run
+    from jitvault.cli.commands.access.held_access import OtherToken, monitored
+
+    fill_closed()
+    set_exit_code(context, OWN_FAILURE)
+    executable = _executable(context, command[0])
+    if mcp_server is None:
+        wanted = mapping.parse(env or (), file or (), _text(env_file), preset or ())
+    else:
+        for_mcp.begin(mcp_server, command)
+        wanted = mapping.Wanted(has_all=True)
+    # the runner of `jitvault mcp` checks the tools that it runs
+    checked = names_of(executable) if mcp_server is None else None
+    stop = StopRule(_signal(stop_signal), stop_timeout)
+    inherited = mapping.without_our_own(os.environ, pristine=pristine)
+    wiring = session.open_session()
+    # before anything is known that is secret, and while this process has one thread and no connection
+    with monitored(wiring) as monitor:
+        task = steps.requested(context, wiring, what, checked, wanted, wait=wait, task_id=task_id)
+        set_hint_task(context, task)
+        with steps.held(wiring, task, checked, wanted, monitor) as access:
+            if mcp_server is None:
+                access.on_other = OtherToken.TAKE if on_change is OnChange.RESTART else OtherToken.IGNORE
+            if mcp_server is not None:
+                inherited |= for_mcp.setting(access)
+            code = run(access, [executable, *command], inherited, is_masked=_is_masked(mask), stop=stop)
+    set_program_ended(context)
+    raise typer.Exit(code)
+
+
+def _executable(context: typer.Context, name: str) -> str:
+    """Return the path of the program.
+
+    Raises NotFound, UsageError with a shell's exit codes.
+    """
+    from jitvault.errors import NotFound, UsageError
+
+    found = shutil.which(name)
+    if found is not None:
+        return str(Path(found).absolute())
+    is_there = "/" in name and Path(name).exists()
+    set_exit_code(context, NOT_EXECUTABLE if is_there else NOT_FOUND)
+    if is_there:
+        raise UsageError(f"{name!a:.200} cannot be executed", hint="Nothing was asked for and nothing was started.")
+    raise NotFound(
+        f"there is no program {name!a:.200}", hint="Nothing was asked for and nothing was started. Is it in PATH?"
+    )
+
+
+def _text(env_file: Path | None) -> str:
+    from jitvault.errors import InvalidInput
+
+    if env_file is None:
+        return ""
+    try:
+        with env_file.open() as opened:
+            return opened.read(_MAX_ENV_FILE)
+    except (OSError, UnicodeDecodeError):
+        raise InvalidInput(f"--env-file {env_file} cannot be read as text", hint="Nothing was started.") from None
+
+
+def _signal(name: str) -> int:
+    from jitvault.errors import UsageError
+
+    try:
+        return int(signal.Signals[f"SIG{name.upper().removeprefix('SIG')}"])
+    except KeyError:
+        raise UsageError(f"--stop-signal {name!a:.40}: expected a name such as TERM or INT") from None
+
+
+def _is_masked(mask: Mask) -> bool:
+    return mask is Mask.ALWAYS or (mask is Mask.AUTO and not os.isatty(1))

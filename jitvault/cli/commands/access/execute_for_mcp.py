@@ -1,0 +1,48 @@
+"""Serve `jitvault mcp`: run its runner, and end with it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from jitvault.agent.credential import secrets_of
+from jitvault.agent.execution import mapping
+from jitvault.agent.execution.process_tree import die_with_parent
+from jitvault.cli.commands.access.held_access import Access, signed_tools
+from jitvault.errors import UsageError
+from jitvault.mcp.frames import RUNNER, SETTING, Setting, line
+
+
+def begin(server: int, command: Sequence[str]) -> None:
+    """Be the process of one task of `jitvault mcp`.
+
+    The kernel kills it with the server, so that nothing is waited for and taken that nobody uses. Raises UsageError
+    for another program than the runner, which checks the tools as `exec` checks the program.
+    """
+    if tuple(command) != RUNNER:
+        raise UsageError(
+            "--mcp-server is for `jitvault mcp`, which runs its own program",
+            hint="Leave it out. Nothing was asked for and nothing was started.",
+        )
+    die_with_parent()
+    if os.getppid() != server:
+        # it was killed before the kernel knew
+        sys.exit(1)
+
+
+def setting(access: Access) -> dict[str, str]:
+    """Return the variable that tells the runner about the task.
+
+    The secrets are for masking: the tools get them, or files with them, anyway. The task's token is not among them.
+    """
+    given = mapping.filled(access.wanted, access.credentials)
+    until = access.token.ends_at
+    made = Setting(
+        access.document.task_id,
+        tuple(signed_tools(access.document)),
+        tuple(secrets_of(access.credentials)),
+        tuple(sorted({*given.variables, *given.files})),
+        until.isoformat(timespec="seconds") if until else None,
+    )
+    return {SETTING: line(made).decode().strip()}

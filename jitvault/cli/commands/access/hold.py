@@ -1,0 +1,50 @@
+"""`jitvault hold`: hold a task's access for a Python process."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from jitvault.cli.options import APPROVAL_WAIT, ApprovalWait, Debug, Json, set_hint_task
+
+
+def hold(
+    context: typer.Context,
+    what: Annotated[str, typer.Argument(metavar="TASK|SPEC", help="A task in your inbox, or a spec to ask for.")],
+    wait: ApprovalWait = APPROVAL_WAIT,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Hold a task's access for another process, until standard input ends.
+
+    `jitvault.agent` starts this command. It prints lines of JSON, the first with the task's secrets, so standard output
+    has to be a pipe. When standard input ends, or the task is over, the access is given back.
+
+    Example: jitvault hold count-orders.yaml
+    """
+    from jitvault.agent.execution.allowed_program import names_of
+    from jitvault.agent.execution.mapping import Wanted
+    from jitvault.cli import session
+    from jitvault.cli.commands.access import execute_steps, held_access, hold_steps
+    from jitvault.errors import UsageError
+
+    if sys.stdout.isatty():
+        raise UsageError("this would print secrets to your terminal", hint="`jitvault exec` runs a program with them.")
+    program = ("python", *names_of(sys.executable))
+    wiring = session.open_session()
+    # before anything is known that is secret, and while this process has one thread and no connection
+    with held_access.monitored(wiring, "hold") as monitor:
+        caller = hold_steps.Caller()
+        wiring.clock = hold_steps.CallersClock(caller)
+        try:
+            task = execute_steps.requested(context, wiring, what, program, Wanted(), wait=wait)
+        except hold_steps.CallerLeft:
+            hold_steps.end_if_granted(wiring, (context.obj or {}).get("TASK"))
+            raise typer.Exit(1) from None
+        set_hint_task(context, task)
+        with execute_steps.held(wiring, task, program, Wanted(), monitor) as access:
+            hold_steps.hold(access, monitor, caller)
+        access.check_given_back()
+        hold_steps.tell({"given_back": True})

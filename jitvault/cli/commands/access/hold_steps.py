@@ -1,0 +1,180 @@
+"""The steps of `jitvault hold`: ask, tell, wait for an end, give back.
+
+The caller is the process that started this one. It holds the other ends of two pipes. Standard input ends when the
+caller ends, however that happens; standard output carries lines of JSON:
+
+    {"held": {...}}            the task's credentials, once
+    {"ends_at": "time"}        the deadline has moved
+    {"changed": {...}}         the credentials of another token, as the first
+    {"over": "reason"}         the task is over
+    {"given_back": true}       the token is revoked; the last line
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from jitvault.agent.credential import names
+from jitvault.agent.execution.mapping import fields_of
+from jitvault.agent.execution.monitor import Gone, Monitor
+from jitvault.agent.execution.task_watch import CHANGED
+from jitvault.cli import session
+from jitvault.cli.commands.access.execute_run import watch_of
+from jitvault.cli.commands.access.execute_steps import take_next
+from jitvault.cli.commands.access.held_access import Access, OtherToken
+from jitvault.documents.published_task import PublishedTask
+from jitvault.errors import JitvaultError
+from jitvault.lifecycle.requests.sign import sign_end
+from jitvault.model.states import LIVE_STATES, EndReason
+from jitvault.wiring import SystemClock, Wiring
+
+_LONGEST_WORD = 200
+_NOTES = {
+    "": "the process that used it ended without giving it back",
+    "left": "the block of the Python program was left",
+    "exit": "the Python program ended",
+}
+_FAILED = "failed "
+
+
+class CallerLeft(Exception):
+    """Raised where the caller ends, or gives up, while this process waits."""
+
+
+class Caller:
+    """The process that started this one, by standard input.
+
+    Before it closes the pipe it says in one word how it left; a process that is killed says nothing.
+    """
+
+    def __init__(self) -> None:
+        self._word = b""
+
+    def read(self) -> bool:
+        """Read what there is, and return whether the caller is still there.
+
+        Blocks where nothing can be read.
+        """
+        try:
+            received = os.read(0, _LONGEST_WORD)
+        except OSError:
+            received = b""
+        self._word = (self._word + received)[:_LONGEST_WORD]
+        return bool(received)
+
+    @property
+    def note(self) -> str:
+        """How the caller left, for the signed end of the task."""
+        word = self._word.decode(errors="replace").strip()
+        kind = word.removeprefix(_FAILED)
+        if word.startswith(_FAILED) and kind.isidentifier():
+            return f"the block of the Python program was left by {kind}"
+        return _NOTES.get(word, _NOTES[""])
+
+
+class CallersClock(SystemClock):
+    """A clock whose sleep ends with the caller."""
+
+    def __init__(self, caller: Caller) -> None:
+        super().__init__()
+        self._caller = caller
+
+    def sleep(self, seconds: float) -> None:
+        """Wait for some seconds. Raises CallerLeft."""
+        with selectors.PollSelector() as selector:
+            selector.register(0, selectors.EVENT_READ)
+            deadline = self.monotonic() + seconds
+            while (left := deadline - self.monotonic()) > 0:
+                if selector.select(left) and not self._caller.read():
+                    raise CallerLeft
+
+
+def end_if_granted(wiring: Wiring, task: str | None) -> None:
+    """Sign the end of a task that was granted while its caller left.
+
+    A request that still waits stays: the same program can be started again, and waits on.
+    """
+    if task is None:
+        return
+    with suppress(JitvaultError):
+        document = session.published(wiring, task)
+        if isinstance(document, PublishedTask) and document.state in LIVE_STATES:
+            sign_end(wiring.person, task, reason=EndReason.COMPLETED, note="the program left before it took the access")
+
+
+def hold(access: Access, monitor: Monitor, caller: Caller) -> None:
+    """Tell the caller what the task has, and wait until one of them ends.
+
+    The note of the task's end says which. A token that replaces the access's own is taken meanwhile.
+    """
+    access.on_other = OtherToken.TAKE
+    access.note = _NOTES[""]
+    tell({"held": _held(access)})
+    while (said := _until_over(access, monitor, caller)) == CHANGED:
+        take_next(access)
+        tell({"changed": _held(access)})
+    access.note = caller.note
+    if said is not None:
+        access.note = said
+        tell({"over": said})
+
+
+def _until_over(access: Access, monitor: Monitor, caller: Caller) -> str | None:
+    """Return why the access is over, None where the caller left."""
+    watch = watch_of(access, lambda ends_at: tell({"ends_at": ends_at.isoformat()}))
+    watch.start()
+    try:
+        reason = _until_the_end(watch.line, monitor, caller)
+    finally:
+        watch.stop()
+    return watch.reason if reason == "" else reason
+
+
+def _until_the_end(watch: int, monitor: Monitor, caller: Caller) -> str | None:
+    """Return why the task is over, None where the caller left.
+
+    An empty text stands for the reason that the watch has.
+    """
+    with selectors.PollSelector() as selector:
+        for each in (0, watch, monitor.line):
+            selector.register(each, selectors.EVENT_READ)
+        while True:
+            ready = {key.fileobj for key, _ in selector.select()}
+            if 0 in ready and not caller.read():
+                return None
+            if watch in ready:
+                return ""
+            if monitor.line in ready and any(isinstance(event, Gone) for event in monitor.events()):
+                return "the process that gives it back in any case was killed"
+
+
+def _held(access: Access) -> dict[str, Any]:
+    """Return what the caller gets to know."""
+    credentials = access.credentials
+    return {
+        "task_id": access.document.task_id,
+        "ends_at": access.ends_at.isoformat() if access.ends_at else None,
+        "credentials": [
+            {
+                "name": name,
+                "template": each.use.template,
+                "expires_at": each.expires_at.isoformat(),
+                "connection": each.connection.as_json() if each.connection else None,
+                "fields": dict(fields_of(each)),
+            }
+            for name, each in zip(names([each.use for each in credentials]), credentials, strict=True)
+        ],
+    }
+
+
+def tell(message: Mapping[str, Any]) -> None:
+    """Write a line to the caller, if it is still there."""
+    left = json.dumps(message).encode() + b"\n"
+    with suppress(OSError):
+        while left:
+            left = left[os.write(1, left) :]

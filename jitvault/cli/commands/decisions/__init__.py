@@ -1,0 +1,1 @@
+"""Approve and deny, and the policies that decide."""

@@ -1,0 +1,329 @@
+"""`jitvault policy`: check a policy set, test and explain its decisions."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jitvault.cli.commands.requests.spec_file import SpecFile, TaskId
+from jitvault.cli.options import Debug, Json
+from jitvault.formats.plural import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jitvault.model.decision_input import DecisionInput
+    from jitvault.model.spec import TaskSpec
+    from jitvault.policy.cases import Outcome
+    from jitvault.policy.decision import Obligations
+    from jitvault.policy.question import Principal
+    from jitvault.wiring import Wiring
+
+policy_app = typer.Typer(help="Check, test and explain the policies that decide about grants.", no_args_is_help=True)
+
+_NOTHING_FROZEN = "nothing is frozen"
+# what `policy explain` assumes without the worker's identity
+_ASSUMED = (
+    "the agent is in jitvault-agents and in no other group, the owner in none",
+    "no other task holds a lease",
+    "the agent has no open finding",
+    _NOTHING_FROZEN,
+    "the worker has these policies",
+)
+_ASSUMED_OF_PARENT = "its parent has this access, you may delegate it, and it was not delegated to the parent"
+
+
+@policy_app.command("check")
+def policy_check(
+    directory: Annotated[
+        Path | None,
+        typer.Argument(metavar="DIR", help="A directory with policies and their schema; by default those in use."),
+    ] = None,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Check a policy set against its schema, and find rules that never decide.
+
+    The command warns of what validates and is most likely not meant: a misspelt risk, tier or criticality; a risk that
+    no rule covers; a group that Vault does not have; access that could be granted and not be renewed. Whether Vault has
+    a group is asked with whatever identity is set here.
+
+    Example: jitvault policy check policies/cedar
+    """
+    from jitvault.cli import session
+    from jitvault.cli.commands.decisions.policy_warnings import warnings_of
+    from jitvault.cli.folding import for_terminal
+    from jitvault.cli.views import output
+    from jitvault.errors import InvalidInput
+
+    wiring = session.open_session()
+    found = wiring.policies(directory or wiring.settings.policies)
+    rules = list(found.rules.values())
+    warnings = warnings_of(wiring, found)
+    shown = {
+        "ok": not found.idle,
+        "policies": found.digest,
+        "rules": [rule.id for rule in rules],
+        "groups": sorted(found.groups),
+        "idle": [{"rule": rule, "why": why} for rule, why in found.idle.items()],
+        "warnings": warnings,
+    }
+    if json_:
+        typer.echo(output.to_json(shown))
+    else:
+        permits = sum(rule.permits for rule in rules)
+        facts = {
+            "rules": f"{permits} permit, {len(rules) - permits} forbid",
+            "groups": ", ".join(sorted(found.groups)) or "none",
+            "policies": found.digest,
+            **({"idle": "; ".join(f"{rule}: {why}" for rule, why in found.idle.items())} if found.idle else {}),
+        }
+        console = output.console()
+        console.print("The policy set is valid")
+        output.print_facts(console, facts)
+        for warning in warnings:
+            typer.echo(for_terminal(f"warning: {warning}", sys.stdout, rest=" " * 9))
+    if found.idle:
+        raise InvalidInput(
+            f"{counted(len(found.idle), 'rule')} without any effect: {', '.join(found.idle)}",
+            hint="Remove these rules, or correct the rules that cover them. The policy set is used nevertheless.",
+        )
+
+
+@policy_app.command("test")
+def policy_test(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The test cases, YAML or JSON.")],
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Run test cases against the policies in use.
+
+    Each case has a request and the decision that it expects. The command exits with 8 where a decision differs.
+
+    Example: jitvault policy test cases.yaml
+    """
+    from jitvault.cli import session
+    from jitvault.cli.views import output
+    from jitvault.errors import InvalidInput
+    from jitvault.policy.cases import Outcome, parse_cases
+
+    authorizer = session.open_session().authorizer
+    outcomes = []
+    for case in parse_cases(_read(file), str(file)):
+        decision = authorizer.decide([case.request.question()])
+        outcomes.append(Outcome(case.name, decision, tuple(case.expect.differences(decision))))
+    failed = [outcome for outcome in outcomes if outcome.differences]
+    if json_:
+        cases = [outcome.as_json() for outcome in outcomes]
+        typer.echo(output.to_json({"ok": not failed, "policies": authorizer.digest, "cases": cases}))
+    else:
+        _show_outcomes(outcomes)
+    if failed:
+        raise InvalidInput(
+            f"{len(failed)} of {len(outcomes)} cases are not decided as expected: {failed[0].name}",
+            hint="Correct the policies or the case.",
+        )
+
+
+@policy_app.command("explain")
+def policy_explain(
+    spec: SpecFile,
+    task_id: TaskId = None,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Explain what the policies would decide about a spec now.
+
+    The command shows by which rules and why, and for a denial what would have to change. It requests nothing. With the
+    worker's identity it takes held leases and freezes into account; without it, the output says what was assumed.
+
+    Example: jitvault policy explain task.yaml
+    """
+    from jitvault.cli import session
+    from jitvault.cli.commands.requests.spec_file import read_spec
+    from jitvault.cli.views import output
+    from jitvault.cli.views.policy import obligation_facts
+    from jitvault.lifecycle.decision.explain import explain
+    from jitvault.lifecycle.requests.freezes import freezes_covering_request
+    from jitvault.policy.compared_literals import networks_named
+
+    wiring = session.open_session()
+    _check_has_policies(wiring)
+    read = read_spec(wiring, spec, task_id)
+    question, assumed = _question_of(wiring, read.spec)
+    networks = networks_named(wiring.policies(wiring.settings.policies).rules.values())
+    found = explain(wiring.authorizer, question, networks)
+    if wiring.has_worker:
+        frozen = freezes_covering_request(wiring.worker_without_session, question)
+    else:
+        frozen, assumed = _freezes_seen(wiring, question, assumed)
+    decision = found.decision
+    obligations = decision.obligations
+    if json_:
+        answer = {
+            "task_id": read.spec.id if read.prefix is None else None,
+            "decision": decision.as_json(),
+            "instead": list(found.instead),
+            "frozen": frozen,
+            "assumed": assumed,
+        }
+        typer.echo(output.to_json(answer))
+        return
+    facts = {"by": ", ".join(decision.rules) or "no rule"}
+    if decision.reasons:
+        facts["because"] = "; ".join(decision.reasons)
+    facts |= obligation_facts(obligations.as_json()) if decision.permitted else {}
+    if not decision.permitted:
+        facts["needed"] = "; or ".join(found.instead) or "other policies: no single change of the request is enough"
+    if frozen:
+        facts["frozen"] = "; ".join(freeze["reason"] for freeze in frozen) + " (`jitvault freezes`)"
+    facts |= {"policies": decision.policy_digest, "assumed": "; ".join(assumed) or "nothing"}
+    console = output.console()
+    state = _resulting_state(decision.permitted, obligations)
+    if frozen:
+        console.print(f"Task {read.name} is frozen: nothing is granted; otherwise it would be {state}")
+    elif decision.permitted and not wiring.has_worker:
+        # an agent with an open finding is barred, and only the worker's identity sees that
+        agent = read.spec.spec.agent
+        console.print(f"Task {read.name} would be {state}; not if {agent} has an open finding, which is not known here")
+    else:
+        console.print(f"Task {read.name} would be {state}")
+    output.print_facts(console, facts)
+
+
+def _check_has_policies(wiring: Wiring) -> None:
+    """Raise WrongState on an agent's host without the worker's policies."""
+    from jitvault.errors import WrongState
+
+    if wiring.settings.lacks_policies:
+        raise WrongState(
+            "the policies that decide are the worker's, and are not on this agent's host",
+            hint="Ask for the access: `jitvault submit SPEC` has it decided and prints why. To explain it here, set "
+            "JITVAULT_POLICIES to a copy of the worker's policies; an operator explains it where they are.",
+        )
+
+
+def _freezes_seen(
+    wiring: Wiring, question: DecisionInput, assumed: list[str]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the freezes that cover the access, and what is still assumed.
+
+    Without the worker's identity they are those that the caller may read in Vault.
+    """
+    from jitvault.errors import JitvaultError
+    from jitvault.lifecycle.requests.freezes import freezes_covering_seen
+
+    if wiring.person_token is None:
+        return [], assumed
+    try:
+        frozen = freezes_covering_seen(wiring.person, question)
+    except JitvaultError:
+        return [], assumed
+    known = "no tripwire froze everything"
+    return frozen, [known if each == _NOTHING_FROZEN else each for each in assumed]
+
+
+def _resulting_state(permitted: bool, obligations: Obligations) -> str:
+    if not permitted:
+        return "denied"
+    return "pending_approval" if obligations.approvals else "approved at once"
+
+
+def _show_outcomes(outcomes: Sequence[Outcome]) -> None:
+    from jitvault.cli.views import output
+
+    console = output.console()
+    for outcome in outcomes:
+        mark = output.coloured("✗", "red") if outcome.differences else output.coloured("✓", "green")
+        console.print(mark, outcome.name)
+        for difference in outcome.differences:
+            console.print(f"    {difference}")
+
+
+def _question_of(wiring: Wiring, spec: TaskSpec) -> tuple[DecisionInput, list[str]]:
+    """Return what policy is asked about a spec that was not submitted.
+
+    The second value says what of it is assumed.
+    """
+    from dataclasses import replace
+
+    from jitvault.lifecycle.decision.evaluate import enabled
+    from jitvault.lifecycle.decision.explain import access_entry
+    from jitvault.lifecycle.decision.questions import decision_input_for, principal_of
+    from jitvault.model.decision_input import DecisionInput
+    from jitvault.policy.decision import AGENTS
+    from jitvault.policy.question import Principal
+
+    access = [access_entry(wiring.templates[entry.template]) for entry in spec.spec.access]
+    you, assumed = _assumed_caller(wiring, spec)
+    depth = 1 if spec.spec.parent else 0
+    about_parent = [_ASSUMED_OF_PARENT] if depth else []
+    if not wiring.has_worker:
+        agent = Principal("Agent", spec.spec.agent, spec.spec.agent, (AGENTS,))
+        owner = Principal("Operator", spec.spec.owner, spec.spec.owner)
+        is_agent = wiring.settings.agent_login is not None
+        delegator = None
+        if depth:
+            delegator = replace(you, kind="Agent") if is_agent else you
+        at = wiring.clock.agreed()
+        found = DecisionInput(spec, access, you, agent, owner, {}, depth, at, delegator, agent_asks=is_agent)
+        return found, [*assumed, *about_parent, *_ASSUMED]
+    worker = wiring.worker_without_session
+    me = worker.identity.by_id(wiring.person.entity) if wiring.person_token else None
+    if me:
+        you = principal_of(worker, "Operator", me)
+        assumed = []
+    agent = principal_of(worker, "Agent", enabled(worker, spec, "agent"))
+    owner = principal_of(worker, "Operator", enabled(worker, spec, "owner"))
+    found = decision_input_for(
+        worker,
+        spec,
+        access,
+        requester=you,
+        agent=agent,
+        owner=owner,
+        depth=depth,
+        delegator=you if depth else None,
+        agent_asks=not depth and you.entity == agent.entity,
+    )
+    return found, [*assumed, *about_parent]
+
+
+def _assumed_caller(wiring: Wiring, spec: TaskSpec) -> tuple[Principal, list[str]]:
+    """Return who requests the task, and what of that is assumed.
+
+    The worker's identity, which knows, is not here. On an agent's host that is the agent itself, which
+    asks for nobody else.
+    """
+    from jitvault.policy.decision import AGENTS, OPERATORS
+    from jitvault.policy.question import Principal
+
+    if wiring.settings.agent_login is None or wiring.has_worker:
+        return Principal("Operator", "you", "you", (OPERATORS,)), [f"you are in {OPERATORS}"]
+    if spec.spec.parent:
+        you = Principal("Operator", "you", "you", (AGENTS,))
+        return you, [f"you are in {AGENTS}, and requested the first of the tasks above this one"]
+    name = spec.spec.agent
+    return Principal("Operator", name, name, (AGENTS,)), [f"you are {name}"]
+
+
+def _read(path: Path) -> bytes:
+    """Return the file's content, at most one byte more than is allowed.
+
+    Raises InvalidInput.
+    """
+    from jitvault.cli.commands.requests.spec_file import missing_file
+    from jitvault.errors import InvalidInput
+    from jitvault.formats.strict_yaml import MAX_BYTES, place
+
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise missing_file(path) from None
+    except OSError as error:
+        hint = "Name a file that you can read."
+        raise InvalidInput(f"{place(str(path))} cannot be read: {error.strerror}", hint=hint) from None

@@ -1,0 +1,1 @@
+"""End tasks: revoke, complete, freeze, kill switch, findings."""

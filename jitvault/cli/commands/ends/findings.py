@@ -1,0 +1,264 @@
+"""`jitvault findings`: list findings, and close them.
+
+A finding is something that must not have happened; it is closed when somebody has looked into it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from jitvault.cli.options import Debug, Json, task_id
+from jitvault.cli.quiet import note
+from jitvault.formats.plural import counted
+
+if TYPE_CHECKING:
+    from jitvault.context import WorkerContext
+    from jitvault.ledger.ledger import Ledger
+    from jitvault.ledger.model import Closing
+    from jitvault.wiring import Wiring
+
+_MOST_NAMES = 20
+_ENTITY = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class _Party(NamedTuple):
+    """Somebody whom a revision names."""
+
+    entity: str
+    name: str
+
+
+findings_app = typer.Typer(help="List findings, and close those that were looked into.", no_args_is_help=True)
+
+Why = Annotated[str, typer.Option("--reason", help="Why it is safe again. The ledger keeps it.")]
+Agent = Annotated[str | None, typer.Option("--agent", metavar="NAME", help="The agent's Vault entity name.")]
+
+
+@findings_app.command("list")
+def list_(
+    all_: Annotated[bool, typer.Option("--all", help="List closed findings as well.")] = False,
+    task: Annotated[
+        str | None, typer.Option("--task", metavar="TASK", help="Only those of this task.", callback=task_id)
+    ] = None,
+    agent: Annotated[
+        str | None, typer.Option("--agent", metavar="ENTITY", help="Only those of this agent, by entity id or name.")
+    ] = None,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List open findings with their numbers.
+
+    Findings that belong to no task are among them.
+
+    They come from the ledger. A name is looked up in Vault with the worker's identity, and without it in the ledger's
+    tasks.
+
+    Example: jitvault findings list --all --task count-orders
+    """
+    from jitvault.cli import session
+    from jitvault.cli.views import output
+
+    wiring = session.open_session()
+    ledger = session.ledger_to_read(wiring)
+    entity = _entity_of(wiring, ledger, agent) if agent else None
+    rows = [row.as_json() for row in ledger.findings(closed=all_, task_id=task, agent=entity)]
+    names = _names_of(ledger, rows)
+    rows = [{**row, "agent_name": names.get(row["agent"]), "author_name": names.get(row["author"])} for row in rows]
+    if not rows:
+        session.check_knows_tasks(wiring, ledger)
+    numbers = (str(row["id"]) for row in rows)
+    if not output.print_for_scripts({"findings": rows}, *numbers, as_json=json_):
+        _print(rows, closed=all_)
+        if not rows and not all_ and (closed := ledger.findings(closed=True, task_id=task, agent=entity)):
+            note(f"{counted(len(closed), 'closed one')}: `jitvault findings list --all` also shows who closed it.")
+
+
+@findings_app.command("close")
+def close(
+    reason: Why,
+    numbers: Annotated[
+        list[int] | None, typer.Argument(metavar="NUMBER", help="The numbers that `findings list` shows.")
+    ] = None,
+    agent: Agent = None,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Close findings, by number or all open ones of an agent's tasks.
+
+    Policy counts the tripwires of an agent's tasks as long as they are open. Every finding can be closed by its number,
+    also one of no task. It stays in the ledger, with the reason, the time and who closed it. Closing lifts no freeze.
+
+    The command needs the worker's identity. The name that is recorded is that of VAULT_TOKEN; without it, the worker's.
+
+    Example: jitvault findings close 12 --reason "the clock was set"
+    """
+    from jitvault.cli.views import output
+    from jitvault.errors import UsageError
+
+    if bool(numbers) == (agent is not None):
+        raise UsageError(
+            "findings close takes either numbers or --agent NAME", hint="`jitvault findings list` shows the numbers."
+        )
+    worker, closing = _closing(reason)
+    wanted = sorted(set(numbers or ()))
+    if agent is not None:
+        closed = close_of_agent(worker, agent, closing)
+    else:
+        closed = worker.ledger.close_findings_by_number(wanted, closing)
+    answer = {"agent": agent, "findings": wanted, "closed": closed, **_recorded(closing)}
+    whose = f" of {agent}" if agent else ""
+    typer.echo(output.to_json(answer) if json_ else f"closed {counted(closed, 'finding')}{whose}, by {closing.name}")
+
+
+def close_findings(
+    agent: Annotated[str, typer.Argument(metavar="AGENT", help="The agent's Vault entity name.")],
+    reason: Why,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Close an agent's open findings.
+
+    This is the former name of `findings close --agent`.
+
+    Example: jitvault close-findings research-agent --reason "the clock was set"
+    """
+    from jitvault.cli.views import output
+
+    worker, closing = _closing(reason)
+    closed = close_of_agent(worker, agent, closing)
+    answer = {"agent": agent, "closed": closed, **_recorded(closing)}
+    typer.echo(
+        output.to_json(answer) if json_ else f"closed {counted(closed, 'finding')} of {agent}, by {closing.name}"
+    )
+
+
+def _closing(reason: str) -> tuple[WorkerContext, Closing]:
+    """Return the worker, and what is recorded of a close.
+
+    The caller's own token says whose name that is. Where none is set, the name is that of the worker's identity, and
+    nobody knows whose hand it was.
+    """
+    from jitvault.cli import session
+    from jitvault.cli.commands.installation.audit_status import checked_reason
+    from jitvault.ledger.model import Closing
+
+    why = checked_reason(reason)
+    wiring = session.open_session()
+    worker = wiring.worker
+    me = wiring.caller
+    entity = worker.identity.by_id(me.entity_id) if me.entity_id else None
+    name = entity.name if entity else me.display_name
+    return worker, Closing(name=name, entity=me.entity_id or None, why=why, at=worker.now())
+
+
+def _recorded(closing: Closing) -> dict[str, Any]:
+    return {"reason": closing.why, "by": closing.name, "by_entity": closing.entity}
+
+
+def close_of_agent(worker: WorkerContext, agent: str, closing: Closing) -> int:
+    """Return how many findings of an agent's tasks were closed.
+
+    Raises NotFound for an agent that Vault does not know, and WrongState where it has no open finding.
+    """
+    from jitvault.errors import NotFound, WrongState
+
+    entity = worker.identity.by_name(agent)
+    if entity is None:
+        raise NotFound(
+            f"there is no Vault entity named {agent!r:.80}", hint="`bao list identity/entity/name` shows all entities."
+        )
+    closed = worker.ledger.close_findings(entity.id, closing)
+    if not closed:
+        raise WrongState(f"{agent} has no open finding", hint="`jitvault policy explain SPEC` says what keeps it out.")
+    return closed
+
+
+def _names_of(ledger: Ledger, rows: Sequence[Mapping[str, Any]]) -> dict[str | None, str]:
+    """Return the names of entities that the ledger's tasks name, by id.
+
+    The tasks are those of the findings, and all where an author is to be named.
+    """
+    if any(row["author"] for row in rows):
+        bodies = list(ledger.revision_bodies())
+    else:
+        bodies = list(ledger.current_bodies({row["task_id"] for row in rows if row["task_id"]}).values())
+    return {party.entity: party.name for body in bodies for party in _parties(body)}
+
+
+def _entity_of(wiring: Wiring, ledger: Ledger, who: str) -> str:
+    """Return the id of the entity that `who` names, or is.
+
+    A name is looked up in Vault with the worker's identity, and without it among those in the ledger's tasks. Raises
+    NotFound for a name that nobody has, since an empty list would say that nothing was found about them.
+    """
+    from jitvault.errors import NotFound, UsageError
+
+    if _ENTITY.fullmatch(who):
+        return who
+    entity = wiring.worker.identity.by_name(who) if wiring.has_worker else None
+    if entity is not None:
+        return entity.id
+    named: dict[str, set[str]] = {}
+    for body in ledger.revision_bodies():
+        for party in _parties(body):
+            named.setdefault(party.name.casefold(), set()).add(party.entity)
+    found = named.get(who.casefold(), set())
+    if len(found) > 1:
+        ids = ", ".join(sorted(found))
+        raise UsageError(f"{who!a:.80} is the name of {len(found)} entities", hint=f"Name one by its id: {ids}.")
+    if not found:
+        known = ", ".join(sorted(named)[:_MOST_NAMES]) or "nobody"
+        raise NotFound(f"no task names {who!a:.80}", hint=f"Tasks name: {known}. An entity's id works as well.")
+    return found.pop()
+
+
+def _parties(body: bytes) -> Iterator[_Party]:
+    """Yield whom a stored revision names; nobody where it cannot be read."""
+    import msgspec
+
+    try:
+        content = msgspec.json.decode(body, type=dict[str, Any])
+        for role in ("agent", "requester", "owner"):
+            yield _Party(str(content[role]["entity"]), str(content[role]["name"]))
+    except (msgspec.MsgspecError, KeyError, TypeError, RecursionError):
+        return
+
+
+def _print(rows: Sequence[Mapping[str, Any]], *, closed: bool) -> None:
+    """Print each finding with its number, and below it what it says.
+
+    On a terminal long lines are folded; elsewhere each stays whole.
+    """
+    import sys
+
+    from jitvault.cli.folding import for_terminal
+    from jitvault.cli.views import output
+
+    console = output.console()
+    for row in rows:
+        agent = row["agent_name"] or row["agent"]
+        about = f"task {row['task_id']}{f' of {agent}' if agent else ''}" if row["task_id"] else "no task"
+        head = f"{row['rule']}, {about}, {output.readable(row['at'])}"
+        number = f"{row['id']:>4}  "
+        console.print(for_terminal(head, sys.stdout, first=number), style="bold", soft_wrap=True)
+        lines = [row["message"] + (f": {row['more']} so far" if row["more"] else "")]
+        if row["author"]:
+            name = f" ({row['author_name']})" if row["author_name"] else ""
+            lines.append(f"by entity {row['author']}{name}")
+        if row["closed_at"]:
+            lines.append(f"closed {output.readable(row['closed_at'])} by {_closer(row)}: {row['closed_why']}")
+        for line in lines:
+            console.print(for_terminal(line, sys.stdout, first=" " * 6), soft_wrap=True)
+    if not rows:
+        console.print(f"There is no {'' if closed else 'open '}finding.")
+
+
+def _closer(row: Mapping[str, Any]) -> str:
+    if row["closed_by"] is None:
+        return "somebody whose name was not recorded then"
+    entity = f" (entity {row['closed_by_entity']})" if row["closed_by_entity"] else " (a token without an entity)"
+    return f"{row['closed_by']}{entity}"

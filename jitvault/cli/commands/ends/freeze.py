@@ -1,0 +1,268 @@
+"""`jitvault freeze` and `unfreeze`.
+
+A freeze stops grants and renewals of a scope until it is lifted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Wait, Yes
+from jitvault.formats.plural import counted
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from jitvault.errors import NotFound
+    from jitvault.model.scope import Scope
+    from jitvault.wiring import Wiring
+
+Agent = Annotated[str, typer.Option("--agent", help="Tasks of this agent (its name or entity id).")]
+Template = Annotated[str, typer.Option("--template", help="Tasks that use this template.")]
+Owner = Annotated[str, typer.Option("--owner", help="Tasks of this owner (its name or entity id).")]
+
+
+def freeze(
+    reason: Annotated[str, typer.Option("--reason", help="The reason. Those who are refused read it.")],
+    agent: Agent = "",
+    template: Template = "",
+    owner: Owner = "",
+    all_: Annotated[bool, typer.Option("--all", help="All tasks.")] = False,
+    unseen: Annotated[bool, typer.Option("--unseen", help="Freeze a name that no task has had yet.")] = False,
+    yes: Yes = False,
+    wait: Wait = DEFAULT_WAIT,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Freeze an agent, template, owner or everything, and end held access.
+
+    Nothing that the freeze covers is granted or renewed, and its tasks that hold access end: a worker ends them, or
+    this command if it has the worker's identity. The command waits until all are proven to be ended. With --all it asks
+    first; without a terminal it needs --yes. The freeze holds until an operator lifts it with `jitvault unfreeze`.
+
+    Example: jitvault freeze --agent research-agent --reason "its host was compromised"
+    """
+    from jitvault.cli import session
+    from jitvault.cli.commands.ends.frozen_before import frozen_before
+    from jitvault.cli.commands.ends.frozen_tasks import end_frozen
+    from jitvault.cli.views import tables as listings
+    from jitvault.cli.views.output import warn
+    from jitvault.formats.clocks import TOLERANCE
+
+    requested = _scope(agent, template, owner, all_, reason)
+    wiring = session.open_session()
+    if not unseen:
+        check_name_is_used(wiring, agent or owner)
+        _check_template_is_known(wiring, template)
+    if all_ and not yes:
+        _ask_for_all(wiring)
+    earlier = frozen_before(wiring, requested)
+    begun = wiring.clock.agreed()
+    # before anything is counted: nothing may keep the freeze from being signed, or delay it
+    written_at = _sign(requested, reason=reason, freezes=True)
+    ended = end_frozen(wiring, requested, since=written_at or begun - TOLERANCE, wait=wait)
+    listings.print_frozen(requested, reason, ended, by_worker=wiring.has_worker, as_json=json_)
+    for line in earlier:
+        warn(line)
+    _check_ended(requested, ended, wait, by_worker=wiring.has_worker)
+
+
+def _ask_for_all(wiring: Wiring) -> None:
+    """Ask whether to freeze everything. Raises UsageError without a yes."""
+    from jitvault.cli import session
+    from jitvault.cli.commands.ends.kill_switch import in_scope
+    from jitvault.errors import JitvaultError, UsageError
+    from jitvault.model.scope import Scope
+
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "nothing was frozen: there is no terminal on which to ask about a freeze of everything",
+            hint="--yes freezes everything without a question.",
+        )
+    what = "All tasks that hold access end"
+    with suppress(JitvaultError):
+        tasks = in_scope(wiring, Scope())
+        names = ", ".join(tasks[:5]) + (f" and {len(tasks) - 5} more" if len(tasks) > 5 else "")
+        what = f"End {counted(len(tasks), 'task')}" + (f" ({names})" if tasks else "")
+    session.ask(f"Freeze everything? {what}, and grant nothing until it is lifted", done="nothing was frozen")
+
+
+def _check_ended(scope: Scope, ended: Mapping[str, str], wait: float, *, by_worker: bool) -> None:
+    """Raise an error while a task of the freeze is not proven to be ended.
+
+    Raises NotConfirmed with the worker's identity, since this command has tried. Without it only a worker can, and
+    WaitTimedOut is raised.
+    """
+    from jitvault.cli import session
+    from jitvault.errors import NotConfirmed, WaitTimedOut
+
+    left = {task: state for task, state in ended.items() if state not in session.DONE}
+    if not left:
+        return
+    names = ", ".join(f"{task} ({state})" for task, state in [*left.items()][:5])
+    names += f" and {len(left) - 5} more" if len(left) > 5 else ""
+    message = (
+        f"the freeze of {scope} holds; {len(left)} of {counted(len(ended), 'task')} not proven to be ended: {names}"
+    )
+    first = next(iter(left))
+    if by_worker:
+        hint = f"`jitvault status {first}` shows what is missing. The same command, or a worker, tries again."
+        raise NotConfirmed(message, hint=hint)
+    raise WaitTimedOut(
+        f"{message}; no worker has done this within {wait:g} s",
+        hint="The freeze is signed, and a worker ends them when it reads it. Whether one is running is not known here: "
+        f"check that, then run `jitvault status {first}`. `jitvault revoke` with the same scope goes on.",
+    )
+
+
+def unfreeze(
+    reason: Annotated[str, typer.Option("--reason", help="Why it is safe again. Vault or the ledger keeps it.")],
+    agent: Agent = "",
+    template: Template = "",
+    owner: Owner = "",
+    all_: Annotated[bool, typer.Option("--all", help="Lift all freezes by operators.")] = False,
+    unseen: Annotated[
+        bool,
+        typer.Option("--unseen", help="Sign the lift though no such freeze is found, for example after a restore."),
+    ] = False,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Lift a freeze, so that tasks can be granted again.
+
+    Name the scope of a freeze by an operator. A scope that nobody froze is refused (exit 9). Without a scope the
+    command lifts the freeze of everything by a tripwire: it first ends what is still held, and needs the worker's
+    identity.
+
+    Example: jitvault unfreeze --agent research-agent --reason "the host was rebuilt"
+    """
+    from jitvault.cli import session
+    from jitvault.cli.commands.installation import audit_status as trust
+    from jitvault.cli.views import output
+
+    if not (agent or template or owner or all_):
+        trust.lift_tripwires(reason, as_json=json_)
+        return
+    scope = _scope(agent, template, owner, all_, reason)
+    lifted = _freezes_in(session.open_session(), scope)
+    if not lifted and not unseen:
+        raise _nothing_frozen(scope)
+    _sign(scope, reason=reason, freezes=False)
+    if json_:
+        typer.echo(output.to_json({"lifted": scope.as_json(), "reason": reason}))
+        return
+    if not lifted:
+        typer.echo(f"the lift of {scope} is signed; no freeze of it was found here")
+        return
+    for what, since in lifted:
+        typer.echo(f"lifted: {what}, frozen since {output.readable(since)}")
+    typer.echo("tasks that were ended stay ended")
+
+
+def _freezes_in(wiring: Wiring, scope: Scope) -> list[tuple[str, str]]:
+    """Return the operators' freezes that a lift of `scope` ends.
+
+    Each has the time of the freeze. With the worker's identity those count as well that only its ledger knows.
+    """
+    from jitvault.cli import session
+    from jitvault.documents.paths import ANYONE, freeze_path
+    from jitvault.lifecycle.requests.freezes import all_freezes, freezes_seen_by_person
+    from jitvault.model.scope import Scope
+
+    with session.signing(f"unfreeze {scope}", "operators", writes=freeze_path(ANYONE, scope.key)):
+        found = freezes_seen_by_person(wiring.person, tripped=None)
+    if wiring.has_worker:
+        found = [*found, *(one for one in all_freezes(wiring.worker) if one["kind"] == "operator")]
+    named = ((Scope(**one["scope"]), one["at"]) for one in found)
+    lifted = {str(each): at for each, at in named if scope.is_all or each.is_same(scope)}
+    return list(lifted.items())
+
+
+def _nothing_frozen(scope: Scope) -> NotFound:
+    from jitvault.errors import NotFound
+
+    return NotFound(
+        f"no operator froze {scope}: nothing was lifted",
+        hint="`jitvault freezes` shows the active freezes with their scopes. After a restore a worker may know one "
+        "that Vault has lost: --unseen signs the lift all the same. Without a scope, and with the worker's identity, "
+        "`jitvault unfreeze --reason WHY` lifts a tripwire's freeze.",
+    )
+
+
+def check_name_is_used(wiring: Wiring, name: str) -> None:
+    """Raise NotFound for the name of an agent or owner that no entity has.
+
+    A typing error must not look like a success. Only the worker's identity can ask Vault for an entity. Without it, the
+    agent or owner of some task has to have the name.
+    """
+    from jitvault.cli.commands.ends import kill_switch as killswitch
+    from jitvault.cli.commands.lookups.known_tasks import contents_published
+    from jitvault.cli.commands.lookups.names_in_tasks import NamesInTasks
+    from jitvault.documents.signed import check_name
+    from jitvault.errors import NotFound
+    from jitvault.formats.did_you_mean import nearest
+    from jitvault.model.scope import Scope
+
+    if not name:
+        return
+    check_name(name)
+    if wiring.has_worker and (wiring.worker.identity.by_name(name) or wiring.worker.identity.by_id(name)):
+        return
+    if not any(killswitch.is_known(wiring, scope) for scope in (Scope(agent=name), Scope(owner=name))):
+        hint = "Take the name from `jitvault list` or the spec. --unseen freezes a name that no task has had yet."
+        names = NamesInTasks.of(contents_published(wiring))
+        meant = nearest(name, {*names.agents.values(), *names.owners.values()})
+        raise NotFound(f"no agent or owner has the name {name!r:.80}{meant}: nothing was frozen", hint=hint)
+
+
+def _check_template_is_known(wiring: Wiring, name: str) -> None:
+    """Raise NotFound for a template that is neither here nor in a task."""
+    from jitvault.cli.commands.ends import kill_switch as killswitch
+    from jitvault.errors import JitvaultError, NotFound
+    from jitvault.formats.did_you_mean import nearest
+    from jitvault.model.scope import Scope
+
+    if not name:
+        return
+    here: set[str] = set()
+    # a broken file of another template must not keep a freeze from being signed
+    with suppress(JitvaultError):
+        here = set(wiring.templates)
+    if name in here or killswitch.is_known(wiring, Scope(template=name)):
+        return
+    hint = "`jitvault templates list` shows all templates. --unseen freezes a name that nothing has had yet."
+    raise NotFound(f"there is no template {name!r:.80}{nearest(name, here)}: nothing was frozen", hint=hint)
+
+
+def _scope(agent: str, template: str, owner: str, all_: bool, reason: str) -> Scope:
+    """Return the scope that the options name. Raises UsageError, InvalidInput."""
+    from jitvault.documents.signed import check_note
+    from jitvault.errors import InvalidInput, UsageError
+    from jitvault.model.scope import Scope
+
+    if sum(map(bool, (agent, template, owner, all_))) != 1:
+        raise UsageError("a freeze takes one of --agent, --template, --owner and --all")
+    if not check_note(reason):
+        raise InvalidInput("--reason: expected a reason", hint="Everyone who is refused reads the reason.")
+    return Scope(agent, template, owner)
+
+
+def _sign(scope: Scope, *, reason: str, freezes: bool) -> datetime | None:
+    """Sign a freeze as an operator, or its lift; return Vault's time of it.
+
+    `freezes` False signs the lift. Raises InvalidInput, VaultRefused.
+    """
+    from jitvault.cli import session
+    from jitvault.documents.paths import ANYONE, freeze_path
+    from jitvault.lifecycle.requests.sign import sign_freeze
+
+    wiring = session.open_session()
+    act = f"{'freeze' if freezes else 'unfreeze'} {scope}"
+    with session.signing(act, "operators", writes=freeze_path(ANYONE, scope.key)):
+        sign_freeze(wiring.person, scope, freezes=freezes, reason=reason)
+    return session.written_at(wiring, freeze_path(wiring.person.entity, scope.key))

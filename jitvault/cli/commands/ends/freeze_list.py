@@ -1,0 +1,153 @@
+"""`jitvault freezes`: the active freezes, and those that were lifted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jitvault.cli.options import Debug, Json
+
+if TYPE_CHECKING:
+    from jitvault.lifecycle.requests.freeze_history import PastFreeze
+    from jitvault.wiring import Wiring
+
+Row = dict[str, Any]
+
+
+def freezes(
+    all_: Annotated[bool, typer.Option("--all", help="Also those that were lifted, with who lifted them.")] = False,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List the active freezes: of what, by whom, since when and why.
+
+    With the worker's identity their signatures are verified and their authors named. Without it, a freeze by a tripwire
+    is shown only where there is a ledger; elsewhere the command names the tasks that a tripwire ended or held up. A
+    freeze that was signed anew is shown since it was signed first. --all has as many as Vault keeps versions of.
+
+    Example: jitvault freezes
+    """
+    from jitvault.cli import session
+    from jitvault.cli.commands.ends.tripwire_signs import tripwire_signs
+    from jitvault.cli.views import output
+    from jitvault.cli.views import published as fallback
+    from jitvault.cli.views import tables as listings
+    from jitvault.lifecycle.requests.freeze_history import freeze_history
+    from jitvault.model.scope import Scope
+
+    wiring = session.open_session()
+    known = wiring.has_worker or fallback.has_ledger(wiring)
+    with session.allowed("see what is frozen", "operators, approvers and auditors"):
+        found = _in_force(wiring, known=known)
+        history = freeze_history(wiring.worker.documents if wiring.has_worker else wiring.documents)
+    found = [{**row, "first_at": _first_at(row, history)} for row in found]
+    lifted = _lifted(wiring, history, found, known=known) if all_ else []
+    names = _names(wiring, [*found, *lifted])
+    signs = [] if known else tripwire_signs(wiring)
+    scopes = [str(Scope(**row["scope"])) for row in found]
+    shown: Row = {"freezes": _named(found, names), "tripwires_known": known, "signs": signs}
+    if all_:
+        shown["lifted"] = _named(lifted, names)
+    if output.print_for_scripts(shown, *scopes, as_json=json_):
+        return
+    # a program does not know who `you` is
+    own = {**names, wiring.person.entity: "you"} if wiring.person_token else names
+    listings.print_freezes(_named(found, own), signs, tripwires_known=known)
+    if all_:
+        listings.print_lifted_freezes(_named(lifted, own))
+
+
+def _in_force(wiring: Wiring, *, known: bool) -> list[Row]:
+    from jitvault.cli import session
+    from jitvault.lifecycle.requests.freezes import all_freezes, freezes_seen_by_person
+
+    if wiring.has_worker:
+        return all_freezes(wiring.worker)
+    tripped = session.ledger_to_read(wiring).freeze() if known else None
+    me = wiring.person.entity
+    found = freezes_seen_by_person(wiring.person, tripped=tripped)
+    return [{**row, "by": me if row["by"] == "you" else row["by"]} for row in found]
+
+
+def _first_at(row: Mapping[str, Any], history: Sequence[PastFreeze]) -> str:
+    """Return since when a freeze holds.
+
+    Its author may have signed it anew, with another reason.
+    """
+    known = (past for past in history if past.last.scope.as_json() == row["scope"])
+    return next((past.first.at.isoformat() for past in known if past.last.at.isoformat() == row["at"]), row["at"])
+
+
+def _lifted(wiring: Wiring, history: Sequence[PastFreeze], found: Sequence[Row], *, known: bool) -> list[Row]:
+    """Return the freezes that were lifted, the oldest first.
+
+    Each has its lift. One that is in force all the same is left out: the author of its lift is no operator.
+    """
+    from jitvault.cli import session
+
+    in_force = [(row["scope"], row["at"]) for row in found]
+    rows: list[Row] = [
+        {
+            "kind": "operator",
+            "scope": past.last.scope.as_json(),
+            "by": past.last.by,
+            "at": past.first.at.isoformat(),
+            "reason": past.last.reason,
+            "line": None,
+            "lifted": {"by": past.lift.by, "at": past.lift.at.isoformat(), "reason": past.lift.reason},
+        }
+        for past in history
+        if past.lift is not None and (past.last.scope.as_json(), past.last.at.isoformat()) not in in_force
+    ]
+    if known:
+        ledger = wiring.worker.ledger if wiring.has_worker else session.ledger_to_read(wiring)
+        rows += [
+            {
+                "kind": "tripwire",
+                "scope": {},
+                "by": None,
+                "at": one.at.isoformat(),
+                "reason": one.reason,
+                "line": one.line,
+                "lifted": {"by": None, "at": one.lifted_at.isoformat(), "reason": one.lifted_why},
+            }
+            for one in ledger.lifted_freezes()
+        ]
+    return sorted(rows, key=lambda row: str(row["at"]))
+
+
+def _named(rows: Sequence[Row], names: Mapping[str, str]) -> list[Row]:
+    """Return the rows with the names of entities in place of their ids."""
+    named = [{**row, "by": names.get(row["by"], row["by"])} for row in rows]
+    for row in named:
+        if lift := row.get("lifted"):
+            row["lifted"] = {**lift, "by": names.get(lift["by"], lift["by"])}
+    return named
+
+
+def _names(wiring: Wiring, rows: Sequence[Row]) -> dict[str, str]:
+    """Return the names of the authors, by entity id.
+
+    Only the worker may ask Vault for the name of an entity. Without its identity they are those of entities with a part
+    in some task. Nothing is read where nobody froze anything.
+    """
+    from jitvault.cli.commands.lookups.known_tasks import contents_in, contents_published
+    from jitvault.cli.views import published as fallback
+    from jitvault.errors import JitvaultError
+    from jitvault.model.revision import names_in
+
+    authors = {one for row in rows for one in (row["by"], (row.get("lifted") or {}).get("by")) if one}
+    names: dict[str, str] = {}
+    if not authors:
+        return names
+    with suppress(JitvaultError):
+        if wiring.has_worker:
+            identity = wiring.worker.identity
+            return {one: known.name for one in authors if (known := identity.by_id(one)) is not None}
+        has_ledger = fallback.has_ledger(wiring)
+        for content in contents_in(wiring.ledger) if has_ledger else contents_published(wiring):
+            names |= names_in(content)
+    return names

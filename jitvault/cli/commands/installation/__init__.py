@@ -1,0 +1,1 @@
+"""Set up and run an installation: Vault, worker, ledger, audit."""

@@ -1,0 +1,157 @@
+"""`jitvault ledger`: create, upgrade, check and copy the database."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jitvault.cli.commands.installation.ledger_recover import ledger_recover
+from jitvault.cli.options import Debug, Json
+from jitvault.formats.plural import counted
+
+if TYPE_CHECKING:
+    from jitvault.ledger.storage.database import Database
+    from jitvault.wiring import Wiring
+
+ledger_app = typer.Typer(help="Create, upgrade, check, copy and recover the ledger.", no_args_is_help=True)
+ledger_app.command("recover")(ledger_recover)
+
+
+@ledger_app.command("upgrade")
+def ledger_upgrade(json_: Json = False, debug: Debug = False) -> None:
+    """Create the ledger's tables, or upgrade them to this version.
+
+    Workers may go on running meanwhile.
+
+    Example: jitvault ledger upgrade
+    """
+    from jitvault.cli import session
+    from jitvault.cli.views.output import to_json
+    from jitvault.ledger.storage.database import raw, upgrade, version
+
+    wiring = session.open_session()
+    database = raw(_address(wiring), create=True)
+    if version(database) is not None:
+        wiring.check_owner_of(database)
+    before, after = upgrade(database)
+    if before is None:
+        what = "created"
+    elif before == after:
+        what = "not changed"
+    else:
+        what = f"upgraded from version {before}"
+    place = wiring.ledger_place
+    if json_:
+        typer.echo(to_json({"before": before, "after": after, "ledger": place}))
+    else:
+        typer.echo(f"The ledger at {place} was {what}: version {after}.")
+
+
+@ledger_app.command("check")
+def ledger_check(json_: Json = False, debug: Debug = False) -> None:
+    """Check the ledger's schema and triggers, and every task's event chain.
+
+    The command also compares the chains with what Vault says that the ledger held. It exits with 11 for a schema that
+    is not jitvault's, and with 12 where the ledger was edited.
+
+    Example: jitvault ledger check
+    """
+    from jitvault.cli import session
+    from jitvault.cli.views.output import to_json
+    from jitvault.errors import SecurityFinding
+    from jitvault.ledger.chains import look
+    from jitvault.ledger.storage.database import opened, version
+
+    wiring = session.open_session()
+    wiring.check_owner()
+    database = opened(_address(wiring), create=False)
+    found = look(database)
+    heads = _heads(wiring, database)
+    problems = [f"{name}: {'; '.join(what)}" for name, what in found.broken.items()]
+    problems += [f"{name}: events that Vault knows of are missing" for name in heads["missing"]]
+    problems += [f"the trigger {name} is missing: rows can be changed" for name in found.unguarded]
+    body = {
+        "ledger": wiring.ledger_place,
+        "version": version(database),
+        "counts": dict(found.counts),
+        "broken": [{"task_id": name, "problems": what} for name, what in found.broken.items()],
+        "unguarded": list(found.unguarded),
+        "heads": heads,
+        "ok": not problems,
+    }
+    if json_:
+        typer.echo(to_json(body))
+    else:
+        whole = found.counts["tasks"] - len(found.broken)
+        counts = f"{counted(found.counts['tasks'], 'task')}, {counted(found.counts['events'], 'event')}"
+        typer.echo(f"The ledger at {wiring.ledger_place}: version {body['version']}, {counts}.")
+        typer.echo(f"{counted(whole, 'chain')} {'is' if whole == 1 else 'are'} whole. {heads['said']}")
+    if problems:
+        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+        raise SecurityFinding("the ledger was edited: " + ". ".join(problems[:3]) + more)
+
+
+@ledger_app.command("copy")
+def ledger_copy(
+    to: Annotated[
+        str, typer.Option("--to", metavar="URL", help="An empty database, or a path. It is created if needed.")
+    ],
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Copy the whole ledger into an empty database, and verify the copy.
+
+    Stop all workers first. Then name the copy in JITVAULT_LEDGER and start them again.
+
+    Example: jitvault ledger copy --to postgresql://jitvault@db.example.org/jitvault
+    """
+    from jitvault.cli import session
+    from jitvault.cli.views.output import to_json
+    from jitvault.ledger.copy import copy
+    from jitvault.ledger.storage.database import opened, raw, upgrade
+
+    wiring = session.open_session()
+    wiring.check_owner()
+    source = opened(_address(wiring), create=False)
+    target = raw(to, create=True)
+    upgrade(target)
+    counts = copy(source, target)
+    copied = (
+        f"Copied {counted(counts['tasks'], 'task')} with {counted(counts['events'], 'event')}; every chain is whole."
+    )
+    advice = "Name the copy in JITVAULT_LEDGER, and do not use the old ledger any more."
+    typer.echo(to_json({"counts": counts}) if json_ else f"{copied} {advice}")
+
+
+def _address(wiring: Wiring) -> str:
+    return wiring.settings.ledger.get_secret_value()
+
+
+def _heads(wiring: Wiring, database: Database) -> dict[str, Any]:
+    """Compare the ledger's chains with the heads published in Vault.
+
+    That needs a token that may read the heads. Returns `{compared, missing, said}`; `compared` is None where Vault
+    could not be asked.
+    """
+    from jitvault.errors import VaultRefused, VaultUnavailable
+    from jitvault.ledger.chains import lacking
+    from jitvault.lifecycle.record.integrity import published_heads
+    from jitvault.vault.documents import Documents
+
+    token = wiring.login_if_any or wiring.person_token
+    if token is None:
+        return {"compared": None, "missing": [], "said": "Not compared with Vault: there is no token."}
+    try:
+        heads = published_heads(Documents(wiring.vault(token)))
+    except (VaultRefused, VaultUnavailable) as error:
+        return {"compared": None, "missing": [], "said": f"Not compared with Vault: {error}"}
+    missing = lacking(database, heads)
+    return {
+        "compared": len(heads),
+        "missing": missing,
+        "said": (
+            f"Of {counted(len(heads), 'task')} that Vault knows, {len(heads) - len(missing)} "
+            f"{'has' if len(heads) - len(missing) == 1 else 'have'} all events that it knows."
+        ),
+    }

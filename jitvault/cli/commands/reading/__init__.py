@@ -1,0 +1,1 @@
+"""Show tasks, and export and verify what proves their end."""

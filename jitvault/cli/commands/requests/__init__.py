@@ -1,0 +1,1 @@
+"""Write a spec, ask for its access, ask for more time."""

@@ -1,0 +1,131 @@
+"""Ask for a grant, and wait for what it still lacks.
+
+What a grant may lack is approvals, and the beginning of its window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from jitvault.cli import session
+from jitvault.cli.commands.requests.grant_queue import GrantAsked, answer, queue_end
+from jitvault.cli.options import DEFAULT_WAIT
+from jitvault.cli.views.queue import window_start
+from jitvault.cli.views.task import in_words, missing_approvals
+from jitvault.documents.paths import request_path
+from jitvault.errors import AuditUntrusted, VaultUnavailable
+from jitvault.lifecycle.requests.sign import sign_grant_request
+from jitvault.model.states import State
+
+if TYPE_CHECKING:
+    from jitvault.documents.published_task import PublishedTask
+    from jitvault.model.spec import TaskSpec
+    from jitvault.wiring import Wiring
+
+_POLL_S = 1.0
+
+
+def request_grant(
+    wiring: Wiring, spec: TaskSpec, *, queue: bool, wait: float | None, tell: Callable[[str], None]
+) -> tuple[GrantAsked, PublishedTask]:
+    """Sign a request for a grant; return the request and what became of it.
+
+    Without `wait` the result is what a worker did at once. With `wait`, in seconds, the command waits that long for
+    approvals and for the window, and signs another request when nothing is missing: a request for the requester's
+    inbox counts only after the last approval. `tell` is called with what the command waits for.
+    """
+    clock = wiring.clock
+    deadline = clock.monotonic() + (wait or 0.0)
+    asked, document = _ask(wiring, spec, queue=queue, wait=DEFAULT_WAIT if wait is None else wait, tell=tell)
+    while clock.monotonic() < deadline and _lacks_something(wiring, asked, document, spec):
+        document = _when_nothing_is_missing(wiring, asked, document, spec, deadline, tell)
+        if document.state is State.APPROVED and not _lacks_something(wiring, asked, document, spec):
+            # the approvals may have come at the last moment: a worker still has the usual time to issue
+            left = max(DEFAULT_WAIT, deadline - clock.monotonic())
+            asked, document = _ask(wiring, spec, queue=queue, wait=left, tell=tell)
+    return asked, document
+
+
+def is_about(document: PublishedTask, spec: TaskSpec, wiring: Wiring) -> bool:
+    """Return whether a published task is the caller's, with this spec."""
+    return document.requester == wiring.person.entity and spec_of(document) == spec.canonical()
+
+
+def spec_of(document: PublishedTask) -> dict[str, Any]:
+    """Return the canonical spec of a published task."""
+    spec: dict[str, Any] = document.full_revision.content["spec"]
+    return spec
+
+
+def own_request(wiring: Wiring, task_id: str, kind: str) -> str:
+    """Return the path of the caller's request of that kind."""
+    return request_path(wiring.person.entity, task_id, kind)
+
+
+def _ask(
+    wiring: Wiring, spec: TaskSpec, *, queue: bool, wait: float, tell: Callable[[str], None]
+) -> tuple[GrantAsked, PublishedTask]:
+    """Sign a request for a grant, and wait for a worker's answer."""
+    until = queue_end(wiring, spec, queue=queue)
+    asked = GrantAsked(sign_grant_request(wiring.person, spec, queued_until=until), until)
+    signed = session.Signed(
+        at=session.written_at(wiring, own_request(wiring, spec.id, "grant")),
+        submitted=session.written_at(wiring, own_request(wiring, spec.id, "submit")),
+    )
+
+    def is_granted_or_lacks_something(document: PublishedTask) -> bool:
+        # a task stays approved only before its window
+        is_settled = document.state is not State.APPROVED or not _is_open(wiring, spec)
+        return is_settled and is_about(document, spec, wiring)
+
+    return asked, answer(wiring, asked, spec.id, is_granted_or_lacks_something, wait, signed, tell)
+
+
+def _lacks_something(wiring: Wiring, asked: GrantAsked, document: PublishedTask, spec: TaskSpec) -> bool:
+    """Return whether approvals are missing, or the window has not begun."""
+    if not asked.is_open(document):
+        return False
+    return document.state is State.PENDING_APPROVAL or not _is_open(wiring, spec)
+
+
+def _is_open(wiring: Wiring, spec: TaskSpec) -> bool:
+    return spec.window.opens(wiring.clock.agreed())
+
+
+def _when_nothing_is_missing(
+    wiring: Wiring,
+    asked: GrantAsked,
+    document: PublishedTask,
+    spec: TaskSpec,
+    deadline: float,
+    tell: Callable[[str], None],
+) -> PublishedTask:
+    """Return the task when it lacks nothing, or as it is at the deadline.
+
+    Vault may be away for a while, and the audit stream late: they are asked again until the deadline.
+    """
+    clock = wiring.clock
+    told = ""
+    while _lacks_something(wiring, asked, document, spec):
+        left = deadline - clock.monotonic()
+        if left <= 0:
+            break
+        lacks = _what_it_lacks(document)
+        if lacks != told:
+            told = lacks
+            how = f". To approve: `jitvault approve {spec.id}`" if document.missing else ""
+            tell(f"Task {spec.id} waits for {lacks}; this command waits {in_words(max(1, left))} more{how}")
+        clock.sleep(min(_POLL_S, left))
+        try:
+            document = session.settle(wiring, spec.id, lambda _: True, DEFAULT_WAIT)
+        except (VaultUnavailable, AuditUntrusted):
+            if clock.monotonic() >= deadline:
+                raise
+    return document
+
+
+def _what_it_lacks(document: PublishedTask) -> str:
+    if document.missing:
+        return missing_approvals(document.missing)
+    return f"its window, which begins at {window_start(document)}"
