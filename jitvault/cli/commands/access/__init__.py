@@ -1,1 +1,1 @@
-"""The agent's commands: take a task's access, use it, give it back."""
+"""Take a task's access, use it, and give it back: the agent's commands."""

@@ -1,1 +1,1 @@
-"""What several commands look up before they act: names, freezes, who may end a task."""
+"""Look up names, freezes and rights, for several commands."""

@@ -1,1 +1,1 @@
-"""Show tasks, and export and verify what proves their end."""
+"""Show tasks; export and verify what proves their end."""
