@@ -103,7 +103,7 @@ def test_a_password_of_odd_characters_logs_in_by_every_way_and_is_masked(rig: Ri
 unset PGPASSFILE
 PGPASSWORD=$WORD '{psql}' -Atc "{query}"
 PGPASSWORD=$(cat "$FILE") '{psql}' -Atc "{query}"
-echo "$WORD"; env | grep ^DATABASE_URL; cat "$FILE"
+printf '%s\\n' "$WORD"; env | grep ^DATABASE_URL; cat "$FILE"
 """
     named = ("--env", "WORD=postgres-readonly.password", "--file", "FILE=postgres-readonly.password")
     with odd_passwords(rig):
