@@ -334,6 +334,32 @@ def test_a_program_that_stops_its_monitor_ends_with_its_task(rig: Rig, spec: Spe
     assert process.returncode == 125 and b"was killed" in said
 
 
+# what the program does to keep its access, or its files, after it has ended
+DEEP = """
+import os
+opened = os.open(os.path.dirname(os.environ["PGPASSFILE"]), os.O_RDONLY)
+for _ in range(3000):
+    os.mkdir("d", dir_fd=opened)
+    opened, old = os.open("d", os.O_RDONLY, dir_fd=opened), opened
+    os.close(old)
+"""
+HOSTILE = {
+    "directories too deep to remove": [sys.executable, "-c", DEEP],
+    "no right to its files": ["sh", "-c", "chmod 000 $(dirname $PGPASSFILE)"],
+    "its monitor stopped": ["sh", "-c", "kill -STOP $PPID; setsid sleep 300 & exit 0"],
+}
+
+
+@pytest.mark.parametrize("words", HOSTILE.values(), ids=HOSTILE)
+def test_a_program_that_has_ended_keeps_nothing(rig: Rig, spec: Spec, tmp_path: Path, words: list[str]) -> None:
+    file, said = spec(window="10m"), tmp_path / "said"
+    keeps = f'printf \'%s\' "$DATABASE_URL" > {said}; exec "$@"'
+    execute(rig, file, "--preset", "postgres", "--", "sh", "-c", keeps, "sh", *words, code=None)
+    wait_for(lambda: not rig.task_tokens(file.stem) and not logs_in(said.read_text()), 5)
+    wait_for(lambda: rig.state(file.stem) in ("confirmed", "sealed"), 20)
+    assert rig.file(file.stem).task.end_reason == "completed"
+
+
 def test_a_program_goes_on_when_its_task_gets_more_time(rig: Rig, spec: Spec, tmp_path: Path) -> None:
     file, ready = spec(window="12s"), tmp_path / "ready"
     process = subprocess.Popen(

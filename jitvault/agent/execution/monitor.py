@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jitvault.agent.execution.process_tree import die_with_parent, hold_orphans, kill_below
-from jitvault.agent.execution.secret_files import remove_directory
+from jitvault.agent.execution.removal import AT_ONCE_S, WHOLE_S, remove_tree
 from jitvault.memory_protection import keep_private
 
 _LENGTH = 8
@@ -167,6 +167,13 @@ class Monitor:
         return self._keeps
 
     @property
+    def is_stopped(self) -> bool:
+        """Whether somebody stopped the monitor, which then watches over nothing."""
+        with suppress(ChildProcessError):
+            return os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
+        return False
+
+    @property
     def is_alive(self) -> bool:
         """Whether the monitor is there to give something back."""
         with suppress(ChildProcessError):
@@ -272,9 +279,15 @@ class _Server:
     def _clean_up(self) -> None:
         if self._kept is None:
             return
-        if self._kept.directory is not None:
-            remove_directory(Path(self._kept.directory))
-        self._give_back(self._kept, self._code)
+        self._remove_files(AT_ONCE_S)
+        try:
+            self._give_back(self._kept, self._code)
+        finally:
+            self._remove_files(WHOLE_S)
+
+    def _remove_files(self, within_s: float) -> None:
+        if self._kept is not None and self._kept.directory is not None:
+            remove_tree(Path(self._kept.directory), within_s)
 
     def _receive(self) -> bool:
         """Act on what was received; return whether `jitvault exec` is still there."""

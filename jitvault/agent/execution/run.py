@@ -22,6 +22,8 @@ _FORWARDED = (
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 # how long after that the monitor may take to say that the program has ended
 _ANSWER_S = 12.0
+# how often the monitor is looked at: a program that stops it would go on unseen when it has ended
+_LOOK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,8 @@ class _Loop:
                 selector.register(each, selectors.EVENT_READ)
             while True:
                 ready = {key.fileobj for key, _ in selector.select(self._patience())}
+                if self._monitor.is_stopped:
+                    self._monitor.kill()
                 if self._woken in ready:
                     self._forward()
                 if self._watch.line in ready:
@@ -98,8 +102,8 @@ class _Loop:
                 if self._kill_at is not None and time.monotonic() >= self._kill_at:
                     self._kill()
 
-    def _patience(self) -> float | None:
-        return None if self._kill_at is None else max(0.0, self._kill_at - time.monotonic())
+    def _patience(self) -> float:
+        return _LOOK_S if self._kill_at is None else min(_LOOK_S, max(0.0, self._kill_at - time.monotonic()))
 
     def _kill(self) -> None:
         """Have everything killed, and the monitor itself where it does not answer.

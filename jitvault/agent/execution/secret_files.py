@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import stat
 import sys
 import time
@@ -17,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
 
+from jitvault.agent.execution.removal import WHOLE_S, empty, remove_tree
 from jitvault.errors import UsageError
 
 _PREFIX = "jitvault-exec-"
@@ -33,9 +33,11 @@ class SecretFiles:
     `remove` deletes all of it, and is called once more by whoever outlives the holder.
     """
 
-    def __init__(self, directory: Path, lock: int) -> None:
+    def __init__(self, directory: Path, opened: int, lock: int) -> None:
         self.directory = directory
+        self._opened = opened
         self._lock = lock
+        self._is_removed = False
 
     def write(self, name: str, content: bytes) -> Path:
         """Write a file with mode 0600, which must not exist yet; return its path.
@@ -51,11 +53,19 @@ class SecretFiles:
             raise UsageError(f"{path} cannot be written: {error.strerror}", hint=_FREE_SPACE) from None
         return path
 
-    def remove(self) -> None:
-        """Remove the directory with everything in it. Raises nothing."""
-        remove_directory(self.directory)
-        with suppress(OSError):
+    def remove(self, within_s: float = WHOLE_S) -> None:
+        """Remove the directory with everything in it.
+
+        What `within_s` seconds are not enough for stays. The program may have moved the directory, so its content is
+        removed by its descriptor. Raises nothing.
+        """
+        if self._is_removed:
+            return
+        empty(self._opened, within_s)
+        self._is_removed = remove_tree(self.directory, within_s)
+        if self._is_removed:
             os.close(self._lock)
+            os.close(self._opened)
 
 
 def secret_files(environment: Mapping[str, str]) -> SecretFiles:
@@ -73,15 +83,16 @@ def secret_files(environment: Mapping[str, str]) -> SecretFiles:
     directory = None
     try:
         directory = Path(mkdtemp(prefix=_PREFIX, dir=place))
+        opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         lock = os.open(directory / _LOCK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if directory is not None:
-            remove_directory(directory)
+            remove_tree(directory, WHOLE_S)
         raise UsageError(
             f"no directory for secrets can be made in {place}: {error.strerror}", hint=_FREE_SPACE
         ) from None
-    return SecretFiles(directory, lock)
+    return SecretFiles(directory, opened, lock)
 
 
 def sweep(place: Path) -> None:
@@ -89,17 +100,13 @@ def sweep(place: Path) -> None:
     with suppress(OSError):
         for directory in place.glob(f"{_PREFIX}*"):
             with suppress(OSError):
-                if directory.lstat().st_uid == os.getuid() and _is_free(directory / _LOCK):
-                    remove_directory(directory)
-
-
-def remove_directory(directory: Path) -> None:
-    """Remove a directory with everything that is still in it."""
-    with suppress(OSError):
-        for place, _, _ in os.walk(directory):
-            # the program may have taken its right to remove anything in there
-            Path(place).chmod(0o700)
-    shutil.rmtree(directory, ignore_errors=True)
+                found = directory.lstat()
+                if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+                    continue
+                # its program may have taken away the right to look for the lock
+                directory.chmod(0o700)
+                if _is_free(directory / _LOCK):
+                    remove_tree(directory, WHOLE_S)
 
 
 def _places(environment: Mapping[str, str]) -> Iterator[Path]:

@@ -17,6 +17,7 @@ from jitvault.agent.credential import Credential
 from jitvault.agent.execution import mapping
 from jitvault.agent.execution.monitor import Kept, Monitor
 from jitvault.agent.execution.process_tree import hold_orphans, kill_below
+from jitvault.agent.execution.removal import AT_ONCE_S
 from jitvault.agent.execution.secret_files import SecretFiles
 from jitvault.agent.unwrap import TaskToken
 from jitvault.cli.folding import for_terminal
@@ -87,12 +88,20 @@ class Access:
     def give_back(self) -> None:
         """Remove the files, revoke the token and sign the task's end, once.
 
-        Where Vault does not answer, the monitor goes on trying after this process.
+        Files that take longer are removed at the end. Where Vault does not answer, the monitor goes on trying after
+        this process.
         """
         if self.is_given_back:
             return
         if self.files is not None:
-            self.files.remove()
+            self.files.remove(AT_ONCE_S)
+        try:
+            self._revoke()
+        finally:
+            if self.files is not None:
+                self.files.remove()
+
+    def _revoke(self) -> None:
         if self.is_alarmed or (self.is_replaced and self.on_other is not OtherToken.TAKE):
             # a signed end would replace the alarm, or be that of the task with its next token
             self.is_given_back = _is_revoked(self.wiring, self.token.token)
@@ -127,8 +136,10 @@ def monitored(wiring: Wiring, command: str = "exec") -> Iterator[Monitor]:
             note = f"`jitvault {command}` did not receive the token that it unwrapped"
         for _ in range(int(_TRY_FOR_S / _TRY_AGAIN_S)):
             token = Secret(kept.token) if kept.token else None
-            if give_back(wiring, kept.task, token, note):
-                return
+            # whatever fails is tried again: the program may have taken away this process's right to open anything
+            with suppress(Exception):
+                if give_back(wiring, kept.task, token, note):
+                    return
             time.sleep(_TRY_AGAIN_S)
 
     monitor = Monitor.fork(give_back_later)
