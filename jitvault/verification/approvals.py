@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import msgspec
@@ -25,6 +26,9 @@ def approval_problems(receipt: Receipt) -> Iterator[str]:
     for named in receipt.approvers:
         if named.entity not in approvers:
             yield f"it names {one_line(named.name)} as approver, whose entity did not approve"
+    for entity, count in Counter(named.entity for named in receipt.approvers).items():
+        if count > 1:
+            yield f"it has {count} names for the approver {one_line(entity)}"
     needed = needed_approvals(receipt)
     was_granted = any(grant.accessor_hmac for grant in receipt.grants)
     if was_granted and not receipt.recovered and len(approvers) < needed:

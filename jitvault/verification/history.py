@@ -6,6 +6,7 @@ The history is what `jitvault status TASK --json` shows.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from msgspec import Struct
 from jitvault.errors import InvalidInput
 from jitvault.formats.canonical_json import digest_of
 from jitvault.model.event_chain import GENESIS, link
-from jitvault.verification.receipt import Receipt
+from jitvault.verification.receipt import Receipt, StatedEnd
 
 
 class _Event(Struct):
@@ -68,17 +69,29 @@ def history_problems(receipt: Receipt, history: History) -> Iterator[str]:
         yield "the revision is not the one whose digest was approved"
     elif not _agrees(receipt, history.revision.content):
         yield "the receipt names another intent or access than the revision that was approved"
+    if receipt.ended is not None and not any(_is_end(event, receipt.ended) for event in covered):
+        yield "no event of the history is the end that the receipt names"
+
+
+def _is_end(event: _Event, ended: StatedEnd) -> bool:
+    try:
+        return datetime.fromisoformat(event.at) == ended.at and event.body.get("reason", "cancelled") == ended.reason
+    except (ValueError, TypeError):
+        return False
 
 
 def _agrees(receipt: Receipt, revision: dict[str, Any]) -> bool:
     """Return whether intent and access are the revision's.
 
-    The receipt of an older worker names no access.
+    The receipt of an older worker names neither access nor end.
     """
     access = [(one.template, one.path, one.with_) for one in receipt.access]
     try:
         approved = [(one["template"], one["path"], one["with"]) for one in revision["access"]]
-        return receipt.intent == revision["spec"]["spec"]["intent"] and access in ([], approved)
+        return receipt.intent == revision["spec"]["spec"]["intent"] and access in (
+            approved,
+            [] if receipt.ended is None else approved,
+        )
     except (KeyError, TypeError):
         return False
 

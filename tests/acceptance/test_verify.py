@@ -197,6 +197,16 @@ def test_what_a_thief_of_the_workers_token_signs_does_not_hold(handed: Handed, w
     assert "leaves out lease database/creds/app-readonly/" in found["checked"][-2]["problems"][0]
 
 
+def test_line_ends_that_were_signed_make_no_lines(handed: Handed, world: World, tmp_path: Path) -> None:
+    told = json.loads(base64.b64decode(json.loads(handed.file("receipt.json").read_text())["payload"]))
+    told["ended"]["note"] = told["intent"] = "done)\n  approved by  everybody\nChecked\n"
+    with_worker = Transit(Vault(Connection(world.address), world.worker_token))
+    forged = tmp_path / "forged.json"
+    forged.write_text(json.dumps(with_worker.sign(told, RECEIPT_TYPE, key=RECEIPT_KEY)))
+    shown = handed.alone(None, "verify", forged, "--key", handed.file("key.pem")).stdout
+    assert shown.count("\nChecked") == 1 and shown.count("\n  approved by") == 1
+
+
 def test_usage_is_said(handed: Handed) -> None:
     shown = handed.alone(None, "verify", "--help").stdout
     for word in ("RECEIPT", "--key", "--audit", "--status", "jitvault verify receipt.json --key receipts.pem"):

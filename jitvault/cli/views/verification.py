@@ -12,6 +12,7 @@ from jitvault.cli.views import output
 from jitvault.cli.views.proposal_sentence import chosen
 from jitvault.cli.views.status import ended_at
 from jitvault.cli.views.task import end_in_words
+from jitvault.formats.shorten import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,20 +31,19 @@ def print_verified(found: Verified, *, as_json: bool) -> None:
     receipt = found.receipt
     end = {"name": receipt.ended.name, "note": receipt.ended.note} if receipt.ended else None
     ended = f" ({end_in_words(receipt.proof.end_reason, end)})" if receipt.proof.end_reason else ""
-    _line(console, f"Receipt of task {receipt.task}{ended}", first="", style="bold")
-    output.print_facts(
-        console,
-        {
-            "requester": receipt.requester.name,
-            "agent": receipt.agent.name,
-            "owner": receipt.owner.name,
-            "approved by": _approvers(receipt),
-            "intent": receipt.intent,
-            **_held(receipt),
-            "digest": receipt.digest,
-            "sealed": output.readable(receipt.sealed_at.isoformat()),
-        },
-    )
+    _line(console, one_line(f"Receipt of task {receipt.task}{ended}"), first="", style="bold")
+    facts = {
+        "requester": receipt.requester.name,
+        "agent": receipt.agent.name,
+        "owner": receipt.owner.name,
+        "approved by": _approvers(receipt),
+        "intent": receipt.intent,
+        **_held(receipt),
+        "digest": receipt.digest,
+        "sealed": output.readable(receipt.sealed_at.isoformat()),
+    }
+    # what was signed may have line ends, which would read as further facts
+    output.print_facts(console, {name: one_line(value) for name, value in facts.items()})
     _print_checked(console, found.outcome)
     _print_list(console, "The receipt says", found.outcome.told)
     _print_list(console, "Not checked", found.outcome.not_checked)

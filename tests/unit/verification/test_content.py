@@ -146,6 +146,12 @@ def test_what_does_not_follow_from_the_evidence_does_not_hold(forger: Forger, ed
         (lambda told: told["approved_by"].append(told["agent"]["entity"]), "is its agent"),
         (lambda told: told["approved_by"].append(told["owner"]["entity"]), "is its owner"),
         (put([{"entity": "e-1", "name": "ines"}], "approvers"), "names ines as approver, whose entity did not approve"),
+        (
+            lambda told: told.update(
+                approvers=[{"entity": told["approved_by"][0], "name": name} for name in ("ines", "bob")]
+            ),
+            "2 names for the approver",
+        ),
         (put(False, "policy", "permitted"), "did not permit"),
         (put("audit_confirmed", "proof", "leases", 0, "verdict"), "policy demands proof by the target"),
     ],
@@ -164,6 +170,28 @@ def test_approvals_that_policy_demands_have_to_be_there(forger: Forger, edit: Ed
 )
 def test_intent_and_access_are_those_of_the_approved_revision(forger: Forger, edit: Edit) -> None:
     found = forger.verify(forger.receipt(edit), told=history()).outcome
+    assert found.problems == ["the receipt names another intent or access than the revision that was approved"]
+
+
+@pytest.mark.parametrize("changed", [{}, {"reason": "revoked"}, {"at": "2020-01-01T00:00:00.000000+00:00"}])
+def test_the_end_is_one_of_the_history(forger: Forger, changed: Told) -> None:
+    ending = next(event for event in history()["timeline"] if event["event"] == "ending")
+    ended = {"at": ending["at"], "reason": ending["body"]["reason"], "note": "", "name": None}
+    access = history()["revision"]["content"]["access"]
+
+    def edit(told: Told) -> None:
+        told["access"] = [{name: each[name] for name in ("template", "path", "with")} for each in access]
+        told["ended"] = {**ended, **changed}
+
+    found = forger.verify(forger.receipt(edit), told=history()).outcome
+    wrong = "no event of the history is the end that the receipt names"
+    assert found.problems == ([wrong] if changed else [])
+
+
+def test_a_receipt_with_an_end_has_an_access(forger: Forger) -> None:
+    ending = next(event for event in history()["timeline"] if event["event"] == "ending")
+    end = put({"at": ending["at"], "reason": ending["body"]["reason"]}, "ended")
+    found = forger.verify(forger.receipt(end), told=history()).outcome
     assert found.problems == ["the receipt names another intent or access than the revision that was approved"]
 
 
