@@ -22,3 +22,9 @@ def test_who_the_agent_is_has_to_be_known(quick: Quick) -> None:
     told = quick("agent", "mcp", code=2)
     assert "it is not known who the agent is" in told.stderr and "JITVAULT_AGENT_LOGIN_ROLE" in told.stderr
     assert told.stdout == ""
+
+
+def test_without_a_login_the_error_says_which_variables_set_one_and_where(quick: Quick) -> None:
+    told = quick(None, "mcp", code=2)
+    assert "no login is set" in told.stderr
+    assert all(words in told.stderr for words in ("VAULT_ADDR", "JITVAULT_AGENT_LOGIN and", "few variables", "`env`"))

@@ -65,7 +65,7 @@ def mcp(
     settings = session.open_session().settings
     name = agent or settings.agent_login_role
     if name is None and settings.agent_login is None:
-        raise _unknown_agent()
+        raise _unknown_agent(settings)
     if sys.stdin.isatty():
         note("An MCP client starts this command and writes to it. Ctrl-C ends it.")
     serve(Setup(lambda: _known(settings, name), tuple(tool or ()), wait), _own_secrets(settings))
@@ -86,16 +86,26 @@ def _known(settings: Settings, name: str | None) -> Known:
     with closing(Wiring(settings)) as wiring:
         agent = name or wiring.person.me.meta.get("role_name")
         if agent is None:
-            raise _unknown_agent()
+            raise _unknown_agent(settings)
         return Known(agent, dict(wiring.templates))
 
 
-def _unknown_agent() -> UsageError:
+def _unknown_agent(settings: Settings) -> UsageError:
+    """Return the error for an agent whose name is not known.
+
+    Without a login it says which variables set one: a client that starts this command passes few of its own.
+    """
     from jitvault.errors import UsageError
 
+    if settings.agent_login is not None or settings.person is not None:
+        return UsageError(
+            "it is not known who the agent is",
+            hint="Name your Vault entity with --agent, or set JITVAULT_AGENT_LOGIN_ROLE.",
+        )
     return UsageError(
-        "it is not known who the agent is",
-        hint="Name your Vault entity with --agent, or set JITVAULT_AGENT_LOGIN_ROLE.",
+        "it is not known who the agent is: no login is set",
+        hint="Set VAULT_ADDR, JITVAULT_AGENT_LOGIN and what that login needs, such as JITVAULT_AGENT_LOGIN_ROLE. MCP "
+        "clients pass few variables to a server: name them in `env` of the client's configuration (docs/mcp.md).",
     )
 
 
