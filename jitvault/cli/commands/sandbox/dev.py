@@ -129,7 +129,7 @@ def foreground(wish: Wish) -> None:
             keeping(world.servers.directory, variables) as keeper,
         ):
             ledger = Ledger(opened(variables["JITVAULT_LEDGER"], create=False))
-            _write_files(wish, variables)
+            _write_files(wish, variables, binary.path)
             _announce(binary, world, variables, wish, ignored)
             feed = EventFeed(ledger, {entity: name for name, entity in world.entity_ids.items()})
             watched = WatchedFiles(filter(None, (wish.templates, wish.policies)))
@@ -173,9 +173,9 @@ def _follow(feed: EventFeed, goes_on: Callable[[], bool], news_of_files: Callabl
         time.sleep(_POLL_S)
 
 
-def _write_files(wish: Wish, variables: dict[str, str]) -> None:
+def _write_files(wish: Wish, variables: dict[str, str], server: Path) -> None:
     if wish.env_dir is not None:
-        write_role_files(wish.env_dir, variables)
+        write_role_files(wish.env_dir, variables, server)
     if wish.env_file is not None:
         write_env_file(wish.env_file, variables)
 
