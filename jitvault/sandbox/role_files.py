@@ -126,9 +126,9 @@ def _lines(exported: Mapping[str, str], others: Collection[str]) -> Iterator[str
 
 
 def _with_programs(directory: Path) -> str:
-    """Return a line that adds a directory of programs to PATH, behind all others.
+    """Return a line that adds a directory of programs to PATH.
 
-    A new shell has neither `jitvault` nor `bao`. Sourced again, the line adds nothing.
+    It comes behind all others. A new shell has neither `jitvault` nor `bao`. Sourced again, the line adds nothing.
     """
     programs = shlex.quote(str(directory))
     return f'jv={programs}; case ":$PATH:" in *":$jv:"*) ;; *) export PATH="$PATH:$jv" ;; esac; unset jv\n'

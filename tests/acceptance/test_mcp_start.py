@@ -15,7 +15,7 @@ def test_without_the_package_the_command_says_how_to_install_it(
     monkeypatch.delitem(sys.modules, "jitvault.mcp.server", raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     told = quick("agent", "mcp", "--agent", "research-agent", code=2)
-    assert "pip install 'jitvault[mcp]'" in told.stderr and told.stdout == ""
+    assert "its extra `mcp`" in told.stderr and told.stdout == ""
 
 
 def test_who_the_agent_is_has_to_be_known(quick: Quick) -> None:

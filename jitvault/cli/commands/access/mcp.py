@@ -58,7 +58,8 @@ def mcp(
         if (error.name or "").partition(".")[0] not in ("mcp", "mcp_types"):
             raise
         raise UsageError(
-            "jitvault mcp needs the package `mcp`", hint="Install it: `pip install 'jitvault[mcp]'`."
+            "jitvault mcp needs the package `mcp`",
+            hint="Install jitvault with its extra `mcp`: docs/mcp.md says how.",
         ) from None
     from jitvault.mcp.calls import Setup
 
