@@ -195,4 +195,4 @@ def signed_tools(document: PublishedTask) -> list[str]:
 
 def say(message: str) -> None:
     """Print a line to stderr, folded at a terminal."""
-    typer.echo(for_terminal(message, sys.stderr), err=True)
+    typer.echo(for_terminal(message, sys.stderr, rest="  "), err=True)

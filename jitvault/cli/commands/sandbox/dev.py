@@ -164,11 +164,13 @@ def _news_of_files(watched: WatchedFiles, wish: Wish, keeper: ServerProcess) -> 
 def _follow(feed: EventFeed, goes_on: Callable[[], bool], news_of_files: Callable[[], str]) -> None:
     """Print each event, and the news of files, as long as `goes_on` says so."""
     console = output.console()
+    # a line is cut where a terminal would fold it, and whole in a file or a pipe
+    width = console.width if console.is_terminal else sys.maxsize
     while goes_on():
         if news := news_of_files():
             what, *whole = news.split("\n", 1)
-            typer.echo("\n".join([event_line(datetime.now(UTC).isoformat(), "sandbox", what, console.width), *whole]))
-        for line in feed.lines(console.width):
+            typer.echo("\n".join([event_line(datetime.now(UTC).isoformat(), "sandbox", what, width), *whole]))
+        for line in feed.lines(width):
             typer.echo(line)
         time.sleep(_POLL_S)
 
