@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from commands import Quick
+from commands import Cli, Quick
 
 
 @pytest.mark.parametrize("package", ["mcp_types", "mcp.server.lowlevel"])
@@ -28,3 +28,9 @@ def test_without_a_login_the_error_says_which_variables_set_one_and_where(quick:
     told = quick(None, "mcp", code=2)
     assert "no login is set" in told.stderr
     assert all(words in told.stderr for words in ("VAULT_ADDR", "JITVAULT_AGENT_LOGIN and", "few variables", "`env`"))
+
+
+def test_a_program_that_is_not_there_is_warned_of_at_the_start(cli: Cli) -> None:
+    told = cli("agent", "mcp", "--agent", "research-agent", "--tool", "sh", "--tool", "psqll")
+    assert "--tool 'psqll': there is no such program" in told.stderr and "'sh'" not in told.stderr
+    assert told.stdout == ""

@@ -115,8 +115,8 @@ class Access:
         if not self.is_given_back:
             raise NotConfirmed(
                 f"the access of task {self.document.task_id} is not given back: Vault does not answer",
-                hint="A process in the background goes on trying for ten minutes. `jitvault complete TASK` does it, "
-                "too.",
+                hint=f"Process {self.monitor.pid} goes on trying for ten minutes. `jitvault complete "
+                f"{self.document.task_id}` does it, too.",
             )
 
 

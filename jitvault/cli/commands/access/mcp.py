@@ -10,6 +10,8 @@ import typer
 from jitvault.cli.options import Debug, seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jitvault.errors import UsageError
     from jitvault.mcp.calls import Known
     from jitvault.settings import Settings
@@ -67,9 +69,24 @@ def mcp(
     name = agent or settings.agent_login_role
     if name is None and settings.agent_login is None:
         raise _unknown_agent(settings)
+    _warn_of_missing(tool or ())
     if sys.stdin.isatty():
         note("An MCP client starts this command and writes to it. Ctrl-C ends it.")
     serve(Setup(lambda: _known(settings, name), tuple(tool or ()), wait), _own_secrets(settings))
+
+
+def _warn_of_missing(tools: Sequence[str]) -> None:
+    """Warn on stderr of programs that are not there.
+
+    They may be installed later, so the server starts all the same.
+    """
+    import shutil
+
+    from jitvault.cli.views import output
+
+    for name in tools:
+        if shutil.which(name) is None:
+            output.warn(f"warning: --tool {name!r:.80}: there is no such program in PATH; a model cannot run it")
 
 
 def _known(settings: Settings, name: str | None) -> Known:
