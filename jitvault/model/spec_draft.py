@@ -124,7 +124,8 @@ def _lines(template: AccessTemplate, data: Mapping[str, Any]) -> Iterator[str]:
         "no other. Without this line any program can have the access.",
         2,
     )
-    yield f"  tools: [{', '.join(map(yaml_text, body['tools']))}]" if "tools" in body else "  # tools: [psql]"
+    example = "psql" if template.spec.engine == "database" else "curl"
+    yield f"  tools: [{', '.join(map(yaml_text, body['tools']))}]" if "tools" in body else f"  # tools: [{example}]"
     yield "  access:"
     yield f"    - template: {yaml_text(access['template'])}"
     if "with" in access:
