@@ -110,8 +110,8 @@ def _declared(signature: inspect.Signature) -> _Formats | None:
         flag = signature.parameters.get(_FLAG)
         if flag is None:
             return None
-        notes = get_args(flag.annotation)
-        return _Formats(meaning=next((note.text for note in notes if isinstance(note, Meaning)), None))
+        found = (note.text for note in get_args(flag.annotation) if isinstance(note, Meaning))
+        return _Formats(meaning=next(found, None))
     annotation, *notes = get_args(parameter.annotation) if _is_annotated(parameter) else (parameter.annotation,)
     former = next((note.option for note in notes if isinstance(note, Formerly)), None)
     # `Kind` or `Kind | None`
