@@ -6,6 +6,8 @@
 # bao needs VAULT_ADDR and the agent's own login, psql needs PGHOST, PGPORT and PGDATABASE. No secret is an argument, since
 # every user of the machine can see those.
 set -eu
+# before the wrapping is taken, which works once
+: "${1:?names the task}" "${BAO_ADDR:-${VAULT_ADDR:?}}" "${PGHOST:?}" "${PGPORT:?}" "${PGDATABASE:?}"
 field() { sed -n "s/.*\"$1\": *\"\([^\"]*\)\".*/\1/p"; }
 
 entity=$(bao read -field=entity_id auth/token/lookup-self)

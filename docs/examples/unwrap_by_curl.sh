@@ -1,8 +1,11 @@
 #!/bin/sh
 # As unwrap.sh, without bao: curl needs VAULT_ADDR and VAULT_TOKEN (and CURL_CA_BUNDLE for a CA of your own).
+# psql needs PGHOST, PGPORT and PGDATABASE.
 #
 #     unwrap_by_curl.sh TASK
 set -eu
+# before the wrapping is taken, which works once
+: "${1:?names the task}" "${VAULT_ADDR:?}" "${VAULT_TOKEN:?}" "${PGHOST:?}" "${PGPORT:?}" "${PGDATABASE:?}"
 field() { sed -n "s/.*\"$1\": *\"\([^\"]*\)\".*/\1/p"; }
 # by whose token, how, and what; the token is on standard input
 ask() { printf 'X-Vault-Token: %s\n' "$1" | curl -fsS -H @- -X "$2" "$VAULT_ADDR/v1/$3"; }

@@ -84,7 +84,7 @@ def root(
 
 _OPERATORS = "For operators"
 _APPROVERS = "For approvers"
-_AGENTS = "For agents (and status, complete, extend)"
+_AGENTS = "For agents (and grant, status, extend, complete, cancel, spec new)"
 _AUDITORS = "For auditors"
 _ADMINS = "For administrators"
 _LOCAL = "On this machine"

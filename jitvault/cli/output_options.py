@@ -38,12 +38,23 @@ class Formerly:
 
 
 @dataclass(frozen=True, slots=True)
+class Meaning:
+    """What `-o` does in a command that does not print its result by it.
+
+    It annotates `json_`, and is the option's help.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Formats:
     """What a command declares: its formats, None for JSON alone."""
 
     kind: type[StrEnum] | None = None
     default: str | None = None
     former: str | None = None
+    meaning: str | None = None
 
     @property
     def names(self) -> list[str]:
@@ -96,7 +107,11 @@ def _declared(signature: inspect.Signature) -> _Formats | None:
     """Return the formats that a command declares, None without a result."""
     parameter = signature.parameters.get(_FORMAT)
     if parameter is None:
-        return _Formats() if _FLAG in signature.parameters else None
+        flag = signature.parameters.get(_FLAG)
+        if flag is None:
+            return None
+        found = (note.text for note in get_args(flag.annotation) if isinstance(note, Meaning))
+        return _Formats(meaning=next(found, None))
     annotation, *notes = get_args(parameter.annotation) if _is_annotated(parameter) else (parameter.annotation,)
     former = next((note.option for note in notes if isinstance(note, Formerly)), None)
     # `Kind` or `Kind | None`
@@ -129,7 +144,7 @@ def _parameters(signature: inspect.Signature, formats: _Formats) -> list[inspect
     def complete(incomplete: str) -> list[str]:
         return [name for name in formats.names if name.startswith(incomplete)]
 
-    text = f"Print the result as {' or '.join(formats.names)}."
+    text = formats.meaning or f"Print the result as {' or '.join(formats.names)}."
     default = f" {formats.default} is the default." if formats.default else ""
     output = typer.Option("--output", "-o", metavar="FORMAT", help=text + default, autocompletion=complete)
     added = [_keyword(_GIVEN, Annotated[str | None, output], None), _keyword(_FLAG, Json, default=False)]

@@ -36,7 +36,10 @@ def driver() -> ModuleType:
     try:
         import psycopg
     except ImportError:
-        raise UsageError("the PostgreSQL probe needs psycopg", hint="pip install 'jitvault[postgres]'") from None
+        raise UsageError(
+            "the PostgreSQL probe needs psycopg",
+            hint="Install jitvault with its extra `postgres`: docs/install.md says how.",
+        ) from None
     return psycopg
 
 

@@ -8,8 +8,8 @@ from typing import NoReturn
 class Secret:
     """Hold a string that is never shown by accident.
 
-    `str`, `repr`, format, comparison with text, JSON and pickling do not show it. The only way out is `reveal()`,
-    so that every place that shows a secret can be found by that name.
+    `str`, `repr`, format and comparison with text do not show it; JSON and pickling refuse it. The only way out is
+    `reveal()`, so that every place that shows a secret can be found by that name.
     """
 
     __slots__ = ("__value",)

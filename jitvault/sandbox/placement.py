@@ -21,7 +21,7 @@ from jitvault.errors import UsageError
 from jitvault.sandbox.accounts import give, reachable, server_account
 from jitvault.sandbox.processes import Account
 
-_HINT = "pip install 'jitvault[sandbox]'"
+_HINT = "Install jitvault with its extra `sandbox`: docs/install.md says how."
 _INSTALLATION = "pginstall18"
 
 # One file of each directory that a server reads from its installation.

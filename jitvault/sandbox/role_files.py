@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ class Role:
 
     `token` is the variable that has its token among everybody's. The role's file sets VAULT_TOKEN to that token, so
     that none is used that `bao login` left. `more` are the other variables that its commands need. `has_psql` says that
-    the sandbox's psql is added to its PATH, behind any other psql.
+    the sandbox's psql is added to its PATH, behind any other psql, as `jitvault` and the server's program are to all.
     """
 
     name: str
@@ -55,18 +56,20 @@ ROLES = (
 )
 
 
-def write_role_files(directory: Path, variables: Mapping[str, str]) -> None:
+def write_role_files(directory: Path, variables: Mapping[str, str], server: Path | None = None) -> None:
     """Write one file for each role into a new directory.
 
     The directory is complete from the moment it exists. Only its owner can enter it (0700) and read the files (0600).
-    `variables` are everybody's. Raises UsageError.
+    `variables` are everybody's, and `server` is the server's program. Raises UsageError.
     """
+    commands = [Path(sys.executable).parent, *([server.parent] if server else [])]
     part = directory.with_name(f".{directory.name}.{os.getpid()}")
     try:
         part.mkdir(mode=0o700)
         for role in ROLES:
             script = _script(_of_role(role, variables), variables)
-            _write(part / file_name(role), script + (_with_psql() if role.has_psql else ""))
+            programs = [find_programs() / "bin", *commands] if role.has_psql else commands
+            _write(part / file_name(role), script + "".join(map(_with_programs, programs)))
         part.rename(directory)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
@@ -122,12 +125,12 @@ def _lines(exported: Mapping[str, str], others: Collection[str]) -> Iterator[str
         yield f"export {name}={shlex.quote(value)}"
 
 
-def _with_psql() -> str:
-    """Return a line that adds the sandbox's psql to PATH.
+def _with_programs(directory: Path) -> str:
+    """Return a line that adds a directory of programs to PATH.
 
-    Sourced again, the line adds nothing.
+    It comes behind all others. A new shell has neither `jitvault` nor `bao`. Sourced again, the line adds nothing.
     """
-    programs = shlex.quote(str(find_programs() / "bin"))
+    programs = shlex.quote(str(directory))
     return f'jv={programs}; case ":$PATH:" in *":$jv:"*) ;; *) export PATH="$PATH:$jv" ;; esac; unset jv\n'
 
 

@@ -171,7 +171,9 @@ def create(postgres: Postgres) -> Logins:
     try:
         import psycopg
     except ImportError:
-        raise UsageError("the sandbox needs psycopg", hint="pip install 'jitvault[sandbox]'") from None
+        raise UsageError(
+            "the sandbox needs psycopg", hint="Install jitvault with its extra `sandbox`: docs/install.md says how."
+        ) from None
     logins = Logins(Secret(secrets.token_urlsafe(24)), Secret(secrets.token_urlsafe(24)))
     try:
         with psycopg.connect(postgres.dsn(), autocommit=True) as server:

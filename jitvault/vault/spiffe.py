@@ -67,7 +67,7 @@ def fetch_jwt_svid(audience: str) -> Secret:
     if done.returncode == spiffe_fetch.NOT_INSTALLED:
         raise UsageError(
             "a login by SPIFFE needs the package `spiffe`, which is not installed",
-            hint="Install it beside jitvault: pip install 'jitvault[spiffe]'",
+            hint="Install jitvault with its extra `spiffe`: docs/install.md says how.",
         )
     if done.returncode == spiffe_fetch.WRONG_ADDRESS:
         raise UsageError(f"{SOCKET}: {_reason(said)}", hint=f"Correct {SOCKET}, or start the SPIFFE agent.")

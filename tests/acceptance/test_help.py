@@ -97,3 +97,8 @@ def test_verbs_on_tasks_are_flat_and_other_things_are_groups() -> None:
     assert groups == GROUPS.keys()
     for group, names in GROUPS.items():
         assert names <= {path[1] for path in LEAVES if path[0] == group}, "nothing is moved or renamed"
+
+
+def test_json_of_exec_is_for_its_errors(alone: Quick) -> None:
+    shown = " ".join(alone(None, "exec", "--help", extra={"COLUMNS": "120"}).stdout.split())
+    assert "Print this command's errors as json; stdout is the program's." in shown and "Print the result" not in shown

@@ -18,6 +18,7 @@ import pytest
 import yaml
 from commands import Cli, Quick, Result, at_terminal
 
+from jitvault import shipped_files as shipped
 from jitvault.documents.paths import request_path
 from jitvault.documents.signed import payload_of
 from jitvault.sandbox.world import World
@@ -97,6 +98,11 @@ def test_what_is_left_open_is_named_by_both_commands(alone: Cli, tmp_path: Path)
 def test_a_complete_one_names_the_next_command_and_quietly_nothing(alone: Cli, tmp_path: Path) -> None:
     file = tmp_path / "task.yaml"
     assert "Next: `jitvault grant " in alone(None, "spec", "new", "pki-service", *COMPLETE, "--out", file).stderr
+    file.unlink()
+    login = {"JITVAULT_AGENT_LOGIN": "jwt", "JITVAULT_TEMPLATES": str(shipped.templates_dir())}
+    named = alone(None, "spec", "new", "pki-service", *COMPLETE, "--tool", "curl", "--out", file, extra=login).stderr
+    assert " --file CERTIFICATE=pki-service.certificate --file KEY=pki-service.private_key -- CMD`" in named
+    assert yaml.safe_load(file.read_text())["spec"]["tools"] == ["curl"]
     file.unlink()
     assert alone(None, "spec", "new", "pki-service", "--out", file, "-q").stderr == ""
 

@@ -138,6 +138,7 @@ def test_what_was_checked_and_what_was_not_is_said_in_words(handed: Handed, widt
     assert piped.endswith("Everything that was checked holds.\n")
     shown = at_terminal(handed.alone, None, *command, width=width).stdout  # type: ignore[arg-type]
     assert all(len(line) <= width for line in shown.splitlines()) and shown.count("\n") > piped.count("\n")
+    assert "    | " not in shown, "that is the mark of another's words"
 
 
 def test_missing_lines_are_named_and_nothing_is_called_proven(handed: Handed) -> None:

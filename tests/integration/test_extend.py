@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -163,6 +164,8 @@ def test_a_denial_of_more_time_leaves_the_task_as_it_was(rig: Rig, spec: Spec) -
     rig("approver-2", "deny", task, "--yes", "--reason", "long enough")
     unchanged(rig, task, before)
     assert "long enough" in extend(rig, task, code=3).stderr
+    status = rig.cli("operator", "status", task, extra={"COLUMNS": "200"}).stdout
+    assert re.search(r"^  more time +refused: .*long enough.* \(5m asked for by operator\)$", status, re.M), status
     unchanged(rig, task, before)
     rig("operator", "complete", task)
 

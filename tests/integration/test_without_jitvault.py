@@ -40,8 +40,11 @@ def script(request: pytest.FixtureRequest) -> Path:
     return EXAMPLES / {"bao": "unwrap.sh", "curl": "unwrap_by_curl.sh"}[request.param]
 
 
-def start(rig: Rig, script: Path, task: str, directory: Path) -> subprocess.Popen[str]:
-    """Run it where there is `bao`, and a psql that first leaves what it logs in with in a file."""
+def start(rig: Rig, script: Path, *task: str, directory: Path, without: str = "") -> subprocess.Popen[str]:
+    """Run it where there is `bao`, and a psql that first leaves what it logs in with in a file.
+
+    The variable `without` is not set.
+    """
     programs = directory / "programs"
     programs.mkdir(exist_ok=True)
     if not (programs / "psql").exists():
@@ -55,9 +58,10 @@ def start(rig: Rig, script: Path, task: str, directory: Path) -> subprocess.Pope
     target = psycopg.conninfo.conninfo_to_dict(rig.world.target_dsn)
     where = {"PGHOST": str(target["host"]), "PGPORT": str(target["port"]), "PGDATABASE": "app"}
     own = {name: value for name, value in environment(rig).items() if not name.startswith("JITVAULT_")}
+    there = {**own, **where, "PATH": f"{programs}:/usr/bin:/bin"}
     return subprocess.Popen(
-        ["sh", script, task],
-        env={**own, **where, "PATH": f"{programs}:/usr/bin:/bin"},
+        ["sh", script, *task],
+        env={name: value for name, value in there.items() if name != without},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -78,7 +82,7 @@ def is_over_without_findings(rig: Rig, task: str) -> bool:
 
 def test_a_script_uses_the_access_and_gives_it_back(rig: Rig, spec: Spec, script: Path, tmp_path: Path) -> None:
     task = granted(rig, spec)
-    process = start(rig, script, task, tmp_path)
+    process = start(rig, script, task, directory=tmp_path)
     stdout, stderr = process.communicate(timeout=30)
     assert process.returncode == 0 and stdout.strip().isdigit() and not stderr, (stdout, stderr)
     user, _ = (tmp_path / "login").read_text().split()
@@ -86,16 +90,28 @@ def test_a_script_uses_the_access_and_gives_it_back(rig: Rig, spec: Spec, script
     wait_for(lambda: user not in rig.database_roles() and not rig.task_tokens(task), 10)
     assert is_over_without_findings(rig, task)
     # what was opened is not there for the next one
-    again = start(rig, script, task, tmp_path)
+    again = start(rig, script, task, directory=tmp_path)
     _, stderr = again.communicate(timeout=30)
     assert again.returncode == 1 and f"the inbox has no token of task {task}" in stderr
     assert is_over_without_findings(rig, task)
 
 
+def test_a_script_that_lacks_something_takes_nothing(rig: Rig, spec: Spec, script: Path, tmp_path: Path) -> None:
+    task = granted(rig, spec)
+    needed = ["VAULT_ADDR", "PGHOST", "PGPORT", "PGDATABASE"]
+    for name in [*needed, "VAULT_TOKEN"] if "curl" in script.name else needed:
+        process = start(rig, script, task, directory=tmp_path, without=name)
+        _, stderr = process.communicate(timeout=30)
+        assert process.returncode and name in stderr, stderr
+    process = start(rig, script, directory=tmp_path)
+    assert "names the task" in process.communicate(timeout=30)[1] and process.returncode
+    assert rig.state(task) == "issued" and rig.document(f"inbox/{rig.entity('research-agent')}/{task}")["wrapping"]
+
+
 def test_a_script_that_is_told_to_end_gives_the_access_back(rig: Rig, spec: Spec, script: Path, tmp_path: Path) -> None:
     (tmp_path / "stay").touch()
     task = granted(rig, spec)
-    process = start(rig, script, task, tmp_path)
+    process = start(rig, script, task, directory=tmp_path)
     wait_for(lambda: (tmp_path / "login").exists() or process.poll() is not None)
     assert len(rig.task_tokens(task)) == 1, process.communicate()
     user, _ = (tmp_path / "login").read_text().split()
@@ -113,7 +129,7 @@ def test_a_script_opens_no_wrapping_that_is_not_jitvaults(rig: Rig, spec: Spec, 
     other = rig.admin.write("sys/wrapping/wrap", {"a": "b"}, wrap_ttl_s=60)
     message["wrapping"][0]["token"] = other["wrap_info"]["token"]
     rig.put(inbox, message)
-    process = start(rig, script, task, tmp_path)
+    process = start(rig, script, task, directory=tmp_path)
     stdout, stderr = process.communicate(timeout=30)
     assert process.returncode == 1 and not stdout and "is not jitvault's, and was not opened" in stderr
     assert rig.is_live(other["wrap_info"]["token"])
@@ -125,7 +141,7 @@ def test_a_script_that_was_not_the_first_shows_jitvault_the_theft(
     task = granted(rig, spec)
     message = rig.document(f"inbox/{rig.entity('research-agent')}/{task}")
     rig.vault(message["wrapping"][0]["token"]).write("sys/wrapping/unwrap")
-    process = start(rig, script, task, tmp_path)
+    process = start(rig, script, task, directory=tmp_path)
     stdout, stderr = process.communicate(timeout=30)
     assert process.returncode and not stdout and stderr
     wait_for(lambda: rig.state(task) in ("confirmed", "sealed"), 30)

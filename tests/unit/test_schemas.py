@@ -11,7 +11,6 @@ from jsonschema import Draft202012Validator
 from jitvault import schemas
 from jitvault.errors import InvalidInput
 from jitvault.formats.strict_yaml import read_document
-from jitvault.model.spec import parse_spec
 from jitvault.model.spec_file import TaskFile, parse_task_file
 from jitvault.model.template import AccessTemplate, parse_template
 
@@ -39,7 +38,7 @@ def test_the_schema_accepts_the_shipped_templates(path: Path) -> None:
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_the_schema_accepts_the_examples(path: Path) -> None:
     validator(TaskFile).validate(document(path))
-    validator(TaskFile).validate(parse_spec(path.read_bytes()).canonical())
+    validator(TaskFile).validate(parse_task_file(path.read_bytes(), path.name).named("a").canonical())
 
 
 def test_there_are_documents_to_try() -> None:

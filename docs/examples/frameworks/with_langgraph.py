@@ -1,4 +1,4 @@
-# pip install 'jitvault[postgres]' langchain langchain-openai
+# pip install './jitvault-0.1.0-py3-none-any.whl[postgres]' langchain langchain-openai
 from langchain.agents import create_agent
 from langchain_core.language_models import BaseChatModel
 from sqlalchemy.exc import SQLAlchemyError

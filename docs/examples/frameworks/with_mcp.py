@@ -1,4 +1,4 @@
-# pip install openai-agents; pipx install 'jitvault[mcp]'
+# pip install openai-agents; pipx install './jitvault-0.1.0-py3-none-any.whl[mcp]'
 import asyncio
 import os
 

@@ -1,4 +1,4 @@
-# pip install 'jitvault[postgres]' 'sqlalchemy[asyncio]' openai-agents
+# pip install './jitvault-0.1.0-py3-none-any.whl[postgres]' 'sqlalchemy[asyncio]' openai-agents
 import asyncio
 
 from agents import Agent, Model, RunConfig, Runner, function_tool

@@ -1,4 +1,4 @@
-# pip install 'jitvault[postgres]' 'pydantic-ai-slim[openai]'
+# pip install './jitvault-0.1.0-py3-none-any.whl[postgres]' 'pydantic-ai-slim[openai]'
 from pydantic_ai import Agent
 from pydantic_ai.models import Model
 from sqlalchemy.exc import SQLAlchemyError

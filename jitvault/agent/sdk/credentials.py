@@ -22,7 +22,7 @@ _HINT = "`Task.credentials` lists what the task has."
 class FieldSecret(Secret):
     """A field of a credential, which is revealed while its task lasts.
 
-    `str`, `repr`, format, JSON, copying and pickling do not show it. The only way out is `reveal()`.
+    `str`, `repr` and format do not show it; JSON, copying and pickling refuse it. The only way out is `reveal()`.
     """
 
     __slots__ = ("_name", "_read")

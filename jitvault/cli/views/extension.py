@@ -68,7 +68,8 @@ def facts(shown: Mapping[str, Any]) -> dict[str, str]:
     content, task = last["content"], shown["task_id"]
     asked = f"{render.in_words(content['seconds'])} asked for by {content['by']['name']}"
     if last["error"] is not None:
-        return {**found, "more time": f"{asked}: {last['error']['message']}"}
+        # refused, or cancelled by its author: nothing waits
+        return {**found, "more time": f"{last['state']}: {last['error']['message']} ({asked})"}
     name, until = extension_id(last["digest"]), output.readable(content["since"])
     found["more time"] = f"{asked} ({content['reason']}), extension {name}: waits {waits_for(last)}, until {until}"
     if last["missing"]:

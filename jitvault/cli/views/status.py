@@ -17,7 +17,7 @@ from jitvault.cli.views.proposal_sentence import chosen
 from jitvault.cli.views.task import (
     NEVER_HELD,
     ask_approvers,
-    end_in_words,
+    heading_end,
     in_words,
     missing_approvals,
     not_proven,
@@ -69,7 +69,7 @@ def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
 
     console = output.console()
     content = shown["revision"]["content"]
-    reason = [f"({end_in_words(shown['end_reason'], shown['ended'])})"] if shown["end_reason"] else []
+    reason = heading_end(shown["end_reason"], shown["ended"])
     console.print(f"Task {shown['task_id']} is", output.coloured(shown["state"]), *reason)
     facts: dict[str, str] = {
         "requester": content["requester"]["name"],

@@ -110,7 +110,7 @@ def print_freezes(
         console.print(wrapped(line, sys.stdout), soft_wrap=True)
     for sign in signs[:_MOST_SHOWN]:
         line = f"{sign['task_id']}, {output.readable(sign['at'])}: {sign['message']}"
-        console.print(for_terminal(line, sys.stdout, first="  "), style="red", soft_wrap=True)
+        console.print(for_terminal(line, sys.stdout, first="  ", rest="    "), style="red", soft_wrap=True)
     if len(signs) > _MOST_SHOWN:
         console.print(f"  … and {len(signs) - _MOST_SHOWN} more; --json has all", style="red", soft_wrap=True)
 

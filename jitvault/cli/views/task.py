@@ -64,7 +64,7 @@ def print_decision(
     if output.print_for_scripts(shown, task, as_json=as_json):
         return
     console = output.console()
-    reason = [f"({end_in_words(document.end_reason, document.ended)})"] if is_status and document.end_reason else []
+    reason = heading_end(document.end_reason, document.ended) if is_status else []
     console.print(f"Task {task} is", output.coloured(state), *reason)
     least = max(least, len("missing"))
     output.print_facts(console, {"digest": document.digest}, least=least)
@@ -241,6 +241,16 @@ def end_in_words(reason: str | None, ended: Ended | Mapping[str, str | None] | N
         return str(reason)
     name = ended["name"] if ended else None
     return f"revoked by {name}" if name else "revoked"
+
+
+def heading_end(reason: str | None, ended: Ended | Mapping[str, str | None] | None) -> list[str]:
+    """Return why a task ended, in parentheses, as words of a heading.
+
+    There are none where the line `ended` below it says the same: what the signed end says.
+    """
+    if not reason or (reason == EndReason.COMPLETED and ended is not None and ended["note"]):
+        return []
+    return [f"({end_in_words(reason, ended)})"]
 
 
 def proof_in(document: PublishedTask) -> Proof:

@@ -22,6 +22,8 @@ _TRIED = frozenset(
 )
 
 
+# the stored kind `kept` says little
+_LOOKED_LATER = "nothing was due yet; the next look is later"
 _DECISIONS = (EventKind.SUBMITTED, EventKind.REVISED, EventKind.DECIDED)
 
 
@@ -108,7 +110,7 @@ def _when(at: str) -> str:
 
 def _describe(event: str, bodies: Sequence[Mapping[str, Any]]) -> str:
     body = bodies[0]
-    words = event.replace("_", " ")
+    words = _LOOKED_LATER if event == EventKind.KEPT else event.replace("_", " ")
     match event:
         case EventKind.OBSERVED:
             lines, leases = (sum(len(one[part]) for one in bodies) for part in ("lines", "leases"))

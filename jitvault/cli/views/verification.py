@@ -106,8 +106,11 @@ def _print_list(console: Console, title: str, texts: list[str]) -> None:
 
 
 def _line(console: Console, text: str, *, first: str, style: str | None = None) -> None:
-    """Print one line: folded on a terminal, whole elsewhere."""
-    console.print(for_terminal(text, sys.stdout, first=first), soft_wrap=True, style=style)
+    """Print one line: folded on a terminal, whole elsewhere.
+
+    It goes on below its own text, where none of our lines begins.
+    """
+    console.print(for_terminal(text, sys.stdout, first=first, rest=" " * len(first)), soft_wrap=True, style=style)
 
 
 def _as_json(found: Verified) -> dict[str, object]:

@@ -204,7 +204,8 @@ def checked(url: URL) -> URL:
         import psycopg  # noqa: F401
     except ImportError:
         raise LedgerUnavailable(
-            "a ledger on PostgreSQL needs psycopg", hint="Install jitvault with its extra `postgres`."
+            "a ledger on PostgreSQL needs psycopg",
+            hint="Install jitvault with its extra `postgres`: docs/install.md says how.",
         ) from None
     return url
 

@@ -89,4 +89,6 @@ def _receipt(said: PublishedDocument, keys: Mapping[int, str]) -> dict[str, Any]
 
 
 def _signed(told: Mapping[str, Any]) -> str:
-    return f"a receipt that Vault's key signed, sealed at {told.get('sealed_at')}"
+    # a worker's RFC 3339 time in UTC, in the form of all times that people read
+    at = str(told.get("sealed_at"))[:19].replace("T", " ")
+    return f"a receipt that Vault's key signed, sealed at {at} UTC"

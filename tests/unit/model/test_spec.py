@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from jitvault.errors import InvalidInput
 from jitvault.formats.strict_yaml import MAX_BYTES
 from jitvault.model.spec import TaskSpec, parse_spec
+from jitvault.model.spec_file import parse_task_file
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "docs" / "examples").glob("*.yaml"))
 
@@ -147,8 +148,9 @@ def test_null_is_the_same_as_absent() -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_examples_read(path: Path) -> None:
-    spec = parse_spec(path.read_bytes(), path.name)
-    assert spec.id == path.stem
+    file = parse_task_file(path.read_bytes(), path.name)
+    assert path.stem in (file.metadata.id, (file.metadata.generate_name or "").rstrip("-"))
+    spec = file.named(path.stem)
     assert parse_spec(rfc8785.dumps(spec.canonical())) == spec
 
 

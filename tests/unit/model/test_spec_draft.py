@@ -68,6 +68,7 @@ OPTIONS = st.fixed_dictionaries(
         "--intent": WORDS,
         "--criticality": st.sampled_from(["low", "critical"]),
         "--for": st.sampled_from(["10s", "15m", "1h"]),
+        "--tool": st.lists(st.sampled_from(["no", "1e3", "y", "007", "a:b", "psql"]), min_size=1, unique=True),
         "--deliver": st.sampled_from(["requester", "agent"]),
         "--id": st.from_regex(r"[a-z0-9][a-z0-9_-]{0,20}", fullmatch=True),
         "--generate-name": st.from_regex(r"[a-z0-9][a-z0-9_-]{0,20}", fullmatch=True),
@@ -128,6 +129,12 @@ def test_a_draft_of_a_shipped_template_reads_once_agent_and_intent_are_given(nam
     assert max(map(len, found.as_yaml().splitlines())) <= WIDTH
 
 
+def test_the_tools_that_nobody_named_are_a_line_to_complete() -> None:
+    said = made({}, template(database=["app"])).as_yaml()
+    assert "  # tools: [psql]\n" in said and "approvers read" in said
+    assert "  tools: [pg_dump, psql]\n" in made({"--tool": ["psql", "pg_dump"]}, template(database=["app"])).as_yaml()
+
+
 def test_what_is_offered_stands_beside_the_choice() -> None:
     few = made({}, template(database=["app", "hr"])).as_yaml()
     assert "        # one of app, hr\n        database: <database>\n" in few
@@ -153,8 +160,16 @@ def test_a_template_without_parameters_gets_no_choices() -> None:
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--agent", "a/b"), ("--owner", ""), ("--intent", " x"), ("--id", "A"), ("--for", "1.5h"), ("--deliver", "me")],
+    [
+        ("--agent", "a/b"),
+        ("--owner", ""),
+        ("--intent", " x"),
+        ("--id", "A"),
+        ("--for", "1.5h"),
+        ("--deliver", "me"),
+        ("--tool", ["a b"]),
+    ],
 )
-def test_an_option_is_checked_as_the_field_is(option: str, value: str) -> None:
+def test_an_option_is_checked_as_the_field_is(option: str, value: object) -> None:
     with pytest.raises(ValidationError):
         DraftOptions.model_validate({option: value})

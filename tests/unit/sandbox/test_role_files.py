@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+import sys
 from itertools import permutations
 from pathlib import Path
 
@@ -118,10 +119,21 @@ def test_what_somebody_else_put_into_the_directory_stays(files: Path) -> None:
     assert not files.exists()
 
 
-def test_an_agent_has_a_psql_behind_its_own_and_once_however_often_the_file_is_sourced(files: Path) -> None:
-    script = '. "$1"; . "$1"; printf %s "$PATH"'
-    argv = ["sh", "-euc", script, "sh", str(files / "agent.env")]
+def added(path: Path) -> list[str]:
+    """The directories that a shell has in PATH besides its own, once the file was sourced twice."""
+    argv = ["sh", "-euc", '. "$1"; . "$1"; printf %s "$PATH"', "sh", str(path)]
     done = subprocess.run(argv, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True)
-    own, _, added = done.stdout.partition("/bin:/bin:")
-    assert (own, ":" in added) == ("/usr", False)
-    assert (Path(added) / "psql").exists()
+    own = "/usr/bin:/bin:"
+    assert done.stdout.startswith(own), "what the shell finds already comes first"
+    return done.stdout.removeprefix(own).split(":")
+
+
+def test_every_role_has_the_commands_behind_its_own_and_an_agent_psql(tmp_path: Path) -> None:
+    server = tmp_path / "a server's" / "bao"
+    write_role_files(tmp_path / "roles", VARIABLES, server)
+    commands = [str(Path(sys.executable).parent), str(server.parent)]
+    for name in NAMES:
+        found = added(tmp_path / "roles" / f"{name}.env")
+        if name == "agent":
+            assert (Path(found.pop(0)) / "psql").exists()
+        assert found == commands, name

@@ -22,6 +22,7 @@ from jitvault.cli.options import (
     set_hint_task,
     set_program_ended,
 )
+from jitvault.cli.output_options import Meaning
 
 OWN_FAILURE, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
 _MAX_ENV_FILE = 1_000_000
@@ -99,7 +100,7 @@ def execute(
     mcp_server: Annotated[
         int | None, typer.Option("--mcp-server", metavar="PID", hidden=True, help="Serve this `jitvault mcp`.")
     ] = None,
-    json_: Json = False,
+    json_: Annotated[Json, Meaning("Print this command's errors as json; stdout is the program's.")] = False,
     debug: Debug = False,
 ) -> None:
     """Run a program with a task's access, then give the access back.

@@ -115,8 +115,8 @@ class Access:
         if not self.is_given_back:
             raise NotConfirmed(
                 f"the access of task {self.document.task_id} is not given back: Vault does not answer",
-                hint="A process in the background goes on trying for ten minutes. `jitvault complete TASK` does it, "
-                "too.",
+                hint=f"Process {self.monitor.pid} goes on trying for ten minutes. `jitvault complete "
+                f"{self.document.task_id}` does it, too.",
             )
 
 
@@ -195,4 +195,4 @@ def signed_tools(document: PublishedTask) -> list[str]:
 
 def say(message: str) -> None:
     """Print a line to stderr, folded at a terminal."""
-    typer.echo(for_terminal(message, sys.stderr), err=True)
+    typer.echo(for_terminal(message, sys.stderr, rest="  "), err=True)

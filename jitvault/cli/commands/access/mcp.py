@@ -10,6 +10,8 @@ import typer
 from jitvault.cli.options import Debug, seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jitvault.errors import UsageError
     from jitvault.mcp.calls import Known
     from jitvault.settings import Settings
@@ -58,17 +60,33 @@ def mcp(
         if (error.name or "").partition(".")[0] not in ("mcp", "mcp_types"):
             raise
         raise UsageError(
-            "jitvault mcp needs the package `mcp`", hint="Install it: `pip install 'jitvault[mcp]'`."
+            "jitvault mcp needs the package `mcp`",
+            hint="Install jitvault with its extra `mcp`: docs/mcp.md says how.",
         ) from None
     from jitvault.mcp.calls import Setup
 
     settings = session.open_session().settings
     name = agent or settings.agent_login_role
     if name is None and settings.agent_login is None:
-        raise _unknown_agent()
+        raise _unknown_agent(settings)
+    _warn_of_missing(tool or ())
     if sys.stdin.isatty():
         note("An MCP client starts this command and writes to it. Ctrl-C ends it.")
     serve(Setup(lambda: _known(settings, name), tuple(tool or ()), wait), _own_secrets(settings))
+
+
+def _warn_of_missing(tools: Sequence[str]) -> None:
+    """Warn on stderr of programs that are not there.
+
+    They may be installed later, so the server starts all the same.
+    """
+    import shutil
+
+    from jitvault.cli.views import output
+
+    for name in tools:
+        if shutil.which(name) is None:
+            output.warn(f"warning: --tool {name!r:.80}: there is no such program in PATH; a model cannot run it")
 
 
 def _known(settings: Settings, name: str | None) -> Known:
@@ -86,16 +104,26 @@ def _known(settings: Settings, name: str | None) -> Known:
     with closing(Wiring(settings)) as wiring:
         agent = name or wiring.person.me.meta.get("role_name")
         if agent is None:
-            raise _unknown_agent()
+            raise _unknown_agent(settings)
         return Known(agent, dict(wiring.templates))
 
 
-def _unknown_agent() -> UsageError:
+def _unknown_agent(settings: Settings) -> UsageError:
+    """Return the error for an agent whose name is not known.
+
+    Without a login it says which variables set one: a client that starts this command passes few of its own.
+    """
     from jitvault.errors import UsageError
 
+    if settings.agent_login is not None or settings.person is not None:
+        return UsageError(
+            "it is not known who the agent is",
+            hint="Name your Vault entity with --agent, or set JITVAULT_AGENT_LOGIN_ROLE.",
+        )
     return UsageError(
-        "it is not known who the agent is",
-        hint="Name your Vault entity with --agent, or set JITVAULT_AGENT_LOGIN_ROLE.",
+        "it is not known who the agent is: no login is set",
+        hint="Set VAULT_ADDR, JITVAULT_AGENT_LOGIN and what that login needs, such as JITVAULT_AGENT_LOGIN_ROLE. MCP "
+        "clients pass few variables to a server: name them in `env` of the client's configuration (docs/mcp.md).",
     )
 
 

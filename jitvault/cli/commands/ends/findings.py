@@ -244,7 +244,7 @@ def _print(rows: Sequence[Mapping[str, Any]], *, closed: bool) -> None:
         about = f"task {row['task_id']}{f' of {agent}' if agent else ''}" if row["task_id"] else "no task"
         head = f"{row['rule']}, {about}, {output.readable(row['at'])}"
         number = f"{row['id']:>4}  "
-        console.print(for_terminal(head, sys.stdout, first=number), style="bold", soft_wrap=True)
+        console.print(for_terminal(head, sys.stdout, first=number, rest=" " * 8), style="bold", soft_wrap=True)
         lines = [row["message"] + (f": {row['more']} so far" if row["more"] else "")]
         if row["author"]:
             name = f" ({row['author_name']})" if row["author_name"] else ""
@@ -252,7 +252,7 @@ def _print(rows: Sequence[Mapping[str, Any]], *, closed: bool) -> None:
         if row["closed_at"]:
             lines.append(f"closed {output.readable(row['closed_at'])} by {_closer(row)}: {row['closed_why']}")
         for line in lines:
-            console.print(for_terminal(line, sys.stdout, first=" " * 6), soft_wrap=True)
+            console.print(for_terminal(line, sys.stdout, first=" " * 6, rest=" " * 8), soft_wrap=True)
     if not rows:
         console.print(f"There is no {'' if closed else 'open '}finding.")
 

@@ -90,6 +90,14 @@ def spec_new(
             help="Whose inbox gets the wrapping token: agent, the default, or requester.",
         ),
     ] = None,
+    tool: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tool",
+            metavar="NAME",
+            help="A program that the agent will run; any without it. Approvers read it. May be repeated.",
+        ),
+    ] = None,
     task_id: Annotated[
         str | None,
         typer.Option("--id", metavar="ID", help="The task's id. Without it each submission gets one of its own."),
@@ -128,6 +136,7 @@ def spec_new(
         "--criticality": criticality,
         "--for": window,
         "--deliver": deliver,
+        "--tool": tool or [],
     }
     options = _checked(given)
     wiring = session.open_session()
@@ -139,12 +148,22 @@ def spec_new(
         output.text(shown, out=file)
     if format_ == SpecFormat.YAML:
         is_agents = wiring.settings.agent_login is not None
-        preset = " --preset postgres" if chosen.spec.engine == "database" else ""
-        command = f"exec {{}}{preset} -- CMD" if is_agents else "grant {}"
+        command = f"exec {{}}{_mapping(chosen)} -- CMD" if is_agents else "grant {}"
         _say_next([field_name(path) for path, _ in placeholders(made.data)], out, command)
 
 
-def _checked(given: Mapping[str, str | None]) -> DraftOptions:
+def _mapping(template: AccessTemplate) -> str:
+    """Return options of `jitvault exec` that give a program the access."""
+    match template.spec.engine:
+        case "database":
+            return " --preset postgres"
+        case "pki":
+            return f" --file CERTIFICATE={template.name}.certificate --file KEY={template.name}.private_key"
+        case _:
+            return ""
+
+
+def _checked(given: Mapping[str, object]) -> DraftOptions:
     """Return the options as the spec takes them. Raises UsageError."""
     from jitvault.errors import InvalidInput, UsageError
     from jitvault.formats.fields import validated

@@ -129,7 +129,7 @@ def foreground(wish: Wish) -> None:
             keeping(world.servers.directory, variables) as keeper,
         ):
             ledger = Ledger(opened(variables["JITVAULT_LEDGER"], create=False))
-            _write_files(wish, variables)
+            _write_files(wish, variables, binary.path)
             _announce(binary, world, variables, wish, ignored)
             feed = EventFeed(ledger, {entity: name for name, entity in world.entity_ids.items()})
             watched = WatchedFiles(filter(None, (wish.templates, wish.policies)))
@@ -164,18 +164,20 @@ def _news_of_files(watched: WatchedFiles, wish: Wish, keeper: ServerProcess) -> 
 def _follow(feed: EventFeed, goes_on: Callable[[], bool], news_of_files: Callable[[], str]) -> None:
     """Print each event, and the news of files, as long as `goes_on` says so."""
     console = output.console()
+    # a line is cut where a terminal would fold it, and whole in a file or a pipe
+    width = console.width if console.is_terminal else sys.maxsize
     while goes_on():
         if news := news_of_files():
             what, *whole = news.split("\n", 1)
-            typer.echo("\n".join([event_line(datetime.now(UTC).isoformat(), "sandbox", what, console.width), *whole]))
-        for line in feed.lines(console.width):
+            typer.echo("\n".join([event_line(datetime.now(UTC).isoformat(), "sandbox", what, width), *whole]))
+        for line in feed.lines(width):
             typer.echo(line)
         time.sleep(_POLL_S)
 
 
-def _write_files(wish: Wish, variables: dict[str, str]) -> None:
+def _write_files(wish: Wish, variables: dict[str, str], server: Path) -> None:
     if wish.env_dir is not None:
-        write_role_files(wish.env_dir, variables)
+        write_role_files(wish.env_dir, variables, server)
     if wish.env_file is not None:
         write_env_file(wish.env_file, variables)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from jitvault.cli.views.status import _grouped_findings, _waits_for
+from jitvault.cli.views.task import heading_end
 
 
 def finding(message: str, request: str, line: str | None = "a" * 64) -> dict[str, Any]:
@@ -28,3 +29,11 @@ def test_a_task_that_waits_says_for_whom_and_what_gives_it() -> None:
         "ask": "a member of jitvault-approvers and one of jitvault-security to run `jitvault approve t1`",
     }
     assert _waits_for({"task_id": "t1", "missing": []}) == {}
+
+
+def test_the_heading_does_not_say_what_the_line_of_the_end_says() -> None:
+    ended = {"name": "churn-bot", "note": "the program did not start"}
+    assert heading_end("completed", ended) == []
+    assert heading_end("completed", {**ended, "note": ""}) == ["(completed)"]
+    assert heading_end("operator", ended) == ["(revoked by churn-bot)"]
+    assert heading_end(None, None) == []
