@@ -249,10 +249,12 @@ def _print(rows: Sequence[Mapping[str, Any]], *, closed: bool) -> None:
         if row["author"]:
             name = f" ({row['author_name']})" if row["author_name"] else ""
             lines.append(f"by entity {row['author']}{name}")
-        if row["closed_at"]:
-            lines.append(f"closed {output.readable(row['closed_at'])} by {_closer(row)}: {row['closed_why']}")
         for line in lines:
             console.print(for_terminal(line, sys.stdout, first=" " * 6, rest=" " * 8), soft_wrap=True)
+        if row["closed_at"]:
+            # the reason is another's words, so its lines are marked
+            line = f"closed {output.readable(row['closed_at'])} by {_closer(row)}: {row['closed_why']}"
+            console.print(for_terminal(line, sys.stdout, first=" " * 6), soft_wrap=True)
     if not rows:
         console.print(f"There is no {'' if closed else 'open '}finding.")
 
