@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _LEFT = (
     "The new token waits in the inbox for the process that holds the task here. One that does not take it (`jitvault "
-    "exec` without --on-change restart) leaves it there: `jitvault unwrap {task}`."
+    "exec` without --on-change restart) leaves it there: `{command}`."
 )
 
 
@@ -137,7 +137,7 @@ def print_extension(
     output.print_facts(console, facts, least=len("expires"))
     render.print_wrappings(console, shown["wrapping"], out)
     if extension.replaces and not is_pending and message is None:
-        note(_LEFT.format(task=document.task_id) if is_held else render.why_no_token(document))
+        note(_LEFT.format(command=render.take_command(document)) if is_held else render.why_no_token(document))
 
 
 def print_cancelled(document: PublishedTask, digest: str, *, as_json: bool) -> None:
