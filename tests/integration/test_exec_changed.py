@@ -132,6 +132,24 @@ def test_by_default_the_program_goes_on_without_and_the_next_token_is_for_anothe
         assert logs_in(starts(said)[1][1])
 
 
+def test_whoever_goes_on_without_is_told_when_the_access_is_lost_and_that_the_task_goes_on(
+    rig: Rig, spec: Spec, tmp_path: Path
+) -> None:
+    said, task, go_on, told = tmp_path / "said", granted(rig, spec), tmp_path / "go-on", tmp_path / "told"
+    program = f"echo x >> {said}; while [ ! -e {go_on} ]; do sleep 0.1; done"
+    with told.open("wb") as stderr:
+        words = command(task, "--preset", "postgres", "--", "sh", "-c", program)
+        process = subprocess.Popen(words, env=environment(rig), cwd=rig.cli.home, stderr=stderr)
+    wait_for(lambda: starts(said) or process.poll() is not None, 30)
+    extended(rig, task)
+    wait_for(lambda: "the program goes on without access" in told.read_text() or process.poll() is not None, 20)
+    go_on.touch()
+    assert process.wait(20) == 0
+    lost, goes_on = told.read_text().splitlines()
+    assert lost.startswith(f"task {task} has more time, with another token")
+    assert goes_on.startswith(f"task {task} goes on until 2") and "research-agent takes its other token" in goes_on
+
+
 def test_a_program_that_its_lost_login_ends_is_started_anew(
     rig: Rig, between: GoBetween, spec: Spec, tmp_path: Path
 ) -> None:

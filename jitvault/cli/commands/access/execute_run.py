@@ -22,7 +22,7 @@ from jitvault.agent.execution.task_watch import CHANGED, POLL_S, TaskWatch
 from jitvault.agent.masking import Masker
 from jitvault.cli import session
 from jitvault.cli.commands.access.execute_steps import CONTINUE, take_next
-from jitvault.cli.commands.access.held_access import Access, OtherToken, say
+from jitvault.cli.commands.access.held_access import Access, OtherToken, say, say_beside_program
 from jitvault.cli.views.task import end_in_words
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import JitvaultError, NotConfirmed, UsageError, VaultRefused, WrongState
@@ -59,7 +59,32 @@ def run(
     if why:
         _raise_over(f"the program ended with exit code {outcome.code}, and", access, why)
     access.check_given_back()
+    if access.is_loss_told:
+        say(_goes_on(access))
     return outcome.code
+
+
+def _tell_loss(access: Access) -> None:
+    """Say once that the program goes on without access."""
+    if access.is_loss_told:
+        return
+    access.is_loss_told = True
+    say_beside_program(
+        f"task {access.document.task_id} has more time, with another token: the program goes on without access, since "
+        "what it was given is revoked. --on-change restart starts a program anew with the next token"
+    )
+
+
+def _goes_on(access: Access) -> str:
+    """Return that the task outlives the program, and who can take its token."""
+    document = access.document
+    task = document.task_id
+    until = f" until {access.ends_at:%Y-%m-%d %H:%M:%S} UTC" if access.ends_at is not None else ""
+    holder = document.full_revision.content["agent" if document.is_for_agent else "requester"]["name"]
+    return (
+        f"task {task} goes on{until}: {holder} takes its other token with `jitvault exec {task} -- CMD`; `jitvault "
+        f"complete {task}` ends it"
+    )
 
 
 def _run_once(
@@ -176,7 +201,10 @@ def _by_other_token(access: Access, wiring: Wiring, document: PublishedTask) -> 
 
     CHANGED stands for a token that can be taken. `wiring` is the calling thread's.
     """
-    if not access.is_replaced_in(document) or access.on_other is OtherToken.IGNORE:
+    if not access.is_replaced_in(document):
+        return ""
+    if access.on_other is OtherToken.IGNORE:
+        _tell_loss(access)
         return ""
     if access.on_other is OtherToken.STOP:
         return _OTHER
