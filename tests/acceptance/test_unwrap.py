@@ -205,7 +205,9 @@ def test_whoever_reads_at_once_is_told_that_nothing_is_to_be_renewed(quick: Quic
     )
 
 
-@pytest.mark.parametrize(("read", "kept"), [((), "`bao token lookup` every 10s"), (("--read",), "--read does not show")])
+@pytest.mark.parametrize(
+    ("read", "kept"), [((), "`bao token lookup` every 10s"), (("--read",), "--read does not show")]
+)
 def test_whoever_takes_a_task_with_a_heartbeat_is_told_what_keeps_it(
     quick: Quick, spec: Spec, read: tuple[str, ...], kept: str
 ) -> None:
