@@ -171,6 +171,14 @@ def is_alive(pid: int) -> bool:
     return False
 
 
+def test_a_server_for_another_agent_than_its_login_says_so_at_once(stage: Stage) -> None:
+    async def model(m: Model) -> None:
+        offered = await m.call("list_access")
+        assert "asks for churn-bot and its login is that of research-agent" in offered["warning"]
+
+    stage.play(model, "--agent", "churn-bot")
+
+
 def test_a_model_asks_works_and_gives_back(rig: Rig, stage: Stage) -> None:
     async def model(m: Model) -> None:
         tools = {tool.name for tool in (await m.session.list_tools()).tools}
