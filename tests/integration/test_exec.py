@@ -239,10 +239,15 @@ def test_a_program_that_nobody_signed_and_a_mapping_that_cannot_be_filled_start_
     wrong = ("--env", "WORD=postgres-readonly.pasword")
     refused = execute(rig, spec(), *wrong, "--", "sh", "-c", "echo ran", code=125)
     assert b"did you mean password" in refused.stderr and refused.stdout == b""
+    # which fields it has is known once it is read, and by then the task is used up
+    assert b"The access was taken and is given back. Ask for a task with another id." in refused.stderr
     # which credentials a task has is known before it is asked for
     file = spec()
     refused = execute(rig, file, "--env", "WORD=postgres-redonly.password", "--", "sh", "-c", "echo ran", code=125)
     assert b"did you mean postgres-readonly" in refused.stderr and rig.state(file.stem) is None
+    file = spec(template="pki-service", choices="{service: orders}")
+    refused = execute(rig, file, "--preset", "postgres", "--", "sh", "-c", "echo ran", code=125)
+    assert b"the task has no login to a database" in refused.stderr and rig.state(file.stem) is None
 
 
 # -- how it ends ------------------------------------------------------------------------------------------------------

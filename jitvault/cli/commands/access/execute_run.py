@@ -25,7 +25,7 @@ from jitvault.cli.commands.access.execute_steps import CONTINUE, take_next
 from jitvault.cli.commands.access.held_access import Access, OtherToken, say, say_beside_program
 from jitvault.cli.views.task import end_in_words
 from jitvault.documents.published_task import PublishedTask
-from jitvault.errors import JitvaultError, NotConfirmed, UsageError, VaultRefused, WrongState
+from jitvault.errors import JitvaultError, NotConfirmed, UsageError, VaultRefused, WrongState, error_like
 from jitvault.model.states import State
 from jitvault.wiring import Wiring
 
@@ -95,7 +95,11 @@ def _run_once(
     Return how it ended, and why the task was over then, "" if it was not. Either is CHANGED where the program is to be
     started anew. Otherwise the access is given back.
     """
-    environment = {**inherited, **_given(access)}
+    try:
+        environment = {**inherited, **_given(access)}
+    except JitvaultError as error:
+        access.give_back()
+        raise error_like(error, str(error), hint=f"{error.hint} {_after_taking(access)}") from None
     masker = _masker(access).stream if is_masked else None
     watch = watch_of(access)
     with opened(masker) as streams:
@@ -109,6 +113,13 @@ def _run_once(
             access.give_back()
         streams.finish()
     return outcome, why
+
+
+def _after_taking(access: Access) -> str:
+    """Return what became of an access that was taken and used by no program."""
+    if access.is_given_back:
+        return "The access was taken and is given back. Ask for a task with another id."
+    return "The access was taken, and a process in the background goes on trying to give it back."
 
 
 def _is_unexplained(outcome: Outcome) -> bool:
@@ -273,7 +284,9 @@ def _check(outcome: Outcome, access: Access) -> None:
     """Raise for a program that did not start, and for one that was ended."""
     task = access.document.task_id
     if outcome.not_started:
-        raise UsageError(f"the program cannot be run: {os.strerror(outcome.not_started)}", hint=CONTINUE)
+        raise UsageError(
+            f"the program cannot be run: {os.strerror(outcome.not_started)}", hint=f"{CONTINUE} {_after_taking(access)}"
+        )
     if outcome.monitor_died:
         raise NotConfirmed(
             f"the process that watches over the program of task {task} was killed, and the program with it",

@@ -67,7 +67,7 @@ def requested(
     asked = read_spec(wiring, what, task_id).spec
     if program is not None:
         check_spec_names(asked.spec.tools, program)
-    mapping.check_names(wanted, _uses_in(asked))
+    mapping.check_uses(wanted, _uses_in(wiring, asked))
     spec = submit_spec(context, wiring, what, task_id, revise=False, as_json=False, heartbeat=HEARTBEAT)
     request, document = request_grant(wiring, spec, queue=False, wait=wait, tell=say)
     request.check_not_refused(document)
@@ -77,9 +77,17 @@ def requested(
     return spec.id
 
 
-def _uses_in(spec: TaskSpec) -> list[CredentialUse]:
-    """Return what the names of the task's credentials are made of."""
-    return [CredentialUse(template=each.template, path="-", choices=dict(each.with_)) for each in spec.spec.access]
+def _uses_in(wiring: Wiring, spec: TaskSpec) -> list[CredentialUse]:
+    """Return where the task's credentials will be used, by the templates here.
+
+    On an agent's host these are the worker's.
+    """
+    found = []
+    for each in spec.spec.access:
+        choices = dict(each.with_)
+        facts = wiring.templates[each.template].spec.fill_connection(choices)
+        found.append(CredentialUse(template=each.template, path="-", choices=choices, connection=facts))
+    return found
 
 
 @contextmanager
@@ -95,7 +103,7 @@ def held(
     document = session.known(wiring, task)
     if program is not None:
         check_program(task, signed_tools(document), program)
-    mapping.check_names(wanted, _uses_in(document.full_revision.spec))
+    mapping.check_uses(wanted, document.full_revision.uses)
     with held_here(task, say):
         yield from _taken(wiring, document, wanted, monitor)
 
