@@ -26,7 +26,8 @@ from jitvault.cli.commands.requests.grant import raise_for
 from jitvault.cli.commands.requests.grant_wait import request_grant
 from jitvault.cli.commands.requests.spec_file import read_spec
 from jitvault.cli.commands.requests.submission import is_spec, submit_spec
-from jitvault.cli.options import set_made_task
+from jitvault.cli.options import set_interrupt_hint, set_made_task
+from jitvault.cli.views.task import when_interrupted
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import JitvaultError, NotConfirmed, NotFound, OutcomeUnknown, SecurityFinding, UsageError
 from jitvault.lifecycle.requests.sign import sign_end
@@ -69,11 +70,13 @@ def requested(
         check_spec_names(asked.spec.tools, program)
     mapping.check_uses(wanted, _uses_in(wiring, asked))
     spec = submit_spec(context, wiring, what, task_id, revise=False, as_json=False, heartbeat=HEARTBEAT)
+    set_interrupt_hint(context, when_interrupted(spec, queue=False))
     request, document = request_grant(wiring, spec, queue=False, wait=wait, tell=say)
     request.check_not_refused(document)
     raise_for(document, waited=wait)
     # whatever happens from here on ends the task, and nobody can go on with it
     set_made_task(context, None)
+    set_interrupt_hint(context, f"What was taken is given back. `jitvault status {spec.id}` shows what became of it.")
     return spec.id
 
 
