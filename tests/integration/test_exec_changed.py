@@ -103,6 +103,9 @@ def test_the_program_is_started_anew_with_the_next_token(rig: Rig, spec: Spec, t
         assert not is_alive(int(old)) and not logs_in(old_url) and not Path(old_file).parent.exists()
         assert is_alive(int(new)) and logs_in(new_url) and Path(new_file).exists()
         assert len(rig.task_tokens(task)) == 1
+        if who == "agent":
+            again = rig.cli("agent", "extend", task, "--for", "20m", "--reason", "slow")
+            assert "The new token was taken" in again.stderr and "waits in the inbox" not in again.stderr
         process.kill()
         wait_for(lambda: not is_alive(int(new)) and not logs_in(new_url), 10)
         _, said_of_it = process.communicate(timeout=20)

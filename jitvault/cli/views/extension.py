@@ -11,6 +11,7 @@ from jitvault.cli.quiet import note
 from jitvault.cli.views import output
 from jitvault.cli.views import task as render
 from jitvault.model.extension import extension_id
+from jitvault.model.states import State
 
 if TYPE_CHECKING:
     from jitvault.cli.views.output import NewFile
@@ -137,7 +138,14 @@ def print_extension(
     output.print_facts(console, facts, least=len("expires"))
     render.print_wrappings(console, shown["wrapping"], out)
     if extension.replaces and not is_pending and message is None:
-        note(_LEFT.format(command=render.take_command(document)) if is_held else render.why_no_token(document))
+        note(_where_left(document) if is_held else render.why_no_token(document))
+
+
+def _where_left(document: PublishedTask) -> str:
+    """Return where a new token is that was left to the process that holds the task."""
+    if document.state is State.ACTIVE:
+        return "The new token was taken: its wrapping was opened."
+    return _LEFT.format(command=render.take_command(document))
 
 
 def print_cancelled(document: PublishedTask, digest: str, *, as_json: bool) -> None:
