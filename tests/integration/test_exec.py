@@ -413,10 +413,12 @@ def test_a_task_that_is_revoked_ends_its_program(rig: Rig, spec: Spec, tmp_path:
         stderr=subprocess.PIPE,
     )
     wait_for(ready.exists, 30)
-    rig("operator", "revoke", file.stem, "--reason", "look", code=None)
+    rig("operator", "revoke", file.stem, "--reason", 'stop "it"', code=None)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 125
     assert f"the program was stopped, because task {file.stem} is over".encode() in said
+    # what another person wrote stays in its quotation marks
+    assert b"""(revoked by operator: "stop 'it'")""" in said
 
 
 def test_a_second_exec_of_a_task_says_who_holds_it(rig: Rig, spec: Spec, tmp_path: Path) -> None:

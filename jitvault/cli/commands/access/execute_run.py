@@ -26,13 +26,16 @@ from jitvault.cli.commands.access.held_access import Access, OtherToken, say, sa
 from jitvault.cli.views.task import end_in_words
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import JitvaultError, NotConfirmed, UsageError, VaultRefused, WrongState, error_like
-from jitvault.model.states import State
+from jitvault.formats.shorten import quoted
+from jitvault.formats.token_pattern import without_tokens
+from jitvault.model.states import EndReason, State
 from jitvault.wiring import Wiring
 
 # how long after Vault refuses a token the next one is waited for: its leases are proven dead first
 NEXT_TOKEN_S = 60.0
 _OTHER = "more time for it came with another token, which this process does not have"
 _TAKEN = "more time for it came with another token, which another process took"
+_LONGEST_NOTE = 200
 _OVER = "`jitvault status TASK` shows who or what ended it. Ask for a task with another id."
 
 
@@ -57,7 +60,7 @@ def run(
         outcome, why = replace(outcome, over=""), ""
     _check(outcome, access)
     if why:
-        _raise_over(f"the program ended with exit code {outcome.code}, and", access, why)
+        _raise_over(f"the program ended with exit code {outcome.code}, and ", access, why)
     access.check_given_back()
     if access.is_loss_told:
         say(_goes_on(access))
@@ -167,11 +170,19 @@ def _masker(access: Access) -> Masker:
 
 
 def _end_of(document: PublishedTask) -> str:
-    """Return why a task is over by what is published, "" while it is not."""
+    """Return why a task is over by what is published, "" while it is not.
+
+    The program and its model read it: who revoked the task is quoted, on one line.
+    """
     if document.state not in session.DONE | session.ENDING:
         return ""
-    why = f" ({end_in_words(document.end_reason, document.ended)})" if document.end_reason else ""
-    return f"it is {document.state.value}{why}"
+    reason, ended = document.end_reason, document.ended
+    if not reason:
+        return f"it is {document.state.value}"
+    words = end_in_words(reason, ended)
+    if reason == EndReason.OPERATOR and ended is not None and ended["note"]:
+        words += f": {quoted(without_tokens(ended['note']), _LONGEST_NOTE)}"
+    return f"it is {document.state.value} ({words})"
 
 
 def _over_meanwhile(access: Access) -> str:
@@ -293,16 +304,20 @@ def _check(outcome: Outcome, access: Access) -> None:
             hint="The access is given back. Ask for a task with another id.",
         )
     if outcome.over:
-        _raise_over("the program was stopped, because", access, outcome.over)
+        _raise_over("the program was stopped, because ", access, outcome.over)
 
 
 def _raise_over(what: str, access: Access, why: str) -> NoReturn:
-    """Raise WrongState that says why the access is over, or the task."""
+    """Raise WrongState that says why the access is over, or the task.
+
+    `what` says what became of the program; that of `jitvault mcp` is its own, and nobody there knows of it.
+    """
     task = access.document.task_id
+    what = "" if access.wanted.has_all else what
     if why not in (CHANGED, _OTHER, _TAKEN):
-        raise WrongState(f"{what} task {task} is over: {why}", hint=_OVER)
+        raise WrongState(f"{what}task {task} is over: {why}", hint=_OVER)
     raise WrongState(
-        f"{what} its access is over: more time for task {task} came with another token"
+        f"{what}its access is over: more time for task {task} came with another token"
         + (", which another process took" if why == _TAKEN else ""),
         hint=f"The task goes on. `jitvault status {task}` says who has its token; one that waits in your inbox is "
         f"taken by `jitvault exec {task} -- CMD`. With --on-change restart that is done by itself.",
