@@ -142,7 +142,7 @@ def print_extension(
 
 
 def _where_left(document: PublishedTask) -> str:
-    """Return where a new token is that was left to the process that holds the task."""
+    """Return where a new token is that was left to the task's process."""
     if document.state is State.ACTIVE:
         return "The new token was taken: its wrapping was opened."
     return _LEFT.format(command=render.take_command(document))

@@ -177,6 +177,6 @@ def _heartbeat_of_read(held: TaskToken) -> dict[str, str]:
 
 
 def _print_may(facts: Mapping[str, str], *, stderr: bool = False, least: int = len("token")) -> None:
-    """Print what the agent may do, and what it has to do for its access to last."""
+    """Print what the agent may do, and what keeps its access."""
     if not is_quiet():
         output.print_facts(output.console(stderr=stderr), facts, least=least)
