@@ -218,7 +218,11 @@ def test_whoever_takes_a_task_with_a_heartbeat_is_told_what_keeps_it(
     published = quick("operator", "status", file.stem, worker=False)
     assert f"next research-agent: {taken}" in in_one_line(published.stdout)
     said = in_one_line(quick("agent", "unwrap", file.stem, *read).stdout)
-    assert "the task ends 30s after the last look-up of" in said and kept in said and f"`{taken}`" in said
+    assert (
+        "note by its heartbeat the task ends 30s after the last look-up of" in said
+        and kept in said
+        and f"`{taken}`" in said
+    )
 
 
 def test_whoever_cannot_read_at_once_gets_the_token_instead(quick: Quick, spec: Spec, world: World) -> None:

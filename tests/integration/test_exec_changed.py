@@ -146,6 +146,8 @@ def test_whoever_goes_on_without_is_told_when_the_access_is_lost_and_that_the_ta
     wait_for(lambda: starts(said) or process.poll() is not None, 30)
     extended(rig, task)
     wait_for(lambda: "the program goes on without access" in told.read_text() or process.poll() is not None, 20)
+    # its watch looks on
+    time.sleep(2.5)
     go_on.touch()
     assert process.wait(20) == 0
     lost, goes_on = told.read_text().splitlines()

@@ -161,8 +161,8 @@ def _heartbeat(held: TaskToken, commands: Sequence[str]) -> dict[str, str]:
     every = format_duration(timedelta(seconds=max(1, int(held.heartbeat.total_seconds()) // 3)))
     look_up = with_commands("`bao token lookup`", commands or ("bao",))
     return {
-        "heartbeat": f"the task ends {format_duration(held.heartbeat)} after the last look-up of this token: {look_up} "
-        f"every {every}. Another time use `jitvault exec {held.task_id} -- CMD`, which does that"
+        "note": f"by its heartbeat the task ends {format_duration(held.heartbeat)} after the last look-up of this "
+        f"token: {look_up} every {every}. Another time use `jitvault exec {held.task_id} -- CMD`, which does that"
     }
 
 
@@ -171,8 +171,8 @@ def _heartbeat_of_read(held: TaskToken) -> dict[str, str]:
     if held.heartbeat is None:
         return {}
     return {
-        "heartbeat": f"the task ends {format_duration(held.heartbeat)} after the last look-up of its token, which "
-        f"--read does not show. Another time use `jitvault exec {held.task_id} -- CMD`, which looks it up"
+        "note": f"by its heartbeat the task ends {format_duration(held.heartbeat)} after the last look-up of its "
+        f"token, which --read does not show. Another time use `jitvault exec {held.task_id} -- CMD`, which looks it up"
     }
 
 
