@@ -142,7 +142,7 @@ def test_whoever_goes_on_without_is_told_when_the_access_is_lost_and_that_the_ta
     program = f"echo x >> {said}; while [ ! -e {go_on} ]; do sleep 0.1; done"
     with told.open("wb") as stderr:
         words = command(task, "--preset", "postgres", "--", "sh", "-c", program)
-        process = subprocess.Popen(words, env=environment(rig), cwd=rig.cli.home, stderr=stderr)
+        process = subprocess.Popen(words, env=environment(rig), stderr=stderr)
     wait_for(lambda: starts(said) or process.poll() is not None, 30)
     extended(rig, task)
     wait_for(lambda: "the program goes on without access" in told.read_text() or process.poll() is not None, 20)
