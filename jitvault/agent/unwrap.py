@@ -16,6 +16,7 @@ from typing import Any
 from jitvault.agent.credential import Credential
 from jitvault.errors import InvalidInput, NotFound, SecurityFinding, VaultBusy
 from jitvault.formats.secret import Secret
+from jitvault.formats.time_window import parse_duration
 from jitvault.formats.token_pattern import is_wrapping
 from jitvault.model.connection import CredentialUse, uses_of_word
 from jitvault.model.token_limits import TokenLimits
@@ -43,7 +44,7 @@ class TaskToken:
 
     `reads` are the requests that give its credentials. `expires_at` is its end if nobody renews it, `ends_at` the
     deadline that the task had when the token was issued. An older worker says neither `limits`, `ends_at` nor `uses`.
-    `grant_id` is the grant that the token is of.
+    `grant_id` is the grant that the token is of. `heartbeat` is how long the token may do nothing before its task ends.
     """
 
     task_id: str
@@ -54,6 +55,7 @@ class TaskToken:
     ends_at: datetime | None = None
     uses: tuple[CredentialUse, ...] = ()
     grant_id: str = ""
+    heartbeat: timedelta | None = None
 
     def use_of(self, fetch: Fetch) -> CredentialUse:
         """Return where the credential of a request is used."""
@@ -120,6 +122,7 @@ def unwrap(vault: Vault, token: Secret) -> TaskToken:
         ends_at=_instant(inside.meta.get("jitvault_ends_at", "")),
         uses=uses_of_word(inside.meta.get("jitvault_uses", "")),
         grant_id=inside.meta.get("jitvault_grant", ""),
+        heartbeat=_duration(inside.meta.get("jitvault_heartbeat", "")),
     )
 
 
@@ -130,6 +133,14 @@ def _instant(word: str) -> datetime | None:
     except ValueError:
         return None
     return found.astimezone(UTC) if found.tzinfo else None
+
+
+def _duration(word: str) -> timedelta | None:
+    """Return the duration that a worker wrote, None for any other text."""
+    try:
+        return parse_duration(word)
+    except InvalidInput:
+        return None
 
 
 def read_all(vault: Vault, held: TaskToken) -> Iterator[Credential]:

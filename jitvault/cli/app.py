@@ -185,7 +185,7 @@ def _run() -> NoReturn:
         # the command line itself is wrong; without a message, the help of a group was printed already
         message = error.format_message().replace("Value error, ", "")
         if message:
-            _print_error(message, f"See `{_command_of(error)} --help`.", error.exit_code, as_json=as_json)
+            _print_error(message, _hint_for_usage(error, arguments), error.exit_code, as_json=as_json)
         sys.exit(error.exit_code)
     except JitvaultError as error:
         if debug:
@@ -268,6 +268,18 @@ def _typed_command(arguments: Sequence[str]) -> str:
 def _command_of(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
     return str(context.command_path) if context else "jitvault"
+
+
+def _hint_for_usage(error: typer.TyperException, arguments: Sequence[str]) -> str:
+    """Return the hint for a command line that cannot be meant.
+
+    Of `exec` the options are most likely the program's, where nothing says where that begins.
+    """
+    command = _command_of(error)
+    hint = f"See `{command} --help`."
+    if command == "jitvault exec" and "--" not in arguments:
+        return f"The program and its options come after `--`: `jitvault exec TASK -- CMD`. {hint}"
+    return hint
 
 
 def _print_error(message: str, hint: str, code: int, *, as_json: bool, exit_code: str | None = None) -> NoReturn:

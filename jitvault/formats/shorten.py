@@ -15,6 +15,15 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def quoted(text: str, limit: int) -> str:
+    """Return another person's words on one line, in quotation marks.
+
+    They are `limit` characters at most, and cannot end the quotation.
+    """
+    line = one_line(text).replace('"', "'")
+    return f'"{line}"' if len(line) <= limit else f'"{line[: limit - 1]}…"'
+
+
 def printable(text: str) -> str:
     """Escape whatever a terminal would obey, but keep line ends."""
     return "\n".join(map(one_line, text.split("\n")))

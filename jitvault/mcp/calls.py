@@ -43,10 +43,14 @@ Poll = Callable[[], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The name of the caller's Vault entity, and the templates that there are."""
+    """The name of the caller's Vault entity, and the templates that there are.
+
+    `warning` says why no request of this server can succeed, "" where nothing is known against it.
+    """
 
     agent: str
     templates: Mapping[str, AccessTemplate]
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,8 @@ class Calls:
         kept, more = fitting(templates, _ROOM)
         tasks, older = fitting([facts(each) for each in reversed(self.tasks.values())], _ROOM)
         answer: dict[str, Any] = {"agent": known.agent, "templates": kept, "tasks": tasks}
+        if known.warning:
+            answer["warning"] = known.warning
         if more or older:
             answer["cut"] = f"{more} templates and {older} tasks are not shown"
         return told(answer)

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from jitvault.model.spec import TaskSpec
-from jitvault.policy.decision import highest
+from jitvault.policy.decision import AGENTS, OPERATORS, highest
 from jitvault.policy.question import Action, HeldLeases, Moment, Principal, Question
 
 TO_ISSUE = (Action.SUBMIT, Action.GRANT)
@@ -37,6 +37,17 @@ class DecisionInput:
     """Whether the first task of the chain was requested by its own agent."""
     window_s: int | None = None
     """The whole window of a task that is extended; otherwise the spec's window counts."""
+
+    @property
+    def is_for_another_agent(self) -> bool:
+        """Whether an agent, who is no operator, asks for another one."""
+        groups = self.requester.groups
+        is_agent = AGENTS in groups and OPERATORS not in groups
+        return is_agent and not self.depth and self.requester.entity != self.agent.entity
+
+    def for_its_requester(self) -> DecisionInput:
+        """Return the same request with its requester as the agent."""
+        return replace(self, agent=replace(self.requester, kind="Agent"), agent_asks=True)
 
     def to_issue(self) -> list[Question]:
         """Return every question that policy has to permit before an issue."""

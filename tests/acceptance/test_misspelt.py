@@ -117,3 +117,9 @@ def test_a_misspelt_setting_is_warned_of(tmp_path: Path) -> None:
     done = run(tmp_path, "templates", "list", JITVAULT_LEDGRE="/tmp/x", JITVAULT_AGENT_TOKEN="x", JITVAULT_OTHER="y")
     assert done.returncode == 0
     assert done.stderr == "warning: JITVAULT_LEDGRE is no setting of jitvault; did you mean JITVAULT_LEDGER?\n"
+
+
+def test_an_option_of_a_program_of_exec_is_told_where_it_belongs(tmp_path: Path) -> None:
+    done = run(tmp_path, "exec", "t-1", "--preset", "postgres", "psql", "-Atc", "select 1")
+    assert done.returncode == 2 and "The program and its options come after `--`" in done.stderr
+    assert "come after" not in run(tmp_path, "exec", "t-1", "--prest", "postgres", "--", "psql").stderr

@@ -244,6 +244,7 @@ def story(variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
                 **{"task_id": str, "token": TOKEN, "expires_at": TIME, "ends_at": TIME, "reads": [str], "sends": {}},
                 "uses": [{"template": str, "with": {"database": str}, "path": str, "connection": CONNECTION}],
                 "limits": {"reads": int, "denied": int},
+                "heartbeat_s": NOTHING,
             },
         ),
         ("extend", EXTENDED),
@@ -286,7 +287,7 @@ def test_a_check_up_says_the_same_to_people_and_fits_80_columns(story: Story) ->
 def test_unwrap_read_gives_each_secret_with_its_lease(story: Story) -> None:
     use = {"template": str, "with": {"database": str}, "path": str, "connection": CONNECTION}
     secret = {**use, "lease_id": LEASE, "expires_at": TIME, "fields": {"username": str, "password": str}}
-    shape = {"task_id": str, "expires_at": TIME, "ends_at": TIME, "secrets": [secret]}
+    shape = {"task_id": str, "expires_at": TIME, "ends_at": TIME, "heartbeat_s": NOTHING, "secrets": [secret]}
     check(story.json["unwrap --read"].json, shape)
     assert len(story.json["unwrap --read"].json["secrets"]) == 1
 

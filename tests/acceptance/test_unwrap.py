@@ -205,6 +205,26 @@ def test_whoever_reads_at_once_is_told_that_nothing_is_to_be_renewed(quick: Quic
     )
 
 
+@pytest.mark.parametrize(
+    ("read", "kept"), [((), "`bao token lookup` every 10s"), (("--read",), "--read does not show")]
+)
+def test_whoever_takes_a_task_with_a_heartbeat_is_told_what_keeps_it(
+    quick: Quick, spec: Spec, read: tuple[str, ...], kept: str
+) -> None:
+    file = spec(window="15m, heartbeat: 30s", more="  deliver: agent\n")
+    taken = f"jitvault exec {file.stem} -- CMD"
+    shown = in_one_line(quick("operator", "grant", file).stdout)
+    assert shown.endswith(f"once, by research-agent: {taken}")
+    published = quick("operator", "status", file.stem, worker=False)
+    assert f"next research-agent: {taken}" in in_one_line(published.stdout)
+    said = in_one_line(quick("agent", "unwrap", file.stem, *read).stdout)
+    assert (
+        "note by its heartbeat the task ends 30s after the last look-up of" in said
+        and kept in said
+        and f"`{taken}`" in said
+    )
+
+
 def test_whoever_cannot_read_at_once_gets_the_token_instead(quick: Quick, spec: Spec, world: World) -> None:
     """The wrapping is open then, and a second unwrap is refused: nothing may be lost."""
     wrapped = granted(quick, spec())

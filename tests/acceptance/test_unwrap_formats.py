@@ -91,7 +91,7 @@ def test_the_url_is_all_that_is_printed_to_a_pipe(cli: Cli, quick: Quick, spec: 
 def test_json_says_where_and_until_when(quick: Quick, spec: Spec, world: World) -> None:
     task = for_agent(quick, spec)
     shown = quick("agent", "unwrap", task, "--read", "-o", "json").json
-    assert sorted(shown) == ["ends_at", "expires_at", "secrets", "task_id"]
+    assert sorted(shown) == ["ends_at", "expires_at", "heartbeat_s", "secrets", "task_id"]
     (secret,) = shown["secrets"]
     postgres = world.servers.postgres
     connection = {"host": postgres.host, "port": postgres.port, "database": "app", "tls": "disable"}

@@ -269,6 +269,7 @@ def test_an_agent_asks_takes_and_gives_back_without_an_operator(
         denied = rig(None, "grant", not_mine, extra=alone | {"JITVAULT_POLICIES": ""}, code=3).error
         # the policies that ship are not what decided
         assert "are the worker's, and are not on this host" in denied["hint"] and not_mine.stem in denied["hint"]
+        assert f"{name} asks, the spec is for research-agent, and an agent asks for itself" in denied["message"]
         rig("approver-1", "approve", medium.stem, "--yes", extra=ALONE)
         rig(None, "grant", medium.stem, extra=alone)
         # the token waits in its own inbox: `grant` has not taken it

@@ -241,10 +241,26 @@ def test_a_program_that_nobody_signed_and_a_mapping_that_cannot_be_filled_start_
     wrong = ("--env", "WORD=postgres-readonly.pasword")
     refused = execute(rig, spec(), *wrong, "--", "sh", "-c", "echo ran", code=125)
     assert b"did you mean password" in refused.stderr and refused.stdout == b""
+    # which fields it has is known once it is read, and by then the task is used up
+    assert b"The access was taken and is given back. Ask for a task with another id." in refused.stderr
     # which credentials a task has is known before it is asked for
     file = spec()
     refused = execute(rig, file, "--env", "WORD=postgres-redonly.password", "--", "sh", "-c", "echo ran", code=125)
     assert b"did you mean postgres-readonly" in refused.stderr and rig.state(file.stem) is None
+    file = spec(template="pki-service", choices="{service: orders}")
+    refused = execute(rig, file, "--preset", "postgres", "--", "sh", "-c", "echo ran", code=125)
+    assert b"the task has no login to a database" in refused.stderr and rig.state(file.stem) is None
+
+
+def test_who_interrupts_the_wait_for_an_approval_is_told_that_the_request_stays(rig: Rig, spec: Spec) -> None:
+    file = spec(criticality="medium", more="  deliver: agent\n")
+    waiting = subprocess.Popen(command(file, "--", "true"), env=environment(rig), stderr=subprocess.PIPE)
+    wait_for(lambda: rig.state(file.stem) == "pending_approval" or waiting.poll() is not None, 30)
+    waiting.send_signal(signal.SIGINT)
+    _, said = waiting.communicate(timeout=20)
+    assert waiting.returncode == 130 and b"The request stays" in said, said
+    assert f"`jitvault cancel {file.stem}` cancels it".encode() in said
+    rig("agent", "cancel", file.stem)
 
 
 # -- how it ends ------------------------------------------------------------------------------------------------------
@@ -399,10 +415,12 @@ def test_a_task_that_is_revoked_ends_its_program(rig: Rig, spec: Spec, tmp_path:
         stderr=subprocess.PIPE,
     )
     wait_for(ready.exists, 30)
-    rig("operator", "revoke", file.stem, "--reason", "look", code=None)
+    rig("operator", "revoke", file.stem, "--reason", 'stop "it"', code=None)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 125
     assert f"the program was stopped, because task {file.stem} is over".encode() in said
+    # what another person wrote stays in its quotation marks
+    assert b"""(revoked by operator: "stop 'it'")""" in said
 
 
 def test_a_second_exec_of_a_task_says_who_holds_it(rig: Rig, spec: Spec, tmp_path: Path) -> None:

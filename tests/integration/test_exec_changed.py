@@ -103,6 +103,9 @@ def test_the_program_is_started_anew_with_the_next_token(rig: Rig, spec: Spec, t
         assert not is_alive(int(old)) and not logs_in(old_url) and not Path(old_file).parent.exists()
         assert is_alive(int(new)) and logs_in(new_url) and Path(new_file).exists()
         assert len(rig.task_tokens(task)) == 1
+        if who == "agent":
+            again = rig.cli("agent", "extend", task, "--for", "20m", "--reason", "slow")
+            assert "The new token was taken" in again.stderr and "waits in the inbox" not in again.stderr
         process.kill()
         wait_for(lambda: not is_alive(int(new)) and not logs_in(new_url), 10)
         _, said_of_it = process.communicate(timeout=20)
@@ -130,6 +133,26 @@ def test_by_default_the_program_goes_on_without_and_the_next_token_is_for_anothe
     with running(rig, task, SAYS.format(said=said, seconds=600)):
         wait_for(lambda: len(starts(said)) == 2, 30)
         assert logs_in(starts(said)[1][1])
+
+
+def test_whoever_goes_on_without_is_told_when_the_access_is_lost_and_that_the_task_goes_on(
+    rig: Rig, spec: Spec, tmp_path: Path
+) -> None:
+    said, task, go_on, told = tmp_path / "said", granted(rig, spec), tmp_path / "go-on", tmp_path / "told"
+    program = f"echo x >> {said}; while [ ! -e {go_on} ]; do sleep 0.1; done"
+    with told.open("wb") as stderr:
+        words = command(task, "--preset", "postgres", "--", "sh", "-c", program)
+        process = subprocess.Popen(words, env=environment(rig), stderr=stderr)
+    wait_for(lambda: starts(said) or process.poll() is not None, 30)
+    extended(rig, task)
+    wait_for(lambda: "the program goes on without access" in told.read_text() or process.poll() is not None, 20)
+    # its watch looks on
+    time.sleep(2.5)
+    go_on.touch()
+    assert process.wait(20) == 0
+    lost, goes_on = told.read_text().splitlines()
+    assert lost.startswith(f"task {task} has more time, with another token")
+    assert goes_on.startswith(f"task {task} goes on until 2") and "research-agent takes its other token" in goes_on
 
 
 def test_a_program_that_its_lost_login_ends_is_started_anew(

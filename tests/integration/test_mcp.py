@@ -171,6 +171,14 @@ def is_alive(pid: int) -> bool:
     return False
 
 
+def test_a_server_for_another_agent_than_its_login_says_so_at_once(stage: Stage) -> None:
+    async def model(m: Model) -> None:
+        offered = await m.call("list_access")
+        assert "asks for churn-bot and its login is that of research-agent" in offered["warning"]
+
+    stage.play(model, "--agent", "churn-bot")
+
+
 def test_a_model_asks_works_and_gives_back(rig: Rig, stage: Stage) -> None:
     async def model(m: Model) -> None:
         tools = {tool.name for tool in (await m.session.list_tools()).tools}
@@ -312,7 +320,9 @@ def test_a_denial_and_a_revocation_are_told(rig: Rig, stage: Stage) -> None:
         is_error = False
         while not is_error:
             is_error, answer = await m.ask("poll", id=running["id"])
-        assert f"task {task} is over" in answer["error"]
+        # no program of the model is meant by that of the server
+        assert answer["error"].startswith(f"task {task} is over: it is ")
+        assert answer["error"].endswith('(revoked by operator: "look")')
 
     stage.play(model)
 

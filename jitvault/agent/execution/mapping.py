@@ -84,16 +84,29 @@ def parse(variables: Sequence[str], files: Sequence[str], env_file: str, presets
     return Wanted({**by_line, **by_option}, by_file, plain, tuple(dict.fromkeys(presets)))
 
 
-def check_names(mapping: Wanted, uses: Sequence[CredentialUse]) -> None:
-    """Refuse a mapping that names a credential which is not asked for.
+def check_uses(mapping: Wanted, uses: Sequence[CredentialUse]) -> None:
+    """Refuse a mapping that credentials of these uses can never fill.
 
-    This is known before anything is asked for, and so no approval is used up by a slip of the pen.
-    Raises InvalidInput.
+    It names a credential which is not asked for, or is a preset for a login which is not. This is known before anything
+    is asked for, and so no approval is used up by a slip of the pen. Which fields a credential has is known once it is
+    read. Raises InvalidInput.
     """
     known = names(uses)
     for source in (*mapping.variables.values(), *mapping.files.values()):
         if source.template not in known:
             raise _no_credential(source.template, known)
+    if "postgres" in mapping.presets:
+        _check_one_login(sum(each.connection is not None and each.connection.database is not None for each in uses))
+
+
+def _check_one_login(logins: int) -> None:
+    """Raise InvalidInput for a preset where there is no login, or several."""
+    if logins != 1:
+        what = f"{logins} logins to databases" if logins else "no login to a database whose address is known"
+        raise InvalidInput(
+            f"--preset postgres: the task has {what}",
+            hint="Name what the program needs with --env NAME=TEMPLATE.FIELD. Nothing was started.",
+        )
 
 
 def filled(mapping: Wanted, credentials: Sequence[Credential]) -> Given:
@@ -245,12 +258,7 @@ def _postgres(credentials: Sequence[Credential]) -> Iterator[tuple[str, str]]:
     Raises InvalidInput where it has none, or several.
     """
     logins = [each for each in credentials if each.is_login]
-    if len(logins) != 1:
-        what = "no login to a database whose address is known" if not logins else f"{len(logins)} logins to databases"
-        raise InvalidInput(
-            f"--preset postgres: the task has {what}",
-            hint="Name what the program needs with --env NAME=TEMPLATE.FIELD. Nothing was started.",
-        )
+    _check_one_login(len(logins))
     login = logins[0]
     facts = login.connection
     assert facts is not None  # noqa: S101 (for the type checker)

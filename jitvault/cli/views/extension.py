@@ -11,6 +11,7 @@ from jitvault.cli.quiet import note
 from jitvault.cli.views import output
 from jitvault.cli.views import task as render
 from jitvault.model.extension import extension_id
+from jitvault.model.states import State
 
 if TYPE_CHECKING:
     from jitvault.cli.views.output import NewFile
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 _LEFT = (
     "The new token waits in the inbox for the process that holds the task here. One that does not take it (`jitvault "
-    "exec` without --on-change restart) leaves it there: `jitvault unwrap {task}`."
+    "exec` without --on-change restart) leaves it there: `{command}`."
 )
 
 
@@ -138,7 +139,14 @@ def print_extension(
     output.print_facts(console, facts, least=len("expires"))
     render.print_wrappings(console, shown["wrapping"], out)
     if extension.replaces and not is_pending and message is None:
-        note(_LEFT.format(task=document.task_id) if is_held else render.why_no_token(document))
+        note(_where_left(document) if is_held else render.why_no_token(document))
+
+
+def _where_left(document: PublishedTask) -> str:
+    """Return where a new token is that was left to the task's process."""
+    if document.state is State.ACTIVE:
+        return "The new token was taken: its wrapping was opened."
+    return _LEFT.format(command=render.take_command(document))
 
 
 def print_cancelled(document: PublishedTask, digest: str, *, as_json: bool) -> None:

@@ -48,7 +48,7 @@ def print_decision(
     if is_status:
         steps |= dict.fromkeys(("issued", "active"), f"jitvault complete {task}, when the work is done")
         if takes := _taken_by(document):
-            steps["issued"] = f"{takes}: jitvault unwrap {task} --read"
+            steps["issued"] = f"{takes}: {take_command(document)}"
         # the reader may be anybody, and `ask` says who is to do what
         steps.pop("pending_approval")
         last = None
@@ -168,7 +168,17 @@ def print_grant(
             console.print(f"  reads    {fetch.path}", soft_wrap=True)
         within = in_words(min(entry["wrap_ttl_s"] for entry in document.full_revision.access))
         console.print(f"  unwrap   within {within}, once, by {takes}:")
-        console.print(f"           jitvault unwrap {shown['task_id']} --read", soft_wrap=True)
+        console.print(f"           {take_command(document)}", soft_wrap=True)
+
+
+def take_command(document: PublishedTask) -> str:
+    """Return the command by which the agent takes a task's token.
+
+    A task with a heartbeat ends soon after `unwrap --read`, since nobody looks its token up; `exec` does.
+    """
+    if document.full_revision.spec.spec.window.heartbeat is not None:
+        return f"jitvault exec {document.task_id} -- CMD"
+    return f"jitvault unwrap {document.task_id} --read"
 
 
 def _taken_by(document: PublishedTask) -> str | None:
@@ -207,7 +217,7 @@ def why_no_token(document: PublishedTask) -> str:
         agent = revision.content["agent"]["name"]
         if document.state == State.ACTIVE:
             return f"The wrapping token was opened; it was in the inbox of {agent}."
-        return f"The wrapping token is in the inbox of {agent}, who takes it with `jitvault unwrap {revision.spec.id}`."
+        return f"The wrapping token is in the inbox of {agent}, who takes it with `{take_command(document)}`."
     return (
         "The wrapping token was printed before, or it was not fetched within ten minutes. It is never issued twice: "
         f"if it is lost, run `jitvault revoke {revision.spec.id}` and use another id."

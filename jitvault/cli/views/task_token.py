@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from jitvault.cli.quiet import is_quiet
 from jitvault.cli.views import output
 from jitvault.cli.views.output import NewFile, text, to_json
+from jitvault.formats.server_product import with_commands
+from jitvault.formats.time_window import format_duration
 from jitvault.model.token_limits import RENEWED_FOR_YOU, reads_left_in_words
 
 if TYPE_CHECKING:
@@ -15,12 +18,15 @@ if TYPE_CHECKING:
     from jitvault.agent.unwrap import TaskToken
 
 
-def print_task_token(held: TaskToken, *, out: NewFile | None, as_json: bool) -> None:
-    """Print an unwrapped task token, or write it to the new file."""
+def print_task_token(held: TaskToken, *, out: NewFile | None, as_json: bool, commands: Sequence[str] = ()) -> None:
+    """Print an unwrapped task token, or write it to the new file.
+
+    `commands` are the server's programs, which a token with a heartbeat is looked up with.
+    """
     from jitvault.model.vault_access import data_by_path
 
     bodies = data_by_path(held.reads)
-    may = held.limits.in_words() if held.limits else RENEWED_FOR_YOU
+    may = {"may": held.limits.in_words() if held.limits else RENEWED_FOR_YOU, **_heartbeat(held, commands)}
     uses = [held.use_of(fetch) for fetch in held.reads]
     shown: dict[str, Any] = {
         "task_id": held.task_id,
@@ -39,6 +45,7 @@ def print_task_token(held: TaskToken, *, out: NewFile | None, as_json: bool) -> 
             for use in uses
         ],
         "limits": held.limits.as_json() if held.limits else None,
+        "heartbeat_s": _heartbeat_s(held),
     }
     if as_json or out:
         text(to_json(shown) + "\n", out=out)
@@ -95,7 +102,8 @@ def _formatted(held: TaskToken, found: Sequence[Credential], format_: str) -> st
     if format_ == "env":
         return as_env(found, {f"JITVAULT_{name.upper()}": value for name, value in facts.items()})
     secrets = [each.as_json() for each in found]
-    return to_json({**facts, "ends_at": facts.get("ends_at"), "secrets": secrets}) + "\n"
+    shown = {**facts, "ends_at": facts.get("ends_at"), "heartbeat_s": _heartbeat_s(held), "secrets": secrets}
+    return to_json(shown) + "\n"
 
 
 def _times(held: TaskToken, found: Sequence[Credential]) -> dict[str, str]:
@@ -127,7 +135,8 @@ def _print_for_people(found: Sequence[Credential]) -> int:
 def _print_until(held: TaskToken, found: Sequence[Credential], *, stderr: bool, least: int) -> None:
     """Print until when the secrets can be used, and what is left to read."""
     until = f"{_until(held)}, when the task ends" if held.ends_at else "until the task ends"
-    _print_may(f"use them {until}; {RENEWED_FOR_YOU}", stderr=stderr, least=least)
+    may = {"may": f"use them {until}; {RENEWED_FOR_YOU}", **_heartbeat_of_read(held)}
+    _print_may(may, stderr=stderr, least=least)
     if held.limits and len(found) >= held.limits.reads and not is_quiet():
         reads = reads_left_in_words(len(found), held.limits.reads)
         output.print_facts(output.console(stderr=stderr), {"reads": reads}, least=least)
@@ -140,7 +149,34 @@ def _until(held: TaskToken) -> str:
     return f"until {output.readable(held.expires_at.isoformat())}, and longer while a worker renews it"
 
 
-def _print_may(words: str, *, stderr: bool = False, least: int = len("token")) -> None:
-    """Print what the agent may do."""
+def _heartbeat_s(held: TaskToken) -> int | None:
+    """Return how many seconds the token may do nothing, None for any number."""
+    return int(held.heartbeat.total_seconds()) if held.heartbeat is not None else None
+
+
+def _heartbeat(held: TaskToken, commands: Sequence[str]) -> dict[str, str]:
+    """Return what keeps a task with a heartbeat, where its token is shown."""
+    if held.heartbeat is None:
+        return {}
+    every = format_duration(timedelta(seconds=max(1, int(held.heartbeat.total_seconds()) // 3)))
+    look_up = with_commands("`bao token lookup`", commands or ("bao",))
+    return {
+        "note": f"by its heartbeat the task ends {format_duration(held.heartbeat)} after the last look-up of this "
+        f"token: {look_up} every {every}. Another time use `jitvault exec {held.task_id} -- CMD`, which does that"
+    }
+
+
+def _heartbeat_of_read(held: TaskToken) -> dict[str, str]:
+    """Return how soon a task with a heartbeat ends whose token is not shown."""
+    if held.heartbeat is None:
+        return {}
+    return {
+        "note": f"by its heartbeat the task ends {format_duration(held.heartbeat)} after the last look-up of its "
+        f"token, which --read does not show. Another time use `jitvault exec {held.task_id} -- CMD`, which looks it up"
+    }
+
+
+def _print_may(facts: Mapping[str, str], *, stderr: bool = False, least: int = len("token")) -> None:
+    """Print what the agent may do, and what keeps its access."""
     if not is_quiet():
-        output.print_facts(output.console(stderr=stderr), {"may": words}, least=least)
+        output.print_facts(output.console(stderr=stderr), facts, least=least)

@@ -15,6 +15,7 @@ from jitvault.engines.interface import Engine
 from jitvault.errors import DecisionStale, InvalidInput, VaultRejected
 from jitvault.ledger.model import GrantAdmission
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_above, check_window, parent_of
+from jitvault.lifecycle.decision.explain import for_another_agent
 from jitvault.lifecycle.decision.questions import FINDINGS_COUNT_FOR, decision_input, who_extends
 from jitvault.lifecycle.decision.template_gate import check_templates_tested
 from jitvault.lifecycle.requests.reader import Submission, approver_decisions, persons
@@ -98,6 +99,7 @@ def evaluate(worker: WorkerContext, revision: Revision) -> RequestDecision:
     decision = worker.authorizer.decide(found.to_issue())
     if revision.delegation and found.delegator is None:
         decision = _deny_delegation(decision, revision)
+    decision = for_another_agent(worker.authorizer, found, decision)
     return _counted(worker, revision, found, decision)
 
 

@@ -45,10 +45,24 @@ def explain(authorizer: Authorizer, asked: DecisionInput, networks: Iterable[str
 
     For a denial, the changes that would help are returned with it. `networks` are those that the policies name.
     """
-    decision = _decide(authorizer, asked)
+    decision = for_another_agent(authorizer, asked, _decide(authorizer, asked))
     if decision.permitted:
         return Explanation(decision, ())
     return Explanation(decision, tuple(words for words, other in _changes(authorizer, asked, networks) if other))
+
+
+def for_another_agent(authorizer: Authorizer, asked: DecisionInput, decision: Decision) -> Decision:
+    """Return a denial with its reason where an agent asks for another one.
+
+    The reason is that of the shipped policies. It is given where policy permits the same request for the agent that
+    asks, and so is not the reason of a denial that other policies have. Every other decision is returned as it is.
+    """
+    if decision.permitted or decision.rules or not asked.is_for_another_agent:
+        return decision
+    if not _decide(authorizer, asked.for_its_requester()).permitted:
+        return decision
+    why = f"{asked.requester.name} asks, the spec is for {asked.agent.name}, and an agent asks for itself alone"
+    return replace(decision, reasons=(*decision.reasons, why))
 
 
 def grantable_not_renewable(authorizer: Authorizer, templates: Iterable[AccessTemplate]) -> list[str]:
@@ -187,6 +201,8 @@ def _others(asked: DecisionInput) -> Iterator[tuple[str, DecisionInput]]:
     if OPERATORS not in asked.requester.groups:
         groups = (*asked.requester.groups, OPERATORS)
         yield f"a requester in {OPERATORS}", replace(asked, requester=replace(asked.requester, groups=groups))
+    if asked.is_for_another_agent:
+        yield f"the agent {asked.requester.name}, who asks", asked.for_its_requester()
     levels = tuple(level.value for level in Level)
     for level in reversed(levels[: levels.index(asked.spec.spec.criticality)]):
         yield f"criticality {level}", replace(asked, spec=_with(asked.spec, criticality=level))

@@ -17,6 +17,7 @@ from jitvault.audit.create_intent import ttl_word
 from jitvault.context import WorkerContext, new_id
 from jitvault.errors import JitvaultError, SecurityFinding, WrongState
 from jitvault.formats.canonical_json import sha256_hex
+from jitvault.formats.time_window import format_duration
 from jitvault.ledger.model import Change, GrantAdmission, GrantRow, TaskRecord
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_above, check_room
 from jitvault.lifecycle.decision.template_gate import check_templates_tested
@@ -166,6 +167,7 @@ def _create(worker: WorkerContext, revision: Revision, grant: GrantRow, ends_at:
             "jitvault_limits": TokenLimits(revision.lease_budget, worker.denied_limit).as_word(),
             "jitvault_uses": uses_as_word(revision.uses),
             "jitvault_ends_at": ends_at.isoformat(),
+            **_heartbeat(revision),
         },
         ttl_s=grant.step_s,
         wrap_ttl_s=grant.wrap_ttl_s,
@@ -188,6 +190,12 @@ def _ancestors(revision: Revision) -> dict[str, str]:
     """Return the token metadata that names the task's ancestors."""
     tasks = [link["task"] for link in revision.delegation]
     return {"jitvault_parent": tasks[-1], "jitvault_delegation": " ".join(tasks)} if tasks else {}
+
+
+def _heartbeat(revision: Revision) -> dict[str, str]:
+    """Return the token metadata that says how long the token may do nothing."""
+    heartbeat = revision.spec.spec.window.heartbeat
+    return {"jitvault_heartbeat": format_duration(heartbeat)} if heartbeat is not None else {}
 
 
 def _check_token(worker: WorkerContext, revision: Revision, grant: GrantRow) -> TokenFacts:

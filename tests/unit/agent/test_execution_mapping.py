@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jitvault.agent.credential import Credential
-from jitvault.agent.execution.mapping import Wanted, filled, parse, without_our_own
+from jitvault.agent.execution.mapping import Wanted, check_uses, filled, parse, without_our_own
 from jitvault.errors import InvalidInput
 from jitvault.model.connection import ConnectionFacts, CredentialUse
 
@@ -81,6 +81,15 @@ def test_what_the_task_does_not_have_is_named(variable: str, said: str) -> None:
 def test_the_preset_needs_one_login(credentials: list[Credential]) -> None:
     with pytest.raises(InvalidInput, match="--preset postgres: the task has"):
         filled(parse([], [], "", ["postgres"]), credentials)
+
+
+@pytest.mark.parametrize(
+    "uses", [[], [credential("pki", facts=None, x="y").use], [credential().use, credential("pg2").use]]
+)
+def test_a_preset_that_no_credential_can_fill_is_refused_before_there_is_one(uses: list[CredentialUse]) -> None:
+    with pytest.raises(InvalidInput, match="--preset postgres: the task has"):
+        check_uses(parse([], [], "", ["postgres"]), uses)
+    check_uses(parse([], [], "", ["postgres"]), [credential().use, credential("pki", facts=None, x="y").use])
 
 
 names = st.from_regex(r"[A-Z][A-Z_]{0,10}", fullmatch=True)

@@ -22,17 +22,20 @@ from jitvault.agent.execution.task_watch import CHANGED, POLL_S, TaskWatch
 from jitvault.agent.masking import Masker
 from jitvault.cli import session
 from jitvault.cli.commands.access.execute_steps import CONTINUE, take_next
-from jitvault.cli.commands.access.held_access import Access, OtherToken, say
+from jitvault.cli.commands.access.held_access import Access, OtherToken, say, say_beside_program
 from jitvault.cli.views.task import end_in_words
 from jitvault.documents.published_task import PublishedTask
-from jitvault.errors import JitvaultError, NotConfirmed, UsageError, VaultRefused, WrongState
-from jitvault.model.states import State
+from jitvault.errors import JitvaultError, NotConfirmed, UsageError, VaultRefused, WrongState, error_like
+from jitvault.formats.shorten import quoted
+from jitvault.formats.token_pattern import without_tokens
+from jitvault.model.states import EndReason, State
 from jitvault.wiring import Wiring
 
 # how long after Vault refuses a token the next one is waited for: its leases are proven dead first
 NEXT_TOKEN_S = 60.0
 _OTHER = "more time for it came with another token, which this process does not have"
 _TAKEN = "more time for it came with another token, which another process took"
+_LONGEST_NOTE = 200
 _OVER = "`jitvault status TASK` shows who or what ended it. Ask for a task with another id."
 
 
@@ -57,9 +60,34 @@ def run(
         outcome, why = replace(outcome, over=""), ""
     _check(outcome, access)
     if why:
-        _raise_over(f"the program ended with exit code {outcome.code}, and", access, why)
+        _raise_over(f"the program ended with exit code {outcome.code}, and ", access, why)
     access.check_given_back()
+    if access.is_loss_told:
+        say(_goes_on(access))
     return outcome.code
+
+
+def _tell_loss(access: Access) -> None:
+    """Say once that the program goes on without access."""
+    if access.is_loss_told:
+        return
+    access.is_loss_told = True
+    say_beside_program(
+        f"task {access.document.task_id} has more time, with another token: the program goes on without access, since "
+        "what it was given is revoked. --on-change restart starts a program anew with the next token"
+    )
+
+
+def _goes_on(access: Access) -> str:
+    """Return that the task outlives the program, and who can take its token."""
+    document = access.document
+    task = document.task_id
+    until = f" until {access.ends_at:%Y-%m-%d %H:%M:%S} UTC" if access.ends_at is not None else ""
+    holder = document.full_revision.content["agent" if document.is_for_agent else "requester"]["name"]
+    return (
+        f"task {task} goes on{until}: {holder} takes its other token with `jitvault exec {task} -- CMD`; `jitvault "
+        f"complete {task}` ends it"
+    )
 
 
 def _run_once(
@@ -70,7 +98,11 @@ def _run_once(
     Return how it ended, and why the task was over then, "" if it was not. Either is CHANGED where the program is to be
     started anew. Otherwise the access is given back.
     """
-    environment = {**inherited, **_given(access)}
+    try:
+        environment = {**inherited, **_given(access)}
+    except JitvaultError as error:
+        access.give_back()
+        raise error_like(error, str(error), hint=f"{error.hint} {_after_taking(access)}") from None
     masker = _masker(access).stream if is_masked else None
     watch = watch_of(access)
     with opened(masker) as streams:
@@ -84,6 +116,13 @@ def _run_once(
             access.give_back()
         streams.finish()
     return outcome, why
+
+
+def _after_taking(access: Access) -> str:
+    """Return what became of an access that was taken and used by no program."""
+    if access.is_given_back:
+        return "The access was taken and is given back. Ask for a task with another id."
+    return "The access was taken, and a process in the background goes on trying to give it back."
 
 
 def _is_unexplained(outcome: Outcome) -> bool:
@@ -131,11 +170,19 @@ def _masker(access: Access) -> Masker:
 
 
 def _end_of(document: PublishedTask) -> str:
-    """Return why a task is over by what is published, "" while it is not."""
+    """Return why a task is over by what is published, "" while it is not.
+
+    The program and its model read it: who revoked the task is quoted, on one line.
+    """
     if document.state not in session.DONE | session.ENDING:
         return ""
-    why = f" ({end_in_words(document.end_reason, document.ended)})" if document.end_reason else ""
-    return f"it is {document.state.value}{why}"
+    reason, ended = document.end_reason, document.ended
+    if not reason:
+        return f"it is {document.state.value}"
+    words = end_in_words(reason, ended)
+    if reason == EndReason.OPERATOR and ended is not None and ended["note"]:
+        words += f": {quoted(without_tokens(ended['note']), _LONGEST_NOTE)}"
+    return f"it is {document.state.value} ({words})"
 
 
 def _over_meanwhile(access: Access) -> str:
@@ -176,7 +223,10 @@ def _by_other_token(access: Access, wiring: Wiring, document: PublishedTask) -> 
 
     CHANGED stands for a token that can be taken. `wiring` is the calling thread's.
     """
-    if not access.is_replaced_in(document) or access.on_other is OtherToken.IGNORE:
+    if not access.is_replaced_in(document):
+        return ""
+    if access.on_other is OtherToken.IGNORE:
+        _tell_loss(access)
         return ""
     if access.on_other is OtherToken.STOP:
         return _OTHER
@@ -245,23 +295,29 @@ def _check(outcome: Outcome, access: Access) -> None:
     """Raise for a program that did not start, and for one that was ended."""
     task = access.document.task_id
     if outcome.not_started:
-        raise UsageError(f"the program cannot be run: {os.strerror(outcome.not_started)}", hint=CONTINUE)
+        raise UsageError(
+            f"the program cannot be run: {os.strerror(outcome.not_started)}", hint=f"{CONTINUE} {_after_taking(access)}"
+        )
     if outcome.monitor_died:
         raise NotConfirmed(
             f"the process that watches over the program of task {task} was killed, and the program with it",
             hint="The access is given back. Ask for a task with another id.",
         )
     if outcome.over:
-        _raise_over("the program was stopped, because", access, outcome.over)
+        _raise_over("the program was stopped, because ", access, outcome.over)
 
 
 def _raise_over(what: str, access: Access, why: str) -> NoReturn:
-    """Raise WrongState that says why the access is over, or the task."""
+    """Raise WrongState that says why the access is over, or the task.
+
+    `what` says what became of the program; that of `jitvault mcp` is its own, and nobody there knows of it.
+    """
     task = access.document.task_id
+    what = "" if access.wanted.has_all else what
     if why not in (CHANGED, _OTHER, _TAKEN):
-        raise WrongState(f"{what} task {task} is over: {why}", hint=_OVER)
+        raise WrongState(f"{what}task {task} is over: {why}", hint=_OVER)
     raise WrongState(
-        f"{what} its access is over: more time for task {task} came with another token"
+        f"{what}its access is over: more time for task {task} came with another token"
         + (", which another process took" if why == _TAKEN else ""),
         hint=f"The task goes on. `jitvault status {task}` says who has its token; one that waits in your inbox is "
         f"taken by `jitvault exec {task} -- CMD`. With --on-change restart that is done by itself.",

@@ -26,7 +26,8 @@ from jitvault.cli.commands.requests.grant import raise_for
 from jitvault.cli.commands.requests.grant_wait import request_grant
 from jitvault.cli.commands.requests.spec_file import read_spec
 from jitvault.cli.commands.requests.submission import is_spec, submit_spec
-from jitvault.cli.options import set_made_task
+from jitvault.cli.options import set_interrupt_hint, set_made_task
+from jitvault.cli.views.task import when_interrupted
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import JitvaultError, NotConfirmed, NotFound, OutcomeUnknown, SecurityFinding, UsageError
 from jitvault.lifecycle.requests.sign import sign_end
@@ -67,19 +68,29 @@ def requested(
     asked = read_spec(wiring, what, task_id).spec
     if program is not None:
         check_spec_names(asked.spec.tools, program)
-    mapping.check_names(wanted, _uses_in(asked))
+    mapping.check_uses(wanted, _uses_in(wiring, asked))
     spec = submit_spec(context, wiring, what, task_id, revise=False, as_json=False, heartbeat=HEARTBEAT)
+    set_interrupt_hint(context, when_interrupted(spec, queue=False))
     request, document = request_grant(wiring, spec, queue=False, wait=wait, tell=say)
     request.check_not_refused(document)
     raise_for(document, waited=wait)
     # whatever happens from here on ends the task, and nobody can go on with it
     set_made_task(context, None)
+    set_interrupt_hint(context, f"What was taken is given back. `jitvault status {spec.id}` shows what became of it.")
     return spec.id
 
 
-def _uses_in(spec: TaskSpec) -> list[CredentialUse]:
-    """Return what the names of the task's credentials are made of."""
-    return [CredentialUse(template=each.template, path="-", choices=dict(each.with_)) for each in spec.spec.access]
+def _uses_in(wiring: Wiring, spec: TaskSpec) -> list[CredentialUse]:
+    """Return where the task's credentials will be used, by the templates here.
+
+    On an agent's host these are the worker's.
+    """
+    found = []
+    for each in spec.spec.access:
+        choices = dict(each.with_)
+        facts = wiring.templates[each.template].spec.fill_connection(choices)
+        found.append(CredentialUse(template=each.template, path="-", choices=choices, connection=facts))
+    return found
 
 
 @contextmanager
@@ -95,7 +106,7 @@ def held(
     document = session.known(wiring, task)
     if program is not None:
         check_program(task, signed_tools(document), program)
-    mapping.check_names(wanted, _uses_in(document.full_revision.spec))
+    mapping.check_uses(wanted, document.full_revision.uses)
     with held_here(task, say):
         yield from _taken(wiring, document, wanted, monitor)
 

@@ -60,6 +60,7 @@ class Access:
     is_given_back: bool = False
     is_published: bool = False
     is_replaced: bool = False
+    is_loss_told: bool = False
     on_other: OtherToken = OtherToken.STOP
     is_alarmed: bool = False
 
@@ -196,3 +197,13 @@ def signed_tools(document: PublishedTask) -> list[str]:
 def say(message: str) -> None:
     """Print a line to stderr, folded at a terminal."""
     typer.echo(for_terminal(message, sys.stderr, rest="  "), err=True)
+
+
+def say_beside_program(message: str) -> None:
+    """Print a line to stderr while a program runs, whose terminal may be raw."""
+    text = for_terminal(message, sys.stderr, rest="  ")
+    if sys.stderr.isatty():
+        text = "".join(f"{line}\r\n" for line in text.splitlines())
+        typer.echo(text, err=True, nl=False)
+    else:
+        typer.echo(text, err=True)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jitvault.errors import UsageError
     from jitvault.mcp.calls import Known
     from jitvault.settings import Settings
+    from jitvault.wiring import Wiring
 
 
 def mcp(
@@ -105,7 +106,21 @@ def _known(settings: Settings, name: str | None) -> Known:
         agent = name or wiring.person.me.meta.get("role_name")
         if agent is None:
             raise _unknown_agent(settings)
-        return Known(agent, dict(wiring.templates))
+        return Known(agent, dict(wiring.templates), _warning(wiring, agent) if name is not None else "")
+
+
+def _warning(wiring: Wiring, agent: str) -> str:
+    """Return that the login is another agent's, "" where it is not."""
+    from jitvault.cli.commands.lookups.own_identity import own_identity
+    from jitvault.policy.decision import OPERATORS
+
+    me = own_identity(wiring, by_tasks=False)
+    if me is None or me.name in ("", agent) or OPERATORS in me.groups:
+        return ""
+    return (
+        f"this server asks for {agent} and its login is that of {me.name}: an agent asks for itself alone, so policy "
+        "denies what it asks for. Whoever set it up corrects --agent"
+    )
 
 
 def _unknown_agent(settings: Settings) -> UsageError:

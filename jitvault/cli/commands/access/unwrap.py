@@ -79,7 +79,8 @@ def unwrap(
         if read:
             _read(vault, held, file, format_)
         else:
-            view.print_task_token(held, out=file, as_json=as_json)
+            commands = wiring.commands() if held.heartbeat is not None else ()
+            view.print_task_token(held, out=file, as_json=as_json, commands=commands)
     if given.inbox:
         wiring.person.documents.destroy(given.inbox)
 

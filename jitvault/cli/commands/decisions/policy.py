@@ -264,12 +264,13 @@ def _question_of(wiring: Wiring, spec: TaskSpec) -> tuple[DecisionInput, list[st
     if not wiring.has_worker:
         agent = Principal("Agent", spec.spec.agent, spec.spec.agent, (AGENTS,))
         owner = Principal("Operator", spec.spec.owner, spec.spec.owner)
-        is_agent = wiring.settings.agent_login is not None
+        is_agent = AGENTS in you.groups
         delegator = None
         if depth:
             delegator = replace(you, kind="Agent") if is_agent else you
+        asks = is_agent and (depth > 0 or you.entity == agent.entity)
         at = wiring.clock.agreed()
-        found = DecisionInput(spec, access, you, agent, owner, {}, depth, at, delegator, agent_asks=is_agent)
+        found = DecisionInput(spec, access, you, agent, owner, {}, depth, at, delegator, agent_asks=asks)
         return found, [*assumed, *about_parent, *_ASSUMED]
     worker = wiring.worker_without_session
     me = worker.identity.by_id(wiring.person.entity) if wiring.person_token else None
@@ -295,17 +296,25 @@ def _question_of(wiring: Wiring, spec: TaskSpec) -> tuple[DecisionInput, list[st
 def _assumed_caller(wiring: Wiring, spec: TaskSpec) -> tuple[Principal, list[str]]:
     """Return who requests the task, and what of that is assumed.
 
-    The worker's identity, which knows, is not here. On an agent's host that is the agent itself, which
-    asks for nobody else.
+    The worker's identity, which knows, is not here. A login shows who its user is, as far as Vault says; on an agent's
+    host without one that is the agent itself, which asks for nobody else.
     """
+    from jitvault.cli.commands.lookups.own_identity import own_identity
     from jitvault.policy.decision import AGENTS, OPERATORS
     from jitvault.policy.question import Principal
 
-    if wiring.settings.agent_login is None or wiring.has_worker:
-        return Principal("Operator", "you", "you", (OPERATORS,)), [f"you are in {OPERATORS}"]
-    if spec.spec.parent:
+    is_agents_host = wiring.settings.agent_login is not None and not wiring.has_worker
+    if is_agents_host and spec.spec.parent:
         you = Principal("Operator", "you", "you", (AGENTS,))
         return you, [f"you are in {AGENTS}, and requested the first of the tasks above this one"]
+    me = None if wiring.has_worker or spec.spec.parent else own_identity(wiring, by_tasks=True)
+    if me is not None:
+        name = me.name or ("you" if OPERATORS in me.groups else spec.spec.agent)
+        named = [] if me.name or name == "you" else [f"you are {name}"]
+        groups = " and ".join(me.groups) or "none that jitvault has"
+        return Principal("Operator", name, name, me.groups), [*named, f"you are in no other group than {groups}"]
+    if not is_agents_host:
+        return Principal("Operator", "you", "you", (OPERATORS,)), [f"you are in {OPERATORS}"]
     name = spec.spec.agent
     return Principal("Operator", name, name, (AGENTS,)), [f"you are {name}"]
 

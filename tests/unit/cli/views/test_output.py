@@ -15,7 +15,7 @@ from rich.console import Console
 from jitvault.cli.folding import CONTINUED, folded
 from jitvault.cli.views import output
 from jitvault.cli.views.listing import Column, print_listing
-from jitvault.formats.shorten import printable
+from jitvault.formats.shorten import printable, quoted
 
 # a colour, a line that is written over, CSI as one character, and text that runs the other way
 OBEYED = "a\x1b[31mb\rc\x9b2Kd\u202ee\x7ff"
@@ -133,3 +133,10 @@ def test_a_command_as_a_fact_is_never_folded(
     command = f"jitvault approve {'a' * 63}"
     output.print_facts(output.console(), {"next": command})
     assert f"    {command}\n" in capsys.readouterr().out
+
+
+@given(st.text(max_size=60), st.integers(2, 40))
+def test_quoted_words_are_one_line_that_they_cannot_leave(text: str, limit: int) -> None:
+    shown = quoted(text, limit)
+    assert shown[0] == shown[-1] == '"' and shown.count('"') == 2
+    assert shown.isprintable() and len(shown) <= limit + 2

@@ -67,6 +67,19 @@ def test_an_open_finding_is_named_with_what_closes_it() -> None:
     )
 
 
+def test_an_agent_that_asks_for_another_is_named_where_it_could_ask_for_itself() -> None:
+    churn_bot = Principal("Operator", "c", "churn-bot", ("jitvault-agents",))
+    found = explain(POLICIES, asked(requester=churn_bot))
+    why = "churn-bot asks, the spec is for research-agent, and an agent asks for itself alone"
+    assert found.decision.why_denied == f"no policy permits it: {why}"
+    assert "the agent churn-bot, who asks" in found.instead
+    # policies that let it have nothing deny it for another reason
+    nothing = CedarAuthorizer({}, (SHIPPED / "jitvault.cedarschema").read_text())
+    assert explain(nothing, asked(requester=churn_bot)).decision.why_denied == "no policy permits it"
+    # the requester of a chain is that of its first task
+    assert explain(POLICIES, asked(requester=churn_bot, depth=1)).decision.reasons == ()
+
+
 def test_a_network_that_a_rule_asks_for_is_tried() -> None:
     text = """
         @id("all") permit (principal, action, resource);
