@@ -65,16 +65,19 @@ class Command:
     death_signal: signal.Signals = signal.SIGKILL
 
 
-def free_port() -> int:
+def free_port(*besides: int) -> int:
     """Return a TCP port that is free on 127.0.0.1 at this time.
 
-    Another process may take it before the caller does, who then has to try again.
+    It is none of `besides`, on which nobody listens yet. Another process may take it before the caller does, who then
+    has to try again.
 
     Raises:
         VaultUnavailable: none was found in 100 tries.
     """
     for _ in range(100):
         port = secrets.choice(_PORTS)
+        if port in besides:
+            continue
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe, suppress(OSError):
             probe.bind((LOOPBACK, port))
             return port

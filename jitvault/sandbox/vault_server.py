@@ -121,7 +121,8 @@ class VaultServer(Server):
 
     def _choose_ports(self) -> None:
         super()._choose_ports()
-        self._cluster_port = free_port()
+        # a server with one port for both does not start
+        self._cluster_port = free_port(self.port)
 
     def _command(self) -> Command:
         self._config_file.unlink(missing_ok=True)

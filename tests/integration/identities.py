@@ -50,7 +50,7 @@ def identities(directory: Path) -> Iterator[Place]:
     listener = f"""
 listener "tcp" {{
   address = "127.0.0.1:{port}"
-  cluster_address = "127.0.0.1:{free_port()}"
+  cluster_address = "127.0.0.1:{free_port(port)}"
   tls_cert_file = "{server.certificate}"
   tls_key_file = "{server.key}"
 }}

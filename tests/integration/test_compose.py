@@ -78,7 +78,8 @@ def health(process: ServerProcess, port: int, wanted: int) -> None:
 
 
 def test_the_server_of_the_compose_file_starts_keeps_its_data_and_writes_a_readable_audit_file(tmp_path: Path) -> None:
-    port, cluster_port = free_port(), free_port()
+    port = free_port()
+    cluster_port = free_port(port)
     with composed(tmp_path, port, cluster_port) as process:
         health(process, port, 501)
         # as the file's head says: bao operator init -key-shares=1 -key-threshold=1, bao operator unseal

@@ -87,7 +87,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     listener = f"""
 listener "tcp" {{
   address = "127.0.0.1:{port}"
-  cluster_address = "127.0.0.1:{free_port()}"
+  cluster_address = "127.0.0.1:{free_port(port)}"
   tls_cert_file = "{server.certificate}"
   tls_key_file = "{server.key}"
 }}
