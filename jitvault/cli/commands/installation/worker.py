@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import closing
 from enum import StrEnum
 from typing import Annotated
@@ -63,6 +64,8 @@ def worker(
     from jitvault.worker.process import Plan, work
 
     # before anything secret is read
+    # a worker lives long: what Python finds early is memory that it does not keep (`main` has it search seldom)
+    gc.set_threshold(700, 10, 10)
     keep_private()
     pace = Pace(sweep_s=_sweep_s(sweep_every))
     plan = Plan(
