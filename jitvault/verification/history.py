@@ -85,21 +85,14 @@ def _agrees(receipt: Receipt, revision: dict[str, Any]) -> bool:
 
     The receipt of an older worker names neither access nor end.
     """
-    access = [(one.template, one.path, one.with_) for one in receipt.access]
-    if receipt.ended is None and not access:
-        return bool(receipt.intent == _intent(revision))
     try:
+        intent = revision["spec"]["spec"]["intent"]
         approved = [(one["template"], one["path"], one["with"]) for one in revision["access"]]
-        return receipt.intent == _intent(revision) and access == approved
     except (KeyError, TypeError):
         return False
-
-
-def _intent(revision: dict[str, Any]) -> Any:
-    try:
-        return revision["spec"]["spec"]["intent"]
-    except (KeyError, TypeError):
-        return None
+    access = [(one.template, one.path, one.with_) for one in receipt.access]
+    is_older = receipt.ended is None and not access
+    return bool(receipt.intent == intent) and (is_older or access == approved)
 
 
 def _head(task: str, events: Sequence[_Event]) -> str | None:

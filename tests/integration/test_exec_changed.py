@@ -251,6 +251,21 @@ def test_killed_while_it_changes_the_access_is_over(
         assert [each for each in between.seen if "revoke-self" in each] == ["PUT auth/token/revoke-self"] * has_token
 
 
+def test_a_next_token_that_was_lost_on_the_way_ends_the_task_though_its_end_is_hard_to_write(
+    rig: Rig, between: GoBetween, spec: Spec, tmp_path: Path
+) -> None:
+    said, task = tmp_path / "said", granted(rig, spec)
+    there = {"VAULT_ADDR": between.address}
+    with running(rig, task, SAYS.format(said=said, seconds=600), "--on-change", "restart", **there) as process:
+        between.when("PUT sys/wrapping/unwrap", "after", fate=Fate.LOSE, skip=1)
+        between.when("PUT jitvault/data/requests/.*/end", "before", fate=Fate.LOSE, times=100)
+        wait_for(lambda: starts(said) or process.poll() is not None, 30)
+        extended(rig, task)
+        assert process.wait(30) == 125
+        between.clear()
+        assert ended(rig, task) == "completed" and len(starts(said)) == 1 and not rig.task_tokens(task)
+
+
 def test_at_a_terminal_what_is_typed_reaches_the_program_that_was_started_anew(
     rig: Rig, spec: Spec, tmp_path: Path
 ) -> None:

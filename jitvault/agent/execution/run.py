@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
-from jitvault.agent.execution.monitor import Exited, Gone, Monitor, NotStarted, Program, Started
+from jitvault.agent.execution.monitor import Exited, Gone, Monitor, NotStarted, Started
+from jitvault.agent.execution.monitor_messages import Program
 from jitvault.agent.execution.process_tree import kill_below
 from jitvault.agent.execution.streams import Streams
 from jitvault.agent.execution.task_watch import TaskWatch

@@ -199,6 +199,22 @@ def _unsigned(stored: Stored, one: Indexed) -> FreezeDocument | None:
     return paper if paper.freezes else None
 
 
+def unverified_statement(stored: Stored, entity: str, key: str) -> FreezeStatement | None:
+    """Return what a freeze or a lift says, without verifying its signature.
+
+    `entity` and `key` are those of its path. None for a document that counts for nothing: it cannot be parsed, or is of
+    another scope than its path.
+    """
+    try:
+        paper = parse_signed(FreezeDocument, payload_of(stored.document), task=key, entity=entity)
+    except SecurityFinding:
+        return None
+    scope = Scope(paper.agent, paper.template, paper.owner)
+    if scope.key != key:
+        return None
+    return FreezeStatement(scope, paper.freezes, entity, paper.reason, stored.written_at)
+
+
 def _statement(document: Indexed) -> FreezeStatement:
     body = document.body
     scope = Scope(body["agent"], body["template"], body["owner"])

@@ -10,13 +10,11 @@ Signatures are not verified here: what is in force is for `freeze_documents` to 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from jitvault.documents.paths import FREEZES, freeze_path
-from jitvault.documents.signed import FreezeDocument, parse_signed, payload_of
-from jitvault.errors import SecurityFinding
-from jitvault.model.scope import FreezeStatement, Scope, lifts
+from jitvault.lifecycle.requests.freeze_documents import unverified_statement
+from jitvault.model.scope import FreezeStatement, lifts
 from jitvault.vault.interface import Documents
 
 MOST_VERSIONS = 10
@@ -61,14 +59,8 @@ def _versions(documents: Documents, entity: str, key: str) -> Iterator[FreezeSta
         return
     for version in range(max(1, newest.version - MOST_VERSIONS + 1), newest.version + 1):
         stored = newest if version == newest.version else documents.earlier(path, version)
-        if stored is None:
-            continue
-        # a document that cannot be parsed counts for nothing
-        with suppress(SecurityFinding):
-            paper = parse_signed(FreezeDocument, payload_of(stored.document), task=key, entity=entity)
-            scope = Scope(paper.agent, paper.template, paper.owner)
-            if scope.key == key:
-                yield FreezeStatement(scope, paper.freezes, entity, paper.reason, stored.written_at)
+        if stored is not None and (statement := unverified_statement(stored, entity, key)):
+            yield statement
 
 
 def _runs(statements: Sequence[FreezeStatement], every_lift: Sequence[FreezeStatement]) -> Iterator[PastFreeze]:

@@ -6,17 +6,16 @@ They are operators' signed freezes, a tripwire's, and a recovery's.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from jitvault.context import Person, WorkerContext
 from jitvault.documents.paths import FREEZES, freeze_path
-from jitvault.documents.signed import FreezeDocument, parse_signed, payload_of
-from jitvault.errors import Denied, Frozen, SecurityFinding
+from jitvault.errors import Denied, Frozen
 from jitvault.ledger.model import TaskRecord
 from jitvault.ledger.stream.model import Freeze
-from jitvault.lifecycle.requests.freeze_documents import freeze_covering, freezes
+from jitvault.lifecycle.requests.freeze_documents import freeze_covering, freezes, unverified_statement
 from jitvault.model.decision_input import DecisionInput
 from jitvault.model.revision import Revision
 from jitvault.model.scope import FreezeStatement, Scope, as_dated, freezes_in_force
@@ -84,17 +83,9 @@ def _authors(documents: Documents) -> list[str]:
 
 def _statements(documents: Documents, entity: str, own: str) -> Iterator[FreezeStatement]:
     for key in documents.names(f"{FREEZES}{entity}/"):
-        # a document that cannot be parsed counts for nothing
-        with suppress(SecurityFinding):
-            stored = documents.read(freeze_path(entity, key))
-            if stored is None:
-                continue
-            paper = parse_signed(FreezeDocument, payload_of(stored.document), task=key, entity=entity)
-            scope = Scope(paper.agent, paper.template, paper.owner)
-            if scope.key == key:
-                yield FreezeStatement(
-                    scope, paper.freezes, "you" if entity == own else entity, paper.reason, stored.written_at
-                )
+        stored = documents.read(freeze_path(entity, key))
+        if stored is not None and (statement := unverified_statement(stored, entity, key)):
+            yield replace(statement, by="you") if entity == own else statement
 
 
 def signed_freeze(statement: FreezeStatement) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Ask for a task and take its access, for `exec` and `hold`.
 
-`execute_run.py` runs a program with the access, and `held_access.py` gives it back.
+`execute_run.py` runs a program with the access, `access_watch.py` sees its end, and `held_access.py` gives it back.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import typer
 
 from jitvault.agent.execution import mapping
 from jitvault.agent.execution.allowed_program import check_program, check_spec_names
-from jitvault.agent.execution.monitor import Kept, Monitor
+from jitvault.agent.execution.monitor import Monitor
+from jitvault.agent.execution.monitor_messages import Kept
 from jitvault.agent.held_tasks import held_here
 from jitvault.agent.opened_wrappings import locked_record, state_directory
 from jitvault.agent.unwrap import TaskToken, read_all
@@ -147,6 +148,10 @@ def take_next(access: Access) -> None:
         with _opened(access.wiring, taken, task, access.monitor) as token:
             access.replace_token(token)
             access.monitor.clean_up_later(access.kept)
+    except OutcomeUnknown:
+        # the former token is dead, and nobody has the next: the monitor signs the end, and tries until it has
+        access.is_given_back = True
+        raise
     except (SecurityFinding, NotFound):
         # a refused unwrap is an alarm as well
         access.is_alarmed = True

@@ -15,7 +15,8 @@ import typer
 
 from jitvault.agent.credential import Credential
 from jitvault.agent.execution import mapping
-from jitvault.agent.execution.monitor import Kept, Monitor
+from jitvault.agent.execution.monitor import Monitor
+from jitvault.agent.execution.monitor_messages import Kept
 from jitvault.agent.execution.process_tree import hold_orphans, kill_below
 from jitvault.agent.execution.removal import AT_ONCE_S
 from jitvault.agent.execution.secret_files import SecretFiles

@@ -24,7 +24,7 @@ from jitvault.agent.execution.mapping import fields_of
 from jitvault.agent.execution.monitor import Gone, Monitor
 from jitvault.agent.execution.task_watch import CHANGED
 from jitvault.cli import session
-from jitvault.cli.commands.access.execute_run import watch_of
+from jitvault.cli.commands.access.access_watch import watch_of
 from jitvault.cli.commands.access.execute_steps import take_next
 from jitvault.cli.commands.access.held_access import Access, OtherToken
 from jitvault.documents.published_task import PublishedTask

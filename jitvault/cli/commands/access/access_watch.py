@@ -1,0 +1,158 @@
+"""Notice that a task is over, or that another token replaced its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+
+from jitvault.agent.execution.task_watch import CHANGED, POLL_S, TaskWatch
+from jitvault.cli import session
+from jitvault.cli.commands.access.held_access import Access, OtherToken, say_beside_program
+from jitvault.cli.views.task import end_in_words
+from jitvault.documents.published_task import PublishedTask
+from jitvault.errors import JitvaultError, VaultRefused
+from jitvault.formats.shorten import quoted
+from jitvault.formats.token_pattern import without_tokens
+from jitvault.model.states import EndReason, State
+from jitvault.wiring import Wiring
+
+# how long after Vault refuses a token the next one is waited for: its leases are proven dead first
+NEXT_TOKEN_S = 60.0
+REPLACED = "more time for it came with another token, which this process does not have"
+TAKEN_BY_OTHERS = "more time for it came with another token, which another process took"
+_LONGEST_NOTE = 200
+
+
+def watch_of(access: Access, moved: Callable[[datetime], None] | None = None) -> TaskWatch:
+    """Return what notices that the task is over.
+
+    `moved` is called with the new deadline where the task gets more time. `access.on_other` says what another token
+    means; that Vault refuses this one may be the first sign of it.
+    """
+    # clients of Vault are one thread's alone; the login is shared
+    other = Wiring(access.wiring.settings)
+    other.person_token = access.wiring.person_token
+    task = access.document.task_id
+    own, grant = other.vault(access.token.token), access.token.grant_id
+
+    def published_end() -> str | None:
+        document = session.published(other, task)
+        # an answer that comes when the next token is held already says nothing of that one
+        if not isinstance(document, PublishedTask) or access.token.grant_id != grant:
+            return None
+        if end := _end_of(document):
+            return end
+        if over := _by_other_token(access, other, document):
+            return over
+        if access.is_replaced or document.grant_id == access.token.grant_id:
+            follow(document.ends_at)
+        return None
+
+    def beat() -> None:
+        # a token that was replaced is dead, and asking with it would be a use after its end
+        if not access.is_replaced:
+            own.read("auth/token/lookup-self")
+
+    def follow(ends_at: datetime | None) -> None:
+        if ends_at is not None and ends_at != access.ends_at:
+            access.ends_at = ends_at
+            watch.move_end(ends_at)
+            if moved is not None:
+                moved(ends_at)
+
+    window = access.document.full_revision.spec.spec.window
+    watch = TaskWatch(
+        published_end=published_end,
+        beat=beat,
+        heartbeat_s=window.heartbeat.total_seconds() if window.heartbeat else None,
+        ends_at=access.ends_at,
+        patience_s=0 if access.on_other is OtherToken.STOP else NEXT_TOKEN_S,
+    )
+    return watch
+
+
+def over_meanwhile(access: Access) -> str:
+    """Return why the task was over when the program ended, "" if it was not.
+
+    A program whose session the end of the task closed may be faster than whoever watches the task. So may one whose
+    access ends because another token comes, which is waited for where it is to be taken.
+    """
+    refused = "Vault does not accept its token any more"
+    waits_until = time.monotonic() + (NEXT_TOKEN_S if access.on_other is OtherToken.TAKE else 0)
+    while True:
+        with suppress(JitvaultError):
+            document = session.published(access.wiring, access.document.task_id)
+            if isinstance(document, PublishedTask):
+                end = _end_of(document) or _by_other_token(access, access.wiring, document)
+                if end:
+                    return end
+        if not access.is_replaced and _accepts(access):
+            return ""
+        if time.monotonic() >= waits_until:
+            return REPLACED if access.is_replaced else refused
+        time.sleep(POLL_S)
+
+
+def _end_of(document: PublishedTask) -> str:
+    """Return why a task is over by what is published, "" while it is not.
+
+    The program and its model read it: who revoked the task is quoted, on one line.
+    """
+    if document.state not in session.DONE | session.ENDING:
+        return ""
+    reason, ended = document.end_reason, document.ended
+    if not reason:
+        return f"it is {document.state.value}"
+    words = end_in_words(reason, ended)
+    if reason == EndReason.OPERATOR and ended is not None and ended["note"]:
+        words += f": {quoted(without_tokens(ended['note']), _LONGEST_NOTE)}"
+    return f"it is {document.state.value} ({words})"
+
+
+def _accepts(access: Access) -> bool:
+    """Return whether Vault accepts the task's token, or does not answer."""
+    try:
+        access.wiring.vault(access.token.token).read("auth/token/lookup-self")
+    except VaultRefused:
+        return False
+    except JitvaultError:
+        pass
+    return True
+
+
+def _by_other_token(access: Access, wiring: Wiring, document: PublishedTask) -> str:
+    """Return why another token is the end of the access, "" where it is not.
+
+    CHANGED stands for a token that can be taken. `wiring` is the calling thread's.
+    """
+    if not access.is_replaced_in(document):
+        return ""
+    if access.on_other is OtherToken.IGNORE:
+        _tell_loss(access)
+        return ""
+    if access.on_other is OtherToken.STOP:
+        return REPLACED
+    is_next = document.grant_id != access.token.grant_id
+    if not is_next or document.state is State.ISSUING:
+        return ""
+    message = session.inbox(wiring, document)
+    if message is not None and message["wrapping"]:
+        return CHANGED
+    if document.state is not State.ACTIVE:
+        return ""
+    # whoever has it ends the task
+    access.on_other = OtherToken.STOP
+    return TAKEN_BY_OTHERS
+
+
+def _tell_loss(access: Access) -> None:
+    """Say once that the program goes on without access."""
+    if access.is_loss_told:
+        return
+    access.is_loss_told = True
+    say_beside_program(
+        f"task {access.document.task_id} has more time, with another token: the program goes on without access, since "
+        "what it was given is revoked. --on-change restart starts a program anew with the next token"
+    )
