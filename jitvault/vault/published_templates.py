@@ -7,7 +7,6 @@ write a request. The worker decides by its own templates, and approvers sign wha
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from jitvault.documents.paths import TEMPLATES
@@ -16,19 +15,6 @@ from jitvault.model.template import AccessTemplate, load_templates
 
 if TYPE_CHECKING:
     from jitvault.vault.interface import Documents
-
-
-def publish_templates(documents: Documents, templates: Mapping[str, AccessTemplate]) -> bool:
-    """Write the templates to Vault where others are there.
-
-    Returns whether it did. Raises VaultRefused where the worker's policy is older than this document, and VaultRejected
-    for more than Vault takes.
-    """
-    document = {name: templates[name].canonical() for name in sorted(templates)}
-    if documents.get(TEMPLATES) == document:
-        return False
-    documents.put(TEMPLATES, document)
-    return True
 
 
 def read_templates(documents: Documents) -> dict[str, AccessTemplate] | None:

@@ -784,7 +784,11 @@ def fleet(*lines: Observation, **how: Any) -> list[TripwireHit]:
         "intents": {"op-1": INTENT},
         "used_again": frozenset(),
         "renewals": {"op-r": TOKEN, "op-l": "database/creds/app-ro/1"},
-        "publications": {"op-p": "jitvault/data/tasks/t-1", "op-d": "jitvault/metadata/tasks/t-1"},
+        "publications": {
+            "op-p": frozenset({"jitvault/data/tasks/t-1"}),
+            "op-d": frozenset({"jitvault/metadata/tasks/t-1"}),
+            "op-i": frozenset({"jitvault/data/inbox/e/t-1", "jitvault/metadata/inbox/e/t-1"}),
+        },
         "signatures": {"op-s": "hmac-s"},
     }
     return of_fleet(lines, **{**known, "worker_addresses": ADDRESSES, "shared": (), **how})
