@@ -1,4 +1,4 @@
-"""The caller's inbox: the messages with wrapping tokens that a worker wrote."""
+"""The caller's inbox: what a worker delivered, or somebody else wrote."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def delivered(wiring: Wiring, task: str) -> Delivery | None:
-    """Return what the caller's inbox has for a task; None where it is empty.
+    """Return what the caller's inbox has for a task.
 
-    Raises SecurityFinding for what no worker delivers, with the alarm signed.
+    None where it has nothing. Raises SecurityFinding for what no worker delivers, with the alarm signed.
     """
     from jitvault.documents.delivery import read_delivery
 
@@ -44,7 +44,7 @@ def empty(wiring: Wiring, task: str) -> None:
 
 
 def sign_alarm(wiring: Wiring, task: str, what: str) -> SecurityFinding:
-    """Sign that what was delivered for a task was replaced; return the error.
+    """Sign that what was delivered was replaced, and return the error.
 
     No audit line names the task then. `what` says what is in the inbox instead.
     """

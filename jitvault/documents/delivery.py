@@ -1,4 +1,4 @@
-"""What a worker delivers into an inbox: the wrapping token, and what it gives.
+"""What a worker delivers into an inbox: a wrapping token, what it gives.
 
 Whoever has the worker's token can write there as well, and what they write is read by the agent's host.
 """
@@ -21,7 +21,7 @@ Word = Annotated[str, Meta(pattern=r"\A[!-~]{1,1024}\Z")]
 
 
 class Wrapped(TypedDict):
-    """One wrapping token, where it was made, and what the token inside may read."""
+    """One wrapping token, and what the token inside may read."""
 
     token: Word
     ttl: int

@@ -10,18 +10,23 @@ import json
 from typing import TYPE_CHECKING
 
 from jitvault.documents.paths import TEMPLATES
-from jitvault.errors import VaultRefused
+from jitvault.errors import InvalidInput, VaultRefused
 from jitvault.model.template import AccessTemplate, load_templates
 
 if TYPE_CHECKING:
     from jitvault.vault.interface import Documents
 
+_HINT = (
+    "A worker puts its own templates back within two minutes. Where none does, it has another version of jitvault: tell "
+    "the operator. Nothing was asked for."
+)
+
 
 def read_templates(documents: Documents) -> dict[str, AccessTemplate] | None:
     """Return the published templates by name.
 
-    None where there are none, or where the caller's policy is older than this document. Raises InvalidInput for
-    templates of a newer version of jitvault.
+    None where there are none, or where the caller's policy is older than this document. Raises InvalidInput for what is
+    no template of this version, which a worker of the same version replaces with its own.
     """
     try:
         document = documents.get(TEMPLATES)
@@ -29,7 +34,10 @@ def read_templates(documents: Documents) -> dict[str, AccessTemplate] | None:
         return None
     if document is None:
         return None
-    return load_templates({f"Vault's jitvault/{TEMPLATES}: {name}": _encoded(document[name]) for name in document})
+    try:
+        return load_templates({f"Vault's jitvault/{TEMPLATES}: {name}": _encoded(document[name]) for name in document})
+    except InvalidInput as error:
+        raise InvalidInput(str(error), hint=_HINT) from None
 
 
 def _encoded(template: object) -> bytes:

@@ -900,6 +900,8 @@ def test_what_the_workers_token_published_and_no_worker_meant_freezes_everything
     removal = {"path": "jitvault/metadata/tasks/t-1", "op": "op-d"}
     assert fleet(published(), published(op="x", failed=True), published(op="x", actor=OTHER)) == []
     assert fleet(published(op="x", subject=""), published(n=2, **removal)) == []
+    inbox = {"path": "jitvault/data/inbox/e/t-1", "subject": "inbox/e/t-1", "op": "op-i"}
+    assert fleet(published(**inbox), published(n=2, **{**inbox, "path": "jitvault/metadata/inbox/e/t-1"})) == []
     for o in (
         published(op=""),
         published(op="op-r"),
@@ -907,6 +909,9 @@ def test_what_the_workers_token_published_and_no_worker_meant_freezes_everything
         published(op="op-d"),
         published(**{**removal, "op": "op-p"}),
         published(path="jitvault/data/tasks/t-2", subject="tasks/t-2"),
+        published(path="jitvault/data/templates", subject="templates"),
+        published(**{**inbox, "op": "op-p"}),
+        published(**{**inbox, "path": "jitvault/data/inbox/e/t-2"}),
         published(op="", actor=OTHER, detail={"worker": True}),
     ):
         assert [(trip.rule, trip.freezes) for trip in fleet(o)] == [(Rule.UNKNOWN_PUBLICATION, True)]
