@@ -1,4 +1,4 @@
-"""What a worker delivers into an inbox: a wrapping token, what it gives.
+"""Read what a worker delivers into an inbox.
 
 Whoever has the worker's token can write there as well, and what they write is read by the agent's host.
 """

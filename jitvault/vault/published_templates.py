@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from jitvault.vault.interface import Documents
 
 _HINT = (
-    "A worker puts its own templates back within two minutes. Where none does, it has another version of jitvault: tell "
-    "the operator. Nothing was asked for."
+    "A worker puts its own templates back within two minutes. Where none does, its version of jitvault is another: "
+    "tell the operator. Nothing was asked for."
 )
 
 
