@@ -7,7 +7,8 @@ write a request. The worker decides by its own templates, and approvers sign wha
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from jitvault.documents.paths import TEMPLATES
 from jitvault.errors import InvalidInput, VaultRefused
@@ -20,6 +21,11 @@ _HINT = (
     "A worker puts its own templates back within two minutes. Where none does, its version of jitvault is another: "
     "tell the operator. Nothing was asked for."
 )
+
+
+def published_form(templates: Mapping[str, AccessTemplate]) -> dict[str, Any]:
+    """Return the document that publishes these templates."""
+    return {name: templates[name].canonical() for name in sorted(templates)}
 
 
 def read_templates(documents: Documents) -> dict[str, AccessTemplate] | None:

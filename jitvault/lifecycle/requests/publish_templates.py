@@ -18,6 +18,7 @@ from jitvault.formats.canonical_json import likely_bytes, sha256_hex
 from jitvault.ledger.model import OpState
 from jitvault.model.kinds import OperationKind
 from jitvault.operations import new_operation
+from jitvault.vault.published_templates import published_form
 
 
 class Found(Enum):
@@ -39,7 +40,7 @@ def publish_templates(worker: WorkerContext) -> bool:
     Returns whether it did. Raises VaultRefused where the worker's policy is older than this document, and VaultRejected
     for more than Vault takes.
     """
-    own = _own(worker)
+    own = published_form(worker.templates)
     if worker.documents.get(TEMPLATES) == own:
         return False
     _write(worker, own)
@@ -64,23 +65,18 @@ class TemplateWatch:
             found = Found.RESTORED
         self._has_seen_unexplained = found is Found.UNEXPLAINED
         if found is Found.RESTORED:
-            _write(self._worker, _own(self._worker))
+            _write(self._worker, published_form(self._worker.templates))
         return found
 
     def _compare(self) -> Found:
         """Compare what is published with this worker's and the last intent."""
-        own, published = _own(self._worker), self._worker.documents.get(TEMPLATES)
+        own, published = published_form(self._worker.templates), self._worker.documents.get(TEMPLATES)
         if published == own:
             return Found.OWN
         intended = self._worker.ledger.last_answer(OperationKind.PUBLISH, TEMPLATES)
         if published is not None and intended == _digest(published):
             return Found.OTHERS
         return Found.RESTORED if intended in (None, _digest(own)) else Found.UNEXPLAINED
-
-
-def _own(worker: WorkerContext) -> dict[str, Any]:
-    """Return the document with the worker's templates."""
-    return {name: worker.templates[name].canonical() for name in sorted(worker.templates)}
 
 
 def _write(worker: WorkerContext, document: dict[str, Any]) -> None:
