@@ -14,7 +14,7 @@ from msgspec import structs
 
 from jitvault.audit.entry import Entry, Request, Response
 from jitvault.audit.entry_facts import (
-    PUBLISHED_PATHS,
+    OF_WORKER_PATHS,
     REVOKE_BY_TOKEN,
     SIGNATURES,
     WRAPPING_POLICY,
@@ -22,6 +22,7 @@ from jitvault.audit.entry_facts import (
     error_of,
     has_failed,
     has_hashed_accessor,
+    is_publication,
     is_refused,
     is_signature,
     is_spent,
@@ -282,16 +283,15 @@ _WRITTEN_PATHS = (
     "sys/storage/raft/snapshot",
     "auth/token/tidy",
     *_DOCUMENTS,
-    *PUBLISHED_PATHS,
+    *OF_WORKER_PATHS,
     SIGNATURES,
 )
 
 
 def _workers_act(entry: Entry) -> tuple[Kind, str] | None:
-    """Return what only the worker does: publish, unpublish, sign receipts."""
-    path = entry.request.path
-    if path.startswith(PUBLISHED_PATHS) and entry.request.operation not in READING:
-        return Kind.OWN, path.split("/", 2)[2]
+    """Return what only the worker does: publish, deliver, sign receipts."""
+    if is_publication(entry):
+        return Kind.OWN, entry.request.path.split("/", 2)[2]
     if is_signature(entry.request) and not is_task_token(entry.auth):
         return Kind.OWN, ""
     return None

@@ -11,9 +11,12 @@ from jitvault.audit.audit_form import is_hashed
 from jitvault.audit.entry import Auth, Entry, Request, Response
 from jitvault.audit.hazard_paths import READING
 from jitvault.audit.observation import Kind
+from jitvault.documents.paths import OF_WORKER
 from jitvault.model.vault_access import ACCESS_POLICY, WORKER_POLICY
 
-PUBLISHED_PATHS = ("jitvault/data/tasks/", "jitvault/metadata/tasks/")
+# All parts of an engine of KV version 2 by which a document is written, or taken away.
+_PARTS = ("data", "metadata", "delete", "undelete", "destroy")
+OF_WORKER_PATHS = tuple(f"jitvault/{part}/{begins}" for part in _PARTS for begins in OF_WORKER)
 SIGNATURES = "jitvault-transit/sign/jitvault-receipts"
 # An error that consists of refusals alone: an error that an engine passes on may mention permissions, too. Blanks are
 # matched in one place only, so that a long run of them is read once.
@@ -53,6 +56,15 @@ def is_task_token(auth: Auth | None) -> bool:
 
 def is_signature(request: Request) -> bool:
     return request.path.startswith(SIGNATURES) and request.operation not in READING
+
+
+def is_publication(entry: Entry) -> bool:
+    """Return whether the worker wrote or took away what it alone writes.
+
+    Others may: an entity empties its own inbox, and an administrator may do anything.
+    """
+    request = entry.request
+    return request.path.startswith(OF_WORKER_PATHS) and request.operation not in READING and is_workers(entry)
 
 
 def is_refused(entry: Entry) -> bool:

@@ -9,8 +9,8 @@ from jitvault.audit.audit_form import is_elided
 from jitvault.audit.create_intent import asked
 from jitvault.audit.entry import TARGET_NAMES, Entry, Response
 from jitvault.audit.entry_facts import (
-    PUBLISHED_PATHS,
     is_about_itself,
+    is_publication,
     is_refused,
     is_signature,
     is_spent,
@@ -104,8 +104,7 @@ def _worker_mark(entry: Entry, kind: Kind) -> dict[str, Any]:
     """
     if kind in (Kind.CANARY, Kind.TOKEN_CREATED):
         return _recovery_detail(entry)
-    is_marked = kind is Kind.RENEWED or entry.request.path.startswith(PUBLISHED_PATHS)
-    return {"worker": True} if is_marked and is_workers(entry) else {}
+    return {"worker": True} if is_publication(entry) or (kind is Kind.RENEWED and is_workers(entry)) else {}
 
 
 def _listing_detail(entry: Entry, kind: Kind) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -409,20 +409,6 @@ def check_findings(
     if findings:
         intercepted = end_reason == EndReason.INTERCEPTED
         raise SecurityFinding(f"task {task_id}: {findings[0]}", hint=_INTERCEPTED if intercepted else hint)
-
-
-def inbox(wiring: Wiring, document: PublishedTask) -> Mapping[str, Any] | None:
-    """Return the message with the wrapping token from the caller's inbox.
-
-    None if the inbox has none for this grant.
-    """
-    message = wiring.person.documents.get(inbox_path(wiring, document))
-    return message if message and message.get("grant_id") == document.grant_id else None
-
-
-def inbox_path(wiring: Wiring, document: PublishedTask) -> str:
-    """Return the path of the caller's inbox message for the task."""
-    return f"inbox/{wiring.person.entity}/{document.task_id}"
 
 
 def refused(error: PublishedError) -> JitvaultError:

@@ -22,6 +22,7 @@ POLICIES = About("policies", "set", InvalidInput, _GRANT)
 RUNNING = About("policies", "in use", InvalidInput)
 TEMPLATES = About("templates", "granted", InvalidInput, _GRANT)
 TEMPLATE = About("templates", "", InvalidInput)
+PUBLISHED = About("templates", "published", InvalidInput)
 PROBE = About("probes", "", NotConfirmed, frozenset({Ability.PROVE}))
 
 _ASK_AS_WORKER = "Run the command where the worker's identity is set, or set JITVAULT_ADMIN_TOKEN."
@@ -114,6 +115,15 @@ def judge_templates(found: Known[Sequence[TemplateState]], now: datetime) -> Ite
         yield TEMPLATES.fail("nothing is granted by any template", "Run `jitvault templates check NAME`.")
     for template in found:
         yield _template(template, now)
+
+
+def judge_published(is_own: Known[bool]) -> Iterator[Check]:
+    """Yield a warning where agents see other templates than those here."""
+    if is_own is False:
+        yield PUBLISHED.warn(
+            "agents are offered other templates than those here, which another worker published",
+            "Give all workers the same files, then send each SIGHUP.",
+        )
 
 
 def _template(template: TemplateState, now: datetime) -> Check:

@@ -274,6 +274,11 @@ class _Facts:
         )
 
     @property
+    def is_own_published(self) -> Known[bool]:
+        worker = None if self.no_worker else self.wiring.vault(self.wiring.login)
+        return self._of_templates(worker, vault_facts.is_published)
+
+    @property
     def probes(self) -> Known[Sequence[tuple[str, Known[ProbeLogin]]]]:
         return self._of_templates(
             self.privileged, lambda vault, templates: vault_facts.probes(vault, templates, self.wiring.engines)
@@ -332,7 +337,10 @@ def _provisioned(facts: _Facts) -> Iterable[Check]:
 def _templates(facts: _Facts) -> Iterable[Check]:
     if isinstance(facts.templates, Unknown):
         return [rules.TEMPLATES.fail(facts.templates.why, facts.templates.mend)]
-    return rules.judge_templates(facts.template_states, facts.now)
+    return [
+        *rules.judge_templates(facts.template_states, facts.now),
+        *rules.judge_published(facts.is_own_published),
+    ]
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from jitvault.doctor.check import Known, Unknown
 from jitvault.doctor.identity import Holder, Refused
 from jitvault.doctor.policies import ProbeLogin, TemplateState
 from jitvault.doctor.provisioning import KINDS, NO_ADMIN, Device, Part
+from jitvault.documents.paths import TEMPLATES
 from jitvault.documents.signed import RECEIPT_KEY, signer_key
 from jitvault.documents.template_check import as_recorded, read_record, remarks_of
 from jitvault.engines.interface import Engine
@@ -26,6 +27,7 @@ from jitvault.provision.plan import changed, role_body
 from jitvault.provision.template_check.record import Unchecked, recorded, why_unchecked
 from jitvault.vault.client import Vault
 from jitvault.vault.documents import Documents
+from jitvault.vault.published_templates import published_form
 
 T = TypeVar("T")
 
@@ -153,6 +155,11 @@ def _state(vault: Vault, template: AccessTemplate, engines: Mapping[str, Engine]
         checked_at=min((result.at for result in record.paths.values()), default=None) if record else None,
         seen=whole or exempt,
     )
+
+
+def is_published(vault: Vault, templates: Mapping[str, AccessTemplate]) -> bool:
+    """Return whether agents see these templates, or none are published yet."""
+    return Documents(vault).get(TEMPLATES) in (None, published_form(templates))
 
 
 def probes(

@@ -31,6 +31,10 @@ CHECKS = "checks/"
 """The administrator's: `checks/<template>`, the result of a template's check."""
 TEMPLATES = "templates"
 """The worker's: the access templates in use, for agents."""
+INBOX = "inbox/"
+"""The worker's: `inbox/<entity>/<task>`, a wrapping token on its way to that entity, which removes it."""
+OF_WORKER = (PUBLISHED, INBOX, TEMPLATES)
+"""What the worker alone writes: how the paths of these documents begin."""
 
 _TASK = r"(?P<task>(?!.*\.\.)[a-z0-9][a-z0-9._-]{0,62})"
 _ENTITY = r"(?P<entity>[^/]+)"
@@ -85,6 +89,11 @@ ANYONE = "+"
 def published_path(task_id: str) -> str:
     """Return the path of what the worker publishes about a task."""
     return f"{PUBLISHED}{task_id}"
+
+
+def inbox_path(entity: str, task_id: str) -> str:
+    """Return the path of what the worker delivers to an entity."""
+    return f"{INBOX}{entity}/{task_id}"
 
 
 def request_path(author: str, task_id: str, kind: str) -> str:

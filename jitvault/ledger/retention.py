@@ -1,4 +1,4 @@
-"""Queries for removing published documents of tasks long sealed."""
+"""Queries about what the worker published, and what may be removed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jitvault.model.states import State
 
 
 class RetentionQueries:
-    """Find what may be removed from Vault; a part of `Ledger`."""
+    """Find what was published, and what may be removed; a part of `Ledger`."""
 
     _db: Database
 
@@ -38,6 +38,16 @@ class RetentionQueries:
                 rows = connection.execute(query.where(task.task_id.in_(batch)))
                 found |= {row.task_id: row.requester for row in rows}
         return found
+
+    def last_answer(self, kind: str, subject: str) -> str | None:
+        """Return the answer of the newest operation of no task on `subject`.
+
+        It is that of the newest operation of this kind; None where there is none.
+        """
+        op = schema.operations.c
+        query = select(op.answer).where(op.task_id.is_(None), op.kind == kind, op.subject == subject)
+        with self._db.read() as connection:
+            return connection.execute(query.order_by(op.sent_at.desc(), op.op_id.desc()).limit(1)).scalar()
 
     def open_acts(self, kind: str) -> list[OperationRow]:
         """Return operations of this kind of no task with unknown outcome.

@@ -57,11 +57,14 @@ def spec_data(
 
 
 def offered(template: AccessTemplate, tools: Sequence[str]) -> dict[str, Any]:
-    """Return what a model has to know of a template to ask for it."""
+    """Return what a model has to know of a template to ask for it.
+
+    What its owner wrote is marked, as another person's words are in a terminal.
+    """
     body = template.spec
     facts: dict[str, Any] = {
         "template": template.name,
-        "description": template.metadata.description,
+        "owner_says": f"| {template.metadata.description}",
         "risk": body.tier,
         "parameters": {name: list(parameter.choices) for name, parameter in sorted(body.parameters.items())},
         "minutes": int(body.ttl.total_seconds() // 60),

@@ -12,11 +12,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from jitvault.formats.shorten import quoted
 from jitvault.model.decision_input import DecisionInput
 from jitvault.model.extension import Extension
 from jitvault.model.revision import Revision
 from jitvault.model.states import State
 from jitvault.policy.decision import APPROVERS, Decision, Obligations, Requirement
+
+_LONGEST_REASON = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +294,13 @@ class RequestDecision:
     @property
     def why_denied(self) -> str:
         if self.tally.denied_by:
-            given = self.tally.denied_by
-            return f"{given.name} denied it: {given.reason or 'no reason given'}"
+            return denial(self.tally.denied_by.name, self.tally.denied_by.reason)
         return self.policy.why_denied
+
+
+def denial(name: str, reason: str | None) -> str:
+    """Return who denied a task and why, which is quoted.
+
+    People and models read it, within jitvault's own words.
+    """
+    return f"{name} denied it: {quoted(reason, _LONGEST_REASON) if reason else 'no reason given'}"

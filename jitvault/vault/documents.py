@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
-from jitvault.documents.paths import DECISIONS, FREEZES, REQUESTS
+from jitvault.documents.paths import DECISIONS, FREEZES, INBOX, REQUESTS
 from jitvault.errors import VaultRejected
 from jitvault.vault.client import Vault
 from jitvault.vault.interface import Stored
@@ -18,12 +18,12 @@ from jitvault.vault.interface import Stored
 MOUNT = "jitvault"
 INBOX_LIFE = "600s"
 MOST_READ = 256 * 1024
-"""How many bytes of a person's or an agent's document are read.
+"""How many bytes of a person's or an agent's document are read, and of one in an inbox.
 
 A spec has at most 64 KiB, and its envelope at most twice that. Vault takes 32 MiB by default, and a decoded document
 needs many times its size in memory.
 """
-_OF_PEOPLE = (REQUESTS, DECISIONS, FREEZES)
+_BOUNDED = (REQUESTS, DECISIONS, FREEZES, INBOX)
 _NEVER = datetime.fromtimestamp(0, UTC)
 
 
@@ -50,7 +50,7 @@ class Documents:
 
     def _read(self, path: str, query: str = "") -> Stored | None:
         try:
-            most = MOST_READ if path.startswith(_OF_PEOPLE) else None
+            most = MOST_READ if path.startswith(_BOUNDED) else None
             answer = self._vault.read(f"{MOUNT}/data/{path}", most=most, query=query)
         except VaultRejected as error:
             if error.status != HTTPStatus.OK:

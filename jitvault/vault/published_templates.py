@@ -8,34 +8,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jitvault.documents.paths import TEMPLATES
-from jitvault.errors import VaultRefused
+from jitvault.errors import InvalidInput, VaultRefused
 from jitvault.model.template import AccessTemplate, load_templates
 
 if TYPE_CHECKING:
     from jitvault.vault.interface import Documents
 
+_HINT = (
+    "A worker puts its own templates back within two minutes. Where none does, its version of jitvault is another: "
+    "tell the operator. Nothing was asked for."
+)
 
-def publish_templates(documents: Documents, templates: Mapping[str, AccessTemplate]) -> bool:
-    """Write the templates to Vault where others are there.
 
-    Returns whether it did. Raises VaultRefused where the worker's policy is older than this document, and VaultRejected
-    for more than Vault takes.
-    """
-    document = {name: templates[name].canonical() for name in sorted(templates)}
-    if documents.get(TEMPLATES) == document:
-        return False
-    documents.put(TEMPLATES, document)
-    return True
+def published_form(templates: Mapping[str, AccessTemplate]) -> dict[str, Any]:
+    """Return the document that publishes these templates."""
+    return {name: templates[name].canonical() for name in sorted(templates)}
 
 
 def read_templates(documents: Documents) -> dict[str, AccessTemplate] | None:
     """Return the published templates by name.
 
-    None where there are none, or where the caller's policy is older than this document. Raises InvalidInput for
-    templates of a newer version of jitvault.
+    None where there are none, or where the caller's policy is older than this document. Raises InvalidInput for what is
+    no template of this version, which a worker of the same version replaces with its own.
     """
     try:
         document = documents.get(TEMPLATES)
@@ -43,7 +40,10 @@ def read_templates(documents: Documents) -> dict[str, AccessTemplate] | None:
         return None
     if document is None:
         return None
-    return load_templates({f"Vault's jitvault/{TEMPLATES}: {name}": _encoded(document[name]) for name in document})
+    try:
+        return load_templates({f"Vault's jitvault/{TEMPLATES}: {name}": _encoded(document[name]) for name in document})
+    except InvalidInput as error:
+        raise InvalidInput(str(error), hint=_HINT) from None
 
 
 def _encoded(template: object) -> bytes:

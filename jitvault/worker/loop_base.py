@@ -38,6 +38,7 @@ class Pace:
     list_s: float = 60.0
     sweep_s: float = 3600.0
     remove_s: float = 60.0
+    templates_s: float = 60.0
     tell_s: float = 1.0
     retry_s: float = 1.0
 

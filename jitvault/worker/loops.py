@@ -14,6 +14,7 @@ audit stream are in `stream_loops.py`, those that find tasks in `work_loops.py`,
     targets    whether each target can be reached, also while one of its logins locks everyone out
     upkeep     what engines publish and has to renew, such as lists of revoked certificates
     sweep      whether Vault, ledger and stream agree; reported, and mended only where that was asked for
+    templates  whether the templates that agents see are those that a worker published
     retention  removes the published documents of tasks that were sealed long ago
     notices    sends notices to people
 """
@@ -28,6 +29,7 @@ from jitvault.context import WorkerContext
 from jitvault.errors import NotConfirmed, VaultRefused, WrongState
 from jitvault.lifecycle.confirmation.probe_sessions import Probe, ProbeSessions
 from jitvault.lifecycle.renewal.upkeep import PublishedListRenewals
+from jitvault.lifecycle.requests.publish_templates import Found, TemplateWatch
 from jitvault.lifecycle.requests.retention import Removals
 from jitvault.sweep.report import outcome
 from jitvault.sweep.sweep import sweep
@@ -49,7 +51,7 @@ class Loops(StreamLoops, WorkLoops):
         Each gets its connections here, so that nothing begins where Vault does not answer.
         """
         loops = [self.sources, self.intake, self.backlog, self.quota, self.due, self.tripwires, self.canary]
-        loops += [self.targets, self.upkeep]
+        loops += [self.targets, self.upkeep, self.templates]
         loops += [self.sweep] if self.pace.sweep_s else []
         loops += [self.retention] if self.keep is not None else []
         for run in loops:
@@ -108,6 +110,33 @@ class Loops(StreamLoops, WorkLoops):
                 self.log.warning("sweep", found=str(failure), hint=failure.hint)
 
         self.every("sweep", self.pace.sweep_s, look, at_once=False)
+
+    def templates(self, worker: WorkerContext) -> None:
+        """Put the published templates back where nobody meant to change them.
+
+        Where another worker published others, that is logged once: agents are then offered those of the worker that
+        started last, and each worker decides by its own.
+        """
+        watch = TemplateWatch(worker)
+        before = Found.OWN
+
+        def look() -> None:
+            nonlocal before
+            try:
+                found = watch.look()
+            except VaultRefused as error:
+                # a worker policy of an older version lacks the right, and no access depends on it
+                raise WrongState(f"the templates cannot be published: {error}", hint=error.hint) from None
+            if found is Found.RESTORED:
+                self.log.warning("the published templates were no worker's; put back", templates=len(worker.templates))
+            if found is Found.OTHERS and before is not found:
+                self.log.warning(
+                    "another worker published other templates for agents than this one decides by",
+                    hint="Give all workers the same files, then send each SIGHUP.",
+                )
+            before = found
+
+        self.every("templates", self.pace.templates_s, look, at_once=False)
 
     def retention(self, worker: WorkerContext) -> None:
         """Remove published documents of tasks that were sealed long ago."""

@@ -17,8 +17,8 @@ from types import FrameType
 
 from jitvault.context import ReadCache, WorkerContext
 from jitvault.errors import JitvaultError, LedgerUnavailable
+from jitvault.lifecycle.requests.publish_templates import publish_templates
 from jitvault.settings import Settings
-from jitvault.vault.published_templates import publish_templates
 from jitvault.wiring import Wiring
 from jitvault.worker.author_rate import AuthorRate
 from jitvault.worker.health import Health, serve, served
@@ -76,7 +76,7 @@ class Started:
         Where that fails agents can still ask by their own files.
         """
         try:
-            if publish_templates(self.worker.documents, self.wiring.templates):
+            if publish_templates(self.worker):
                 self.log.info("published the templates", templates=len(self.wiring.templates))
         except JitvaultError as error:
             self.log.warning("the templates are not published for agents", why=str(error))

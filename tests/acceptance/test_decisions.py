@@ -143,7 +143,7 @@ def test_a_denial_wins_over_approvals(cli: Cli, spec: Callable[..., Path]) -> No
     assert denied["state"] == "denied"
     refused = cli("operator", "grant", file.stem, "--json", code=3)
     assert refused.json["state"] == "denied"
-    assert refused.error["message"] == f"task {file.stem} is denied: approver-2 denied it: Not today."
+    assert refused.error["message"] == f'task {file.stem} is denied: approver-2 denied it: "Not today."'
 
 
 # -- one id, one request -----------------------------------------------------------------------------

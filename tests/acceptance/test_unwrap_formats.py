@@ -271,7 +271,7 @@ def test_an_empty_inbox_says_why(quick: Quick, spec: Spec) -> None:
     denied = spec(criticality="high", more=FOR_AGENT)
     quick("operator", "submit", denied, code=None)
     quick("approver-1", "deny", denied.stem, "--yes", "--reason", "not now")
-    assert why(denied.stem) == "the task is denied, and gets no token: approver-1 denied it: not now"
+    assert why(denied.stem) == 'the task is denied, and gets no token: approver-1 denied it: "not now"'
     assert why(waiting.stem) == "the task is pending_approval, so its token is not made yet"
     assert why(mine.stem) == "its wrapping token went to operator"
     assert re.fullmatch(r"the task is (confirmed|sealed) \(completed\)", why(ended))

@@ -229,7 +229,7 @@ def test_a_task_that_is_denied_gives_nothing(rig: Rig, spec: Spec) -> None:
     with running(rig, code, file) as process:
         said(process)
         rig("approver-1", "deny", file.stem, "--yes", "--reason", "not today")
-        assert "approver-1 denied it: not today" in said(process)["refused"]
+        assert 'approver-1 denied it: "not today"' in said(process)["refused"]
         assert process.wait(20) == 0
 
 

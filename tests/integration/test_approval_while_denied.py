@@ -76,4 +76,4 @@ def test_a_denial_counts_for_every_group_of_its_author_whatever_policy_needs_the
         'permit (principal, action in [Action::"grant", Action::"renew"], resource);\n'
     )
     refused = rig("operator", "grant", file.stem, code=3, extra={"JITVAULT_POLICIES": str(security)})
-    assert "approver-2 denied it: not today" in refused.error["message"]
+    assert 'approver-2 denied it: "not today"' in refused.error["message"]

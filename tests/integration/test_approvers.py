@@ -233,7 +233,7 @@ def test_a_denial_is_final_for_its_revision_and_no_hint_says_otherwise(
 ) -> None:
     task = pending(rig, spec)
     colleague("deny", task, "--yes", "--reason", "Not now.")
-    final = f"task {task} is denied: {colleague.name} denied it: Not now."
+    final = f'task {task} is denied: {colleague.name} denied it: "Not now."'
     for refused in (rig("operator", "grant", task, code=3), colleague("approve", task, "--yes", code=9)):
         assert refused.error["message"] == final and "--revise" in refused.error["hint"]
         assert "again" not in refused.error["hint"]

@@ -443,6 +443,15 @@ def test_a_wrapping_that_somebody_else_opened_starts_nothing_and_ends_the_task(r
     assert rig.admin.read(f"jitvault/data/requests/{rig.entity('research-agent')}/{file.stem}/end") is None
 
 
+def test_what_no_worker_delivers_starts_nothing_and_ends_the_task(rig: Rig, spec: Spec) -> None:
+    file = spec(more="  deliver: agent\n")
+    rig("operator", "grant", file)
+    rig.put(f"inbox/{rig.entity('research-agent')}/{file.stem}", {"wrapping": [{}]})
+    refused = execute(rig, file.stem, "--", "sh", "-c", "echo ran", code=125)
+    assert b"is nothing that a worker delivers" in refused.stderr and refused.stdout == b""
+    wait_for(lambda: rig.file(file.stem).task.end_reason == "intercepted", 20)
+
+
 def test_a_run_that_was_killed_whole_ends_by_its_heartbeat_and_the_next_sweeps_its_files(
     rig: Rig, spec: Spec, tmp_path: Path
 ) -> None:

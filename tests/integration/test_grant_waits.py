@@ -115,7 +115,7 @@ def test_a_denial_ends_the_wait(rig: Rig, spec: Spec) -> None:
     waiting = Waiting(rig, "grant", file, "--wait", "2m", worker=True)
     rig("approver-1", "deny", file.stem, "--yes", "--reason", "not today")
     code, _, err = waiting.end()
-    assert code == 3 and f"task {file.stem} is denied: approver-1 denied it: not today" in err
+    assert code == 3 and f'task {file.stem} is denied: approver-1 denied it: "not today"' in err
 
 
 def test_a_cancellation_ends_the_wait(rig: Rig, spec: Spec) -> None:

@@ -207,7 +207,7 @@ def test_notices_begin_when_they_are_switched_on_and_a_denial_says_why(rig: Rig,
     rig("operator", "grant", file, code=4, extra=hook.extra)
     rig("approver-1", "deny", file.stem, "--yes", "--reason", "Too many rows.", extra=hook.extra)
     assert [(one["task_id"], one["event"]) for one in hook.taken] == [(file.stem, "pending"), (file.stem, "ended")]
-    assert (hook.taken[-1]["state"], hook.taken[-1]["message"]) == ("denied", "approver-1 denied it: Too many rows.")
+    assert (hook.taken[-1]["state"], hook.taken[-1]["message"]) == ("denied", 'approver-1 denied it: "Too many rows."')
     # from now on also what comes of a process that tells nobody
     rig("approver-1", "approve", before.stem, "--yes")
     rig("operator", "grant", before.stem, extra=hook.extra)

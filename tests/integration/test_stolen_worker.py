@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from attended import wait_for
 from commands import Quick
 from hands import THIEF, ask
 from rig import Rig
+
+from jitvault.lifecycle.requests.publish_templates import TemplateWatch, publish_templates
 
 Spec = Callable[..., Path]
 
@@ -192,10 +195,69 @@ def test_without_a_ledger_a_seal_beats_what_a_thief_published_over_it(rig: Rig, 
     assert (state, by, "without a receipt" in problem) == ("sealed", "nobody", True)
 
 
-def test_an_inbox_that_a_thief_closed_is_open_again_for_the_next_delivery(rig: Rig, spec: Spec) -> None:
-    file = spec()
-    entity = rig.admin.read("identity/entity/name/operator")
-    assert entity
-    inbox, token = f"jitvault/metadata/inbox/{entity['data']['id']}/{file.stem}", rig.world.worker_token.reveal()
+@pytest.fixture
+def templates(rig: Rig) -> Iterator[str]:
+    """The path of the published templates, which is as it was afterwards."""
+    before = (rig.admin.read("jitvault/data/templates") or {}).get("data", {}).get("data")
+    yield "jitvault/data/templates"
+    rig.admin.delete("jitvault/metadata/templates")
+    if before:
+        rig.put("templates", before)
+
+
+@pytest.mark.parametrize("what", ["the templates", "an inbox", "an inbox, with the id of its delivery"])
+def test_what_a_thief_wrote_for_agents_freezes_everything(rig: Rig, spec: Spec, templates: str, what: str) -> None:
+    file = spec(more="  deliver: agent\n")
+    rig("operator", "grant", file)
+    inbox = f"jitvault/data/inbox/{rig.entity('research-agent')}/{file.stem}"
+    path = templates if what == "the templates" else inbox
+    (op,) = (each.op_id for each in rig.operations(file.stem) if each.kind == "deliver")
+    headers = {"X-Jitvault-Op": op if "id of" in what else "0" * 32}
+    body, token = {"data": {"read": "me"}}, rig.world.worker_token.reveal()
+    assert ask(rig, "PUT", path, token, body, source=THIEF, headers=headers)[0] == 200
+    ended = rig("operator", "status", file.stem, code=12).json
+    assert (ended["end_reason"], ended["proof"]["confirmed"]) == ("frozen", True)
+    # the id is one write's, whichever of the two was first
+    told = [message for (message,) in rig.rows("SELECT message FROM findings WHERE rule = 'unknown_publication'")]
+    assert any(f"'{path}' from {THIEF}" in message for message in told)
+
+
+def test_an_inbox_that_a_thief_closed_freezes_everything_and_is_open_for_the_next_delivery(
+    rig: Rig, spec: Spec
+) -> None:
+    held, file = spec(), spec()
+    rig.active(held)
+    inbox, token = f"jitvault/metadata/inbox/{rig.entity('operator')}/{file.stem}", rig.world.worker_token.reveal()
     assert ask(rig, "PUT", inbox, token, {"cas_required": True}, source=THIEF)[0] == 204
+    assert rig("operator", "status", held.stem, code=12).json["end_reason"] == "frozen"
+    rig(None, "unfreeze", "--reason", "the token was revoked")
     assert rig("operator", "grant", file).json["state"] == "issued"
+
+
+def test_templates_that_no_intent_explains_are_put_back_and_no_two_workers_fight(rig: Rig, templates: str) -> None:
+    """Whoever published last is right; only where that worker does nothing is it another one."""
+    first = rig.wiring(None).worker
+    second = replace(first, templates=dict(list(first.templates.items())[:1]))
+    looks = [TemplateWatch(worker).look for worker in (first, second)]
+
+    def look() -> list[str]:
+        return [each().name for each in looks]
+
+    rig.put("templates", {"an": "administrator"})
+    assert publish_templates(first) and not publish_templates(first)
+    assert look() == ["OWN", "OTHERS"]
+    assert publish_templates(second)
+    for _ in range(3):
+        assert look() == ["OTHERS", "OWN"]
+    # the first one waits for the second, however often somebody else writes
+    for _ in range(2):
+        rig.put("templates", {"an": "administrator"})
+        assert look() == ["UNEXPLAINED", "RESTORED"]
+        assert look() == ["OTHERS", "OWN"]
+    assert list(rig.document("templates")) == list(second.templates)
+    rig.admin.delete("jitvault/metadata/templates")
+    assert [looks[0]().name for _ in range(3)] == ["UNEXPLAINED", "RESTORED", "OWN"]
+    assert look() == ["OWN", "OTHERS"]
+    writes = rig.rows("SELECT count(*) FROM operations WHERE kind = 'publish' AND subject = 'templates'")
+    assert writes == [(5,)]
+    first.ledger.close()

@@ -168,15 +168,35 @@ def test_a_wrapping_in_the_inbox_that_jitvault_did_not_make_is_not_opened_and_en
     place = f"inbox/{rig.entity('research-agent')}/{file.stem}"
     message = rig.document(place)
     rig.put(place, {**message, "wrapping": [{**message["wrapping"][0], "token": planted}]})
-    refused = rig("agent", "unwrap", file.stem, code=12)
-    assert "was made at sys/wrapping/wrap, not by jitvault" in refused.error["message"]
-    assert "You have signed an alarm" in refused.error["hint"]
+    refused = alarmed(rig, file.stem, "agent", "unwrap", file.stem)
+    assert "was made at sys/wrapping/wrap, not by jitvault" in refused["message"]
     left = rig.admin.write("sys/wrapping/lookup", {"token": planted})
     assert left["data"]["creation_path"] == "sys/wrapping/wrap"
-    shown = rig("operator", "status", file.stem, code=12).json
+
+
+@pytest.mark.parametrize("command", ["unwrap", "grant"])
+def test_what_no_worker_delivers_is_an_alarm_of_whoever_reads_it(rig: Rig, spec: Spec, command: str) -> None:
+    reader, name = ("agent", "research-agent") if command == "unwrap" else ("operator", "operator")
+    file = spec(more="  deliver: agent\n" if command == "unwrap" else "")
+    if command == "unwrap":
+        rig("operator", "grant", file)
+    else:
+        # an operator who looks for the token when somebody was there before
+        rig("operator", "grant", file, "--out", rig.cli.home / "taken")
+    rig.put(f"inbox/{rig.entity(name)}/{file.stem}", {"task_id": file.stem, "read": "me"})
+    refused = alarmed(rig, file.stem, reader, command, file.stem)
+    assert "is nothing that a worker delivers" in refused["message"]
+
+
+def alarmed(rig: Rig, task: str, *command: str) -> dict[str, Any]:
+    """Return the error of a command that signs the alarm, by which the task ends."""
+    refused = rig(*command, code=12)
+    assert "You have signed an alarm" in refused.error["hint"]
+    shown = rig("operator", "status", task, code=12).json
     assert shown["end_reason"] == "intercepted"
     assert [finding["rule"] for finding in shown["findings"]] == ["wrapping_replaced"]
-    assert rig.task_tokens(file.stem) == []
+    assert rig.task_tokens(task) == []
+    return dict(refused.error)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from ledgers import new_file
 from mortal import time_passes
 from rig import Rig
 
-from jitvault.cli import session
+from jitvault.cli import inbox
 from jitvault.errors import JitvaultError
 from jitvault.lifecycle import advance
 from jitvault.lifecycle.issuance import issue
@@ -127,6 +127,7 @@ def test_a_process_that_was_stopped_right_before_it_delivers_leaves_no_wrapping_
     monkeypatch.setattr(Documents, "deliver", late)
     assert "another process took over" in rig("operator", "grant", file, code=9).error["message"]
     assert rig.document(f"inbox/{rig.entity('operator')}/{file.stem}")["wrapping"] == []
+    # what it wrote last had an intent as well
     assert rig("operator", "status", file.stem).json["state"] in ("confirmed", "sealed")
 
 
@@ -143,9 +144,9 @@ def test_a_process_that_was_stopped_prints_no_wrapping_of_what_others_ended(
     rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = spec()
-    inbox = session.inbox
+    take = inbox.message_for
     revoked = Stopped(rig, file.stem, lambda found: found, "revoke")
-    monkeypatch.setattr(session, "inbox", lambda *args: revoked(inbox(*args)))
+    monkeypatch.setattr(inbox, "message_for", lambda *args: revoked(take(*args)))
     result = rig("operator", "grant", file, code=9)
     assert "wrapping" not in result.stdout
     assert f"task {file.stem} is" in result.error["message"]

@@ -6,8 +6,8 @@ cannot be trusted then:
 - `unknown_token`: a token was created through our roles without an intent of ours, other than its intent says, or not
   by our worker;
 - `unknown_renewal`: the worker's token renewed something without an intent of ours;
-- `unknown_publication`: the worker's token wrote or removed a task's published document without an intent of ours, or
-  that of another task than the intent says;
+- `unknown_publication`: the worker's token wrote or removed what the worker alone writes (a task's published document,
+  the templates, an inbox) without an intent of ours, or another document than the intent says;
 - `unknown_signature`: the worker's token signed with the key of receipts without an intent of ours, or something else
   than the intent says;
 - `unwrap_by_worker`: something was unwrapped from the worker's address.
@@ -33,7 +33,7 @@ from jitvault.audit.tripwires.trip import (
     path_of,
     trips,
 )
-from jitvault.documents.paths import PUBLISHED
+from jitvault.documents.paths import OF_WORKER
 from jitvault.formats.networks import is_one_of, is_within
 
 
@@ -43,7 +43,7 @@ def of_fleet(
     sessions: frozenset[str],
     intents: Mapping[str, Intent],
     renewals: Mapping[str, str],
-    publications: Mapping[str, str],
+    publications: Mapping[str, frozenset[str]],
     signatures: Mapping[str, str],
     used_again: frozenset[str],
     worker_addresses: frozenset[str],
@@ -53,7 +53,7 @@ def of_fleet(
 
     There is at most one hit of a rule for a request. `sessions` are the accessor HMACs of the worker's own tokens.
     By operation id, `intents` are what the worker meant to create, `renewals` what it meant to renew,
-    `publications` the path that it meant to write or to remove, and `signatures` the HMAC of what it meant to sign.
+    `publications` the paths that it meant to write or to remove, and `signatures` the HMAC of what it meant to sign.
     `used_again` are the ids of more than one act, and `shared` the CIDRs that the worker's hosts share with agents.
     """
     meant = (intents, renewals, publications, signatures, used_again)
@@ -67,7 +67,7 @@ class _Fleet:
     sessions: frozenset[str]
     intents: Mapping[str, Intent]
     renewals: Mapping[str, str]
-    publications: Mapping[str, str]
+    publications: Mapping[str, frozenset[str]]
     signatures: Mapping[str, str]
     used_again: frozenset[str]
     worker_addresses: frozenset[str]
@@ -145,13 +145,13 @@ def _unknown_publication(fleet: _Fleet) -> Iterator[Hit]:
     for o in fleet.lines:
         if not is_publication(o) or not done(o) or not fleet.is_workers(o):
             continue
-        if fleet.publications.get(o.op) != o.path or o.op in fleet.used_again:
+        if o.path not in fleet.publications.get(o.op, ()) or o.op in fleet.used_again:
             yield o, f"The worker's token wrote or removed {path_of(o)} from {origin(o)} {_NO_INTENT}."
 
 
 def is_publication(o: Observation) -> bool:
-    """Return whether a line is about the published document of a task."""
-    return o.kind is Kind.OWN and o.subject.startswith(PUBLISHED)
+    """Return whether a line is about what the worker alone writes."""
+    return o.kind is Kind.OWN and o.subject.startswith(OF_WORKER)
 
 
 def _unknown_signature(fleet: _Fleet) -> Iterator[Hit]:

@@ -13,6 +13,7 @@ from jitvault.cli.views import output
 from jitvault.cli.views.output import NewFile, to_json
 from jitvault.cli.views.policy import window_cut
 from jitvault.formats.plural import counted
+from jitvault.formats.shorten import quoted
 from jitvault.formats.time_window import format_duration
 from jitvault.model.states import EndReason, State
 
@@ -244,8 +245,7 @@ def end_in_words(reason: str | None, ended: Ended | Mapping[str, str | None] | N
     """
     if reason == EndReason.COMPLETED and ended is not None and ended["note"]:
         # whoever gave it back said how: a program that was killed has completed nothing
-        note = str(ended["note"])
-        said = note if len(note) <= _LONGEST_NOTE else f"{note[: _LONGEST_NOTE - 1]}…"
+        said = quoted(str(ended["note"]), _LONGEST_NOTE)
         return f"{ended['name']}: {said}" if ended["name"] else said
     if reason != EndReason.OPERATOR:
         return str(reason)

@@ -9,7 +9,7 @@ from jitvault.context import WorkerContext
 from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.record.history import last_decision
 from jitvault.lifecycle.requests.reader import approver_decisions, persons
-from jitvault.model.approval import Tally, count
+from jitvault.model.approval import Tally, count, denial
 from jitvault.model.extension import Extension, extended, extension_part
 from jitvault.model.revision import Revision
 from jitvault.policy.decision import Obligations
@@ -62,8 +62,7 @@ def _missing_approvals(tally: Tally) -> dict[str, object] | None:
     """Return which of the former approvals are missing now, or who denied."""
     refused = [refusal.as_json() for refusal in tally.refused]
     if tally.denied_by is not None:
-        why = f"{tally.denied_by.name} denied it: {tally.denied_by.reason or 'no reason given'}"
-        return {"note": why, "refused": refused}
+        return {"note": denial(tally.denied_by.name, tally.denied_by.reason), "refused": refused}
     if tally.missing:
         missing = ", ".join(f"{needed.count} of {needed.group}" for needed in tally.missing)
         names = "; ".join(f"{refusal.name} {refusal.why}" for refusal in tally.refused)

@@ -15,10 +15,11 @@ from typing import Any
 
 from jitvault.audit.create_intent import ttl_word
 from jitvault.context import WorkerContext, new_id
+from jitvault.documents.paths import inbox_path
 from jitvault.errors import JitvaultError, SecurityFinding, WrongState
 from jitvault.formats.canonical_json import sha256_hex
 from jitvault.formats.time_window import format_duration
-from jitvault.ledger.model import Change, GrantAdmission, GrantRow, TaskRecord
+from jitvault.ledger.model import Change, GrantAdmission, GrantRow, OpState, TaskRecord
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_above, check_room
 from jitvault.lifecycle.decision.template_gate import check_templates_tested
 from jitvault.model.connection import uses_as_word
@@ -29,7 +30,7 @@ from jitvault.model.states import State, Verdict
 from jitvault.model.token_limits import TokenLimits
 from jitvault.model.ttl import least, needs_renewal, next_look, renew_at
 from jitvault.model.vault_access import cap_of, data_by_path, role_name, smallest_cap
-from jitvault.operations import perform
+from jitvault.operations import new_operation, perform
 from jitvault.policy.decision import Obligations
 from jitvault.vault.interface import TokenFacts, WrappedToken
 
@@ -251,13 +252,13 @@ def _deliver(
             }
         ],
     }
-    inbox = f"inbox/{to}/{task_id}"
+    inbox = inbox_path(to, task_id)
     _, operation = perform(
         worker,
         task_id,
         claim,
         OperationKind.DELIVER,
-        grant.grant_id,
+        inbox,
         lambda op: _put(worker, task_id, claim, inbox, message, op),
         rows=(grant,),
     )
@@ -275,7 +276,7 @@ def _deliver(
     try:
         worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
     except WrongState:
-        _empty(worker, inbox, message)
+        _empty(worker, task_id, inbox, message)
         raise
 
 
@@ -288,11 +289,13 @@ def _put(worker: WorkerContext, task_id: str, claim: int, inbox: str, message: M
     worker.documents.deliver(inbox, message, op=op)
 
 
-def _empty(worker: WorkerContext, inbox: str, message: Mapping[str, Any]) -> None:
+def _empty(worker: WorkerContext, task_id: str, inbox: str, message: Mapping[str, Any]) -> None:
     """Remove the wrapping token from an inbox.
 
     This is done after another process took the task over. The worker may write to an inbox but not delete from it, so
     it writes an empty message. Vault keeps only one version of a document in an inbox.
     """
     with suppress(JitvaultError):
-        worker.documents.deliver(inbox, {**message, "wrapping": []}, op=new_id())
+        op = new_operation(worker, OperationKind.DELIVER, inbox, task_id=task_id)
+        worker.ledger.keep(operations=[replace(op, state=OpState.SETTLED)], at=worker.now())
+        worker.documents.deliver(inbox, {**message, "wrapping": []}, op=op.op_id)

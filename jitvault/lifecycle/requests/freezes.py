@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from jitvault.context import Person, WorkerContext
 from jitvault.documents.paths import FREEZES, freeze_path
 from jitvault.errors import Denied, Frozen
+from jitvault.formats.shorten import quoted
 from jitvault.ledger.model import TaskRecord
 from jitvault.ledger.stream.model import Freeze
 from jitvault.lifecycle.requests.freeze_documents import freeze_covering, freezes, unverified_statement
@@ -155,6 +156,7 @@ def check_not_frozen(worker: WorkerContext, file: TaskRecord) -> None:
     statement = freeze_of(worker, file)
     if statement is not None:
         raise Denied(
-            f"{statement.by} froze {statement.scope} at {statement.at:%Y-%m-%d %H:%M:%S} UTC: {statement.reason}",
+            f"{statement.by} froze {statement.scope} at {statement.at:%Y-%m-%d %H:%M:%S} UTC: "
+            f"{quoted(statement.reason, 500)}",
             hint="Nothing of it is granted until an operator runs `jitvault unfreeze` for it.",
         )

@@ -19,7 +19,7 @@ from jitvault.lifecycle.record.history import ended_of, refused_grant_of
 from jitvault.lifecycle.record.integrity import published
 from jitvault.lifecycle.record.receipt import extensions_of, last_extension, lifetime_of, proof_of, reads_of
 from jitvault.lifecycle.requests.reader import Submission
-from jitvault.model.approval import RequestDecision
+from jitvault.model.approval import RequestDecision, denial
 from jitvault.model.delegation import ancestor_ids
 from jitvault.model.finding import describe_finding
 from jitvault.model.kinds import OperationKind
@@ -124,7 +124,7 @@ def _why_denied(file: TaskRecord, decision: RequestDecision | None) -> str | Non
     """
     for row in file.decisions:
         if row.decision == "deny":
-            return f"{row.name} denied it: {row.reason or 'no reason given'}"
+            return denial(row.name, row.reason)
     return decision.why_denied if decision else None
 
 

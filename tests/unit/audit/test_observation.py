@@ -724,6 +724,17 @@ def test_neither_metadata_nor_a_name_nor_a_header_identifies_anybody() -> None:
     assert (o.kind, o.subject, o.actor, o.op) == (Kind.OWN, "", THIRD, OP)
 
 
+@pytest.mark.parametrize("part", ["data", "metadata", "delete", "undelete", "destroy"])
+@pytest.mark.parametrize("document", ["tasks/t-1", "inbox/e/t-1", "templates"])
+def test_whatever_the_worker_writes_or_takes_away_of_its_own_documents_is_seen(part: str, document: str) -> None:
+    path, worker = f"jitvault/{part}/{document}", auth(THIRD, "jitvault-worker")
+    for operation in ("create", "update", "patch", "delete"):
+        assert kind_of(entry(path, by=worker, operation=operation)) == (Kind.OWN, document)
+        # an agent empties its inbox
+        assert kind_of(entry(path, by=auth(AGENT, "jitvault-agent"), operation=operation)) == (None, "")
+    assert kind_of(entry(path, by=worker, operation="read")) == (None, "")
+
+
 def test_the_clients_word_for_its_accessor_is_not_taken() -> None:
     line = entry("kv/data/app", by=auth(THIRD, "app-policy"), client_token_accessor=AGENT, op=OP)
     o = seen(line)

@@ -381,6 +381,7 @@ def test_what_is_said_of_templates() -> None:
     assert first["b"].mend == "`jitvault init` shortens it"
     assert statuses(rules.judge_templates([], NOW))["granted"] == "fail"
     assert statuses(rules.judge_templates([cases["skipped"]], NOW))["granted"] == "skipped"
+    assert [statuses(rules.judge_published(own)) for own in (False, True, UNKNOWN)] == [{"published": "warn"}, {}, {}]
 
 
 def test_what_is_said_of_a_standing_credential() -> None:

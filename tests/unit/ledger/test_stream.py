@@ -474,6 +474,28 @@ def test_an_edited_time_of_the_first_publication_lets_a_thief_publish_nothing_un
     assert [rule for _, rule, *_ in alarms(place)] == ["unknown_publication"]
 
 
+def test_a_delivery_is_one_write_of_each_of_its_two_paths(ledger: Ledger, place: LedgerPlace) -> None:
+    """In whichever batches the lines come, and whether Vault's answer was recorded or lost meanwhile."""
+    make(ledger)
+    publication = operation("op-p", OpState.SETTLED, kind="publish", subject="tasks/t-1")
+    delivery = operation("op-i", OpState.INTENDED, kind="deliver", subject="inbox/e/t-1")
+    ledger.keep(operations=[publication, delivery], at=NOW)
+    ledger.record_session(WORKER, NOW)
+
+    def wrote(n: int, part: str, **how: Any) -> Observation:
+        path = f"jitvault/{part}/inbox/e/t-1"
+        return seen(n, Kind.OWN, "inbox/e/t-1", path=path, op="op-i", actor=WORKER, request_id=f"r-{n}", **how)
+
+    # the line of another node about the same request, and a request that failed
+    again, failed = wrote(22, "data", failed=True), replace(wrote(24, "data"), request_id="r-23")
+    read(ledger, [wrote(21, "metadata"), again])
+    ledger.keep(operations=[replace(delivery, state=OpState.UNKNOWN)], at=NOW)
+    read(ledger, [wrote(23, "data"), failed])
+    assert alarms(place) == []
+    read(ledger, [wrote(25, "metadata")])
+    assert [rule for _, rule, *_ in alarms(place)] == ["unknown_publication"]
+
+
 @pytest.mark.parametrize("how", [{"closing": False}, {"failed": True, "error": "permission denied"}], ids=str)
 def test_a_token_that_was_not_made_is_no_alarm(ledger: Ledger, place: LedgerPlace, how: dict[str, Any]) -> None:
     read(ledger, [created(actor="hmac-thief", **how)])

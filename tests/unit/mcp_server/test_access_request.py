@@ -74,6 +74,8 @@ def test_what_is_offered_is_enough_to_ask() -> None:
     facts = offered(TEMPLATES["postgres-readonly"], ["psql"])
     assert facts["parameters"] == {"database": ["app"]} and facts["tools"] == ["psql"]
     assert (facts["minutes"], facts["minutes_at_most"]) == (15, 60)
+    # another's words, which are one line
+    assert facts["owner_says"] == f"| {TEMPLATES['postgres-readonly'].metadata.description}"
 
 
 def test_schemas_have_nothing_that_a_client_may_not_know() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from test_revision import revision
 
 from jitvault.model import approval
-from jitvault.model.approval import ApproverDecision, Subject, tally, unmet
+from jitvault.model.approval import ApproverDecision, Subject, denial, tally, unmet
 from jitvault.model.revision import Party
 from jitvault.policy.decision import APPROVERS, Obligations, Requirement
 
@@ -287,3 +287,11 @@ def test_one_approver_more_fills_at_most_one_place_and_never_opens_one(
         return sum(m.count for m in unmet(needing(*places).approvals, {k: sorted(v) for k, v in who.items()}))
 
     assert 0 <= missing(approvers) - missing({**approvers, "9": more}) <= 1
+
+
+@given(st.text())
+def test_the_reason_of_a_denial_is_set_apart_and_ends_where_it_is_quoted(reason: str) -> None:
+    words = denial("adam", reason)
+    said = words.removeprefix("adam denied it: ")
+    assert said == "no reason given" if not reason else (said[0], said[-1], said.count('"')) == ('"', '"', 2)
+    assert words.isprintable()

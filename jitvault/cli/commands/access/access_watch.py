@@ -10,9 +10,10 @@ from datetime import datetime
 from jitvault.agent.execution.task_watch import CHANGED, POLL_S, TaskWatch
 from jitvault.cli import session
 from jitvault.cli.commands.access.held_access import Access, OtherToken, say_beside_program
+from jitvault.cli.inbox import message_for
 from jitvault.cli.views.task import end_in_words
 from jitvault.documents.published_task import PublishedTask
-from jitvault.errors import JitvaultError, VaultRefused
+from jitvault.errors import JitvaultError, SecurityFinding, VaultRefused
 from jitvault.formats.shorten import quoted
 from jitvault.formats.token_pattern import without_tokens
 from jitvault.model.states import EndReason, State
@@ -137,14 +138,25 @@ def _by_other_token(access: Access, wiring: Wiring, document: PublishedTask) -> 
     is_next = document.grant_id != access.token.grant_id
     if not is_next or document.state is State.ISSUING:
         return ""
-    message = session.inbox(wiring, document)
-    if message is not None and message["wrapping"]:
+    if _is_delivered(wiring, document):
         return CHANGED
     if document.state is not State.ACTIVE:
         return ""
     # whoever has it ends the task
     access.on_other = OtherToken.STOP
     return TAKEN_BY_OTHERS
+
+
+def _is_delivered(wiring: Wiring, document: PublishedTask) -> bool:
+    """Return whether the inbox has something to take.
+
+    Whoever takes it raises the alarm where it is nothing that a worker delivers.
+    """
+    try:
+        message = message_for(wiring, document)
+    except SecurityFinding:
+        return True
+    return message is not None and bool(message["wrapping"])
 
 
 def _tell_loss(access: Access) -> None:

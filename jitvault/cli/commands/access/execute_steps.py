@@ -19,7 +19,7 @@ from jitvault.agent.execution.monitor_messages import Kept
 from jitvault.agent.held_tasks import held_here
 from jitvault.agent.opened_wrappings import locked_record, state_directory
 from jitvault.agent.unwrap import TaskToken, read_all
-from jitvault.cli import session
+from jitvault.cli import inbox, session
 from jitvault.cli.commands.access.held_access import Access, say, signed_tools
 from jitvault.cli.commands.access.wrapping_source import Given, from_inbox
 from jitvault.cli.commands.access.wrapping_source import opened as opened_wrapping
@@ -31,10 +31,8 @@ from jitvault.cli.options import set_interrupt_hint, set_made_task
 from jitvault.cli.views.task import when_interrupted
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import JitvaultError, NotConfirmed, NotFound, OutcomeUnknown, SecurityFinding, UsageError
-from jitvault.lifecycle.requests.sign import sign_end
 from jitvault.model.connection import CredentialUse
 from jitvault.model.spec import TaskSpec
-from jitvault.model.states import EndReason
 from jitvault.wiring import Wiring
 
 # of a spec that names none: how long the access outlives both processes of `jitvault exec`, killed at once
@@ -127,7 +125,7 @@ def _taken(wiring: Wiring, document: PublishedTask, wanted: mapping.Wanted, moni
             monitor.clean_up_later(access.kept)
         access.is_replaced_in(document)
         _check_own(access)
-        _read(access, taken)
+        _read(access)
         yield access
 
 
@@ -140,7 +138,11 @@ def take_next(access: Access) -> None:
     """
     task = access.document.task_id
     document = session.known(access.wiring, task)
-    taken = from_inbox(access.wiring, task)
+    try:
+        taken = from_inbox(access.wiring, task)
+    except SecurityFinding:
+        access.is_alarmed = True
+        raise
     if access.files is not None:
         access.files.remove()
         access.files = None
@@ -158,7 +160,7 @@ def take_next(access: Access) -> None:
         raise
     access.is_replaced_in(document)
     _check_own(access, grant=document.grant_id)
-    _read(access, taken)
+    _read(access)
 
 
 def _check_own(access: Access, grant: str | None = None) -> None:
@@ -172,12 +174,7 @@ def _check_own(access: Access, grant: str | None = None) -> None:
         return
     what = f"the token in your inbox is not that of task {task}" + (" that was published" if grant else "")
     access.is_alarmed = True
-    sign_end(access.wiring.person, task, reason=EndReason.INTERCEPTED, note=what)
-    raise SecurityFinding(
-        f"{what}: nothing was read with it",
-        hint=f"Somebody replaced what was in your inbox. You have signed an alarm, and task {task} ends as "
-        "intercepted. Tell the operator.",
-    )
+    raise inbox.sign_alarm(access.wiring, task, f"{what}: nothing was read with it")
 
 
 @contextmanager
@@ -206,8 +203,8 @@ def _unwrapped(wiring: Wiring, taken: Given, task: str, monitor: Monitor) -> Tas
         raise
 
 
-def _read(access: Access, taken: Given) -> None:
+def _read(access: Access) -> None:
     """Empty the inbox, and read what the token gives."""
     with suppress(JitvaultError):
-        access.wiring.person.documents.destroy(taken.inbox)
+        inbox.empty(access.wiring, access.document.task_id)
     access.credentials = list(read_all(access.wiring.vault(None), access.token))

@@ -56,7 +56,7 @@ def unwrap(
     Example: jitvault unwrap read-orders --read -o env --out orders.env
     """
     from jitvault.agent.opened_wrappings import locked_record, state_directory
-    from jitvault.cli import session
+    from jitvault.cli import inbox, session
     from jitvault.cli.commands.access.wrapping_source import given as wrapping_given
     from jitvault.cli.views import output
     from jitvault.cli.views import task_token as view
@@ -81,8 +81,8 @@ def unwrap(
         else:
             commands = wiring.commands() if held.heartbeat is not None else ()
             view.print_task_token(held, out=file, as_json=as_json, commands=commands)
-    if given.inbox:
-        wiring.person.documents.destroy(given.inbox)
+    if given.is_from_inbox:
+        inbox.empty(wiring, given.task)
 
 
 def _read(vault: Vault, held: TaskToken, file: NewFile | None, format_: UnwrapFormat | None) -> None:

@@ -46,12 +46,12 @@ _LOST = (
 class Given:
     """Hold the wrapping token.
 
-    `task` is the task that was named with it, if one was. `inbox` is its path in the inbox, where it came from there.
+    `task` is the task that was named with it, if one was. `is_from_inbox` says that it came from the caller's inbox.
     """
 
     token: Secret
     task: str = ""
-    inbox: str = ""
+    is_from_inbox: bool = False
 
 
 def given(wiring: Wiring, what: str) -> Given:
@@ -90,20 +90,14 @@ def opened(wiring: Wiring, given: Given) -> TaskToken:
     OutcomeUnknown where Vault may have opened it and its answer was lost.
     """
     from jitvault.agent.unwrap import unwrap
-    from jitvault.lifecycle.requests.sign import sign_end
-    from jitvault.model.states import EndReason
+    from jitvault.cli.inbox import sign_alarm
 
     try:
         return unwrap(wiring.vault(None), given.token)
     except SecurityFinding as error:
-        if not given.inbox:
+        if not given.is_from_inbox:
             raise
-        sign_end(wiring.person, given.task, reason=EndReason.INTERCEPTED, note=f"in its inbox: {error}"[:500])
-        raise SecurityFinding(
-            str(error),
-            hint=f"Somebody replaced what was in your inbox. You have signed an alarm, and task {given.task} ends as "
-            "intercepted. Tell the operator.",
-        ) from None
+        raise sign_alarm(wiring, given.task, str(error)) from None
     except OutcomeUnknown as error:
         if _is_unopened(wiring, given.token):
             raise VaultUnavailable(str(error), hint=_NOT_OPENED) from None
@@ -178,8 +172,9 @@ def _meant(what: str) -> str:
 def from_inbox(wiring: Wiring, task: str) -> Given:
     """Return the wrapping token of a task in the caller's inbox.
 
-    Raises NotFound, which says why there is none.
+    Raises NotFound, which says why there is none, and SecurityFinding for what no worker delivers.
     """
+    from jitvault.cli.inbox import delivered
     from jitvault.formats.secret import Secret
 
     if wiring.person_token is None:
@@ -188,13 +183,12 @@ def from_inbox(wiring: Wiring, task: str) -> Given:
             "Vault token: VAULT_TOKEN is not set",
             hint="Log in to Vault (`bao login`) first, or name the file that `jitvault grant --out FILE` wrote.",
         )
-    inbox = f"inbox/{wiring.person.entity}/{task}"
-    message = wiring.person.documents.get(inbox)
+    message = delivered(wiring, task)
     # a token that was delivered too late was removed again
     if message is None or not message["wrapping"]:
         raise _nothing_in_the_inbox(wiring, task)
     _check_not_over(wiring, task)
-    return Given(Secret(str(message["wrapping"][0]["token"])), task, inbox)
+    return Given(Secret(message["wrapping"][0]["token"]), task, is_from_inbox=True)
 
 
 def _check_not_over(wiring: Wiring, task: str) -> None:

@@ -85,7 +85,7 @@ def _extend(
     wiring: Wiring, document: PublishedTask, asked: _Asked, *, out: NewFile | None, wait: float, as_json: bool
 ) -> None:
     """Sign the request, wait for its answer, and print it."""
-    from jitvault.cli import session
+    from jitvault.cli import inbox, session
     from jitvault.cli.views import extension as views
     from jitvault.lifecycle.requests.sign import sign_extension
 
@@ -107,7 +107,7 @@ def _extend(
     _raise_for(document, nonce)
     is_held = _is_held(wiring, document, out)
     is_left = is_held or (document.is_for_agent and out is None)
-    message = session.inbox(wiring, document) if document.grant_id != before and not is_left else None
+    message = inbox.message_for(wiring, document) if document.grant_id != before and not is_left else None
     if message is not None:
         # this process may have been suspended meanwhile, and the task may have been ended by others
         document = session.known(wiring, task)
@@ -118,7 +118,7 @@ def _extend(
     )
     views.print_extension(document, shown, message, out=out, as_json=as_json, is_held=is_held)
     if message is not None:
-        wiring.person.documents.destroy(session.inbox_path(wiring, document))
+        inbox.empty(wiring, document.task_id)
     _raise_waiting(document)
     session.check_findings(task, document.findings, end_reason=document.end_reason)
 
@@ -130,16 +130,16 @@ def _show_made(
 
     A new wrapping token that was not fetched yet is printed once.
     """
-    from jitvault.cli import session
+    from jitvault.cli import inbox, session
     from jitvault.cli.views import extension as views
 
     is_held = _is_held(wiring, document, out)
     is_left = is_held or (document.is_for_agent and out is None)
-    message = session.inbox(wiring, document) if made["replaces"] and not is_left else None
+    message = inbox.message_for(wiring, document) if made["replaces"] and not is_left else None
     shown = views.Shown("extended", made["digest"], made, bool(made["replaces"]), [])
     views.print_extension(document, shown, message, out=out, as_json=as_json, made_at=made["at"], is_held=is_held)
     if message is not None:
-        wiring.person.documents.destroy(session.inbox_path(wiring, document))
+        inbox.empty(wiring, document.task_id)
     session.check_findings(document.task_id, document.findings)
 
 

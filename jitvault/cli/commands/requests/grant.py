@@ -107,7 +107,7 @@ def grant(
 
     Example: jitvault grant task.yaml --wait 10m --out wrapped.json
     """
-    from jitvault.cli import session
+    from jitvault.cli import inbox, session
     from jitvault.cli.commands.requests.grant_wait import request_grant
     from jitvault.cli.commands.requests.submission import naming_agents
     from jitvault.cli.quiet import note
@@ -129,7 +129,7 @@ def grant(
         request.check_not_refused(document)
         raise_for(document, as_json=json_, waited=wait)
         # what is delivered to the agent is taken by `unwrap`, also where the agent itself asked; --out says otherwise
-        message = None if document.is_for_agent and file is None else session.inbox(wiring, document)
+        message = None if document.is_for_agent and file is None else inbox.message_for(wiring, document)
         if message is not None:
             # this process may have been suspended meanwhile, and the task may have been ended by others
             document = session.known(wiring, read.id)
@@ -139,7 +139,7 @@ def grant(
         render.print_grant(document, message, out=file, as_json=json_)
         if message is not None:
             # only now: a token that could not be printed has to stay in the inbox
-            wiring.person.documents.destroy(session.inbox_path(wiring, document))
+            inbox.empty(wiring, document.task_id)
     session.check_findings(read.id, document.findings, end_reason=document.end_reason)
 
 

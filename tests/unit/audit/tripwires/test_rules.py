@@ -784,7 +784,11 @@ def fleet(*lines: Observation, **how: Any) -> list[TripwireHit]:
         "intents": {"op-1": INTENT},
         "used_again": frozenset(),
         "renewals": {"op-r": TOKEN, "op-l": "database/creds/app-ro/1"},
-        "publications": {"op-p": "jitvault/data/tasks/t-1", "op-d": "jitvault/metadata/tasks/t-1"},
+        "publications": {
+            "op-p": frozenset({"jitvault/data/tasks/t-1"}),
+            "op-d": frozenset({"jitvault/metadata/tasks/t-1"}),
+            "op-i": frozenset({"jitvault/data/inbox/e/t-1", "jitvault/metadata/inbox/e/t-1"}),
+        },
         "signatures": {"op-s": "hmac-s"},
     }
     return of_fleet(lines, **{**known, "worker_addresses": ADDRESSES, "shared": (), **how})
@@ -896,6 +900,8 @@ def test_what_the_workers_token_published_and_no_worker_meant_freezes_everything
     removal = {"path": "jitvault/metadata/tasks/t-1", "op": "op-d"}
     assert fleet(published(), published(op="x", failed=True), published(op="x", actor=OTHER)) == []
     assert fleet(published(op="x", subject=""), published(n=2, **removal)) == []
+    inbox = {"path": "jitvault/data/inbox/e/t-1", "subject": "inbox/e/t-1", "op": "op-i"}
+    assert fleet(published(**inbox), published(n=2, **{**inbox, "path": "jitvault/metadata/inbox/e/t-1"})) == []
     for o in (
         published(op=""),
         published(op="op-r"),
@@ -903,6 +909,9 @@ def test_what_the_workers_token_published_and_no_worker_meant_freezes_everything
         published(op="op-d"),
         published(**{**removal, "op": "op-p"}),
         published(path="jitvault/data/tasks/t-2", subject="tasks/t-2"),
+        published(path="jitvault/data/templates", subject="templates"),
+        published(**{**inbox, "op": "op-p"}),
+        published(**{**inbox, "path": "jitvault/data/inbox/e/t-2"}),
         published(op="", actor=OTHER, detail={"worker": True}),
     ):
         assert [(trip.rule, trip.freezes) for trip in fleet(o)] == [(Rule.UNKNOWN_PUBLICATION, True)]
