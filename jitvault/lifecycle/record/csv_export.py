@@ -19,8 +19,8 @@ _FORMULA = re.compile(rf"({_BEGINS}[^\w{_SIGNS}]*)(?=[{_SIGNS}])")
 def as_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     """Return a header and one line per row.
 
-    Lists are joined with spaces, and checks read like `1+ 2+ 3-`. An apostrophe stands before each sign that would begin
-    a formula.
+    Lists are joined with spaces, and checks read like `1+ 2+ 3-`. An apostrophe stands before each sign that would
+    begin a formula.
     """
     return "".join([_line(columns), *(_line([_cell(row[name]) for name in columns]) for row in rows)])
 
