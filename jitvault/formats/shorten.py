@@ -19,15 +19,18 @@ def one_line(text: str) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(_shown(text))
+    return "".join(
+        character if character.isprintable() and marks <= MOST_MARKS else character.encode("unicode_escape").decode()
+        for character, marks in zip(text, marks_so_far(text), strict=True)
+    )
 
 
-def _shown(text: str) -> Iterator[str]:
+def marks_so_far(text: str) -> Iterator[int]:
+    """Yield for each character how many marks its letter has with it."""
     marks = 0
     for character in text:
         marks = marks + 1 if is_mark(character) else 0
-        is_shown = character.isprintable() and marks <= MOST_MARKS
-        yield character if is_shown else character.encode("unicode_escape").decode()
+        yield marks
 
 
 def is_mark(character: str) -> bool:
