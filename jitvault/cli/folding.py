@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import re
 import shutil
+import unicodedata
+from collections.abc import Iterator
 from typing import TextIO
 
-from jitvault.formats.shorten import printable
+from jitvault.formats.shorten import is_mark, printable
 
 # an id, a path or a digest: without a blank in it, no part of it reads as a sentence where a terminal breaks it
 ID = re.compile(r"[A-Za-z0-9:/._=@+,()-]{1,200}")
 # a command of ours in a hint, with what stands around it
 _COMMAND = re.compile(r"[(]?`(?:jitvault|bao|vault) [^`]{1,200}`[.,;:)]*")
 _COMMAND_OR_WORD = re.compile(rf"{_COMMAND.pattern}|\S+")
-CONTINUED = "    | "
-"""The prefix of each continued line of text that another person wrote."""
+MARK = "| "
+"""What stands before each line of text that another person wrote."""
+CONTINUED = f"    {MARK}"
+"""The prefix of each continued line of a message that quotes another person."""
 
 
 def folded(
@@ -63,7 +67,13 @@ def _words(line: str, *, keep_commands: bool) -> list[str]:
 
 
 def for_terminal(
-    text: str, stream: TextIO, *, first: str = "", rest: str = CONTINUED, keep_commands: bool = False
+    text: str,
+    stream: TextIO,
+    *,
+    first: str = "",
+    rest: str = CONTINUED,
+    keep_commands: bool = False,
+    keep_ids: bool = True,
 ) -> str:
     """Fold each line to the width of the terminal that `stream` is.
 
@@ -74,8 +84,9 @@ def for_terminal(
         return first + text
     width = shutil.get_terminal_size().columns
     head, *more = text.split("\n")
-    lines = [folded(head, width, first=first, rest=rest, keep_commands=keep_commands)]
-    return "\n".join([*lines, *(folded(line, width, rest=rest, keep_commands=keep_commands) for line in more)])
+    lines = [folded(head, width, first=first, rest=rest, keep_commands=keep_commands, keep_ids=keep_ids)]
+    lines += [folded(line, width, rest=rest, keep_commands=keep_commands, keep_ids=keep_ids) for line in more]
+    return "\n".join(lines)
 
 
 def wrapped(text: str, stream: TextIO) -> str:
@@ -88,20 +99,37 @@ def wrapped(text: str, stream: TextIO) -> str:
 
 def _pieces(word: str, room: int) -> list[str]:
     pieces = [""]
-    for character in word:
-        if pieces[-1] and cells(pieces[-1] + character) > room:
+    for letter in _letters(word):
+        if pieces[-1] and cells(pieces[-1]) + cells(letter) > room:
             pieces.append("")
-        pieces[-1] += character
+        pieces[-1] += letter
     return pieces
 
 
-def cells(text: str) -> int:
-    """Return the width of `text` on a terminal.
+def _letters(word: str) -> Iterator[str]:
+    """Yield each letter with its marks: no mark is drawn on ours."""
+    letter = ""
+    for character in word:
+        if letter and not is_mark(character):
+            yield letter
+            letter = ""
+        letter += character
+    yield letter
 
-    Letters of some scripts take two columns.
+
+def cells(text: str) -> int:
+    """Return the most columns that any terminal shows `text` in.
+
+    Terminals differ: some show a mark in a column of its own, and a symbol, an emoji or a letter that is as wide as
+    those of East Asia in two. Where one shows less, a row ends earlier than it could.
     """
     if text.isascii():
         return len(text)
-    from rich.cells import cell_len
+    return sum(map(_cells, text))
 
-    return cell_len(text)
+
+def _cells(character: str) -> int:
+    if character.isascii():
+        return 1
+    is_narrow = unicodedata.east_asian_width(character) in ("N", "Na", "H")
+    return 1 if is_narrow and unicodedata.category(character)[0] in "LMN" else 2

@@ -20,6 +20,7 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_sc
 
 from jitvault.errors import InvalidInput
 from jitvault.formats.did_you_mean import nearest
+from jitvault.formats.shorten import MOST_MARKS, is_mark, marks_so_far
 from jitvault.formats.strict_yaml import Document, Path, place, shown
 from jitvault.formats.time_window import DURATION_PATTERN, INSTANT_PATTERN, parse_duration, parse_instant
 
@@ -39,11 +40,6 @@ _UNREADABLE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 
 # runs of blanks, and blanks other than the plain space
 _BLANKS = re.compile("  +|[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
-# marks that are drawn above and below the letter before them
-_STACK = re.compile(
-    "[\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u064b-\u065f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]{5}"
-)
-_MARKS = {"Mn", "Me"}
 
 M = TypeVar("M", bound="Strict")
 T = TypeVar("T")
@@ -110,8 +106,8 @@ class Prose:
         if blank := _BLANKS.search(text):
             found = f"{_blank_name(blank[0])} after {blank.start()} characters"
             raise problem(f"expected words with one space between them, found {found}", complete=True)
-        if _STACK.search(text) or unicodedata.category(text[0]) in _MARKS:
-            raise problem("expected letters with at most 4 marks each, found more", complete=True)
+        if max(marks_so_far(text)) > MOST_MARKS or is_mark(text[0]):
+            raise problem(f"expected letters with at most {MOST_MARKS} marks each, found more", complete=True)
         for character in text:
             if unicodedata.category(character) in _UNREADABLE or _INVISIBLE.match(character):
                 raise problem(

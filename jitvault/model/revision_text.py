@@ -42,7 +42,7 @@ def describe(revision: Revision) -> list[str]:
             sent = ", ".join(f"{key}={value}" for key, value in sorted(entry["data"].items()))
             lines.append(f"  asked for with exactly {sent or 'nothing'}")
         if (after_s := entry.get("accepted_after_end_s")) is not None:
-            lines.append(f"  {describe_acceptance(after_s)}")
+            lines.append(f"  {describe_acceptance(after_s, entry['ttl_s'])}")
     lines += [f"Reason for {asked.template}: {asked.reason}" for asked in body.access if asked.reason]
     if window.for_ is not None:
         length = f"for {format_duration(window.for_)} from the moment it is granted"

@@ -54,19 +54,24 @@ def unproven_sessions(access: Iterable[Mapping[str, Any]]) -> list[str]:
     return sorted({f"{entry['template']}: {_sessions(entry)}" for entry in _certificates(access)})
 
 
-def describe_acceptance(after_s: int, until: datetime | None = None) -> str:
+def describe_acceptance(after_s: int, ttl_s: int, ended_at: datetime | None = None) -> str:
     """Describe for how long a certificate may be accepted after its end.
 
-    `until` is when that is over, where it is known.
+    `after_s` bounds what the mount publishes as it is configured now. Vault does not tell what the issuer published
+    before, in this mount or another one: such a list may live for days. Only the certificate's own life, `ttl_s`,
+    bounds that. `ended_at` is when it ended, where that is known.
     """
-    longest = format_duration(timedelta(seconds=after_s))
-    bound = (
-        f"for {longest} after its end" if until is None else f"until {_second_after(until)} ({longest} after its end)"
-    )
     return (
-        f"others may go on accepting it {bound}, by what they saved before; whoever does not look for revocations "
-        "accepts it until it expires"
+        f"others may go on accepting it {_bound('for', 'until', after_s, ended_at)}, by lists and answers that live no "
+        "longer; whoever saved a list with a longer life before, or does not look for revocations, accepts it until it "
+        f"expires, {_bound('at most', 'at the latest', ttl_s, ended_at)}"
     )
+
+
+def _bound(how_long: str, until: str, seconds: int, ended_at: datetime | None) -> str:
+    longest = timedelta(seconds=seconds)
+    after = f"{format_duration(longest)} after its end"
+    return f"{how_long} {after}" if ended_at is None else f"{until} {_second_after(ended_at + longest)} ({after})"
 
 
 def unproven(
@@ -88,8 +93,8 @@ def unproven(
 
 def _unproven(entry: Mapping[str, Any], ended_at: datetime | None) -> Iterator[str]:
     if after_s := entry.get("accepted_after_end_s"):
-        until = None if ended_at is None else ended_at + timedelta(seconds=after_s)
-        yield f"{entry['template']}: that its certificate is refused everywhere: {describe_acceptance(after_s, until)}"
+        accepted = describe_acceptance(after_s, entry["ttl_s"], ended_at)
+        yield f"{entry['template']}: that its certificate is refused everywhere: {accepted}"
     yield f"{entry['template']}: {_sessions(entry)}"
 
 

@@ -57,7 +57,7 @@ def verify(data: bytes, keys: Sequence[ReceiptKey], *, history: History | None, 
     outcome = Outcome(told=list(_told(receipt)))
     outcome.checked += [
         _signature(signed, receipt),
-        Checked("content", f"a receipt of task {one_line(receipt.task)}", tuple(_content_problems(receipt))),
+        Checked("content", "a receipt, in the one form that jitvault signs", tuple(_content_problems(receipt))),
         Checked("verdicts", _verdicts_seen(receipt), tuple(verdict_problems(receipt))),
         Checked("approvals", _approvals_seen(receipt), tuple(_approval_problems(receipt))),
     ]

@@ -6,6 +6,8 @@ Most of these change the PKI mount under a running task, so they have servers of
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -266,6 +268,34 @@ def test_what_a_verifier_saved_says_good_for_no_longer_than_the_template_says(ri
     assert bound is not None
     for until in (single.next_update_utc, crl.next_update_utc):
         assert until is not None and until <= ended + bound
+
+
+def test_who_saved_a_list_of_before_is_told_as_one_who_accepts_a_certificate_until_it_expires(
+    rig: Rig, spec: Spec, tmp_path: Path
+) -> None:
+    """Lists lived for three days until `init` shortened them, and none of them is ever called back."""
+    with rewritten(rig, CRL, expiry="72h"):
+        rig.admin.read("pki/crl/rotate")
+        (tmp_path / "old.crl").write_text(requests.get(f"{rig.world.address}/v1/pki/crl/pem", timeout=10).text)
+    rig.admin.read("pki/crl/rotate")
+    file = certified(spec)
+    rig("operator", "grant", file, code=4)
+    read = " ".join(rig("approver-1", "approve", file.stem, "--yes").stderr.split())
+    held = rig.use(dict(rig("operator", "grant", file.stem).json))
+    not_proven = complete(rig, file.stem, code=0)["not_proven"]
+    ended = rig.file(file.stem).leases[0].dead_at
+    assert ended is not None
+    certificate = certificate_of(held)
+    last = certificate.not_valid_after_utc - timedelta(seconds=1)
+    (tmp_path / "ca.pem").write_text(rig.document("probes/pki")["issuer"])
+    (tmp_path / "held.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    looks = f"openssl verify -crl_check -CAfile ca.pem -CRLfile old.crl -attime {last.timestamp():.0f} held.pem"
+    assert subprocess.check_output(looks.split(), cwd=tmp_path, text=True) == "held.pem: OK\n"
+
+    assert "whoever saved a list with a longer life before" in read and "expires, at most 15m after its end" in read
+    # what the receipt says, too: test_verifiers.py
+    (said,) = re.findall(r"accepts it until it expires, at the latest ([0-9: -]{19}) UTC", " ".join(not_proven))
+    assert datetime.fromisoformat(f"{said}+00:00") >= last > ended + timedelta(minutes=5)
 
 
 def test_the_mount_is_retuned_behind_a_running_task_and_that_is_drift(rig: Rig, spec: Spec) -> None:

@@ -296,7 +296,7 @@ def test_the_proof_of_a_certificate_says_nothing_of_a_connection_that_goes_on(
     with shown(looking, held.secrets[0]["fields"], LONG) as at:
         text = people(rig, "complete", file.stem)
         assert f"not proven: {NAME}: {OVER}" in text
-        assert re.search(r"others may go on accepting it until \S+ \S+ UTC \(5m after its end\), by what", text)
+        assert re.search(r"others may go on accepting it until \S+ \S+ UTC \(5m after its end\), by lists", text)
         ended = rig("operator", "complete", file.stem).json
         assert ended["confirmed"]
         # the agent's connection is open, and nobody who proves has said that it is not

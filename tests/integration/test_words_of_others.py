@@ -45,17 +45,20 @@ def screen(rig: Rig, width: int, who: str, *args: str) -> list[str]:
     return [line[at : at + width] for line in lines for at in range(0, max(1, len(line)), width)]
 
 
-def filling(width: int) -> str:
+def filling(width: int, with_: str = "of ") -> str:
     """An intent whose first words fill the rest of a row, so that those that look like ours begin the next."""
     room = width - len(MARKED)
-    filler = ("of " * 60)[: room - 2].rstrip()
+    filler = (with_ * 60)[: room - 2].rstrip()
     return f'"{filler}{"s" * (room - len(filler))} {FORGED}"'
 
 
-@pytest.mark.parametrize("command", ["approvals", "approve"])
-@pytest.mark.parametrize("width", [80, 120])
-def test_an_intent_does_not_look_like_the_risk(rig: Rig, spec: Spec, width: int, command: str) -> None:
-    file = spec(criticality="medium", intent=filling(width))
+@pytest.mark.parametrize(
+    ("command", "width", "words"),
+    [("approvals", 80, "of "), ("approve", 120, "of "), ("approve", 80, "\u0915\u093e\u093e\u093e\u093e")],
+    ids=["approvals", "approve", "with marks that take a column"],
+)
+def test_an_intent_does_not_look_like_the_risk(rig: Rig, spec: Spec, command: str, width: int, words: str) -> None:
+    file = spec(criticality="medium", intent=filling(width, words))
     rig("operator", "submit", file)
     rows = screen(rig, width, "approver-1", command, *([file.stem] if command == "approve" else []))
     risks = {row for row in rows if row.lstrip().startswith("risk ")}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
@@ -68,7 +69,7 @@ def _print_whole(console: Console, columns: Sequence[Column], table: Sequence[Se
     """Print every row on one line, with all columns."""
     lines = [[Cell(column.title) for column in columns]]
     lines += [[Cell(cell.text or _EMPTY, cell.style) for cell in row] for row in table]
-    widths = [max(cells(row[n].text) for row in lines) for n in range(len(columns))]
+    widths = [max(cell_len(row[n].text) for row in lines) for n in range(len(columns))]
     for row in lines:
         console.print(_line(row, widths), soft_wrap=True)
 
@@ -95,16 +96,22 @@ def _least_width(columns: Sequence[Column], table: Sequence[Sequence[Cell]], sho
 
 
 def _width(columns: Sequence[Column], table: Sequence[Sequence[Cell]], n: int) -> int:
-    return max(cells(columns[n].title), *(cells(row[n].text) for row in table), 0)
+    return max(cell_len(columns[n].title), *(cell_len(row[n].text) for row in table), 0)
 
 
 def _lines(row: Sequence[Cell], widths: Sequence[int], width: int) -> Iterator[Text]:
-    """Yield a row, its last cell folded to what is left of the width."""
+    """Yield a row, its last cell folded to what is left of the width.
+
+    The columns stand where most terminals show them below each other. A terminal that shows the cells before the last
+    one wider has room for it as well.
+    """
     *first, last = row
     before = sum(widths[:-1]) + _GAP * (len(widths) - 1)
     room = width - before
     # without room for it, the terminal breaks the line, and what is copied stays whole
-    pieces = folded(last.text, room, first="", rest="").split("\n") if room >= _LEAST_LAST else [last.text]
+    wider = sum(cells(cell.text) - cell_len(cell.text) for cell in first)
+    least = max(_LEAST_LAST, room - wider)
+    pieces = folded(last.text, least, first="", rest="").split("\n") if room >= _LEAST_LAST else [last.text]
     yield _line([*first, Cell(pieces[0], last.style)], widths)
     for piece in pieces[1:]:
         yield Text(" " * before + piece, last.style)
@@ -115,6 +122,6 @@ def _line(row: Sequence[Cell], widths: Sequence[int]) -> Text:
     found = Text()
     for cell, width in zip(row, widths, strict=True):
         found.append(cell.text, cell.style or None)
-        found.append(" " * (width - cells(cell.text) + _GAP))
+        found.append(" " * (width - cell_len(cell.text) + _GAP))
     found.rstrip()
     return found

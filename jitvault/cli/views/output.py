@@ -146,20 +146,22 @@ def warn(message: str) -> None:
     typer.echo(for_terminal(message, sys.stderr, rest="  "), err=True)
 
 
-def print_facts(console: Console, facts: Mapping[str, str], *, least: int = 0) -> None:
+def print_facts(console: Console, facts: Mapping[str, str], *, least: int = 0, mark: str = "") -> None:
     """Print names and values in two columns.
 
     Words are wrapped. An id, a digest or a command is never folded, so that it can be copied: one that does not fit
-    beside its name is printed below it. `least` is the minimal width of the names.
+    beside its name is printed below it. `least` is the minimal width of the names. With `mark` each line of a value
+    begins with it, and everything is folded.
     """
     column = 2 + max(least, *map(len, facts)) + 2
     for name, value in facts.items():
         room = max(20, console.width - column)
         is_command = value.startswith("jitvault ")
-        if (is_command or ID.fullmatch(value)) and len(value) > room:
+        if not mark and (is_command or ID.fullmatch(value)) and len(value) > room:
             console.print(f"  {name}\n    {value}", soft_wrap=True)
             continue
-        beside = folded(value, column + room, first=f"  {name}".ljust(column), rest=" " * column)
+        first = f"  {name}".ljust(column) + mark
+        beside = folded(value, column + room, first=first, rest=" " * column + mark, keep_ids=not mark)
         for line in beside.split("\n"):
             console.print(line.rstrip(), soft_wrap=True)
 

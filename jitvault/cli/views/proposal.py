@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from jitvault.cli.folding import folded
+from jitvault.cli.folding import MARK, folded
 from jitvault.cli.views import output
 from jitvault.cli.views.proposal_facts import Fact, asked, freeze, more_time, open_questions, own_words, policy, terms
 from jitvault.cli.views.proposal_sentence import sentence, word
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 _COLUMN = 16
 """The column of the values."""
-_MARK = "| "
-"""The prefix of each line that the requester wrote."""
 _INDENT = "    "
 """The prefix of the sentence's lines: no row and no heading begins in this column."""
 _CHANGED = "*"
@@ -86,10 +84,10 @@ def proposal_lines(
     yield _line("", width)
     if subject.extension is not None:
         yield _line(f"In the words of {word(subject.extension.by.name)}, who asks for more time", width, "bold")
-        yield from _rows([Fact("reason", subject.extension.reason)], width, mark=_MARK)
+        yield from _rows([Fact("reason", subject.extension.reason)], width, mark=MARK)
         yield _line("", width)
     yield _line(f"In the words of {word(revision.content['requester']['name'])}, the requester", width, "bold")
-    yield from _rows(own_words(revision), width, before=own_words(approved) if approved else None, mark=_MARK)
+    yield from _rows(own_words(revision), width, before=own_words(approved) if approved else None, mark=MARK)
     yield _line("", width)
     if changes is not None:
         yield from _changes(changes, approved, width)

@@ -155,7 +155,7 @@ def _access(entry: Mapping[str, Any], *, is_only: bool) -> list[Fact]:
     if entry["capability"] == "update":
         facts.append(Fact("sends", f"exactly {pairs(entry['data']) or 'nothing'}"))
     if (after_s := entry.get("accepted_after_end_s")) is not None:
-        facts.append(Fact("after it", describe_acceptance(after_s)))
+        facts.append(Fact("after it", describe_acceptance(after_s, entry["ttl_s"])))
     return facts
 
 

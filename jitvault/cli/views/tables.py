@@ -225,9 +225,6 @@ def print_template(
     if as_json:
         typer.echo(to_json({"template": found, "paths": list(paths), "check": check, "told": list(remarks)}))
         return
-    from jitvault.formats.time_window import parse_duration
-    from jitvault.model.verifiers import describe_acceptance
-
     console = output.console()
     spec = found["spec"]
     console.print(f"{found['metadata']['name']}: {found['metadata']['description']}")
@@ -242,7 +239,7 @@ def print_template(
             "leases": f"at most {spec['lease_budget']} a task",
             "proof": f"{spec['confirm']}" + (f" (probe {spec['probe']})" if "probe" in spec else ""),
             **({"why": f"not proven by the target: {spec['confirm_why']}"} if "confirm_why" in spec else {}),
-            **({"after end": describe_acceptance(parse_duration(spec[_AFTER]) // _SECOND)} if _AFTER in spec else {}),
+            **_accepted_after(spec),
             **({"verifiers": ", ".join(spec["verifiers"])} if "verifiers" in spec else {}),
             **({"check": check} if check else {}),
             **({"remarks": "; ".join(remarks)} if remarks else {}),
@@ -251,6 +248,17 @@ def print_template(
             **({"sends": output.pairs(spec["data"])} if "data" in spec else {}),
         },
     )
+
+
+def _accepted_after(spec: Mapping[str, Any]) -> dict[str, str]:
+    """Return for how long others may accept a certificate after its end."""
+    from jitvault.formats.time_window import parse_duration
+    from jitvault.model.verifiers import describe_acceptance
+
+    if _AFTER not in spec:
+        return {}
+    after_s, ttl_s = (parse_duration(spec[name]) // _SECOND for name in (_AFTER, "ttl"))
+    return {"after end": describe_acceptance(after_s, ttl_s)}
 
 
 def print_outcomes(name: str, found: Sequence[Outcome]) -> None:

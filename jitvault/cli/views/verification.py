@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from jitvault.cli.folding import for_terminal
+from jitvault.cli.folding import CONTINUED, MARK, for_terminal
 from jitvault.cli.views import output
 from jitvault.cli.views.proposal_sentence import chosen
 from jitvault.cli.views.status import ended_at
@@ -31,21 +31,22 @@ def print_verified(found: Verified, *, as_json: bool) -> None:
     receipt = found.receipt
     end = {"name": receipt.ended.name, "note": receipt.ended.note} if receipt.ended else None
     ended = f" ({end_in_words(receipt.proof.end_reason, end)})" if receipt.proof.end_reason else ""
-    _line(console, one_line(f"Receipt of task {receipt.task}{ended}"), first="", style="bold")
-    facts = {
+    _line(console, one_line(f"Receipt of task {receipt.task}{ended}"), first="", rest=CONTINUED, style="bold")
+    said = {
         "requester": receipt.requester.name,
         "agent": receipt.agent.name,
         "owner": receipt.owner.name,
         "approved by": _approvers(receipt),
         "intent": receipt.intent,
         **_held(receipt),
-        "digest": receipt.digest,
-        "sealed": output.readable(receipt.sealed_at.isoformat()),
     }
+    facts = {"digest": receipt.digest, "sealed": output.readable(receipt.sealed_at.isoformat())}
     # what was signed may have line ends, which would read as further facts
-    output.print_facts(console, {name: one_line(value) for name, value in facts.items()})
+    least = max(map(len, (*said, *facts)))
+    output.print_facts(console, {name: one_line(value) for name, value in said.items()}, least=least, mark=MARK)
+    output.print_facts(console, facts, least=least)
     _print_checked(console, found.outcome)
-    _print_list(console, "The receipt says", found.outcome.told)
+    _print_list(console, "The receipt says", found.outcome.told, mark=MARK)
     _print_list(console, "Not checked", found.outcome.not_checked)
     if found.outcome.holds:
         console.print(output.coloured("Everything that was checked holds.", "green"))
@@ -95,22 +96,25 @@ def _print_checked(console: Console, outcome: Outcome) -> None:
             continue
         _line(console, "does NOT hold", first=f"  ✗ {one.name:<{width}}  ", style="red")
         for problem in one.problems:
-            _line(console, problem, first="      ")
+            _line(console, problem, first=f"      {MARK}", rest=f"      {MARK}")
 
 
-def _print_list(console: Console, title: str, texts: list[str]) -> None:
+def _print_list(console: Console, title: str, texts: list[str], *, mark: str = "") -> None:
     if texts:
         console.print(title, style="bold")
     for text in texts:
-        _line(console, text, first="  - ")
+        _line(console, text, first=f"  - {mark}", rest=f"    {mark}")
 
 
-def _line(console: Console, text: str, *, first: str, style: str | None = None) -> None:
+def _line(console: Console, text: str, *, first: str, rest: str | None = None, style: str | None = None) -> None:
     """Print one line: folded on a terminal, whole elsewhere.
 
-    It goes on below its own text, where none of our lines begins.
+    It goes on below its own text, where none of our lines begins, or with `rest`. One with a mark is folded whatever is
+    in it: an id that a terminal breaks would go on without the mark.
     """
-    console.print(for_terminal(text, sys.stdout, first=first, rest=" " * len(first)), soft_wrap=True, style=style)
+    rest = " " * len(first) if rest is None else rest
+    shown = for_terminal(text, sys.stdout, first=first, rest=rest, keep_ids=MARK not in rest)
+    console.print(shown, soft_wrap=True, style=style)
 
 
 def _as_json(found: Verified) -> dict[str, object]:

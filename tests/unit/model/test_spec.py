@@ -13,6 +13,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from terminals import PILED
 
 from jitvault.errors import InvalidInput
 from jitvault.formats.strict_yaml import MAX_BYTES
@@ -323,7 +324,7 @@ def test_blanks_move_no_words_to_where_a_line_of_ours_would_begin(blanks: str, n
     assert f"spec.intent: expected words with one space between them, found {named} after 6 characters" in message
 
 
-@pytest.mark.parametrize("text", ["a" + "\u0301" * 5, "\u0301a", "Count" + "\u20dd" * 9 + " it"])
+@pytest.mark.parametrize("text", ["a" + "\u0301" * 5, "\u0301a", "Count" + "\u20dd" * 9 + " it", PILED])
 def test_marks_reach_into_no_other_line(text: str) -> None:
     assert "at most 4 marks" in refusal(changed("spec/intent", text))
     assert parse_spec(changed("spec/intent", "a\u0301\u0323 tie\u0302\u0301ng Vie\u0323\u0302t"))

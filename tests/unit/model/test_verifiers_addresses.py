@@ -14,7 +14,7 @@ OVER = "that TLS sessions opened with its certificate are over"
 
 
 def entry(**changes: Any) -> dict[str, Any]:
-    return {"template": "a", "engine": "pki", **changes}
+    return {"template": "a", "engine": "pki", "ttl_s": 900, **changes}
 
 
 def test_sessions_of_certificates_are_told_as_not_proven_whoever_was_asked() -> None:
@@ -29,15 +29,19 @@ def test_sessions_of_certificates_are_told_as_not_proven_whoever_was_asked() -> 
 
 def test_until_when_a_certificate_may_be_accepted_is_told_where_its_end_is_known() -> None:
     bounded = entry(accepted_after_end_s=300)
-    longest = "by what they saved before; whoever does not look for revocations accepts it until it expires"
-    said = f"a: that its certificate is refused everywhere: others may go on accepting it %s, {longest}"
+    said = (
+        "a: that its certificate is refused everywhere: others may go on accepting it {}, by lists and answers that "
+        "live no longer; whoever saved a list with a longer life before, or does not look for revocations, accepts it "
+        "until it expires, {}"
+    )
     over = unproven_sessions([bounded])
-    assert unproven([bounded]) == [said % "for 5m after its end", *over]
+    assert unproven([bounded]) == [said.format("for 5m after its end", "at most 15m after its end"), *over]
     assert unproven([bounded], {"a": None}, is_whole=True) == unproven([bounded])
     # a part of a second is no second less
     ended = datetime(2026, 11, 28, 1, 0, 0, 1, tzinfo=UTC)
     until = "until 2026-11-28 01:05:01 UTC (5m after its end)"
-    assert unproven([bounded, bounded], {"a": ended}) == [said % until, *over]
+    latest = "at the latest 2026-11-28 01:15:01 UTC (15m after its end)"
+    assert unproven([bounded, bounded], {"a": ended}) == [said.format(until, latest), *over]
 
 
 def test_a_task_that_got_no_certificate_has_nothing_to_tell_of_one() -> None:

@@ -11,6 +11,7 @@ import typer
 
 from jitvault.cli.options import Debug, Json
 from jitvault.formats.plural import counted
+from jitvault.formats.shorten import one_line
 
 if TYPE_CHECKING:
     from jitvault.verification.history import History
@@ -73,7 +74,7 @@ def verify(
         first, *more = found.outcome.problems
         also = f", and {len(more)} more" if more else ""
         raise SecurityFinding(
-            f"the receipt of task {found.receipt.task} does not hold: {first}{also}",
+            one_line(f"the receipt of task {found.receipt.task} does not hold: {first}{also}"),
             hint="Nothing in it is proven then. Keep the files as they are, and ask who has the ledger.",
         )
 

@@ -7,10 +7,10 @@ import unicodedata
 from collections.abc import Callable
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from rich.cells import cell_len
 from rich.console import Console
+from terminals import HOSTILE, PILED, widest
 
 from jitvault.cli.folding import CONTINUED, folded
 from jitvault.cli.views import output
@@ -91,19 +91,17 @@ def test_json_shows_every_script() -> None:
 FORGED = "Risk low: criticality low, tier low."
 
 
-WORDS = st.lists(st.text("ab\uff32\u4e2d\u0301", min_size=1, max_size=150), max_size=30)
-
-
 @pytest.mark.parametrize("width", [40, 80, 120])
-@given(words=WORDS)
-def test_words_of_others_begin_no_line(width: int, words: list[str]) -> None:
-    text = f"Intent: {' '.join(words)} {FORGED}"
+@given(words=HOSTILE)
+@example(words=f"{PILED} " * 9)
+def test_words_of_others_begin_no_line(width: int, words: str) -> None:
+    text = f"Intent: {printable(words)} {FORGED}".replace("\n", " ")
     first, *others = folded(text, width).split("\n")
     assert first.startswith("Intent:")
     assert all(line.startswith(CONTINUED) for line in others)
     # no terminal folds it once more, but for what is to be copied
     for line in (first, *others):
-        assert cell_len(line) <= width or any(word.isascii() and len(word) > width - 12 for word in line.split())
+        assert widest(line) <= width or any(word.isascii() and len(word) > width - 12 for word in line.split())
     kept = "".join([first, *(line.removeprefix(CONTINUED) for line in others)])
     assert "".join(kept.split()) == "".join(text.split())
 
