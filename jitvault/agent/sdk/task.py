@@ -300,7 +300,7 @@ class Task:
         if not has_ended:
             raise _with_hint(
                 NotConfirmed(
-                    f"the access of task {self._task_id} is not given back yet: Vault does not answer",
+                    f"the access of task {self._task_id} is not given back yet",
                     hint=f"Process {holder.pid} goes on trying. `jitvault complete {self._task_id}` does it, too.",
                 )
             )

@@ -173,6 +173,7 @@ def _check_own(access: Access, grant: str | None = None) -> None:
     what = f"the token in your inbox is not that of task {task}" + (" that was published" if grant else "")
     access.is_alarmed = True
     sign_end(access.wiring.person, task, reason=EndReason.INTERCEPTED, note=what)
+    access.is_alarm_signed = True
     raise SecurityFinding(
         f"{what}: nothing was read with it",
         hint=f"Somebody replaced what was in your inbox. You have signed an alarm, and task {task} ends as "
