@@ -89,7 +89,7 @@ class Masker:
         return b"".join(parts), undecided
 
     def _last(self, data: bytes, shown: int, begin: int) -> bytes:
-        """Return what is given out of the beginning of a form, at `begin`, after which nothing comes."""
+        """Return what is given out of an end that begins a form, at `begin`."""
         cut_off = data[begin:]
         if len(cut_off) < SHORTEST:
             return data[shown:]

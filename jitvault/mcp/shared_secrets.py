@@ -1,4 +1,4 @@
-"""The secrets of all tasks of one MCP server, in memory that these tasks' processes share.
+"""The secrets of all tasks of one MCP server, in memory that they share.
 
 A tool of one task may come upon a secret of another, such as in a file. So whoever masks has to know them all. The
 server makes the memory, and never looks into it. Each `jitvault exec` adds the secrets of its task before any program
@@ -41,7 +41,7 @@ def add(memory: int, secrets: Secrets) -> None:
 
 
 class SharedMasker:
-    """What masks the secrets of one task and, as far as they are shared, those of the others."""
+    """What masks the secrets of one task, and those that others share."""
 
     def __init__(self, own: Secrets, memory: int | None) -> None:
         self._own = own

@@ -48,7 +48,10 @@ def give_back(wiring: Wiring, kept: Kept, note: str) -> bool:
 
 
 def is_given_back(answer: Answer, *, has_token: bool, is_known: bool) -> bool:
-    """Return whether an access is given back. `is_known` is whether Vault has the end of its token in writing."""
+    """Return whether an access is given back.
+
+    `is_known` is whether Vault has it in writing that the token is over.
+    """
     return answer is Answer.ACKNOWLEDGED or (is_known and (answer is Answer.REFUSED or not has_token))
 
 
