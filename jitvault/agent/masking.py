@@ -5,12 +5,13 @@ log. An agent that wants to print a secret can: reversed, or one character a lin
 looked for (`secret_forms.py`). The boundary against such an agent is another uid or another host.
 
 Of all forms that begin at the same byte the longest counts, and of two that overlap the one that begins first. What
-the later one has beyond it is shown.
+the later one has beyond it is shown. Where the output ends within a form, what there is of that form is replaced, too,
+if it is as long as the shortest secret.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 
 from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
@@ -70,7 +71,7 @@ class Masker:
 
         The first `shown` bytes were given out before, and are not given out again. At the end all is decided.
         """
-        undecided = len(data) if is_end else self._undecided(data, 0)
+        undecided = self._undecided(data, 0)
         parts = []
         position = 0
         for form, start, end in self._finder.find_matches_as_indexes(data):
@@ -82,7 +83,17 @@ class Masker:
             if end > undecided:
                 undecided = self._undecided(data, end)
         parts.append(data[max(position, shown) : undecided])
+        if is_end:
+            parts.append(self._last(data, max(undecided, shown), undecided))
+            undecided = len(data)
         return b"".join(parts), undecided
+
+    def _last(self, data: bytes, shown: int, begin: int) -> bytes:
+        """Return what is given out of an end that begins a form, at `begin`."""
+        cut_off = data[begin:]
+        if len(cut_off) < SHORTEST:
+            return data[shown:]
+        return self._markers[bisect_left(self._forms, cut_off)]
 
     def _undecided(self, data: bytes, begin: int) -> int:
         """Return where the longest end starts that more bytes can make a form.
@@ -110,8 +121,11 @@ class MaskedStream:
     of a form is held back. That is always less than the longest form.
     """
 
+    masker: Masker
+    """It may be replaced, by one that has further secrets, for what comes from then on."""
+
     def __init__(self, masker: Masker) -> None:
-        self._masker = masker
+        self.masker = masker
         self._held = b""
         # how many bytes of what is held were given out by flush_held
         self._shown = 0
@@ -140,7 +154,7 @@ class MaskedStream:
 
     def _advance(self, data: bytes, *, is_end: bool) -> bytes:
         data = self._held + data
-        output, undecided = self._masker.advance(data, self._shown, is_end=is_end)
+        output, undecided = self.masker.advance(data, self._shown, is_end=is_end)
         self._held = data[undecided:]
         self._shown = max(0, self._shown - undecided)
         return output

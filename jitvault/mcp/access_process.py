@@ -1,7 +1,7 @@
 """One task of the MCP server, held by a `jitvault exec`.
 
-That process has a session of its own and dies with this one. Its standard input is the runner's: when it is closed the
-runner ends, and the access with it.
+That process has a session of its own and dies with this one. Its standard input is the runner's: when that is told to
+finish it ends, and the access with it.
 """
 
 from __future__ import annotations
@@ -78,18 +78,22 @@ class AccessProcess:
         """What the task waits for in words, "" where that is not said yet."""
         return waits_for(self._said, self.task) if self.state is State.WAITING else ""
 
-    async def start(self, spec: Path, wait: str) -> None:
+    async def start(self, spec: Path, wait: str, shared: int | None) -> None:
         """Ask for the access that the file `spec` describes.
 
-        `wait` is the duration for which approvals are waited for. The file is removed when it is not needed any more.
+        `wait` is the duration for which approvals are waited for. `shared` is the memory for the secrets of all tasks.
+        The file is removed when it is not needed any more.
         """
+        passed = () if shared is None else (shared,)
+        server = ("--mcp-server", str(os.getpid()), *(f"--mcp-secrets={each}" for each in passed))
         options = ("--mask", "always", "--stop-timeout", _STOP_TIMEOUT, "--wait", wait, "-o", "json")
         self._process = await asyncio.create_subprocess_exec(
-            *(*JITVAULT, "exec", str(spec), "--mcp-server", str(os.getpid()), *options, "--", *frames.RUNNER),
+            *(*JITVAULT, "exec", str(spec), *server, *options, "--", *frames.RUNNER),
             stdin=PIPE,
             stdout=PIPE,
             stderr=PIPE,
             limit=_LONGEST_LINE,
+            pass_fds=passed,
             start_new_session=True,
         )
         self._watch = asyncio.create_task(self._until_the_end(self._process, spec))
@@ -132,6 +136,7 @@ class AccessProcess:
         self.is_finishing = True
         if self._process is None or self._process.stdin is None or self.state is State.ENDED:
             return
+        self._process.stdin.write(frames.line(frames.Finish()))
         self._process.stdin.close()
         if self.state is State.WAITING:
             # it reads nothing yet; its monitor gives back what it may hold already

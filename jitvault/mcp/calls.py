@@ -18,6 +18,7 @@ from typing import Any
 from jitvault.errors import InvalidInput, JitvaultError, NotFound, VaultUnavailable, WrongState
 from jitvault.formats.fields import Strict
 from jitvault.mcp import arguments as given
+from jitvault.mcp import shared_secrets
 from jitvault.mcp.access_process import AccessProcess, State, command
 from jitvault.mcp.access_request import offered, spec_data
 from jitvault.mcp.answers import Answer, failed, fitting, printed, told
@@ -74,6 +75,7 @@ class Calls:
     tasks: dict[str, AccessProcess] = field(default_factory=dict)
     _polls: dict[str, Poll] = field(default_factory=dict)
     _numbers: count[int] = field(default_factory=lambda: count(1))
+    _shared: int | None = field(default_factory=shared_secrets.made)
 
     async def call(self, name: str, values: dict[str, Any], progress: Progress) -> Answer:
         """Carry out a call. Every failure is an answer."""
@@ -150,7 +152,7 @@ class Calls:
         window = known.templates[asked.template].spec.ttl if minutes is None else timedelta(minutes=minutes)
         access = AccessProcess(task, asked.template, asked.tools, window)
         self.tasks[task] = access
-        await access.start(Path(name), f"{self.setup.wait_s:g}s")
+        await access.start(Path(name), f"{self.setup.wait_s:g}s", self._shared)
         await access.settled(max(0.0, begun + _PATIENCE_S - asyncio.get_running_loop().time()))
         return state_of(access)
 

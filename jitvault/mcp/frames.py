@@ -25,7 +25,8 @@ class Setting(msgspec.Struct, frozen=True):
     """What the runner has to know of its task.
 
     `tools` are the signed names, none for any. `secrets` are what it masks: template, field, value. `variables` are the
-    names of those that the tools get. `until` is the task's deadline in RFC 3339, None where it is not known.
+    names of those that the tools get. `until` is the task's deadline in RFC 3339, None where it is not known. `shared`
+    is the descriptor of the memory with the secrets of all tasks, None without one.
     """
 
     task: str
@@ -33,6 +34,7 @@ class Setting(msgspec.Struct, frozen=True):
     secrets: tuple[tuple[str, str, str], ...]
     variables: tuple[str, ...]
     until: str | None
+    shared: int | None = None
 
 
 class Run(msgspec.Struct, frozen=True, tag="run"):
@@ -58,6 +60,13 @@ class Take(msgspec.Struct, frozen=True, tag="take"):
     number: int
     run: str
     patience: float
+
+
+class Finish(msgspec.Struct, frozen=True, tag="finish"):
+    """Kill the tools and end, as at the end of standard input.
+
+    That end does not come while something else has a copy of the pipe. There is no answer.
+    """
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
@@ -92,7 +101,7 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
     hint: str
 
 
-Request = Run | Take
+Request = Run | Take | Finish
 Answer = Ready | Output | Refused
 
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)

@@ -3,8 +3,8 @@
     python -P -m jitvault.mcp.runner      # with JITVAULT_MCP_RUNNER, by `jitvault exec` alone
 
 The secrets are in this process and in its tools, and not in the MCP server. So this process masks what the tools print,
-as bytes and before anything is put into JSON, in which a secret could have another spelling. It ends when its standard
-input does, or at SIGTERM, and `jitvault exec` gives the access back then.
+as bytes and before anything is put into JSON, in which a secret could have another spelling. It ends when the server
+says so, when its standard input ends, or at SIGTERM, and `jitvault exec` gives the access back then.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import NoReturn
 import msgspec
 
 from jitvault.agent.execution.allowed_program import check_program, names_of
-from jitvault.agent.masking import Masker
 from jitvault.errors import InvalidInput, JitvaultError, NotFound, UsageError, WrongState
 from jitvault.mcp import frames
+from jitvault.mcp.shared_secrets import SharedMasker
 from jitvault.mcp.tool_run import ToolRun
 from jitvault.memory_protection import keep_private
 
@@ -41,7 +41,7 @@ class Runner:
     def __init__(self, setting: frames.Setting, environment: Mapping[str, str], sink: int) -> None:
         self._setting = setting
         self._environment = environment
-        self._masker = Masker(setting.secrets)
+        self._masker = SharedMasker(setting.secrets, setting.shared)
         self._sink = sink
         self._writing = Lock()
         self._changing = Lock()
@@ -53,15 +53,21 @@ class Runner:
         """Tell the server that the access is there."""
         self._say(frames.Ready(self._setting.variables, self._setting.until))
 
-    def serve(self, data: bytes) -> None:
-        """Carry out the request in one line, in a thread of its own."""
+    def serve(self, data: bytes) -> bool:
+        """Carry out the request in one line, in a thread of its own.
+
+        Return whether there are further ones.
+        """
         try:
             request = frames.request(data)
         except msgspec.MsgspecError:
-            return
+            return True
+        if isinstance(request, frames.Finish):
+            return False
         # more than this the server never has under way
         self._waiting.acquire()
         Thread(target=self._answer, args=(request,), daemon=True).start()
+        return True
 
     def stop(self, grace_s: float) -> None:
         """End all tools: by SIGTERM, and after `grace_s` seconds by SIGKILL."""
@@ -76,7 +82,7 @@ class Runner:
         for run in runs:
             run.kill()
 
-    def _answer(self, request: frames.Request) -> None:
+    def _answer(self, request: frames.Run | frames.Take) -> None:
         try:
             answer: frames.Answer = self._carried_out(request)
         except JitvaultError as error:
@@ -90,7 +96,7 @@ class Runner:
         if not self._is_over:
             self._say(answer)
 
-    def _carried_out(self, request: frames.Request) -> frames.Output:
+    def _carried_out(self, request: frames.Run | frames.Take) -> frames.Output:
         run = self._start(request) if isinstance(request, frames.Run) else self._known(request.run)
         code = run.wait(request.patience)
         out, err = run.stdout.take(), run.stderr.take()
@@ -122,7 +128,7 @@ class Runner:
                     hint=f"{_HINT} Poll the ids that are running first.",
                 )
             try:
-                run = ToolRun([request.tool, *request.args], executable, self._environment, self._masker)
+                run = ToolRun([request.tool, *request.args], executable, self._environment, self._masker.now)
             except ValueError:
                 raise UsageError("an argument has a NUL character", hint=_HINT) from None
             except OSError as error:
@@ -171,7 +177,8 @@ def main() -> NoReturn:
     try:
         runner.say_ready()
         for line in sys.stdin.buffer:
-            runner.serve(line)
+            if not runner.serve(line):
+                break
     except _Stopped:
         grace_s, code = _GRACE_S, 128 + signal.SIGTERM
     finally:

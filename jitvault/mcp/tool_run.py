@@ -6,13 +6,13 @@ import codecs
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock, Thread
 from typing import IO
 
-from jitvault.agent.masking import MaskedStream, Masker
+from jitvault.agent.masking import Masker
 from jitvault.mcp.frames import LONGEST_STDERR, LONGEST_STDOUT
 
 _CHUNK = 64 * 1024
@@ -36,11 +36,12 @@ class Printed:
 class PrintedStream:
     """What comes out of one descriptor, as masked text.
 
-    Until it is taken only its first `most` characters are kept.
+    Until it is taken only its first `most` characters are kept. `masker` returns what masks now.
     """
 
-    def __init__(self, masker: MaskedStream, most: int) -> None:
+    def __init__(self, masker: Callable[[], Masker], most: int) -> None:
         self._masker = masker
+        self._masked = masker().stream()
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._most = most
         self._lock = Lock()
@@ -50,11 +51,12 @@ class PrintedStream:
 
     def feed(self, data: bytes) -> None:
         """Add what came."""
-        self._add(self._masker.feed(data), is_end=False)
+        self._masked.masker = self._masker()
+        self._add(self._masked.feed(data), is_end=False)
 
     def finish(self) -> None:
         """Add what was held back, for nothing more will come."""
-        self._add(self._masker.finish(), is_end=True)
+        self._add(self._masked.finish(), is_end=True)
 
     def take(self) -> Printed:
         """Return what came since the last time, and forget it."""
@@ -79,7 +81,9 @@ class ToolRun:
     It has a session of its own. Its output is read all the time, however little of it is taken.
     """
 
-    def __init__(self, argv: Sequence[str], executable: str, environment: Mapping[str, str], masker: Masker) -> None:
+    def __init__(
+        self, argv: Sequence[str], executable: str, environment: Mapping[str, str], masker: Callable[[], Masker]
+    ) -> None:
         """Start the tool.
 
         Raises OSError for one that cannot be started, ValueError for an argument with a NUL.
@@ -93,8 +97,8 @@ class ToolRun:
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
-        self.stdout = PrintedStream(masker.stream(), LONGEST_STDOUT)
-        self.stderr = PrintedStream(masker.stream(), LONGEST_STDERR)
+        self.stdout = PrintedStream(masker, LONGEST_STDOUT)
+        self.stderr = PrintedStream(masker, LONGEST_STDERR)
         self._pumps = [
             _thread(_copy, self._process.stdout, self.stdout),
             _thread(_copy, self._process.stderr, self.stderr),

@@ -1,8 +1,8 @@
 """A go-between on loopback: commands reach the real OpenBao through it, and a test can let chosen requests go wrong.
 
-It answers nothing itself, but can have answers look as those of another server. A rule says of which request, before it
-is passed on or after its answer came, what happens: any act of the test (kill the server, fill a disk), and then
-whether the answer is passed on, lost, or held back until the client has given up.
+It can have answers look as those of another server. A rule says of which request, before it is passed on or after its
+answer came, what happens: any act of the test (kill the server, fill a disk), and then whether the answer is passed on,
+lost, held back until the client has given up, or replaced by a refusal in the form of Vault's.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Fate(Enum):
     PASS = "pass"
     LOSE = "lose"  # the connection ends without an answer
     HOLD = "hold"  # nothing comes until the client has gone
+    REFUSE = "refuse"  # a 403 as Vault writes it
 
 
 @dataclass
@@ -179,7 +180,9 @@ class _Relay(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         status, headers, content = found
-        content = between.change(what, content) if between.change else content
+        self._answer(status, headers, between.change(what, content) if between.change else content)
+
+    def _answer(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
         self.send_response(status)
         for name, value in headers:
             if name.lower() not in ("transfer-encoding", "content-length", "connection", "date", "server"):
@@ -189,6 +192,9 @@ class _Relay(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def _ends(self, fate: Fate) -> bool:
+        if fate is Fate.REFUSE:
+            self._answer(403, [("Content-Type", "application/json")], b'{"errors":["permission denied"]}')
+            return True
         if fate is Fate.HOLD:
             self.connection.settimeout(_HELD_S)
             with suppress(OSError):

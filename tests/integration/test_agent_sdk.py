@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("lab")
 Spec = Callable[..., Path]
 # what the programs of these tests begin with; `say` writes a line of JSON
 BEGIN = """
-import asyncio, glob, json, os, sys, time
+import asyncio, ctypes, glob, json, os, sys, time
 from jitvault.agent import Denied, TaskEnded, task
 spec = sys.argv[1]
 def say(**what):
@@ -34,6 +34,11 @@ def url(t):
     return t.secret("postgres-readonly.url").reveal()
 def pause():
     sys.stdin.readline()
+def copied():
+    # as a library does that makes a process without Python: the copy has every descriptor
+    if ctypes.PyDLL(None).fork() == 0:
+        ctypes.CDLL(None).sleep(60)
+        os._exit(0)
 def holder():
     (found,) = [n for file in glob.glob("/proc/self/task/*/children") for n in open(file).read().split()]
     return int(found)
@@ -41,6 +46,9 @@ def holder():
 STAYS = """
 with task(spec) as t:
     say(url=url(t), holder=holder())
+    if "copied" in sys.argv:
+        copied()
+        say(copied=True)
     while not t.is_over:
         time.sleep(0.02)
     say(reason=t.reason)
@@ -233,7 +241,7 @@ def test_a_task_that_is_denied_gives_nothing(rig: Rig, spec: Spec) -> None:
         assert process.wait(20) == 0
 
 
-@pytest.mark.parametrize("how", ["cancelled", "interrupted", "killed"])
+@pytest.mark.parametrize("how", ["cancelled", "interrupted", "killed", "copied"])
 def test_whoever_stops_waiting_leaves_no_process_and_can_wait_again(rig: Rig, spec: Spec, how: str) -> None:
     file = spec(criticality="medium")
     code = """
@@ -247,8 +255,13 @@ def test_whoever_stops_waiting_leaves_no_process_and_can_wait_again(rig: Rig, sp
         except asyncio.CancelledError:
             say(cancelled=True)
     def sync():
+        def waits(text):
+            say(holder=holder())
+            if sys.argv[2] == "copied":
+                copied()
+                say(copied=True)
         try:
-            with task(spec, on_wait=lambda text: say(holder=holder())):
+            with task(spec, on_wait=waits):
                 pass
         except KeyboardInterrupt:
             say(interrupted=True)
@@ -258,13 +271,14 @@ def test_whoever_stops_waiting_leaves_no_process_and_can_wait_again(rig: Rig, sp
         holder = said(process)["holder"]
         if how == "interrupted":
             process.send_signal(signal.SIGINT)
-        if how == "killed":
+        if how in ("killed", "copied"):
+            assert how == "killed" or said(process)
             process.kill()
         else:
             assert said(process) == {how: True}
             assert not is_alive(holder)
         wait_for(lambda: not is_alive(holder), 5)
-        assert process.wait(20) == (-signal.SIGKILL if how == "killed" else 0)
+        assert process.wait(20) == (-signal.SIGKILL if how in ("killed", "copied") else 0)
     rig("approver-1", "approve", file.stem, "--yes")
     (told,), _ = run(rig, "with task(spec) as t: say(id=t.task_id)", file)
     assert told["id"] == file.stem and is_over(rig, file)
@@ -278,15 +292,16 @@ def monitor_of(holder: int) -> int:
 # -- how it ends ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("victim", ["program", "group of the program", "holder", "monitor"])
+@pytest.mark.parametrize("victim", ["program", "copied program", "group of the program", "holder", "monitor"])
 def test_whoever_is_killed_the_access_is_given_back(rig: Rig, spec: Spec, victim: str) -> None:
     file = spec()
-    with running(rig, STAYS, file) as process:
+    with running(rig, STAYS, file, *victim.split()[:-1]) as process:
         inside = said(process)
         assert logs_in(inside["url"]) and len(rig.task_tokens(file.stem)) == 1
         monitor = monitor_of(inside["holder"])
         match victim:
-            case "program":
+            case "program" | "copied program":
+                assert victim == "program" or said(process) == {"copied": True}
                 process.kill()
             case "group of the program":
                 os.killpg(process.pid, signal.SIGKILL)
@@ -354,8 +369,10 @@ def test_a_copy_of_the_process_neither_ends_the_task_nor_keeps_it(rig: Rig, spec
         time.sleep(2)
         say(url=url(t), over=t.is_over, status=status)
         pause()
+        copied()
         if os.fork() == 0:
-            time.sleep(120)
+            time.sleep(60)
+            os._exit(0)
     say(left=True)
     """
     with running(rig, code, file) as process:
@@ -363,7 +380,7 @@ def test_a_copy_of_the_process_neither_ends_the_task_nor_keeps_it(rig: Rig, spec
         inside = said(process)
         assert inside["over"] is False and inside["status"] == 0 and logs_in(inside["url"])
         go_on(process)
-        # the second copy still lives
+        # two further copies still live, of which Python knows one
         assert said(process) == {"left": True}
         assert not rig.task_tokens(file.stem)
     assert is_over(rig, file)

@@ -59,6 +59,20 @@ memory_protection.prctl = process_tree.prctl = lambda option, value: False
 from jitvault.cli.app import main
 main()
 """
+# as a library does that makes a process without Python: the copy has every descriptor
+COPIED = """\
+import ctypes, os
+from jitvault.agent.execution.monitor import Monitor
+start = Monitor.start
+def copied(*words):
+    if ctypes.PyDLL(None).fork() == 0:
+        ctypes.CDLL(None).sleep(60)
+        os._exit(0)
+    start(*words)
+Monitor.start = copied
+from jitvault.cli.app import main
+main()
+"""
 
 
 @contextmanager
@@ -119,11 +133,11 @@ def execute(rig: Rig, *words: str | Path, given: bytes = b"", code: int | None =
 
 
 @contextmanager
-def running(rig: Rig, file: Path, place: Path, *options: str, has_prctl: bool = True) -> Iterator[Running]:
+def running(rig: Rig, file: Path, place: Path, *options: str, program: str = "") -> Iterator[Running]:
     said = place / "said"
     words = command(file, "--preset", "postgres", *options, "--", sys.executable, "-c", STAYS, said)
-    if not has_prctl:
-        words[1:3] = ["-c", WITHOUT_PRCTL]
+    if program:
+        words[1:3] = ["-c", program]
     process = subprocess.Popen(
         words, env=environment(rig), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
@@ -266,13 +280,16 @@ def test_who_interrupts_the_wait_for_an_approval_is_told_that_the_request_stays(
 # -- how it ends ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("victim", ["exec", "monitor", "program", "group of the program", "group of exec"])
+@pytest.mark.parametrize(
+    "victim", ["exec", "copied exec", "monitor", "program", "group of the program", "group of exec"]
+)
 def test_whoever_is_killed_nothing_is_left(rig: Rig, spec: Spec, tmp_path: Path, victim: str) -> None:
     file = spec()
-    with running(rig, file, tmp_path) as held:
+    with running(rig, file, tmp_path, program=COPIED if victim == "copied exec" else "") as held:
         assert logs_in(held.url)
         whom = {
             "exec": lambda: os.kill(held.process.pid, signal.SIGKILL),
+            "copied exec": lambda: os.kill(held.process.pid, signal.SIGKILL),
             "monitor": lambda: os.kill(held.monitor, signal.SIGKILL),
             "program": lambda: os.kill(held.pid, signal.SIGKILL),
             "group of the program": lambda: os.killpg(held.pid, signal.SIGKILL),
@@ -302,7 +319,7 @@ def test_what_the_program_left_behind_ends_with_it(rig: Rig, spec: Spec) -> None
 def test_where_the_kernel_holds_no_orphans_that_is_said_and_the_group_ends_all_the_same(
     rig: Rig, spec: Spec, tmp_path: Path
 ) -> None:
-    with running(rig, spec(), tmp_path, has_prctl=False) as held:
+    with running(rig, spec(), tmp_path, program=WITHOUT_PRCTL) as held:
         held.process.kill()
         wait_for(lambda: not is_alive(held.pid) and not logs_in(held.url), 5)
         assert is_alive(held.daemon)

@@ -19,6 +19,7 @@ import pytest
 from attended import Attended, wait_for
 from go_between import Fate, GoBetween
 from rig import Rig
+from test_agent_sdk import argv
 from test_exec import command, environment, execute, is_alive, logs_in, own_memory
 
 pytestmark = pytest.mark.usefixtures("lab")
@@ -95,9 +96,11 @@ def _kill_child(pid: int) -> None:
     wait_for(lambda: not is_alive(int(child)), 5)
 
 
-def _start(rig: Rig, between: GoBetween, file: Path, said: Path) -> subprocess.Popen[bytes]:
-    words = command(file, "--preset", "postgres", "--", sys.executable, "-c", SAYS, said)
+def _start(
+    rig: Rig, between: GoBetween, file: Path, said: Path, words: list[str] | None = None
+) -> subprocess.Popen[bytes]:
     there = {**environment(rig), "VAULT_ADDR": between.address}
+    words = words or command(file, "--preset", "postgres", "--", sys.executable, "-c", SAYS, said)
     return subprocess.Popen(words, env=there, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -158,3 +161,34 @@ def test_an_unwrap_by_hand_whose_answer_is_lost_is_not_called_theft_by_the_next(
         assert done.returncode and hint in done.stderr.replace(b"\n  ", b" "), done.stderr
     assert sum("sys/wrapping/unwrap" in each for each in between.seen) == 1
     assert rig.state(file.stem) not in OVER
+
+
+LEAVES = """
+from jitvault.agent import NotConfirmed
+try:
+    with task(spec) as t:
+        print(f"{os.getpid()} {url(t)}", file=open(sys.argv[2], "w"), end="")
+except NotConfirmed as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.parametrize("how", ["a program", "a block"])
+def test_a_refusal_gives_nothing_back_where_no_end_is_signed(
+    rig: Rig, between: GoBetween, spec: Spec, tmp_path: Path, how: str
+) -> None:
+    """A gateway refuses all that ends the access: nobody believes it, and the monitor goes on trying."""
+    file, said = spec(), tmp_path / "said"
+    for request in ("PUT auth/token/revoke-self", "PUT jitvault/data/requests/.*/end"):
+        between.when(request, "before", fate=Fate.REFUSE, times=10_000)
+    running = _start(rig, between, file, said, argv(LEAVES, file, said) if how == "a block" else None)
+    error = running.communicate(timeout=60)[1]
+    assert running.returncode == (125 if how == "a program" else 1), error
+    assert b"is not given back" in error, error
+    between.seen.clear()
+    wait_for(lambda: sum("revoke-self" in each for each in between.seen) > 1, 10)
+    url = said.read_text().partition(" ")[2]
+    assert logs_in(url) and len(rig.task_tokens(file.stem)) == 1
+    between.clear()
+    assert _comes(lambda: not rig.task_tokens(file.stem) and not logs_in(url), 6)
+    assert _comes(lambda: rig.state(file.stem) in OVER, 6) and rig.file(file.stem).task.end_reason == "completed"

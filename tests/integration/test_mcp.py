@@ -231,6 +231,30 @@ for text in (url, word, json.dumps(json.dumps([word])), word.encode().hex(), fol
     stage.play(model)
 
 
+def test_the_secrets_of_another_task_are_masked_also_in_what_was_started_before_it(stage: Stage) -> None:
+    waits = """
+import os, time
+path = os.environ["HOME"] + "/known"
+while not os.path.exists(path) or not os.path.getsize(path):
+    time.sleep(0.05)
+print(open(path).read())
+"""
+
+    async def model(m: Model) -> None:
+        first = await m.held()
+        answer = await m.call("run", task=first, tool="python", args=["-c", waits])
+        await m.python(await m.held(), KEEP)
+        told = [answer["stdout"]]
+        while answer["state"] == "running":
+            answer = await m.call("poll", id=answer["id"])
+            told.append(answer["stdout"])
+        assert ":[jitvault:postgres-readonly.password]@" in "".join(told)
+        again = await m.python(first, waits)
+        assert ":[jitvault:postgres-readonly.password]@" in again["stdout"]
+
+    stage.play(model)
+
+
 def test_output_that_is_long_or_no_text(stage: Stage) -> None:
     async def model(m: Model) -> None:
         task = await m.held()

@@ -45,6 +45,7 @@ ACTING = frozenset(
         "mcp.calls",
         "mcp.runner",
         "mcp.server",
+        "mcp.shared_secrets",
         "mcp.task_facts",
         "mcp.tool_run",
         "memory_protection",

@@ -7,9 +7,10 @@
     monitor.over()
 
 It has a session of its own, so no signal of a terminal or of the caller's process group reaches it, and a socket to
-`jitvault exec`. At the end of that socket it kills every process below it, removes the secret files and calls
-`give_back`, which revokes the task's token with the token itself: no login and no worker is needed for that. When the
-monitor is killed the kernel kills the program, and `jitvault exec`, which sees the end of the socket, does the rest.
+`jitvault exec`. At the end of that socket, or of that process, it kills every process below it, removes the secret
+files and calls `give_back`, which revokes the task's token with the token itself: no login and no worker is needed for
+that. When the monitor is killed the kernel kills the program, and `jitvault exec`, which sees the end of the socket,
+does the rest.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any
 
 from jitvault.agent.execution.monitor_messages import Kept, Program, send, split
 from jitvault.agent.execution.monitor_process import GiveBack, serve
+from jitvault.agent.process_end import opened_end
 
 _PAUSE_S = 0.005
 # the monitor kills what is left within 10 s
@@ -73,17 +75,22 @@ class Monitor:
         self._keeps = False
 
     @classmethod
-    def fork(cls, give_back: GiveBack) -> Monitor:
+    def fork(cls, give_back: GiveBack, ends: Sequence[int] = ()) -> Monitor:
         """Start the monitor as a copy of this process.
 
-        This process must have one thread and no connection.
+        This process must have one thread and no connection. `ends` are those of further processes without which there
+        is nothing to watch over (`opened_end`).
         """
         ours, its = socket.socketpair()
+        # before there is a copy, so that it is about this process and no later one of its number
+        own = opened_end(os.getpid())
         pid = os.fork()
         if pid == 0:
             ours.close()
-            serve(its, give_back)
+            serve(its, [*ends, *(() if own is None else (own,))], give_back)
         its.close()
+        if own is not None:
+            os.close(own)
         return cls(pid, ours)
 
     def clean_up_later(self, kept: Kept | None) -> None:

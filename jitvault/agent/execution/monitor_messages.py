@@ -11,22 +11,42 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 _LENGTH = 8
 _LONGEST = 64 * 1024 * 1024
 
 
+class End(StrEnum):
+    """What is done about the task's end when its token is given back."""
+
+    SIGN = "sign"
+    """It is signed."""
+    KNOWN = "known"
+    """Nothing: the end is signed, or another token is published in place of this one."""
+    UNSAID = "unsaid"
+    """Nothing, though nothing is known of it: what would be signed could hide an alarm."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """What is to be given back.
 
-    That is the task's token, "" before it is unwrapped, and the directory of its files.
+    That is the task's token, "" before it is unwrapped, and the directory of its files. `note` is for the task's end;
+    without one the monitor says who was killed.
     """
 
     task: str
     token: str = field(default="", repr=False)
     directory: str | None = None
+    end: End = End.SIGN
+    note: str = ""
+
+    @classmethod
+    def of(cls, message: Mapping[str, Any]) -> Kept:
+        """Return what a message says."""
+        return cls(**{**message, "end": End(message["end"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +54,14 @@ class Program:
     """What is started.
 
     `argv` has the name first; `environment` is the whole one. With `has_terminal` the program's standard output is its
-    controlling terminal.
+    controlling terminal. `descriptors` are those that it gets besides its streams; the monitor had them when it began.
     """
 
     executable: str
     argv: Sequence[str]
     environment: Mapping[str, str] = field(repr=False)
     has_terminal: bool = False
+    descriptors: Sequence[int] = ()
 
 
 def send(line: socket.socket, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:

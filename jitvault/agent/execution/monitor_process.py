@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import termios
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,10 +31,12 @@ GiveBack = Callable[[Kept, int | None], None]
 class _Server:
     """The monitor's own side.
 
-    `ignored` are the signals that the caller ignored, as after `nohup`: the program ignores them, too.
+    `ends` can be read once a process has ended without which nothing goes on. `ignored` are the signals that the caller
+    ignored, as after `nohup`: the program ignores them, too.
     """
 
-    def __init__(self, line: socket.socket, give_back: GiveBack, ignored: Collection[int]) -> None:
+    def __init__(self, line: socket.socket, ends: Sequence[int], give_back: GiveBack, ignored: Collection[int]) -> None:
+        self._ends = ends
         self._ignored = ignored
         self._line = line
         self._give_back = give_back
@@ -57,7 +59,8 @@ class _Server:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         with selectors.DefaultSelector() as selector:
             selector.register(self._line, selectors.EVENT_READ)
-            selector.register(self._wake, selectors.EVENT_READ)
+            for each in (self._wake, *self._ends):
+                selector.register(each, selectors.EVENT_READ)
             while not self._is_over:
                 ready = [key.fileobj for key, _ in selector.select()]
                 if self._wake in ready:
@@ -65,6 +68,9 @@ class _Server:
                         os.read(self._wake, 4096)
                     self._reap()
                 if self._line in ready and not self._receive():
+                    break
+                # what that process said before is read first
+                if self._line not in ready and not {*ready}.isdisjoint(self._ends):
                     break
         self._kill_all()
         if not self._is_over:
@@ -104,7 +110,7 @@ class _Server:
 
     def _act(self, message: Mapping[str, Any]) -> None:
         if "kept" in message:
-            self._kept = Kept(**message["kept"]) if message["kept"] else None
+            self._kept = Kept.of(message["kept"]) if message["kept"] else None
         elif "program" in message:
             self._start(Program(**message["program"]))
         elif "signal" in message:
@@ -128,6 +134,7 @@ class _Server:
                 stdin=streams[0],
                 stdout=streams[1],
                 stderr=streams[2],
+                pass_fds=program.descriptors,
                 start_new_session=True,
                 # this process has one thread, so nothing can hold a lock in the copy
                 preexec_fn=lambda: _prepare(program, self._ignored),  # noqa: PLW1509
@@ -157,7 +164,7 @@ class _Server:
             send(self._line, message)
 
 
-def serve(line: socket.socket, give_back: GiveBack) -> NoReturn:
+def serve(line: socket.socket, ends: Sequence[int], give_back: GiveBack) -> NoReturn:
     """Be the monitor, in the copy of the process."""
     code = 1
     try:
@@ -171,7 +178,7 @@ def serve(line: socket.socket, give_back: GiveBack) -> NoReturn:
         nothing = os.open(os.devnull, os.O_RDWR)
         for descriptor in range(3):
             os.dup2(nothing, descriptor)
-        _Server(line, give_back, inherited).run()
+        _Server(line, ends, give_back, inherited).run()
         code = 0
     finally:
         # not as an exception leaves a process: what the copied process registered for its exit is not ours

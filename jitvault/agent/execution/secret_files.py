@@ -1,7 +1,8 @@
 """A directory in memory for a task's secrets, which nobody else can read.
 
-It is on a tmpfs, `$XDG_RUNTIME_DIR` or `/dev/shm`, so nothing is written to a disk. Its holder keeps a lock on it. What
-a killed process left is removed at the next start: a directory that nobody holds is swept.
+It is on a tmpfs, `$XDG_RUNTIME_DIR` or `/dev/shm`, so nothing is written to a disk. Its holder keeps a lock on the
+directory itself, which no program can replace by something else. What a killed process left is removed at the next
+start: a directory that nobody holds is swept.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import fcntl
 import os
 import stat
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,9 +20,6 @@ from jitvault.agent.execution.removal import WHOLE_S, empty, remove_tree
 from jitvault.errors import UsageError
 
 _PREFIX = "jitvault-exec-"
-_LOCK = ".held"
-# another process may be between the two steps that make a directory and lock it
-_HALF_MADE_S = 60.0
 _FREE_SPACE = "Free space there, or set XDG_RUNTIME_DIR to another tmpfs. Nothing was started."
 _MEMORY = "/dev/shm"  # noqa: S108 (a directory of our own is made in it, with mode 0700)
 
@@ -33,10 +30,9 @@ class SecretFiles:
     `remove` deletes all of it, and is called once more by whoever outlives the holder.
     """
 
-    def __init__(self, directory: Path, opened: int, lock: int) -> None:
+    def __init__(self, directory: Path, opened: int) -> None:
         self.directory = directory
         self._opened = opened
-        self._lock = lock
         self._is_removed = False
 
     def write(self, name: str, content: bytes) -> Path:
@@ -64,7 +60,6 @@ class SecretFiles:
         empty(self._opened, within_s)
         self._is_removed = remove_tree(self.directory, within_s)
         if self._is_removed:
-            os.close(self._lock)
             os.close(self._opened)
 
 
@@ -80,19 +75,17 @@ def secret_files(environment: Mapping[str, str]) -> SecretFiles:
             hint="Give the program its secrets by --env, or mount a tmpfs and set XDG_RUNTIME_DIR to it.",
         )
     sweep(place)
-    directory = None
     try:
-        directory = Path(mkdtemp(prefix=_PREFIX, dir=place))
-        opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        lock = os.open(directory / _LOCK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        while True:
+            directory = Path(mkdtemp(prefix=_PREFIX, dir=place))
+            opened = _held(directory, fcntl.LOCK_EX)
+            if opened is not None:
+                return SecretFiles(directory, opened)
+            # swept by another process before it was locked
     except OSError as error:
-        if directory is not None:
-            remove_tree(directory, WHOLE_S)
         raise UsageError(
             f"no directory for secrets can be made in {place}: {error.strerror}", hint=_FREE_SPACE
         ) from None
-    return SecretFiles(directory, opened, lock)
 
 
 def sweep(place: Path) -> None:
@@ -103,10 +96,12 @@ def sweep(place: Path) -> None:
                 found = directory.lstat()
                 if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
                     continue
-                # its program may have taken away the right to look for the lock
+                # its program may have taken away the right to open it
                 directory.chmod(0o700)
-                if _is_free(directory / _LOCK):
+                opened = _held(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if opened is not None:
                     remove_tree(directory, WHOLE_S)
+                    os.close(opened)
 
 
 def _places(environment: Mapping[str, str]) -> Iterator[Path]:
@@ -136,20 +131,20 @@ def _type_of(place: Path) -> str:
     return found
 
 
-def _is_free(lock: Path) -> bool:
-    """Return whether nobody holds a lock.
+def _held(directory: Path, how: int) -> int | None:
+    """Return a descriptor of a directory that is locked by it.
 
-    A directory without its lock file is free after a minute.
+    The result is None where it was removed before, or where another process has the lock and `how` does not wait.
     """
     try:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
-        return time.time() - lock.parent.stat().st_mtime > _HALF_MADE_S
+        return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    else:
-        return True
-    finally:
-        os.close(descriptor)
+        fcntl.flock(opened, how)
+        if os.fstat(opened).st_nlink:
+            return opened
+    except BlockingIOError:
+        pass
+    os.close(opened)
+    return None

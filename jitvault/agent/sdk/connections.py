@@ -7,10 +7,12 @@ made.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jitvault.agent.sdk.credentials import HeldCredential, the_only
+from jitvault.agent.sdk.driver_frames import forget_login
 from jitvault.errors import UsageError
 
 if TYPE_CHECKING:
@@ -98,8 +100,13 @@ def _log_in(engine: Engine, login: HeldCredential) -> None:
 
     @sqlalchemy.event.listens_for(engine, "do_connect")
     def connect(dialect: Any, _: Any, arguments: Sequence[Any], parameters: Mapping[str, Any]) -> Any:
-        # the engine's own parameters live as long as it does, so the password goes into a copy
-        return dialect.connect(*arguments, **{**parameters, **_user(login)})
+        before = sys.exc_info()[1]
+        try:
+            # the engine's own parameters live as long as it does, so the password goes into a copy
+            return dialect.connect(*arguments, **{**parameters, **_user(login)})
+        except BaseException as error:
+            forget_login(error, until=before)
+            raise
 
 
 def ssl_context(credentials: Sequence[HeldCredential], name: str | None, ca_file: str | None) -> ssl.SSLContext:

@@ -1,9 +1,10 @@
 """The process that holds a task for a Python program.
 
 It is a `jitvault hold` of this Python, in a session of its own. Two pipes lead to it: it gives the access back when
-this process closes the first, or ends; and this process knows that the task is over when the second one says so or
-ends. Both are closed in a copy of this process that `os.fork` makes, so that the copy can neither end the task nor keep
-it open.
+this process says a word in the first, or ends; and this process knows that the task is over when the second one says so
+or ends. Both are closed in a copy of this process that `os.fork` makes, so that the copy can neither end the task nor
+keep it open. A library may make a copy without Python, which has the pipes: so the holder also sees the end of this
+process itself, where the system can show that.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from threading import RLock, Thread
 from typing import Any
 from weakref import WeakSet
 
+from jitvault.agent.process_end import opened_end
 from jitvault.errors import JitvaultError, NotConfirmed, UsageError, error_of
 
 _LONGEST_ERROR = 64 * 1024
@@ -63,15 +65,12 @@ class Holder:
                 hint="`jitvault exec SPEC -- PROGRAM` runs a program with the access.",
             )
         # the directory of the program is not searched for modules: one of them may have the name of one of ours
-        argv = [sys.executable, "-P", "-m", "jitvault", "hold", "-o", "json", *arguments]
+        argv = [sys.executable, "-P", "-m", "jitvault", "hold", "-o", "json"]
         self._receive = receive
         self._is_left = False
-        pipe = subprocess.PIPE
         # no process is copied before the pipes are known that are to be closed in the copy
         with _copying:
-            self._process = subprocess.Popen(  # noqa: S603 (this Python itself)
-                argv, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, start_new_session=True
-            )
+            self._process = _started(argv, arguments)
             _holders.add(self)
         self._failure: list[str] = []
         self._thread = Thread(target=self._read, name="jitvault task", daemon=True)
@@ -89,7 +88,7 @@ class Holder:
             stream = self._process.stdin
             assert stream is not None  # noqa: S101 (for the type checker)
             with suppress(OSError):
-                stream.write(word.encode())
+                stream.write(word.encode() + b"\n")
             with suppress(OSError):
                 stream.close()
 
@@ -145,6 +144,26 @@ class Holder:
             self._failure.append(line)
         else:
             self._receive(Said(line))
+
+
+def _started(argv: Sequence[str], arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start the holder, with a descriptor that tells it of this process's end."""
+    end = opened_end(os.getpid())
+    ends = () if end is None else (end,)
+    pipe = subprocess.PIPE
+    try:
+        return subprocess.Popen(  # noqa: S603 (this Python itself)
+            [*argv, *(f"--caller-end={each}" for each in ends), *arguments],
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            bufsize=0,
+            pass_fds=ends,
+            start_new_session=True,
+        )
+    finally:
+        for each in ends:
+            os.close(each)
 
 
 class _Lines:

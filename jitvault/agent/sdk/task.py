@@ -24,6 +24,7 @@ from weakref import WeakSet
 
 from jitvault.agent.sdk import connections
 from jitvault.agent.sdk.credentials import FieldSecret, HeldCredential, HeldValues, credentials_of, secret_of
+from jitvault.agent.sdk.driver_frames import DRIVER, forget_login
 from jitvault.agent.sdk.holder import Ended, Event, Holder, Said, Told
 from jitvault.errors import JitvaultError, NotConfirmed, TaskEnded, UsageError
 
@@ -182,6 +183,8 @@ class Task:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            forget_login(error, package=DRIVER)
         self._leave(f"{FAILED}{kind.__name__}" if kind else "left", is_quiet=kind is not None)
 
     async def __aenter__(self) -> Task:
@@ -300,7 +303,7 @@ class Task:
         if not has_ended:
             raise _with_hint(
                 NotConfirmed(
-                    f"the access of task {self._task_id} is not given back yet: Vault does not answer",
+                    f"the access of task {self._task_id} is not given back yet",
                     hint=f"Process {holder.pid} goes on trying. `jitvault complete {self._task_id}` does it, too.",
                 )
             )

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jitvault.agent.masking import Masker
-from jitvault.agent.secret_forms import forms
+from jitvault.agent.secret_forms import SHORTEST, forms
 
 MARKER = b"[jitvault:pg.password]"
 # of few letters, so that secrets overlap, begin one another, and repeat
@@ -45,10 +45,13 @@ def in_pieces(draw: st.DrawFn, data: bytes) -> list[bytes]:
 
 
 def simply_masked(data: bytes, values: Sequence[str | bytes]) -> bytes:
-    """The definition, without an automaton: at each byte the longest form that begins there."""
+    """The definition, without an automaton: at each byte the longest form that begins there, or is cut off there."""
     by_length = sorted(all_forms(values), key=len, reverse=True)
+    begun = {form[:n] for form in by_length for n in range(SHORTEST, len(form))}
     output, position = b"", 0
     while position < len(data):
+        if data[position:] in begun:
+            return output + MARKER
         form = next((form for form in by_length if data.startswith(form, position)), b"")
         output += MARKER if form else data[position : position + 1]
         position += len(form) or 1
@@ -86,7 +89,8 @@ def test_what_no_form_begins_with_is_given_out_at_once(data: st.DataObject, valu
     begun = {form[:n] for form in all_forms(values) for n in range(1, len(form))}
     # what is held back begins a form, and nothing longer could have been held back
     possible = [n for n in range(len(text) + 1) if n == len(text) or text[n:] in begun]
-    assert any(given_out == simply_masked(text[:n], values) for n in possible)
+    # of the part that is given out nothing is cut off: what follows is no more of a form
+    assert any(given_out == simply_masked(text[:n] + b"[", values).removesuffix(b"[") for n in possible)
     if MARKER not in given_out:
         assert given_out == text[: possible[0]]
 
@@ -138,6 +142,18 @@ def test_folded_base64_is_recognised_at_each_column(before: int, length: int, wi
     assert masked.count(MARKER) == 1
     left = -(-before * 8 // 6), (before + length) * 8 // 6
     assert masked.replace(MARKER, b"").replace(line_end, b"") == whole[: left[0]] + whole[left[1] :]
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_a_secret_that_is_cut_off_by_the_end_is_replaced_from_its_sixth_byte_on(cut: int) -> None:
+    wanted = masker("hunter22")
+    stream = wanted.stream()
+    shown = b"hunter22"[:-cut] if cut > 2 else MARKER
+    assert stream.feed(b"word: " + b"hunter22"[:-cut]) == b"word: "
+    assert stream.finish() == shown and wanted.mask(b"word: " + b"hunter22"[:-cut]) == b"word: " + shown
+    # of one that may be another's beginning, the one that is there whole names it
+    both = Masker([("b", "long", "hunter22-and-more"), ("a", "short", "hunter22")])
+    assert both.mask(b"hunter22") == b"[jitvault:a.short]" and both.mask(b"hunter22-") == b"[jitvault:b.long]"
 
 
 # -- forms ------------------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +13,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from jitvault.agent.execution.removal import remove_tree
+from jitvault.agent.execution.secret_files import secret_files, sweep
 
 
 def nested(place: Path, depth: int, name: str = "d") -> None:
@@ -81,3 +84,32 @@ def test_it_ends_when_its_time_is_over(tmp_path: Path) -> None:
     nested(tmp_path, 20)
     assert not remove_tree(tmp_path, 0) and (tmp_path / "d" / "d").is_dir()
     assert remove_tree(tmp_path, 20)
+
+
+# a run that is killed whole, after its program put something else in the place of each name that it knows
+KILLED = """
+import os, sys
+from jitvault.agent.execution.secret_files import secret_files
+made = secret_files({"XDG_RUNTIME_DIR": sys.argv[1]})
+made.write("word", b"hunter22")
+os.chdir(made.directory)
+for name in os.listdir() if sys.argv[2] != "mode" else ():
+    os.unlink(name)
+    os.mkdir(name) if sys.argv[2] == "directory" else os.symlink("/", name)
+if sys.argv[2] == "mode":
+    os.chmod(".", 0)
+os._exit(7)
+"""
+
+
+@pytest.mark.parametrize("how", ["link", "directory", "mode"])
+def test_whatever_a_program_made_of_its_files_they_are_swept_once_nobody_holds_them(how: str) -> None:
+    with TemporaryDirectory(dir="/dev/shm") as memory:
+        done = subprocess.run([sys.executable, "-c", KILLED, memory, how], check=False)
+        assert done.returncode == 7 and len(list(Path(memory).iterdir())) == 1
+        held = secret_files({"XDG_RUNTIME_DIR": memory})
+        assert list(Path(memory).iterdir()) == [held.directory]
+        sweep(Path(memory))
+        assert held.directory.exists()
+        held.remove()
+        assert not list(Path(memory).iterdir())

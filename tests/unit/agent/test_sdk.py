@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import logging
 import pickle
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from secrets import token_hex
+from types import GeneratorType
 from typing import Any
 
+import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jitvault.agent import FieldSecret, HeldCredential, InvalidInput, NotConfirmed, Task, TaskEnded, UsageError, task
-from jitvault.agent.sdk.connections import async_sqlalchemy_engine, sqlalchemy_engine
+from jitvault.agent.sdk.connections import async_sqlalchemy_engine, psycopg_kwargs, sqlalchemy_engine
 from jitvault.agent.sdk.credentials import HeldValues, credentials_of, secret_of, the_only
 from jitvault.agent.sdk.holder import _Lines
 
@@ -184,3 +190,39 @@ def test_a_holder_that_is_not_understood_is_an_error_and_no_endless_wait(monkeyp
     monkeypatch.setattr("threading.excepthook", lambda _: None)
     with pytest.raises(NotConfirmed, match="is not understood"):
         task("x").__enter__()
+
+
+def kept(error: BaseException | None) -> Iterator[str]:
+    """What can be read of an exception: the variables of its frames, but for those of this file, and what it has."""
+    while error is not None:
+        yield repr(vars(error))
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if frame.f_code.co_filename != __file__:
+                inner = [each.gi_frame for each in frame.f_locals.values() if isinstance(each, GeneratorType)]
+                yield repr([frame.f_locals, [each.f_locals for each in inner if each]])
+        error = error.__cause__ or error.__context__
+
+
+@pytest.mark.parametrize("how", ["engine", "engine for asyncio", "arguments", "arguments for asyncio"])
+def test_a_connection_that_fails_leaves_no_password_in_what_an_exception_keeps(how: str) -> None:
+    word = token_hex()
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        where = {"host": "127.0.0.1", "port": closed.getsockname()[1], "tls": "disable", "database": "app"}
+    credentials, _ = held(credential(connection=where, username="v-1", password=word))
+
+    async def connect() -> None:
+        if how.startswith("engine"):
+            await async_sqlalchemy_engine(credentials, None, None, {}).connect()
+        await psycopg.AsyncConnection.connect(**psycopg_kwargs(credentials, None))
+
+    with pytest.raises(Exception, match="connection failed") as failed:
+        if how.endswith("asyncio"):
+            asyncio.run(connect())
+        elif how == "engine":
+            sqlalchemy_engine(credentials, None, None, {}).connect()
+        psycopg.connect(**psycopg_kwargs(credentials, None))
+    if how.startswith("arguments"):
+        # a block is left
+        task("x").__exit__(failed.type, failed.value, failed.tb)
+    seen = list(kept(failed.value))
+    assert len(seen) > 1 and not [each for each in seen if word in each]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -100,6 +101,9 @@ def execute(
     mcp_server: Annotated[
         int | None, typer.Option("--mcp-server", metavar="PID", hidden=True, help="Serve this `jitvault mcp`.")
     ] = None,
+    mcp_secrets: Annotated[
+        int | None, typer.Option("--mcp-secrets", metavar="FD", hidden=True, help="The secrets of its other tasks.")
+    ] = None,
     json_: Annotated[Json, Meaning("Print this command's errors as json; stdout is the program's.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -126,10 +130,11 @@ def execute(
     fill_closed()
     set_exit_code(context, OWN_FAILURE)
     executable = _executable(context, command[0])
+    ends: Sequence[int] = ()
     if mcp_server is None:
         wanted = mapping.parse(env or (), file or (), _text(env_file), preset or ())
     else:
-        for_mcp.begin(mcp_server, command)
+        ends = for_mcp.begin(mcp_server, command)
         wanted = mapping.Wanted(has_all=True)
     # the runner of `jitvault mcp` checks the tools that it runs
     checked = names_of(executable) if mcp_server is None else None
@@ -137,14 +142,15 @@ def execute(
     inherited = mapping.without_our_own(os.environ, pristine=pristine)
     wiring = session.open_session()
     # before anything is known that is secret, and while this process has one thread and no connection
-    with monitored(wiring) as monitor:
+    with monitored(wiring, ends=ends) as monitor:
         task = steps.requested(context, wiring, what, checked, wanted, wait=wait, task_id=task_id)
         set_hint_task(context, task)
         with steps.held(wiring, task, checked, wanted, monitor) as access:
             if mcp_server is None:
                 access.on_other = OtherToken.TAKE if on_change is OnChange.RESTART else OtherToken.IGNORE
             if mcp_server is not None:
-                inherited |= for_mcp.setting(access)
+                inherited |= for_mcp.setting(access, mcp_secrets)
+                access.passed = () if mcp_secrets is None else (mcp_secrets,)
             code = run(access, [executable, *command], inherited, is_masked=_is_masked(mask), stop=stop)
     set_program_ended(context)
     raise typer.Exit(code)

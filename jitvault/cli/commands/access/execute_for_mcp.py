@@ -9,16 +9,19 @@ from collections.abc import Sequence
 from jitvault.agent.credential import secrets_of
 from jitvault.agent.execution import mapping
 from jitvault.agent.execution.process_tree import die_with_parent
+from jitvault.agent.process_end import opened_end
 from jitvault.cli.commands.access.held_access import Access, signed_tools
 from jitvault.errors import UsageError
+from jitvault.mcp import shared_secrets
 from jitvault.mcp.frames import RUNNER, SETTING, Setting, line
 
 
-def begin(server: int, command: Sequence[str]) -> None:
-    """Be the process of one task of `jitvault mcp`.
+def begin(server: int, command: Sequence[str]) -> Sequence[int]:
+    """Be the process of one task of `jitvault mcp`; return the server's end.
 
-    The kernel kills it with the server, so that nothing is waited for and taken that nobody uses. Raises UsageError
-    for another program than the runner, which checks the tools as `exec` checks the program.
+    The kernel kills it with the server, so that nothing is waited for and taken that nobody uses. The monitor looks at
+    the server's end, too: not every kernel does that. Raises UsageError for another program than the runner, which
+    checks the tools as `exec` checks the program.
     """
     if tuple(command) != RUNNER:
         raise UsageError(
@@ -26,23 +29,30 @@ def begin(server: int, command: Sequence[str]) -> None:
             hint="Leave it out. Nothing was asked for and nothing was started.",
         )
     die_with_parent()
+    end = opened_end(server)
     if os.getppid() != server:
-        # it was killed before the kernel knew
+        # it was killed before the kernel knew, or before its end was looked at
         sys.exit(1)
+    return () if end is None else (end,)
 
 
-def setting(access: Access) -> dict[str, str]:
+def setting(access: Access, shared: int | None) -> dict[str, str]:
     """Return the variable that tells the runner about the task.
 
     The secrets are for masking: the tools get them, or files with them, anyway. The task's token is not among them.
+    They are added to those of the server's other tasks (`shared`) before any tool has them.
     """
+    secrets = tuple(secrets_of(access.credentials))
+    if shared is not None:
+        shared_secrets.add(shared, secrets)
     given = mapping.filled(access.wanted, access.credentials)
     until = access.token.ends_at
     made = Setting(
         access.document.task_id,
         tuple(signed_tools(access.document)),
-        tuple(secrets_of(access.credentials)),
+        secrets,
         tuple(sorted({*given.variables, *given.files})),
         until.isoformat(timespec="seconds") if until else None,
+        shared,
     )
     return {SETTING: line(made).decode().strip()}

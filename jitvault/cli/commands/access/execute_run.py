@@ -81,7 +81,9 @@ def _run_once(
     masker = _masker(access).stream if is_masked else None
     watch = watch_of(access)
     with opened(masker) as streams:
-        program = Program(command[0], command[1:], environment, has_terminal=streams.has_terminal)
+        program = Program(
+            command[0], command[1:], environment, has_terminal=streams.has_terminal, descriptors=access.passed
+        )
         outcome = run_program(access.monitor, program, streams, watch, stop)
         watch.stop()
         access.note = f"the program ended with exit code {outcome.code}"
@@ -97,7 +99,10 @@ def _after_taking(access: Access) -> str:
     """Return what became of an access that was taken and used by no program."""
     if access.is_given_back:
         return "The access was taken and is given back. Ask for a task with another id."
-    return "The access was taken, and a process in the background goes on trying to give it back."
+    going_on = "a process in the background goes on trying to give it back"
+    if not access.monitor.is_alive:
+        going_on = f"is not given back: `jitvault complete {access.document.task_id}` does it"
+    return f"The access was taken, and {going_on}."
 
 
 def _is_unexplained(outcome: Outcome) -> bool:
@@ -154,7 +159,7 @@ def _check(outcome: Outcome, access: Access) -> None:
     if outcome.monitor_died:
         raise NotConfirmed(
             f"the process that watches over the program of task {task} was killed, and the program with it",
-            hint="The access is given back. Ask for a task with another id.",
+            hint=_after_taking(access),
         )
     if outcome.over:
         _raise_over("the program was stopped, because ", access, outcome.over)

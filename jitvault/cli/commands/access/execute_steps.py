@@ -141,7 +141,7 @@ def take_next(access: Access) -> None:
     try:
         taken = from_inbox(access.wiring, task)
     except SecurityFinding:
-        access.is_alarmed = True
+        access.is_alarmed = access.is_alarm_signed = True
         raise
     if access.files is not None:
         access.files.remove()
@@ -174,7 +174,9 @@ def _check_own(access: Access, grant: str | None = None) -> None:
         return
     what = f"the token in your inbox is not that of task {task}" + (" that was published" if grant else "")
     access.is_alarmed = True
-    raise inbox.sign_alarm(access.wiring, task, f"{what}: nothing was read with it")
+    alarm = inbox.sign_alarm(access.wiring, task, f"{what}: nothing was read with it")
+    access.is_alarm_signed = True
+    raise alarm
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 
@@ -16,21 +16,20 @@ import typer
 from jitvault.agent.credential import Credential
 from jitvault.agent.execution import mapping
 from jitvault.agent.execution.monitor import Monitor
-from jitvault.agent.execution.monitor_messages import Kept
+from jitvault.agent.execution.monitor_messages import End, Kept
 from jitvault.agent.execution.process_tree import hold_orphans, kill_below
 from jitvault.agent.execution.removal import AT_ONCE_S
 from jitvault.agent.execution.secret_files import SecretFiles
 from jitvault.agent.unwrap import TaskToken
+from jitvault.cli.commands.access.giving_back import give_back
 from jitvault.cli.folding import for_terminal
 from jitvault.documents.published_task import PublishedTask
-from jitvault.errors import JitvaultError, NotConfirmed, VaultRefused
-from jitvault.formats.secret import Secret
-from jitvault.lifecycle.requests.sign import sign_end
+from jitvault.errors import NotConfirmed
 from jitvault.memory_protection import keep_private
-from jitvault.model.states import DELIVERED_STATES, LIVE_STATES, EndReason
+from jitvault.model.states import DELIVERED_STATES, LIVE_STATES
 from jitvault.wiring import Wiring
 
-# how long the monitor tries to give the access back where Vault does not answer
+# how long the monitor tries to give the access back
 _TRY_FOR_S, _TRY_AGAIN_S = 600.0, 1.0
 
 
@@ -64,6 +63,9 @@ class Access:
     is_loss_told: bool = False
     on_other: OtherToken = OtherToken.STOP
     is_alarmed: bool = False
+    is_alarm_signed: bool = False
+    passed: Sequence[int] = ()
+    """Descriptors that the program gets besides its streams."""
 
     def is_replaced_in(self, document: PublishedTask) -> bool:
         """Return whether the task has, or is getting, another token than this.
@@ -85,48 +87,53 @@ class Access:
     def kept(self) -> Kept:
         """What the monitor gives back should this process die."""
         directory = str(self.files.directory) if self.files is not None else None
-        return Kept(self.document.task_id, self.token.token.reveal(), directory)
+        return Kept(self.document.task_id, self.token.token.reveal(), directory, self._end)
+
+    @property
+    def _end(self) -> End:
+        # a signed end would replace the alarm, or be that of the task with its next token
+        if self.is_alarm_signed or (self.is_replaced and (self.is_alarmed or self.on_other is not OtherToken.TAKE)):
+            return End.KNOWN
+        return End.UNSAID if self.is_alarmed else End.SIGN
 
     def give_back(self) -> None:
         """Remove the files, revoke the token and sign the task's end, once.
 
-        Files that take longer are removed at the end. Where Vault does not answer, the monitor goes on trying after
-        this process.
+        Files that take longer are removed at the end. Where it is not given back, the monitor goes on trying after this
+        process.
         """
         if self.is_given_back:
             return
         if self.files is not None:
             self.files.remove(AT_ONCE_S)
         try:
-            self._revoke()
+            kept = replace(self.kept, note=self.note)
+            self.is_given_back = give_back(self.wiring, kept, self.note)
+            self.monitor.clean_up_later(None if self.is_given_back else kept)
         finally:
             if self.files is not None:
                 self.files.remove()
 
-    def _revoke(self) -> None:
-        if self.is_alarmed or (self.is_replaced and self.on_other is not OtherToken.TAKE):
-            # a signed end would replace the alarm, or be that of the task with its next token
-            self.is_given_back = _is_revoked(self.wiring, self.token.token)
-        else:
-            self.is_given_back = give_back(self.wiring, self.document.task_id, self.token.token, self.note)
-        if self.is_given_back:
-            self.monitor.clean_up_later(None)
-
     def check_given_back(self) -> None:
-        """Raise NotConfirmed where Vault did not answer."""
+        """Raise NotConfirmed where it is not given back."""
         if not self.is_given_back:
+            task = self.document.task_id
+            tries = f"Process {self.monitor.pid} goes on trying for ten minutes."
+            if not self.monitor.is_alive:
+                tries = "The process that would go on trying was killed."
             raise NotConfirmed(
-                f"the access of task {self.document.task_id} is not given back: Vault does not answer",
-                hint=f"Process {self.monitor.pid} goes on trying for ten minutes. `jitvault complete "
-                f"{self.document.task_id}` does it, too.",
+                f"the access of task {task} is not given back: Vault did not acknowledge the revocation of its token, "
+                "and refused it without a signed end or did not answer",
+                hint=f"{tries} `jitvault complete {task}` does it, too.",
             )
 
 
 @contextmanager
-def monitored(wiring: Wiring, command: str = "exec") -> Iterator[Monitor]:
+def monitored(wiring: Wiring, command: str = "exec", ends: Sequence[int] = ()) -> Iterator[Monitor]:
     """Yield the monitor.
 
-    Whatever ends the block, it is told that this process cleaned up. `command` is the command of this process.
+    Whatever ends the block, it is told that this process cleaned up. `command` is the command of this process. `ends`
+    are those of processes for which this one is there (`opened_end`).
     """
     _warn_of_lacking(held=hold_orphans(), private=keep_private())
 
@@ -137,14 +144,13 @@ def monitored(wiring: Wiring, command: str = "exec") -> Iterator[Monitor]:
         if not kept.token:
             note = f"`jitvault {command}` did not receive the token that it unwrapped"
         for _ in range(int(_TRY_FOR_S / _TRY_AGAIN_S)):
-            token = Secret(kept.token) if kept.token else None
             # whatever fails is tried again: the program may have taken away this process's right to open anything
             with suppress(Exception):
-                if give_back(wiring, kept.task, token, note):
+                if give_back(wiring, kept, kept.note or note):
                     return
             time.sleep(_TRY_AGAIN_S)
 
-    monitor = Monitor.fork(give_back_later)
+    monitor = Monitor.fork(give_back_later, ends)
     try:
         yield monitor
     finally:
@@ -162,32 +168,6 @@ def _warn_of_lacking(*, held: bool, private: bool) -> None:
         )
     if not private:
         say("warning: this system cannot keep other processes of this user from reading the secrets in memory")
-
-
-def give_back(wiring: Wiring, task: str, token: Secret | None, note: str) -> bool:
-    """Revoke the task's token with the token itself, and sign the task's end.
-
-    A worker that sees the audit line of the first ends the task; the second also says why. Without a token only the
-    second is done. Return whether the token is revoked, or was, since Vault refuses one that it does not know; without
-    a token, whether the end is signed.
-    """
-    is_dead = token is None or _is_revoked(wiring, token)
-    is_signed = False
-    with suppress(JitvaultError):
-        sign_end(wiring.person, task, reason=EndReason.COMPLETED, note=note)
-        is_signed = True
-    return is_dead if token is not None else is_signed
-
-
-def _is_revoked(wiring: Wiring, token: Secret) -> bool:
-    """Revoke the token with itself; return whether it is revoked, or was."""
-    try:
-        wiring.vault(token).write("auth/token/revoke-self")
-    except VaultRefused:
-        pass
-    except JitvaultError:
-        return False
-    return True
 
 
 def signed_tools(document: PublishedTask) -> list[str]:

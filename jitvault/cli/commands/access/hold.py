@@ -14,6 +14,9 @@ def hold(
     context: typer.Context,
     what: Annotated[str, typer.Argument(metavar="TASK|SPEC", help="A task in your inbox, or a spec to ask for.")],
     wait: ApprovalWait = APPROVAL_WAIT,
+    caller_end: Annotated[
+        int | None, typer.Option(metavar="FD", hidden=True, help="Can be read once the caller has ended.")
+    ] = None,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -36,7 +39,7 @@ def hold(
     wiring = session.open_session()
     # before anything is known that is secret, and while this process has one thread and no connection
     with held_access.monitored(wiring, "hold") as monitor:
-        caller = hold_steps.Caller()
+        caller = hold_steps.Caller(caller_end)
         wiring.clock = hold_steps.CallersClock(caller)
         try:
             task = execute_steps.requested(context, wiring, what, program, Wanted(), wait=wait)

@@ -1,7 +1,8 @@
 """The steps of `jitvault hold`: ask, tell, wait for an end, give back.
 
-The caller is the process that started this one. It holds the other ends of two pipes. Standard input ends when the
-caller ends, however that happens; standard output carries lines of JSON:
+The caller is the process that started this one. It holds the other ends of two pipes. On standard input it says how it
+leaves, in one line. Standard input ends when the caller ends, however that happens, unless something else has a copy of
+it: so a pidfd of the caller is looked at as well. Standard output carries lines of JSON:
 
     {"held": {...}}            the task's credentials, once
     {"ends_at": "time"}        the deadline has moved
@@ -15,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 import selectors
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -47,25 +48,29 @@ class CallerLeft(Exception):
 
 
 class Caller:
-    """The process that started this one, by standard input.
+    """The process that started this one, by standard input and its pidfd.
 
-    Before it closes the pipe it says in one word how it left; a process that is killed says nothing.
+    It says in one line how it left; a process that is killed says nothing. `end` is the pidfd, None where the system
+    has none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, end: int | None = None) -> None:
         self._word = b""
+        self.lines = (0,) if end is None else (0, end)
+        """What can be read when something is to be heard of the caller."""
 
-    def read(self) -> bool:
-        """Read what there is, and return whether the caller is still there.
+    def left(self, ready: Collection[object]) -> bool:
+        """Read what there is, and return whether the caller has left.
 
-        Blocks where nothing can be read.
+        `ready` are the descriptors that can be read.
         """
-        try:
-            received = os.read(0, _LONGEST_WORD)
-        except OSError:
-            received = b""
-        self._word = (self._word + received)[:_LONGEST_WORD]
-        return bool(received)
+        received = b""
+        if 0 in ready:
+            with suppress(OSError):
+                received = os.read(0, _LONGEST_WORD)
+            self._word = (self._word + received)[:_LONGEST_WORD]
+        is_at_end = 0 in ready and not received
+        return is_at_end or b"\n" in received or not set(self.lines[1:]).isdisjoint(ready)
 
     @property
     def note(self) -> str:
@@ -87,10 +92,11 @@ class CallersClock(SystemClock):
     def sleep(self, seconds: float) -> None:
         """Wait for some seconds. Raises CallerLeft."""
         with selectors.PollSelector() as selector:
-            selector.register(0, selectors.EVENT_READ)
+            for each in self._caller.lines:
+                selector.register(each, selectors.EVENT_READ)
             deadline = self.monotonic() + seconds
             while (left := deadline - self.monotonic()) > 0:
-                if selector.select(left) and not self._caller.read():
+                if self._caller.left({key.fileobj for key, _ in selector.select(left)}):
                     raise CallerLeft
 
 
@@ -141,11 +147,11 @@ def _until_the_end(watch: int, monitor: Monitor, caller: Caller) -> str | None:
     An empty text stands for the reason that the watch has.
     """
     with selectors.PollSelector() as selector:
-        for each in (0, watch, monitor.line):
+        for each in (*caller.lines, watch, monitor.line):
             selector.register(each, selectors.EVENT_READ)
         while True:
             ready = {key.fileobj for key, _ in selector.select()}
-            if 0 in ready and not caller.read():
+            if caller.left(ready):
                 return None
             if watch in ready:
                 return ""
