@@ -188,7 +188,7 @@ class _Sender(FileSource):
         """Return whether an unread line follows.
 
         One read of the file tells that in most cases. Otherwise the directory is listed, which would be slow for each
-        of the many files that untrusted senders can leave.
+        of the many files that connections leave.
         """
         mark = Bookmark.parse(position.identity)
         try:
