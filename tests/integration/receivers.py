@@ -155,6 +155,7 @@ class Https:
 def connect(receiver: Receiving) -> socket.socket:
     """Connect to the socket of a receiver."""
     caller = socket.socket(socket.AF_UNIX)
+    caller.settimeout(10)
     caller.connect(receiver.url.removeprefix("unix://"))
     return caller
 

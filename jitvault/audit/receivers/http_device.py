@@ -6,7 +6,7 @@ order in which they were answered. A body becomes part of that file whole or not
 kept apart, in memory while it is short.
 
 Only those may send who know the bearer or have a client certificate, over TLS. Nobody waits behind others: each
-connection gets a thread at once, and if too many have not shown yet that they may send, the oldest of these is dropped.
+connection gets a thread at once, and if too many have not shown yet that they may send, one of these is dropped.
 A WSGI server cannot do that: its few threads wait for silent peers, and its applications see no connections.
 """
 
@@ -18,13 +18,14 @@ import socketserver
 import ssl
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from threading import BoundedSemaphore, Event, Lock
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from jitvault.audit.files.spool import Spool
@@ -33,6 +34,7 @@ from jitvault.audit.receivers.http_senders import Senders
 from jitvault.audit.receivers.receiver import DRAIN_S, POLL_S, Notices
 from jitvault.errors import UsageError
 
+T = TypeVar("T")
 # A bearer that can be guessed is none.
 _LEAST_BEARER = 16
 _STRANGER_S = 2.0
@@ -121,7 +123,7 @@ class HttpReceiver:
 
 
 @dataclass(slots=True)
-class _Connection:
+class Connection:
     """A connection of the HTTP server.
 
     `since` is when it was accepted (`time.monotonic()`), `known` that it has shown that it may send, `busy` that it is
@@ -133,6 +135,15 @@ class _Connection:
     known: bool = False
     busy: bool = False
     dropped: bool = False
+
+
+def first_to_go(strangers: Mapping[T, Connection]) -> T:
+    """Return the oldest connection of the address that has most.
+
+    So many connections of one address do not push out one of another. `strangers` are given the oldest first.
+    """
+    of_address = Counter(connection.address for connection in strangers.values())
+    return max(strangers, key=lambda stranger: of_address[strangers[stranger].address])
 
 
 class _Server(ThreadingHTTPServer):
@@ -153,7 +164,7 @@ class _Server(ThreadingHTTPServer):
         self.notices = notices
         self.stopping = Event()
         self._slots = BoundedSemaphore(max_connections + _STRANGER_PLACES + _LEAVING)
-        self._connections: dict[socket.socket, _Connection] = {}
+        self._connections: dict[socket.socket, Connection] = {}
         self._lock = Lock()
         super().__init__((endpoint.host, endpoint.port), Handler)
 
@@ -173,11 +184,10 @@ class _Server(ThreadingHTTPServer):
                 self.shutdown_request(request)
                 return
         with self._lock:
-            self._connections[request] = _Connection(client_address[0], time.monotonic())
+            self._connections[request] = Connection(client_address[0], time.monotonic())
             strangers = self._strangers()
             if len(strangers) > _STRANGER_PLACES:
-                # the oldest: what is Vault's has asked by then
-                self._drop(next(iter(strangers)), "too many show no right to send")
+                self._drop(first_to_go(strangers), "too many show no right to send")
         try:
             super().process_request(request, client_address)
         except RuntimeError:  # no more threads
@@ -207,7 +217,7 @@ class _Server(ThreadingHTTPServer):
             with self._lock:
                 connection.busy = False
 
-    def _strangers(self) -> dict[socket.socket, _Connection]:
+    def _strangers(self) -> dict[socket.socket, Connection]:
         """Return connections that have shown no right yet, the oldest first."""
         there = self._connections.items()
         return {request: connection for request, connection in there if not connection.known and not connection.dropped}

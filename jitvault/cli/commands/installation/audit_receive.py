@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from threading import Event
 from types import FrameType
@@ -19,7 +20,7 @@ from jitvault.cli.options import Debug, Json, seconds
 from jitvault.cli.quiet import note
 
 if TYPE_CHECKING:
-    from jitvault.audit.receivers.receiver import Receiver
+    from jitvault.audit.receivers.receiver import Notices, Receiver
 
 audit_app = typer.Typer(help="Receive, check and repair the audit stream.", no_args_is_help=True)
 
@@ -110,23 +111,24 @@ def receive(
     if http is None and (tls_cert or tls_key or bearer_file or client_ca):
         raise UsageError("--tls-cert, --tls-key, --bearer-file and --client-ca go with --http")
     receiving.allow_open_files(max_connections)
-    notices = receiving.Notices(lambda text: typer.echo(text, err=True))
-    spool = Spool(into)
-    receiver: Receiver
+    begin: Callable[[Spool, Notices], Receiver]
     if http is not None:
         from jitvault.audit.receivers.http_device import Endpoint, HttpReceiver
 
         endpoint = Endpoint.parse(http, certificate=tls_cert, key=tls_key, bearer_file=bearer_file, client_ca=client_ca)
-        receiver = HttpReceiver(endpoint, spool, notices, max_connections=max_connections)
+        begin = partial(HttpReceiver, endpoint, max_connections=max_connections)
     elif socket is not None:
         from jitvault.audit.receivers.socket_device import Address, SocketReceiver
 
         address = Address.parse(socket, users=allow_user or ())
-        receiver = SocketReceiver(address, spool, notices, max_connections=max_connections)
+        begin = partial(SocketReceiver, address, max_connections=max_connections)
     else:
         from jitvault.audit.receivers.stdin import StreamReceiver
 
-        receiver = StreamReceiver(spool, notices, prefix=prefix)
+        begin = partial(StreamReceiver, prefix=prefix)
+    notices = receiving.Notices(lambda text: typer.echo(text, err=True))
+    spool = Spool(into)
+    receiver = begin(spool, notices)
     with _stop_signals() as stopping:
         _announce(receiver.listening, into, as_json=json_)
         receiving.receive(receiver, spool, keep=timedelta(seconds=keep), stopping=stopping, notices=notices)
