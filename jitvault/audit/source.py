@@ -48,10 +48,6 @@ class Source(Protocol):
     passing: bool
     """Whether the stream is one of many that come and go. It is recorded only once its lines count."""
 
-    def vouch(self) -> None:
-        """Tell the receiver of this stream that a canary of ours was found in it."""
-        ...
-
     def start(self) -> Position:
         """Return the position to begin at when nothing was read before."""
         ...

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from pydantic import SecretStr
 
 from jitvault import shipped_files as shipped
-from jitvault.audit.files.configured import form_problem, is_unmarked, last_lines, why_unreadable
+from jitvault.audit.files.configured import form_problem, last_lines, why_unreadable
 from jitvault.context import WorkerContext
 from jitvault.doctor import identity, server, stream, target_facts, targets, vault_facts
 from jitvault.doctor import ledger as record
@@ -84,10 +84,7 @@ def _checks(facts: _Facts) -> Iterator[Check]:
     yield from record.judge_server(facts.record, facts.product)
     yield from provisioned.judge_devices(facts.devices, wiring.settings.audit_device, facts.product)
     yield stream.judge_files(
-        [
-            File(str(path), why_unreadable(path), form_problem(path), is_unmarked(path))
-            for path in wiring.settings.audit_file
-        ]
+        [File(str(path), why_unreadable(path), form_problem(path)) for path in wiring.settings.audit_file]
     )
     with _worker_for_checks(facts) as worker:
         yield from stream.judge_stream(_with_worker(worker, stream_of))

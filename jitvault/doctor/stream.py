@@ -29,14 +29,12 @@ NOTABLE_LAG = timedelta(seconds=1)
 class File:
     """One name in JITVAULT_AUDIT_FILE; `why` says why it cannot be read.
 
-    `wrong_form` says why nothing can be proven by the lines that its device writes. `unmarked` is a receiver's
-    directory that this process cannot write to, so that the receiver does not learn which sender is Vault.
+    `wrong_form` says why nothing can be proven by the lines that its device writes.
     """
 
     path: str
     why: str
     wrong_form: str = ""
-    unmarked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +71,6 @@ def judge_files(files: Sequence[File]) -> Check:
     useless = [f"{file.path}: {file.wrong_form}" for file in files if file.wrong_form]
     if useless:
         return FILES.fail("; ".join(useless), "Set the device up without it: docs/operations/audit-sources.md.")
-    unmarked = [file.path for file in files if file.unmarked]
-    if unmarked:
-        return FILES.warn(
-            f"{listed(unmarked)} can be read, but not written: its receiver cannot find out which sender is Vault",
-            "Run the receiver as the user that reads its directory.",
-        )
     return FILES.ok(f"{listed([file.path for file in files])} can be read")
 
 

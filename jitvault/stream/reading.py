@@ -5,8 +5,8 @@ to this Vault, the device's salt is unchanged, and the ledger is this far behind
 attacker who can write the audit file is outside the threat model.
 
 There can be several sources: the files of all nodes, or connections that a receiver keeps apart. The record is their
-union. The lines of a source count once a canary was found in it, so that what others send counts for nothing. A source
-that was truncated or replaced has to show another canary.
+union. The lines of a source count once a canary was found in it, so that those of another Vault, or of a standby that
+answers by itself, count for nothing. A source that was truncated or replaced has to show another canary.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ class _Search:
     def find(self, expected: str) -> Canary | None:
         """Read the sources once; return the canary, None where it is not there."""
         self._errors = []
-        # trusted sources first: strangers can fill the others without limit
+        # trusted sources first: nothing bounds what is written to the others
         counting = {name for name, reading in self._readings.items() if reading.vouched}
         for source in sorted(self._worker.sources.present(), key=lambda source: source.name not in counting):
             try:
@@ -232,15 +232,10 @@ class _Search:
         if not counts and not self._shows(source, expected):
             return None
         if not counts:
-            # before anything else: until its receiver knows, it treats the sender as a stranger
-            source.vouch()
             worker.ledger.start_source(source.name, reading.position)
             with worker.ledger.claim_source(source.name) as claim:
                 worker.ledger.trust_source(source.name, claim=claim)
-        found = _read(worker, source, expected)
-        if found is not None:
-            source.vouch()
-        return found
+        return _read(worker, source, expected)
 
     def _shows(self, source: Source, expected: str) -> bool:
         """Return whether new lines of an untrusted source contain the canary."""

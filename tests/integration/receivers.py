@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import datetime
 import http.client
+import ipaddress
 import json
+import secrets
 import select
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from types import TracebackType
 from typing import IO, Any, Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from jitvault.sandbox.processes import Command
 from jitvault.sandbox.vault_configuration import AuditDevice
@@ -107,10 +116,81 @@ class Receiving:
         ]
 
 
-class TrustingVault(VaultServer):
-    """An OpenBao that trusts the certificates in one file, as Go programs do for this variable."""
+class Https:
+    """A receiver's certificate and bearer, and what those have who may send to it."""
 
-    trusted: Path
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(exist_ok=True)
+        self.certificate, self.key = self_signed(directory)
+        self.bearer_file = directory / "bearer"
+        self.bearer = f"Bearer {secrets.token_hex(16)}"
+        self.bearer_file.touch(0o600)
+        self.bearer_file.write_text(self.bearer)
+        self.trusting = ssl.create_default_context(cafile=self.certificate)
+        self.tls = ("--tls-cert", str(self.certificate), "--tls-key", str(self.key))
+        self.args = ("--http", "https://127.0.0.1:0/audit", *self.tls, "--bearer-file", str(self.bearer_file))
+
+    def device(self, receiver: Receiving) -> AuditDevice:
+        """An http device that knows the bearer."""
+        header = json.dumps({"Authorization": [f"file://{self.bearer_file}"]})
+        return device("http", uri=receiver.url, headers=header)
+
+    def connect(self, receiver: Receiving) -> ssl.SSLSocket:
+        caller = socket.create_connection(receiver.host_and_port, timeout=10)
+        return self.trusting.wrap_socket(caller, server_hostname="127.0.0.1")
+
+    def post(
+        self, receiver: Receiving, body: bytes | Iterator[bytes], path: str = "/audit", **headers: str | None
+    ) -> int:
+        """Send a body as somebody who knows the bearer, unless other headers are given."""
+        given = {name.replace("_", "-"): text for name, text in {"Authorization": self.bearer, **headers}.items()}
+        connection = http.client.HTTPSConnection(*receiver.host_and_port, timeout=15, context=self.trusting)
+        try:
+            connection.request("POST", path, body, {name: text for name, text in given.items() if text is not None})
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+
+def connect(receiver: Receiving) -> socket.socket:
+    """Connect to the socket of a receiver."""
+    caller = socket.socket(socket.AF_UNIX)
+    caller.settimeout(10)
+    caller.connect(receiver.url.removeprefix("unix://"))
+    return caller
+
+
+def self_signed(directory: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "receiver")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    files = directory / "cert.pem", directory / "key.pem"
+    files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    files[1].write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return files
+
+
+class TrustingVault(VaultServer):
+    """An OpenBao that pushes to an HTTP receiver whose certificate it trusts, as Go programs do for this variable."""
+
+    def __init__(self, directory: Path, receiver: Receiving, https: Https) -> None:
+        super().__init__(directory, more_devices=[https.device(receiver)])
+        self.trusted = https.certificate
 
     def _command(self) -> Command:
         command = super()._command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,14 +22,6 @@ def why_unreadable(path: Path) -> str:
     except OSError as error:
         return error.strerror or type(error).__name__
     return ""
-
-
-def is_unmarked(path: Path) -> bool:
-    """Return whether it is a receiver's directory that we cannot write.
-
-    In such a directory we cannot mark which sender is Vault.
-    """
-    return _is_directory(path) and not os.access(path, os.W_OK)
 
 
 def last_lines(path: Path) -> str:

@@ -39,9 +39,6 @@ class FileSource:
         self._path = path
         self._rotation = Rotation(path)
 
-    def vouch(self) -> None:
-        """Do nothing: the file is Vault's own."""
-
     def start(self) -> Position:
         return self.end()
 

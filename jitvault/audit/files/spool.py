@@ -4,9 +4,9 @@ The file reader follows these files as it follows Vault's own.
 
     <utc time>-<random>-<sender>.log      what one sender sent, byte for byte; its writer holds a lock on it
     <that name>.log.1, .2, …              its earlier segments, the highest number the oldest
-    <that name>.log.trusted               empty: the reader found a canary in it (`jitvault.audit.files.untrusted`)
 
-Bytes of two senders are never in one file: the reader decides whose lines count.
+Receivers take lines only from those who may send. Bytes of two senders are never in one file all the same: of two
+servers that may both send, only the lines of the one that shows a canary count, and the reader finds out which.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import secrets
 import stat
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,20 +27,12 @@ from typing import IO, cast
 from jitvault.audit.files.file_identity import Bookmark
 from jitvault.audit.files.file_source import FileSource
 from jitvault.audit.files.spool_file import LineWriter
-from jitvault.audit.files.untrusted import (
-    DEFAULT_QUOTA,
-    NAME,
-    Untrusted,
-    labels_trusted,
-    mark_trusted,
-    remove_stale_marks,
-)
 from jitvault.audit.source import Position, Source
 from jitvault.errors import AuditUntrusted, UsageError
 
 MAX_SOURCE_NAME = 255  # jitvault.audit.source.Source
 _ROOM = 1024 * 1024
-_KNOWN_S = 1.0
+_NAME = re.compile(r"\d{8}T\d{12}Z-[0-9a-f]{6}-[A-Za-z0-9.-]{1,80}\.log(\.(?P<segment>\d+))?")
 # How many bytes after a position are searched for the end of a line.
 _WHOLE_LINE = 64 * 1024
 
@@ -52,22 +43,18 @@ class Spool:
     Several receivers may fill it, and any process may read it.
     """
 
-    def __init__(self, directory: Path, *, quota: int = DEFAULT_QUOTA) -> None:
+    def __init__(self, directory: Path) -> None:
         """Make the directory, for its owner alone.
 
-        `quota` is how many bytes all senders together may take that no canary vouched for. Raises UsageError if the
-        directory cannot be written, or if others may write it.
+        Raises UsageError if the directory cannot be written, or if others may write it.
         """
         self.directory = directory
         self._writers: set[LineWriter] = set()
         self._lock = Lock()
-        self._known: frozenset[str] = frozenset()
-        self._known_at = float("-inf")
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             status = directory.stat()
             self._try(1)
-            self.untrusted = Untrusted(directory, quota)
         except OSError as error:
             raise UsageError(
                 f"the spool {directory} cannot be written: {error.strerror}",
@@ -84,17 +71,13 @@ class Spool:
                 hint=f"chmod 700 {directory}",
             )
 
-    def writer(self, label: str, *, group: str = "", vouched: bool = False) -> LineWriter:
-        """Return a new file for the sender that `label` describes. Raises OSError.
+    def writer(self, label: str) -> LineWriter:
+        """Return a new file for the sender that `label` describes.
 
-        A sender that is `vouched` for in another way (by a bearer, or by who started us) takes nothing of the
-        quota.
+        Raises OSError.
         """
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}Z-{secrets.token_hex(3)}-{_for_name(label)}.log"
-        writer = LineWriter(self.directory / name, untrusted=None if vouched else self.untrusted, group=group)
-        if vouched:
-            # a later run needs the mark as well
-            mark_trusted(writer.path)
+        writer = LineWriter(self.directory / name)
         with self._lock:
             self._writers.add(writer)
         return writer
@@ -106,39 +89,7 @@ class Spool:
         """
         with self._lock:
             self._writers.discard(writer)
-        if not writer.trusted:
-            self.untrusted.left_behind()
         writer.close()
-
-    def knows(self, name: str) -> bool:
-        """Return whether a canary vouched for this peer before.
-
-        That may have been in this run or in an earlier one.
-        """
-        if time.monotonic() - self._known_at > _KNOWN_S:
-            labels = labels_trusted(self.directory)
-            # the number that tells one connection of a peer from another is not part of the peer's name
-            self._known = labels | {re.sub(r"-(pid)?[0-9]+$", "", label) for label in labels}
-            self._known_at = time.monotonic()
-        return _for_name(name) in self._known
-
-    def too_much(self) -> LineWriter | None:
-        """Keep untrusted senders within their quota.
-
-        Return the file whose connection has to end for that, or None. It is the longest file of the group that has
-        most, so that many senders of one address share one quota. Raises OSError.
-        """
-        if not self.untrusted.is_over:
-            return None
-        self.untrusted.relieve()
-        if not self.untrusted.is_over:
-            return None
-        with self._lock:
-            strangers = [writer for writer in self._writers if not writer.trusted]
-        totals: Counter[str] = Counter()
-        for writer in strangers:
-            totals[writer.group] += writer.size
-        return max(strangers, key=lambda writer: (totals[writer.group], writer.size), default=None)
 
     def flush(self) -> None:
         """Sync everything to the disk.
@@ -147,8 +98,6 @@ class Spool:
         """
         with self._lock:
             pending = [writer for writer in self._writers if writer.pending]
-        # lines of untrusted senders do not keep Vault's lines from the disk
-        pending.sort(key=lambda writer: not writer.trusted)
         failed: OSError | None = None
         for writer in pending:
             try:
@@ -187,10 +136,8 @@ class Spool:
         # the oldest first: a sender's file never goes before its segments
         found = sorted(self.directory.iterdir(), key=_segment_number, reverse=True)
         # the name begins with a dot if the writer was killed while it began the file
-        ours = (path for path in found if NAME.fullmatch(path.name.removeprefix(".")))
-        removed = sum(_remove_if_ended(path, keep) for path in ours)
-        remove_stale_marks(self.directory)
-        return removed
+        ours = (path for path in found if _NAME.fullmatch(path.name.removeprefix(".")))
+        return sum(_remove_if_ended(path, keep) for path in ours)
 
 
 class SpoolSources:
@@ -234,9 +181,6 @@ class _Sender(FileSource):
     def start(self) -> Position:
         return self.beginning()
 
-    def vouch(self) -> None:
-        mark_trusted(self._path)
-
     def end(self) -> Position:
         return super().end() if self.has_more(self.beginning()) else self.beginning()
 
@@ -244,7 +188,7 @@ class _Sender(FileSource):
         """Return whether an unread line follows.
 
         One read of the file tells that in most cases. Otherwise the directory is listed, which would be slow for each
-        of the many files that untrusted senders can leave.
+        of the many files that connections leave.
         """
         mark = Bookmark.parse(position.identity)
         try:
@@ -266,12 +210,12 @@ def _for_name(label: str) -> str:
 
 
 def _is_sender(name: str) -> bool:
-    found = NAME.fullmatch(name)
+    found = _NAME.fullmatch(name)
     return found is not None and found["segment"] is None
 
 
 def _segment_number(path: Path) -> int:
-    found = NAME.fullmatch(path.name)
+    found = _NAME.fullmatch(path.name)
     return int(found["segment"] or 0) if found else -1
 
 

@@ -11,8 +11,6 @@ from pathlib import Path
 from threading import Condition, Lock
 from typing import IO
 
-from jitvault.audit.files.untrusted import Untrusted, is_trusted
-
 SEGMENT_BYTES = 256 * 1024 * 1024
 _CHUNK = 256 * 1024
 
@@ -24,26 +22,10 @@ class LineWriter:
     however that ends. So every process can tell a sender that is merely silent from one that is gone.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        segment_bytes: int = SEGMENT_BYTES,
-        untrusted: Untrusted | None = None,
-        group: str = "",
-    ) -> None:
-        """Begin the file. Raises OSError.
-
-        What is written counts in `untrusted` until a canary is found in the file. `group` names the senders that
-        share the quota of untrusted senders with this one.
-        """
+    def __init__(self, path: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
+        """Begin the file. Raises OSError."""
         self.path = path
-        self.group = group
-        self._untrusted = untrusted
-        self._trusted = untrusted is None
         self._segment_bytes = segment_bytes
-        # small segments, so that the oldest lines of an untrusted sender can be removed without ending its connection
-        self._first_bytes = min(segment_bytes, untrusted.segment_bytes) if untrusted else segment_bytes
         self._descriptor = _create(path)
         self._size = 0
         self._at_line_start = True
@@ -130,17 +112,6 @@ class LineWriter:
                 self._broken = self._broken or OSError(errno.EBADF, os.strerror(errno.EBADF))
 
     @property
-    def size(self) -> int:
-        """The length of the present segment in bytes."""
-        return self._size
-
-    @property
-    def trusted(self) -> bool:
-        """Whether a canary was found in the file; once true, it stays true."""
-        self._trusted = self._trusted or is_trusted(self.path)
-        return self._trusted
-
-    @property
     def broken(self) -> bool:
         """Whether the file accepts nothing any more, whatever becomes of the disk."""
         return self._broken is not None
@@ -153,8 +124,6 @@ class LineWriter:
     def _count(self, done: int, last: bytes) -> None:
         self._size += done
         self._written += done
-        if self._untrusted and not self._trusted:
-            self._untrusted.charge(done)
         self._at_line_start = last == b"\n"
 
     def _undo_append(self) -> None:
@@ -173,7 +142,7 @@ class LineWriter:
 
         The result is False in the middle of a line, where that is not possible.
         """
-        if self._size < self._first_bytes or (self._size < self._segment_bytes and self.trusted):
+        if self._size < self._segment_bytes:
             return True
         if not self._at_line_start:
             return False

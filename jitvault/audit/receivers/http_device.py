@@ -1,76 +1,92 @@
 """OpenBao's `http` audit device: one POST for each line.
 
 The device waits for the answer and does not send a line again, so 2xx means that the line is on the disk. OpenBao
-spreads its lines over many short connections, so a sender is a peer's address here, and its lines are in one file
-in the order in which they were answered. A body becomes part of that file whole or not at all: until it is complete
-it is kept apart, in memory while it is short.
+spreads its lines over many short connections, so a sender is an address here, and its lines are in one file in the
+order in which they were answered. A body becomes part of that file whole or not at all: until it is complete it is
+kept apart, in memory while it is short.
 
-Nobody waits behind untrusted peers. Each connection gets a thread at once, and if there are too many, one is
-dropped: one that has not requested anything yet, or, without a bearer, the one that is least likely to be Vault's.
+Only those may send who know the bearer or have a client certificate, over TLS. Nobody waits behind others: each
+connection gets a thread at once, and if too many have not shown yet that they may send, one of these is dropped.
 A WSGI server cannot do that: its few threads wait for silent peers, and its applications see no connections.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import socketserver
 import ssl
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from threading import BoundedSemaphore, Event, Lock
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from jitvault.audit.files.spool import Spool
-from jitvault.audit.receivers.http_requests import Handler, Refused, shut
+from jitvault.audit.receivers.http_requests import Handler, shut
 from jitvault.audit.receivers.http_senders import Senders
-from jitvault.audit.receivers.peers import Guest, first_to_go, peer_at
 from jitvault.audit.receivers.receiver import DRAIN_S, POLL_S, Notices
 from jitvault.errors import UsageError
 
+T = TypeVar("T")
+# A bearer that can be guessed is none.
+_LEAST_BEARER = 16
 _STRANGER_S = 2.0
-_SILENT_PLACES = 64
+_STRANGER_PLACES = 64
 # Threads of connections that were dropped and are about to end.
 _LEAVING = 64
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """`http://HOST:PORT/PATH` or `https://…`, with what is needed to serve it."""
+    """`https://HOST:PORT/PATH`, with what is needed to serve it.
+
+    `bearer` is what senders have to know, or None: then they need a certificate, which `tls` demands.
+    """
 
     host: str
     port: int
     path: str
-    tls: ssl.SSLContext | None = None
+    tls: ssl.SSLContext
     bearer: bytes | None = field(default=None, repr=False)
 
     @classmethod
-    def parse(cls, url: str, *, certificate: Path | None, key: Path | None, bearer_file: Path | None) -> Endpoint:
+    def parse(
+        cls, url: str, *, certificate: Path | None, key: Path | None, bearer_file: Path | None, client_ca: Path | None
+    ) -> Endpoint:
         """Parse the URL and read the files. Raises UsageError."""
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
         except ValueError:
             parts, host, port = urlsplit(""), None, None
-        if parts.scheme not in ("http", "https") or not host or port is None or "@" in parts.netloc:
-            raise UsageError(f"--http: expected http(s)://HOST:PORT/PATH, got {url!a:.100}")
+        if parts.scheme != "https" or not host or port is None or "@" in parts.netloc:
+            raise UsageError(
+                f"--http: expected https://HOST:PORT/PATH, got {url!a:.100}",
+                hint="Without TLS, others can read the bearer on its way, or listen there in the receiver's place.",
+            )
         if parts.query or parts.fragment:
             raise UsageError("--http: expected a URL without `?` and `#`")
-        if (parts.scheme == "https") != (certificate is not None and key is not None) or bool(certificate) != bool(key):
-            raise UsageError("--http: https needs --tls-cert and --tls-key, and http takes neither")
-        tls = _tls(certificate, key) if certificate and key else None
-        return cls(host, port, parts.path or "/", tls, _bearer(bearer_file) if bearer_file else None)
+        if certificate is None or key is None:
+            raise UsageError("--http needs --tls-cert and --tls-key")
+        if bearer_file is None and client_ca is None:
+            raise UsageError(
+                "--http needs --bearer-file or --client-ca",
+                hint="Receivers take lines only from those who may send: what anybody sent would count as Vault's.",
+            )
+        bearer = _bearer(bearer_file) if bearer_file else None
+        return cls(host, port, parts.path or "/", _tls(certificate, key, client_ca), bearer)
 
     def url(self, port: int) -> str:
         """Return the URL with another port: with port 0, the system chooses one."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        scheme = "https" if self.tls else "http"
-        return f"{scheme}://{host}:{port}{self.path}"
+        return f"https://{host}:{port}{self.path}"
 
 
 class HttpReceiver:
@@ -81,9 +97,8 @@ class HttpReceiver:
 
     def __init__(self, endpoint: Endpoint, spool: Spool, notices: Notices, *, max_connections: int) -> None:
         """Listen. Raises UsageError if that is not possible."""
-        senders = Senders(spool, max_connections, vouched=endpoint.bearer is not None)
         try:
-            self._server = _Server(endpoint, senders, notices, max_connections)
+            self._server = _Server(endpoint, Senders(spool, max_connections), notices, max_connections)
         except OSError as error:
             reason = error.strerror or error
             raise UsageError(f"{endpoint.url(endpoint.port)} cannot be used to listen on: {reason}") from None
@@ -108,20 +123,33 @@ class HttpReceiver:
 
 
 @dataclass(slots=True)
-class _Connection(Guest):
+class Connection:
     """A connection of the HTTP server.
 
-    `asked`: it has made a request that we answer. `dropped`: it was ended, and its thread is about to notice.
+    `since` is when it was accepted (`time.monotonic()`), `known` that it has shown that it may send, `busy` that it is
+    sending something, and `dropped` that it was ended, which its thread is about to notice.
     """
 
-    asked: bool = False
+    address: str
+    since: float
+    known: bool = False
+    busy: bool = False
     dropped: bool = False
+
+
+def first_to_go(strangers: Mapping[T, Connection]) -> T:
+    """Return the oldest connection of the address that has most.
+
+    So many connections of one address do not push out one of another. `strangers` are given the oldest first.
+    """
+    of_address = Counter(connection.address for connection in strangers.values())
+    return max(strangers, key=lambda stranger: of_address[strangers[stranger].address])
 
 
 class _Server(ThreadingHTTPServer):
     """A thread for each connection.
 
-    Silent connections have few places, for a short time.
+    Those that have not shown that they may send have few places, for a short time.
     """
 
     request_queue_size = 1024
@@ -135,9 +163,8 @@ class _Server(ThreadingHTTPServer):
         self.senders = senders
         self.notices = notices
         self.stopping = Event()
-        self._max_connections = max_connections
-        self._slots = BoundedSemaphore(max_connections + _SILENT_PLACES + _LEAVING)
-        self._connections: dict[socket.socket, _Connection] = {}
+        self._slots = BoundedSemaphore(max_connections + _STRANGER_PLACES + _LEAVING)
+        self._connections: dict[socket.socket, Connection] = {}
         self._lock = Lock()
         super().__init__((endpoint.host, endpoint.port), Handler)
 
@@ -147,24 +174,20 @@ class _Server(ThreadingHTTPServer):
 
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()
-        if self._tls:
-            # the connection's thread does the handshake: here it would keep all others waiting
-            connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
-        return connection, address
+        # the connection's thread does the handshake: here it would keep all others waiting
+        return self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False), address
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        peer = peer_at("http", client_address[0])
-        connection = _Connection(peer, time.monotonic(), known=self.senders.spool.knows(peer.name))
         while not self._slots.acquire(timeout=POLL_S):
             self.drop_strangers()
             if self.stopping.is_set():
                 self.shutdown_request(request)
                 return
         with self._lock:
-            self._connections[request] = connection
-            silent = [guest for guest in self._connections.values() if not guest.asked and not guest.dropped]
-            if len(silent) > _SILENT_PLACES:
-                self._drop(first_to_go(silent), "too many ask for nothing")
+            self._connections[request] = Connection(client_address[0], time.monotonic())
+            strangers = self._strangers()
+            if len(strangers) > _STRANGER_PLACES:
+                self._drop(first_to_go(strangers), "too many show no right to send")
         try:
             super().process_request(request, client_address)
         except RuntimeError:  # no more threads
@@ -183,54 +206,36 @@ class _Server(ThreadingHTTPServer):
         self._slots.release()
 
     @contextmanager
-    def serving(self, request: socket.socket) -> Iterator[_Connection]:
-        """Mark a connection as busy while its request is answered.
-
-        Raises Refused if there is no place for one more.
-        """
+    def serving(self, request: socket.socket) -> Iterator[None]:
+        """Mark a connection as busy while its request is answered."""
         with self._lock:
             connection = self._connections[request]
-            connection.asked = connection.busy = True
-            if not self._has_place(connection):
-                raise Refused
+            connection.known = connection.busy = True
         try:
-            yield connection
+            yield
         finally:
             with self._lock:
                 connection.busy = False
 
-    def _has_place(self, newcomer: _Connection) -> bool:
-        """Drop the connection that is least likely to be Vault's, if needed.
-
-        It is needed if there are too many. Return whether the newcomer may stay. A peer that knows the bearer
-        stays. Without a bearer, a canary vouches for an address, which others may have as well.
-        """
-        there = [guest for guest in self._connections.values() if guest.asked and not guest.dropped]
-        if len(there) <= self._max_connections or self.senders.vouched:
-            return True
-        for guest in there:
-            guest.known = guest.known or self.senders.trusts(guest.peer)
-        first = first_to_go(there)
-        if first is newcomer:
-            return False
-        self._drop(first, "there are too many")
-        return True
+    def _strangers(self) -> dict[socket.socket, Connection]:
+        """Return connections that have shown no right yet, the oldest first."""
+        there = self._connections.items()
+        return {request: connection for request, connection in there if not connection.known and not connection.dropped}
 
     def drop_strangers(self) -> None:
-        """End connections that have not requested anything within two seconds."""
+        """End connections that show no right to send within two seconds."""
         latest = time.monotonic() - _STRANGER_S
         with self._lock:
-            for connection in self._connections.values():
-                if not connection.asked and not connection.dropped and connection.since < latest:
-                    self._drop(connection, "it asks for nothing")
+            for request, connection in self._strangers().items():
+                if connection.since < latest:
+                    self._drop(request, "it shows no right to send")
 
-    def _drop(self, connection: _Connection | None, why: str) -> None:
+    def _drop(self, request: socket.socket, why: str) -> None:
         """End a connection; its thread notices."""
-        for request, guest in self._connections.items():
-            if guest is connection:
-                guest.dropped = True
-                shut(request, socket.SHUT_RDWR)
-                self.notices.say("a connection was dropped", f"{why}: {guest.peer.name}")
+        connection = self._connections[request]
+        connection.dropped = True
+        shut(request, socket.SHUT_RDWR)
+        self.notices.say("a connection was dropped", f"{why}: {connection.address}")
 
     def drain(self) -> None:
         """Let requests finish that have begun, and end the other connections."""
@@ -257,12 +262,19 @@ class _Server(ThreadingHTTPServer):
         self.notices.say("a connection failed", f"{kind}, from {client_address[0]}")
 
 
-def _tls(certificate: Path, key: Path) -> ssl.SSLContext:
+def _tls(certificate: Path, key: Path, client_ca: Path | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    for path in (certificate, key):
+    for path in filter(None, (certificate, key, client_ca)):
         if not path.is_file():
             raise UsageError(f"{path} does not exist")
+    if client_ca is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        try:
+            context.load_verify_locations(client_ca)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "not PEM"
+            raise UsageError(f"--client-ca {client_ca} has no certificates: {reason}") from None
     try:
         # without a password function, OpenSSL would ask for one on the terminal
         context.load_cert_chain(certificate, key, password=lambda: "")
@@ -278,10 +290,16 @@ def _bearer(path: Path) -> bytes:
     `Bearer ` may precede it, as OpenBao wants it in its own file.
     """
     try:
-        text = path.read_text("ascii").strip().removeprefix("Bearer ").strip()
+        with path.open(encoding="ascii") as file:
+            mode, text = os.fstat(file.fileno()).st_mode, file.read().strip().removeprefix("Bearer ").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not ASCII"
         raise UsageError(f"--bearer-file {path} cannot be read: {reason}") from None
-    if not text or not text.isprintable():
-        raise UsageError(f"--bearer-file {path} has no bearer in it")
+    if mode & 0o077:
+        raise UsageError(f"--bearer-file: others can read {path}", hint="Run `chmod 600` on it.")
+    if not text.isprintable() or len(text) < _LEAST_BEARER:
+        raise UsageError(
+            f"--bearer-file: expected a bearer of at least {_LEAST_BEARER} characters in {path}",
+            hint="`openssl rand -hex 32` makes one.",
+        )
     return text.encode()

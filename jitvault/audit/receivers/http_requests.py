@@ -1,7 +1,7 @@
 """The requests that the HTTP receiver takes: one small protocol.
 
-A POST to the one path with the right bearer is answered 204 when its body is on the disk. Everything else is
-refused, and ends the connection.
+A POST to the one path by somebody who may send is answered 204 when its body is on the disk. Everything else is
+refused, and ends the connection. Of a request without the right bearer nothing but its head is kept in memory.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from http.server import BaseHTTPRequestHandler
 from threading import Event
 from typing import Any, Protocol, cast
 
-from jitvault.audit.receivers.http_senders import Senders, TooManySenders
-from jitvault.audit.receivers.peers import Guest, Peer
+from jitvault.audit.receivers.http_senders import Senders
 from jitvault.audit.receivers.receiver import DISK_FULL, Notices
 
 MAX_BODY = 1024**3
@@ -34,14 +33,10 @@ _BODY_S = 30.0
 _LINGER_S = 1.0
 
 
-class Refused(Exception):
-    """There is no place for one more sender."""
-
-
 class Server(Protocol):
     """What a request needs of the server that it came to.
 
-    `bearer` is None where anyone who reaches the port may send, and `stopping` is set when the server is to end.
+    `bearer` is None where a client certificate shows who may send, and `stopping` is set when the server is to end.
     """
 
     path: str
@@ -50,8 +45,8 @@ class Server(Protocol):
     notices: Notices
     stopping: Event
 
-    def serving(self, request: socket.socket) -> AbstractContextManager[Guest]:
-        """Mark a connection as busy while its request is answered. Raises Refused."""
+    def serving(self, request: socket.socket) -> AbstractContextManager[None]:
+        """Mark a connection as busy while its request is answered."""
         ...
 
 
@@ -70,8 +65,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         super().setup()
-        if isinstance(self.request, ssl.SSLSocket):
-            self.request.do_handshake()
+        cast("ssl.SSLSocket", self.request).do_handshake()
         self.rfile = _Head(self.rfile)
 
     def handle_one_request(self) -> None:
@@ -84,15 +78,11 @@ class Handler(BaseHTTPRequestHandler):
         if refusal is not None:
             self._answer(refusal)
             return
-        try:
-            with self._server.serving(self.request) as connection:
-                self.connection.settimeout(_BODY_S)
-                status = self._keep(connection.peer, int(self.headers["Content-Length"]))
-                if status is not None:
-                    self._answer(status)
-                connection.came_whole = connection.came_whole or status is HTTPStatus.NO_CONTENT
-        except Refused:
-            self._answer(HTTPStatus.SERVICE_UNAVAILABLE)
+        with self._server.serving(self.request):
+            self.connection.settimeout(_BODY_S)
+            status = self._keep(int(self.headers["Content-Length"]))
+            if status is not None:
+                self._answer(status)
         self.connection.settimeout(_IDLE_S)
 
     def do_GET(self) -> None:
@@ -123,13 +113,9 @@ class Handler(BaseHTTPRequestHandler):
         given = self.headers.get("Authorization", "").encode(errors="surrogateescape")
         return hmac.compare_digest(given, b"Bearer " + bearer)
 
-    def _keep(self, peer: Peer, length: int) -> HTTPStatus | None:
+    def _keep(self, length: int) -> HTTPStatus | None:
         """Keep the body; return the answer to it, or None if the sender has gone."""
         senders = self._server.senders
-        untrusted = None if senders.trusts(peer) else senders.spool.untrusted
-        if untrusted and length > untrusted.body_bytes:
-            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-        taken_in = 0
         try:
             with senders.spool.temporary(in_memory=_IN_MEMORY) as body:
                 while length:
@@ -137,24 +123,13 @@ class Handler(BaseHTTPRequestHandler):
                     if not chunk:
                         self.close_connection = True
                         return None
-                    # a short body is still in memory, only a longer one is on the disk already
-                    if untrusted and body.tell() + len(chunk) > _IN_MEMORY:
-                        if not untrusted.take_in(len(chunk)):
-                            return HTTPStatus.INSUFFICIENT_STORAGE
-                        taken_in += len(chunk)
                     body.write(chunk)
                     length -= len(chunk)
-                senders.keep(peer, body)
-        except TooManySenders:
-            self._server.notices.say("lines were refused: there are too many senders")
-            return HTTPStatus.SERVICE_UNAVAILABLE
+                senders.keep(self.client_address[0], body)
         except OSError as error:
             self._server.notices.say("lines were refused: the spool takes nothing", str(error.strerror))
             full = error.errno in DISK_FULL
             return HTTPStatus.INSUFFICIENT_STORAGE if full else HTTPStatus.INTERNAL_SERVER_ERROR
-        finally:
-            if untrusted and taken_in:
-                untrusted.give_back(taken_in)
         return HTTPStatus.NO_CONTENT
 
     def _read(self, length: int) -> bytes:

@@ -126,8 +126,6 @@ def _upkeep(spool: Spool, keep: timedelta, ended: Event, notices: Notices) -> No
             spool.flush()
         except OSError as error:
             notices.say("the spool cannot be made durable", str(error.strerror))
-        if removed := spool.untrusted.removed():
-            notices.say("lines that no canary vouched for were removed, the oldest first", f"{removed} bytes")
         if time.monotonic() >= clean_at:
             clean_at = time.monotonic() + _CLEAN_S
             try:

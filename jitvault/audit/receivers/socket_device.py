@@ -1,21 +1,24 @@
-"""Vault's `socket` audit device, over TCP or a unix socket.
+"""Vault's `socket` audit device, over a unix socket.
 
-Its connections only bring lines and get no answer. One thread serves all connections and holds no line whole. Since
-nothing is acknowledged, the only honest way to refuse is not to be there. While the disk is full the port is
-closed, so that Vault's connection fails. A connection that we end is reset, which Vault's next write notices; after
-a normal end that write would be lost in the kernel.
+Only those can connect whom the kernel lets: the socket has mode 0600, or each connection's user is one that may send.
+A TCP port would show nobody's identity, since the device sends none; lines from another host come through a TLS tunnel.
 
-A new connection has one of a few places until it sends something. Of those that have, the ones that no canary
-vouched for are ended first if there are too many, or if they take too much of the disk.
+The device's connections only bring lines and get no answer. One thread serves all connections and holds no line whole.
+Since nothing is acknowledged, the only honest way to refuse is not to be there. While the disk is full the socket is
+closed, so that Vault's connection fails. A connection that we end is reset, which Vault's next write notices; after a
+normal end that write would be lost in the kernel.
 """
 
 from __future__ import annotations
 
+import os
+import pwd
 import selectors
 import socket
 import stat
 import struct
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,49 +27,55 @@ from urllib.parse import urlsplit
 
 from jitvault.audit.files.spool import Spool
 from jitvault.audit.files.spool_file import LineWriter
-from jitvault.audit.receivers.peers import Guest, first_to_go, peer_of
-from jitvault.audit.receivers.receiver import DISK_FULL, DRAIN_S, POLL_S, Notices
+from jitvault.audit.receivers.receiver import DRAIN_S, POLL_S, Notices
 from jitvault.errors import UsageError
 
 _CHUNK = 256 * 1024
 _BACKLOG = 128
 _RETRY_S = 1.0
-_SILENT_PLACES = 64
-# Vault's device connects when it has a line to write.
-_SILENT_S = 5.0
 _ACCEPT_AT_ONCE = 16
+_UCRED = struct.Struct("3i")
+# The kernel gives this id to every user of a container that has no id here.
+_NOBODY = 65534
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """`tcp://HOST:PORT` or `unix:///PATH`."""
+    """`unix:///PATH`, and who may connect.
 
-    host: str = ""
-    port: int = 0
-    path: Path | None = None
+    `senders` are the ids of users, None for those whom mode 0600 lets connect: the owner, who is this user, and root.
+    """
+
+    path: Path
+    senders: frozenset[int] | None = None
 
     @classmethod
-    def parse(cls, url: str) -> Address:
-        """Parse a URL of one of the two forms. Raises UsageError."""
+    def parse(cls, url: str, *, users: Iterable[str] = ()) -> Address:
+        """Parse a URL and the names or ids of further users who may send.
+
+        Raises UsageError.
+        """
         try:
             parts = urlsplit(url)
-            host, port = parts.hostname, parts.port
         except ValueError:
-            parts, host, port = urlsplit(""), None, None
-        if parts.scheme == "tcp" and host and port is not None and not (parts.path or parts.query or parts.fragment):
-            return cls(host=host, port=port)
-        if parts.scheme == "unix" and not parts.netloc and parts.path.startswith("/"):
-            return cls(path=Path(parts.path))
-        raise UsageError(f"--socket: expected tcp://HOST:PORT or unix:///PATH, got {url!a:.100}")
+            parts = urlsplit("")
+        if parts.scheme != "unix" or parts.netloc or not parts.path.startswith("/"):
+            raise UsageError(
+                f"--socket: expected unix:///PATH, got {url!a:.100}",
+                hint='Vault\'s socket device writes to a unix socket (socket_type = "unix"), from another host through '
+                "a TLS tunnel: anybody can write to a TCP port.",
+            )
+        more = frozenset(_user_id(user) for user in users)
+        if more and not hasattr(socket, "SO_PEERCRED"):
+            raise UsageError("--allow-user: this system does not say which user connects")
+        return cls(Path(parts.path), more | {0, os.geteuid()} if more else None)
 
     def __str__(self) -> str:
-        if self.path is not None:
-            return f"unix://{self.path}"
-        return f"tcp://[{self.host}]:{self.port}" if ":" in self.host else f"tcp://{self.host}:{self.port}"
+        return f"unix://{self.path}"
 
 
-@dataclass(slots=True, kw_only=True)
-class _Connection(Guest):
+@dataclass(slots=True)
+class _Connection:
     """A connection; it has a writer once it has sent something."""
 
     label: str
@@ -100,7 +109,6 @@ class SocketReceiver:
         try:
             while not stopping.is_set():
                 self._turn(POLL_S)
-                self._drop_silent()
                 if self._listener is None and time.monotonic() >= self._listen_again_at:
                     self._try_to_listen()
             self._drain()
@@ -146,28 +154,20 @@ class SocketReceiver:
         return True
 
     def _begin(self, connection: socket.socket) -> None:
+        """Take a connection of somebody who may send; reset any other."""
         connection.setblocking(False)
-        with suppress(OSError):
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        peer, label = peer_of(connection)
-        known = self._spool.knows(peer.name)
-        self._open[connection] = _Connection(peer, time.monotonic(), known=known, label=label)
-        self._selector.register(connection, selectors.EVENT_READ)
-        while len(silent := self._silent()) > _SILENT_PLACES:
-            first = self._socket_of(first_to_go(silent.values()))
-            # what it sent may just not have been read yet
-            self._receive(first)
-            if first in self._silent():
-                self._drop(first, "too many say nothing")
-
-    def _silent(self) -> dict[socket.socket, _Connection]:
-        return {connection: guest for connection, guest in self._open.items() if guest.writer is None}
-
-    def _drop_silent(self) -> None:
-        latest = time.monotonic() - _SILENT_S
-        for connection, guest in self._silent().items():
-            if guest.since < latest:
-                self._drop(connection, "it says nothing")
+        uid, label = _peer(connection)
+        senders = self._address.senders
+        if senders is not None and uid not in senders:
+            why = "its user may not send"
+        elif len(self._open) >= self._max_connections:
+            why = "there are too many"
+        else:
+            self._open[connection] = _Connection(label)
+            self._selector.register(connection, selectors.EVENT_READ)
+            return
+        self._notices.say("a connection was refused", f"{why}: {label}")
+        _reset(connection)
 
     def _receive(self, connection: socket.socket) -> None:
         try:
@@ -179,47 +179,14 @@ class SocketReceiver:
         if not data:
             self._end(connection, reset=False)
             return
+        guest = self._open[connection]
         try:
-            writer = self._writer(connection)
-            if writer is not None:
-                self._write(writer, data)
+            guest.writer = guest.writer or self._spool.writer(guest.label)
+            while data:
+                data = data[guest.writer.write(data) :]
         except OSError as error:
             self._end(connection, reset=True)
             self._refuse(error)
-
-    def _writer(self, connection: socket.socket) -> LineWriter | None:
-        """Return the file of a connection, which begins with its first bytes.
-
-        The result is None if there is no place for the connection. Raises OSError.
-        """
-        guest = self._open[connection]
-        if guest.writer is None:
-            guest.writer = self._spool.writer(guest.label, group=guest.peer.group)
-            talking = [other for other in self._open.values() if other.writer is not None]
-            if len(talking) > self._max_connections:
-                strangers = (other for other in talking if other.writer and not other.writer.trusted)
-                self._drop(self._socket_of(first_to_go(strangers)), "there are too many, and no canary vouched for it")
-        return guest.writer if connection in self._open else None
-
-    def _write(self, writer: LineWriter, data: bytes) -> None:
-        """Write `data`, and keep the quota of untrusted senders. Raises OSError."""
-        while data:
-            try:
-                data = data[writer.write(data) :]
-            except OSError as error:
-                # on a full disk, files that untrusted senders left are removed first
-                if error.errno not in DISK_FULL or not self._spool.untrusted.relieve(everything=True):
-                    raise
-        while (too_much := self._spool.too_much()) is not None:
-            owner = next(guest for guest in self._open.values() if guest.writer is too_much)
-            self._drop(self._socket_of(owner), "what no canary vouched for takes too much of the disk")
-
-    def _socket_of(self, wanted: _Connection | None) -> socket.socket:
-        return next(socket for socket, guest in self._open.items() if guest is wanted)
-
-    def _drop(self, connection: socket.socket, why: str) -> None:
-        self._notices.say("a connection was dropped", f"{why}: {self._open[connection].label}")
-        self._end(connection, reset=True)
 
     def _end(self, connection: socket.socket, *, reset: bool) -> None:
         writer = self._open.pop(connection).writer
@@ -253,13 +220,8 @@ class SocketReceiver:
             self._notices.say(f"{self._address} is open again")
 
     def _listen(self) -> None:
-        if self._address.path is not None:
-            listener = _unix_listener(self._address.path)
-        else:
-            family = socket.AF_INET6 if ":" in self._address.host else socket.AF_INET
-            listener = socket.create_server((self._address.host, self._address.port), family=family, backlog=_BACKLOG)
-            # with port 0 the system chose a port, and that port stays ours
-            self._address = Address(host=self._address.host, port=listener.getsockname()[1])
+        # others may connect only where each connection's user is looked at
+        listener = _unix_listener(self._address.path, 0o600 if self._address.senders is None else 0o666)
         listener.setblocking(False)
         self._selector.register(listener, selectors.EVENT_READ)
         self._listener = listener
@@ -270,12 +232,36 @@ class SocketReceiver:
         self._selector.unregister(self._listener)
         self._listener.close()
         self._listener = None
-        if self._address.path is not None:
-            self._address.path.unlink(missing_ok=True)
+        self._address.path.unlink(missing_ok=True)
 
 
-def _unix_listener(path: Path) -> socket.socket:
-    """Return a listening unix socket that only its owner can connect to.
+def _user_id(name: str) -> int:
+    try:
+        uid = int(name) if name.isascii() and name.isdecimal() else pwd.getpwnam(name).pw_uid
+    except KeyError:
+        raise UsageError(f"--allow-user: this system has no user {name!a:.100}") from None
+    if uid == _NOBODY:
+        raise UsageError(
+            f"--allow-user: {name} can be anybody",
+            hint="The kernel gives this id to each user of a container that has no id on this host.",
+        )
+    return uid
+
+
+def _peer(connection: socket.socket) -> tuple[int | None, str]:
+    """Return the user at the other end, and a name of the connection.
+
+    The kernel keeps who connected; handing the connection on changes nothing. The user is None where a system does not
+    say it.
+    """
+    if not hasattr(socket, "SO_PEERCRED"):
+        return None, "unix"
+    pid, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return uid, f"unix-uid{uid}-pid{pid}"
+
+
+def _unix_listener(path: Path, mode: int) -> socket.socket:
+    """Return a listening unix socket of this mode.
 
     Raises OSError, UsageError.
     """
@@ -284,7 +270,7 @@ def _unix_listener(path: Path) -> socket.socket:
     try:
         listener.bind(str(path))
         # nobody can connect before it listens, so nobody connects before this
-        path.chmod(0o600)
+        path.chmod(mode)
         listener.listen(_BACKLOG)
     except OSError:
         listener.close()

@@ -60,7 +60,7 @@ class StreamReceiver:
     def _writer(self, stopping: Event) -> LineWriter:
         while True:
             try:
-                return self._spool.writer("stdin", vouched=True)
+                return self._spool.writer("stdin")
             except OSError as error:
                 self._full(error, stopping)
 

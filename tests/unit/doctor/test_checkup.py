@@ -289,8 +289,6 @@ def test_what_is_said_of_the_stream() -> None:
     assert stream.judge_files([stream.File("a", ""), stream.File("b", "gone")]).status is Status.FAIL
     told = stream.judge_files([stream.File("a", ""), stream.File("b", "", wrong_form="format=jsonx")])
     assert (told.status, told.seen) == (Status.FAIL, "b: format=jsonx")
-    # its receiver is never told which sender is Vault
-    assert stream.judge_files([stream.File("a", ""), stream.File("b", "", unmarked=True)]).status is Status.WARN
 
 
 def test_a_freeze_of_everything_stops_grants_and_one_of_somebody_is_told() -> None:

@@ -21,8 +21,7 @@ from hypothesis import strategies as st
 
 from jitvault.audit.files.spool import MAX_SOURCE_NAME, Spool, SpoolSources
 from jitvault.audit.files.spool_file import LineWriter
-from jitvault.audit.receivers.http_senders import Senders, TooManySenders
-from jitvault.audit.receivers.peers import peer_at
+from jitvault.audit.receivers.http_senders import Senders
 from jitvault.audit.receivers.receiver import Notices
 from jitvault.audit.receivers.stdin import PrefixFilter
 from jitvault.errors import AuditUntrusted, UsageError
@@ -255,22 +254,27 @@ def test_what_was_kept_for_a_sender_is_on_the_disk_and_a_broken_file_is_replaced
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool = Spool(tmp_path / "spool")
-    senders = Senders(spool, limit=2, vouched=True)
+    senders = Senders(spool, limit=2)
     synced: list[int] = []
     real = os.fsync
     monkeypatch.setattr(os, "fsync", lambda d: (real(d), synced.append(os.fstat(d).st_ino)))
-    senders.keep(peer_at("http", "10.0.0.1"), io.BytesIO(b"{}\n"))
+    senders.keep("10.0.0.1", io.BytesIO(b"{}\n"))
     (first,) = spool.directory.glob("*.log")
     assert synced[-1] == first.stat().st_ino and first.read_bytes() == b"{}\n"
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fails(errno.EIO))
         with pytest.raises(OSError):
-            senders.keep(peer_at("http", "10.0.0.1"), io.BytesIO(b"lost, perhaps\n"))
-    senders.keep(peer_at("http", "10.0.0.1"), io.BytesIO(b"{}\n"))
-    senders.keep(peer_at("http", "10.0.0.2"), io.BytesIO(b"{}\n"))
-    with pytest.raises(TooManySenders):
-        senders.keep(peer_at("http", "10.0.0.3"), io.BytesIO(b"{}\n"))
+            senders.keep("10.0.0.1", io.BytesIO(b"lost, perhaps\n"))
+    senders.keep("10.0.0.1", io.BytesIO(b"{}\n"))
+    senders.keep("10.0.0.2", io.BytesIO(b"{}\n"))
     assert len(list(spool.directory.glob("*.log"))) == 3
+    # of more addresses than may send, the one that was silent longest begins another file
+    senders.keep("10.0.0.1", io.BytesIO(b"{}\n"))
+    senders.keep("10.0.0.3", io.BytesIO(b"{}\n"))
+    senders.keep("10.0.0.1", io.BytesIO(b"{}\n"))
+    assert len(list(spool.directory.glob("*.log"))) == 4
+    senders.keep("10.0.0.2", io.BytesIO(b"{}\n"))
+    assert len(list(spool.directory.glob("*.log"))) == 5
     senders.close(Notices(lambda _: None))
 
 
@@ -279,11 +283,11 @@ def test_what_was_kept_for_a_sender_is_on_the_disk_and_a_broken_file_is_replaced
 
 def test_names_are_unique_ordered_and_say_who_sent(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "a" / "spool")
-    writers = [spool.writer(f"tcp-10.0.0.{n}-/../x\n" + "y" * 200) for n in range(50)]
+    writers = [spool.writer(f"http-10.0.0.{n}-/../x\n" + "y" * 200) for n in range(50)]
     names = [writer.path.name for writer in writers]
     assert names == sorted(names) and len(set(names)) == 50
     assert all(
-        re.fullmatch(r"[A-Za-z0-9.-]{1,140}", name) and f"tcp-10.0.0.{n}-" in name for n, name in enumerate(names)
+        re.fullmatch(r"[A-Za-z0-9.-]{1,140}", name) and f"http-10.0.0.{n}-" in name for n, name in enumerate(names)
     )
     assert stat.S_IMODE(spool.directory.stat().st_mode) == 0o700
     assert {stat.S_IMODE(writer.path.stat().st_mode) for writer in writers} == {0o600}
@@ -396,12 +400,12 @@ def test_a_name_that_is_too_long_keeps_what_tells_senders_apart(tmp_path: Path) 
 
 def test_a_sender_s_segments_are_read_before_what_came_after_them(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool")
-    path = spool.writer("unused").path.with_name("20261124T182519507064Z-eb2fcf-tcp.log")
+    path = spool.writer("unused").path.with_name("20261124T182519507064Z-eb2fcf-http.log")
     writer = LineWriter(path, segment_bytes=300)
     for n in range(20):
         write(writer, line(n).replace(b":07Z", b":%02dZ" % n))
     assert len(parts(path)) > 3
-    (source,) = (s for s in SpoolSources(spool.directory, name="s").present() if s.name.endswith("tcp.log"))
+    (source,) = (s for s in SpoolSources(spool.directory, name="s").present() if s.name.endswith("http.log"))
     batches = list(source.read(source.start()))
     assert sum(batch.lines for batch in batches) == 20
     assert not any(batch.gaps for batch in batches)
@@ -409,9 +413,9 @@ def test_a_sender_s_segments_are_read_before_what_came_after_them(tmp_path: Path
 
 def test_a_reader_that_follows_while_segments_are_begun_misses_nothing_and_reads_nothing_twice(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool")
-    path = spool.writer("unused").path.with_name("20261124T182519507064Z-eb2fcf-tcp.log")
+    path = spool.writer("unused").path.with_name("20261124T182519507064Z-eb2fcf-http.log")
     writer = LineWriter(path, segment_bytes=2000)
-    (source,) = (s for s in SpoolSources(spool.directory, name="s").present() if s.name.endswith("tcp.log"))
+    (source,) = (s for s in SpoolSources(spool.directory, name="s").present() if s.name.endswith("http.log"))
     count = 600
 
     def send() -> None:
