@@ -16,8 +16,8 @@ from worker_process import WorkerProcess
 
 from jitvault.ledger.documents import lines as document_lines
 from jitvault.lifecycle import advance
+from jitvault.worker import author_listings, work_loops
 from jitvault.worker import author_rate as gate
-from jitvault.worker import work_loops
 
 pytestmark = pytest.mark.usefixtures("lab")
 Spec = Callable[..., Path]
@@ -117,7 +117,7 @@ def test_whoever_writes_more_than_is_taken_in_is_told_and_nothing_of_it_is_lost(
     entity, many = rig.entity("operator"), made_up(rig, "submit", 80, author="operator")
     # more than are kept, so that the last ones are read again from Vault
     monkeypatch.setattr(gate, "KEPT", 20)
-    monkeypatch.setattr(work_loops, "_BEHIND_S", 0.2)
+    monkeypatch.setattr(author_listings, "SHORTEST_REST_S", 0.2)
     monkeypatch.setattr(work_loops, "_OVER_QUOTA_S", 0.2)
     rig.cli.variables = person.variables = {**rig.cli.variables, "JITVAULT_REQUESTS_PER_MINUTE": "300"}
     with Attended(rig, tell_s=0.1) as worker:
