@@ -129,7 +129,7 @@ class WorkLoops(LoopBase):
         self.every("backlog", 0, look)
 
     def _list_author(self, backlog: Backlog, triage: Triage, author: str, waiting: list[str]) -> None:
-        """Queue what one author wrote and the stream did not show, or was too much.
+        """Queue what one author wrote and the stream did not show.
 
         Ungranted tasks are added to `waiting`. A listing that fails is repeated.
         """

@@ -117,7 +117,7 @@ def stored_and_counted(connection: Connection, new: Sequence[Observation]) -> Wr
 
 
 def _sorted_ends(connection: Connection, lines: Sequence[Observation]) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the lines that end access by a party to the task, and those about unknown tasks.
+    """Return the lines of parties that end access, and those of unknown tasks.
 
     Only lines about ends are looked at, and each is given by its digest.
     """

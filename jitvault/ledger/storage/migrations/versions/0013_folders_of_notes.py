@@ -1,4 +1,4 @@
-"""Note an author's newest documents by path, those before them by the folder."""
+"""Note documents by path, and those that are too many by the folder."""
 
 import sqlalchemy as sa
 from alembic import op
