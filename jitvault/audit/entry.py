@@ -14,6 +14,11 @@ TARGET_NAMES = ("username", "serial_number")
 """The response keys with the target's name of a credential, shown in plain where `init` tuned the mount."""
 
 
+class PolicyResults(msgspec.Struct, frozen=True):
+    allowed: bool = False
+    granting_policies: list[Any] | None = None
+
+
 class Auth(msgspec.Struct, frozen=True):
     accessor: str = ""
     client_token: str = ""
@@ -21,6 +26,7 @@ class Auth(msgspec.Struct, frozen=True):
     metadata: dict[str, Any] | None = None
     entity_id: str = ""
     token_ttl: int = 0
+    policy_results: PolicyResults | None = None
 
 
 class Namespace(msgspec.Struct, frozen=True):

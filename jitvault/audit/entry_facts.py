@@ -72,6 +72,17 @@ def is_refused(entry: Entry) -> bool:
     return bool(_DENIED.fullmatch(entry.error))
 
 
+def is_open_to_all(entry: Entry) -> bool:
+    """Return whether Vault allowed the request without any policy.
+
+    Vault does so for paths that need no token, and gives no lease at such a path (docs/vault-facts.md, "Wrapped
+    answers"). A line that does not say by which policy a request was allowed, nor that it was, shows nothing of the
+    kind.
+    """
+    said = entry.auth.policy_results if entry.auth else None
+    return said is not None and said.allowed and not said.granting_policies
+
+
 def is_about_itself(entry: Entry) -> bool:
     """Return whether a task's token looked up or renewed itself.
 

@@ -11,6 +11,7 @@ from jitvault.audit.entry import TARGET_NAMES, Entry, Response
 from jitvault.audit.entry_facts import (
     is_about_itself,
     is_publication,
+    is_open_to_all,
     is_refused,
     is_signature,
     is_spent,
@@ -42,6 +43,8 @@ def detail_of(entry: Entry, kind: Kind) -> dict[str, Any]:
     if kind is Kind.USED and (entry.request.wrap_ttl or response.wrap_info):
         # a TTL below one second is 0 in the request line, and the answer is wrapped nevertheless
         detail["wrapped"] = True
+    if kind is Kind.USED and is_open_to_all(entry):
+        detail["open_to_all"] = True
     if kind is Kind.RENEWED and type(seconds := (entry.request.data or {}).get("increment")) is int:
         # plain only if it is a number, and only on OpenBao: the longest that the renewed token can live
         detail["increment_s"] = seconds

@@ -6,7 +6,7 @@ came. Documents beyond KEPT are not lost: they lie in Vault and are read again f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -91,6 +91,11 @@ class AuthorRate:
                 for name, author in self._authors.items()
                 if author.waiting and now - author.since > longer_than_s
             }
+
+    def leave_behind(self, authors: Collection[str]) -> None:
+        """Record authors with more documents in Vault than the stream showed."""
+        with self._lock:
+            self._behind.update(authors)
 
     def take_behind(self) -> set[str]:
         """Return the authors with more documents in Vault than were kept here.

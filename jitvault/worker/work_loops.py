@@ -7,11 +7,13 @@ from dataclasses import replace
 
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import DocumentEffect, WorkItem
+from jitvault.errors import JitvaultError
 from jitvault.kill_switch.triggers import Reasons, covered_by_freeze, tripped
 from jitvault.lifecycle.record.due_time import due_too_late
 from jitvault.lifecycle.requests.pending import Backlog, DocumentWatcher, Triage
 from jitvault.lifecycle.requests.quota import record_over_quota
 from jitvault.model.states import LIVE_STATES
+from jitvault.worker.author_listings import AuthorListings
 from jitvault.worker.loop_base import LoopBase
 from jitvault.worker.task_queue import Job, Urgency
 
@@ -19,8 +21,8 @@ _UNGRANTED_EVERY = 10
 _BACKLOG_BATCH = 20
 # a listing takes at most one in so many parts of the time
 _LIST_REST = 20
-# how soon documents that were too many are listed again
-_BEHIND_S = 10.0
+# how soon everything is listed again while the stream is not trusted
+_BLIND_S = 10.0
 # the share of an author's quota that the backlog leaves for new documents
 _SPARE = 0.5
 # an author whose documents wait for longer is reported, and again after this time
@@ -50,6 +52,7 @@ class WorkLoops(LoopBase):
             self.news.wait(self.pace.wake_s)
             self.news.clear()
             items = watcher.new()
+            self.gate.leave_behind(watcher.take_unshown())
             for item, effect in triage.sort(items):
                 self._queue_document(item, effect)
             for job in self.gate.release(time.monotonic(), self.pool.waiting_of):
@@ -90,23 +93,28 @@ class WorkLoops(LoopBase):
         next_s = 0.0
         turns = 0
         waiting = list[str]()
-        behind = set[str]()
+        authors = AuthorListings()
 
         def look() -> None:
             nonlocal listed, next_s, turns
             begun = time.monotonic()
-            behind.update(self.gate.take_behind())
-            if begun - listed >= self._list_after(next_s, backlog, behind):
+            for author in self.gate.take_behind():
+                authors.want(author)
+            if begun - listed >= self._list_after(next_s, backlog):
                 unseen = backlog.list_again(is_blind=self.health.why_not_trusted is not None)
                 for item, effect in triage.sort(unseen):
                     self._queue_document(item, effect)
                 # tasks that wait for approvals only seldom, since each costs Vault requests
-                waiting[:] = worker.ledger.ungranted() if behind or turns % _UNGRANTED_EVERY == 0 else waiting
+                waiting[:] = worker.ledger.ungranted() if turns % _UNGRANTED_EVERY == 0 else waiting
                 # however many documents there are, listing them takes a small part of the time
                 listed = time.monotonic()
                 turns += 1
-                behind.clear()
                 next_s = max(self.pace.list_s, _LIST_REST * (listed - begun))
+            elif (behind := authors.take(begun)) is not None:
+                try:
+                    self._list_author(backlog, triage, behind, waiting)
+                finally:
+                    authors.done(behind, begun, time.monotonic())
             room = self.pool.room(Urgency.BACKLOG)
             for task_id in waiting[:room]:
                 self.pool.want(Job(task_id, Urgency.BACKLOG))
@@ -120,14 +128,29 @@ class WorkLoops(LoopBase):
 
         self.every("backlog", 0, look)
 
-    def _list_after(self, next_s: float, backlog: Backlog, behind: set[str]) -> float:
+    def _list_author(self, backlog: Backlog, triage: Triage, author: str, waiting: list[str]) -> None:
+        """Queue what one author wrote and the stream did not show.
+
+        Ungranted tasks are added to `waiting`. A listing that fails is repeated.
+        """
+        try:
+            ends, ungranted = backlog.list_author(author)
+        except JitvaultError:
+            self.gate.leave_behind([author])
+            raise
+        for item, effect in triage.sort(ends):
+            self._queue_document(item, effect)
+        known = set(waiting)
+        waiting += [task_id for task_id in ungranted if task_id not in known]
+
+    def _list_after(self, next_s: float, backlog: Backlog) -> float:
         """Return how long after the last listing the next one comes, in seconds.
 
         Sooner where the stream does not show which documents exist.
         """
         if not backlog.is_told:
             return min(next_s, self.pace.retry_s)
-        return min(next_s, _BEHIND_S) if behind or self.health.why_not_trusted is not None else next_s
+        return min(next_s, _BLIND_S) if self.health.why_not_trusted is not None else next_s
 
     def quota(self, worker: WorkerContext) -> None:
         """Report authors whose documents wait because of their quota.

@@ -14,9 +14,10 @@ from floods import write_all
 from rig import Rig
 from worker_process import WorkerProcess
 
+from jitvault.ledger.documents import lines as document_lines
 from jitvault.lifecycle import advance
+from jitvault.worker import author_listings, work_loops
 from jitvault.worker import author_rate as gate
-from jitvault.worker import work_loops
 
 pytestmark = pytest.mark.usefixtures("lab")
 Spec = Callable[..., Path]
@@ -80,6 +81,35 @@ def test_unsigned_requests_delay_no_grant(rig: Rig, person: Quick, spec: Spec) -
         person("operator", "revoke", granted.stem, worker=False)
 
 
+@pytest.mark.parametrize("kept", ["the newest", "none"])
+def test_an_author_of_whom_no_more_lines_are_stored_waits_for_no_listing(
+    rig: Rig, person: Quick, spec: Spec, monkeypatch: pytest.MonkeyPatch, kept: str
+) -> None:
+    """Another operator ends what is not theirs; where no line of theirs is kept, their documents alone are listed."""
+    if kept == "none":
+        monkeypatch.setattr(document_lines, "MOST_NOTED", 0)
+    rig.cli.variables["JITVAULT_APPROVER_1_TOKEN"] = rig.world.operator_2_token.reveal()
+    person.variables = rig.cli.variables
+    first, second = spec(), spec()
+    with Attended(rig):
+        token = rig.use(person("operator", "grant", first, "--json", worker=False).json).token
+        write_all(rig, "approver-1", made_up(rig, "submit", 1, author="operator-2"))
+        folder = f"requests/{rig.entity('operator-2')}/"
+        wait_for(lambda: rig.rows("SELECT lines FROM writers WHERE author = ?", folder))
+        rig.sql("UPDATE writers SET lines = ?", document_lines.MOST_OF_AUTHOR)
+        stored = rig.rows("SELECT count(*) FROM observations WHERE kind = 'written'")
+        begun = time.monotonic()
+        person("approver-1", "revoke", first.stem, "--wait", "0", code=13, worker=False)
+        wait_for(lambda: not rig.is_live(token), 60)
+        person("operator", "grant", second, worker=False)
+        took_s = time.monotonic() - begun
+        assert took_s < 10, took_s
+        assert rig.rows("SELECT count(*) FROM observations WHERE kind = 'written'") == stored
+        # of an end of what it holds, by a party to it, the line is stored
+        person("operator", "revoke", second.stem, worker=False)
+        assert rig.rows("SELECT count(*) FROM observations WHERE kind = 'written'") > stored
+
+
 def test_whoever_writes_more_than_is_taken_in_is_told_and_nothing_of_it_is_lost(
     rig: Rig, person: Quick, spec: Spec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,7 +117,7 @@ def test_whoever_writes_more_than_is_taken_in_is_told_and_nothing_of_it_is_lost(
     entity, many = rig.entity("operator"), made_up(rig, "submit", 80, author="operator")
     # more than are kept, so that the last ones are read again from Vault
     monkeypatch.setattr(gate, "KEPT", 20)
-    monkeypatch.setattr(work_loops, "_BEHIND_S", 0.2)
+    monkeypatch.setattr(author_listings, "SHORTEST_REST_S", 0.2)
     monkeypatch.setattr(work_loops, "_OVER_QUOTA_S", 0.2)
     rig.cli.variables = person.variables = {**rig.cli.variables, "JITVAULT_REQUESTS_PER_MINUTE": "300"}
     with Attended(rig, tell_s=0.1) as worker:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from commands import EXAMPLE, without_limits
-from hands import Mirror
+from hands import Mirror, ask
 from invariants import check, check_over
 from mortal import Mortal, new_rig, points_of, time_passes, until_done
 from rig import Held, Rig
@@ -316,6 +316,25 @@ def test_two_children_never_hold_more_than_their_parent(rig: Rig, spec: Spec, ch
 
 
 # -- what goes wrong -------------------------------------------------------------------------------------------------
+
+
+def test_what_is_open_to_everybody_keeps_neither_a_child_nor_its_parent_from_being_proven(
+    rig: Rig, spec: Spec, child: Any
+) -> None:
+    """Its child's agent reads such paths in a wrapping, and logs in with the token as well: that gives no lease."""
+    top = spec()
+    rig.active(top)
+    below = child(top.stem)
+    token = rig.active(below).token
+    for path in ("identity/oidc/.well-known/keys", "pki/cert/ca"):
+        assert ask(rig, "GET", path, token, headers={"X-Vault-Wrap-TTL": "1"})[1]["wrap_info"]
+    name, password = f"friend-{secrets.token_hex(4)}", secrets.token_hex(16)
+    rig.admin.write(f"auth/userpass/users/{name}", {"password": password})
+    friend = {"password": password}
+    assert ask(rig, "POST", f"auth/userpass/login/{name}", token, friend, headers={"X-Vault-Wrap-TTL": "1"})[0] == 200
+    done = rig("operator", "complete", top.stem, code=None).json
+    assert (done["confirmed"], state(rig, below.stem)[0]) == (True, "confirmed")
+    assert "outside_template" in rig.findings(below.stem)
 
 
 def test_a_child_that_cannot_be_revoked_keeps_its_parents_access_from_nothing(

@@ -6,35 +6,21 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import BindParameter, Connection, bindparam, delete, func, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, func, or_, select, update
 
 from jitvault.audit.observation import Kind
 from jitvault.documents.paths import TaskParties, author_of, request_path
-from jitvault.ledger.claims import DONE
 from jitvault.ledger.documents import lines as document_lines
 from jitvault.ledger.documents.judgements import Judged, Judgement, OverQuota, Unsettled
+from jitvault.ledger.documents.parties import parties_of
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import Database
 from jitvault.ledger.storage.dialect import batches, upsert
 from jitvault.model.states import State
 
 _TASK, _LINE, _JUDGED = schema.tasks.c, schema.observations.c, schema.judged.c
-_IDS: BindParameter[str] = bindparam("task_ids", expanding=True)
-_TASK_STATE = select(
-    *(_TASK.task_id, _TASK.state, _TASK.requester, _TASK.agent, _TASK.claim_epoch, _TASK.claim_until)
-).where(_TASK.task_id.in_(_IDS))
-_OWNERS = (
-    select(_TASK.task_id, schema.accesses.c.owner)
-    .join(
-        schema.accesses, (schema.accesses.c.task_id == _TASK.task_id) & (schema.accesses.c.revision == _TASK.revision)
-    )
-    .where(_TASK.task_id.in_(_IDS))
-)
-_APPROVED_BY = select(schema.decisions.c.task_id, schema.decisions.c.entity_id).where(
-    schema.decisions.c.task_id.in_(_IDS), schema.decisions.c.decision == "approve"
-)
 _NEWEST_LINE = select(func.max(_LINE.at)).where(_LINE.subject == bindparam("path"), _LINE.kind == Kind.WRITTEN)
-_KNOWN = select(_TASK.task_id).where(_TASK.task_id.in_(_IDS))
+_KNOWN = select(_TASK.task_id).where(_TASK.task_id.in_(bindparam("task_ids", expanding=True)))
 _WRITTEN_AFTER_JUDGED = (
     select(_LINE.line)
     .where(
@@ -49,7 +35,6 @@ _STILL_JUDGED = select(_JUDGED.path, _JUDGED.judged_at).where(
 )
 _NEXT_AUTHOR = select(func.min(_JUDGED.author)).where(_JUDGED.author > bindparam("last"))
 _LAST_GAP = select(func.max(schema.audit_gaps.c.at))
-_STATES = frozenset(state.value for state in State)
 _UNGRANTED = [state.value for state in (State.PENDING_APPROVAL, State.APPROVED, State.ISSUING)]
 
 
@@ -60,11 +45,8 @@ class RequestQueries:
 
     def parts(self, task_ids: Collection[str]) -> Mapping[str, TaskParties]:
         """Return who takes part in each of these tasks, for known tasks."""
-        found: dict[str, TaskParties] = {}
-        for batch in batches(sorted(task_ids)):
-            with self._db.read() as connection:
-                found |= _parts(connection, batch)
-        return found
+        with self._db.read() as connection:
+            return parties_of(connection, task_ids)
 
     def newest_line(self, path: str) -> datetime | None:
         """Return Vault's time of the newest line about a write to this path.
@@ -179,32 +161,3 @@ class RequestQueries:
         query = select(table.author, table.waiting, table.since, table.at).order_by(table.since)
         with self._db.read() as connection:
             return [OverQuota(*row) for row in connection.execute(query)]
-
-
-def _state(value: str) -> State:
-    """Return the state in a row, ACTIVE where it is unknown.
-
-    A task whose row was edited by hand may hold access.
-    """
-    return State(value) if value in _STATES else State.ACTIVE
-
-
-def _parts(connection: Connection, task_ids: Sequence[str]) -> dict[str, TaskParties]:
-    named = {"task_ids": list(task_ids)}
-    rows = list(connection.execute(_TASK_STATE, named))
-    may_end = {row.task_id: {row.requester, row.agent} for row in rows}
-    approved_by: dict[str, set[str]] = {row.task_id: set() for row in rows}
-    if rows:
-        for task_id, owner in connection.execute(_OWNERS, named):
-            may_end[task_id].add(owner)
-        for task_id, entity in connection.execute(_APPROVED_BY, named):
-            approved_by[task_id].add(entity)
-    return {
-        row.task_id: TaskParties(
-            _state(row.state),
-            frozenset(may_end[row.task_id]),
-            frozenset(approved_by[row.task_id]),
-            row.claim_epoch if row.claim_until == DONE else None,
-        )
-        for row in rows
-    }

@@ -429,11 +429,13 @@ over_quota = Table(
     Column("at", UtcTime, nullable=False),
 )
 
-# the newest counted write of each document, and how many writes were counted instead of stored
+# the newest counted write of each document, and how many writes were counted instead of stored; beyond a number of
+# documents of one author, of all others in their folder together: that row's path is the folder
 rewritten = Table(
     "rewritten",
     metadata,
     Column("path", String(512), primary_key=True),
+    Column("folder", String(256), nullable=False, server_default=text("''"), index=True),
     Column("lines", BigInteger, nullable=False),
     Column("at", UtcTime, nullable=False, index=True),
     Column("source", String(255), nullable=False),

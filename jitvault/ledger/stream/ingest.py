@@ -74,14 +74,14 @@ def ingest_batch(connection: Connection, seen: Sequence[Observation], at: dateti
     5. Each task that the lines concern gets its leases and one event.
     """
     new = _unknown(connection, seen)
-    # before lines are left out: of repeated writes the last one counts
-    documents.note(connection, new)
+    written = document_lines.stored_and_counted(connection, new)
+    # also of lines that are counted: of repeated writes the last one counts
+    documents.note(connection, [o for o in new if o.line not in written.invented])
     stands_for = _task_tokens(connection, new)
     sessions = _sessions(connection, new)
-    new, counted = stored_lines.stored_and_counted(connection, new, stands_for, sessions)
-    new, repeated = document_lines.stored_and_counted(connection, new)
-    claimed = _with_claims(connection, [o for _, o in repeated])
-    document_lines.note_counted(connection, [(path, o) for (path, _), o in zip(repeated, claimed, strict=True)])
+    new, counted = stored_lines.stored_and_counted(connection, written.stored, stands_for, sessions)
+    claimed = _with_claims(connection, written.counted)
+    document_lines.note_counted(connection, claimed)
     stored_lines.add_counts(connection, [*counted, *claimed])
     if not new:
         return

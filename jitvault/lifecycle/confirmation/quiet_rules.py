@@ -38,6 +38,8 @@ class OpenQuestions:
     - `pending` are the ids of requests that have no answer yet.
     - `unleased` names a credential without a lease: Vault cannot revoke it, and no listing shows it.
     - `wrapped` are the reads that a listing alone does not settle: the target has to be asked what they returned.
+
+    A request of a path that is open to everybody gives no lease, so it is neither `elsewhere` nor `pending`.
     """
 
     gap: str
@@ -80,14 +82,14 @@ def open_questions(
     if own:
         segments.add(segment(newest.place))
     answered = {o.request_id for o in acts if o.closing}
-    without_answer = [o for o in acts if not o.closing and o.request_id not in answered]
+    without_answer = [o for o in acts if not o.closing and o.request_id not in answered and _may_lease(o, leased)]
     never = [o for o in without_answer if newest.at - o.at > settle]
     unwrapped = {o.token for o in trail.observations if o.kind is Kind.LEASE_ISSUED and o.token}
     reads = [o for o in acts if o.kind is Kind.USED and done(o) and (o.alias or o.path in leased)]
     unknown = [o for o in reads if o.alias not in unwrapped and not o.path.startswith(_LEASELESS)]
     hidden = [o for o in unknown if o.path in leased]
     unleased = [o for o in hidden if not o.alias]
-    elsewhere = [o for o in unknown if o.path not in leased]
+    elsewhere = [o for o in unknown if o.path not in leased and _may_lease(o, leased)]
     gap = len(segments) > 1 or interrupted
     created = [o.at for o in own if o.kind is Kind.TOKEN_CREATED]
     # a token reads nothing before it is created; without the line of its creation the token itself is not proven dead
@@ -178,6 +180,14 @@ def settles_at(tokens: frozenset[str], trail: AuditTrail, window: timedelta) -> 
 
 def _acts(tokens: frozenset[str], trail: AuditTrail) -> list[Observation]:
     return [o for o in trail.observations if o.actor in tokens and o.kind is not Kind.TOKEN_REVOKED]
+
+
+def _may_lease(line: Observation, leased: frozenset[str]) -> bool:
+    """Return whether a request may have made a lease.
+
+    Each one of a leased path may, whatever else its line says.
+    """
+    return line.path in leased or "open_to_all" not in line.detail
 
 
 def _begins_or_ends(line: Observation, tokens: frozenset[str]) -> bool:

@@ -14,11 +14,14 @@ from datetime import timedelta
 from jitvault.audit.observation import Place
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import (
+    DECISIONS,
+    FREEZES,
     REQUESTS,
     DocumentEffect,
     Kept,
     TaskParties,
     WorkItem,
+    author_of,
     effect_of,
     is_stale,
     path_of,
@@ -49,6 +52,7 @@ class DocumentWatcher:
         self._newest = worker.now()
         # thousands of people may write in a minute, and `new` is called with each batch of lines
         self._seen: dict[str, Place] = {}
+        self._unshown = set[str]()
 
     def new(self) -> list[WorkItem]:
         """Return the documents that were not returned before, by Vault's time."""
@@ -60,7 +64,17 @@ class DocumentWatcher:
             place, known = one.place, self._seen.get(one.place.source)
             if known is None or (known.epoch, known.offset) < (place.epoch, place.offset):
                 self._seen[place.source] = place
+            if one.path.endswith("/") and not one.path.startswith(FREEZES):
+                self._unshown.add(author_of(one.path))
         return [replace(ask, since=one.claim) for one in found if (ask := work_item_for(one.path))]
+
+    def take_unshown(self) -> set[str]:
+        """Return the authors who wrote more than `new` has returned.
+
+        Since the last call. Their documents have to be listed.
+        """
+        unshown, self._unshown = self._unshown, set()
+        return unshown
 
 
 class Triage:
@@ -133,16 +147,34 @@ class Backlog:
         for author in set(worker.ledger.judged_authors()) - set(authors):
             worker.ledger.forget_judged(author, ())
         for author in authors:
-            asked = [name.rstrip("/") for name in worker.documents.names(f"{REQUESTS}{author}/")]
-            tasks = [task for task in asked if work_item_for(request_path(author, task, "submit"))]
-            worker.ledger.forget_judged(author, tasks)
-            unsettled = worker.ledger.unsettled(author, tasks)
-            self._new[author], self._doubtful[author] = deque(unsettled.new), deque(unsettled.doubtful)
-            index_names(worker, Kept.END, author, asked, again=again)
+            self._list(author, again=again)
         forget_authors(worker, Kept.END, authors)
         worker.ledger.keep_listing(Kept.END, before.gaps_now, begun)
         unread = worker.ledger.unread_of_open(Kept.END)
         return [ask for author, task in unread if (ask := work_item_for(path_of(Kept.END, author, task)))]
+
+    def list_author(self, author: str) -> tuple[list[WorkItem], list[str]]:
+        """List the documents of one author.
+
+        Returns unread ones that may end a task, and the ungranted tasks that the author wrote about.
+        """
+        worker = self._worker
+        about = {*self._list(author, again=False)}
+        about |= {name.rstrip("/") for name in worker.documents.names(f"{DECISIONS}{author}/")}
+        unread = [task for by, task in worker.ledger.unread_of_open(Kept.END) if by == author]
+        ends = [ask for task in unread if (ask := work_item_for(path_of(Kept.END, author, task)))]
+        return ends, [task for task in worker.ledger.ungranted() if task in about]
+
+    def _list(self, author: str, *, again: bool) -> list[str]:
+        """List the requests of one author, and return the names of their tasks."""
+        worker = self._worker
+        asked = [name.rstrip("/") for name in worker.documents.names(f"{REQUESTS}{author}/")]
+        tasks = [task for task in asked if work_item_for(request_path(author, task, "submit"))]
+        worker.ledger.forget_judged(author, tasks)
+        unsettled = worker.ledger.unsettled(author, tasks)
+        self._new[author], self._doubtful[author] = deque(unsettled.new), deque(unsettled.doubtful)
+        index_names(worker, Kept.END, author, asked, again=again)
+        return asked
 
     @property
     def left(self) -> int:

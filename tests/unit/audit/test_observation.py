@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitvault.audit.decoding.decoder import decode
+from jitvault.audit.decoding.decoder import decode, decode_skimmed
+from jitvault.audit.decoding.oversized import skim
 from jitvault.audit.observation import Kind, Observation, Place
 
 PLACE = Place("audit", 3, 4096)
@@ -251,6 +252,29 @@ def test_a_read_in_a_wrapping_is_told_by_its_request_and_by_its_answer(kind: str
     assert brief is not None and ("wrapped" in brief.detail) is (kind == "response")
     plain = seen(entry(path, kind=kind, by=TASK_TOKEN, operation="read"))
     assert plain is not None and "wrapped" not in plain.detail
+
+
+@pytest.mark.parametrize(
+    ("said", "is_open"),
+    [
+        ({"allowed": True}, True),
+        ({"allowed": True, "granting_policies": []}, True),
+        ({"allowed": True, "granting_policies": [{"name": POLICY, "namespace_id": "root", "type": "acl"}]}, False),
+        ({"allowed": True, "granting_policies": [{}]}, False),
+        ({"allowed": False}, False),
+        ({}, False),
+        (None, False),
+    ],
+)
+@pytest.mark.parametrize("kind", ["request", "response"])
+def test_a_path_is_open_to_all_where_vault_allowed_it_by_no_policy(
+    kind: str, said: dict[str, Any] | None, is_open: bool
+) -> None:
+    by = {**TASK_TOKEN, "policy_results": said}
+    found = entry("identity/oidc/.well-known/keys", kind=kind, by=by, operation="read", wrap_ttl=1)
+    o, skimmed = seen(found), decode_skimmed(skim(iter([json.dumps(found).encode()])), PLACE)
+    assert o is not None and skimmed is not None
+    assert ("open_to_all" in o.detail, "open_to_all" in skimmed.detail) == (is_open, is_open)
 
 
 def test_what_a_task_token_read_in_a_wrapping_stands_for_it() -> None:

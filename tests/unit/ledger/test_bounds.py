@@ -6,18 +6,20 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
-from builders import NOW, file_of, make, read, seen
+from builders import NOW, as_is, change, file_of, make, read, seen
 from ledgers import LedgerPlace
 from test_judged import JUNK, SECOND, judged, written
 
 from jitvault.audit.observation import Kind
+from jitvault.documents.paths import Kept
 from jitvault.ledger.documents import lines as document_lines
 from jitvault.ledger.documents.index import WrittenDocument
 from jitvault.ledger.documents.judgements import Unsettled
 from jitvault.ledger.ledger import Ledger
-from jitvault.ledger.model import Closing
+from jitvault.ledger.model import Change, Closing
 from jitvault.model.finding import MOST, WINDOW
 from jitvault.model.notice import Kind as Notified
+from jitvault.model.states import State
 
 FORGED = "forged_document"
 
@@ -139,16 +141,52 @@ def test_of_one_author_so_many_writes_of_an_hour_are_kept(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, place: LedgerPlace
 ) -> None:
     monkeypatch.setattr(document_lines, "MOST_OF_AUTHOR", 50)
+    monkeypatch.setattr(document_lines, "MOST_NOTED", 30)
     written(ledger, 1, at=0)
     ledger.judge([judged()], NOW)
-    read(ledger, [seen(10 + n, Kind.WRITTEN, f"requests/e-1/x-{n}/submit") for n in range(200)])
+    for n in range(10, 210, 25):
+        read(ledger, [seen(n + i, Kind.WRITTEN, f"requests/e-1/x-{n + i}/submit") for i in range(25)])
     read(ledger, [seen(300 + n, Kind.WRITTEN, f"requests/e-2/x-{n}/submit") for n in range(10)])
     shown = [one.path for one in ledger.written_documents(since=NOW)]
-    assert len(shown) == 50 + 1 + 10 and "requests/e-1/" in shown
+    # the newest by their paths, those before them by their folder
+    noted = [f"requests/e-1/x-{n}/submit" for n in range(180, 210)]
+    assert len(shown) == 50 + 1 + 30 + 10 and shown[50:81] == ["requests/e-1/", *noted]
     assert [(one.kind, one.lines) for one in ledger.not_kept()] == [("written", 151)]
-    # which of that author's requests was written again nobody can say any more
+    assert as_is(place, "SELECT lines FROM rewritten WHERE path = 'requests/e-1/'") == [(121,)]
+    # which of that author's requests was written again nobody can say any more, until it was read once more
     assert ledger.unsettled("e-1", ["junk"]) == Unsettled(["junk"], [])
     assert JUNK.startswith("requests/e-1/")
+    ledger.judge([replace(judged(), line_at=ledger.newest_line(JUNK))], NOW)
+    assert ledger.unsettled("e-1", ["junk"]) == Unsettled([], [])
     hour = timedelta(hours=1, seconds=1)
     read(ledger, [seen(1000, Kind.WRITTEN, "requests/e-1/later/submit", at=NOW + hour)])
     assert "requests/e-1/later/submit" in [one.path for one in ledger.written_documents(since=NOW + hour)]
+
+
+def test_the_end_of_what_holds_access_by_a_party_to_it_is_always_stored_and_no_other(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, place: LedgerPlace
+) -> None:
+    monkeypatch.setattr(document_lines, "MOST_OF_AUTHOR", 0)
+    monkeypatch.setattr(document_lines, "MOST_NOTED", 0)
+    for task_id in ("held", "pending"):
+        make(ledger, task_id)
+    for state in (State.ISSUING, State.ISSUED):
+        change(ledger, Change("moved", state=state), "held")
+    by = [("e-req", "held"), ("e-agent", "held"), ("e-other", "held"), ("e-req", "pending"), ("e-agent", "made-up")]
+    paths = [f"requests/{author}/{task_id}/end" for author, task_id in by]
+    read(ledger, [seen(n, Kind.WRITTEN, path) for n, path in enumerate([*paths, *100 * paths[:1]])])
+    read(ledger, [seen(500, Kind.WRITTEN, "requests/e-req/held/extend"), seen(501, Kind.WRITTEN, "freezes/e-op/all")])
+    stored = as_is(place, "SELECT subject, count(*) FROM observations GROUP BY subject ORDER BY subject")
+    assert stored == [(paths[1], 1), (paths[0], document_lines.MOST_OF_ONE)]
+    assert as_is(place, "SELECT count(*) FROM rewritten WHERE path != folder") == [(0,)]
+    assert {"freezes/e-op/", "requests/e-req/"} <= {one.path for one in ledger.written_documents(since=NOW)}
+    # what may end a task that is known, and every freeze, is in the index whatever becomes of its line
+    indexed = as_is(place, "SELECT author, about FROM documents ORDER BY author, about")
+    assert indexed == [
+        ("e-agent", "held"),
+        ("e-op", "all"),
+        ("e-other", "held"),
+        ("e-req", "held"),
+        ("e-req", "pending"),
+    ]
+    assert len(ledger.unread_of_open(Kept.END)) == 4

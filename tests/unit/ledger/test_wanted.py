@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import cast
 
+import pytest
 from builders import NOW, change, make, read, seen
 
 from jitvault.audit.observation import Kind, Place
 from jitvault.context import WorkerContext
+from jitvault.ledger.documents import lines as document_lines
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change
 from jitvault.lifecycle.requests.pending import DocumentWatcher
@@ -62,6 +64,24 @@ def test_a_word_is_given_once_and_one_of_a_source_that_lags_as_well(ledger: Ledg
     read(ledger, [seen(4, Kind.WRITTEN, "requests/e-1/t-4/submit", at=NOW + SECOND)])
     assert [one.task_id for one in word.new()] == ["t-3", "t-4"]
     assert word.new() == []
+
+
+def test_whoever_has_not_seen_what_is_noted_by_its_folder_alone_is_told_whose_it_is(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two workers, one looks after each batch; the other one comes when most of an author's notes are gone."""
+    monkeypatch.setattr(document_lines, "MOST_OF_AUTHOR", 0)
+    monkeypatch.setattr(document_lines, "MOST_NOTED", 3)
+    often, late = (DocumentWatcher(cast(WorkerContext, Looker(ledger))) for _ in range(2))
+    for n in range(0, 12, 3):
+        read(ledger, [seen(n + i, Kind.WRITTEN, f"requests/e-1/t-{n + i}/submit") for i in range(3)])
+        assert [one.task_id for one in often.new()] == [f"t-{n}", f"t-{n + 1}", f"t-{n + 2}"]
+    assert often.take_unshown() == set()
+    assert [one.task_id for one in late.new()] == ["t-9", "t-10", "t-11"]
+    assert (late.take_unshown(), late.take_unshown()) == ({"e-1"}, set())
+    # of freezes the index says which they are
+    read(ledger, [seen(50 + n, Kind.WRITTEN, f"freezes/e-2/{n:032x}") for n in range(9)])
+    assert {one.freezes for one in late.new()} == {True} and late.take_unshown() == set()
 
 
 @dataclass(frozen=True)

@@ -556,6 +556,15 @@ def test_what_was_read_elsewhere_in_a_wrapping_is_never_quiet_until_it_is_opened
     assert doubted(opened).elsewhere == ""
 
 
+def test_what_is_open_to_everybody_is_waited_for_neither_in_a_wrapping_nor_without_an_answer() -> None:
+    read = {"path": "pki/cert/ca", "detail": {"wrapped": True, "open_to_all": True}}
+    login = {"path": "auth/userpass/login/a", "closing": False, "request_id": "in", "detail": {"open_to_all": True}}
+    assert doubted(whole().used(**read, alias=READ).used(**login)) == NONE
+    # whatever the line says, a path of the task's gives leases
+    assert doubted(whole().used(**{**read, "path": CREDS}, alias=READ)).hidden
+    assert doubted(whole().used(**{**login, "path": CREDS})).pending == ("in",)
+
+
 @pytest.mark.parametrize("path", ["auth/token/lookup-self", "sys/capabilities-self", "cubbyhole/mine"])
 def test_what_a_token_asks_about_itself_makes_no_lease_in_a_wrapping_either(path: str) -> None:
     assert doubted(whole().used(path=path, alias=READ)) == NONE
