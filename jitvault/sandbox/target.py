@@ -133,10 +133,10 @@ _ENOUGH = (
     "EXIT WHEN pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>) "
     "(pg_catalog.statement_timestamp() OPERATOR(pg_catalog.+) '2s'::pg_catalog.interval); "
 )
-# A setting can have a gigabyte in each database, and DROP ROLE removes all of them in one statement: so they are removed
-# one after the other before.
+# A setting can have a gigabyte in each database, and DROP ROLE removes all of them in one statement. So each is removed
+# by itself before.
 _RESET = (
-    "FOR one IN SELECT CASE WHEN d.oid IS NULL THEN '' "
+    "FOR one IN SELECT CASE WHEN d.oid IS NULL THEN '' "  # noqa: S608 - Vault fills in the name
     "ELSE pg_catalog.format('IN DATABASE %I', d.datname) END AS place "
     "FROM pg_catalog.pg_db_role_setting AS s "
     "JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) s.setrole "
@@ -149,7 +149,7 @@ _RESET = (
 # A large object is given away, whatever its size: to unlink it takes as long as it has pages. Those on which another
 # login of Vault's gave this one a right are given away as well, since nobody else may take back what their owner gave.
 _GIVE_AWAY = (
-    "FOR turn IN 1..5 LOOP FOR few IN SELECT pg_catalog.array_agg(s.objid) FROM ("
+    "FOR turn IN 1..5 LOOP FOR few IN SELECT pg_catalog.array_agg(s.objid) FROM ("  # noqa: S608
     "SELECT d.objid, pg_catalog.row_number() OVER () AS n FROM pg_catalog.pg_shdepend AS d "
     "JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) d.refobjid "
     "JOIN pg_catalog.pg_database AS c ON c.oid OPERATOR(pg_catalog.=) d.dbid "
@@ -189,7 +189,7 @@ _LEAVE_LITTLE = (
     "EXCEPTION WHEN OTHERS THEN RAISE WARNING '%', SQLERRM; END $$; COMMIT AND CHAIN;"
 )
 _DROP_OWNED = (
-    f"{_LIMITS} SET LOCAL lock_timeout = '500ms'; "  # noqa: S608 - Vault fills in the name
+    f"{_LIMITS} SET LOCAL lock_timeout = '500ms'; "
     "DO $$ BEGIN IF EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata AS m "
     "JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) m.lomowner "
     "WHERE r.rolname OPERATOR(pg_catalog.=) '{{name}}') "
