@@ -45,10 +45,12 @@ def impatient(rig: Rig, limits: dict[int, str]) -> Iterator[None]:
     parts = list(target.REVOCATION)
     for n, limit in limits.items():
         parts[n] = parts[n].replace("statement_timeout = '5s'", f"statement_timeout = '{limit}'")
-    with role_with(rig, revocation_statements=parts):
+    try:
+        with role_with(rig, revocation_statements=parts):
+            rig.vouch()
+            yield
+    finally:
         rig.vouch()
-        yield
-    rig.vouch()
 
 
 def made(session: psycopg.Connection[Any]) -> int:
@@ -145,6 +147,7 @@ def test_an_open_transaction_on_a_large_object_does_not_keep_who_made_it(rig: Ri
     with large_objects(rig.world):
         with closing(rig.connect(victim.login)) as session:
             number = made(session)
+            session.execute(f"SELECT lo_put({number}, 0, 'x')".encode())
             share(session, number, held, how="WITH GRANT OPTION")
         with closing(rig.connect(held.login)) as session:
             share(session, number, third)
