@@ -206,8 +206,8 @@ def _left(facts: Facts) -> Iterator[TargetFinding]:
             + (
                 f"which are given to {LEFTOVER} at a login's end"
                 if facts.leftover.ready
-                else f"and Vault's login cannot give them to {LEFTOVER}: one keeps its owner from being dropped if it "
-                "is large enough, and every login to which its owner granted a right"
+                else f"and Vault's login cannot give them to {LEFTOVER}: one that is large enough keeps its owner "
+                "from being dropped"
             ),
             f"As their owner (others get a warning only): REVOKE EXECUTE ON FUNCTION {_MAKE} FROM {who}. If tasks need "
             f"large objects: CREATE ROLE {LEFTOVER} NOLOGIN, and GRANT it to Vault's login alone.",

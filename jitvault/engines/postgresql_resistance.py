@@ -26,7 +26,7 @@ SLEEPER, LOCK, OWNER, MANY = "sleeper_ended", "lock_outlasted", "owner_dropped",
 RESISTANCES = {
     SLEEPER: "a connection that sleeps before it has a user",
     LOCK: "a transaction that holds a lock on the login's own role",
-    OWNER: "default privileges that belong to the login, and others that it shares with a login that holds them",
+    OWNER: "default privileges of the login, and others that another login shares with it and holds",
     MANY: "as many sessions as the login may open",
 }
 SLEEP_S = 20
@@ -221,9 +221,10 @@ def _own(login: _Login, other: _Login) -> Sessions:
         f'GRANT SELECT ON LARGE OBJECT {number} TO "{login.user}"',
     )
     seen = _tried(session, RESISTANCES[OWNER], "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC")
-    holds = _tried(
+    taken_back = f'ALTER DEFAULT PRIVILEGES REVOKE SELECT ON TABLES FROM "{login.user}"'  # noqa: S608 - Vault's name
+    other.undo.append(taken_back)
+    held = _refused(
         helper,
-        "the other login's hold on them",
         f'ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO "{login.user}"',
         "BEGIN",
         "SAVEPOINT shared",
@@ -232,8 +233,9 @@ def _own(login: _Login, other: _Login) -> Sessions:
         "RELEASE SAVEPOINT shared",
     )
     large = f"the target forbids a large object ({forbidden})" if forbidden else "a large object that is shared, too"
+    refused = f"the target forbids to hold them ({held})" if held else ""
     # the other login lives on: only its session is to end
-    return Sessions("; ".join((seen, holds, large)), [session])
+    return Sessions("; ".join(filter(None, (seen, refused, large))), [session])
 
 
 def _crowd(login: _Login) -> Sessions:

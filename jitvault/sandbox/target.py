@@ -148,6 +148,7 @@ _RESET = (
 )
 # A large object is given away, whatever its size: to unlink it takes as long as it has pages. Those on which another
 # login of Vault's gave this one a right are given away as well, since nobody else may take back what their owner gave.
+# Where nobody is there to take them, the login's own are unlinked.
 _GIVE_AWAY = (
     "FOR turn IN 1..5 LOOP FOR few IN SELECT pg_catalog.array_agg(s.objid) FROM ("  # noqa: S608
     "SELECT d.objid, pg_catalog.row_number() OVER () AS n FROM pg_catalog.pg_shdepend AS d "
@@ -165,7 +166,9 @@ _GIVE_AWAY = (
     "BEGIN FOR one IN SELECT m.oid, m.lomowner, o.rolname, "
     "(SELECT pg_catalog.string_agg(DISTINCT CASE WHEN g.grantee OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN 'PUBLIC' "
     "ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(g.grantee)) END, ', ') "
-    "FROM pg_catalog.aclexplode(m.lomacl) AS g) AS grantees "
+    "FROM pg_catalog.aclexplode(m.lomacl) AS g) AS grantees, "
+    "EXISTS (SELECT FROM pg_catalog.pg_roles AS t WHERE t.rolname OPERATOR(pg_catalog.=) 'jitvault_leftover' "
+    "AND pg_catalog.pg_has_role(t.oid, 'MEMBER')) AS kept "
     "FROM pg_catalog.pg_largeobject_metadata AS m "
     "JOIN pg_catalog.pg_roles AS o ON o.oid OPERATOR(pg_catalog.=) m.lomowner "
     "WHERE m.oid OPERATOR(pg_catalog.=) ANY (few) LOOP "
@@ -173,7 +176,8 @@ _GIVE_AWAY = (
     "THEN EXECUTE pg_catalog.format('GRANT %I TO CURRENT_USER', one.rolname); END IF; "
     "IF one.grantees IS NOT NULL THEN "
     "EXECUTE pg_catalog.format('REVOKE ALL ON LARGE OBJECT %s FROM %s CASCADE', one.oid, one.grantees); END IF; "
-    "EXECUTE pg_catalog.format('ALTER LARGE OBJECT %s OWNER TO jitvault_leftover', one.oid); "
+    "IF one.kept THEN EXECUTE pg_catalog.format('ALTER LARGE OBJECT %s OWNER TO jitvault_leftover', one.oid); "
+    "ELSIF one.rolname OPERATOR(pg_catalog.=) '{{name}}' THEN PERFORM pg_catalog.lo_unlink(one.oid); END IF; "
     "END LOOP; "
     f"EXCEPTION WHEN lock_not_available THEN {_HOLDERS} "
     "WHEN OTHERS THEN RAISE WARNING '%', SQLERRM; EXIT; END; "

@@ -91,7 +91,7 @@ def test_statements_that_wait_for_what_another_login_holds_fail_at_that_step(rig
     assert set(failed) == {"owner_dropped"}
     said = failed["owner_dropped"]["evidence"]
     assert ("a large object that is shared" if allowed else "the target forbids a large object") in said
-    assert "cannot be dropped because some objects depend on it" in said
+    assert "Vault could not revoke the lease" in said
 
 
 def test_a_probe_that_does_not_see_sleepers_fails_at_that_step(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,7 +89,10 @@ DO $$ DECLARE few pg_catalog.oid[]; one pg_catalog.record; BEGIN
             (SELECT pg_catalog.string_agg(DISTINCT CASE
               WHEN g.grantee OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN 'PUBLIC'
               ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(g.grantee)) END, ', ')
-            FROM pg_catalog.aclexplode(m.lomacl) AS g) AS grantees
+            FROM pg_catalog.aclexplode(m.lomacl) AS g) AS grantees,
+            EXISTS (SELECT FROM pg_catalog.pg_roles AS t
+              WHERE t.rolname OPERATOR(pg_catalog.=) 'jitvault_leftover'
+              AND pg_catalog.pg_has_role(t.oid, 'MEMBER')) AS kept
           FROM pg_catalog.pg_largeobject_metadata AS m
           JOIN pg_catalog.pg_roles AS o ON o.oid OPERATOR(pg_catalog.=) m.lomowner
           WHERE m.oid OPERATOR(pg_catalog.=) ANY (few)
@@ -99,7 +102,10 @@ DO $$ DECLARE few pg_catalog.oid[]; one pg_catalog.record; BEGIN
           IF one.grantees IS NOT NULL THEN
             EXECUTE pg_catalog.format('REVOKE ALL ON LARGE OBJECT %s FROM %s CASCADE',
               one.oid, one.grantees); END IF;
-          EXECUTE pg_catalog.format('ALTER LARGE OBJECT %s OWNER TO jitvault_leftover', one.oid);
+          IF one.kept THEN
+            EXECUTE pg_catalog.format('ALTER LARGE OBJECT %s OWNER TO jitvault_leftover', one.oid);
+          ELSIF one.rolname OPERATOR(pg_catalog.=) '{{name}}'
+            THEN PERFORM pg_catalog.lo_unlink(one.oid); END IF;
         END LOOP;
       EXCEPTION WHEN lock_not_available THEN
         PERFORM pg_catalog.pg_stat_clear_snapshot();

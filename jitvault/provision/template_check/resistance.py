@@ -140,7 +140,7 @@ class Resistance:
         Nothing resists any more at this time. `by_hand` gives the commands that end a credential at its target.
         """
         left_behind = []
-        for credential in self._credentials.values():
+        for credential in reversed(self._credentials.values()):
             if credential.lease_id and not credential.revoked and not self._retry_revocation(credential, pauses_s):
                 left_behind.append(LeftBehind.lease(credential.lease_id))
         names = [each.name for each in self._credentials.values() if each.name and each.name not in self._dead]
