@@ -82,7 +82,8 @@ class DatabaseEngine:
         "dsn the server that the role's connection has?",
         "lock_outlasted": f"{_REVOCATION} They take the groups away first, end sessions before NOLOGIN, and Vault's "
         "login has a lock_timeout.",
-        "owner_dropped": f"{_REVOCATION} They commit NOLOGIN before DROP OWNED BY and DROP ROLE.",
+        "owner_dropped": f"{_REVOCATION} They give large objects away, end sessions of others that hold what the login "
+        "shares with them, and commit NOLOGIN before DROP OWNED BY and DROP ROLE.",
         "many_ended": "CREATE ROLE … CONNECTION LIMIT 20 in the role's creation_statements, and revocation_statements "
         "that end all sessions before they wait.",
     }
@@ -238,9 +239,9 @@ class DatabaseEngine:
 
     @contextmanager
     def resist(
-        self, step: str, where: Mapping[str, Any], issued: Mapping[str, Any]
+        self, step: str, where: Mapping[str, Any], issued: Mapping[str, Any], other: Mapping[str, Any] | None
     ) -> Iterator[postgresql_resistance.Sessions | postgresql_resistance.Sleeper]:
-        with postgresql_resistance.resist(step, servers_of(where)[0], issued) as resisting:
+        with postgresql_resistance.resist(step, servers_of(where)[0], issued, other) as resisting:
             yield resisting
 
     @contextmanager

@@ -266,12 +266,12 @@ class Engine(Protocol):
     """The ways in which the holder of a credential can resist its end: the step of a check, and what is tried."""
 
     def resist(
-        self, step: str, where: Mapping[str, Any], issued: Mapping[str, Any]
+        self, step: str, where: Mapping[str, Any], issued: Mapping[str, Any], other: Mapping[str, Any] | None
     ) -> AbstractContextManager[Resisting]:
         """Resist the end of a checked credential in the way of `step`.
 
-        Leaving the context undoes what is still there. Entering raises NotConfirmed if the credential cannot be
-        used at all.
+        `other` is a credential of the same path, which helps and is revoked later. Leaving the context undoes what is
+        still there. Entering raises NotConfirmed if the credential cannot be used at all.
         """
         ...
 

@@ -139,7 +139,7 @@ class PkiEngine:
     resistances: Mapping[str, str] = MappingProxyType({})
 
     def resist(
-        self, step: str, where: Mapping[str, Any], issued: Mapping[str, Any]
+        self, step: str, where: Mapping[str, Any], issued: Mapping[str, Any], other: Mapping[str, Any] | None
     ) -> AbstractContextManager[Resisting]:
         raise NotConfirmed(f"a certificate resists nothing, also not {step}")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from jitvault.engines.interface import TargetFinding
-from jitvault.engines.postgresql_inspection import PUBLIC, SET_SINCE, Facts, Role
+from jitvault.engines.postgresql_inspection import LEFTOVER, PUBLIC, SET_SINCE, Facts, Role
 
 CODE, BOUNDS = "no_foreign_code", "bounded"
 SAFE_PATH = ("pg_catalog", "pg_temp")
@@ -20,6 +20,11 @@ LARGEST_SKEW_S = 30
 OLDEST = 15
 """The oldest PostgreSQL on which the statements and the probe were tried."""
 _NEW_CONNECTIONS = "What is set for a role holds for its new connections: then `vault write -f MOUNT/reset/CONNECTION`."
+_MAKE = "lo_create(oid), lo_creat(integer), lo_from_bytea(oid, bytea)"
+_UNLINK = (
+    "SELECT lo_unlink(oid) FROM (SELECT oid FROM pg_largeobject_metadata "  # noqa: S608 - shown, never run
+    f"WHERE lomowner = '{LEFTOVER}'::regrole LIMIT 1000) AS one"
+)
 _UNITS_MS = {"us": 0.001, "ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 # Members of these roles end others' sessions, take the connections that are kept for the probe, or leave the database.
 POWERFUL = frozenset(
@@ -36,7 +41,8 @@ POWERFUL = frozenset(
 
 def findings(facts: Facts) -> tuple[TargetFinding, ...]:
     """Return what lets a login escape its end, certain findings first."""
-    found = [*_version(facts), *_code(facts), *_waits(facts), *_holder(facts), *_server(facts), *_floods(facts)]
+    rules = (_version, _code, _waits, _holder, _left, _server, _floods)
+    found = [finding for rule in rules for finding in rule(facts)]
     return tuple(sorted(found, key=lambda finding: not finding.certain))
 
 
@@ -182,6 +188,49 @@ def _holder(facts: Facts) -> Iterator[TargetFinding]:
             "ADMIN",
             f"{holder.name} may grant {', '.join(holder.gives)} to other logins",
             f"Grant the group without ADMIN OPTION. {statements}",
+        )
+
+
+def _left(facts: Facts) -> Iterator[TargetFinding]:
+    """Yield what lets a login leave something that keeps it.
+
+    Or other logins, to which it grants a right.
+    """
+    where = facts.connection.database
+    if facts.makers:
+        who = _who(facts.makers, facts.holder)
+        yield TargetFinding(
+            BOUNDS,
+            "large objects",
+            f"{who} may make large objects in {where}, "
+            + (
+                f"which are given to {LEFTOVER} at a login's end"
+                if facts.leftover.ready
+                else f"and Vault's login cannot give them to {LEFTOVER}: one that is large enough keeps its owner "
+                "from being dropped"
+            ),
+            f"As their owner (others get a warning only): REVOKE EXECUTE ON FUNCTION {_MAKE} FROM {who}. If tasks need "
+            f"large objects: CREATE ROLE {LEFTOVER} NOLOGIN, and GRANT it to Vault's login alone.",
+            certain=not facts.leftover.ready,
+        )
+    if facts.givers:
+        who = _who(facts.givers, facts.holder)
+        yield TargetFinding(
+            BOUNDS,
+            "rights to pass on",
+            f"{who} owns something, or has a right WITH GRANT OPTION: what a task grants to another task's login keeps "
+            "that login from being dropped",
+            f"REVOKE GRANT OPTION FOR … FROM {who}, and give what it owns to a role that no task gets.",
+        )
+    if facts.leftover.count:
+        some = ", ".join(map(str, facts.leftover.some))
+        more = " and others" if facts.leftover.count > len(facts.leftover.some) else ""
+        yield TargetFinding(
+            BOUNDS,
+            "large objects that are left",
+            f"{facts.leftover.count} large objects in {where} are left of logins that are gone: {some}{more}",
+            f"As a superuser, until none is left: {_UNLINK}",
+            certain=False,
         )
 
 

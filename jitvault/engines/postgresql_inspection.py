@@ -89,6 +89,44 @@ _LOCKERS = f"""{_HOLDERS}
     AND p.proname OPERATOR(pg_catalog.~) '^pg_(try_)?advisory_(xact_)?lock'::pg_catalog.text
     AND pg_catalog.has_function_privilege(h.name::pg_catalog.name, p.oid, 'EXECUTE'::pg_catalog.text) ORDER BY 1
 """  # noqa: S608 - only the constant above goes in
+_MAKERS = f"""{_HOLDERS}
+    SELECT DISTINCT h.name FROM holders AS h CROSS JOIN pg_catalog.pg_proc AS p
+    WHERE p.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace::pg_catalog.oid
+    AND p.proname OPERATOR(pg_catalog.~) '^lo_(creat|create|from_bytea|import)$'::pg_catalog.text
+    AND pg_catalog.has_function_privilege(h.name::pg_catalog.name, p.oid, 'EXECUTE'::pg_catalog.text) ORDER BY 1
+"""  # noqa: S608 - only the constant above goes in
+LEFTOVER = "jitvault_leftover"
+"""The role that the shipped statements give large objects to."""
+_LEFTOVER = f"""{_HOLDERS}
+    SELECT NOT r.rolcanlogin AND pg_catalog.pg_has_role(%s::pg_catalog.name, r.oid, %s::pg_catalog.text)
+        AND NOT EXISTS (SELECT FROM holders AS h WHERE h.oid OPERATOR(pg_catalog.=) r.oid),
+        (SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata AS m
+         WHERE m.lomowner OPERATOR(pg_catalog.=) r.oid),
+        ARRAY(SELECT m.oid FROM pg_catalog.pg_largeobject_metadata AS m
+              WHERE m.lomowner OPERATOR(pg_catalog.=) r.oid ORDER BY 1 LIMIT 5)
+    FROM pg_catalog.pg_roles AS r WHERE r.rolname OPERATOR(pg_catalog.=) '{LEFTOVER}'::pg_catalog.name
+"""  # noqa: S608 - only constants go in
+# Rights that a holder may pass on, and objects of a holder's: nobody but it or a superuser takes back what it grants.
+_GIVERS = f"""{_HOLDERS}
+    SELECT DISTINCT h.name FROM holders AS h WHERE EXISTS (
+        SELECT FROM pg_catalog.pg_shdepend AS d WHERE d.refobjid OPERATOR(pg_catalog.=) h.oid
+        AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_authid'::pg_catalog.regclass::pg_catalog.oid
+        AND d.deptype OPERATOR(pg_catalog.=) 'o'::pg_catalog."char"
+        AND d.classid OPERATOR(pg_catalog.<>) 'pg_catalog.pg_default_acl'::pg_catalog.regclass::pg_catalog.oid
+    ) OR EXISTS (
+        SELECT FROM (
+            SELECT relacl FROM pg_catalog.pg_class UNION ALL SELECT attacl FROM pg_catalog.pg_attribute
+            UNION ALL SELECT proacl FROM pg_catalog.pg_proc UNION ALL SELECT nspacl FROM pg_catalog.pg_namespace
+            UNION ALL SELECT typacl FROM pg_catalog.pg_type UNION ALL SELECT lanacl FROM pg_catalog.pg_language
+            UNION ALL SELECT datacl FROM pg_catalog.pg_database UNION ALL SELECT paracl FROM pg_catalog.pg_parameter_acl
+            UNION ALL SELECT fdwacl FROM pg_catalog.pg_foreign_data_wrapper
+            UNION ALL SELECT srvacl FROM pg_catalog.pg_foreign_server
+            UNION ALL SELECT spcacl FROM pg_catalog.pg_tablespace
+            UNION ALL SELECT lomacl FROM pg_catalog.pg_largeobject_metadata
+        ) AS a (rights) CROSS JOIN LATERAL pg_catalog.aclexplode(a.rights) AS g
+        WHERE g.is_grantable AND g.grantee OPERATOR(pg_catalog.=) h.oid
+    ) ORDER BY 1
+"""  # noqa: S608 - only the constant above goes in
 SET_SINCE = 16
 """The first version whose GRANT of a role can forbid SET ROLE, and which reserves connections for a group."""
 
@@ -123,6 +161,18 @@ class Role:
 
 
 @dataclass(frozen=True, slots=True)
+class Leftover:
+    """The role that large objects are given to, if Vault can do that.
+
+    `count` are those that it has, and `some` are the first of them.
+    """
+
+    ready: bool = False
+    count: int = 0
+    some: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What a target shows about itself.
 
@@ -145,6 +195,11 @@ class Facts:
     authentication_timeout: str = "10s"
     lockers: Sequence[str] = ()
     """Who may take advisory locks."""
+    makers: Sequence[str] = ()
+    """Who may make large objects."""
+    givers: Sequence[str] = ()
+    """Who may grant others a right on something."""
+    leftover: Leftover = Leftover()
     ahead_s: int = 0
     """By how many seconds the target's clock is ahead of this host's."""
 
@@ -208,6 +263,8 @@ def read_facts(dsn: str, configuration: Mapping[str, Any], name: str | None) -> 
         if name and holder is None:
             raise NotConfirmed(f"{name} is not at the target")
         holders = [name] if name else list(vault.gives if vault else ())
+        become = "SET" if version >= SET_SINCE else "MEMBER"
+        left = target.execute(_LEFTOVER, (holders, connection.username, become)).fetchone() if vault else None
         databases = target.execute(_DATABASES, (holders,)).fetchall()
         here = [entry for entry in databases if entry[5]]
         own = _role(target, probe, _parameters_of(dsn))
@@ -225,7 +282,10 @@ def read_facts(dsn: str, configuration: Mapping[str, Any], name: str | None) -> 
             max_prepared_transactions=prepared,
             reserved_connections=reserved,
             authentication_timeout=patience,
-            lockers=[row[0] for row in target.execute(_LOCKERS, (holders,)).fetchall()],
+            lockers=_names(target.execute(_LOCKERS, (holders,)).fetchall()),
+            makers=_names(target.execute(_MAKERS, (holders,)).fetchall()),
+            givers=_names(target.execute(_GIVERS, (holders,)).fetchall()),
+            leftover=Leftover(*left) if left else Leftover(),
             ahead_s=ahead_s,
         )
 
@@ -272,6 +332,10 @@ def effective(rows: Iterable[Sequence[str]], parameters: Mapping[str, str]) -> d
 def _split(text: str) -> tuple[str, str]:
     name, _, value = text.partition("=")
     return name.strip().replace("-", "_").lower(), value.strip()
+
+
+def _names(rows: Iterable[Sequence[Any]]) -> list[str]:
+    return [str(row[0]) for row in rows]
 
 
 def _pairs(rows: Iterable[Sequence[Any]]) -> list[tuple[str, str]]:

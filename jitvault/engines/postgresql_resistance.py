@@ -11,7 +11,7 @@ import secrets
 import select
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from jitvault.engines import postgresql
@@ -26,7 +26,7 @@ SLEEPER, LOCK, OWNER, MANY = "sleeper_ended", "lock_outlasted", "owner_dropped",
 RESISTANCES = {
     SLEEPER: "a connection that sleeps before it has a user",
     LOCK: "a transaction that holds a lock on the login's own role",
-    OWNER: "a large object and default privileges that belong to the login",
+    OWNER: "default privileges of the login, and others that another login shares with it and holds",
     MANY: "as many sessions as the login may open",
 }
 SLEEP_S = 20
@@ -86,17 +86,20 @@ class Sleeper:
 
 
 @contextmanager
-def resist(step: str, dsn: str, issued: Mapping[str, Any]) -> Iterator[Sessions | Sleeper]:
+def resist(
+    step: str, dsn: str, issued: Mapping[str, Any], other: Mapping[str, Any] | None
+) -> Iterator[Sessions | Sleeper]:
     """Resist with the login in the way of `step`.
 
-    Raises NotConfirmed if it cannot log in.
+    `other` is the login of another credential, which is revoked later. Raises NotConfirmed if one cannot log in.
     """
-    ways: Mapping[str, Callable[[_Login], Any]] = {SLEEPER: _sleep, LOCK: _lock, OWNER: _own, MANY: _crowd}
-    login = _Login(dsn, str(issued["username"]), str(issued["password"]))
-    try:
-        yield ways[step](login)
-    finally:
-        login.close()
+    ways: Mapping[str, Callable[[_Login], Any]] = {SLEEPER: _sleep, LOCK: _lock, MANY: _crowd}
+    with ExitStack() as stack:
+        login, helper = (
+            stack.enter_context(closing(_Login(dsn, str(one["username"]), str(one["password"]))))
+            for one in (issued, other or issued)
+        )
+        yield _own(login, helper) if step == OWNER else ways[step](login)
 
 
 class _Login:
@@ -106,6 +109,7 @@ class _Login:
     """
 
     def __init__(self, dsn: str, user: str, password: str) -> None:
+        self.user = user
         self._fields = {"user": user, "password": password, "application_name": "jitvault-check"}
         self.dsn = dsn
         self.sessions: list[psycopg.Connection[Any]] = []
@@ -195,20 +199,43 @@ def _new_password() -> str:
     return f"ALTER ROLE CURRENT_USER PASSWORD '{secrets.token_urlsafe(16)}'"
 
 
-def _own(login: _Login) -> Sessions:
-    session = login.first()
+def _own(login: _Login, other: _Login) -> Sessions:
+    """Own what another login has rights on.
+
+    That one changes these things in an open transaction, below a savepoint that is over, so that no lock names them.
+    """
+    session, helper = login.first(), other.first()
     number = 1_000_000_000 + secrets.randbelow(1_000_000_000)
-    seen = _tried(
+    forbidden = _refused(
         session,
-        RESISTANCES[OWNER],
         f"SELECT pg_catalog.lo_create({number}::pg_catalog.oid)",
-        "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC",
+        f'GRANT SELECT, UPDATE ON LARGE OBJECT {number} TO "{other.user}" WITH GRANT OPTION',
+        f"GRANT SELECT ON LARGE OBJECT {number} TO PUBLIC",
     )
     login.undo += [
-        f"SELECT pg_catalog.lo_unlink({number}::pg_catalog.oid)",
         "ALTER DEFAULT PRIVILEGES REVOKE SELECT ON TABLES FROM PUBLIC",
+        f"SELECT pg_catalog.lo_unlink({number}::pg_catalog.oid)",
     ]
-    return Sessions(seen, [session])
+    holds_object = (
+        f"SELECT pg_catalog.lo_put({number}::pg_catalog.oid, 0::pg_catalog.int8, 'x'::pg_catalog.bytea)",
+        f'GRANT SELECT ON LARGE OBJECT {number} TO "{login.user}"',
+    )
+    seen = _tried(session, RESISTANCES[OWNER], "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC")
+    taken_back = f'ALTER DEFAULT PRIVILEGES REVOKE SELECT ON TABLES FROM "{login.user}"'  # noqa: S608 - Vault's name
+    other.undo.append(taken_back)
+    held = _refused(
+        helper,
+        f'ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO "{login.user}"',
+        "BEGIN",
+        "SAVEPOINT shared",
+        f'ALTER DEFAULT PRIVILEGES GRANT INSERT ON TABLES TO "{login.user}"',
+        *(() if forbidden else holds_object),
+        "RELEASE SAVEPOINT shared",
+    )
+    large = f"the target forbids a large object ({forbidden})" if forbidden else "a large object that is shared, too"
+    refused = f"the target forbids to hold them ({held})" if held else ""
+    # the other login lives on: only its session is to end
+    return Sessions("; ".join(filter(None, (seen, refused, large))), [session])
 
 
 def _crowd(login: _Login) -> Sessions:
@@ -226,9 +253,15 @@ def _tried(session: psycopg.Connection[Any], what: str, *statements: str) -> str
 
     If the target does not let the login run them, it cannot resist in this way.
     """
+    refused = _refused(session, *statements)
+    return f"the target forbids {what} ({refused})" if refused else what
+
+
+def _refused(session: psycopg.Connection[Any], *statements: str) -> str:
+    """Run the statements; return the kind of error that ended that, if any."""
     try:
         for statement in statements:
-            session.execute(statement)
+            session.execute(statement.encode())
     except postgresql.driver().Error as error:
-        return f"the target forbids {what} ({type(error).__name__})"
-    return what
+        return type(error).__name__
+    return ""

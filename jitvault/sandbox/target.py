@@ -33,12 +33,22 @@ NO_ADVISORY_LOCKS = """
     AND pronamespace = 'pg_catalog'::pg_catalog.regnamespace LOOP
     EXECUTE pg_catalog.format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', lock); END LOOP; END $$
 """
+# What a login makes with these is its own, and one object can be so large that nothing removes it in time.
+NO_LARGE_OBJECTS = (
+    "REVOKE EXECUTE ON FUNCTION pg_catalog.lo_create(oid), pg_catalog.lo_creat(integer), "
+    "pg_catalog.lo_from_bytea(oid, bytea) FROM PUBLIC"
+)
+LEFTOVER = (
+    "CREATE ROLE jitvault_leftover NOLOGIN",
+    "GRANT jitvault_leftover TO vault_manager",
+)
 # a login without a group may not even connect, so that a login whose groups were revoked cannot connect again
 CLOSED = (
     "REVOKE CONNECT, TEMPORARY ON DATABASE app FROM PUBLIC",
     "REVOKE CONNECT ON DATABASE postgres, template1 FROM PUBLIC",
     "GRANT CONNECT ON DATABASE app TO vault_manager, jitvault_probe",
     NO_ADVISORY_LOCKS,
+    NO_LARGE_OBJECTS,
 )
 READONLY = (
     "CREATE ROLE app_readonly NOLOGIN",
@@ -70,6 +80,30 @@ _TERMINATE = (
     "PERFORM pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
     "WHERE usename OPERATOR(pg_catalog.=) '{{name}}';"
 )
+_MADE_BY_VAULT = "o.rolname OPERATOR(pg_catalog.~) '^v-.*-[A-Za-z0-9]{20}-[0-9]{10}$'::pg_catalog.text"
+# Sessions that hold a lock on the login, as a GRANT to it does; and those of other logins of Vault's that have changed
+# something in an open transaction and share a large object or default privileges with the login, whose rows they may
+# hold. Never one of Vault's own revocations.
+_HOLDERS = (
+    "PERFORM pg_catalog.pg_stat_clear_snapshot(); "
+    "PERFORM pg_catalog.pg_terminate_backend(l.pid) FROM pg_catalog.pg_locks AS l "
+    "JOIN pg_catalog.pg_stat_activity AS a ON a.pid OPERATOR(pg_catalog.=) l.pid "
+    "JOIN pg_catalog.pg_roles AS o ON o.oid OPERATOR(pg_catalog.=) a.usesysid "
+    "JOIN pg_catalog.pg_roles AS r ON r.rolname OPERATOR(pg_catalog.=) '{{name}}' "
+    "WHERE NOT o.rolsuper AND o.rolname OPERATOR(pg_catalog.<>) CURRENT_USER "
+    "AND (l.locktype OPERATOR(pg_catalog.=) 'object' AND l.objid OPERATOR(pg_catalog.=) r.oid "
+    "AND l.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_authid'::pg_catalog.regclass::pg_catalog.oid "
+    "OR l.locktype OPERATOR(pg_catalog.=) 'transactionid' AND l.mode OPERATOR(pg_catalog.=) 'ExclusiveLock' "
+    f"AND {_MADE_BY_VAULT} AND EXISTS ("
+    "SELECT FROM pg_catalog.pg_shdepend AS d JOIN pg_catalog.pg_shdepend AS s "
+    "ON s.dbid OPERATOR(pg_catalog.=) d.dbid AND s.classid OPERATOR(pg_catalog.=) d.classid "
+    "AND s.objid OPERATOR(pg_catalog.=) d.objid "
+    "WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_authid'::pg_catalog.regclass::pg_catalog.oid "
+    "AND d.refobjid OPERATOR(pg_catalog.=) r.oid "
+    "AND d.classid OPERATOR(pg_catalog.=) ANY (ARRAY['pg_catalog.pg_largeobject'::pg_catalog.regclass::pg_catalog.oid, "
+    "'pg_catalog.pg_default_acl'::pg_catalog.regclass::pg_catalog.oid]) "
+    "AND pg_catalog.pg_has_role(o.oid, s.refobjid, 'USAGE')));"
+)
 _LEAVE_GROUPS = (
     f"{_LIMITS} SET LOCAL lock_timeout = '500ms'; "  # noqa: S608 - Vault fills in the name
     "DO $$ DECLARE held pg_catalog.name; BEGIN "
@@ -81,10 +115,11 @@ _LEAVE_GROUPS = (
     "EXCEPTION WHEN OTHERS THEN RAISE WARNING '%', SQLERRM; END; "
     "END LOOP; END $$; COMMIT AND CHAIN;"
 )
+# Before PostgreSQL 18 a login may give itself a password of hundreds of megabytes, which every later statement reads.
 _CLOSE_LOGIN = (
     f"{_LIMITS} SET LOCAL lock_timeout = '50ms'; "
     f"DO $$ BEGIN FOR turn IN 1..15 LOOP {_TERMINATE} "
-    f"""BEGIN IF {_EXISTS} THEN ALTER ROLE "{{{{name}}}}" NOLOGIN; END IF; EXIT; """
+    f"""BEGIN IF {_EXISTS} THEN ALTER ROLE "{{{{name}}}}" NOLOGIN PASSWORD NULL; END IF; EXIT; """
     "EXCEPTION WHEN OTHERS THEN IF turn OPERATOR(pg_catalog.=) 15 THEN RAISE; END IF; END; "
     "END LOOP; END $$; COMMIT AND CHAIN;"
 )
@@ -94,42 +129,79 @@ _END_SESSIONS = (
     "IF turn OPERATOR(pg_catalog.=) 20 THEN RAISE EXCEPTION 'sessions of {{name}} do not end'; END IF; "
     "PERFORM pg_catalog.pg_sleep(0.025); END LOOP; END $$; COMMIT AND CHAIN;"
 )
-# Each object that is dropped takes an entry of the server's lock table until the end of the transaction. Therefore a
-# login's large objects are removed first, no more at a time than the table has room for: a run that fails has removed
-# some of them.
-_UNLINK = (
-    f"{_LIMITS} SET LOCAL lock_timeout = '500ms'; "  # noqa: S608 - Vault fills in the name
-    "DO $$ DECLARE few pg_catalog.oid[]; BEGIN "
-    f"""IF NOT {_EXISTS} THEN RETURN; END IF; GRANT "{{{{name}}}}" TO CURRENT_USER; """
-    "FOR few IN SELECT pg_catalog.array_agg(s.oid) FROM ("
-    "SELECT m.oid, pg_catalog.row_number() OVER () AS n FROM pg_catalog.pg_largeobject_metadata AS m "
-    "JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) m.lomowner "
-    "WHERE r.rolname OPERATOR(pg_catalog.=) '{{name}}' LIMIT 10000"
-    ") AS s GROUP BY s.n OPERATOR(pg_catalog./) 100 LOOP "
+_ENOUGH = (
     "EXIT WHEN pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>) "
     "(pg_catalog.statement_timestamp() OPERATOR(pg_catalog.+) '2s'::pg_catalog.interval); "
-    "BEGIN PERFORM pg_catalog.lo_unlink(o) FROM pg_catalog.unnest(few) AS o; "
-    "EXCEPTION WHEN OTHERS THEN RAISE WARNING '%', SQLERRM; EXIT; END; "
+)
+# A setting can have a gigabyte in each database, and DROP ROLE removes all of them in one statement. So each is removed
+# by itself before.
+_RESET = (
+    "FOR one IN SELECT CASE WHEN d.oid IS NULL THEN '' "  # noqa: S608 - Vault fills in the name
+    "ELSE pg_catalog.format('IN DATABASE %I', d.datname) END AS place "
+    "FROM pg_catalog.pg_db_role_setting AS s "
+    "JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) s.setrole "
+    "LEFT JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) s.setdatabase "
+    "WHERE r.rolname OPERATOR(pg_catalog.=) '{{name}}' LOOP "
+    f"{_ENOUGH}"
+    "EXECUTE pg_catalog.format('ALTER ROLE %I %s RESET ALL', '{{name}}', one.place); "
     "END LOOP; "
+)
+# A large object is given away, whatever its size: to unlink it takes as long as it has pages. Those on which another
+# login of Vault's gave this one a right are given away as well, since nobody else may take back what their owner gave.
+# Where nobody is there to take them, the login's own are unlinked.
+_GIVE_AWAY = (
+    "FOR turn IN 1..5 LOOP FOR few IN SELECT pg_catalog.array_agg(s.objid) FROM ("  # noqa: S608
+    "SELECT d.objid, pg_catalog.row_number() OVER () AS n FROM pg_catalog.pg_shdepend AS d "
+    "JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) d.refobjid "
+    "JOIN pg_catalog.pg_database AS c ON c.oid OPERATOR(pg_catalog.=) d.dbid "
+    "JOIN pg_catalog.pg_largeobject_metadata AS m ON m.oid OPERATOR(pg_catalog.=) d.objid "
+    "JOIN pg_catalog.pg_roles AS o ON o.oid OPERATOR(pg_catalog.=) m.lomowner "
+    "WHERE r.rolname OPERATOR(pg_catalog.=) '{{name}}' "
+    "AND c.datname OPERATOR(pg_catalog.=) pg_catalog.current_database() "
+    "AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_authid'::pg_catalog.regclass::pg_catalog.oid "
+    "AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_largeobject'::pg_catalog.regclass::pg_catalog.oid "
+    f"AND (o.oid OPERATOR(pg_catalog.=) r.oid OR {_MADE_BY_VAULT}) LIMIT 10000"
+    ") AS s GROUP BY s.n OPERATOR(pg_catalog./) 100 LOOP "
+    f"{_ENOUGH}"
+    "BEGIN FOR one IN SELECT m.oid, m.lomowner, o.rolname, "
+    "(SELECT pg_catalog.string_agg(DISTINCT CASE WHEN g.grantee OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN 'PUBLIC' "
+    "ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(g.grantee)) END, ', ') "
+    "FROM pg_catalog.aclexplode(m.lomacl) AS g) AS grantees, "
+    "EXISTS (SELECT FROM pg_catalog.pg_roles AS t WHERE t.rolname OPERATOR(pg_catalog.=) 'jitvault_leftover' "
+    "AND pg_catalog.pg_has_role(t.oid, 'MEMBER')) AS kept "
+    "FROM pg_catalog.pg_largeobject_metadata AS m "
+    "JOIN pg_catalog.pg_roles AS o ON o.oid OPERATOR(pg_catalog.=) m.lomowner "
+    "WHERE m.oid OPERATOR(pg_catalog.=) ANY (few) LOOP "
+    "IF NOT pg_catalog.pg_has_role(one.lomowner, 'USAGE') "
+    "THEN EXECUTE pg_catalog.format('GRANT %I TO CURRENT_USER', one.rolname); END IF; "
+    "IF one.grantees IS NOT NULL THEN "
+    "EXECUTE pg_catalog.format('REVOKE ALL ON LARGE OBJECT %s FROM %s CASCADE', one.oid, one.grantees); END IF; "
+    "IF one.kept THEN EXECUTE pg_catalog.format('ALTER LARGE OBJECT %s OWNER TO jitvault_leftover', one.oid); "
+    "ELSIF one.rolname OPERATOR(pg_catalog.=) '{{name}}' THEN PERFORM pg_catalog.lo_unlink(one.oid); END IF; "
+    "END LOOP; "
+    f"EXCEPTION WHEN lock_not_available THEN {_HOLDERS} "
+    "WHEN OTHERS THEN RAISE WARNING '%', SQLERRM; EXIT; END; "
+    "END LOOP; EXIT WHEN NOT FOUND; END LOOP; "
+)
+# Each object takes an entry of the server's lock table until the end of the transaction. So there are no more at a time
+# than the table has room for: a run that fails has given some of them away.
+_LEAVE_LITTLE = (
+    f"{_LIMITS} SET LOCAL statement_timeout = '15s'; SET LOCAL lock_timeout = '100ms'; "
+    "DO $$ DECLARE few pg_catalog.oid[]; one pg_catalog.record; BEGIN "
+    f"""IF NOT {_EXISTS} THEN RETURN; END IF; GRANT "{{{{name}}}}" TO CURRENT_USER; """
+    f"{_RESET}{_GIVE_AWAY}"
     "EXCEPTION WHEN OTHERS THEN RAISE WARNING '%', SQLERRM; END $$; COMMIT AND CHAIN;"
 )
 _DROP_OWNED = (
     f"{_LIMITS} SET LOCAL lock_timeout = '500ms'; "
-    f"DO $$ BEGIN FOR turn IN 1..3 LOOP EXIT WHEN NOT {_EXISTS}; "
+    "DO $$ BEGIN IF EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata AS m "
+    "JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) m.lomowner "
+    "WHERE r.rolname OPERATOR(pg_catalog.=) '{{name}}') "
+    "THEN RAISE EXCEPTION 'large objects of {{name}} are not given away yet'; END IF; "
+    f"FOR turn IN 1..3 LOOP EXIT WHEN NOT {_EXISTS}; "
     """BEGIN GRANT "{{name}}" TO CURRENT_USER; DROP OWNED BY "{{name}}"; EXIT; """
     "EXCEPTION WHEN OTHERS THEN RAISE WARNING '%', SQLERRM; END; "
-    "END LOOP; END $$; COMMIT AND CHAIN;"
-)
-# sessions whose transaction holds a lock on the login, as a GRANT to it does; never one of Vault's own revocations
-_HOLDERS = (
-    "PERFORM pg_catalog.pg_terminate_backend(l.pid) FROM pg_catalog.pg_locks AS l "
-    "JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) l.objid "
-    "JOIN pg_catalog.pg_stat_activity AS a ON a.pid OPERATOR(pg_catalog.=) l.pid "
-    "JOIN pg_catalog.pg_roles AS o ON o.oid OPERATOR(pg_catalog.=) a.usesysid "
-    "WHERE l.locktype OPERATOR(pg_catalog.=) 'object' "
-    "AND l.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_authid'::pg_catalog.regclass::pg_catalog.oid "
-    "AND r.rolname OPERATOR(pg_catalog.=) '{{name}}' "
-    "AND NOT o.rolsuper AND o.rolname OPERATOR(pg_catalog.<>) CURRENT_USER;"
+    f"{_HOLDERS} END LOOP; END $$; COMMIT AND CHAIN;"
 )
 _DROP_LOGIN = (
     f"{_LIMITS} SET LOCAL lock_timeout = '250ms'; "
@@ -137,9 +209,9 @@ _DROP_LOGIN = (
     """BEGIN DROP ROLE IF EXISTS "{{name}}"; EXIT; """
     "EXCEPTION WHEN internal_error OR lock_not_available THEN "
     "IF turn OPERATOR(pg_catalog.=) 4 THEN RAISE; END IF; END; "
-    f"PERFORM pg_catalog.pg_stat_clear_snapshot(); {_HOLDERS} END LOOP; END $$;"
+    f"{_HOLDERS} END LOOP; END $$;"
 )
-REVOCATION = (_LEAVE_GROUPS, _CLOSE_LOGIN, _END_SESSIONS, _UNLINK, _DROP_OWNED, _DROP_LOGIN)
+REVOCATION = (_LEAVE_GROUPS, _CLOSE_LOGIN, _END_SESSIONS, _LEAVE_LITTLE, _DROP_OWNED, _DROP_LOGIN)
 
 # of Vault's login and the probe's: they find nothing in a schema that others may write to, and wait for other sessions
 # only for a short time
@@ -257,5 +329,5 @@ def _create_logins(database: psycopg.Connection[tuple[object, ...]], logins: Log
         # Vault can grant the group, but not use it
         how = "ADMIN TRUE, INHERIT FALSE, SET FALSE" if modern else "ADMIN OPTION"
         database.execute(f"GRANT {group} TO vault_manager WITH {how}".encode())
-    for statement in CLOSED:
+    for statement in (*LEFTOVER, *CLOSED):
         database.execute(statement.encode())

@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from rig import Held, Rig
 
 from jitvault.sandbox.postgres import Postgres
 from jitvault.sandbox.servers import running_servers
@@ -25,6 +26,8 @@ NEWEST = 18
 BUSY = {"autovacuum": "on", "autovacuum_naptime": "1s", "authentication_timeout": "600s"}
 # as long as a request may hang in Vault by default, or nearly so: the sandbox's 2 s would hide one that does
 REQUEST = timedelta(seconds=20)
+LOCK = ("BEGIN", "ALTER ROLE CURRENT_USER PASSWORD 'mine'")
+"""What a login does to lock its own role."""
 
 
 def older() -> tuple[Path, int]:
@@ -139,3 +142,37 @@ def superuser(world: World, database: str, *statements: str) -> None:
     with psycopg.connect(world.servers.postgres.dsn(database), autocommit=True) as session:
         for statement in statements:
             session.execute(statement.encode())
+
+
+@contextmanager
+def large_objects(world: World) -> Iterator[None]:
+    """The reading template's logins may make large objects, as where an application needs that."""
+    made_by = "FUNCTION pg_catalog.lo_create(oid), pg_catalog.lo_from_bytea(oid, bytea)"
+    superuser(world, "app", f"GRANT EXECUTE ON {made_by} TO app_readonly")
+    try:
+        yield
+    finally:
+        superuser(world, "app", f"REVOKE EXECUTE ON {made_by} FROM app_readonly")
+
+
+def dsn(rig: Rig, held: Held) -> str:
+    return rig.world.servers.postgres.dsn("app", **held.login)
+
+
+def ended(rig: Rig, task: str, *, code: int = 0) -> dict[str, Any]:
+    answer: dict[str, Any] = rig("operator", "complete", task, code=code).json
+    assert answer["confirmed"] is (code == 0)
+    return answer
+
+
+def target_says(answer: dict[str, Any]) -> str:
+    """What the target said, where that is not that the credential is over."""
+    return str(next(c["evidence"] for c in answer["leases"][0]["checks"] if c["n"] == 6 and not c["ok"]))
+
+
+def may_log_in(rig: Rig, held: Held) -> bool:
+    try:
+        rig.connect(held.login).close()
+    except psycopg.OperationalError:
+        return False
+    return True

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 from commands import EXAMPLE
 from rig import PREFIX, Held, Rig, own_rig
-from targets import Clients, Sleeper, superuser, world_on
+from targets import LOCK, Clients, Sleeper, dsn, ended, large_objects, may_log_in, superuser, target_says, world_on
 
 from jitvault.engines import postgresql_probe
 from jitvault.engines.database import DatabaseEngine
@@ -27,7 +27,6 @@ from jitvault.sandbox.world import World, env
 
 pytestmark = pytest.mark.usefixtures("hurried")
 Spec = Callable[..., Path]
-LOCK = ("BEGIN", "ALTER ROLE CURRENT_USER PASSWORD 'mine'")
 
 
 @pytest.fixture(scope="module", params=["newest", "older"])
@@ -41,29 +40,6 @@ def attacked(request: pytest.FixtureRequest) -> Iterator[World]:
 @pytest.fixture
 def rig(attacked: World, tmp_path: Path) -> Rig:
     return own_rig(attacked, env(attacked, "", EXAMPLE), tmp_path)
-
-
-def dsn(rig: Rig, held: Held) -> str:
-    return rig.world.servers.postgres.dsn("app", **held.login)
-
-
-def ended(rig: Rig, task: str, *, code: int = 0) -> dict[str, Any]:
-    answer: dict[str, Any] = rig("operator", "complete", task, code=code).json
-    assert answer["confirmed"] is (code == 0)
-    return answer
-
-
-def target_says(answer: dict[str, Any]) -> str:
-    """What the target said, where that is not that the credential is over."""
-    return str(next(c["evidence"] for c in answer["leases"][0]["checks"] if c["n"] == 6 and not c["ok"]))
-
-
-def may_log_in(rig: Rig, held: Held) -> bool:
-    try:
-        rig.connect(held.login).close()
-    except psycopg.OperationalError:
-        return False
-    return True
 
 
 # -- sleeping before there is a user ------------------------------------------------------------------------
@@ -192,67 +168,6 @@ def test_a_lock_that_nothing_takes_away_fails_one_revocation_and_delays_no_other
     assert busy.login["user"] not in rig.database_roles()
 
 
-# -- what keeps a role from being dropped -------------------------------------------------------------------
-
-
-def test_what_a_login_leaves_in_its_database_does_not_keep_it(rig: Rig, spec: Spec) -> None:
-    file = spec()
-    held = rig.active(file)
-    with rig.connect(held.login) as session:
-        session.execute("SELECT lo_create(0)")
-        session.execute("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC")
-    ended(rig, file.stem)
-    assert held.login["user"] not in rig.database_roles()
-
-
-def test_a_login_that_cannot_be_dropped_cannot_log_in_and_is_not_called_gone(rig: Rig, spec: Spec) -> None:
-    file = spec()
-    held = rig.active(file)
-    superuser(rig.world, "postgres", "GRANT CONNECT ON DATABASE postgres TO PUBLIC")
-    try:
-        with psycopg.connect(rig.world.servers.postgres.dsn("postgres", **held.login)) as session:
-            session.execute("SELECT lo_create(0)")
-        with Clients(dsn(rig, held), 2, LOCK):
-            answer = ended(rig, file.stem, code=6)
-            assert not may_log_in(rig, held)
-        assert answer["leases"][0]["verdict"] == "revoke_failed"
-        assert "cannot be dropped" in answer["leases"][0]["error"]
-        said = "cannot log in, but still exists; 0 of its sessions open"
-        assert said in target_says(answer)
-        assert said in rig("operator", "status", file.stem, code=None).json["proof"]["unproven_because"]
-        assert held.login["user"] in rig.database_roles()
-        superuser(rig.world, "postgres", f'DROP OWNED BY "{held.login["user"]}"')
-    finally:
-        superuser(rig.world, "postgres", "REVOKE CONNECT ON DATABASE postgres FROM PUBLIC")
-    assert ended(rig, file.stem)["leases"][0]["verdict"] == "target_confirmed"
-
-
-def test_a_lock_on_the_role_of_somebody_else_does_not_keep_that_one(rig: Rig, spec: Spec) -> None:
-    victims, mine = spec(), spec()
-    victim, held = rig.active(victims), rig.active(mine)
-    with closing(rig.connect(held.login)) as session:
-        session.execute("BEGIN")
-        session.execute(f'ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO "{victim.login["user"]}"')
-        begun = time.monotonic()
-        ended(rig, victims.stem)
-        assert time.monotonic() - begun < 10
-        assert not rig.lease_is_live(victim.lease_id)
-    ended(rig, mine.stem)
-
-
-def test_two_logins_that_give_each_other_rights_do_not_keep_each_other(rig: Rig, spec: Spec) -> None:
-    files = [spec(), spec()]
-    helds = [rig.active(file) for file in files]
-    with ExitStack() as stack:
-        sessions = [stack.enter_context(closing(rig.connect(held.login))) for held in helds]
-        for session, other in zip(sessions, reversed(helds), strict=True):
-            (number,) = session.execute("SELECT lo_create(0)").fetchone()
-            session.execute(f'GRANT SELECT ON LARGE OBJECT {number} TO "{other.login["user"]}"')
-    rig("operator", "complete", files[0].stem, code=None)
-    ended(rig, files[1].stem)
-    ended(rig, files[0].stem)
-
-
 # -- making proofs wait -----------------------------------------------------------------------------------------
 
 
@@ -316,12 +231,12 @@ def test_whatever_one_agent_does_at_once_another_task_is_revoked_in_time(rig: Ri
     token = rig.vault(attacker.token)
     more = [(token.read(PREFIX) or {})["data"] for _ in range(4)]
     logins = [attacker.login, *({"user": one["username"], "password": one["password"]} for one in more)]
-    with ExitStack() as stack:
+    with large_objects(rig.world), ExitStack() as stack:
         for login in logins:
-            dsn = rig.world.servers.postgres.dsn("app", **login)
-            Sleeper(dsn, seconds=20)
+            where = rig.world.servers.postgres.dsn("app", **login)
+            Sleeper(where, seconds=20)
             stack.enter_context(deaf(rig, login, "SELECT lo_create(0)", *LOCK))
-            stack.enter_context(Clients(dsn, 5, LOCK[:1]))
+            stack.enter_context(Clients(where, 5, LOCK[:1]))
         rig.admin.write("auth/token/revoke", {"token": attacker.token})
         rig("operator", "revoke", other.stem, "--wait", "20", code=None)
     file = rig.file(other.stem)

@@ -20,7 +20,7 @@ import pytest
 from attended import Attended, wait_for
 from commands import EXAMPLE
 from rig import Held, Rig, own_rig
-from targets import Clients, superuser, world_on
+from targets import Clients, large_objects, superuser, world_on
 
 from jitvault.engines.database import DatabaseEngine
 from jitvault.errors import NotConfirmed
@@ -181,7 +181,7 @@ def test_who_waits_for_the_kept_session_gets_what_it_waits_for(rig: Rig, engine:
 def test_more_large_objects_than_the_server_has_locks_do_not_keep_a_login(rig: Rig, spec: Spec) -> None:
     file = spec()
     held = rig.active(file)
-    with rig.connect(held.login) as session:
+    with large_objects(rig.world), rig.connect(held.login) as session:
         for _ in range(20):
             session.execute("SELECT count(lo_create(0)) FROM generate_series(1, 500)")
     wait_for(lambda: rig("operator", "complete", file.stem, code=None).json["confirmed"], 30)

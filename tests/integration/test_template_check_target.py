@@ -6,15 +6,17 @@ Each test changes the target or the role and puts it back.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from rig import Rig, role_with
+from targets import large_objects, superuser
 
 from jitvault.engines import postgresql_probe
+from jitvault.sandbox import target
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
 NAME = "postgres-readonly"
@@ -31,6 +33,13 @@ OLD_REVOCATION = [
     'DROP ROLE IF EXISTS "{{name}}";',
 ]
 """What shipped before: right against everybody but the holder of the login."""
+UNLINKING = [
+    *target.REVOCATION[:3],
+    """DO $$ BEGIN GRANT "{{name}}" TO CURRENT_USER; DROP OWNED BY "{{name}}"; """
+    "EXCEPTION WHEN OTHERS THEN RAISE WARNING '%', SQLERRM; END $$; COMMIT AND CHAIN;",
+    'DROP ROLE IF EXISTS "{{name}}";',
+]
+"""Right against each login by itself: it unlinks large objects, and waits for what another login holds."""
 UNSET = ("ALTER ROLE vault_manager RESET search_path", "ALTER ROLE vault_manager SET search_path = pg_catalog, pg_temp")
 ANYBODY = ("GRANT CREATE ON SCHEMA public TO PUBLIC", "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
 
@@ -63,14 +72,29 @@ def test_the_statements_that_shipped_before_fail_at_the_steps_that_say_why(rig: 
     before = rig.database_roles()
     with role_with(rig, creation_statements=OLD_CREATION, revocation_statements=OLD_REVOCATION):
         failed = check(rig, code=6)
-    assert set(failed) == {"bounded", "lock_outlasted", "owner_dropped", "many_ended"}
+    # the login that sleeps also helps another one to resist, and is kept by that
+    assert set(failed) == {"bounded", "sleeper_ended", "lock_outlasted", "owner_dropped", "many_ended"}
     assert "may open every connection" in failed["bounded"]["evidence"]
     assert "may SET ROLE to app_readonly, and its sessions keep those rights" in failed["bounded"]["evidence"]
     assert "WITH INHERIT TRUE, SET FALSE" in failed["bounded"]["mend"]
     assert "holds a lock on the login's own role; Vault could not revoke" in failed["lock_outlasted"]["evidence"]
-    assert "cannot be dropped because some objects depend on it" in failed["owner_dropped"]["evidence"]
+    assert "cannot be dropped because" in failed["owner_dropped"]["evidence"]
     assert "could have opened more" in failed["many_ended"]["evidence"]
     assert rig.database_roles() <= before
+
+
+@pytest.mark.parametrize("allowed", [False, True], ids=["without large objects", "with large objects"])
+def test_statements_that_wait_for_what_another_login_holds_fail_at_that_step(rig: Rig, allowed: bool) -> None:
+    with large_objects(rig.world) if allowed else nullcontext():
+        assert check(rig, code=0) == {}
+        with role_with(rig, revocation_statements=UNLINKING):
+            failed = check(rig, code=6)
+        superuser(rig.world, "app", "SELECT lo_unlink(oid) FROM pg_largeobject_metadata")
+    # a right on a large object keeps the other login as well
+    assert set(failed) == {"owner_dropped"} | ({"sleeper_ended"} if allowed else set())
+    said = failed["owner_dropped"]["evidence"]
+    assert ("a large object that is shared" if allowed else "the target forbids a large object") in said
+    assert "Vault could not revoke the lease" in said
 
 
 def test_a_probe_that_does_not_see_sleepers_fails_at_that_step(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,6 +123,10 @@ def test_what_lets_an_agents_code_or_lock_reach_a_stronger_login_is_refused(rig:
             "ALTER ROLE vault_manager SET statement_timeout = '10s'",
         ),
         ("GRANT CONNECT ON DATABASE postgres TO PUBLIC", "REVOKE CONNECT ON DATABASE postgres FROM PUBLIC"),
+        ("GRANT EXECUTE ON FUNCTION lo_create(oid) TO PUBLIC", "REVOKE EXECUTE ON FUNCTION lo_create(oid) FROM PUBLIC"),
+        ("REVOKE jitvault_leftover FROM vault_manager", "GRANT jitvault_leftover TO vault_manager"),
+        ("SELECT lo_create(4711)", "SELECT lo_unlink(4711)"),
+        ("ALTER LARGE OBJECT 4711 OWNER TO jitvault_leftover", "SELECT"),
     ]
     rig.admin.write(CONNECTION, {"max_open_connections": 4})
     try:
@@ -110,9 +138,14 @@ def test_what_lets_an_agents_code_or_lock_reach_a_stronger_login_is_refused(rig:
         *("search_path of vault_manager", "search_path of jitvault_probe", "CREATE in public"),
         *("CREATE in the database", "event trigger watched"),
     }
-    bounds = {"lock_timeout of vault_manager", "statement_timeout of vault_manager", "Vault's connections"}
+    bounds = {
+        *("lock_timeout of vault_manager", "statement_timeout of vault_manager", "Vault's connections"),
+        *("large objects", "rights to pass on"),
+    }
     assert {about for about, one in found.items() if one["status"] == "fail"} == code | bounds
-    assert {about for about, one in found.items() if one["status"] == "warn"} == {"other databases"}
+    warned = {about for about, one in found.items() if one["status"] == "warn"}
+    assert warned == {"other databases", "large objects that are left"}
+    assert "4711" in found["large objects that are left"]["seen"]
     assert set(failed) == {"no_foreign_code", "bounded"}
     for about in code | bounds:
         step = failed["no_foreign_code" if about in code else "bounded"]

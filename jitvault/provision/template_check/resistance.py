@@ -72,6 +72,7 @@ class Resistance:
         self._announce = announce
         self._credentials: dict[str, _Credential] = {}
         self._dead: frozenset[str] = frozenset()
+        self._first: Mapping[str, Any] | None = None
 
     @property
     def leases(self) -> tuple[str, ...]:
@@ -82,7 +83,8 @@ class Resistance:
         with ExitStack() as stack:
             for step in steps:
                 self._begin(step, stack)
-            for credential in self._credentials.values():
+            # the first one helps the others, so it has to outlive them
+            for credential in reversed(self._credentials.values()):
                 if credential.lease_id:
                     self._revoke(credential)
             probed = self._probe()
@@ -96,7 +98,8 @@ class Resistance:
             self._announce(self.leases)
             data: Mapping[str, Any] = answer.get("data") or {}
             credential.name = str(data.get(self._engine.non_hmac_response_keys[0]) or "")
-            credential.resisting = stack.enter_context(self._engine.resist(step, self._where, data))
+            first, self._first = self._first, self._first or data
+            credential.resisting = stack.enter_context(self._engine.resist(step, self._where, data, first))
         except JitvaultError as error:
             credential.failure = f"it could not be tried: {error}"
             credential.mend = error.hint
@@ -137,7 +140,7 @@ class Resistance:
         Nothing resists any more at this time. `by_hand` gives the commands that end a credential at its target.
         """
         left_behind = []
-        for credential in self._credentials.values():
+        for credential in reversed(self._credentials.values()):
             if credential.lease_id and not credential.revoked and not self._retry_revocation(credential, pauses_s):
                 left_behind.append(LeftBehind.lease(credential.lease_id))
         names = [each.name for each in self._credentials.values() if each.name and each.name not in self._dead]

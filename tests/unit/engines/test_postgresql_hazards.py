@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jitvault.engines.postgresql_hazards import BOUNDS, CODE, findings, milliseconds
-from jitvault.engines.postgresql_inspection import Facts, Role, VaultConnection, connection_of, effective
+from jitvault.engines.postgresql_inspection import Facts, Leftover, Role, VaultConnection, connection_of, effective
 from jitvault.errors import NotConfirmed
 
 SAFE = {"search_path": "pg_catalog, pg_temp"}
@@ -68,6 +68,8 @@ def test_a_sound_target_has_nothing_to_tell() -> None:
         ({"holder": replace(HOLDER, superuser=True)}, BOUNDS, "rights of the login"),
         ({"holder": replace(HOLDER, groups=("app", "pg_signal_backend"))}, BOUNDS, "rights of the login"),
         ({"holder": replace(HOLDER, gives=("app",))}, BOUNDS, "ADMIN"),
+        ({"makers": ["public"]}, BOUNDS, "large objects"),
+        ({"givers": ["app"]}, BOUNDS, "rights to pass on"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -85,6 +87,8 @@ def test_what_lets_a_login_escape_is_certain(change: dict[str, Any], step: str, 
         ({"max_prepared_transactions": 10}, "prepared transactions"),
         ({"reserved_connections": 0}, "reserved connections"),
         ({"lockers": ["public", "app"]}, "advisory locks"),
+        ({"makers": ["app"], "leftover": Leftover(ready=True)}, "large objects"),
+        ({"leftover": Leftover(ready=True, count=6, some=(1, 2, 3, 4, 5))}, "large objects that are left"),
         ({"authentication_timeout": "1min"}, "authentication_timeout"),
         ({"ahead_s": 31}, "clock"),
         ({"ahead_s": -31}, "clock"),

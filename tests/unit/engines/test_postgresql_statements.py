@@ -17,7 +17,7 @@ QUERIES = {
     for name, text in vars(module).items()
     if name.startswith("_") and isinstance(text, str) and "SELECT" in text
 }
-PARTS = dict(zip(("groups", "login", "sessions", "unlink", "owned", "drop"), target.REVOCATION, strict=True))
+PARTS = dict(zip(("groups", "login", "sessions", "little", "owned", "drop"), target.REVOCATION, strict=True))
 # what the grammar itself knows: none of it is looked for in a schema
 KEYWORDS = {"and", "any", "array", "exists", "operator", "select", "when", "not", "in", "over", "from", "coalesce"}
 
