@@ -10,8 +10,8 @@ from jitvault.audit.create_intent import asked
 from jitvault.audit.entry import TARGET_NAMES, Entry, Response
 from jitvault.audit.entry_facts import (
     is_about_itself,
-    is_publication,
     is_open_to_all,
+    is_publication,
     is_refused,
     is_signature,
     is_spent,
