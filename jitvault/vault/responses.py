@@ -58,7 +58,7 @@ def understood(address: str, method: str, path: str, answer: Answer, *, once: bo
         return {"http_status_code": status}
     if status == HTTPStatus.OK and _is_vaults(path, found):
         return found
-    # a proxy in between answers 503 also for a Vault that died in the middle of a request, and 429 for limits of its own
+    # a proxy in between answers 503 also for a Vault that died in the middle of a request, and 429 for its own limits
     if status in _REFUSALS and not isinstance(found.get("errors"), list) and "request_id" not in found:
         raise _not_vault(address, method, path, status)
     if status == HTTPStatus.OK or status < 400:

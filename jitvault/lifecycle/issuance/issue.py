@@ -214,6 +214,9 @@ def _check_token(worker: WorkerContext, revision: Revision, grant: GrantRow) -> 
     capped = 0 < int(role.get("token_explicit_max_ttl") or 0) <= cap_of(grant.role).total_seconds()
     if not capped or not 0 < facts.ttl_s <= grant.step_s:
         wrong.append("its TTL")
+    # an answer to another request names another token, of the same kind
+    if facts.meta.get("jitvault_grant") != grant.grant_id:
+        wrong.append("its metadata")
     if not facts.orphan or facts.path != f"auth/token/create/{grant.role}":
         wrong.append("its role")
     if wrong:

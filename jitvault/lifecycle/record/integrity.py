@@ -320,6 +320,7 @@ def _grants(file: TaskRecord) -> list[str]:
     problems = [] if created.keys() <= known.keys() else ["a grant of the task is missing"]
     settled = {e.body["grant"] for e in file.events if e.kind == EventKind.ATTEMPT_SETTLED}
     settled |= {grant for body in recovered for grant in body["settled"]}
+    settled |= {grant for grant, body in created.items() if body.get("unnamed")}
     everything = any(e.kind in (EventKind.CONFIRMED, EventKind.UNVERIFIED) for e in file.events)
     for grant in file.grants:
         if grant.settled and not everything and grant.grant_id not in settled:
