@@ -15,10 +15,10 @@ from typing import Any
 
 from jitvault.audit.create_intent import ttl_word
 from jitvault.context import WorkerContext, new_id
-from jitvault.errors import JitvaultError, SecurityFinding, WrongState
+from jitvault.errors import JitvaultError, OutcomeUnknown, SecurityFinding, WrongState
 from jitvault.formats.canonical_json import sha256_hex
 from jitvault.formats.time_window import format_duration
-from jitvault.ledger.model import Change, GrantAdmission, GrantRow, TaskRecord
+from jitvault.ledger.model import Change, GrantAdmission, GrantRow, OperationRow, OpState, TaskRecord
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_above, check_room
 from jitvault.lifecycle.decision.template_gate import check_templates_tested
 from jitvault.model.connection import uses_as_word
@@ -29,7 +29,7 @@ from jitvault.model.states import State, Verdict
 from jitvault.model.token_limits import TokenLimits
 from jitvault.model.ttl import least, needs_renewal, next_look, renew_at
 from jitvault.model.vault_access import cap_of, data_by_path, role_name, smallest_cap
-from jitvault.operations import perform
+from jitvault.operations import perform, record_answer
 from jitvault.policy.decision import Obligations
 from jitvault.vault.interface import TokenFacts, WrappedToken
 
@@ -94,7 +94,10 @@ def issue(
     except WrongState:
         _revoke_overtaken(worker, wrapped)
         raise
-    facts = _check_token(worker, revision, known)
+    facts = worker.tokens.lookup_accessor(wrapped.wrapped_accessor)
+    if facts is not None and facts.meta.get("jitvault_grant") != grant.grant_id:
+        raise _anothers_answer(worker, grant, operation, claim)
+    facts = _checked(worker, revision, known, facts)
     dated = replace(known, issued_at=facts.issued_at, expires_at=facts.expires_at)
     _deliver(worker, revision, dated, wrapped, claim, ends_at=granted.ends_at)
 
@@ -198,12 +201,26 @@ def _heartbeat(revision: Revision) -> dict[str, str]:
     return {"jitvault_heartbeat": format_duration(heartbeat)} if heartbeat is not None else {}
 
 
-def _check_token(worker: WorkerContext, revision: Revision, grant: GrantRow) -> TokenFacts:
-    """Raise SecurityFinding unless Vault made the token that was requested.
+def _anothers_answer(worker: WorkerContext, grant: GrantRow, operation: OperationRow, claim: int) -> OutcomeUnknown:
+    """Record that the create was not answered, and return the error.
 
-    A wrapped answer does not show Vault's warnings, so the token is looked up.
+    What came names the token of another grant: something on the way confused two answers. That token is left alone, and
+    the stream shows whether this grant has one.
     """
-    facts = worker.tokens.lookup_accessor(grant.wrapped_accessor or "")
+    error = OutcomeUnknown(f"task {grant.task_id}: what answered the request for its token names another grant's token")
+    unknown = record_answer(worker, operation, OpState.UNKNOWN, error)
+    event = EventKind.of(OperationKind.CREATE_TOKEN, OpState.UNKNOWN)
+    body = {"op": unknown.op_id, "grant": grant.grant_id, "answer": unknown.answer}
+    worker.ledger.apply(grant.task_id, Change(event, body, rows=(grant, unknown)), claim=claim, at=worker.now())
+    return error
+
+
+def _checked(worker: WorkerContext, revision: Revision, grant: GrantRow, facts: TokenFacts | None) -> TokenFacts:
+    """Return the facts of the grant's token.
+
+    Raises SecurityFinding unless Vault made the token that was requested. A wrapped answer does not show Vault's
+    warnings, so the token was looked up.
+    """
     if facts is None:
         raise SecurityFinding(f"task {grant.task_id}: Vault does not know the token that it just created")
     wrong = []
@@ -214,9 +231,6 @@ def _check_token(worker: WorkerContext, revision: Revision, grant: GrantRow) -> 
     capped = 0 < int(role.get("token_explicit_max_ttl") or 0) <= cap_of(grant.role).total_seconds()
     if not capped or not 0 < facts.ttl_s <= grant.step_s:
         wrong.append("its TTL")
-    # an answer to another request names another token, of the same kind
-    if facts.meta.get("jitvault_grant") != grant.grant_id:
-        wrong.append("its metadata")
     if not facts.orphan or facts.path != f"auth/token/create/{grant.role}":
         wrong.append("its role")
     if wrong:
