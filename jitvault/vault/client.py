@@ -13,8 +13,8 @@ An error says whether the act may have been done:
 A request that may have been carried out is never retried here: the ledger retries, after it has looked. An act with an
 operation id, and an unwrap, must not be carried out twice, and whatever stands between here and Vault can pass them on
 and answer in Vault's place. So they are sent again, once and to the active node (`Node`), only where nothing left this
-host; a 429, a 503 and a token that was over mean OutcomeUnknown. Every other request is sent again after these
-three: for a moment where a rate limit rejected it; once where a node is not active any more; once with a new token
+host; a 429, a 503 and a token that was over mean OutcomeUnknown. Every other request, also a look-up with an
+operation id, is sent again after these three: for a moment where a rate limit rejected it; once where a node is not active any more; once with a new token
 (`Bearer`) where the token has expired or was revoked. A body of Vault's never reaches a message except for Vault's own
 short reasons, since a body can echo what was sent.
 """
@@ -151,7 +151,8 @@ class Vault:
 
         An answer of more than `most` bytes is not read to its end: raises VaultRejected with the status 200.
         """
-        return self._or_none("get", path, op=op, most=most, query=query)
+        # a secrets engine may issue a lease for it
+        return self._or_none("get", path, op=op, most=most, query=query, once=op is not None)
 
     def list(self, path: str, *, op: str | None = None) -> list[str]:
         """Return the keys below `path`, empty where there are none."""
@@ -175,12 +176,15 @@ class Vault:
         """
         return self._request(method, path, body=body or {}, op=op, wrap_ttl_s=wrap_ttl_s, once=once or op is not None)
 
-    def ask(self, path: str, body: Mapping[str, Any], *, op: str | None = None) -> dict[str, Any]:
+    def ask(
+        self, path: str, body: Mapping[str, Any], *, op: str | None = None, is_lookup: bool = False
+    ) -> dict[str, Any]:
         """Return the data in the answer to a PUT that asks for something.
 
+        `is_lookup` says that nothing is done, so that the request may be sent again in spite of its operation id.
         Raises OutcomeUnknown for an answer without data, which is not one to this request.
         """
-        answer = self.write(path, body, op=op)
+        answer = self._request("put", path, body=body, op=op, once=op is not None and not is_lookup)
         data: dict[str, Any] | None = answer.get("data")
         if data is None:
             raise OutcomeUnknown(f"Vault at {self.connection.address} answered {path} without data")
@@ -203,10 +207,17 @@ class Vault:
         return self._request("get", "sys/leader")
 
     def _or_none(
-        self, method: str, path: str, *, op: str | None = None, most: int | None = None, query: str = ""
+        self,
+        method: str,
+        path: str,
+        *,
+        op: str | None = None,
+        most: int | None = None,
+        query: str = "",
+        once: bool = False,
     ) -> dict[str, Any] | None:
         try:
-            return self._request(method, path, op=op, most=most, query=query, once=op is not None)
+            return self._request(method, path, op=op, most=most, query=query, once=once)
         except VaultRejected as error:
             if error.status == HTTPStatus.NOT_FOUND and not error.reasons:
                 return None

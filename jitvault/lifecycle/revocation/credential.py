@@ -12,6 +12,7 @@ from jitvault.context import WorkerContext
 from jitvault.errors import (
     JitvaultError,
     OutcomeUnknown,
+    VaultBusy,
     VaultRefused,
     VaultRejected,
     VaultUnavailable,
@@ -139,7 +140,7 @@ def look_up(
     """
     try:
         lookup, found = ask(worker, handle, revoked=_is_acknowledged(revocation))
-    except (OutcomeUnknown, VaultRefused) as error:
+    except (OutcomeUnknown, VaultBusy, VaultRefused) as error:
         # what was known of this credential is stale now; the caller continues with the others
         return RevocationResult(replace(handle.row, verdict=Verdict.REVOKE_REQUESTED), (), error)
     verdict = reported_verdict(found, revocation)

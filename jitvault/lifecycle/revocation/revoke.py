@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from jitvault.context import WorkerContext
-from jitvault.errors import AuditUntrusted, OutcomeUnknown, VaultRefused, WaitTimedOut
+from jitvault.errors import AuditUntrusted, OutcomeUnknown, VaultBusy, VaultRefused, WaitTimedOut
 from jitvault.ledger.model import Change, GrantRow, OperationRow, OpState, Row, TaskRecord
 from jitvault.lifecycle.revocation import credential as handles
 from jitvault.lifecycle.revocation.credential import CredentialHandle, RevocationResult
@@ -390,7 +390,7 @@ def _look_up_first(worker: WorkerContext, credentials: Sequence[CredentialHandle
     for handle in credentials:
         if worker.is_late() or worker.clock.monotonic() >= until:
             return
-        with suppress(OutcomeUnknown, VaultRefused):
+        with suppress(OutcomeUnknown, VaultBusy, VaultRefused):
             lookup, _found = handles.ask(worker, handle)
             results.add(lookup)
 
