@@ -95,9 +95,9 @@ def issue(
         _revoke_overtaken(worker, wrapped)
         raise
     facts = worker.tokens.lookup_accessor(wrapped.wrapped_accessor)
-    if facts is not None and facts.meta.get("jitvault_grant") != grant.grant_id:
-        raise _anothers_answer(worker, grant, operation, claim)
-    facts = _checked(worker, revision, known, facts)
+    if facts is None or facts.meta.get("jitvault_grant") != grant.grant_id:
+        raise _take_back_name(worker, grant, operation, claim)
+    _check_token(worker, revision, known, facts)
     dated = replace(known, issued_at=facts.issued_at, expires_at=facts.expires_at)
     _deliver(worker, revision, dated, wrapped, claim, ends_at=granted.ends_at)
 
@@ -201,13 +201,13 @@ def _heartbeat(revision: Revision) -> dict[str, str]:
     return {"jitvault_heartbeat": format_duration(heartbeat)} if heartbeat is not None else {}
 
 
-def _anothers_answer(worker: WorkerContext, grant: GrantRow, operation: OperationRow, claim: int) -> OutcomeUnknown:
+def _take_back_name(worker: WorkerContext, grant: GrantRow, operation: OperationRow, claim: int) -> OutcomeUnknown:
     """Record that the create was not answered, and return the error.
 
-    What came names the token of another grant: something on the way confused two answers. That token is left alone, and
-    the stream shows whether this grant has one.
+    What came names the token of another grant, or none: something on the way confused two answers. That token is left
+    alone, and the stream shows whether this grant has one.
     """
-    error = OutcomeUnknown(f"task {grant.task_id}: what answered the request for its token names another grant's token")
+    error = OutcomeUnknown(f"task {grant.task_id}: what answered the request for its token does not name that token")
     unknown = record_answer(worker, operation, OpState.UNKNOWN, error)
     event = EventKind.of(OperationKind.CREATE_TOKEN, OpState.UNKNOWN)
     body = {"op": unknown.op_id, "grant": grant.grant_id, "answer": unknown.answer}
@@ -215,14 +215,11 @@ def _anothers_answer(worker: WorkerContext, grant: GrantRow, operation: Operatio
     return error
 
 
-def _checked(worker: WorkerContext, revision: Revision, grant: GrantRow, facts: TokenFacts | None) -> TokenFacts:
-    """Return the facts of the grant's token.
+def _check_token(worker: WorkerContext, revision: Revision, grant: GrantRow, facts: TokenFacts) -> None:
+    """Raise SecurityFinding unless Vault made the token that was requested.
 
-    Raises SecurityFinding unless Vault made the token that was requested. A wrapped answer does not show Vault's
-    warnings, so the token was looked up.
+    A wrapped answer does not show Vault's warnings, so the token was looked up.
     """
-    if facts is None:
-        raise SecurityFinding(f"task {grant.task_id}: Vault does not know the token that it just created")
     wrong = []
     if sorted(facts.policies) != sorted({entry["policy"] for entry in revision.access}):
         wrong.append("its policies")
@@ -238,7 +235,6 @@ def _checked(worker: WorkerContext, revision: Revision, grant: GrantRow, facts: 
             f"task {grant.task_id}: Vault did not create the requested token: {', '.join(wrong)} differ",
             hint="Run `jitvault init --plan` to see what was changed, then grant again.",
         )
-    return facts
 
 
 def _deliver(
