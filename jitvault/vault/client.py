@@ -13,10 +13,10 @@ An error says whether the act may have been done:
 A request that may have been carried out is never retried here: the ledger retries, after it has looked. An act with an
 operation id, and an unwrap, must not be carried out twice, and whatever stands between here and Vault can pass them on
 and answer in Vault's place. So they are sent again, once and to the active node (`Node`), only where nothing left this
-host; a 429, a 503 and a token that was over mean OutcomeUnknown. Every other request, also a look-up with an
-operation id, is sent again after these three: for a moment where a rate limit rejected it; once where a node is not active any more; once with a new token
-(`Bearer`) where the token has expired or was revoked. A body of Vault's never reaches a message except for Vault's own
-short reasons, since a body can echo what was sent.
+host; a 429, a 503 and a token that was over mean OutcomeUnknown. Every other request, also a look-up with an operation
+id, is sent again after these three: for a moment where a rate limit rejected it; once where a node is not active any
+more; once with a new token (`Bearer`) where the token has expired or was revoked. A body of Vault's never reaches a
+message except for Vault's own short reasons, since a body can echo what was sent.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What stands between jitvault and Vault cuts, delays, repeats, refuses and invents answers.
 
-It lies once, at one request of a grant, a renewal or an end. Whatever it does, no token is left that nobody records, and
-no task is called over while one lives. JITVAULT_TEST_ALL_OUTAGES=1 tries every lie at every request.
+It lies once, at one request of a grant, a renewal, an end or a seal. Whatever it does, no token is left that nobody
+records, and no task is called over while one lives. JITVAULT_TEST_ALL_OUTAGES=1 tries every lie at every kind of request.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +77,16 @@ ACTS = {
 }
 # what each act is tried with where not all are: a create with everything that it can meet
 FEW = {
-    "create": ["429 when it is done", "503 when it is done", "another's when it is done", "twice", "503 and then done"],
+    "create": ["429 when it is done", "another's when it is done", "twice", "503 and then done"],
     "deliver": ["403 when it is done"],
-    "renew": ["429 when it is done"],
+    "renew": ["429 when it is done", "403 when it is done"],
     "renew a lease": ["twice"],
     "revoke": ["403 and then done", "429 in its place"],
     "revoke a lease": ["another's in its place"],
     "sign": ["429 when it is done"],
 }
+# what was done once and not answered is found out, and alarms nobody
+ONLY_LOST = [f"{what} when it is done" for what in ("429 HTML", "429", "503", "cut", "held back")]
 # what differs where nothing is done but asked
 OF_READS = ("429 in its place", "503 in its place", "403 in its place", "another's in its place", "cut in its place")
 PHASES = ("grant", "renewal", "end", "seal")
@@ -102,13 +105,8 @@ def rig(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 def cases() -> list[tuple[str, str, str]]:
     """Phase, act and lie."""
-    chosen = LIES if ALL else FEW
     return [
-        (phase, act, lie)
-        for phase, acts in ACTS.items()
-        for act in acts
-        for lie in (LIES if ALL else FEW.get(act, ()))
-        if ALL or act in chosen
+        (phase, act, lie) for phase, acts in ACTS.items() for act in acts for lie in (LIES if ALL else FEW.get(act, ()))
     ]
 
 
@@ -117,6 +115,8 @@ def test_no_lie_at_an_act_leaves_a_token_that_nobody_records(
     stage: Stage, rig: Rig, spec: Spec, phase: str, act: str, lie: str
 ) -> None:
     assert Life(rig, stage.between, spec()).lives(phase, ACTS[phase][act], LIES[lie])
+    if lie in ONLY_LOST:
+        assert rig.rows("SELECT rule FROM findings") == []
 
 
 @pytest.mark.skipif(not ALL, reason="every lie at every kind of request of a life")
@@ -212,6 +212,9 @@ class Life:
         self._rig.sql("UPDATE tasks SET due_at = created_at")
         for _ in range(2):
             self._run("status", self._task)
+            ends = [datetime.fromisoformat(facts["expire_time"]) for facts in live_tokens(self._rig)]
+            known = [grant.expires_at for grant in self._rig.file(self._task).grants if grant.expires_at]
+            assert max(ends, default=known[-1]) <= max(known)
 
     def _ends(self) -> None:
         if self._state in BEFORE_GRANT:
