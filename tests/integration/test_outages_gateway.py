@@ -1,7 +1,7 @@
 """What stands between jitvault and Vault cuts, delays, repeats, refuses and invents answers.
 
 It lies once, at one request of a grant, a renewal, an end or a seal. Whatever it does, no token is left that nobody
-records, and no task is called over while one lives. JITVAULT_TEST_ALL_OUTAGES=1 tries every lie at every kind of request.
+records, and no task is called over while one lives. JITVAULT_TEST_ALL_OUTAGES=1 tries every lie at every kind of one.
 """
 
 from __future__ import annotations
