@@ -51,7 +51,7 @@ class BadRedirect(NotSent):
 
 
 class NotTrusted(Exception):
-    """One side refused the other's certificate, so there is no TLS between them.
+    """One side refused the other's certificate: there is no TLS.
 
     `left` says that the request had left by then: in TLS 1.3 a server refuses after the handshake.
     """

@@ -72,9 +72,9 @@ class Evidence:
         return frozenset(entry["path"] for entry in self._by_target() if worker.engines[entry["engine"]].finds_unnamed)
 
     def unnamed_tokens(self) -> list[Observation]:
-        """Return the lines of tokens made under the task's intents that no grant names.
+        """Return the lines of tokens that the task's grants do not name.
 
-        A request to create a token that went astray on its way, or that somebody repeated, can make a second token, or
+        They were made under one of its intents. A request to create a token that went astray on its way, or that somebody repeated, can make a second token, or
         one after the intent was given up. No one asks Vault about such a token but for its line. A second audit device
         that writes into the same log shows a token of ours once more, by other HMACs and with the same request.
         """

@@ -176,7 +176,7 @@ def _end_by_path(
 
 
 def end_unnamed_tokens(worker: WorkerContext, found: Evidence, claim: int) -> bool:
-    """Name and revoke the tokens of a task that ends which no grant of it names.
+    """Name and revoke the tokens that no grant of an ending task names.
 
     Returns whether there were any; the caller proves them as all others.
     """
