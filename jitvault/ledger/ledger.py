@@ -239,7 +239,8 @@ class Ledger(
 def _replay_known_lines(connection: Connection, task: TaskRow, change: Change, at: datetime) -> TaskRow:
     """Enter known lines of tokens that were named just now.
 
-    A recovery named them, or the line of their creation. Returns the task. The lines were ingested before the ledger knew the tokens, so no task was told of them.
+    A recovery named them, or the line of their creation. Returns the task. The lines were ingested before the ledger
+    knew the tokens, so no task was told of them.
     """
     accessors: list[str] = []
     if change.event == EventKind.RECOVERED:

@@ -74,9 +74,10 @@ class Evidence:
     def unnamed_tokens(self) -> list[Observation]:
         """Return the lines of tokens that the task's grants do not name.
 
-        They were made under one of its intents. A request to create a token that went astray on its way, or that somebody repeated, can make a second token, or
-        one after the intent was given up. No one asks Vault about such a token but for its line. A second audit device
-        that writes into the same log shows a token of ours once more, by other HMACs and with the same request.
+        They were made under one of its intents. A request to create a token that went astray on its way, or that
+        somebody repeated, can make a second token, or one after the intent was given up. No one asks Vault about such a
+        token but for its line. A second audit device that writes into the same log shows a token of ours once more, by
+        other HMACs and with the same request.
         """
         intents, named = {grant.create_op for grant in self.file.grants}, tokens_of(self.file)
         made = [o for o in self.trail.observations if o.kind is Kind.TOKEN_CREATED and done(o) and o.op in intents]

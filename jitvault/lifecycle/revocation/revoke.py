@@ -263,10 +263,10 @@ def _look_up_gone(worker: WorkerContext, file: TaskRecord, claim: int) -> tuple[
 def _acknowledged_subjects(file: TaskRecord) -> set[str]:
     """Return the credentials that are revoked by Vault's word.
 
-    Its audit line has to be there: what answered in Vault's place has no line, and what it called revoked is revoked once more. Those that a later
-    look-up found are left out. A credential that a later look-up found may have been revoked after
-    all by Vault's own queue, which writes no line (docs/vault-facts.md, "Revocation"). Where it had been gone before
-    that, only a revocation after the look-up that found it can prove that it is dead anew.
+    Its audit line has to be there: what answered in Vault's place has none, and what that called revoked is revoked
+    once more. Those that a later look-up found are left out. A credential that a later look-up found may have been
+    revoked after all by Vault's own queue, which writes no line (docs/vault-facts.md, "Revocation"). Where it had been
+    gone before that, only a revocation after the look-up that found it can prove that it is dead anew.
     """
     # answers from before a reopening are about a state of Vault that a restore may have undone
     since = max((datetime.fromisoformat(e.at) for e in file.events if e.kind in REOPENING_EVENTS), default=None)
