@@ -60,6 +60,8 @@ def test_a_token_that_vault_never_makes_is_tried_ever_more_rarely_and_told(
         rig("operator", "grant", other, code=None)
         tried_until(rig, file, lambda: rig.findings(file.stem) != [])
         assert rig.findings(file.stem) == ["issue_in_vain"]
+        rig.settle()
+        time.sleep(1)
         assert rig("operator", "revoke", file.stem, "--reason", "not today", code=12).json["state"] == "confirmed"
     # what was refused for a while and was not ended is issued
     rig.settle()

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from commands import Result
 from go_between import LATER_S, Answered, Fate, GoBetween, Moment
-from invariants import at_target, live_leases, live_tokens, reasons
+from invariants import at_target, live_leases, reasons
 from rig import Rig
 from stage import ALL, Stage, hasty
 
@@ -114,7 +114,12 @@ def cases() -> list[tuple[str, str, str]]:
 def test_no_lie_at_an_act_leaves_a_token_that_nobody_records(
     stage: Stage, rig: Rig, spec: Spec, phase: str, act: str, lie: str
 ) -> None:
+    other = spec()
+    if lie.startswith("another's"):
+        # whose answers there are
+        rig.granted(other)
     assert Life(rig, stage.between, spec()).lives(phase, ACTS[phase][act], LIES[lie])
+    assert len(rig.task_tokens(other.stem)) == lie.startswith("another's"), "somebody else's token was ended"
     if lie in ONLY_LOST:
         assert rig.rows("SELECT rule FROM findings") == []
 
@@ -190,7 +195,7 @@ class Life:
     def _is_honest(self, said: str = "") -> None:
         if self._state in PROVEN:
             file = self._rig.file(self._task)
-            assert live_tokens(self._rig) == [], (self._state, said)
+            assert self._rig.task_tokens(self._task) == [], (self._state, said)
             assert not live_leases(self._rig, [file]), (self._state, said)
             assert not at_target(self._rig, file), (self._state, said)
 
@@ -212,7 +217,7 @@ class Life:
         self._rig.sql("UPDATE tasks SET due_at = created_at")
         for _ in range(2):
             self._run("status", self._task)
-            ends = [datetime.fromisoformat(facts["expire_time"]) for facts in live_tokens(self._rig)]
+            ends = [datetime.fromisoformat(facts["expire_time"]) for facts in self._rig.task_tokens(self._task)]
             known = [grant.expires_at for grant in self._rig.file(self._task).grants if grant.expires_at]
             assert max(ends, default=known[-1]) <= max(known)
 
@@ -228,7 +233,7 @@ class Life:
     def _is_sealed(self) -> None:
         if self._state in BEFORE_GRANT:
             time.sleep(LATER_S)
-            assert live_tokens(self._rig) == []
+            assert self._rig.task_tokens(self._task) == []
             return
         for _ in range(_TRIES):
             time.sleep(0.6)
