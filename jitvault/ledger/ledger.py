@@ -106,7 +106,7 @@ class Ledger(
                 raise WrongState(f"task {task.task_id} exists already") from error
             check_move(task.task_id, None, task.state, change.event)
             created = write_change(connection, task, change, at, is_new=True).task
-            return _replay_lines_of_recovered(connection, created, change, at)
+            return _replay_known_lines(connection, created, change, at)
 
         return self._db.write(unit)
 
@@ -126,7 +126,7 @@ class Ledger(
                 admit(connection, admission)
                 _record_delegation(connection, admission, at)
             changed = write_change(connection, task, change, at).task
-            return _replay_lines_of_recovered(connection, changed, change, at)
+            return _replay_known_lines(connection, changed, change, at)
 
         return self._db.write(unit, alone=admission is not None)
 
@@ -236,14 +236,20 @@ class Ledger(
         self._db.write(lambda c: put_finding(c, task_id, rule, quoted, at, **named, more=more), alone=True)
 
 
-def _replay_lines_of_recovered(connection: Connection, task: TaskRow, change: Change, at: datetime) -> TaskRow:
-    """Enter known lines of tokens that a recovery found; return the task.
+def _replay_known_lines(connection: Connection, task: TaskRow, change: Change, at: datetime) -> TaskRow:
+    """Enter known lines of tokens that were named just now.
 
-    The lines were ingested before the ledger knew the tokens, so no task was told of them.
+    A recovery named them, or the line of their creation. Returns the task. The lines were ingested before the ledger
+    knew the tokens, so no task was told of them.
     """
-    if change.event != EventKind.RECOVERED or not change.body["grants"]:
+    accessors: list[str] = []
+    if change.event == EventKind.RECOVERED:
+        accessors = [grant["accessor"] for grant in change.body["grants"]]
+    elif change.event == EventKind.TOKEN_CREATED and "line" in change.body:
+        accessors = [change.body["accessor"]]
+    if not accessors:
         return task
-    stream.replay_known_lines(connection, task.task_id, [grant["accessor"] for grant in change.body["grants"]], at)
+    stream.replay_known_lines(connection, task.task_id, accessors, at)
     changed = read_task(connection, task.task_id)
     return changed or task
 

@@ -21,6 +21,7 @@ from jitvault.lifecycle.confirmation.seal import has_late_lease, seal
 from jitvault.lifecycle.confirmation.seal_check import why_proof_fails_now
 from jitvault.lifecycle.confirmation.wrapped_read_probes import revoke_wrappings
 from jitvault.lifecycle.decision.evaluate import Evaluation
+from jitvault.lifecycle.issuance.unfinished import end_unnamed_tokens
 from jitvault.lifecycle.record.lookups import BACK, is_any_live, proven_before
 from jitvault.lifecycle.record.reopenings import MOST_ROUNDS, is_going_round, why_reopened, why_seal_postponed
 from jitvault.lifecycle.requests.end_documents import EndRequest, force_request, may_end
@@ -97,6 +98,8 @@ def confirm_or_retry(worker: WorkerContext, task_id: str, claim: int, last: Step
     refused.
     """
     found = collect_reconciled(worker, task_id, claim)
+    if end_unnamed_tokens(worker, found, claim):
+        found = collect_reconciled(worker, task_id, claim)
     if revoke_wrappings(worker, found, claim):
         found = collect_evidence(worker, task_id)
     outcome = record_judgement(worker, found, claim)

@@ -3,17 +3,20 @@
 An error says whether the act may have been done:
 
     VaultNotServing    not sent, or refused before anything was done (connection refused, sealed, 503, no active node)
+    VaultBusy          429
     VaultUnavailable   the answer of a read was lost, or something answered that is not Vault
     OutcomeUnknown     sent, and the answer was lost or is a 500: docs/vault-facts.md, "Audit devices": a 500 can
                        mean that the act was done and only its audit line could not be written
     VaultRefused       403
     VaultRejected      400 or 404, with Vault's reasons
 
-A request that may have been carried out is never retried here: the ledger retries, after it has looked. Three kinds of
-requests were surely not carried out and are sent again: one that a rate limit rejected, for a moment; one that a node
-rejected because it is not the active node any more, once, to the active node (`Node`); one that was refused because the
-worker's token has expired or was revoked, once, with a new token (`Bearer`). A body of Vault's never reaches a message
-except for Vault's own short reasons, since a body can echo what was sent.
+A request that may have been carried out is never retried here: the ledger retries, after it has looked. An act with an
+operation id, and an unwrap, must not be carried out twice, and whatever stands between here and Vault can pass them on
+and answer in Vault's place. So they are sent again, once and to the active node (`Node`), only where nothing left this
+host; a 429, a 503 and a token that was over mean OutcomeUnknown. Every other request, also a look-up with an operation
+id, is sent again after these three: for a moment where a rate limit rejected it; once where a node is not active any
+more; once with a new token (`Bearer`) where the token has expired or was revoked. A body of Vault's never reaches a
+message except for Vault's own short reasons, since a body can echo what was sent.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ from jitvault.errors import (
 from jitvault.formats.secret import Secret
 from jitvault.vault.http_connection import NotSent, NotTrusted, ResponseLost, TooLong
 from jitvault.vault.http_transport import Session
-from jitvault.vault.responses import READS, too_long, unanswered, understood
+from jitvault.vault.responses import READS, too_long, unanswered, understood, unknown
 from jitvault.vault.tls import Tls
 
 OP_HEADER = "X-Jitvault-Op"
@@ -148,7 +151,8 @@ class Vault:
 
         An answer of more than `most` bytes is not read to its end: raises VaultRejected with the status 200.
         """
-        return self._or_none("get", path, op=op, most=most, query=query)
+        # a secrets engine may issue a lease for it
+        return self._or_none("get", path, op=op, most=most, query=query, once=op is not None)
 
     def list(self, path: str, *, op: str | None = None) -> list[str]:
         """Return the keys below `path`, empty where there are none."""
@@ -163,26 +167,31 @@ class Vault:
         op: str | None = None,
         wrap_ttl_s: int | None = None,
         method: str = "put",
+        once: bool = False,
     ) -> dict[str, Any]:
         """Return the answer to a PUT, empty for 204.
 
-        `op` is the operation id that the audit stream will show.
+        `op` is the operation id that the audit stream will show. With it, or with `once`, the request is never sent
+        again once it left.
         """
-        return self._request(method, path, body=body or {}, op=op, wrap_ttl_s=wrap_ttl_s)
+        return self._request(method, path, body=body or {}, op=op, wrap_ttl_s=wrap_ttl_s, once=once or op is not None)
 
-    def ask(self, path: str, body: Mapping[str, Any], *, op: str | None = None) -> dict[str, Any]:
+    def ask(
+        self, path: str, body: Mapping[str, Any], *, op: str | None = None, is_lookup: bool = False
+    ) -> dict[str, Any]:
         """Return the data in the answer to a PUT that asks for something.
 
+        `is_lookup` says that nothing is done, so that the request may be sent again in spite of its operation id.
         Raises OutcomeUnknown for an answer without data, which is not one to this request.
         """
-        answer = self.write(path, body, op=op)
+        answer = self._request("put", path, body=body, op=op, once=op is not None and not is_lookup)
         data: dict[str, Any] | None = answer.get("data")
         if data is None:
             raise OutcomeUnknown(f"Vault at {self.connection.address} answered {path} without data")
         return data
 
     def delete(self, path: str, *, op: str | None = None) -> None:
-        self._request("delete", path, op=op)
+        self._request("delete", path, op=op, once=op is not None)
 
     def health(self) -> dict[str, Any]:
         """Return what `sys/health` says, in every state. Raises VaultUnavailable."""
@@ -198,10 +207,17 @@ class Vault:
         return self._request("get", "sys/leader")
 
     def _or_none(
-        self, method: str, path: str, *, op: str | None = None, most: int | None = None, query: str = ""
+        self,
+        method: str,
+        path: str,
+        *,
+        op: str | None = None,
+        most: int | None = None,
+        query: str = "",
+        once: bool = False,
     ) -> dict[str, Any] | None:
         try:
-            return self._request(method, path, op=op, most=most, query=query)
+            return self._request(method, path, op=op, most=most, query=query, once=once)
         except VaultRejected as error:
             if error.status == HTTPStatus.NOT_FOUND and not error.reasons:
                 return None
@@ -217,6 +233,7 @@ class Vault:
         wrap_ttl_s: int | None = None,
         query: str = "",
         most: int | None = None,
+        once: bool = False,
     ) -> dict[str, Any]:
         # every character of a name is a part of the name
         url = f"/v1/{quote(path, safe=_PLAIN)}{query}"
@@ -231,7 +248,7 @@ class Vault:
             self._prepare(address, token)
             try:
                 return self._request_once(
-                    address, method, path, url, body=body, op=op, wrap_ttl_s=wrap_ttl_s, most=most
+                    address, method, path, url, body=body, op=op, wrap_ttl_s=wrap_ttl_s, most=most, once=once
                 )
             except VaultBusy:
                 pause_s = doubled(_BUSY_PAUSE_S, busy, _BUSY_PATIENCE_S)
@@ -246,6 +263,8 @@ class Vault:
             except VaultRefused as error:
                 if renewed or not self._has_another(token, error):
                     raise
+                if once:
+                    raise unknown(method, f"{error}: this token was over, and another was taken") from None
                 renewed = True
 
     def _address(self) -> str:
@@ -294,10 +313,11 @@ class Vault:
         op: str | None,
         wrap_ttl_s: int | None,
         most: int | None,
+        once: bool,
     ) -> dict[str, Any]:
         headers = {OP_HEADER: op} if op else {}
         # An operation id is for one act: a second act under it would count as a thief's.
-        kwargs: dict[str, Any] = {"once": op is not None or method not in READS}
+        kwargs: dict[str, Any] = {"once": once or method not in READS}
         if body is not None:
             kwargs["json"] = dict(body)
         if wrap_ttl_s is not None:
@@ -312,9 +332,9 @@ class Vault:
         except TooLong as error:
             if most is not None:
                 raise too_long(path, most) from None
-            raise unanswered(address, method, path, error) from None
+            raise unanswered(address, method, path, error, once=once) from None
         except (NotSent, NotTrusted, ResponseLost, ValueError) as error:
-            raise unanswered(address, method, path, error) from None
+            raise unanswered(address, method, path, error, once=once) from None
         if self.connection.hears:
             self.connection.hears(answer.date, sent, time.monotonic())
-        return understood(address, method, path, answer)
+        return understood(address, method, path, answer, once=once)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import socket
 import ssl
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from errno import ECONNABORTED
 
 # more than a TLS record, so that no decrypted bytes stay behind in the TLS library, where `poll` does not see them
 _READ_SIZE = 64 * 1024
@@ -77,6 +79,17 @@ class DeadlineSocket:
     def has_more(self) -> bool:
         """Whether more came than was read."""
         return bool(self._unread)
+
+    def check_silent(self) -> None:
+        """Raise ConnectionError where the server spoke before it was asked.
+
+        Or where it closed the connection. A TLS record without data, such as the tickets that a server sends after the
+        handshake, is no word of it: it is read here, and nothing comes of it.
+        """
+        self._opened.settimeout(0)
+        with suppress(BlockingIOError, ssl.SSLWantReadError):
+            came = self._opened.recv(1)
+            raise ConnectionError(ECONNABORTED, "it spoke before it was asked" if came else "it closed the connection")
 
     def sendall(self, data: bytes) -> None:
         # TLS may have sent a part of what it could not send whole

@@ -51,7 +51,14 @@ class BadRedirect(NotSent):
 
 
 class NotTrusted(Exception):
-    """Nothing was sent: one side refused the other's certificate."""
+    """One side refused the other's certificate: there is no TLS.
+
+    `left` says that the request had left by then: in TLS 1.3 a server refuses after the handshake.
+    """
+
+    def __init__(self, why: str, *, left: bool = False) -> None:
+        super().__init__(why)
+        self.left = left
 
 
 class ResponseLost(Exception):
@@ -187,6 +194,8 @@ class OpenConnection:
         response: HTTPResponse | None = None
         try:
             try:
+                # nothing that is there already can answer what was not sent yet
+                self._socket.check_silent()
                 self._socket.sendall(request)
             except (ConnectionError, ssl.SSLError):
                 # A server that closes early has mostly said why: the certificate is refused, or too much was sent.
@@ -220,7 +229,7 @@ class OpenConnection:
         `may_be_refused` says whether the server could still refuse the client's certificate.
         """
         if may_be_refused and isinstance(error, ssl.SSLError) and _CERTIFICATE_REFUSED.search(error.reason or ""):
-            return NotTrusted(_why(error))
+            return NotTrusted(_why(error), left=self._socket.may_have_sent)
         if not self._socket.may_have_sent:
             return NotSent(_why(error))
         if self._socket.was_closed:

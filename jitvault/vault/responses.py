@@ -35,13 +35,15 @@ _MADE_BY_INIT = frozenset({"jitvault", "jitvault-transit"})
 _NOBODY_ACTIVE = "local node not active but active cluster node not found"
 # where Vault itself answers with one of these, nothing was done
 _NOT_SERVING = (472, 473, 501, 503)
-_REFUSALS = (400, 403, 404, 405, 413, *_NOT_SERVING)
+_REFUSALS = (400, 403, 404, 405, 413, 429, *_NOT_SERVING)
 
 
-def understood(address: str, method: str, path: str, answer: Answer) -> dict[str, Any]:
+def understood(address: str, method: str, path: str, answer: Answer, *, once: bool = False) -> dict[str, Any]:
     """Return the body of an answer, if Vault gave it.
 
-    Something else may listen at Vault's address. Raises the error that the answer means.
+    Something else may listen at Vault's address, or pass requests on and answer in Vault's form. So nothing that asks
+    for the request to be sent again says what became of one that must not be done twice (`once`). Raises the error
+    that the answer means.
     """
     status = answer.status_code
     try:
@@ -56,12 +58,21 @@ def understood(address: str, method: str, path: str, answer: Answer) -> dict[str
         return {"http_status_code": status}
     if status == HTTPStatus.OK and _is_vaults(path, found):
         return found
-    # a proxy in between answers 503 also for a Vault that died in the middle of a request
+    # a proxy in between answers 503 also for a Vault that died in the middle of a request, and 429 for its own limits
     if status in _REFUSALS and not isinstance(found.get("errors"), list) and "request_id" not in found:
         raise _not_vault(address, method, path, status)
     if status == HTTPStatus.OK or status < 400:
         raise _not_vault(address, method, path, status)
-    raise _translated(address, method, path, status, _reasons(found))
+    error = _translated(address, method, path, status, _reasons(found))
+    raise unknown(method, str(error)) if once and isinstance(error, VaultBusy | VaultNotServing) else error
+
+
+def unknown(method: str, message: str) -> VaultUnavailable:
+    """Return the error for a request that may have been carried out.
+
+    A read changes nothing, whatever became of it.
+    """
+    return (VaultUnavailable if method in READS else OutcomeUnknown)(message)
 
 
 def too_long(path: str, most: int) -> VaultRejected:
@@ -70,11 +81,17 @@ def too_long(path: str, most: int) -> VaultRejected:
     return VaultRejected(f"what is at {path} {why}", status=HTTPStatus.OK, reasons=(why,))
 
 
-def unanswered(address: str, method: str, path: str, error: Exception) -> VaultUnavailable:
-    """Return the error for a request that was not answered."""
+def unanswered(address: str, method: str, path: str, error: Exception, *, once: bool = False) -> VaultUnavailable:
+    """Return the error for a request that was not answered.
+
+    `once` as in `understood`.
+    """
     if isinstance(error, NotTrusted):
+        message = f"there is no TLS with Vault at {address}: one side does not trust the other's certificate"
+        if once and error.left:
+            return unknown(method, message)
         return VaultNotServing(
-            f"there is no TLS with Vault at {address}: one side does not trust the other's certificate",
+            message,
             hint="Check VAULT_CACERT or VAULT_CAPATH, VAULT_TLS_SERVER_NAME, and the client's certificate if Vault "
             "asks for one.",
         )
@@ -85,11 +102,9 @@ def unanswered(address: str, method: str, path: str, error: Exception) -> VaultU
         )
     if isinstance(error, NotSent):
         return VaultNotServing(f"Vault at {address} does not answer ({error})")
-    # a lost read cannot have done anything
-    lost = VaultUnavailable if method in READS else OutcomeUnknown
     # the message of any other error can repeat what was to be sent, such as a token
     why = str(error) if isinstance(error, ResponseLost | TooLong) else type(error).__name__
-    return lost(f"the answer of Vault to {path} was lost ({why})")
+    return unknown(method, f"the answer of Vault to {path} was lost ({why})")
 
 
 def _translated(address: str, method: str, path: str, status: int, reasons: tuple[str, ...]) -> JitvaultError:

@@ -68,7 +68,7 @@ class Tokens:
         it was done, the marked token stays, and `revoke_accessor` does not find it (docs/vault-facts.md, "Revocation").
         """
         try:
-            found = self._vault.ask("auth/token/lookup-accessor", {"accessor": accessor}, op=op)
+            found = self._vault.ask("auth/token/lookup-accessor", {"accessor": accessor}, op=op, is_lookup=True)
         except VaultRejected as error:
             if any("invalid accessor" in reason for reason in error.reasons):
                 return None

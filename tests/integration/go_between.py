@@ -1,8 +1,9 @@
 """A go-between on loopback: commands reach the real OpenBao through it, and a test can let chosen requests go wrong.
 
-It can have answers look as those of another server. A rule says of which request, before it is passed on or after its
-answer came, what happens: any act of the test (kill the server, fill a disk), and then whether the answer is passed on,
-lost, held back until the client has given up, or replaced by a refusal in the form of Vault's.
+It answers nothing by itself, but can have answers look as those of another server. A rule says of which request, before
+it is passed on or after its answer came, what happens: any act of the test (kill the server, fill a disk), and then
+whether the answer is passed on, lost, held back until the client has given up, or replaced by another one; and whether
+the request is passed on twice, or later.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
@@ -24,6 +25,8 @@ _UPSTREAM_S = 15
 # an address of its own: Vault limits how often each may ask
 _OUR_ADDRESS = ("127.0.0.7", 0)
 _HELD_S = 15.0
+LATER_S = 0.6
+"""How long a request is kept that is passed on later."""
 
 
 class Fate(Enum):
@@ -32,12 +35,27 @@ class Fate(Enum):
     PASS = "pass"
     LOSE = "lose"  # the connection ends without an answer
     HOLD = "hold"  # nothing comes until the client has gone
-    REFUSE = "refuse"  # a 403 as Vault writes it
+    LIE = "lie"  # the rule's own answer comes
+    TWICE = "twice"  # the request is passed on twice, and the second answer comes
+    LATER = "later"  # the rule's own answer comes, and a moment later the request is passed on
+
+
+Answered = tuple[int, list[tuple[str, str]], bytes]
+"""Status, headers and body."""
+REFUSED: Answered = (
+    403,
+    [("Content-Type", "application/json")],
+    b'{"errors":["1 error occurred:\\n\\t* permission denied\\n\\n"]}',
+)
+"""As Vault refuses."""
 
 
 @dataclass
 class Rule:
-    """About the requests whose `METHOD path` matches. `times` is how often it strikes, `skip` how many it lets by."""
+    """About the requests whose `METHOD path` matches. `times` is how often it strikes, `skip` how many it lets by.
+
+    `answer` is what the client hears of a LIE; None for the answer to the same request before, or else to another one.
+    """
 
     pattern: re.Pattern[str]
     moment: Moment
@@ -45,7 +63,9 @@ class Rule:
     fate: Fate
     times: int
     skip: int
+    answer: Answered | None = None
     struck: int = 0
+    hit: str = ""
 
     def strikes(self, what: str, moment: Moment) -> bool:
         if self.moment != moment or self.struck >= self.times or not self.pattern.search(what):
@@ -54,6 +74,7 @@ class Rule:
             self.skip -= 1
             return False
         self.struck += 1
+        self.hit = what
         return True
 
 
@@ -80,6 +101,7 @@ class GoBetween:
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
+        self._answers: dict[str, Answered] = {}
         self._open: set[socket.socket] = set()
         self._server: _Server | None = None
         self._port = 0
@@ -98,9 +120,10 @@ class GoBetween:
         *,
         times: int = 1,
         skip: int = 0,
+        answer: Answered | None = None,
     ) -> Rule:
         """A new rule about requests whose `METHOD path` matches `pattern`, the path without `/v1/`."""
-        rule = Rule(re.compile(pattern), moment, act, fate, times, skip)
+        rule = Rule(re.compile(pattern), moment, act, fate, times, skip, answer)
         self.rules.append(rule)
         return rule
 
@@ -126,15 +149,37 @@ class GoBetween:
                 with suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
 
-    def fate_of(self, what: str, moment: Moment) -> Fate:
+    def struck(self, what: str, moment: Moment) -> Rule | None:
+        """The rule that this request meets, once its act is done."""
         with self._lock:
             if moment == "before":
                 self.seen.append(what)
             rule = next((rule for rule in self.rules if rule.strikes(what, moment)), None)
-        if rule is None:
-            return Fate.PASS
-        rule.act()
-        return rule.fate
+        if rule is not None:
+            rule.act()
+        return rule
+
+    def former(self, what: str) -> Answered:
+        """The last answer to the same request, or else to any."""
+        anything = (200, [], b"{}")
+        return self._answers.get(what) or next(reversed(self._answers.values()), anything)
+
+    def ask(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answered | None:
+        """What the server answers; None where it does not."""
+        connection = http.client.HTTPConnection(*self.upstream, timeout=_UPSTREAM_S, source_address=_OUR_ADDRESS)
+        try:
+            connection.request(method, path, body or None, headers)
+            answer = connection.getresponse()
+            found = answer.status, answer.getheaders(), answer.read()
+        except (OSError, http.client.HTTPException):
+            return None
+        finally:
+            connection.close()
+        if answer.status == http.HTTPStatus.OK:
+            what = f"{method} {path.removeprefix('/v1/')}"
+            self._answers.pop(what, None)
+            self._answers[what] = found
+        return found
 
     @contextmanager
     def connected(self, connection: socket.socket) -> Iterator[None]:
@@ -173,16 +218,31 @@ class _Relay(BaseHTTPRequestHandler):
         between = self.go_between
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         what = f"{self.command} {self.path.removeprefix('/v1/')}"
-        if self._ends(between.fate_of(what, "before")):
+        headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
+        request = (self.command, self.path, headers, body)
+        rule = between.struck(what, "before")
+        if rule is not None and rule.fate in (Fate.LIE, Fate.LATER):
+            found: Answered | None = rule.answer or between.former(what)
+            if rule.fate is Fate.LATER:
+                threading.Timer(LATER_S, between.ask, request).start()
+        elif rule is not None and self._ends(rule.fate):
             return
-        found = self._asked(body)
-        if found is None or self._ends(between.fate_of(what, "after")):
-            self.close_connection = True
-            return
-        status, headers, content = found
-        self._answer(status, headers, between.change(what, content) if between.change else content)
+        else:
+            if rule is not None and rule.fate is Fate.TWICE:
+                between.ask(*request)
+            former = between.former(what)
+            found = between.ask(*request)
+            rule = between.struck(what, "after")
+            if rule is not None and rule.fate is Fate.LIE:
+                found = rule.answer or former
+            elif found is None or (rule is not None and self._ends(rule.fate)):
+                self.close_connection = True
+                return
+        self._answer(what, *found)
 
-    def _answer(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
+    def _answer(self, what: str, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
+        between = self.go_between
+        content = between.change(what, content) if between.change else content
         self.send_response(status)
         for name, value in headers:
             if name.lower() not in ("transfer-encoding", "content-length", "connection", "date", "server"):
@@ -192,31 +252,14 @@ class _Relay(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def _ends(self, fate: Fate) -> bool:
-        if fate is Fate.REFUSE:
-            self._answer(403, [("Content-Type", "application/json")], b'{"errors":["permission denied"]}')
-            return True
         if fate is Fate.HOLD:
             self.connection.settimeout(_HELD_S)
             with suppress(OSError):
                 # until the client goes away
                 self.connection.recv(1)
-        self.close_connection = self.close_connection or fate is not Fate.PASS
-        return fate is not Fate.PASS
-
-    def _asked(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes] | None:
-        """What the server answers; None where it does not."""
-        connection = http.client.HTTPConnection(
-            *self.go_between.upstream, timeout=_UPSTREAM_S, source_address=_OUR_ADDRESS
-        )
-        try:
-            headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
-            connection.request(self.command, self.path, body or None, headers)
-            answer = connection.getresponse()
-            return answer.status, answer.getheaders(), answer.read()
-        except (OSError, http.client.HTTPException):
-            return None
-        finally:
-            connection.close()
+        is_over = fate in (Fate.LOSE, Fate.HOLD)
+        self.close_connection = self.close_connection or is_over
+        return is_over
 
     def date_time_string(self, timestamp: float | None = None) -> str:
         return super().date_time_string((time.time() if timestamp is None else timestamp) + self.go_between.ahead_s)

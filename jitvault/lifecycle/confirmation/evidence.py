@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from jitvault.audit.observation import Kind, is_token_lease
-from jitvault.audit.trail import AuditTrail, Canary
+from jitvault.audit.observation import Kind, Observation, is_token_lease
+from jitvault.audit.trail import AuditTrail, Canary, done
 from jitvault.context import WorkerContext
 from jitvault.formats.clocks import MAX_SKEW
 from jitvault.ledger.model import Change, OpState, TaskRecord
@@ -70,6 +70,24 @@ class Evidence:
     def _nameable(self, worker: WorkerContext) -> frozenset[str]:
         """Return the paths whose targets can name credentials that no line shows."""
         return frozenset(entry["path"] for entry in self._by_target() if worker.engines[entry["engine"]].finds_unnamed)
+
+    def unnamed_tokens(self) -> list[Observation]:
+        """Return the lines of tokens that the task's grants do not name.
+
+        They were made under one of its intents. A request to create a token that went astray on its way, or that
+        somebody repeated, can make a second token, or one after the intent was given up. No one asks Vault about such a
+        token but for its line. A second audit device that writes into the same log shows a token of ours once more, by
+        other HMACs and with the same request.
+        """
+        intents, named = {grant.create_op for grant in self.file.grants}, tokens_of(self.file)
+        made = [o for o in self.trail.observations if o.kind is Kind.TOKEN_CREATED and done(o) and o.op in intents]
+        own = {o.request_id for o in made if o.actor in self.trail.worker_accessors}
+        ours = [
+            o
+            for o in made
+            if o.actor in self.trail.worker_accessors or ("worker" in o.detail and o.request_id not in own)
+        ]
+        return list({o.subject: o for o in ours if o.subject and o.subject not in named}.values())
 
     def listing_covers_all(self) -> bool:
         """Return whether a listing settles what the lines leave open."""

@@ -28,6 +28,8 @@ def why_proof_fails_now(worker: WorkerContext, evidence: Evidence) -> str | None
     now does not invalidate what it said when the task was confirmed.
     """
     file = evidence.file
+    if evidence.unnamed_tokens():
+        return "the stream shows a token that was made under its intent, and that none of its grants names"
     questions = evidence.open_questions(worker)
     if questions.unleased:
         return questions.unleased

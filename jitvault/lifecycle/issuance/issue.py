@@ -16,10 +16,10 @@ from typing import Any
 from jitvault.audit.create_intent import ttl_word
 from jitvault.context import WorkerContext, new_id
 from jitvault.documents.paths import inbox_path
-from jitvault.errors import JitvaultError, SecurityFinding, WrongState
+from jitvault.errors import JitvaultError, OutcomeUnknown, SecurityFinding, WrongState
 from jitvault.formats.canonical_json import sha256_hex
 from jitvault.formats.time_window import format_duration
-from jitvault.ledger.model import Change, GrantAdmission, GrantRow, OpState, TaskRecord
+from jitvault.ledger.model import Change, GrantAdmission, GrantRow, OperationRow, OpState, TaskRecord
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_above, check_room
 from jitvault.lifecycle.decision.template_gate import check_templates_tested
 from jitvault.model.connection import uses_as_word
@@ -30,7 +30,7 @@ from jitvault.model.states import State, Verdict
 from jitvault.model.token_limits import TokenLimits
 from jitvault.model.ttl import least, needs_renewal, next_look, renew_at
 from jitvault.model.vault_access import cap_of, data_by_path, role_name, smallest_cap
-from jitvault.operations import new_operation, perform
+from jitvault.operations import new_operation, perform, record_answer
 from jitvault.policy.decision import Obligations
 from jitvault.vault.interface import TokenFacts, WrappedToken
 
@@ -95,7 +95,10 @@ def issue(
     except WrongState:
         _revoke_overtaken(worker, wrapped)
         raise
-    facts = _check_token(worker, revision, known)
+    facts = worker.tokens.lookup_accessor(wrapped.wrapped_accessor)
+    if facts is None or facts.meta.get("jitvault_grant") != grant.grant_id:
+        raise _take_back_name(worker, grant, operation, claim)
+    _check_token(worker, revision, known, facts)
     dated = replace(known, issued_at=facts.issued_at, expires_at=facts.expires_at)
     _deliver(worker, revision, dated, wrapped, claim, ends_at=granted.ends_at)
 
@@ -199,14 +202,25 @@ def _heartbeat(revision: Revision) -> dict[str, str]:
     return {"jitvault_heartbeat": format_duration(heartbeat)} if heartbeat is not None else {}
 
 
-def _check_token(worker: WorkerContext, revision: Revision, grant: GrantRow) -> TokenFacts:
+def _take_back_name(worker: WorkerContext, grant: GrantRow, operation: OperationRow, claim: int) -> OutcomeUnknown:
+    """Record that the create was not answered, and return the error.
+
+    What came names the token of another grant, or none: something on the way confused two answers. That token is left
+    alone, and the stream shows whether this grant has one.
+    """
+    error = OutcomeUnknown(f"task {grant.task_id}: what answered the request for its token does not name that token")
+    unknown = record_answer(worker, operation, OpState.UNKNOWN, error)
+    event = EventKind.of(OperationKind.CREATE_TOKEN, OpState.UNKNOWN)
+    body = {"op": unknown.op_id, "grant": grant.grant_id, "answer": unknown.answer}
+    worker.ledger.apply(grant.task_id, Change(event, body, rows=(grant, unknown)), claim=claim, at=worker.now())
+    return error
+
+
+def _check_token(worker: WorkerContext, revision: Revision, grant: GrantRow, facts: TokenFacts) -> None:
     """Raise SecurityFinding unless Vault made the token that was requested.
 
-    A wrapped answer does not show Vault's warnings, so the token is looked up.
+    A wrapped answer does not show Vault's warnings, so the token was looked up.
     """
-    facts = worker.tokens.lookup_accessor(grant.wrapped_accessor or "")
-    if facts is None:
-        raise SecurityFinding(f"task {grant.task_id}: Vault does not know the token that it just created")
     wrong = []
     if sorted(facts.policies) != sorted({entry["policy"] for entry in revision.access}):
         wrong.append("its policies")
@@ -222,7 +236,6 @@ def _check_token(worker: WorkerContext, revision: Revision, grant: GrantRow) -> 
             f"task {grant.task_id}: Vault did not create the requested token: {', '.join(wrong)} differ",
             hint="Run `jitvault init --plan` to see what was changed, then grant again.",
         )
-    return facts
 
 
 def _deliver(

@@ -8,17 +8,18 @@ moment, no line says that the token was created, and only the list shows it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from jitvault.audit.observation import Kind, Observation
 from jitvault.audit.trail import AuditTrail, Canary
-from jitvault.context import WorkerContext
+from jitvault.context import WorkerContext, new_id
 from jitvault.errors import OutcomeUnknown
 from jitvault.formats.clocks import MAX_SKEW
 from jitvault.ledger.model import ENDED_UNSEEN, Change, GrantRow, OperationRow, OpState, TaskRecord
 from jitvault.lifecycle.confirmation.confirm import judge
-from jitvault.lifecycle.confirmation.evidence import collect_evidence
+from jitvault.lifecycle.confirmation.evidence import Evidence, collect_evidence
 from jitvault.lifecycle.revocation.revoke import revoke_unfinished_token
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import Verdict
@@ -68,19 +69,11 @@ def _find(worker: WorkerContext, file: TaskRecord, grant: GrantRow, claim: int) 
         # Vault refused the worker's request, so someone else used its operation id
         worker.ledger.judge_failed_create(operation.op_id, worker.now())
     if created is not None:
-        expires_at = created.at + timedelta(seconds=grant.step_s)
-        named = replace(grant, accessor_hmac=created.subject, verdict=Verdict.LIVE, expires_at=expires_at)
-        body = {
-            "grant": grant.grant_id,
-            "op": operation.op_id,
-            "accessor": created.subject,
-            "line": created.line,
-            "expires_at": expires_at.isoformat(),
-        }
+        named = _named_by_line(grant, created)
         settled = replace(operation, state=OpState.SETTLED, answer="created")
         worker.ledger.apply(
             file.task.task_id,
-            Change(EventKind.TOKEN_CREATED, body, rows=(named, settled)),
+            Change(EventKind.TOKEN_CREATED, _created_body(named, created), rows=(named, settled)),
             claim=claim,
             at=worker.now(),
         )
@@ -163,17 +156,83 @@ def _wait_until_surely_never_sent(worker: WorkerContext, operation: OperationRow
 
 
 def _end_by_path(
-    worker: WorkerContext, file: TaskRecord, grant: GrantRow, created: Observation, lines: list[Observation], claim: int
+    worker: WorkerContext,
+    file: TaskRecord,
+    grant: GrantRow,
+    created: Observation,
+    lines: Iterable[Observation],
+    claim: int,
 ) -> None:
     """Revoke the token of a lost answer by its lease path.
 
     Vault lists the role's tokens as leases. The token is the one whose issue time lies between the request line and the
-    response line, and which belongs to no known grant. The list also has its wrapping token, which differs in that it
-    cannot be renewed. Where no such lease is listed, the token is dead already.
+    response line, and which belongs to no known grant. Of several such, no one was given any: all are revoked. The list
+    also has its wrapping token, which differs in that it cannot be renewed. Where no such lease is listed, the token is
+    dead already.
     """
-    sent = min(o.at for o in lines)
-    for named in _unknown_tokens(worker, grant, sent, created.at)[:1]:
+    sent = min(o.at for o in lines if o.request_id == created.request_id)
+    for named in _unknown_tokens(worker, grant, sent, created.at):
         revoke_unfinished_token(worker, file, named, claim)
+
+
+def end_unnamed_tokens(worker: WorkerContext, found: Evidence, claim: int) -> bool:
+    """Name and revoke the tokens that no grant of an ending task names.
+
+    Returns whether there were any; the caller proves them as all others.
+    """
+    unnamed = found.unnamed_tokens()
+    file = found.file
+    for created in unnamed:
+        of_op = next(grant for grant in file.grants if grant.create_op == created.op)
+        # a line that came late, of a token that no line had shown until then, belongs to its own attempt
+        named = _named_by_line(of_op if of_op.accessor_hmac is None else _before_all(file, of_op), created)
+        body = _created_body(named, created) | {"unnamed": True}
+        change = Change(EventKind.TOKEN_CREATED, body, rows=(named,))
+        worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
+        lines = (o for o in found.trail.observations if o.kind is Kind.TOKEN_CREATED)
+        _end_by_path(worker, worker.file(file.task.task_id), named, created, lines, claim)
+        file = worker.file(file.task.task_id)
+    return bool(unnamed)
+
+
+def _before_all(file: TaskRecord, grant: GrantRow) -> GrantRow:
+    """Return the row of one more token of an attempt, before the first one.
+
+    So the task's last grant stays the one that was delivered.
+    """
+    attempt = min(each.attempt for each in file.grants) - 1
+    return replace(
+        grant,
+        grant_id=new_id(),
+        attempt=attempt,
+        create_op=new_id(),
+        wrapped_accessor=None,
+        token_lease=None,
+        issued_at=None,
+        dead_at=None,
+        renew_at=None,
+        wrapping_hmac=None,
+        delivered=False,
+        settled=True,
+        asked=None,
+    )
+
+
+def _named_by_line(grant: GrantRow, created: Observation) -> GrantRow:
+    """Return the grant with its token, as the token's line shows it."""
+    expires_at = created.at + timedelta(seconds=grant.step_s)
+    return replace(grant, accessor_hmac=created.subject, verdict=Verdict.LIVE, expires_at=expires_at)
+
+
+def _created_body(grant: GrantRow, created: Observation) -> dict[str, object]:
+    """Return what the chain keeps of a token that its line alone names."""
+    return {
+        "grant": grant.grant_id,
+        "op": created.op,
+        "accessor": created.subject,
+        "line": created.line,
+        "expires_at": grant.expires_at.isoformat() if grant.expires_at else None,
+    }
 
 
 def _unknown_tokens(worker: WorkerContext, grant: GrantRow, since: datetime, until: datetime) -> list[GrantRow]:

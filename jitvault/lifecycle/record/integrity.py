@@ -28,11 +28,11 @@ from jitvault.documents.published_task import (
 from jitvault.documents.signed import RECEIPT_KEY, RECEIPT_TYPE, opened
 from jitvault.errors import CorruptRecord, SecurityFinding
 from jitvault.formats.canonical_json import sha256_hex
-from jitvault.ledger.model import GrantRow, TaskRecord
+from jitvault.ledger.model import GrantRow, OpState, TaskRecord
 from jitvault.lifecycle.record.history import decisions_digest, last_decision
 from jitvault.lifecycle.record.lookups import BACK, is_any_live, proven_before
 from jitvault.model.event_chain import Event, chain_problems
-from jitvault.model.kinds import EventKind
+from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.revision import Revision
 from jitvault.model.states import BEFORE_GRANT, EDGES, RECOVERED_TO, State
 from jitvault.vault.interface import Documents
@@ -313,13 +313,14 @@ def _is_the_one_decided(decision: Mapping[str, Any], said: Mapping[str, Any]) ->
 
 
 def _grants(file: TaskRecord) -> list[str]:
-    created = {e.body["grant"]: e.body for e in file.events if e.kind == EventKind.TOKEN_CREATED}
+    created = _named_tokens(file)
     recovered = [e.body for e in file.events if e.kind == EventKind.RECOVERED]
     created |= {grant["grant"]: grant for body in recovered for grant in body["grants"]}
     known = {grant.grant_id: grant for grant in file.grants}
     problems = [] if created.keys() <= known.keys() else ["a grant of the task is missing"]
     settled = {e.body["grant"] for e in file.events if e.kind == EventKind.ATTEMPT_SETTLED}
     settled |= {grant for body in recovered for grant in body["settled"]}
+    settled |= {grant for grant, body in created.items() if body.get("unnamed")}
     everything = any(e.kind in (EventKind.CONFIRMED, EventKind.UNVERIFIED) for e in file.events)
     for grant in file.grants:
         if grant.settled and not everything and grant.grant_id not in settled:
@@ -327,6 +328,20 @@ def _grants(file: TaskRecord) -> list[str]:
         if not _is_the_one_created(file, grant, created.get(grant.grant_id)):
             problems.append(f"the token of attempt {grant.attempt} is not the one that was created")
     return problems
+
+
+def _named_tokens(file: TaskRecord) -> dict[str, Mapping[str, Any]]:
+    """Return what the chain says of the token of each grant.
+
+    A name is taken back where it came with the answer to another's request.
+    """
+    created: dict[str, Mapping[str, Any]] = {}
+    for event in file.events:
+        if event.kind == EventKind.TOKEN_CREATED:
+            created[event.body["grant"]] = event.body
+        elif event.kind == EventKind.of(OperationKind.CREATE_TOKEN, OpState.UNKNOWN):
+            created.pop(event.body.get("grant", ""), None)
+    return created
 
 
 def _is_the_one_created(file: TaskRecord, grant: GrantRow, body: Mapping[str, Any] | None) -> bool:

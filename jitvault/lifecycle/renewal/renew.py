@@ -122,7 +122,9 @@ def _renew_token(worker: WorkerContext, file: TaskRecord, grant: GrantRow, op: O
     except VaultRejected as error:
         answered = record_answer(worker, op, OpState.ABANDONED, error)
     except (VaultRefused, VaultUnavailable) as error:
-        return _Renewed(grant, record_answer(worker, op, OpState.ABANDONED, error), failure=error)
+        # what stands between here and Vault can refuse what Vault did
+        abandoned = record_answer(worker, op, OpState.ABANDONED, error)
+        return _Renewed(_with_latest_expiry(worker, grant, seconds), abandoned, failure=error)
     try:
         facts = worker.tokens.lookup_accessor(accessor)
     except (OutcomeUnknown, VaultRefused, VaultUnavailable) as error:

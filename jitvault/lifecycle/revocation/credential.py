@@ -110,9 +110,9 @@ def _with_reason(worker: WorkerContext, found: LeaseRecord | None) -> LeaseRecor
 def revoke(worker: WorkerContext, handle: CredentialHandle, op: OperationRow) -> RevocationResult:
     """Revoke one credential.
 
-    It is looked up at once where Vault did not acknowledge the revocation. Raises VaultUnavailable when Vault takes no
-    requests at all, since it would not take those for other credentials either. A rate limit (VaultBusy) or a refusal
-    (VaultRefused) can be on one path alone, so it is a failure of this credential.
+    It is looked up at once where Vault did not acknowledge the revocation. Raises VaultUnavailable when nothing could
+    be sent, since what is meant for other credentials would not leave either. A refusal (VaultRefused) can be on one
+    path alone, so it is a failure of this credential.
     """
     failure: JitvaultError | None = None
     try:
@@ -123,7 +123,7 @@ def revoke(worker: WorkerContext, handle: CredentialHandle, op: OperationRow) ->
     except VaultRejected as error:
         # 400: the backend failed, nothing is queued, the lease keeps its whole TTL (docs/vault-facts.md, "Revocation")
         answered = record_answer(worker, op, OpState.ABANDONED, error)
-    except (VaultRefused, VaultBusy) as error:
+    except VaultRefused as error:
         answered, failure = record_answer(worker, op, OpState.ABANDONED, error), error
     if answered.state is OpState.ANSWERED:
         return RevocationResult(replace(handle.row, verdict=Verdict.ACKNOWLEDGED), (answered,))

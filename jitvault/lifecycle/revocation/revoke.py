@@ -17,7 +17,7 @@ from typing import Self
 
 from jitvault.context import WorkerContext
 from jitvault.errors import AuditUntrusted, OutcomeUnknown, VaultBusy, VaultRefused, WaitTimedOut
-from jitvault.ledger.model import Change, GrantRow, OperationRow, Row, TaskRecord
+from jitvault.ledger.model import Change, GrantRow, OperationRow, OpState, Row, TaskRecord
 from jitvault.lifecycle.revocation import credential as handles
 from jitvault.lifecycle.revocation.credential import CredentialHandle, RevocationResult
 from jitvault.lifecycle.revocation.results import ResultRecorder, Verdicts, queue_in_vault
@@ -263,9 +263,10 @@ def _look_up_gone(worker: WorkerContext, file: TaskRecord, claim: int) -> tuple[
 def _acknowledged_subjects(file: TaskRecord) -> set[str]:
     """Return the credentials that are revoked by Vault's word.
 
-    Those that a later look-up found are left out. A credential that a later look-up found may have been revoked after
-    all by Vault's own queue, which writes no line (docs/vault-facts.md, "Revocation"). Where it had been gone before
-    that, only a revocation after the look-up that found it can prove that it is dead anew.
+    Its audit line has to be there: what answered in Vault's place has none, and what that called revoked is revoked
+    once more. Those that a later look-up found are left out. A credential that a later look-up found may have been
+    revoked after all by Vault's own queue, which writes no line (docs/vault-facts.md, "Revocation"). Where it had been
+    gone before that, only a revocation after the look-up that found it can prove that it is dead anew.
     """
     # answers from before a reopening are about a state of Vault that a restore may have undone
     since = max((datetime.fromisoformat(e.at) for e in file.events if e.kind in REOPENING_EVENTS), default=None)
@@ -273,7 +274,8 @@ def _acknowledged_subjects(file: TaskRecord) -> set[str]:
     acknowledged: set[str] = set()
     # in the order of the answers: the intent of a revocation is committed before the look-up that precedes it
     for op in sorted(later, key=lambda op: op.answered_at or op.sent_at):
-        if op.kind in (OperationKind.REVOKE_TOKEN, OperationKind.REVOKE_LEASE) and op.answer == DONE:
+        is_revocation = op.kind in (OperationKind.REVOKE_TOKEN, OperationKind.REVOKE_LEASE)
+        if is_revocation and op.answer == DONE and op.state is OpState.SETTLED:
             acknowledged.add(op.subject)
         elif op.kind in (OperationKind.LOOKUP_TOKEN, OperationKind.LOOKUP_LEASE) and op.answer == LookupAnswer.LIVE:
             acknowledged.discard(op.subject)

@@ -17,16 +17,27 @@ from pathlib import Path
 import pytest
 from keys import Authority, Pair
 
-from jitvault.errors import OutcomeUnknown, VaultNotServing, VaultRejected, VaultUnavailable
+from jitvault.errors import OutcomeUnknown, VaultNotServing, VaultRefused, VaultRejected, VaultUnavailable
 from jitvault.formats.secret import Secret
+from jitvault.vault import client, http_transport
 from jitvault.vault.client import Connection, Vault
-from jitvault.vault.http_connection import Answer, NotSent, NotTrusted, OpenConnection, ResponseLost, TooLong
+from jitvault.vault.deadline_socket import DeadlineSocket, TimeLimit
+from jitvault.vault.http_connection import (
+    Answer,
+    NotSent,
+    NotTrusted,
+    OpenConnection,
+    ResponseLost,
+    ServerAddress,
+    TooLong,
+)
 from jitvault.vault.http_transport import Session
 from jitvault.vault.leases import Leases
 from jitvault.vault.responses import understood
 from jitvault.vault.server import VaultTime
 from jitvault.vault.tls import Tls
 from jitvault.vault.tokens import Tokens
+from jitvault.vault.wrapping import Wrapping
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 TIMEOUT_S = 0.5
@@ -435,7 +446,7 @@ def test_of_a_request_that_did_not_leave_it_is_said_where_that_is_known(
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         connection.close()
 
-    monkeypatch.setattr(OpenConnection, "is_usable", lambda _: True)
+    not_looked_at(monkeypatch)
     with resetting(authority, version, resets) as (session, url, server):
         assert send(session, url).ok
         was_read.set()
@@ -458,7 +469,7 @@ def test_what_was_said_before_a_request_left_is_no_answer_to_it(monkeypatch: pyt
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         connection.close()
 
-    monkeypatch.setattr(OpenConnection, "is_usable", lambda _: True)
+    not_looked_at(monkeypatch)
     with listening(speaks_unasked) as server:
         session = Session()
         assert send(session, f"{server.url}/v1/x").ok
@@ -469,6 +480,79 @@ def test_what_was_said_before_a_request_left_is_no_answer_to_it(monkeypatch: pyt
         with pytest.raises(NotSent):
             send(session, f"{server.url}/v1/x")
         assert len(server.requests) == 1
+
+
+def not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where something comes between the look at a connection and the request."""
+    monkeypatch.setattr(OpenConnection, "is_usable", lambda _: True)
+    monkeypatch.setattr(DeadlineSocket, "check_silent", lambda _: None)
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["new", "kept"])
+@pytest.mark.parametrize("version", [None, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_what_came_before_a_request_is_no_answer_to_it(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, version: ssl.TLSVersion | None, is_new: bool
+) -> None:
+    """Nothing of the request was sent. With TLS 1.3 a server says something after the handshake that is no answer."""
+    requests: list[bytes] = []
+    heard, said = threading.Event(), threading.Event()
+
+    def speaks_unasked(connection: socket.socket) -> None:
+        connection.settimeout(2)
+        if not is_new:
+            requests.append(connection.recv(65536))
+            connection.sendall(OK)
+            heard.wait(2)
+        connection.sendall(OK.replace(b"{}", b"[]"))
+        said.set()
+        requests.append(connection.recv(65536))
+
+    # only a new connection is looked at again
+    monkeypatch.setattr(OpenConnection, "is_usable", lambda _: True)
+    opened = http_transport.connect
+
+    def opened_and_spoken(server: ServerAddress, limit: TimeLimit) -> OpenConnection:
+        made = opened(server, limit)
+        if is_new:
+            said.wait(2)
+            time.sleep(0.05)
+        return made
+
+    monkeypatch.setattr(http_transport, "connect", opened_and_spoken)
+    with speaking(authority, version, speaks_unasked) as (session, url):
+        if not is_new:
+            assert send(session, url).body == b"{}"
+            heard.set()
+            said.wait(2)
+            time.sleep(0.05)
+        with pytest.raises(NotSent, match="before it was asked"):
+            send(session, url)
+        session.close()
+    assert [request for request in requests if request] == requests[: not is_new]
+
+
+@contextmanager
+def speaking(
+    authority: Authority, version: ssl.TLSVersion | None, speak: Callable[[socket.socket], None]
+) -> Iterator[tuple[Session, str]]:
+    """A session and a URL, whose server does `speak` with each connection as soon as it is there."""
+    context = None
+    if version is not None:
+        server = authority.issue("v.test", address="127.0.0.1")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = context.maximum_version = version
+        context.load_cert_chain(server.certificate, server.key)
+
+    def serve(listener: socket.socket, over: threading.Event) -> None:
+        while not over.is_set():
+            with suppress(OSError):
+                accepted, _ = listener.accept()
+                with context.wrap_socket(accepted, server_side=True) if context else accepted as connection:
+                    speak(connection)
+
+    with serving(serve) as port:
+        tls = Tls(ca_file=authority.file).options() if context else {}
+        yield Session(**tls), f"{'https' if context else 'http'}://127.0.0.1:{port}/v1/x"
 
 
 @contextmanager
@@ -606,6 +690,7 @@ def test_what_cannot_be_in_a_header_is_not_sent(token: str) -> None:
         (503, b'{"errors":["Vault is sealed"]}', VaultNotServing),
         (503, b"upstream connect error or disconnect/reset before headers", OutcomeUnknown),
         (503, b"{}", OutcomeUnknown),
+        (429, b"{}", OutcomeUnknown),
         (501, b"", OutcomeUnknown),
         (500, b'{"errors":["local node not active but active cluster node not found"]}', VaultNotServing),
         (500, b'{"errors":["role local node not active but active cluster node not found: failed"]}', OutcomeUnknown),
@@ -619,6 +704,92 @@ def test_only_vault_says_that_nothing_was_done(status: int, body: bytes, error: 
             Vault(Connection(server.url), None).write("x")
         assert type(caught.value) is error
         assert len(server.requests) == 1
+
+
+RATE_LIMITED = b'{"errors":["rate limit quota exceeded"]}'
+
+
+def answered(status: int, body: bytes) -> bytes:
+    return b"HTTP/1.1 %d Some Words\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body)
+
+
+@dataclass
+class Elsewhere:
+    """A node that is always found again at one address: what Vault takes for granted of a cluster."""
+
+    now: str
+    doubted: int = 0
+
+    def address(self) -> str:
+        return self.now
+
+    def lost(self, address: str) -> bool:
+        return True
+
+    def doubt(self, address: str) -> None:
+        self.doubted += 1
+
+
+class Another:
+    """A token that is always over, and replaced."""
+
+    def token(self) -> Secret:
+        return Secret("s.held")
+
+    def replaced(self, refused: Secret) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "again"),
+    [
+        (429, RATE_LIMITED, True),
+        (429, b"<html>too many requests</html>", False),
+        (503, b'{"errors":["Vault is sealed"]}', True),
+        (472, b'{"errors":[]}', True),
+        (500, b'{"errors":["local node not active but active cluster node not found"]}', True),
+        (403, b'{"errors":["permission denied"]}', True),
+    ],
+)
+def test_what_must_not_be_done_twice_is_sent_once_whatever_the_answer(
+    monkeypatch: pytest.MonkeyPatch, status: int, body: bytes, again: bool
+) -> None:
+    """Whatever stands between here and Vault can pass a request on, and then answer in Vault's form."""
+    monkeypatch.setattr(client, "_BUSY_PATIENCE_S", 0.3)
+    with listening(answers(answered(status, body))) as server:
+        vault = Vault(Connection(server.url, node=Elsewhere(server.url)), Another())
+        acts: list[Callable[[], object]] = [
+            lambda: vault.write("x", op="an act"),
+            lambda: vault.delete("x", op="an act"),
+            lambda: Wrapping(Vault(vault.connection, None)).unwrap(Secret("s.wrapping")),
+        ]
+        for n, act in enumerate(acts, start=1):
+            # a token that was not this client's to replace is refused, and nothing more is known
+            with pytest.raises(VaultRefused if status == 403 and n == 3 else OutcomeUnknown):
+                act()
+            assert len(server.requests) == n
+        with pytest.raises(VaultUnavailable):
+            vault.read("x", op="an act")
+        assert len(server.requests) == 4
+        # what may be done twice is: the worker's own questions must not fail for a moment's limit
+        with pytest.raises((VaultUnavailable, VaultRefused)):
+            vault.write("x")
+        assert (len(server.requests) > 5) is again
+
+
+def test_an_act_that_did_not_leave_is_sent_to_the_active_node() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        dead = f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+    class Moved(Elsewhere):
+        def lost(self, address: str) -> bool:
+            self.now = server.url
+            return True
+
+    with listening(answers(answered(200, b'{"request_id":"r","data":{}}'))) as server:
+        node = Moved(dead)
+        assert Vault(Connection(dead, node=node), None).write("x", op="an act")["request_id"] == "r"
+        assert (len(server.requests), node.doubted) == (1, 0)
 
 
 @pytest.mark.parametrize(("method", "error"), [("get", VaultRejected), ("put", OutcomeUnknown)])

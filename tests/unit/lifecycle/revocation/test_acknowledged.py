@@ -14,8 +14,10 @@ from jitvault.lifecycle.revocation.revoke import _acknowledged_subjects
 from jitvault.operations import DONE
 
 NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
-REVOKED = OperationRow("op-1", "t-1", "revoke_lease", "creds/1", OpState.ANSWERED, DONE, NOW, NOW)
+REVOKED = OperationRow("op-1", "t-1", "revoke_lease", "creds/1", OpState.SETTLED, DONE, NOW, NOW)
 REFUSED = replace(REVOKED, state=OpState.ABANDONED, answer="it failed")
+# what answered has no line: it was not Vault, or the line is still to come
+INVENTED = replace(REVOKED, state=OpState.ANSWERED)
 FOUND = replace(REVOKED, kind="lookup_lease", answer="live")
 GONE = replace(FOUND, answer="gone")
 
@@ -34,6 +36,8 @@ def acknowledged(*operations: OperationRow) -> set[str]:
         ((REVOKED, GONE), True),
         ((FOUND, REVOKED, GONE), True),
         ((REFUSED, GONE), False),
+        ((INVENTED, GONE), False),
+        ((INVENTED, GONE, REVOKED, GONE), True),
         ((REVOKED, FOUND), False),
         # it was there after Vault had said so, and what ended it then may have been Vault's own queue
         ((REVOKED, FOUND, REFUSED, GONE), False),
