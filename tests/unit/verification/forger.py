@@ -21,10 +21,14 @@ from jitvault.formats.canonical_json import canonical_bytes
 from jitvault.verification.history import History, read_history
 from jitvault.verification.keys import read_keys
 from jitvault.verification.log_lines import lines_of
+from jitvault.verification.trust import Trust
 from jitvault.verification.verify import Verified, verify
 
 RECORDED = Path(__file__).parent / "recorded"
 LINES = (RECORDED / "audit.jsonl").read_bytes().splitlines(keepends=True)
+WORKER = "bc615adb-5f6f-afd6-da03-5f08710d6261"
+KNOWN = Trust("root", frozenset({WORKER}))
+"""What an auditor knows of the Vault on which these were recorded."""
 Edit = Callable[[dict[str, Any]], object]
 
 
@@ -75,9 +79,9 @@ class Forger:
         path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
         return path
 
-    def verify(self, data: bytes, *logs: Path, told: dict[str, Any] | None = None) -> Verified:
+    def verify(self, data: bytes, *logs: Path, told: dict[str, Any] | None = None, trust: Trust = KNOWN) -> Verified:
         past: History | None = read_history(json.dumps(told).encode()) if told is not None else None
-        return verify(data, read_keys(self.pem), history=past, files=[lines_of(path) for path in logs])
+        return verify(data, read_keys(self.pem), history=past, files=[lines_of(path) for path in logs], trust=trust)
 
     def problems(self, edit: Edit, *logs: Path, task: str = "read-orders") -> list[str]:
         """What does not hold of a receipt that was changed before it was signed."""
