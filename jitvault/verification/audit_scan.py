@@ -31,7 +31,8 @@ class SeenLine:
     """One line of the files that is about the task, or named.
 
     `observation` is None for a line that shows nothing to jitvault. `entity` is the id of the caller's entity.
-    `namespace` is the path of the request's namespace and `namespace_id` its id. `operation` is the request's.
+    `namespace` is the path of the request's namespace and `namespace_id` its id. `operation` is the request's. `until`
+    is when a token ends that the line looks up, as Vault says.
     """
 
     observation: Observation | None
@@ -39,6 +40,7 @@ class SeenLine:
     namespace: str = ""
     namespace_id: str = ""
     operation: str = ""
+    until: datetime | None = None
 
     @property
     def opens_wrapping(self) -> bool:
@@ -221,7 +223,18 @@ def _seen(line: LogLine, entry: Entry, file: int) -> SeenLine:
         # a time that no calendar has
         observation = None
     entity = entry.auth.entity_id if entry.auth else ""
-    return SeenLine(observation, entity, namespace.strip("/"), _namespace_id(entry), entry.request.operation)
+    operation = entry.request.operation
+    return SeenLine(observation, entity, namespace.strip("/"), _namespace_id(entry), operation, _until(entry))
+
+
+def _until(entry: Entry) -> datetime | None:
+    """Return the time at which Vault says that a token which was looked up ends."""
+    until = ((entry.response.data if entry.response else None) or {}).get("expire_time")
+    try:
+        found = datetime.fromisoformat(until) if isinstance(until, str) else None
+    except ValueError:
+        return None
+    return found if found is not None and found.tzinfo is not None else None
 
 
 def _namespace_id(entry: Entry) -> str:

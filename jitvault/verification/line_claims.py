@@ -8,6 +8,8 @@ By the check that rests on the line:
    compare without Vault, but two leases have two names;
 5. a listing of leases, or a look-up that found the credential.
 
+That a token expired is shown by no line; `expiry` compares the time with what lines show of its life.
+
 All of them are of one namespace; `callers` looks at which one, and at who caused them.
 
 A line is about a token by the HMAC of its accessor, which Vault makes. If the audit device was set up again in between,
@@ -21,12 +23,13 @@ from collections.abc import Iterator
 
 from jitvault.audit.audit_form import is_hashed
 from jitvault.audit.observation import Kind, Observation, is_token_lease
-from jitvault.audit.trail import derived_tokens, done, owning_token
+from jitvault.audit.trail import derived_tokens, done, owning_token, with_subjects
 from jitvault.formats.shorten import one_line
 from jitvault.lifecycle.confirmation.timeline import is_below, prefix_of
 from jitvault.verification.audit_scan import Rest, Scan, SeenLine, resting_lines
 from jitvault.verification.evidence import Stated, stated
-from jitvault.verification.receipt import Credential, Receipt
+from jitvault.verification.expiry import expiry_problems
+from jitvault.verification.receipt import Credential, Receipt, credentials
 
 _LISTING = "sys/leases/lookup/"
 # Vault's words for what is not there, by the kind of line that asked
@@ -44,6 +47,8 @@ def line_problems(receipt: Receipt, found: Scan) -> Iterator[str]:
         told = stated(rest.check)
         if told is not None:
             yield from _problems_of(rest, told, found)
+    for credential in credentials(receipt):
+        yield from expiry_problems(credential, found)
     yield from _several_namespaces(receipt, found)
     yield from _shared_names(receipt, found)
     for number, one in enumerate(receipt.findings, 1):
@@ -108,7 +113,7 @@ def _token_revoked(credential: Credential, line: Observation, found: Scan) -> st
         if line.failed:
             return "shows an error, and no revocation"
         return _NOT_ITS_LEASE if _is_used(credential, found) else None
-    if line.subject != credential.accessor:
+    if with_subjects([*found.observations, line])[-1].subject != credential.accessor:
         return "is about another token"
     begun = line.kind is Kind.TOKEN_LOOKUP and done(line) and "revocation_begun" in line.detail
     repeated = line.kind is Kind.TOKEN_REVOKED and "warnings" in line.detail

@@ -123,10 +123,19 @@ def _audit_checks(receipt: Receipt, found: Scan | None, trust: Trust) -> Iterato
 def _closing(receipt: Receipt) -> Checked:
     # 9
     proof = receipt.proof
+    if proof.confirmed and _rests_on_the_target(receipt):
+        how = "by force: Vault forgot a lease, and that the target refused it is the worker's word alone"
+        return Checked("closed", "", unchecked=how)
     if proof.confirmed:
         return Checked("closed", f"with proof: sealed at {receipt.sealed_at:%Y-%m-%d %H:%M:%S} UTC")
     who = f" by {one_line(proof.forced.name)}: {one_line(proof.forced.reason)}" if proof.forced else ""
     return Checked("closed", "", (f"the task was closed WITHOUT PROOF{who}",))
+
+
+def _rests_on_the_target(receipt: Receipt) -> bool:
+    """Return whether a lease is proven by what the target said, without a revocation that Vault answered."""
+    revoked = (lease.check(2) for lease in credentials(receipt) if lease.lease_id)
+    return receipt.proof.forced is not None and any(check is None or not check.ok for check in revoked)
 
 
 def _verdicts_seen(receipt: Receipt) -> str:

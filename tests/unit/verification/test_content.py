@@ -29,7 +29,7 @@ def test_an_honest_receipt_holds_and_says_what_nobody_checked(forger: Forger) ->
         assert found.problems == [] and found.holds is None
         assert [one.name for one in found.unchecked] == ["lines", "left out", "worker"]
         assert any("--status" in text for text in found.not_checked)
-        assert forger.verify(forger.receipt(task=task), forger.log()).outcome.holds
+        assert forger.accepts(forger.receipt(task=task), forger.log())
     told = forger.verify(forger.receipt(), forger.log(), told=history()).outcome
     assert told.holds and not any("--status" in text for text in told.not_checked)
 
@@ -39,6 +39,7 @@ def test_without_the_namespace_and_the_worker_nothing_is_said_to_hold(forger: Fo
     found = forger.verify(forger.receipt(), forger.log(), trust=trust).outcome
     assert found.problems == [] and found.holds is None
     assert [one.name for one in found.unchecked] == ["worker"]
+    assert forger.script(forger.receipt(), forger.log(), trust=trust) == 3
 
 
 def fails(n: int, of: str = "lease") -> Edit:
@@ -291,7 +292,7 @@ def test_who_has_a_part_in_the_task_above_approves_nothing(forger: Forger) -> No
         link = {"task": "above", "digest": told["digest"], **parties(requester=told["approved_by"][0])}
         told["delegation"] = [link]
 
-    problems = forger.problems(edit, task="fix-orders")
+    problems = forger.refused(edit, forger.log(), task="fix-orders")
     approver = content("fix-orders")["approved_by"][0]
     assert problems == [
         f"entity {approver} approved the task and is its requester of above",
@@ -307,7 +308,7 @@ def test_nobody_with_a_part_in_it_approves_an_extension(forger: Forger, who: str
     def edit(told: Told) -> None:
         told["extensions"][0]["approved_by"] = [told[who]]
 
-    problems = forger.problems(edit)
+    problems = forger.refused(edit, forger.log())
     assert len(problems) == 1 and says in problems[0], problems
 
 
@@ -321,6 +322,7 @@ def test_approvals_that_may_be_lost_are_not_called_counted(forger: Forger) -> No
     found = forger.verify(forger.receipt(edit, "fix-orders"), forger.log()).outcome
     assert found.problems == [] and found.holds is None
     assert [one.name for one in found.unchecked] == ["approvals"]
+    assert forger.script(forger.receipt(edit, "fix-orders"), forger.log()) == 3
     kept = forger.verify(forger.receipt(put([rebuilt], "recovered"), "fix-orders"), forger.log()).outcome
     assert kept.holds
     for unsaid in (None, {}, {**rebuilt, "at": "now"}):

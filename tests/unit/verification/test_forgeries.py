@@ -62,7 +62,7 @@ def test_a_token_with_an_accessor_was_issued(forger: Forger) -> None:
         told["grants"][0]["verdict"] = told["proof"]["token"]["verdict"] = "never_issued"
         told["proof"]["token"]["checks"] = [one for one in told["proof"]["token"]["checks"] if one["n"] == 7]
 
-    problems = forger.problems(edit, forger.log(of_one_token(UNREAD)))
+    problems = forger.refused(edit, forger.log(of_one_token(UNREAD)))
     assert problems == [
         "the task's token is called never issued, and its grant has an accessor, which Vault gives a token"
     ]
@@ -90,8 +90,8 @@ def by_lease(told: Told, revoked: bytes, gone: bytes) -> None:
     evidence(told, "token", 3, gone)
 
 
-def as_time_of(line: bytes, entry: Line) -> None:
-    entry["time"] = json.loads(line)["time"]
+def as_time_of(line: bytes, entry: Line) -> object:
+    return entry.update(time=json.loads(line)["time"])
 
 
 REVOKED_LEASE = edited(
@@ -117,7 +117,9 @@ def test_the_end_of_any_lease_of_its_role_is_not_that_of_a_token_which_was_used(
         by_lease(told, REVOKED_LEASE, GONE_LEASE)
 
     log = lines if lines is LINES else of_one_token(lines)
-    problems = forger.problems(edit, forger.log([*log, REVOKED_LEASE, GONE_LEASE]))
+    files = forger.log([*log, REVOKED_LEASE, GONE_LEASE])
+    assert forger.script(forger.receipt(edit), files) == int(refused)
+    problems = forger.problems(edit, files)
     assert [one.partition(") ")[2][:33] for one in problems] == ["is about a lease of the role, and"] * (2 * refused)
 
 
@@ -130,9 +132,8 @@ NOT_A_TOKENS = edited(
 )
 
 
-def refused(entry: Line) -> None:
-    entry["response"] = {}
-    entry["error"] = "1 error occurred:\n\t* permission denied\n\n"
+def refused(entry: Line) -> object:
+    return entry.update(response={}, error="1 error occurred:\n\t* permission denied\n\n")
 
 
 REFUSED_RENEWAL = edited(
@@ -152,7 +153,7 @@ CLAIMS: dict[str, tuple[str, int, bytes, str]] = {
 
 @pytest.mark.parametrize(("of_what", "n", "line", "says"), CLAIMS.values(), ids=CLAIMS)
 def test_what_vault_did_not_do_is_no_evidence(forger: Forger, of_what: str, n: int, line: bytes, says: str) -> None:
-    problems = forger.problems(lambda told: evidence(told, of_what, n, line), forger.log([*LINES, line]))
+    problems = forger.refused(lambda told: evidence(told, of_what, n, line), forger.log([*LINES, line]))
     assert len(problems) == 1 and says in problems[0], problems
 
 
@@ -166,7 +167,7 @@ def test_two_leases_have_two_look_ups(forger: Forger) -> None:
         check = told["proof"]["leases"][1]["checks"][2]
         check["evidence"] = check["evidence"].replace(name_of(second), name_of(same))
 
-    problems = forger.problems(edit, forger.log([*LINES, same]))
+    problems = forger.refused(edit, forger.log([*LINES, same]))
     assert len(problems) == 1 and "looks up the same lease for lease " in problems[0], problems
 
 
@@ -179,7 +180,7 @@ def elsewhere(entry: Line) -> None:
 @pytest.mark.parametrize(("of_what", "n"), [("token", 2), ("token", 3), ("lease", 2), ("lease", 3)])
 def test_an_end_in_another_namespace_is_none(forger: Forger, of_what: str, n: int) -> None:
     line = edited(of(of_what, n), elsewhere)
-    problems = forger.problems(lambda told: evidence(told, of_what, n, line), forger.log([*LINES, line]))
+    problems = forger.refused(lambda told: evidence(told, of_what, n, line), forger.log([*LINES, line]))
     assert any("is of namespace 'Yeykqt', and jitvault's is 'root'" in problem for problem in problems), problems
     assert "the lines are of 2 namespaces: 'Yeykqt', 'root'" in problems
 
@@ -193,7 +194,7 @@ def test_a_receipt_that_is_of_another_namespace_as_a_whole_is_found_out(forger: 
             text = text.replace(name_of(old), name_of(new))
         told["proof"] = json.loads(text)
 
-    problems = forger.problems(edit, forger.log(lines.values()))
+    problems = forger.refused(edit, forger.log(lines.values()))
     assert sum("is of namespace 'Yeykqt'" in problem for problem in problems) == 12
     assert sum("which is none of the worker's" in problem for problem in problems) == 8
 
@@ -236,8 +237,8 @@ def test_a_read_in_a_wrapping_needs_its_finding(forger: Forger) -> None:
         line = hashlib.sha256(WRAPPED).hexdigest()
         return lambda told: told.update(findings=[{"rule": rule, "message": "x", "line": line}])
 
-    assert forger.problems(with_finding("wrapped_lease"), log) == []
-    assert forger.problems(with_finding("denied"), log) == problems
+    assert forger.accepts(forger.receipt(with_finding("wrapped_lease")), log)
+    assert forger.refused(with_finding("denied"), log) == problems
 
 
 def part(entry: Line) -> Line:
@@ -258,9 +259,67 @@ def test_metadata_that_a_stranger_gave_a_token_make_no_receipt_wrong(
 ) -> None:
     """Metadata count only beside a policy of jitvault's in its namespace: then the token is one of its roles."""
     line = edited(OPENED, lambda e: (part(e).update(accessor=HASH), stranger(e)))
-    for task in ("read-orders", "fix-orders"):
-        named = edited(line, lambda e, task=task: part(e)["metadata"].update(jitvault_task=task))
-        assert forger.verify(forger.receipt(task=task), forger.log([*LINES, named])).outcome.holds
+    assert forger.accepts(forger.receipt(), forger.log([*LINES, line]))
     own = edited(OPENED, lambda e: part(e).update(accessor=HASH))
-    problems = forger.verify(forger.receipt(), forger.log([*LINES, own])).outcome.problems
+    problems = forger.refused(lambda told: None, forger.log([*LINES, own]))
     assert any("a token of this task that the receipt leaves out" in problem for problem in problems)
+
+
+EXPIRED = "its TTL was over at {}, by Vault's clock"
+
+
+@pytest.mark.parametrize(
+    ("over_at", "says"),
+    [
+        # the token's last renewal, 60 s before its revocation, gave it two minutes
+        ("2026-11-28T14:22:43.600000+00:00", "it could live until"),
+        ("2026-11-28T15:22:43.600000+00:00", "the files end before"),
+    ],
+)
+def test_a_live_token_did_not_expire_by_word(forger: Forger, over_at: str, says: str) -> None:
+    def edit(told: Told) -> None:
+        told["grants"][-1]["verdict"] = told["proof"]["token"]["verdict"] = "expired"
+        for check in told["proof"]["token"]["checks"]:
+            if check["n"] in (2, 3):
+                check["evidence"] = EXPIRED.format(over_at)
+            elif check["n"] == 4:
+                check["evidence"] = check["evidence"].rpartition(" to ")[0] + f" to {over_at}"
+
+    ends = (of("token", 2), of("token", 3))
+    log = forger.log(line for line in LINES if line not in ends)
+    problems = forger.refused(edit, log)
+    assert len(problems) == 1 and says in problems[0], problems
+    later = edited(of("lease", 3), lambda e: e.update(time="2026-11-28T16:00:00Z"))
+    assert bool(forger.problems(edit, forger.log([*LINES, later]))) is (says == "it could live until")
+
+
+def test_what_the_target_alone_is_said_to_have_proven_is_not_checked(forger: Forger) -> None:
+    """Whoever has the worker's token has Vault forget a lease, and signs that the target refuses it."""
+
+    def edit(told: Told) -> None:
+        told["proof"]["forced"] = {"by": "e-1", "name": "ines", "reason": "no answer"}
+        for check in told["proof"]["leases"][0]["checks"]:
+            check["ok"] = check["n"] not in (2, 4)
+
+    found = forger.verify(forger.receipt(edit), forger.log()).outcome
+    assert found.problems == [] and found.holds is None
+    assert [one.name for one in found.unchecked] == ["closed"]
+    assert forger.script(forger.receipt(edit), forger.log()) == 3
+
+
+def test_whoever_has_the_token_itself_may_have_revoked_it(forger: Forger) -> None:
+    """The line names the token by its HMAC, which the unwrap's line has beside its accessor."""
+    opened = [json.loads(line) for line in LINES if b"wrapping/unwrap" in line and b"read-orders" in line]
+    by_token = edited(
+        of("token", 2),
+        lambda e: (
+            e["request"].update(path="auth/token/revoke"),
+            e["request"].update(data={"token": opened[-1]["response"]["auth"]["client_token"]}),
+            e["auth"].update(entity_id="", policies=["root"]),
+        ),
+    )
+    log = forger.log([*LINES, by_token])
+    assert forger.accepts(forger.receipt(lambda told: evidence(told, "token", 2, by_token)), log)
+    other = edited(by_token, lambda e: e["request"].update(data={"token": HASH}))
+    problems = forger.refused(lambda told: evidence(told, "token", 2, other), forger.log([*LINES, other]))
+    assert len(problems) == 1 and "is about another token" in problems[0]
