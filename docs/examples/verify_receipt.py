@@ -147,17 +147,16 @@ def has_failed(entry: dict) -> bool:
     return bool(entry.get("error")) or "error" in data or data.get("http_status_code") == 202
 
 
-def says_gone(entry: dict, words: str) -> bool:
-    """Whether a look-up failed because there is no such thing. A refusal is plain, a 400's reason may be hashed."""
-    error = part(entry, "response").get("data") or {}
-    text = str(error.get("error") or entry.get("error") or "")
-    return "permission denied" not in str(entry.get("error")) and (words in text or text.startswith("hmac-"))
+def no_lease(entry: dict, words: str) -> bool:
+    """Whether a look-up failed because there is no such lease. The reason may be an HMAC; that it is a 400 is plain."""
+    why = part(entry, "response", "data").get("error") or ""
+    return "invalid request" in str(entry.get("error")) and (words in why or why.startswith("hmac-"))
 
 
 def why_not(entry: dict, one: Credential, n: int, log: Log, known: Known) -> str:
     """Why a line does not show what a check says of a credential; empty if it does."""
-    if entry.get("type") != "response":
-        return "it is a request, which shows nothing that Vault did"
+    if entry.get("type") != "response" or entry["request"]["operation"] == "help":
+        return "it shows nothing that Vault did"
     # a wrapping may be opened from any namespace
     unwrapped = one.lease and n == ISSUED and entry["request"]["path"].startswith("sys/wrapping/")
     if known.namespace and not unwrapped and namespace_of(entry) != known.namespace:
@@ -180,9 +179,9 @@ def lease_line(entry: dict, one: Credential, n: int, log: Log) -> tuple[bool, bo
         at = f"sys/leases/revoke/{one.lease}"
         return path == at and "lease_id" not in data and not has_failed(entry), False
     if path == f"sys/leases/renew/{one.lease}":
-        return says_gone(entry, "lease not found"), False
+        return no_lease(entry, "lease not found"), False
     # a look-up names its lease by an HMAC
-    return path == "sys/leases/lookup" and "lease_id" in data and says_gone(entry, "invalid lease"), False
+    return path == "sys/leases/lookup" and "lease_id" in data and no_lease(entry, "invalid lease"), False
 
 
 def token_line(entry: dict, one: Credential, n: int, log: Log) -> tuple[bool, bool]:
@@ -206,9 +205,9 @@ def token_line(entry: dict, one: Credential, n: int, log: Log) -> tuple[bool, bo
             "warnings"
         ), True
     if path == "auth/token/lookup-accessor":
-        return data.get("accessor") == one.accessor != "" and says_gone(entry, "invalid accessor"), False
+        return data.get("accessor") == one.accessor != "" and "invalid accessor" in str(entry.get("error")), False
     by_lease = (path == "sys/leases/lookup" and "lease_id" in data) or own_lease
-    return bool(by_lease and unused and says_gone(entry, "lease")), False
+    return bool(by_lease and unused and no_lease(entry, "lease")), False
 
 
 def namespace_of(entry: dict) -> str:
@@ -389,6 +388,8 @@ def report(receipt: dict, every: list[Credential], log: Log, trusted: Known) -> 
             print(f"  {found:7} {line}  {one.name}, check {n}{f': {why}' if why else ''}")
             wrong += [f"line {line}: {why}"] if why else []
         wrong += not_shown(one, log, forced=bool(proof.get("forced"))) if proof["confirmed"] else ()
+    if not proof["confirmed"]:
+        wrong.append("the task was closed without proof")
     if proof["task_id"] != receipt["task"]:
         wrong.append("its proof is about another task")
     if len({namespace_of(entry) for entry in log.named.values()}) > 1 and not trusted.namespace:

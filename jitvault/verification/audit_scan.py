@@ -9,11 +9,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from jitvault.audit.classify import observe
+from jitvault.audit.classify import MAX_ERROR, observe
 from jitvault.audit.entry import Auth, Entry
 from jitvault.audit.entry_facts import has_failed, is_task_token
 from jitvault.audit.hazard_paths import READING
 from jitvault.audit.observation import Kind, Observation, Place
+from jitvault.formats.shorten import shorten
 from jitvault.verification.evidence import stated
 from jitvault.verification.log_lines import LogLine
 from jitvault.verification.receipt import Credential, Receipt, StatedCheck, credentials
@@ -31,8 +32,8 @@ class SeenLine:
     """One line of the files that is about the task, or named.
 
     `observation` is None for a line that shows nothing to jitvault. `entity` is the id of the caller's entity.
-    `namespace` is the path of the request's namespace and `namespace_id` its id. `operation` is the request's. `until`
-    is when a token ends that the line looks up, as Vault says.
+    `namespace` is the path of the request's namespace and `namespace_id` its id. `operation` is the request's. `error`
+    is the error of the line itself, which is plain. `until` is when a token ends that the line looks up, as Vault says.
     """
 
     observation: Observation | None
@@ -40,6 +41,7 @@ class SeenLine:
     namespace: str = ""
     namespace_id: str = ""
     operation: str = ""
+    error: str = ""
     until: datetime | None = None
 
     @property
@@ -222,9 +224,15 @@ def _seen(line: LogLine, entry: Entry, file: int) -> SeenLine:
     except OverflowError:
         # a time that no calendar has
         observation = None
-    entity = entry.auth.entity_id if entry.auth else ""
-    operation = entry.request.operation
-    return SeenLine(observation, entity, namespace.strip("/"), _namespace_id(entry), operation, _until(entry))
+    return SeenLine(
+        observation,
+        entity=entry.auth.entity_id if entry.auth else "",
+        namespace=namespace.strip("/"),
+        namespace_id=_namespace_id(entry),
+        operation=entry.request.operation,
+        error=shorten(entry.error, MAX_ERROR),
+        until=_until(entry),
+    )
 
 
 def _until(entry: Entry) -> datetime | None:

@@ -38,6 +38,7 @@ _GONE = {
     Kind.LEASE_LOOKUP: "invalid lease",
     Kind.RENEWED: "lease not found",
 }
+_INVALID = "invalid request"
 _NOT_ITS_LEASE = "is about a lease of the role, and the token was opened or used: nothing shows that the lease is its"
 
 
@@ -73,10 +74,10 @@ def _problem(rest: Rest, told: Stated, seen: SeenLine, line: Observation, found:
         return None if listed and done(line) else "is no listing of leases"
     if rest.part == "alive":
         return _alive_problem(rest.credential, line)
-    return _main_problem(rest, told, line, found)
+    return _main_problem(rest, told, seen, line, found)
 
 
-def _main_problem(rest: Rest, told: Stated, line: Observation, found: Scan) -> str | None:
+def _main_problem(rest: Rest, told: Stated, seen: SeenLine, line: Observation, found: Scan) -> str | None:
     if line.at != told.at or line.path != told.path:
         return f"is about {one_line(line.path)!r:.120} at {line.at.isoformat()}, and the receipt says otherwise"
     if not line.closing:
@@ -86,7 +87,9 @@ def _main_problem(rest: Rest, told: Stated, line: Observation, found: Scan) -> s
         return _issue_problem(credential, line)
     if rest.check.n == 2:
         return _lease_revoked(credential, line) if credential.lease_id else _token_revoked(credential, line, found)
-    return _lease_gone(credential, line) if credential.lease_id else _token_gone(credential, line, found)
+    if credential.lease_id:
+        return _lease_gone(credential, seen, line)
+    return _token_gone(credential, seen, line, found)
 
 
 def _issue_problem(credential: Credential, line: Observation) -> str | None:
@@ -142,37 +145,38 @@ def _lease_revoked(credential: Credential, line: Observation) -> str | None:
     return "shows an error, and no revocation" if line.failed else None
 
 
-def _lease_gone(credential: Credential, line: Observation) -> str | None:
+def _lease_gone(credential: Credential, seen: SeenLine, line: Observation) -> str | None:
     named = line.kind is Kind.LEASE_LOOKUP and is_hashed(line.subject)
     renewed = line.kind is Kind.RENEWED and line.subject == credential.lease_id
     if not named and not renewed:
         return "is no look-up of this lease"
-    return _why_not_gone(line, "lease")
+    return _why_not_gone(seen, line, "lease")
 
 
-def _token_gone(credential: Credential, line: Observation, found: Scan) -> str | None:
+def _token_gone(credential: Credential, seen: SeenLine, line: Observation, found: Scan) -> str | None:
     by_lease = line.kind is Kind.LEASE_LOOKUP and is_hashed(line.subject)
     by_lease = by_lease or (line.kind is Kind.RENEWED and _is_own_lease(line.subject, _below(credential)))
     if line.kind is not Kind.TOKEN_LOOKUP and not by_lease:
         return "is no look-up of a token"
     if by_lease:
-        return _NOT_ITS_LEASE if _is_used(credential, found) else _why_not_gone(line, "lease")
+        return _NOT_ITS_LEASE if _is_used(credential, found) else _why_not_gone(seen, line, "lease")
     if line.subject != credential.accessor:
         return "is about another token"
     if done(line) and "revocation_begun" in line.detail:
         return None
-    return _why_not_gone(line, "token")
+    return _why_not_gone(seen, line, "token")
 
 
-def _why_not_gone(line: Observation, what: str) -> str | None:
+def _why_not_gone(seen: SeenLine, line: Observation, what: str) -> str | None:
     """Return why a look-up does not say that there is no such thing; None if it does.
 
-    OpenBao shows the reason of some failures as an HMAC, which is never that of a refusal: that one is plain.
+    Of a lease the reason may be an HMAC. Then the error is plain: neither a refusal nor a parameter of a wrong type is
+    an invalid request.
     """
     if not line.failed:
         return f"found the {what} alive"
-    says_gone = is_hashed(line.error) or _GONE[line.kind] in line.error
-    if "denied" in line.detail or not says_gone:
+    is_hidden = is_hashed(line.error) and line.kind is not Kind.TOKEN_LOOKUP and _INVALID in seen.error
+    if not is_hidden and _GONE[line.kind] not in line.error:
         return f"failed for another reason than that there is no such {what}"
     return None
 

@@ -133,19 +133,36 @@ NOT_A_TOKENS = edited(
 
 
 def refused(entry: Line) -> object:
-    return entry.update(response={}, error="1 error occurred:\n\t* permission denied\n\n")
+    return entry.update(response={"data": {"error": HASH}}, error="1 error occurred:\n\t* permission denied\n\n")
 
 
-REFUSED_RENEWAL = edited(
-    of("lease", 3),
-    lambda e: (
-        refused(e),
-        e["request"].update(path=f"sys/leases/renew/{content()['proof']['leases'][0]['lease_id']}", data={}),
-    ),
+def not_understood(entry: Line) -> object:
+    """As Vault answers a parameter of a wrong type, whatever exists."""
+    entry.pop("error")
+    return entry.update(response={"data": {"error": HASH}})
+
+
+LEASE = content()["proof"]["leases"][0]["lease_id"]
+
+
+REFUSED_RENEWAL, WRONG_RENEWAL = (
+    edited(of("lease", 3), lambda e, how=how: (how(e), e["request"].update(path=f"sys/leases/renew/{LEASE}", data={})))
+    for how in (refused, not_understood)
+)
+HELP = edited(
+    of("lease", 2), lambda e: (e["request"].update(operation="help"), e.update(response={"data": {"help": HASH}}))
 )
 CLAIMS: dict[str, tuple[str, int, bytes, str]] = {
     "a lease that is named by its HMAC": ("lease", 2, SENT_IN_BODY, "is about another lease"),
     "a look-up that Vault refused": ("lease", 3, edited(of("lease", 3), refused), "failed for another reason"),
+    "an explanation of the path": ("lease", 2, HELP, "is no line of Vault's about tokens or leases"),
+    "a renewal that Vault did not understand": ("lease", 3, WRONG_RENEWAL, "failed for another reason"),
+    "a look-up that Vault did not understand": (
+        "token",
+        3,
+        edited(of("token", 3), not_understood),
+        "failed for another reason",
+    ),
     "a renewal that Vault refused": ("lease", 3, REFUSED_RENEWAL, "failed for another reason"),
     "the lease of something else below the role": ("token", 2, NOT_A_TOKENS, "is about another token"),
 }
