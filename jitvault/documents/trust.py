@@ -1,4 +1,4 @@
-"""The trust file: what an auditor took from Vault, by which receipts are verified offline.
+"""The trust file: what an auditor took from Vault to verify receipts.
 
 It has the public keys of receipts, the namespace in which jitvault works, and the entities of the worker. Namespaces
 and entities are compared by their ids, which Vault makes: a name or a policy of the same name can be made by anybody

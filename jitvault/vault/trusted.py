@@ -1,4 +1,4 @@
-"""Read from Vault what a trust file has: receipts' keys, the home namespace, the worker's entities."""
+"""Read from Vault what a trust file has."""
 
 from __future__ import annotations
 

@@ -41,12 +41,12 @@ def was_granted(receipt: Receipt) -> bool:
 
 
 def may_be_lost(receipt: Receipt) -> bool:
-    """Return whether approvals may be missing because the record was rebuilt, so that nobody can count them."""
+    """Return whether a rebuilt record may have lost approvals."""
     return bool(receipt.recovered) and len(set(receipt.approved_by)) < needed_approvals(receipt)
 
 
 def _parts(receipt: Receipt) -> dict[str, str]:
-    """Return who has a part in the task, or in one above that handed access on."""
+    """Return who has a part in the task, or in one above it."""
     found: dict[str, str] = {}
     for link in receipt.delegation:
         for part, party in (("owner", link.owner), ("agent", link.agent), ("requester", link.requester)):
@@ -64,7 +64,7 @@ def needed_approvals(receipt: Receipt) -> int:
 
 
 def extension_problems(receipt: Receipt) -> Iterator[str]:
-    """Yield each extension whose digest is not that of its content, and each that a party to it approved.
+    """Yield extensions with a wrong digest or a party's approval.
 
     The content of an extension names the digest of the revision, so this also ties the two to each other. Policy may
     let the owner approve, which the receipt does not say of an extension.

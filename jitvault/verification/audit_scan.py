@@ -46,14 +46,17 @@ class SeenLine:
 
     @property
     def opens_wrapping(self) -> bool:
-        """Whether the line shows a lease because a wrapping was opened, which can be done from any namespace."""
+        """Whether it shows a lease because a wrapping was opened.
+
+        That can be done from any namespace.
+        """
         line = self.observation
         return line is not None and line.kind is Kind.LEASE_ISSUED and bool(line.token)
 
 
 @dataclass(frozen=True, slots=True)
 class NamedTask:
-    """A task that Vault names beside the accessor of a task's token, in a namespace."""
+    """A task that Vault names beside the accessor of a task's token."""
 
     accessor: str
     task: str
@@ -127,9 +130,9 @@ def wanted_lines(receipt: Receipt) -> set[str]:
 
 
 def home_of(receipt: Receipt, found: Scan, given: str) -> str:
-    """Return the id of jitvault's namespace: the one given, or that of the first issue that the receipt names.
+    """Return the id of jitvault's namespace.
 
-    Empty where neither is there.
+    It is the one given, or that of the first issue that the receipt names; empty where neither is there.
     """
     issues = (found.named.get(rest.name) for rest in resting_lines(receipt) if rest.check.n == 1)
     return given or next((seen.namespace_id for seen in issues if seen is not None), "")
@@ -182,7 +185,7 @@ class _Reader:
             found.about.append(seen)
 
     def _note_time(self, entry: Entry) -> None:
-        """Note when the task was requested, and when something was last published of it."""
+        """Note when the task was requested, and when it was last published."""
         path, found = entry.request.path, self._found
         if not path.endswith(f"/{self._task}") or entry.request.operation in READING or has_failed(entry):
             return
@@ -236,7 +239,7 @@ def _seen(line: LogLine, entry: Entry, file: int) -> SeenLine:
 
 
 def _until(entry: Entry) -> datetime | None:
-    """Return the time at which Vault says that a token which was looked up ends."""
+    """Return when a token that was looked up ends."""
     until = ((entry.response.data if entry.response else None) or {}).get("expire_time")
     try:
         found = datetime.fromisoformat(until) if isinstance(until, str) else None

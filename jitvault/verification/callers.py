@@ -1,4 +1,4 @@
-"""Whether the lines on which a receipt rests are of jitvault's namespace, and whether its worker caused them.
+"""Whether a receipt's lines are of jitvault's namespace, and its worker's.
 
 Namespaces and entities are compared by their ids, as the auditor gave them. The same paths exist in every namespace,
 and whoever administers another one can name a policy there as they like.

@@ -19,7 +19,7 @@ from jitvault.verification.receipt import Credential
 
 
 def expiry_problems(credential: Credential, found: Scan) -> Iterator[str]:
-    """Yield where a token lived on, or the files end, at the time at which its life is said to be over."""
+    """Yield where the files do not show that a token's time was over."""
     check = credential.check(2)
     told = stated(check) if check is not None and check.ok else None
     if told is None or not told.expired or told.at is None or credential.grant is None:
@@ -35,7 +35,7 @@ def expiry_problems(credential: Credential, found: Scan) -> Iterator[str]:
 
 
 def _last_end(credential: Credential, role: str, found: Scan) -> datetime | None:
-    """Return the latest end that a look-up or a renewal of the token shows, or else that its role allows."""
+    """Return the latest end that lines of the token show, or its role."""
     derived = derived_tokens(found.observations)
     ends: list[datetime] = []
     created: datetime | None = None

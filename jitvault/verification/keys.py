@@ -41,7 +41,10 @@ class ReceiptKey:
 
     @classmethod
     def of(cls, raw: bytes, version: int, made_at: datetime | None) -> ReceiptKey:
-        """Return the key of these bytes. Raises ValueError for bytes that are no Ed25519 key."""
+        """Return the key of these bytes.
+
+        Raises ValueError for bytes that are no Ed25519 key.
+        """
         Ed25519PublicKey.from_public_bytes(raw)
         return cls(raw, version, made_at)
 

@@ -38,9 +38,9 @@ def left_out_problems(receipt: Receipt, found: Scan, home: str) -> Iterator[str]
 
 
 def unclaimed_tokens(receipt: Receipt, found: Scan, home: str) -> int:
-    """Return how many tokens the worker's roles gave in the task's time that the receipt does not claim.
+    """Return how many tokens of the task's time the receipt does not claim.
 
-    The line of a creation names no task. The task's time is from its first request, or the beginning of the files, to
+    They are of the worker's roles. The line of a creation names no task. The task's time is from its first request, or the beginning of the files, to
     its seal and to the last line that published something of it.
     """
     here = home_of(receipt, found, home)
@@ -51,7 +51,7 @@ def unclaimed_tokens(receipt: Receipt, found: Scan, home: str) -> int:
 
 
 def _other_tasks(receipt: Receipt, found: Scan, home: str) -> Iterator[str]:
-    """Yield lines that pair a token of the receipt with another task, or its task with another token."""
+    """Yield lines that pair our token with another task, or the reverse."""
     own = {grant.accessor_hmac for grant in receipt.grants if grant.accessor_hmac}
     named = sorted({(one.accessor, one.task) for one in found.tasks if one.namespace_id == home or not home})
     for accessor, task in named:
@@ -65,7 +65,7 @@ def _other_tasks(receipt: Receipt, found: Scan, home: str) -> Iterator[str]:
 
 
 def _wrapped_reads(receipt: Receipt, lines: list[Observation]) -> Iterator[str]:
-    """Yield each wrapped read by a token of the receipt that none of its findings names.
+    """Yield each wrapped read that no finding of the receipt names.
 
     No line shows what such a read gave before somebody opens it.
     """

@@ -168,9 +168,9 @@ def _token_gone(credential: Credential, seen: SeenLine, line: Observation, found
 
 
 def _why_not_gone(seen: SeenLine, line: Observation, what: str) -> str | None:
-    """Return why a look-up does not say that there is no such thing; None if it does.
+    """Return why a look-up does not say that something is gone.
 
-    Of a lease the reason may be an HMAC. Then the error is plain: neither a refusal nor a parameter of a wrong type is
+    The result is None if it does. Of a lease the reason may be an HMAC. Then the error is plain: neither a refusal nor a parameter of a wrong type is
     an invalid request.
     """
     if not line.failed:
@@ -200,7 +200,7 @@ def _is_own_lease(lease_id: str, below: str) -> bool:
 
 
 def _is_used(credential: Credential, found: Scan) -> bool:
-    """Return whether the files show that somebody opened a token's wrapping, or that the token did something."""
+    """Return whether somebody opened a token's wrapping, or used the token."""
     lines = found.observations
     derived = derived_tokens(lines)
     opened = (Kind.UNWRAPPED, Kind.REWRAPPED, Kind.CUBBYHOLE_READ)
@@ -211,7 +211,7 @@ def _is_used(credential: Credential, found: Scan) -> bool:
 
 
 def _several_namespaces(receipt: Receipt, found: Scan) -> Iterator[str]:
-    """Yield where the lines on which the receipt rests are of several namespaces."""
+    """Yield where the receipt's lines are of several namespaces."""
     seen = (found.named.get(rest.name) for rest in resting_lines(receipt))
     known = [one for one in seen if one is not None and one.observation is not None and not one.opens_wrapping]
     ids = sorted({one.namespace_id for one in known})
@@ -220,7 +220,7 @@ def _several_namespaces(receipt: Receipt, found: Scan) -> Iterator[str]:
 
 
 def _shared_names(receipt: Receipt, found: Scan) -> Iterator[str]:
-    """Yield where the look-ups of two credentials are about one lease, by its HMAC."""
+    """Yield where the look-ups of two credentials name one lease."""
     owners: dict[str, str] = {}
     for rest in resting_lines(receipt):
         seen = found.named.get(rest.name)

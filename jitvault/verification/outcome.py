@@ -21,7 +21,7 @@ class Checked:
 
     @property
     def holds(self) -> bool | None:
-        """Whether the check holds; None where nobody knows, because it was not made."""
+        """Whether the check holds; None where it could not be made."""
         if self.problems:
             return False
         return None if self.unchecked else True
@@ -45,7 +45,10 @@ class Outcome:
 
     @property
     def holds(self) -> bool | None:
-        """Whether every check holds; None where none fails, and one could not be made."""
+        """Whether every check holds.
+
+        None where none fails, and one could not be made.
+        """
         results = {one.holds for one in self.checked}
         if False in results or not results:
             return False

@@ -124,7 +124,7 @@ class Link(Struct, frozen=True):
 
 
 class Recovery(Struct, frozen=True):
-    """That the task's record was rebuilt, from which event, and by whose signatures."""
+    """A rebuilt record: from which event, and by whose signatures."""
 
     at: Time
     from_: dict[str, Any] = field(name="from")

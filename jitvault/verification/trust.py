@@ -1,4 +1,4 @@
-"""What the auditor knows from elsewhere: jitvault's namespace, and the entities of its worker."""
+"""What the auditor knows from elsewhere, besides the receipts' keys."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from jitvault.verification.keys import ReceiptKey
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """The id of jitvault's namespace and the ids of the worker's entities; empty where the auditor gave none."""
+    """The ids of jitvault's namespace and of the worker's entities.
+
+    They are empty where the auditor gave none.
+    """
 
     namespace: str = ""
     workers: frozenset[str] = frozenset()

@@ -133,7 +133,7 @@ def _closing(receipt: Receipt) -> Checked:
 
 
 def _rests_on_the_target(receipt: Receipt) -> bool:
-    """Return whether a lease is proven by what the target said, without a revocation that Vault answered."""
+    """Return whether a lease is proven by the target's answer alone."""
     revoked = (lease.check(2) for lease in credentials(receipt) if lease.lease_id)
     return receipt.proof.forced is not None and any(check is None or not check.ok for check in revoked)
 

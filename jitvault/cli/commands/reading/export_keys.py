@@ -23,7 +23,7 @@ def export_keys(
     out: Out = None,
     debug: Debug = False,
 ) -> None:
-    """Write the trust file: the keys, the namespace and the worker by which receipts are verified.
+    """Write the trust file by which receipts are verified offline.
 
     It has the public keys of receipts, the id of jitvault's namespace, and the ids of the worker's entities, as Vault
     has them now. Take it from Vault yourself, early, and keep it offline; `jitvault verify --trust` reads it.

@@ -104,9 +104,9 @@ def verify(
 def _trusted(
     trust: Path | None, key: Path | None, namespace: str | None, workers: Sequence[str]
 ) -> tuple[list[ReceiptKey], Trust]:
-    """Return the receipts' keys, and what the auditor knows of namespace and worker. Raises UsageError, InvalidInput.
+    """Return the receipts' keys, and what the auditor knows besides.
 
-    An empty id is none.
+    An empty id is none. Raises UsageError, InvalidInput.
     """
     from jitvault.documents.trust import read_trust_file
     from jitvault.errors import UsageError
