@@ -40,8 +40,8 @@ def left_out_problems(receipt: Receipt, found: Scan, home: str) -> Iterator[str]
 def unclaimed_tokens(receipt: Receipt, found: Scan, home: str) -> int:
     """Return how many tokens of the task's time the receipt does not claim.
 
-    They are of the worker's roles. The line of a creation names no task. The task's time is from its first request, or the beginning of the files, to
-    its seal and to the last line that published something of it.
+    They are of the worker's roles. The line of a creation names no task. The task's time is from its first request, or
+    the beginning of the files, to its seal and to the last line that published something of it.
     """
     here = home_of(receipt, found, home)
     begun = found.begun or found.first

@@ -170,8 +170,8 @@ def _token_gone(credential: Credential, seen: SeenLine, line: Observation, found
 def _why_not_gone(seen: SeenLine, line: Observation, what: str) -> str | None:
     """Return why a look-up does not say that something is gone.
 
-    The result is None if it does. Of a lease the reason may be an HMAC. Then the error is plain: neither a refusal nor a parameter of a wrong type is
-    an invalid request.
+    The result is None if it does. Of a lease the reason may be an HMAC. Then the error is plain: neither a refusal nor
+    a parameter of a wrong type is an invalid request.
     """
     if not line.failed:
         return f"found the {what} alive"
