@@ -157,6 +157,8 @@ def why_not(entry: dict, one: Credential, n: int, log: Log, known: Known) -> str
     """Why a line does not show what a check says of a credential; empty if it does."""
     if entry.get("type") != "response" or entry["request"]["operation"] == "help":
         return "it shows nothing that Vault did"
+    if n != ISSUED and (part(entry, "request").get("wrap_ttl") or part(entry, "response", "wrap_info")):
+        return "its answer is in a wrapping"
     # a wrapping may be opened from any namespace
     unwrapped = one.lease and n == ISSUED and entry["request"]["path"].startswith("sys/wrapping/")
     if known.namespace and not unwrapped and namespace_of(entry) != known.namespace:
@@ -195,7 +197,9 @@ def token_line(entry: dict, one: Credential, n: int, log: Log) -> tuple[bool, bo
     if n == REVOKED:
         if path.startswith("sys/leases/revoke-prefix/"):
             prefix = path.removeprefix("sys/leases/revoke-prefix/").rstrip("/")
-            return f"{CREATE}{one.role}/".startswith(f"{prefix}/") and not entry.get("error"), True
+            # that Vault will do it (202) is enough for a token
+            refused = entry.get("error") or "error" in part(entry, "response", "data")
+            return f"{CREATE}{one.role}/".startswith(f"{prefix}/") and not refused, True
         if own_lease:
             return own_lease[1] == "revoke" and unused and not failed, False
         named = {"auth/token/revoke-accessor": data.get("accessor"), "auth/token/revoke-self": actor(entry)}
@@ -288,11 +292,17 @@ def is_over(one: Credential, log: Log) -> bool:
     """Whether a token's time is over within the files: look-ups and renewals say how long it lives."""
     ends = []
     for _, entry in log.about:
-        named = part(entry, "request", "data").get("accessor") or actor(entry)
-        if named == one.accessor and not has_failed(entry):
-            until, ttl = (part(entry, "response", *where) for where in (("data",), ("auth",)))
-            ends += [moment(until["expire_time"])] if until.get("expire_time") else []
-            ends += [moment(entry["time"]) + timedelta(seconds=ttl["token_ttl"])] if ttl.get("token_ttl") else []
+        answered = part(entry, "response", "auth")
+        named = (part(entry, "request", "data").get("accessor"), answered.get("accessor"), actor(entry))
+        if entry["type"] != "response" or one.accessor not in named or has_failed(entry):
+            continue
+        if until := part(entry, "response", "data").get("expire_time"):
+            ends.append(moment(until))
+        if answered.get("token_ttl"):
+            ends.append(moment(entry["time"]) + timedelta(seconds=answered["token_ttl"]))
+        elif entry["request"]["path"].startswith("auth/token/renew"):
+            # its answer is in a wrapping: nobody knows how long it gave
+            return False
     return bool(ends and log.last) and moment(log.last) >= max(ends)
 
 

@@ -33,7 +33,8 @@ class SeenLine:
 
     `observation` is None for a line that shows nothing to jitvault. `entity` is the id of the caller's entity.
     `namespace` is the path of the request's namespace and `namespace_id` its id. `operation` is the request's. `error`
-    is the error of the line itself, which is plain. `until` is when a token ends that the line looks up, as Vault says.
+    is the error of the line itself, which is plain. `wrapped` says that the line does not show the answer, which is in
+    a wrapping. `until` is when a token ends that the line looks up, as Vault says.
     """
 
     observation: Observation | None
@@ -42,6 +43,7 @@ class SeenLine:
     namespace_id: str = ""
     operation: str = ""
     error: str = ""
+    wrapped: bool = False
     until: datetime | None = None
 
     @property
@@ -234,6 +236,7 @@ def _seen(line: LogLine, entry: Entry, file: int) -> SeenLine:
         namespace_id=_namespace_id(entry),
         operation=entry.request.operation,
         error=shorten(entry.error, MAX_ERROR),
+        wrapped=bool(entry.request.wrap_ttl or (entry.response and entry.response.wrap_info)),
         until=_until(entry),
     )
 

@@ -82,6 +82,8 @@ def _main_problem(rest: Rest, told: Stated, seen: SeenLine, line: Observation, f
         return f"is about {one_line(line.path)!r:.120} at {line.at.isoformat()}, and the receipt says otherwise"
     if not line.closing:
         return "is a request, and only Vault's answer shows that something was done"
+    if rest.check.n != 1 and seen.wrapped:
+        return "has its answer in a wrapping, so that nobody sees what Vault did"
     credential = rest.credential
     if rest.check.n == 1:
         return _issue_problem(credential, line)

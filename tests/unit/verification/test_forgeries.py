@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 from forger import LINES, Edit, Forger, content
-from test_lines import edited, name_of, of
+from test_lines import by_somebody, edited, name_of, of
 
 from jitvault.audit.entry import Entry
 
@@ -152,9 +152,20 @@ REFUSED_RENEWAL, WRONG_RENEWAL = (
 HELP = edited(
     of("lease", 2), lambda e: (e["request"].update(operation="help"), e.update(response={"data": {"help": HASH}}))
 )
+IN_A_WRAPPING = edited(of("lease", 2), lambda e: e["response"].update(wrap_info={"ttl": 60, "token": HASH}))
+WRONG_PREFIX = edited(
+    of("token", 2),
+    lambda e: e.update(
+        request={**e["request"], "path": f"sys/leases/revoke-prefix/{ROLE[:-1]}", "data": {"sync": HASH}},
+        response={"data": {"error": HASH}},
+    ),
+)
 CLAIMS: dict[str, tuple[str, int, bytes, str]] = {
     "a lease that is named by its HMAC": ("lease", 2, SENT_IN_BODY, "is about another lease"),
     "a look-up that Vault refused": ("lease", 3, edited(of("lease", 3), refused), "failed for another reason"),
+    "a revocation whose answer is in a wrapping": ("lease", 2, IN_A_WRAPPING, "has its answer in a wrapping"),
+    "a prefix that Vault did not understand": ("token", 2, WRONG_PREFIX, "does not cover this token"),
+    "a look-up by somebody else": ("lease", 3, edited(of("lease", 3), by_somebody), "none of the worker's"),
     "an explanation of the path": ("lease", 2, HELP, "is no line of Vault's about tokens or leases"),
     "a renewal that Vault did not understand": ("lease", 3, WRONG_RENEWAL, "failed for another reason"),
     "a look-up that Vault did not understand": (
@@ -308,6 +319,33 @@ def test_a_live_token_did_not_expire_by_word(forger: Forger, over_at: str, says:
     assert len(problems) == 1 and says in problems[0], problems
     later = edited(of("lease", 3), lambda e: e.update(time="2026-11-28T16:00:00Z"))
     assert bool(forger.problems(edit, forger.log([*LINES, later]))) is (says == "it could live until")
+
+
+RENEWED = edited(
+    next(line for line in LINES if b"renew-accessor" in line and b'"type":"response"' in line),
+    lambda e: (
+        e["request"].update(data={"accessor": content()["grants"][-1]["accessor_hmac"], "increment": HASH}),
+        e.update(response={"wrap_info": {"ttl": 60, "token": HASH}}),
+    ),
+)
+
+
+def test_a_renewal_whose_answer_is_in_a_wrapping_may_have_given_all_that_the_role_allows(forger: Forger) -> None:
+    """The line does not say how long, and on HashiCorp Vault it does not show what was asked for either."""
+
+    def edit(told: Told) -> None:
+        told["grants"][-1]["verdict"] = told["proof"]["token"]["verdict"] = "expired"
+        for check in told["proof"]["token"]["checks"]:
+            if check["n"] in (2, 3):
+                check["evidence"] = EXPIRED.format("2026-11-28T14:40:00+00:00")
+            elif check["n"] == 4:
+                check["evidence"] = check["evidence"].rpartition(" to ")[0] + " to 2026-11-28T14:40:00+00:00"
+
+    later = edited(of("lease", 3), lambda e: e.update(time="2026-11-28T14:41:00Z"))
+    log = [line for line in LINES if line not in (of("token", 2), of("token", 3))]
+    assert forger.accepts(forger.receipt(edit), forger.log([*log, later]))
+    problems = forger.refused(edit, forger.log([*log, RENEWED, later]))
+    assert len(problems) == 1 and "it could live until" in problems[0], problems
 
 
 def test_what_the_target_alone_is_said_to_have_proven_is_not_checked(forger: Forger) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from jitvault.cli.options import Debug, Out
+from jitvault.cli.options import Debug, Json, Out
 
 _INIT_MAKES = "jitvault-worker"
 
@@ -21,6 +21,7 @@ def export_keys(
         ),
     ] = None,
     out: Out = None,
+    json_: Json = False,
     debug: Debug = False,
 ) -> None:
     """Write the trust file by which receipts are verified offline.
@@ -39,4 +40,6 @@ def export_keys(
     wiring = session.open_session()
     with output.new_file(out) as file:
         found = trusted(wiring.vault(wiring.person_token or wiring.settings.admin), worker or [_INIT_MAKES])
-        output.text(output.to_json(msgspec.to_builtins(found)) + "\n", out=file)
+        shown = msgspec.to_builtins(found)
+        if file is not None or not output.print_for_scripts(shown, found.namespace.id, as_json=json_):
+            output.text(output.to_json(shown) + "\n", out=file)
