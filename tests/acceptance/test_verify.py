@@ -227,6 +227,8 @@ def test_usage_is_said(handed: Handed) -> None:
     assert "--trust stands for --key" in handed.verify("--namespace", "root", code=2).stderr
     no_file = ("verify", handed.file("receipt.json"), "--trust", handed.file("key.json"))
     assert "is no trust file" in handed.alone(None, *no_file, code=8).stderr
+    missing = handed.verify("--audit", handed.file("nosuch.log"), code=2)
+    assert "there is no such file" in missing.stderr
 
 
 def test_a_trust_file_names_what_vault_has(variables: dict[str, str], tmp_path: Path) -> None:
@@ -235,5 +237,3 @@ def test_a_trust_file_names_what_vault_has(variables: dict[str, str], tmp_path: 
     assert "no entity named 'jitvault-worker'" in nobody and not (tmp_path / "trust.json").exists()
     denied = cli("agent", "export-keys", "--worker", "worker", code=10).stderr
     assert "may not read identity/group/name/jitvault-auditors" in denied
-    missing = handed.verify("--audit", handed.file("nosuch.log"), code=2)
-    assert "there is no such file" in missing.stderr
