@@ -233,7 +233,7 @@ def test_usage_is_said(handed: Handed) -> None:
 
 def test_a_trust_file_names_what_vault_has(variables: dict[str, str], tmp_path: Path) -> None:
     cli = Quick(variables, tmp_path)
-    nobody = cli("auditor", "export-keys", "--out", tmp_path / "trust.json", code=9).stderr
-    assert "no entity named 'jitvault-worker'" in nobody and not (tmp_path / "trust.json").exists()
+    nobody = cli("auditor", "export-keys", "--worker", "nobody", "--out", tmp_path / "trust.json", code=9).stderr
+    assert "no entity named 'nobody'" in nobody and not (tmp_path / "trust.json").exists()
     denied = cli("agent", "export-keys", "--worker", "worker", code=10).stderr
     assert "may not read identity/group/name/jitvault-auditors" in denied
