@@ -1,19 +1,24 @@
-"""Check a receipt without trusting jitvault: its signature, and that the audit log has the lines that it names.
+"""Check a receipt without trusting jitvault: its signature, and that the audit log shows what it says.
 
-Each line has to be about the task's own token or lease: a thief of the worker's token can sign any receipt, and can
-have it name any line of the log. If the audit device was created again in between, later lines name the task's token by
-another HMAC; they are reported as another token's.
+A thief of the worker's token can sign any receipt, and can cause and name any line that the worker can cause. So each
+line has to be Vault's answer, without an error, of jitvault's namespace and about the task's own token or lease; it has
+to be the worker's where only the worker's counts; and each check of each credential needs one of its own. Namespace
+and worker are compared by the ids that you took from Vault, since names and policies can be anybody's.
 
     bao read -format=json jitvault-transit/keys/jitvault-receipts > key.json    # or `vault read …`
+    bao read -field=id identity/entity/name/jitvault-worker                     # WORKER: whom the worker logs in as
     jitvault report TASK --receipt receipt.json
-    python verify_receipt.py receipt.json key.json "$JITVAULT_AUDIT_FILE"
+    python verify_receipt.py receipt.json key.json "$JITVAULT_AUDIT_FILE" --namespace root --worker-entity WORKER
 
-Rotated files beside each log are read as well, compressed or not; in a directory all files. The script uses the
-standard library and `cryptography`, and nothing of jitvault. Exit code 0: everything is there.
+The file that `jitvault export-keys` writes has all three: `verify_receipt.py receipt.json trust.json LOG`. Rotated
+files beside each log are read as well, compressed or not; in a directory all files. The script uses the standard
+library and `cryptography`, and nothing of jitvault. Exit code 0: everything is there; 1: something is wrong; 3: nothing
+is wrong, and not everything could be checked. `jitvault verify` also knows ends that met a crash of Vault's.
 """
 
 from __future__ import annotations
 
+import argparse
 import base64
 import gzip
 import hashlib
@@ -21,7 +26,10 @@ import json
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -29,7 +37,47 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 TYPE = "application/vnd.jitvault.receipt+json"
 ISSUED, REVOKED, GONE = 1, 2, 3
-LAST = "task token"
+CREATE = "auth/token/create/"
+PROVEN = ("audit_confirmed", "target_confirmed", "expired")
+# what these answer has no lease
+OWN_PATHS = ("auth/token/", "sys/", "cubbyhole/")
+
+
+@dataclass
+class Credential:
+    """A token or lease of the receipt: its checks, and the lines on which they rest, by the number of the check."""
+
+    name: str
+    verdict: str
+    checks: dict
+    lease: str = ""
+    accessor: str = ""
+    role: str = ""
+
+    @property
+    def lines(self) -> dict[int, str]:
+        """Evidence names a line by the first 16 hex digits of the SHA-256 of its bytes, line feed included."""
+        found = {n: re.match(r"line ([0-9a-f]{16}) ", text) for n, text in self.checks.items()}
+        return {n: match[1] for n, match in found.items() if match}
+
+
+@dataclass
+class Known:
+    """What the auditor took from Vault: keys by version, the namespace's id, the ids of the worker's entities."""
+
+    keys: dict[str, str]
+    namespace: str
+    workers: list[str]
+
+
+@dataclass
+class Log:
+    """What the files have: the lines that the receipt names, those about its tokens, and creations of others."""
+
+    named: dict[str, dict] = field(default_factory=dict)
+    about: list[tuple[str, dict]] = field(default_factory=list)
+    others: set[str] = field(default_factory=set)
+    last: str = ""
 
 
 def signed_payload(envelope: dict, keys: dict) -> dict:
@@ -38,37 +86,38 @@ def signed_payload(envelope: dict, keys: dict) -> dict:
     covered = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
     for signature in envelope["signatures"]:
         version = signature["keyid"].rpartition(":v")[2]
-        public = base64.b64decode(keys[version]["public_key"])
+        public = base64.b64decode(keys[version])
         Ed25519PublicKey.from_public_bytes(public).verify(base64.b64decode(signature["sig"]), covered)
     if not envelope["signatures"] or envelope["payloadType"] != TYPE:
         raise InvalidSignature
     return json.loads(payload)
 
 
-def credentials(proof: dict) -> dict[str, dict]:
-    """Each token and lease of the task by a name; a lease has its id."""
-    earlier = {f"earlier token {n}": token for n, token in enumerate(proof.get("earlier_tokens", ()), 1)}
-    return {LAST: proof["token"], **earlier, **{lease["lease_id"]: lease for lease in proof["leases"]}}
+def credentials(receipt: dict) -> list[Credential]:
+    """Each token and lease of the task."""
+    proof, grants = receipt["proof"], receipt["grants"]
+    last = grants[-1] if grants else {}
+    earlier = [grant for grant in grants[:-1] if grant["accessor_hmac"]]
+    tokens = [("task token", proof["token"], last)]
+    for number, (said, grant) in enumerate(zip(proof.get("earlier_tokens", ()), earlier, strict=True), 1):
+        tokens.append((f"earlier token {number}", said, grant))
+    found = [
+        Credential(name, said["verdict"], checks(said), accessor=grant.get("accessor_hmac") or "", role=grant["role"])
+        if grant
+        else Credential(name, said["verdict"], checks(said))
+        for name, said, grant in tokens
+    ]
+    leases = proof["leases"]
+    return found + [Credential(one["lease_id"], one["verdict"], checks(one), lease=one["lease_id"]) for one in leases]
 
 
-def named_lines(proof: dict) -> dict[str, tuple[str, int, str]]:
-    """The credential, number and name of the check that rests on each line.
-
-    Evidence names a line by the first 16 hex digits of the SHA-256 of its bytes, line feed included.
-    """
-    return {
-        found[1]: (name, check["n"], check["name"])
-        for name, owner in credentials(proof).items()
-        for check in owner["checks"]
-        if (found := re.match(r"line ([0-9a-f]{16}) ", check["evidence"]))
-    }
+def checks(said: dict) -> dict[int, str]:
+    """The evidence of each check that holds."""
+    return {check["n"]: check["evidence"] for check in said["checks"] if check["ok"]}
 
 
 def signed_facts(receipt: dict) -> list[str]:
-    """Who asked and approved, for what, which access, and when it ended, each in one line.
-
-    The receipt of an older worker has no names of approvers, no access and no end.
-    """
+    """Who asked and approved, for what, which access, and when it ended, each in one line."""
     names = {one["entity"]: one["name"] for one in receipt.get("approvers", ())}
     approved = [f"{names.get(entity, 'entity')} ({entity})" for entity in receipt["approved_by"]]
     access = [f"{one['template']} {one['with']} at {one['path']}" for one in receipt.get("access", ())]
@@ -85,33 +134,208 @@ def signed_facts(receipt: dict) -> list[str]:
     return [line.encode("unicode_escape").decode() for line in said]
 
 
-def not_shown(proof: dict, wanted: dict[str, tuple[str, int, str]]) -> list[str]:
-    """The credentials that were issued and proven dead, and have no line that shows how they were issued."""
-    made = {name for name, n, _ in wanted.values() if n == ISSUED}
-    issued = [name for name, owner in credentials(proof).items() if owner["verdict"] != "never_issued"]
-    return [name for name in issued if name not in made and proof["confirmed"]]
+def part(entry: dict, *names: str) -> dict:
+    """A part of an entry, empty where it is not there."""
+    for name in names:
+        entry = entry.get(name) or {}
+    return entry
 
 
-def is_about(entry: dict, lease: str, n: int, token: str) -> bool:
-    """Whether a line is about the lease, or for no lease about the token with this accessor HMAC."""
-    request, response = entry.get("request") or {}, entry.get("response") or {}
-    data = request.get("data") or {}
-    if lease and n == ISSUED:
-        return (response.get("secret") or {}).get("lease_id") == lease
-    if lease and n == REVOKED:
-        return request["path"].endswith(lease)
-    if lease or n not in (REVOKED, GONE):
-        # a look-up names its lease by an HMAC
-        return True
-    return token in (data.get("accessor"), (entry.get("auth") or {}).get("accessor"))
+def has_failed(entry: dict) -> bool:
+    """Whether the answer has an error, or only says that Vault will do it (202)."""
+    data = part(entry, "response", "data")
+    return bool(entry.get("error")) or "error" in data or data.get("http_status_code") == 202
 
 
-def tasks_of(entries: list[dict], token: str) -> set[str]:
-    """The tasks that Vault itself names beside the token with this accessor HMAC."""
-    shown = [part for e in entries for part in (e.get("auth"), (e.get("response") or {}).get("auth")) if part]
-    return {
-        part["metadata"]["jitvault_task"] for part in shown if part.get("accessor") == token and part.get("metadata")
+def no_lease(entry: dict, words: str) -> bool:
+    """Whether a look-up failed because there is no such lease. The reason may be an HMAC; that it is a 400 is plain."""
+    why = part(entry, "response", "data").get("error") or ""
+    return "invalid request" in str(entry.get("error")) and (words in why or why.startswith("hmac-"))
+
+
+def why_not(entry: dict, one: Credential, n: int, log: Log, known: Known) -> str:
+    """Why a line does not show what a check says of a credential; empty if it does."""
+    if entry.get("type") != "response" or entry["request"]["operation"] == "help":
+        return "it shows nothing that Vault did"
+    if n != ISSUED and (part(entry, "request").get("wrap_ttl") or part(entry, "response", "wrap_info")):
+        return "its answer is in a wrapping"
+    # a wrapping may be opened from any namespace
+    unwrapped = one.lease and n == ISSUED and entry["request"]["path"].startswith("sys/wrapping/")
+    if known.namespace and not unwrapped and namespace_of(entry) != known.namespace:
+        return "it is of another namespace"
+    about, by_anyone = (lease_line if one.lease else token_line)(entry, one, n, log)
+    if not about:
+        return "it does not show this"
+    if known.workers and not by_anyone and part(entry, "auth").get("entity_id") not in known.workers:
+        return "it is not the worker's"
+    return ""
+
+
+def lease_line(entry: dict, one: Credential, n: int, log: Log) -> tuple[bool, bool]:
+    """Whether a line shows a check of a lease, and whether it does so whoever caused it."""
+    path, data = entry["request"]["path"], part(entry, "request", "data")
+    if n == ISSUED:
+        return part(entry, "response", "secret").get("lease_id") == one.lease and not has_failed(entry), True
+    if n == REVOKED:
+        # a lease_id in the body would override that of the path
+        at = f"sys/leases/revoke/{one.lease}"
+        return path == at and "lease_id" not in data and not has_failed(entry), False
+    if path == f"sys/leases/renew/{one.lease}":
+        return no_lease(entry, "lease not found"), False
+    # a look-up names its lease by an HMAC
+    return path == "sys/leases/lookup" and "lease_id" in data and no_lease(entry, "invalid lease"), False
+
+
+def token_line(entry: dict, one: Credential, n: int, log: Log) -> tuple[bool, bool]:
+    """Whether a line shows a check of a token, and whether it does so whoever caused it."""
+    path, data, failed = entry["request"]["path"], part(entry, "request", "data"), has_failed(entry)
+    own_lease = re.fullmatch(rf"sys/leases/(revoke|renew)/{CREATE}{re.escape(one.role)}/h[0-9a-f]{{64}}(\.\w+)?", path)
+    unused = not any(one.accessor in (actor(line), opened(line)) for _, line in log.about)
+    if n == ISSUED:
+        wrapped = part(entry, "response", "wrap_info").get("wrapped_accessor")
+        return path == CREATE + one.role and wrapped == one.accessor != "" and not failed, False
+    if n == REVOKED:
+        if path.startswith("sys/leases/revoke-prefix/"):
+            prefix = path.removeprefix("sys/leases/revoke-prefix/").rstrip("/")
+            # that Vault will do it (202) is enough for a token
+            refused = entry.get("error") or "error" in part(entry, "response", "data")
+            return f"{CREATE}{one.role}/".startswith(f"{prefix}/") and not refused, True
+        if own_lease:
+            return own_lease[1] == "revoke" and unused and not failed, False
+        named = {"auth/token/revoke-accessor": data.get("accessor"), "auth/token/revoke-self": actor(entry)}
+        if path in ("auth/token/revoke", "auth/token/revoke-orphan"):
+            named[path] = one.accessor if data.get("token") in tokens_of(one.accessor, log) else ""
+        return named.get(path) == one.accessor != "" and not failed and not part(entry, "response").get(
+            "warnings"
+        ), True
+    if path == "auth/token/lookup-accessor":
+        return data.get("accessor") == one.accessor != "" and "invalid accessor" in str(entry.get("error")), False
+    by_lease = (path == "sys/leases/lookup" and "lease_id" in data) or own_lease
+    return bool(by_lease and unused and no_lease(entry, "lease")), False
+
+
+def namespace_of(entry: dict) -> str:
+    return part(entry, "request", "namespace").get("id", "")
+
+
+def actor(entry: dict) -> str:
+    return part(entry, "auth").get("accessor", "")
+
+
+def opened(entry: dict) -> str:
+    """The accessor of the token that somebody unwrapped."""
+    return part(entry, "response", "auth").get("accessor", "") if "wrapping" in entry["request"]["path"] else ""
+
+
+def tokens_of(accessor: str, log: Log) -> set[str]:
+    """The HMACs of the token itself, which its unwrap shows."""
+    return {part(line, "response", "auth").get("client_token", "") for _, line in log.about if opened(line) == accessor}
+
+
+def left_out(receipt: dict, every: list[Credential], log: Log, known: Known) -> Iterator[str]:
+    """What the log shows about the task and its tokens that the receipt does not say."""
+    own = {one.accessor for one in every if one.accessor}
+    leases = {one.lease for one in every if one.lease}
+    found = {
+        finding["line"] for finding in receipt["findings"] if finding["rule"] in ("wrapped_lease", "outside_template")
     }
+    wrapped: dict[str, list[tuple[str, dict]]] = {}
+    given: dict[str, set[str]] = {}
+    for name, entry in log.about:
+        path, response = entry["request"]["path"], part(entry, "response")
+        here = not known.namespace or namespace_of(entry) == known.namespace
+        for auth in (part(entry, "auth"), part(response, "auth")):
+            # whoever may make tokens gives them any metadata; only jitvault's own have such a policy
+            is_ours = any(policy.startswith("jitvault-access-") for policy in auth.get("policies") or ())
+            if here and is_ours and "jitvault_task" in part(auth, "metadata"):
+                given.setdefault(auth.get("accessor", ""), set()).add(auth["metadata"]["jitvault_task"])
+        lease = part(response, "secret").get("lease_id")
+        if actor(entry) in own and lease and lease not in leases and not has_failed(entry):
+            yield f"the receipt leaves out lease {lease!r}"
+        if actor(entry) in own and not path.startswith(OWN_PATHS):
+            wrapped.setdefault(entry["request"].get("id", name), []).append((name, entry))
+    for lines in wrapped.values():
+        asked = any(part(entry, "response", "wrap_info") and not has_failed(entry) for _, entry in lines)
+        if asked and not found & {name for name, _ in lines}:
+            yield f"a token read {lines[0][1]['request']['path']!r} in a wrapping, and no finding says so"
+    for accessor, tasks in given.items():
+        if accessor in own and tasks - {receipt["task"]}:
+            yield "Vault gave a token of it to another task"
+        if accessor not in own and receipt["task"] in tasks:
+            yield "Vault gave this task a token that the receipt leaves out"
+    if leases and not any(receipt["task"] in given.get(accessor, ()) for accessor in own):
+        yield "Vault gave no token to this task that the leases were read with"
+
+
+def not_shown(one: Credential, log: Log, *, forced: bool) -> Iterator[str]:
+    """What a credential of a proven task lacks: each check needs a line of its own, in their order.
+
+    Only where Vault was made to forget a lease is there no revocation.
+    """
+    if one.verdict == "never_issued" and not one.lease and not one.accessor:
+        return
+    if one.verdict not in PROVEN:
+        yield f"{one.name} is called {one.verdict}, and Vault issued it"
+    if ISSUED not in one.lines:
+        yield f"no line shows how {one.name} was issued"
+    if one.verdict == "expired":
+        if one.lease or not is_over(one, log):
+            yield f"nothing shows that the time of {one.name} was over"
+    elif GONE not in one.lines or (REVOKED not in one.lines and not (forced and one.lease)):
+        yield f"no lines show how {one.name} was revoked and found gone"
+    times = [log.named[line]["time"] for _, line in sorted(one.lines.items()) if line in log.named]
+    if times != sorted(times, key=moment):
+        yield f"the lines of {one.name} are not in the order of what they are to show"
+
+
+def is_over(one: Credential, log: Log) -> bool:
+    """Whether a token's time is over within the files: look-ups and renewals say how long it lives."""
+    ends = []
+    for _, entry in log.about:
+        answered = part(entry, "response", "auth")
+        named = (part(entry, "request", "data").get("accessor"), answered.get("accessor"), actor(entry))
+        if entry["type"] != "response" or one.accessor not in named or has_failed(entry):
+            continue
+        if until := part(entry, "response", "data").get("expire_time"):
+            ends.append(moment(until))
+        if answered.get("token_ttl"):
+            ends.append(moment(entry["time"]) + timedelta(seconds=answered["token_ttl"]))
+        elif entry["request"]["path"].startswith("auth/token/renew"):
+            # its answer is in a wrapping: nobody knows how long it gave
+            return False
+    return bool(ends and log.last) and moment(log.last) >= max(ends)
+
+
+def not_approved(receipt: dict) -> Iterator[str]:
+    """Who approved and may not have, and which approvals are missing."""
+    parties = {receipt[who]["entity"]: who for who in ("owner", "agent", "requester")}
+    for link in receipt["delegation"]:
+        parties |= {link[who]["entity"]: f"{who} of {link['task']}" for who in ("owner", "agent", "requester")}
+    demanded = receipt["policy"]["obligations"]
+    by_owner = demanded.get("owner_may_approve")
+    given = dict.fromkeys(receipt["approved_by"], "the task")
+    for extension in receipt["extensions"]:
+        given |= {one["entity"]: "more time" for one in extension["approved_by"]}
+        if extension["by"]["entity"] in {one["entity"] for one in extension["approved_by"]}:
+            yield f"{extension['by']['name']} asked for more time and approved it"
+    for entity in given.keys() & parties.keys():
+        if parties[entity] != "owner" or not by_owner:
+            yield f"the {parties[entity]} approved {given[entity]}"
+    if not receipt["recovered"] and (missing := uncounted(receipt)):
+        yield missing
+
+
+def uncounted(receipt: dict) -> str:
+    """Which approvals are missing; a record that was rebuilt may have lost some."""
+    needed = sum(one["count"] for one in receipt["policy"]["obligations"].get("approvals", ()))
+    approved = len(set(receipt["approved_by"]))
+    was_granted = any(grant["accessor_hmac"] for grant in receipt["grants"])
+    return f"policy demands {needed} approvals, and {approved} approved" if was_granted and approved < needed else ""
+
+
+def moment(text: str) -> datetime:
+    # Vault writes nine digits
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
 
 
 def logs(names: str) -> Iterator[Path]:
@@ -128,51 +352,100 @@ def lines_of(log: Path) -> Iterator[bytes]:
         yield from lines
 
 
-def main(receipt_file: str, key_file: str, audit_files: str) -> int:
-    keys = json.loads(Path(key_file).read_text())["data"]["keys"]
+def read(files: str, receipt: dict, every: list[Credential]) -> Log:
+    """Read every line once."""
+    wanted = {line for one in every for line in one.lines.values()}
+    needles = [one.accessor.encode() for one in every if one.accessor]
+    needles.append(b'"jitvault_task":' + json.dumps(receipt["task"]).encode())
+    log = Log()
+    for line in (line for file in logs(files) for line in lines_of(file)):
+        name = hashlib.sha256(line).hexdigest()
+        is_about = any(needle in line for needle in needles)
+        if name[:16] in wanted:
+            log.named[name[:16]] = json.loads(line)
+        if is_about:
+            log.about.append((name, json.loads(line)))
+        elif b'"wrapped_accessor"' in line and b'"path":"auth/token/create/jitvault-' in line:
+            log.others.add(name)
+        stamp = re.search(rb'"time":"(2[0-9T:.-]+Z)"', line)
+        log.last = max(log.last, stamp[1].decode()) if stamp else log.last
+    return log
+
+
+def known(file: str, namespace: str, workers: list[str]) -> Known:
+    """What the auditor took from Vault: its answer for the key with two ids, or a trust file."""
+    given = json.loads(Path(file).read_text())
+    if "receipt_keys" in given:
+        keys = {str(key["version"]): key["public_key"] for key in given["receipt_keys"]}
+        return Known(keys, given["namespace"]["id"], [worker["entity"] for worker in given["workers"]])
+    return Known({v: key["public_key"] for v, key in given["data"]["keys"].items()}, namespace, workers)
+
+
+def report(receipt: dict, every: list[Credential], log: Log, trusted: Known) -> tuple[list[str], list[str]]:
+    """Print each line with what it shows. Returns what is wrong, and what was not checked."""
+    proof, wrong = receipt["proof"], []
+    rests = [(n, line, log.named.get(line, {})) for one in every for n, line in one.lines.items()]
+    # one revocation by a prefix ends many tokens; a look-up names its lease by an HMAC
+    prefix = {line for _, line, entry in rests if "/revoke-prefix/" in part(entry, "request").get("path", "")}
+    shared = Counter(line for _, line, _ in rests if line not in prefix)
+    looked_up = Counter(part(entry, "request", "data").get("lease_id", line) for n, line, entry in rests if n == GONE)
+    wrong += [f"{name} is looked up for two credentials" for name, count in looked_up.items() if count > 1]
+    for one in every:
+        for n, line in sorted(one.lines.items()):
+            why = why_not(log.named[line], one, n, log, trusted) if line in log.named else "it is in none of the files"
+            why = why or ("it is to show two things" if shared[line] > 1 else "")
+            found = "found" if not why else "MISSING" if line not in log.named else "NOT ITS"
+            print(f"  {found:7} {line}  {one.name}, check {n}{f': {why}' if why else ''}")
+            wrong += [f"line {line}: {why}"] if why else []
+        wrong += not_shown(one, log, forced=bool(proof.get("forced"))) if proof["confirmed"] else ()
+    if not proof["confirmed"]:
+        wrong.append("the task was closed without proof")
+    if proof["task_id"] != receipt["task"]:
+        wrong.append("its proof is about another task")
+    if len({namespace_of(entry) for entry in log.named.values()}) > 1 and not trusted.namespace:
+        wrong.append("the lines are of several namespaces")
+    wrong += left_out(receipt, every, log, trusted)
+    wrong += not_approved(receipt)
+    unchecked = [] if trusted.namespace else ["of which namespace the lines are (--namespace)"]
+    unchecked += [] if trusted.workers else ["whether the worker caused the lines (--worker-entity)"]
+    unchecked += ["what the target answered, on which a forced end rests"] if proof.get("forced") else []
+    unchecked += [uncounted(receipt)] if receipt["recovered"] and uncounted(receipt) else []
+    return wrong, unchecked
+
+
+def main(receipt_file: str, key_file: str, audit_files: str, namespace: str, workers: list[str]) -> int:
+    trusted = known(key_file, namespace, workers)
     try:
-        receipt = signed_payload(json.loads(Path(receipt_file).read_text()), keys)
-    except (InvalidSignature, KeyError):
+        receipt = signed_payload(json.loads(Path(receipt_file).read_text()), trusted.keys)
+        every = credentials(receipt)
+    except (InvalidSignature, KeyError, ValueError, TypeError):
         print("this is NOT a receipt that Vault's key signed")
         return 1
-    task, proof = receipt["task"], receipt["proof"]
-    wanted = named_lines(proof)
-    seen, of_tasks = {}, []
-    for line in (line for log in logs(audit_files) for line in lines_of(log)):
-        name = hashlib.sha256(line).hexdigest()[:16]
-        if name in wanted:
-            seen[name] = json.loads(line)
-        if b'"jitvault_task"' in line:
-            of_tasks.append(json.loads(line))
+    log = read(audit_files, receipt, every)
+    proof = receipt["proof"]
     state = "sealed" if proof["confirmed"] else "closed WITHOUT PROOF"
-    print(f"task {task}: {proof['end_reason']}, {state} at {receipt['sealed_at']}")
+    print(f"task {receipt['task']}: {proof['end_reason']}, {state} at {receipt['sealed_at']}")
     for line in signed_facts(receipt):
         print(f"  {line}")
-    leases = {lease["lease_id"] for lease in proof["leases"]}
-    tokens = {
-        of: ((seen[name].get("response") or {}).get("wrap_info") or {}).get("wrapped_accessor", "")
-        for name, (of, n, _) in wanted.items()
-        if n == ISSUED and of not in leases and name in seen
-    }
-    good = 0
-    for name, (of, n, check) in wanted.items():
-        about = name in seen and is_about(seen[name], of if of in leases else "", n, tokens.get(of, ""))
-        found = "MISSING" if name not in seen else "found" if about else "NOT ITS"
-        good += found == "found"
-        print(f"  {found:7} {name}  {of}, check {n} ({check})")
-    problems = [f"no line shows how {name} was issued" for name in not_shown(proof, wanted)]
-    given = {token: tasks_of(of_tasks, token) for token in tokens.values()}
-    if proof["task_id"] != task or any(tasks - {task} for tasks in given.values()):
-        problems.append("Vault gave a token of it to another task")
-    if leases and not any(given.values()):
-        problems.append("Vault gave no token to this task that the leases were read with")
+    wrong, unchecked = report(receipt, every, log, trusted)
     for said in proof.get("not_proven", ()):
         print(f"  not proven: {said}")
-    for problem in problems:
+    for problem in dict.fromkeys(wrong):
         print(f"  WRONG   {problem}")
-    print(f"signature: valid; {good} of {len(wanted)} lines are in the log and about this task")
-    return 0 if good == len(wanted) and not problems else 1
+    for what in unchecked:
+        print(f"  NOT CHECKED: {what}")
+    print(f"  not checked: {len(log.others)} tokens of the worker's roles in these files, which may be of any task")
+    total = sum(len(one.lines) for one in every)
+    print(f"signature: valid; {total} lines {'are NOT all' if wrong else 'are'} in the log and about this task")
+    return 1 if wrong else 3 if unchecked else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    words = argparse.ArgumentParser(description="Check a receipt of jitvault's without any code of jitvault's.")
+    words.add_argument("receipt")
+    words.add_argument("key")
+    words.add_argument("audit")
+    words.add_argument("--namespace", default="")
+    words.add_argument("--worker-entity", action="append", default=[])
+    given = words.parse_args()
+    sys.exit(main(given.receipt, given.key, given.audit, given.namespace, given.worker_entity))

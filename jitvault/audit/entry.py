@@ -30,6 +30,7 @@ class Auth(msgspec.Struct, frozen=True):
 
 
 class Namespace(msgspec.Struct, frozen=True):
+    id: str = ""
     path: str = ""
 
 

@@ -38,7 +38,7 @@ from jitvault.cli.commands.installation import (
     tidy,
     worker,
 )
-from jitvault.cli.commands.reading import report, show, task_list, verify
+from jitvault.cli.commands.reading import export_keys, report, show, task_list, verify
 from jitvault.cli.commands.requests import extend, grant, spec
 from jitvault.cli.options import made_task_hint
 from jitvault.cli.output_options import wants_json, with_output_options
@@ -110,6 +110,7 @@ app.command(rich_help_panel=_AUDITORS)(show.status)
 app.command("list", rich_help_panel=_AUDITORS)(task_list.list_)
 app.command(rich_help_panel=_AUDITORS)(report.report)
 app.command(rich_help_panel=_AUDITORS)(verify.verify)
+app.command(rich_help_panel=_AUDITORS)(export_keys.export_keys)
 app.command(rich_help_panel=_ADMINS)(worker.worker)
 app.command(rich_help_panel=_ADMINS)(sweep.sweep)
 app.command("close-findings", rich_help_panel=_ADMINS, hidden=True)(findings.close_findings)

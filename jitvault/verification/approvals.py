@@ -15,14 +15,14 @@ from jitvault.verification.receipt import Receipt, StatedExtension
 
 def approval_problems(receipt: Receipt) -> Iterator[str]:
     """Yield what contradicts that the task was permitted and approved."""
-    if not receipt.policy.permitted and any(grant.accessor_hmac for grant in receipt.grants):
+    if not receipt.policy.permitted and was_granted(receipt):
         yield "policy did not permit the task, and a token was issued for it"
     approvers = set(receipt.approved_by)
-    involved = {receipt.requester.entity: "requester", receipt.agent.entity: "agent"}
-    if not receipt.policy.obligations.owner_may_approve:
-        involved.setdefault(receipt.owner.entity, "owner")
-    for entity in sorted(approvers & involved.keys()):
-        yield f"entity {one_line(entity)} approved the task and is its {involved[entity]}"
+    parts = _parts(receipt)
+    if receipt.policy.obligations.owner_may_approve:
+        parts = {entity: part for entity, part in parts.items() if part != "owner"}
+    for entity in sorted(approvers & parts.keys()):
+        yield f"entity {one_line(entity)} approved the task and is its {one_line(parts[entity])}"
     for named in receipt.approvers:
         if named.entity not in approvers:
             yield f"it names {one_line(named.name)} as approver, whose entity did not approve"
@@ -30,10 +30,29 @@ def approval_problems(receipt: Receipt) -> Iterator[str]:
         if count > 1:
             yield f"it has {count} names for the approver {one_line(entity)}"
     needed = needed_approvals(receipt)
-    was_granted = any(grant.accessor_hmac for grant in receipt.grants)
-    if was_granted and not receipt.recovered and len(approvers) < needed:
+    if not may_be_lost(receipt) and was_granted(receipt) and len(approvers) < needed:
         who = "1 entity" if len(approvers) == 1 else f"{len(approvers)} entities"
         yield f"policy demands {counted(needed, 'approval')}, and {who} approved"
+
+
+def was_granted(receipt: Receipt) -> bool:
+    """Return whether the task got a token."""
+    return any(grant.accessor_hmac for grant in receipt.grants)
+
+
+def may_be_lost(receipt: Receipt) -> bool:
+    """Return whether a rebuilt record may have lost approvals."""
+    return bool(receipt.recovered) and len(set(receipt.approved_by)) < needed_approvals(receipt)
+
+
+def _parts(receipt: Receipt) -> dict[str, str]:
+    """Return who has a part in the task, or in one above it."""
+    found: dict[str, str] = {}
+    for link in receipt.delegation:
+        for part, party in (("owner", link.owner), ("agent", link.agent), ("requester", link.requester)):
+            found[party.entity] = f"{part} of {link.task}"
+    own = {receipt.owner.entity: "owner", receipt.agent.entity: "agent", receipt.requester.entity: "requester"}
+    return found | own
 
 
 def needed_approvals(receipt: Receipt) -> int:
@@ -45,11 +64,19 @@ def needed_approvals(receipt: Receipt) -> int:
 
 
 def extension_problems(receipt: Receipt) -> Iterator[str]:
-    """Yield each extension whose digest is not that of its content.
+    """Yield extensions with a wrong digest or a party's approval.
 
-    The content of an extension names the digest of the revision, so this also ties the two to each other.
+    The content of an extension names the digest of the revision, so this also ties the two to each other. Policy may
+    let the owner approve, which the receipt does not say of an extension.
     """
+    parts = {entity: part for entity, part in _parts(receipt).items() if part != "owner"}
     for number, one in enumerate(receipt.extensions, 1):
+        for entity in sorted({approver.entity for approver in one.approved_by}):
+            if entity == one.by.entity:
+                yield f"entity {one_line(entity)} asked for extension {number} and approved it"
+            elif entity in parts:
+                part = one_line(parts[entity])
+                yield f"entity {one_line(entity)} approved extension {number} and is the task's {part}"
         if digest_of(_signed_content(receipt, one)) != one.digest:
             yield f"extension {number} has another digest than what it says (who, why, from when, to when)"
 

@@ -39,6 +39,15 @@ class ReceiptKey:
     version: int | None = None
     made_at: datetime | None = None
 
+    @classmethod
+    def of(cls, raw: bytes, version: int, made_at: datetime | None) -> ReceiptKey:
+        """Return the key of these bytes.
+
+        Raises ValueError for bytes that are no Ed25519 key.
+        """
+        Ed25519PublicKey.from_public_bytes(raw)
+        return cls(raw, version, made_at)
+
     @property
     def base64(self) -> str:
         """The key as Vault shows it."""
@@ -101,8 +110,6 @@ def _from_vault(data: bytes) -> list[ReceiptKey]:
 
 
 def _from_version(version: int, facts: dict[str, Any]) -> ReceiptKey:
-    raw = base64.b64decode(facts["public_key"], validate=True)
-    Ed25519PublicKey.from_public_bytes(raw)
     made = facts.get("creation_time")
     made_at = datetime.fromisoformat(made).astimezone(UTC) if isinstance(made, str) else None
-    return ReceiptKey(raw, version, made_at)
+    return ReceiptKey.of(base64.b64decode(facts["public_key"], validate=True), version, made_at)

@@ -7,45 +7,79 @@ from datetime import datetime
 
 from jitvault.audit.observation import Kind, Observation, issued
 from jitvault.audit.trail import derived_tokens, done, owning_token
+from jitvault.audit.tripwires.trip import Rule
 from jitvault.formats.shorten import one_line
 from jitvault.lifecycle.confirmation.hazards import hazardous_acts, touches
-from jitvault.verification.audit_scan import Scan
+from jitvault.lifecycle.confirmation.wrapped_reads import is_wrapped
+from jitvault.verification.audit_scan import Scan, home_of
 from jitvault.verification.evidence import stated
 from jitvault.verification.receipt import Credential, Receipt, credentials
 
 _USES = frozenset({Kind.USED, Kind.LEASE_ISSUED, Kind.RENEWED})
 _CREDENTIAL_PATHS = ("/creds/", "/issue/")
+# a token's requests about itself make no lease, even when they are wrapped
+_LEASELESS = ("auth/token/", "sys/", "cubbyhole/")
+_ABOUT_WRAPPED = frozenset({Rule.WRAPPED_LEASE, Rule.OUTSIDE_TEMPLATE})
 
 
-def left_out_problems(receipt: Receipt, found: Scan) -> Iterator[str]:
+def left_out_problems(receipt: Receipt, found: Scan, home: str) -> Iterator[str]:
     """Yield what the receipt leaves out.
 
-    These are leases, tokens and uses, and acts that can have faked an end.
+    These are leases, tokens and uses, and acts that can have faked an end. `home` is the id of jitvault's namespace,
+    empty where the auditor did not give it.
     """
-    lines = [one.observation for one in found.about if one.observation is not None]
-    yield from _other_tasks(receipt, found)
+    lines = found.observations
+    yield from _other_tasks(receipt, found, home_of(receipt, found, home))
     yield from _unknown_leases(receipt, lines)
+    yield from _wrapped_reads(receipt, lines)
     for credential in credentials(receipt):
         yield from _used_later(credential, lines)
         yield from _hazards(credential, found)
 
 
-def _other_tasks(receipt: Receipt, found: Scan) -> Iterator[str]:
-    """Yield where Vault names another task or another token.
+def unclaimed_tokens(receipt: Receipt, found: Scan, home: str) -> int:
+    """Return how many tokens of the task's time the receipt does not claim.
 
-    That is another task beside a token of the receipt, or another token beside its task.
+    They are of the worker's roles. The line of a creation names no task. The task's time is from its first request, or
+    the beginning of the files, to its seal and to the last line that published something of it.
+    """
+    here = home_of(receipt, found, home)
+    begun = found.begun or found.first
+    ended = max(found.ended or receipt.sealed_at, receipt.sealed_at)
+    made = (at for at, namespace in found.created.values() if namespace == here or not here)
+    return sum(1 for at in made if begun is not None and begun <= at <= ended)
+
+
+def _other_tasks(receipt: Receipt, found: Scan, home: str) -> Iterator[str]:
+    """Yield lines that pair our token with another task, or the reverse."""
+    own = {grant.accessor_hmac for grant in receipt.grants if grant.accessor_hmac}
+    named = sorted({(one.accessor, one.task) for one in found.tasks if one.namespace_id == home or not home})
+    for accessor, task in named:
+        if accessor in own and task != receipt.task:
+            yield f"Vault gave the token {accessor[:28]} to task {one_line(task)!r:.80}"
+        elif accessor not in own:
+            # a task's id is never used again
+            yield f"Vault shows a token of this task that the receipt leaves out: {accessor[:28]}"
+    if receipt.proof.leases and not any(accessor in own and task == receipt.task for accessor, task in named):
+        yield "no line of the files shows that Vault gave one of these tokens to this task"
+
+
+def _wrapped_reads(receipt: Receipt, lines: list[Observation]) -> Iterator[str]:
+    """Yield each wrapped read that no finding of the receipt names.
+
+    No line shows what such a read gave before somebody opens it.
     """
     own = {grant.accessor_hmac for grant in receipt.grants if grant.accessor_hmac}
-    for accessor, tasks in found.tasks.items():
-        for task in sorted(tasks):
-            if accessor in own and task != receipt.task:
-                yield f"Vault gave the token {accessor[:28]} to task {one_line(task)!r:.80}"
-            elif accessor not in own:
-                # a task's id is never used again
-                yield f"Vault shows a token of this task that the receipt leaves out: {accessor[:28]}"
-    shown = any(receipt.task in found.tasks.get(accessor, ()) for accessor in own)
-    if receipt.proof.leases and not shown:
-        yield "no line of the files shows that Vault gave one of these tokens to this task"
+    found = {one.line for one in receipt.findings if one.rule in _ABOUT_WRAPPED}
+    requests: dict[str, list[Observation]] = {}
+    for line in lines:
+        if line.actor in own and line.kind is Kind.USED and not line.path.startswith(_LEASELESS):
+            requests.setdefault(line.request_id or line.line, []).append(line)
+    for read in requests.values():
+        is_failed = any(line.closing and line.failed for line in read)
+        if is_wrapped(read) and not is_failed and not found & {line.line for line in read}:
+            at = f"{one_line(read[0].path)!r:.120} at {read[0].at.isoformat()}"
+            yield f"a token of the task read {at} in a wrapping, and no finding of the receipt says so"
 
 
 def _unknown_leases(receipt: Receipt, lines: list[Observation]) -> Iterator[str]:
@@ -85,13 +119,15 @@ def _hazards(credential: Credential, found: Scan) -> Iterator[str]:
     issue, end, gone = (_time_of(credential, n) for n in (1, 2, 3))
     if check is None or not check.ok or issue is None or gone is None:
         return
-    own = [one.observation for one in found.about if one.observation is not None]
+    own = found.observations
     spaces = {id(one.observation): one.namespace for one in found.about}
     home = _namespace_of(credential, found)
     mount, lease_path = _mount_and_path(credential)
     seen_alive = [o.at for o in own if _found_alive(o, credential, found)]
     for act in hazardous_acts(own):
-        here = spaces[id(act)] in ("", home)
+        there = spaces[id(act)]
+        # an act in a namespace above concerns this one as well
+        here = not there or f"{home}/".startswith(f"{there}/")
         if not here or not issue <= act.at <= gone:
             continue
         if not touches(act.path, mount, lease_path, token=not credential.lease_id):

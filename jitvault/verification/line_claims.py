@@ -4,72 +4,97 @@ By the check that rests on the line:
 
 1. the response of the issue: of the token with the grant's accessor, or of the lease with its id;
 2. a response of the revocation, without an error, about that token or lease;
-3. a look-up by the worker that failed, about that token; a look-up's line names its lease by an HMAC that nobody can
-   compare without Vault;
-5. a listing of leases by the worker, or a look-up by the worker that found the credential.
+3. a look-up that says that there is no such token or lease. A look-up's line names its lease by an HMAC that nobody can
+   compare without Vault, but two leases have two names;
+5. a listing of leases, or a look-up that found the credential.
+
+That a token expired is shown by no line; `expiry` compares the time with what lines show of its life.
+
+All of them are of one namespace; `callers` looks at which one, and at who caused them.
 
 A line is about a token by the HMAC of its accessor, which Vault makes. If the audit device was set up again in between,
-later lines have another HMAC, and count as another token's.
+later lines have another HMAC, and count as another token's. A token's own lease has another name, and nothing joins the
+two: a revocation and a look-up by it count only for a token that nobody opened or used, as after a crash.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from jitvault.audit.observation import Kind, Observation
-from jitvault.audit.trail import done
+from jitvault.audit.audit_form import is_hashed
+from jitvault.audit.observation import Kind, Observation, is_token_lease
+from jitvault.audit.trail import derived_tokens, done, owning_token, with_subjects
 from jitvault.formats.shorten import one_line
 from jitvault.lifecycle.confirmation.timeline import is_below, prefix_of
-from jitvault.verification.audit_scan import Scan, SeenLine
+from jitvault.verification.audit_scan import Rest, Scan, SeenLine, resting_lines
 from jitvault.verification.evidence import Stated, stated
-from jitvault.verification.receipt import Credential, Receipt, StatedCheck, credentials
+from jitvault.verification.expiry import expiry_problems
+from jitvault.verification.receipt import Credential, Receipt, credentials
 
 _LISTING = "sys/leases/lookup/"
-_GONE = "invalid accessor"
+# Vault's words for what is not there, by the kind of line that asked
+_GONE = {
+    Kind.TOKEN_LOOKUP: "invalid accessor",
+    Kind.LEASE_LOOKUP: "invalid lease",
+    Kind.RENEWED: "lease not found",
+}
+_INVALID = "invalid request"
+_NOT_ITS_LEASE = "is about a lease of the role, and the token was opened or used: nothing shows that the lease is its"
 
 
 def line_problems(receipt: Receipt, found: Scan) -> Iterator[str]:
     """Yield each named line that is missing, or does not show what it should."""
+    for rest in resting_lines(receipt):
+        told = stated(rest.check)
+        if told is not None:
+            yield from _problems_of(rest, told, found)
     for credential in credentials(receipt):
-        for check in credential.said.checks:
-            told = stated(check) if check.ok else None
-            if told is not None:
-                yield from _problems_of(credential, check, told, found)
+        yield from expiry_problems(credential, found)
+    yield from _several_namespaces(receipt, found)
+    yield from _shared_names(receipt, found)
     for number, one in enumerate(receipt.findings, 1):
         if one.line and one.line not in found.named:
             yield f"line {one_line(one.line)[:16]} of finding {number} ({one_line(one.rule)}) is in none of the files"
 
 
-def _problems_of(credential: Credential, check: StatedCheck, told: Stated, found: Scan) -> Iterator[str]:
-    for name, judged in ((told.line, _main_problem), (told.listing, _listing_problem), (told.alive, _alive_problem)):
-        if not name:
-            continue
-        where = f"line {name} ({one_line(credential.name)}, check {check.n})"
-        seen = found.named.get(name)
-        if seen is None:
-            yield f"{where} is in none of the files"
-        elif seen.observation is None:
-            yield f"{where} is no line of Vault's about tokens or leases"
-        elif (why := judged(credential, check.n, told, seen, seen.observation, found)) is not None:
-            yield f"{where} {why}"
+def _problems_of(rest: Rest, told: Stated, found: Scan) -> Iterator[str]:
+    where = f"line {rest.name} ({one_line(rest.credential.name)}, check {rest.check.n})"
+    seen = found.named.get(rest.name)
+    if seen is None:
+        yield f"{where} is in none of the files"
+    elif seen.observation is None:
+        yield f"{where} is no line of Vault's about tokens or leases"
+    elif (why := _problem(rest, told, seen, seen.observation, found)) is not None:
+        yield f"{where} {why}"
 
 
-def _main_problem(
-    credential: Credential, n: int, told: Stated, seen: SeenLine, line: Observation, found: Scan
-) -> str | None:
+def _problem(rest: Rest, told: Stated, seen: SeenLine, line: Observation, found: Scan) -> str | None:
+    if rest.part == "listing":
+        listed = seen.operation == "list" and line.path.startswith(_LISTING)
+        return None if listed and done(line) else "is no listing of leases"
+    if rest.part == "alive":
+        return _alive_problem(rest.credential, line)
+    return _main_problem(rest, told, seen, line, found)
+
+
+def _main_problem(rest: Rest, told: Stated, seen: SeenLine, line: Observation, found: Scan) -> str | None:
     if line.at != told.at or line.path != told.path:
         return f"is about {one_line(line.path)!r:.120} at {line.at.isoformat()}, and the receipt says otherwise"
     if not line.closing:
         return "is a request, and only Vault's answer shows that something was done"
-    if n == 1:
-        return _issue_problem(credential, seen, line, found)
-    if n == 2:
-        revoked = _lease_revoked if credential.lease_id else _token_revoked
-        return revoked(credential, seen, line, found)
-    return _gone_problem(credential, seen, line)
+    if rest.check.n != 1 and seen.wrapped:
+        return "has its answer in a wrapping, so that nobody sees what Vault did"
+    credential = rest.credential
+    if rest.check.n == 1:
+        return _issue_problem(credential, line)
+    if rest.check.n == 2:
+        return _lease_revoked(credential, line) if credential.lease_id else _token_revoked(credential, line, found)
+    if credential.lease_id:
+        return _lease_gone(credential, seen, line)
+    return _token_gone(credential, seen, line, found)
 
 
-def _issue_problem(credential: Credential, seen: SeenLine, line: Observation, found: Scan) -> str | None:
+def _issue_problem(credential: Credential, line: Observation) -> str | None:
     if line.failed:
         return "shows an error, and no issue"
     if credential.lease_id:
@@ -79,22 +104,23 @@ def _issue_problem(credential: Credential, seen: SeenLine, line: Observation, fo
         return "does not show the creation of this token"
     if credential.grant is not None and line.path != f"auth/token/create/{credential.grant.role}":
         return "shows a token of another role than the grant says"
-    return None if seen.by_worker else "shows a token that was not created by the worker"
+    return None
 
 
-def _token_revoked(credential: Credential, seen: SeenLine, line: Observation, found: Scan) -> str | None:
-    role = credential.grant.role if credential.grant else ""
-    below = f"auth/token/create/{role}/"
+def _token_revoked(credential: Credential, line: Observation, found: Scan) -> str | None:
+    below = _below(credential)
     prefix = prefix_of(line.path, "revoke-prefix")
     if prefix is not None:
         covers = not line.error and is_below(below, prefix)
         return None if covers else "revokes by a prefix that does not cover this token"
-    if line.kind is Kind.LEASE_REVOKED and (line.subject.startswith((below, "hmac-")) and seen.by_worker):
-        # a token whose accessor was lost in a crash is revoked by its own lease, whose name is another hash
-        return None if not line.failed else "shows an error, and no revocation"
-    if line.subject != credential.accessor:
+    if line.kind is Kind.LEASE_REVOKED and _is_own_lease(line.subject, below):
+        # a token whose accessor was lost in a crash is revoked by its own lease
+        if line.failed:
+            return "shows an error, and no revocation"
+        return _NOT_ITS_LEASE if _is_used(credential, found) else None
+    if with_subjects([*found.observations, line])[-1].subject != credential.accessor:
         return "is about another token"
-    begun = line.kind is Kind.TOKEN_LOOKUP and seen.by_worker and done(line) and "revocation_begun" in line.detail
+    begun = line.kind is Kind.TOKEN_LOOKUP and done(line) and "revocation_begun" in line.detail
     repeated = line.kind is Kind.TOKEN_REVOKED and "warnings" in line.detail
     if begun or repeated:
         done_before = _unanswered(credential, found)
@@ -106,62 +132,103 @@ def _token_revoked(credential: Credential, seen: SeenLine, line: Observation, fo
 
 def _unanswered(credential: Credential, found: Scan) -> bool:
     """Return whether an earlier revocation of the token has no answer."""
-    own = [one.observation for one in found.about if one.observation is not None]
-    revocations = [o for o in own if o.kind is Kind.TOKEN_REVOKED and o.subject == credential.accessor]
+    named = (o for o in found.observations if o.kind is Kind.TOKEN_REVOKED and o.subject == credential.accessor)
+    revocations = [o for o in named if "denied" not in o.detail]
     answered = {o.request_id for o in revocations if o.closing}
     return any(o.request_id not in answered for o in revocations)
 
 
-def _lease_revoked(credential: Credential, seen: SeenLine, line: Observation, found: Scan) -> str | None:
+def _lease_revoked(credential: Credential, line: Observation) -> str | None:
     if line.kind is not Kind.LEASE_REVOKED:
         return "shows no revocation of a lease"
-    # a request with the id in its body shows the id's HMAC
-    if line.subject != credential.lease_id and not line.subject.startswith("hmac-"):
+    # a request with the id in its body shows the id's HMAC, and the worker sends none
+    if line.subject != credential.lease_id:
         return "is about another lease"
-    if line.failed:
-        return "shows an error, and no revocation"
-    return None if seen.by_worker else "shows a revocation by somebody else than the worker, which proves nothing"
+    return "shows an error, and no revocation" if line.failed else None
 
 
-def _gone_problem(credential: Credential, seen: SeenLine, line: Observation) -> str | None:
-    if not seen.by_worker:
-        return "is not the worker's look-up"
-    if credential.lease_id:
-        named = line.kind is Kind.LEASE_LOOKUP and line.subject.startswith("hmac-")
-        renewed = line.kind is Kind.RENEWED and line.subject == credential.lease_id
-        if not named and not renewed:
-            return "is no look-up of this lease"
-        return None if line.failed else "found the lease alive"
-    begun = line.kind is Kind.TOKEN_LOOKUP and done(line) and "revocation_begun" in line.detail
-    by_lease = line.kind in (Kind.LEASE_LOOKUP, Kind.RENEWED)
+def _lease_gone(credential: Credential, seen: SeenLine, line: Observation) -> str | None:
+    named = line.kind is Kind.LEASE_LOOKUP and is_hashed(line.subject)
+    renewed = line.kind is Kind.RENEWED and line.subject == credential.lease_id
+    if not named and not renewed:
+        return "is no look-up of this lease"
+    return _why_not_gone(seen, line, "lease")
+
+
+def _token_gone(credential: Credential, seen: SeenLine, line: Observation, found: Scan) -> str | None:
+    by_lease = line.kind is Kind.LEASE_LOOKUP and is_hashed(line.subject)
+    by_lease = by_lease or (line.kind is Kind.RENEWED and _is_own_lease(line.subject, _below(credential)))
     if line.kind is not Kind.TOKEN_LOOKUP and not by_lease:
         return "is no look-up of a token"
-    if not by_lease and line.subject != credential.accessor:
+    if by_lease:
+        return _NOT_ITS_LEASE if _is_used(credential, found) else _why_not_gone(seen, line, "lease")
+    if line.subject != credential.accessor:
         return "is about another token"
-    if not line.failed and not begun:
-        return "found the token alive"
-    plain = line.error and not line.error.startswith("hmac-")
-    return "failed for another reason than that there is no such token" if _is_other(plain, by_lease, line) else None
+    if done(line) and "revocation_begun" in line.detail:
+        return None
+    return _why_not_gone(seen, line, "token")
 
 
-def _is_other(plain: str | bool, by_lease: bool, line: Observation) -> bool:
-    """Return whether a failed look-up says that it failed otherwise."""
-    return bool(plain) and line.failed and not by_lease and _GONE not in line.error
+def _why_not_gone(seen: SeenLine, line: Observation, what: str) -> str | None:
+    """Return why a look-up does not say that something is gone.
+
+    The result is None if it does. Of a lease the reason may be an HMAC. Then the error is plain: neither a refusal nor
+    a parameter of a wrong type is an invalid request.
+    """
+    if not line.failed:
+        return f"found the {what} alive"
+    is_hidden = is_hashed(line.error) and line.kind is not Kind.TOKEN_LOOKUP and _INVALID in seen.error
+    if not is_hidden and _GONE[line.kind] not in line.error:
+        return f"failed for another reason than that there is no such {what}"
+    return None
 
 
-def _listing_problem(
-    credential: Credential, n: int, told: Stated, seen: SeenLine, line: Observation, found: Scan
-) -> str | None:
-    listed = seen.operation == "list" and line.path.startswith(_LISTING)
-    return None if listed and done(line) and seen.by_worker else "is no listing of leases by the worker"
-
-
-def _alive_problem(
-    credential: Credential, n: int, told: Stated, seen: SeenLine, line: Observation, found: Scan
-) -> str | None:
+def _alive_problem(credential: Credential, line: Observation) -> str | None:
     # a token whose accessor is not known any more, as after a recovery, is looked up by its own lease
     kinds = {Kind.LEASE_LOOKUP, Kind.RENEWED} | (set() if credential.lease_id else {Kind.TOKEN_LOOKUP})
-    if line.kind not in kinds or not done(line) or not seen.by_worker:
-        return "is no look-up by the worker that found it"
+    if line.kind not in kinds or not done(line):
+        return "is no look-up that found it"
     is_other = line.kind is Kind.TOKEN_LOOKUP and line.subject != credential.accessor
     return "is about another token" if is_other else None
+
+
+def _below(credential: Credential) -> str:
+    """Return the path below which Vault keeps the leases of a token's role."""
+    return f"auth/token/create/{credential.grant.role if credential.grant else ''}/"
+
+
+def _is_own_lease(lease_id: str, below: str) -> bool:
+    return lease_id.startswith(below) and is_token_lease(lease_id)
+
+
+def _is_used(credential: Credential, found: Scan) -> bool:
+    """Return whether somebody opened a token's wrapping, or used the token."""
+    lines = found.observations
+    derived = derived_tokens(lines)
+    opened = (Kind.UNWRAPPED, Kind.REWRAPPED, Kind.CUBBYHOLE_READ)
+    return any(
+        o.actor == credential.accessor or (o.kind in opened and owning_token(o, derived) == credential.accessor)
+        for o in lines
+    )
+
+
+def _several_namespaces(receipt: Receipt, found: Scan) -> Iterator[str]:
+    """Yield where the receipt's lines are of several namespaces."""
+    seen = (found.named.get(rest.name) for rest in resting_lines(receipt))
+    known = [one for one in seen if one is not None and one.observation is not None and not one.opens_wrapping]
+    ids = sorted({one.namespace_id for one in known})
+    if len(ids) > 1:
+        yield f"the lines are of {len(ids)} namespaces: {', '.join(f'{one_line(each)!r:.40}' for each in ids)}"
+
+
+def _shared_names(receipt: Receipt, found: Scan) -> Iterator[str]:
+    """Yield where the look-ups of two credentials name one lease."""
+    owners: dict[str, str] = {}
+    for rest in resting_lines(receipt):
+        seen = found.named.get(rest.name)
+        line = seen.observation if seen is not None else None
+        if rest.check.n != 3 or line is None or line.kind is not Kind.LEASE_LOOKUP:
+            continue
+        other = owners.setdefault(line.subject, rest.credential.name)
+        if other != rest.credential.name:
+            yield f"line {rest.name} looks up the same lease for {one_line(other)} and {one_line(rest.credential.name)}"

@@ -8,29 +8,35 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """One thing that was checked.
+    """One check.
 
-    `seen` says in words what was compared. `problems` says what does not hold; empty where everything does.
+    `seen` says in words what was compared. `problems` says what does not hold; empty where everything does. `unchecked`
+    says why the check could not be made; empty where it was.
     """
 
     name: str
     seen: str
     problems: tuple[str, ...] = ()
+    unchecked: str = ""
 
     @property
-    def holds(self) -> bool:
-        return not self.problems
+    def holds(self) -> bool | None:
+        """Whether the check holds; None where it could not be made."""
+        if self.problems:
+            return False
+        return None if self.unchecked else True
 
     def as_json(self) -> dict[str, Any]:
-        return {"name": self.name, "holds": self.holds, "seen": self.seen, "problems": list(self.problems)}
+        seen = self.unchecked if self.holds is None else self.seen
+        return {"name": self.name, "holds": self.holds, "seen": seen, "problems": list(self.problems)}
 
 
 @dataclass(slots=True)
 class Outcome:
     """The result of a verification.
 
-    `told` is what the receipt says that nobody should overlook, such as findings. `not_checked` says in words what the
-    inputs cannot show.
+    `told` is what the receipt says that nobody should overlook, such as findings. `not_checked` says in words what no
+    input of this kind can show; what other inputs could show is a check that was not made.
     """
 
     checked: list[Checked] = field(default_factory=list)
@@ -38,11 +44,22 @@ class Outcome:
     not_checked: list[str] = field(default_factory=list)
 
     @property
-    def holds(self) -> bool:
-        """Return whether everything that was checked holds."""
-        return bool(self.checked) and all(one.holds for one in self.checked)
+    def holds(self) -> bool | None:
+        """Whether every check holds.
+
+        None where none fails, and one could not be made.
+        """
+        results = {one.holds for one in self.checked}
+        if False in results or not results:
+            return False
+        return None if None in results else True
 
     @property
     def problems(self) -> list[str]:
         """Return everything that does not hold, in the order of the checks."""
         return [problem for one in self.checked for problem in one.problems]
+
+    @property
+    def unchecked(self) -> list[Checked]:
+        """Return the checks that could not be made."""
+        return [one for one in self.checked if one.holds is None]

@@ -113,6 +113,24 @@ class StatedFinding(Struct, frozen=True):
     line: str | None
 
 
+class Link(Struct, frozen=True):
+    """A task above, and its parties."""
+
+    task: str
+    digest: Digest
+    requester: Party
+    agent: Party
+    owner: Party
+
+
+class Recovery(Struct, frozen=True):
+    """A rebuilt record: from which event, and by whose signatures."""
+
+    at: Time
+    from_: dict[str, Any] = field(name="from")
+    verified_by: list[str]
+
+
 class StatedExtension(Struct, frozen=True):
     by: Party
     reason: str
@@ -121,7 +139,7 @@ class StatedExtension(Struct, frozen=True):
     until: str
     window_s: int
     digest: Digest
-    approved_by: list[Any]
+    approved_by: list[Party]
     rules: list[str]
     policy_digest: str
     replaces: str | bool | None
@@ -153,7 +171,7 @@ class Receipt(Struct, frozen=True):
     requester: Party
     agent: Party
     owner: Party
-    delegation: list[Any]
+    delegation: list[Link]
     children: list[Child]
     intent: str
     approved_by: list[str]
@@ -163,7 +181,7 @@ class Receipt(Struct, frozen=True):
     findings: list[StatedFinding]
     proof: StatedProof
     chain: Chain
-    recovered: list[Any]
+    recovered: list[Recovery]
     sealed_at: Time
     # receipts of older workers do not have these
     approvers: list[Party] = []

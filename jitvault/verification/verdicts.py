@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from jitvault.formats.shorten import one_line
+from jitvault.lifecycle.confirmation.timeline import prefix_of
 from jitvault.model.proof_check import NAMES, QUIET_N, TARGET_N
 from jitvault.model.states import DEAD, State, Verdict
 from jitvault.verification.evidence import QUIET_MS, Stated, stated
@@ -36,7 +37,9 @@ def verdict_problems(receipt: Receipt) -> Iterator[str]:
         if credential.said.verdict in _PROVEN:
             yield from _missing_checks(credential, forced=receipt.proof.forced is not None)
             yield from _time_problems(credential)
-        elif credential.said.verdict is Verdict.NEVER_ISSUED and (credential.lease_id or credential.accessor):
+            if not credential.lease_id and not credential.accessor:
+                yield f"{_called(credential)} is called {credential.said.verdict}, and no grant says which token it is"
+        elif credential.said.verdict is Verdict.NEVER_ISSUED:
             yield from _never_issued(credential)
     yield from _list_problems(receipt)
     yield from _task_problems(receipt)
@@ -95,8 +98,10 @@ def _time_problems(credential: Credential) -> Iterator[str]:
 def _never_issued(credential: Credential) -> Iterator[str]:
     if credential.lease_id:
         yield f"{_called(credential)} is called never issued, and a lease that is known was issued"
-    elif (issue := credential.check(1)) is not None and issue.ok:
-        yield f"{_called(credential)} is called never issued, and check 1 shows its issue"
+    elif credential.accessor:
+        yield f"{_called(credential)} is called never issued, and its grant has an accessor, which Vault gives a token"
+    elif any(check.ok for check in credential.said.checks if check.n != QUIET_N):
+        yield f"{_called(credential)} is called never issued, and has checks of one that was"
 
 
 def _list_problems(receipt: Receipt) -> Iterator[str]:
@@ -125,9 +130,11 @@ def _shared_lines(receipt: Receipt) -> Iterator[str]:
     owners: dict[tuple[int, str], str] = {}
     for credential in credentials(receipt):
         # one revocation by a prefix ends many tokens
-        for n in (1, 3) if not credential.lease_id else (1, 2, 3):
+        for n in (1, 2, 3):
             found = _stated(credential, n)
             if found is None or not found.line:
+                continue
+            if n == 2 and not credential.lease_id and prefix_of(found.path, "revoke-prefix") is not None:
                 continue
             other = owners.setdefault((n, found.line), credential.name)
             if other != credential.name:

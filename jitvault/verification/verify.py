@@ -7,7 +7,12 @@
 5. With `status --json`: the history is the one whose hash the receipt names.
 6. With audit files: each line that the receipt names is there and shows what the receipt says.
 7. With audit files: they show no lease, token, use or act that the receipt leaves out.
-8. The task was closed with proof.
+8. With the ids of jitvault's namespace and of the worker's entities: those lines are of that namespace, and the
+   worker's where they have to be.
+9. The task was closed with proof.
+
+A check without its input was not made: then nothing is said to hold as a whole. The history is no such input, since
+whoever can have a receipt signed can write one as well.
 
 Nothing here knows Vault, a ledger or settings: an auditor runs it on copies of files.
 """
@@ -20,16 +25,23 @@ from dataclasses import dataclass
 from jitvault.documents.signed import RECEIPT_KEY
 from jitvault.formats.shorten import one_line
 from jitvault.model.proof_check import TARGET_N
-from jitvault.verification.approvals import approval_problems, extension_problems, needed_approvals
+from jitvault.verification.approvals import (
+    approval_problems,
+    extension_problems,
+    may_be_lost,
+    needed_approvals,
+)
 from jitvault.verification.audit_scan import Scan, scan, wanted_lines
+from jitvault.verification.callers import check_callers
 from jitvault.verification.history import History, history_problems
 from jitvault.verification.keys import ReceiptKey
-from jitvault.verification.left_out import left_out_problems
+from jitvault.verification.left_out import left_out_problems, unclaimed_tokens
 from jitvault.verification.line_claims import line_problems
 from jitvault.verification.log_lines import LogLine
 from jitvault.verification.outcome import Checked, Outcome
 from jitvault.verification.receipt import Receipt, credentials, read_content
 from jitvault.verification.signature import Signed, open_envelope
+from jitvault.verification.trust import NO_TRUST, Trust
 from jitvault.verification.verdicts import verdict_problems
 
 Files = Sequence[Iterable[LogLine]]
@@ -44,7 +56,9 @@ class Verified:
     outcome: Outcome
 
 
-def verify(data: bytes, keys: Sequence[ReceiptKey], *, history: History | None, files: Files) -> Verified:
+def verify(
+    data: bytes, keys: Sequence[ReceiptKey], *, history: History | None, files: Files, trust: Trust = NO_TRUST
+) -> Verified:
     """Return what holds of a receipt.
 
     Raises InvalidInput for a file that is no receipt, and SecurityFinding for one that none of `keys` signed or that
@@ -59,20 +73,15 @@ def verify(data: bytes, keys: Sequence[ReceiptKey], *, history: History | None, 
         _signature(signed, receipt),
         Checked("content", "a receipt, in the one form that jitvault signs", tuple(_content_problems(receipt))),
         Checked("verdicts", _verdicts_seen(receipt), tuple(verdict_problems(receipt))),
-        Checked("approvals", _approvals_seen(receipt), tuple(_approval_problems(receipt))),
+        _approvals(receipt),
     ]
     if history is not None:
         seen = f"the {receipt.chain.events} events of the history have the hash of the receipt, and so has the revision"
         outcome.checked.append(Checked("history", seen, tuple(history_problems(receipt, history))))
-    found = None
-    if files:
-        found = scan(receipt, files)
-        outcome.checked += [
-            Checked("lines", _lines_seen(receipt, found), tuple(line_problems(receipt, found))),
-            Checked("left out", _nothing_left_out(found), tuple(left_out_problems(receipt, found))),
-        ]
+    found = scan(receipt, files) if files else None
+    outcome.checked += [*_audit_checks(receipt, found, trust), check_callers(receipt, found, trust)]
     outcome.checked.append(_closing(receipt))
-    outcome.not_checked += _not_checked(receipt, signed, found, has_history=history is not None)
+    outcome.not_checked += _not_checked(receipt, signed, found, trust, has_history=history is not None)
     return Verified(receipt, signed, outcome)
 
 
@@ -92,18 +101,41 @@ def _content_problems(receipt: Receipt) -> Iterator[str]:
         yield "two of its grants are the same attempt"
 
 
-def _approval_problems(receipt: Receipt) -> Iterator[str]:
-    yield from approval_problems(receipt)
-    yield from extension_problems(receipt)
+def _approvals(receipt: Receipt) -> Checked:
+    # 4
+    problems = (*approval_problems(receipt), *extension_problems(receipt))
+    lost = f"not counted: the record was rebuilt, and may have lost some ({_approvals_seen(receipt)})"
+    return Checked("approvals", _approvals_seen(receipt), problems, unchecked=lost if may_be_lost(receipt) else "")
+
+
+def _audit_checks(receipt: Receipt, found: Scan | None, trust: Trust) -> Iterator[Checked]:
+    # 6
+    if found is None:
+        yield Checked("lines", "", unchecked="not looked for: whoever has the worker's token can have anything signed")
+        yield Checked("left out", "", unchecked="not looked for: nobody but Vault's log shows it (--audit FILE)")
+        return
+    yield Checked("lines", _lines_seen(receipt, found), tuple(line_problems(receipt, found)))
+    # 7
+    left_out = tuple(left_out_problems(receipt, found, trust.namespace))
+    yield Checked("left out", _nothing_left_out(found), left_out)
 
 
 def _closing(receipt: Receipt) -> Checked:
-    # 8
+    # 9
     proof = receipt.proof
+    if proof.confirmed and _rests_on_the_target(receipt):
+        how = "by force: Vault forgot a lease, and that the target refused it is the worker's word alone"
+        return Checked("closed", "", unchecked=how)
     if proof.confirmed:
         return Checked("closed", f"with proof: sealed at {receipt.sealed_at:%Y-%m-%d %H:%M:%S} UTC")
     who = f" by {one_line(proof.forced.name)}: {one_line(proof.forced.reason)}" if proof.forced else ""
     return Checked("closed", "", (f"the task was closed WITHOUT PROOF{who}",))
+
+
+def _rests_on_the_target(receipt: Receipt) -> bool:
+    """Return whether a lease is proven by the target's answer alone."""
+    revoked = (lease.check(2) for lease in credentials(receipt) if lease.lease_id)
+    return receipt.proof.forced is not None and any(check is None or not check.ok for check in revoked)
 
 
 def _verdicts_seen(receipt: Receipt) -> str:
@@ -152,14 +184,15 @@ def _told(receipt: Receipt) -> Iterator[str]:
         yield f"access was delegated to {names}: each has a receipt of its own"
 
 
-def _not_checked(receipt: Receipt, signed: Signed, found: Scan | None, *, has_history: bool) -> Iterator[str]:
+def _not_checked(
+    receipt: Receipt, signed: Signed, found: Scan | None, trust: Trust, *, has_history: bool
+) -> Iterator[str]:
     """Yield in words what these inputs cannot show."""
     yield "that the key is Vault's: compare its SHA-256 with what Vault's administrator says"
     if signed.key.version is None:
         yield f"that the key is version {signed.version}: PEM does not say it, unless a line before the key does"
-    if found is None:
-        yield "the audit lines: whoever has the worker's token can have anything signed (--audit FILE)"
-    else:
+    if found is not None:
+        yield _unclaimed(unclaimed_tokens(receipt, found, trust.namespace))
         yield "that the audit files are whole and Vault's own: keep them where the worker cannot write"
         if any(lease.verdict.value != "never_issued" for lease in receipt.proof.leases):
             yield "that a look-up is about its lease: its line names the lease by an HMAC that only Vault can compute"
@@ -169,8 +202,15 @@ def _not_checked(receipt: Receipt, signed: Signed, found: Scan | None, *, has_hi
         yield f"the {receipt.chain.events} events of its history, of which it has the last hash alone (--status FILE)"
     if receipt.approved_by or receipt.extensions:
         yield "the approvers' own signatures, and their groups: they are in Vault"
+    if receipt.extensions:
+        yield "how many approvals policy demanded for an extension"
     if any(one.check(TARGET_N) for one in credentials(receipt)):
         yield "what a target answered (check 6): the worker asked it, and no line shows the answer"
+
+
+def _unclaimed(number: int) -> str:
+    one = "token" if number == 1 else "tokens"
+    return f"{number:,} {one} that the worker's roles gave in the task's time: a creation does not say for which task"
 
 
 def _count(number: int, one: str, many: str = "") -> str:

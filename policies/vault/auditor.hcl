@@ -49,3 +49,12 @@ path "jitvault-transit/keys/*" {
 path "jitvault/data/installation" {
   capabilities = ["read"]
 }
+
+# For `jitvault export-keys`: the id of jitvault's namespace, and of the entities that the worker logs in as.
+path "identity/group/name/jitvault-auditors" {
+  capabilities = ["read"]
+}
+
+path "identity/entity/name/*" {
+  capabilities = ["read"]
+}

@@ -77,7 +77,7 @@ def test_every_name_with_an_environment_is_a_command() -> None:
 FLAT = (
     "submit grant extend complete revoke cancel freeze unfreeze freezes approve deny withdraw approvals unwrap status "
 )
-FLAT += "exec mcp list report verify worker sweep init tidy doctor demo dev completion"
+FLAT += "exec mcp list report verify export-keys worker sweep init tidy doctor demo dev completion"
 GROUPS = {
     "agents": {"add", "remove", "list"},
     "approvers": {"add", "remove", "list"},

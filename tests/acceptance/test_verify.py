@@ -34,13 +34,13 @@ class Handed:
     def file(self, name: str) -> Path:
         return self.directory / name
 
-    def verify(self, *options: str | Path, receipt: str = "receipt.json", key: str = "key.pem", code: int = 0) -> Any:
-        return self.alone(None, "verify", self.file(receipt), "--key", self.file(key), *options, code=code)
+    def verify(self, *options: str | Path, receipt: str = "receipt.json", code: int = 0) -> Any:
+        return self.alone(None, "verify", self.file(receipt), "--trust", self.file("trust.json"), *options, code=code)
 
 
 @pytest.fixture(scope="module")
 def sealed(variables: dict[str, str], world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files of a sealed task with two tokens: receipt, key, status and the audit log, which was rotated."""
+    """The files of a sealed task with two tokens: receipt, keys, status and the audit log, which was rotated."""
     directory, home = tmp_path_factory.mktemp("handed"), tmp_path_factory.mktemp("home")
     cli = Quick(variables, home)
     file = home / "verify-orders.yaml"
@@ -62,6 +62,7 @@ def sealed(variables: dict[str, str], world: World, tmp_path_factory: pytest.Tem
         pass
     cli("auditor", "report", file.stem, "--receipt", directory / "receipt.json", "--out", directory / "r.json")
     (directory / "status.json").write_text(cli("auditor", "status", file.stem, "-o", "json").stdout)
+    cli("auditor", "export-keys", "--worker", "worker", "--out", directory / "trust.json")
     answer = Vault(Connection(world.address), world.auditor_token).read(f"jitvault-transit/keys/{RECEIPT_KEY}") or {}
     (directory / "key.json").write_text(json.dumps(answer))
     public = answer["data"]["keys"]["1"]["public_key"]
@@ -106,26 +107,33 @@ def test_an_honest_receipt_holds_without_any_server(handed: Handed, monkeypatch:
     assert found["holds"] and found["task_id"] == "verify-orders" and found["confirmed"]
     assert names(found, holds=False) == []
     assert names(found, holds=True) == [
-        *("signature", "content", "verdicts", "approvals", "history", "lines", "left out", "closed")
+        *("signature", "content", "verdicts", "approvals", "history", "lines", "left out", "worker", "closed")
     ]
-    assert re.fullmatch(r"with proof: sealed at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", found["checked"][7]["seen"])
+    assert re.fullmatch(r"with proof: sealed at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", found["checked"][8]["seen"])
     assert "12 of 12 that the receipt names are in 2 files" in found["checked"][5]["seen"]
     assert found["key"]["version"] == 1 and not any("version" in text for text in found["not_checked"])
-    # Vault's own answer is a key file, too
-    assert handed.verify(*every, "-o", "json", key="key.json").json["key"] == found["key"]
+    # Vault's own answer is a key file, too, and so is PEM; the ids can be given by hand
+    trusted = json.loads(handed.file("trust.json").read_text())
+    ids = ("--namespace", trusted["namespace"]["id"], "--worker-entity", trusted["workers"][0]["entity"])
+    assert trusted["namespace"] == {"id": "root", "path": ""} and trusted["workers"][0]["name"] == "worker"
+    for key in ("key.json", "key.pem"):
+        given = ("--key", handed.file(key), *ids, *every)
+        by_hand = handed.alone(None, "verify", handed.file("receipt.json"), *given, "--json").json
+        assert by_hand["holds"] and by_hand["key"] == found["key"]
     assert [one["name"] for one in found["approved_by"]] == ["approver-1"] and found["intent"] == "Count."
     assert found["access"] == [
         {"template": "postgres-readonly", "path": "database/creds/app-readonly", "with": {"database": "app"}}
     ]
     assert (found["ended"]["name"], found["ended"]["reason"]) == ("operator", "completed")
-    less = handed.verify("--json").json
-    assert less["holds"] and any("--audit FILE" in text for text in less["not_checked"])
+    less = json.loads(handed.verify("--json", code=6).stdout)
+    unmade = [one["name"] for one in less["checked"] if one["holds"] is None]
+    assert less["holds"] is None and unmade == ["lines", "left out", "worker"]
 
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_what_was_checked_and_what_was_not_is_said_in_words(handed: Handed, width: int) -> None:
-    files = [str(handed.file(name)) for name in ("receipt.json", "key.pem", "logs")]
-    command = ("verify", files[0], "--key", files[1], "--audit", files[2])
+    files = [str(handed.file(name)) for name in ("receipt.json", "trust.json", "logs")]
+    command = ("verify", files[0], "--trust", files[1], "--audit", files[2])
     piped = handed.alone(None, *command, extra={"COLUMNS": str(width)}).stdout
     assert "Receipt of task verify-orders (completed)" in piped and "\nNot checked\n" in piped
     stated = " ".join(piped.partition("Checked")[0].replace("| ", "").split())
@@ -136,7 +144,7 @@ def test_what_was_checked_and_what_was_not_is_said_in_words(handed: Handed, widt
     assert re.search(r" UTC ended 20[0-9: -]{17} UTC by operator: completed digest", stated), stated
     assert any(line.startswith("  ✓ lines      12 of 12 that the receipt names") for line in piped.splitlines())
     assert "  - that the audit files are whole and Vault's own: keep them where the worker cannot write\n" in piped
-    assert piped.endswith("Everything that was checked holds.\n")
+    assert piped.endswith("Every check was made and holds.\n")
     shown = at_terminal(handed.alone, None, *command, width=width).stdout  # type: ignore[arg-type]
     assert all(len(line) <= width for line in shown.splitlines()) and shown.count("\n") > piped.count("\n")
     assert "| " not in shown.partition("Checked")[2], "that is the mark of another's words"
@@ -146,10 +154,13 @@ def test_missing_lines_are_named_and_nothing_is_called_proven(handed: Handed) ->
     half = ("--audit", handed.file("logs") / "audit.log.1.gz")
     shown = handed.verify(*half, code=12)
     assert "  ✗ lines      does NOT hold" in shown.stdout and "is in none of the files" in shown.stdout
-    assert "Everything that was checked holds" not in shown.stdout
+    assert "Every check was made and holds" not in shown.stdout
     assert "the receipt of task verify-orders does not hold: line " in shown.stderr and ", and " in shown.stderr
     # a script that wants the result alone gets it, and nothing where there is none
-    assert handed.verify("-q").stdout == "verify-orders\n"
+    assert handed.verify("-q", "--audit", handed.file("logs")).stdout == "verify-orders\n"
+    unmade = handed.verify("-q", code=6)
+    assert unmade.stdout == "" and "not everything was checked: lines, left out, worker" in unmade.stderr
+    assert "  ? lines      not looked for: " in handed.verify(code=6).stdout
     quiet = handed.verify(*half, "-q", code=12)
     assert quiet.stdout == "" and "is in none of the files" in quiet.stderr
     found = json.loads(handed.verify(*half, "--json", code=12).stdout)
@@ -192,11 +203,11 @@ def test_what_a_thief_of_the_workers_token_signs_does_not_hold(handed: Handed, w
     with_worker = Transit(Vault(Connection(world.address), world.worker_token))
     forged = tmp_path / "forged.json"
     forged.write_text(json.dumps(with_worker.sign(told, RECEIPT_TYPE, key=RECEIPT_KEY)))
-    key, logs = handed.file("key.pem"), handed.file("logs")
-    assert handed.alone(None, "verify", forged, "--key", key, "--json").json["holds"]
-    found = json.loads(handed.alone(None, "verify", forged, "--key", key, "--audit", logs, "--json", code=12).stdout)
+    known, logs = ("--trust", handed.file("trust.json")), handed.file("logs")
+    assert json.loads(handed.alone(None, "verify", forged, *known, "--json", code=6).stdout)["holds"] is None
+    found = json.loads(handed.alone(None, "verify", forged, *known, "--audit", logs, "--json", code=12).stdout)
     assert names(found, holds=False) == ["left out"]
-    assert "leaves out lease database/creds/app-readonly/" in found["checked"][-2]["problems"][0]
+    assert "leaves out lease database/creds/app-readonly/" in found["checked"][-3]["problems"][0]
 
 
 def test_line_ends_that_were_signed_make_no_lines(handed: Handed, world: World, tmp_path: Path) -> None:
@@ -205,14 +216,25 @@ def test_line_ends_that_were_signed_make_no_lines(handed: Handed, world: World, 
     with_worker = Transit(Vault(Connection(world.address), world.worker_token))
     forged = tmp_path / "forged.json"
     forged.write_text(json.dumps(with_worker.sign(told, RECEIPT_TYPE, key=RECEIPT_KEY)))
-    shown = handed.alone(None, "verify", forged, "--key", handed.file("key.pem")).stdout
+    shown = handed.alone(None, "verify", forged, "--key", handed.file("key.pem"), code=6).stdout
     assert shown.count("\nChecked") == 1 and shown.count("\n  approved by") == 1
 
 
 def test_usage_is_said(handed: Handed) -> None:
     shown = handed.alone(None, "verify", "--help").stdout
-    for word in ("RECEIPT", "--key", "--audit", "--status", "jitvault verify receipt.json --key receipts.pem"):
+    for word in ("RECEIPT", "--trust", "--key", "--audit", "--status", "verify receipt.json --trust trust.json"):
         assert word in shown
-    assert "--key" in handed.alone(None, "verify", handed.file("receipt.json"), code=2).stderr
+    assert "--trust" in handed.alone(None, "verify", handed.file("receipt.json"), code=2).stderr
+    assert "--trust stands for --key" in handed.verify("--namespace", "root", code=2).stderr
+    no_file = ("verify", handed.file("receipt.json"), "--trust", handed.file("key.json"))
+    assert "is no trust file" in handed.alone(None, *no_file, code=8).stderr
     missing = handed.verify("--audit", handed.file("nosuch.log"), code=2)
     assert "there is no such file" in missing.stderr
+
+
+def test_a_trust_file_names_what_vault_has(variables: dict[str, str], tmp_path: Path) -> None:
+    cli = Quick(variables, tmp_path)
+    nobody = cli("auditor", "export-keys", "--worker", "nobody", "--out", tmp_path / "trust.json", code=9).stderr
+    assert "no entity named 'nobody'" in nobody and not (tmp_path / "trust.json").exists()
+    denied = cli("agent", "export-keys", "--worker", "worker", code=10).stderr
+    assert "may not read identity/group/name/jitvault-auditors" in denied

@@ -199,6 +199,8 @@ ALLOWED = [
     ("auditor", "GET", "jitvault/data/tasks/seeded", None),
     ("auditor", "GET", "jitvault-transit/keys/jitvault-signer-{operator}", None),
     ("auditor", "GET", "jitvault-transit/keys/jitvault-receipts", None),
+    ("auditor", "GET", "identity/group/name/jitvault-auditors", None),
+    ("auditor", "GET", "identity/entity/name/worker", None),
     # whose the ledger is that they read
     ("approver", "GET", "jitvault/data/installation", None),
     ("agent", "GET", "jitvault/data/installation", None),

@@ -49,7 +49,7 @@ def print_verified(found: Verified, *, as_json: bool) -> None:
     _print_list(console, "The receipt says", found.outcome.told, mark=MARK)
     _print_list(console, "Not checked", found.outcome.not_checked)
     if found.outcome.holds:
-        console.print(output.coloured("Everything that was checked holds.", "green"))
+        console.print(output.coloured("Every check was made and holds.", "green"))
 
 
 def _approved_by(receipt: Receipt) -> list[dict[str, str | None]]:
@@ -93,6 +93,9 @@ def _print_checked(console: Console, outcome: Outcome) -> None:
     for one in outcome.checked:
         if one.holds:
             _line(console, one.seen, first=f"  ✓ {one.name:<{width}}  ")
+            continue
+        if one.holds is None:
+            _line(console, one.unchecked, first=f"  ? {one.name:<{width}}  ", style="yellow")
             continue
         _line(console, "does NOT hold", first=f"  ✗ {one.name:<{width}}  ", style="red")
         for problem in one.problems:

@@ -9,7 +9,13 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import os
+import sys
 from collections.abc import Callable, Iterable
+from contextlib import redirect_stdout
+from functools import cache
+from importlib.util import module_from_spec, spec_from_file_location
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +27,14 @@ from jitvault.formats.canonical_json import canonical_bytes
 from jitvault.verification.history import History, read_history
 from jitvault.verification.keys import read_keys
 from jitvault.verification.log_lines import lines_of
+from jitvault.verification.trust import Trust
 from jitvault.verification.verify import Verified, verify
 
 RECORDED = Path(__file__).parent / "recorded"
 LINES = (RECORDED / "audit.jsonl").read_bytes().splitlines(keepends=True)
+WORKER = "bc615adb-5f6f-afd6-da03-5f08710d6261"
+KNOWN = Trust("root", frozenset({WORKER}))
+"""What an auditor knows of the Vault on which these were recorded."""
 Edit = Callable[[dict[str, Any]], object]
 
 
@@ -34,6 +44,16 @@ def content(task: str = "read-orders") -> dict[str, Any]:
 
 def history() -> dict[str, Any]:
     return dict(json.loads((RECORDED / "read-orders-status.json").read_text()))
+
+
+@cache
+def _script() -> Any:
+    where = Path(__file__).parents[3] / "docs" / "examples" / "verify_receipt.py"
+    spec = spec_from_file_location(where.stem, where)
+    assert spec is not None and spec.loader is not None
+    sys.modules[where.stem] = module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 class Forger:
@@ -75,9 +95,27 @@ class Forger:
         path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
         return path
 
-    def verify(self, data: bytes, *logs: Path, told: dict[str, Any] | None = None) -> Verified:
+    def verify(self, data: bytes, *logs: Path, told: dict[str, Any] | None = None, trust: Trust = KNOWN) -> Verified:
         past: History | None = read_history(json.dumps(told).encode()) if told is not None else None
-        return verify(data, read_keys(self.pem), history=past, files=[lines_of(path) for path in logs])
+        return verify(data, read_keys(self.pem), history=past, files=[lines_of(path) for path in logs], trust=trust)
+
+    def script(self, data: bytes, *logs: Path, trust: Trust = KNOWN) -> int:
+        """What the script that has none of jitvault's code exits with."""
+        receipt, key = self.directory / "receipt.json", self.directory / "key.json"
+        receipt.write_bytes(data)
+        key.write_text(json.dumps({"data": {"keys": {"1": {"public_key": self.raw}}}}))
+        named = os.pathsep.join(map(str, logs))
+        with redirect_stdout(StringIO()):
+            return int(_script().main(str(receipt), str(key), named, trust.namespace, sorted(trust.workers)))
+
+    def refused(self, edit: Edit, *logs: Path, task: str = "read-orders") -> list[str]:
+        """The problems of a receipt that the script refuses as well."""
+        assert self.script(self.receipt(edit, task), *logs) == 1
+        return self.problems(edit, *logs, task=task)
+
+    def accepts(self, data: bytes, *logs: Path) -> bool:
+        """Whether both accept a receipt."""
+        return self.script(data, *logs) == 0 and bool(self.verify(data, *logs).outcome.holds)
 
     def problems(self, edit: Edit, *logs: Path, task: str = "read-orders") -> list[str]:
         """What does not hold of a receipt that was changed before it was signed."""

@@ -67,7 +67,7 @@ def test_a_history_with_anything_anywhere_is_judged_or_refused(
     forger = Forger(tmp_path_factory.getbasetemp())
     past = changed(history(), path, new)
     try:
-        outcome = forger.verify(forger.receipt(), told=past).outcome
+        outcome = forger.verify(forger.receipt(), forger.log(), told=past).outcome
     except InvalidInput:
         return
     covered = path[0] == "timeline" and isinstance(path[1], int) and path[1] < content()["chain"]["events"]

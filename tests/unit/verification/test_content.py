@@ -6,10 +6,11 @@ import json
 from typing import Any
 
 import pytest
-from forger import Edit, Forger, content, history
+from forger import KNOWN, Edit, Forger, content, history
 
 from jitvault.errors import SecurityFinding
 from jitvault.formats.canonical_json import canonical_bytes
+from jitvault.verification.trust import Trust
 
 Told = dict[str, Any]
 
@@ -24,12 +25,21 @@ def check(of: Told, n: int) -> Told:
 
 def test_an_honest_receipt_holds_and_says_what_nobody_checked(forger: Forger) -> None:
     for task in ("read-orders", "fix-orders"):
-        found = forger.verify(forger.receipt(task=task))
-        assert found.outcome.problems == [] and found.outcome.holds
-        assert any("--audit" in text for text in found.outcome.not_checked)
-        assert any("--status" in text for text in found.outcome.not_checked)
-    told = forger.verify(forger.receipt(), told=history())
-    assert told.outcome.holds and not any("--status" in text for text in told.outcome.not_checked)
+        found = forger.verify(forger.receipt(task=task)).outcome
+        assert found.problems == [] and found.holds is None
+        assert [one.name for one in found.unchecked] == ["lines", "left out", "worker"]
+        assert any("--status" in text for text in found.not_checked)
+        assert forger.accepts(forger.receipt(task=task), forger.log())
+    told = forger.verify(forger.receipt(), forger.log(), told=history()).outcome
+    assert told.holds and not any("--status" in text for text in told.not_checked)
+
+
+@pytest.mark.parametrize("trust", [Trust(), Trust("root"), Trust("", KNOWN.workers)])
+def test_without_the_namespace_and_the_worker_nothing_is_said_to_hold(forger: Forger, trust: Trust) -> None:
+    found = forger.verify(forger.receipt(), forger.log(), trust=trust).outcome
+    assert found.problems == [] and found.holds is None
+    assert [one.name for one in found.unchecked] == ["worker"]
+    assert forger.script(forger.receipt(), forger.log(), trust=trust) == 3
 
 
 def fails(n: int, of: str = "lease") -> Edit:
@@ -105,7 +115,7 @@ FORGED: dict[str, tuple[Edit, str]] = {
     "a live lease": (put("live", "proof", "leases", 0, "verdict"), "is live"),
     "a lease by Vault's word": (put("gone", "proof", "leases", 0, "verdict"), "is gone"),
     "a lease never issued": (put("never_issued", "proof", "leases", 0, "verdict"), "a lease that is known was issued"),
-    "a token never issued": (put("never_issued", "proof", "token", "verdict"), "check 1 shows its issue"),
+    "a token never issued": (put("never_issued", "proof", "token", "verdict"), "its grant has an accessor"),
     "the grant says otherwise": (put("expired", "grants", -1, "verdict"), "and its grant expired"),
     "an earlier token is missing": (put([], "proof", "earlier_tokens"), "are not those of the grants"),
     "leases without a token": (put([], "grants"), "no token that can have read them"),
@@ -268,3 +278,53 @@ def test_a_history_that_is_not_the_receipts_does_not_hold(forger: Forger, edit: 
     edit(told)
     problems = forger.verify(forger.receipt(), told=told).outcome.problems
     assert any(says in problem for problem in problems), problems
+
+
+def parties(**given: str) -> Told:
+    return {
+        part: {"entity": f"e-{part}", "name": part, **({"entity": given[part]} if part in given else {})}
+        for part in ("requester", "agent", "owner")
+    }
+
+
+def test_who_has_a_part_in_the_task_above_approves_nothing(forger: Forger) -> None:
+    def edit(told: Told) -> None:
+        link = {"task": "above", "digest": told["digest"], **parties(requester=told["approved_by"][0])}
+        told["delegation"] = [link]
+
+    problems = forger.refused(edit, forger.log(), task="fix-orders")
+    approver = content("fix-orders")["approved_by"][0]
+    assert problems == [
+        f"entity {approver} approved the task and is its requester of above",
+        f"entity {approver} approved extension 1 and is the task's requester of above",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("who", "says"),
+    [("requester", "asked for extension 1 and approved it"), ("agent", "approved extension 1 and is the task's agent")],
+)
+def test_nobody_with_a_part_in_it_approves_an_extension(forger: Forger, who: str, says: str) -> None:
+    def edit(told: Told) -> None:
+        told["extensions"][0]["approved_by"] = [told[who]]
+
+    problems = forger.refused(edit, forger.log())
+    assert len(problems) == 1 and says in problems[0], problems
+
+
+def test_approvals_that_may_be_lost_are_not_called_counted(forger: Forger) -> None:
+    """A rebuilt record may lack some, so they are not checked; but who rebuilt it has to be said."""
+    rebuilt = {"at": "2026-11-28T15:00:00+00:00", "from": {"seq": 3}, "verified_by": []}
+
+    def edit(told: Told) -> None:
+        told.update(recovered=[rebuilt], approved_by=[])
+
+    found = forger.verify(forger.receipt(edit, "fix-orders"), forger.log()).outcome
+    assert found.problems == [] and found.holds is None
+    assert [one.name for one in found.unchecked] == ["approvals"]
+    assert forger.script(forger.receipt(edit, "fix-orders"), forger.log()) == 3
+    kept = forger.verify(forger.receipt(put([rebuilt], "recovered"), "fix-orders"), forger.log()).outcome
+    assert kept.holds
+    for unsaid in (None, {}, {**rebuilt, "at": "now"}):
+        with pytest.raises(SecurityFinding, match="recovered"):
+            forger.verify(forger.receipt(put([unsaid], "recovered"), "fix-orders"))

@@ -95,7 +95,8 @@ def other_accessor(entry: Line) -> None:
 
 
 def by_somebody(entry: Line) -> None:
-    entry["auth"]["policies"] = ["jitvault-operator"]
+    """The policy has the worker's name, as anybody can name one in a namespace of their own."""
+    entry["auth"]["entity_id"] = "6e5093c4-ce24-7707-d4e6-eb674d8bbfce"
 
 
 SUBSTITUTES: dict[str, tuple[bytes, bytes, str]] = {
@@ -117,7 +118,7 @@ SUBSTITUTES: dict[str, tuple[bytes, bytes, str]] = {
         edited(of("token", 3), lambda e: e.update(error="1 error occurred:\n\t* permission denied\n\n")),
         "for another reason",
     ),
-    "a look-up by somebody": (of("token", 3), edited(of("token", 3), by_somebody), "not the worker's look-up"),
+    "a look-up by somebody": (of("token", 3), edited(of("token", 3), by_somebody), "none of the worker's"),
     "another lease's issue": (
         of("lease", 1),
         edited(of("lease", 1), lambda e: e["response"]["secret"].update(lease_id="database/creds/app-readonly/other")),
@@ -128,7 +129,7 @@ SUBSTITUTES: dict[str, tuple[bytes, bytes, str]] = {
         edited(of("lease", 2), lambda e: e["request"].update(path="sys/leases/revoke/database/creds/app-readonly/o")),
         "about another lease",
     ),
-    "a revocation by somebody": (of("lease", 2), edited(of("lease", 2), by_somebody), "somebody else than the worker"),
+    "a revocation by somebody": (of("lease", 2), edited(of("lease", 2), by_somebody), "none of the worker's"),
     "a look-up that found the lease": (
         of("lease", 3),
         edited(of("lease", 3), lambda e: (e.pop("error"), e["response"].pop("data"))),
@@ -141,7 +142,7 @@ SUBSTITUTES: dict[str, tuple[bytes, bytes, str]] = {
         edited(of("token", 1), lambda e: e["request"].update(path="auth/token/create/jitvault-8h")),
         "of another role",
     ),
-    "a token that somebody made": (of("token", 1), edited(of("token", 1), by_somebody), "not created by the worker"),
+    "a token that somebody made": (of("token", 1), edited(of("token", 1), by_somebody), "none of the worker's"),
     "a line about nothing": (
         of("token", 2),
         edited(of("token", 2), lambda e: e["request"].update(path="secret/data/x", headers={})),
@@ -321,11 +322,11 @@ ALIVE: dict[str, tuple[str, bytes, bytes, str]] = {
     "a token by its own lease": ("token", listing(), listing("sys/leases/lookup", "update"), ""),
     "a lease": ("leases", listing(), listing("sys/leases/lookup", "update"), ""),
     "another token": ("token", listing(), edited(FOUND, other_accessor), "about another token"),
-    "a look-up that missed it": ("token", listing(), of("token", 3), "no look-up by the worker that found it"),
-    "a look-up by somebody": ("token", listing(), edited(FOUND, by_somebody), "no look-up by the worker"),
-    "a token's look-up for a lease": ("leases", listing(), FOUND, "no look-up by the worker that found it"),
-    "no listing": ("token", of("lease", 3), FOUND, "no listing of leases by the worker"),
-    "a listing by somebody": ("token", edited(listing(), by_somebody), FOUND, "no listing of leases by the worker"),
+    "a look-up that missed it": ("token", listing(), of("token", 3), "is no look-up that found it"),
+    "a look-up by somebody": ("token", listing(), edited(FOUND, by_somebody), "none of the worker's"),
+    "a token's look-up for a lease": ("leases", listing(), FOUND, "is no look-up that found it"),
+    "no listing": ("token", of("lease", 3), FOUND, "no listing of leases"),
+    "a listing by somebody": ("token", edited(listing(), by_somebody), FOUND, "none of the worker's"),
 }
 
 

@@ -15,6 +15,8 @@ from jitvault.formats.shorten import one_line
 
 if TYPE_CHECKING:
     from jitvault.verification.history import History
+    from jitvault.verification.keys import ReceiptKey
+    from jitvault.verification.trust import Trust
 
 _LOOKED_AT = 100
 """How many lines of a file are looked at before it is called no audit log."""
@@ -25,10 +27,24 @@ def verify(
     receipt: Annotated[
         Path, typer.Argument(metavar="RECEIPT", help="The receipt that `jitvault report TASK --receipt` wrote.")
     ],
+    trust: Annotated[
+        Path | None,
+        typer.Option("--trust", metavar="FILE", help="What `jitvault export-keys` wrote, for the next three."),
+    ] = None,
     key: Annotated[
-        Path,
+        Path | None,
         typer.Option("--key", metavar="PEM", help="The public key of receipts, as PEM or as Vault shows it in JSON."),
-    ],
+    ] = None,
+    namespace: Annotated[
+        str | None,
+        typer.Option("--namespace", metavar="ID", help="The id of jitvault's namespace in Vault: `root`, or another."),
+    ] = None,
+    worker_entity: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--worker-entity", metavar="ID", help="The id of an entity that the worker logs in as. It can be repeated."
+        ),
+    ] = None,
     audit: Annotated[
         list[Path] | None,
         typer.Option(
@@ -46,30 +62,37 @@ def verify(
 ) -> None:
     """Verify a receipt offline, and say what was checked and what was not.
 
-    The command needs no Vault, no ledger and no setting, only these files. It exits with 0 if everything that it
-    checked holds, and with 12 otherwise; with 8 where an --audit FILE is no audit log.
+    The command needs no Vault, no ledger and no setting, only these files. It exits with 0 if every check was made and
+    holds, with 12 if one does not hold, and with 6 if one could not be made; with 8 where an --audit FILE is no audit
+    log.
 
     Without --audit it checks the signature, and that each verdict follows from the evidence in the receipt. With the
     audit files it also finds each line that the receipt names, compares it with what the receipt says, and looks for
-    what the receipt leaves out.
+    what the receipt leaves out. With the ids of jitvault's namespace and of the worker's entities it says whether
+    those lines are the worker's.
 
-    Example: jitvault verify receipt.json --key receipts.pem --audit audit.log
+    Example: jitvault verify receipt.json --trust trust.json --audit audit.log
     """
     from jitvault.cli.views import verification as view
-    from jitvault.errors import SecurityFinding
-    from jitvault.verification.keys import MAX_KEY_FILE, read_keys
+    from jitvault.errors import NotConfirmed, SecurityFinding
     from jitvault.verification.log_lines import files_in, lines_of
     from jitvault.verification.signature import MAX_RECEIPT
     from jitvault.verification.verify import verify as verified
 
     data = _content(receipt, MAX_RECEIPT, "receipt")
-    keys = read_keys(_content(key, MAX_KEY_FILE, "key file"))
+    keys, known = _trusted(trust, key, namespace, worker_entity or ())
     files = files_in(audit or ())
-    found = verified(data, keys, history=_history(status), files=[lines_of(path) for path in files])
+    found = verified(data, keys, history=_history(status), files=[lines_of(path) for path in files], trust=known)
     if found.outcome.problems:
         # whoever named another file by mistake must not read that the receipt does not hold
         _check_audit_logs(audit or ())
     view.print_verified(found, as_json=json_)
+    if found.outcome.holds is None:
+        missing = ", ".join(one.name for one in found.outcome.unchecked)
+        raise NotConfirmed(
+            f"nothing contradicts the receipt of task {found.receipt.task}, and not everything was checked: {missing}",
+            hint="--audit and --trust give what is missing; docs/auditors.md says where they come from.",
+        )
     if not found.outcome.holds:
         first, *more = found.outcome.problems
         also = f", and {len(more)} more" if more else ""
@@ -77,6 +100,33 @@ def verify(
             one_line(f"the receipt of task {found.receipt.task} does not hold: {first}{also}"),
             hint="Nothing in it is proven then. Keep the files as they are, and ask who has the ledger.",
         )
+
+
+def _trusted(
+    trust: Path | None, key: Path | None, namespace: str | None, workers: Sequence[str]
+) -> tuple[list[ReceiptKey], Trust]:
+    """Return the receipts' keys, and what the auditor knows besides.
+
+    An empty id is none. Raises UsageError, InvalidInput.
+    """
+    from jitvault.documents.trust import read_trust_file
+    from jitvault.errors import UsageError
+    from jitvault.verification.keys import MAX_KEY_FILE, read_keys
+    from jitvault.verification.trust import Trust, keys_in, trust_in
+
+    if trust is None:
+        if key is None:
+            raise UsageError(
+                "verify needs --trust FILE, or --key PEM", hint="`jitvault export-keys --out FILE` writes a trust file."
+            )
+        known = Trust(namespace or "", frozenset(filter(None, workers)))
+        return read_keys(_content(key, MAX_KEY_FILE, "key file")), known
+    if key is not None or namespace or workers:
+        raise UsageError(
+            "--trust stands for --key, --namespace and --worker-entity", hint="Give the file, or these options."
+        )
+    file = read_trust_file(_content(trust, MAX_KEY_FILE, "trust file"))
+    return keys_in(file), trust_in(file)
 
 
 def _check_audit_logs(named: Sequence[Path]) -> None:

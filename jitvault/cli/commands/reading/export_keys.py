@@ -1,0 +1,45 @@
+"""`jitvault export-keys`: take from Vault what receipts are verified by."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from jitvault.cli.options import Debug, Json, Out
+
+_INIT_MAKES = "jitvault-worker"
+
+
+def export_keys(
+    worker: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--worker",
+            metavar="NAME",
+            help=f"The name of an entity that the worker logs in as, {_INIT_MAKES} by default. It can be repeated.",
+        ),
+    ] = None,
+    out: Out = None,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write the trust file by which receipts are verified offline.
+
+    It has the public keys of receipts, the id of jitvault's namespace, and the ids of the worker's entities, as Vault
+    has them now. Take it from Vault yourself, early, and keep it offline; `jitvault verify --trust` reads it.
+
+    Example: jitvault export-keys --out trust.json
+    """
+    import msgspec
+
+    from jitvault.cli import session
+    from jitvault.cli.views import output
+    from jitvault.vault.trusted import trusted
+
+    wiring = session.open_session()
+    with output.new_file(out) as file:
+        found = trusted(wiring.vault(wiring.person_token or wiring.settings.admin), worker or [_INIT_MAKES])
+        shown = msgspec.to_builtins(found)
+        if file is not None or not output.print_for_scripts(shown, found.namespace.id, as_json=json_):
+            output.text(output.to_json(shown) + "\n", out=file)

@@ -1,0 +1,62 @@
+"""Read from Vault what a trust file has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from jitvault.documents.signed import RECEIPT_KEY
+from jitvault.documents.trust import HomeNamespace, TrustedKey, TrustedWorker, TrustFile
+from jitvault.errors import NotFound, VaultRefused
+from jitvault.vault.client import Vault
+from jitvault.vault.transit import MOUNT
+
+_AUDITORS = "jitvault-auditors"
+_INIT = "An administrator runs `jitvault init` first."
+
+
+def trusted(vault: Vault, workers: Iterable[str]) -> TrustFile:
+    """Return what an auditor trusts, as Vault has it now.
+
+    `workers` are the names of the worker's entities. Raises NotFound where Vault lacks one of the things, and
+    VaultRefused for whoever may not read them.
+    """
+    key = _data(vault, f"{MOUNT}/keys/{RECEIPT_KEY}", f"Vault has no key {RECEIPT_KEY}", _INIT)
+    # only a group of ours says which namespace this is: Vault shows a namespace's id at what is in it
+    group = _data(vault, f"identity/group/name/{_AUDITORS}", f"Vault has no group {_AUDITORS}", _INIT)
+    return TrustFile(
+        schema="jitvault.dev/trust/v1",
+        receipt_keys=[
+            TrustedKey(int(version), facts["public_key"], datetime.fromisoformat(facts["creation_time"]))
+            for version, facts in sorted(key["keys"].items(), key=lambda pair: int(pair[0]))
+        ],
+        namespace=HomeNamespace(str(group["namespace_id"]), (vault.connection.namespace or "").strip("/")),
+        workers=[_worker(vault, name) for name in dict.fromkeys(workers)],
+    )
+
+
+def _worker(vault: Vault, name: str) -> TrustedWorker:
+    """Return a worker's entity, which may be one of the root namespace."""
+    path = f"identity/entity/name/{name}"
+    found = vault.read(path) or vault.at_root().read(path)
+    if found is None:
+        raise NotFound(
+            f"Vault has no entity named {name!r:.80}",
+            hint="Name the worker's with --worker; docs/operations/worker-identity.md says how to give it one.",
+        )
+    return TrustedWorker(str(found["data"]["id"]), name)
+
+
+def _data(vault: Vault, path: str, missing: str, hint: str) -> Mapping[str, Any]:
+    try:
+        answer = vault.read(path)
+    except VaultRefused as error:
+        raise VaultRefused(
+            f"this identity may not read {path} ({error})",
+            hint="`jitvault init` gives auditors that right; an administrator may run this command as well.",
+        ) from None
+    if answer is None:
+        raise NotFound(missing, hint=hint)
+    data: Mapping[str, Any] = answer["data"]
+    return data
