@@ -19,7 +19,7 @@ from jitvault.ledger.storage.postgres import PostgresStore
 from jitvault.ledger.storage.sqlite import SqliteStore
 from jitvault.model import rules_generation as generation
 
-HEAD = "0012"
+HEAD = "0013"
 """The schema's version: two digits for breaking changes, two for changes that only add."""
 
 T = TypeVar("T")
