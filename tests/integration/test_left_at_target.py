@@ -134,7 +134,7 @@ def test_rights_that_others_granted_keep_nobody(rig: Rig, spec: Spec) -> None:
 
 
 def test_rights_on_what_a_login_gave_to_its_group_keep_nobody(rig: Rig, spec: Spec) -> None:
-    """Before PostgreSQL 16 a member can give its group what it made, and a login of another group grants rights on it."""
+    """Before PostgreSQL 16 a member can give its group what it made; a login of another group grants rights on it."""
     mine, writing, other = spec(), spec(template="postgres-readwrite"), spec()
     rig("operator", "grant", writing, code=4)
     rig("approver-1", "approve", writing.stem, "--yes")
