@@ -39,8 +39,9 @@ OF_WORKER = (PUBLISHED, INBOX, TEMPLATES)
 _TASK = r"(?P<task>(?!.*\.\.)[a-z0-9][a-z0-9._-]{0,62})"
 _ENTITY = r"(?P<entity>[^/]+)"
 _REQUEST = re.compile(rf"{REQUESTS}{_ENTITY}/{_TASK}/(?P<kind>[a-z]+)")
-# Decisions lie below the task, or below the digest of an extension.
-_DECISION = re.compile(rf"{DECISIONS}{_ENTITY}/{_TASK}(/(?P<kind>[a-z]+)(/[0-9a-f]{{32}})?)?")
+# Decisions lie below the task, or below the digest of an extension. A withdrawal has one path: the lines of what ends
+# access are always stored.
+_DECISION = re.compile(rf"{DECISIONS}{_ENTITY}/{_TASK}(/((?P<kind>withdraw)|extend/[0-9a-f]{{32}}))?")
 _FREEZE = re.compile(rf"{FREEZES}{_ENTITY}/(?P<scope>all|[0-9a-f]{{32}})")
 _LONGEST_ENTITY = 64
 _ENDS = frozenset({"end", "withdraw"})

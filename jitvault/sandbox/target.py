@@ -147,8 +147,9 @@ _RESET = (
     "END LOOP; "
 )
 # A large object is given away, whatever its size: to unlink it takes as long as it has pages. Those on which another
-# login of Vault's gave this one a right are given away as well, since nobody else may take back what their owner gave.
-# Where nobody is there to take them, the login's own are unlinked.
+# login of Vault's gave this one a right are given away as well, since nobody else may take back what their owner gave;
+# and those of a role whose rights Vault's login has, as before PostgreSQL 16 those of the groups, to which a login can
+# give what it made. Where nobody is there to take them, the login's own are unlinked.
 _GIVE_AWAY = (
     "FOR turn IN 1..5 LOOP FOR few IN SELECT pg_catalog.array_agg(s.objid) FROM ("  # noqa: S608
     "SELECT d.objid, pg_catalog.row_number() OVER () AS n FROM pg_catalog.pg_shdepend AS d "
@@ -160,7 +161,8 @@ _GIVE_AWAY = (
     "AND c.datname OPERATOR(pg_catalog.=) pg_catalog.current_database() "
     "AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_authid'::pg_catalog.regclass::pg_catalog.oid "
     "AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_largeobject'::pg_catalog.regclass::pg_catalog.oid "
-    f"AND (o.oid OPERATOR(pg_catalog.=) r.oid OR {_MADE_BY_VAULT}) LIMIT 10000"
+    f"AND (o.oid OPERATOR(pg_catalog.=) r.oid OR {_MADE_BY_VAULT} "
+    "OR pg_catalog.pg_has_role(o.oid, 'USAGE')) LIMIT 10000"
     ") AS s GROUP BY s.n OPERATOR(pg_catalog./) 100 LOOP "
     f"{_ENOUGH}"
     "BEGIN FOR one IN SELECT m.oid, m.lomowner, o.rolname, "

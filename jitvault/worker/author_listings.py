@@ -1,8 +1,8 @@
 """Whose documents are listed next.
 
 Pure, given the time. An author is listed soon, and again only after a rest that is many times as long as that took: all
-documents that come meanwhile are found by one listing. Of those who wait, the one whose listing takes the shortest
-comes first, so that nobody waits for a listing of thousands of documents but its author.
+documents that come meanwhile are found by one listing. Who has waited for longer comes first, and so does whoever takes
+less time: a listing of thousands of documents lets those pass that are wanted while it would have run, and no others.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ class AuthorListings:
     """The authors who have documents that only a listing finds."""
 
     def __init__(self) -> None:
-        self._wanted = set[str]()
+        # since when each author is wanted
+        self._wanted = dict[str, float]()
         # how long the last listing took, and until when its author rests
         self._last: dict[str, tuple[float, float]] = {}
 
-    def want(self, author: str) -> None:
-        self._wanted.add(author)
+    def want(self, author: str, now: float) -> None:
+        self._wanted.setdefault(author, now)
 
     def take(self, now: float) -> str | None:
         """Return the author to list now, None where each one rests."""
         ready = [author for author in self._wanted if self._rests_until(author) <= now]
         if not ready:
             return None
-        author = min(ready, key=lambda author: (self._last.get(author, (0.0, 0.0))[0], author))
-        self._wanted.discard(author)
+        author = min(ready, key=lambda author: (self._wanted[author] + self._last.get(author, (0.0, 0.0))[0], author))
+        del self._wanted[author]
         return author
 
     def done(self, author: str, begun: float, now: float) -> None:

@@ -99,7 +99,7 @@ class WorkLoops(LoopBase):
             nonlocal listed, next_s, turns
             begun = time.monotonic()
             for author in self.gate.take_behind():
-                authors.want(author)
+                authors.want(author, begun)
             if begun - listed >= self._list_after(next_s, backlog):
                 unseen = backlog.list_again(is_blind=self.health.why_not_trusted is not None)
                 for item, effect in triage.sort(unseen):

@@ -133,6 +133,28 @@ def test_rights_that_others_granted_keep_nobody(rig: Rig, spec: Spec) -> None:
         ended(rig, files[0].stem)
 
 
+def test_rights_on_what_a_login_gave_to_its_group_keep_nobody(rig: Rig, spec: Spec) -> None:
+    """Before PostgreSQL 16 a member can give its group what it made; a login of another group grants rights on it."""
+    mine, writing, other = spec(), spec(template="postgres-readwrite"), spec()
+    rig("operator", "grant", writing, code=4)
+    rig("approver-1", "approve", writing.stem, "--yes")
+    held, grantee, victim = rig.active(mine), rig.active(writing), rig.active(other)
+    with large_objects(rig.world):
+        with closing(rig.connect(held.login)) as session:
+            number = made(session)
+            given = f"ALTER LARGE OBJECT {number} OWNER TO app_readonly".encode()
+            if rig.world.servers.postgres.major < 16:
+                session.execute(given)
+            else:
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    session.execute(given)
+            share(session, number, grantee, how="WITH GRANT OPTION")
+        with closing(rig.connect(grantee.login)) as session:
+            share(session, number, victim)
+        ended(rig, mine.stem)
+        ended(rig, other.stem)
+
+
 HELD_OPEN = {
     "a page": ("SELECT lo_put({number}, 0, 'x')",),
     "a grant": ("SAVEPOINT s", 'GRANT SELECT ON LARGE OBJECT {number} TO "{third}"', "RELEASE s"),

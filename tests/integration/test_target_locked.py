@@ -122,16 +122,19 @@ def test_one_login_that_takes_every_lock_keeps_no_other_task_from_its_end(rig: R
     assert lease_dead - begun < timedelta(seconds=10)
 
 
-def test_who_makes_everybody_wait_for_a_shared_catalog_is_thrown_out(rig: Rig, spec: Spec) -> None:
-    """CREATE RULE waits before it is refused: behind it nobody gets in, and Vault revokes nothing."""
+@pytest.mark.parametrize(
+    ("catalog", "seen"), [("pg_authid", "pg_roles"), ("pg_largeobject_metadata", "pg_largeobject_metadata")]
+)
+def test_who_makes_everybody_wait_for_a_catalog_is_thrown_out(rig: Rig, spec: Spec, catalog: str, seen: str) -> None:
+    """CREATE RULE waits before it is refused: behind it nobody gets in, or Vault revokes nothing."""
     mine, other = spec(), spec()
     held, others = rig.active(mine), rig.active(other)
-    rule = ("BEGIN", "CREATE RULE r AS ON INSERT TO pg_catalog.pg_authid DO NOTHING")
+    rule = ("BEGIN", f"CREATE RULE r AS ON INSERT TO pg_catalog.{catalog} DO NOTHING")
     with Attended(rig) as worker:
         wait_for(lambda: kept(rig))
         with ExitStack() as stack:
             reader = stack.enter_context(closing(rig.connect(held.login)))
-            reader.execute("BEGIN; SELECT count(*) FROM pg_roles")
+            reader.execute(f"BEGIN; SELECT count(*) FROM {seen}".encode())
             stack.enter_context(Clients(dsn(rig, held), 2, rule))
             wait_for(
                 lambda: worker.log.all_of("a login locked everybody out of its target; its sessions are ended"), 10

@@ -79,7 +79,8 @@ DO $$ DECLARE few pg_catalog.oid[]; one pg_catalog.record; BEGIN
         AND d.classid OPERATOR(pg_catalog.=)
           'pg_catalog.pg_largeobject'::pg_catalog.regclass::pg_catalog.oid
         AND (o.oid OPERATOR(pg_catalog.=) r.oid OR o.rolname OPERATOR(pg_catalog.~)
-          '^v-.*-[A-Za-z0-9]{20}-[0-9]{10}$'::pg_catalog.text) LIMIT 10000)
+          '^v-.*-[A-Za-z0-9]{20}-[0-9]{10}$'::pg_catalog.text
+          OR pg_catalog.pg_has_role(o.oid, 'USAGE')) LIMIT 10000)
       AS s GROUP BY s.n OPERATOR(pg_catalog./) 100
     LOOP
       EXIT WHEN pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>)

@@ -31,6 +31,8 @@ from jitvault.model.states import State
         ("decisions/e-2/t-1/extend/" + "0a" * 17, None),
         ("requests/e-1/t-1/extend", WorkItem("t-1", "e-1", requests=True)),
         ("decisions/e-2/t-1/withdraw", WorkItem("t-1", "e-2", ends=True)),
+        # its author can make any number of these
+        ("decisions/e-2/t-1/withdraw/" + "0a" * 16, None),
         ("freezes/e-1/all", WorkItem(freezes=True)),
         ("requests/e-1/t-1", None),
         ("requests/e-1/../submit", None),
