@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import count
@@ -22,6 +23,7 @@ import msgspec
 
 from jitvault.mcp import frames
 from jitvault.mcp.said import Failure, failure_in, waits_for
+from jitvault.mcp.shared_secrets import hand_out
 from jitvault.model.vault_access import CAPS, smallest_cap
 
 # -P: a module in the directory where the model works must not take the place of one of ours
@@ -44,6 +46,35 @@ class State(StrEnum):
     WAITING = "waiting"
     HELD = "held"
     ENDED = "ended"
+
+
+@contextmanager
+def _handed_out(memory: int | None) -> Iterator[Sequence[int]]:
+    """Yield the descriptor by which a process asks for the memory.
+
+    It, and what it starts, are answered until each of them has closed it.
+    """
+    if memory is None:
+        yield ()
+        return
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    loop = asyncio.get_running_loop()
+
+    def answer() -> None:
+        try:
+            goes_on = hand_out(memory, ours)
+        except BlockingIOError:
+            return
+        except OSError:
+            goes_on = False
+        if not goes_on:
+            loop.remove_reader(ours)
+            ours.close()
+
+    loop.add_reader(ours, answer)
+    with theirs:
+        yield (theirs.fileno(),)
 
 
 class AccessProcess:
@@ -84,7 +115,10 @@ class AccessProcess:
         `wait` is the duration for which approvals are waited for. `shared` is the memory for the secrets of all tasks.
         The file is removed when it is not needed any more.
         """
-        passed = () if shared is None else (shared,)
+        with _handed_out(shared) as passed:
+            await self._start(spec, wait, passed)
+
+    async def _start(self, spec: Path, wait: str, passed: Sequence[int]) -> None:
         server = ("--mcp-server", str(os.getpid()), *(f"--mcp-secrets={each}" for each in passed))
         options = ("--mask", "always", "--stop-timeout", _STOP_TIMEOUT, "--wait", wait, "-o", "json")
         self._process = await asyncio.create_subprocess_exec(

@@ -23,7 +23,7 @@ import msgspec
 from jitvault.agent.execution.allowed_program import check_program, names_of
 from jitvault.errors import InvalidInput, JitvaultError, NotFound, UsageError, WrongState
 from jitvault.mcp import frames
-from jitvault.mcp.shared_secrets import SharedMasker
+from jitvault.mcp.shared_secrets import SharedMasker, received
 from jitvault.mcp.tool_run import ToolRun
 from jitvault.memory_protection import keep_private
 
@@ -38,10 +38,12 @@ _HINT = "Nothing was started."
 class Runner:
     """The tools of one task."""
 
-    def __init__(self, setting: frames.Setting, environment: Mapping[str, str], sink: int) -> None:
+    def __init__(
+        self, setting: frames.Setting, environment: Mapping[str, str], sink: int, shared: int | None = None
+    ) -> None:
         self._setting = setting
         self._environment = environment
-        self._masker = SharedMasker(setting.secrets, setting.shared)
+        self._masker = SharedMasker(setting.secrets, shared)
         self._sink = sink
         self._writing = Lock()
         self._changing = Lock()
@@ -171,7 +173,7 @@ def main() -> NoReturn:
         setting = frames.setting(word)
     except msgspec.MsgspecError:
         sys.exit(f"{frames.SETTING} is not set: `jitvault mcp` starts this program")
-    runner = Runner(setting, dict(os.environ), 1)
+    runner = Runner(setting, dict(os.environ), 1, None if setting.shared is None else received(setting.shared))
     signal.signal(signal.SIGTERM, _stop)
     grace_s, code = 0.0, 0
     try:

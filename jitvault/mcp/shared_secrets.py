@@ -3,7 +3,8 @@
 A tool of one task may come upon a secret of another, such as in a file. So whoever masks has to know them all. The
 server makes the memory, and never looks into it. Each `jitvault exec` adds the secrets of its task before any program
 has them, and the runners look before they mask, so what a tool that was started long before prints is masked, too. No
-tool gets the descriptor.
+tool gets the descriptor. Nor does a process inherit it: while a program starts, every process of the same user can open
+its descriptors. So it inherits one end of a socket pair, which nobody can open, and asks there once it is private.
 
 A task's line counts while its `jitvault exec` lives: that process has a lock on it, which ends with it.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from threading import Lock
 
@@ -21,11 +23,38 @@ from jitvault.agent.masking import Masker
 Secrets = Sequence[tuple[str, str, str]]
 # a byte far beyond all lines: who has it adds one
 _ADDING = 1 << 62
+_HERE = b"."
 
 
 def made() -> int | None:
     """Return a descriptor of such memory, None where the system has none."""
     return os.memfd_create("jitvault-mcp") if hasattr(os, "memfd_create") else None
+
+
+def hand_out(memory: int, line: socket.socket) -> bool:
+    """Give the memory to each process that asks on `line`.
+
+    Return whether others may ask.
+    """
+    asked = line.recv(16)
+    for _ in asked:
+        socket.send_fds(line, [_HERE], [memory])
+    return bool(asked)
+
+
+def received(line: int) -> int | None:
+    """Return the memory, which is asked for on an inherited socket.
+
+    None where the server has gone. This process has to be private before.
+    """
+    with socket.socket(fileno=os.dup(line)) as asking:
+        asking.sendall(_HERE)
+        found = socket.recv_fds(asking, len(_HERE), 1)[1]
+    if not found:
+        return None
+    # no tool is to get it
+    os.set_inheritable(found[0], False)
+    return found[0]
 
 
 def add(memory: int, secrets: Secrets) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from secrets import token_hex
+from threading import Thread
 
-from jitvault.mcp.shared_secrets import SharedMasker, made
+import pytest
+
+from jitvault.mcp.shared_secrets import SharedMasker, hand_out, made, received
 
 ADDS = """
 import sys
@@ -65,3 +69,23 @@ def test_processes_that_add_at_once_lose_no_line() -> None:
 
 def test_without_such_memory_a_task_masks_its_own() -> None:
     assert SharedMasker([("own", "word", "hunter22")], None).now().mask_text("hunter22") == "[jitvault:own.word]"
+
+
+def test_a_process_asks_for_the_memory_by_a_socket_as_often_as_it_likes() -> None:
+    memory = made()
+    assert memory is not None
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        answering = Thread(target=lambda: [hand_out(memory, ours) for _ in range(2)])
+        answering.start()
+        found = [received(theirs.fileno()) for _ in range(2)]
+        answering.join()
+        for each in found:
+            assert each is not None and os.path.sameopenfile(each, memory) and not os.get_inheritable(each)
+            os.close(each)
+        with pytest.raises(OSError, match="No such device"):
+            # what everybody of the same user can try while a program starts
+            os.open(f"/proc/self/fd/{theirs.fileno()}", os.O_RDONLY)
+        theirs.close()
+        assert not hand_out(memory, ours), "nobody asks any more"
+    os.close(memory)

@@ -40,11 +40,13 @@ def setting(access: Access, shared: int | None) -> dict[str, str]:
     """Return the variable that tells the runner about the task.
 
     The secrets are for masking: the tools get them, or files with them, anyway. The task's token is not among them.
-    They are added to those of the server's other tasks (`shared`) before any tool has them.
+    They are added to those of the server's other tasks, whose memory comes by `shared`, before any tool has them.
     """
     secrets = tuple(secrets_of(access.credentials))
-    if shared is not None:
-        shared_secrets.add(shared, secrets)
+    memory = None if shared is None else shared_secrets.received(shared)
+    if memory is not None:
+        # it stays open: the line counts for as long
+        shared_secrets.add(memory, secrets)
     given = mapping.filled(access.wanted, access.credentials)
     until = access.token.ends_at
     made = Setting(
