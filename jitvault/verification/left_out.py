@@ -67,13 +67,15 @@ def _other_tasks(receipt: Receipt, found: Scan, home: str) -> Iterator[str]:
 def _wrapped_reads(receipt: Receipt, lines: list[Observation]) -> Iterator[str]:
     """Yield each wrapped read that no finding of the receipt names.
 
-    No line shows what such a read gave before somebody opens it.
+    No line shows what such a read gave before somebody opens it. A path that is open to everybody gives no lease, and
+    of a flood of such reads not each one has its finding.
     """
     own = {grant.accessor_hmac for grant in receipt.grants if grant.accessor_hmac}
     found = {one.line for one in receipt.findings if one.rule in _ABOUT_WRAPPED}
     requests: dict[str, list[Observation]] = {}
     for line in lines:
-        if line.actor in own and line.kind is Kind.USED and not line.path.startswith(_LEASELESS):
+        may_lease = not line.path.startswith(_LEASELESS) and "open_to_all" not in line.detail
+        if line.actor in own and line.kind is Kind.USED and may_lease:
             requests.setdefault(line.request_id or line.line, []).append(line)
     for read in requests.values():
         is_failed = any(line.closing and line.failed for line in read)
