@@ -262,14 +262,17 @@ def left_out(receipt: dict, every: list[Credential], log: Log, known: Known) -> 
     }
     wrapped: dict[str, list[tuple[str, dict]]] = {}
     given: dict[str, set[str]] = {}
+    # several audit devices show one request, each with other HMACs
+    at: dict[tuple[str, str, str], dict[str, str]] = {}
     for name, entry in log.about:
         path, response = entry["request"]["path"], part(entry, "response")
         here = not known.namespace or namespace_of(entry) == known.namespace
-        for auth in (part(entry, "auth"), part(response, "auth")):
+        for whose, auth in (("caller", part(entry, "auth")), ("answer", part(response, "auth"))):
             # whoever may make tokens gives them any metadata; only jitvault's own have such a policy
             is_ours = any(policy.startswith("jitvault-access-") for policy in auth.get("policies") or ())
             if here and is_ours and "jitvault_task" in part(auth, "metadata"):
-                given.setdefault(auth.get("accessor", ""), set()).add(auth["metadata"]["jitvault_task"])
+                place = (entry["request"].get("id", name), entry["type"], whose)
+                at.setdefault(place, {})[auth.get("accessor", "")] = auth["metadata"]["jitvault_task"]
         lease = part(response, "secret").get("lease_id")
         if actor(entry) in own and lease and lease not in leases and not has_failed(entry):
             yield f"the receipt leaves out lease {lease!r}"
@@ -279,6 +282,9 @@ def left_out(receipt: dict, every: list[Credential], log: Log, known: Known) -> 
         asked = any(part(entry, "response", "wrap_info") and not has_failed(entry) for _, entry in lines)
         if asked and not found & {name for name, _ in lines}:
             yield f"a token read {lines[0][1]['request']['path']!r} in a wrapping, and no finding says so"
+    for shown in at.values():
+        for accessor in shown.keys() & own or shown.keys():
+            given.setdefault(accessor, set()).add(shown[accessor])
     for accessor, tasks in given.items():
         if accessor in own and tasks - {receipt["task"]}:
             yield "Vault gave a token of it to another task"

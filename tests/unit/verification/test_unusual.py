@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from typing import Any
 
 import pytest
 from forger import LINES, Forger, content
-from test_forgeries import EXPIRED, GONE_LEASE, REVOKED_LEASE, WRAPPED, by_lease, evidence
+from test_forgeries import EXPIRED, HASH, OPENED, GONE_LEASE, REVOKED_LEASE, WRAPPED, by_lease, evidence, part
 from test_lines import edited, name_of, of
 from vaults_form import VaultsForm
 
@@ -104,3 +106,36 @@ def test_a_token_that_somebody_named_to_revoke_it_is_shown_in_its_stored_form_by
         told["proof"] = json.loads(text)
 
     assert forger.accepts(forger.receipt(edit), forger.log(new for _, new in pairs))
+
+
+def of_another_device(line: bytes) -> bytes:
+    """The same line by an audit device with another salt."""
+    return re.sub(
+        rb"hmac-sha256:([0-9a-f]{64})",
+        lambda hashed: b"hmac-sha256:" + hashlib.sha256(hashed[1]).hexdigest().encode(),
+        line,
+    )
+
+
+def test_what_another_audit_device_shows_is_no_other_token(forger: Forger) -> None:
+    """As in a directory with the files of both."""
+    second = [of_another_device(line) for line in LINES]
+    logs = forger.log(), forger.log(second, "second.log")
+    assert forger.accepts(forger.receipt(), *logs)
+    assert any(text.startswith("1 token that") for text in forger.verify(forger.receipt(), *logs).outcome.not_checked)
+    left_out = edited(OPENED, lambda e: (part(e).update(accessor=HASH), e["request"].update(id="r-8")))
+    problems = forger.refused(lambda told: None, forger.log([*LINES, left_out, *second, of_another_device(left_out)]))
+    assert len(problems) == 2 and all("that the receipt leaves out" in problem for problem in problems)
+
+
+def test_a_token_that_another_one_of_the_task_opened_is_not_hidden_by_it(forger: Forger) -> None:
+    """`bao unwrap` sends the caller's token in the header, and the wrapping in the body."""
+    own = json.loads(of("token", 2))["request"]["data"]["accessor"]
+
+    def opened_by_own(entry: Any) -> None:
+        entry["request"]["id"] = "r-9"
+        entry["auth"] = {**part(entry), "accessor": own}
+        part(entry).update(accessor=HASH)
+
+    problems = forger.refused(lambda told: None, forger.log([*LINES, edited(OPENED, opened_by_own)]))
+    assert any("that the receipt leaves out" in problem for problem in problems), problems
