@@ -253,6 +253,27 @@ def tokens_of(accessor: str, log: Log) -> set[str]:
     return (issued | stored) - {None, ""}
 
 
+def tasks_of(log: Log, own: set[str], known: Known) -> dict[str, set[str]]:
+    """The tasks that Vault names beside each token: only tokens of jitvault's roles have such a policy.
+
+    Whoever may make tokens gives them any metadata. Several audit devices show one request, each with other HMACs.
+    """
+    shown: dict[tuple[str, str, str], dict[str, str]] = {}
+    for name, entry in log.about:
+        if known.namespace and namespace_of(entry) != known.namespace:
+            continue
+        for whose, auth in (("caller", part(entry, "auth")), ("answer", part(entry, "response", "auth"))):
+            is_ours = any(policy.startswith("jitvault-access-") for policy in auth.get("policies") or ())
+            if is_ours and "jitvault_task" in part(auth, "metadata"):
+                place = (entry["request"].get("id", name), entry["type"], whose)
+                shown.setdefault(place, {})[auth.get("accessor", "")] = auth["metadata"]["jitvault_task"]
+    given: dict[str, set[str]] = {}
+    for tokens in shown.values():
+        for accessor in tokens.keys() & own or tokens.keys():
+            given.setdefault(accessor, set()).add(tokens[accessor])
+    return given
+
+
 def left_out(receipt: dict, every: list[Credential], log: Log, known: Known) -> Iterator[str]:
     """What the log shows about the task and its tokens that the receipt does not say."""
     own = {one.accessor for one in every if one.accessor}
@@ -261,19 +282,10 @@ def left_out(receipt: dict, every: list[Credential], log: Log, known: Known) -> 
         finding["line"] for finding in receipt["findings"] if finding["rule"] in ("wrapped_lease", "outside_template")
     }
     wrapped: dict[str, list[tuple[str, dict]]] = {}
-    given: dict[str, set[str]] = {}
-    # several audit devices show one request, each with other HMACs
-    at: dict[tuple[str, str, str], dict[str, str]] = {}
+    given = tasks_of(log, own, known)
     for name, entry in log.about:
-        path, response = entry["request"]["path"], part(entry, "response")
-        here = not known.namespace or namespace_of(entry) == known.namespace
-        for whose, auth in (("caller", part(entry, "auth")), ("answer", part(response, "auth"))):
-            # whoever may make tokens gives them any metadata; only jitvault's own have such a policy
-            is_ours = any(policy.startswith("jitvault-access-") for policy in auth.get("policies") or ())
-            if here and is_ours and "jitvault_task" in part(auth, "metadata"):
-                place = (entry["request"].get("id", name), entry["type"], whose)
-                at.setdefault(place, {})[auth.get("accessor", "")] = auth["metadata"]["jitvault_task"]
-        lease = part(response, "secret").get("lease_id")
+        path = entry["request"]["path"]
+        lease = part(entry, "response", "secret").get("lease_id")
         if actor(entry) in own and lease and lease not in leases and not has_failed(entry):
             yield f"the receipt leaves out lease {lease!r}"
         if actor(entry) in own and not path.startswith(OWN_PATHS) and not is_open_to_all(entry):
@@ -341,7 +353,9 @@ def not_joined(every: list[Credential], log: Log) -> Iterator[str]:
     for one in every:
         if one.verdict == "expired" and not one.lease and is_over(one, log) is None:
             yield f"when the time of {one.name} was over: no line says how long it could live"
-        ends = [part(log.named.get(line, {}), "request").get("path", "") for n, line in one.lines.items() if n != ISSUED]
+        ends = [
+            part(log.named.get(line, {}), "request").get("path", "") for n, line in one.lines.items() if n != ISSUED
+        ]
         by_lease = any(path.startswith("sys/leases/") and "/revoke-prefix/" not in path for path in ends)
         if log.rebuilt and not one.lease and by_lease and is_used(one, log):
             yield f"that the lease whose end is shown is that of {one.name}: the record was rebuilt"

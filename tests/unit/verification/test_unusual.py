@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from forger import LINES, Forger, content
-from test_forgeries import EXPIRED, HASH, OPENED, GONE_LEASE, REVOKED_LEASE, WRAPPED, by_lease, evidence, part
+from test_forgeries import EXPIRED, GONE_LEASE, HASH, OPENED, REVOKED_LEASE, WRAPPED, by_lease, evidence, part
 from test_lines import edited, name_of, of
 from vaults_form import VaultsForm
 
