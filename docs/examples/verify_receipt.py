@@ -294,9 +294,6 @@ def left_out(receipt: dict, every: list[Credential], log: Log, known: Known) -> 
         asked = any(part(entry, "response", "wrap_info") and not has_failed(entry) for _, entry in lines)
         if asked and not found & {name for name, _ in lines}:
             yield f"a token read {lines[0][1]['request']['path']!r} in a wrapping, and no finding says so"
-    for shown in at.values():
-        for accessor in shown.keys() & own or shown.keys():
-            given.setdefault(accessor, set()).add(shown[accessor])
     for accessor, tasks in given.items():
         if accessor in own and tasks - {receipt["task"]}:
             yield "Vault gave a token of it to another task"
