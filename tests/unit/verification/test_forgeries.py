@@ -296,9 +296,8 @@ def test_metadata_that_a_stranger_gave_a_token_make_no_receipt_wrong(
     forger: Forger, stranger: Callable[[Line], object]
 ) -> None:
     """Metadata count only beside a policy of jitvault's in its namespace: then the token is one of its roles."""
-    line = edited(OPENED, lambda e: (part(e).update(accessor=HASH), stranger(e)))
-    assert forger.accepts(forger.receipt(), forger.log([*LINES, line]))
     own = edited(OPENED, lambda e: (part(e).update(accessor=HASH), e["request"].update(id="r-8")))
+    assert forger.accepts(forger.receipt(), forger.log([*LINES, edited(own, stranger)]))
     problems = forger.refused(lambda told: None, forger.log([*LINES, own]))
     assert any("a token of this task that the receipt leaves out" in problem for problem in problems)
 
