@@ -514,7 +514,7 @@ def test_a_revocation_by_path_names_the_lease(path: str) -> None:
 )
 @pytest.mark.parametrize(("said", "named"), [(LEASE_HMAC, LEASE_HMAC), (5, "")])
 def test_a_lease_id_in_the_body_overrides_the_path(path: str, said: object, named: str) -> None:
-    """Vault makes a text of a number, which OpenBao shows as it is."""
+    """So does what is no text, and names nobody."""
     line = entry(path, data={"lease_id": said, "sync": True})
     assert kind_of(line) == (Kind.LEASE_REVOKED, named)
 
