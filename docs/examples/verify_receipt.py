@@ -72,12 +72,16 @@ class Known:
 
 @dataclass
 class Log:
-    """What the files have: the lines that the receipt names, those about its tokens, and creations of others."""
+    """What the files have: the lines that the receipt names, those about its tokens, and creations of others.
+
+    A record that was `rebuilt` has lost the accessors of its tokens, so that each is ended by its own lease.
+    """
 
     named: dict[str, dict] = field(default_factory=dict)
     about: list[tuple[str, dict]] = field(default_factory=list)
     others: set[str] = field(default_factory=set)
     last: str = ""
+    rebuilt: bool = False
 
 
 def signed_payload(envelope: dict, keys: dict) -> dict:
@@ -130,8 +134,12 @@ def signed_facts(receipt: dict) -> list[str]:
     ]
     if ended := receipt.get("ended"):
         said.append(f"ended at {ended['at']} by {ended['name'] or 'the worker'}: {ended['note'] or ended['reason']}")
-    # a name or an intent must not begin a line of its own
-    return [line.encode("unicode_escape").decode() for line in said]
+    return said
+
+
+def say(text: str) -> None:
+    """Print one line: nothing that a receipt says may begin another one, or command the terminal."""
+    print(text.encode("unicode_escape").decode())
 
 
 def part(entry: dict, *names: str) -> dict:
@@ -181,7 +189,7 @@ def lease_line(entry: dict, one: Credential, n: int, log: Log) -> tuple[bool, bo
         at = f"sys/leases/revoke/{one.lease}"
         return path == at and "lease_id" not in data and not has_failed(entry), False
     if path == f"sys/leases/renew/{one.lease}":
-        return no_lease(entry, "lease not found"), False
+        return "lease_id" not in data and no_lease(entry, "lease not found"), False
     # a look-up names its lease by an HMAC
     return path == "sys/leases/lookup" and "lease_id" in data and no_lease(entry, "invalid lease"), False
 
@@ -190,7 +198,7 @@ def token_line(entry: dict, one: Credential, n: int, log: Log) -> tuple[bool, bo
     """Whether a line shows a check of a token, and whether it does so whoever caused it."""
     path, data, failed = entry["request"]["path"], part(entry, "request", "data"), has_failed(entry)
     own_lease = re.fullmatch(rf"sys/leases/(revoke|renew)/{CREATE}{re.escape(one.role)}/h[0-9a-f]{{64}}(\.\w+)?", path)
-    unused = not any(one.accessor in (actor(line), opened(line)) for _, line in log.about)
+    unused = log.rebuilt or not is_used(one, log)
     if n == ISSUED:
         wrapped = part(entry, "response", "wrap_info").get("wrapped_accessor")
         return path == CREATE + one.role and wrapped == one.accessor != "" and not failed, False
@@ -204,7 +212,7 @@ def token_line(entry: dict, one: Credential, n: int, log: Log) -> tuple[bool, bo
             return own_lease[1] == "revoke" and unused and not failed, False
         named = {"auth/token/revoke-accessor": data.get("accessor"), "auth/token/revoke-self": actor(entry)}
         if path in ("auth/token/revoke", "auth/token/revoke-orphan"):
-            named[path] = one.accessor if data.get("token") in tokens_of(one.accessor, log) else ""
+            named[path] = one.accessor if data.get("token") in tokens_of(one.accessor, log) else None
         return named.get(path) == one.accessor != "" and not failed and not part(entry, "response").get(
             "warnings"
         ), True
@@ -212,6 +220,12 @@ def token_line(entry: dict, one: Credential, n: int, log: Log) -> tuple[bool, bo
         return data.get("accessor") == one.accessor != "" and "invalid accessor" in str(entry.get("error")), False
     by_lease = (path == "sys/leases/lookup" and "lease_id" in data) or own_lease
     return bool(by_lease and unused and no_lease(entry, "lease")), False
+
+
+def is_open_to_all(entry: dict) -> bool:
+    """Whether Vault allowed a request without any policy: such a path gives no lease."""
+    said = part(entry, "auth", "policy_results")
+    return said.get("allowed") is True and not said.get("granting_policies")
 
 
 def namespace_of(entry: dict) -> str:
@@ -227,9 +241,37 @@ def opened(entry: dict) -> str:
     return part(entry, "response", "auth").get("accessor", "") if "wrapping" in entry["request"]["path"] else ""
 
 
+def is_used(one: Credential, log: Log) -> bool:
+    """Whether somebody opened a token's wrapping, or used the token."""
+    return any(one.accessor in (actor(line), opened(line)) for _, line in log.about)
+
+
 def tokens_of(accessor: str, log: Log) -> set[str]:
-    """The HMACs of the token itself, which its unwrap shows."""
-    return {part(line, "response", "auth").get("client_token", "") for _, line in log.about if opened(line) == accessor}
+    """The HMACs of the token itself: its unwrap shows that of its issued form, and its acts that of its stored one."""
+    issued = {part(line, "response", "auth").get("client_token") for _, line in log.about if opened(line) == accessor}
+    stored = {part(line, "request").get("client_token") for _, line in log.about if actor(line) == accessor}
+    return (issued | stored) - {None, ""}
+
+
+def tasks_of(log: Log, own: set[str], known: Known) -> dict[str, set[str]]:
+    """The tasks that Vault names beside each token: only tokens of jitvault's roles have such a policy.
+
+    Whoever may make tokens gives them any metadata. Several audit devices show one request, each with other HMACs.
+    """
+    shown: dict[tuple[str, str, str], dict[str, str]] = {}
+    for name, entry in log.about:
+        if known.namespace and namespace_of(entry) != known.namespace:
+            continue
+        for whose, auth in (("caller", part(entry, "auth")), ("answer", part(entry, "response", "auth"))):
+            is_ours = any(policy.startswith("jitvault-access-") for policy in auth.get("policies") or ())
+            if is_ours and "jitvault_task" in part(auth, "metadata"):
+                place = (entry["request"].get("id", name), entry["type"], whose)
+                shown.setdefault(place, {})[auth.get("accessor", "")] = auth["metadata"]["jitvault_task"]
+    given: dict[str, set[str]] = {}
+    for tokens in shown.values():
+        for accessor in tokens.keys() & own or tokens.keys():
+            given.setdefault(accessor, set()).add(tokens[accessor])
+    return given
 
 
 def left_out(receipt: dict, every: list[Credential], log: Log, known: Known) -> Iterator[str]:
@@ -240,19 +282,13 @@ def left_out(receipt: dict, every: list[Credential], log: Log, known: Known) -> 
         finding["line"] for finding in receipt["findings"] if finding["rule"] in ("wrapped_lease", "outside_template")
     }
     wrapped: dict[str, list[tuple[str, dict]]] = {}
-    given: dict[str, set[str]] = {}
+    given = tasks_of(log, own, known)
     for name, entry in log.about:
-        path, response = entry["request"]["path"], part(entry, "response")
-        here = not known.namespace or namespace_of(entry) == known.namespace
-        for auth in (part(entry, "auth"), part(response, "auth")):
-            # whoever may make tokens gives them any metadata; only jitvault's own have such a policy
-            is_ours = any(policy.startswith("jitvault-access-") for policy in auth.get("policies") or ())
-            if here and is_ours and "jitvault_task" in part(auth, "metadata"):
-                given.setdefault(auth.get("accessor", ""), set()).add(auth["metadata"]["jitvault_task"])
-        lease = part(response, "secret").get("lease_id")
+        path = entry["request"]["path"]
+        lease = part(entry, "response", "secret").get("lease_id")
         if actor(entry) in own and lease and lease not in leases and not has_failed(entry):
             yield f"the receipt leaves out lease {lease!r}"
-        if actor(entry) in own and not path.startswith(OWN_PATHS):
+        if actor(entry) in own and not path.startswith(OWN_PATHS) and not is_open_to_all(entry):
             wrapped.setdefault(entry["request"].get("id", name), []).append((name, entry))
     for lines in wrapped.values():
         asked = any(part(entry, "response", "wrap_info") and not has_failed(entry) for _, entry in lines)
@@ -279,7 +315,7 @@ def not_shown(one: Credential, log: Log, *, forced: bool) -> Iterator[str]:
     if ISSUED not in one.lines:
         yield f"no line shows how {one.name} was issued"
     if one.verdict == "expired":
-        if one.lease or not is_over(one, log):
+        if one.lease or is_over(one, log) is False:
             yield f"nothing shows that the time of {one.name} was over"
     elif GONE not in one.lines or (REVOKED not in one.lines and not (forced and one.lease)):
         yield f"no lines show how {one.name} was revoked and found gone"
@@ -288,8 +324,11 @@ def not_shown(one: Credential, log: Log, *, forced: bool) -> Iterator[str]:
         yield f"the lines of {one.name} are not in the order of what they are to show"
 
 
-def is_over(one: Credential, log: Log) -> bool:
-    """Whether a token's time is over within the files: look-ups and renewals say how long it lives."""
+def is_over(one: Credential, log: Log) -> bool | None:
+    """Whether a token's time is over within the files: look-ups and renewals say how long it lives.
+
+    The result is None where there are none, as where the worker died right after the creation.
+    """
     ends = []
     for _, entry in log.about:
         answered = part(entry, "response", "auth")
@@ -303,24 +342,40 @@ def is_over(one: Credential, log: Log) -> bool:
         elif entry["request"]["path"].startswith("auth/token/renew"):
             # its answer is in a wrapping: nobody knows how long it gave
             return False
-    return bool(ends and log.last) and moment(log.last) >= max(ends)
+    return bool(log.last) and moment(log.last) >= max(ends) if ends else None
+
+
+def not_joined(every: list[Credential], log: Log) -> Iterator[str]:
+    """What is said of a token and no line can show of that very one."""
+    for one in every:
+        if one.verdict == "expired" and not one.lease and is_over(one, log) is None:
+            yield f"when the time of {one.name} was over: no line says how long it could live"
+        ends = [
+            part(log.named.get(line, {}), "request").get("path", "") for n, line in one.lines.items() if n != ISSUED
+        ]
+        by_lease = any(path.startswith("sys/leases/") and "/revoke-prefix/" not in path for path in ends)
+        if log.rebuilt and not one.lease and by_lease and is_used(one, log):
+            yield f"that the lease whose end is shown is that of {one.name}: the record was rebuilt"
 
 
 def not_approved(receipt: dict) -> Iterator[str]:
     """Who approved and may not have, and which approvals are missing."""
-    parties = {receipt[who]["entity"]: who for who in ("owner", "agent", "requester")}
-    for link in receipt["delegation"]:
-        parties |= {link[who]["entity"]: f"{who} of {link['task']}" for who in ("owner", "agent", "requester")}
-    demanded = receipt["policy"]["obligations"]
-    by_owner = demanded.get("owner_may_approve")
-    given = dict.fromkeys(receipt["approved_by"], "the task")
-    for extension in receipt["extensions"]:
-        given |= {one["entity"]: "more time" for one in extension["approved_by"]}
-        if extension["by"]["entity"] in {one["entity"] for one in extension["approved_by"]}:
-            yield f"{extension['by']['name']} asked for more time and approved it"
-    for entity in given.keys() & parties.keys():
+    parts = ("owner", "agent", "requester")
+    parties = {link[who]["entity"]: f"{who} of {link['task']}" for link in receipt["delegation"] for who in parts}
+    # a part in the task itself counts before one in a task above: policy may let its owner approve
+    parties |= {receipt[who]["entity"]: who for who in parts}
+    by_owner = receipt["policy"]["obligations"].get("owner_may_approve")
+    for entity in parties.keys() & set(receipt["approved_by"]):
         if parties[entity] != "owner" or not by_owner:
-            yield f"the {parties[entity]} approved {given[entity]}"
+            yield f"the {parties[entity]} approved the task"
+    for extension in receipt["extensions"]:
+        approved = {one["entity"] for one in extension["approved_by"]}
+        if extension["by"]["entity"] in approved:
+            yield f"{extension['by']['name']} asked for more time and approved it"
+        # a receipt does not say whether policy let the owner approve an extension
+        for entity in parties.keys() & approved:
+            if parties[entity] != "owner":
+                yield f"the {parties[entity]} approved more time"
     if not receipt["recovered"] and (missing := uncounted(receipt)):
         yield missing
 
@@ -356,11 +411,10 @@ def read(files: str, receipt: dict, every: list[Credential]) -> Log:
     """Read every line once."""
     wanted = {line for one in every for line in one.lines.values()}
     needles = [one.accessor.encode() for one in every if one.accessor]
-    needles.append(b'"jitvault_task":' + json.dumps(receipt["task"]).encode())
-    log = Log()
+    log = Log(rebuilt=bool(receipt["recovered"]))
     for line in (line for file in logs(files) for line in lines_of(file)):
         name = hashlib.sha256(line).hexdigest()
-        is_about = any(needle in line for needle in needles)
+        is_about = any(needle in line for needle in needles) or names_task(line, receipt["task"])
         if name[:16] in wanted:
             log.named[name[:16]] = json.loads(line)
         if is_about:
@@ -370,6 +424,14 @@ def read(files: str, receipt: dict, every: list[Credential]) -> Log:
         stamp = re.search(rb'"time":"(2[0-9T:.-]+Z)"', line)
         log.last = max(log.last, stamp[1].decode()) if stamp else log.last
     return log
+
+
+def names_task(line: bytes, task: str) -> bool:
+    """Whether Vault names the task beside a token."""
+    # the same text has several forms in JSON, so it is not looked for in the bytes
+    entry = json.loads(line) if b'"jitvault_task"' in line else {}
+    given = (part(entry, "auth", "metadata"), part(entry, "response", "auth", "metadata"))
+    return any(metadata.get("jitvault_task") == task for metadata in given)
 
 
 def known(file: str, namespace: str, workers: list[str]) -> Known:
@@ -395,7 +457,7 @@ def report(receipt: dict, every: list[Credential], log: Log, trusted: Known) -> 
             why = why_not(log.named[line], one, n, log, trusted) if line in log.named else "it is in none of the files"
             why = why or ("it is to show two things" if shared[line] > 1 else "")
             found = "found" if not why else "MISSING" if line not in log.named else "NOT ITS"
-            print(f"  {found:7} {line}  {one.name}, check {n}{f': {why}' if why else ''}")
+            say(f"  {found:7} {line}  {one.name}, check {n}{f': {why}' if why else ''}")
             wrong += [f"line {line}: {why}"] if why else []
         wrong += not_shown(one, log, forced=bool(proof.get("forced"))) if proof["confirmed"] else ()
     if not proof["confirmed"]:
@@ -410,6 +472,7 @@ def report(receipt: dict, every: list[Credential], log: Log, trusted: Known) -> 
     unchecked += [] if trusted.workers else ["whether the worker caused the lines (--worker-entity)"]
     unchecked += ["what the target answered, on which a forced end rests"] if proof.get("forced") else []
     unchecked += [uncounted(receipt)] if receipt["recovered"] and uncounted(receipt) else []
+    unchecked += not_joined(every, log)
     return wrong, unchecked
 
 
@@ -419,24 +482,24 @@ def main(receipt_file: str, key_file: str, audit_files: str, namespace: str, wor
         receipt = signed_payload(json.loads(Path(receipt_file).read_text()), trusted.keys)
         every = credentials(receipt)
     except (InvalidSignature, KeyError, ValueError, TypeError):
-        print("this is NOT a receipt that Vault's key signed")
+        say("this is NOT a receipt that Vault's key signed")
         return 1
     log = read(audit_files, receipt, every)
     proof = receipt["proof"]
     state = "sealed" if proof["confirmed"] else "closed WITHOUT PROOF"
-    print(f"task {receipt['task']}: {proof['end_reason']}, {state} at {receipt['sealed_at']}")
+    say(f"task {receipt['task']}: {proof['end_reason']}, {state} at {receipt['sealed_at']}")
     for line in signed_facts(receipt):
-        print(f"  {line}")
+        say(f"  {line}")
     wrong, unchecked = report(receipt, every, log, trusted)
     for said in proof.get("not_proven", ()):
-        print(f"  not proven: {said}")
+        say(f"  not proven: {said}")
     for problem in dict.fromkeys(wrong):
-        print(f"  WRONG   {problem}")
+        say(f"  WRONG   {problem}")
     for what in unchecked:
-        print(f"  NOT CHECKED: {what}")
-    print(f"  not checked: {len(log.others)} tokens of the worker's roles in these files, which may be of any task")
+        say(f"  NOT CHECKED: {what}")
+    say(f"  not checked: {len(log.others)} tokens of the worker's roles in these files, which may be of any task")
     total = sum(len(one.lines) for one in every)
-    print(f"signature: valid; {total} lines {'are NOT all' if wrong else 'are'} in the log and about this task")
+    say(f"signature: valid; {total} lines {'are NOT all' if wrong else 'are'} in the log and about this task")
     return 1 if wrong else 3 if unchecked else 0
 
 

@@ -201,8 +201,10 @@ def _credential_act(path: str, data: Mapping[str, Any]) -> tuple[Kind, str] | No
         return kind, text_of(data.get(key))
     for pattern, kind in ((_REVOKE_LEASE, Kind.LEASE_REVOKED), (_RENEW_LEASE, Kind.RENEWED)):
         if named := pattern.match(path):
-            # a lease id in the body, which is shown as an HMAC, overrides the one in the path
-            return kind, text_of(data.get("lease_id")) or named["lease"] or ""
+            # A lease id in the body, which is shown as an HMAC, overrides the one in the path. What is no text names
+            # nobody; OpenBao 2.7.2 refuses it before it writes a line.
+            is_overridden = data.get("lease_id") not in (None, "")
+            return kind, text_of(data.get("lease_id")) if is_overridden else named["lease"] or ""
     return None
 
 

@@ -58,11 +58,16 @@ class SeenLine:
 
 @dataclass(frozen=True, slots=True)
 class NamedTask:
-    """A task that Vault names beside the accessor of a task's token."""
+    """A task that Vault names beside the accessor of a task's token.
+
+    `place` is where: in which line of which request, as the caller's or as the answer's token. Several audit devices
+    show one place, each with other HMACs.
+    """
 
     accessor: str
     task: str
     namespace_id: str
+    place: tuple[str, str, str]
 
 
 @dataclass(slots=True)
@@ -73,8 +78,8 @@ class Scan:
     - `about`: every line about one of the receipt's tokens, each act that can fake an end, each look-up of a lease that
       found it, and each opening of a wrapping;
     - `tasks`: which tasks Vault names beside the accessors of task tokens;
-    - `created`: by line, when and in which namespace the roles of the worker gave a token that is none of the
-      receipt's;
+    - `created`: by request, when and in which namespace the roles of the worker gave a token, and `claimed` by the
+      receipt's own;
     - `begun` and `ended`: when the task was first requested, and when something was last published of it;
     - `lines` and `strange`: how many lines there are, and how many of them are no audit entries;
     - `first` and `last`: the times that the files cover.
@@ -84,6 +89,7 @@ class Scan:
     about: list[SeenLine] = field(default_factory=list)
     tasks: set[NamedTask] = field(default_factory=set)
     created: dict[str, tuple[datetime, str]] = field(default_factory=dict)
+    claimed: set[str] = field(default_factory=set)
     begun: datetime | None = None
     ended: datetime | None = None
     files: int = 0
@@ -174,8 +180,8 @@ class _Reader:
         found.first = min(found.first or entry.time, entry.time)
         found.last = max(found.last or entry.time, entry.time)
         self._note_time(entry)
-        for part in (entry.auth, entry.response.auth if entry.response else None):
-            self._note_task(part, entry)
+        for part, whose in ((entry.auth, "caller"), (entry.response.auth if entry.response else None, "answer")):
+            self._note_task(part, entry, (entry.request.id or line.sha256, entry.type, whose))
         seen = _seen(line, entry, file)
         found.named.update(dict.fromkeys(names, seen))
         if seen.observation is None or line.sha256 in self._seen:
@@ -196,7 +202,7 @@ class _Reader:
         elif path == _PUBLISHED + self._task:
             found.ended = max(found.ended or entry.time, entry.time)
 
-    def _note_task(self, part: Auth | None, entry: Entry) -> None:
+    def _note_task(self, part: Auth | None, entry: Entry, place: tuple[str, str, str]) -> None:
         """Note the task that Vault names beside a token.
 
         Only a task token has a policy of jitvault's: whoever may create or log in tokens gives them any metadata. And
@@ -206,12 +212,15 @@ class _Reader:
             return
         task = part.metadata.get("jitvault_task")
         if isinstance(task, str) and (task == self._task or part.accessor in self._accessors):
-            self._found.tasks.add(NamedTask(part.accessor, task, _namespace_id(entry)))
+            self._found.tasks.add(NamedTask(part.accessor, task, _namespace_id(entry), place))
 
     def _note_creation(self, seen: SeenLine, line: Observation) -> None:
-        is_new = line.kind is Kind.TOKEN_CREATED and line.closing and not line.failed
-        if is_new and line.subject not in self._accessors:
-            self._found.created[line.line] = (line.at, seen.namespace_id)
+        if line.kind is not Kind.TOKEN_CREATED or not line.closing or line.failed:
+            return
+        request = line.request_id or line.line
+        self._found.created[request] = (line.at, seen.namespace_id)
+        if line.subject in self._accessors:
+            self._found.claimed.add(request)
 
     def _matters(self, line: Observation) -> bool:
         if line.actor in self._accessors or line.subject in self._accessors:

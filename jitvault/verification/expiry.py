@@ -7,6 +7,7 @@ its role where there are none.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 
 from jitvault.audit.observation import Kind, renewed_until
@@ -20,22 +21,48 @@ from jitvault.verification.receipt import Credential
 
 def expiry_problems(credential: Credential, found: Scan) -> Iterator[str]:
     """Yield where the files do not show that a token's time was over."""
-    check = credential.check(2)
-    told = stated(check) if check is not None and check.ok else None
-    if told is None or not told.expired or told.at is None or credential.grant is None:
+    over_at, life = _over_at(credential), _life(credential, found)
+    if over_at is None:
         return
     name = one_line(credential.name)
-    last = _last_end(credential, credential.grant.role, found)
-    if last is None:
+    if life.last is None:
         yield f"no line says how long {name} lived"
-    elif told.at < last:
-        yield f"{name} was not over at {told.at.isoformat()}: by the files it could live until {last.isoformat()}"
-    if found.last is None or found.last < told.at:
-        yield f"the files end before {told.at.isoformat()}, when the time of {name} is said to be over"
+    elif over_at < life.last and life.is_shown:
+        yield f"{name} was not over at {over_at.isoformat()}: by the files it could live until {life.last.isoformat()}"
+    if found.last is None or found.last < over_at:
+        yield f"the files end before {over_at.isoformat()}, when the time of {name} is said to be over"
 
 
-def _last_end(credential: Credential, role: str, found: Scan) -> datetime | None:
-    """Return the latest end that lines of the token show, or its role."""
+def unshown_expiry(credential: Credential, found: Scan) -> Iterator[str]:
+    """Yield where no line says whether a token's time was over.
+
+    The creation does not say how long the token lives. Where the worker died right after it, there is no look-up.
+    """
+    over_at, life = _over_at(credential), _life(credential, found)
+    if over_at is not None and life.last is not None and over_at < life.last and not life.is_shown:
+        yield (
+            f"no line says whether {one_line(credential.name)} was over at {over_at.isoformat()}; its role allows it "
+            f"until {life.last.isoformat()}"
+        )
+
+
+def _over_at(credential: Credential) -> datetime | None:
+    """Return when a token is said to have expired, None for all others."""
+    check = credential.check(2)
+    told = stated(check) if check is not None and check.ok else None
+    return told.at if told is not None and told.expired and credential.grant is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Life:
+    """The latest end that lines of a token show, or else its role allows."""
+
+    last: datetime | None
+    is_shown: bool
+
+
+def _life(credential: Credential, found: Scan) -> _Life:
+    role = credential.grant.role if credential.grant is not None else ""
     derived = derived_tokens(found.observations)
     ends: list[datetime] = []
     created: datetime | None = None
@@ -50,4 +77,4 @@ def _last_end(credential: Credential, role: str, found: Scan) -> datetime | None
         elif line.kind is Kind.RENEWED:
             # a renewal that does not say how long it gave can have given all that the role allows
             ends += filter(None, [renewed_until(line) or last_end(role, created)])
-    return max(ends, default=last_end(role, created))
+    return _Life(max(ends, default=last_end(role, created)), is_shown=bool(ends))

@@ -46,14 +46,18 @@ def unclaimed_tokens(receipt: Receipt, found: Scan, home: str) -> int:
     here = home_of(receipt, found, home)
     begun = found.begun or found.first
     ended = max(found.ended or receipt.sealed_at, receipt.sealed_at)
-    made = (at for at, namespace in found.created.values() if namespace == here or not here)
+    others = (made for request, made in found.created.items() if request not in found.claimed)
+    made = (at for at, namespace in others if namespace == here or not here)
     return sum(1 for at in made if begun is not None and begun <= at <= ended)
 
 
 def _other_tasks(receipt: Receipt, found: Scan, home: str) -> Iterator[str]:
     """Yield lines that pair our token with another task, or the reverse."""
     own = {grant.accessor_hmac for grant in receipt.grants if grant.accessor_hmac}
-    named = sorted({(one.accessor, one.task) for one in found.tasks if one.namespace_id == home or not home})
+    ours = {one.place for one in found.tasks if one.accessor in own}
+    # what another audit device shows of a token of ours is no other token
+    there = [one for one in found.tasks if one.accessor in own or one.place not in ours]
+    named = sorted({(one.accessor, one.task) for one in there if one.namespace_id == home or not home})
     for accessor, task in named:
         if accessor in own and task != receipt.task:
             yield f"Vault gave the token {accessor[:28]} to task {one_line(task)!r:.80}"
@@ -67,13 +71,15 @@ def _other_tasks(receipt: Receipt, found: Scan, home: str) -> Iterator[str]:
 def _wrapped_reads(receipt: Receipt, lines: list[Observation]) -> Iterator[str]:
     """Yield each wrapped read that no finding of the receipt names.
 
-    No line shows what such a read gave before somebody opens it.
+    No line shows what such a read gave before somebody opens it. A path that is open to everybody gives no lease, and
+    of a flood of such reads not each one has its finding.
     """
     own = {grant.accessor_hmac for grant in receipt.grants if grant.accessor_hmac}
     found = {one.line for one in receipt.findings if one.rule in _ABOUT_WRAPPED}
     requests: dict[str, list[Observation]] = {}
     for line in lines:
-        if line.actor in own and line.kind is Kind.USED and not line.path.startswith(_LEASELESS):
+        may_lease = not line.path.startswith(_LEASELESS) and "open_to_all" not in line.detail
+        if line.actor in own and line.kind is Kind.USED and may_lease:
             requests.setdefault(line.request_id or line.line, []).append(line)
     for read in requests.values():
         is_failed = any(line.closing and line.failed for line in read)
@@ -86,13 +92,14 @@ def _unknown_leases(receipt: Receipt, lines: list[Observation]) -> Iterator[str]
     own = {grant.accessor_hmac for grant in receipt.grants if grant.accessor_hmac}
     known = {lease.lease_id for lease in receipt.proof.leases}
     derived = derived_tokens(lines)
-    for line in lines:
-        lease = issued(line) if done(line) else None
-        if lease is None or lease.lease_id in known:
-            if lease is not None and owning_token(line, derived) not in own:
-                yield f"lease {one_line(lease.lease_id)} was read by a token that is none of the receipt's"
-        elif owning_token(line, derived) in own:
+    given = [(line, lease) for line in lines if done(line) and (lease := issued(line)) is not None]
+    ours = {line.request_id for line, _ in given if line.request_id and owning_token(line, derived) in own}
+    for line, lease in given:
+        is_own = owning_token(line, derived) in own
+        if is_own and lease.lease_id not in known:
             yield f"the receipt leaves out lease {one_line(lease.lease_id)}, read at {line.at.isoformat()}"
+        elif not is_own and lease.lease_id in known and line.request_id not in ours:
+            yield f"lease {one_line(lease.lease_id)} was read by a token that is none of the receipt's"
 
 
 def _used_later(credential: Credential, lines: list[Observation]) -> Iterator[str]:

@@ -28,7 +28,7 @@ from jitvault.formats.shorten import one_line
 from jitvault.lifecycle.confirmation.timeline import is_below, prefix_of
 from jitvault.verification.audit_scan import Rest, Scan, SeenLine, resting_lines
 from jitvault.verification.evidence import Stated, stated
-from jitvault.verification.expiry import expiry_problems
+from jitvault.verification.expiry import expiry_problems, unshown_expiry
 from jitvault.verification.receipt import Credential, Receipt, credentials
 
 _LISTING = "sys/leases/lookup/"
@@ -39,7 +39,7 @@ _GONE = {
     Kind.RENEWED: "lease not found",
 }
 _INVALID = "invalid request"
-_NOT_ITS_LEASE = "is about a lease of the role, and the token was opened or used: nothing shows that the lease is its"
+_NAMING_A_LEASE = (Kind.LEASE_REVOKED, Kind.RENEWED)
 
 
 def line_problems(receipt: Receipt, found: Scan) -> Iterator[str]:
@@ -48,6 +48,8 @@ def line_problems(receipt: Receipt, found: Scan) -> Iterator[str]:
         told = stated(rest.check)
         if told is not None:
             yield from _problems_of(rest, told, found)
+    if not receipt.recovered:
+        yield from _not_joined(receipt, found)
     for credential in credentials(receipt):
         yield from expiry_problems(credential, found)
     yield from _several_namespaces(receipt, found)
@@ -55,6 +57,32 @@ def line_problems(receipt: Receipt, found: Scan) -> Iterator[str]:
     for number, one in enumerate(receipt.findings, 1):
         if one.line and one.line not in found.named:
             yield f"line {one_line(one.line)[:16]} of finding {number} ({one_line(one.rule)}) is in none of the files"
+
+
+def unshown_by_lines(receipt: Receipt, found: Scan) -> Iterator[str]:
+    """Yield what is said of a token, and no line can show of that very one.
+
+    A record that was rebuilt has lost the token's accessor, so that the worker ends the token by its own lease.
+    """
+    if receipt.recovered:
+        yield from _not_joined(receipt, found)
+    for credential in credentials(receipt):
+        yield from unshown_expiry(credential, found)
+
+
+def _not_joined(receipt: Receipt, found: Scan) -> Iterator[str]:
+    """Yield each line that shows the end of a used token by its own lease."""
+    for rest in resting_lines(receipt):
+        seen = found.named.get(rest.name)
+        line = seen.observation if seen is not None else None
+        if rest.part != "line" or rest.check.n == 1 or rest.credential.lease_id or line is None:
+            continue
+        by_name = line.kind in _NAMING_A_LEASE and _is_own_lease(line.subject, _below(rest.credential))
+        if (by_name or line.kind is Kind.LEASE_LOOKUP) and _is_used(rest.credential, found):
+            yield (
+                f"line {rest.name} ({one_line(rest.credential.name)}, check {rest.check.n}) is about a lease of the "
+                "role, and the token was opened or used: nothing shows that the lease is its"
+            )
 
 
 def _problems_of(rest: Rest, told: Stated, found: Scan) -> Iterator[str]:
@@ -117,7 +145,7 @@ def _token_revoked(credential: Credential, line: Observation, found: Scan) -> st
         # a token whose accessor was lost in a crash is revoked by its own lease
         if line.failed:
             return "shows an error, and no revocation"
-        return _NOT_ITS_LEASE if _is_used(credential, found) else None
+        return None
     if with_subjects([*found.observations, line])[-1].subject != credential.accessor:
         return "is about another token"
     begun = line.kind is Kind.TOKEN_LOOKUP and done(line) and "revocation_begun" in line.detail
@@ -161,7 +189,7 @@ def _token_gone(credential: Credential, seen: SeenLine, line: Observation, found
     if line.kind is not Kind.TOKEN_LOOKUP and not by_lease:
         return "is no look-up of a token"
     if by_lease:
-        return _NOT_ITS_LEASE if _is_used(credential, found) else _why_not_gone(seen, line, "lease")
+        return _why_not_gone(seen, line, "lease")
     if line.subject != credential.accessor:
         return "is about another token"
     if done(line) and "revocation_begun" in line.detail:

@@ -36,7 +36,7 @@ from jitvault.verification.callers import check_callers
 from jitvault.verification.history import History, history_problems
 from jitvault.verification.keys import ReceiptKey
 from jitvault.verification.left_out import left_out_problems, unclaimed_tokens
-from jitvault.verification.line_claims import line_problems
+from jitvault.verification.line_claims import line_problems, unshown_by_lines
 from jitvault.verification.log_lines import LogLine
 from jitvault.verification.outcome import Checked, Outcome
 from jitvault.verification.receipt import Receipt, credentials, read_content
@@ -114,7 +114,8 @@ def _audit_checks(receipt: Receipt, found: Scan | None, trust: Trust) -> Iterato
         yield Checked("lines", "", unchecked="not looked for: whoever has the worker's token can have anything signed")
         yield Checked("left out", "", unchecked="not looked for: nobody but Vault's log shows it (--audit FILE)")
         return
-    yield Checked("lines", _lines_seen(receipt, found), tuple(line_problems(receipt, found)))
+    unshown = "; ".join(unshown_by_lines(receipt, found))
+    yield Checked("lines", _lines_seen(receipt, found), tuple(line_problems(receipt, found)), unchecked=unshown)
     # 7
     left_out = tuple(left_out_problems(receipt, found, trust.namespace))
     yield Checked("left out", _nothing_left_out(found), left_out)

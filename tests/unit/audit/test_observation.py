@@ -512,9 +512,11 @@ def test_a_revocation_by_path_names_the_lease(path: str) -> None:
     "path",
     ["sys/leases/revoke", "sys/revoke", "sys/leases/revoke/database/creds/app-ro/another", "sys/leases/revoke/"],
 )
-def test_a_lease_id_in_the_body_overrides_the_path(path: str) -> None:
-    line = entry(path, data={"lease_id": LEASE_HMAC, "sync": True})
-    assert kind_of(line) == (Kind.LEASE_REVOKED, LEASE_HMAC)
+@pytest.mark.parametrize(("said", "named"), [(LEASE_HMAC, LEASE_HMAC), (5, "")])
+def test_a_lease_id_in_the_body_overrides_the_path(path: str, said: object, named: str) -> None:
+    """So does what is no text, and names nobody."""
+    line = entry(path, data={"lease_id": said, "sync": True})
+    assert kind_of(line) == (Kind.LEASE_REVOKED, named)
 
 
 def test_a_lookup_names_the_lease_by_its_hmac() -> None:

@@ -101,12 +101,20 @@ class Forger:
 
     def script(self, data: bytes, *logs: Path, trust: Trust = KNOWN) -> int:
         """What the script that has none of jitvault's code exits with."""
+        return self._run(data, *logs, trust=trust)[0]
+
+    def said(self, data: bytes, *logs: Path) -> str:
+        """What the script prints."""
+        return self._run(data, *logs, trust=KNOWN)[1]
+
+    def _run(self, data: bytes, *logs: Path, trust: Trust) -> tuple[int, str]:
         receipt, key = self.directory / "receipt.json", self.directory / "key.json"
         receipt.write_bytes(data)
         key.write_text(json.dumps({"data": {"keys": {"1": {"public_key": self.raw}}}}))
         named = os.pathsep.join(map(str, logs))
-        with redirect_stdout(StringIO()):
-            return int(_script().main(str(receipt), str(key), named, trust.namespace, sorted(trust.workers)))
+        with redirect_stdout(StringIO()) as out:
+            code = int(_script().main(str(receipt), str(key), named, trust.namespace, sorted(trust.workers)))
+        return code, out.getvalue()
 
     def refused(self, edit: Edit, *logs: Path, task: str = "read-orders") -> list[str]:
         """The problems of a receipt that the script refuses as well."""

@@ -69,16 +69,17 @@ def test_a_token_with_an_accessor_was_issued(forger: Forger) -> None:
     ]
 
 
+def never_issued(told: Told) -> None:
+    told.update(grants=[], extensions=[], approved_by=[])
+    told["proof"] |= {"leases": [], "earlier_tokens": []}
+    quiet = {"n": 7, "name": "quiet", "ok": True, "evidence": "no token was ever created"}
+    told["proof"]["token"] = {"verdict": "never_issued", "checks": [quiet]}
+
+
 def test_tokens_that_the_receipt_does_not_claim_are_counted(forger: Forger) -> None:
     """No creation names its task, and nothing else shows a token that is still in its wrapping."""
 
-    def never(told: Told) -> None:
-        told.update(grants=[], extensions=[], approved_by=[])
-        told["proof"] |= {"leases": [], "earlier_tokens": []}
-        quiet = {"n": 7, "name": "quiet", "ok": True, "evidence": "no token was ever created"}
-        told["proof"]["token"] = {"verdict": "never_issued", "checks": [quiet]}
-
-    found = forger.verify(forger.receipt(never), forger.log(UNOPENED)).outcome
+    found = forger.verify(forger.receipt(never_issued), forger.log(UNOPENED)).outcome
     assert found.problems == []
     # two of this task, and one of another task that was granted meanwhile
     assert any(text.startswith("3 tokens that the worker's roles gave") for text in found.not_checked)
@@ -146,6 +147,11 @@ def not_understood(entry: Line) -> object:
 LEASE = content()["proof"]["leases"][0]["lease_id"]
 
 
+NUMBER_IN_BODY = edited(of("lease", 2), lambda e: e["request"]["data"].update(lease_id=5))
+OTHER_RENEWAL, NUMBER_RENEWAL = (
+    edited(of("lease", 3), lambda e, other=other: e["request"].update(path=f"sys/leases/renew/{LEASE}", data=other))
+    for other in ({"lease_id": HASH}, {"lease_id": 5})
+)
 REFUSED_RENEWAL, WRONG_RENEWAL = (
     edited(of("lease", 3), lambda e, how=how: (how(e), e["request"].update(path=f"sys/leases/renew/{LEASE}", data={})))
     for how in (refused, not_understood)
@@ -163,6 +169,9 @@ WRONG_PREFIX = edited(
 )
 CLAIMS: dict[str, tuple[str, int, bytes, str]] = {
     "a lease that is named by its HMAC": ("lease", 2, SENT_IN_BODY, "is about another lease"),
+    "a lease that is a number in the body": ("lease", 2, NUMBER_IN_BODY, "is about another lease"),
+    "a renewal with another lease in its body": ("lease", 3, OTHER_RENEWAL, "is no look-up of this lease"),
+    "a renewal with a number in its body": ("lease", 3, NUMBER_RENEWAL, "is no look-up of this lease"),
     "a look-up that Vault refused": ("lease", 3, edited(of("lease", 3), refused), "failed for another reason"),
     "a revocation whose answer is in a wrapping": ("lease", 2, IN_A_WRAPPING, "has its answer in a wrapping"),
     "a prefix that Vault did not understand": ("token", 2, WRONG_PREFIX, "does not cover this token"),
@@ -287,9 +296,8 @@ def test_metadata_that_a_stranger_gave_a_token_make_no_receipt_wrong(
     forger: Forger, stranger: Callable[[Line], object]
 ) -> None:
     """Metadata count only beside a policy of jitvault's in its namespace: then the token is one of its roles."""
-    line = edited(OPENED, lambda e: (part(e).update(accessor=HASH), stranger(e)))
-    assert forger.accepts(forger.receipt(), forger.log([*LINES, line]))
-    own = edited(OPENED, lambda e: part(e).update(accessor=HASH))
+    own = edited(OPENED, lambda e: (part(e).update(accessor=HASH), e["request"].update(id="r-8")))
+    assert forger.accepts(forger.receipt(), forger.log([*LINES, edited(own, stranger)]))
     problems = forger.refused(lambda told: None, forger.log([*LINES, own]))
     assert any("a token of this task that the receipt leaves out" in problem for problem in problems)
 
@@ -379,3 +387,29 @@ def test_whoever_has_the_token_itself_may_have_revoked_it(forger: Forger) -> Non
     other = edited(by_token, lambda e: e["request"].update(data={"token": HASH}))
     problems = forger.refused(lambda told: evidence(told, "token", 2, other), forger.log([*LINES, other]))
     assert len(problems) == 1 and "is about another token" in problems[0]
+
+
+@pytest.mark.parametrize(("task", "in_line"), [("é", "é"), ("a<b", "a\\u003cb")])
+def test_a_task_is_found_in_whatever_form_vault_writes_its_id(forger: Forger, task: str, in_line: str) -> None:
+    lines = [line.replace(b'":"read-orders"', f'":"{in_line}"'.encode()) for line in UNREAD]
+
+    def edit(told: Told) -> None:
+        never_issued(told)
+        told["task"] = told["proof"]["task_id"] = task
+
+    problems = forger.refused(edit, forger.log(lines))
+    assert all("a token of this task that the receipt leaves out" in problem for problem in problems)
+    assert len(problems) == 2
+
+
+def test_nothing_that_a_receipt_says_begins_a_line_of_the_scripts(forger: Forger) -> None:
+    words = "x\n\x1b[2Jsignature: valid"
+
+    def edit(told: Told) -> None:
+        told["task"] = told["proof"]["task_id"] = words
+        told["proof"] |= {"end_reason": words, "not_proven": [words]}
+        told["proof"]["leases"][0]["lease_id"] = words
+
+    said = forger.said(forger.receipt(edit), forger.log())
+    assert "\x1b" not in said
+    assert [line for line in said.splitlines() if line.startswith("signature: valid")] == said.splitlines()[-1:]
