@@ -80,7 +80,9 @@ _TERMINATE = (
     "PERFORM pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
     "WHERE usename OPERATOR(pg_catalog.=) '{{name}}';"
 )
-_MADE_BY_VAULT = "o.rolname OPERATOR(pg_catalog.~) '^v-.*-[A-Za-z0-9]{20}-[0-9]{10}$'::pg_catalog.text"
+VAULTS_LOGINS = "^v-.*-[A-Za-z0-9]{20}-[0-9]{10}$"
+"""What the names of a connection's logins match, where it has no username_template of its own."""
+_MADE_BY_VAULT = f"o.rolname OPERATOR(pg_catalog.~) '{VAULTS_LOGINS}'::pg_catalog.text"
 # Sessions that hold a lock on the login, as a GRANT to it does; and those of other logins of Vault's that have changed
 # something in an open transaction and share a large object or default privileges with the login, whose rows they may
 # hold. Never one of Vault's own revocations.

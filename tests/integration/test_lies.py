@@ -18,6 +18,8 @@ import pytest
 import requests
 from rig import PREFIX, Held, Rig
 
+from jitvault.sandbox.target import REVOCATION, VAULTS_LOGINS
+
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]
 ROLE = "database/roles/app-readonly"
@@ -238,11 +240,17 @@ def _listed(rig: Rig, kind: re.Pattern[str]) -> set[str]:
 def test_who_names_logins_in_a_way_of_their_own_gets_no_proof_of_what_was_wrapped(rig: Rig, spec: Spec) -> None:
     """Nothing tells such a login from anybody's, so the task stays as it is and says why."""
     rig.admin.write(CONNECTION, {"username_template": "own-{{random 12}}"})
+    # as the shipped templates say: a revocation knows the connection's other logins by their names
+    own = [statement.replace(VAULTS_LOGINS, "^own-") for statement in REVOCATION]
     try:
-        rig.recheck()
-        file = spec()
-        wrapped_read(rig, rig.use(rig.granted(file), read=False))
-        ended = complete(rig, file.stem, code=6)
+        with (
+            rewritten(rig, ROLE, revocation_statements=own),
+            rewritten(rig, ROLE.replace("readonly", "readwrite"), revocation_statements=own),
+        ):
+            rig.recheck()
+            file = spec()
+            wrapped_read(rig, rig.use(rig.granted(file), read=False))
+            ended = complete(rig, file.stem, code=6)
         (quiet,) = [check for check in ended["token"]["checks"] if check["n"] == 7]
         assert (quiet["ok"], "a username_template of its own" in quiet["evidence"]) == (False, True)
     finally:
