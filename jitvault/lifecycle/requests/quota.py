@@ -5,8 +5,14 @@ The doctor is notified of them as well.
 
 from __future__ import annotations
 
-from jitvault.context import WorkerContext, new_id
+from dataclasses import replace
+
+from jitvault.context import WorkerContext
+from jitvault.documents.paths import INBOX
 from jitvault.errors import JitvaultError
+from jitvault.ledger.model import OpState
+from jitvault.model.kinds import OperationKind
+from jitvault.operations import new_operation
 from jitvault.vault.interface import Documents
 
 NOTICE = "_over-quota"
@@ -21,7 +27,10 @@ def record_over_quota(worker: WorkerContext, author: str, waiting: int, per_minu
     worker.ledger.keep_over_quota(author, waiting, worker.now())
     if waiting:
         notice = {"waiting": waiting, "per_minute": per_minute, "at": worker.now().isoformat()}
-        worker.documents.deliver(notice_path(author), notice, op=new_id())
+        # without an intent it would count as a thief's
+        op = new_operation(worker, OperationKind.DELIVER, notice_path(author))
+        worker.ledger.keep(operations=[replace(op, state=OpState.SETTLED)], at=worker.now())
+        worker.documents.deliver(notice_path(author), notice, op=op.op_id)
 
 
 def notice_path(author: str) -> str:
@@ -29,7 +38,7 @@ def notice_path(author: str) -> str:
 
     Vault deletes the notice after a time.
     """
-    return f"inbox/{author}/{NOTICE}"
+    return f"{INBOX}{author}/{NOTICE}"
 
 
 def over_quota_notice(documents: Documents, author: str) -> str | None:
