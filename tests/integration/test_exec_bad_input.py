@@ -110,7 +110,9 @@ printf '%s\\n' "$WORD"; env | grep ^DATABASE_URL; cat "$FILE"
         done = execute(rig, spec(), "--preset", "postgres", *named, "--", "sh", "-c", script)
         *logins, word, url, file = done.stdout.decode().splitlines()
         assert len(logins) == 4 and {each.split("|")[0] for each in logins} == {"in"}, done
-        assert word == file == "[jitvault:postgres-readonly.password]" and f":{word}@" in url
+        # blanks around a secret are no part of it, and this password may begin or end with one
+        masked = "[jitvault:postgres-readonly.password]"
+        assert word.strip() == file.strip() == masked and masked in url.rpartition("@")[0], url
         plain = ("--mask", "never", "--", "sh", "-c", 'printf %s "$WORD"')
         shown = execute(rig, spec(), *named, *plain).stdout.decode()
         assert sum(char in ODD for char in shown) >= 16 and "\\" in ODD
