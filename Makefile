@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 # the agent frameworks of docs/examples/frameworks, which jitvault's own tools need not agree with
 FRAMEWORKS := .venv/frameworks
 
-.PHONY: demo test test-all frameworks test-vault test-postgresql outages faults fleet soak soak-state mutants races check bench bench-keep fuzz format schemas lock recording wheel clean
+.PHONY: demo test test-all frameworks test-vault test-postgresql outages gateway faults fleet soak soak-state mutants races check bench bench-keep fuzz format schemas lock recording wheel clean
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
@@ -59,7 +59,12 @@ test-postgresql: $(STAMP)
 
 # every moment of an outage that the tests know, and more outages in a row: about 15 minutes
 outages: $(STAMP)
-	JITVAULT_TEST_ALL_OUTAGES=1 JITVAULT_TEST_SEEDS=20 $(BIN)/python -m pytest tests/integration/test_outages_*.py
+	JITVAULT_TEST_ALL_OUTAGES=1 JITVAULT_TEST_SEEDS=20 $(BIN)/python -m pytest \
+		$(filter-out %_gateway.py,$(wildcard tests/integration/test_outages_*.py))
+
+# each lie of a gateway at each request of a grant, a renewal and an end: 238 lives of a task
+gateway: $(STAMP)
+	JITVAULT_TEST_ALL_OUTAGES=1 $(BIN)/python -m pytest tests/integration/test_outages_gateway.py
 
 # SIGKILL at every point of a command: about 30 minutes
 faults: $(STAMP)

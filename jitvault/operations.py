@@ -30,6 +30,20 @@ def new_operation(
     return OperationRow(op_id or new_id(), task_id, kind, subject, OpState.INTENDED, None, worker.now(), None)
 
 
+def announce(
+    worker: WorkerContext, kind: OperationKind, subject: str, *, task_id: str | None = None, answer: str | None = None
+) -> str:
+    """Commit the intent of an act on whose answer nothing depends.
+
+    Return its operation id. The operation is settled from the start, so nobody looks for what became of it; it is there
+    so that the act's audit line is explained: a line of the worker's without an intent is a thief's. `answer` is what
+    the act will leave, where somebody compares that later.
+    """
+    op = new_operation(worker, kind, subject, task_id=task_id)
+    worker.ledger.keep(operations=[replace(op, state=OpState.SETTLED, answer=answer)], at=worker.now())
+    return op.op_id
+
+
 def record_answer(worker: WorkerContext, op: OperationRow, state: OpState, answer: object) -> OperationRow:
     """Return the operation with its answer, not yet committed.
 

@@ -18,6 +18,8 @@ from jitvault.errors import NotConfirmed, UsageError
 if TYPE_CHECKING:
     import psycopg
 
+VAULTS_LOGINS = "^v-.*-[A-Za-z0-9]{20}-[0-9]{10}$"
+"""What the names of Vault's logins match, where the connection has no `username_template` of its own."""
 CONNECT_S = 5
 # For all queries together; a server that hangs keeps the connection open and does not answer.
 ANSWERS_S = 15

@@ -32,22 +32,22 @@ _MEMBERS = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_auth_members"
 # The sessions that wait for one of our locks, and whether Vault made their login, or the login is gone; and those of
 # Vault's logins that wait for a whole catalog. CREATE RULE does before it asks whether its user may, and everybody
 # waits behind it: every new login, and every revocation.
-_WAITING = """
+_WAITING = f"""
     SELECT a.usesysid, coalesce(r.rolname::pg_catalog.text, 'a login that is gone'::pg_catalog.text),
         a.usesysid IS NOT NULL AND (r.oid IS NULL
-        OR r.rolname OPERATOR(pg_catalog.~) '^v-.*-[A-Za-z0-9]{20}-[0-9]{10}$'::pg_catalog.text)
+        OR r.rolname OPERATOR(pg_catalog.~) '{postgresql.VAULTS_LOGINS}'::pg_catalog.text)
     FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_stat_activity AS a ON a.pid OPERATOR(pg_catalog.=) l.pid
     LEFT JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) a.usesysid
     WHERE NOT l.granted
     AND (pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) ANY (pg_catalog.pg_blocking_pids(l.pid))
         OR l.mode OPERATOR(pg_catalog.=) 'AccessExclusiveLock'::pg_catalog.text
         AND l.relation OPERATOR(pg_catalog.<) '16384'::pg_catalog.oid
-        AND r.rolname OPERATOR(pg_catalog.~) '^v-.*-[A-Za-z0-9]{20}-[0-9]{10}$'::pg_catalog.text)
-"""
+        AND r.rolname OPERATOR(pg_catalog.~) '{postgresql.VAULTS_LOGINS}'::pg_catalog.text)
+"""  # noqa: S608 - only the constant goes in
 # How many locks each session has whose login Vault made, or whose login is gone; and the least size of the lock
 # table. A session with few locks is no reason for anything. What a session keeps for itself (fast path), and what
 # serializable isolation remembers (SIReadLock), is not in the table that all sessions share.
-_HOLDERS = """
+_HOLDERS = f"""
     SELECT l.pid, a.usesysid, coalesce(r.rolname::pg_catalog.text, 'a login that is gone'::pg_catalog.text),
         pg_catalog.count(*), pg_catalog.current_setting('max_locks_per_transaction')::pg_catalog.int8
         OPERATOR(pg_catalog.*) pg_catalog.current_setting('max_connections')::pg_catalog.int8
@@ -55,9 +55,9 @@ _HOLDERS = """
     LEFT JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) a.usesysid
     WHERE a.usesysid IS NOT NULL AND NOT l.fastpath
     AND l.mode OPERATOR(pg_catalog.<>) 'SIReadLock'::pg_catalog.text
-    AND (r.oid IS NULL OR r.rolname OPERATOR(pg_catalog.~) '^v-.*-[A-Za-z0-9]{20}-[0-9]{10}$'::pg_catalog.text)
+    AND (r.oid IS NULL OR r.rolname OPERATOR(pg_catalog.~) '{postgresql.VAULTS_LOGINS}'::pg_catalog.text)
     GROUP BY 1, 2, 3
-"""
+"""  # noqa: S608 - only the constant goes in
 _SESSIONS_OF = """
     SELECT pid, usesysid FROM pg_catalog.pg_stat_activity
     WHERE usesysid OPERATOR(pg_catalog.=) ANY (%s::pg_catalog.oid[])

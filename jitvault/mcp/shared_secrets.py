@@ -16,6 +16,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from threading import Lock
 
 from jitvault.agent.masking import Masker
@@ -47,7 +48,8 @@ def received(line: int) -> int | None:
 
     None where the server has gone. This process has to be private before.
     """
-    with socket.socket(fileno=os.dup(line)) as asking:
+    found: list[int] = []
+    with suppress(BrokenPipeError), socket.socket(fileno=os.dup(line)) as asking:
         asking.sendall(_HERE)
         found = socket.recv_fds(asking, len(_HERE), 1)[1]
     if not found:

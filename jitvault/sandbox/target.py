@@ -10,6 +10,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from jitvault.engines.postgresql import VAULTS_LOGINS
 from jitvault.errors import UsageError, VaultUnavailable
 from jitvault.formats.secret import Secret
 from jitvault.sandbox.postgres import Postgres
@@ -73,15 +74,14 @@ CREATION_15 = (CREATION[0], """GRANT %s TO "{{name}}";""")
 
 # A revocation has six parts. Each part is committed before the next one begins, so that a later part that fails undoes
 # nothing. Each part has to work where the role is gone, and when it is run again. The templates' comments give reasons.
-_LIMITS = "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL statement_timeout = '5s';"
+_SAFE = "SET LOCAL search_path = pg_catalog, pg_temp;"
+_LIMITS = f"{_SAFE} SET LOCAL statement_timeout = '5s';"
 _EXISTS = "EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) '{{name}}')"
 _TERMINATE = (
     "PERFORM pg_catalog.pg_stat_clear_snapshot(); "
     "PERFORM pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
     "WHERE usename OPERATOR(pg_catalog.=) '{{name}}';"
 )
-VAULTS_LOGINS = "^v-.*-[A-Za-z0-9]{20}-[0-9]{10}$"
-"""What the names of a connection's logins match, where it has no username_template of its own."""
 _MADE_BY_VAULT = f"o.rolname OPERATOR(pg_catalog.~) '{VAULTS_LOGINS}'::pg_catalog.text"
 # Sessions that hold a lock on the login, as a GRANT to it does; and those of other logins of Vault's that have changed
 # something in an open transaction and share a large object or default privileges with the login, whose rows they may
@@ -190,7 +190,7 @@ _GIVE_AWAY = (
 # Each object takes an entry of the server's lock table until the end of the transaction. So there are no more at a time
 # than the table has room for: a run that fails has given some of them away.
 _LEAVE_LITTLE = (
-    f"{_LIMITS} SET LOCAL statement_timeout = '15s'; SET LOCAL lock_timeout = '100ms'; "
+    f"{_SAFE} SET LOCAL statement_timeout = '15s'; SET LOCAL lock_timeout = '100ms'; "
     "DO $$ DECLARE few pg_catalog.oid[]; one pg_catalog.record; BEGIN "
     f"""IF NOT {_EXISTS} THEN RETURN; END IF; GRANT "{{{{name}}}}" TO CURRENT_USER; """
     f"{_RESET}{_GIVE_AWAY}"

@@ -167,9 +167,9 @@ class WorkLoops(LoopBase):
                 del reported[author]
             for author, waiting in over.items():
                 if now - reported.get(author, -_REPORT_EVERY_S) >= _REPORT_EVERY_S:
-                    self.log.warning("an author writes more documents than the quota", author=author, waiting=waiting)
                     reported[author] = now
                     record_over_quota(worker, author, waiting, self.gate.per_minute)
+                    self.log.warning("an author writes more documents than the quota", author=author, waiting=waiting)
             self.health.set("documents_over_quota", sum(over.values()))
 
         self.every("quota", self.pace.tell_s, look)

@@ -131,3 +131,4 @@ def test_whoever_writes_more_than_is_taken_in_is_told_and_nothing_of_it_is_lost(
         with rig.ledger() as ledger:
             wait_for(lambda: all(ledger.judged(path) for path in many), 40)
             wait_for(lambda: not ledger.over_quota())
+    assert "unknown_publication" not in [rule for (rule,) in rig.rows("SELECT rule FROM findings")], "no thief wrote it"

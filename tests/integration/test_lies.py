@@ -18,7 +18,8 @@ import pytest
 import requests
 from rig import PREFIX, Held, Rig
 
-from jitvault.sandbox.target import REVOCATION, VAULTS_LOGINS
+from jitvault.engines.postgresql import VAULTS_LOGINS
+from jitvault.sandbox.target import REVOCATION
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]

@@ -46,7 +46,6 @@ END $$;
 COMMIT AND CHAIN;
 
 SET LOCAL search_path = pg_catalog, pg_temp;
-SET LOCAL statement_timeout = '5s';
 SET LOCAL statement_timeout = '15s';
 SET LOCAL lock_timeout = '100ms';
 DO $$ DECLARE few pg_catalog.oid[]; one pg_catalog.record; BEGIN

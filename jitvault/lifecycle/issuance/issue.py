@@ -30,7 +30,7 @@ from jitvault.model.states import State, Verdict
 from jitvault.model.token_limits import TokenLimits
 from jitvault.model.ttl import least, needs_renewal, next_look, renew_at
 from jitvault.model.vault_access import cap_of, data_by_path, role_name, smallest_cap
-from jitvault.operations import new_operation, perform, record_answer
+from jitvault.operations import announce, perform, record_answer
 from jitvault.policy.decision import Obligations
 from jitvault.vault.interface import TokenFacts, WrappedToken
 
@@ -309,6 +309,5 @@ def _empty(worker: WorkerContext, task_id: str, inbox: str, message: Mapping[str
     it writes an empty message. Vault keeps only one version of a document in an inbox.
     """
     with suppress(JitvaultError):
-        op = new_operation(worker, OperationKind.DELIVER, inbox, task_id=task_id)
-        worker.ledger.keep(operations=[replace(op, state=OpState.SETTLED)], at=worker.now())
-        worker.documents.deliver(inbox, {**message, "wrapping": []}, op=op.op_id)
+        op = announce(worker, OperationKind.DELIVER, inbox, task_id=task_id)
+        worker.documents.deliver(inbox, {**message, "wrapping": []}, op=op)

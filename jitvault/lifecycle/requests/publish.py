@@ -6,7 +6,6 @@ Only the worker can write that document.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from jitvault.context import WorkerContext
@@ -14,7 +13,7 @@ from jitvault.documents.paths import published_path
 from jitvault.documents.published_parts import CountedDecision, MissingApproval, UncountedDecision
 from jitvault.documents.published_task import ChainEnd, PublishedError, PublishedRefusal, PublishedTask
 from jitvault.errors import JitvaultError
-from jitvault.ledger.model import OpState, TaskRecord, TaskRow
+from jitvault.ledger.model import TaskRecord, TaskRow
 from jitvault.lifecycle.record.history import ended_of, refused_grant_of
 from jitvault.lifecycle.record.integrity import published
 from jitvault.lifecycle.record.receipt import extensions_of, last_extension, lifetime_of, proof_of, reads_of
@@ -25,7 +24,7 @@ from jitvault.model.finding import describe_finding
 from jitvault.model.kinds import OperationKind
 from jitvault.model.revision import Revision
 from jitvault.model.states import State
-from jitvault.operations import new_operation
+from jitvault.operations import announce
 
 _FINDINGS = 100
 
@@ -144,15 +143,10 @@ def publish_refusal(worker: WorkerContext, submitted: Submission, error: Jitvaul
 
 
 def _put(worker: WorkerContext, task_id: str, document: Mapping[str, Any], *, known: bool) -> None:
-    """Write the document under an operation id that was committed before.
-
-    A line of such a write without a known operation id is a thief's. Nothing depends on the answer, so the operation is
-    settled from the start. `known` says that the ledger has the task.
-    """
+    """Write the document; `known` says that the ledger has the task."""
     path = published_path(task_id)
-    op = new_operation(worker, OperationKind.PUBLISH, path, task_id=task_id if known else None)
-    worker.ledger.keep(operations=[replace(op, state=OpState.SETTLED)], at=worker.now())
-    worker.documents.put(path, document, op=op.op_id)
+    op = announce(worker, OperationKind.PUBLISH, path, task_id=task_id if known else None)
+    worker.documents.put(path, document, op=op)
 
 
 def _error_body(error: JitvaultError) -> PublishedError:

@@ -8,16 +8,14 @@ two workers with different templates do not overwrite each other.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from enum import Enum, auto
 from typing import Any
 
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import TEMPLATES
 from jitvault.formats.canonical_json import likely_bytes, sha256_hex
-from jitvault.ledger.model import OpState
 from jitvault.model.kinds import OperationKind
-from jitvault.operations import new_operation
+from jitvault.operations import announce
 from jitvault.vault.published_templates import published_form
 
 
@@ -80,13 +78,9 @@ class TemplateWatch:
 
 
 def _write(worker: WorkerContext, document: dict[str, Any]) -> None:
-    """Write the document under an operation id that was committed before.
-
-    A line of such a write without a known operation id is a thief's. The recorded answer is the document's digest.
-    """
-    op = new_operation(worker, OperationKind.PUBLISH, TEMPLATES)
-    worker.ledger.keep(operations=[replace(op, state=OpState.SETTLED, answer=_digest(document))], at=worker.now())
-    worker.documents.put(TEMPLATES, document, op=op.op_id)
+    """Write the document; its digest is the recorded answer."""
+    op = announce(worker, OperationKind.PUBLISH, TEMPLATES, answer=_digest(document))
+    worker.documents.put(TEMPLATES, document, op=op)
 
 
 def _digest(document: dict[str, Any]) -> str:

@@ -5,14 +5,11 @@ The doctor is notified of them as well.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import INBOX
 from jitvault.errors import JitvaultError
-from jitvault.ledger.model import OpState
 from jitvault.model.kinds import OperationKind
-from jitvault.operations import new_operation
+from jitvault.operations import announce
 from jitvault.vault.interface import Documents
 
 NOTICE = "_over-quota"
@@ -27,10 +24,8 @@ def record_over_quota(worker: WorkerContext, author: str, waiting: int, per_minu
     worker.ledger.keep_over_quota(author, waiting, worker.now())
     if waiting:
         notice = {"waiting": waiting, "per_minute": per_minute, "at": worker.now().isoformat()}
-        # without an intent it would count as a thief's
-        op = new_operation(worker, OperationKind.DELIVER, notice_path(author))
-        worker.ledger.keep(operations=[replace(op, state=OpState.SETTLED)], at=worker.now())
-        worker.documents.deliver(notice_path(author), notice, op=op.op_id)
+        op = announce(worker, OperationKind.DELIVER, notice_path(author))
+        worker.documents.deliver(notice_path(author), notice, op=op)
 
 
 def notice_path(author: str) -> str:

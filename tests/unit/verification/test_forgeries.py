@@ -371,17 +371,16 @@ def test_what_the_target_alone_is_said_to_have_proven_is_not_checked(forger: For
     assert forger.script(forger.receipt(edit), forger.log()) == 3
 
 
+def revoked_by_token() -> bytes:
+    """The line of the token's revocation, as if it was named itself and not by its accessor."""
+    opened = [json.loads(line) for line in LINES if b"wrapping/unwrap" in line and b"read-orders" in line]
+    named = {"token": opened[-1]["response"]["auth"]["client_token"]}
+    return edited(of("token", 2), lambda e: e["request"].update(path="auth/token/revoke", data=named))
+
+
 def test_whoever_has_the_token_itself_may_have_revoked_it(forger: Forger) -> None:
     """The line names the token by its HMAC, which the unwrap's line has beside its accessor."""
-    opened = [json.loads(line) for line in LINES if b"wrapping/unwrap" in line and b"read-orders" in line]
-    by_token = edited(
-        of("token", 2),
-        lambda e: (
-            e["request"].update(path="auth/token/revoke"),
-            e["request"].update(data={"token": opened[-1]["response"]["auth"]["client_token"]}),
-            e["auth"].update(entity_id="", policies=["root"]),
-        ),
-    )
+    by_token = edited(revoked_by_token(), lambda e: e["auth"].update(entity_id="", policies=["root"]))
     log = forger.log([*LINES, by_token])
     assert forger.accepts(forger.receipt(lambda told: evidence(told, "token", 2, by_token)), log)
     other = edited(by_token, lambda e: e["request"].update(data={"token": HASH}))

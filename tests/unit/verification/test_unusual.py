@@ -9,7 +9,18 @@ from typing import Any
 
 import pytest
 from forger import LINES, Forger, content
-from test_forgeries import EXPIRED, GONE_LEASE, HASH, OPENED, REVOKED_LEASE, WRAPPED, by_lease, evidence, part
+from test_forgeries import (
+    EXPIRED,
+    GONE_LEASE,
+    HASH,
+    OPENED,
+    REVOKED_LEASE,
+    WRAPPED,
+    by_lease,
+    evidence,
+    part,
+    revoked_by_token,
+)
 from test_lines import edited, name_of, of
 from vaults_form import VaultsForm
 
@@ -87,14 +98,7 @@ def test_an_owner_may_have_approved(forger: Forger, edit: Any, task: str) -> Non
 
 
 def test_a_token_that_somebody_named_to_revoke_it_is_shown_in_its_stored_form_by_vault(forger: Forger) -> None:
-    opened = [json.loads(line) for line in LINES if b"wrapping/unwrap" in line and b"read-orders" in line]
-    by_token = edited(
-        of("token", 2),
-        lambda e: (
-            e["request"].update(path="auth/token/revoke"),
-            e["request"].update(data={"token": opened[-1]["response"]["auth"]["client_token"]}),
-        ),
-    )
+    by_token = revoked_by_token()
     form = VaultsForm()
     pairs = [(line, form(line)) for line in (*LINES, by_token)]
 

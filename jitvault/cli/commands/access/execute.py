@@ -102,7 +102,7 @@ def execute(
         int | None, typer.Option("--mcp-server", metavar="PID", hidden=True, help="Serve this `jitvault mcp`.")
     ] = None,
     mcp_secrets: Annotated[
-        int | None, typer.Option("--mcp-secrets", metavar="FD", hidden=True, help="The secrets of its other tasks.")
+        int | None, typer.Option("--mcp-secrets", metavar="FD", hidden=True, help="Ask here for its secrets.")
     ] = None,
     json_: Annotated[Json, Meaning("Print this command's errors as json; stdout is the program's.")] = False,
     debug: Debug = False,
