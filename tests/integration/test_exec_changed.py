@@ -66,6 +66,12 @@ def starts(said: Path) -> list[list[str]]:
     return [line.split() for line in said.read_text().splitlines()] if said.exists() else []
 
 
+def has_started(said: Path, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the program began; if it did not, show what `exec` printed."""
+    wait_for(lambda: starts(said) or process.poll() is not None, 30)
+    assert starts(said), process.communicate(timeout=20)
+
+
 def extended(rig: Rig, task: str, who: str = "operator") -> Any:
     """Move the deadline past the cap of the token's role."""
     return rig(who, "extend", task, "--for", "20m", "--reason", "slow").json
@@ -121,7 +127,7 @@ def test_by_default_the_program_goes_on_without_and_the_next_token_is_for_anothe
     program = SAYS.format(said=said, seconds=0) + f"; while [ ! -e {go_on} ]; do sleep 0.1; done; exit 7"
     program = program.replace("exec sleep", "sleep")
     with running(rig, task, program) as process:
-        wait_for(lambda: starts(said) or process.poll() is not None, 30)
+        has_started(said, process)
         extended(rig, task)
         # longer than its watch takes to see that
         time.sleep(2.5)
@@ -143,7 +149,7 @@ def test_whoever_goes_on_without_is_told_when_the_access_is_lost_and_that_the_ta
     with told.open("wb") as stderr:
         words = command(task, "--preset", "postgres", "--", "sh", "-c", program)
         process = subprocess.Popen(words, env=environment(rig), stderr=stderr)
-    wait_for(lambda: starts(said) or process.poll() is not None, 30)
+    has_started(said, process)
     extended(rig, task)
     wait_for(lambda: "the program goes on without access" in told.read_text() or process.poll() is not None, 20)
     # its watch looks on
@@ -164,7 +170,7 @@ def test_a_program_that_its_lost_login_ends_is_started_anew(
     program = SAYS.format(said=said, seconds=0).replace("exec sleep 0", f'exec {sys.executable} -c "{query}"')
     there = {"VAULT_ADDR": between.address}
     with running(rig, task, program, "--on-change", "restart", **there) as process:
-        wait_for(lambda: starts(said) or process.poll() is not None, 30)
+        has_started(said, process)
         published = between.when("GET jitvault/data/tasks/", "before", fate=Fate.LOSE, times=10_000)
         extended(rig, task)
         wait_for(lambda: not is_alive(int(starts(said)[0][0])), 20)
@@ -181,7 +187,7 @@ def test_whoever_asks_it_to_end_while_it_changes_means_it(rig: Rig, spec: Spec, 
     said, task, stopping = tmp_path / "said", granted(rig, spec), tmp_path / "stopping"
     program = f"trap 'touch {stopping}; sleep 1; exit 3' TERM; echo x >> {said}; while :; do sleep 0.1; done"
     with running(rig, task, program, "--on-change", "restart") as process:
-        wait_for(lambda: starts(said) or process.poll() is not None, 30)
+        has_started(said, process)
         extended(rig, task)
         wait_for(stopping.exists, 20)
         process.terminate()
@@ -224,7 +230,7 @@ def test_a_forged_token_is_an_alarm_and_starts_nothing(rig: Rig, spec: Spec, tmp
 def test_a_forged_next_token_is_an_alarm_and_starts_nothing(rig: Rig, spec: Spec, tmp_path: Path, forged: str) -> None:
     said, task, other = tmp_path / "said", granted(rig, spec), granted(rig, spec)
     with running(rig, task, SAYS.format(said=said, seconds=600), "--on-change", "restart") as process:
-        wait_for(lambda: starts(said) or process.poll() is not None, 30)
+        has_started(said, process)
         os.kill(process.pid, signal.SIGSTOP)
         extended(rig, task)
         forge(rig, task, other, forged)
@@ -241,7 +247,7 @@ def test_killed_while_it_changes_the_access_is_over(
     there = {"VAULT_ADDR": between.address}
     with running(rig, task, SAYS.format(said=said, seconds=600), "--on-change", "restart", **there) as process:
         between.when(point, moment, process.kill, skip=1)
-        wait_for(lambda: starts(said) or process.poll() is not None, 30)
+        has_started(said, process)
         extended(rig, task)
         assert process.wait(30) == -signal.SIGKILL
         assert len(starts(said)) == 1
@@ -259,7 +265,7 @@ def test_a_next_token_that_was_lost_on_the_way_ends_the_task_though_its_end_is_h
     with running(rig, task, SAYS.format(said=said, seconds=600), "--on-change", "restart", **there) as process:
         between.when("PUT sys/wrapping/unwrap", "after", fate=Fate.LOSE, skip=1)
         between.when("PUT jitvault/data/requests/.*/end", "before", fate=Fate.LOSE, times=100)
-        wait_for(lambda: starts(said) or process.poll() is not None, 30)
+        has_started(said, process)
         extended(rig, task)
         assert process.wait(30) == 125
         between.clear()

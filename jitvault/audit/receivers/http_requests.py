@@ -164,15 +164,12 @@ class Handler(BaseHTTPRequestHandler):
         """
         shut(self.request, socket.SHUT_WR)
         until = time.monotonic() + _LINGER_S
-        left = _CHUNK
         # the peer may have gone, or go on sending for longer than that
         with suppress(OSError):
-            while left and (wait_s := until - time.monotonic()) > 0:
+            while (wait_s := until - time.monotonic()) > 0:
                 self.connection.settimeout(wait_s)
-                came = self.connection.recv(left)
-                if not came:
+                if not self.connection.recv(_CHUNK):
                     return
-                left -= len(came)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Answer a request in which the base class found an error.

@@ -11,9 +11,10 @@ from typing import Any
 # a cell that begins with one of these is a formula to a spreadsheet, with a full-width one as well
 _SIGNS = r"=+\-@\uff1d\uff0b\uff0d\uff20"
 # Where a cell may begin: another spreadsheet expects another separator, and then ends ours at their line ends.
-_BEGINS = r"(?:^|[,;|\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029])"
-# Spreadsheets look past blanks and quotes. Whatever else is no word is looked past here as well.
-_FORMULA = re.compile(rf"({_BEGINS}[^\w{_SIGNS}]*)(?=[{_SIGNS}])")
+_SEPARATORS = r",;|\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029"
+# Spreadsheets look past blanks and quotes. Whatever else is no word is looked past here as well, up to the next
+# separator: past it, each of a row of separators would read the same text again.
+_FORMULA = re.compile(rf"((?:^|[{_SEPARATORS}])[^\w{_SIGNS}{_SEPARATORS}]*)(?=[{_SIGNS}])")
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
