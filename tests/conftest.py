@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from commands import EXAMPLE, SPEC, Cli, Quick, without_limits
 from hypothesis import HealthCheck, settings
-from ledgers import address, new_place
+from ledgers import address, compile_statements_once, new_place
 from tiers import mark_thorough
 
 from jitvault.errors import UsageError
@@ -28,6 +28,7 @@ from jitvault.sandbox.world import World, env, provisioned
 # how fast an example is made or judged says something of the machine, which others use as well, and nothing of a law
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+compile_statements_once()
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # started in the background of a script: children would inherit that they cannot be interrupted

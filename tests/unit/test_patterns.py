@@ -11,7 +11,8 @@ import importlib
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -85,17 +86,14 @@ def is_re(node: ast.AST) -> bool:
     return isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "re"
 
 
-def ways_of(name: str, trees: list[ast.Module]) -> set[str]:
-    """How a compiled expression of this name is used."""
-    return {
-        node.attr
-        for tree in trees
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute)
-        and isinstance(node.value, ast.Name)
-        and node.value.id == name
-        and node.attr in WAYS
-    }
+def ways_by_name(trees: Iterable[ast.Module]) -> dict[str, set[str]]:
+    """How the compiled expressions are used, by the names that they have."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for tree in trees:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.attr in WAYS:
+                found[node.value.id].add(node.attr)
+    return found
 
 
 @cache
@@ -105,6 +103,7 @@ def expressions() -> tuple[Expression, ...]:
 
 def _found() -> Iterator[Expression]:
     every = list(modules())
+    used = ways_by_name(tree for _, tree in every)
     for module, tree in every:
         names, bound = _names(tree)
         for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
@@ -113,8 +112,7 @@ def _found() -> Iterator[Expression]:
             elif is_re(call.func) and call.func.attr in WAYS:  # type: ignore[attr-defined]
                 yield _expression(module, call, {call.func.attr})  # type: ignore[attr-defined]
             elif is_re(call.func) and call.func.attr == "compile":  # type: ignore[attr-defined]
-                ways = bound.get(call) or ways_of(names.get(call, ""), [t for _, t in every])
-                ways = ways or {CALLED.get(_label(tree, call), "search")}
+                ways = bound.get(call) or used.get(names.get(call, "")) or {CALLED.get(_label(tree, call), "search")}
                 yield _expression(module, call, ways)
 
 
