@@ -227,9 +227,11 @@ def _raise_for(document: PublishedTask, nonce: str) -> None:
     if is_own and extension is not None and extension["error"] is not None:
         raise session.refused(PublishedError(**extension["error"]))
     if document.state not in session.GRANTED:
+        # its agent may have taken the next token and ended the task before this command looked again
+        is_made = is_own and extension is not None and extension["state"] == "extended"
+        what = "ended after its deadline was moved" if is_made else "was not extended"
         raise Denied(
-            f"task {task} was not extended: it is {document.state} "
-            f"({end_in_words(document.end_reason, document.ended)})",
+            f"task {task} {what}: it is {document.state} ({end_in_words(document.end_reason, document.ended)})",
             hint=f"`jitvault status {task}` says why it ended. Submit another task.",
         )
     if not is_own:
