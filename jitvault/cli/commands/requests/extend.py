@@ -213,7 +213,7 @@ def _is_answered(document: PublishedTask, nonce: str) -> bool:
 def _raise_for(document: PublishedTask, nonce: str) -> None:
     """Raise the error by which a worker refused the request.
 
-    Raises Denied where the task ended instead. Raises WrongState while another request for more time waits,
+    Raises Denied where the task is over. Raises WrongState while another request for more time waits,
     WaitTimedOut where no worker has answered.
     """
     from jitvault.cli import session
