@@ -177,17 +177,24 @@ class Vault:
         return self._request(method, path, body=body or {}, op=op, wrap_ttl_s=wrap_ttl_s, once=once or op is not None)
 
     def ask(
-        self, path: str, body: Mapping[str, Any], *, op: str | None = None, is_lookup: bool = False
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        *,
+        op: str | None = None,
+        is_lookup: bool = False,
+        about: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         """Return the data in the answer to a PUT that asks for something.
 
         `is_lookup` says that nothing is done, so that the request may be sent again in spite of its operation id.
-        Raises OutcomeUnknown for an answer without data, which is not one to this request.
+        `about` are fields that the answer repeats from the request. Raises OutcomeUnknown for an answer without data,
+        or about something else: it is not one to this request.
         """
         answer = self._request("put", path, body=body, op=op, once=op is not None and not is_lookup)
-        data: dict[str, Any] | None = answer.get("data")
-        if data is None:
-            raise OutcomeUnknown(f"Vault at {self.connection.address} answered {path} without data")
+        data: dict[str, Any] = answer["data"]
+        if any(data[name] != value for name, value in (about or {}).items()):
+            raise OutcomeUnknown(f"Vault at {self.connection.address} answered {path} about something else")
         return data
 
     def delete(self, path: str, *, op: str | None = None) -> None:

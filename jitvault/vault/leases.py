@@ -34,7 +34,9 @@ class Leases:
         well, and None is returned when the lease is not in it (docs/vault-facts.md, "Revocation").
         """
         try:
-            found = self._vault.ask("sys/leases/lookup", {"lease_id": lease_id}, op=op, is_lookup=True)
+            found = self._vault.ask(
+                "sys/leases/lookup", {"lease_id": lease_id}, op=op, is_lookup=True, about={"id": lease_id}
+            )
         except VaultRejected as error:
             if any(INVALID_LEASE in reason for reason in error.reasons):
                 return None

@@ -6,9 +6,9 @@ The error says whether the act may have been done. The kinds of failures are in 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NoReturn
 
 from jitvault.errors import (
     JitvaultError,
@@ -26,6 +26,8 @@ READS = frozenset({"get", "list"})
 _MAX_REASON = 200
 # what Vault adds to an engine's own message
 _NOISE = re.compile(r"1 error occurred:|resp: \(\*logical\.Response\)\(nil\) err: |\*")
+# where an answer has its content
+_OBJECTS = ("data", "auth", "wrap_info")
 # the message of Vault and OpenBao for a path below which nothing is mounted
 _NO_ENGINE = "no handler for route"
 _NOT_PROVISIONED = "This Vault is not provisioned yet: an administrator runs `jitvault init`."
@@ -38,7 +40,21 @@ _NOT_SERVING = (472, 473, 501, 503)
 _REFUSALS = (400, 403, 404, 405, 413, 429, *_NOT_SERVING)
 
 
-def understood(address: str, method: str, path: str, answer: Answer, *, once: bool = False) -> dict[str, Any]:
+class Fields(dict[str, Any]):
+    """An object in Vault's answer; the look-up of a field that it lacks raises what a lost answer raises.
+
+    Something that answers in Vault's place may leave out what Vault never does.
+    """
+
+    def __init__(self, found: Mapping[str, Any], missing: Callable[[str], VaultUnavailable]) -> None:
+        super().__init__(found)
+        self._missing = missing
+
+    def __missing__(self, name: str) -> NoReturn:
+        raise self._missing(name)
+
+
+def understood(address: str, method: str, path: str, answer: Answer, *, once: bool = False) -> Fields:
     """Return the body of an answer, if Vault gave it.
 
     Something else may listen at Vault's address, or pass requests on and answer in Vault's form. So nothing that asks
@@ -55,9 +71,9 @@ def understood(address: str, method: str, path: str, answer: Answer, *, once: bo
         why = "is nested too deeply to be read"
         raise VaultRejected(f"what is at {path} {why}", status=status, reasons=(why,)) from None
     if status in (HTTPStatus.NO_CONTENT, HTTPStatus.ACCEPTED) and method not in READS:
-        return {"http_status_code": status}
+        return _fields(address, method, path, {"http_status_code": status})
     if status == HTTPStatus.OK and _is_vaults(path, found):
-        return found
+        return _fields(address, method, path, found)
     # a proxy in between answers 503 also for a Vault that died in the middle of a request, and 429 for its own limits
     if status in _REFUSALS and not isinstance(found.get("errors"), list) and "request_id" not in found:
         raise _not_vault(address, method, path, status)
@@ -65,6 +81,17 @@ def understood(address: str, method: str, path: str, answer: Answer, *, once: bo
         raise _not_vault(address, method, path, status)
     error = _translated(address, method, path, status, _reasons(found))
     raise unknown(method, str(error)) if once and isinstance(error, VaultBusy | VaultNotServing) else error
+
+
+def _fields(address: str, method: str, path: str, found: Mapping[str, Any]) -> Fields:
+    """Return an answer and the objects in it; what Vault says is null is missing."""
+
+    def missing(name: str) -> VaultUnavailable:
+        return unknown(method, f"the answer of Vault at {address} to {path} has no {name}")
+
+    objects = {name: Fields(found[name], missing) for name in _OBJECTS if isinstance(found.get(name), dict)}
+    rest = {name: value for name, value in found.items() if name not in _OBJECTS or value is not None}
+    return Fields({**rest, **objects}, missing)
 
 
 def unknown(method: str, message: str) -> VaultUnavailable:
@@ -159,7 +186,7 @@ def _is_vaults(path: str, found: Mapping[str, Any]) -> bool:
         return "sealed" in found
     if path == "sys/leader":
         return "ha_enabled" in found
-    inside = (found.get("data"), found.get("auth"), found.get("wrap_info"))
+    inside = [found.get(name) for name in _OBJECTS]
     # the answer to a lease renewal has only the lease's id
     is_bare = bool(found.get("warnings") or found.get("lease_id"))
     return "request_id" in found and (any(isinstance(i, dict) for i in inside) or is_bare)

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from jitvault.audit.create_intent import ttl_word
-from jitvault.errors import OutcomeUnknown, VaultRejected
+from jitvault.errors import VaultRejected
 from jitvault.formats.secret import Secret
 from jitvault.model.vault_access import REVOCATION_BEGUN
 from jitvault.vault.client import Vault
@@ -44,17 +44,14 @@ class Tokens:
             op=op,
             wrap_ttl_s=wrap_ttl_s,
         )
-        wrap = answer.get("wrap_info") or {}
-        try:
-            return WrappedToken(
-                wrapping_token=Secret(wrap["token"]),
-                wrapping_accessor=wrap["accessor"],
-                wrapped_accessor=wrap["wrapped_accessor"],
-                creation_path=wrap["creation_path"],
-                wrap_ttl_s=int(wrap["ttl"]),
-            )
-        except KeyError as missing:
-            raise OutcomeUnknown(f"Vault created a wrapped token, but its answer has no {missing}") from None
+        wrap = answer["wrap_info"]
+        return WrappedToken(
+            wrapping_token=Secret(wrap["token"]),
+            wrapping_accessor=wrap["accessor"],
+            wrapped_accessor=wrap["wrapped_accessor"],
+            creation_path=wrap["creation_path"],
+            wrap_ttl_s=int(wrap["ttl"]),
+        )
 
     def lookup_self(self) -> TokenFacts:
         """Return what Vault says of the token of this identity."""
@@ -68,7 +65,8 @@ class Tokens:
         it was done, the marked token stays, and `revoke_accessor` does not find it (docs/vault-facts.md, "Revocation").
         """
         try:
-            found = self._vault.ask("auth/token/lookup-accessor", {"accessor": accessor}, op=op, is_lookup=True)
+            asked = {"accessor": accessor}
+            found = self._vault.ask("auth/token/lookup-accessor", asked, op=op, is_lookup=True, about=asked)
         except VaultRejected as error:
             if any("invalid accessor" in reason for reason in error.reasons):
                 return None

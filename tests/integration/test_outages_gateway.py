@@ -78,12 +78,12 @@ ACTS = {
 # what each act is tried with where not all are: a create with everything that it can meet
 FEW = {
     "create": ["429 when it is done", "another's when it is done", "twice", "503 and then done"],
-    "deliver": ["403 when it is done"],
-    "renew": ["429 when it is done", "403 when it is done"],
+    "deliver": ["403 when it is done", "an empty answer in its place"],
+    "renew": ["429 when it is done", "403 when it is done", "503 and then done"],
     "renew a lease": ["twice"],
     "revoke": ["403 and then done", "429 in its place"],
     "revoke a lease": ["another's in its place"],
-    "sign": ["429 when it is done"],
+    "sign": ["429 when it is done", "an empty answer in its place"],
 }
 # what was done once and not answered is found out, and alarms nobody
 ONLY_LOST = [f"{what} when it is done" for what in ("429 HTML", "429", "503", "cut", "held back")]
@@ -211,7 +211,9 @@ class Life:
     def _is_renewed(self) -> None:
         if self._state is not State.ISSUED or self._granted is None:
             return
-        self._rig.use(self._granted)
+        if self._granted["wrapping"]:
+            # else the inbox was never written, and nobody can take the token out of its wrapping
+            self._rig.use(self._granted)
         self._run("status", self._task)
         self._rig.sql("UPDATE grants SET renew_at = issued_at WHERE delivered")
         self._rig.sql("UPDATE tasks SET due_at = created_at")

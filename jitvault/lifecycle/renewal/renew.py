@@ -110,7 +110,8 @@ def _renew(
 def _renew_token(worker: WorkerContext, file: TaskRecord, grant: GrantRow, op: OperationRow, seconds: int) -> _Renewed:
     """Renew the token by its accessor, unwrapped or not.
 
-    Its TTL is looked up afterwards, also where the answer to the renewal was lost.
+    Its TTL is looked up afterwards, also where the answer to the renewal was lost. Its expiry is the looked up one only
+    where the renewal was answered.
     """
     accessor = grant.wrapped_accessor or ""
     sent = worker.now()
@@ -132,7 +133,10 @@ def _renew_token(worker: WorkerContext, file: TaskRecord, grant: GrantRow, op: O
     if facts is None:
         return _Renewed(grant, _settled(answered), over=True)
     again = renew_at(sent, facts.ttl_s, file.task.ends_at or sent)
-    return _Renewed(replace(grant, expires_at=facts.expires_at, renew_at=again), _settled(answered))
+    if answered.state is OpState.ANSWERED:
+        return _Renewed(replace(grant, expires_at=facts.expires_at, renew_at=again), answered)
+    # the renewal may still be on its way, and be done after the look-up
+    return _Renewed(replace(_with_latest_expiry(worker, grant, seconds), renew_at=again), _settled(answered))
 
 
 def _renew_lease(worker: WorkerContext, file: TaskRecord, lease: LeaseRow, op: OperationRow, seconds: int) -> _Renewed:

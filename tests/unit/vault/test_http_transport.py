@@ -812,13 +812,35 @@ def test_a_date_that_no_calendar_has_keeps_no_answer_from_its_caller(date: str) 
             vault.write("x")
 
 
-def test_an_answer_without_what_was_asked_for_is_not_one_to_the_question() -> None:
-    """As the answer to a revocation is none to a look-up."""
-    with listening(answers(b"HTTP/1.1 204 No Content\r\n\r\n")) as server:
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (b"HTTP/1.1 204 No Content\r\n\r\n", "has no data"),
+        (answered(200, b'{"request_id":"r","data":null,"warnings":["w"]}'), "has no data"),
+        (answered(200, b'{"request_id":"r","data":{"ttl":1}}'), "has no (id|accessor)"),
+        (answered(200, b'{"request_id":"r","data":{"id":"y","accessor":"y"}}'), "about something else"),
+    ],
+)
+def test_an_answer_that_is_none_to_the_look_up_says_nothing(answer: bytes, why: str) -> None:
+    """As the answer to a revocation is none to a look-up, and neither is one about somebody else."""
+    with listening(answers(answer)) as server:
         vault = Vault(Connection(server.url), None)
         for ask in (Leases(vault).lookup, Tokens(vault).lookup_accessor):
-            with pytest.raises(OutcomeUnknown, match="without data"):
+            with pytest.raises(OutcomeUnknown, match=why):
                 ask("x")
+
+
+@pytest.mark.parametrize(("method", "error"), [("get", VaultUnavailable), ("put", OutcomeUnknown)])
+@pytest.mark.parametrize("place", ["data", "auth", "wrap_info"])
+def test_a_field_that_an_answer_lacks_is_an_error_of_what_answered(
+    method: str, error: type[Exception], place: str
+) -> None:
+    body = f'{{"request_id":"r","data":{{}},"{place}":{{"there":1}}}}'.encode()
+    found = understood("http://vault", method, "x", Answer(200, body))
+    assert found[place]["there"] == 1 and found[place].get("token") is None
+    with pytest.raises(VaultUnavailable, match="the answer of Vault at http://vault to x has no token") as caught:
+        found[place]["token"]
+    assert type(caught.value) is error
 
 
 @pytest.mark.parametrize(
