@@ -37,6 +37,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 TYPE = "application/vnd.jitvault.receipt+json"
 ISSUED, REVOKED, GONE = 1, 2, 3
+BEGUN = -1
 CREATE = "auth/token/create/"
 PROVEN = ("audit_confirmed", "target_confirmed", "expired")
 # what these answer has no lease
@@ -274,6 +275,22 @@ def tasks_of(log: Log, own: set[str], known: Known) -> dict[str, set[str]]:
     return given
 
 
+def lived_on(one: Credential, log: Log) -> bool:
+    """Whether Vault found or renewed a token after the line that is to show that it was gone."""
+    gone = log.named.get(one.lines.get(GONE, ""))
+    paths = ("auth/token/lookup-accessor", "auth/token/renew-accessor")
+    return gone is not None and any(
+        entry["type"] == "response"
+        and entry["request"]["path"] in paths
+        and part(entry, "request", "data").get("accessor") == one.accessor != ""
+        and not has_failed(entry)
+        # Vault shows such a number of uses once it has begun to revoke a token
+        and part(entry, "response", "data").get("num_uses") != BEGUN
+        and moment(entry["time"]) > moment(gone["time"])
+        for _, entry in log.about
+    )
+
+
 def left_out(receipt: dict, every: list[Credential], log: Log, known: Known) -> Iterator[str]:
     """What the log shows about the task and its tokens that the receipt does not say."""
     own = {one.accessor for one in every if one.accessor}
@@ -299,6 +316,9 @@ def left_out(receipt: dict, every: list[Credential], log: Log, known: Known) -> 
             yield "Vault gave a token of it to another task"
         if accessor not in own and receipt["task"] in tasks:
             yield "Vault gave this task a token that the receipt leaves out"
+    for one in every:
+        if lived_on(one, log):
+            yield f"{one.name} lived after it was found gone"
     if leases and not any(receipt["task"] in given.get(accessor, ()) for accessor in own):
         yield "Vault gave no token to this task that the leases were read with"
 
