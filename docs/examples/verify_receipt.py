@@ -276,19 +276,16 @@ def tasks_of(log: Log, own: set[str], known: Known) -> dict[str, set[str]]:
 
 
 def lived_on(one: Credential, log: Log) -> bool:
-    """Whether Vault found or renewed a token after the line that is to show that it was gone."""
+    """Whether Vault found or renewed a token, asked after the line that is to show that it was gone."""
     gone = log.named.get(one.lines.get(GONE, ""))
+    if gone is None or not one.accessor:
+        return False
     paths = ("auth/token/lookup-accessor", "auth/token/renew-accessor")
-    return gone is not None and any(
-        entry["type"] == "response"
-        and entry["request"]["path"] in paths
-        and part(entry, "request", "data").get("accessor") == one.accessor != ""
-        and not has_failed(entry)
-        # Vault shows such a number of uses once it has begun to revoke a token
-        and part(entry, "response", "data").get("num_uses") != BEGUN
-        and moment(entry["time"]) > moment(gone["time"])
-        for _, entry in log.about
-    )
+    about = [line for _, line in log.about if line["request"]["path"] in paths]
+    about = [line for line in about if part(line, "request", "data").get("accessor") == one.accessor]
+    asked = {line["request"].get("id") for line in about if moment(line["time"]) <= moment(gone["time"])}
+    after = [line for line in about if line["type"] == "response" and line["request"].get("id") not in asked]
+    return any(not has_failed(line) and part(line, "response", "data").get("num_uses") != BEGUN for line in after)
 
 
 def left_out(receipt: dict, every: list[Credential], log: Log, known: Known) -> Iterator[str]:
