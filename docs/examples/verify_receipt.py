@@ -20,9 +20,11 @@ from __future__ import annotations
 
 import argparse
 import base64
+import bz2
 import gzip
 import hashlib
 import json
+import lzma
 import os
 import re
 import sys
@@ -38,6 +40,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 TYPE = "application/vnd.jitvault.receipt+json"
 ISSUED, REVOKED, GONE = 1, 2, 3
 BEGUN = -1
+PACKED = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
+ZSTANDARD = b"\x28\xb5"
 CREATE = "auth/token/create/"
 PROVEN = ("audit_confirmed", "target_confirmed", "expired")
 # what these answer has no lease
@@ -419,8 +423,10 @@ def logs(names: str) -> Iterator[Path]:
 
 def lines_of(log: Path) -> Iterator[bytes]:
     with log.open("rb") as raw:
-        packed = raw.read(2) == b"\x1f\x8b"
-    with gzip.open(log) if packed else log.open("rb") as lines:
+        begin = raw.read(2)
+    if begin == ZSTANDARD:
+        sys.exit(f"{log} is compressed by zstd, which this script cannot read: unzstd it first")
+    with PACKED.get(begin, Path.open)(log, "rb") as lines:
         yield from lines
 
 
