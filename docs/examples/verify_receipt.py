@@ -280,7 +280,7 @@ def tasks_of(log: Log, own: set[str], known: Known) -> dict[str, set[str]]:
 
 
 def lived_on(one: Credential, log: Log) -> bool:
-    """Whether Vault found or renewed a token, asked after the line that is to show that it was gone."""
+    """Whether Vault, asked after it was seen gone, found or renewed a token."""
     gone = log.named.get(one.lines.get(GONE, ""))
     if gone is None or not one.accessor:
         return False
