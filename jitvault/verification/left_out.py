@@ -106,7 +106,8 @@ def _unknown_leases(receipt: Receipt, lines: list[Observation]) -> Iterator[str]
 def _used_later(credential: Credential, lines: list[Observation]) -> Iterator[str]:
     """Yield the first use of a token, and sign of its life, after its end.
 
-    The end is where it was seen gone. Only requests that came afterwards count: an answer may come later than its request.
+    The end is where it was seen gone. Only requests that came afterwards count: an answer may come later than its
+    request.
     """
     gone_at = _time_of(credential, 3)
     if not credential.accessor or gone_at is None:
