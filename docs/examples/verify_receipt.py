@@ -20,9 +20,11 @@ from __future__ import annotations
 
 import argparse
 import base64
+import bz2
 import gzip
 import hashlib
 import json
+import lzma
 import os
 import re
 import sys
@@ -37,6 +39,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 TYPE = "application/vnd.jitvault.receipt+json"
 ISSUED, REVOKED, GONE = 1, 2, 3
+BEGUN = -1
+PACKED = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
+ZSTANDARD = b"\x28\xb5"
 CREATE = "auth/token/create/"
 PROVEN = ("audit_confirmed", "target_confirmed", "expired")
 # what these answer has no lease
@@ -274,6 +279,19 @@ def tasks_of(log: Log, own: set[str], known: Known) -> dict[str, set[str]]:
     return given
 
 
+def lived_on(one: Credential, log: Log) -> bool:
+    """Whether Vault, asked after it was seen gone, found or renewed a token."""
+    gone = log.named.get(one.lines.get(GONE, ""))
+    if gone is None or not one.accessor:
+        return False
+    paths = ("auth/token/lookup-accessor", "auth/token/renew-accessor")
+    about = [line for _, line in log.about if line["request"]["path"] in paths]
+    about = [line for line in about if part(line, "request", "data").get("accessor") == one.accessor]
+    asked = {line["request"].get("id") for line in about if moment(line["time"]) <= moment(gone["time"])}
+    after = [line for line in about if line["type"] == "response" and line["request"].get("id") not in asked]
+    return any(not has_failed(line) and part(line, "response", "data").get("num_uses") != BEGUN for line in after)
+
+
 def left_out(receipt: dict, every: list[Credential], log: Log, known: Known) -> Iterator[str]:
     """What the log shows about the task and its tokens that the receipt does not say."""
     own = {one.accessor for one in every if one.accessor}
@@ -299,6 +317,9 @@ def left_out(receipt: dict, every: list[Credential], log: Log, known: Known) -> 
             yield "Vault gave a token of it to another task"
         if accessor not in own and receipt["task"] in tasks:
             yield "Vault gave this task a token that the receipt leaves out"
+    for one in every:
+        if lived_on(one, log):
+            yield f"{one.name} lived after it was found gone"
     if leases and not any(receipt["task"] in given.get(accessor, ()) for accessor in own):
         yield "Vault gave no token to this task that the leases were read with"
 
@@ -402,8 +423,10 @@ def logs(names: str) -> Iterator[Path]:
 
 def lines_of(log: Path) -> Iterator[bytes]:
     with log.open("rb") as raw:
-        packed = raw.read(2) == b"\x1f\x8b"
-    with gzip.open(log) if packed else log.open("rb") as lines:
+        begin = raw.read(2)
+    if begin == ZSTANDARD:
+        sys.exit(f"{log} is compressed by zstd, which this script cannot read: unzstd it first")
+    with PACKED.get(begin, Path.open)(log, "rb") as lines:
         yield from lines
 
 

@@ -30,8 +30,8 @@ _SET = """
 """
 _MEMBERS = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_auth_members"
 # The sessions that wait for one of our locks, and whether Vault made their login, or the login is gone; and those of
-# Vault's logins that wait for a whole catalog. CREATE RULE does before it asks whether its user may, and everybody
-# waits behind it: every new login, and every revocation.
+# Vault's logins that wait for a whole catalog, or a database. CREATE RULE, CREATE TRIGGER and DROP DATABASE do before
+# they ask whether their user may, and everybody waits behind them: every new login, or every revocation.
 _WAITING = f"""
     SELECT a.usesysid, coalesce(r.rolname::pg_catalog.text, 'a login that is gone'::pg_catalog.text),
         a.usesysid IS NOT NULL AND (r.oid IS NULL
@@ -40,8 +40,9 @@ _WAITING = f"""
     LEFT JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) a.usesysid
     WHERE NOT l.granted
     AND (pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) ANY (pg_catalog.pg_blocking_pids(l.pid))
-        OR l.mode OPERATOR(pg_catalog.=) 'AccessExclusiveLock'::pg_catalog.text
-        AND l.relation OPERATOR(pg_catalog.<) '16384'::pg_catalog.oid
+        OR l.mode OPERATOR(pg_catalog.~) '^(Share|ShareRowExclusive|Exclusive|AccessExclusive)Lock$'::pg_catalog.text
+        AND (l.relation OPERATOR(pg_catalog.<) '16384'::pg_catalog.oid
+            OR l.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_database'::pg_catalog.regclass::pg_catalog.oid)
         AND r.rolname OPERATOR(pg_catalog.~) '{postgresql.VAULTS_LOGINS}'::pg_catalog.text)
 """  # noqa: S608 - only the constant goes in
 # How many locks each session has whose login Vault made, or whose login is gone; and the least size of the lock

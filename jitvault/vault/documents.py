@@ -67,9 +67,12 @@ class Documents:
         stored = self.read(path)
         return stored.document if stored else None
 
-    def put(self, path: str, document: Mapping[str, Any], *, op: str | None = None) -> None:
-        """Write a new version of the document at `path`."""
-        self._vault.write(f"{MOUNT}/data/{path}", {"data": dict(document)}, op=op)
+    def put(self, path: str, document: Mapping[str, Any], *, op: str | None = None) -> int:
+        """Write a new version of the document at `path`, and return which one it is.
+
+        Raises OutcomeUnknown for an answer that does not say which: Vault did not give it.
+        """
+        return int(self._vault.ask(f"{MOUNT}/data/{path}", {"data": dict(document)}, op=op)["version"])
 
     def names(self, path: str) -> list[str]:
         """Return the names directly below `path`; folders end in `/`."""
@@ -83,7 +86,7 @@ class Documents:
         """
         metadata = {"max_versions": 1, "delete_version_after": INBOX_LIFE, "cas_required": False}
         self._vault.write(f"{MOUNT}/metadata/{path}", metadata, op=op)
-        self._vault.write(f"{MOUNT}/data/{path}", {"data": dict(document)}, op=op)
+        self.put(path, document, op=op)
 
     def destroy(self, path: str, *, op: str | None = None) -> None:
         """Remove the document with all its versions."""

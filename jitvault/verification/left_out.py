@@ -16,6 +16,7 @@ from jitvault.verification.evidence import stated
 from jitvault.verification.receipt import Credential, Receipt, credentials
 
 _USES = frozenset({Kind.USED, Kind.LEASE_ISSUED, Kind.RENEWED})
+_SHOW_LIFE = frozenset({Kind.TOKEN_LOOKUP, Kind.RENEWED})
 _CREDENTIAL_PATHS = ("/creds/", "/issue/")
 # a token's requests about itself make no lease, even when they are wrapped
 _LEASELESS = ("auth/token/", "sys/", "cubbyhole/")
@@ -103,9 +104,10 @@ def _unknown_leases(receipt: Receipt, lines: list[Observation]) -> Iterator[str]
 
 
 def _used_later(credential: Credential, lines: list[Observation]) -> Iterator[str]:
-    """Yield the first use of a token after it was seen gone.
+    """Yield the first use of a token, and sign of its life, after its end.
 
-    Only requests count: an answer may come later than its request.
+    The end is where it was seen gone. Only requests that came afterwards count: an answer may come later than its
+    request.
     """
     gone_at = _time_of(credential, 3)
     if not credential.accessor or gone_at is None:
@@ -115,6 +117,12 @@ def _used_later(credential: Credential, lines: list[Observation]) -> Iterator[st
     if first is not None:
         how = f"{one_line(first.path)!r:.120} at {first.at.isoformat()}"
         yield f"{credential.name} was used after it was seen gone: {how}"
+    about = [o for o in lines if o.subject == credential.accessor and o.kind in _SHOW_LIFE]
+    before = {o.request_id for o in about if not o.closing and o.at <= gone_at}
+    after = (o for o in about if o.at > gone_at and o.request_id not in before)
+    living = next((o for o in after if done(o) and "revocation_begun" not in o.detail), None)
+    if living is not None:
+        yield f"{credential.name} lived after it was seen gone: {living.path} at {living.at.isoformat()}"
 
 
 def _hazards(credential: Credential, found: Scan) -> Iterator[str]:

@@ -17,7 +17,7 @@ from typing import Literal
 
 import pytest
 from attended import Attended, wait_for
-from go_between import REFUSED, Fate, GoBetween
+from go_between import REFUSED, Answered, Fate, GoBetween
 from rig import Rig
 from test_agent_sdk import argv
 from test_exec import command, environment, execute, is_alive, logs_in, own_memory
@@ -173,14 +173,16 @@ except NotConfirmed as error:
 """
 
 
-@pytest.mark.parametrize("how", ["a program", "a block"])
-def test_a_refusal_gives_nothing_back_where_no_end_is_signed(
-    rig: Rig, between: GoBetween, spec: Spec, tmp_path: Path, how: str
+@pytest.mark.parametrize(
+    ("how", "answer"), [("a program", REFUSED), ("a block", REFUSED), ("a program", (202, [], b"queued"))]
+)
+def test_a_gateways_word_gives_nothing_back_where_no_end_is_signed(
+    rig: Rig, between: GoBetween, spec: Spec, tmp_path: Path, how: str, answer: Answered
 ) -> None:
-    """A gateway refuses all that ends the access: nobody believes it, and the monitor goes on trying."""
+    """A gateway passes on nothing that ends the access: nobody believes it, and the monitor goes on trying."""
     file, said = spec(), tmp_path / "said"
-    for request in ("PUT auth/token/revoke-self", "PUT jitvault/data/requests/.*/end"):
-        between.when(request, "before", fate=Fate.LIE, answer=REFUSED, times=10_000)
+    between.when("PUT auth/token/revoke-self", "before", fate=Fate.LIE, answer=answer, times=10_000)
+    between.when("PUT jitvault/data/requests/.*/end", "before", fate=Fate.LIE, answer=REFUSED, times=10_000)
     running = _start(rig, between, file, said, argv(LEAVES, file, said) if how == "a block" else None)
     error = running.communicate(timeout=60)[1]
     assert running.returncode == (125 if how == "a program" else 1), error

@@ -20,7 +20,7 @@ import pytest
 from attended import Attended, wait_for
 from commands import EXAMPLE
 from rig import Held, Rig, own_rig
-from targets import Clients, large_objects, superuser, world_on
+from targets import Clients, Sleeper, large_objects, superuser, world_on
 
 from jitvault.engines.database import DatabaseEngine
 from jitvault.errors import NotConfirmed
@@ -122,20 +122,41 @@ def test_one_login_that_takes_every_lock_keeps_no_other_task_from_its_end(rig: R
     assert lease_dead - begun < timedelta(seconds=10)
 
 
-@pytest.mark.parametrize(
-    ("catalog", "seen"), [("pg_authid", "pg_roles"), ("pg_largeobject_metadata", "pg_largeobject_metadata")]
-)
-def test_who_makes_everybody_wait_for_a_catalog_is_thrown_out(rig: Rig, spec: Spec, catalog: str, seen: str) -> None:
-    """CREATE RULE waits before it is refused: behind it nobody gets in, or Vault revokes nothing."""
+READS = "SELECT count(*) FROM {}"
+QUEUES = {
+    "a rule on who logs in": (
+        READS.format("pg_roles"),
+        "CREATE RULE r AS ON INSERT TO pg_catalog.pg_authid DO NOTHING",
+    ),
+    "a rule on large objects": (
+        READS.format("pg_largeobject_metadata"),
+        "CREATE RULE r AS ON INSERT TO pg_catalog.pg_largeobject_metadata DO NOTHING",
+    ),
+    "a trigger": (
+        "ALTER ROLE CURRENT_USER PASSWORD 'mine'",
+        "CREATE TRIGGER t AFTER INSERT ON pg_catalog.pg_authid EXECUTE FUNCTION pg_catalog.now()",
+    ),
+    "the database": ("", "DROP DATABASE app"),
+}
+
+
+@pytest.mark.parametrize("what", QUEUES)
+def test_who_makes_everybody_wait_for_a_catalog_is_thrown_out(rig: Rig, spec: Spec, what: str) -> None:
+    """These wait before they are refused: behind them nobody gets in, or Vault revokes nothing."""
     mine, other = spec(), spec()
     held, others = rig.active(mine), rig.active(other)
-    rule = ("BEGIN", f"CREATE RULE r AS ON INSERT TO pg_catalog.{catalog} DO NOTHING")
+    first, queues = QUEUES[what]
     with Attended(rig) as worker:
         wait_for(lambda: kept(rig))
         with ExitStack() as stack:
-            reader = stack.enter_context(closing(rig.connect(held.login)))
-            reader.execute(f"BEGIN; SELECT count(*) FROM {seen}".encode())
-            stack.enter_context(Clients(dsn(rig, held), 2, rule))
+            holder = stack.enter_context(closing(rig.connect(held.login)))
+            if first:
+                holder.execute(f"BEGIN; {first}".encode())
+                stack.enter_context(Clients(dsn(rig, held), 2, (queues,)))
+            else:
+                Sleeper(dsn(rig, held), seconds=600)
+                time.sleep(0.5)
+                Thread(target=refused, args=(holder, queues), daemon=True).start()
             wait_for(
                 lambda: worker.log.all_of("a login locked everybody out of its target; its sessions are ended"), 10
             )
@@ -143,6 +164,11 @@ def test_who_makes_everybody_wait_for_a_catalog_is_thrown_out(rig: Rig, spec: Sp
             wait_for(lambda: rig.file(other.stem).leases[0].dead_at, 15)
             assert not rig.lease_is_live(others.lease_id)
         wait_for(lambda: rig("operator", "complete", mine.stem, code=None).json["confirmed"])
+
+
+def refused(session: psycopg.Connection[Any], statement: str) -> None:
+    with suppress(psycopg.Error):
+        session.execute(statement.encode())
 
 
 def test_what_serializable_isolation_remembers_takes_nobodys_place(

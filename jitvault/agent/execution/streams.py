@@ -117,6 +117,11 @@ def _terminal(make_masker: Callable[[], MaskedStream] | None) -> Iterator[Stream
     streams = Streams((slave if own_input else 0, slave, slave if os.isatty(2) else 2), has_terminal=True)
     streams._master = master
     streams._to_close.append(slave)
+    if make_masker is not None and not os.isatty(2):
+        source, sink = os.pipe()
+        streams.of_program = (*streams.of_program[:2], sink)
+        streams._to_close.append(sink)
+        streams._pumps.append(_pump(source, 2, make_masker()))
     streams._pumps.append(_pump(master, 1, make_masker() if make_masker else None))
     streams.resize()
     before = termios.tcgetattr(0) if own_input else None

@@ -22,6 +22,7 @@ from jitvault.formats.secret import Secret
 from jitvault.vault import client, http_transport
 from jitvault.vault.client import Connection, Vault
 from jitvault.vault.deadline_socket import DeadlineSocket, TimeLimit
+from jitvault.vault.documents import Documents
 from jitvault.vault.http_connection import (
     Answer,
     NotSent,
@@ -711,6 +712,17 @@ RATE_LIMITED = b'{"errors":["rate limit quota exceeded"]}'
 
 def answered(status: int, body: bytes) -> bytes:
     return b"HTTP/1.1 %d Some Words\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(202, b"<html>queued</html>"), (204, b""), (200, b'{"request_id":"r","data":{}}')]
+)
+def test_no_document_is_written_where_nobody_says_which_version(status: int, body: bytes) -> None:
+    """A gateway that queues what is written says so without a word of Vault's: nobody is frozen by that."""
+    with listening(answers(answered(status, body))) as server:
+        documents = Documents(Vault(Connection(server.url), None))
+        with pytest.raises(OutcomeUnknown, match="has no"):
+            documents.put("freezes/everything", {})
 
 
 @dataclass

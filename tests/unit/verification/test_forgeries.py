@@ -125,6 +125,35 @@ def test_the_end_of_any_lease_of_its_role_is_not_that_of_a_token_which_was_used(
     assert [one.partition(") ")[2][:33] for one in problems] == ["is about a lease of the role, and"] * (2 * refused)
 
 
+def renewed(entry: Line) -> object:
+    """A look-up that found a token, as its renewal in the end."""
+    entry["request"].update(path="auth/token/renew-accessor", id="0")
+    return entry.update(time="2999-01-01T00:00:00Z", response={"auth": {"token_ttl": 900}})
+
+
+def found(entry: Line) -> object:
+    return (entry["request"].update(id="0"), entry.update(time="2999-01-01T00:00:00Z"))
+
+
+@pytest.mark.parametrize("change", [found, renewed])
+def test_a_token_in_its_wrapping_that_lives_on_is_not_gone(forger: Forger, change: Callable[[Line], object]) -> None:
+    """Any lease of its role is to show its end, and Vault itself says afterwards that it lives."""
+
+    def edit(told: Told) -> None:
+        without_leases(told)
+        by_lease(told, REVOKED_LEASE, GONE_LEASE)
+
+    last = content()["grants"][-1]["accessor_hmac"].encode()
+    looked_up = next(
+        line
+        for line in LINES
+        if last in line and b'"type":"response"' in line and b"lookup-accessor" in line and b'"error":"' not in line
+    )
+    files = forger.log([*of_one_token(UNOPENED), REVOKED_LEASE, GONE_LEASE, edited(looked_up, change)])
+    (problem,) = forger.refused(edit, files)
+    assert "lived after it was seen gone: auth/token/" in problem
+
+
 SENT_IN_BODY = edited(
     of("lease", 2), lambda e: e["request"].update(path="sys/leases/revoke", data={"lease_id": HASH, "sync": True})
 )

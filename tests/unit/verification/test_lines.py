@@ -53,6 +53,17 @@ def test_all_lines_are_there_in_whichever_files(forger: Forger, tmp_path: Path) 
     (tmp_path / "audit.log.2.bz2").write_bytes(bz2.compress(b"".join(LINES[:half])))
     (tmp_path / "audit.log.3.xz").write_bytes(lzma.compress(b"".join(LINES[half:])))
     assert forger.verify(forger.receipt(), tmp_path / "audit.log.2.bz2", tmp_path / "audit.log.3.xz").outcome.holds
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    for one in ("audit.log.1.gz", "audit.log.2.bz2", "audit.log.3.xz"):
+        # the script reads a directory
+        (packed / one).write_bytes((tmp_path / one).read_bytes())
+    assert forger.script(forger.receipt(), packed) == 0
+    (packed / "audit.log.3.xz").unlink()
+    assert forger.script(forger.receipt(), packed) == 1
+    (packed / "audit.log.4.zst").write_bytes(b"\x28\xb5\x2f\xfd")
+    with pytest.raises(SystemExit, match="unzstd"):
+        forger.script(forger.receipt(), packed)
     # one line in two files counts once, and a last line may have lost its line feed
     twice = [forger.log(), forger.log(LINES, "copy.log")]
     assert forger.verify(forger.receipt(), *twice).outcome.holds

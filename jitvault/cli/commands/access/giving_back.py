@@ -2,11 +2,11 @@
 
 `exec`, `hold` and the monitor of either call `give_back`; nothing else says that an access is given back. It is where
 
-1. Vault acknowledged that the task's token is revoked, or
+1. Vault acknowledged that the task's token is revoked, and then refused the token or has the end in writing, or
 2. Vault refused the token, and the task's end is signed, or another token is published in its place: a worker revokes
    the token then, or has proven it dead.
 
-A refusal alone is nothing to rest on: it can come from whatever stands between this process and Vault. Where nobody has
+One answer alone is nothing to rest on: it can come from whatever stands between this process and Vault. Where nobody has
 the token, only a signed end counts.
 """
 
@@ -44,6 +44,8 @@ def give_back(wiring: Wiring, kept: Kept, note: str) -> bool:
         with suppress(JitvaultError):
             sign_end(wiring.person, kept.task, reason=EndReason.COMPLETED, note=note)
             is_known = True
+    if answer is Answer.ACKNOWLEDGED and not is_known and not _is_refused(wiring, kept.token):
+        answer = Answer.NONE
     return is_given_back(answer, has_token=bool(kept.token), is_known=is_known)
 
 
@@ -65,3 +67,14 @@ def _asked(wiring: Wiring, token: str) -> Answer:
     except JitvaultError:
         return Answer.NONE
     return Answer.ACKNOWLEDGED
+
+
+def _is_refused(wiring: Wiring, token: str) -> bool:
+    """Return whether Vault refuses the token."""
+    try:
+        wiring.vault(Secret(token)).read("auth/token/lookup-self")
+    except VaultRefused:
+        return True
+    except JitvaultError:
+        pass
+    return False
