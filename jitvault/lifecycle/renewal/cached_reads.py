@@ -68,8 +68,8 @@ class _Documents:
         stored = self.read(path)
         return stored.document if stored else None
 
-    def put(self, path: str, document: Mapping[str, Any], *, op: str | None = None) -> None:
-        self.own.put(path, document, op=op)
+    def put(self, path: str, document: Mapping[str, Any], *, op: str | None = None) -> int:
+        return self.own.put(path, document, op=op)
 
     def names(self, path: str) -> list[str]:
         return self.recent.of(("names", path), lambda: self.own.names(path))

@@ -6,8 +6,8 @@
 2. Vault refused the token, and the task's end is signed, or another token is published in its place: a worker revokes
    the token then, or has proven it dead.
 
-One answer alone is nothing to rest on: it can come from whatever stands between this process and Vault. Where nobody has
-the token, only a signed end counts.
+One answer alone is nothing to rest on: it can come from whatever stands between this process and Vault. Where nobody
+has the token, only a signed end counts.
 """
 
 from __future__ import annotations
