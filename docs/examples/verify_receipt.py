@@ -12,8 +12,9 @@ and worker are compared by the ids that you took from Vault, since names and pol
 
 The file that `jitvault export-keys` writes has all three: `verify_receipt.py receipt.json trust.json LOG`. Rotated
 files beside each log are read as well, compressed or not; in a directory all files. The script uses the standard
-library and `cryptography`, and nothing of jitvault. Exit code 0: everything is there; 1: something is wrong; 3: nothing
-is wrong, and not everything could be checked. `jitvault verify` also knows ends that met a crash of Vault's.
+library and `cryptography`, and nothing of jitvault. Exit code 0: everything is there; 1: something is wrong; 2: a file
+cannot be read; 3: nothing is wrong, and not everything could be checked. `jitvault verify` also knows ends that met a
+crash of Vault's.
 """
 
 from __future__ import annotations
@@ -79,11 +80,13 @@ class Known:
 class Log:
     """What the files have: the lines that the receipt names, those about its tokens, and creations of others.
 
-    A record that was `rebuilt` has lost the accessors of its tokens, so that each is ended by its own lease.
+    `openers` are the wrapping tokens whose content was read from their cubbyhole. A record that was `rebuilt` has lost
+    the accessors of its tokens, so that each is ended by its own lease.
     """
 
     named: dict[str, dict] = field(default_factory=dict)
     about: list[tuple[str, dict]] = field(default_factory=list)
+    openers: set[str] = field(default_factory=set)
     others: set[str] = field(default_factory=set)
     last: str = ""
     rebuilt: bool = False
@@ -248,7 +251,9 @@ def opened(entry: dict) -> str:
 
 def is_used(one: Credential, log: Log) -> bool:
     """Whether somebody opened a token's wrapping, or used the token."""
-    return any(one.accessor in (actor(line), opened(line)) for _, line in log.about)
+    wraps = [part(line, "response", "wrap_info") for _, line in log.about]
+    wrapping = {wrap.get("accessor") for wrap in wraps if wrap.get("wrapped_accessor") == one.accessor}
+    return bool(wrapping & log.openers) or any(one.accessor in (actor(line), opened(line)) for _, line in log.about)
 
 
 def tokens_of(accessor: str, log: Log) -> set[str]:
@@ -417,6 +422,8 @@ def moment(text: str) -> datetime:
 def logs(names: str) -> Iterator[Path]:
     """The files that JITVAULT_AUDIT_FILE names, with what was rotated away of them."""
     for path in map(Path, names.split(os.pathsep)):
+        # its error is better than that of each line which is missing then
+        path.stat()
         beside = path.iterdir() if path.is_dir() else path.parent.glob(f"{path.stem}*")
         yield from sorted(file for file in beside if file.is_file())
 
@@ -425,7 +432,7 @@ def lines_of(log: Path) -> Iterator[bytes]:
     with log.open("rb") as raw:
         begin = raw.read(2)
     if begin == ZSTANDARD:
-        sys.exit(f"{log} is compressed by zstd, which this script cannot read: unzstd it first")
+        raise OSError(f"{log} is compressed by zstd, which this script does not read: unzstd it first")
     with PACKED.get(begin, Path.open)(log, "rb") as lines:
         yield from lines
 
@@ -442,6 +449,8 @@ def read(files: str, receipt: dict, every: list[Credential]) -> Log:
             log.named[name[:16]] = json.loads(line)
         if is_about:
             log.about.append((name, json.loads(line)))
+        elif b'"path":"cubbyhole/response"' in line:
+            log.openers.add(actor(json.loads(line)))
         elif b'"wrapped_accessor"' in line and b'"path":"auth/token/create/jitvault-' in line:
             log.others.add(name)
         stamp = re.search(rb'"time":"(2[0-9T:.-]+Z)"', line)
@@ -481,8 +490,10 @@ def report(receipt: dict, every: list[Credential], log: Log, trusted: Known) -> 
             why = why or ("it is to show two things" if shared[line] > 1 else "")
             found = "found" if not why else "MISSING" if line not in log.named else "NOT ITS"
             say(f"  {found:7} {line}  {one.name}, check {n}{f': {why}' if why else ''}")
-            wrong += [f"line {line}: {why}"] if why else []
+            wrong += [f"line {line}: {why}"] if why and line in log.named else []
         wrong += not_shown(one, log, forced=bool(proof.get("forced"))) if proof["confirmed"] else ()
+    if missing := {line for _, line, _ in rests} - log.named.keys():
+        wrong.append(f"{len(missing)} lines are in none of the files")
     if not proof["confirmed"]:
         wrong.append("the task was closed without proof")
     if proof["task_id"] != receipt["task"]:
@@ -520,7 +531,9 @@ def main(receipt_file: str, key_file: str, audit_files: str, namespace: str, wor
         say(f"  WRONG   {problem}")
     for what in unchecked:
         say(f"  NOT CHECKED: {what}")
-    say(f"  not checked: {len(log.others)} tokens of the worker's roles in these files, which may be of any task")
+    say(
+        f"  {len(log.others)} more tokens of the worker's roles are in these files, of this task or of others: not checked"
+    )
     total = sum(len(one.lines) for one in every)
     say(f"signature: valid; {total} lines {'are NOT all' if wrong else 'are'} in the log and about this task")
     return 1 if wrong else 3 if unchecked else 0
@@ -534,4 +547,7 @@ if __name__ == "__main__":
     words.add_argument("--namespace", default="")
     words.add_argument("--worker-entity", action="append", default=[])
     given = words.parse_args()
-    sys.exit(main(given.receipt, given.key, given.audit, given.namespace, given.worker_entity))
+    try:
+        sys.exit(main(given.receipt, given.key, given.audit, given.namespace, given.worker_entity))
+    except OSError as error:
+        words.error(str(error))

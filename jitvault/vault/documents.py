@@ -68,7 +68,7 @@ class Documents:
         return stored.document if stored else None
 
     def put(self, path: str, document: Mapping[str, Any], *, op: str | None = None) -> int:
-        """Write a new version of the document at `path`, and return which one it is.
+        """Write a new version of the document, and return which one it is.
 
         Raises OutcomeUnknown for an answer that does not say which: Vault did not give it.
         """

@@ -10,14 +10,16 @@ from typing import Any
 class Checked:
     """One check.
 
-    `seen` says in words what was compared. `problems` says what does not hold; empty where everything does. `unchecked`
-    says why the check could not be made; empty where it was.
+    `seen` says in words what was found where everything holds. `problems` says what does not hold; empty where
+    everything does. `unchecked` says why the check could not be made; empty where it was. `read` says which files it
+    rests on.
     """
 
     name: str
     seen: str
     problems: tuple[str, ...] = ()
     unchecked: str = ""
+    read: str = ""
 
     @property
     def holds(self) -> bool | None:
@@ -27,7 +29,7 @@ class Checked:
         return None if self.unchecked else True
 
     def as_json(self) -> dict[str, Any]:
-        seen = self.unchecked if self.holds is None else self.seen
+        seen = {True: self.seen, None: self.unchecked, False: self.read}[self.holds]
         return {"name": self.name, "holds": self.holds, "seen": seen, "problems": list(self.problems)}
 
 

@@ -115,10 +115,11 @@ def _audit_checks(receipt: Receipt, found: Scan | None, trust: Trust) -> Iterato
         yield Checked("left out", "", unchecked="not looked for: nobody but Vault's log shows it (--audit FILE)")
         return
     unshown = "; ".join(unshown_by_lines(receipt, found))
-    yield Checked("lines", _lines_seen(receipt, found), tuple(line_problems(receipt, found)), unchecked=unshown)
+    read, problems = _files_read(found), tuple(line_problems(receipt, found))
+    yield Checked("lines", _lines_seen(receipt, found), problems, unchecked=unshown, read=read)
     # 7
     left_out = tuple(left_out_problems(receipt, found, trust.namespace))
-    yield Checked("left out", _nothing_left_out(found), left_out)
+    yield Checked("left out", _nothing_left_out(found), left_out, read=read)
 
 
 def _closing(receipt: Receipt) -> Checked:
@@ -156,14 +157,14 @@ def _approvals_seen(receipt: Receipt) -> str:
 def _lines_seen(receipt: Receipt, found: Scan) -> str:
     there = sum(1 for name in wanted_lines(receipt) if name in found.named)
     named = len(wanted_lines(receipt))
-    return f"{there} of {named} that the receipt names are in {_files_seen(found)}, and show what it says"
+    return f"{there} of {named} that the receipt names are in {_files_read(found)}, and show what it says"
 
 
 def _nothing_left_out(found: Scan) -> str:
-    return f"{_files_seen(found)} show no lease, token or later use that the receipt leaves out"
+    return f"{_files_read(found)} show no lease, token or later use that the receipt leaves out"
 
 
-def _files_seen(found: Scan) -> str:
+def _files_read(found: Scan) -> str:
     covered = f", {found.first:%Y-%m-%d %H:%M:%S} to {found.last:%Y-%m-%d %H:%M:%S} UTC" if found.first else ""
     return f"{_count(found.files, 'file')} ({_count(found.lines, 'line')}{covered})"
 

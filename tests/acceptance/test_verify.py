@@ -165,6 +165,9 @@ def test_missing_lines_are_named_and_nothing_is_called_proven(handed: Handed) ->
     assert quiet.stdout == "" and "is in none of the files" in quiet.stderr
     found = json.loads(handed.verify(*half, "--json", code=12).stdout)
     assert not found["holds"] and "lines" in names(found, holds=False)
+    # of what is not there nobody says whose it is, nor that it was found
+    assert "worker" not in names(found, holds=True)
+    assert not any("show" in one["seen"] for one in found["checked"] if one["holds"] is False)
 
 
 def test_a_receipt_that_was_altered_or_cut_or_signed_by_another_is_refused(handed: Handed, tmp_path: Path) -> None:

@@ -97,7 +97,8 @@ def _print_checked(console: Console, outcome: Outcome) -> None:
         if one.holds is None:
             _line(console, one.unchecked, first=f"  ? {one.name:<{width}}  ", style="yellow")
             continue
-        _line(console, "does NOT hold", first=f"  ✗ {one.name:<{width}}  ", style="red")
+        fails = f"does NOT hold in {one.read}" if one.read else "does NOT hold"
+        _line(console, fails, first=f"  ✗ {one.name:<{width}}  ", style="red")
         for problem in one.problems:
             _line(console, problem, first=f"      {MARK}", rest=f"      {MARK}")
 

@@ -105,8 +105,21 @@ GONE_LEASE = edited(
 )
 
 
+def as_read_in_cubbyhole(entry: Line) -> object:
+    """The creation of a token, as the read of its wrapping in the cubbyhole of the wrapping token."""
+    wrapping = entry["response"]["wrap_info"]
+    entry["auth"] = {"accessor": wrapping["accessor"], "client_token": wrapping["token"], "token_type": "service"}
+    entry["request"].update(id="0", operation="read", path="cubbyhole/response", data=None)
+    return entry.update(response={"data": {"response": HASH}})
+
+
+READ_IN_CUBBYHOLE = [*UNOPENED, edited(of("token", 1), as_read_in_cubbyhole)]
+
+
 @pytest.mark.parametrize(
-    ("lines", "refused"), [(UNOPENED, False), (UNREAD, True), (USED, True)], ids=["in its wrapping", "opened", "used"]
+    ("lines", "refused"),
+    [(UNOPENED, False), (UNREAD, True), (READ_IN_CUBBYHOLE, True), (USED, True)],
+    ids=["in its wrapping", "opened", "opened by hand", "used"],
 )
 def test_the_end_of_any_lease_of_its_role_is_not_that_of_a_token_which_was_used(
     forger: Forger, lines: list[bytes], *, refused: bool

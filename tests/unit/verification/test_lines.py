@@ -61,8 +61,10 @@ def test_all_lines_are_there_in_whichever_files(forger: Forger, tmp_path: Path) 
     assert forger.script(forger.receipt(), packed) == 0
     (packed / "audit.log.3.xz").unlink()
     assert forger.script(forger.receipt(), packed) == 1
+    with pytest.raises(FileNotFoundError):
+        forger.script(forger.receipt(), packed / "misspelt.log")
     (packed / "audit.log.4.zst").write_bytes(b"\x28\xb5\x2f\xfd")
-    with pytest.raises(SystemExit, match="unzstd"):
+    with pytest.raises(OSError, match="unzstd"):
         forger.script(forger.receipt(), packed)
     # one line in two files counts once, and a last line may have lost its line feed
     twice = [forger.log(), forger.log(LINES, "copy.log")]
