@@ -531,9 +531,7 @@ def main(receipt_file: str, key_file: str, audit_files: str, namespace: str, wor
         say(f"  WRONG   {problem}")
     for what in unchecked:
         say(f"  NOT CHECKED: {what}")
-    say(
-        f"  {len(log.others)} more tokens of the worker's roles are in these files, of this task or of others: not checked"
-    )
+    say(f"  not checked: {len(log.others)} more tokens of the worker's roles are in these files, of any task")
     total = sum(len(one.lines) for one in every)
     say(f"signature: valid; {total} lines {'are NOT all' if wrong else 'are'} in the log and about this task")
     return 1 if wrong else 3 if unchecked else 0
