@@ -15,6 +15,7 @@ from hands import THIEF, ask
 from rig import Rig
 
 from jitvault.lifecycle.requests.publish_templates import TemplateWatch, publish_templates
+from jitvault.stream.reading import canary
 
 Spec = Callable[..., Path]
 
@@ -237,6 +238,7 @@ def test_an_inbox_that_a_thief_closed_freezes_everything_and_is_open_for_the_nex
 def test_templates_that_no_intent_explains_are_put_back_and_no_two_workers_fight(rig: Rig, templates: str) -> None:
     """Whoever published last is right; only where that worker does nothing is it another one."""
     first = rig.wiring(None).worker
+    canary(first)
     second = replace(first, templates=dict(list(first.templates.items())[:1]))
     looks = [TemplateWatch(worker).look for worker in (first, second)]
 
@@ -260,4 +262,7 @@ def test_templates_that_no_intent_explains_are_put_back_and_no_two_workers_fight
     assert look() == ["OWN", "OTHERS"]
     writes = rig.rows("SELECT count(*) FROM operations WHERE kind = 'publish' AND subject = 'templates'")
     assert writes == [(5,)]
+    # and no line of theirs is a thief's
+    canary(first)
+    assert rig.rows("SELECT rule FROM findings") == []
     first.ledger.close()
