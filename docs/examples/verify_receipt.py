@@ -386,10 +386,10 @@ def not_joined(every: list[Credential], log: Log) -> Iterator[str]:
 
 def not_approved(receipt: dict) -> Iterator[str]:
     """Who approved and may not have, and which approvals are missing."""
-    parts = ("owner", "agent", "requester")
-    parties = {link[who]["entity"]: f"{who} of {link['task']}" for link in receipt["delegation"] for who in parts}
-    # a part in the task itself counts before one in a task above: policy may let its owner approve
-    parties |= {receipt[who]["entity"]: who for who in parts}
+    held = [*((link, f" of {link['task']}") for link in receipt["delegation"]), (receipt, "")]
+    # any other part counts before that of an owner, whom policy may let approve
+    parties = {one["owner"]["entity"]: f"owner{of}" for one, of in held}
+    parties |= {one[who]["entity"]: who + of for one, of in held for who in ("agent", "requester")}
     by_owner = receipt["policy"]["obligations"].get("owner_may_approve")
     for entity in parties.keys() & set(receipt["approved_by"]):
         if parties[entity] != "owner" or not by_owner:

@@ -239,11 +239,12 @@ class Revision:
     def involved(self) -> dict[str, str]:
         """Return the entities that cannot approve the revision.
 
-        Each has its part in the task, or in an ancestor that handed access on.
+        Each has its part in the task, or in an ancestor that handed access on. Policy may let an owner approve, so that
+        another part of the same entity, wherever it is, goes before that; and a part in the task before one above.
         """
-        parts = ("owner", "agent", "requester")
-        above = {link[part]["entity"]: f"{part} of {link['task']}" for link in self.delegation for part in parts}
-        return above | {self.content[part]["entity"]: part for part in parts}
+        held = [*((link, f" of {link['task']}") for link in self.delegation), (self.content, "")]
+        ranked = (("owner",), ("agent", "requester"))
+        return {task[part]["entity"]: part + of for parts in ranked for task, of in held for part in parts}
 
     def template_of(self, path: str) -> dict[str, Any] | None:
         return next((entry for entry in self.access if entry["path"] == path), None)

@@ -10,7 +10,7 @@ import msgspec
 from jitvault.formats.canonical_json import digest_of
 from jitvault.formats.plural import counted
 from jitvault.formats.shorten import one_line
-from jitvault.verification.receipt import Receipt, StatedExtension
+from jitvault.verification.receipt import Link, Receipt, StatedExtension
 
 
 def approval_problems(receipt: Receipt) -> Iterator[str]:
@@ -46,13 +46,21 @@ def may_be_lost(receipt: Receipt) -> bool:
 
 
 def _parts(receipt: Receipt) -> dict[str, str]:
-    """Return who has a part in the task, or in one above it."""
-    found: dict[str, str] = {}
-    for link in receipt.delegation:
-        for part, party in (("owner", link.owner), ("agent", link.agent), ("requester", link.requester)):
-            found[party.entity] = f"{part} of {link.task}"
-    own = {receipt.owner.entity: "owner", receipt.agent.entity: "agent", receipt.requester.entity: "requester"}
-    return found | own
+    """Return who has a part in the task, or in one above it.
+
+    Policy may let an owner approve, who has no other part in any of them.
+    """
+    held: list[tuple[Link | Receipt, str]] = [
+        *((link, f" of {link.task}") for link in receipt.delegation),
+        (receipt, ""),
+    ]
+    owners = {one.owner.entity: f"owner{of}" for one, of in held}
+    others = {
+        party.entity: part + of
+        for one, of in held
+        for part, party in (("agent", one.agent), ("requester", one.requester))
+    }
+    return owners | others
 
 
 def needed_approvals(receipt: Receipt) -> int:

@@ -270,6 +270,9 @@ def test_what_is_read_back_is_what_was_put_in() -> None:
     }
     handed_on = Revision.of(canonical_bytes({**found.content, "delegation": [link]}))
     assert handed_on.involved() == {**found.involved(), "e-first": "requester of t-0"}
+    # policy may let an owner approve, but not whoever asked for what is handed on
+    own = {**found.content, "owner": {"entity": "e-first", "name": "e-first"}}
+    assert Revision.of(canonical_bytes({**own, "delegation": [link]})).involved()["e-first"] == "requester of t-0"
     assert found.template_of("database/creds/app-ro")["template"] == "pg-read"
     assert found.template_of("database/creds/crm-ro") is None
 

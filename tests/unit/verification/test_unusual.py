@@ -88,6 +88,15 @@ def owner_of_both(told: Told) -> None:
     told["delegation"] = [{"task": "above", "digest": told["digest"], "owner": told["owner"], **parties}]
 
 
+def test_an_owner_who_asked_for_what_is_handed_on_may_not_have_approved(forger: Forger) -> None:
+    def edit(told: Told) -> None:
+        owner_of_both(told)
+        told["delegation"][0]["requester"] = told["owner"]
+
+    (problem,) = forger.refused(edit, forger.log(), task="fix-orders")
+    assert problem.endswith("approved the task and is its requester of above")
+
+
 def owner_of_more_time(told: Told) -> None:
     told["extensions"][0]["approved_by"] = [told["owner"]]
 
