@@ -89,6 +89,7 @@ def test_over_http_nothing_without_the_bearer_reaches_the_spool(spool: Path, htt
         receiver.stop()
         assert receiver.lines() == [b"{}\n"]
         assert secret not in receiver.stderr
+        assert "a request was refused: 401 Unauthorized (6 more; from 127.0.0.1)" in receiver.stderr
 
 
 @pytest.mark.parametrize("with_bearer", [False, True])
@@ -217,7 +218,8 @@ def test_300_connections_that_come_to_no_end_do_not_keep_vault_waiting(
         figures(f"among 300 strangers: 4 requests of Vault's in {took:.2f} s, a new connection in {new:.2f} s")
         assert took < 4 and new < 3, "a place of theirs lasts two seconds"
         receiver.stop()
-        assert len(receiver.stderr.splitlines()) < 5, receiver.stderr
+        kinds = Counter(line.partition(" (")[0] for line in receiver.stderr.splitlines())
+        assert max(kinds.values()) <= 2, receiver.stderr
 
 
 # --- of those who may send ---

@@ -4,6 +4,7 @@ The file reader follows these files as it follows Vault's own.
 
     <utc time>-<random>-<sender>.log      what one sender sent, byte for byte; its writer holds a lock on it
     <that name>.log.1, .2, …              its earlier segments, the highest number the oldest
+    receiver.lock                         empty; the receiver that fills the spool holds a lock on it
 
 Receivers take lines only from those who may send. Bytes of two senders are never in one file all the same: of two
 servers that may both send, only the lines of the one that shows a canary count, and the reader finds out which.
@@ -18,7 +19,8 @@ import secrets
 import stat
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Lock
@@ -40,7 +42,7 @@ _WHOLE_LINE = 64 * 1024
 class Spool:
     """A directory of spool files.
 
-    Several receivers may fill it, and any process may read it.
+    One receiver fills it, and any process may read it.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -70,6 +72,32 @@ class Spool:
                 f"others may write into the spool {directory}: what they put there would count as Vault's",
                 hint=f"chmod 700 {directory}",
             )
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let no other receiver fill the spool meanwhile.
+
+        Raises UsageError if another one does.
+
+        The lock ends with the process, however that ends. It is not on the directory, which others may be able to open.
+        """
+        path = self.directory / "receiver.lock"
+        try:
+            descriptor = _lock(path)
+        except BlockingIOError:
+            raise UsageError(
+                f"another receiver already fills {self.directory}",
+                hint="Name another directory. JITVAULT_AUDIT_FILE takes several, separated by `:`.",
+            ) from None
+        except OSError as error:
+            raise UsageError(
+                f"{path} cannot be locked: {error.strerror}",
+                hint="A spool needs a disk with room, and a file system that has locks.",
+            ) from None
+        try:
+            yield
+        finally:
+            os.close(descriptor)
 
     def writer(self, label: str) -> LineWriter:
         """Return a new file for the sender that `label` describes.
@@ -202,6 +230,20 @@ class _Sender(FileSource):
         if b"\n" in following or len(following) == _WHOLE_LINE:
             return True
         return not mark.offset and self._path.with_name(f"{self._path.name}.1").exists()
+
+
+def _lock(path: Path) -> int:
+    """Create a file for its owner alone unless it is there, and lock it.
+
+    Raises OSError; it is BlockingIOError if another process has the lock.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _for_name(label: str) -> str:

@@ -76,7 +76,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         refusal = self._refusal()
         if refusal is not None:
-            self._answer(refusal)
+            self._refuse(refusal)
             return
         with self._server.serving(self.request):
             self.connection.settimeout(_BODY_S)
@@ -87,7 +87,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         right = self.path == self._server.path
-        self._answer(HTTPStatus.METHOD_NOT_ALLOWED if right else HTTPStatus.NOT_FOUND)
+        self._refuse(HTTPStatus.METHOD_NOT_ALLOWED if right else HTTPStatus.NOT_FOUND)
 
     do_HEAD = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_GET  # noqa: N815
 
@@ -95,7 +95,6 @@ class Handler(BaseHTTPRequestHandler):
         if self.path != self._server.path:
             return HTTPStatus.NOT_FOUND
         if not self._is_known():
-            self._server.notices.say("a request without the right bearer was refused", f"from {self.client_address[0]}")
             return HTTPStatus.UNAUTHORIZED
         lengths = self.headers.get_all("Content-Length") or []
         if self.headers["Transfer-Encoding"] is not None or not lengths:
@@ -121,6 +120,7 @@ class Handler(BaseHTTPRequestHandler):
                 while length:
                     chunk = self._read(min(length, _CHUNK))
                     if not chunk:
+                        self._tell("an incomplete body was refused")
                         self.close_connection = True
                         return None
                     body.write(chunk)
@@ -141,6 +141,13 @@ class Handler(BaseHTTPRequestHandler):
             return self.rfile.read(length)
         except OSError:
             return b""
+
+    def _tell(self, what: str) -> None:
+        self._server.notices.say(what, f"from {self.client_address[0]}")
+
+    def _refuse(self, status: HTTPStatus) -> None:
+        self._tell(f"a request was refused: {status.value} {status.phrase}")
+        self._answer(status)
 
     def _answer(self, status: HTTPStatus) -> None:
         if status is not HTTPStatus.NO_CONTENT or self._server.stopping.is_set():
@@ -177,7 +184,7 @@ class Handler(BaseHTTPRequestHandler):
         The base class would answer with a page of HTML.
         """
         self.close_connection = True
-        self._answer(HTTPStatus(code))
+        self._refuse(HTTPStatus(code))
 
     def log_message(self, format: str, *args: Any) -> None:
         """Log nothing for a request: the lines are in the spool."""

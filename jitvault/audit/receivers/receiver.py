@@ -11,6 +11,7 @@ import resource
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from threading import Event, Lock, Thread
 from typing import Protocol
@@ -45,35 +46,61 @@ class Receiver(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class _Told:
+    """What was told of one kind.
+
+    It is when that was, how many more there were since, and the last one's details.
+    """
+
+    at: float
+    more: int
+    details: str
+
+
 class Notices:
     """A receiver's messages to its operator.
 
-    There is never one for each line, and each comes at most once a minute.
+    The first of a kind is told at once, and how many more there were a minute later or at the end: there is never a
+    message for each line.
     """
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    def __init__(self, tell: Callable[[str], None], *, now: Callable[[], float] = time.monotonic) -> None:
         self._tell = tell
-        self._last_said: dict[str, float] = {}
-        self._held_back: dict[str, int] = {}
+        self._now = now
+        self._told: dict[str, _Told] = {}
         self._lock = Lock()
 
-    def say(self, what: str, details: str = "") -> None:
-        """Report `what`, or only count it within a minute of the last report."""
+    def say(self, what: str, details: str = "", *, times: int = 1) -> None:
+        """Tell `what`, or only count it until `tell_counts` does."""
         with self._lock:
-            now = time.monotonic()
-            if now - self._last_said.get(what, -_REPEAT_S) < _REPEAT_S:
-                self._held_back[what] = self._held_back.get(what, 0) + 1
+            told = self._told.get(what)
+            if told is not None:
+                told.more += times
+                told.details = details
                 return
-            more = self._held_back.pop(what, 0)
-            self._last_said[what] = now
+            self._told[what] = _Told(self._now(), times - 1, details)
+        self._write(what, details)
+
+    def tell_counts(self, *, at_end: bool = False) -> None:
+        """Tell what was only counted for a minute, or all of it at the end."""
+        due: list[tuple[str, _Told]] = []
+        with self._lock:
+            now = self._now()
+            for what, told in list(self._told.items()):
+                if not at_end and now - told.at < _REPEAT_S:
+                    continue
+                del self._told[what]
+                if told.more:
+                    due.append((what, told))
+                    self._told[what] = _Told(now, 0, "")
+        for what, told in due:
+            self._write(what, f"{told.more} more; {told.details}" if told.details else f"{told.more} more")
+
+    def _write(self, what: str, details: str) -> None:
         # the messages may go to the very disk that is full
-        message = what
-        if details:
-            message += f" ({details})"
-        if more:
-            message += f", and {more} times more before"
         with suppress(OSError):
-            self._tell(message)
+            self._tell(f"{what} ({details})" if details else what)
 
 
 def allow_open_files(connections: int) -> None:
@@ -96,7 +123,8 @@ def allow_open_files(connections: int) -> None:
 def receive(receiver: Receiver, spool: Spool, *, keep: timedelta, stopping: Event, notices: Notices) -> None:
     """Run a receiver, and look after its spool.
 
-    The spool is flushed ten times a second; once an hour, files that ended `keep` ago are removed.
+    The spool is flushed ten times a second; once an hour, files that ended `keep` ago are removed. Notices that were
+    only counted are told when they are due, and at the end.
     """
     failures: list[Exception] = []
 
@@ -115,6 +143,7 @@ def receive(receiver: Receiver, spool: Spool, *, keep: timedelta, stopping: Even
     finally:
         ended.set()
         thread.join()
+        notices.tell_counts(at_end=True)
     if failures:
         raise failures[0]
 
@@ -126,6 +155,7 @@ def _upkeep(spool: Spool, keep: timedelta, ended: Event, notices: Notices) -> No
             spool.flush()
         except OSError as error:
             notices.say("the spool cannot be made durable", str(error.strerror))
+        notices.tell_counts()
         if time.monotonic() >= clean_at:
             clean_at = time.monotonic() + _CLEAN_S
             try:

@@ -43,6 +43,7 @@ class StreamReceiver:
         self._notices = notices
         self._descriptor = descriptor
         self._stop_at: float | None = None
+        self._prefix = prefix
         self._pick = PrefixFilter(prefix.encode()) if prefix else None
 
     def run(self, stopping: Event) -> None:
@@ -53,7 +54,8 @@ class StreamReceiver:
         writer = self._writer(stopping)
         try:
             while data := self._next(stopping):
-                self._write(writer, self._pick.feed(data) if self._pick else data, stopping)
+                self._write(writer, self._picked(data), stopping)
+            self._picked(b"")
         finally:
             self._spool.release(writer)
 
@@ -80,6 +82,21 @@ class StreamReceiver:
             if self._stop_at is not None:
                 return b""
 
+    def _picked(self, data: bytes) -> bytes:
+        """Return what is taken of the next bytes.
+
+        Lines that are not taken are told. No bytes are the end of the stream.
+        """
+        if self._pick is None:
+            return data
+        taken = self._pick.feed(data)
+        if not data:
+            self._pick.end()
+        if left_out := self._pick.left_out:
+            self._notices.say("a line was left out", f"it does not begin with {self._prefix + '{'!r}", times=left_out)
+            self._pick.left_out = 0
+        return taken
+
     def _write(self, writer: LineWriter, data: bytes, stopping: Event) -> None:
         """Write `data`, and read nothing more until the disk takes it.
 
@@ -105,10 +122,12 @@ class StreamReceiver:
 class PrefixFilter:
     """Picks the lines of a mixed stream that begin with a prefix and a brace.
 
-    They are passed on without the prefix. No line is held: only as many of its first bytes as are needed to decide.
+    They are passed on without the prefix, and `left_out` counts the others. No line is held: only as many of its first
+    bytes as are needed to decide.
     """
 
     def __init__(self, prefix: bytes) -> None:
+        self.left_out = 0
         self._wanted = prefix + b"{"
         self._head = b""
         self._taking: bool | None = None  # whether the present line is taken; None while undecided
@@ -129,6 +148,10 @@ class PrefixFilter:
             at = end
         return b"".join(taken)
 
+    def end(self) -> None:
+        """Count a last line that ended before it was decided."""
+        self.left_out += bool(self._head)
+
     def _decide(self, data: bytes, at: int, taken: list[bytes]) -> int:
         end = at + len(self._wanted) - len(self._head)
         head = self._head + data[at:end]
@@ -143,4 +166,5 @@ class PrefixFilter:
         # the line may have ended within these bytes, so they are looked at again
         self._head = b""
         self._taking = False
+        self.left_out += 1
         return at

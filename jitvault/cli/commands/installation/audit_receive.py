@@ -128,10 +128,11 @@ def receive(
         begin = partial(StreamReceiver, prefix=prefix)
     notices = receiving.Notices(lambda text: typer.echo(text, err=True))
     spool = Spool(into)
-    receiver = begin(spool, notices)
-    with _stop_signals() as stopping:
-        _announce(receiver.listening, into, as_json=json_)
-        receiving.receive(receiver, spool, keep=timedelta(seconds=keep), stopping=stopping, notices=notices)
+    with spool.held():
+        receiver = begin(spool, notices)
+        with _stop_signals() as stopping:
+            _announce(receiver.listening, into, as_json=json_)
+            receiving.receive(receiver, spool, keep=timedelta(seconds=keep), stopping=stopping, notices=notices)
 
 
 def _announce(listening: str, into: Path, *, as_json: bool) -> None:

@@ -307,6 +307,16 @@ def test_a_directory_that_others_may_write_or_that_is_none_is_refused(tmp_path: 
         Spool(Path("/proc/spool"))
 
 
+def test_one_receiver_at_a_time_fills_a_directory(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    (tmp_path / "link").symlink_to(spool.directory)
+    other = Spool(tmp_path / "link")
+    with spool.held(), pytest.raises(UsageError, match="another receiver already fills"), other.held():
+        pass
+    with spool.held():
+        assert stat.S_IMODE((spool.directory / "receiver.lock").stat().st_mode) == 0o600, "nobody else can lock it"
+
+
 def test_flush_tries_every_file_also_after_one_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spool = Spool(tmp_path / "spool")
     writers = [spool.writer("a") for _ in range(3)]
@@ -460,10 +470,10 @@ def test_lines_with_the_prefix_are_taken_wherever_the_stream_is_cut(
     shapes: list[tuple[str, str]], cuts: list[int], prefix: str
 ) -> None:
     data = "\n".join(beginning.format(pre=prefix) + rest for beginning, rest in shapes).encode()
-    expected = b"".join(
-        row[len(prefix) :] for row in data.splitlines(keepends=True) if row.startswith(prefix.encode() + b"{")
-    )
+    lines = data.splitlines(keepends=True)
+    wanted = [row[len(prefix) :] for row in lines if row.startswith(prefix.encode() + b"{")]
     picked = PrefixFilter(prefix.encode())
     places = [0, *sorted(cut for cut in cuts if cut <= len(data)), len(data)]
     taken = b"".join(picked.feed(data[a:b]) for a, b in itertools.pairwise(places))
-    assert taken == expected
+    picked.end()
+    assert (taken, picked.left_out) == (b"".join(wanted), len(lines) - len(wanted))
