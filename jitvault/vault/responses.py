@@ -41,9 +41,9 @@ _REFUSALS = (400, 403, 404, 405, 413, 429, *_NOT_SERVING)
 
 
 class Fields(dict[str, Any]):
-    """An object in Vault's answer; the look-up of a field that it lacks raises what a lost answer raises.
+    """An object in Vault's answer; a field that it lacks is an error.
 
-    Something that answers in Vault's place may leave out what Vault never does.
+    The error is that of a lost answer: what answers in Vault's place may leave out what Vault never does.
     """
 
     def __init__(self, found: Mapping[str, Any], missing: Callable[[str], VaultUnavailable]) -> None:
@@ -84,7 +84,7 @@ def understood(address: str, method: str, path: str, answer: Answer, *, once: bo
 
 
 def _fields(address: str, method: str, path: str, found: Mapping[str, Any]) -> Fields:
-    """Return an answer and the objects in it; what Vault says is null is missing."""
+    """Return an answer and its objects; what is null there is missing."""
 
     def missing(name: str) -> VaultUnavailable:
         return unknown(method, f"the answer of Vault at {address} to {path} has no {name}")
