@@ -78,7 +78,7 @@ def renew_at(sent: datetime, given_s: int, ends_at: datetime) -> datetime | None
 
 
 def early_end(expires_at: datetime | None, next_renewal: datetime | None, ends_at: datetime | None) -> datetime | None:
-    """Return when a token expires too early, None for one that reaches the deadline.
+    """Return when a token expires too early, None if it reaches the deadline.
 
     The latter has no next renewal. Its last one gave it the whole seconds up to the deadline, and it expires by Vault's
     clock, which may be behind the one by which the deadline counts.
