@@ -21,6 +21,7 @@ from jitvault.model.extension import extended
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
 from jitvault.model.states import TOKEN_EXPIRED, EndCause, EndReason, State
+from jitvault.model.ttl import early_end
 
 REPLACED = "wrapping_replaced"
 """The rule of a finding: what an agent was to unwrap is not what jitvault delivered."""
@@ -99,7 +100,8 @@ def _over(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
     unclaimed = file.task.state is State.ISSUED and now > (grant.unwrap_deadline or now)
     if unclaimed and not unwrapped(worker, file):
         return EndReason.UNCLAIMED, {"wrap_ttl_s": grant.wrap_ttl_s}
-    if grant.expires_at is not None and now >= grant.expires_at:
+    expired_at = early_end(grant.expires_at, grant.renew_at, file.task.ends_at)
+    if expired_at is not None and now >= expired_at:
         return TOKEN_EXPIRED
     return _silent(worker, file) or _forbidden(worker, file) or _drifted(worker, file)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
+from jitvault.formats.clocks import TOLERANCE
 from jitvault.policy.decision import Level
 
 _SECOND = timedelta(seconds=1)
@@ -74,6 +75,17 @@ def renew_at(sent: datetime, given_s: int, ends_at: datetime) -> datetime | None
     given = max(timedelta(seconds=given_s), 2 * _SECOND)
     at = sent + given / 2
     return at + (_EPOCH - at) % (given / _MEETINGS)
+
+
+def early_end(expires_at: datetime | None, next_renewal: datetime | None, ends_at: datetime | None) -> datetime | None:
+    """Return when a token expires too early, None if it reaches the deadline.
+
+    The latter has no next renewal. Its last one gave it the whole seconds up to the deadline, and it expires by Vault's
+    clock, which may be behind the one by which the deadline counts.
+    """
+    if expires_at is None or ends_at is None or next_renewal is not None:
+        return expires_at
+    return expires_at if expires_at <= ends_at - _SECOND - TOLERANCE else None
 
 
 def is_due(at: datetime | None, now: datetime, longest: timedelta | None) -> bool:

@@ -81,13 +81,14 @@ class Tokens:
         """
         return not self._vault.write("auth/token/revoke-accessor", {"accessor": accessor}, op=op).get("warnings")
 
-    def renew_accessor(self, accessor: str, seconds: int, *, op: str) -> None:
+    def renew_accessor(self, accessor: str, seconds: int, *, op: str) -> int:
         """Set the token's remaining life to `seconds`, longer or shorter.
 
-        Its role's maximum bounds the life. The increment is a number, which the audit device shows in plain text.
-        Raises VaultRejected where there is no such token.
+        Returns the life in seconds that Vault granted, which its role's maximum bounds. The increment is a number,
+        which the audit device shows in plain text. Raises VaultRejected where there is no such token.
         """
-        self._vault.write("auth/token/renew-accessor", {"accessor": accessor, "increment": checked(seconds)}, op=op)
+        body = {"accessor": accessor, "increment": checked(seconds)}
+        return int(self._vault.write("auth/token/renew-accessor", body, op=op)["auth"]["lease_duration"])
 
     def role(self, name: str) -> dict[str, Any] | None:
         """Return the token role `name`, None where there is none."""

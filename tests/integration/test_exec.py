@@ -166,7 +166,9 @@ def logs_in(url: str) -> bool:
 def test_a_spec_is_asked_for_run_and_given_back_in_one_step(rig: Rig, spec: Spec) -> None:
     file = spec()
     query = "import psycopg; print(psycopg.connect().execute('SELECT count(*) FROM orders').fetchone()[0])"
-    done = execute(rig, file, "--preset", "postgres", "--", sys.executable, "-c", query)
+    # the shell has another login, as after `jitvault unwrap -o env`
+    own = {"PGPASSWORD": "of another login", "PGHOSTADDR": "192.0.2.1", "PGSERVICE": "another"}
+    done = execute(rig, file, "--preset", "postgres", "--", sys.executable, "-c", query, **own)
     assert done.stdout.strip().isdigit()
     wait_for(lambda: rig.file(file.stem).task.state in ("confirmed", "sealed"))
     # the worker may have acted on the token's revocation before it read the signed end

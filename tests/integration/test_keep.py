@@ -58,7 +58,9 @@ def renewals(rig: Rig, task: str, kind: str) -> list[OpState]:
 def test_what_is_held_is_renewed_in_small_steps_and_its_end_is_proven(rig: Rig, spec: Spec) -> None:
     file = spec()
     granted = rig.granted(file)
+    short = spec(window="13s")
     with Attended(rig) as worker:
+        rig.active(short)
         # longer than a step before anybody unwraps: it is renewed by its accessor
         time.sleep(STEP_S + 1)
         held = rig.use(granted)
@@ -68,6 +70,9 @@ def test_what_is_held_is_renewed_in_small_steps_and_its_end_is_proven(rig: Rig, 
         assert lease_ttl(rig, held.lease_id) <= STEP_S
         assert rig.file(file.stem).task.state == "active"
     assert worker.log.states(file.stem) == ["active"]
+    # its last renewal was for the whole seconds that were left, and nothing was to be renewed after it
+    ended = rig.file(short.stem).task
+    assert ended.end_reason == "deadline" and ended.ending_at and ended.ends_at and ended.ending_at >= ended.ends_at
     assert len(renewals(rig, file.stem, "renew_token")) >= 4
     assert len(renewals(rig, file.stem, "renew_lease")) >= 3
     # a little less than forever: the worker is the only one who renews

@@ -120,7 +120,7 @@ class Stage:
         async def talk() -> None:
             # the checkout that is tested, also where it is a copy
             where = {"PYTHONPATH": str(Path(jitvault.__file__).parents[1])}
-            own = {**self.rig.cli.environment("agent", worker=False), **where}
+            own = {**self.rig.cli.environment("agent", worker=False), **where, "PGPASSWORD": "of another login"}
             path = f"{Path(sys.executable).parent}:{own['PATH']}"
             command = [sys.executable, "-m", "jitvault", "mcp", "--agent", "research-agent", *options]
             server = StdioServerParameters(

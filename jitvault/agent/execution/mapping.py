@@ -26,6 +26,9 @@ _WITHHELD = ("VAULT_", "BAO_", "JITVAULT_")
 _WITHHELD_NAMES = ("SPIFFE_ENDPOINT_SOCKET",)
 _HINT = "Nothing was started. `jitvault exec --help` shows how a credential is named."
 PRESETS = ("postgres",)
+# by these libpq finds a login; a service and an address take the place of the host's name, a password that of its file
+_WHERE = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE", "PGSERVICEFILE")
+_LIBPQS_LOGIN = frozenset({*_WHERE, "PGUSER", "PGPASSWORD", "PGPASSFILE"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +63,17 @@ class Wanted:
 class Given:
     """What the program gets.
 
-    `files` are by the variable that has their path.
+    `files` are by the variable that has their path. `replaced` are the variables that are not inherited, since they
+    would take the place of these.
     """
 
     variables: Mapping[str, str]
     files: Mapping[str, bytes]
+    replaced: frozenset[str] = frozenset()
+
+    def inherits(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """Return the variables of this process that the program gets as well."""
+        return {name: value for name, value in environment.items() if name not in self.replaced}
 
 
 def parse(variables: Sequence[str], files: Sequence[str], env_file: str, presets: Sequence[str]) -> Wanted:
@@ -126,9 +135,9 @@ def filled(mapping: Wanted, credentials: Sequence[Credential]) -> Given:
         if "\0" in value:
             raise InvalidInput(f"the value of {name} has a NUL byte, which no variable can have", hint=f"{_HINT}")
     files = {name: _value(source, credentials).encode() for name, source in mapping.files.items()}
-    if "postgres" in mapping.presets:
-        files["PGPASSFILE"] = _password_file(credentials)
-    return Given(variables, files)
+    if "postgres" not in mapping.presets:
+        return Given(variables, files)
+    return Given(variables, {**files, "PGPASSFILE": _password_file(credentials)}, replaced=_LIBPQS_LOGIN)
 
 
 def _everything(credentials: Sequence[Credential]) -> Wanted:

@@ -28,7 +28,7 @@ from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.revision import Revision
 from jitvault.model.states import State, Verdict
 from jitvault.model.token_limits import TokenLimits
-from jitvault.model.ttl import least, needs_renewal, next_look, renew_at
+from jitvault.model.ttl import early_end, least, needs_renewal, next_look, renew_at
 from jitvault.model.vault_access import cap_of, data_by_path, role_name, smallest_cap
 from jitvault.operations import announce, perform, record_answer
 from jitvault.policy.decision import Obligations
@@ -276,12 +276,13 @@ def _deliver(
         rows=(grant,),
     )
     delivered = replace(grant, delivered=True)
+    expired_at = early_end(grant.expires_at, grant.renew_at, ends_at)
     change = Change(
         EventKind.DELIVERED,
         {"grant": grant.grant_id, "to": to, "expires_at": message["expires_at"], "ends_at": message["ends_at"]},
         state=State.ISSUED,
         fields={
-            "due_at": next_look(ends_at, grant.expires_at, grant.renew_at, grant.unwrap_deadline),
+            "due_at": next_look(ends_at, expired_at, grant.renew_at, grant.unwrap_deadline),
             "ends_at": ends_at,
         },
         rows=(delivered, operation),

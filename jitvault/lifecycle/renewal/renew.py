@@ -114,9 +114,10 @@ def _renew_token(worker: WorkerContext, file: TaskRecord, grant: GrantRow, op: O
     where the renewal was answered.
     """
     accessor = grant.wrapped_accessor or ""
+    given = None
     sent = worker.now()
     try:
-        worker.tokens.renew_accessor(accessor, seconds, op=op.op_id)
+        given = worker.tokens.renew_accessor(accessor, seconds, op=op.op_id)
         answered = record_answer(worker, op, OpState.ANSWERED, DONE)
     except OutcomeUnknown as error:
         answered = record_answer(worker, op, OpState.UNKNOWN, error)
@@ -132,7 +133,8 @@ def _renew_token(worker: WorkerContext, file: TaskRecord, grant: GrantRow, op: O
         return _Renewed(_with_latest_expiry(worker, grant, seconds), answered, failure=error)
     if facts is None:
         return _Renewed(grant, _settled(answered), over=True)
-    again = renew_at(sent, facts.ttl_s, file.task.ends_at or sent)
+    # what is left may be a second less than what was given, which would be renewed once more before the deadline
+    again = renew_at(sent, facts.ttl_s if given is None else given, file.task.ends_at or sent)
     if answered.state is OpState.ANSWERED:
         return _Renewed(replace(grant, expires_at=facts.expires_at, renew_at=again), answered)
     # the renewal may still be on its way, and be done after the look-up

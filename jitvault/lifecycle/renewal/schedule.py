@@ -10,7 +10,7 @@ from jitvault.context import WorkerContext
 from jitvault.ledger.model import GrantRow, LeaseRow, TaskRecord
 from jitvault.model.revision import Revision
 from jitvault.model.states import State, Verdict
-from jitvault.model.ttl import next_look
+from jitvault.model.ttl import early_end, next_look
 
 
 def next_heartbeat_deadline(worker: WorkerContext, file: TaskRecord) -> datetime | None:
@@ -35,7 +35,9 @@ def next_due_at(worker: WorkerContext, file: TaskRecord) -> datetime | None:
     grant = file.grants[-1]
     unclaimed = grant.unwrap_deadline if file.task.state is State.ISSUED else None
     renewals = (row.renew_at for row in renewable_credentials(file))
-    return next_look(file.task.ends_at, grant.expires_at, unclaimed, next_heartbeat_deadline(worker, file), *renewals)
+    ends_at = file.task.ends_at
+    expired_at = early_end(grant.expires_at, grant.renew_at, ends_at)
+    return next_look(ends_at, expired_at, unclaimed, next_heartbeat_deadline(worker, file), *renewals)
 
 
 def heartbeat_deadline(token: str, lines: Iterable[Observation], every: timedelta | None) -> datetime | None:

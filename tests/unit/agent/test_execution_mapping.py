@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg.pq import Conninfo
 
 from jitvault.agent.credential import Credential
 from jitvault.agent.execution.mapping import Wanted, check_uses, filled, parse, without_our_own
@@ -36,6 +38,30 @@ def test_the_preset_is_what_postgresqls_own_programs_read() -> None:
     # as libpq reads the file
     assert got.files == {"PGPASSFILE": b"*:*:*:*:w\\:o\\\\rd\n"}
     assert "PGPASSWORD" not in got.variables
+
+
+def test_what_the_shell_has_of_another_login_is_not_what_libpq_takes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    services = tmp_path / "services"
+    services.write_text("[another]\nhost=another\nport=1\nuser=another\ndbname=another\npassword=another\n")
+    # each that libpq knows
+    read = [option.envvar.decode() for option in Conninfo.get_defaults() if option.envvar]
+    shell = {**dict.fromkeys(read, "another"), "PGSERVICE": "another", "PGSERVICEFILE": str(services)}
+    got = filled(parse([], [], "", ["postgres"]), [credential()])
+    program = {**got.inherits(shell), **got.variables, "PGPASSFILE": "written"}
+    for name in shell:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in program.items():
+        monkeypatch.setenv(name, value)
+    taken = {option.keyword.decode(): option.val for option in Conninfo.get_defaults()}
+    where = {"host": b"db.example.org", "hostaddr": None, "port": b"5432", "dbname": b"app"}
+    login = {"user": b"v-1", "password": None, "passfile": b"written", "service": None}
+    assert taken.items() >= {**where, **login, "sslmode": b"verify-full"}.items()
+    # what is no part of the login is the user's own choice
+    kept = {option for option, value in taken.items() if value == b"another"}
+    assert {"application_name", "options", "connect_timeout", "sslcert"} <= kept
+    assert filled(parse([], [], "", []), [credential()]).inherits(shell) == shell
 
 
 def test_an_env_file_names_credentials_and_keeps_its_other_lines() -> None:

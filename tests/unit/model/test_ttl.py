@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jitvault.audit.observation import Kind
+from jitvault.formats.clocks import TOLERANCE
 from jitvault.lifecycle.renewal.schedule import heartbeat_deadline
-from jitvault.model.ttl import increment, needs_renewal, next_look, renew_at, requested_ttl
+from jitvault.model.ttl import early_end, increment, needs_renewal, next_look, renew_at, requested_ttl
 
 NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -55,6 +56,35 @@ def test_no_renewal_exceeds_any_bound_and_every_life_is_renewed_up_to_the_deadli
             assert sent > ends_at - timedelta(seconds=1)
             return
         given_s = max(1, seconds - less)
+
+
+@given(
+    window=st.integers(10, 8 * 3600),
+    step_s=st.integers(10, 8 * 3600),
+    late=st.lists(st.floats(0, 0.4), min_size=200, max_size=200),
+    behind=st.floats(-1, 1),
+)
+def test_a_token_that_was_renewed_whenever_it_was_due_ends_by_the_deadline_and_any_other_too_early(
+    window: int, step_s: int, late: list[float], behind: float
+) -> None:
+    ends_at = after(window)
+    sent, given_s = NOW, min(window, step_s)
+    for part in late:
+        # by Vault's clock
+        expires_at = sent + timedelta(seconds=given_s) - behind * TOLERANCE
+        due = renew_at(sent, given_s, ends_at)
+        if due is None:
+            assert early_end(expires_at, due, ends_at) is None
+            return
+        assert early_end(expires_at, due, ends_at) == expires_at
+        sent = due + part * timedelta(seconds=given_s)
+        given_s = increment(sent, ends_at, step_s)
+        assert given_s
+
+
+def test_a_token_that_got_less_than_the_time_to_the_deadline_ends_too_early() -> None:
+    assert early_end(after(54), None, after(60)) == after(54) and early_end(after(54.1), None, after(60)) is None
+    assert early_end(after(60), after(30), after(60)) == after(60)
 
 
 def test_a_renewal_gives_the_step_and_never_more_than_is_left() -> None:

@@ -74,7 +74,7 @@ def _run_once(
     started anew. Otherwise the access is given back.
     """
     try:
-        environment = {**inherited, **_given(access)}
+        environment = _environment(access, inherited)
     except JitvaultError as error:
         access.give_back()
         raise error_like(error, str(error), hint=f"{error.hint} {_after_taking(access)}") from None
@@ -118,7 +118,7 @@ def _begins_anew(outcome: Outcome, why: str) -> bool:
     return CHANGED in (outcome.over, why) and not (outcome.monitor_died or outcome.was_interrupted)
 
 
-def _given(access: Access) -> dict[str, str]:
+def _environment(access: Access, inherited: Mapping[str, str]) -> dict[str, str]:
     """Return the variables of the program, after its files were written.
 
     Without a file system in memory, or where it is full, there is no file for a model, which is no reason not to start.
@@ -134,8 +134,8 @@ def _given(access: Access) -> dict[str, str]:
     except UsageError:
         if filled.files:
             raise
-        return dict(filled.variables)
-    return {**filled.variables, **written}
+        written = {}
+    return {**filled.inherits(inherited), **filled.variables, **written}
 
 
 def _masker(access: Access) -> Masker:
