@@ -67,7 +67,11 @@ ACTS = {
         "deliver": "PUT jitvault/data/inbox/",
         "publish": "PUT jitvault/data/tasks/",
     },
-    "renewal": {"renew": "PUT auth/token/renew-accessor", "renew a lease": "PUT sys/leases/renew/"},
+    "renewal": {
+        "renew": "PUT auth/token/renew-accessor",
+        "what is left": "PUT auth/token/lookup-accessor",
+        "renew a lease": "PUT sys/leases/renew/",
+    },
     "end": {
         "revoke": "PUT auth/token/revoke-accessor",
         "revoke a lease": "PUT sys/leases/revoke/",
@@ -80,6 +84,7 @@ FEW = {
     "create": ["429 when it is done", "another's when it is done", "twice", "503 and then done"],
     "deliver": ["403 when it is done", "an empty answer in its place"],
     "renew": ["429 when it is done", "403 when it is done", "503 and then done"],
+    "what is left": ["another's in its place"],
     "renew a lease": ["twice"],
     "revoke": ["403 and then done", "429 in its place"],
     "revoke a lease": ["another's in its place"],

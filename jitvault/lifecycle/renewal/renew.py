@@ -110,14 +110,14 @@ def _renew(
 def _renew_token(worker: WorkerContext, file: TaskRecord, grant: GrantRow, op: OperationRow, seconds: int) -> _Renewed:
     """Renew the token by its accessor, unwrapped or not.
 
-    Its TTL is looked up afterwards, also where the answer to the renewal was lost. Its expiry is the looked up one only
-    where the renewal was answered.
+    Its TTL is looked up afterwards, also where the answer to the renewal was lost.
     """
     accessor = grant.wrapped_accessor or ""
     given = None
-    sent = worker.now()
+    sent = answered_at = worker.now()
     try:
         given = worker.tokens.renew_accessor(accessor, seconds, op=op.op_id)
+        answered_at = worker.now()
         answered = record_answer(worker, op, OpState.ANSWERED, DONE)
     except OutcomeUnknown as error:
         answered = record_answer(worker, op, OpState.UNKNOWN, error)
@@ -133,12 +133,16 @@ def _renew_token(worker: WorkerContext, file: TaskRecord, grant: GrantRow, op: O
         return _Renewed(_with_latest_expiry(worker, grant, seconds), answered, failure=error)
     if facts is None:
         return _Renewed(grant, _settled(answered), over=True)
-    # what is left may be a second less than what was given, which would be renewed once more before the deadline
-    again = renew_at(sent, facts.ttl_s if given is None else given, file.task.ends_at or sent)
-    if answered.state is OpState.ANSWERED:
-        return _Renewed(replace(grant, expires_at=facts.expires_at, renew_at=again), answered)
-    # the renewal may still be on its way, and be done after the look-up
-    return _Renewed(replace(_with_latest_expiry(worker, grant, seconds), renew_at=again), _settled(answered))
+    ends_at = file.task.ends_at or sent
+    if given is None:
+        # the renewal may still be on its way, and be done after the look-up
+        latest = _with_latest_expiry(worker, grant, seconds)
+        return _Renewed(replace(latest, renew_at=renew_at(sent, facts.ttl_s, ends_at)), _settled(answered))
+    # Of the two answers neither may be Vault's to this request. The later end counts for a proof, and the earlier one
+    # for the next renewal; what is left has lost a part of a second, which would be renewed once more at the deadline.
+    expires_at = max(answered_at + timedelta(seconds=given), facts.expires_at or answered_at)
+    again = renew_at(sent, min(given, facts.ttl_s + 1), ends_at)
+    return _Renewed(replace(grant, expires_at=expires_at, renew_at=again), answered)
 
 
 def _renew_lease(worker: WorkerContext, file: TaskRecord, lease: LeaseRow, op: OperationRow, seconds: int) -> _Renewed:
