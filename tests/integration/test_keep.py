@@ -173,7 +173,8 @@ def test_a_renewal_whose_answer_is_lost_is_looked_up(rig: Rig, spec: Spec, momen
     assert renewals(rig, file.stem, "renew_token") == renewals(rig, file.stem, "renew_lease") == [OpState.SETTLED]
     grant, (lease,) = rig.file(file.stem).grants[-1], rig.file(file.stem).leases
     (facts,) = rig.task_tokens(file.stem)
-    assert grant.expires_at == datetime.fromisoformat(facts["expire_time"])
+    # a renewal that was not done by then may still come
+    assert grant.expires_at and grant.expires_at > datetime.fromisoformat(facts["expire_time"])
     assert (lease_ttl(rig, held.lease_id) <= STEP_S) == (moment == "after")
     assert grant.renew_at and lease.renew_at
     rig.cli.variables = {**rig.cli.variables, "VAULT_ADDR": rig.world.address}

@@ -164,12 +164,13 @@ class Life:
         self._rig, self._between, self._file = rig, between, file
         self._task = file.stem
         self._granted: dict[str, Any] | None = None
+        self._comes_later = False
         self.seen: list[str] = []
         """What was asked in the phase of the lie."""
 
     def lives(self, phase: str, where: str, lie: Lie) -> bool:
         """Live through it; return whether the lie was told."""
-        rule = None
+        rule, self._comes_later = None, lie.fate is Fate.LATER
         for name, act in zip(PHASES, (self._is_granted, self._is_renewed, self._ends, self._is_sealed), strict=True):
             if name == phase:
                 rule = self._between.when(where, lie.moment, fate=lie.fate, answer=lie.answer)
@@ -224,6 +225,7 @@ class Life:
         self._rig.sql("UPDATE tasks SET due_at = created_at")
         for _ in range(2):
             self._run("status", self._task)
+            time.sleep(2 * LATER_S if self._comes_later else 0)
             ends = [datetime.fromisoformat(facts["expire_time"]) for facts in self._rig.task_tokens(self._task)]
             known = [grant.expires_at for grant in self._rig.file(self._task).grants if grant.expires_at]
             assert max(ends, default=known[-1]) <= max(known)
