@@ -38,7 +38,12 @@ def request_grant(
     clock = wiring.clock
     deadline = clock.monotonic() + (wait or 0.0)
     asked, document = _ask(wiring, spec, queue=queue, wait=DEFAULT_WAIT if wait is None else wait, tell=tell)
-    while clock.monotonic() < deadline and _lacks_something(wiring, asked, document, spec):
+    while clock.monotonic() < deadline and asked.is_open(document):
+        if not _lacks_something(wiring, asked, document, spec):
+            if asked.queued_until is not None:
+                break
+            # it was approved while another process had the task in hand, and nobody has read the request yet
+            clock.sleep(_POLL_S)
         document = _when_nothing_is_missing(wiring, asked, document, spec, deadline, tell)
         if document.state is State.APPROVED and not _lacks_something(wiring, asked, document, spec):
             # the approvals may have come at the last moment: a worker still has the usual time to issue
