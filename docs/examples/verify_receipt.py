@@ -547,5 +547,5 @@ if __name__ == "__main__":
     given = words.parse_args()
     try:
         sys.exit(main(given.receipt, given.key, given.audit, given.namespace, given.worker_entity))
-    except OSError as error:
+    except (OSError, EOFError, lzma.LZMAError) as error:
         words.error(str(error))

@@ -122,8 +122,8 @@ def test_the_program_is_started_anew_with_the_next_token(rig: Rig, spec: Spec, t
             assert "The new token was taken" in again.stderr and "waits in the inbox" not in again.stderr
         process.kill()
         wait_for(lambda: not is_alive(int(new)) and not logs_in(new_url), 10)
-        _, answer_it = process.communicate(timeout=20)
-        assert b"has more time and another token: the program is started anew" in answer_it
+        _, told = process.communicate(timeout=20)
+        assert b"has more time and another token: the program is started anew" in told
     assert ended(rig, task) == "completed"
 
 

@@ -27,8 +27,9 @@ _WITHHELD_NAMES = ("SPIFFE_ENDPOINT_SOCKET",)
 _HINT = "Nothing was started. `jitvault exec --help` shows how a credential is named."
 PRESETS = ("postgres",)
 # by these libpq finds a login; a service and an address take the place of the host's name, a password that of its file
-_WHERE = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE", "PGSERVICEFILE")
-_LIBPQS_LOGIN = frozenset({*_WHERE, "PGUSER", "PGPASSWORD", "PGPASSFILE"})
+_LIBPQS_LOGIN = frozenset(
+    ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGPASSWORD", "PGPASSFILE", "PGSERVICE", "PGSERVICEFILE")
+)
 
 
 @dataclass(frozen=True, slots=True)

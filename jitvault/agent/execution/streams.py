@@ -99,14 +99,19 @@ def opened(make_masker: Callable[[], MaskedStream] | None) -> Iterator[Streams]:
 
 def _pipes(make_masker: Callable[[], MaskedStream]) -> Streams:
     streams = Streams((0, 1, 2))
-    ends = [0]
-    for ours in (1, 2):
-        source, sink = os.pipe()
-        ends.append(sink)
-        streams._to_close.append(sink)
-        streams._pumps.append(_pump(source, ours, make_masker()))
-    streams.of_program = (ends[0], ends[1], ends[2])
+    streams.of_program = (0, _masked(streams, 1, make_masker), _masked(streams, 2, make_masker))
     return streams
+
+
+def _masked(streams: Streams, ours: int, make_masker: Callable[[], MaskedStream]) -> int:
+    """Return a pipe's end for the program.
+
+    What the program writes there is masked, and goes to the descriptor `ours`.
+    """
+    source, sink = os.pipe()
+    streams._to_close.append(sink)
+    streams._pumps.append(_pump(source, ours, make_masker()))
+    return sink
 
 
 @contextmanager
@@ -118,10 +123,7 @@ def _terminal(make_masker: Callable[[], MaskedStream] | None) -> Iterator[Stream
     streams._master = master
     streams._to_close.append(slave)
     if make_masker is not None and not os.isatty(2):
-        source, sink = os.pipe()
-        streams.of_program = (*streams.of_program[:2], sink)
-        streams._to_close.append(sink)
-        streams._pumps.append(_pump(source, 2, make_masker()))
+        streams.of_program = (*streams.of_program[:2], _masked(streams, 2, make_masker))
     streams._pumps.append(_pump(master, 1, make_masker() if make_masker else None))
     streams.resize()
     before = termios.tcgetattr(0) if own_input else None

@@ -116,7 +116,8 @@ def _renew_token(worker: WorkerContext, file: TaskRecord, grant: GrantRow, op: O
     given = None
     sent = answered_at = worker.now()
     try:
-        given = worker.tokens.renew_accessor(accessor, seconds, op=op.op_id)
+        # never more than was asked for, whatever answers
+        given = min(seconds, worker.tokens.renew_accessor(accessor, seconds, op=op.op_id))
         answered_at = worker.now()
         answered = record_answer(worker, op, OpState.ANSWERED, DONE)
     except OutcomeUnknown as error:
@@ -138,8 +139,9 @@ def _renew_token(worker: WorkerContext, file: TaskRecord, grant: GrantRow, op: O
         # the renewal may still be on its way, and be done after the look-up
         latest = _with_latest_expiry(worker, grant, seconds)
         return _Renewed(replace(latest, renew_at=renew_at(sent, facts.ttl_s, ends_at)), _settled(answered))
-    # Of the two answers neither may be Vault's to this request. The later end counts for a proof, and the earlier one
-    # for the next renewal; what is left has lost a part of a second, which would be renewed once more at the deadline.
+    # A gateway can answer either request with what Vault said before. So the later of the two ends counts for a proof,
+    # and the earlier one for the next renewal. Vault rounds down what is left, which would be a renewal too many at the
+    # deadline.
     expires_at = max(answered_at + timedelta(seconds=given), facts.expires_at or answered_at)
     again = renew_at(sent, min(given, facts.ttl_s + 1), ends_at)
     return _Renewed(replace(grant, expires_at=expires_at, renew_at=again), answered)

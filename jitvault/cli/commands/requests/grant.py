@@ -241,7 +241,7 @@ def raise_for(document: PublishedTask, *, as_json: bool | None = None, waited: f
         hint = final if by_a_person else _ask_to_close_findings(document)
         raise Denied(f"task {task} is denied: {document.why_denied}", hint=hint)
     if state == "approved":
-        raise _not_begun(document)
+        raise _not_issued(document)
     raise WrongState(f"task {task} is {state}", hint="Use another id for a new task.")
 
 
@@ -256,12 +256,20 @@ def _ask_to_close_findings(document: PublishedTask) -> str | None:
     )
 
 
-def _not_begun(document: PublishedTask) -> WrongState:
-    """Return the error for an approved task whose window has not begun."""
+def _not_issued(document: PublishedTask) -> WrongState:
+    """Return the error for an approved task that was not issued.
+
+    Its window has not begun, or another process has it in hand.
+    """
     from jitvault.cli.views.queue import window_start
     from jitvault.errors import WrongState
 
     task = document.task_id
+    if document.full_revision.spec.window.not_before is None:
+        return WrongState(
+            f"task {task} is approved, and its token is not issued yet",
+            hint=f"Another process has it in hand. Run `jitvault grant {task}` again.",
+        )
     begins = window_start(document)
     again = (
         f"Run `jitvault grant {task}` again when it has begun, or with --wait for so long; with --queue the request "

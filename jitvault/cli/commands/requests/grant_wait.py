@@ -38,12 +38,7 @@ def request_grant(
     clock = wiring.clock
     deadline = clock.monotonic() + (wait or 0.0)
     asked, document = _ask(wiring, spec, queue=queue, wait=DEFAULT_WAIT if wait is None else wait, tell=tell)
-    while clock.monotonic() < deadline and asked.is_open(document):
-        if not _lacks_something(wiring, asked, document, spec):
-            if asked.queued_until is not None:
-                break
-            # it was approved while another process had the task in hand, and nobody has read the request yet
-            clock.sleep(_POLL_S)
+    while clock.monotonic() < deadline and _waits(wiring, asked, document, spec):
         document = _when_nothing_is_missing(wiring, asked, document, spec, deadline, tell)
         if document.state is State.APPROVED and not _lacks_something(wiring, asked, document, spec):
             # the approvals may have come at the last moment: a worker still has the usual time to issue
@@ -87,6 +82,16 @@ def _ask(
     return asked, answer(wiring, asked, spec.id, is_granted_or_lacks_something, wait, signed, tell)
 
 
+def _waits(wiring: Wiring, asked: GrantAsked, document: PublishedTask, spec: TaskSpec) -> bool:
+    """Return whether the command goes on waiting.
+
+    A task lacks nothing and is not granted where it was approved while another process had it in hand: nobody has read
+    the request yet. One that is queued waits for that without the command.
+    """
+    may_wait = asked.queued_until is None or _lacks_something(wiring, asked, document, spec)
+    return asked.is_open(document) and may_wait
+
+
 def _lacks_something(wiring: Wiring, asked: GrantAsked, document: PublishedTask, spec: TaskSpec) -> bool:
     """Return whether approvals are missing, or the window has not begun."""
     if not asked.is_open(document):
@@ -112,12 +117,9 @@ def _when_nothing_is_missing(
     """
     clock = wiring.clock
     told = ""
-    while _lacks_something(wiring, asked, document, spec):
-        left = deadline - clock.monotonic()
-        if left <= 0:
-            break
-        lacks = _what_it_lacks(document)
-        if lacks != told:
+    while (left := deadline - clock.monotonic()) > 0:
+        lacks = _what_it_lacks(document) if _lacks_something(wiring, asked, document, spec) else ""
+        if lacks and lacks != told:
             told = lacks
             how = f". To approve: `jitvault approve {spec.id}`" if document.missing else ""
             tell(f"Task {spec.id} waits for {lacks}; this command waits {in_words(max(1, left))} more{how}")
@@ -127,6 +129,8 @@ def _when_nothing_is_missing(
         except (VaultUnavailable, AuditUntrusted):
             if clock.monotonic() >= deadline:
                 raise
+        if not _lacks_something(wiring, asked, document, spec):
+            break
     return document
 
 
