@@ -13,11 +13,12 @@ from jitvault.doctor.check import Ability, About, Check, Known, Unknown, listed
 from jitvault.errors import LedgerUnavailable, NotConfirmed, OlderRules, SecurityFinding, WaitTimedOut
 from jitvault.formats.plural import counted
 from jitvault.formats.server_product import Product, another_server
-from jitvault.model.ledger_facts import Finding, LedgerFacts, Room
+from jitvault.model.ledger_facts import Finding, LedgerFacts, LedgerLogin, Room
 from jitvault.model.rules_generation import GENERATION
 
 _WORK = frozenset({Ability.GRANT, Ability.PROVE})
 LEDGER = About("ledger", "usable", LedgerUnavailable, _WORK)
+RIGHTS = About("ledger", "rights", LedgerUnavailable, _WORK)
 SERVER = About("ledger", "server", LedgerUnavailable)
 CHAINS = About("ledger", "chains", SecurityFinding, frozenset({Ability.PROVE}))
 ROOM = About("ledger", "room", LedgerUnavailable)
@@ -65,22 +66,25 @@ class NoneYet:
     """There is no ledger that a worker has used.
 
     `is_new` says that there is one, which no worker has used yet. `published` is how many tasks Vault knows of, `place`
-    where the ledger would be.
+    where the ledger would be, `login` who logs in to it if it is on PostgreSQL.
     """
 
     published: int
     room: Room | None
     place: str = ""
     is_new: bool = False
+    login: LedgerLogin | None = None
 
 
 def judge_ledger(record: Known[LedgerFacts | Unusable | NoneYet]) -> Iterator[Check]:
     if isinstance(record, LedgerFacts):
         yield _usable(record)
+        yield from _rights(record.login)
         yield _chains(record)
         yield from _room(record.room)
     elif isinstance(record, NoneYet):
         yield _none_yet(record)
+        yield from _rights(record.login)
         yield CHAINS.ok("there is nothing yet")
         yield from _room(record.room)
     else:
@@ -115,6 +119,27 @@ def _usable(record: LedgerFacts) -> Check:
     place = f"{record.place}: " if record.place else ""
     tasks = counted(record.tasks, "task")
     return LEDGER.ok(f"{place}schema {record.schema}, rules of generation {record.rules}, {tasks}")
+
+
+def _rights(login: LedgerLogin | None) -> Iterator[Check]:
+    """Judge the rights of the login to a ledger on PostgreSQL.
+
+    A login that may do more is not stopped by anything from doing it, but a thief of it is not, either.
+    """
+    if login is None:
+        return
+    whose = "a worker" if login.writes else "a reader"
+    if login.missing:
+        yield RIGHTS.fail(f"{login.name} lacks {listed(login.missing)}, which {whose} needs", login.mend)
+    elif login.owns:
+        yield RIGHTS.warn(
+            f"{login.name} owns the tables, so it can change and delete what {whose} cannot",
+            f"Give it a role of its own: docs/operations/ledger.md. {login.mend}",
+        )
+    elif login.excess:
+        yield RIGHTS.warn(f"{login.name} has more than {whose} needs: {listed(login.excess)}", login.mend)
+    else:
+        yield RIGHTS.ok(f"{login.name} has what {whose} needs, and nothing more")
 
 
 def _none_yet(found: NoneYet) -> Check:

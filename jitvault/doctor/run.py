@@ -193,11 +193,11 @@ class _Facts:
         if not self.wiring.has_ledger:
             return self._none_yet(), None
         try:
-            found, last = condition(self.settings.ledger.get_secret_value(), self.now)
+            found, last = condition(self.settings.ledger.get_secret_value(), self.now, writes=self.settings.has_worker)
         except LedgerUnavailable as error:
             return Unusable(str(error), error.hint), Unknown(str(error), error.hint)
         if found.installation is None:
-            return self._none_yet(is_new=True), None
+            return self._none_yet(of=found), None
         if self._is_foreign(found):
             foreign = Unusable(f"{self.wiring.ledger_place} belongs to another installation of jitvault", _FOREIGN_MEND)
             return foreign, Unknown(foreign.why, foreign.mend)
@@ -213,7 +213,8 @@ class _Facts:
         known_here = here.get("id") if isinstance(here, dict) else None
         return None not in (known_here, found.installation) and known_here != found.installation
 
-    def _none_yet(self, *, is_new: bool = False) -> Known[NoneYet]:
+    def _none_yet(self, *, of: LedgerFacts | None = None) -> Known[NoneYet]:
+        """Return that there is no ledger, or that no worker has used the one `of` which facts are known."""
         if self.no_worker:
             return _NO_LEDGER if not self.settings.has_worker else self.no_worker
         tasks = known(lambda: Documents(self.wiring.vault(self.wiring.login)).names(PUBLISHED))
@@ -221,7 +222,11 @@ class _Facts:
             tasks
             if isinstance(tasks, Unknown)
             else NoneYet(
-                len(tasks), room_for(self.settings.ledger.get_secret_value()), self.wiring.ledger_place, is_new=is_new
+                len(tasks),
+                room_for(self.settings.ledger.get_secret_value()),
+                self.wiring.ledger_place,
+                is_new=of is not None,
+                login=of.login if of else None,
             )
         )
 

@@ -48,6 +48,28 @@ def ledger_upgrade(json_: Json = False, debug: Debug = False) -> None:
         typer.echo(f"The ledger at {place} was {what}: version {after}.")
 
 
+@ledger_app.command("grants")
+def ledger_grants(
+    role: Annotated[str, typer.Argument(help="The role of PostgreSQL as which a worker or a reader logs in.")],
+    reader: Annotated[bool, typer.Option("--reader", help="For an auditor, who only reads.")] = False,
+    inside: Annotated[str, typer.Option("--schema", metavar="NAME", help="The schema with the tables.")] = "public",
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Print the SQL that gives a role what it needs at a ledger on PostgreSQL.
+
+    It takes away whatever else the role has at these tables. Run it as the owner of the tables, again after each
+    upgrade. The command connects to nothing.
+
+    Example: jitvault ledger grants jitvault_worker | psql "$OWNER_URL"
+    """
+    from jitvault.cli.views.output import to_json
+    from jitvault.ledger.storage.rights import grants
+
+    statements = grants(role, writes=not reader, where=inside)
+    typer.echo(to_json({"statements": statements}) if json_ else "".join(f"{line};\n" for line in statements), nl=json_)
+
+
 @ledger_app.command("check")
 def ledger_check(json_: Json = False, debug: Debug = False) -> None:
     """Check the ledger's schema and triggers, and every task's event chain.
