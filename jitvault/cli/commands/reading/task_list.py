@@ -59,6 +59,7 @@ def list_(
     Example: jitvault list --open --agent research-agent
     """
     from jitvault.cli import session
+    from jitvault.cli.commands.lookups.deleted_tasks import check_none_is_missing
     from jitvault.cli.commands.lookups.known_tasks import contents_in
     from jitvault.cli.commands.lookups.names_in_tasks import NamesInTasks
     from jitvault.cli.commands.lookups.seen_freezes import SeenFreezes
@@ -81,6 +82,8 @@ def list_(
             published = wiring.documents.names(PUBLISHED)
         rows = fallback.rows(wiring, published, wanted.includes, SeenFreezes(wiring, None).of)
     views.print_tasks(rows, now=wiring.clock.agreed(), published=not has_ledger, as_json=json_, what=str(wanted))
+    if has_ledger:
+        check_none_is_missing(wiring, ledger)
 
 
 @dataclass(frozen=True, slots=True)

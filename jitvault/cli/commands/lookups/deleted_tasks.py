@@ -1,0 +1,58 @@
+"""The tasks that a command cannot show, since the ledger lacks them and Vault knows of them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from jitvault.errors import SecurityFinding, UsageError, VaultRefused, VaultUnavailable
+from jitvault.formats.plural import counted
+
+if TYPE_CHECKING:
+    from jitvault.ledger.ledger import Ledger
+    from jitvault.wiring import Wiring
+
+_MOST_NAMED = 3
+_HINT = (
+    "They were deleted from the ledger, or an older one was put back. `jitvault ledger check` says which tasks differ "
+    "besides, `jitvault ledger recover` takes them in again."
+)
+
+
+def check_none_is_missing(wiring: Wiring, ledger: Ledger) -> None:
+    """Raise SecurityFinding where Vault knows of tasks that the ledger lacks.
+
+    A command calls this after it has shown what the ledger has. What was published before a worker first used the
+    ledger is left to its recovery, unless that is still to be done. Nothing is raised where the caller may not ask
+    Vault.
+    """
+    from jitvault.lifecycle.record.missing_tasks import missing_tasks
+
+    since = None if ledger.recovering() else ledger.begun_at()
+    names: list[str] = []
+    with suppress(VaultRefused, VaultUnavailable, UsageError):
+        found = missing_tasks(wiring.documents, ledger, ledger.installation(), since=since)
+        names = [said.task_id for said in found]
+    if names:
+        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        raise SecurityFinding(
+            f"missing in the ledger: {counted(len(names), 'task')} that Vault knows of: "
+            f"{', '.join(names[:_MOST_NAMED])}{more}",
+            hint=_HINT,
+        )
+
+
+def check_not_missing(wiring: Wiring, task_id: str) -> None:
+    """Raise SecurityFinding for a task that Vault knows of.
+
+    A command calls this for a task that the ledger does not have. Nothing is raised where the caller may not ask Vault.
+    """
+    from jitvault.cli import session
+    from jitvault.lifecycle.record.missing_tasks import is_own
+
+    with suppress(VaultRefused, VaultUnavailable, UsageError):
+        said = session.published(wiring, task_id)
+        if said is not None and is_own(said, wiring.unchecked_ledger.installation()):
+            raise SecurityFinding(
+                f"task {task_id} is known in Vault (it was {said.state}) and missing in the ledger", hint=_HINT
+            )

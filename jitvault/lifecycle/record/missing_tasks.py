@@ -1,0 +1,45 @@
+"""Find the tasks that Vault knows of and the ledger lacks.
+
+Their rows were deleted, or the ledger was lost or restored. What is published of a task names its installation: what
+another one left in Vault is in no ledger of this one. A refused request never became a task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TypeGuard
+
+from jitvault.documents.paths import PUBLISHED, published_path
+from jitvault.documents.published_task import IllegibleDocument, PublishedDocument, PublishedTask, read_published
+from jitvault.ledger.ledger import Ledger
+from jitvault.model.states import OVER
+from jitvault.vault.interface import Documents
+
+
+def missing_tasks(
+    documents: Documents, ledger: Ledger, installation: str | None, *, since: datetime | None = None
+) -> Iterator[PublishedTask | IllegibleDocument]:
+    """Yield what is published of each task that the ledger lacks.
+
+    With `since`, only what was published from then on. Raises VaultRefused, VaultUnavailable.
+    """
+    # listed before the ledger is read, so an honest ledger has at least as much
+    for name in ledger.unknown_tasks(documents.names(PUBLISHED)):
+        stored = documents.read(published_path(name))
+        said = read_published(name, stored.document, stored.written_at) if stored is not None else None
+        if said is not None and (since is None or said.written_at >= since) and is_own(said, installation):
+            yield said
+
+
+def is_own(said: PublishedDocument, installation: str | None) -> TypeGuard[PublishedTask | IllegibleDocument]:
+    """Return whether a ledger of `installation` has to have the task."""
+    return isinstance(said, PublishedTask | IllegibleDocument) and said.installation == installation
+
+
+def may_be_open(said: PublishedTask | IllegibleDocument) -> bool:
+    """Return whether a task may hold access, or be granted, by what is published.
+
+    What no worker wrote says nothing, so the task may.
+    """
+    return said.state not in OVER
