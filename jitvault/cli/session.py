@@ -315,12 +315,12 @@ def settle(
     told_at = clock.monotonic() + _LONG_S
     pause_s = _FIRST_POLL_S
     if wiring.has_worker:
-        from jitvault.lifecycle.advance import advance
+        from jitvault.recovery.lost_task import advance_or_end_lost
 
         hint = wiring.person.entity if wiring.person_token else None
         notifier = wiring.teller
         try:
-            advance(wiring.worker, task_id, hint=hint, deadline=deadline)
+            advance_or_end_lost(wiring.worker, task_id, hint=hint, deadline=deadline)
         finally:
             notifier.tell_for(_NOTIFY_S)
         return known(wiring, task_id)

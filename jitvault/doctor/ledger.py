@@ -65,8 +65,8 @@ class Unusable:
 class NoneYet:
     """There is no ledger that a worker has used.
 
-    `is_new` says that there is one, which no worker has used yet. `published` is how many tasks Vault knows of, `place`
-    where the ledger would be, `login` who logs in to it if it is on PostgreSQL.
+    `is_new` says that there is one, which no worker has used yet. `published` is how many open tasks of this
+    installation Vault knows of, `place` where the ledger would be, `login` who logs in to it if it is on PostgreSQL.
     """
 
     published: int
@@ -108,8 +108,8 @@ def judge_server(record: Known[LedgerFacts | Unusable | NoneYet], product: Produ
 def _usable(record: LedgerFacts) -> Check:
     if record.recovering is not None:
         return LEDGER.fail(
-            f"it has been under recovery since {_clock(record.recovering)}: nothing is granted",
-            "Run `jitvault ledger recover` to continue.",
+            f"it has had to be rebuilt since {_clock(record.recovering)}, and nothing is granted: Vault knows of more",
+            "Run `jitvault ledger recover`, again after an interruption.",
         )
     if record.rules > GENERATION:
         return LEDGER.fail(
@@ -147,7 +147,7 @@ def _none_yet(found: NoneYet) -> Check:
     what = f"the one{at} is new" if found.is_new else f"there is none{at}"
     if found.published:
         return LEDGER.fail(
-            f"{what}, but Vault knows of {counted(found.published, 'task')}: the ledger was lost, or JITVAULT_LEDGER "
+            f"{what}, but Vault knows of {counted(found.published, 'open task')}: it was lost, or JITVAULT_LEDGER "
             "names another one",
             "Restore it from a backup if there is one, else make a new one with `jitvault ledger upgrade`. Then "
             "`jitvault ledger recover` rebuilds what it lacks.",

@@ -35,11 +35,12 @@ from jitvault.doctor.targets import AgentLogins, Target
 from jitvault.doctor.vault_facts import known
 from jitvault.doctor.vault_health import server_at, takes_large
 from jitvault.doctor.worker_facts import outliving, stream_of
-from jitvault.documents.paths import INSTALLATION, PUBLISHED
+from jitvault.documents.paths import INSTALLATION
 from jitvault.errors import InvalidInput, JitvaultError, LedgerUnavailable, WrongState
 from jitvault.formats.secret import Secret
 from jitvault.formats.server_product import Product, commands_of, product_by_lines, with_commands
 from jitvault.ledger.inspection import condition, room_for
+from jitvault.lifecycle.record.missing_tasks import open_tasks
 from jitvault.lifecycle.requests.freeze_documents import freezes
 from jitvault.model.ledger_facts import LastDecision, LedgerFacts
 from jitvault.model.template import AccessTemplate
@@ -217,12 +218,13 @@ class _Facts:
         """Return that there is no ledger, or that no worker has used the one `of` which facts are known."""
         if self.no_worker:
             return _NO_LEDGER if not self.settings.has_worker else self.no_worker
-        tasks = known(lambda: Documents(self.wiring.vault(self.wiring.login)).names(PUBLISHED))
+        documents = Documents(self.wiring.vault(self.wiring.login))
+        tasks = known(lambda: open_tasks(documents, (documents.get(INSTALLATION) or {}).get("id")))
         return (
             tasks
             if isinstance(tasks, Unknown)
             else NoneYet(
-                len(tasks),
+                tasks,
                 room_for(self.settings.ledger.get_secret_value()),
                 self.wiring.ledger_place,
                 is_new=of is not None,

@@ -87,12 +87,12 @@ class RecoverySurvey:
     files: AuditFiles
 
 
-def survey(worker: WorkerContext) -> RecoverySurvey:
-    """Read Vault and the audit files.
+def survey(worker: WorkerContext, *, only: str | None = None) -> RecoverySurvey:
+    """Read Vault and the audit files, about every task or `only` one.
 
     Where no audit file can be read, the survey rests on Vault alone.
     """
-    published, unusable = _published(worker)
+    published, unusable = _published(worker, worker.documents.names(PUBLISHED) if only is None else [only])
     files = _read_files(worker)
     made = with_leases(files.made, _alive(worker, {one.role for one in files.made}))
     of_task: dict[str, list[IssuedToken]] = {}
@@ -102,9 +102,9 @@ def survey(worker: WorkerContext) -> RecoverySurvey:
     return RecoverySurvey(tuple(cases), unusable, files)
 
 
-def _published(worker: WorkerContext) -> tuple[list[PublishedTask], dict[str, str]]:
+def _published(worker: WorkerContext, names: Iterable[str]) -> tuple[list[PublishedTask], dict[str, str]]:
     found, unusable = list[PublishedTask](), dict[str, str]()
-    for task_id in worker.documents.names(PUBLISHED):
+    for task_id in names:
         stored = worker.documents.read(published_path(task_id))
         if stored is None:
             continue

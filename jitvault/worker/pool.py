@@ -24,10 +24,10 @@ from jitvault.errors import (
     WaitTimedOut,
 )
 from jitvault.ledger.model import TaskRecord, TaskRow, Turn
-from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.confirmation.quiet_rules import QUIET
 from jitvault.lifecycle.record.receipt import unproven_reason
 from jitvault.model.states import BEFORE_GRANT, OVER, State
+from jitvault.recovery.lost_task import advance_or_end_lost
 from jitvault.worker.health import Health
 from jitvault.worker.logs import Log
 from jitvault.worker.supervisor import Supervisor
@@ -177,7 +177,8 @@ class _WorkerThread:
             # there is news about the task: read everything, without the cache
             worker = replace(worker, mode=replace(worker.mode, cache=None))
         patience_s = 0.0 if job.hurry else PATIENCE_S
-        file = advance(worker, job.task_id, hint=job.hint, deadline=worker.clock.monotonic() + patience_s)
+        until = worker.clock.monotonic() + patience_s
+        file = advance_or_end_lost(worker, job.task_id, hint=job.hint, deadline=until)
         after = file.task
         if before is None or before.state is not after.state:
             pool._health.count("transitions", state=after.state.value)

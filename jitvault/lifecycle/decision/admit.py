@@ -9,7 +9,7 @@ from typing import Any
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import REQUEST_LIFE, is_stale, request_path
 from jitvault.documents.published_task import IllegibleDocument, PublishedDocument, PublishedRefusal, PublishedTask
-from jitvault.errors import InvalidInput, NotFound, SecurityFinding, WrongState
+from jitvault.errors import InvalidInput, LostTask, NotFound, SecurityFinding, WrongState
 from jitvault.formats.time_window import format_duration, format_instant
 from jitvault.ledger.documents.judgements import Judged, Judgement
 from jitvault.ledger.model import Change, TaskRow
@@ -56,7 +56,7 @@ def admit_request(worker: WorkerContext, task_id: str, *, hint: str | None) -> E
         judgement = Judgement.REFUSED
         return _enter(worker, submitted)
     except (InvalidInput, NotFound, SecurityFinding) as error:
-        if judgement is Judgement.REFUSED and isinstance(error, SecurityFinding):
+        if isinstance(error, LostTask):
             judgement = Judgement.LOST
         # the request need not be read again while this is its newest version
         worker.ledger.judge([Judged(path, stored.version, stored.written_at, judgement, line_at)], worker.now())
@@ -88,11 +88,7 @@ def _enter(worker: WorkerContext, submitted: Submission) -> Evaluation | None:
         if worker.ledger.task(task_id) is not None:
             # another process has admitted the request meanwhile
             return None
-        raise SecurityFinding(
-            f"task {task_id} is known in Vault (it was {published_copy.state}) and missing in the ledger",
-            hint="The ledger was lost or restored: `jitvault ledger recover` imports the task again, as far as "
-            "possible.",
-        )
+        raise LostTask(f"task {task_id} is known in Vault (it was {published_copy.state}) and missing in the ledger")
     check_not_refused(published_copy, submitted)
     if is_stale(submitted.written_at, worker.now()):
         raise _refused(worker, submitted, _too_old(submitted), _TOO_OLD)

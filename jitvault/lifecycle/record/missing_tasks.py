@@ -6,7 +6,7 @@ another one left in Vault is in no ledger of this one. A refused request never b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import TypeGuard
 
@@ -25,10 +25,26 @@ def missing_tasks(
     With `since`, only what was published from then on. Raises VaultRefused, VaultUnavailable.
     """
     # listed before the ledger is read, so an honest ledger has at least as much
-    for name in ledger.unknown_tasks(documents.names(PUBLISHED)):
+    for said in _published(documents, installation, ledger.unknown_tasks(documents.names(PUBLISHED))):
+        if since is None or said.written_at >= since:
+            yield said
+
+
+def open_tasks(documents: Documents, installation: str | None) -> int:
+    """Return how many open tasks a ledger of `installation` has to have.
+
+    Raises VaultRefused, VaultUnavailable.
+    """
+    return sum(map(may_be_open, _published(documents, installation, documents.names(PUBLISHED))))
+
+
+def _published(
+    documents: Documents, installation: str | None, names: Iterable[str]
+) -> Iterator[PublishedTask | IllegibleDocument]:
+    for name in names:
         stored = documents.read(published_path(name))
         said = read_published(name, stored.document, stored.written_at) if stored is not None else None
-        if said is not None and (since is None or said.written_at >= since) and is_own(said, installation):
+        if said is not None and is_own(said, installation):
             yield said
 
 

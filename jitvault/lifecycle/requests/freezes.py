@@ -15,6 +15,7 @@ from jitvault.documents.paths import FREEZES, freeze_path
 from jitvault.errors import Denied, Frozen
 from jitvault.formats.shorten import quoted
 from jitvault.ledger.model import TaskRecord
+from jitvault.ledger.recovery import HINT, why_nothing_is_granted
 from jitvault.ledger.stream.model import Freeze
 from jitvault.lifecycle.requests.freeze_documents import freeze_covering, freezes, unverified_statement
 from jitvault.model.decision_input import DecisionInput
@@ -107,7 +108,7 @@ def _rebuilt(since: datetime) -> dict[str, Any]:
         "scope": {},
         "by": None,
         "at": since.isoformat(),
-        "reason": f"{describe_recovery(since)}; nothing is granted until `jitvault ledger recover` has finished",
+        "reason": f"{why_nothing_is_granted(since)}; `jitvault ledger recover` does it",
         "line": None,
     }
 
@@ -123,18 +124,10 @@ def _tripped(freeze: Freeze) -> dict[str, Any]:
     }
 
 
-RESUME_RECOVERY_HINT = "`jitvault ledger recover` goes on with it, also after it was interrupted."
-
-
-def describe_recovery(since: datetime) -> str:
-    """Describe an open recovery of the ledger."""
-    return f"the ledger is being rebuilt since {since:%Y-%m-%d %H:%M:%S} UTC"
-
-
 def recovery_as_freeze(ledger: Ledger) -> Freeze | None:
     """Return an open recovery as a freeze: it blocks grants, but ends no task."""
     since = ledger.recovering()
-    return Freeze(f"{describe_recovery(since)}; until then nothing is granted", "", since) if since else None
+    return Freeze(why_nothing_is_granted(since), "", since) if since else None
 
 
 def freeze_of(worker: WorkerContext, file: TaskRecord) -> FreezeStatement | None:
@@ -149,7 +142,7 @@ def check_not_frozen(worker: WorkerContext, file: TaskRecord) -> None:
     """
     since = worker.ledger.recovering()
     if since is not None:
-        raise Frozen(f"nothing is granted: {describe_recovery(since)}", hint=RESUME_RECOVERY_HINT)
+        raise Frozen(why_nothing_is_granted(since), hint=HINT)
     freeze = worker.ledger.freeze()
     if freeze is not None:
         raise Frozen(f"everything is frozen since {freeze.at:%Y-%m-%d %H:%M:%S} UTC: {freeze.reason}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from jitvault.errors import SecurityFinding, UsageError, VaultRefused, VaultUnavailable
+from jitvault.errors import LostTask, SecurityFinding, UsageError, VaultRefused, VaultUnavailable
 from jitvault.formats.plural import counted
 
 if TYPE_CHECKING:
@@ -13,10 +13,6 @@ if TYPE_CHECKING:
     from jitvault.wiring import Wiring
 
 _MOST_NAMED = 3
-_HINT = (
-    "They were deleted from the ledger, or an older one was put back. `jitvault ledger check` says which tasks differ "
-    "besides, `jitvault ledger recover` takes them in again."
-)
 
 
 def check_none_is_missing(wiring: Wiring, ledger: Ledger) -> None:
@@ -38,12 +34,12 @@ def check_none_is_missing(wiring: Wiring, ledger: Ledger) -> None:
         raise SecurityFinding(
             f"missing in the ledger: {counted(len(names), 'task')} that Vault knows of: "
             f"{', '.join(names[:_MOST_NAMED])}{more}",
-            hint=_HINT,
+            hint=f"`jitvault ledger check` says what differs besides. {LostTask.default_hint}",
         )
 
 
 def check_not_missing(wiring: Wiring, task_id: str) -> None:
-    """Raise SecurityFinding for a task that Vault knows of.
+    """Raise LostTask for a task that Vault knows of.
 
     A command calls this for a task that the ledger does not have. Nothing is raised where the caller may not ask Vault.
     """
@@ -53,6 +49,4 @@ def check_not_missing(wiring: Wiring, task_id: str) -> None:
     with suppress(VaultRefused, VaultUnavailable, UsageError):
         said = session.published(wiring, task_id)
         if said is not None and is_own(said, wiring.unchecked_ledger.installation()):
-            raise SecurityFinding(
-                f"task {task_id} is known in Vault (it was {said.state}) and missing in the ledger", hint=_HINT
-            )
+            raise LostTask(f"task {task_id} is known in Vault (it was {said.state}) and missing in the ledger")
