@@ -6,7 +6,7 @@ Each has its own connections to Vault, and all take jobs from one queue.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
 from threading import Condition
@@ -178,14 +178,24 @@ class _WorkerThread:
             worker = replace(worker, mode=replace(worker.mode, cache=None))
         patience_s = 0.0 if job.hurry else PATIENCE_S
         until = worker.clock.monotonic() + patience_s
-        file = advance_or_end_lost(worker, job.task_id, hint=job.hint, deadline=until)
-        after = file.task
-        if before is None or before.state is not after.state:
-            pool._health.count("transitions", state=after.state.value)
-            reason = _non_empty(end_reason=after.end_reason)
-            pool._log.info("task", task=after.task_id, state=after.state.value, **reason)
+        with worker.ledger.moves() as moved:
+            try:
+                file = advance_or_end_lost(worker, job.task_id, hint=job.hint, deadline=until)
+            finally:
+                self._count_moves(moved.values())
         pool._log_unproven(file)
-        self._done(job, before, after, worker)
+        self._done(job, before, file.task, worker)
+
+    def _count_moves(self, moved: Iterable[TaskRow]) -> None:
+        """Count and log the moves of tasks that were made here.
+
+        Another worker that looks at a task afterwards has not made its move.
+        """
+        pool = self._pool
+        for task in moved:
+            pool._health.count("transitions", state=task.state.value)
+            reason = _non_empty(end_reason=task.end_reason)
+            pool._log.info("task", task=task.task_id, state=task.state.value, **reason)
 
     def _turn(self, job: Job, task: TaskRow, worker: WorkerContext) -> Turn:
         """Claim the task; return whether this worker may advance it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -40,6 +41,9 @@ class Looker:
     def task(self, _task_id: str) -> None:
         return None
 
+    def moves(self) -> AbstractContextManager[dict[str, Any]]:
+        return nullcontext({})
+
     def take(self, _task_id: str, *, since: int | None) -> Turn:
         return Turn.OURS
 
@@ -58,7 +62,7 @@ def test_only_what_is_merely_due_is_looked_at_by_recent_answers(
         seen.append(worker)
         raise Looked
 
-    monkeypatch.setattr(pool_module, "advance", advance)
+    monkeypatch.setattr(pool_module, "advance_or_end_lost", advance)
     supervisor = Supervisor()
     looker = Looker(RunMode(cache=ReadCache()))
     pool = Pool(supervisor, cast(Any, lambda: looker), TaskQueue(1, 1), Health(supervisor), cast(Any, None))
