@@ -84,10 +84,13 @@ def close(
         list[int] | None, typer.Argument(metavar="NUMBER", help="The numbers that `findings list` shows.")
     ] = None,
     agent: Agent = None,
+    rule: Annotated[
+        list[str] | None, typer.Option("--rule", metavar="RULE", help="All open ones of this rule. May be repeated.")
+    ] = None,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Close findings, by number or all open ones of an agent's tasks.
+    """Close findings: by number, or all open ones of a rule or an agent's tasks.
 
     Policy counts the tripwires of an agent's tasks as long as they are open. Every finding can be closed by its number,
     also one of no task. It stays in the ledger, with the reason, the time and who closed it. Closing lifts no freeze.
@@ -95,22 +98,27 @@ def close(
     The command needs the worker's identity. The name that is recorded is that of VAULT_TOKEN; without it, the worker's.
 
     Example: jitvault findings close 12 --reason "the clock was set"
+
+    Example: jitvault findings close --rule unknown_publication --reason "a backup of the ledger was restored"
     """
     from jitvault.cli.views import output
     from jitvault.errors import UsageError
 
-    if bool(numbers) == (agent is not None):
+    if sum(map(bool, (numbers, agent is not None, rule))) != 1:
         raise UsageError(
-            "findings close takes either numbers or --agent NAME", hint="`jitvault findings list` shows the numbers."
+            "findings close takes one of numbers, --rule RULE and --agent NAME",
+            hint="`jitvault findings list` shows numbers and rules.",
         )
     worker, closing = _closing(reason)
-    wanted = sorted(set(numbers or ()))
+    wanted, rules = sorted(set(numbers or ())), sorted(set(rule or ()))
     if agent is not None:
         closed = close_of_agent(worker, agent, closing)
+    elif rules:
+        closed = close_of_rules(worker, rules, closing)
     else:
         closed = worker.ledger.close_findings_by_number(wanted, closing)
-    answer = {"agent": agent, "findings": wanted, "closed": closed, **_recorded(closing)}
-    whose = f" of {agent}" if agent else ""
+    answer = {"agent": agent, "findings": wanted, "rules": rules, "closed": closed, **_recorded(closing)}
+    whose = f" of {agent or ', '.join(rules)}" if agent or rules else ""
     typer.echo(output.to_json(answer) if json_ else f"closed {counted(closed, 'finding')}{whose}, by {closing.name}")
 
 
@@ -175,6 +183,24 @@ def close_of_agent(worker: WorkerContext, agent: str, closing: Closing) -> int:
     if not closed:
         raise WrongState(f"{agent} has no open finding", hint="`jitvault policy explain SPEC` says what keeps it out.")
     return closed
+
+
+def close_of_rules(worker: WorkerContext, rules: Sequence[str], closing: Closing) -> int:
+    """Return how many findings of these rules were closed.
+
+    Raises WrongState where none was open, as for a misspelt rule.
+    """
+    from jitvault.errors import WrongState
+    from jitvault.formats.did_you_mean import nearest
+
+    known = {row.rule for row in worker.ledger.findings(closed=False)}
+    for rule in rules:
+        if rule not in known:
+            raise WrongState(
+                f"no open finding has the rule {rule!a:.80}{nearest(rule, known)}",
+                hint="`jitvault findings list` shows the rules.",
+            )
+    return worker.ledger.close_findings_by_rule(rules, closing)
 
 
 def _names_of(ledger: Ledger, rows: Sequence[Mapping[str, Any]]) -> dict[str | None, str]:
