@@ -215,7 +215,10 @@ class _Facts:
         return None not in (known_here, found.installation) and known_here != found.installation
 
     def _none_yet(self, *, of: LedgerFacts | None = None) -> Known[NoneYet]:
-        """Return that there is no ledger, or that no worker has used the one `of` which facts are known."""
+        """Return that there is no ledger that a worker has used.
+
+        `of` are the facts of one that no worker has used.
+        """
         if self.no_worker:
             return _NO_LEDGER if not self.settings.has_worker else self.no_worker
         documents = Documents(self.wiring.vault(self.wiring.login))

@@ -1,4 +1,4 @@
-"""End a task that the ledger lost, where somebody who may has asked for it.
+"""End a task that the ledger lost, if somebody who may asks for it.
 
 The ledger does not say what the task holds. Vault and the audit files do, so the task alone is imported from them, and
 is then ended and proven like any other. A task that nobody wants to end stays as it is.
@@ -36,10 +36,10 @@ def advance_or_end_lost(
 
 
 def _has_to_end(worker: WorkerContext, task_id: str) -> bool:
-    """Return whether the task may hold access, and its end is signed by who may.
+    """Return whether the task may hold access, and has to end.
 
-    Who may is read in what is published: whoever could write another name there can also end the task. What Vault calls
-    ended is left to a recovery of everything.
+    It has to if somebody who may has signed its end. Who may is read in what is published: whoever could write another
+    name there can also end the task. What is published as over, proven or never granted is left to a whole recovery.
     """
     said = published(worker, task_id)
     if not isinstance(said, PublishedTask) or said.state not in LIVE_STATES | {State.ENDING}:

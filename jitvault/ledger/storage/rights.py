@@ -64,7 +64,7 @@ class Right:
 
 
 def needed(*, writes: bool) -> frozenset[Right]:
-    """Return the rights that a worker needs; those of a reader without `writes`."""
+    """Return the rights that a login needs: a worker's, if it `writes`."""
     if not writes:
         return frozenset(Right(table, "SELECT") for table in _TABLES)
     numbers = {Right(sequence, "USAGE") for sequence in _SEQUENCES}
@@ -72,7 +72,7 @@ def needed(*, writes: bool) -> frozenset[Right]:
 
 
 def grants(login: str, *, writes: bool, where: str = "public") -> list[str]:
-    """Return the statements that give a login the rights it needs, and no others.
+    """Return the statements that give a login just the rights it needs.
 
     In one transaction, so that a worker that runs meanwhile lacks none. `where` is the schema that has the ledger.
     """
@@ -96,7 +96,7 @@ def grants(login: str, *, writes: bool, where: str = "public") -> list[str]:
 
 
 def login_of(connection: Connection, *, writes: bool) -> LedgerLogin:
-    """Return what this connection's login lacks, and what it has beyond its need."""
+    """Return what this connection's login lacks, and has beyond its need."""
     tables = {"tables": list(_TABLES)}
     name, owns = connection.execute(_OWNS, tables).one()
     of_tables = connection.execute(_OF_TABLES, {**tables, "acts": list(_ACTS), "columns": list(_OF_COLUMNS)}).all()
@@ -115,7 +115,7 @@ def login_of(connection: Connection, *, writes: bool) -> LedgerLogin:
 
 
 def refusal(login: LedgerLogin) -> LedgerUnavailable | None:
-    """Return the error that names the rights which a login lacks; None if none."""
+    """Return the error that names the rights which a login lacks, if any."""
     if not login.missing:
         return None
     others = len(login.missing) - _MOST_NAMED
@@ -133,7 +133,7 @@ def _acts_of_worker(table: str) -> tuple[str, ...]:
 
 
 def _by_acts(rights: Collection[Right], objects: Iterable[str]) -> list[tuple[tuple[str, ...], list[str]]]:
-    """Return the acts to grant, each group of them with the objects that it is for."""
+    """Return the acts to grant, each group of them with its objects."""
     found = defaultdict[tuple[str, ...], list[str]](list)
     for name in sorted(objects):
         found[tuple(act for act in (*_ACTS, "USAGE") if Right(name, act) in rights)].append(name)

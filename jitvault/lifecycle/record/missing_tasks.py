@@ -54,8 +54,8 @@ def is_own(said: PublishedDocument, installation: str | None) -> TypeGuard[Publi
 
 
 def may_be_open(said: PublishedTask | IllegibleDocument) -> bool:
-    """Return whether a task may hold access, or be granted, by what is published.
+    """Return whether a published task may hold access, or be granted.
 
-    What no worker wrote says nothing, so the task may.
+    What no worker wrote says nothing, so such a task may.
     """
     return said.state not in OVER

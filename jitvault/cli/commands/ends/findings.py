@@ -90,7 +90,7 @@ def close(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Close findings: by number, or all open ones of a rule or an agent's tasks.
+    """Close findings by number, by rule, or all of an agent's tasks.
 
     Policy counts the tripwires of an agent's tasks as long as they are open. Every finding can be closed by its number,
     also one of no task. It stays in the ledger, with the reason, the time and who closed it. Closing lifts no freeze.

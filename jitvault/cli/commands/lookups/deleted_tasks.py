@@ -1,4 +1,4 @@
-"""The tasks that a command cannot show, since the ledger lacks them and Vault knows of them."""
+"""Notice the tasks that Vault knows of and the ledger lacks."""
 
 from __future__ import annotations
 
