@@ -43,9 +43,16 @@ class LedgerLogin:
 
     @property
     def mend(self) -> str:
-        """How the login gets the rights that it needs, and no others."""
-        role = "" if self.writes else "--reader "
-        return f"The owner of the tables runs what `jitvault ledger grants {role}{self.name}` prints."
+        """How the login gets the rights that it needs, and no others.
+
+        A worker also meets a refusal where it only reads, and the reader's grants would take its other rights.
+        """
+        if self.writes:
+            return f"The owner of the tables runs what `jitvault ledger grants {self.name}` prints."
+        return (
+            f"The owner of the tables runs what `jitvault ledger grants {self.name}` prints if a worker logs in as it, "
+            "else the same with `--reader`."
+        )
 
 
 @dataclass(frozen=True, slots=True)

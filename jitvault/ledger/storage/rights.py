@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, text
-from sqlalchemy.dialects import postgresql
 
 from jitvault.errors import LedgerUnavailable
 from jitvault.formats.plural import counted
@@ -34,20 +33,21 @@ _OF_TABLES = text(
     SELECT relname, act, has_table_privilege(pg_class.oid, act) AS whole,
            CASE WHEN act IN :columns THEN has_any_column_privilege(pg_class.oid, act) END AS partly
     FROM pg_class, unnest(CAST(:acts AS text[])) AS act
-    WHERE relnamespace = current_schema()::regnamespace AND relname IN :tables
+    WHERE relnamespace = to_regnamespace(quote_ident(current_schema())) AND relname IN :tables
     """
 ).bindparams(bindparam("columns", expanding=True), bindparam("tables", expanding=True))
+# The server may ask about any relation before it compares the names, and refuses to for one that is no sequence.
 _OF_SEQUENCES = text(
     """
     SELECT relname FROM pg_class
-    WHERE relnamespace = current_schema()::regnamespace AND relname IN :sequences
-      AND has_sequence_privilege(oid, 'USAGE')
+    WHERE relnamespace = to_regnamespace(quote_ident(current_schema())) AND relname IN :sequences
+      AND CASE relkind WHEN 'S' THEN has_sequence_privilege(oid, 'USAGE') END
     """
 ).bindparams(bindparam("sequences", expanding=True))
 _OWNS = text(
     """
     SELECT current_user, coalesce(bool_or(pg_has_role(relowner, 'MEMBER')), false) FROM pg_class
-    WHERE relnamespace = current_schema()::regnamespace AND relname IN :tables
+    WHERE relnamespace = to_regnamespace(quote_ident(current_schema())) AND relname IN :tables
     """
 ).bindparams(bindparam("tables", expanding=True))
 
@@ -76,8 +76,7 @@ def grants(login: str, *, writes: bool, where: str = "public") -> list[str]:
 
     In one transaction, so that a worker that runs meanwhile lacks none. `where` is the schema that has the ledger.
     """
-    quote = postgresql.dialect().identifier_preparer.quote  # type: ignore[no-untyped-call]
-    to, inside = quote(login), quote(where)
+    to, inside = _quoted(login), _quoted(where)
     wanted = needed(writes=writes)
     kinds = [("", _TABLES), ("SEQUENCE ", _SEQUENCES)]
     return [
@@ -122,6 +121,14 @@ def refusal(login: LedgerLogin) -> LedgerUnavailable | None:
     more = f" and {counted(others, 'more right')}" if others > 0 else ""
     named = ", ".join(login.missing[:_MOST_NAMED])
     return LedgerUnavailable(f"the ledger cannot be used: its login {login.name} lacks {named}{more}", hint=login.mend)
+
+
+def _quoted(name: str) -> str:
+    """Return a name as SQL.
+
+    Without quotes a role `public` would be everybody.
+    """
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _acts_of_worker(table: str) -> tuple[str, ...]:
