@@ -1,7 +1,7 @@
 """End a task that the ledger lost, if somebody who may asks for it.
 
-The ledger does not say what the task holds. Vault and the audit files do, so the task alone is imported from them, and
-is then ended and proven like any other. A task that nobody wants to end stays as it is.
+The ledger does not say what the task holds. Vault and the audit files do, so the task is imported from them, and then
+ended and proven like any other. A task that nobody wants to end stays as it is.
 """
 
 from __future__ import annotations

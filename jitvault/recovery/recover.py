@@ -108,10 +108,11 @@ def recover_ledger(worker: WorkerContext, *, wait_s: float, tell: Tell) -> Recov
 
 
 def recover_task(worker: WorkerContext, task_id: str) -> None:
-    """Import one task that the ledger lost.
+    """Import a task that the ledger lost, with what was delegated below it.
 
-    What it may hold is then ended by its next turn. All other tasks stay as they are, and so does the mark. Raises
-    LostTask for a task that cannot be imported, and what kept it from being imported.
+    What they may hold is then ended by the task's next turn: its end would not be proven while a task below it has
+    access. All other tasks stay as they are, and so does the mark. Raises LostTask for a task that cannot be imported,
+    and what kept it from being imported.
     """
     with worker.ledger.claim_sweep() as claim:
         if worker.ledger.task(task_id) is not None:
@@ -122,9 +123,9 @@ def recover_task(worker: WorkerContext, task_id: str) -> None:
         _learn_sessions(worker, stock.files)
         refused, failed = _take_all_in(worker, claim, stock)
         _read(worker, claim, stock.files)
-    for error in failed.values():
-        raise error
-    for why in (*refused.values(), *_left(stock).values()):
+    if task_id in failed:
+        raise failed[task_id]
+    if why := (_left(stock) | refused).get(task_id):
         raise LostTask(f"task {task_id} is missing in the ledger, and cannot be imported alone: {why}")
 
 

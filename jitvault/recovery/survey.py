@@ -33,6 +33,7 @@ from jitvault.recovery.outcomes import (
     parents_first,
     recovery_action,
     task_to_recover,
+    with_all_below,
 )
 from jitvault.sweep.inventory import TOKENS
 
@@ -88,11 +89,14 @@ class RecoverySurvey:
 
 
 def survey(worker: WorkerContext, *, only: str | None = None) -> RecoverySurvey:
-    """Read Vault and the audit files, about every task or `only` one.
+    """Read Vault and the audit files, about every task or `only` one with all tasks below it.
 
     Where no audit file can be read, the survey rests on Vault alone.
     """
-    published, unusable = _published(worker, worker.documents.names(PUBLISHED) if only is None else [only])
+    published, unusable = _published(worker)
+    if only is not None:
+        published = with_all_below(only, published)
+        unusable = {name: why for name, why in unusable.items() if name == only}
     files = _read_files(worker)
     made = with_leases(files.made, _alive(worker, {one.role for one in files.made}))
     of_task: dict[str, list[IssuedToken]] = {}
@@ -102,9 +106,9 @@ def survey(worker: WorkerContext, *, only: str | None = None) -> RecoverySurvey:
     return RecoverySurvey(tuple(cases), unusable, files)
 
 
-def _published(worker: WorkerContext, names: Iterable[str]) -> tuple[list[PublishedTask], dict[str, str]]:
+def _published(worker: WorkerContext) -> tuple[list[PublishedTask], dict[str, str]]:
     found, unusable = list[PublishedTask](), dict[str, str]()
-    for task_id in names:
+    for task_id in worker.documents.names(PUBLISHED):
         stored = worker.documents.read(published_path(task_id))
         if stored is None:
             continue

@@ -22,6 +22,7 @@ from jitvault.errors import (
     VaultNotServing,
     VaultUnavailable,
     WaitTimedOut,
+    WrongState,
 )
 from jitvault.ledger.model import TaskRecord, TaskRow, Turn
 from jitvault.lifecycle.confirmation.quiet_rules import QUIET
@@ -256,7 +257,9 @@ class _WorkerThread:
         of_vault = isinstance(error, VaultUnavailable) and not isinstance(error, TargetUnavailable)
         lost = of_vault and not isinstance(error, OutcomeUnknown)
         known = worker is None or worker.ledger.task(job.task_id) is not None
-        retried = known or isinstance(error, VaultUnavailable | AuditUntrusted)
+        # WrongState: another process has the claim that the import of a lost task needs
+        passes = isinstance(error, VaultUnavailable | AuditUntrusted | WrongState) and not isinstance(error, NotFound)
+        retried = known or passes
         with pool._changed:
             if of_vault:
                 pool._queue.halve_limit()

@@ -213,6 +213,7 @@ def test_a_new_ledger_beside_open_tasks_grants_nothing_and_ends_what_is_to_end(r
     assert usable["status"] == "fail" and "ledger recover" in usable["mend"]
 
     # who wants an end is heard, with the worker's identity and without, and the end is proven
+    rig.put(f"requests/{rig.entity('research-agent')}/{third.stem}/submit", {"what": "hides the operator's request"})
     rig("operator", "complete", over.stem)
     with Attended(rig) as worker:
         health = worker.started.pool._health

@@ -12,6 +12,7 @@ from typing import TypeGuard
 
 from jitvault.documents.paths import PUBLISHED, published_path
 from jitvault.documents.published_task import IllegibleDocument, PublishedDocument, PublishedTask, read_published
+from jitvault.errors import LostTask
 from jitvault.ledger.ledger import Ledger
 from jitvault.model.states import OVER
 from jitvault.vault.interface import Documents
@@ -51,6 +52,11 @@ def _published(
 def is_own(said: PublishedDocument, installation: str | None) -> TypeGuard[PublishedTask | IllegibleDocument]:
     """Return whether a ledger of `installation` has to have the task."""
     return isinstance(said, PublishedTask | IllegibleDocument) and said.installation == installation
+
+
+def lost(said: PublishedTask | IllegibleDocument) -> LostTask:
+    """Return the error for a task that the ledger lacks."""
+    return LostTask(f"task {said.task_id} is known in Vault (it was {said.state}) and missing in the ledger")
 
 
 def may_be_open(said: PublishedTask | IllegibleDocument) -> bool:

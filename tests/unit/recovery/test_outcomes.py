@@ -28,6 +28,7 @@ from jitvault.recovery.outcomes import (
     parents_first,
     recovery_action,
     task_to_recover,
+    with_all_below,
 )
 
 NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
@@ -340,3 +341,8 @@ def test_each_comes_after_the_one_that_handed_on_to_it() -> None:
     assert names == ["b", "c", "a", "d"]
     # what somebody made up may go in a circle
     assert {one.task_id for one in parents_first([task("a", "b"), task("b", "a")])} == {"a", "b"}
+    # with a task come all that hold access because of it, and no other
+    tasks = [task("a", "c"), task("b", None), task("c", "b"), task("d", "b"), task("e", "gone")]
+    assert [one.task_id for one in with_all_below("c", tasks)] == ["c", "a"]
+    assert [one.task_id for one in with_all_below("b", tasks)] == ["b", "c", "a", "d"]
+    assert with_all_below("gone", tasks) == []

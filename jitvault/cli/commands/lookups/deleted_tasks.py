@@ -44,9 +44,9 @@ def check_not_missing(wiring: Wiring, task_id: str) -> None:
     A command calls this for a task that the ledger does not have. Nothing is raised where the caller may not ask Vault.
     """
     from jitvault.cli import session
-    from jitvault.lifecycle.record.missing_tasks import is_own
+    from jitvault.lifecycle.record.missing_tasks import is_own, lost
 
     with suppress(VaultRefused, VaultUnavailable, UsageError):
         said = session.published(wiring, task_id)
         if said is not None and is_own(said, wiring.unchecked_ledger.installation()):
-            raise LostTask(f"task {task_id} is known in Vault (it was {said.state}) and missing in the ledger")
+            raise lost(said)
