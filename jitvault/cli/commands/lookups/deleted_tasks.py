@@ -19,12 +19,13 @@ def check_none_is_missing(wiring: Wiring, ledger: Ledger) -> None:
     """Raise SecurityFinding where Vault knows of tasks that the ledger lacks.
 
     A command calls this after it has shown what the ledger has. What was published before a worker first used the
-    ledger is left to its recovery, unless that is still to be done. Nothing is raised where the caller may not ask
-    Vault.
+    ledger, or before its last recovery began, is what that recovery left, unless it is still to be done. Nothing is
+    raised where the caller may not ask Vault.
     """
     from jitvault.lifecycle.record.missing_tasks import missing_tasks
 
-    since = None if ledger.recovering() else ledger.begun_at()
+    begun = filter(None, (ledger.begun_at(), ledger.recovered_at()))
+    since = None if ledger.recovering() else max(begun, default=None)
     names: list[str] = []
     with suppress(VaultRefused, VaultUnavailable, UsageError):
         found = missing_tasks(wiring.documents, ledger, ledger.installation(), since=since)
