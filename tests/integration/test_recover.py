@@ -211,6 +211,9 @@ def test_a_new_ledger_beside_open_tasks_grants_nothing_and_ends_what_is_to_end(r
         assert why in refused["message"] and "ledger recover" in refused["hint"]
     (usable,) = [c for c in rig("operator", "doctor", code=None).json["checks"] if c["name"] == "usable"]
     assert usable["status"] == "fail" and "ledger recover" in usable["mend"]
+    # who only reads the ledger is told as well
+    (freeze,) = rig.cli("auditor", "freezes", "--json", worker=False).json["freezes"]
+    assert freeze["kind"] == "recovery" and "ledger recover" in freeze["reason"]
 
     # who wants an end is heard, with the worker's identity and without, and the end is proven
     rig.put(f"requests/{rig.entity('research-agent')}/{third.stem}/submit", {"what": "hides the operator's request"})

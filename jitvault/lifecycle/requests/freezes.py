@@ -32,7 +32,7 @@ def all_freezes(worker: WorkerContext) -> list[dict[str, Any]]:
 
     Each is verified, and has the shape `{kind, scope, by, at, reason, line}`.
     """
-    return [*_of_everything(worker), *map(signed_freeze, freezes(worker))]
+    return [*freezes_of_everything(worker.ledger), *map(signed_freeze, freezes(worker))]
 
 
 def freezes_covering_request(worker: WorkerContext, asked: DecisionInput) -> list[dict[str, Any]]:
@@ -40,7 +40,7 @@ def freezes_covering_request(worker: WorkerContext, asked: DecisionInput) -> lis
     agent, owner = ({"name": who.name, "entity": who.entity} for who in (asked.agent, asked.owner))
     content = {"agent": agent, "owner": owner, "access": asked.access}
     covering = [signed_freeze(statement) for statement in freezes(worker) if statement.covers(content)]
-    return [*_of_everything(worker), *covering]
+    return [*freezes_of_everything(worker.ledger), *covering]
 
 
 def freezes_covering_seen(person: Person, asked: DecisionInput) -> list[dict[str, Any]]:
@@ -50,7 +50,7 @@ def freezes_covering_seen(person: Person, asked: DecisionInput) -> list[dict[str
     """
     agent, owner = ({"name": who.name, "entity": who.entity} for who in (asked.agent, asked.owner))
     content = {"agent": agent, "owner": owner, "access": asked.access}
-    return [one for one in freezes_seen_by_person(person, tripped=None) if Scope(**one["scope"]).covers(content)]
+    return [one for one in freezes_seen_by_person(person) if Scope(**one["scope"]).covers(content)]
 
 
 def tripwire_freeze(ledger: Ledger) -> list[dict[str, Any]]:
@@ -59,24 +59,23 @@ def tripwire_freeze(ledger: Ledger) -> list[dict[str, Any]]:
     return [_tripped(tripped)] if tripped else []
 
 
-def _of_everything(worker: WorkerContext) -> list[dict[str, Any]]:
+def freezes_of_everything(ledger: Ledger) -> list[dict[str, Any]]:
     """Return what freezes everything without an operator.
 
     That is a recovery or a tripwire.
     """
-    since, tripped = worker.ledger.recovering(), worker.ledger.freeze()
-    return [*([_rebuilt(since)] if since else []), *([_tripped(tripped)] if tripped else [])]
+    since = ledger.recovering()
+    return [*([_rebuilt(since)] if since else []), *tripwire_freeze(ledger)]
 
 
-def freezes_seen_by_person(person: Person, *, tripped: Freeze | None) -> list[dict[str, Any]]:
-    """Return the freezes that a person without the worker's identity can see.
+def freezes_seen_by_person(person: Person) -> list[dict[str, Any]]:
+    """Return operators' freezes as a person without the worker's identity can see them.
 
     `by` is an entity id, or `you`. Whether its author still is an operator is for the worker to decide.
     """
     documents, own, now = person.documents, person.entity, person.clock.agreed()
     written = [statement for entity in _authors(documents) for statement in _statements(documents, entity, own)]
-    signed = freezes_in_force(dated for statement in written if (dated := as_dated(statement, now)))
-    return [*([_tripped(tripped)] if tripped else []), *map(signed_freeze, signed)]
+    return list(map(signed_freeze, freezes_in_force(dated for one in written if (dated := as_dated(one, now)))))
 
 
 def _authors(documents: Documents) -> list[str]:
@@ -108,7 +107,7 @@ def _rebuilt(since: datetime) -> dict[str, Any]:
         "scope": {},
         "by": None,
         "at": since.isoformat(),
-        "reason": f"{why_nothing_is_granted(since)}; `jitvault ledger recover` does it",
+        "reason": "nothing is granted before `jitvault ledger recover` has rebuilt the ledger",
         "line": None,
     }
 
