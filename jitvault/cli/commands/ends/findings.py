@@ -6,8 +6,9 @@ A finding is something that must not have happened; it is closed when somebody h
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TextIO
 
 import typer
 
@@ -278,11 +279,28 @@ def _print(rows: Sequence[Mapping[str, Any]], *, closed: bool) -> None:
         for line in lines:
             console.print(for_terminal(line, sys.stdout, first=" " * 6, rest=" " * 8), soft_wrap=True)
         if row["closed_at"]:
-            # the reason is another's words, so its lines are marked
-            line = f"closed {output.readable(row['closed_at'])} by {_closer(row)}: {row['closed_why']}"
-            console.print(for_terminal(line, sys.stdout, first=" " * 6), soft_wrap=True)
+            console.print(_closed(row, sys.stdout), soft_wrap=True)
     if not rows:
         console.print(f"There is no {'' if closed else 'open '}finding.")
+
+
+def _closed(row: Mapping[str, Any], stream: TextIO) -> str:
+    """Return who closed a finding, when and why.
+
+    The reason is another's words: where the terminal is too narrow for one line, it has lines of its own, each marked.
+    """
+    from jitvault.cli.folding import CONTINUED, cells, for_terminal
+    from jitvault.cli.views import output
+    from jitvault.formats.shorten import one_line
+
+    indent, reason = " " * 6, one_line(row["closed_why"])
+    said = f"closed {output.readable(row['closed_at'])} by {_closer(row)}:"
+    whole = f"{indent}{said} {reason}"
+    if not stream.isatty() or cells(whole) <= shutil.get_terminal_size().columns:
+        return whole
+    mark = f"{' ' * 4}{CONTINUED}"
+    why = for_terminal(reason, stream, first=mark, rest=mark, keep_ids=False)
+    return f"{for_terminal(said, stream, first=indent, rest=' ' * 8)}\n{why}"
 
 
 def _closer(row: Mapping[str, Any]) -> str:
