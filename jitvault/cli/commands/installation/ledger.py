@@ -131,7 +131,7 @@ def difference(found: ChainCheck, missing: Sequence[str]) -> SecurityFinding | N
     if not found.is_whole:
         return SecurityFinding(f"the ledger was edited: {told}")
     return SecurityFinding(
-        f"the ledger was restored from an older state, or its newest rows were deleted: {told}",
+        f"the ledger was restored from an older state, or its newest events were deleted or written anew: {told}",
         hint="`jitvault ledger recover` takes in what it lacks. If nobody restored it, treat this as an incident.",
     )
 
