@@ -89,14 +89,12 @@ class RequestQueries:
         return Judged(**{**row, "judgement": Judgement(row["judgement"])}) if row else None
 
     def lost_tasks(self, task_ids: Collection[str]) -> set[str]:
-        """Return those of these tasks that a request was judged to have lost."""
-        found: set[str] = set()
-        for batch in batches(sorted(task_ids)):
-            of_one = or_(*(_JUDGED.path.endswith(f"/{task_id}/submit", autoescape=True) for task_id in batch))
-            query = select(_JUDGED.path).where(_JUDGED.judgement == Judgement.LOST.value, of_one)
-            with self._db.read() as connection:
-                found |= {path.split("/")[-2] for path in connection.execute(query).scalars()}
-        return found
+        """Return those of these tasks that the ledger lost, by the judgement of a request."""
+        if not task_ids:
+            return set()
+        with self._db.read() as connection:
+            paths = connection.execute(select(_JUDGED.path).where(_JUDGED.judgement == Judgement.LOST.value)).scalars()
+            return {path.split("/")[-2] for path in paths} & {*task_ids}
 
     def unsettled(self, author: str, task_ids: Sequence[str]) -> Unsettled:
         """Return those of an author's tasks whose request has to be read.
