@@ -137,22 +137,24 @@ def check_knows_tasks(wiring: Wiring, ledger: Ledger) -> None:
     A command calls this before it shows that there is nothing.
     """
     if not wiring.unverified and not ledger.has_tasks():
-        found = _any_published(wiring)
+        found = _any_published(wiring, ledger.installation())
         if found is not None:
             raise knows_nothing(wiring.ledger_place, found)
 
 
-def _any_published(wiring: Wiring) -> str | None:
+def _any_published(wiring: Wiring, installation: str | None) -> str | None:
     """Return a task that a worker's ledger has to know, by what is published.
 
     None where there is none, or where the caller may not look. A refused request is in no ledger, and whoever may
-    write requests can cause any number of refusals.
+    write requests can cause any number of refusals. What another installation left is in no ledger of this one.
     """
+    from jitvault.lifecycle.record.missing_tasks import is_own
+
     with suppress(VaultRefused, VaultUnavailable, UsageError):
         documents = wiring.documents
         for task_id in documents.names(PUBLISHED):
             stored = documents.read(published_path(task_id))
-            if stored and isinstance(read_published(task_id, stored.document, stored.written_at), PublishedTask):
+            if stored and is_own(read_published(task_id, stored.document, stored.written_at), installation):
                 return task_id
     return None
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from jitvault.errors import LostTask, SecurityFinding, UsageError, VaultRefused, VaultUnavailable
+from jitvault.errors import LostTask, NotFound, SecurityFinding, UsageError, VaultRefused, VaultUnavailable
 from jitvault.formats.plural import counted
 
 if TYPE_CHECKING:
+    from jitvault.cli.commands.lookups.names_in_tasks import NamesInTasks
     from jitvault.ledger.ledger import Ledger
     from jitvault.wiring import Wiring
 
@@ -24,6 +25,8 @@ def check_none_is_missing(wiring: Wiring, ledger: Ledger) -> None:
     """
     from jitvault.lifecycle.record.missing_tasks import missing_tasks
 
+    if wiring.unverified:
+        return
     begun = filter(None, (ledger.begun_at(), ledger.recovered_at()))
     since = None if ledger.recovering() else max(begun, default=None)
     names: list[str] = []
@@ -39,6 +42,20 @@ def check_none_is_missing(wiring: Wiring, ledger: Ledger) -> None:
         )
 
 
+def check_names(
+    wiring: Wiring, ledger: Ledger, names: NamesInTasks, *, agent: str | None, owner: str | None, template: str | None
+) -> None:
+    """Raise NotFound for an agent, owner or template that nobody has.
+
+    Raises SecurityFinding where a task is missing in the ledger: it may have the name.
+    """
+    try:
+        names.check(wiring, agent=agent, owner=owner, template=template)
+    except NotFound:
+        check_none_is_missing(wiring, ledger)
+        raise
+
+
 def check_not_missing(wiring: Wiring, task_id: str) -> None:
     """Raise LostTask for a task that Vault knows of.
 
@@ -47,6 +64,8 @@ def check_not_missing(wiring: Wiring, task_id: str) -> None:
     from jitvault.cli import session
     from jitvault.lifecycle.record.missing_tasks import is_own, lost
 
+    if wiring.unverified:
+        return
     with suppress(VaultRefused, VaultUnavailable, UsageError):
         said = session.published(wiring, task_id)
         if said is not None and is_own(said, wiring.unchecked_ledger.installation()):

@@ -69,7 +69,7 @@ def report(
     Example: jitvault report --agent research-agent --since 7d -o csv --out week.csv
     """
     from jitvault.cli import session
-    from jitvault.cli.commands.lookups.deleted_tasks import check_none_is_missing, check_not_missing
+    from jitvault.cli.commands.lookups.deleted_tasks import check_names, check_none_is_missing, check_not_missing
     from jitvault.cli.views import output
     from jitvault.errors import UsageError
     from jitvault.lifecycle.record.report_filter import ReportFilter, parse_states, parse_time
@@ -94,7 +94,8 @@ def report(
         check_not_missing(wiring, task)
     found = _collect(ledger, task, wanted)
     if not found.rows and not found.left_out:
-        found.names.check(wiring, agent=wanted.agent, owner=wanted.owner, template=wanted.template)
+        named = {"agent": wanted.agent, "owner": wanted.owner, "template": wanted.template}
+        check_names(wiring, ledger, found.names, **named)
     signed = _receipt_of(ledger, task) if receipt is not None and task is not None else None
     with output.new_files(out, receipt) as (report_file, receipt_file):
         if receipt_file is not None and signed is not None:
