@@ -220,7 +220,8 @@ def test_a_new_ledger_beside_open_tasks_grants_nothing_and_ends_what_is_to_end(r
     rig("operator", "complete", over.stem)
     with Attended(rig) as worker:
         health = worker.started.pool._health
-        assert any("ledger recover" in why for why in wait_for(health.unready))
+        # at first it is not ready because it has read nothing
+        wait_for(lambda: any("ledger recover" in why for why in health.unready()))
         wait_for(lambda: rig.rows("SELECT 1 FROM judged WHERE path LIKE ?", f"%/{third.stem}/submit"))
         rig.cli("agent", "complete", third.stem, worker=False)
     for task, one in ((over, done), (third, agents)):
