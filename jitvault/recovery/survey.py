@@ -89,9 +89,10 @@ class RecoverySurvey:
 
 
 def survey(worker: WorkerContext, *, only: str | None = None) -> RecoverySurvey:
-    """Read Vault and the audit files, about every task or `only` one with all tasks below it.
+    """Read Vault and the audit files.
 
-    Where no audit file can be read, the survey rests on Vault alone.
+    They are read about every task, or about `only` one and all tasks below it. Where no audit file can be read, the
+    survey rests on Vault alone.
     """
     published, unusable = _published(worker)
     if only is not None:

@@ -89,7 +89,10 @@ class RequestQueries:
         return Judged(**{**row, "judgement": Judgement(row["judgement"])}) if row else None
 
     def lost_tasks(self, task_ids: Collection[str]) -> set[str]:
-        """Return those of these tasks that the ledger lost, by the judgement of a request."""
+        """Return those of these tasks that the ledger lost.
+
+        The judgement of a request says so.
+        """
         if not task_ids:
             return set()
         with self._db.read() as connection:

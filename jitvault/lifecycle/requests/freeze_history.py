@@ -46,9 +46,9 @@ def freeze_history(documents: Documents) -> list[PastFreeze]:
 
 
 def first_at(freeze: Mapping[str, Any], history: Sequence[PastFreeze]) -> str:
-    """Return since when a freeze holds; `freeze` is as `signed_freeze` returns it.
+    """Return since when a freeze holds.
 
-    Its author may have signed it anew, with another reason.
+    Its author may have signed it anew, with another reason. `freeze` is as `signed_freeze` returns it.
     """
     known = (past for past in history if past.last.scope.as_json() == freeze["scope"])
     return next((past.first.at.isoformat() for past in known if past.last.at.isoformat() == freeze["at"]), freeze["at"])

@@ -69,9 +69,10 @@ def freezes_of_everything(ledger: Ledger) -> list[dict[str, Any]]:
 
 
 def freezes_seen_by_person(person: Person) -> list[dict[str, Any]]:
-    """Return operators' freezes as a person without the worker's identity can see them.
+    """Return operators' freezes as a person sees them.
 
-    `by` is an entity id, or `you`. Whether its author still is an operator is for the worker to decide.
+    That is without the worker's identity. `by` is an entity id, or `you`. Whether its author still is an operator is
+    for the worker to decide.
     """
     documents, own, now = person.documents, person.entity, person.clock.agreed()
     written = [statement for entity in _authors(documents) for statement in _statements(documents, entity, own)]

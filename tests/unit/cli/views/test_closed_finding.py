@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jitvault.cli.commands.ends.findings import _closed
+from jitvault.cli.views.findings import closed_line
 
 REASON = "the clock of the host was wrong by an hour, and it was set"
 ROW: dict[str, Any] = {
@@ -27,7 +27,7 @@ class Terminal(StringIO):
 @pytest.mark.parametrize("width", [50, 80, 120])
 def test_only_the_lines_of_the_reason_are_marked(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
-    lines = _closed(ROW, Terminal()).split("\n")
+    lines = closed_line(ROW, Terminal()).split("\n")
     marked = [line.partition("| ")[2] for line in lines if "|" in line]
     assert " ".join(line.strip() for line in lines if "|" not in line) == SAID
     assert " ".join(marked) == REASON and all(len(line) <= width for line in lines)
@@ -35,4 +35,4 @@ def test_only_the_lines_of_the_reason_are_marked(monkeypatch: pytest.MonkeyPatch
 
 def test_it_is_one_line_where_that_fits_and_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    assert _closed(ROW, Terminal()) == _closed(ROW, StringIO()) == f"      {SAID} {REASON}"
+    assert closed_line(ROW, Terminal()) == closed_line(ROW, StringIO()) == f"      {SAID} {REASON}"
