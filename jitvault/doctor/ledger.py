@@ -147,8 +147,8 @@ def _none_yet(found: NoneYet) -> Check:
     what = f"the one{at} is new" if found.is_new else f"there is none{at}"
     if found.published:
         return LEDGER.fail(
-            f"{what}, but Vault knows of {counted(found.published, 'open task')}: it was lost, or JITVAULT_LEDGER "
-            "names another one",
+            f"{what}, but Vault knows of {counted(found.published, 'open task')}: the ledger was lost, or "
+            "JITVAULT_LEDGER names another one",
             "Restore it from a backup if there is one, else make a new one with `jitvault ledger upgrade`. Then "
             "`jitvault ledger recover` rebuilds what it lacks.",
         )
