@@ -124,7 +124,7 @@ def _usable(record: LedgerFacts) -> Check:
 def _rights(login: LedgerLogin | None) -> Iterator[Check]:
     """Judge the rights of the login to a ledger on PostgreSQL.
 
-    A login that may do more is not stopped by anything from doing it, but a thief of it is not, either.
+    More than is needed hinders no work, but whoever steals the login has it as well.
     """
     if login is None:
         return

@@ -21,7 +21,7 @@ from jitvault.ledger.storage.dialect import batches, upsert
 
 _PREFIX = "recovery "
 _REASON = "the ledger has to be rebuilt"
-HINT = "`jitvault ledger recover` rebuilds it, and goes on after it was interrupted."
+HINT = "`jitvault ledger recover` rebuilds it, and goes on where it was interrupted."
 
 
 def is_recovery() -> ColumnElement[bool]:
