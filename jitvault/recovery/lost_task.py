@@ -17,6 +17,7 @@ from jitvault.lifecycle.record.integrity import published
 from jitvault.lifecycle.requests.end_documents import end_request, may_end
 from jitvault.model.states import LIVE_STATES, State
 from jitvault.recovery.recover import recover_task
+from jitvault.recovery.survey import signed_request
 
 
 def advance_or_end_lost(
@@ -39,9 +40,17 @@ def _has_to_end(worker: WorkerContext, task_id: str) -> bool:
     """Return whether the task may hold access, and has to end.
 
     It has to if somebody who may has signed its end. Who may is read in what is published: whoever could write another
-    name there can also end the task. What is published as over, proven or never granted is left to a whole recovery.
+    name there can also end the task. What is published as over, proven or never granted is left to a whole recovery,
+    and so is what cannot be imported alone: each try reads the audit files, and anyone with a part in it can cause one.
     """
     said = published(worker, task_id)
     if not isinstance(said, PublishedTask) or said.state not in LIVE_STATES | {State.ENDING}:
         return False
-    return end_request(worker, task_id, entitled=may_end(said.full_revision.content)) is not None
+    content = said.full_revision.content
+    parent = content["spec"]["spec"].get("parent")
+    if parent is not None and worker.ledger.task(parent) is None:
+        return False
+    if end_request(worker, task_id, entitled=may_end(content)) is None:
+        return False
+    is_requested, _ = signed_request(worker, task_id, content["requester"]["entity"])
+    return is_requested

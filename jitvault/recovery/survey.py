@@ -20,7 +20,7 @@ from jitvault.documents.signed import RECEIPT_KEY
 from jitvault.errors import AuditUntrusted, InvalidInput, SecurityFinding
 from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.decision.evaluate import resolve
-from jitvault.lifecycle.requests.reader import approver_decisions, submission
+from jitvault.lifecycle.requests.reader import Submission, approver_decisions, submission
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import BEFORE_GRANT
 from jitvault.model.vault_access import ROLE_PREFIX
@@ -232,15 +232,7 @@ def _verified(worker: WorkerContext, published: PublishedTask) -> tuple[bool, tu
     That is whether there is a signed request, who confirms the revision, and who approved. Who confirms the revision is
     said in words.
     """
-    try:
-        submitted = submission(worker, published.task_id, published.requester)
-    except InvalidInput:
-        # it was signed by an entity that is disabled now, or has a spec that was valid at its time
-        submitted, requested = None, True
-    except SecurityFinding:
-        return False, (), ()
-    else:
-        requested = submitted is not None
+    requested, submitted = signed_request(worker, published.task_id, published.requester)
     if not requested:
         return False, (), ()
     carried, approved = list[str](), list[str]()
@@ -254,6 +246,18 @@ def _verified(worker: WorkerContext, published: PublishedTask) -> tuple[bool, tu
             carried.append(f"{one.name} signed it")
             approved.append(one.entity_id)
     return True, tuple(carried), tuple(approved)
+
+
+def signed_request(worker: WorkerContext, task_id: str, requester: str) -> tuple[bool, Submission | None]:
+    """Return whether somebody signed a request, and the request if it holds."""
+    try:
+        found = submission(worker, task_id, requester)
+    except InvalidInput:
+        # it was signed by an entity that is disabled now, or has a spec that was valid at its time
+        return True, None
+    except SecurityFinding:
+        return False, None
+    return found is not None, found
 
 
 def _groups(published: PublishedTask) -> list[str]:
