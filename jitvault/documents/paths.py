@@ -211,7 +211,7 @@ def effect_of(asks: WorkItem, task: TaskParties | None, *, is_operator: bool, is
 
     Without a task, only a request can begin something. No other document is missed by that: a task is entered in
     the ledger first, and everything written about it is read afterwards. Two ends are looked at: that of a task which
-    the ledger lost (`is_lost`), and an operator's, who is told that the ledger does not know the task.
+    the ledger may have lost (`is_lost`), and an operator's, who is told that the ledger does not know the task.
     """
     if task is None:
         is_looked_at = asks.submits or (asks.ends and (is_operator or is_lost))

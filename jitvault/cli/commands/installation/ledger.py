@@ -92,7 +92,7 @@ def ledger_check(json_: Json = False, debug: Debug = False) -> None:
     database = opened(_address(wiring), create=False)
     found = look(database)
     heads = _heads(wiring, database)
-    failure = difference(found, heads["missing"])
+    failure = edited_or_restored(found, heads["missing"])
     body = {
         "ledger": wiring.ledger_place,
         "version": version(database),
@@ -114,7 +114,7 @@ def ledger_check(json_: Json = False, debug: Debug = False) -> None:
         raise failure
 
 
-def difference(found: ChainCheck, missing: Sequence[str]) -> SecurityFinding | None:
+def edited_or_restored(found: ChainCheck, missing: Sequence[str]) -> SecurityFinding | None:
     """Return the error for what a check of the ledger found, None if nothing.
 
     `missing` are the tasks that lack the event that Vault knows of. Where that is all, an older ledger was put back:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jitvault.cli.commands.installation.ledger import difference
+from jitvault.cli.commands.installation.ledger import edited_or_restored
 from jitvault.ledger.chains import ChainCheck
 
 
@@ -20,11 +20,11 @@ from jitvault.ledger.chains import ChainCheck
 def test_a_ledger_with_whole_chains_that_lacks_something_was_restored(
     broken: dict[str, list[str]], unguarded: tuple[str, ...], missing: list[str], told: str
 ) -> None:
-    found = difference(ChainCheck({}, broken, unguarded), missing)
+    found = edited_or_restored(ChainCheck({}, broken, unguarded), missing)
     assert found is not None and f"the ledger {told}" in str(found)
     assert all(name in str(found) for name in (*broken, *unguarded, *missing))
     assert ("ledger recover" in found.hint) is (told == "was restored")
 
 
 def test_what_is_whole_and_has_everything_is_no_finding() -> None:
-    assert difference(ChainCheck({}, {}, ()), []) is None
+    assert edited_or_restored(ChainCheck({}, {}, ()), []) is None
