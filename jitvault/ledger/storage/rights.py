@@ -124,10 +124,7 @@ def refusal(login: LedgerLogin) -> LedgerUnavailable | None:
 
 
 def _quoted(name: str) -> str:
-    """Return a name as SQL.
-
-    Without quotes a role `public` would be everybody.
-    """
+    """Return a name as SQL, with its capitals and whatever else is in it."""
     return '"' + name.replace('"', '""') + '"'
 
 
