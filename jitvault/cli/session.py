@@ -21,7 +21,7 @@ from jitvault.cli.folding import for_terminal
 from jitvault.cli.refused import only
 from jitvault.cli.views import published as fallback
 from jitvault.cli.views.output import warn
-from jitvault.documents.paths import PUBLISHED, published_path
+from jitvault.documents.paths import published_path
 from jitvault.documents.published_task import (
     IllegibleDocument,
     PublishedDocument,
@@ -136,27 +136,14 @@ def check_knows_tasks(wiring: Wiring, ledger: Ledger) -> None:
 
     A command calls this before it shows that there is nothing.
     """
-    if not wiring.unverified and not ledger.has_tasks():
-        found = _any_published(wiring, ledger.installation())
-        if found is not None:
-            raise knows_nothing(wiring.ledger_place, found)
+    from jitvault.lifecycle.record.missing_tasks import missing_tasks
 
-
-def _any_published(wiring: Wiring, installation: str | None) -> str | None:
-    """Return a task that a worker's ledger has to know, by what is published.
-
-    None where there is none, or where the caller may not look. A refused request is in no ledger, and whoever may
-    write requests can cause any number of refusals. What another installation left is in no ledger of this one.
-    """
-    from jitvault.lifecycle.record.missing_tasks import is_own
-
+    if wiring.unverified or ledger.has_tasks():
+        return
     with suppress(VaultRefused, VaultUnavailable, UsageError):
-        documents = wiring.documents
-        for task_id in documents.names(PUBLISHED):
-            stored = documents.read(published_path(task_id))
-            if stored and is_own(read_published(task_id, stored.document, stored.written_at), installation):
-                return task_id
-    return None
+        known_in_vault = next(missing_tasks(wiring.documents, ledger, ledger.installation()), None)
+        if known_in_vault is not None:
+            raise knows_nothing(wiring.ledger_place, known_in_vault.task_id)
 
 
 def published(wiring: Wiring, task_id: str) -> PublishedDocument | None:
