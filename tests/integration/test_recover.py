@@ -205,6 +205,8 @@ def test_a_ledger_that_was_lost_is_rebuilt_and_what_held_access_is_ended(rig: Ri
 def test_a_new_ledger_beside_open_tasks_grants_nothing_and_ends_what_is_to_end(rig: Rig, spec: Spec) -> None:
     file, over, new, third = spec(), spec(), spec(), spec()
     held, done, agents = active(rig, file), active(rig, over), active(rig, third)
+    below = spec(window="5m", more=f"  parent: {over.stem}\n")
+    handed = active(rig, below)
     lose(rig)
     for asked, why in ((new, "has had to be rebuilt"), (file, "missing in the ledger")):
         refused = rig("operator", "grant", asked, code=12).error
@@ -217,6 +219,7 @@ def test_a_new_ledger_beside_open_tasks_grants_nothing_and_ends_what_is_to_end(r
 
     # who wants an end is heard, with the worker's identity and without, and the end is proven
     rig.put(f"requests/{rig.entity('research-agent')}/{third.stem}/submit", {"what": "hides the operator's request"})
+    assert "missing in the ledger" in rig("operator", "complete", below.stem, code=12).error["message"]
     rig("operator", "complete", over.stem)
     with Attended(rig) as worker:
         health = worker.started.pool._health
@@ -224,7 +227,7 @@ def test_a_new_ledger_beside_open_tasks_grants_nothing_and_ends_what_is_to_end(r
         wait_for(lambda: any("ledger recover" in why for why in health.unready()))
         wait_for(lambda: rig.rows("SELECT 1 FROM judged WHERE path LIKE ?", f"%/{third.stem}/submit"))
         rig.cli("agent", "complete", third.stem, worker=False)
-    for task, one in ((over, done), (third, agents)):
+    for task, one in ((over, done), (below, handed), (third, agents)):
         assert not rig.is_live(one.token) and not rig.lease_is_live(one.lease_id)
         assert rig.file(task.stem).task.state in PROVEN
         assert [lease.lease_id for lease in rig.file(task.stem).leases] == [one.lease_id]
@@ -233,7 +236,8 @@ def test_a_new_ledger_beside_open_tasks_grants_nothing_and_ends_what_is_to_end(r
     assert rig("operator", "grant", new, code=12).error
 
     told = recover(rig)
-    assert fates(told) == {file.stem: "ending", **dict.fromkeys((over.stem, third.stem, new.stem), "kept")}
+    kept = (over.stem, below.stem, third.stem, new.stem)
+    assert fates(told) == {file.stem: "ending", **dict.fromkeys(kept, "kept")}
     assert not rig.is_live(held.token) and not rig.lease_is_live(held.lease_id)
     assert rig.file(file.stem).task.state in PROVEN
     rig("operator", "grant", new)
