@@ -34,6 +34,7 @@ prints them in one place. No error carries a secret: no token, no password, no r
     │   └── LedgerFull          11   nothing can be written to the ledger; its rows may be readable
     ├── SecurityFinding         12   something happened that must not happen
     │   ├── CorruptRecord       12   a stored row or document is not one that jitvault wrote
+    │   ├── LostTask            12   Vault knows of a task, and the ledger does not
     │   └── Frozen              12   nothing is granted until an operator has investigated
     └── WaitTimedOut            13   no worker did the work in time
 """
@@ -251,6 +252,15 @@ class CorruptRecord(SecurityFinding):
     def __init__(self, message: str, *, hint: str | None = None, task_id: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.task_id = task_id
+
+
+class LostTask(SecurityFinding):
+    """Raised for a task that Vault knows of and the ledger lacks.
+
+    It was deleted from the ledger, or the ledger was lost or restored.
+    """
+
+    default_hint = "The ledger was lost, restored or edited: `jitvault ledger recover` imports the task again."
 
 
 class Frozen(SecurityFinding):

@@ -582,10 +582,22 @@ class Wiring:
             raise WrongState("this Vault is not provisioned", hint="An administrator runs `jitvault init` first.")
         installation = str(found["id"])
         if ledger.installation() is None:
-            ledger.set_installation(installation)
+            self._begin_ledger(ledger, documents, installation)
         if ledger.installation() != installation:
             raise self._foreign(ledger, provisioned=True)
         return installation
+
+    def _begin_ledger(self, ledger: Ledger, documents: Documents, installation: str) -> None:
+        """Bind a new ledger to the installation.
+
+        Where Vault knows of open tasks, another ledger was lost: nothing is granted until it was rebuilt.
+        """
+        from jitvault.lifecycle.record.missing_tasks import may_be_open, missing_tasks
+
+        if any(map(may_be_open, missing_tasks(documents, ledger, installation))):
+            # before the ledger is bound: whoever dies in between leaves it for the next one to look
+            ledger.begin_recovery(self.clock.agreed())
+        ledger.set_installation(installation)
 
 
 def _text(name: str, data: bytes) -> str:

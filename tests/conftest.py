@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from commands import EXAMPLE, SPEC, Cli, Quick, without_limits
 from hypothesis import HealthCheck, settings
-from ledgers import address, compile_statements_once, new_place
+from ledgers import address, bind, compile_statements_once, new_place
 from tiers import mark_thorough
 
 from jitvault.errors import UsageError
@@ -108,6 +108,7 @@ def world() -> Iterator[World]:
 def variables(world: World, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> dict[str, str]:
     """The environment of everybody, with a ledger for each module: two that are used by turns freeze each other."""
     place = new_place(world.servers.postgres, tmp_path_factory.mktemp("ledger") / "ledger.db")
+    bind(place, world.installation)
     made = env(world, address(place), EXAMPLE)
     if request.path.is_relative_to(Path(__file__).parent / "integration"):
         # one agent trips there on purpose and takes leases by the hundred: that would end with the first test

@@ -1,6 +1,7 @@
 """Where tests keep their ledgers: in a file of SQLite's, or in a database of a real PostgreSQL, one for each test.
 
-A place is the file's path, or the database's URL.
+A place is the file's path, or the URL by which a worker uses the database. Its login has the rights that
+`jitvault ledger grants` prints and no others, so every test on PostgreSQL shows that they are enough.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from typing import Any
 import psycopg
 from sqlalchemy import create_engine
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from sqlalchemy.engine import make_url
 
 from jitvault.ledger.storage import sqlite
 from jitvault.ledger.storage.database import raw, upgrade
+from jitvault.ledger.storage.rights import grants
 from jitvault.sandbox.postgres import Postgres
 
 LedgerPlace = Path | str
@@ -30,6 +33,9 @@ WANTED = os.environ.get("JITVAULT_TEST_LEDGER", "sqlite")
 """Where the tests of the whole product keep them; those of the ledger itself run on both."""
 
 _MADE = "jitvault_ledger"
+_WORKER = "ledger_worker"
+_OWNERS: dict[int, tuple[str, str]] = {}
+"""The owner of the ledgers on each port, and the password."""
 
 
 def compile_statements_once() -> None:
@@ -48,39 +54,54 @@ class Shelf:
 
     def __init__(self, server: Postgres) -> None:
         self.server = server
+        self._password = secrets.token_urlsafe(16)
         self._has_one = False
 
     def new(self) -> str:
-        """The URL of a new ledger with nothing in it."""
+        """The URL by which a worker uses a new ledger with nothing in it."""
         if not self._has_one:
             self._run(f"CREATE DATABASE {_MADE}")
             database = raw(self._url(_MADE), create=True)
             upgrade(database)
             database.close()
+            self._run(f"CREATE ROLE {_WORKER} LOGIN PASSWORD '{self._password}'")
+            allow(self._url(_MADE), _WORKER, writes=True)
             self._has_one = True
-        return self.copy(self._url(_MADE))
-
-    def copy(self, url: str) -> str:
-        """The URL of a new ledger that holds what the one at `url` does, which nobody has open."""
         name = f"ledger_{secrets.token_hex(6)}"
-        self._run(f"CREATE DATABASE {name} TEMPLATE {url.rpartition('/')[2].partition('?')[0]}")
-        return self._url(name)
+        self._run(f"CREATE DATABASE {name} TEMPLATE {_MADE}")
+        _OWNERS[self.server.port] = (self.server.superuser, self.server.superuser_password)
+        return self._url(name, _WORKER, self._password)
 
     def empty(self) -> str:
-        """The URL of a new database without a ledger."""
+        """The URL of a new database without a ledger, for its owner."""
         name = f"empty_{secrets.token_hex(6)}"
         self._run(f"CREATE DATABASE {name}")
         return self._url(name)
 
-    def _url(self, name: str) -> str:
+    def _url(self, name: str, login: str = "", password: str = "") -> str:
         server = self.server
         # sent in plain, so that a test can see what goes over the wire
-        login = f"{server.superuser}:{server.superuser_password}"
+        login = f"{login or server.superuser}:{password or server.superuser_password}"
         return f"postgresql://{login}@{server.host}:{server.port}/{name}?sslmode=disable"
 
     def _run(self, statement: str) -> None:
         with psycopg.connect(self.server.dsn(), autocommit=True) as connection:
             connection.execute(statement)
+
+
+def owner_of(place: str) -> str:
+    """The URL by which its owner uses a ledger that a `Shelf` made."""
+    url = make_url(place)
+    if url.username != _WORKER:
+        return place
+    name, password = _OWNERS[url.port or 0]
+    return url.set(username=name, password=password).render_as_string(hide_password=False)
+
+
+def allow(place: str, login: str, *, writes: bool) -> None:
+    """Run what `jitvault ledger grants` prints for a login, as the owner."""
+    with psycopg.connect(owner_of(place), autocommit=True) as connection:
+        connection.execute("; ".join(grants(login, writes=writes)).encode())
 
 
 @cache
@@ -103,6 +124,15 @@ def new_place(server: Postgres, file: Path, kind: str = WANTED) -> LedgerPlace:
     if kind != "postgresql":
         return new_file(file)
     return shelf_of(_own_server() if WANTED == "postgresql" else server).new()
+
+
+def bind(place: LedgerPlace, installation: str) -> LedgerPlace:
+    """Make a new ledger one that a worker of this installation has used.
+
+    Otherwise its first worker takes it for a new one beside a lost one, since other tests left tasks in Vault.
+    """
+    ask(place, "INSERT INTO installation (one, id, generation) VALUES (1, ?, 0)", [installation])
+    return place
 
 
 def new_file(file: Path) -> Path:
@@ -157,7 +187,7 @@ def ask(
             file.execute(f"PRAGMA foreign_keys = {'ON' if keys else 'OFF'}")
             done = file.execute(statement, values)
             return done.fetchall(), done.rowcount
-    with psycopg.connect(place, options="-c timezone=UTC") as connection:
+    with psycopg.connect(owner_of(place), options="-c timezone=UTC") as connection:
         if not keys:
             connection.execute("SET session_replication_role = replica")
         cursor = connection.execute(statement.replace("?", "%s").encode(), values or None)

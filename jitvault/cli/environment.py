@@ -50,7 +50,7 @@ _VARIABLES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("templates list", "templates show"), (*_PERSON, *_TEMPLATES)),
     **dict.fromkeys(("policy check", "policy test", "policy explain"), (*_PERSON, *_POLICIES)),
     **dict.fromkeys(("demo", "dev"), _SANDBOX),
-    **dict.fromkeys(("audit receive", "verify"), ()),
+    **dict.fromkeys(("audit receive", "ledger grants", "verify"), ()),
     "completion": (),
 }
 

@@ -21,7 +21,7 @@ from jitvault.cli.folding import for_terminal
 from jitvault.cli.refused import only
 from jitvault.cli.views import published as fallback
 from jitvault.cli.views.output import warn
-from jitvault.documents.paths import PUBLISHED, published_path
+from jitvault.documents.paths import published_path
 from jitvault.documents.published_task import (
     IllegibleDocument,
     PublishedDocument,
@@ -136,25 +136,14 @@ def check_knows_tasks(wiring: Wiring, ledger: Ledger) -> None:
 
     A command calls this before it shows that there is nothing.
     """
-    if not wiring.unverified and not ledger.has_tasks():
-        found = _any_published(wiring)
-        if found is not None:
-            raise knows_nothing(wiring.ledger_place, found)
+    from jitvault.lifecycle.record.missing_tasks import missing_tasks
 
-
-def _any_published(wiring: Wiring) -> str | None:
-    """Return a task that a worker's ledger has to know, by what is published.
-
-    None where there is none, or where the caller may not look. A refused request is in no ledger, and whoever may
-    write requests can cause any number of refusals.
-    """
+    if wiring.unverified or ledger.has_tasks():
+        return
     with suppress(VaultRefused, VaultUnavailable, UsageError):
-        documents = wiring.documents
-        for task_id in documents.names(PUBLISHED):
-            stored = documents.read(published_path(task_id))
-            if stored and isinstance(read_published(task_id, stored.document, stored.written_at), PublishedTask):
-                return task_id
-    return None
+        known_in_vault = next(missing_tasks(wiring.documents, ledger, ledger.installation()), None)
+        if known_in_vault is not None:
+            raise knows_nothing(wiring.ledger_place, known_in_vault.task_id)
 
 
 def published(wiring: Wiring, task_id: str) -> PublishedDocument | None:
@@ -315,12 +304,12 @@ def settle(
     told_at = clock.monotonic() + _LONG_S
     pause_s = _FIRST_POLL_S
     if wiring.has_worker:
-        from jitvault.lifecycle.advance import advance
+        from jitvault.recovery.lost_task import advance_or_end_lost
 
         hint = wiring.person.entity if wiring.person_token else None
         notifier = wiring.teller
         try:
-            advance(wiring.worker, task_id, hint=hint, deadline=deadline)
+            advance_or_end_lost(wiring.worker, task_id, hint=hint, deadline=deadline)
         finally:
             notifier.tell_for(_NOTIFY_S)
         return known(wiring, task_id)

@@ -13,11 +13,12 @@ from jitvault.doctor.check import Ability, About, Check, Known, Unknown, listed
 from jitvault.errors import LedgerUnavailable, NotConfirmed, OlderRules, SecurityFinding, WaitTimedOut
 from jitvault.formats.plural import counted
 from jitvault.formats.server_product import Product, another_server
-from jitvault.model.ledger_facts import Finding, LedgerFacts, Room
+from jitvault.model.ledger_facts import Finding, LedgerFacts, LedgerLogin, Room
 from jitvault.model.rules_generation import GENERATION
 
 _WORK = frozenset({Ability.GRANT, Ability.PROVE})
 LEDGER = About("ledger", "usable", LedgerUnavailable, _WORK)
+RIGHTS = About("ledger", "rights", LedgerUnavailable, _WORK)
 SERVER = About("ledger", "server", LedgerUnavailable)
 CHAINS = About("ledger", "chains", SecurityFinding, frozenset({Ability.PROVE}))
 ROOM = About("ledger", "room", LedgerUnavailable)
@@ -64,23 +65,26 @@ class Unusable:
 class NoneYet:
     """There is no ledger that a worker has used.
 
-    `is_new` says that there is one, which no worker has used yet. `published` is how many tasks Vault knows of, `place`
-    where the ledger would be.
+    `is_new` says that there is one, which no worker has used yet. `published` is how many open tasks of this
+    installation Vault knows of, `place` where the ledger would be, `login` who logs in to it if it is on PostgreSQL.
     """
 
     published: int
     room: Room | None
     place: str = ""
     is_new: bool = False
+    login: LedgerLogin | None = None
 
 
 def judge_ledger(record: Known[LedgerFacts | Unusable | NoneYet]) -> Iterator[Check]:
     if isinstance(record, LedgerFacts):
         yield _usable(record)
+        yield from _rights(record.login)
         yield _chains(record)
         yield from _room(record.room)
     elif isinstance(record, NoneYet):
         yield _none_yet(record)
+        yield from _rights(record.login)
         yield CHAINS.ok("there is nothing yet")
         yield from _room(record.room)
     else:
@@ -104,8 +108,8 @@ def judge_server(record: Known[LedgerFacts | Unusable | NoneYet], product: Produ
 def _usable(record: LedgerFacts) -> Check:
     if record.recovering is not None:
         return LEDGER.fail(
-            f"it has been under recovery since {_clock(record.recovering)}: nothing is granted",
-            "Run `jitvault ledger recover` to continue.",
+            f"it has had to be rebuilt since {_clock(record.recovering)}, and nothing is granted: Vault knows of more",
+            "Run `jitvault ledger recover`, again after an interruption.",
         )
     if record.rules > GENERATION:
         return LEDGER.fail(
@@ -117,13 +121,34 @@ def _usable(record: LedgerFacts) -> Check:
     return LEDGER.ok(f"{place}schema {record.schema}, rules of generation {record.rules}, {tasks}")
 
 
+def _rights(login: LedgerLogin | None) -> Iterator[Check]:
+    """Judge the rights of the login to a ledger on PostgreSQL.
+
+    More than is needed hinders no work, but whoever steals the login has it as well.
+    """
+    if login is None:
+        return
+    whose = "a worker" if login.writes else "a reader"
+    if login.missing:
+        yield RIGHTS.fail(f"{login.name} lacks {listed(login.missing)}, which {whose} needs", login.mend)
+    elif login.owns:
+        yield RIGHTS.warn(
+            f"{login.name} owns the tables, so it can change and delete what {whose} cannot",
+            f"Give it a role of its own: docs/operations/ledger.md. {login.mend}",
+        )
+    elif login.excess:
+        yield RIGHTS.warn(f"{login.name} has more than {whose} needs: {listed(login.excess)}", login.mend)
+    else:
+        yield RIGHTS.ok(f"{login.name} has what {whose} needs, and nothing more")
+
+
 def _none_yet(found: NoneYet) -> Check:
     at = f" at {found.place}" if found.place else ""
     what = f"the one{at} is new" if found.is_new else f"there is none{at}"
     if found.published:
         return LEDGER.fail(
-            f"{what}, but Vault knows of {counted(found.published, 'task')}: the ledger was lost, or JITVAULT_LEDGER "
-            "names another one",
+            f"{what}, but Vault knows of {counted(found.published, 'open task')}: the ledger was lost, or "
+            "JITVAULT_LEDGER names another one",
             "Restore it from a backup if there is one, else make a new one with `jitvault ledger upgrade`. Then "
             "`jitvault ledger recover` rebuilds what it lacks.",
         )

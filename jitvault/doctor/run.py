@@ -35,11 +35,12 @@ from jitvault.doctor.targets import AgentLogins, Target
 from jitvault.doctor.vault_facts import known
 from jitvault.doctor.vault_health import server_at, takes_large
 from jitvault.doctor.worker_facts import outliving, stream_of
-from jitvault.documents.paths import INSTALLATION, PUBLISHED
+from jitvault.documents.paths import INSTALLATION
 from jitvault.errors import InvalidInput, JitvaultError, LedgerUnavailable, WrongState
 from jitvault.formats.secret import Secret
 from jitvault.formats.server_product import Product, commands_of, product_by_lines, with_commands
 from jitvault.ledger.inspection import condition, room_for
+from jitvault.lifecycle.record.missing_tasks import open_tasks
 from jitvault.lifecycle.requests.freeze_documents import freezes
 from jitvault.model.ledger_facts import LastDecision, LedgerFacts
 from jitvault.model.template import AccessTemplate
@@ -193,11 +194,11 @@ class _Facts:
         if not self.wiring.has_ledger:
             return self._none_yet(), None
         try:
-            found, last = condition(self.settings.ledger.get_secret_value(), self.now)
+            found, last = condition(self.settings.ledger.get_secret_value(), self.now, writes=self.settings.has_worker)
         except LedgerUnavailable as error:
             return Unusable(str(error), error.hint), Unknown(str(error), error.hint)
         if found.installation is None:
-            return self._none_yet(is_new=True), None
+            return self._none_yet(of=found), None
         if self._is_foreign(found):
             foreign = Unusable(f"{self.wiring.ledger_place} belongs to another installation of jitvault", _FOREIGN_MEND)
             return foreign, Unknown(foreign.why, foreign.mend)
@@ -213,15 +214,24 @@ class _Facts:
         known_here = here.get("id") if isinstance(here, dict) else None
         return None not in (known_here, found.installation) and known_here != found.installation
 
-    def _none_yet(self, *, is_new: bool = False) -> Known[NoneYet]:
+    def _none_yet(self, *, of: LedgerFacts | None = None) -> Known[NoneYet]:
+        """Return that there is no ledger that a worker has used.
+
+        `of` are the facts of one that no worker has used.
+        """
         if self.no_worker:
             return _NO_LEDGER if not self.settings.has_worker else self.no_worker
-        tasks = known(lambda: Documents(self.wiring.vault(self.wiring.login)).names(PUBLISHED))
+        documents = Documents(self.wiring.vault(self.wiring.login))
+        tasks = known(lambda: open_tasks(documents, (documents.get(INSTALLATION) or {}).get("id")))
         return (
             tasks
             if isinstance(tasks, Unknown)
             else NoneYet(
-                len(tasks), room_for(self.settings.ledger.get_secret_value()), self.wiring.ledger_place, is_new=is_new
+                tasks,
+                room_for(self.settings.ledger.get_secret_value()),
+                self.wiring.ledger_place,
+                is_new=of is not None,
+                login=of.login if of else None,
             )
         )
 

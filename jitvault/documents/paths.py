@@ -206,15 +206,16 @@ class DocumentEffect(Enum):
     NOTHING = auto()
 
 
-def effect_of(asks: WorkItem, task: TaskParties | None, *, is_operator: bool) -> DocumentEffect:
+def effect_of(asks: WorkItem, task: TaskParties | None, *, is_operator: bool, is_lost: bool = False) -> DocumentEffect:
     """Return what follows from a document, given its task in the ledger.
 
     Without a task, only a request can begin something. No other document is missed by that: a task is entered in
-    the ledger first, and everything written about it is read afterwards.
+    the ledger first, and everything written about it is read afterwards. Two ends are looked at: that of a task which
+    the ledger may have lost (`is_lost`), and an operator's, who is told that the ledger does not know the task.
     """
     if task is None:
-        # an operator's end is looked at: the operator is told that the ledger does not know the task
-        return DocumentEffect.LOOK if asks.submits or (asks.ends and is_operator) else DocumentEffect.NOTHING
+        is_looked_at = asks.submits or (asks.ends and (is_operator or is_lost))
+        return DocumentEffect.LOOK if is_looked_at else DocumentEffect.NOTHING
     if task.done is not None and asks.since is not None and task.done > asks.since:
         # The worker with that claim has read the document: after a start, the lines of the last minute are read again.
         return DocumentEffect.NOTHING

@@ -33,6 +33,11 @@ class ChainCheck:
     broken: Mapping[str, list[str]]
     unguarded: tuple[str, ...]
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every chain is whole, and its rows are guarded."""
+        return not self.broken and not self.unguarded
+
 
 def look(database: Database) -> ChainCheck:
     """Check the whole ledger as it is at one moment.

@@ -66,6 +66,11 @@ class FindingQueries:
 
         return self._db.write(unit)
 
+    def close_findings_by_rule(self, rules: Collection[str], closing: Closing) -> int:
+        """Close all open findings of these rules; return how many."""
+        close = update(schema.findings).where(_FOUND.rule.in_(sorted(rules)), _FOUND.closed_at.is_(None))
+        return self._db.write(lambda c: c.execute(close.values(closing.columns())).rowcount)
+
 
 def put_finding(
     connection: Connection,

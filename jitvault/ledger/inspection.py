@@ -17,6 +17,7 @@ from jitvault.ledger.rows import last_product
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import HEAD, opened
 from jitvault.ledger.storage.location import file_of
+from jitvault.ledger.storage.rights import login_of
 from jitvault.model.event_chain import Event, chain_problems
 from jitvault.model.kinds import EventKind
 from jitvault.model.ledger_facts import Finding, LastDecision, LedgerFacts, Room
@@ -29,10 +30,10 @@ _QUOTA_ROW_LIFE = timedelta(minutes=10)
 _OVER = [state.value for state in OVER]
 
 
-def condition(url: str, now: datetime) -> tuple[LedgerFacts, LastDecision | None]:
+def condition(url: str, now: datetime, *, writes: bool) -> tuple[LedgerFacts, LastDecision | None]:
     """Return the ledger's facts, and the newest decision of its newest tasks.
 
-    Writes nothing. Raises LedgerUnavailable.
+    `writes` says that the ledger's login has to be a worker's. Writes nothing. Raises LedgerUnavailable.
     """
     with opened(url, create=False).read() as connection:
         newest = _newest(connection, over=False, most=LIVING) + _newest(connection, over=True, most=FINISHED)
@@ -51,6 +52,7 @@ def condition(url: str, now: datetime) -> tuple[LedgerFacts, LastDecision | None
             rules=connection.execute(select(schema.installation.c.generation)).scalar() or 0,
             product=last_product(connection),
             over_quota=_over_quota(connection, now),
+            login=login_of(connection, writes=writes) if connection.dialect.name == "postgresql" else None,
         )
         return record, _last_decision(connection)
 

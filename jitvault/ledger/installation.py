@@ -15,6 +15,7 @@ from jitvault.ledger.rows import last_product
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import Database
 from jitvault.ledger.storage.dialect import upsert
+from jitvault.ledger.storage.rights import login_of, refusal
 
 
 class InstallationQueries:
@@ -47,6 +48,15 @@ class InstallationQueries:
     def set_product(self, product: Product) -> None:
         """Record the server product that the ledger is used with."""
         self._db.write(lambda c: c.execute(update(schema.installation).values(product=product.value)))
+
+    def check_login(self) -> None:
+        """Raise LedgerUnavailable where the login lacks a right of a worker's.
+
+        A ledger in a file has no logins.
+        """
+        with self._db.read() as connection:
+            if connection.dialect.name == "postgresql" and (refused := refusal(login_of(connection, writes=True))):
+                raise refused
 
     def raise_generation(self, generation: int) -> None:
         """Record that a worker with rules of this generation uses the ledger.

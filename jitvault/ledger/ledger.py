@@ -5,6 +5,9 @@ The queries of each other subject are in a base class of `Ledger`.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 
@@ -86,12 +89,31 @@ class Ledger(
         super().__init__(database)
         self._taken = {}
         self._unfinished = set()
+        self._moves = threading.local()
 
     def close(self) -> None:
         """Close the connections that no thread is using."""
         self._db.close()
 
     # -- changing a task ----------------------------------------------------------------------------
+
+    @contextmanager
+    def moves(self) -> Iterator[dict[str, TaskRow]]:
+        """Yield the tasks that this thread moves to another state in the block.
+
+        Each is as its last move left it. What other threads and processes move is not among them.
+        """
+        moved = self._moves.tasks = dict[str, TaskRow]()
+        try:
+            yield moved
+        finally:
+            del self._moves.tasks
+
+    def _note_move(self, before: State | None, after: TaskRow) -> None:
+        """Note a committed change, where it moved the task to another state."""
+        moved: dict[str, TaskRow] | None = getattr(self._moves, "tasks", None)
+        if moved is not None and before is not after.state:
+            moved[after.task_id] = after
 
     def create(self, task: TaskRow, change: Change, *, at: datetime) -> TaskRow:
         """Insert a task with its first event; return the task.
@@ -108,7 +130,9 @@ class Ledger(
             created = write_change(connection, task, change, at, is_new=True).task
             return _replay_known_lines(connection, created, change, at)
 
-        return self._db.write(unit)
+        created = self._db.write(unit)
+        self._note_move(None, created)
+        return created
 
     def apply(
         self, task_id: str, change: Change, *, claim: int, at: datetime, admission: GrantAdmission | None = None
@@ -120,15 +144,17 @@ class Ledger(
         issue while a recovery is open.
         """
 
-        def unit(connection: Connection) -> TaskRow:
+        def unit(connection: Connection) -> tuple[State, TaskRow]:
             task = _fenced(connection, task_id, claim, change)
             if admission is not None:
                 admit(connection, admission)
                 _record_delegation(connection, admission, at)
             changed = write_change(connection, task, change, at).task
-            return _replay_known_lines(connection, changed, change, at)
+            return task.state, _replay_known_lines(connection, changed, change, at)
 
-        return self._db.write(unit, alone=admission is not None)
+        before, changed = self._db.write(unit, alone=admission is not None)
+        self._note_move(before, changed)
+        return changed
 
     def change(self, record: TaskRecord, change: Change, *, claim: int, at: datetime) -> TaskRecord:
         """Write `change` as `apply` does; return the task's record after it.
@@ -138,13 +164,15 @@ class Ledger(
         """
         task_id = record.task.task_id
 
-        def unit(connection: Connection) -> TaskRecord:
+        def unit(connection: Connection) -> tuple[State, TaskRecord]:
             task = _fenced(connection, task_id, claim, change)
             written = write_change(connection, task, change, at)
             after = record_after(record, change.rows, written) if task == record.task else None
-            return after or read_record(connection, task_id, known=record.events) or record
+            return task.state, after or read_record(connection, task_id, known=record.events) or record
 
-        return self._db.write(unit)
+        before, after = self._db.write(unit)
+        self._note_move(before, after.task)
+        return after
 
     # -- reading a task's lines ----------------------------------------------------------------------
 

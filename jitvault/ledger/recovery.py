@@ -1,7 +1,8 @@
 """Recovery of a lost ledger: the mark that blocks grants.
 
-The mark is a freeze of its own kind, so that workers of older versions grant nothing either. Sources are read again
-from their beginning.
+The mark is set where a worker finds a new ledger beside open tasks in Vault, and where a recovery begins. It is a
+freeze of its own kind, so that workers of older versions grant nothing either. Sources are read again from their
+beginning.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from jitvault.ledger.storage.database import Database
 from jitvault.ledger.storage.dialect import batches, upsert
 
 _PREFIX = "recovery "
-_REASON = "the ledger is being rebuilt"
-HINT = "`jitvault ledger recover` goes on with it, also after it was interrupted."
+_REASON = "the ledger has to be rebuilt"
+HINT = "`jitvault ledger recover` rebuilds it, and goes on where it was interrupted."
 
 
 def is_recovery() -> ColumnElement[bool]:
@@ -118,12 +119,12 @@ def check_not_recovering(connection: Connection, task_id: str) -> None:
     """
     since = open_since(connection)
     if since is not None:
-        raise Frozen(f"task {task_id}: nothing is granted while {told(since)}", hint=HINT)
+        raise Frozen(f"task {task_id}: {why_nothing_is_granted(since)}", hint=HINT)
 
 
-def told(since: datetime) -> str:
-    """Return "the ledger is being rebuilt since …", for use in an error."""
-    return f"{_REASON} since {since:%Y-%m-%d %H:%M:%S} UTC"
+def why_nothing_is_granted(since: datetime) -> str:
+    """Return in words that a recovery has to be done, or is being done."""
+    return f"nothing is granted: the ledger has had to be rebuilt since {since:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def open_since(connection: Connection) -> datetime | None:

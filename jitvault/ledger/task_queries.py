@@ -170,6 +170,15 @@ class TaskQueries:
                 for row in connection.execute(select(schema.tasks).where(task_id.in_(batch))).mappings()
             ]
 
+    def unknown_tasks(self, task_ids: Collection[str]) -> list[str]:
+        """Return those of `task_ids` that the ledger has no task of."""
+        task_id = schema.tasks.c.task_id
+        unknown = set(task_ids)
+        with self._db.read() as connection:
+            for batch in batches(sorted(task_ids)):
+                unknown -= set(connection.execute(select(task_id).where(task_id.in_(batch))).scalars())
+        return sorted(unknown)
+
     def current_bodies(self, task_ids: Collection[str]) -> dict[str, bytes]:
         """Return the body of each task's current revision, by task id."""
         task = schema.tasks.c

@@ -28,6 +28,34 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class LedgerLogin:
+    """What the login to a ledger on PostgreSQL may do there.
+
+    `writes` says that a worker's rights are needed, else a reader's. `missing` names the needed rights that it lacks,
+    `excess` the others that it has. `owns` says that it can switch off the triggers that keep rows from being changed.
+    """
+
+    name: str
+    writes: bool
+    owns: bool
+    missing: tuple[str, ...]
+    excess: tuple[str, ...]
+
+    @property
+    def mend(self) -> str:
+        """How the login gets the rights that it needs, and no others.
+
+        A worker also meets a refusal where it only reads, and the reader's grants would take its other rights.
+        """
+        if self.writes:
+            return f"The owner of the tables runs what `jitvault ledger grants {self.name}` prints."
+        return (
+            f"The owner of the tables runs what `jitvault ledger grants {self.name}` prints if a worker logs in as it, "
+            "else the same with `--reader`."
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerFacts:
     """The condition of the ledger.
 
@@ -56,6 +84,8 @@ class LedgerFacts:
     """Authors who write more than is accepted, how many of their documents wait, and since when."""
     place: str = ""
     """Where the ledger is, as messages name it."""
+    login: LedgerLogin | None = None
+    """The login to a ledger on PostgreSQL; None for a file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,3 +191,12 @@ def parents_first(published: Collection[PublishedTask]) -> list[PublishedTask]:
     for one in sorted(published, key=lambda each: each.task_id):
         put(one, frozenset({one.task_id}))
     return list(found.values())
+
+
+def with_all_below(task_id: str, published: Collection[PublishedTask]) -> list[PublishedTask]:
+    """Return a task and all tasks below it, each after its parent."""
+    found = dict[str, PublishedTask]()
+    for one in parents_first(published):
+        if one.task_id == task_id or one.parent in found:
+            found[one.task_id] = one
+    return list(found.values())

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from jitvault.context import WorkerContext
-from jitvault.errors import InvalidInput, JitvaultError, LedgerUnavailable, NotFound, VaultUnavailable
+from jitvault.errors import InvalidInput, JitvaultError, LedgerUnavailable, LostTask, NotFound, VaultUnavailable
 from jitvault.ledger.model import TaskRecord
 from jitvault.ledger.stream.model import LEDGER_REBUILT, GapKind
 from jitvault.lifecycle.advance import advance
@@ -103,9 +103,30 @@ def recover_ledger(worker: WorkerContext, *, wait_s: float, tell: Tell) -> Recov
         except JitvaultError as error:
             failed[task_id] = error
     left = {**_left(stock), **refused}
-    left = {**_left(stock), **refused}
     found = RecoveryResult(stock, since, left, failed, _states(worker, stock, mine), swept, finished=False)
     return _finished(worker, found)
+
+
+def recover_task(worker: WorkerContext, task_id: str) -> None:
+    """Import a task that the ledger lost, with what was delegated below it.
+
+    What they may hold is then ended by the task's next turn: its end would not be proven while a task below it has
+    access. All other tasks stay as they are, and so does the mark. Raises LostTask for a task that cannot be imported,
+    and what kept it from being imported.
+    """
+    with worker.ledger.claim_sweep() as claim:
+        if worker.ledger.task(task_id) is not None:
+            # another process was asked for the same
+            return
+        stock = survey(worker, only=task_id)
+        worker.ledger.extend_sweep(claim)
+        _learn_sessions(worker, stock.files)
+        refused, failed = _take_all_in(worker, claim, stock)
+        _read(worker, claim, stock.files)
+    if task_id in failed:
+        raise failed[task_id]
+    if why := (_left(stock) | refused).get(task_id):
+        raise LostTask(f"task {task_id} is missing in the ledger, and cannot be imported alone: {why}")
 
 
 def _left(stock: RecoverySurvey) -> dict[str, str]:

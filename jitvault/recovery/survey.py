@@ -20,7 +20,7 @@ from jitvault.documents.signed import RECEIPT_KEY
 from jitvault.errors import AuditUntrusted, InvalidInput, SecurityFinding
 from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.decision.evaluate import resolve
-from jitvault.lifecycle.requests.reader import approver_decisions, submission
+from jitvault.lifecycle.requests.reader import Submission, approver_decisions, submission
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import BEFORE_GRANT
 from jitvault.model.vault_access import ROLE_PREFIX
@@ -33,6 +33,7 @@ from jitvault.recovery.outcomes import (
     parents_first,
     recovery_action,
     task_to_recover,
+    with_all_below,
 )
 from jitvault.sweep.inventory import TOKENS
 
@@ -87,12 +88,16 @@ class RecoverySurvey:
     files: AuditFiles
 
 
-def survey(worker: WorkerContext) -> RecoverySurvey:
+def survey(worker: WorkerContext, *, only: str | None = None) -> RecoverySurvey:
     """Read Vault and the audit files.
 
-    Where no audit file can be read, the survey rests on Vault alone.
+    They are read about every task, or about `only` one and all tasks below it. Where no audit file can be read, the
+    survey rests on Vault alone.
     """
     published, unusable = _published(worker)
+    if only is not None:
+        published = with_all_below(only, published)
+        unusable = {name: why for name, why in unusable.items() if name == only}
     files = _read_files(worker)
     made = with_leases(files.made, _alive(worker, {one.role for one in files.made}))
     of_task: dict[str, list[IssuedToken]] = {}
@@ -227,15 +232,7 @@ def _verified(worker: WorkerContext, published: PublishedTask) -> tuple[bool, tu
     That is whether there is a signed request, who confirms the revision, and who approved. Who confirms the revision is
     said in words.
     """
-    try:
-        submitted = submission(worker, published.task_id, published.requester)
-    except InvalidInput:
-        # it was signed by an entity that is disabled now, or has a spec that was valid at its time
-        submitted, requested = None, True
-    except SecurityFinding:
-        return False, (), ()
-    else:
-        requested = submitted is not None
+    requested, submitted = signed_request(worker, published.task_id, published.requester)
     if not requested:
         return False, (), ()
     carried, approved = list[str](), list[str]()
@@ -249,6 +246,18 @@ def _verified(worker: WorkerContext, published: PublishedTask) -> tuple[bool, tu
             carried.append(f"{one.name} signed it")
             approved.append(one.entity_id)
     return True, tuple(carried), tuple(approved)
+
+
+def signed_request(worker: WorkerContext, task_id: str, requester: str) -> tuple[bool, Submission | None]:
+    """Return whether somebody signed a request, and the request if it holds."""
+    try:
+        found = submission(worker, task_id, requester)
+    except InvalidInput:
+        # it was signed by an entity that is disabled now, or has a spec that was valid at its time
+        return True, None
+    except SecurityFinding:
+        return False, None
+    return found is not None, found
 
 
 def _groups(published: PublishedTask) -> list[str]:

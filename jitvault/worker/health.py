@@ -1,7 +1,8 @@
 """The worker's health: counters, readiness, and an endpoint on loopback.
 
-GET /healthz    200 while every loop is alive and reports so, else 503 GET /readyz     200 while, besides, Vault answers
-and the audit stream is trusted, else 503 GET /metrics    the counters, as Prometheus text
+GET /healthz    200 while every loop is alive and reports so, else 503
+GET /readyz     200 while, besides, Vault answers, the audit stream is trusted and the ledger is whole, else 503
+GET /metrics    the counters, as Prometheus text
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class Health:
 
     supervisor: Supervisor
     why_not_trusted: str | None = "no canary was seen yet"
+    why_not_granting: str | None = None
+    """That the ledger was lost, and what rebuilds it."""
     _values: dict[str, float] = field(default_factory=dict)
     _counted: Counter[tuple[str, tuple[tuple[str, str], ...]]] = field(default_factory=Counter)
     _lock: Lock = field(default_factory=Lock)
@@ -51,7 +54,7 @@ class Health:
 
     def unready(self) -> list[str]:
         """Return why nothing is granted or confirmed now; empty while ready."""
-        return self.trouble() + ([self.why_not_trusted] if self.why_not_trusted else [])
+        return self.trouble() + [why for why in (self.why_not_trusted, self.why_not_granting) if why]
 
     def metrics(self) -> str:
         """Return all values in the Prometheus text format, version 0.0.4."""

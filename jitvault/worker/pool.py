@@ -6,7 +6,7 @@ Each has its own connections to Vault, and all take jobs from one queue.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
 from threading import Condition
@@ -22,12 +22,13 @@ from jitvault.errors import (
     VaultNotServing,
     VaultUnavailable,
     WaitTimedOut,
+    WrongState,
 )
 from jitvault.ledger.model import TaskRecord, TaskRow, Turn
-from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.confirmation.quiet_rules import QUIET
 from jitvault.lifecycle.record.receipt import unproven_reason
 from jitvault.model.states import BEFORE_GRANT, OVER, State
+from jitvault.recovery.lost_task import advance_or_end_lost
 from jitvault.worker.health import Health
 from jitvault.worker.logs import Log
 from jitvault.worker.supervisor import Supervisor
@@ -177,14 +178,25 @@ class _WorkerThread:
             # there is news about the task: read everything, without the cache
             worker = replace(worker, mode=replace(worker.mode, cache=None))
         patience_s = 0.0 if job.hurry else PATIENCE_S
-        file = advance(worker, job.task_id, hint=job.hint, deadline=worker.clock.monotonic() + patience_s)
-        after = file.task
-        if before is None or before.state is not after.state:
-            pool._health.count("transitions", state=after.state.value)
-            reason = _non_empty(end_reason=after.end_reason)
-            pool._log.info("task", task=after.task_id, state=after.state.value, **reason)
+        until = worker.clock.monotonic() + patience_s
+        with worker.ledger.moves() as moved:
+            try:
+                file = advance_or_end_lost(worker, job.task_id, hint=job.hint, deadline=until)
+            finally:
+                self._count_moves(moved.values())
         pool._log_unproven(file)
-        self._done(job, before, after, worker)
+        self._done(job, before, file.task, worker)
+
+    def _count_moves(self, moved: Iterable[TaskRow]) -> None:
+        """Count and log the moves of tasks that were made here.
+
+        Another worker that looks at a task afterwards has not made its move.
+        """
+        pool = self._pool
+        for task in moved:
+            pool._health.count("transitions", state=task.state.value)
+            reason = _non_empty(end_reason=task.end_reason)
+            pool._log.info("task", task=task.task_id, state=task.state.value, **reason)
 
     def _turn(self, job: Job, task: TaskRow, worker: WorkerContext) -> Turn:
         """Claim the task; return whether this worker may advance it.
@@ -245,7 +257,9 @@ class _WorkerThread:
         of_vault = isinstance(error, VaultUnavailable) and not isinstance(error, TargetUnavailable)
         lost = of_vault and not isinstance(error, OutcomeUnknown)
         known = worker is None or worker.ledger.task(job.task_id) is not None
-        retried = known or isinstance(error, VaultUnavailable | AuditUntrusted)
+        # WrongState: another process has the claim that the import of a lost task needs
+        passes = isinstance(error, VaultUnavailable | AuditUntrusted | WrongState) and not isinstance(error, NotFound)
+        retried = known or passes
         with pool._changed:
             if of_vault:
                 pool._queue.halve_limit()

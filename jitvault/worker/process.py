@@ -108,6 +108,7 @@ def start(settings: Settings, supervisor: Supervisor, plan: Plan, log: Log) -> S
     # without the worker's identity nothing is made: an empty ledger would be found by every later command
     _ = wiring.login
     is_new = wiring.make_ledger()
+    wiring.unchecked_ledger.check_login()
     # registered first, so that a worker that Vault or the ledger refuses fails before anything begins
     worker = wiring.worker
     new_context = context_factory(wiring)

@@ -8,6 +8,7 @@ from functools import partial
 
 from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError
+from jitvault.ledger.recovery import HINT, why_nothing_is_granted
 from jitvault.stream.reading import observe, read_on
 from jitvault.stream.status import Trust, examine
 from jitvault.worker.loop_base import LoopBase
@@ -72,8 +73,20 @@ class StreamLoops(LoopBase):
                 else:
                     self.log.error("the audit stream is not trusted", why=why, hint=status.hint)
             self.health.why_not_trusted = why
+            self._look_at_ledger(worker)
 
         def failed(error: JitvaultError) -> None:
             self.health.why_not_trusted = str(error)
 
         self.every("canary", self.pace.canary_s, look, failed=failed)
+
+    def _look_at_ledger(self, worker: WorkerContext) -> None:
+        """Report, and log once, that the ledger has to be rebuilt."""
+        since = worker.ledger.recovering()
+        why = f"{why_nothing_is_granted(since)}. {HINT}" if since else None
+        if why != self.health.why_not_granting:
+            if since:
+                self.log.error(why_nothing_is_granted(since), hint=HINT)
+            else:
+                self.log.info("the ledger was rebuilt: tasks are granted again")
+        self.health.why_not_granting = why

@@ -20,7 +20,7 @@ from unittest import mock
 import pytest
 from commands import Cli, Quick
 from forked import run_forked
-from ledgers import new_file
+from ledgers import bind, new_file
 
 from jitvault.errors import VaultRefused
 from jitvault.formats.secret import Secret
@@ -211,8 +211,9 @@ BAD = [
 
 
 @pytest.fixture
-def cli(variables: dict[str, str], tmp_path: Path) -> Cli:
-    return Quick({**variables, "JITVAULT_LEDGER": f"sqlite:///{new_file(tmp_path / 'ledger.db')}"}, tmp_path)
+def cli(world: World, variables: dict[str, str], tmp_path: Path) -> Cli:
+    ledger = bind(new_file(tmp_path / "ledger.db"), world.installation)
+    return Quick({**variables, "JITVAULT_LEDGER": f"sqlite:///{ledger}"}, tmp_path)
 
 
 @pytest.fixture
@@ -221,7 +222,7 @@ def untouched(world: World, tmp_path: Path) -> Callable[[], None]:
     documents = Documents(Vault(Connection(world.address), world.admin_token))
     paths = ("tasks/", *(f"requests/{world.entity_ids[name]}/" for name in ("operator", "research-agent")))
     before = {path: documents.names(path) for path in paths}
-    new = content(new_file(tmp_path / "new.db"))
+    new = content(bind(new_file(tmp_path / "new.db"), world.installation))
 
     def check() -> None:
         assert {path: documents.names(path) for path in paths} == before

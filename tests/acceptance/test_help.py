@@ -83,7 +83,7 @@ GROUPS = {
     "approvers": {"add", "remove", "list"},
     "audit": {"receive", "status", "accept"},
     "findings": {"list", "close"},
-    "ledger": {"upgrade", "check", "copy", "recover"},
+    "ledger": {"upgrade", "grants", "check", "copy", "recover"},
     "policy": {"check", "test", "explain"},
     "spec": {"check"},
     "templates": {"list", "show", "check"},

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from commands import SPEC, Cli, Quick, Result
-from ledgers import new_file
+from ledgers import bind, new_file
 
 from jitvault.sandbox.world import World
 from jitvault.vault.client import Connection, Vault
@@ -169,11 +169,11 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+def story(world: World, variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     home = tmp_path_factory.mktemp("shapes")
     # as long as an id may be, so that tables have to cope with it
     task = "a-long-name-".ljust(63, "x")
-    own = {**variables, "JITVAULT_LEDGER": f"sqlite:///{new_file(home / 'ledger.db')}"}
+    own = {**variables, "JITVAULT_LEDGER": f"sqlite:///{bind(new_file(home / 'ledger.db'), world.installation)}"}
     it, process = Story(Quick(own, home), task, home / "wrapped.json"), Cli(own, home)
 
     def run(name: str, who: str | None, *args: str | Path, code: int = 0, **more: Any) -> None:

@@ -114,6 +114,7 @@ def test_a_second_unwrap_by_somebody_else_gets_nothing(
     assert cli(*closing).json == {
         "agent": "research-agent",
         "findings": [],
+        "rules": [],
         "closed": 1,
         "reason": "the agent tried twice",
         "by": "operator",

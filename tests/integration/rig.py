@@ -20,7 +20,7 @@ from unittest import mock
 import psycopg
 import pytest
 from commands import PEOPLE, Cli, Quick, Result, without_limits
-from ledgers import LedgerPlace, address, ask, has_table, kind_of, new_place
+from ledgers import LedgerPlace, address, ask, bind, has_table, kind_of, new_place
 
 from jitvault.agent.unwrap import TaskToken, read_all, unwrap
 from jitvault.errors import VaultRefused, VaultRejected
@@ -295,7 +295,7 @@ class Rig:
 def own_rig(world: World, variables: dict[str, str], directory: Path) -> Rig:
     """A rig whose ledger lies in `directory` and belongs to one test, with policies that count nothing."""
     kind = kind_of(variables["JITVAULT_LEDGER"])
-    ledger = new_place(world.servers.postgres, directory / "own-ledger.db", kind)
+    ledger = bind(new_place(world.servers.postgres, directory / "own-ledger.db", kind), world.installation)
     own = {"JITVAULT_LEDGER": address(ledger), "JITVAULT_POLICIES": str(without_limits(directory / "policies"))}
     return Rig(world, Cli({**variables, **own}, directory), ledger)
 

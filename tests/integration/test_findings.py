@@ -39,7 +39,7 @@ def test_a_finding_of_no_task_is_listed_and_closed_by_its_number(rig: Rig) -> No
     close = ("findings", "close", str(number), "--reason", "The clock was set.")
     whose = {"by": "operator", "by_entity": rig.entity("operator")}
     assert rig("operator", *close).json == {
-        **{"agent": None, "findings": [number], "closed": 1, "reason": "The clock was set."},
+        **{"agent": None, "findings": [number], "rules": [], "closed": 1, "reason": "The clock was set."},
         **whose,
     }
     assert set(listed(rig)) == {"forged_document"}
@@ -66,11 +66,13 @@ def test_the_rules_of_a_close_hold_for_every_finding(rig: Rig) -> None:
     # all of the named ones or none
     missing = rig("operator", "findings", "close", number, "999999", "--reason", "x", code=9).error
     assert missing["message"] == "there is no finding 999999" and "findings list --all" in missing["hint"]
-    for neither in ((), (number, "--agent", "research-agent")):
+    for neither in ((), (number, "--agent", "research-agent"), (number, "--rule", "wrong_clock")):
         assert (
-            "numbers or --agent"
+            "one of numbers, --rule RULE and --agent"
             in rig("operator", "findings", "close", *neither, "--reason", "x", code=2).error["message"]
         )
+    misspelt = rig("operator", "findings", "close", "--rule", "wrong_clok", "--reason", "x", code=9).error["message"]
+    assert "did you mean wrong_clock" in misspelt
     assert listed(rig) == before
 
 

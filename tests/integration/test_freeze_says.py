@@ -75,12 +75,13 @@ def test_a_freeze_that_was_signed_anew_is_shown_since_the_first_one(rig: Rig, *,
     rig.cli("operator", "freeze", *TEMPLATE, "--reason", "second thoughts", worker=worker)
     (again,) = rig.cli("operator", "freezes", "--json", worker=worker).json["freezes"]
     assert (again["first_at"], again["reason"]) == (first["at"], "second thoughts") and again["at"] > first["at"]
-    shown = rig.cli("auditor", "freezes", worker=worker).stdout
-    assert f"{first['at'][:10]} {first['at'][11:19]} UTC" in shown
+    since = f"{first['at'][:10]} {first['at'][11:19]} UTC"
+    assert since in rig.cli("auditor", "freezes", worker=worker).stdout
 
     # who lifted it, and when, is known afterwards; another freeze of that scope is a freeze of its own
     other = {"VAULT_TOKEN": rig.world.operator_2_token.reveal()}
-    rig.cli(None, "unfreeze", *TEMPLATE, "--reason", "nothing was wrong", worker=worker, extra=other)
+    undone = rig.cli(None, "unfreeze", *TEMPLATE, "--reason", "nothing was wrong", worker=worker, extra=other)
+    assert f"frozen since {since}" in undone.stdout
     rig.cli("operator", "freeze", *TEMPLATE, "--reason", "once more", worker=worker)
     found = rig.cli("operator", "freezes", "--all", "--json", worker=worker).json
     (active,) = found["freezes"]

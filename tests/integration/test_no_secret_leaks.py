@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from commands import PEOPLE, Cli, Result
 from forked import run_forked
-from ledgers import new_file
+from ledgers import bind, new_file
 from psycopg.conninfo import conninfo_to_dict
 
 from jitvault.formats.secret import Secret
@@ -148,7 +148,7 @@ class Story:
 
 @pytest.fixture
 def story(world: World, variables: dict[str, str], spec: Spec, tmp_path: Path) -> Story:
-    ledger = f"sqlite:///{new_file(tmp_path / 'own-ledger.db')}"
+    ledger = f"sqlite:///{bind(new_file(tmp_path / 'own-ledger.db'), world.installation)}"
     return Story(Cli({**variables, "JITVAULT_LEDGER": ledger}, tmp_path), world, spec, tmp_path)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from attended import Attended, wait_for
 from commands import EXAMPLE
 from ledgers import address, new_place
 from mortal import ALL, Mortal
@@ -201,21 +202,60 @@ def test_a_ledger_that_was_lost_is_rebuilt_and_what_held_access_is_ended(rig: Ri
     assert rig.rows("SELECT task_id, head FROM tasks ORDER BY task_id") == heads
 
 
-def test_a_worker_that_began_with_nothing_is_made_to_know(rig: Rig, spec: Spec) -> None:
-    """It read the stream from its start on: the past is read afterwards, and its new task is not disturbed."""
-    file, new = spec(), spec()
-    held = active(rig, file)
+def test_a_new_ledger_beside_open_tasks_grants_nothing_and_ends_what_is_to_end(rig: Rig, spec: Spec) -> None:
+    file, over, new, third = spec(), spec(), spec(), spec()
+    held, done, agents = active(rig, file), active(rig, over), active(rig, third)
+    below = spec(window="5m", more=f"  parent: {over.stem}\n")
+    handed = active(rig, below)
     lose(rig)
-    going_on = active(rig, new)
-    assert "recover" in rig("operator", "grant", file, code=12).error["hint"]
+    for asked, why in ((new, "has had to be rebuilt"), (file, "missing in the ledger")):
+        refused = rig("operator", "grant", asked, code=12).error
+        assert why in refused["message"] and "ledger recover" in refused["hint"]
+    (usable,) = [c for c in rig("operator", "doctor", code=None).json["checks"] if c["name"] == "usable"]
+    assert usable["status"] == "fail" and "ledger recover" in usable["mend"]
+    # who only reads the ledger is told as well
+    (freeze,) = rig.cli("auditor", "freezes", "--json", worker=False).json["freezes"]
+    assert freeze["kind"] == "recovery" and "ledger recover" in freeze["reason"]
+
+    # who wants an end is heard, with the worker's identity and without, and the end is proven
+    rig.put(f"requests/{rig.entity('research-agent')}/{third.stem}/submit", {"what": "hides the operator's request"})
+    assert "missing in the ledger" in rig("operator", "complete", below.stem, code=12).error["message"]
+    rig("operator", "complete", over.stem)
+    with Attended(rig) as worker:
+        health = worker.started.pool._health
+        # at first it is not ready because it has read nothing
+        wait_for(lambda: any("ledger recover" in why for why in health.unready()))
+        wait_for(lambda: rig.rows("SELECT 1 FROM judged WHERE path LIKE ?", f"%/{third.stem}/submit"))
+        rig.cli("agent", "complete", third.stem, worker=False)
+    for task, one in ((over, done), (below, handed), (third, agents)):
+        assert not rig.is_live(one.token) and not rig.lease_is_live(one.lease_id)
+        assert rig.file(task.stem).task.state in PROVEN
+        assert [lease.lease_id for lease in rig.file(task.stem).leases] == [one.lease_id]
+    # nobody asked for this one's, and nothing is granted still
+    assert rig.is_live(held.token) and rig.state(file.stem) is None
+    assert rig("operator", "grant", new, code=12).error
+
     told = recover(rig)
-    assert fates(told) == {file.stem: "ending", new.stem: "kept"}
+    kept = (over.stem, below.stem, third.stem, new.stem)
+    assert fates(told) == {file.stem: "ending", **dict.fromkeys(kept, "kept")}
     assert not rig.is_live(held.token) and not rig.lease_is_live(held.lease_id)
-    assert rig.is_live(going_on.token) and rig.lease_is_live(going_on.lease_id)
     assert rig.file(file.stem).task.state in PROVEN
+    rig("operator", "grant", new)
     rig("operator", "complete", new.stem)
     check_whole(rig)
     assert rig("operator", "freezes").json["freezes"] == []
+
+
+def test_what_vault_calls_over_keeps_no_new_ledger_from_granting(rig: Rig, spec: Spec) -> None:
+    file, other, new = spec(), spec(), spec()
+    active(rig, file)
+    rig("operator", "complete", file.stem)
+    seals(rig, file.stem)
+    active(rig, other)
+    said = rig.document(f"tasks/{other.stem}")
+    rig.put(f"tasks/{other.stem}", {**said, "installation": "0" * 32})
+    lose(rig)
+    rig("operator", "grant", new)
 
 
 def test_an_older_ledger_is_corrected_forward(rig: Rig, spec: Spec, tmp_path: Path) -> None:
@@ -283,7 +323,7 @@ def test_what_contradicts_vault_is_left_and_keeps_grants_away(rig: Rig, spec: Sp
     assert freeze["kind"] == "recovery"
     doctor = rig("operator", "doctor", code=None).json
     (usable,) = [check for check in doctor["checks"] if (check["area"], check["name"]) == ("ledger", "usable")]
-    assert usable["status"] == "fail" and "under recovery" in usable["seen"]
+    assert usable["status"] == "fail" and "has had to be rebuilt" in usable["seen"]
     # an empty one goes by Vault alone
     rig("operator", "complete", other.stem)
     lose(rig)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from commands import Cli, Result, without_limits
 from invariants import check
-from ledgers import new_file
+from ledgers import ask, new_file
 from mortal import time_passes
 from rig import Rig
 
@@ -188,14 +188,18 @@ def test_four_processes_grant_ten_tasks_on_one_ledger(rig: Rig, spec: Spec) -> N
         assert whole(rig, file.stem)
 
 
-def test_two_processes_that_begin_a_new_ledger_both_do_their_work(
+def test_two_processes_that_begin_a_new_ledger_beside_open_tasks_mark_it_once(
     cli: Cli, spec: Callable[..., Path], tmp_path: Path
 ) -> None:
-    new = {"JITVAULT_LEDGER": f"sqlite:///{new_file(tmp_path / 'new' / 'ledger.db')}"}
-    files = [spec(), spec()]
+    cli("operator", "grant", spec())
+    ledger = new_file(tmp_path / "new" / "ledger.db")
+    new = {"JITVAULT_LEDGER": f"sqlite:///{ledger}"}
     with ThreadPoolExecutor(2) as pool:
-        done = list(pool.map(lambda file: cli("operator", "grant", file, "--json", extra=new), files))
-    assert [result.json["state"] for result in done] == ["issued", "issued"]
+        for done in pool.map(
+            lambda file: cli("operator", "grant", file, "--json", extra=new, code=12), [spec(), spec()]
+        ):
+            assert "has had to be rebuilt" in done.error["message"]
+    assert ask(ledger, "SELECT (SELECT count(*) FROM freezes), count(*) FROM installation")[0] == [(1, 1)]
 
 
 ONE_AT_A_TIME = '@id("one") forbid (principal, action == Action::"grant", resource) when { context.owner_leases > 0 };'

@@ -222,7 +222,7 @@ def test_a_poisoned_task_keeps_nobody_from_anything(
             raise KeyError("a row that nobody can read")
         return story.advance(worker, task_id, **how)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(pool, "advance", advance)
+    monkeypatch.setattr(pool, "advance_or_end_lost", advance)
     assert rig.sql("UPDATE tasks SET due_at = '2020-01-01 00:00:00' WHERE task_id = ?", poisoned.stem) == 1
     with Attended(rig) as worker:
         wait_for(lambda: tried)

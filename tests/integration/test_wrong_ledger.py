@@ -61,6 +61,29 @@ def test_where_there_is_no_ledger_that_is_not_said_to_be_empty(lab: World, rig: 
         assert "ledger recover" in wrong["hint"]
 
 
+def test_a_task_that_was_deleted_from_the_ledger_is_missed_where_tasks_are_shown(rig: Rig, spec: Spec) -> None:
+    kept, open_, closed = spec(), spec(), spec()
+    for file in (kept, open_, closed):
+        rig("operator", "grant", file)
+    rig("operator", "complete", closed.stem)
+    for file in (open_, closed):
+        rig.forget(file.stem)
+    both = sorted([open_.stem, closed.stem])
+    for command, key in (("list", "tasks"), ("report", "leases")):
+        shown = rig("auditor", command, code=12)
+        assert [row["task_id"] for row in shown.json[key]] == [kept.stem]
+        assert f"2 tasks that Vault knows of: {', '.join(both)}" in shown.error["message"]
+        assert "ledger recover" in shown.error["hint"]
+        # one of them may have the name that no other task has
+        assert "2 tasks" in rig("auditor", command, "--agent", "nobody", code=12).error["message"]
+    for command in ("status", "report"):
+        for worker in (True, False):
+            extra = {} if worker else {"JITVAULT_WORKER_TOKEN": ""}
+            gone = rig("auditor", command, open_.stem, code=12, extra=extra).error
+            assert "missing in the ledger" in gone["message"] and "ledger recover" in gone["hint"]
+        assert rig("auditor", command, kept.stem).json
+
+
 @AT_80_AND_120
 def test_a_command_whose_ledger_is_not_set_signs_nothing_and_makes_none(rig: Rig, spec: Spec, width: str) -> None:
     file = spec()

@@ -112,8 +112,7 @@ def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
     if shown["frozen"]:
         console.print(f"  FROZEN     {shown['frozen']['why']}", style="red")
     for message, origin in _grouped_findings(shown["findings"]):
-        line = output.indented(message, console.width, first="  FINDING    ", rest=" " * 13)
-        console.print(line, style="red", soft_wrap=True)
+        _print_finding(console, message)
         console.print(f"             {origin}", style="red", soft_wrap=True)
     _print_uses(console, shown["uses"])
     if shown["proof"]:
@@ -201,6 +200,11 @@ def _names(shown: Mapping[str, Any]) -> dict[str, str]:
     """Return the names of entities with a part in the task, by id."""
     decided = [*shown["decisions"], *shown["refused"]]
     return {**names_in(shown["revision"]["content"]), **{one["entity"]: one["name"] for one in decided}}
+
+
+def _print_finding(console: Console, message: str) -> None:
+    line = output.indented(message, console.width, first="  FINDING    ", rest=" " * 13)
+    console.print(line, style="red", soft_wrap=True)
 
 
 def _grouped_findings(findings: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
@@ -312,7 +316,10 @@ def print_published(document: PublishedTask, shown: Mapping[str, Any], now: date
     # one table: its names are as wide in both halves
     least = max(len("missing"), *map(len, facts))
     print_decision(document, as_json=False, is_status=True, least=least)
-    output.print_facts(output.console(), facts, least=least)
-    _print_end_requests(output.console(), shown["end_requested"])
+    console = output.console()
+    output.print_facts(console, facts, least=least)
+    _print_end_requests(console, shown["end_requested"])
+    for message in dict.fromkeys(document.findings):
+        _print_finding(console, message)
     if document.proof is not None:
-        print_proof(output.console(), document.proof, unproven)
+        print_proof(console, document.proof, unproven)

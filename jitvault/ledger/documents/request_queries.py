@@ -88,6 +88,17 @@ class RequestQueries:
             row = connection.execute(select(*columns).where(_JUDGED.path == path)).mappings().first()
         return Judged(**{**row, "judgement": Judgement(row["judgement"])}) if row else None
 
+    def lost_tasks(self, task_ids: Collection[str]) -> set[str]:
+        """Return those of these tasks that the ledger may have lost.
+
+        A request was judged so, or was so old that nobody looked whether it had begun a task.
+        """
+        if not task_ids:
+            return set()
+        query = select(_JUDGED.path).where(_JUDGED.judgement.in_([Judgement.LOST.value, Judgement.TOO_OLD.value]))
+        with self._db.read() as connection:
+            return {path.split("/")[-2] for path in connection.execute(query).scalars()} & {*task_ids}
+
     def unsettled(self, author: str, task_ids: Sequence[str]) -> Unsettled:
         """Return those of an author's tasks whose request has to be read.
 

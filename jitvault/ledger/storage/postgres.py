@@ -23,6 +23,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from jitvault.backoff import doubled, jittered
 from jitvault.errors import LedgerFull, LedgerUnavailable, LedgerUnreachable
 from jitvault.ledger.storage.dialect import from_json, to_json
+from jitvault.ledger.storage.rights import login_of, refusal
 
 # how long to wait for a server that went away, and for each lock
 PATIENCE_S = 10.0
@@ -39,6 +40,7 @@ _LOCK = 0x6A69_7476
 _RETRIED = frozenset({"40001", "40P01", "23505"})
 _LOCK_TIMEOUT = "55P03"
 _FULL = frozenset({"53100", "53200"})
+_NOT_ALLOWED = "42501"
 # connections are refused or ended: the server shuts down, starts up or failed over, or has too many of them
 _UNREACHABLE = frozenset({"57P01", "57P02", "57P03", "57P05", "25006", "53300"})
 
@@ -99,7 +101,7 @@ class PostgresStore:
                 return self._written(unit, alone=alone)
             except (DBAPIError, PoolTimeout) as error:
                 if not self._is_retried(error, tries, time.monotonic() - began):
-                    raise self._translated(error) from None
+                    raise self._translated(error, writes=True) from None
             time.sleep(jittered(doubled(_FIRST_PAUSE_S, tries, _LONGEST_PAUSE_S)))
 
     def _written(self, unit: Callable[[Connection], T], *, alone: bool) -> T:
@@ -158,7 +160,7 @@ class PostgresStore:
                 yield connection
                 transaction.rollback()
         except (DBAPIError, PoolTimeout) as error:
-            raise self._translated(error) from None
+            raise self._translated(error, writes=False) from None
 
     def _connected(self) -> Connection:
         """Return a connection with an unchanging view of its own.
@@ -177,11 +179,13 @@ class PostgresStore:
                 self._was_reached = True
                 return connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
-    def _translated(self, error: Exception) -> LedgerUnavailable:
+    def _translated(self, error: Exception, *, writes: bool) -> LedgerUnavailable:
         code = _code(error)
         cause = getattr(error, "orig", None)
         if code in _FULL:
             return LedgerFull("the ledger is full: its server has no room")
+        if code == _NOT_ALLOWED and (refused := self._refused(writes=writes)) is not None:
+            return refused
         # only the primary message: the details of a refusal show rows
         reason = getattr(getattr(cause, "diag", None), "message_primary", None) or " ".join(str(cause or error).split())
         if self._secret:
@@ -191,6 +195,18 @@ class PostgresStore:
             f"the ledger cannot be used: {reason:.200}",
             hint="Check JITVAULT_LEDGER, and whether its PostgreSQL runs, takes this login and has free space.",
         )
+
+    def _refused(self, *, writes: bool) -> LedgerUnavailable | None:
+        """Return the error that names the rights which the login lacks.
+
+        None where it lacks none that the schema asks for, or the server cannot be asked.
+        """
+        try:
+            with self.engine.connect() as connection:
+                login = login_of(connection, writes=writes)
+        except (DBAPIError, PoolTimeout):
+            return None
+        return refusal(login)
 
 
 def checked(url: URL) -> URL:

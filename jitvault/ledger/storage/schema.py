@@ -61,7 +61,7 @@ def _task() -> Column[str]:
 installation = Table(
     "installation",
     metadata,
-    Column("one", Integer, primary_key=True),
+    Column("one", Integer, primary_key=True, autoincrement=False),
     Column("id", String(64), nullable=False),
     # the claim of the sweep: which process may revoke what belongs to no task
     Column("claim_epoch", Integer, nullable=False, server_default=text("0")),
@@ -477,3 +477,8 @@ listings = Table(
 )
 
 APPEND_ONLY = ("events", "observations")
+"""The tables whose rows triggers keep from being changed and deleted."""
+ADDED_TO = frozenset({*APPEND_ONLY, "audit_gaps", "audit_salts", "canaries"})
+"""The tables to whose rows a worker only adds."""
+FORGOTTEN = frozenset({"documents", "judged", "over_quota", "rewritten"})
+"""The tables whose rows a worker deletes: notes about documents that lie in Vault."""

@@ -196,6 +196,11 @@ class AuditPositions:
 
         self._db.write(unit)
 
+    def begun_at(self) -> datetime | None:
+        """Return when a worker first used the ledger, None where none did."""
+        with self._db.read() as connection:
+            return connection.execute(select(func.min(schema.worker_sessions.c.first_at))).scalar()
+
     def is_own_canary(self, canary: str) -> bool:
         """Return whether a canary's line names a recorded session.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import REQUEST_LIFE, is_stale, request_path
-from jitvault.documents.published_task import IllegibleDocument, PublishedDocument, PublishedRefusal, PublishedTask
+from jitvault.documents.published_task import PublishedDocument, PublishedRefusal, PublishedTask
 from jitvault.errors import InvalidInput, NotFound, SecurityFinding, WrongState
 from jitvault.formats.time_window import format_duration, format_instant
 from jitvault.ledger.documents.judgements import Judged, Judgement
@@ -20,6 +20,7 @@ from jitvault.lifecycle.record.history import (
     opened_rows,
 )
 from jitvault.lifecycle.record.integrity import published
+from jitvault.lifecycle.record.missing_tasks import is_own, lost
 from jitvault.lifecycle.requests.publish import publish_refusal
 from jitvault.lifecycle.requests.reader import Submission, find_request, submission
 from jitvault.model.approval import RequestDecision
@@ -40,7 +41,7 @@ def admit_request(worker: WorkerContext, task_id: str, *, hint: str | None) -> E
 
     The task is admitted by its signed request in Vault. Returns the evaluation when this call admitted the task, so
     that the caller need not read everything again; None when the ledger knew the task. `hint` is the entity whose
-    request is looked for first. Raises NotFound, InvalidInput.
+    request is looked for first. Raises NotFound, InvalidInput, and LostTask for a task that was admitted before.
     """
     if worker.ledger.task(task_id) is not None:
         return None
@@ -50,14 +51,20 @@ def admit_request(worker: WorkerContext, task_id: str, *, hint: str | None) -> E
     requester, stored = found
     path = request_path(requester, task_id, "submit")
     line_at = worker.ledger.newest_line(path)
-    judgement = Judgement.INVALID
+    judgement = Judgement.LOST
     try:
+        published_copy = published(worker, task_id)
+        if published_copy is not None and is_own(published_copy, worker.installation):
+            if worker.ledger.task(task_id) is None:
+                # whatever this request is worth: anyone may write one, and it must not hide the task
+                raise lost(published_copy)
+            # another process has admitted the request meanwhile
+            return None
+        judgement = Judgement.INVALID
         submitted = _submitted(worker, task_id, requester, stored)
         judgement = Judgement.REFUSED
-        return _enter(worker, submitted)
-    except (InvalidInput, NotFound, SecurityFinding) as error:
-        if judgement is Judgement.REFUSED and isinstance(error, SecurityFinding):
-            judgement = Judgement.LOST
+        return _enter(worker, submitted, published_copy)
+    except (InvalidInput, NotFound, SecurityFinding):
         # the request need not be read again while this is its newest version
         worker.ledger.judge([Judged(path, stored.version, stored.written_at, judgement, line_at)], worker.now())
         raise
@@ -74,25 +81,11 @@ def _submitted(worker: WorkerContext, task_id: str, requester: str, stored: Stor
     return submitted
 
 
-def _enter(worker: WorkerContext, submitted: Submission) -> Evaluation | None:
+def _enter(worker: WorkerContext, submitted: Submission, published_copy: PublishedDocument | None) -> Evaluation | None:
     """Check a request, decide about it, and create its task in the ledger.
 
     Returns None where another process created the task first, or where the caller has to read again.
     """
-    task_id = submitted.spec.id
-    published_copy = published(worker, task_id)
-    if (
-        isinstance(published_copy, PublishedTask | IllegibleDocument)
-        and published_copy.installation == worker.installation
-    ):
-        if worker.ledger.task(task_id) is not None:
-            # another process has admitted the request meanwhile
-            return None
-        raise SecurityFinding(
-            f"task {task_id} is known in Vault (it was {published_copy.state}) and missing in the ledger",
-            hint="The ledger was lost or restored: `jitvault ledger recover` imports the task again, as far as "
-            "possible.",
-        )
     check_not_refused(published_copy, submitted)
     if is_stale(submitted.written_at, worker.now()):
         raise _refused(worker, submitted, _too_old(submitted), _TOO_OLD)

@@ -9,8 +9,9 @@ Signatures are not verified here: what is in force is for `freeze_documents` to 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from jitvault.documents.paths import FREEZES, freeze_path
 from jitvault.lifecycle.requests.freeze_documents import unverified_statement
@@ -42,6 +43,15 @@ def freeze_history(documents: Documents) -> list[PastFreeze]:
     every_lift = sorted((one for each in written for one in each if not one.freezes), key=lambda one: one.at)
     found = [past for statements in written for past in _runs(statements, every_lift)]
     return sorted(found, key=lambda past: past.first.at)
+
+
+def first_at(freeze: Mapping[str, Any], history: Sequence[PastFreeze]) -> str:
+    """Return since when a freeze holds.
+
+    Its author may have signed it anew, with another reason. `freeze` is as `signed_freeze` returns it.
+    """
+    known = (past for past in history if past.last.scope.as_json() == freeze["scope"])
+    return next((past.first.at.isoformat() for past in known if past.last.at.isoformat() == freeze["at"]), freeze["at"])
 
 
 def _places(documents: Documents) -> Iterator[tuple[str, str]]:

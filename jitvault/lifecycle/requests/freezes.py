@@ -15,6 +15,7 @@ from jitvault.documents.paths import FREEZES, freeze_path
 from jitvault.errors import Denied, Frozen
 from jitvault.formats.shorten import quoted
 from jitvault.ledger.model import TaskRecord
+from jitvault.ledger.recovery import HINT, why_nothing_is_granted
 from jitvault.ledger.stream.model import Freeze
 from jitvault.lifecycle.requests.freeze_documents import freeze_covering, freezes, unverified_statement
 from jitvault.model.decision_input import DecisionInput
@@ -31,7 +32,7 @@ def all_freezes(worker: WorkerContext) -> list[dict[str, Any]]:
 
     Each is verified, and has the shape `{kind, scope, by, at, reason, line}`.
     """
-    return [*_of_everything(worker), *map(signed_freeze, freezes(worker))]
+    return [*freezes_of_everything(worker.ledger), *map(signed_freeze, freezes(worker))]
 
 
 def freezes_covering_request(worker: WorkerContext, asked: DecisionInput) -> list[dict[str, Any]]:
@@ -39,7 +40,7 @@ def freezes_covering_request(worker: WorkerContext, asked: DecisionInput) -> lis
     agent, owner = ({"name": who.name, "entity": who.entity} for who in (asked.agent, asked.owner))
     content = {"agent": agent, "owner": owner, "access": asked.access}
     covering = [signed_freeze(statement) for statement in freezes(worker) if statement.covers(content)]
-    return [*_of_everything(worker), *covering]
+    return [*freezes_of_everything(worker.ledger), *covering]
 
 
 def freezes_covering_seen(person: Person, asked: DecisionInput) -> list[dict[str, Any]]:
@@ -49,7 +50,7 @@ def freezes_covering_seen(person: Person, asked: DecisionInput) -> list[dict[str
     """
     agent, owner = ({"name": who.name, "entity": who.entity} for who in (asked.agent, asked.owner))
     content = {"agent": agent, "owner": owner, "access": asked.access}
-    return [one for one in freezes_seen_by_person(person, tripped=None) if Scope(**one["scope"]).covers(content)]
+    return [one for one in freezes_seen_by_person(person) if Scope(**one["scope"]).covers(content)]
 
 
 def tripwire_freeze(ledger: Ledger) -> list[dict[str, Any]]:
@@ -58,24 +59,24 @@ def tripwire_freeze(ledger: Ledger) -> list[dict[str, Any]]:
     return [_tripped(tripped)] if tripped else []
 
 
-def _of_everything(worker: WorkerContext) -> list[dict[str, Any]]:
+def freezes_of_everything(ledger: Ledger) -> list[dict[str, Any]]:
     """Return what freezes everything without an operator.
 
     That is a recovery or a tripwire.
     """
-    since, tripped = worker.ledger.recovering(), worker.ledger.freeze()
-    return [*([_rebuilt(since)] if since else []), *([_tripped(tripped)] if tripped else [])]
+    since = ledger.recovering()
+    return [*([_rebuilt(since)] if since else []), *tripwire_freeze(ledger)]
 
 
-def freezes_seen_by_person(person: Person, *, tripped: Freeze | None) -> list[dict[str, Any]]:
-    """Return the freezes that a person without the worker's identity can see.
+def freezes_seen_by_person(person: Person) -> list[dict[str, Any]]:
+    """Return operators' freezes as a person sees them.
 
-    `by` is an entity id, or `you`. Whether its author still is an operator is for the worker to decide.
+    That is without the worker's identity. `by` is an entity id, or `you`. Whether its author still is an operator is
+    for the worker to decide.
     """
     documents, own, now = person.documents, person.entity, person.clock.agreed()
     written = [statement for entity in _authors(documents) for statement in _statements(documents, entity, own)]
-    signed = freezes_in_force(dated for statement in written if (dated := as_dated(statement, now)))
-    return [*([_tripped(tripped)] if tripped else []), *map(signed_freeze, signed)]
+    return list(map(signed_freeze, freezes_in_force(dated for one in written if (dated := as_dated(one, now)))))
 
 
 def _authors(documents: Documents) -> list[str]:
@@ -107,7 +108,7 @@ def _rebuilt(since: datetime) -> dict[str, Any]:
         "scope": {},
         "by": None,
         "at": since.isoformat(),
-        "reason": f"{describe_recovery(since)}; nothing is granted until `jitvault ledger recover` has finished",
+        "reason": "nothing is granted before `jitvault ledger recover` has rebuilt the ledger",
         "line": None,
     }
 
@@ -123,18 +124,10 @@ def _tripped(freeze: Freeze) -> dict[str, Any]:
     }
 
 
-RESUME_RECOVERY_HINT = "`jitvault ledger recover` goes on with it, also after it was interrupted."
-
-
-def describe_recovery(since: datetime) -> str:
-    """Describe an open recovery of the ledger."""
-    return f"the ledger is being rebuilt since {since:%Y-%m-%d %H:%M:%S} UTC"
-
-
 def recovery_as_freeze(ledger: Ledger) -> Freeze | None:
     """Return an open recovery as a freeze: it blocks grants, but ends no task."""
     since = ledger.recovering()
-    return Freeze(f"{describe_recovery(since)}; until then nothing is granted", "", since) if since else None
+    return Freeze(why_nothing_is_granted(since), "", since) if since else None
 
 
 def freeze_of(worker: WorkerContext, file: TaskRecord) -> FreezeStatement | None:
@@ -149,7 +142,7 @@ def check_not_frozen(worker: WorkerContext, file: TaskRecord) -> None:
     """
     since = worker.ledger.recovering()
     if since is not None:
-        raise Frozen(f"nothing is granted: {describe_recovery(since)}", hint=RESUME_RECOVERY_HINT)
+        raise Frozen(why_nothing_is_granted(since), hint=HINT)
     freeze = worker.ledger.freeze()
     if freeze is not None:
         raise Frozen(f"everything is frozen since {freeze.at:%Y-%m-%d %H:%M:%S} UTC: {freeze.reason}")

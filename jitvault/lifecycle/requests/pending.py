@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -90,12 +90,14 @@ class Triage:
     def sort(self, asks: Sequence[WorkItem]) -> list[tuple[WorkItem, DocumentEffect]]:
         """Return each document about a task once, with its effect."""
         known = self._worker.ledger.parts({ask.task_id for ask in asks if ask.task_id})
-        return [(ask, self._effect(ask, known)) for ask in dict.fromkeys(asks) if ask.task_id]
+        lost = self._worker.ledger.lost_tasks({ask.task_id for ask in asks if ask.ends} - known.keys())
+        return [(ask, self._effect(ask, known, lost)) for ask in dict.fromkeys(asks) if ask.task_id]
 
-    def _effect(self, ask: WorkItem, known: Mapping[str, TaskParties]) -> DocumentEffect:
+    def _effect(self, ask: WorkItem, known: Mapping[str, TaskParties], lost: Collection[str]) -> DocumentEffect:
         task = known.get(ask.task_id)
         # to find out whether the author is an operator costs Vault a request, and only matters for the end of a task
-        return effect_of(ask, task, is_operator=ask.ends and ask.requests and self._is_operator(ask.author))
+        is_operator = ask.ends and ask.requests and self._is_operator(ask.author)
+        return effect_of(ask, task, is_operator=is_operator, is_lost=ask.task_id in lost)
 
     def _is_operator(self, entity_id: str) -> bool:
         now = time.monotonic()

@@ -45,6 +45,7 @@ RECORD = record.LedgerFacts(
     ending=(),
     stuck=(),
 )
+LOGIN = record.LedgerLogin("night", writes=True, owns=False, missing=(), excess=())
 
 
 def by_name(checks: object) -> dict[str, Check]:
@@ -317,6 +318,11 @@ def test_a_freeze_of_everything_stops_grants_and_one_of_somebody_is_told() -> No
         (replace(RECORD, room=record.Room(1024 * record.MB, 257 * record.MB)), "room", "ok"),
         (replace(RECORD, room=record.Room(1024 * record.MB, 257 * record.MB)), "write-ahead log", "warn"),
         (replace(RECORD, room=None), "room", "skipped"),
+        (replace(RECORD, login=LOGIN), "rights", "ok"),
+        (replace(RECORD, login=replace(LOGIN, missing=("DELETE on judged",))), "rights", "fail"),
+        (replace(RECORD, login=replace(LOGIN, excess=("DELETE on events",))), "rights", "warn"),
+        (replace(RECORD, login=replace(LOGIN, owns=True)), "rights", "warn"),
+        (record.NoneYet(0, None, is_new=True, login=replace(LOGIN, missing=("DELETE on judged",))), "rights", "fail"),
     ],
 )
 def test_what_is_said_of_the_ledger(found: object, name: str, status: str) -> None:

@@ -60,12 +60,12 @@ def test_a_request_that_is_too_old_is_never_young_again(age: timedelta, more: ti
     assert is_stale(written, written + age + more) or not is_stale(written, written + age)
 
 
-def how(path: str, state: State | None, *, is_operator: bool = False) -> DocumentEffect:
+def how(path: str, state: State | None, *, is_operator: bool = False, is_lost: bool = False) -> DocumentEffect:
     """What follows from a document of one of the requester, an approver, and somebody else."""
     asks = work_item_for(path)
     assert asks
     task = TaskParties(state, may_end={"requester", "agent"}, approved_by={"approver"}) if state else None
-    return effect_of(asks, task, is_operator=is_operator)
+    return effect_of(asks, task, is_operator=is_operator, is_lost=is_lost)
 
 
 @pytest.mark.parametrize(
@@ -89,6 +89,12 @@ def how(path: str, state: State | None, *, is_operator: bool = False) -> Documen
 )
 def test_only_whoever_may_end_what_is_held_is_urgent(path: str, state: State | None, expected: DocumentEffect) -> None:
     assert how(path, state) == expected
+
+
+def test_the_end_of_a_task_that_the_ledger_lost_is_looked_at_whoever_asks() -> None:
+    assert how("requests/agent/t-1/end", None, is_lost=True) is DocumentEffect.LOOK
+    for other in ("requests/agent/t-1/grant", "decisions/approver/t-1"):
+        assert how(other, None, is_lost=True) is DocumentEffect.NOTHING
 
 
 def test_what_a_later_claim_has_done_is_not_looked_at_again() -> None:

@@ -104,6 +104,17 @@ def test_a_finding_counts_for_a_day(ledger: Ledger) -> None:
     assert load(ledger).findings == 1
 
 
+def test_findings_of_one_cause_are_closed_together_by_their_rules(ledger: Ledger) -> None:
+    enter(ledger, "t-1")
+    for n, rule in enumerate(["unknown_token", "unknown_token", "unknown_publication", "wrong_clock"]):
+        ledger.finding(None, rule, f"line {n}", NOW)
+    ledger.finding("t-1", "unknown_token", "line 9", NOW)
+    closing = Closing(name="olga", entity=None, why="a backup was restored", at=NOW)
+    assert ledger.close_findings_by_rule(["unknown_token", "unknown_publication"], closing) == 4
+    assert [found.rule for found in ledger.findings(closed=False)] == ["wrong_clock"]
+    assert ledger.close_findings_by_rule(["unknown_token"], closing) == 0
+
+
 def test_a_finding_that_was_closed_counts_no_more_and_stays(ledger: Ledger, place: LedgerPlace) -> None:
     enter(ledger, "t-1")
     enter(ledger, "t-2", agent="e-other")

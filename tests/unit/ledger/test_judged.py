@@ -36,6 +36,14 @@ def test_a_request_is_settled_by_its_task_or_by_how_it_was_judged(ledger: Ledger
     assert ledger.unsettled("e-2", ["junk"]) == Unsettled(["junk"], [])
 
 
+def test_a_task_may_be_lost_where_a_request_was_judged_so_or_not_looked_at(ledger: Ledger) -> None:
+    asked = [replace(judged(path=request_path("e-1", each.value, "submit")), judgement=each) for each in Judgement]
+    ledger.judge(asked, NOW)
+    assert ledger.lost_tasks({*Judgement, "no"}) == {"lost", "too_old"}
+    assert ledger.lost_tasks({"old", "invalid"}) == set()
+    assert ledger.lost_tasks(set()) == set()
+
+
 def test_what_is_written_again_is_no_longer_judged(ledger: Ledger) -> None:
     written(ledger, 1, at=0)
     ledger.judge([judged(line_at=0)], NOW)

@@ -343,6 +343,25 @@ def test_a_task_that_changed_in_between_is_not_overwritten(ledger: Ledger, place
     assert whole(ledger)
 
 
+def test_a_move_is_noted_where_it_was_made_and_nowhere_else(ledger: Ledger, place: LedgerPlace) -> None:
+    other = Ledger(opened(address(place), create=False))
+    with ledger.moves() as mine, other.moves() as theirs:
+        make(ledger)
+        make(ledger, "t-2")
+        change(ledger, Change("create_token_intended", state=State.ISSUING))
+        change(ledger, Change("noted"))
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(make, ledger, "t-3").result(10)
+        # the other one looks, and does what is left to be done
+        with other.claim("t-1") as claim:
+            other.change(file_of(other), Change("noted"), claim=claim, at=NOW)
+        change(other, Change("create_token_intended", state=State.ISSUING), "t-2")
+    assert {name: row.state for name, row in mine.items()} == {"t-1": State.ISSUING, "t-2": State.APPROVED}
+    assert {name: row.state for name, row in theirs.items()} == {"t-2": State.ISSUING}
+    make(ledger, "t-4")
+    assert "t-4" not in mine
+
+
 def test_two_threads_never_hold_the_same_claim(ledger: Ledger) -> None:
     make(ledger)
     holders, most, guard = 0, 0, threading.Lock()

@@ -7,13 +7,13 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 import pytest
 from builders import LEASE, NOW, TOKEN, as_is, change, file_of, issued, make, read, seen, task, whole
-from ledgers import Shelf
+from ledgers import Shelf, allow, owner_of
 from psycopg.adapt import PyFormat
 from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import make_url
@@ -26,8 +26,8 @@ from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change
 from jitvault.ledger.storage import postgres
 from jitvault.ledger.storage.database import HEAD, Database, opened, raw
-
-LEDGER_DOC = Path(__file__).parents[3] / "docs" / "operations" / "ledger.md"
+from jitvault.ledger.storage.rights import login_of
+from jitvault.model.ledger_facts import LedgerLogin
 
 
 @pytest.fixture
@@ -295,34 +295,73 @@ def test_an_empty_database_is_made_a_ledger_by_upgrade_alone_and_once(shelf: She
     make(Ledger(opened(url, create=False)))
 
 
-@pytest.fixture
-def worker_url(place: str, shelf: Shelf) -> Iterator[str]:
-    """A login that may do what a worker does, and not change the tables."""
-    password, name = secrets.token_urlsafe(16), f"worker_{secrets.token_hex(4)}"
-    block = LEDGER_DOC.read_text().partition("```sql\n")[2].partition("```")[0]
-    with psycopg.connect(place, autocommit=True) as owner:
-        owner.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{password}'".encode())
-        owner.execute(block.replace("jitvault_worker", name).encode())
-    yield make_url(place).set(username=name, password=password).render_as_string(hide_password=False)
-    with psycopg.connect(place, autocommit=True) as owner:
-        owner.execute(f"DROP OWNED BY {name}; DROP ROLE {name}".encode())
+@contextmanager
+def as_role(place: str, *, writes: bool) -> Iterator[tuple[str, str]]:
+    """A login with the printed grants of a worker or a reader: its name, and its URL."""
+    password, name = secrets.token_urlsafe(16), f"night_{secrets.token_hex(4)}"
+    as_is(place, f"CREATE ROLE {name} LOGIN PASSWORD '{password}'")
+    allow(place, name, writes=writes)
+    yield name, make_url(place).set(username=name, password=password).render_as_string(hide_password=False)
+    as_is(place, f"DROP OWNED BY {name}")
+    as_is(place, f"DROP ROLE {name}")
 
 
-def test_a_worker_needs_no_right_to_change_or_delete_what_is_written(worker_url: str) -> None:
-    worker = Ledger(opened(worker_url, create=False))
-    issued(worker)
-    read(worker, [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN)])
-    worker.finding("t-1", "denied", "no", NOW)
-    assert len(file_of(worker).leases) == 1
+def login(url: str, *, writes: bool) -> LedgerLogin:
+    with raw(url, create=False).read() as connection:
+        return login_of(connection, writes=writes)
+
+
+def test_a_worker_may_not_change_or_delete_what_is_written(place: str) -> None:
     forbidden = [
         "DROP TRIGGER events_no_delete ON events",
         "DELETE FROM findings",
         "TRUNCATE events",
         "DROP TABLE tasks",
+        "SET session_replication_role = replica",
+        "UPDATE events SET kind = kind",
+        "UPDATE audit_salts SET mark = mark",
+        "UPDATE alembic_version SET version_num = '9999'",
     ]
-    for statement in [*forbidden, "SET session_replication_role = replica", "UPDATE events SET kind = kind"]:
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            as_is(worker_url, statement)
+    for statement in forbidden:
+        with psycopg.connect(place) as worker, pytest.raises(psycopg.errors.InsufficientPrivilege):
+            worker.execute(statement.encode())
+
+
+@pytest.mark.parametrize("writes", [True, False])
+def test_the_printed_grants_give_what_is_needed_and_nothing_else(place: str, writes: bool) -> None:
+    with as_role(place, writes=writes) as (name, url):
+        assert login(url, writes=writes) == LedgerLogin(name, writes, False, (), ())
+        as_is(place, f"REVOKE SELECT ON writers FROM {name}")
+        as_is(place, f"GRANT UPDATE (kind) ON events TO {name}")
+        as_is(place, f"GRANT TRIGGER ON tasks TO {name}")
+        changed = login(url, writes=writes)
+        assert changed.missing == ("SELECT on writers",)
+        assert changed.excess == ("UPDATE on events", "TRIGGER on tasks")
+        # again, as after an upgrade
+        allow(place, name, writes=writes)
+        assert login(url, writes=writes) == LedgerLogin(name, writes, False, (), ())
+    assert login(owner_of(place), writes=writes).owns
+
+
+def test_a_refused_statement_is_told_with_the_missing_right(place: str) -> None:
+    with as_role(place, writes=True) as (name, url):
+        as_is(place, f"REVOKE DELETE ON over_quota FROM {name}")
+        as_is(place, f"REVOKE USAGE ON SEQUENCE findings_id_seq FROM {name}")
+        worker = Ledger(opened(url, create=False))
+        lacks = f"its login {name} lacks USAGE on findings_id_seq, DELETE on over_quota$"
+        for act in (
+            lambda: worker.keep_over_quota("e-1", 0, NOW),
+            lambda: worker.finding(None, "denied", "no", NOW),
+            worker.check_login,
+        ):
+            with pytest.raises(LedgerUnavailable, match=lacks) as caught:
+                act()
+            assert f"`jitvault ledger grants {name}`" in caught.value.hint
+        as_is(place, f"REVOKE SELECT ON over_quota FROM {name}")
+        # a reader's grants would take a worker's other rights, and this may be either
+        with pytest.raises(LedgerUnavailable, match=f"{name} lacks SELECT on over_quota$") as caught:
+            worker.over_quota()
+        assert f"`jitvault ledger grants {name}` prints if a worker" in caught.value.hint
 
 
 def test_a_message_that_no_index_would_take_is_cut(ledger: Ledger) -> None:

@@ -28,6 +28,7 @@ from jitvault.recovery.outcomes import (
     parents_first,
     recovery_action,
     task_to_recover,
+    with_all_below,
 )
 
 NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
@@ -340,3 +341,14 @@ def test_each_comes_after_the_one_that_handed_on_to_it() -> None:
     assert names == ["b", "c", "a", "d"]
     # what somebody made up may go in a circle
     assert {one.task_id for one in parents_first([task("a", "b"), task("b", "a")])} == {"a", "b"}
+
+
+def below(parent: str | None, *names: str) -> list[PublishedTask]:
+    return [said(task_id=name, parent=parent) for name in names]
+
+
+def test_with_a_lost_task_come_all_that_were_delegated_below_it() -> None:
+    tasks = [*below("c", "a"), *below(None, "b"), *below("b", "c", "d"), *below("gone", "e")]
+    assert [one.task_id for one in with_all_below("c", tasks)] == ["c", "a"]
+    assert [one.task_id for one in with_all_below("b", tasks)] == ["b", "c", "a", "d"]
+    assert with_all_below("gone", tasks) == []

@@ -107,7 +107,9 @@ def get(port: int, page: str) -> tuple[int, str]:
 def test_it_lives_before_it_is_ready_and_is_ready_once_the_stream_is_trusted(health: tuple[Health, int]) -> None:
     found, port = health
     assert get(port, "/healthz")[0] == 200 and get(port, "/readyz")[0] == 503
-    found.why_not_trusted = None
+    found.why_not_trusted, found.why_not_granting = None, "the ledger was lost"
+    assert get(port, "/readyz") == (503, '{"ok": false, "why": ["the ledger was lost"]}\n')
+    found.why_not_granting = None
     assert get(port, "/readyz") == (200, '{"ok": true, "why": []}\n')
     found.count("failures", kind="VaultBusy")
     found.count("failures", kind="VaultBusy")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from jitvault.context import ReadCache, RunMode
+from jitvault.errors import JitvaultError, NotFound, WrongState
 from jitvault.ledger.model import Turn
 from jitvault.worker import pool as pool_module
 from jitvault.worker.health import Health
@@ -22,6 +26,7 @@ class Looker:
     """As much of a Worker as a hand touches."""
 
     mode: RunMode
+    rolling_step: timedelta = timedelta(minutes=1)
 
     @property
     def ledger(self) -> Any:
@@ -39,6 +44,9 @@ class Looker:
 
     def task(self, _task_id: str) -> None:
         return None
+
+    def moves(self) -> AbstractContextManager[dict[str, Any]]:
+        return nullcontext({})
 
     def take(self, _task_id: str, *, since: int | None) -> Turn:
         return Turn.OURS
@@ -58,7 +66,7 @@ def test_only_what_is_merely_due_is_looked_at_by_recent_answers(
         seen.append(worker)
         raise Looked
 
-    monkeypatch.setattr(pool_module, "advance", advance)
+    monkeypatch.setattr(pool_module, "advance_or_end_lost", advance)
     supervisor = Supervisor()
     looker = Looker(RunMode(cache=ReadCache()))
     pool = Pool(supervisor, cast(Any, lambda: looker), TaskQueue(1, 1), Health(supervisor), cast(Any, None))
@@ -76,3 +84,16 @@ def test_only_what_is_merely_due_is_looked_at_by_recent_answers(
 def test_what_is_due_and_of_which_there_is_news_is_news() -> None:
     due, news = Job("t-1", Urgency.HELD, if_due=True), Job("t-1", Urgency.END)
     assert not due.and_also(news).if_due and not news.and_also(due).if_due
+
+
+@pytest.mark.parametrize(("error", "again"), [(WrongState("another process sweeps"), True), (NotFound("none"), False)])
+def test_a_task_that_the_ledger_lacks_is_tried_again_after_what_passes(error: JitvaultError, *, again: bool) -> None:
+    queue, supervisor, log = TaskQueue(1, 1), Supervisor(), SimpleNamespace(warning=lambda *_, **__: None)
+    pool = Pool(supervisor, cast(Any, None), queue, Health(supervisor), cast(Any, log))
+    pool.want(Job("t-1", Urgency.END))
+    job = queue.take(time.monotonic())
+    assert job
+    hand = _WorkerThread(pool, "advance-1")
+    hand._worker = cast(Any, Looker(RunMode()))
+    hand._failed(job, error)
+    assert (queue.take(time.monotonic() + 60) is not None) is again

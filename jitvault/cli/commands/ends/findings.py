@@ -61,6 +61,7 @@ def list_(
     """
     from jitvault.cli import session
     from jitvault.cli.views import output
+    from jitvault.cli.views.findings import print_findings
 
     wiring = session.open_session()
     ledger = session.ledger_to_read(wiring)
@@ -72,7 +73,7 @@ def list_(
         session.check_knows_tasks(wiring, ledger)
     numbers = (str(row["id"]) for row in rows)
     if not output.print_for_scripts({"findings": rows}, *numbers, as_json=json_):
-        _print(rows, closed=all_)
+        print_findings(rows, closed=all_)
         if not rows and not all_ and (closed := ledger.findings(closed=True, task_id=task, agent=entity)):
             note(f"{counted(len(closed), 'closed one')}: `jitvault findings list --all` also shows who closed it.")
 
@@ -84,10 +85,13 @@ def close(
         list[int] | None, typer.Argument(metavar="NUMBER", help="The numbers that `findings list` shows.")
     ] = None,
     agent: Agent = None,
+    rule: Annotated[
+        list[str] | None, typer.Option("--rule", metavar="RULE", help="All open ones of this rule. May be repeated.")
+    ] = None,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Close findings, by number or all open ones of an agent's tasks.
+    """Close findings by number, by rule, or all of an agent's tasks.
 
     Policy counts the tripwires of an agent's tasks as long as they are open. Every finding can be closed by its number,
     also one of no task. It stays in the ledger, with the reason, the time and who closed it. Closing lifts no freeze.
@@ -95,22 +99,27 @@ def close(
     The command needs the worker's identity. The name that is recorded is that of VAULT_TOKEN; without it, the worker's.
 
     Example: jitvault findings close 12 --reason "the clock was set"
+
+    Example: jitvault findings close --rule unknown_publication --reason "a backup of the ledger was restored"
     """
     from jitvault.cli.views import output
     from jitvault.errors import UsageError
 
-    if bool(numbers) == (agent is not None):
+    if sum(map(bool, (numbers, agent is not None, rule))) != 1:
         raise UsageError(
-            "findings close takes either numbers or --agent NAME", hint="`jitvault findings list` shows the numbers."
+            "findings close takes one of numbers, --rule RULE and --agent NAME",
+            hint="`jitvault findings list` shows numbers and rules.",
         )
     worker, closing = _closing(reason)
-    wanted = sorted(set(numbers or ()))
+    wanted, rules = sorted(set(numbers or ())), sorted(set(rule or ()))
     if agent is not None:
         closed = close_of_agent(worker, agent, closing)
+    elif rules:
+        closed = close_of_rules(worker, rules, closing)
     else:
         closed = worker.ledger.close_findings_by_number(wanted, closing)
-    answer = {"agent": agent, "findings": wanted, "closed": closed, **_recorded(closing)}
-    whose = f" of {agent}" if agent else ""
+    answer = {"agent": agent, "findings": wanted, "rules": rules, "closed": closed, **_recorded(closing)}
+    whose = f" of {agent or ', '.join(rules)}" if agent or rules else ""
     typer.echo(output.to_json(answer) if json_ else f"closed {counted(closed, 'finding')}{whose}, by {closing.name}")
 
 
@@ -177,6 +186,24 @@ def close_of_agent(worker: WorkerContext, agent: str, closing: Closing) -> int:
     return closed
 
 
+def close_of_rules(worker: WorkerContext, rules: Sequence[str], closing: Closing) -> int:
+    """Return how many findings of these rules were closed.
+
+    Raises WrongState where none was open, as for a misspelt rule.
+    """
+    from jitvault.errors import WrongState
+    from jitvault.formats.did_you_mean import nearest
+
+    known = {row.rule for row in worker.ledger.findings(closed=False)}
+    for rule in rules:
+        if rule not in known:
+            raise WrongState(
+                f"no open finding has the rule {rule!a:.80}{nearest(rule, known)}",
+                hint="`jitvault findings list` shows the rules.",
+            )
+    return worker.ledger.close_findings_by_rule(rules, closing)
+
+
 def _names_of(ledger: Ledger, rows: Sequence[Mapping[str, Any]]) -> dict[str | None, str]:
     """Return the names of entities that the ledger's tasks name, by id.
 
@@ -226,41 +253,3 @@ def _parties(body: bytes) -> Iterator[_Party]:
             yield _Party(str(content[role]["entity"]), str(content[role]["name"]))
     except (msgspec.MsgspecError, KeyError, TypeError, RecursionError):
         return
-
-
-def _print(rows: Sequence[Mapping[str, Any]], *, closed: bool) -> None:
-    """Print each finding with its number, and below it what it says.
-
-    On a terminal long lines are folded; elsewhere each stays whole.
-    """
-    import sys
-
-    from jitvault.cli.folding import for_terminal
-    from jitvault.cli.views import output
-
-    console = output.console()
-    for row in rows:
-        agent = row["agent_name"] or row["agent"]
-        about = f"task {row['task_id']}{f' of {agent}' if agent else ''}" if row["task_id"] else "no task"
-        head = f"{row['rule']}, {about}, {output.readable(row['at'])}"
-        number = f"{row['id']:>4}  "
-        console.print(for_terminal(head, sys.stdout, first=number, rest=" " * 8), style="bold", soft_wrap=True)
-        lines = [row["message"] + (f": {row['more']} so far" if row["more"] else "")]
-        if row["author"]:
-            name = f" ({row['author_name']})" if row["author_name"] else ""
-            lines.append(f"by entity {row['author']}{name}")
-        for line in lines:
-            console.print(for_terminal(line, sys.stdout, first=" " * 6, rest=" " * 8), soft_wrap=True)
-        if row["closed_at"]:
-            # the reason is another's words, so its lines are marked
-            line = f"closed {output.readable(row['closed_at'])} by {_closer(row)}: {row['closed_why']}"
-            console.print(for_terminal(line, sys.stdout, first=" " * 6), soft_wrap=True)
-    if not rows:
-        console.print(f"There is no {'' if closed else 'open '}finding.")
-
-
-def _closer(row: Mapping[str, Any]) -> str:
-    if row["closed_by"] is None:
-        return "somebody whose name was not recorded then"
-    entity = f" (entity {row['closed_by_entity']})" if row["closed_by_entity"] else " (a token without an entity)"
-    return f"{row['closed_by']}{entity}"

@@ -167,18 +167,20 @@ def unfreeze(
 def _freezes_in(wiring: Wiring, scope: Scope) -> list[tuple[str, str]]:
     """Return the operators' freezes that a lift of `scope` ends.
 
-    Each has the time of the freeze. With the worker's identity those count as well that only its ledger knows.
+    Each has the time since when it holds. With the worker's identity those count as well that only its ledger knows.
     """
     from jitvault.cli import session
     from jitvault.documents.paths import ANYONE, freeze_path
+    from jitvault.lifecycle.requests.freeze_history import first_at, freeze_history
     from jitvault.lifecycle.requests.freezes import all_freezes, freezes_seen_by_person
     from jitvault.model.scope import Scope
 
     with session.signing(f"unfreeze {scope}", "operators", writes=freeze_path(ANYONE, scope.key)):
-        found = freezes_seen_by_person(wiring.person, tripped=None)
+        found = freezes_seen_by_person(wiring.person)
+        history = freeze_history(wiring.person.documents)
     if wiring.has_worker:
         found = [*found, *(one for one in all_freezes(wiring.worker) if one["kind"] == "operator")]
-    named = ((Scope(**one["scope"]), one["at"]) for one in found)
+    named = ((Scope(**one["scope"]), first_at(one, history)) for one in found)
     lifted = {str(each): at for each, at in named if scope.is_all or each.is_same(scope)}
     return list(lifted.items())
 

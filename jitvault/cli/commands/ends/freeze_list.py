@@ -35,7 +35,7 @@ def freezes(
     from jitvault.cli.views import output
     from jitvault.cli.views import published as fallback
     from jitvault.cli.views import tables as listings
-    from jitvault.lifecycle.requests.freeze_history import freeze_history
+    from jitvault.lifecycle.requests.freeze_history import first_at, freeze_history
     from jitvault.model.scope import Scope
 
     wiring = session.open_session()
@@ -43,7 +43,7 @@ def freezes(
     with session.allowed("see what is frozen", "operators, approvers and auditors"):
         found = _in_force(wiring, known=known)
         history = freeze_history(wiring.worker.documents if wiring.has_worker else wiring.documents)
-    found = [{**row, "first_at": _first_at(row, history)} for row in found]
+    found = [{**row, "first_at": first_at(row, history)} for row in found]
     lifted = _lifted(wiring, history, found, known=known) if all_ else []
     names = _names(wiring, [*found, *lifted])
     signs = [] if known else tripwire_signs(wiring)
@@ -62,23 +62,14 @@ def freezes(
 
 def _in_force(wiring: Wiring, *, known: bool) -> list[Row]:
     from jitvault.cli import session
-    from jitvault.lifecycle.requests.freezes import all_freezes, freezes_seen_by_person
+    from jitvault.lifecycle.requests.freezes import all_freezes, freezes_of_everything, freezes_seen_by_person
 
     if wiring.has_worker:
         return all_freezes(wiring.worker)
-    tripped = session.ledger_to_read(wiring).freeze() if known else None
+    of_everything = freezes_of_everything(session.ledger_to_read(wiring)) if known else []
     me = wiring.person.entity
-    found = freezes_seen_by_person(wiring.person, tripped=tripped)
-    return [{**row, "by": me if row["by"] == "you" else row["by"]} for row in found]
-
-
-def _first_at(row: Mapping[str, Any], history: Sequence[PastFreeze]) -> str:
-    """Return since when a freeze holds.
-
-    Its author may have signed it anew, with another reason.
-    """
-    known = (past for past in history if past.last.scope.as_json() == row["scope"])
-    return next((past.first.at.isoformat() for past in known if past.last.at.isoformat() == row["at"]), row["at"])
+    signed = freezes_seen_by_person(wiring.person)
+    return [*of_everything, *({**row, "by": me if row["by"] == "you" else row["by"]} for row in signed)]
 
 
 def _lifted(wiring: Wiring, history: Sequence[PastFreeze], found: Sequence[Row], *, known: bool) -> list[Row]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from jitvault.cli.views.output import readable
 from jitvault.errors import JitvaultError
+from jitvault.lifecycle.requests.freeze_history import first_at, freeze_history
 from jitvault.lifecycle.requests.freezes import freezes_seen_by_person
 from jitvault.model.scope import Scope
 
@@ -22,13 +23,14 @@ def frozen_before(wiring: Wiring, scope: Scope) -> list[str]:
     """
     found: list[str] = []
     with suppress(JitvaultError):
-        for one in freezes_seen_by_person(wiring.person, tripped=None):
-            if not Scope(**one["scope"]).is_same(scope):
-                continue
+        same = [one for one in freezes_seen_by_person(wiring.person) if Scope(**one["scope"]).is_same(scope)]
+        history = freeze_history(wiring.person.documents) if same else []
+        for one in same:
             own = one["by"] == "you"
             then = "your new reason replaces that one" if own else "both reasons hold, and one lift ends both"
             by = one["by"] if own else _name(wiring, one["by"])
-            found.append(f"{scope} was frozen already, by {by} since {readable(one['at'])}: {one['reason']}; {then}")
+            since = readable(first_at(one, history))
+            found.append(f"{scope} was frozen already, by {by} since {since}: {one['reason']}; {then}")
     return found
 
 

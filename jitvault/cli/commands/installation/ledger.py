@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +12,8 @@ from jitvault.cli.options import Debug, Json
 from jitvault.formats.plural import counted
 
 if TYPE_CHECKING:
+    from jitvault.errors import SecurityFinding
+    from jitvault.ledger.chains import ChainCheck
     from jitvault.ledger.storage.database import Database
     from jitvault.wiring import Wiring
 
@@ -48,18 +51,39 @@ def ledger_upgrade(json_: Json = False, debug: Debug = False) -> None:
         typer.echo(f"The ledger at {place} was {what}: version {after}.")
 
 
+@ledger_app.command("grants")
+def ledger_grants(
+    role: Annotated[str, typer.Argument(help="The role of PostgreSQL as which a worker or a reader logs in.")],
+    reader: Annotated[bool, typer.Option("--reader", help="For an auditor, who only reads.")] = False,
+    inside: Annotated[str, typer.Option("--schema", metavar="NAME", help="The schema with the tables.")] = "public",
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Print the SQL that gives a role what it needs at a ledger on PostgreSQL.
+
+    It takes away whatever else the role has at these tables. Run it as the owner of the tables, again after each
+    upgrade. The command connects to nothing.
+
+    Example: jitvault ledger grants jitvault_worker | psql "$OWNER_URL"
+    """
+    from jitvault.cli.views.output import to_json
+    from jitvault.ledger.storage.rights import grants
+
+    statements = grants(role, writes=not reader, where=inside)
+    typer.echo(to_json({"statements": statements}) if json_ else "".join(f"{line};\n" for line in statements), nl=json_)
+
+
 @ledger_app.command("check")
 def ledger_check(json_: Json = False, debug: Debug = False) -> None:
     """Check the ledger's schema and triggers, and every task's event chain.
 
     The command also compares the chains with what Vault says that the ledger held. It exits with 11 for a schema that
-    is not jitvault's, and with 12 where the ledger was edited.
+    is not jitvault's, and with 12 where the ledger was edited or an older one was restored.
 
     Example: jitvault ledger check
     """
     from jitvault.cli import session
     from jitvault.cli.views.output import to_json
-    from jitvault.errors import SecurityFinding
     from jitvault.ledger.chains import look
     from jitvault.ledger.storage.database import opened, version
 
@@ -68,9 +92,7 @@ def ledger_check(json_: Json = False, debug: Debug = False) -> None:
     database = opened(_address(wiring), create=False)
     found = look(database)
     heads = _heads(wiring, database)
-    problems = [f"{name}: {'; '.join(what)}" for name, what in found.broken.items()]
-    problems += [f"{name}: events that Vault knows of are missing" for name in heads["missing"]]
-    problems += [f"the trigger {name} is missing: rows can be changed" for name in found.unguarded]
+    failure = edited_or_restored(found, heads["missing"])
     body = {
         "ledger": wiring.ledger_place,
         "version": version(database),
@@ -78,7 +100,8 @@ def ledger_check(json_: Json = False, debug: Debug = False) -> None:
         "broken": [{"task_id": name, "problems": what} for name, what in found.broken.items()],
         "unguarded": list(found.unguarded),
         "heads": heads,
-        "ok": not problems,
+        "restored": bool(heads["missing"]) and found.is_whole,
+        "ok": failure is None,
     }
     if json_:
         typer.echo(to_json(body))
@@ -87,9 +110,30 @@ def ledger_check(json_: Json = False, debug: Debug = False) -> None:
         counts = f"{counted(found.counts['tasks'], 'task')}, {counted(found.counts['events'], 'event')}"
         typer.echo(f"The ledger at {wiring.ledger_place}: version {body['version']}, {counts}.")
         typer.echo(f"{counted(whole, 'chain')} {'is' if whole == 1 else 'are'} whole. {heads['said']}")
-    if problems:
-        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-        raise SecurityFinding("the ledger was edited: " + ". ".join(problems[:3]) + more)
+    if failure is not None:
+        raise failure
+
+
+def edited_or_restored(found: ChainCheck, missing: Sequence[str]) -> SecurityFinding | None:
+    """Return the error for what a check of the ledger found, None if nothing.
+
+    `missing` are the tasks that lack the event that Vault knows of. Where that is all, an older ledger was put back:
+    who changes rows breaks a chain, if they do not make all of it anew.
+    """
+    from jitvault.errors import SecurityFinding
+
+    problems = [f"{name}: {'; '.join(what)}" for name, what in found.broken.items()]
+    problems += [f"{name}: events that Vault knows of are missing" for name in missing]
+    problems += [f"the trigger {name} is missing: rows can be changed" for name in found.unguarded]
+    if not problems:
+        return None
+    told = ". ".join(problems[:3]) + (f" (and {len(problems) - 3} more)" if len(problems) > 3 else "")
+    if not found.is_whole:
+        return SecurityFinding(f"the ledger was edited: {told}")
+    return SecurityFinding(
+        f"the ledger was restored from an older state, or its newest events were deleted or written anew: {told}",
+        hint="`jitvault ledger recover` takes in what it lacks. If nobody restored it, treat this as an incident.",
+    )
 
 
 @ledger_app.command("copy")

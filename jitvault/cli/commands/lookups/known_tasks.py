@@ -26,7 +26,7 @@ def published_in(wiring: Wiring, scope: Scope) -> dict[str, PublishedTask | None
     from jitvault.documents.published_task import IllegibleDocument, PublishedTask
 
     found: dict[str, PublishedTask | None] = {}
-    for name in wiring.person.documents.names(PUBLISHED):
+    for name in wiring.documents.names(PUBLISHED):
         document = session.published(wiring, name)
         if isinstance(document, PublishedTask) and scope.covers(document.full_revision.content):
             found[name] = document

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from jitvault.errors import JitvaultError
-from jitvault.lifecycle.requests.freezes import all_freezes, freezes_seen_by_person, tripwire_freeze
+from jitvault.lifecycle.requests.freezes import all_freezes, freezes_of_everything, freezes_seen_by_person
 from jitvault.model.scope import Scope
 
 if TYPE_CHECKING:
@@ -22,13 +22,13 @@ class SeenFreezes:
     """
 
     def __init__(self, wiring: Wiring, ledger: Ledger | None) -> None:
-        self._found = tripwire_freeze(ledger) if ledger is not None else []
+        self._found = freezes_of_everything(ledger) if ledger is not None else []
         with suppress(JitvaultError):
             # a list takes no ledger into use that no worker has used yet
             if wiring.has_worker and ledger is not None:
                 self._found = all_freezes(wiring.worker_without_session)
             elif wiring.person_token is not None and not wiring.unverified:
-                self._found += freezes_seen_by_person(wiring.person, tripped=None)
+                self._found += freezes_seen_by_person(wiring.person)
 
     def of(self, content: Mapping[str, Any] | None) -> dict[str, Any] | None:
         """Return the first freeze that covers a task, as `{kind, scope}`.

@@ -69,6 +69,7 @@ def report(
     Example: jitvault report --agent research-agent --since 7d -o csv --out week.csv
     """
     from jitvault.cli import session
+    from jitvault.cli.commands.lookups.deleted_tasks import check_names, check_none_is_missing, check_not_missing
     from jitvault.cli.views import output
     from jitvault.errors import UsageError
     from jitvault.lifecycle.record.report_filter import ReportFilter, parse_states, parse_time
@@ -89,15 +90,20 @@ def report(
         raise UsageError(f"--since {since} is after --until {until}", hint="No time is in between.")
     ledger = session.ledger_to_read(wiring)
     session.check_knows_tasks(wiring, ledger)
+    if task is not None and ledger.unknown_tasks([task]):
+        check_not_missing(wiring, task)
     found = _collect(ledger, task, wanted)
     if not found.rows and not found.left_out:
-        found.names.check(wiring, agent=wanted.agent, owner=wanted.owner, template=wanted.template)
+        named = {"agent": wanted.agent, "owner": wanted.owner, "template": wanted.template}
+        check_names(wiring, ledger, found.names, **named)
     signed = _receipt_of(ledger, task) if receipt is not None and task is not None else None
     with output.new_files(out, receipt) as (report_file, receipt_file):
         if receipt_file is not None and signed is not None:
             receipt_file.write(output.to_json(signed) + "\n")
         output.text(_rendered(found.rows, format_), out=report_file)
     _say_what_is_missing(found, wanted, receipt)
+    if task is None:
+        check_none_is_missing(wiring, ledger)
 
 
 def _say_what_is_missing(found: _Found, wanted: ReportFilter, receipt: Path | None) -> None:
@@ -149,12 +155,17 @@ def _check_options(task: str | None, wanted: ReportFilter, *, out: Path | None, 
 def _format_of(chosen: ReportFormat | None, out: Path | None) -> ReportFormat:
     """Return the format of the report: as chosen, or by its file's ending.
 
-    Raises UsageError where both say something else.
+    Raises UsageError where both say something else, and for an ending of no format where none was chosen.
     """
     from jitvault.errors import UsageError
 
     ending = out.suffix.lower().removeprefix(".") if out is not None else ""
     named = ReportFormat(ending) if ending in {each.value for each in ReportFormat} else None
+    if ending and chosen is None and named is None:
+        raise UsageError(
+            f"--out {out}: a report is written as {' or '.join(each.value for each in ReportFormat)}, not as {ending}",
+            hint="Name a file that ends with .json or .csv, or choose the format with -o.",
+        )
     if chosen and named and chosen is not named:
         raise UsageError(
             f"-o {chosen.value} and --out {out} name two formats",

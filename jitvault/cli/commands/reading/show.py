@@ -32,6 +32,7 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
     Example: jitvault status count-orders
     """
     from jitvault.cli import session
+    from jitvault.cli.commands.lookups.deleted_tasks import check_not_missing
     from jitvault.cli.views import published as fallback
     from jitvault.cli.views import status as overview
     from jitvault.errors import (
@@ -61,6 +62,7 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
             file = known
             failure = error
         except NotFound as error:
+            check_not_missing(wiring, task)
             raise NotFound(f"{error}{fallback.meant_task(wiring, task)}") from None
     elif fallback.has_ledger(wiring):
         ledger = session.ledger_to_read(wiring)
@@ -68,6 +70,7 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
             known_file = ledger.file(task)
         if known_file is None:
             session.check_knows_tasks(wiring, ledger)
+            check_not_missing(wiring, task)
             raise NotFound(f"there is no task {task}{_meant(ledger, task)}")
         file = known_file
     else:

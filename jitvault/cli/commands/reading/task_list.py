@@ -59,7 +59,8 @@ def list_(
     Example: jitvault list --open --agent research-agent
     """
     from jitvault.cli import session
-    from jitvault.cli.commands.lookups.known_tasks import contents_in
+    from jitvault.cli.commands.lookups.deleted_tasks import check_names, check_none_is_missing
+    from jitvault.cli.commands.lookups.known_tasks import contents_in, contents_published
     from jitvault.cli.commands.lookups.names_in_tasks import NamesInTasks
     from jitvault.cli.commands.lookups.seen_freezes import SeenFreezes
     from jitvault.cli.views import published as fallback
@@ -73,14 +74,18 @@ def list_(
         session.check_knows_tasks(wiring, ledger)
         rows = _rows_of_ledger(wiring, ledger, wanted, SeenFreezes(wiring, ledger))
         if not rows:
-            # without the ledger nobody knows which names there are
             names = NamesInTasks.of(contents_in(ledger))
-            names.check(wiring, agent=agent, owner=owner, template=template)
+            check_names(wiring, ledger, names, agent=agent, owner=owner, template=template)
     else:
         with session.allowed("list the tasks", "operators, approvers and auditors"):
             published = wiring.documents.names(PUBLISHED)
         rows = fallback.rows(wiring, published, wanted.includes, SeenFreezes(wiring, None).of)
+        if not rows and not wanted.scope.is_all:
+            names = NamesInTasks.of(contents_published(wiring))
+            names.check(wiring, agent=agent, owner=owner, template=template)
     views.print_tasks(rows, now=wiring.clock.agreed(), published=not has_ledger, as_json=json_, what=str(wanted))
+    if has_ledger:
+        check_none_is_missing(wiring, ledger)
 
 
 @dataclass(frozen=True, slots=True)

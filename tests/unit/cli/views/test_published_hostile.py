@@ -52,11 +52,11 @@ def show(document: PublishedTask) -> None:
 
 
 def test_what_is_honest_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    document = read({**HONEST, "error": None})
+    document = read({**HONEST, "error": None, "findings": ["somebody else opened the wrapping"]})
     assert isinstance(document, PublishedTask)
     show(document)
     shown = capsys.readouterr().out
-    for word in ("t-1", "pg-read", "audit_confirmed", "the approval has expired"):
+    for word in ("t-1", "pg-read", "audit_confirmed", "the approval has expired", "FINDING    somebody else opened"):
         assert word in shown
 
 

@@ -117,7 +117,7 @@ def _freezes() -> None:
 def _installation() -> None:
     op.create_table(
         "installation",
-        sa.Column("one", sa.Integer(), nullable=False),
+        sa.Column("one", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("claim_epoch", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("claim_until", sa.Float(), server_default=sa.text("0"), nullable=False),

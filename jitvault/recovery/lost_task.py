@@ -1,0 +1,56 @@
+"""End a task that the ledger lost, if somebody who may asks for it.
+
+The ledger does not say what the task holds. Vault and the audit files do, so the task is imported from them, and then
+ended and proven like any other. A task that nobody wants to end stays as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from jitvault.context import WorkerContext
+from jitvault.documents.published_task import PublishedTask
+from jitvault.errors import LostTask
+from jitvault.ledger.model import TaskRecord
+from jitvault.lifecycle.advance import advance
+from jitvault.lifecycle.record.integrity import published
+from jitvault.lifecycle.requests.end_documents import end_request, may_end
+from jitvault.model.states import LIVE_STATES, State
+from jitvault.recovery.recover import recover_task
+from jitvault.recovery.survey import signed_request
+
+
+def advance_or_end_lost(
+    worker: WorkerContext, task_id: str, *, hint: str | None = None, deadline: float | None = None
+) -> TaskRecord:
+    """Do what is due for the task, as `advance` does.
+
+    A task that the ledger lost is imported first if its end is asked for. Raises LostTask for one that it is not.
+    """
+    try:
+        return advance(worker, task_id, hint=hint, deadline=deadline)
+    except LostTask:
+        if not _has_to_end(replace(worker, asked_by=hint), task_id):
+            raise
+    recover_task(worker, task_id)
+    return advance(worker, task_id, hint=hint, deadline=deadline)
+
+
+def _has_to_end(worker: WorkerContext, task_id: str) -> bool:
+    """Return whether the task may hold access, and has to end.
+
+    It has to if somebody who may has signed its end. Who may is read in what is published: whoever could write another
+    name there can also end the task. What is published as over, proven or never granted is left to a whole recovery,
+    and so is what cannot be imported alone: each try reads the audit files, and anyone with a part in it can cause one.
+    """
+    said = published(worker, task_id)
+    if not isinstance(said, PublishedTask) or said.state not in LIVE_STATES | {State.ENDING}:
+        return False
+    content = said.full_revision.content
+    parent = content["spec"]["spec"].get("parent")
+    if parent is not None and worker.ledger.task(parent) is None:
+        return False
+    if end_request(worker, task_id, entitled=may_end(content)) is None:
+        return False
+    is_requested, _ = signed_request(worker, task_id, content["requester"]["entity"])
+    return is_requested
