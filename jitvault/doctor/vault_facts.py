@@ -139,12 +139,10 @@ def _state(vault: Vault, template: AccessTemplate, engines: Mapping[str, Engine]
     state = as_recorded(document, template)
     record = read_record(document)
     exempt = state == "exempt"
-    if exempt:
-        why = None
-    elif whole:
+    if whole:
         why = why_unchecked(vault, engines, template)
     else:
-        why = None if state == "passed" else Unchecked(f"its check is {state}")
+        why = None if exempt or state == "passed" else Unchecked(f"its check is {state}")
     return TemplateState(
         name=template.name,
         why_not=why.said if why else None,
@@ -153,7 +151,7 @@ def _state(vault: Vault, template: AccessTemplate, engines: Mapping[str, Engine]
         failed=state == "failed",
         exempt=exempt,
         checked_at=min((result.at for result in record.paths.values()), default=None) if record else None,
-        seen=whole or exempt,
+        seen=whole,
     )
 
 

@@ -113,6 +113,8 @@ class DatabaseEngine:
                 "a database template has no accepted_after_end: nothing accepts a login that is gone",
                 hint="Remove spec.accepted_after_end.",
             )
+        if snapshot is not None:
+            _check_plugin(snapshot)
 
     def why_no_credential(self, path: str, snapshot: Mapping[str, Any]) -> str | None:
         role = path.partition("/")[2]
@@ -254,6 +256,25 @@ class DatabaseEngine:
             yield session
         finally:
             session.close()
+
+
+def _check_plugin(snapshot: Mapping[str, Any]) -> None:
+    """Raise InvalidInput for a connection to something other than PostgreSQL.
+
+    Whether another database lets a login in after its revocation is not known to this engine, so nothing is granted
+    there, whatever the template says of its proof.
+    """
+    name, plugin = snapshot["role"]["db_name"], snapshot["connection"].get("plugin_name")
+    if plugin is None:
+        raise InvalidInput(
+            f"Vault has no connection {name}", hint="An administrator makes it, or corrects the role's db_name."
+        )
+    if plugin != postgresql_names.PLUGIN:
+        raise InvalidInput(
+            f"the connection {name} has the plugin {plugin:.80}, and jitvault has no engine for its database: whether "
+            "a login there ends with its revocation cannot be found out",
+            hint=f"Only connections with {postgresql_names.PLUGIN} can be granted. Remove the template.",
+        )
 
 
 def _without_moving_parts(connection: Mapping[str, Any] | None) -> dict[str, Any]:

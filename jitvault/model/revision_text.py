@@ -60,9 +60,9 @@ def describe(revision: Revision) -> list[str]:
     lines.append(f"Delivered to: the {body.deliver}, in a wrapping that works once.")
     if body.tools:
         lines.append(f"Tools: {', '.join(body.tools)}.")
-    proofs = sorted({entry["confirm"] for entry in revision.access})
-    lines.append(f"Its end is proven by: {' and '.join(proofs)}.")
-    lines += [f"Not by the target for {reason}" for reason in unasked(revision.access)]
+    if any(entry["confirm"] == "target" for entry in revision.access):
+        lines.append("Its end is proven by the target.")
+    lines += [f"Its end is {reason}" for reason in describe_unasked(revision.access)]
     lines += [f"Not proven for {limit}." for limit in unproven_sessions(revision.access)]
     return lines
 
@@ -74,6 +74,11 @@ def unasked(access: Iterable[Mapping[str, Any]]) -> list[str]:
     """
     alone = (entry for entry in access if entry["confirm"] != "target")
     return sorted({f"{entry['template']}: {entry.get('confirm_why') or 'no reason given'}" for entry in alone})
+
+
+def describe_unasked(access: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Describe the ends that will rest on Vault's word, one for each template."""
+    return [f"revoked at Vault; the target is not asked about {reason}" for reason in unasked(access)]
 
 
 def _budget(leases: int) -> str:

@@ -444,13 +444,15 @@ def test_a_template_that_says_why_it_is_proven_by_audit_alone_needs_no_check(
     with role_with(rig, revocation_statements=[*REVOCATION, "SELECT 2;"]):
         rig("operator", "grant", file, code=4, extra=by_audit)
         approved = rig("approver-1", "approve", file.stem, "--yes", extra=by_audit)
-        assert f"not proven by the target for {said}" in " ".join(approved.stderr.split())
+        assert f"revoked at Vault; the target is not asked about {said}" in " ".join(approved.stderr.split())
         granted = rig("operator", "grant", file.stem, extra=by_audit).json
         rig.use(granted)
         shown = rig.cli("operator", "status", file.stem, extra=by_audit).stdout
-        assert f"not by the target for {said}" in shown
+        assert f"revoked at Vault; the target is not asked about {said}" in " ".join(shown.split())
         ended = rig("operator", "complete", file.stem, extra=by_audit).json
         assert [lease["verdict"] for lease in ended["leases"]] == ["audit_confirmed"]
+        assert ended["target_asked"] is False
+        assert ended["not_proven"] == [f"{NAME}: revoked at Vault; the target was not asked: Nobody can ask it."]
     states = rig("operator", "templates", "list", extra=by_audit).json["templates"]
     assert [one["check"] for one in states] == ["exempt"]
     assert "Nobody can ask it." in rig.cli("operator", "templates", "show", NAME, extra=by_audit).stdout

@@ -95,7 +95,7 @@ def basis_of(vault: Vault, engine: Engine, template: AccessTemplate, path: str) 
     mount = template.spec.mount
     snapshot = engine.snapshot(vault.read, mount, path.removeprefix(f"{mount}/"))
     engine.check_template(template.spec, snapshot)
-    probe = Documents(vault).read(f"probes/{template.spec.probe}")
+    probe = Documents(vault).read(f"probes/{template.spec.probe}") if template.spec.probe else None
     return Basis(template_digest(template), digest_of(snapshot), probe.written_at if probe else None)
 
 
