@@ -14,7 +14,8 @@ prints them in one place. No error carries a secret: no token, no password, no r
     │   ├── TargetUnavailable    5   Vault answers, but could not reach a target or do there what it was asked
     │   └── OutcomeUnknown       5   a request was sent and its answer was lost: it may have been carried out
     ├── NotConfirmed             6   revoked, but the revocation is not confirmed
-    │   └── StillAccepted        6   the target itself says that it accepts the credential
+    │   ├── StillAccepted        6   the target itself says that it accepts the credential
+    │   └── ProbeUnusable        6   the probe cannot ask its target before somebody corrects it
     ├── AuditUntrusted           7   the audit stream cannot be trusted, or cannot be read
     │   ├── AuditLagging         7   lines arrive, but late
     │   └── AuditMissing         7   the audit file does not exist
@@ -121,6 +122,16 @@ class StillAccepted(NotConfirmed):
 
     Every other NotConfirmed means that nothing is known about it.
     """
+
+
+class ProbeUnusable(NotConfirmed):
+    """Raised where a probe cannot ask its target before somebody corrects it.
+
+    The target refuses its login, or its document is not valid. A target that is down, or whose connections are all
+    taken, says nothing about the probe.
+    """
+
+    default_hint = "Correct the probe's login at the target, or its document in jitvault/probes/."
 
 
 class AuditUntrusted(JitvaultError):

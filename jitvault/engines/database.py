@@ -33,7 +33,7 @@ from jitvault.engines.postgresql_servers import (
     servers_of,
     written_until,
 )
-from jitvault.errors import InvalidInput, NotConfirmed
+from jitvault.errors import InvalidInput, NotConfirmed, ProbeUnusable
 from jitvault.model.template import TemplateBody
 from jitvault.model.vault_access import Capability
 from jitvault.model.verifiers import NO_VERIFIERS, Verifiers
@@ -213,12 +213,14 @@ class DatabaseEngine:
         return postgresql_names.made_at(sorted(names), prefix)
 
     def missing_rights(self, where: Mapping[str, Any]) -> tuple[str, ...]:
-        for dsn in servers_of(where):
-            with probing(dsn) as target:
-                row = target.execute(_RIGHTS).fetchone()
-            if not row or not row[0]:
-                return (_NEEDED,)
-        return ()
+        servers = servers_of(where)
+        # in parallel, since a task's claim does not last for several servers that hang
+        with ThreadPoolExecutor(max_workers=len(servers)) as pool:
+            found = list(pool.map(_rights_at, servers))
+        failed = [answer for answer in found if isinstance(answer, NotConfirmed)]
+        if failed:
+            raise next((error for error in failed if isinstance(error, ProbeUnusable)), failed[0])
+        return () if all(found) else (_NEEDED,)
 
     def standing(self, where: Mapping[str, Any]) -> Login | None:
         # a standby has the primary's roles
@@ -256,6 +258,16 @@ class DatabaseEngine:
             yield session
         finally:
             session.close()
+
+
+def _rights_at(dsn: str) -> bool | NotConfirmed:
+    """Return whether the probe may end sessions at a server, or why that is not known."""
+    try:
+        with probing(dsn) as target:
+            row = target.execute(_RIGHTS).fetchone()
+    except NotConfirmed as error:
+        return error
+    return bool(row and row[0])
 
 
 def _check_plugin(snapshot: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from jitvault.engines import postgresql
+from jitvault.engines.postgresql_refusal import why_failed
 from jitvault.errors import NotConfirmed
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class LoginInUse:
         self._open.close()
 
     def _login(self) -> psycopg.Connection[Any]:
+        from psycopg.conninfo import make_conninfo
+
         driver = postgresql.driver()
         try:
             # as the probe connects, but with the issued login
@@ -62,5 +65,7 @@ class LoginInUse:
                 application_name="jitvault-check",
             )
         except driver.Error as error:
-            raise NotConfirmed(f"the target refuses the new login ({type(error).__name__})") from None
+            conninfo = make_conninfo(self._dsn, user=self._user, password=self._password)
+            _, cause = why_failed(error, conninfo)
+            raise NotConfirmed(f"the target refuses the new login: {cause}") from None
         return session

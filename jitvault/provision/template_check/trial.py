@@ -45,7 +45,7 @@ from typing import Any
 
 from jitvault.documents.template_check import Basis, template_digest
 from jitvault.engines.interface import After, CredentialInUse, Engine
-from jitvault.errors import JitvaultError, NotConfirmed, OutcomeUnknown, VaultUnavailable, WrongState
+from jitvault.errors import JitvaultError, NotConfirmed, OutcomeUnknown, ProbeUnusable, VaultUnavailable, WrongState
 from jitvault.formats.canonical_json import digest_of
 from jitvault.formats.secret import Secret
 from jitvault.formats.time_window import format_duration
@@ -84,6 +84,7 @@ _REMEDIES = {
     "leased": "Let the path give a credential with a lease: one without a lease cannot be revoked.",
     "unchanged": "Run the check again while the role is not being changed.",
 }
+_UNASKED = "See that the target answers its probe, then run the check again: this says nothing about the role."
 
 
 def basis_of(vault: Vault, engine: Engine, template: AccessTemplate, path: str) -> Basis:
@@ -382,10 +383,14 @@ class _Trial:
         try:
             missing = self._engine.missing_rights(self._where)
         except JitvaultError as error:
-            self.note(4, ok=False, evidence=str(error))
+            self._note_unasked(4, error)
             return
         rights = f"it lacks {', '.join(missing)}" if missing else "it may do what a probe has to"
         self.note(4, ok=not missing, evidence=f"the probe {self._template.spec.probe}: {rights}")
+
+    def _note_unasked(self, n: int, error: JitvaultError) -> None:
+        """Record that the probe could not ask, which is no fault of the role's."""
+        self.note(n, ok=False, evidence=str(error), mend=error.hint if isinstance(error, ProbeUnusable) else _UNASKED)
 
     def _verifiers(self) -> Verifiers:
         spec = self._template.spec
@@ -411,7 +416,7 @@ class _Trial:
         try:
             found = self._engine.probe(self._where, [self._name], look_only=alive)[self._name]
         except JitvaultError as error:
-            self.note(n, ok=False, evidence=str(error))
+            self._note_unasked(n, error)
             return
         seen = found.seen and not found.refused and (found.open_sessions or 0) >= (sessions or 0)
         self._dead = found.is_over
