@@ -46,6 +46,24 @@ class FindingQueries:
             rows = connection.execute(query.order_by(_FOUND.at, _FOUND.id)).mappings()
             return [StoredFinding(**row) for row in rows]
 
+    def findings_after(self, number: int) -> list[StoredFinding]:
+        """Return the findings with a higher number, the oldest first."""
+        query = select(schema.findings, _TASK.agent).join(schema.tasks, _TASK.task_id == _FOUND.task_id, isouter=True)
+        with self._db.read() as connection:
+            rows = connection.execute(query.where(_FOUND.id > number).order_by(_FOUND.id)).mappings()
+            return [StoredFinding(**row) for row in rows]
+
+    def newest_finding(self) -> int:
+        """Return the number of the newest finding, 0 where there is none."""
+        with self._db.read() as connection:
+            return connection.execute(select(func.coalesce(func.max(_FOUND.id), 0))).scalar_one()
+
+    def open_findings(self) -> int:
+        """Return how many findings nobody has closed."""
+        query = select(func.count()).select_from(schema.findings).where(_FOUND.closed_at.is_(None))
+        with self._db.read() as connection:
+            return connection.execute(query).scalar_one()
+
     def close_findings_by_number(self, numbers: Collection[int], closing: Closing) -> int:
         """Close these findings, of a task or of none; return how many.
 

@@ -1,14 +1,15 @@
 """The worker's health: counters, readiness, and an endpoint on loopback.
 
-GET /healthz    200 while every loop is alive and reports so, else 503 GET /readyz     200 while, besides, Vault answers
-and the audit stream is trusted, else 503 GET /metrics    the counters, as Prometheus text
+- GET /healthz: 200 while every loop is alive and reports so, else 503
+- GET /readyz: 200 while, besides, Vault answers and the audit stream is trusted, else 503; it names what is frozen
+- GET /metrics: the counters, as Prometheus text
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
@@ -29,6 +30,8 @@ class Health:
 
     supervisor: Supervisor
     why_not_trusted: str | None = "no canary was seen yet"
+    frozen: Sequence[str] = ()
+    """What is frozen, and why: the worker grants nothing of that, and is ready to revoke."""
     _values: dict[str, float] = field(default_factory=dict)
     _counted: Counter[tuple[str, tuple[tuple[str, str], ...]]] = field(default_factory=Counter)
     _lock: Lock = field(default_factory=Lock)
@@ -104,12 +107,12 @@ _Page = tuple[int, str, str]
 
 
 def _handler(health: Health) -> type[BaseHTTPRequestHandler]:
-    def state(why: list[str]) -> _Page:
-        return (503 if why else 200), "application/json", json.dumps({"ok": not why, "why": why}) + "\n"
+    def state(why: list[str], **more: list[str]) -> _Page:
+        return (503 if why else 200), "application/json", json.dumps({"ok": not why, "why": why, **more}) + "\n"
 
     pages: dict[str, Callable[[], _Page]] = {
         "/healthz": lambda: state(health.trouble()),
-        "/readyz": lambda: state(health.unready()),
+        "/readyz": lambda: state(health.unready(), frozen=list(health.frozen)),
         "/metrics": lambda: (200, "text/plain; version=0.0.4", health.metrics()),
     }
 

@@ -11,6 +11,7 @@ audit stream are in `stream_loops.py`, those that find tasks in `work_loops.py`,
     due        tasks whose time has come by the ledger
     tripwires  tasks that touched a tripwire
     canary     whether the stream is trusted
+    alarms     findings and freezes, which the log and the metrics tell
     targets    whether each target can be reached, also while one of its logins locks everyone out
     upkeep     what engines publish and has to renew, such as lists of revoked certificates
     sweep      whether Vault, ledger and stream agree; reported, and mended only where that was asked for
@@ -21,18 +22,20 @@ audit stream are in `stream_loops.py`, those that find tasks in `work_loops.py`,
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
 from jitvault.context import WorkerContext
-from jitvault.errors import NotConfirmed, VaultRefused, WrongState
+from jitvault.errors import NotConfirmed, ProbeUnusable, VaultRefused, WrongState
 from jitvault.lifecycle.confirmation.probe_sessions import Probe, ProbeSessions
 from jitvault.lifecycle.renewal.upkeep import PublishedListRenewals
 from jitvault.lifecycle.requests.publish_templates import Found, TemplateWatch
 from jitvault.lifecycle.requests.retention import Removals
 from jitvault.sweep.report import outcome
 from jitvault.sweep.sweep import sweep
+from jitvault.worker.alarms import Alarms
 from jitvault.worker.stream_loops import StreamLoops
 from jitvault.worker.work_loops import WorkLoops
 
@@ -51,7 +54,7 @@ class Loops(StreamLoops, WorkLoops):
         Each gets its connections here, so that nothing begins where Vault does not answer.
         """
         loops = [self.sources, self.intake, self.backlog, self.quota, self.due, self.tripwires, self.canary]
-        loops += [self.targets, self.upkeep, self.templates]
+        loops += [self.targets, self.alarms, self.upkeep, self.templates]
         loops += [self.sweep] if self.pace.sweep_s else []
         loops += [self.retention] if self.keep is not None else []
         for run in loops:
@@ -74,15 +77,35 @@ class Loops(StreamLoops, WorkLoops):
 
         self.every("targets", self.pace.targets_s, look)
 
+    def alarms(self, worker: WorkerContext) -> None:
+        """Tell the log and the metrics of findings and freezes."""
+        self.every("alarms", self.pace.tell_s, Alarms(worker.ledger, self.health, self.log).look)
+
     def _stand_by(self, stand_by: ProbeSessions, probe: Probe) -> None:
-        """Keep one target reachable."""
+        """Keep one target reachable, and see now and then that its probe is let in."""
         logged = set[str]()
+        asked_at = -self.pace.targets_s
+        failure = ""
 
         def look() -> None:
+            nonlocal asked_at, failure
             try:
                 locking_logins = stand_by.look(probe)
+                if time.monotonic() - asked_at >= self.pace.targets_s:
+                    stand_by.log_in(probe)
+                    asked_at = time.monotonic()
             except NotConfirmed as error:
-                raise WrongState(f"a target cannot be asked: {error}", hint=error.hint) from None
+                self.health.count("probe_failures", probe=probe[1])
+                if str(error) != failure and not self.supervisor.stopping.is_set():
+                    failure = str(error)
+                    # a target that is down comes back by itself, a login that is refused does not
+                    tell = self.log.error if isinstance(error, ProbeUnusable) else self.log.warning
+                    tell("a target cannot be asked", probe=probe[1], why=failure, hint=error.hint)
+                self.supervisor.stopping.wait(self.pace.retry_s)
+                return
+            if failure:
+                failure = ""
+                self.log.info("a target can be asked again", probe=probe[1])
             for name in set(locking_logins) - logged:
                 self.log.warning("a login locked everybody out of its target; its sessions are ended", login=name)
             logged.update(locking_logins)

@@ -16,7 +16,12 @@ from jitvault.errors import Denied, Frozen
 from jitvault.formats.shorten import quoted
 from jitvault.ledger.model import TaskRecord
 from jitvault.ledger.stream.model import Freeze
-from jitvault.lifecycle.requests.freeze_documents import freeze_covering, freezes, unverified_statement
+from jitvault.lifecycle.requests.freeze_documents import (
+    freeze_covering,
+    freezes,
+    freezes_last_read,
+    unverified_statement,
+)
 from jitvault.model.decision_input import DecisionInput
 from jitvault.model.revision import Revision
 from jitvault.model.scope import FreezeStatement, Scope, as_dated, freezes_in_force
@@ -31,7 +36,12 @@ def all_freezes(worker: WorkerContext) -> list[dict[str, Any]]:
 
     Each is verified, and has the shape `{kind, scope, by, at, reason, line}`.
     """
-    return [*_of_everything(worker), *map(signed_freeze, freezes(worker))]
+    return [*_of_everything(worker.ledger), *map(signed_freeze, freezes(worker))]
+
+
+def freezes_last_seen(ledger: Ledger) -> list[dict[str, Any]]:
+    """Return every freeze as the ledger has it; Vault is not asked."""
+    return [*_of_everything(ledger), *map(signed_freeze, freezes_last_read(ledger))]
 
 
 def freezes_covering_request(worker: WorkerContext, asked: DecisionInput) -> list[dict[str, Any]]:
@@ -39,7 +49,7 @@ def freezes_covering_request(worker: WorkerContext, asked: DecisionInput) -> lis
     agent, owner = ({"name": who.name, "entity": who.entity} for who in (asked.agent, asked.owner))
     content = {"agent": agent, "owner": owner, "access": asked.access}
     covering = [signed_freeze(statement) for statement in freezes(worker) if statement.covers(content)]
-    return [*_of_everything(worker), *covering]
+    return [*_of_everything(worker.ledger), *covering]
 
 
 def freezes_covering_seen(person: Person, asked: DecisionInput) -> list[dict[str, Any]]:
@@ -58,12 +68,12 @@ def tripwire_freeze(ledger: Ledger) -> list[dict[str, Any]]:
     return [_tripped(tripped)] if tripped else []
 
 
-def _of_everything(worker: WorkerContext) -> list[dict[str, Any]]:
+def _of_everything(ledger: Ledger) -> list[dict[str, Any]]:
     """Return what freezes everything without an operator.
 
     That is a recovery or a tripwire.
     """
-    since, tripped = worker.ledger.recovering(), worker.ledger.freeze()
+    since, tripped = ledger.recovering(), ledger.freeze()
     return [*([_rebuilt(since)] if since else []), *([_tripped(tripped)] if tripped else [])]
 
 
