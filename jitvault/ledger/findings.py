@@ -19,6 +19,7 @@ from jitvault.model.finding import MOST, WINDOW, count_message
 
 _FOUND = schema.findings.c
 _TASK = schema.tasks.c
+_LISTED = select(schema.findings, _TASK.agent).join(schema.tasks, _TASK.task_id == _FOUND.task_id, isouter=True)
 _LIST = "`jitvault findings list --all` shows all findings with their numbers."
 
 
@@ -35,7 +36,7 @@ class FindingQueries:
         `task_id` and `agent` (an entity id) leave only those of that task, or of that agent: about its tasks, and
         about documents that it wrote.
         """
-        query = select(schema.findings, _TASK.agent).join(schema.tasks, _TASK.task_id == _FOUND.task_id, isouter=True)
+        query = _LISTED
         if not closed:
             query = query.where(_FOUND.closed_at.is_(None))
         if task_id is not None:
@@ -48,9 +49,8 @@ class FindingQueries:
 
     def findings_after(self, number: int) -> list[StoredFinding]:
         """Return the findings with a higher number, the oldest first."""
-        query = select(schema.findings, _TASK.agent).join(schema.tasks, _TASK.task_id == _FOUND.task_id, isouter=True)
         with self._db.read() as connection:
-            rows = connection.execute(query.where(_FOUND.id > number).order_by(_FOUND.id)).mappings()
+            rows = connection.execute(_LISTED.where(_FOUND.id > number).order_by(_FOUND.id)).mappings()
             return [StoredFinding(**row) for row in rows]
 
     def newest_finding(self) -> int:
