@@ -25,6 +25,7 @@ prints them in one place. No error carries a secret: no token, no password, no r
     │   ├── TaskEnded            9   the task that a Python program used is over
     │   └── DecisionStale        9   what was decided on changed before it was done
     ├── VaultRefused            10   Vault refused this token
+    │   ├── WorkerRefused       10   Vault refused the worker's token, not the caller's
     │   └── VaultRejected       10   Vault refused this request (400) and gives a reason
     ├── LedgerUnavailable       11   the ledger is unavailable, of another version, or full
     │   ├── LedgerUnreachable   11   the ledger's database server does not answer
@@ -192,6 +193,18 @@ class VaultRefused(JitvaultError):
         super().__init__(message, hint=hint)
         self.method = method
         self.path = path
+
+
+class WorkerRefused(VaultRefused):
+    """Raised where Vault refused the worker's token.
+
+    Who reads that may be somebody else, whose own identity is not to blame.
+    """
+
+    default_hint = (
+        "It is the worker's identity that Vault refuses, not yours. `jitvault doctor`, where the worker runs, says "
+        "what its token lacks; an administrator runs `jitvault init`, or corrects the worker's login."
+    )
 
 
 class VaultRejected(VaultRefused):

@@ -17,23 +17,26 @@ AREA = "provisioned"
 KINDS: Mapping[str, About] = {
     about.name: about
     for about in (
-        About(AREA, "mount", WrongState, EVERYTHING, only_admins=True),
+        # without them the worker finds no installation
+        About(AREA, "mount", WrongState, EVERYTHING, covered_by="provisioned, document"),
         About(AREA, "document", WrongState, EVERYTHING),
-        About(AREA, "audited header", WrongState, _GRANT | _PROVE, only_admins=True),
-        About(AREA, "access policy", WrongState, _GRANT, only_admins=True),
-        About(AREA, "policy", WrongState, EVERYTHING, only_admins=True),
+        # no act of the worker's would be found in the stream
+        About(AREA, "audited header", WrongState, _GRANT | _PROVE, covered_by="audit, trust"),
+        About(AREA, "access policy", WrongState, _GRANT),
+        About(AREA, "policy", WrongState, EVERYTHING, covered_by="identity, worker rights"),
         About(AREA, "token role", WrongState, _GRANT),
-        About(AREA, "group", WrongState, _GRANT, only_admins=True),
+        About(AREA, "group", WrongState, _GRANT),
         About(AREA, "signing key", WrongState, _PROVE),
-        About(AREA, "mount tuning", WrongState, _PROVE, only_admins=True),
+        # a template's check tries it
+        About(AREA, "mount tuning", WrongState, _PROVE, covered_by="templates, granted"),
         # it affects the templates of one mount, whose own checks report it: others can still be granted
-        About(AREA, "engine configuration", WrongState, only_admins=True),
-        About(AREA, "read limit", WrongState, only_admins=True),
+        About(AREA, "engine configuration", WrongState),
+        About(AREA, "read limit", WrongState),
     )
 }
-PLAN = About(AREA, "as a whole", WrongState, EVERYTHING, only_admins=True)
-DEVICES = About("audit", "devices", AuditUntrusted, EVERYTHING, only_admins=True)
-RAW = About("audit", "secrets in the log", SecurityFinding, only_admins=True)
+PLAN = About(AREA, "as a whole", WrongState, EVERYTHING, covered_by="identity, worker rights")
+DEVICES = About("audit", "devices", AuditUntrusted, EVERYTHING, covered_by="audit, trust")
+RAW = About("audit", "secrets in the log", SecurityFinding)
 
 NO_ADMIN = Unknown("only an administrator can look", "Set JITVAULT_ADMIN_TOKEN.")
 _INIT = (

@@ -209,3 +209,10 @@ class Reader(Protocol):
     """
 
     def read(self, path: str) -> dict[str, Any] | None: ...
+
+    def capabilities(self, paths: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        """Return what this client's own token may do at each path.
+
+        Raises VaultRefused for a token that may not ask.
+        """
+        ...

@@ -1,7 +1,8 @@
 """The worker's health: counters, readiness, and an endpoint on loopback.
 
 - GET /healthz: 200 while every loop is alive and reports so, else 503
-- GET /readyz: 200 while, besides, Vault answers and the audit stream is trusted, else 503; it names what is frozen
+- GET /readyz: 200 while, besides, Vault answers, the audit stream is trusted and the worker has its rights, else 503;
+  it names what is frozen
 - GET /metrics: the counters, as Prometheus text
 """
 
@@ -30,6 +31,8 @@ class Health:
 
     supervisor: Supervisor
     why_not_trusted: str | None = "no canary was seen yet"
+    lacking: Sequence[str] = ()
+    """The rights at Vault that the worker's token lacks."""
     frozen: Sequence[str] = ()
     """What is frozen, and why: the worker grants nothing of that, and is ready to revoke."""
     _values: dict[str, float] = field(default_factory=dict)
@@ -54,7 +57,8 @@ class Health:
 
     def unready(self) -> list[str]:
         """Return why nothing is granted or confirmed now; empty while ready."""
-        return self.trouble() + ([self.why_not_trusted] if self.why_not_trusted else [])
+        lacks = [f"the worker's token lacks {right}" for right in self.lacking]
+        return [*self.trouble(), *([self.why_not_trusted] if self.why_not_trusted else []), *lacks]
 
     def metrics(self) -> str:
         """Return all values in the Prometheus text format, version 0.0.4."""

@@ -34,6 +34,7 @@ class Pace:
     due_s: float = 0.1
     canary_s: float = 5.0
     targets_s: float = 60.0
+    rights_s: float = 3600.0
     upkeep_s: float = 1.0
     list_s: float = 60.0
     sweep_s: float = 3600.0

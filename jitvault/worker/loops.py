@@ -11,6 +11,7 @@ audit stream are in `stream_loops.py`, those that find tasks in `work_loops.py`,
     due        tasks whose time has come by the ledger
     tripwires  tasks that touched a tripwire
     canary     whether the stream is trusted
+    rights     whether the worker's token may do what its work needs
     alarms     findings and freezes, which the log and the metrics tell
     targets    whether each target can be reached, also while one of its logins locks everyone out
     upkeep     what engines publish and has to renew, such as lists of revoked certificates
@@ -28,11 +29,12 @@ from datetime import timedelta
 from functools import partial
 
 from jitvault.context import WorkerContext
-from jitvault.errors import NotConfirmed, ProbeUnusable, VaultRefused, WrongState
+from jitvault.errors import InvalidInput, NotConfirmed, ProbeUnusable, VaultRefused, WrongState
 from jitvault.lifecycle.confirmation.probe_sessions import Probe, ProbeSessions
 from jitvault.lifecycle.renewal.upkeep import PublishedListRenewals
 from jitvault.lifecycle.requests.publish_templates import Found, TemplateWatch
 from jitvault.lifecycle.requests.retention import Removals
+from jitvault.provision.worker_rights import MEND, lacking_rights
 from jitvault.sweep.report import outcome
 from jitvault.sweep.sweep import sweep
 from jitvault.worker.alarms import Alarms
@@ -54,7 +56,7 @@ class Loops(StreamLoops, WorkLoops):
         Each gets its connections here, so that nothing begins where Vault does not answer.
         """
         loops = [self.sources, self.intake, self.backlog, self.quota, self.due, self.tripwires, self.canary]
-        loops += [self.targets, self.alarms, self.upkeep, self.templates]
+        loops += [self.targets, self.rights, self.alarms, self.upkeep, self.templates]
         loops += [self.sweep] if self.pace.sweep_s else []
         loops += [self.retention] if self.keep is not None else []
         for run in loops:
@@ -76,6 +78,23 @@ class Loops(StreamLoops, WorkLoops):
                     self.supervisor.start(f"target {probe[1]}", partial(self._stand_by, stand_by, probe))
 
         self.every("targets", self.pace.targets_s, look)
+
+    def rights(self, worker: WorkerContext) -> None:
+        """Try the worker's rights, before a revocation needs one that is gone."""
+
+        def look() -> None:
+            try:
+                lacking = lacking_rights(worker.reader, worker.templates, worker.engines)
+            except (VaultRefused, InvalidInput) as error:
+                raise WrongState(f"the worker's rights cannot be tried: {error}", hint=error.hint) from None
+            if lacking:
+                self.log.error("the worker lacks rights at Vault", rights=", ".join(lacking), hint=MEND)
+            elif self.health.lacking:
+                self.log.info("the worker has its rights again")
+            self.health.lacking = lacking
+            self.health.set("rights_lacking", len(lacking))
+
+        self.every("rights", self.pace.rights_s, look)
 
     def alarms(self, worker: WorkerContext) -> None:
         """Tell the log and the metrics of findings and freezes."""

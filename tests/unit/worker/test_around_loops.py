@@ -112,6 +112,9 @@ def test_it_lives_before_it_is_ready_and_is_ready_once_the_stream_is_trusted(hea
     assert get(port, "/healthz")[0] == 200 and get(port, "/readyz")[0] == 503
     found.why_not_trusted = None
     assert get(port, "/readyz") == (200, '{"ok": true, "why": [], "frozen": []}\n')
+    found.lacking = ["update sys/leases/revoke/a/*"]
+    assert get(port, "/readyz")[0] == 503 and "lacks update sys/leases/revoke/a/*" in get(port, "/readyz")[1]
+    found.lacking = []
     found.frozen = ["everything: a token was stolen"]
     assert get(port, "/readyz") == (200, '{"ok": true, "why": [], "frozen": ["everything: a token was stolen"]}\n')
     found.count("failures", kind="VaultBusy")
