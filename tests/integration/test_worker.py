@@ -273,7 +273,9 @@ def test_a_worker_whose_token_is_gone_ends_with_what_vault_says(rig: Rig) -> Non
     with WorkerProcess(rig, **extra) as worker:
         rig.admin.write("auth/token/revoke", {"token": extra["JITVAULT_WORKER_TOKEN"]})
         assert worker.process.wait(30) == 10
-        assert "Vault refused" in worker.log.splitlines()[-2]
+        *_, ending, died = map(json.loads, worker.log.splitlines())
+        assert (ending["event"], died["event"], died["level"], died["exit_code"]) == ("ending", "died", "error", 10)
+        assert "Vault refused" in died["error"] and died["hint"]
 
 
 def _own_token(rig: Rig) -> str:

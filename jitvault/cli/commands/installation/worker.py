@@ -56,10 +56,11 @@ def worker(
 
     Example: jitvault worker --concurrency 8 --health 127.0.0.1:8080
     """
+    from jitvault.errors import JitvaultError
     from jitvault.memory_protection import keep_private
     from jitvault.settings import load
     from jitvault.wiring import Wiring
-    from jitvault.worker.logs import log_to_stderr
+    from jitvault.worker.logs import death, log_to_stderr
     from jitvault.worker.loop_base import Pace
     from jitvault.worker.process import Plan, work
 
@@ -75,11 +76,19 @@ def worker(
         pace=pace,
         fix=fix,
     )
-    settings = load()
-    with closing(Wiring(settings)) as wiring:
-        commands = wiring.commands()
-    logger = log_to_stderr(as_json=log is LogFormat.JSON, commands=commands)
-    work(settings, plan, logger)
+    as_json = log is LogFormat.JSON
+    logger = log_to_stderr(as_json=as_json)
+    try:
+        settings = load()
+        with closing(Wiring(settings)) as wiring:
+            logger = log_to_stderr(as_json=as_json, commands=wiring.commands())
+        work(settings, plan, logger)
+    except JitvaultError as error:
+        if not as_json:
+            raise
+        # whoever collects the log reads events alone, and most of all this one
+        logger.error("died", **death(error))
+        raise typer.Exit(error.exit_code) from None
 
 
 def _sweep_s(text: str) -> float:
