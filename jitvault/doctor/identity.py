@@ -12,8 +12,7 @@ from datetime import timedelta
 from jitvault.doctor.check import EVERYTHING, Ability, About, Check, Known, Unknown, listed
 from jitvault.errors import VaultRefused
 from jitvault.formats.time_window import format_duration
-from jitvault.model.vault_access import OPERATOR_POLICY, WORKER_POLICY
-from jitvault.provision.worker_rights import MEND
+from jitvault.model.vault_access import OPERATOR_POLICY, WORKER_POLICY, WORKER_RIGHTS_MEND
 
 SOON = timedelta(hours=1)
 
@@ -124,7 +123,7 @@ def judge_rights(lacking: Known[Sequence[str]]) -> Check:
     if isinstance(lacking, Unknown):
         return RIGHTS.skipped(lacking)
     if lacking:
-        return RIGHTS.fail(f"its token lacks {listed(lacking, 4)}", MEND)
+        return RIGHTS.fail(f"its token lacks {listed(lacking, 4)}", WORKER_RIGHTS_MEND)
     return RIGHTS.ok("its token may do all that the policy is for")
 
 

@@ -19,10 +19,6 @@ from jitvault.vault.interface import Reader
 _ANY = "jitvault-any"
 """Stands for whatever a pattern allows."""
 ASKING = "sys/capabilities-self"
-MEND = (
-    "The policy jitvault-worker in Vault is older than this version, was edited, or is not on the worker's token: an "
-    "administrator runs `jitvault init`, which shows and mends the difference, or corrects the worker's login."
-)
 
 
 def needed_rights(

@@ -34,7 +34,8 @@ from jitvault.lifecycle.confirmation.probe_sessions import Probe, ProbeSessions
 from jitvault.lifecycle.renewal.upkeep import PublishedListRenewals
 from jitvault.lifecycle.requests.publish_templates import Found, TemplateWatch
 from jitvault.lifecycle.requests.retention import Removals
-from jitvault.provision.worker_rights import MEND, lacking_rights
+from jitvault.model.vault_access import WORKER_RIGHTS_MEND
+from jitvault.provision.worker_rights import lacking_rights
 from jitvault.sweep.report import outcome
 from jitvault.sweep.sweep import sweep
 from jitvault.worker.alarms import Alarms
@@ -88,7 +89,7 @@ class Loops(StreamLoops, WorkLoops):
             except (VaultRefused, InvalidInput) as error:
                 raise WrongState(f"the worker's rights cannot be tried: {error}", hint=error.hint) from None
             if lacking:
-                self.log.error("the worker lacks rights at Vault", rights=", ".join(lacking), hint=MEND)
+                self.log.error("the worker lacks rights at Vault", rights=", ".join(lacking), hint=WORKER_RIGHTS_MEND)
             elif self.health.lacking:
                 self.log.info("the worker has its rights again")
             self.health.lacking = lacking

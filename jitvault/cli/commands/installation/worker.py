@@ -87,7 +87,7 @@ def worker(
         if not as_json:
             raise
         # whoever collects the log reads events alone, and most of all this one
-        logger.error("died", **death(error))
+        logger.error("died", **death(error))  # noqa: TRY400 - the reason is told, and no traceback
         raise typer.Exit(error.exit_code) from None
 
 
