@@ -335,8 +335,8 @@ def _provisioned(facts: _Facts) -> Iterable[Check]:
     """
     if facts.admin is None:
         none = facts.away or _NO_IDENTITY
-        seen = facts.any_client and vault_facts.parts_seen_by(facts.any_client, facts.access_policies)
-        parts = seen or dict.fromkeys(KINDS, none)
+        vault = facts.any_client
+        parts = vault_facts.parts_seen_by(vault, facts.access_policies) if vault else dict.fromkeys(KINDS, none)
         return provisioned.judge(parts, facts.away or NO_ADMIN)
     if isinstance(facts.templates, Unknown):
         return provisioned.judge(dict.fromkeys(KINDS, facts.templates), facts.templates)

@@ -93,11 +93,11 @@ def _await(connection: Any) -> None:
     from psycopg.pq import PollingStatus
 
     deadline = time.monotonic() + _PATIENCE_S
-    waits = {PollingStatus.READING: ([0], []), PollingStatus.WRITING: ([], [0])}
     state = PollingStatus.WRITING
-    while state in waits and (left := deadline - time.monotonic()) > 0:
-        reads, writes = ([connection.socket] * len(each) for each in waits[state])
-        select.select(reads, writes, [], left)
+    while state in (PollingStatus.READING, PollingStatus.WRITING) and (left := deadline - time.monotonic()) > 0:
+        read = [connection.socket] if state == PollingStatus.READING else []
+        written = [] if read else [connection.socket]
+        select.select(read, written, [], left)
         state = connection.connect_poll()
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Hashable, Iterable
 from datetime import timedelta
 from functools import partial
 
+from jitvault.audit.source import Source
 from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError
 from jitvault.stream.reading import observe, read_on
@@ -16,6 +18,33 @@ CONNECTIONS = "the senders of receivers"
 """The name of the one loop that reads all sources that come and go."""
 # the longest pause between two readings
 _LONGEST_REST_S = 0.1
+# how long a file may look as it did before it is opened all the same
+_LONGEST_IDLE_S = 1.0
+
+
+class Changes:
+    """Knows which sources may have lines that were not read.
+
+    A look at a file costs next to nothing, and reading on costs a look into the ledger and into the file. What a look
+    does not show is found after `_LONGEST_IDLE_S`.
+    """
+
+    def __init__(self) -> None:
+        self._idle: dict[str, tuple[Hashable, float]] = {}
+
+    def changed(self, sources: Iterable[Source], now: float) -> list[tuple[Source, Hashable]]:
+        """Return the sources to read on, each with its stamp of before."""
+        found = []
+        for source in sources:
+            stamp = source.stamp()
+            before, at = self._idle.get(source.name, (None, 0.0))
+            if stamp != before or now - at >= _LONGEST_IDLE_S:
+                found.append((source, stamp))
+        return found
+
+    def read_to_end(self, source: Source, stamp: Hashable, now: float) -> None:
+        """Note that nothing was left to read when a source had this stamp."""
+        self._idle[source.name] = (stamp, now)
 
 
 class StreamLoops(LoopBase):
@@ -35,22 +64,29 @@ class StreamLoops(LoopBase):
                     known.add(name)
                     self.supervisor.start(f"observe {name}", partial(self._read, name, reader))
             if observe(worker):
-                self.news.set()
+                self.tell_news()
 
         self.every("sources", self.pace.look_around_s, look_around)
 
     def _read(self, name: str, worker: WorkerContext) -> None:
         """Ingest the sources of this name over and over."""
+        changes = Changes()
 
         def read_all() -> None:
             begun = time.monotonic()
             present = worker.sources.present()
-            sources = [source for source in present if name == (CONNECTIONS if source.passing else source.name)]
-            trusted = {n for n, reading in worker.ledger.readings().items() if reading.vouched}
-            for source in sources:
-                if source.name in trusted and read_on(worker, source):
+            own = [source for source in present if name == (CONNECTIONS if source.passing else source.name)]
+            sources = changes.changed(own, begun)
+            # mostly nothing was written, and the ledger need not be asked to know that
+            trusted = {n for n, reading in worker.ledger.readings().items() if reading.vouched} if sources else ()
+            for source, stamp in sources:
+                if source.name not in trusted:
+                    continue
+                if read_on(worker, source):
                     self.health.count("readings", source=source.name)
-                    self.news.set()
+                    self.tell_news()
+                else:
+                    changes.read_to_end(source, stamp, begun)
             # A batch costs much the same however many lines it has, so a busy worker reads more lines at a time.
             took_s = time.monotonic() - begun
             self.supervisor.stopping.wait(min(_LONGEST_REST_S, max(self.pace.read_s, 2 * took_s)))
