@@ -24,7 +24,7 @@ _BUNDLES = (
 
 
 def with_authorities(use: CredentialUse, bundles: Iterable[str] = _BUNDLES) -> CredentialUse:
-    """Return the use of a login with a CA file, where its connection has to have one.
+    """Return the use of a login with a CA file, where it needs one.
 
     Everything else is returned as it is, also where no bundle is on this host: then the client decides.
     """

@@ -261,7 +261,7 @@ class DatabaseEngine:
 
 
 def _rights_at(dsn: str) -> bool | NotConfirmed:
-    """Return whether the probe may end sessions at a server, or why that is not known."""
+    """Return whether the probe may end sessions, or why nobody knows."""
     try:
         with probing(dsn) as target:
             row = target.execute(_RIGHTS).fetchone()

@@ -1,4 +1,4 @@
-"""Which rights the worker's policy gives, and which of them its token lacks.
+"""Which rights the worker's work needs, and which of them its token lacks.
 
 The policy in Vault may be an older one, may have been edited, or may not be on the worker's token. A revocation that is
 refused tells that too late. So the worker asks Vault beforehand what its own token may do at each path of the policy.

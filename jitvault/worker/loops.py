@@ -102,7 +102,7 @@ class Loops(StreamLoops, WorkLoops):
         self.every("alarms", self.pace.tell_s, Alarms(worker.ledger, self.health, self.log).look)
 
     def _stand_by(self, stand_by: ProbeSessions, probe: Probe) -> None:
-        """Keep one target reachable, and see now and then that its probe is let in."""
+        """Keep one target reachable, and see that its probe is let in."""
         logged = set[str]()
         asked_at = -self.pace.targets_s
         failure = ""

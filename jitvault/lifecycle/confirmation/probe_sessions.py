@@ -79,7 +79,7 @@ class ProbeSessions:
         return kept_out
 
     def log_in(self, probe: Probe) -> None:
-        """Log in once as the probe does when it asks, and never mind what is kept open.
+        """Log in anew, as the probe does when it asks a target.
 
         Raises NotConfirmed, and ProbeUnusable where the target refuses the probe or gives it too few rights.
         """
