@@ -284,8 +284,8 @@ def test_progress_is_told_on_stderr_and_the_result_alone_on_stdout(rig: Rig, spe
         "2 of 2 tasks: tokens revoked",
         "2 of 2 tasks: leases revoked",
         "2 of 2 tasks: seen gone",
-        "2 of 2 tasks: credentials proven dead",
-        "2 of 2 tasks: proven",
+        "2 of 2 tasks: credentials confirmed dead",
+        "2 of 2 tasks: confirmed",
     ]
 
 
@@ -300,7 +300,7 @@ def test_what_the_target_did_not_prove_is_not_told_as_proven(rig: Rig, spec: Spe
         rig.put("probes/postgres", probe)
         rig.recheck()
     assert "1 of 1 tasks: seen gone" in told
-    assert "0 of 1 tasks: credentials proven dead" in told
+    assert "0 of 1 tasks: credentials confirmed dead" in told
 
 
 # -- what is granted meanwhile ---------------------------------------------------------------------------------------

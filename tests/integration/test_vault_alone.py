@@ -339,6 +339,6 @@ def test_revoking_everything_without_the_workers_identity_says_what_is_left(
     done = person("operator", "revoke", "--all", *KILL, code=6)
     assert not rig.is_live(held.token) and done.json["confirmed"] == len(done.json["tasks"]) >= 1
     assert "tokens of jitvault's roles that belong to no task were NOT revoked" in done.error["message"]
-    assert done.error["message"].startswith("every task that is published as held is ended and proven")
+    assert done.error["message"].startswith("every task that is published as held is ended and confirmed")
     assert "If only tasks had to end, nothing is left to do; " in done.error["hint"]
     assert "`jitvault sweep`" in done.error["hint"]
