@@ -73,7 +73,7 @@ def sqlstate_at_login(conninfo: str) -> str:
     show_codes = _verbosity_of()
     if show_codes is None:
         return ""
-    connection = pq.PGconn.connect_start(conninfo.encode())
+    connection: Any = pq.PGconn.connect_start(conninfo.encode())
     try:
         if connection.pgconn_ptr is None:
             return ""

@@ -56,7 +56,7 @@ class FindingQueries:
     def newest_finding(self) -> int:
         """Return the number of the newest finding, 0 where there is none."""
         with self._db.read() as connection:
-            return connection.execute(select(func.coalesce(func.max(_FOUND.id), 0))).scalar_one()
+            return int(connection.execute(select(func.max(_FOUND.id))).scalar_one() or 0)
 
     def open_findings(self) -> int:
         """Return how many findings nobody has closed."""

@@ -121,7 +121,8 @@ class TaskClaims:
         """Return when the next open task becomes due after `now`, None for never."""
         query = select(func.min(_TASK.due_at)).where(schema.IS_OPEN, _TASK.due_at > now)
         with self._db.read() as connection:
-            return connection.execute(query).scalar_one()
+            found: datetime | None = connection.execute(query).scalar_one()
+        return found
 
     def due_after(self, at: datetime) -> list[str]:
         """Return open tasks that no worker looks at before `at`.

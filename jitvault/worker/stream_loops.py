@@ -78,7 +78,9 @@ class StreamLoops(LoopBase):
             own = [source for source in present if name == (CONNECTIONS if source.passing else source.name)]
             sources = changes.changed(own, begun)
             # mostly nothing was written, and the ledger need not be asked to know that
-            trusted = {n for n, reading in worker.ledger.readings().items() if reading.vouched} if sources else ()
+            trusted = (
+                {n for n, reading in worker.ledger.readings().items() if reading.vouched} if sources else set[str]()
+            )
             for source, stamp in sources:
                 if source.name not in trusted:
                     continue
