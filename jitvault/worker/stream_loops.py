@@ -78,11 +78,10 @@ class StreamLoops(LoopBase):
             own = [source for source in present if name == (CONNECTIONS if source.passing else source.name)]
             sources = changes.changed(own, begun)
             # mostly nothing was written, and the ledger need not be asked to know that
-            trusted = (
-                {n for n, reading in worker.ledger.readings().items() if reading.vouched} if sources else set[str]()
-            )
+            readings = worker.ledger.readings() if sources else {}
             for source, stamp in sources:
-                if source.name not in trusted:
+                reading = readings.get(source.name)
+                if reading is None or not reading.vouched:
                     continue
                 if read_on(worker, source):
                     self.health.count("readings", source=source.name)
