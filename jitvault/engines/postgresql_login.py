@@ -22,13 +22,20 @@ class LoginInUse:
 
         Raises NotConfirmed if the target refuses the login or a statement.
         """
+        from psycopg.conninfo import make_conninfo
+
         self._dsn = dsn
         self._user = str(issued["username"])
         self._password = str(issued["password"])
-        self._open = self._login()
+        driver = postgresql.driver()
+        try:
+            self._open = self._login()
+        except driver.Error as error:
+            _, cause = why_failed(error, make_conninfo(dsn, user=self._user, password=self._password))
+            raise NotConfirmed(f"the target refuses the new login: {cause}") from None
         try:
             self._open.execute("SELECT 1")
-        except postgresql.driver().Error as error:
+        except driver.Error as error:
             self.close()
             raise NotConfirmed(f"the new login cannot run a statement ({type(error).__name__})") from None
 
@@ -41,7 +48,7 @@ class LoginInUse:
     def works_anew(self) -> bool:
         try:
             again = self._login()
-        except NotConfirmed:
+        except postgresql.driver().Error:
             # an unreachable target lets nobody in either: the probe that asks next notices that
             return False
         again.close()
@@ -51,21 +58,13 @@ class LoginInUse:
         self._open.close()
 
     def _login(self) -> psycopg.Connection[Any]:
-        from psycopg.conninfo import make_conninfo
-
-        driver = postgresql.driver()
-        try:
-            # as the probe connects, but with the issued login
-            session: psycopg.Connection[Any] = driver.connect(
-                self._dsn,
-                user=self._user,
-                password=self._password,
-                autocommit=True,
-                connect_timeout=postgresql.CONNECT_S,
-                application_name="jitvault-check",
-            )
-        except driver.Error as error:
-            conninfo = make_conninfo(self._dsn, user=self._user, password=self._password)
-            _, cause = why_failed(error, conninfo)
-            raise NotConfirmed(f"the target refuses the new login: {cause}") from None
+        """Log in as the probe does, but with the issued login. Raises psycopg.Error."""
+        session: psycopg.Connection[Any] = postgresql.driver().connect(
+            self._dsn,
+            user=self._user,
+            password=self._password,
+            autocommit=True,
+            connect_timeout=postgresql.CONNECT_S,
+            application_name="jitvault-check",
+        )
         return session

@@ -267,7 +267,7 @@ ALTER = "ALTER ROLE jitvault_probe"
     ("broken", "mended", "is_refused", "says"),
     [
         (f"{ALTER} PASSWORD 'another'", "", True, "password authentication failed"),
-        (f"{ALTER} NOLOGIN", f"{ALTER} LOGIN", True, "it lets this login not in"),
+        (f"{ALTER} NOLOGIN", f"{ALTER} LOGIN", True, "it does not let this login in"),
         (f"{ALTER} CONNECTION LIMIT 0", f"{ALTER} CONNECTION LIMIT -1", False, "every connection .* is taken"),
     ],
     ids=["password", "no login", "busy"],
