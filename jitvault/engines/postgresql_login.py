@@ -22,8 +22,6 @@ class LoginInUse:
 
         Raises NotConfirmed if the target refuses the login or a statement.
         """
-        from psycopg.conninfo import make_conninfo
-
         self._dsn = dsn
         self._user = str(issued["username"])
         self._password = str(issued["password"])
@@ -31,7 +29,8 @@ class LoginInUse:
         try:
             self._open = self._login()
         except driver.Error as error:
-            _, cause = why_failed(error, make_conninfo(dsn, user=self._user, password=self._password))
+            conninfo = driver.conninfo.make_conninfo(dsn, user=self._user, password=self._password)
+            _, cause = why_failed(error, conninfo)
             raise NotConfirmed(f"the target refuses the new login: {cause}") from None
         try:
             self._open.execute("SELECT 1")
