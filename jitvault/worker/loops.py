@@ -13,7 +13,7 @@ audit stream are in `stream_loops.py`, those that find tasks in `work_loops.py`,
     canary     whether the stream is trusted
     rights     whether the worker's token may do what its work needs
     alarms     findings and freezes, which the log and the metrics tell
-    targets    whether each target can be reached, also while one of its logins locks everyone out
+    targets    whether each target can be reached, also while one of its logins locks everyone out, and lets its probe in
     upkeep     what engines publish and has to renew, such as lists of revoked certificates
     sweep      whether Vault, ledger and stream agree; reported, and mended only where that was asked for
     templates  whether the templates that agents see are those that a worker published
@@ -23,7 +23,6 @@ audit stream are in `stream_loops.py`, those that find tasks in `work_loops.py`,
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -65,7 +64,7 @@ class Loops(StreamLoops, WorkLoops):
         self.supervisor.start("notices", self.notices)
 
     def targets(self, worker: WorkerContext) -> None:
-        """Start a loop for each probe.
+        """Start two loops for each probe.
 
         A target that hangs then does not delay the others.
         """
@@ -77,6 +76,7 @@ class Loops(StreamLoops, WorkLoops):
                 if probe not in known:
                     known.add(probe)
                     self.supervisor.start(f"target {probe[1]}", partial(self._stand_by, stand_by, probe))
+                    self.supervisor.start(f"probe {probe[1]}", partial(self._log_in, stand_by, probe))
 
         self.every("targets", self.pace.targets_s, look)
 
@@ -102,36 +102,46 @@ class Loops(StreamLoops, WorkLoops):
         self.every("alarms", self.pace.tell_s, Alarms(worker.ledger, self.health, self.log).look)
 
     def _stand_by(self, stand_by: ProbeSessions, probe: Probe) -> None:
-        """Keep one target reachable, and see that its probe is let in."""
+        """Keep one target reachable."""
         logged = set[str]()
-        asked_at = -self.pace.targets_s
-        failure = ""
 
         def look() -> None:
-            nonlocal asked_at, failure
             try:
                 locking_logins = stand_by.look(probe)
-                if time.monotonic() - asked_at >= self.pace.targets_s:
-                    stand_by.log_in(probe)
-                    asked_at = time.monotonic()
             except NotConfirmed as error:
-                self.health.count("probe_failures", probe=probe[1])
-                if str(error) != failure and not self.supervisor.stopping.is_set():
-                    failure = str(error)
-                    # a target that is down comes back by itself, a login that is refused does not
-                    tell = self.log.error if isinstance(error, ProbeUnusable) else self.log.warning
-                    tell("a target cannot be asked", probe=probe[1], why=failure, hint=error.hint)
-                self.supervisor.stopping.wait(self.pace.retry_s)
-                return
-            if failure:
-                failure = ""
-                self.log.info("a target can be asked again", probe=probe[1])
+                raise WrongState(f"a target cannot be asked: {error}", hint=error.hint) from None
             for name in set(locking_logins) - logged:
                 self.log.warning("a login locked everybody out of its target; its sessions are ended", login=name)
             logged.update(locking_logins)
             self.supervisor.stopping.wait(_THROW_OUT_S if locking_logins else _STAND_BY_S)
 
         self.every(f"target {probe[1]}", 0, look)
+
+    def _log_in(self, stand_by: ProbeSessions, probe: Probe) -> None:
+        """See that a probe is let in.
+
+        A session that is open says nothing of a password that was changed. This is no part of keeping that session,
+        which must not wait for a login that hangs.
+        """
+        failure = ""
+
+        def look() -> None:
+            nonlocal failure
+            try:
+                stand_by.log_in(probe)
+            except NotConfirmed as error:
+                self.health.count("probe_failures", probe=probe[1])
+                if str(error) != failure:
+                    failure = str(error)
+                    # a target that is down comes back by itself, a login that is refused does not
+                    tell = self.log.error if isinstance(error, ProbeUnusable) else self.log.warning
+                    tell("a probe cannot ask its target", probe=probe[1], why=failure, hint=error.hint)
+                return
+            if failure:
+                failure = ""
+                self.log.info("a probe can ask its target again", probe=probe[1])
+
+        self.every(f"probe {probe[1]}", self.pace.targets_s, look)
 
     def upkeep(self, worker: WorkerContext) -> None:
         """Renew what engines publish."""

@@ -141,18 +141,15 @@ def test_health_is_shown_on_loopback_alone(where: str) -> None:
         served(Health(Supervisor()), where)
 
 
-# -- a target that cannot be asked ----------------------------------------------------------------------------
+# -- a probe that cannot ask its target ----------------------------------------------------------------------------
 
 
 class Target:
-    """Stands for the sessions at a target, whose probe is let in as long as `failures` lasts."""
+    """A target that answers each login of its probe with the next of `failures`."""
 
     def __init__(self, *failures: NotConfirmed | None, supervisor: Supervisor) -> None:
         self.failures = list(failures)
         self.supervisor = supervisor
-
-    def look(self, _: object) -> tuple[str, ...]:
-        return ()
 
     def log_in(self, _: object) -> None:
         failure = self.failures.pop(0)
@@ -167,14 +164,14 @@ def test_a_probe_that_is_not_let_in_is_an_event_once_for_each_reason_and_is_coun
 ) -> None:
     supervisor = Supervisor()
     health = Health(supervisor)
-    pace = Pace(retry_s=0, targets_s=0)
+    pace = Pace(targets_s=0)
     loops: Any = Loops(supervisor, None, None, health, log_to_stderr(as_json=True), None, pace)  # type: ignore[arg-type]
     busy, refused = NotConfirmed("busy"), ProbeUnusable("refused")
-    loops._stand_by(Target(busy, busy, refused, None, busy, supervisor=supervisor), ("database", "postgres"))
+    loops._log_in(Target(busy, busy, refused, None, busy, supervisor=supervisor), ("database", "postgres"))
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [(line["level"], line["event"], line.get("why")) for line in lines] == [
-        ("warning", "a target cannot be asked", "busy"),
-        ("error", "a target cannot be asked", "refused"),
-        ("info", "a target can be asked again", None),
+        ("warning", "a probe cannot ask its target", "busy"),
+        ("error", "a probe cannot ask its target", "refused"),
+        ("info", "a probe can ask its target again", None),
     ]
     assert 'jitvault_worker_probe_failures_total{probe="postgres"} 4\n' in health.metrics()
