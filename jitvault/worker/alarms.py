@@ -6,7 +6,8 @@ So they are looked for there, and each worker of an installation tells all of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jitvault.ledger.ledger import Ledger
@@ -17,17 +18,23 @@ from jitvault.model.scope import Scope
 from jitvault.worker.health import Health
 from jitvault.worker.logs import Log
 
+_SETTLED_S = 60.0
+"""After that no finding appears with a lower number than one that was seen: a transaction is shorter."""
 _LIST = "`jitvault findings list` shows the open findings, `jitvault findings close` closes what was looked into."
 
 
 class Alarms:
     """Knows which findings and freezes were told."""
 
-    def __init__(self, ledger: Ledger, health: Health, log: Log) -> None:
+    def __init__(self, ledger: Ledger, health: Health, log: Log, clock: Callable[[], float] = time.monotonic) -> None:
         self._ledger = ledger
         self._health = health
         self._log = log
-        self._last: int | None = None
+        self._clock = clock
+        # every finding up to this number was told, or is older than this worker
+        self._settled: int | None = None
+        # the numbers above that were told, and when
+        self._told: dict[int, float] = {}
         self._frozen: dict[str, dict[str, Any]] = {}
 
     def look(self) -> None:
@@ -39,17 +46,25 @@ class Alarms:
         """Log each new finding; of those before this worker only their number."""
         still_open = self._ledger.open_findings()
         self._health.set("findings_open", still_open)
-        if self._last is None:
-            self._last = self._ledger.newest_finding()
+        if self._settled is None:
+            self._settled = self._ledger.newest_finding()
             if still_open:
                 self._log.warning("findings are open", findings=still_open, hint=_LIST)
             return
-        for found in self._ledger.findings_after(self._last):
-            self._last = found.id
-            self._health.count("findings", rule=found.rule)
-            # anybody can write a document of which a finding comes; nobody need get up for it
-            tell = self._log.warning if found.rule in OF_DOCUMENTS else self._log.error
-            tell("finding", **_facts_of(found))
+        now = self._clock()
+        for found in self._ledger.findings_after(self._settled):
+            if found.id not in self._told:
+                self._told[found.id] = now
+                self._tell(found)
+        # two workers' findings can be committed in another order than that of their numbers
+        self._settled = max((n for n, at in self._told.items() if now - at >= _SETTLED_S), default=self._settled)
+        self._told = {n: at for n, at in self._told.items() if n > self._settled}
+
+    def _tell(self, found: StoredFinding) -> None:
+        self._health.count("findings", rule=found.rule)
+        # anybody can write a document of which a finding comes; nobody need get up for it
+        tell = self._log.warning if found.rule in OF_DOCUMENTS else self._log.error
+        tell("finding", **_facts_of(found))
 
     def _freezes(self) -> None:
         """Log each freeze that begins or ends."""
@@ -75,7 +90,8 @@ def _facts_of(found: StoredFinding) -> dict[str, object]:
 
 
 def _key(freeze: Mapping[str, Any]) -> str:
-    return f"{freeze['kind']} {_scope(freeze)} {freeze['at']}"
+    # without its time: an operator who signs a freeze again does not lift it
+    return f"{freeze['kind']} {_scope(freeze)} {freeze['by']}"
 
 
 def _scope(freeze: Mapping[str, Any]) -> str:

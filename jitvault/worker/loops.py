@@ -13,7 +13,7 @@ audit stream are in `stream_loops.py`, those that find tasks in `work_loops.py`,
     canary     whether the stream is trusted
     rights     whether the worker's token may do what its work needs
     alarms     findings and freezes, which the log and the metrics tell
-    targets    whether each target can be reached, also while one of its logins locks everyone out, and lets its probe in
+    targets    whether each target lets its probe in, and can be reached while one of its logins locks everyone out
     upkeep     what engines publish and has to renew, such as lists of revoked certificates
     sweep      whether Vault, ledger and stream agree; reported, and mended only where that was asked for
     templates  whether the templates that agents see are those that a worker published

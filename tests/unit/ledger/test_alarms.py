@@ -6,10 +6,12 @@ from datetime import timedelta
 from typing import Any
 
 from builders import NOW, make
+from sqlalchemy import insert
 from test_record import steal
 
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Closing
+from jitvault.ledger.storage import schema
 from jitvault.worker.alarms import Alarms
 from jitvault.worker.health import Health
 from jitvault.worker.supervisor import Supervisor
@@ -61,6 +63,24 @@ def test_each_finding_is_an_event_at_its_level_once_and_is_counted(ledger: Ledge
     ledger.close_findings("e-agent", Closing("ines", "e-ines", "looked into", NOW))
     alarms.look()
     assert "jitvault_worker_findings_open 3\n" not in health.metrics()
+
+
+def test_a_finding_that_is_committed_after_one_with_a_higher_number_is_told(ledger: Ledger) -> None:
+    def insert_as(number: int) -> None:
+        row = {"id": number, "rule": f"rule-{number}", "message": "m", "at": NOW}
+        ledger._db.write(lambda connection: connection.execute(insert(schema.findings).values(row)))
+
+    now = [0.0]
+    health, told = Health(Supervisor()), Told()
+    alarms = Alarms(ledger, health, told, lambda: now[0])
+    alarms.look()
+    for number in (8, 5):
+        insert_as(number)
+        alarms.look()
+    assert [values["finding"] for _, _, values in told.lines] == [8, 5]
+    now[0] = 1000.0
+    alarms.look()
+    assert (alarms._settled, alarms._told) == (8, {})
 
 
 def test_a_freeze_is_an_event_and_named_by_a_worker_that_stays_ready(ledger: Ledger) -> None:
