@@ -23,6 +23,7 @@ audit stream are in `stream_loops.py`, those that find tasks in `work_loops.py`,
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -81,21 +82,29 @@ class Loops(StreamLoops, WorkLoops):
         self.every("targets", self.pace.targets_s, look)
 
     def rights(self, worker: WorkerContext) -> None:
-        """Try the worker's rights, before a revocation needs one that is gone."""
+        """Try the worker's rights, before a revocation needs one that is gone.
+
+        They are tried every hour, and every minute while one is missing or Vault does not say.
+        """
+        tried_at: float | None = None
 
         def look() -> None:
+            nonlocal tried_at
+            if tried_at is not None and time.monotonic() - tried_at < self.pace.rights_s:
+                return
             try:
                 lacking = lacking_rights(worker.reader, worker.templates, worker.engines)
             except (VaultRefused, InvalidInput) as error:
                 raise WrongState(f"the worker's rights cannot be tried: {error}", hint=error.hint) from None
-            if lacking:
+            if lacking and lacking != self.health.lacking:
                 self.log.error("the worker lacks rights at Vault", rights=", ".join(lacking), hint=WORKER_RIGHTS_MEND)
-            elif self.health.lacking:
+            elif self.health.lacking and not lacking:
                 self.log.info("the worker has its rights again")
             self.health.lacking = lacking
             self.health.set("rights_lacking", len(lacking))
+            tried_at = None if lacking else time.monotonic()
 
-        self.every("rights", self.pace.rights_s, look)
+        self.every("rights", self.pace.list_s, look)
 
     def alarms(self, worker: WorkerContext) -> None:
         """Tell the log and the metrics of findings and freezes."""
