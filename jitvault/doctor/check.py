@@ -60,15 +60,15 @@ class About:
     """What is checked.
 
     `needed_to` are the abilities that are missing while the check fails; `error` gives the exit code then. `covered_by`
-    names a check, as `area, name`, that looks at the same by other means: where that one was made, this one leaves no
-    ability unknown if it is skipped.
+    is a check that looks at the same by other means: where that one was made, this one leaves no ability unknown if it
+    is skipped.
     """
 
     area: str
     name: str
     error: type[JitvaultError]
     needed_to: frozenset[Ability] = frozenset()
-    covered_by: str = ""
+    covered_by: About | None = None
 
     def ok(self, seen: str) -> Check:
         return Check(self, Status.OK, seen)
@@ -106,7 +106,7 @@ def can(checks: Iterable[Check]) -> dict[Ability, bool | None]:
     """
     found: dict[Ability, bool | None] = {}
     checks = tuple(checks)
-    made = {f"{check.about.area}, {check.about.name}" for check in checks if check.status is not Status.SKIPPED}
+    made = {check.about for check in checks if check.status is not Status.SKIPPED}
     for ability in Ability:
         needed = [check for check in checks if ability in check.about.needed_to]
         unknown = any(check.status is Status.SKIPPED and check.about.covered_by not in made for check in needed)
