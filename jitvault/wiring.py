@@ -205,9 +205,7 @@ class Wiring:
 
     def vault(self, token: Secret | Login | None) -> Vault:
         """Return a client of Vault with this token."""
-        # asked for only where it was made: what is missing to make it is no trouble of another identity
-        is_worker = token is not None and token is self.__dict__.get("login")
-        return Vault(replace(self._connection, is_worker=True) if is_worker else self._connection, token)
+        return Vault(self._connection, token)
 
     @cached_property
     def login(self) -> Login:

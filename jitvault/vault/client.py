@@ -76,6 +76,10 @@ class Node(Protocol):
 class Bearer(Protocol):
     """A token that is renewed and replaced; shared between threads."""
 
+    @property
+    def is_worker(self) -> bool:
+        """Whether it is the worker's."""
+
     def token(self) -> Secret:
         """Return the token for the next request."""
 
@@ -103,8 +107,6 @@ class Connection:
     """Says which of several nodes to speak to; without it, requests go to `address`."""
     hears: Callable[[str, float, float], None] | None = field(default=None, compare=False, repr=False)
     """Called with the `Date` of each answer and the monotonic times before its request and after the answer."""
-    is_worker: bool = False
-    """Whether it is the worker's identity that speaks here."""
     check: Callable[[], None] | None = field(default=None, compare=False, repr=False)
     """Called before each request. Raises where nothing may be sent to this server."""
 
@@ -317,7 +319,7 @@ class Vault:
 
     def _of_whom(self, error: VaultRefused) -> VaultRefused:
         """Return the refusal as one of the worker's, if it is."""
-        if not self.connection.is_worker or isinstance(error, VaultRejected):
+        if isinstance(self._token, Secret | None) or not self._token.is_worker or isinstance(error, VaultRejected):
             return error
         return WorkerRefused(f"{error}, to the worker", method=error.method, path=error.path)
 

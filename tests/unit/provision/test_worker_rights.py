@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from jitvault import shipped_files as shipped
@@ -12,7 +14,9 @@ from jitvault.engines.pki import PkiEngine
 from jitvault.errors import VaultRefused, VaultRejected, WorkerRefused
 from jitvault.model.template import load_templates
 from jitvault.provision.worker_rights import ASKING, lacking, lacking_rights, needed_rights
+from jitvault.vault.auth_methods import AGENT, WORKER
 from jitvault.vault.client import Connection, Vault
+from jitvault.vault.login import Login
 
 ENGINES = {"database": DatabaseEngine(), "pki": PkiEngine()}
 TEMPLATES = load_templates(shipped.files(shipped.templates_dir(), ".yaml"))
@@ -49,11 +53,13 @@ def test_whoever_may_not_even_ask_is_not_said_to_have_its_rights() -> None:
 def test_a_refusal_of_the_worker_is_told_as_the_workers_whoever_reads_it() -> None:
     refusal = VaultRefused("Vault refused sys/leases/revoke/a: permission denied", method="put", path="a")
     here = Connection("http://127.0.0.1:1")
-    assert Vault(here, None)._of_whom(refusal) is refusal
-    told = Vault(Connection("http://127.0.0.1:1", is_worker=True), None)._of_whom(refusal)
+    worker, agent = (Vault(here, Login(here, SimpleNamespace(owner=owner))) for owner in (WORKER, AGENT))
+    for somebody in (agent, Vault(here, None)):
+        assert somebody._of_whom(refusal) is refusal
+    told = worker._of_whom(refusal)
     assert isinstance(told, WorkerRefused) and "to the worker" in str(told)
     assert "worker's identity" in hint_for(told) and "not yours" in hint_for(told)
     with pytest.raises(WorkerRefused), allowed("end it", "operators"):
         raise told
     rejected = VaultRejected("no", status=400)
-    assert Vault(Connection("http://127.0.0.1:1", is_worker=True), None)._of_whom(rejected) is rejected
+    assert worker._of_whom(rejected) is rejected
