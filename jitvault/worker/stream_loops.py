@@ -34,13 +34,15 @@ class Changes:
 
     def changed(self, sources: Iterable[Source], now: float) -> list[tuple[Source, Hashable]]:
         """Return the sources to read on, each with its stamp of before."""
-        found = []
-        for source in sources:
-            stamp = source.stamp()
-            before, at = self._idle.get(source.name, (None, 0.0))
-            if stamp != before or now - at >= _LONGEST_IDLE_S:
-                found.append((source, stamp))
-        return found
+        stamped = [(source, source.stamp()) for source in sources]
+        idle = self._idle
+        # connections come and go
+        self._idle = {source.name: idle[source.name] for source, _ in stamped if source.name in idle}
+        return [(source, stamp) for source, stamp in stamped if not self._is_idle(source, stamp, now)]
+
+    def _is_idle(self, source: Source, stamp: Hashable, now: float) -> bool:
+        before, at = self._idle.get(source.name, (None, 0.0))
+        return stamp == before and now - at < _LONGEST_IDLE_S
 
     def read_to_end(self, source: Source, stamp: Hashable, now: float) -> None:
         """Note that nothing was left to read when a source had this stamp."""
