@@ -8,6 +8,7 @@ from datetime import timedelta
 from functools import partial
 
 from jitvault.audit.source import Source
+from jitvault.backoff import doubled
 from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError
 from jitvault.stream.reading import observe, read_on
@@ -16,8 +17,8 @@ from jitvault.worker.loop_base import LoopBase
 
 CONNECTIONS = "the senders of receivers"
 """The name of the one loop that reads all sources that come and go."""
-# the longest pause between two readings
-_LONGEST_REST_S = 0.1
+# the longest pause between two readings, and between two looks where nothing is written
+_LONGEST_REST_S, _LONGEST_IDLE_REST_S = 0.1, 0.05
 # how long a file may look as it did before it is opened all the same
 _LONGEST_IDLE_S = 1.0
 
@@ -73,9 +74,12 @@ class StreamLoops(LoopBase):
     def _read(self, name: str, worker: WorkerContext) -> None:
         """Ingest the sources of this name over and over."""
         changes = Changes()
+        idle = 0
 
         def read_all() -> None:
+            nonlocal idle
             begun = time.monotonic()
+            idle += 1
             present = worker.sources.present()
             own = [source for source in present if name == (CONNECTIONS if source.passing else source.name)]
             sources = changes.changed(own, begun)
@@ -86,13 +90,15 @@ class StreamLoops(LoopBase):
                 if reading is None or not reading.vouched:
                     continue
                 if read_on(worker, source):
+                    idle = 0
                     self.health.count("readings", source=source.name)
                     self.tell_news()
                 else:
                     changes.read_to_end(source, stamp, begun)
             # A batch costs much the same however many lines it has, so a busy worker reads more lines at a time.
             took_s = time.monotonic() - begun
-            self.supervisor.stopping.wait(min(_LONGEST_REST_S, max(self.pace.read_s, 2 * took_s)))
+            rest_s = doubled(self.pace.read_s, idle, _LONGEST_IDLE_REST_S)
+            self.supervisor.stopping.wait(min(_LONGEST_REST_S, max(rest_s, 2 * took_s)))
 
         self.every(f"observe {name}", 0, read_all)
 
