@@ -87,7 +87,7 @@ def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
         **_freeze(shown),
         **_refused_grant(shown),
     }
-    facts |= _unasked(content["access"], shown["proof"])
+    facts |= _unasked(content["access"], shown["decision"], shown["proof"])
     if shown["proof"] is None and shown["state"] not in NEVER_HELD:
         open_points = unproven(content["access"])
         if open_points:
@@ -136,12 +136,14 @@ def _access(content: Mapping[str, Any]) -> dict[str, str]:
     return {"access": "; ".join(map(chosen, content["access"]))}
 
 
-def _unasked(access: Sequence[Mapping[str, Any]], proof: Mapping[str, Any] | None) -> dict[str, str]:
+def _unasked(
+    access: Sequence[Mapping[str, Any]], decision: Mapping[str, Any], proof: Mapping[str, Any] | None
+) -> dict[str, str]:
     """Return for which templates the end will rest on Vault's word, and why.
 
     A proof says itself what no target was asked about.
     """
-    reasons = describe_unasked(access) if proof is None else ()
+    reasons = describe_unasked(access, decision) if proof is None else ()
     return {"end": "; ".join(reasons)} if reasons else {}
 
 
@@ -304,9 +306,11 @@ def print_published(document: PublishedTask, shown: Mapping[str, Any], now: date
     if document.reads is not None and document.state in DELIVERED_STATES:
         reads["reads"] = reads_left_in_words(**document.reads)
     window = document.full_revision.spec.spec.window.canonical()
+    access, held = document.full_revision.access, document.state not in NEVER_HELD
+    unasked = _unasked(access, document.decision, document.proof) if held else {}
     facts = {
         **_access(document.full_revision.content),
-        **(_unasked(document.full_revision.access, document.proof) if document.state not in NEVER_HELD else {}),
+        **unasked,
         **reads,
         **(_window_cut(window, document.decision) if document.grant_id else {}),
         **_unwrap_until(shown),

@@ -147,9 +147,10 @@ def print_grant(
     `message` is the caller's inbox message with the wrapping token, which is shown only once.
     """
     stored = document.as_json()
+    unasked = describe_unasked(document.full_revision.access, document.decision)
     shown = {
         **{key: stored[key] for key in ("task_id", "grant_id", "state", "digest", "expires_at", "ends_at", "ttl")},
-        "target_asked": not describe_unasked(document.full_revision.access),
+        "target_asked": not unasked,
         "wrapping": list(message["wrapping"]) if message else [],
     }
     if out is not None:
@@ -166,7 +167,7 @@ def print_grant(
     console.print(f"  expires  {output.readable(shown['ends_at'])}")
     if cut := window_cut(document.full_revision.spec.spec.window.canonical(), document.decision):
         console.print(f"  window   {cut}")
-    for reason in describe_unasked(document.full_revision.access):
+    for reason in unasked:
         console.print(output.indented(reason, console.width, first="  end      ", rest=" " * 11), soft_wrap=True)
     print_wrappings(console, shown["wrapping"], out)
     if takes is not None:

@@ -82,10 +82,10 @@ REPORT_COLUMNS = (
 )
 
 
-def parties_of(content: Mapping[str, Any] | None) -> dict[str, Any]:
+def parties_of(content: Mapping[str, Any] | None, decision: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the names, the risk and the templates of a task, for a list.
 
-    `content` is that of the task's revision. Every value is None where it cannot be read.
+    `content` is that of the task's revision, `decision` policy's about it. Every value is None where it cannot be read.
     """
     if content is None:
         return dict.fromkeys(_PARTIES)
@@ -97,7 +97,7 @@ def parties_of(content: Mapping[str, Any] | None) -> dict[str, Any]:
         "risk": content["risk"],
         "templates": list(dict.fromkeys(entry["template"] for entry in content["access"])),
         "deliver": content["spec"]["spec"]["deliver"],
-        "target_asked": not unasked(content["access"]),
+        "target_asked": not unasked(content["access"], decision),
     }
 
 

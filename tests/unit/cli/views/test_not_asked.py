@@ -86,7 +86,11 @@ def test_a_kill_switch_counts_apart_what_only_vault_said() -> None:
 
 @pytest.mark.parametrize(("state", "is_said"), [("sealed", True), ("confirmed", True), ("ending", False)])
 def test_a_list_says_it_of_what_has_ended(state: str, is_said: bool) -> None:
-    parties = parties_of({**REVISION.content, "access": ACCESS})
-    assert task_list.is_unasked({"state": state, **parties}) is is_said
-    assert not task_list.is_unasked({"state": state, **parties_of(REVISION.content)})
-    assert not task_list.is_unasked({"state": state, **parties_of(None)})
+    content = {**REVISION.content, "access": ACCESS}
+    assert task_list.is_unasked({"state": state, **parties_of(content, {})}) is is_said
+    for asked in (
+        parties_of(content, {"obligations": {"confirm": "target"}}),
+        parties_of(REVISION.content, {}),
+        parties_of(None, None),
+    ):
+        assert not task_list.is_unasked({"state": state, **asked})
