@@ -57,7 +57,7 @@ class LoginInUse:
         self._open.close()
 
     def _login(self) -> psycopg.Connection[Any]:
-        """Log in as the probe does, but with the issued login. Raises psycopg.Error."""
+        """Log in as the probe does. Raises psycopg.Error."""
         session: psycopg.Connection[Any] = postgresql.driver().connect(
             self._dsn,
             user=self._user,

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import psycopg
@@ -266,7 +267,7 @@ ALTER = "ALTER ROLE jitvault_probe"
 @pytest.mark.parametrize(
     ("broken", "mended", "is_refused", "says"),
     [
-        (f"{ALTER} PASSWORD 'another'", "", True, "password authentication failed"),
+        (f"{ALTER} PASSWORD '{token_hex(8)}'", "", True, "password authentication failed"),
         (f"{ALTER} NOLOGIN", f"{ALTER} LOGIN", True, "it does not let this login in"),
         (f"{ALTER} CONNECTION LIMIT 0", f"{ALTER} CONNECTION LIMIT -1", False, "every connection .* is taken"),
     ],

@@ -186,7 +186,7 @@ def _unwrap_by_worker(fleet: _Fleet) -> Iterator[Hit]:
         own = is_one_of(o.remote, fleet.worker_addresses) and not is_within(o.remote, fleet.shared)
         if unwrap and own and done(o):
             seen = f"Something was unwrapped at {path_of(o)} from {origin(o)}, an address of the worker."
-            yield o, f"{seen} If agents run there, too, it belongs into {_SHARED} of every worker."
+            yield o, f"{seen} If agents run there, too, it belongs in {_SHARED} of every worker."
 
 
 FLEET_RULES: tuple[tuple[Rule, Callable[[_Fleet], Iterator[Hit]]], ...] = (

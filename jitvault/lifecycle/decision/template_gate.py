@@ -70,7 +70,7 @@ def check_provable(worker: WorkerContext, revision: Revision, obliged: ProofLeve
 
 
 def _why_refused(engine: Engine, where: Mapping[str, Any]) -> str:
-    """Return why a probe could not ask its target, in words that follow its name.
+    """Return why a probe cannot ask its target, to follow its name.
 
     Empty as well for a target that does not answer, or lets nobody in any more: that says nothing about the probe.
     Agents can bring it about, and nobody else shall be refused by it.

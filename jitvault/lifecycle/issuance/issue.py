@@ -49,9 +49,8 @@ def issue(
 
     The task is `issued` afterwards. `obligations` are those of the decision that permits the issue. `admission` checks
     inside the transaction what that decision rests on; it is given for a task that had no access before. Before
-    anything is done, raises InvalidInput when a template has not passed its check, when its probe cannot ask its
-    target, or when the caps of policy or the rest of the parent's time are too short; and DecisionStale when another
-    task was issued first.
+    anything is done, raises InvalidInput when the task's end could not be proven, or when the caps of policy or the
+    rest of the parent's time are too short; and DecisionStale when another task was issued first.
     """
     revision = Revision.of(file.revision.body)
     check_provable(worker, revision, obligations.confirm)

@@ -84,7 +84,10 @@ _REMEDIES = {
     "leased": "Let the path give a credential with a lease: one without a lease cannot be revoked.",
     "unchanged": "Run the check again while the role is not being changed.",
 }
-_UNASKED = "See that the target answers its probe, then run the check again: this says nothing about the role."
+_UNASKED = (
+    "See that the target answers and that the probe's document is right, then run the check again: this says nothing "
+    "about the role."
+)
 
 
 def basis_of(vault: Vault, engine: Engine, template: AccessTemplate, path: str) -> Basis:

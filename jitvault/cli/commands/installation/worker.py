@@ -5,11 +5,14 @@ from __future__ import annotations
 import gc
 from contextlib import closing
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jitvault.cli.options import Debug
+
+if TYPE_CHECKING:
+    from jitvault.worker.process import Plan
 
 _DEFAULT = 4
 _MOST = 64
@@ -56,13 +59,9 @@ def worker(
 
     Example: jitvault worker --concurrency 8 --health 127.0.0.1:8080
     """
-    from jitvault.errors import JitvaultError
     from jitvault.memory_protection import keep_private
-    from jitvault.settings import load
-    from jitvault.wiring import Wiring
-    from jitvault.worker.logs import death, log_to_stderr
     from jitvault.worker.loop_base import Pace
-    from jitvault.worker.process import Plan, work
+    from jitvault.worker.process import Plan
 
     # before anything secret is read
     # a worker lives long: what Python finds early is memory that it does not keep (`main` has it search seldom)
@@ -76,7 +75,17 @@ def worker(
         pace=pace,
         fix=fix,
     )
-    as_json = log is LogFormat.JSON
+    _work(plan, as_json=log is LogFormat.JSON)
+
+
+def _work(plan: Plan, *, as_json: bool) -> None:
+    """Run the worker; in a JSON log its death is the last event."""
+    from jitvault.errors import JitvaultError
+    from jitvault.settings import load
+    from jitvault.wiring import Wiring
+    from jitvault.worker.logs import death, log_to_stderr
+    from jitvault.worker.process import work
+
     logger = log_to_stderr(as_json=as_json)
     try:
         settings = load()
