@@ -90,8 +90,8 @@ def _facts_of(found: StoredFinding) -> dict[str, object]:
 
 
 def _key(freeze: Mapping[str, Any]) -> str:
-    # without its time: an operator who signs a freeze again does not lift it
-    return f"{freeze['kind']} {_scope(freeze)} {freeze['by']}"
+    # an operator's without its time: to sign a freeze again does not lift it
+    return f"{freeze['kind']} {_scope(freeze)} {freeze['by'] or freeze['at']}"
 
 
 def _scope(freeze: Mapping[str, Any]) -> str:
