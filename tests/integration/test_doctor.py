@@ -190,13 +190,22 @@ def key_deletable(rig: Rig) -> Iterator[Environment]:
 
 
 @contextlib.contextmanager
-def worker_cannot_revoke(rig: Rig) -> Iterator[Environment]:
+def worker_lacks(rig: Rig, path: str) -> Iterator[Environment]:
     """What nobody but the worker can see where there is no administrator's token."""
     with provisioned_again(rig):
         text = (rig.admin.read("sys/policies/acl/jitvault-worker") or {})["data"]["policy"]
-        less = text.replace('path "sys/leases/revoke/database/', 'path "sys/leases/elsewhere/database/')
-        rig.admin.write("sys/policies/acl/jitvault-worker", {"policy": less})
-        yield {**WORKER, "JITVAULT_ADMIN_TOKEN": ""}
+        assert f'path "{path}' in text
+        rig.admin.write("sys/policies/acl/jitvault-worker", {"policy": text.replace(f'"{path}', f'"nowhere/{path}')})
+        yield WORKER
+
+
+def worker_cannot_revoke(rig: Rig) -> contextlib.AbstractContextManager[Environment]:
+    return worker_lacks(rig, "sys/leases/revoke/database/")
+
+
+def worker_cannot_ask(rig: Rig) -> contextlib.AbstractContextManager[Environment]:
+    """As with the policy of an older version."""
+    return worker_lacks(rig, "sys/capabilities-self")
 
 
 @contextlib.contextmanager
@@ -369,6 +378,7 @@ BROKEN: list[tuple[Break, str, int, str]] = [
     (worker_policy_wider, "policy", 9, "jitvault-worker differs"),
     (key_deletable, "signing key", 9, "jitvault-receipts differs (deletion_allowed: true → false)"),
     (worker_cannot_revoke, "worker rights", 10, "update sys/leases/revoke/database/creds/app-readonly/*"),
+    (worker_cannot_ask, "worker rights", 10, "update sys/capabilities-self"),
     (worker_has_more, "worker policies", 10, "more than jitvault-worker: default, jitvault-operator"),
     (worker_revoked, "worker token", 10, "permission denied"),
     (worker_disabled, "worker token", 10, "permission denied"),

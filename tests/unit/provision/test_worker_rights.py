@@ -13,7 +13,7 @@ from jitvault.engines.database import DatabaseEngine
 from jitvault.engines.pki import PkiEngine
 from jitvault.errors import VaultRefused, VaultRejected, WorkerRefused
 from jitvault.model.template import load_templates
-from jitvault.provision.worker_rights import ASKING, lacking, lacking_rights, needed_rights
+from jitvault.provision.worker_rights import ASKING, lacking, needed_rights
 from jitvault.vault.auth_methods import AGENT, WORKER
 from jitvault.vault.client import Connection, Vault
 from jitvault.vault.login import Login
@@ -38,16 +38,6 @@ def test_a_right_that_is_not_given_is_named_as_its_policy_names_it() -> None:
     for path, wanted in NEEDED.items():
         missing = lacking(NEEDED, {**given, path: ["deny"]})
         assert len(missing) == len(wanted) and all("jitvault-any" not in right for right in missing)
-
-
-def test_whoever_may_not_even_ask_is_not_said_to_have_its_rights() -> None:
-    class Refusing:
-        def read(self, path: str) -> None: ...
-
-        def capabilities(self, paths: object) -> dict[str, list[str]]:
-            raise WorkerRefused("no")
-
-    assert lacking_rights(Refusing(), TEMPLATES, ENGINES) == [f"update {ASKING}"]
 
 
 def test_a_refusal_of_the_worker_is_told_as_the_workers_whoever_reads_it() -> None:
