@@ -12,7 +12,9 @@ from jitvault import shipped_files as shipped
 from jitvault.engines.interface import Engine
 from jitvault.errors import VaultRefused, VaultRejected
 from jitvault.model.template import AccessTemplate
-from jitvault.provision.desired import accesses, token_roles, worker_policy
+from jitvault.model.vault_access import CAPS, ROLE_PREFIX
+from jitvault.provision.desired import TokenRole, accesses, token_roles, worker_policy
+from jitvault.provision.networks import network_of
 from jitvault.provision.who_may import stanzas
 from jitvault.vault.interface import Reader
 
@@ -22,13 +24,17 @@ ASKING = "sys/capabilities-self"
 
 
 def needed_rights(
-    policies: Mapping[str, str], templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine]
+    policies: Mapping[str, str],
+    templates: Mapping[str, AccessTemplate],
+    engines: Mapping[str, Engine],
+    of_networks: Iterable[str] = (),
 ) -> dict[str, frozenset[str]]:
     """Return the capabilities that the worker needs at each path.
 
-    They are those of the policy that `init` makes without networks. Raises InvalidInput.
+    They are those of the policy that `init` makes. `of_networks` are the token roles of networks. Raises InvalidInput.
     """
-    text = worker_policy(policies, token_roles({}), accesses(templates, engines))
+    roles = (*token_roles({}), *(TokenRole(name, 0, ()) for name in of_networks))
+    text = worker_policy(policies, roles, accesses(templates, engines))
     found: dict[str, frozenset[str]] = {}
     for pattern, capabilities in stanzas(text):
         path = pattern.replace("*", _ANY).replace("+", _ANY)
@@ -55,7 +61,7 @@ def lacking_rights(reader: Reader, templates: Mapping[str, AccessTemplate], engi
 
     Raises InvalidInput, VaultUnavailable.
     """
-    needed = needed_rights(shipped.vault_policies(), templates, engines)
+    needed = needed_rights(shipped.vault_policies(), templates, engines, _roles_of_networks(reader))
     try:
         given = reader.capabilities(sorted(needed))
     except VaultRejected:
@@ -64,3 +70,17 @@ def lacking_rights(reader: Reader, templates: Mapping[str, AccessTemplate], engi
         # whoever may not even ask has another policy than this one
         return [f"update {ASKING}"]
     return lacking(needed, given)
+
+
+def _roles_of_networks(reader: Reader) -> list[str]:
+    """Return the token roles of networks.
+
+    None where they may not be listed: that right is then among those that are lacking.
+    """
+    try:
+        listed = reader.list("auth/token/roles")
+    except VaultRejected:
+        raise
+    except VaultRefused:
+        return []
+    return [role for role in listed if network_of(role) and role.removeprefix(ROLE_PREFIX).partition("-")[0] in CAPS]

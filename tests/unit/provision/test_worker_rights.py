@@ -29,6 +29,8 @@ def test_every_way_to_revoke_is_among_what_is_tried() -> None:
     assert NEEDED["auth/token/revoke-accessor"] == {"update"}
     assert NEEDED["sys/leases/revoke-prefix/auth/token/create/jitvault-15m"] == {"update", "sudo"}
     assert NEEDED[ASKING] == {"update"}
+    near = needed_rights(shipped.vault_policies(), {}, ENGINES, ["jitvault-8h-near"])
+    assert near["sys/leases/revoke-prefix/auth/token/create/jitvault-8h-near"] == {"update", "sudo"}
     assert not [path for path in NEEDED if "*" in path or "+" in path]
 
 
