@@ -377,7 +377,7 @@ BROKEN: list[tuple[Break, str, int, str]] = [
     (network_widened, "token role", 9, "jitvault-1h-loopback differs"),
     (worker_policy_wider, "policy", 9, "jitvault-worker differs"),
     (key_deletable, "signing key", 9, "jitvault-receipts differs (deletion_allowed: true → false)"),
-    (worker_cannot_revoke, "worker rights", 10, "update sys/leases/revoke-prefix/auth/token/create/jitvault-1h-loopback"),
+    (worker_cannot_revoke, "worker rights", 10, "revoke-prefix/auth/token/create/jitvault-1h-loopback"),
     (worker_cannot_ask, "worker rights", 10, "update sys/capabilities-self"),
     (worker_has_more, "worker policies", 10, "more than jitvault-worker: default, jitvault-operator"),
     (worker_revoked, "worker token", 10, "permission denied"),
