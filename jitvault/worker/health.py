@@ -31,8 +31,8 @@ class Health:
 
     supervisor: Supervisor
     why_not_trusted: str | None = "no canary was seen yet"
-    lacking: Sequence[str] = ()
-    """The rights at Vault that the worker's token lacks."""
+    lacking: Sequence[str] | None = None
+    """The rights at Vault that the worker's token lacks; None before they were tried."""
     frozen: Sequence[str] = ()
     """What is frozen, and why: the worker grants nothing of that, and is ready to revoke."""
     _values: dict[str, float] = field(default_factory=dict)
@@ -57,8 +57,9 @@ class Health:
 
     def unready(self) -> list[str]:
         """Return why nothing is granted or confirmed now; empty while ready."""
-        lacks = [f"the worker's token lacks {right}" for right in self.lacking]
-        return [*self.trouble(), *([self.why_not_trusted] if self.why_not_trusted else []), *lacks]
+        untried = ["the worker's rights were not tried yet"] if self.lacking is None else []
+        lacks = [f"the worker's token lacks {right}" for right in self.lacking or ()]
+        return [*self.trouble(), *filter(None, [self.why_not_trusted]), *untried, *lacks]
 
     def metrics(self) -> str:
         """Return all values in the Prometheus text format, version 0.0.4."""

@@ -39,7 +39,7 @@ class Told:
 
 
 def of(ledger: Ledger) -> tuple[Alarms, Health, Told]:
-    health, told = Health(Supervisor(), why_not_trusted=None), Told()
+    health, told = Health(Supervisor(), why_not_trusted=None, lacking=()), Told()
     return Alarms(ledger, health, told), health, told
 
 

@@ -111,6 +111,8 @@ def test_it_lives_before_it_is_ready_and_is_ready_once_the_stream_is_trusted(hea
     found, port = health
     assert get(port, "/healthz")[0] == 200 and get(port, "/readyz")[0] == 503
     found.why_not_trusted = None
+    assert "rights were not tried yet" in get(port, "/readyz")[1]
+    found.lacking = []
     assert get(port, "/readyz") == (200, '{"ok": true, "why": [], "frozen": []}\n')
     found.lacking = ["update sys/leases/revoke/a/*"]
     assert get(port, "/readyz")[0] == 503 and "lacks update sys/leases/revoke/a/*" in get(port, "/readyz")[1]
