@@ -140,11 +140,13 @@ class Loops(StreamLoops, WorkLoops):
                 stand_by.log_in(probe)
             except NotConfirmed as error:
                 self.health.count("probe_failures", probe=probe[1])
-                if str(error) != failure:
+                if str(error) != failure and not self.supervisor.stopping.is_set():
                     failure = str(error)
                     # a target that is down comes back by itself, a login that is refused does not
-                    tell = self.log.error if isinstance(error, ProbeUnusable) else self.log.warning
-                    tell("a probe cannot ask its target", probe=probe[1], why=failure, hint=error.hint)
+                    if isinstance(error, ProbeUnusable):
+                        self.log.error("a probe cannot ask its target", probe=probe[1], why=failure, hint=error.hint)
+                    else:
+                        self.log.warning("a probe cannot ask its target", probe=probe[1], why=failure)
                 return
             if failure:
                 failure = ""
