@@ -143,10 +143,10 @@ class Loops(StreamLoops, WorkLoops):
                 if str(error) != failure and not self.supervisor.stopping.is_set():
                     failure = str(error)
                     # a target that is down comes back by itself, a login that is refused does not
-                    if isinstance(error, ProbeUnusable):
-                        self.log.error("a probe cannot ask its target", probe=probe[1], why=failure, hint=error.hint)
-                    else:
-                        self.log.warning("a probe cannot ask its target", probe=probe[1], why=failure)
+                    is_refused = isinstance(error, ProbeUnusable)
+                    tell = self.log.error if is_refused else self.log.warning
+                    more = {"hint": error.hint} if is_refused else {}
+                    tell("a probe cannot ask its target", probe=probe[1], why=failure, **more)
                 return
             if failure:
                 failure = ""
