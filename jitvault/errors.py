@@ -14,7 +14,8 @@ prints them in one place. No error carries a secret: no token, no password, no r
     │   ├── TargetUnavailable    5   Vault answers, but could not reach a target or do there what it was asked
     │   └── OutcomeUnknown       5   a request was sent and its answer was lost: it may have been carried out
     ├── NotConfirmed             6   revoked, but the revocation is not confirmed
-    │   └── StillAccepted        6   the target itself says that it accepts the credential
+    │   ├── StillAccepted        6   the target itself says that it accepts the credential
+    │   └── ProbeUnusable        6   the probe cannot ask its target before somebody corrects it
     ├── AuditUntrusted           7   the audit stream cannot be trusted, or cannot be read
     │   ├── AuditLagging         7   lines arrive, but late
     │   └── AuditMissing         7   the audit file does not exist
@@ -24,6 +25,7 @@ prints them in one place. No error carries a secret: no token, no password, no r
     │   ├── TaskEnded            9   the task that a Python program used is over
     │   └── DecisionStale        9   what was decided on changed before it was done
     ├── VaultRefused            10   Vault refused this token
+    │   ├── WorkerRefused       10   Vault refused the worker's token, not the caller's
     │   └── VaultRejected       10   Vault refused this request (400) and gives a reason
     ├── LedgerUnavailable       11   the ledger is unavailable, of another version, or full
     │   ├── LedgerUnreachable   11   the ledger's database server does not answer
@@ -124,6 +126,16 @@ class StillAccepted(NotConfirmed):
     """
 
 
+class ProbeUnusable(NotConfirmed):
+    """Raised where a probe cannot ask its target before somebody corrects it.
+
+    The target refuses its login, or its document is not valid. A target that is down, or whose connections are all
+    taken, says nothing about the probe.
+    """
+
+    default_hint = "Correct the probe's login at the target, or its document in jitvault/probes/."
+
+
 class AuditUntrusted(JitvaultError):
     exit_code = 7
     default_hint = "Check that JITVAULT_AUDIT_FILE is the file that this Vault's audit device writes."
@@ -182,6 +194,18 @@ class VaultRefused(JitvaultError):
         super().__init__(message, hint=hint)
         self.method = method
         self.path = path
+
+
+class WorkerRefused(VaultRefused):
+    """Raised where Vault refused the worker's token.
+
+    Who reads that may be somebody else, whose own identity is not to blame.
+    """
+
+    default_hint = (
+        "It is the worker's identity that Vault refuses, not yours. `jitvault doctor`, where the worker runs, says "
+        "what its token lacks; an administrator runs `jitvault init`, or corrects the worker's login."
+    )
 
 
 class VaultRejected(VaultRefused):

@@ -39,7 +39,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 TYPE = "application/vnd.jitvault.receipt+json"
-ISSUED, REVOKED, GONE = 1, 2, 3
+ISSUED, REVOKED, GONE, TARGET = 1, 2, 3, 6
 BEGUN = -1
 PACKED = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 ZSTANDARD = b"\x28\xb5"
@@ -510,6 +510,14 @@ def report(receipt: dict, every: list[Credential], log: Log, trusted: Known) -> 
     return wrong, unchecked
 
 
+def closing(proof: dict) -> str:
+    """How the task was closed. Only a lease with check 6 was asked about at its target."""
+    if not proof["confirmed"]:
+        return "closed WITHOUT PROOF"
+    asked = all(any(check["n"] == TARGET for check in lease["checks"]) for lease in proof["leases"])
+    return "sealed" if asked else "revoked at Vault; the target was not asked; sealed"
+
+
 def main(receipt_file: str, key_file: str, audit_files: str, namespace: str, workers: list[str]) -> int:
     trusted = known(key_file, namespace, workers)
     try:
@@ -520,7 +528,7 @@ def main(receipt_file: str, key_file: str, audit_files: str, namespace: str, wor
         return 1
     log = read(audit_files, receipt, every)
     proof = receipt["proof"]
-    state = "sealed" if proof["confirmed"] else "closed WITHOUT PROOF"
+    state = closing(proof)
     say(f"task {receipt['task']}: {proof['end_reason']}, {state} at {receipt['sealed_at']}")
     for line in signed_facts(receipt):
         say(f"  {line}")

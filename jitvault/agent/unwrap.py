@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from jitvault.agent.credential import Credential
+from jitvault.agent.system_authorities import with_authorities
 from jitvault.errors import InvalidInput, NotFound, SecurityFinding, VaultBusy
 from jitvault.formats.secret import Secret
 from jitvault.formats.time_window import parse_duration
@@ -158,7 +159,7 @@ def read_all(vault: Vault, held: TaskToken) -> Iterator[Credential]:
             )
         ends = datetime.now(UTC) + timedelta(seconds=int(answer.get("lease_duration") or 0))
         yield Credential(
-            use=held.use_of(fetch),
+            use=with_authorities(held.use_of(fetch)),
             lease_id=answer.get("lease_id") or "",
             fields=answer["data"],
             # with the token its leases end; a credential without a lease ends with nothing else

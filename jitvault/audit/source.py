@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -78,6 +78,14 @@ class Source(Protocol):
         """Return whether anything happened since `position` was the end.
 
         Raises AuditUntrusted.
+        """
+        ...
+
+    def stamp(self) -> Hashable:
+        """Return what is another value once anything was written.
+
+        It costs no more than a look at the stream from outside, and is no proof: what changes the stream and leaves its
+        stamp as it was is found by `has_more`.
         """
         ...
 

@@ -42,6 +42,7 @@ from jitvault.errors import (
     VaultRejected,
     VaultUnavailable,
     WaitTimedOut,
+    WorkerRefused,
     error_of,
 )
 from jitvault.formats.time_window import format_duration
@@ -222,7 +223,7 @@ def allowed(what: str, who: str) -> Iterator[None]:
     """
     try:
         yield
-    except VaultRejected:
+    except (VaultRejected, WorkerRefused):
         raise
     except VaultRefused as error:
         raise VaultRefused(
@@ -243,7 +244,7 @@ def signing(what: str, who: str, *, writes: str) -> Iterator[None]:
     with allowed(f"{what}: nothing was written", who):
         try:
             yield
-        except VaultRejected:
+        except (VaultRejected, WorkerRefused):
             raise
         except VaultRefused as error:
             raise VaultRefused(str(error), method="put", path=f"{KV_MOUNT}/data/{writes}") from None

@@ -59,15 +59,16 @@ class Check:
 class About:
     """What is checked.
 
-    `needed_to` are the abilities that are missing while the check fails; `error` gives the exit code then. A check that
-    `only_admins` can make leaves no ability unknown where it is skipped: the worker's own work shows the problem later.
+    `needed_to` are the abilities that are missing while the check fails; `error` gives the exit code then. `covered_by`
+    is a check that looks at the same by other means: where that one was made, this one leaves no ability unknown if it
+    is skipped.
     """
 
     area: str
     name: str
     error: type[JitvaultError]
     needed_to: frozenset[Ability] = frozenset()
-    only_admins: bool = False
+    covered_by: About | None = None
 
     def ok(self, seen: str) -> Check:
         return Check(self, Status.OK, seen)
@@ -100,13 +101,15 @@ Known: TypeAlias = T | Unknown
 def can(checks: Iterable[Check]) -> dict[Ability, bool | None]:
     """Return for each ability whether it is there.
 
-    False where a check failed that it needs, None where one was skipped. An ability without any check is None as well.
+    False where a check failed that it needs, None where one was skipped and nothing else looked at the same. An ability
+    without any check is None as well.
     """
     found: dict[Ability, bool | None] = {}
     checks = tuple(checks)
+    made = {check.about for check in checks if check.status is not Status.SKIPPED}
     for ability in Ability:
         needed = [check for check in checks if ability in check.about.needed_to]
-        unknown = any(check.status is Status.SKIPPED and not check.about.only_admins for check in needed)
+        unknown = any(check.status is Status.SKIPPED and check.about.covered_by not in made for check in needed)
         failed = any(check.status is Status.FAIL for check in needed)
         if failed:
             found[ability] = False

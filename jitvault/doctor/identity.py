@@ -5,14 +5,14 @@ The worker's token has to have its one policy and no other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from jitvault.doctor.check import EVERYTHING, Ability, About, Check, Known, Unknown, listed
 from jitvault.errors import VaultRefused
 from jitvault.formats.time_window import format_duration
-from jitvault.model.vault_access import OPERATOR_POLICY, WORKER_POLICY
+from jitvault.model.vault_access import OPERATOR_POLICY, WORKER_POLICY, WORKER_RIGHTS_MEND
 
 SOON = timedelta(hours=1)
 
@@ -22,6 +22,7 @@ PEOPLE = About("identity", "people", VaultRefused)
 TOKEN = About("identity", "worker token", VaultRefused, EVERYTHING)
 POLICIES = About("identity", "worker policies", VaultRefused, EVERYTHING)
 ENTITY = About("identity", "worker entity", VaultRefused)
+RIGHTS = About("identity", "worker rights", VaultRefused, EVERYTHING)
 
 NO_WORKER = Unknown(
     "the worker's identity is not here",
@@ -112,6 +113,18 @@ def judge_worker(worker: Known[Holder | Refused], login: str | None = None) -> I
     yield _token(worker, login)
     yield _policies(worker.policies)
     yield _entity(worker)
+
+
+def judge_rights(lacking: Known[Sequence[str]]) -> Check:
+    """Judge what the worker's token may do at each path of its policy.
+
+    `lacking` are the rights that it does not have.
+    """
+    if isinstance(lacking, Unknown):
+        return RIGHTS.skipped(lacking)
+    if lacking:
+        return RIGHTS.fail(f"its token lacks {listed(lacking, 4)}", WORKER_RIGHTS_MEND)
+    return RIGHTS.ok("its token may do all that the policy is for")
 
 
 def _token(worker: Holder, login: str | None) -> Check:

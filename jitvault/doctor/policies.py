@@ -135,7 +135,7 @@ def _template(template: TemplateState, now: datetime) -> Check:
         mend = template.mend or f"An administrator runs `jitvault templates check {template.name}`."
         return about.warn(f"not granted: {template.why_not}", mend)
     if template.exempt:
-        return about.ok("granted; the template says why its end is not proven by the target")
+        return about.ok("granted; an end is revoked at Vault, and the target is not asked: the template says why")
     passed = "; ".join((f"its check passed {_ago(now, template.checked_at)}", *template.told))
     if not template.seen:
         why = f"{passed} by its record; whether the engine's role has changed since was not checked"

@@ -9,31 +9,38 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from jitvault.doctor.check import EVERYTHING, Ability, About, Check, Known, Unknown, listed
+from jitvault.doctor.identity import RIGHTS
+from jitvault.doctor.policies import TEMPLATES
+from jitvault.doctor.stream import TRUST
 from jitvault.errors import AuditUntrusted, SecurityFinding, WrongState
 from jitvault.formats.server_product import Product
 
 _GRANT, _PROVE = frozenset({Ability.GRANT}), frozenset({Ability.PROVE})
 AREA = "provisioned"
+_DOCUMENT = About(AREA, "document", WrongState, EVERYTHING)
 KINDS: Mapping[str, About] = {
     about.name: about
     for about in (
-        About(AREA, "mount", WrongState, EVERYTHING, only_admins=True),
-        About(AREA, "document", WrongState, EVERYTHING),
-        About(AREA, "audited header", WrongState, _GRANT | _PROVE, only_admins=True),
-        About(AREA, "access policy", WrongState, _GRANT, only_admins=True),
-        About(AREA, "policy", WrongState, EVERYTHING, only_admins=True),
+        # without them the worker finds no installation
+        About(AREA, "mount", WrongState, EVERYTHING, covered_by=_DOCUMENT),
+        _DOCUMENT,
+        # no act of the worker's would be found in the stream
+        About(AREA, "audited header", WrongState, _GRANT | _PROVE, covered_by=TRUST),
+        About(AREA, "access policy", WrongState, _GRANT),
+        About(AREA, "policy", WrongState, EVERYTHING, covered_by=RIGHTS),
         About(AREA, "token role", WrongState, _GRANT),
-        About(AREA, "group", WrongState, _GRANT, only_admins=True),
+        About(AREA, "group", WrongState, _GRANT),
         About(AREA, "signing key", WrongState, _PROVE),
-        About(AREA, "mount tuning", WrongState, _PROVE, only_admins=True),
+        # a template's check tries it
+        About(AREA, "mount tuning", WrongState, _PROVE, covered_by=TEMPLATES),
         # it affects the templates of one mount, whose own checks report it: others can still be granted
-        About(AREA, "engine configuration", WrongState, only_admins=True),
-        About(AREA, "read limit", WrongState, only_admins=True),
+        About(AREA, "engine configuration", WrongState),
+        About(AREA, "read limit", WrongState),
     )
 }
-PLAN = About(AREA, "as a whole", WrongState, EVERYTHING, only_admins=True)
-DEVICES = About("audit", "devices", AuditUntrusted, EVERYTHING, only_admins=True)
-RAW = About("audit", "secrets in the log", SecurityFinding, only_admins=True)
+PLAN = About(AREA, "as a whole", WrongState, EVERYTHING, covered_by=RIGHTS)
+DEVICES = About("audit", "devices", AuditUntrusted, EVERYTHING, covered_by=TRUST)
+RAW = About("audit", "secrets in the log", SecurityFinding)
 
 NO_ADMIN = Unknown("only an administrator can look", "Set JITVAULT_ADMIN_TOKEN.")
 _INIT = (

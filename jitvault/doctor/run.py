@@ -44,7 +44,10 @@ from jitvault.lifecycle.record.missing_tasks import open_tasks
 from jitvault.lifecycle.requests.freeze_documents import freezes
 from jitvault.model.ledger_facts import LastDecision, LedgerFacts
 from jitvault.model.template import AccessTemplate
+from jitvault.model.vault_access import AccessPolicy
+from jitvault.provision.desired import accesses
 from jitvault.provision.init import Want, plan
+from jitvault.provision.worker_rights import lacking_rights
 from jitvault.vault.client import Vault
 from jitvault.vault.documents import Documents
 from jitvault.vault.login import Login
@@ -79,6 +82,7 @@ def _checks(facts: _Facts) -> Iterator[Check]:
     yield from identity.judge_signing_key(facts.person, facts.person_has_key)
     yield identity.judge_people(wiring.settings.person_key)
     yield from identity.judge_worker(facts.worker, facts.settings.worker_login)
+    yield identity.judge_rights(facts.worker_rights)
     yield targets.judge_agents(facts.agent_logins)
     yield from _provisioned(facts)
     yield from record.judge_ledger(facts.record)
@@ -155,6 +159,22 @@ class _Facts:
         if isinstance(self.worker, Refused):
             return Unknown(self.worker.why, identity.LOG_IN)
         return self.worker if isinstance(self.worker, Unknown) else None
+
+    @property
+    def worker_rights(self) -> Known[Sequence[str]]:
+        """The rights that the worker's token lacks."""
+        worker = None if self.no_worker else self.wiring.vault(self.wiring.login)
+        return self._of_templates(
+            worker, lambda vault, templates: lacking_rights(vault, templates, self.wiring.engines)
+        )
+
+    @property
+    def access_policies(self) -> Known[Sequence[AccessPolicy]]:
+        """The policies of the paths that the templates grant."""
+        templates = self.templates
+        if isinstance(templates, Unknown):
+            return templates
+        return known(lambda: list({a.policy.name: a.policy for a in accesses(templates, self.wiring.engines)}.values()))
 
     @cached_property
     def devices(self) -> Known[Sequence[Device]]:
@@ -325,7 +345,8 @@ def _provisioned(facts: _Facts) -> Iterable[Check]:
     """
     if facts.admin is None:
         none = facts.away or _NO_IDENTITY
-        parts = vault_facts.parts_seen_by(facts.any_client) if facts.any_client else dict.fromkeys(KINDS, none)
+        vault = facts.any_client
+        parts = vault_facts.parts_seen_by(vault, facts.access_policies) if vault else dict.fromkeys(KINDS, none)
         return provisioned.judge(parts, facts.away or NO_ADMIN)
     if isinstance(facts.templates, Unknown):
         return provisioned.judge(dict.fromkeys(KINDS, facts.templates), facts.templates)

@@ -13,8 +13,8 @@ from jitvault.errors import NotConfirmed, VaultRefused
 
 TARGET = About("targets", "", NotConfirmed, frozenset({Ability.PROVE}))
 WARNED = About("targets", "", NotConfirmed)
-AGENTS = About("identity", "agents' tokens", VaultRefused, only_admins=True)
-LOGINS = About("targets", "logins by certificate", VaultRefused, only_admins=True)
+AGENTS = About("identity", "agents' tokens", VaultRefused)
+LOGINS = About("targets", "logins by certificate", VaultRefused)
 _CA_ALONE = (
     "A token of such a login outlives the certificate and its task. Issue agents' certificates from a CA that nothing "
     "else trusts, or remove the entry. `jitvault templates check` shows whether it accepts them by their names."

@@ -18,9 +18,10 @@ from jitvault.documents.paths import TEMPLATES
 from jitvault.documents.signed import RECEIPT_KEY, signer_key
 from jitvault.documents.template_check import as_recorded, read_record, remarks_of
 from jitvault.engines.interface import Engine
-from jitvault.errors import JitvaultError, VaultRefused, VaultRejected
+from jitvault.errors import JitvaultError, VaultRefused, VaultRejected, WorkerRefused
 from jitvault.model.template import AccessTemplate
-from jitvault.provision.desired import INSTALLATION, TRANSIT_MOUNT, TokenRole, token_roles
+from jitvault.model.vault_access import AccessPolicy
+from jitvault.provision.desired import GROUPS, INSTALLATION, TRANSIT_MOUNT, TokenRole, token_roles
 from jitvault.provision.init import Plan
 from jitvault.provision.live import Live, normal_role
 from jitvault.provision.plan import changed, role_body
@@ -83,21 +84,39 @@ def parts_of(found: Plan) -> dict[str, Known[Sequence[Part]]]:
     return {kind: [part for part in parts if part.kind == kind] for kind in KINDS}
 
 
-def parts_seen_by(vault: Vault) -> dict[str, Known[Sequence[Part]]]:
+def parts_seen_by(vault: Vault, policies: Known[Sequence[AccessPolicy]]) -> dict[str, Known[Sequence[Part]]]:
     """Return the parts that this identity may read.
 
-    The kinds that only administrators see are `Unknown`.
+    The kinds that only administrators see are `Unknown`. `policies` are those of the templates' paths.
     """
     unknown: dict[str, Known[Sequence[Part]]] = dict.fromkeys(KINDS, NO_ADMIN)
     return unknown | {
         "document": known(lambda: _there(vault, "document", INSTALLATION)),
+        "access policy": policies if isinstance(policies, Unknown) else known(lambda: _policies(vault, policies)),
         "token role": known(lambda: _roles(vault)),
+        "group": known(lambda: _groups(vault)),
         "signing key": known(lambda: _there(vault, "signing key", f"{TRANSIT_MOUNT}/keys/{RECEIPT_KEY}")),
     }
 
 
 def _there(vault: Vault, kind: str, path: str) -> list[Part]:
     return [Part(kind, path, "keep" if vault.read(path) else "create")]
+
+
+def _policies(vault: Vault, policies: Sequence[AccessPolicy]) -> list[Part]:
+    def action(policy: AccessPolicy) -> str:
+        found = vault.read(f"sys/policies/acl/{policy.name}")
+        return "create" if found is None else "keep" if found["data"]["policy"] == policy.text else "update"
+
+    return [Part("access policy", policy.name, action(policy)) for policy in policies]
+
+
+def _groups(vault: Vault) -> list[Part]:
+    def action(name: str, policy: str) -> str:
+        found = vault.read(f"identity/group/name/{name}")
+        return "create" if found is None else "keep" if policy in (found["data"].get("policies") or ()) else "update"
+
+    return [Part("group", name, action(name, policy)) for name, policy in GROUPS.items()]
 
 
 def _roles(vault: Vault) -> list[Part]:
@@ -139,12 +158,10 @@ def _state(vault: Vault, template: AccessTemplate, engines: Mapping[str, Engine]
     state = as_recorded(document, template)
     record = read_record(document)
     exempt = state == "exempt"
-    if exempt:
-        why = None
-    elif whole:
+    if whole:
         why = why_unchecked(vault, engines, template)
     else:
-        why = None if state == "passed" else Unchecked(f"its check is {state}")
+        why = None if exempt or state == "passed" else Unchecked(f"its check is {state}")
     return TemplateState(
         name=template.name,
         why_not=why.said if why else None,
@@ -153,7 +170,7 @@ def _state(vault: Vault, template: AccessTemplate, engines: Mapping[str, Engine]
         failed=state == "failed",
         exempt=exempt,
         checked_at=min((result.at for result in record.paths.values()), default=None) if record else None,
-        seen=whole or exempt,
+        seen=whole,
     )
 
 
@@ -207,7 +224,7 @@ def known(look: Callable[[], T]) -> Known[T]:
     """Return the result of `look`, or why it could not be read."""
     try:
         return look()
-    except VaultRejected as error:
+    except (VaultRejected, WorkerRefused) as error:
         return Unknown(str(error), error.hint)
     except VaultRefused as error:
         return Unknown(f"Vault does not let this identity read it ({error})", NO_ADMIN.mend)

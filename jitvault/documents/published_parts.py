@@ -162,5 +162,6 @@ class Proof(TypedDict):
     leases: list[LeaseProof]
     token: CredentialProof
     earlier_tokens: list[CredentialProof]
+    target_asked: NotRequired[bool | None]
     unproven_because: NotRequired[str | None]
     not_proven: NotRequired[list[str]]

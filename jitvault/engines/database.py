@@ -33,7 +33,7 @@ from jitvault.engines.postgresql_servers import (
     servers_of,
     written_until,
 )
-from jitvault.errors import InvalidInput, NotConfirmed
+from jitvault.errors import InvalidInput, NotConfirmed, ProbeUnusable
 from jitvault.model.template import TemplateBody
 from jitvault.model.vault_access import Capability
 from jitvault.model.verifiers import NO_VERIFIERS, Verifiers
@@ -113,6 +113,8 @@ class DatabaseEngine:
                 "a database template has no accepted_after_end: nothing accepts a login that is gone",
                 hint="Remove spec.accepted_after_end.",
             )
+        if snapshot is not None:
+            _check_plugin(snapshot)
 
     def why_no_credential(self, path: str, snapshot: Mapping[str, Any]) -> str | None:
         role = path.partition("/")[2]
@@ -211,12 +213,14 @@ class DatabaseEngine:
         return postgresql_names.made_at(sorted(names), prefix)
 
     def missing_rights(self, where: Mapping[str, Any]) -> tuple[str, ...]:
-        for dsn in servers_of(where):
-            with probing(dsn) as target:
-                row = target.execute(_RIGHTS).fetchone()
-            if not row or not row[0]:
-                return (_NEEDED,)
-        return ()
+        servers = servers_of(where)
+        # in parallel, since a task's claim does not last for several servers that hang
+        with ThreadPoolExecutor(max_workers=len(servers)) as pool:
+            found = list(pool.map(_rights_at, servers))
+        failed = [answer for answer in found if isinstance(answer, NotConfirmed)]
+        if failed:
+            raise next((error for error in failed if isinstance(error, ProbeUnusable)), failed[0])
+        return () if all(found) else (_NEEDED,)
 
     def standing(self, where: Mapping[str, Any]) -> Login | None:
         # a standby has the primary's roles
@@ -254,6 +258,35 @@ class DatabaseEngine:
             yield session
         finally:
             session.close()
+
+
+def _rights_at(dsn: str) -> bool | NotConfirmed:
+    """Return whether the probe may end sessions, or why nobody knows."""
+    try:
+        with probing(dsn) as target:
+            row = target.execute(_RIGHTS).fetchone()
+    except NotConfirmed as error:
+        return error
+    return bool(row and row[0])
+
+
+def _check_plugin(snapshot: Mapping[str, Any]) -> None:
+    """Raise InvalidInput for a connection to something other than PostgreSQL.
+
+    Whether another database lets a login in after its revocation is not known to this engine, so nothing is granted
+    there, whatever the template says of its proof.
+    """
+    name, plugin = snapshot["role"]["db_name"], snapshot["connection"].get("plugin_name")
+    if plugin is None:
+        raise InvalidInput(
+            f"Vault has no connection {name}", hint="An administrator makes it, or corrects the role's db_name."
+        )
+    if plugin != postgresql_names.PLUGIN:
+        raise InvalidInput(
+            f"the connection {name} has the plugin {plugin:.80}, and jitvault has no engine for its database: whether "
+            "a login there ends with its revocation cannot be found out",
+            hint=f"Only connections with {postgresql_names.PLUGIN} can be granted. Remove the template.",
+        )
 
 
 def _without_moving_parts(connection: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -238,7 +238,8 @@ class Engine(Protocol):
 
         It needs them to look and to end sessions.
 
-        Raises JitvaultError.
+        Raises ProbeUnusable if a server refuses the probe's login or the document is not valid, and NotConfirmed if a
+        server does not answer.
         """
         ...
 

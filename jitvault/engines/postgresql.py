@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from jitvault.errors import NotConfirmed, UsageError
+from jitvault.engines.postgresql_refusal import error_of
+from jitvault.errors import UsageError
 
 if TYPE_CHECKING:
     import psycopg
@@ -49,7 +50,7 @@ def driver() -> ModuleType:
 def probing(dsn: str) -> Iterator[psycopg.Connection[Any]]:
     """Open the probe's own session.
 
-    Raises NotConfirmed for any error of target or driver.
+    Raises NotConfirmed for any error of target or driver, ProbeUnusable where it refuses the login.
     """
     psycopg = driver()
     try:
@@ -67,8 +68,7 @@ def probing(dsn: str) -> Iterator[psycopg.Connection[Any]]:
                 target.execute(setting)
             yield target
     except psycopg.Error as error:
-        # the message can hold the connection string, so only the kind of the failure is reported
-        raise NotConfirmed(f"the probe could not ask the target ({type(error).__name__})") from None
+        raise error_of("the probe could not ask the target", error, dsn) from None
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from jitvault.engines import postgresql
+from jitvault.engines.postgresql_refusal import why_failed
 from jitvault.errors import NotConfirmed
 
 if TYPE_CHECKING:
@@ -24,10 +25,16 @@ class LoginInUse:
         self._dsn = dsn
         self._user = str(issued["username"])
         self._password = str(issued["password"])
-        self._open = self._login()
+        driver = postgresql.driver()
+        try:
+            self._open = self._login()
+        except driver.Error as error:
+            conninfo = driver.conninfo.make_conninfo(dsn, user=self._user, password=self._password)
+            _, cause = why_failed(error, conninfo)
+            raise NotConfirmed(f"the target refuses the new login: {cause}") from None
         try:
             self._open.execute("SELECT 1")
-        except postgresql.driver().Error as error:
+        except driver.Error as error:
             self.close()
             raise NotConfirmed(f"the new login cannot run a statement ({type(error).__name__})") from None
 
@@ -40,7 +47,7 @@ class LoginInUse:
     def works_anew(self) -> bool:
         try:
             again = self._login()
-        except NotConfirmed:
+        except postgresql.driver().Error:
             # an unreachable target lets nobody in either: the probe that asks next notices that
             return False
         again.close()
@@ -50,17 +57,13 @@ class LoginInUse:
         self._open.close()
 
     def _login(self) -> psycopg.Connection[Any]:
-        driver = postgresql.driver()
-        try:
-            # as the probe connects, but with the issued login
-            session: psycopg.Connection[Any] = driver.connect(
-                self._dsn,
-                user=self._user,
-                password=self._password,
-                autocommit=True,
-                connect_timeout=postgresql.CONNECT_S,
-                application_name="jitvault-check",
-            )
-        except driver.Error as error:
-            raise NotConfirmed(f"the target refuses the new login ({type(error).__name__})") from None
+        """Log in as the probe does. Raises psycopg.Error."""
+        session: psycopg.Connection[Any] = postgresql.driver().connect(
+            self._dsn,
+            user=self._user,
+            password=self._password,
+            autocommit=True,
+            connect_timeout=postgresql.CONNECT_S,
+            application_name="jitvault-check",
+        )
         return session

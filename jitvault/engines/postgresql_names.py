@@ -18,7 +18,8 @@ _DISPLAY_NAME = "token"
 _CUT = 8
 _RANDOM = 20
 _SECOND = re.compile(r"[0-9]{10}")
-_PLUGIN = "postgresql-database-plugin"
+PLUGIN = "postgresql-database-plugin"
+"""The one plugin whose logins this engine can name, ask for and see refused."""
 
 LIVING = """
     SELECT r.rolname::pg_catalog.text FROM pg_catalog.pg_roles AS r
@@ -34,7 +35,7 @@ def prefix_for(connection: Mapping[str, Any], role: str) -> str:
     """
     details = connection.get("connection_details") or {}
     plugin = connection.get("plugin_name")
-    if plugin != _PLUGIN:
+    if plugin != PLUGIN:
         raise NotConfirmed(f"how {plugin} names its logins is not known, so one that no line names cannot be found")
     if connection.get("username_template") or details.get("username_template"):
         raise NotConfirmed(

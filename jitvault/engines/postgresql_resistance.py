@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from jitvault.engines import postgresql
 from jitvault.engines.postgresql_probe import NAMELESS
+from jitvault.engines.postgresql_refusal import why_failed
 from jitvault.errors import NotConfirmed
 
 if TYPE_CHECKING:
@@ -132,7 +133,8 @@ class _Login:
         try:
             return self.connect()
         except postgresql.driver().Error as error:
-            raise NotConfirmed(f"the target refuses the new login ({type(error).__name__})") from None
+            _, cause = why_failed(error, self.conninfo().decode())
+            raise NotConfirmed(f"the target refuses the new login: {cause}") from None
 
     def conninfo(self, **more: str) -> bytes:
         from psycopg.conninfo import make_conninfo

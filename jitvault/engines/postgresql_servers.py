@@ -15,7 +15,7 @@ from typing import Any
 from jitvault.engines import postgresql
 from jitvault.engines.interface import After, ProbeResult
 from jitvault.engines.postgresql_login import LoginInUse
-from jitvault.errors import NotConfirmed
+from jitvault.errors import NotConfirmed, ProbeUnusable
 
 _KEYS = frozenset({"dsn", "replicas"})
 MAX_REPLICAS = 16
@@ -30,27 +30,27 @@ def servers_of(where: Mapping[str, Any]) -> tuple[str, ...]:
 
     `where` is the probe's document.
 
-    Raises NotConfirmed for a document that is not exactly `dsn`, or `dsn` and `replicas`: with a misspelt key, a
+    Raises ProbeUnusable for a document that is not exactly `dsn`, or `dsn` and `replicas`: with a misspelt key, a
     server would never be asked. The message never holds what is in the document.
     """
     unknown = sorted(set(where) - _KEYS)
     if unknown:
-        raise NotConfirmed(f"the probe's document has the unknown keys {', '.join(unknown):.200}")
+        raise ProbeUnusable(f"the probe's document has the unknown keys {', '.join(unknown):.200}")
     primary = where.get("dsn")
     replicas = where.get("replicas", [])
     if not isinstance(primary, str) or not primary:
-        raise NotConfirmed("the probe's document has no dsn")
+        raise ProbeUnusable("the probe's document has no dsn")
     if not isinstance(replicas, list) or not all(isinstance(dsn, str) and dsn for dsn in replicas):
-        raise NotConfirmed("`replicas` in the probe's document is no list of connection strings")
+        raise ProbeUnusable("`replicas` in the probe's document is no list of connection strings")
     if len(replicas) > MAX_REPLICAS:
-        raise NotConfirmed(f"the probe's document names more than {MAX_REPLICAS} replicas")
+        raise ProbeUnusable(f"the probe's document names more than {MAX_REPLICAS} replicas")
     return (primary, *replicas)
 
 
 def address_of(dsn: str) -> str:
     """Return the host and port of a connection string, which are no secret.
 
-    Raises NotConfirmed.
+    Raises ProbeUnusable.
     """
     from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict
@@ -58,7 +58,7 @@ def address_of(dsn: str) -> str:
     try:
         fields = conninfo_to_dict(dsn)
     except ProgrammingError:
-        raise NotConfirmed("a connection string in the probe's document cannot be read") from None
+        raise ProbeUnusable("a connection string in the probe's document cannot be read") from None
     return f"{fields.get('host') or fields.get('hostaddr') or 'localhost'}:{fields.get('port') or 5432}"
 
 

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from jitvault.engines import postgresql, postgresql_probe
+from jitvault.engines.postgresql_refusal import error_of
 from jitvault.errors import NotConfirmed
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def _opened(dsn: str) -> psycopg.Connection[Any]:
             target.execute(setting)
         target.execute(_SET, (list(_SETTINGS),))
     except driver.Error as error:
-        raise NotConfirmed(f"no session can be kept at the target ({type(error).__name__})") from None
+        raise error_of("no session can be kept at the target", error, dsn) from None
     return target
 
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPub
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import SignatureAlgorithmOID
 
-from jitvault.errors import NotConfirmed, StillAccepted
+from jitvault.errors import NotConfirmed, ProbeUnusable, StillAccepted
 
 # the largest difference of two clocks
 SKEW = timedelta(seconds=60)
@@ -32,14 +32,14 @@ _NOT_FOR_GOOD = (x509.ReasonFlags.certificate_hold, x509.ReasonFlags.remove_from
 
 
 def issuer_of(pem: object) -> x509.Certificate:
-    """Return the issuer of a probe's document. Raises NotConfirmed."""
+    """Return the issuer of a probe's document. Raises ProbeUnusable."""
     if not isinstance(pem, str) or not pem:
-        raise NotConfirmed("the probe's document has no issuer, the certificate that signs the CRL")
+        raise ProbeUnusable("the probe's document has no issuer, the certificate that signs the CRL")
     try:
         found = x509.load_pem_x509_certificate(pem.encode())
         found.public_key()
     except _UNREADABLE:
-        raise NotConfirmed("the issuer in the probe's document is no certificate") from None
+        raise ProbeUnusable("the issuer in the probe's document is no certificate") from None
     return found
 
 

@@ -61,7 +61,8 @@ class Result:
     `error` is what kept it from being revoked or confirmed.
 
     `ended_earlier` marks a task that ended long before this run and shows no access (see `ended_before.py`).
-    `not_proven` names what no check of its proof covers.
+    `not_proven` names what no check of its proof covers. `target_asked` says whether the target was asked about each of
+    its leases; None where it has none, or no proof.
     """
 
     task_id: str
@@ -69,9 +70,10 @@ class Result:
     error: JitvaultError | None = None
     ended_earlier: bool = False
     not_proven: Sequence[str] = ()
+    target_asked: bool | None = None
 
     @property
-    def proven(self) -> bool:
+    def confirmed(self) -> bool:
         return self.error is None and self.state in PROVEN
 
 
@@ -260,21 +262,21 @@ def kill(
     for what, act in phases:
         failed |= crew.each(what, act, [task for task in tasks if task not in failed], note)
     # this first pass does not wait, so that the quiet seconds of the tasks overlap
-    crew.each("credentials proven dead", _prove_credentials, tasks, note)
+    crew.each("credentials confirmed dead", _prove_credentials, tasks, note)
     proofs: dict[str, TaskRecord] = {}
 
     def prove(hand: ThreadContext, task_id: str, note: str) -> bool:
         proofs[task_id] = _prove(hand, task_id, note, patience_s=hanging.patience_s(task_id))
         return _is_proven(proofs[task_id])
 
-    unproven = crew.each("proven", prove, tasks, note)
+    unproven = crew.each("confirmed", prove, tasks, note)
     deadline = time.monotonic() + wait
     hoped_for = [task for task in tasks if task not in earlier]
     while left := [task for task in hoped_for if not _is_proven(proofs.get(task)) and hanging.patience_s(task)]:
         if time.monotonic() + _PAUSE_S > deadline:
             break
         time.sleep(_PAUSE_S)
-        again = crew.each("proven later", prove, left, note)
+        again = crew.each("confirmed later", prove, left, note)
         # the error of a task that has no further turn stays
         unproven = {task: error for task, error in unproven.items() if task not in left} | again
     failed |= unproven
@@ -311,7 +313,8 @@ def _result(task_id: str, file: TaskRecord | None, error: JitvaultError | None, 
     proof = proof_of(file)
     left: Sequence[str] = proof["not_proven"] if proof else ()
     if _is_proven(file):
-        return Result(task_id, file.task.state, not_proven=left)
+        asked = proof["target_asked"] if proof else None
+        return Result(task_id, file.task.state, not_proven=left, target_asked=asked)
     because = unproven_because(proof) if proof else None
     nothing_to_end = ended_earlier and not isinstance(error, SecurityFinding) and shows_no_access(file)
     error = error or (NotConfirmed(because) if because else None)

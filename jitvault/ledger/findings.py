@@ -19,6 +19,7 @@ from jitvault.model.finding import MOST, WINDOW, count_message
 
 _FOUND = schema.findings.c
 _TASK = schema.tasks.c
+_LISTED = select(schema.findings, _TASK.agent).join(schema.tasks, _TASK.task_id == _FOUND.task_id, isouter=True)
 _LIST = "`jitvault findings list --all` shows all findings with their numbers."
 
 
@@ -35,7 +36,7 @@ class FindingQueries:
         `task_id` and `agent` (an entity id) leave only those of that task, or of that agent: about its tasks, and
         about documents that it wrote.
         """
-        query = select(schema.findings, _TASK.agent).join(schema.tasks, _TASK.task_id == _FOUND.task_id, isouter=True)
+        query = _LISTED
         if not closed:
             query = query.where(_FOUND.closed_at.is_(None))
         if task_id is not None:
@@ -45,6 +46,23 @@ class FindingQueries:
         with self._db.read() as connection:
             rows = connection.execute(query.order_by(_FOUND.at, _FOUND.id)).mappings()
             return [StoredFinding(**row) for row in rows]
+
+    def findings_after(self, number: int) -> list[StoredFinding]:
+        """Return the findings with a higher number, the oldest first."""
+        with self._db.read() as connection:
+            rows = connection.execute(_LISTED.where(_FOUND.id > number).order_by(_FOUND.id)).mappings()
+            return [StoredFinding(**row) for row in rows]
+
+    def newest_finding(self) -> int:
+        """Return the number of the newest finding, 0 where there is none."""
+        with self._db.read() as connection:
+            return int(connection.execute(select(func.max(_FOUND.id))).scalar_one() or 0)
+
+    def open_findings(self) -> int:
+        """Return how many findings nobody has closed."""
+        query = select(func.count()).select_from(schema.findings).where(_FOUND.closed_at.is_(None))
+        with self._db.read() as connection:
+            return connection.execute(query).scalar_one()
 
     def close_findings_by_number(self, numbers: Collection[int], closing: Closing) -> int:
         """Close these findings, of a task or of none; return how many.

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import partial
 from operator import contains
 
-from sqlalchemy import Connection, Select, bindparam, select
+from sqlalchemy import Connection, Select, bindparam, func, select
 
 from jitvault.errors import WrongState
 from jitvault.ledger.claims import DONE, LEFT, Taken, extend, give_back, held, is_free, is_ours, take, taking
@@ -116,6 +116,13 @@ class TaskClaims:
         taken = {task_id: Taken(epoch) for task_id, epoch in self._db.write(unit).items()}
         self._taken |= taken
         return list(taken)
+
+    def next_due(self, now: datetime) -> datetime | None:
+        """Return when the next open task becomes due after `now`, None for never."""
+        query = select(func.min(_TASK.due_at)).where(schema.IS_OPEN, _TASK.due_at > now)
+        with self._db.read() as connection:
+            found: datetime | None = connection.execute(query).scalar_one()
+        return found
 
     def due_after(self, at: datetime) -> list[str]:
         """Return open tasks that no worker looks at before `at`.

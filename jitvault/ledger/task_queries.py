@@ -181,15 +181,22 @@ class TaskQueries:
 
     def current_bodies(self, task_ids: Collection[str]) -> dict[str, bytes]:
         """Return the body of each task's current revision, by task id."""
+        return self._of_current(schema.revisions.c.body, task_ids)
+
+    def current_decisions(self, task_ids: Collection[str]) -> dict[str, dict[str, Any]]:
+        """Return policy's decision about each task's current revision, by task id."""
+        return self._of_current(schema.revisions.c.decision, task_ids)
+
+    def _of_current(self, column: Column[Any], task_ids: Collection[str]) -> dict[str, Any]:
         task = schema.tasks.c
         revision = schema.revisions.c
         is_current = (revision.task_id == task.task_id) & (revision.revision == task.revision)
-        query = select(task.task_id, revision.body).join(schema.revisions, is_current)
-        found: dict[str, bytes] = {}
+        query = select(task.task_id, column.label("found")).join(schema.revisions, is_current)
+        found: dict[str, Any] = {}
         with self._db.read() as connection:
             for batch in batches(sorted(task_ids)):
                 for row in connection.execute(query.where(task.task_id.in_(batch))):
-                    found[row.task_id] = row.body
+                    found[row.task_id] = row.found
         return found
 
     def last_extensions(self, task_ids: Collection[str]) -> dict[str, Event]:

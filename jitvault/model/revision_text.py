@@ -14,10 +14,14 @@ from jitvault.model.connection import facts_of
 from jitvault.model.revision import Revision
 from jitvault.model.ttl import least
 from jitvault.model.verifiers import describe_acceptance, unproven_sessions
+from jitvault.policy.decision import ProofLevel, needed_proof_level, obliged_proof_level
 
 
-def describe(revision: Revision) -> list[str]:
-    """Describe what the signed bytes grant, a sentence a line, to approvers."""
+def describe(revision: Revision, decision: Mapping[str, Any] | None = None) -> list[str]:
+    """Describe what the signed bytes grant, a sentence a line, to approvers.
+
+    `decision` is policy's.
+    """
     content = revision.content
     body = revision.spec.spec
     window = revision.window
@@ -60,20 +64,33 @@ def describe(revision: Revision) -> list[str]:
     lines.append(f"Delivered to: the {body.deliver}, in a wrapping that works once.")
     if body.tools:
         lines.append(f"Tools: {', '.join(body.tools)}.")
-    proofs = sorted({entry["confirm"] for entry in revision.access})
-    lines.append(f"Its end is proven by: {' and '.join(proofs)}.")
-    lines += [f"Not by the target for {reason}" for reason in unasked(revision.access)]
+    if any(is_asked(entry, decision) for entry in revision.access):
+        lines.append("Its end is proven by the target.")
+    lines += [f"Its end is {reason}" for reason in describe_unasked(revision.access, decision)]
     lines += [f"Not proven for {limit}." for limit in unproven_sessions(revision.access)]
     return lines
 
 
-def unasked(access: Iterable[Mapping[str, Any]]) -> list[str]:
+def is_asked(entry: Mapping[str, Any], decision: Mapping[str, Any] | None) -> bool:
+    """Return whether the target is asked about the end of an access.
+
+    `decision` is policy's, which can have it asked whatever the template says.
+    """
+    return needed_proof_level(entry["confirm"], obliged_proof_level(decision)) == ProofLevel.TARGET
+
+
+def unasked(access: Iterable[Mapping[str, Any]], decision: Mapping[str, Any] | None) -> list[str]:
     """Return the templates whose end the target does not prove.
 
     Each is followed by the reason that the template gives.
     """
-    alone = (entry for entry in access if entry["confirm"] != "target")
+    alone = (entry for entry in access if not is_asked(entry, decision))
     return sorted({f"{entry['template']}: {entry.get('confirm_why') or 'no reason given'}" for entry in alone})
+
+
+def describe_unasked(access: Iterable[Mapping[str, Any]], decision: Mapping[str, Any] | None) -> list[str]:
+    """Describe the ends that will rest on Vault's word, one for each template."""
+    return [f"revoked at Vault; the target is not asked about {reason}" for reason in unasked(access, decision)]
 
 
 def _budget(leases: int) -> str:

@@ -166,7 +166,7 @@ class TemplateBody(Strict):
         ge=1, le=1000, description="How many leases one task may hold; one more is a security finding."
     )
     confirm: Literal["audit", "target"] = Field(
-        description="How the end is proven: audit (by Vault's audit device) or target (the probe asks, too)."
+        description="What an end rests on: target (the probe asks), or audit (Vault's word; the target is not asked)."
     )
     probe: ShortName | None = Field(
         default=None, description="The probe that asks the target; required when confirm is target."

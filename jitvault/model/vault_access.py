@@ -20,6 +20,10 @@ from jitvault.formats.canonical_json import sha256_hex
 ACCESS_POLICY = "jitvault-access-"
 ROLE_PREFIX = "jitvault-"
 WORKER_POLICY = "jitvault-worker"
+WORKER_RIGHTS_MEND = (
+    "The policy jitvault-worker in Vault is older than this version, was edited, or is not on the worker's token: an "
+    "administrator runs `jitvault init`, which shows and mends the difference, or corrects the worker's login."
+)
 OPERATOR_POLICY = "jitvault-operator"
 REVOCATION_BEGUN = -1
 """The `num_uses` of a token whose revocation has begun; Vault does not accept such a token any more."""

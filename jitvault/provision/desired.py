@@ -165,15 +165,15 @@ def desired(
     InvalidInput for a template, a network or a policy file that cannot be used.
     """
     roles = token_roles(networks)
-    accesses = tuple(_accesses(templates, engines))
+    granted = tuple(accesses(templates, engines))
     return (
         Mount(KV_MOUNT, "kv", (("version", "2"),)),
         Mount(TRANSIT_MOUNT, "transit"),
         Installation(),
         NetworksDocument(tuple((name, _network(name, cidrs)) for name, cidrs in sorted(networks.items()))),
         AuditedHeader(AUDITED_HEADER),
-        *{access.policy.name: access.policy for access in accesses}.values(),
-        MarkedPolicy("jitvault-worker", worker_policy(policies, roles, accesses)),
+        *{access.policy.name: access.policy for access in granted}.values(),
+        MarkedPolicy("jitvault-worker", worker_policy(policies, roles, granted)),
         *(MarkedPolicy(f"jitvault-{role}", _policy_file(policies, f"{role}.hcl")) for role in ROLES),
         *roles,
         *(RemovedRole(name) for name in removed_roles),
@@ -207,14 +207,14 @@ def token_roles(networks: Mapping[str, Sequence[str]]) -> tuple[TokenRole, ...]:
     )
 
 
-def worker_policy(policies: Mapping[str, str], roles: Iterable[TokenRole], accesses: Iterable[Access]) -> str:
+def worker_policy(policies: Mapping[str, str], roles: Iterable[TokenRole], granted: Iterable[Access]) -> str:
     """Return the worker's policy.
 
     It is its file, then a stanza for each role, access path and engine configuration.
     """
-    accesses = tuple(accesses)
-    paths = sorted({access.path for access in accesses})
-    reads = sorted({path for access in accesses for path in access.worker_paths})
+    granted = tuple(granted)
+    paths = sorted({access.path for access in granted})
+    reads = sorted({path for access in granted for path in access.worker_paths})
     return "".join(
         (
             _policy_file(policies, "worker.hcl"),
@@ -245,7 +245,7 @@ def checked_access_path(path: str, template: str) -> str:
     return path
 
 
-def _accesses(templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine]) -> Iterator[Access]:
+def accesses(templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine]) -> Iterator[Access]:
     """Yield each access policy once, ordered by path.
 
     One path can have several policies that allow different data.

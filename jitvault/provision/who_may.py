@@ -6,7 +6,7 @@ Vault's refusal names the path alone. Only jitvault's own mounts are looked at: 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from jitvault.provision.desired import GROUPS, KV_MOUNT, TRANSIT_MOUNT
 
@@ -30,12 +30,15 @@ def groups_that_may(method: str, path: str, policies: Mapping[str, str]) -> list
     return [group for group, policy in GROUPS.items() if policy in able]
 
 
-def _allows(text: str, path: str, needed: set[str]) -> bool:
+def stanzas(text: str) -> Iterator[tuple[str, frozenset[str]]]:
+    """Yield each path pattern of a policy of ours, with its capabilities."""
     for pattern, body in _STANZA.findall(text):
-        found = _CAPABILITIES.search(body)
-        if found and needed & set(_WORD.findall(found[1])) and _matches(pattern, path):
-            return True
-    return False
+        if found := _CAPABILITIES.search(body):
+            yield pattern, frozenset(_WORD.findall(found[1]))
+
+
+def _allows(text: str, path: str, needed: set[str]) -> bool:
+    return any(needed & given and _matches(pattern, path) for pattern, given in stanzas(text))
 
 
 def _matches(pattern: str, path: str) -> bool:

@@ -22,7 +22,7 @@ message except for Vault's own short reasons, since a body can echo what was sen
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -38,6 +38,7 @@ from jitvault.errors import (
     VaultRefused,
     VaultRejected,
     VaultUnavailable,
+    WorkerRefused,
 )
 from jitvault.formats.secret import Secret
 from jitvault.vault.http_connection import NotSent, NotTrusted, ResponseLost, TooLong
@@ -50,6 +51,10 @@ _CLOSING_TIMEOUT_S = 2
 _BUSY_PATIENCE_S, _BUSY_PAUSE_S = 2.5, 0.25
 # characters that are not escaped in a path
 _PLAIN = "/:@!$&'()*+,;=~"
+
+
+# OpenBao refuses a request that holds 1,000 strings
+_PATHS_AT_ONCE = 500
 
 
 class Node(Protocol):
@@ -70,6 +75,10 @@ class Node(Protocol):
 
 class Bearer(Protocol):
     """A token that is renewed and replaced; shared between threads."""
+
+    @property
+    def is_worker(self) -> bool:
+        """Whether it is the worker's."""
 
     def token(self) -> Secret:
         """Return the token for the next request."""
@@ -197,6 +206,15 @@ class Vault:
             raise OutcomeUnknown(f"Vault at {self.connection.address} answered {path} about something else")
         return data
 
+    def capabilities(self, paths: Sequence[str]) -> dict[str, Sequence[str]]:
+        """Return what this client's own token may do at each path."""
+        found: dict[str, Sequence[str]] = {}
+        for n in range(0, len(paths), _PATHS_AT_ONCE):
+            asked = paths[n : n + _PATHS_AT_ONCE]
+            answer = self.ask("sys/capabilities-self", {"paths": list(asked)})
+            found |= {path: answer.get(path) or () for path in asked}
+        return found
+
     def delete(self, path: str, *, op: str | None = None) -> None:
         self._request("delete", path, op=op, once=op is not None)
 
@@ -269,7 +287,7 @@ class Vault:
                 moved = True
             except VaultRefused as error:
                 if renewed or not self._has_another(token, error):
-                    raise
+                    raise self._of_whom(error) from None
                 if once:
                     raise unknown(method, f"{error}: this token was over, and another was taken") from None
                 renewed = True
@@ -298,6 +316,12 @@ class Vault:
         if refused is None or refused is self._token or isinstance(error, VaultRejected):
             return False
         return not isinstance(self._token, Secret | None) and self._token.replaced(refused)
+
+    def _of_whom(self, error: VaultRefused) -> VaultRefused:
+        """Return the refusal as one of the worker's, if it is."""
+        if isinstance(self._token, Secret | None) or not self._token.is_worker or isinstance(error, VaultRejected):
+            return error
+        return WorkerRefused(f"{error}, to the worker", method=error.method, path=error.path)
 
     def _prepare(self, address: str, token: Secret | None) -> None:
         """Set address and token; connect anew where certificates changed."""

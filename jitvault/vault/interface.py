@@ -209,3 +209,12 @@ class Reader(Protocol):
     """
 
     def read(self, path: str) -> dict[str, Any] | None: ...
+
+    def list(self, path: str) -> list[str]: ...
+
+    def capabilities(self, paths: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        """Return what this client's own token may do at each path.
+
+        Raises VaultRefused for a token that may not ask.
+        """
+        ...

@@ -22,7 +22,7 @@ from threading import Lock
 
 from jitvault.errors import JitvaultError, LedgerUnavailable, OutcomeUnknown, VaultRefused, VaultUnavailable
 from jitvault.formats.secret import Secret
-from jitvault.vault.auth_methods import LoginToken, Method, is_over
+from jitvault.vault.auth_methods import WORKER, LoginToken, Method, is_over
 from jitvault.vault.client import Connection, Vault
 
 # between two logins after a refusal: someone who keeps revoking the worker's tokens must not cause a storm of logins
@@ -62,6 +62,10 @@ class Login:
         self._announce: Callable[[Vault], object] | None = None
         self._tried_at = -inf
         self._lock = Lock()
+
+    @property
+    def is_worker(self) -> bool:
+        return self.method.owner is WORKER
 
     def token(self) -> Secret:
         """Return the token for the next request, renewed where that is due.

@@ -67,6 +67,7 @@ class StatedProof(Struct, frozen=True):
     dead_ms: int | None = None
     confirmed_ms: int | None = None
     not_proven: list[str] = []
+    target_asked: bool | None = None
 
 
 class StatedGrant(Struct, frozen=True):

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 from jitvault.documents.signed import RECEIPT_KEY
 from jitvault.formats.shorten import one_line
-from jitvault.model.proof_check import TARGET_N
+from jitvault.model.proof_check import NOT_ASKED, TARGET_N
 from jitvault.verification.approvals import (
     approval_problems,
     extension_problems,
@@ -99,6 +99,9 @@ def _content_problems(receipt: Receipt) -> Iterator[str]:
     numbers = [grant.attempt for grant in receipt.grants]
     if len(set(numbers)) != len(numbers):
         yield "two of its grants are the same attempt"
+    asked = receipt.proof.target_asked
+    if asked is not None and asked is not is_target_asked(receipt):
+        yield f"it says that the target was {'' if asked else 'not '}asked, and its checks say otherwise"
 
 
 def _approvals(receipt: Receipt) -> Checked:
@@ -129,9 +132,16 @@ def _closing(receipt: Receipt) -> Checked:
         how = "by force: Vault forgot a lease, and that the target refused it is the worker's word alone"
         return Checked("closed", "", unchecked=how)
     if proof.confirmed:
-        return Checked("closed", f"with proof: sealed at {receipt.sealed_at:%Y-%m-%d %H:%M:%S} UTC")
+        how = NOT_ASKED if is_target_asked(receipt) is False else "with proof"
+        return Checked("closed", f"{how}: sealed at {receipt.sealed_at:%Y-%m-%d %H:%M:%S} UTC")
     who = f" by {one_line(proof.forced.name)}: {one_line(proof.forced.reason)}" if proof.forced else ""
     return Checked("closed", "", (f"the task was closed WITHOUT PROOF{who}",))
+
+
+def is_target_asked(receipt: Receipt) -> bool | None:
+    """Return whether each lease has the target's answer; None without one."""
+    leases = [lease.check(TARGET_N) for lease in credentials(receipt) if lease.lease_id]
+    return None not in leases if leases else None
 
 
 def _rests_on_the_target(receipt: Receipt) -> bool:

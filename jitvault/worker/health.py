@@ -1,15 +1,16 @@
 """The worker's health: counters, readiness, and an endpoint on loopback.
 
-GET /healthz    200 while every loop is alive and reports so, else 503
-GET /readyz     200 while, besides, Vault answers, the audit stream is trusted and the ledger is whole, else 503
-GET /metrics    the counters, as Prometheus text
+ - GET /healthz: 200 while every loop is alive and reports so, else 503
+ - GET /readyz: 200 while, besides, Vault answers, the audit stream is trusted, the ledger is whole and the worker has
+   its rights, else 503; it names what is frozen
+ - GET /metrics: the counters, as Prometheus text
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
@@ -32,6 +33,10 @@ class Health:
     why_not_trusted: str | None = "no canary was seen yet"
     why_not_granting: str | None = None
     """That the ledger was lost, and what rebuilds it."""
+    lacking: Sequence[str] | None = None
+    """The rights at Vault that the worker's token lacks; None before they were tried."""
+    frozen: Sequence[str] = ()
+    """What is frozen, and why: the worker grants nothing of that, and is ready to revoke."""
     _values: dict[str, float] = field(default_factory=dict)
     _counted: Counter[tuple[str, tuple[tuple[str, str], ...]]] = field(default_factory=Counter)
     _lock: Lock = field(default_factory=Lock)
@@ -54,7 +59,9 @@ class Health:
 
     def unready(self) -> list[str]:
         """Return why nothing is granted or confirmed now; empty while ready."""
-        return self.trouble() + [why for why in (self.why_not_trusted, self.why_not_granting) if why]
+        untried = ["the worker's rights were not tried yet"] if self.lacking is None else []
+        lacks = [f"the worker's token lacks {right}" for right in self.lacking or ()]
+        return [*self.trouble(), *filter(None, [self.why_not_trusted, self.why_not_granting]), *untried, *lacks]
 
     def metrics(self) -> str:
         """Return all values in the Prometheus text format, version 0.0.4."""
@@ -107,12 +114,12 @@ _Page = tuple[int, str, str]
 
 
 def _handler(health: Health) -> type[BaseHTTPRequestHandler]:
-    def state(why: list[str]) -> _Page:
-        return (503 if why else 200), "application/json", json.dumps({"ok": not why, "why": why}) + "\n"
+    def state(why: list[str], **more: list[str]) -> _Page:
+        return (503 if why else 200), "application/json", json.dumps({"ok": not why, "why": why, **more}) + "\n"
 
     pages: dict[str, Callable[[], _Page]] = {
         "/healthz": lambda: state(health.trouble()),
-        "/readyz": lambda: state(health.unready()),
+        "/readyz": lambda: state(health.unready(), frozen=list(health.frozen)),
         "/metrics": lambda: (200, "text/plain; version=0.0.4", health.metrics()),
     }
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from jitvault.errors import JitvaultError
 from jitvault.formats.server_product import with_commands
 
 
@@ -49,6 +50,11 @@ def log_to_stderr(*, as_json: bool, commands: Sequence[str] = ("bao",)) -> Log:
         cache_logger_on_first_use=True,
     )
     return logger
+
+
+def death(error: JitvaultError) -> dict[str, object]:
+    """Return the values of the event `died`, the last one of a worker."""
+    return {"error": str(error), "hint": error.hint, "exit_code": error.exit_code}
 
 
 def _with_hint(

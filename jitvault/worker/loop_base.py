@@ -34,6 +34,7 @@ class Pace:
     due_s: float = 0.1
     canary_s: float = 5.0
     targets_s: float = 60.0
+    rights_s: float = 3600.0
     upkeep_s: float = 1.0
     list_s: float = 60.0
     sweep_s: float = 3600.0
@@ -47,7 +48,8 @@ class Pace:
 class LoopBase:
     """The parts of a worker that its loops use, and how a loop is repeated.
 
-    `hire` makes a context with its own connections for each loop. `news` is set whenever a line was ingested.
+    `hire` makes a context with its own connections for each loop. `news` and `lines` are set whenever a line was
+    ingested, for one loop each.
     """
 
     supervisor: Supervisor
@@ -62,6 +64,12 @@ class LoopBase:
     """How long the published documents of a sealed task stay; None keeps them for ever."""
     gate: AuthorRate = field(default_factory=lambda: AuthorRate(per_minute=1200))
     news: Event = field(default_factory=Event)
+    lines: Event = field(default_factory=Event)
+
+    def tell_news(self) -> None:
+        """Wake the loops that wait for lines."""
+        self.news.set()
+        self.lines.set()
 
     def every(
         self,

@@ -11,7 +11,9 @@ audit stream are in `stream_loops.py`, those that find tasks in `work_loops.py`,
     due        tasks whose time has come by the ledger
     tripwires  tasks that touched a tripwire
     canary     whether the stream is trusted
-    targets    whether each target can be reached, also while one of its logins locks everyone out
+    rights     whether the worker's token may do what its work needs
+    alarms     findings and freezes, which the log and the metrics tell
+    targets    whether each target lets its probe in, and can be reached while one of its logins locks everyone out
     upkeep     what engines publish and has to renew, such as lists of revoked certificates
     sweep      whether Vault, ledger and stream agree; reported, and mended only where that was asked for
     templates  whether the templates that agents see are those that a worker published
@@ -21,18 +23,22 @@ audit stream are in `stream_loops.py`, those that find tasks in `work_loops.py`,
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
 from jitvault.context import WorkerContext
-from jitvault.errors import NotConfirmed, VaultRefused, WrongState
+from jitvault.errors import InvalidInput, NotConfirmed, ProbeUnusable, VaultRefused, WrongState
 from jitvault.lifecycle.confirmation.probe_sessions import Probe, ProbeSessions
 from jitvault.lifecycle.renewal.upkeep import PublishedListRenewals
 from jitvault.lifecycle.requests.publish_templates import Found, TemplateWatch
 from jitvault.lifecycle.requests.retention import Removals
+from jitvault.model.vault_access import WORKER_RIGHTS_MEND
+from jitvault.provision.worker_rights import lacking_rights
 from jitvault.sweep.report import outcome
 from jitvault.sweep.sweep import sweep
+from jitvault.worker.alarms import Alarms
 from jitvault.worker.stream_loops import StreamLoops
 from jitvault.worker.work_loops import WorkLoops
 
@@ -51,7 +57,7 @@ class Loops(StreamLoops, WorkLoops):
         Each gets its connections here, so that nothing begins where Vault does not answer.
         """
         loops = [self.sources, self.intake, self.backlog, self.quota, self.due, self.tripwires, self.canary]
-        loops += [self.targets, self.upkeep, self.templates]
+        loops += [self.targets, self.rights, self.alarms, self.upkeep, self.templates]
         loops += [self.sweep] if self.pace.sweep_s else []
         loops += [self.retention] if self.keep is not None else []
         for run in loops:
@@ -59,7 +65,7 @@ class Loops(StreamLoops, WorkLoops):
         self.supervisor.start("notices", self.notices)
 
     def targets(self, worker: WorkerContext) -> None:
-        """Start a loop for each probe.
+        """Start two loops for each probe.
 
         A target that hangs then does not delay the others.
         """
@@ -71,8 +77,38 @@ class Loops(StreamLoops, WorkLoops):
                 if probe not in known:
                     known.add(probe)
                     self.supervisor.start(f"target {probe[1]}", partial(self._stand_by, stand_by, probe))
+                    self.supervisor.start(f"probe {probe[1]}", partial(self._log_in, stand_by, probe))
 
         self.every("targets", self.pace.targets_s, look)
+
+    def rights(self, worker: WorkerContext) -> None:
+        """Try the worker's rights, before a revocation needs one that is gone.
+
+        They are tried every hour, and every minute while one is missing or Vault does not say.
+        """
+        tried_at: float | None = None
+
+        def look() -> None:
+            nonlocal tried_at
+            if tried_at is not None and time.monotonic() - tried_at < self.pace.rights_s:
+                return
+            try:
+                lacking = lacking_rights(worker.reader, worker.templates, worker.engines)
+            except (VaultRefused, InvalidInput) as error:
+                raise WrongState(f"the worker's rights cannot be tried: {error}", hint=error.hint) from None
+            if lacking and lacking != self.health.lacking:
+                self.log.error("the worker lacks rights at Vault", rights=", ".join(lacking), hint=WORKER_RIGHTS_MEND)
+            elif self.health.lacking and not lacking:
+                self.log.info("the worker has its rights again")
+            self.health.lacking = lacking
+            self.health.set("rights_lacking", len(lacking))
+            tried_at = None if lacking else time.monotonic()
+
+        self.every("rights", self.pace.list_s, look)
+
+    def alarms(self, worker: WorkerContext) -> None:
+        """Tell the log and the metrics of findings and freezes."""
+        self.every("alarms", self.pace.tell_s, Alarms(worker.ledger, self.health, self.log).look)
 
     def _stand_by(self, stand_by: ProbeSessions, probe: Probe) -> None:
         """Keep one target reachable."""
@@ -89,6 +125,34 @@ class Loops(StreamLoops, WorkLoops):
             self.supervisor.stopping.wait(_THROW_OUT_S if locking_logins else _STAND_BY_S)
 
         self.every(f"target {probe[1]}", 0, look)
+
+    def _log_in(self, stand_by: ProbeSessions, probe: Probe) -> None:
+        """See that a probe is let in.
+
+        A session that is open says nothing of a password that was changed. This is no part of keeping that session,
+        which must not wait for a login that hangs.
+        """
+        failure = ""
+
+        def look() -> None:
+            nonlocal failure
+            try:
+                stand_by.log_in(probe)
+            except NotConfirmed as error:
+                self.health.count("probe_failures", probe=probe[1])
+                if str(error) != failure and not self.supervisor.stopping.is_set():
+                    failure = str(error)
+                    # a target that is down comes back by itself, a login that is refused does not
+                    is_refused = isinstance(error, ProbeUnusable)
+                    tell = self.log.error if is_refused else self.log.warning
+                    more = {"hint": error.hint} if is_refused else {}
+                    tell("a probe cannot ask its target", probe=probe[1], why=failure, **more)
+                return
+            if failure:
+                failure = ""
+                self.log.info("a probe can ask its target again", probe=probe[1])
+
+        self.every(f"probe {probe[1]}", self.pace.targets_s, look)
 
     def upkeep(self, worker: WorkerContext) -> None:
         """Renew what engines publish."""

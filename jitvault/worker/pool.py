@@ -115,6 +115,8 @@ class Pool:
             if why is not None:
                 self._unproven[task_id] = "" if told is None else why
         if why is not None and told not in (None, why):
+            if not told:
+                self._health.count("ends_unproven")
             self._log.warning("the end of a task is not proven yet", task=task_id, why=why)
 
     def measure(self) -> None:
@@ -122,6 +124,7 @@ class Pool:
         with self._changed:
             now = time.monotonic()
             self._queue.forget_old(now)
+            self._health.set("ends_unproven", sum(bool(why) for why in self._unproven.values()))
             self._health.set("tasks_waiting", self._queue.waiting)
             self._health.set("tasks_in_hand", self._queue.running())
             self._health.set("tasks_hanging", self._queue.hanging(now))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Hashable, Iterable
 from datetime import timedelta
 from functools import partial
 
+from jitvault.audit.source import Source
+from jitvault.backoff import doubled
 from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError
 from jitvault.ledger.recovery import HINT, why_nothing_is_granted
@@ -15,8 +18,37 @@ from jitvault.worker.loop_base import LoopBase
 
 CONNECTIONS = "the senders of receivers"
 """The name of the one loop that reads all sources that come and go."""
-# the longest pause between two readings
-_LONGEST_REST_S = 0.1
+# the longest pause between two readings, and between two looks where nothing is written
+_LONGEST_REST_S, _LONGEST_IDLE_REST_S = 0.1, 0.05
+# how long a file may look as it did before it is opened all the same
+_LONGEST_IDLE_S = 1.0
+
+
+class Changes:
+    """Knows which sources may have lines that were not read.
+
+    A look at a file costs next to nothing, and reading on costs a look into the ledger and into the file. What a look
+    does not show is found after `_LONGEST_IDLE_S`.
+    """
+
+    def __init__(self) -> None:
+        self._idle: dict[str, tuple[Hashable, float]] = {}
+
+    def changed(self, sources: Iterable[Source], now: float) -> list[tuple[Source, Hashable]]:
+        """Return the sources to read on, each with its stamp of before."""
+        stamped = [(source, source.stamp()) for source in sources]
+        idle = self._idle
+        # connections come and go
+        self._idle = {source.name: idle[source.name] for source, _ in stamped if source.name in idle}
+        return [(source, stamp) for source, stamp in stamped if not self._is_idle(source, stamp, now)]
+
+    def _is_idle(self, source: Source, stamp: Hashable, now: float) -> bool:
+        before, at = self._idle.get(source.name, (None, 0.0))
+        return stamp == before and now - at < _LONGEST_IDLE_S
+
+    def read_to_end(self, source: Source, stamp: Hashable, now: float) -> None:
+        """Note that nothing was left to read when a source had this stamp."""
+        self._idle[source.name] = (stamp, now)
 
 
 class StreamLoops(LoopBase):
@@ -36,25 +68,38 @@ class StreamLoops(LoopBase):
                     known.add(name)
                     self.supervisor.start(f"observe {name}", partial(self._read, name, reader))
             if observe(worker):
-                self.news.set()
+                self.tell_news()
 
         self.every("sources", self.pace.look_around_s, look_around)
 
     def _read(self, name: str, worker: WorkerContext) -> None:
         """Ingest the sources of this name over and over."""
+        changes = Changes()
+        idle = 0
 
         def read_all() -> None:
+            nonlocal idle
             begun = time.monotonic()
+            idle += 1
             present = worker.sources.present()
-            sources = [source for source in present if name == (CONNECTIONS if source.passing else source.name)]
-            trusted = {n for n, reading in worker.ledger.readings().items() if reading.vouched}
-            for source in sources:
-                if source.name in trusted and read_on(worker, source):
+            own = [source for source in present if name == (CONNECTIONS if source.passing else source.name)]
+            sources = changes.changed(own, begun)
+            # mostly nothing was written, and the ledger need not be asked to know that
+            readings = worker.ledger.readings() if sources else {}
+            for source, stamp in sources:
+                reading = readings.get(source.name)
+                if reading is None or not reading.vouched:
+                    continue
+                if read_on(worker, source):
+                    idle = 0
                     self.health.count("readings", source=source.name)
-                    self.news.set()
+                    self.tell_news()
+                else:
+                    changes.read_to_end(source, stamp, begun)
             # A batch costs much the same however many lines it has, so a busy worker reads more lines at a time.
             took_s = time.monotonic() - begun
-            self.supervisor.stopping.wait(min(_LONGEST_REST_S, max(self.pace.read_s, 2 * took_s)))
+            rest_s = doubled(self.pace.read_s, idle, _LONGEST_IDLE_REST_S)
+            self.supervisor.stopping.wait(min(_LONGEST_REST_S, max(rest_s, 2 * took_s)))
 
         self.every(f"observe {name}", 0, read_all)
 

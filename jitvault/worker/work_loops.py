@@ -115,6 +115,7 @@ class WorkLoops(LoopBase):
                     self._list_author(backlog, triage, behind, waiting)
                 finally:
                     authors.done(behind, begun, time.monotonic())
+            has_work = bool(waiting or backlog.left)
             room = self.pool.room(Urgency.BACKLOG)
             for task_id in waiting[:room]:
                 self.pool.want(Job(task_id, Urgency.BACKLOG))
@@ -124,7 +125,8 @@ class WorkLoops(LoopBase):
                 self.pool.want(Job(task_id, Urgency.BACKLOG, hint=author, author=author))
             self.health.set("backlog", backlog.left + len(waiting))
             # at most a third of the time, and the threads work meanwhile
-            self.supervisor.stopping.wait(max(self.pace.due_s, 2 * (time.monotonic() - begun)))
+            pause_s = self.pace.due_s if has_work else self.pace.wake_s
+            self.supervisor.stopping.wait(max(pause_s, 2 * (time.monotonic() - begun)))
 
         self.every("backlog", 0, look)
 
@@ -185,8 +187,7 @@ class WorkLoops(LoopBase):
                 for task_id in due_too_late(worker):
                     self.log.warning("a task is due too far in the future: a clock was wrong", task=task_id)
                     self.pool.want(Job(task_id, Urgency.DUE), news=True)
-            more = self._take_due(worker)
-            self.supervisor.stopping.wait(self.pace.due_s / (_FASTER if more else 1))
+            self.supervisor.stopping.wait(self._take_due(worker))
 
         self.every("due", 0, look)
 
@@ -197,21 +198,34 @@ class WorkLoops(LoopBase):
         """
         seen = dict[str, int]()
         known = dict[str, str]()
+        whole = False
 
         def look() -> None:
+            nonlocal whole
+            if whole:
+                # a tripwire is a line; a freeze may come without one that is read here
+                self.lines.wait(self.pace.wake_s)
+            self.lines.clear()
             begun = time.monotonic()
+            whole = True
+
+            def go_on() -> bool:
+                nonlocal whole
+                whole = time.monotonic() - begun < _TRIPWIRES_S
+                return whole
+
             # a part of the tasks at a time, so that hits and freezes are handled soon
-            found = tripped(worker, seen, lambda: time.monotonic() - begun < _TRIPWIRES_S)
+            found = tripped(worker, seen, go_on)
             self._want_all(worker, found, known)
             # at most a tenth of the time
             self.supervisor.stopping.wait(max(self.pace.due_s, 10 * (time.monotonic() - begun)))
 
         self.every("tripwires", 0, look)
 
-    def _take_due(self, worker: WorkerContext) -> bool:
+    def _take_due(self, worker: WorkerContext) -> float:
         """Claim as many due tasks as the threads are ready for.
 
-        Returns whether there may be more.
+        Returns after how many seconds to look again.
         """
         ledger = worker.ledger
         pool = self.pool
@@ -219,14 +233,25 @@ class WorkLoops(LoopBase):
         only_held = not pool.room(Urgency.HELD, Urgency.DUE)
         room = pool.room(Urgency.HELD) if only_held else pool.room(Urgency.HELD, Urgency.DUE)
         if not room:
-            return True
+            return self.pace.due_s / _FASTER
         taken = ledger.take_due(worker.now(), room, besides=pool.already_due(), only_held=only_held)
         for task_id in taken:
             task = ledger.task(task_id)
             urgency = Urgency.HELD if task is not None and task.state in LIVE_STATES else Urgency.DUE
             if not pool.want(Job(task_id, urgency, if_due=True)):
                 ledger.give_back(task_id)
-        return only_held or len(taken) == room
+        if only_held or len(taken) == room:
+            return self.pace.due_s / _FASTER
+        return self.pace.due_s if taken else self._until_due(worker)
+
+    def _until_due(self, worker: WorkerContext) -> float:
+        """Return how long nothing is due that the ledger knows now.
+
+        Whoever makes a task due sooner waits for `wake_s` at most.
+        """
+        next_due = worker.ledger.next_due(worker.now())
+        left_s = self.pace.wake_s if next_due is None else (next_due - worker.now()).total_seconds()
+        return min(self.pace.wake_s, max(self.pace.due_s, left_s))
 
     def _want_all(self, worker: WorkerContext, reasons: Reasons, known: dict[str, str]) -> None:
         """Queue all tasks that have to end.

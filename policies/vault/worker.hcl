@@ -44,6 +44,11 @@ path "auth/token/revoke-self" {
   capabilities = ["update"]
 }
 
+# What its own token may do: asked at its start, each hour, and by `jitvault doctor`.
+path "sys/capabilities-self" {
+  capabilities = ["update"]
+}
+
 # HMACs of known values, to find them in the audit stream; and the canary, which shows that the stream is live.
 path "sys/audit-hash/jitvault" {
   capabilities = ["update"]

@@ -41,7 +41,7 @@ TTL = {"requested_ttl_s": int, "ttl_s": int, "step_s": int}
 GRANTED = {
     **{"task_id": str, "grant_id": HEX_32, "state": str, "digest": DIGEST, "expires_at": TIME, "ends_at": TIME},
     "ttl": TTL,
-    "wrapping": [WRAPPING],
+    **{"target_asked": bool, "wrapping": [WRAPPING]},
 }
 EXTENDED = {
     **{"task_id": str, "grant_id": HEX_32, "state": str, "ends_at": TIME, "replaces": bool, "missing": MISSING},
@@ -57,6 +57,7 @@ CHECKS = [{"n": int, "name": str, "ok": bool, "evidence": str}]
 ENDED = {
     **{"task_id": str, "state": str, "end_reason": str, "confirmed": bool, "forced": NOTHING},
     **{"reopened": int, "unproven_because": NOTHING, "not_proven": [str], "dead_ms": int, "confirmed_ms": int},
+    "target_asked": bool,
     "leases": [{"lease_id": LEASE, "template": str, "verdict": str, "error": NOTHING, "checks": CHECKS}],
     "token": {"verdict": str, "checks": CHECKS},
     "earlier_tokens": [{"verdict": str, "checks": CHECKS}],
@@ -70,7 +71,7 @@ LISTED = {
     **SUMMARY,
     **{"requester_name": str, "agent_name": str, "owner": ENTITY, "owner_name": str},
     **{"risk": str, "templates": [str], "missing": MISSING, "findings": int},
-    **{"deliver": str, "more_time": NOTHING, "frozen": NOTHING},
+    **{"deliver": str, "target_asked": bool, "more_time": NOTHING, "frozen": NOTHING},
 }
 STATUS = {
     **SUMMARY,
@@ -117,7 +118,7 @@ ROW = {
     **{"forced_by": NOTHING, "forced_reason": NOTHING, "template": str, "path": str},
     **{"lease_id": LEASE, "issued_at": TIME, "dead_at": TIME, "requested_ttl_s": int, "ttl_s": int},
     **{"ends_at": TIME, "extended_s": int},
-    **{"verdict": str, "checks": [{"n": int, "ok": bool}]},
+    **{"verdict": str, "target_asked": bool, "checks": [{"n": int, "ok": bool}]},
     **{"token_verdict": str, "findings": [str], "not_proven": [str]},
     **{"intent": str, "requested_at": TIME, "over_at": TIME},
     **{"denied_by": NOTHING, "denied_reason": NOTHING, "extension_approved_by": [str]},

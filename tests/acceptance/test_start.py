@@ -206,3 +206,10 @@ def test_whoever_reads_the_output_may_leave_early(cli: Cli) -> None:
     said = writing.stderr.read()
     writing.stderr.close()
     assert (writing.wait(timeout=10), said) == (128 + signal.SIGPIPE, b""), "1 would be a bug, 0 a result"
+
+
+def test_a_worker_that_logs_json_prints_nothing_else_and_says_last_why_it_ended() -> None:
+    done = run("worker", "--log", "json")
+    (died,) = map(json.loads, done.stderr.splitlines())
+    assert (died["event"], died["level"], died["exit_code"]) == ("died", "error", done.returncode)
+    assert "worker's identity" in died["error"] and died["hint"]

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("lab")
 
 WORKER = {"JITVAULT_ADMIN_TOKEN": ""}
 SKIPS_FOR_ADMINS = {
-    *("mount", "audited header", "access policy", "policy", "group", "mount tuning", "as a whole", "devices"),
+    *("mount", "audited header", "policy", "mount tuning", "as a whole", "devices"),
     *("engine configuration", "read limit", "secrets in the log", "agents' tokens", "logins by certificate"),
 }
 Environment = dict[str, str]
@@ -113,7 +113,7 @@ def test_it_changes_nothing(rig: Rig) -> None:
     lines = rig.world.audit_file.read_bytes()[before:].decode().splitlines()
     written = {line.split('"path":"', 1)[1].split('"', 1)[0] for line in lines if '"operation":"update"' in line}
     # a question to OCSP is sent by POST, and changes nothing
-    assert written == {"sys/audit-hash/jitvault", "pki/ocsp"}
+    assert written == {"sys/audit-hash/jitvault", "sys/capabilities-self", "pki/ocsp"}
 
 
 def test_no_secret_is_in_what_it_prints(rig: Rig) -> None:
@@ -187,6 +187,25 @@ def key_deletable(rig: Rig) -> Iterator[Environment]:
     with provisioned_again(rig):
         rig.admin.write("jitvault-transit/keys/jitvault-receipts/config", {"deletion_allowed": True})
         yield {}
+
+
+@contextlib.contextmanager
+def worker_lacks(rig: Rig, path: str) -> Iterator[Environment]:
+    """What nobody but the worker can see where there is no administrator's token."""
+    with provisioned_again(rig):
+        text = (rig.admin.read("sys/policies/acl/jitvault-worker") or {})["data"]["policy"]
+        assert f'path "{path}' in text
+        rig.admin.write("sys/policies/acl/jitvault-worker", {"policy": text.replace(f'"{path}', f'"nowhere/{path}')})
+        yield WORKER
+
+
+def worker_cannot_revoke(rig: Rig) -> contextlib.AbstractContextManager[Environment]:
+    return worker_lacks(rig, "sys/leases/revoke-prefix/auth/token/create/jitvault-1h-loopback")
+
+
+def worker_cannot_ask(rig: Rig) -> contextlib.AbstractContextManager[Environment]:
+    """As with the policy of an older version."""
+    return worker_lacks(rig, "sys/capabilities-self")
 
 
 @contextlib.contextmanager
@@ -358,6 +377,8 @@ BROKEN: list[tuple[Break, str, int, str]] = [
     (network_widened, "token role", 9, "jitvault-1h-loopback differs"),
     (worker_policy_wider, "policy", 9, "jitvault-worker differs"),
     (key_deletable, "signing key", 9, "jitvault-receipts differs (deletion_allowed: true → false)"),
+    (worker_cannot_revoke, "worker rights", 10, "revoke-prefix/auth/token/create/jitvault-1h-loopback"),
+    (worker_cannot_ask, "worker rights", 10, "update sys/capabilities-self"),
     (worker_has_more, "worker policies", 10, "more than jitvault-worker: default, jitvault-operator"),
     (worker_revoked, "worker token", 10, "permission denied"),
     (worker_disabled, "worker token", 10, "permission denied"),

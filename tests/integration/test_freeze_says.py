@@ -174,7 +174,7 @@ def test_without_a_worker_it_is_not_said_that_one_ends_the_rest(rig: Rig, spec: 
     rig.active(file := spec())
     person = Quick(rig.cli.variables, rig.cli.home)
     late = person("operator", "freeze", *AGENT, *WHY, "--wait", "1", code=13, worker=False, extra={"COLUMNS": width})
-    assert "1 task held access, 0 ended and proven." in late.stdout
+    assert "1 task held access, 0 ended and confirmed." in late.stdout
     said = " ".join(late.stderr.split())
     assert f"the freeze of agent research-agent holds; 1 of 1 task not proven to be ended: {file.stem} (issued)" in said
     assert "no worker has done this within 1 s" in said and "Whether one is running is not known here" in said
@@ -209,9 +209,9 @@ def test_a_freeze_of_everything_asks_on_a_terminal_and_names_whom_it_ends(rig: R
     assert f"End 1 task ({file.stem})" in " ".join(said.stdout.split())
     assert rig("operator", "freezes").json["freezes"] == [] and rig.state(file.stem) in ("issued", "active")
     said = at_terminal(rig.cli, "operator", "freeze", "--all", *WHY, answer="y")
-    assert said.code == 0 and "1 task held access, 1 ended and proven." in said.stdout
+    assert said.code == 0 and "1 task held access, 1 ended and confirmed." in said.stdout
     # the line of progress is overwritten, and its end as well is no text
-    assert "1 of 1 tasks: ended and proven\x1b[K\n" in said.stdout and "x1b" not in said.stdout
+    assert "1 of 1 tasks: ended and confirmed\x1b[K\n" in said.stdout and "x1b" not in said.stdout
     assert all(len(line) <= 80 for line in said.stdout.splitlines() if "\x1b" not in line)
 
 

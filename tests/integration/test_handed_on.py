@@ -481,7 +481,7 @@ def test_the_kill_switch_ends_what_an_agents_task_handed_on(rig: Rig, spec: Spec
     held.append(rig.active(low))
     result = rig("operator", "revoke", "--agent", agent, "--yes", "--reason", "gone astray").json
     assert sorted(task["task_id"] for task in result["tasks"]) == sorted([top.stem, low.stem])
-    assert result["proven"]
+    assert result["confirmed"]
     assert not any(rig.is_live(one.token) for one in held)
 
 

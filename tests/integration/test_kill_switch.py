@@ -61,7 +61,7 @@ def test_all_of_an_agent_end_and_each_is_proven(rig: Rig, spec: Spec, monkeypatc
     rig.granted(issued)
     ended = rig("operator", "revoke", "--agent", "research-agent", "--reason", "it was stolen", "--yes").json
     assert {task["task_id"] for task in ended["tasks"]} == {*held, issued.stem}
-    assert ended["proven"] == 4
+    assert ended["confirmed"] == 4
     assert all(_is_dead(rig, one) for one in held.values())
     assert not rig.database_roles()
     for task in held:
@@ -76,7 +76,7 @@ def test_all_of_an_agent_end_and_each_is_proven(rig: Rig, spec: Spec, monkeypatc
     with monkeypatch.context() as patched:
         patched.delattr(TaskQueries, "file")
         again = rig("operator", "revoke", "--agent", "research-agent", "--reason", "again", "--yes").json
-    assert again == {"tasks": [], "proven": 0}
+    assert again == {"tasks": [], "confirmed": 0}
 
 
 def test_a_scope_ends_nothing_else(rig: Rig, spec: Spec) -> None:
@@ -103,7 +103,7 @@ def test_all_takes_what_the_ledger_does_not_know_as_well(rig: Rig, spec: Spec) -
     policy = next(p for p in rig.admin.list("sys/policies/acl") if p.startswith("jitvault-access-"))
     made = rig.admin.write("auth/token/create/jitvault-15m", {"policies": [policy], "ttl": "5m"})["auth"]
     ended = rig("operator", "revoke", "--all", "--reason", "everything", "--yes", code=None)
-    assert ended.json["proven"] == 2, ended
+    assert ended.json["confirmed"] == 2, ended
     assert not rig.is_live(made["client_token"])
     for task, one in held.items():
         assert _is_dead(rig, one)
@@ -133,7 +133,7 @@ def test_what_cannot_be_read_stops_none_of_it(rig: Rig, spec: Spec) -> None:
         rig("operator", "revoke", "--agent", "nobody", "--reason", "x", "--yes", "--wait", "1", code=None)
         ended = rig("operator", "revoke", "--agent", "research-agent", "--reason", "x", "--yes", "--wait", "1", code=12)
         assert _is_dead(rig, other)
-        told = {row["task_id"]: (row["state"], row["proven"]) for row in ended.json["tasks"]}
+        told = {row["task_id"]: (row["state"], row["confirmed"]) for row in ended.json["tasks"]}
         assert told[other.task.task_id][1] is True
         # what the ledger says of it nobody can act on: that is told, and the prefix is left
         assert told[edited.task.task_id][1] is False
@@ -169,7 +169,7 @@ def test_what_ended_long_ago_without_proof_does_not_fail_the_kill_switch_of_toda
     (new,) = _held(rig, spec, 1).values()
     monkeypatch.setattr(earlier, "EARLIER", timedelta(0))
     ended = Quick(rig.cli.variables, rig.cli.home)("operator", *ALL, *now, code=6)
-    told = {row["task_id"]: (row["proven"], row["ended_earlier"]) for row in ended.json["tasks"]}
+    told = {row["task_id"]: (row["confirmed"], row["ended_earlier"]) for row in ended.json["tasks"]}
     ids = [one.task.task_id for one in (old, alive, new)]
     assert [told[task] for task in ids] == [(False, True), (False, False), (True, False)]
     assert f"1 of 2 tasks are not proven to be revoked: {alive.task.task_id}" in ended.error["message"]
@@ -198,7 +198,7 @@ def test_a_bug_in_the_work_on_one_task_is_told_and_stops_none_of_the_others(
     monkeypatch.setattr(advancing, "_turn", broken)
     command = ("revoke", "--agent", "research-agent", "--reason", "x", "--yes", "--wait", "3", "--json")
     ended = Quick(rig.cli.variables, rig.cli.home)("operator", *command, code=1)
-    told = {row["task_id"]: row["proven"] for row in ended.json["tasks"]}
+    told = {row["task_id"]: row["confirmed"] for row in ended.json["tasks"]}
     assert told == {task: task != bad for task in held}
     # its tokens are revoked before the step that fails
     assert all(_is_dead(rig, each) for each in held.values())
@@ -216,11 +216,11 @@ def test_one_that_cannot_be_ended_stops_none_of_the_others(rig: Rig, spec: Spec)
         # long enough for what Vault itself was at work on, which it tries again after 10 s
         ended = rig("operator", "revoke", "--all", "--reason", "x", "--yes", "--wait", "12", code=6)
         assert "1 of 3 tasks are not proven to be revoked" in ended.error["message"]
-        assert ended.json["proven"] == 2
+        assert ended.json["confirmed"] == 2
         assert not rig.is_live(one.token)
         target.execute(f'DROP SCHEMA "{stuck}"'.encode())
     again = rig("operator", "revoke", "--all", "--reason", "x", "--yes").json
-    assert [(task["task_id"], task["proven"]) for task in again["tasks"]] == [(stuck, True)]
+    assert [(task["task_id"], task["confirmed"]) for task in again["tasks"]] == [(stuck, True)]
 
 
 def test_nobody_but_operators_and_nobody_by_accident(rig: Rig, spec: Spec) -> None:
@@ -251,7 +251,7 @@ def test_what_was_interrupted_goes_on(rig: Rig, spec: Spec) -> None:
     rig.sql("UPDATE tasks SET claim_until = 0")
     rig.sql("UPDATE audit_sources SET claim_until = 0")
     ended = rig("operator", "revoke", "--all", "--reason", "x", "--yes").json
-    assert ended["proven"] == len(ended["tasks"])
+    assert ended["confirmed"] == len(ended["tasks"])
     states = {row["task_id"]: row["state"] for row in rig("auditor", "list").json["tasks"]}
     assert {states[task] for task in held} <= {"confirmed", "sealed"}
     assert not rig.database_roles()
@@ -270,7 +270,7 @@ def test_what_a_run_that_died_had_proven_and_not_published_is_published_by_the_n
     assert (rig.state(file.stem), rig.document(f"tasks/{file.stem}")["state"]) == ("confirmed", "issued")
     told = rig("operator", "revoke", "--agent", "research-agent", "--reason", "it was stolen", "--yes").json
     assert [task["task_id"] for task in told["tasks"]] == [file.stem]
-    assert told["proven"] and _is_dead(rig, held)
+    assert told["confirmed"] and _is_dead(rig, held)
     assert rig.document(f"tasks/{file.stem}")["state"] in PROVEN
 
 
@@ -284,8 +284,8 @@ def test_progress_is_told_on_stderr_and_the_result_alone_on_stdout(rig: Rig, spe
         "2 of 2 tasks: tokens revoked",
         "2 of 2 tasks: leases revoked",
         "2 of 2 tasks: seen gone",
-        "2 of 2 tasks: credentials proven dead",
-        "2 of 2 tasks: proven",
+        "2 of 2 tasks: credentials confirmed dead",
+        "2 of 2 tasks: confirmed",
     ]
 
 
@@ -300,7 +300,7 @@ def test_what_the_target_did_not_prove_is_not_told_as_proven(rig: Rig, spec: Spe
         rig.put("probes/postgres", probe)
         rig.recheck()
     assert "1 of 1 tasks: seen gone" in told
-    assert "0 of 1 tasks: credentials proven dead" in told
+    assert "0 of 1 tasks: credentials confirmed dead" in told
 
 
 # -- what is granted meanwhile ---------------------------------------------------------------------------------------
@@ -312,7 +312,7 @@ def _with_each_round(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object])
 
     def told(self: killswitch.Progress, what: str, done: int, of: int, *, final: bool = False) -> None:
         tell(self, what, done, of, final=final)
-        if final and what == "proven":
+        if final and what == "confirmed":
             act()
 
     monkeypatch.setattr(killswitch.Progress, "__call__", told)
@@ -326,7 +326,7 @@ def test_what_is_granted_while_others_are_ended_is_ended_as_well(
     waiting = list(new)
     _with_each_round(monkeypatch, lambda: waiting and rig.cli("operator", "grant", waiting.pop()))
     ended = rig("operator", "revoke", "--agent", "research-agent", "--reason", "x", "--yes").json
-    assert {file.stem for file in new} <= {task["task_id"] for task in ended["tasks"]} and ended["proven"] == 4
+    assert {file.stem for file in new} <= {task["task_id"] for task in ended["tasks"]} and ended["confirmed"] == 4
     assert not any(rig.task_tokens(file.stem) for file in new)
 
 
@@ -338,7 +338,7 @@ def test_what_is_granted_after_the_time_is_over_is_told_as_that(
     last = waiting[0]
     _with_each_round(monkeypatch, lambda: waiting and rig.cli("operator", "grant", waiting.pop()))
     ended = rig("operator", "revoke", "--agent", "research-agent", "--reason", "x", "--yes", "--wait", "0", code=6)
-    assert ended.json["proven"] == 2
+    assert ended.json["confirmed"] == 2
     assert f"task {last.stem} was granted meanwhile" in ended.error["message"]
     assert "the same command again" in ended.error["hint"] and rig.task_tokens(last.stem)
 
@@ -360,7 +360,7 @@ def test_without_a_worker_what_is_granted_meanwhile_is_asked_to_end_as_well(
     here = Quick(rig.cli.variables, rig.cli.home)
     kill = ("revoke", "--agent", "research-agent", "--reason", "x", "--yes", "--wait", "40", "--json")
     ended = here("operator", *kill, worker=False).json
-    assert {task["task_id"] for task in ended["tasks"]} == {first.stem, second.stem} and ended["proven"] == 2
+    assert {task["task_id"] for task in ended["tasks"]} == {first.stem, second.stem} and ended["confirmed"] == 2
 
 
 # -- two processes at once -----------------------------------------------------------------------------------------

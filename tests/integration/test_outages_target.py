@@ -156,7 +156,7 @@ def test_a_kill_switch_waits_for_what_hangs_no_longer_than_it_is_told(stage: Sta
     kill = ("revoke", "--agent", "research-agent", "--reason", "x", "--yes", "--wait")
     first = rig("operator", *kill, "1", code=None)
     took = time.monotonic() - begun
-    assert first.code in (5, 6, 13) and first.json["proven"] == 0, first
+    assert first.code in (5, 6, 13) and first.json["confirmed"] == 0, first
     assert not any(rig.is_live(one.token) for one in held.values())
     assert took < 9, took
     thaw(stage.postgres)

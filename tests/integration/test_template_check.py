@@ -6,6 +6,7 @@ These change the database mount and the target's logins, so they have servers of
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -13,17 +14,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import psycopg
 import pytest
 import requests
 from commands import Result, at_terminal
+from psycopg.conninfo import conninfo_to_dict
 from rig import ENGINE_ROLE, PREFIX, Rig, role_with
 
 from jitvault import shipped_files as shipped
 from jitvault.engines.database import DatabaseEngine
-from jitvault.errors import WrongState
+from jitvault.errors import NotConfirmed, ProbeUnusable, WrongState
 from jitvault.model.read_limit import name_of
 from jitvault.provision.template_check import record as template_check
 from jitvault.provision.template_check import trial as selftest
@@ -243,8 +246,10 @@ def test_a_probe_that_cannot_log_in_is_found(rig: Rig, spec: Spec) -> None:
     try:
         result = check(rig, code=6)
         assert set(failed(result)) == {"probe_rights", "probe_sees_it", "probe_sees_end"}
+        mends = {step["mend"] for step in result.json["paths"][0]["steps"] if not step["ok"]}
+        assert mends == {ProbeUnusable.default_hint}, "the role is not to blame"
         assert left_behind(result) == []
-        assert "the probe could not ask the target (OperationalError)" in refused(rig, spec())
+        assert "the probe could not ask the target: password authentication failed" in refused(rig, spec())
     finally:
         rig.put("probes/postgres", right)
     assert "the probe was changed since" in refused(rig, spec())
@@ -254,6 +259,37 @@ def test_a_probe_that_cannot_log_in_is_found(rig: Rig, spec: Spec) -> None:
         assert missing.endswith("there is no probe postgres in jitvault/probes/, so its target cannot be asked")
     finally:
         rig.put("probes/postgres", right)
+
+
+ALTER = "ALTER ROLE jitvault_probe"
+
+
+@pytest.mark.parametrize(
+    ("broken", "mended", "is_refused", "says"),
+    [
+        (f"{ALTER} PASSWORD '{token_hex(8)}'", "", True, "password authentication failed"),
+        (f"{ALTER} NOLOGIN", f"{ALTER} LOGIN", True, "it does not let this login in"),
+        (f"{ALTER} CONNECTION LIMIT 0", f"{ALTER} CONNECTION LIMIT -1", False, "every connection .* is taken"),
+    ],
+    ids=["password", "no login", "busy"],
+)
+def test_a_grant_asks_the_probe_and_a_busy_target_refuses_nobody(
+    rig: Rig, spec: Spec, broken: str, mended: str, is_refused: bool, says: str
+) -> None:
+    probe = rig.document("probes/postgres")
+    mended = mended or f"{ALTER} PASSWORD '{conninfo_to_dict(probe['dsn'])['password']}'"
+    file = spec()
+    with at_target(rig, broken, mended):
+        with pytest.raises(NotConfirmed, match=says) as found:
+            DatabaseEngine().missing_rights(probe)
+        assert isinstance(found.value, ProbeUnusable) is is_refused
+        granted = rig("operator", "grant", file, code=8 if is_refused else 0)
+        if is_refused:
+            assert re.search(f"its end could not be proven: the probe postgres.*{says}", granted.error["message"])
+            assert rig.task_tokens(file.stem) == []
+    if is_refused:
+        granted = rig("operator", "grant", file.stem)
+    rig("operator", "complete", file.stem)
 
 
 def test_a_target_that_is_down_is_no_pass(rig: Rig, spec: Spec) -> None:
@@ -283,7 +319,8 @@ def test_a_target_that_goes_down_while_it_is_used_is_no_pass(rig: Rig, monkeypat
         result = check(rig, code=6)
     finally:
         rig.world.servers.postgres.start()
-    assert failed(result) == {"probe_sees_end": "the probe could not ask the target (OperationalError)"}
+    said = "the probe could not ask the target: there is no connection to it (OperationalError)"
+    assert failed(result) == {"probe_sees_end": said}
 
 
 def test_a_lease_that_outlives_the_template_is_found(rig: Rig, spec: Spec) -> None:
@@ -444,13 +481,15 @@ def test_a_template_that_says_why_it_is_proven_by_audit_alone_needs_no_check(
     with role_with(rig, revocation_statements=[*REVOCATION, "SELECT 2;"]):
         rig("operator", "grant", file, code=4, extra=by_audit)
         approved = rig("approver-1", "approve", file.stem, "--yes", extra=by_audit)
-        assert f"not proven by the target for {said}" in " ".join(approved.stderr.split())
+        assert f"revoked at Vault; the target is not asked about {said}" in " ".join(approved.stderr.split())
         granted = rig("operator", "grant", file.stem, extra=by_audit).json
         rig.use(granted)
         shown = rig.cli("operator", "status", file.stem, extra=by_audit).stdout
-        assert f"not by the target for {said}" in shown
+        assert f"revoked at Vault; the target is not asked about {said}" in " ".join(shown.split())
         ended = rig("operator", "complete", file.stem, extra=by_audit).json
         assert [lease["verdict"] for lease in ended["leases"]] == ["audit_confirmed"]
+        assert ended["target_asked"] is False
+        assert ended["not_proven"] == [f"{NAME}: revoked at Vault; the target was not asked: Nobody can ask it."]
     states = rig("operator", "templates", "list", extra=by_audit).json["templates"]
     assert [one["check"] for one in states] == ["exempt"]
     assert "Nobody can ask it." in rig.cli("operator", "templates", "show", NAME, extra=by_audit).stdout

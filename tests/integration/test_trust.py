@@ -507,7 +507,7 @@ def test_over_a_gap_that_nobody_has_read_yet_the_kill_switch_proves_all_the_same
     mirror.change(gap)
     # other tests' ledgers left tasks of this agent in Vault, which this one does not know: it says so, with exit 12
     ended = rig("operator", "revoke", *scope, "--reason", "it was stolen", "--yes", code=None).json
-    assert {task["task_id"] for task in ended["tasks"] if task["proven"]} == {file.stem for file in files}
+    assert {task["task_id"] for task in ended["tasks"] if task["confirmed"]} == {file.stem for file in files}
     for file, held in zip(files, helds, strict=True):
         shown = rig("operator", "status", file.stem).json
         assert shown["proof"]["leases"][0]["verdict"] == "target_confirmed"

@@ -253,7 +253,7 @@ def test_what_somebody_wrote_below_the_tasks_hides_none_of_the_others(rig: Rig, 
             assert all(name in shown for name in odd) and shown.count("illegible") == 3 and "red" not in shown
         # nor does it keep the kill switch from anything, which tells of it
         killed = person("operator", "revoke", "--agent", "research-agent", *KILL, code=12).json["tasks"]
-        told = {task["task_id"]: (task["state"], task["proven"]) for task in killed}
+        told = {task["task_id"]: (task["state"], task["confirmed"]) for task in killed}
         assert told[file.stem][1] is True
         assert {name: told.get(name) for name in odd} == dict.fromkeys(odd, (None, False))
         person("operator", "revoke", "--agent", "nobody", *KILL, code=9)
@@ -337,8 +337,8 @@ def test_revoking_everything_without_the_workers_identity_says_what_is_left(
     file = spec()
     held = rig.use(granted(person, file))
     done = person("operator", "revoke", "--all", *KILL, code=6)
-    assert not rig.is_live(held.token) and done.json["proven"] == len(done.json["tasks"]) >= 1
+    assert not rig.is_live(held.token) and done.json["confirmed"] == len(done.json["tasks"]) >= 1
     assert "tokens of jitvault's roles that belong to no task were NOT revoked" in done.error["message"]
-    assert done.error["message"].startswith("every task that is published as held is ended and proven")
+    assert done.error["message"].startswith("every task that is published as held is ended and confirmed")
     assert "If only tasks had to end, nothing is left to do; " in done.error["hint"]
     assert "`jitvault sweep`" in done.error["hint"]

@@ -247,6 +247,7 @@ def test_an_end_that_goes_on_failing_is_told_once_with_its_reason(rig: Rig, pers
             person("operator", "complete", file.stem, "--wait", "0", code=13, worker=False)
             (told,) = wait_for(lambda: worker.log.all_of("the end of a task is not proven yet"), 40)
             assert told["task"] == file.stem and "cannot be dropped" in told["why"]
+            assert "jitvault_worker_ends_unproven_total 1\n" in worker.started.pool._health.metrics()
         finally:
             target.execute(sql.SQL("DROP SCHEMA {}").format(schema))
         wait_for(lambda: rig.state(file.stem) in ("confirmed", "sealed"), 60)
@@ -273,7 +274,9 @@ def test_a_worker_whose_token_is_gone_ends_with_what_vault_says(rig: Rig) -> Non
     with WorkerProcess(rig, **extra) as worker:
         rig.admin.write("auth/token/revoke", {"token": extra["JITVAULT_WORKER_TOKEN"]})
         assert worker.process.wait(30) == 10
-        assert "Vault refused" in worker.log.splitlines()[-2]
+        *_, ending, died = map(json.loads, worker.log.splitlines())
+        assert (ending["event"], died["event"], died["level"], died["exit_code"]) == ("ending", "died", "error", 10)
+        assert "Vault refused" in died["error"] and died["hint"]
 
 
 def _own_token(rig: Rig) -> str:

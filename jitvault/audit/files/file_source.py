@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,8 +75,20 @@ class FileSource:
             following.file.close()
         return following is not None
 
+    def stamp(self) -> Hashable:
+        # a rotation is seen by the directory as well
+        return tuple(map(_stamp_of, (self._path, self._path.parent)))
+
     def read(self, position: Position, *, only: str = "") -> Iterator[Batch]:
         return _Reading(self._rotation, self.name, self._namespace, position, only.encode()).batches()
+
+
+def _stamp_of(path: Path) -> tuple[int, ...]:
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 class _Reading:

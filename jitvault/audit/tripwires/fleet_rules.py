@@ -175,6 +175,7 @@ def is_signature(o: Observation) -> bool:
     return o.kind is Kind.OWN and "signed" in o.detail
 
 
+_SHARED = "JITVAULT_SHARED_HOSTS"
 _UNWRAPS = frozenset({Kind.UNWRAPPED, Kind.CUBBYHOLE_READ, Kind.REWRAPPED})
 
 
@@ -184,7 +185,8 @@ def _unwrap_by_worker(fleet: _Fleet) -> Iterator[Hit]:
         unwrap = o.kind in _UNWRAPS or (o.kind is Kind.LEASE_ISSUED and o.token)
         own = is_one_of(o.remote, fleet.worker_addresses) and not is_within(o.remote, fleet.shared)
         if unwrap and own and done(o):
-            yield o, f"Something was unwrapped at {path_of(o)} from {origin(o)}, an address of the worker."
+            seen = f"Something was unwrapped at {path_of(o)} from {origin(o)}, an address of the worker."
+            yield o, f"{seen} If agents run there, too, it belongs in {_SHARED} of every worker."
 
 
 FLEET_RULES: tuple[tuple[Rule, Callable[[_Fleet], Iterator[Hit]]], ...] = (

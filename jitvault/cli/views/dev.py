@@ -35,7 +35,7 @@ _WORDS = {
     EventKind.DELIVERED: "issued: the wrapping is delivered",
     EventKind.UNWRAPPED: "active: the token was unwrapped",
     EventKind.RENEWED: "renewed for one more step",
-    EventKind.CONFIRMED: "confirmed: every credential is proven dead",
+    EventKind.CONFIRMED: "confirmed: every credential passed its checks",
     EventKind.SEALED: "sealed: the receipt is signed",
 }
 _DECISIONS = frozenset({EventKind.SUBMITTED, EventKind.REVISED, EventKind.DECIDED})

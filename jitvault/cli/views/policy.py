@@ -20,8 +20,8 @@ def obligation_facts(obligations: Mapping[str, Any]) -> dict[str, str]:
     for name, key in (("token", "max_ttl_s"), ("window", "max_window_s")):
         if obligations[key] is not None:
             facts[name] = f"{format_duration(timedelta(seconds=obligations[key]))} at most"
-    if obligations["confirm"]:
-        facts["proof"] = "by the target" if obligations["confirm"] == "target" else "by the audit stream"
+    if obligations["confirm"] == "target":
+        facts["proof"] = "by the target"
     facts["notified"] = ", ".join(obligations["notify"])
     return {name: value for name, value in facts.items() if value}
 

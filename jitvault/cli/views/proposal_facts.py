@@ -17,7 +17,7 @@ from jitvault.cli.views.proposal_sentence import chosen, quoted, utc, word
 from jitvault.cli.views.task import missing_approvals
 from jitvault.formats.time_window import format_duration
 from jitvault.model.connection import facts_of
-from jitvault.model.revision_text import unasked
+from jitvault.model.revision_text import describe_unasked, is_asked
 from jitvault.model.scope import Scope
 from jitvault.model.states import State
 from jitvault.model.ttl import DEFAULT_TTLS, least
@@ -90,7 +90,7 @@ def freeze(frozen: Mapping[str, Any] | None) -> list[Fact]:
     return [Fact("FROZEN", why, "red")]
 
 
-def terms(revision: Revision) -> list[Fact]:
+def terms(revision: Revision, decision: Mapping[str, Any]) -> list[Fact]:
     """Return on which terms the access is held, by the spec and its templates."""
     body = revision.spec.spec
     facts = [fact for entry in revision.access for fact in _access(entry, is_only=len(revision.access) == 1)]
@@ -99,9 +99,9 @@ def terms(revision: Revision) -> list[Fact]:
         silent = format_duration(body.window.heartbeat)
         facts.append(Fact("heartbeat", f"it ends when its token does nothing for {silent}"))
     facts.append(Fact("delivery", f"to the {body.deliver}, in a wrapping that works once"))
-    proofs = {"by the target" if entry["confirm"] == "target" else "by the audit stream" for entry in revision.access}
-    facts.append(Fact("proof", f"of its end {' and '.join(sorted(proofs))}"))
-    facts += [Fact("not proven", f"by the target for {reason}") for reason in unasked(revision.access)]
+    if any(is_asked(entry, decision) for entry in revision.access):
+        facts.append(Fact("proof", "of its end by the target"))
+    facts += [Fact("end", reason) for reason in describe_unasked(revision.access, decision)]
     return [*facts, *(Fact("not proven", f"for {limit}") for limit in unproven_sessions(revision.access))]
 
 

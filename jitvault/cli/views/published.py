@@ -146,7 +146,7 @@ def rows(
             continue
         row = dict.fromkeys((*_ROW, "more_time", "frozen"), None)
         row |= {"task_id": name, "state": str(said.state), "missing": [], "findings": 0}
-        row |= parties_of(content)
+        row |= parties_of(content, said.decision if isinstance(said, PublishedTask) else None)
         if isinstance(said, PublishedTask):
             values = said.as_json()
             row |= {key: values[key] for key in _ROW} | {"missing": said.missing, "findings": len(said.findings)}

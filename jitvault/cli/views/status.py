@@ -27,6 +27,7 @@ from jitvault.cli.views.task import (
 )
 from jitvault.cli.views.task_list import who_lifts
 from jitvault.model.revision import names_in
+from jitvault.model.revision_text import describe_unasked
 from jitvault.model.states import DEAD, DELIVERED_STATES, EndReason, Verdict
 from jitvault.model.token_limits import reads_left_in_words
 
@@ -64,7 +65,6 @@ def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
     if output.print_for_scripts(shown, shown["state"], as_json=as_json):
         return
     from jitvault.cli.views import extension, timeline
-    from jitvault.model.revision_text import unasked
     from jitvault.model.verifiers import unproven
 
     console = output.console()
@@ -87,8 +87,7 @@ def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
         **_freeze(shown),
         **_refused_grant(shown),
     }
-    if by_stream_alone := unasked(content["access"]):
-        facts["proof"] = f"not by the target for {'; '.join(by_stream_alone)}"
+    facts |= _unasked(content["access"], shown["decision"], shown["proof"])
     if shown["proof"] is None and shown["state"] not in NEVER_HELD:
         open_points = unproven(content["access"])
         if open_points:
@@ -134,6 +133,17 @@ def _window_cut(window: Mapping[str, str], decision: Mapping[str, Any]) -> dict[
 def _access(content: Mapping[str, Any]) -> dict[str, str]:
     """Return what the task has access to, by its revision's content."""
     return {"access": "; ".join(map(chosen, content["access"]))}
+
+
+def _unasked(
+    access: Sequence[Mapping[str, Any]], decision: Mapping[str, Any], proof: Mapping[str, Any] | None
+) -> dict[str, str]:
+    """Return for which templates the end will rest on Vault's word, and why.
+
+    A proof says itself what no target was asked about.
+    """
+    reasons = describe_unasked(access, decision) if proof is None else ()
+    return {"end": "; ".join(reasons)} if reasons else {}
 
 
 def _expires(verdict: str) -> str:
@@ -300,8 +310,11 @@ def print_published(document: PublishedTask, shown: Mapping[str, Any], now: date
     if document.reads is not None and document.state in DELIVERED_STATES:
         reads["reads"] = reads_left_in_words(**document.reads)
     window = document.full_revision.spec.spec.window.canonical()
+    access, held = document.full_revision.access, document.state not in NEVER_HELD
+    unasked = _unasked(access, document.decision, document.proof) if held else {}
     facts = {
         **_access(document.full_revision.content),
+        **unasked,
         **reads,
         **(_window_cut(window, document.decision) if document.grant_id else {}),
         **_unwrap_until(shown),

@@ -14,6 +14,7 @@ from jitvault.cli.views import output
 from jitvault.cli.views.listing import Cell, Column, print_listing
 from jitvault.cli.views.output import to_json
 from jitvault.formats.plural import counted
+from jitvault.model.proof_check import NOT_ASKED
 from jitvault.model.scope import Scope
 from jitvault.model.states import PROVEN
 
@@ -42,27 +43,42 @@ def print_kill_results(results: Sequence[Result], *, as_json: bool) -> None:
         {
             "task_id": result.task_id,
             "state": result.state.value if result.state else None,
-            "proven": result.proven,
+            "confirmed": result.confirmed,
+            "target_asked": result.target_asked,
             "ended_earlier": result.ended_earlier,
             "error": str(result.error) if result.error else None,
             "not_proven": list(result.not_proven),
         }
         for result in results
     ]
-    shown = {"tasks": rows, "proven": sum(result.proven for result in results)}
+    shown = {"tasks": rows, "confirmed": sum(result.confirmed for result in results)}
     if output.print_for_scripts(shown, *(result.task_id for result in results), as_json=as_json):
         return
     console = output.console()
     now = [row for row in rows if not row["ended_earlier"]]
     for row in now:
-        if not row["proven"]:
+        if not row["confirmed"]:
             problem = row["error"] or f"is {row['state']}"
             console.print(f"  {row['task_id']}: {problem}", style="red", soft_wrap=True)
-    proven = sum(bool(row["proven"]) for row in now)
-    what = "task is" if len(now) == 1 else "tasks are"
-    console.print(f"{proven} of {len(now)} {what} ended and proven" if now else "There was no task to end")
+    for line in _ends_in_words(now):
+        console.print(line, soft_wrap=True)
     _print_not_proven(rows, console)
     _print_ended_earlier([row for row in rows if row["ended_earlier"]], console)
+
+
+def _ends_in_words(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return how many of the tasks ended, and what that rests on.
+
+    An end that rests on Vault's word alone is not called proven.
+    """
+    if not rows:
+        return ["There was no task to end"]
+    confirmed = [row for row in rows if row["confirmed"]]
+    by_vault = sum(row["target_asked"] is False for row in confirmed)
+    proven = len(confirmed) - by_vault
+    of = f"of {len(rows)} {'task is' if len(rows) == 1 else 'tasks are'} ended"
+    lines = [f"{proven} {of} and proven"] if proven or not by_vault else []
+    return [*lines, f"{by_vault} {of}: {NOT_ASKED}"] if by_vault else lines
 
 
 def print_frozen(scope: Scope, reason: str, states: Mapping[str, str], *, by_worker: bool, as_json: bool) -> None:
@@ -83,7 +99,7 @@ def print_frozen(scope: Scope, reason: str, states: Mapping[str, str], *, by_wor
         console.print(f"No task of it held access{source}.")
         return
     held = "1 task held" if len(states) == 1 else f"{len(states)} tasks held"
-    console.print(f"{held} access, {len(ended)} ended and proven.")
+    console.print(f"{held} access, {len(ended)} ended and confirmed.")
 
 
 def print_freezes(

@@ -15,6 +15,8 @@ from jitvault.cli.views.policy import window_cut
 from jitvault.formats.plural import counted
 from jitvault.formats.shorten import quoted
 from jitvault.formats.time_window import format_duration
+from jitvault.model.proof_check import NOT_ASKED
+from jitvault.model.revision_text import describe_unasked
 from jitvault.model.states import EndReason, State
 
 if TYPE_CHECKING:
@@ -145,8 +147,10 @@ def print_grant(
     `message` is the caller's inbox message with the wrapping token, which is shown only once.
     """
     stored = document.as_json()
+    unasked = describe_unasked(document.full_revision.access, document.decision)
     shown = {
         **{key: stored[key] for key in ("task_id", "grant_id", "state", "digest", "expires_at", "ends_at", "ttl")},
+        "target_asked": not unasked,
         "wrapping": list(message["wrapping"]) if message else [],
     }
     if out is not None:
@@ -163,6 +167,8 @@ def print_grant(
     console.print(f"  expires  {output.readable(shown['ends_at'])}")
     if cut := window_cut(document.full_revision.spec.spec.window.canonical(), document.decision):
         console.print(f"  window   {cut}")
+    for reason in unasked:
+        console.print(output.indented(reason, console.width, first="  end      ", rest=" " * 11), soft_wrap=True)
     print_wrappings(console, shown["wrapping"], out)
     if takes is not None:
         for fetch in document.full_revision.fetches:
@@ -332,12 +338,16 @@ def uncounted(decisions: Iterable[UncountedDecision]) -> list[str]:
 def _took(proof: Mapping[str, Any]) -> str:
     """Return in words how long the end took.
 
-    It is by the clocks of the processes that worked on it.
+    It is by the clocks of the processes that worked on it. What no target was asked about is never called proven.
     """
     dead = proof["dead_ms"]
     proven = proof["confirmed_ms"]
+    is_asked = proof.get("target_asked") is not False
+    what = "revoked and proven" if is_asked else NOT_ASKED
     if dead is None or proven is None:
-        return "revoked and proven; a clock was wrong, so how long it took is not known"
+        return f"{what}; a clock was wrong, so how long it took is not known"
+    if not is_asked:
+        return f"{what} (revoked after {dead} ms, seen in the audit stream after {proven} ms)"
     return f"revoked after {dead} ms, proven after {proven} ms"
 
 

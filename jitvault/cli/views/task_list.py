@@ -13,11 +13,13 @@ from jitvault.cli.views import output
 from jitvault.cli.views.listing import Cell, Column, print_listing
 from jitvault.cli.views.published import age
 from jitvault.cli.views.task import end_in_words
-from jitvault.model.states import LIVE_STATES
+from jitvault.model.proof_check import NOT_ASKED
+from jitvault.model.states import LIVE_STATES, PROVEN
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+_UNASKED = "target not asked"
 _LAGS = (
     "This is what a worker last published of each task in Vault. What was not done or not published yet is not shown, "
     "nor are tasks that were removed after their seal: the ledger has them."
@@ -37,6 +39,8 @@ def print_tasks(rows: Sequence[Mapping[str, Any]], *, now: datetime, published: 
         _print_rows(console, rows, now)
     else:
         console.print(f"There are no {what}.", soft_wrap=True)
+    if any(map(is_unasked, rows)):
+        note(wrapped(f"{_UNASKED}: {NOT_ASKED}", sys.stderr))
     if published:
         ages = sorted(row["age_s"] for row in rows)
         oldest = f" The oldest was published {age(ages[-1])} ago." if ages else ""
@@ -50,7 +54,7 @@ def _print_rows(console: Console, rows: Sequence[Mapping[str, Any]], now: dateti
     """
     columns = [Column("task"), Column("state"), Column("ended"), Column("findings")]
     columns += [Column("agent", spare=2), Column("template", spare=5), Column("risk", spare=3)]
-    columns += [Column("due"), Column("as of", spare=4), Column("waits for", spare=1)]
+    columns += [Column("due"), Column("as of", spare=4), Column("proof"), Column("waits for", spare=1)]
     is_terminal = console.is_terminal
     found = []
     for row in rows:
@@ -69,10 +73,16 @@ def _print_rows(console: Console, rows: Sequence[Mapping[str, Any]], now: dateti
                 row["risk"] or "",
                 _when(due_at(row), now, is_terminal=is_terminal),
                 _published(row, is_terminal=is_terminal),
+                _UNASKED if is_unasked(row) else "",
                 waits_for(row),
             ]
         )
     print_listing(console, columns, found)
+
+
+def is_unasked(row: Mapping[str, Any]) -> bool:
+    """Return whether the task's end rests on Vault's word alone."""
+    return row["state"] in PROVEN and row["target_asked"] is False
 
 
 def due_at(row: Mapping[str, Any]) -> str | None:

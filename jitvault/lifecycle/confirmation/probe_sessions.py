@@ -5,16 +5,28 @@ A target stays reachable even while one of its logins locks all others out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from jitvault.context import WorkerContext
-from jitvault.errors import JitvaultError, NotConfirmed, VaultUnavailable
+from jitvault.errors import JitvaultError, NotConfirmed, ProbeUnusable, VaultUnavailable
 from jitvault.lifecycle.confirmation.wrapped_read_probes import probe_target
 
 RULE = "target_locked"
 Probe = tuple[str, str]
 """The name of an engine, and the name of a probe's document."""
+
+
+@contextmanager
+def _as_unasked() -> Iterator[None]:
+    """Raise NotConfirmed for whatever keeps a probe from asking."""
+    try:
+        yield
+    except NotConfirmed:
+        raise
+    except JitvaultError as error:
+        raise NotConfirmed(str(error), hint=error.hint) from None
 
 
 class ProbeSessions:
@@ -58,15 +70,26 @@ class ProbeSessions:
         where = self._where.get(probe)
         if where is None:
             return ()
-        try:
+        with _as_unasked():
             kept_out = self._worker.engines[probe[0]].stand_by(where)
-        except JitvaultError as error:
-            raise NotConfirmed(str(error), hint=error.hint) from None
         for name in kept_out:
             if name not in self._recorded:
                 self._recorded.add(name)
                 self._record(name)
         return kept_out
+
+    def log_in(self, probe: Probe) -> None:
+        """Log in anew, as the probe does when it asks a target.
+
+        Raises NotConfirmed, and ProbeUnusable where the target refuses the probe or gives it too few rights.
+        """
+        where = self._where.get(probe)
+        if where is None:
+            return
+        with _as_unasked():
+            lacking = self._worker.engines[probe[0]].missing_rights(where)
+        if lacking:
+            raise ProbeUnusable(f"the probe lacks {', '.join(lacking)} at its target")
 
     def _record(self, name: str) -> None:
         message = f"the login {name} kept everybody out of its target by its locks; what it had open was ended"

@@ -17,7 +17,7 @@ from typing import Any
 from jitvault.audit.observation import is_token_lease
 from jitvault.context import WorkerContext
 from jitvault.engines.interface import ProbeResult
-from jitvault.errors import InvalidInput, JitvaultError, NotConfirmed, UsageError
+from jitvault.errors import InvalidInput, JitvaultError, NotConfirmed, ProbeUnusable, UsageError
 from jitvault.ledger.model import Change, OperationRow, OpState, TaskRecord
 from jitvault.lifecycle.confirmation.evidence import Evidence, tokens_of
 from jitvault.lifecycle.confirmation.wrapped_reads import UNNAMED, WrappedRead, judge_by_target, made_by, written_since
@@ -87,12 +87,12 @@ def _ask(
 def probe_target(worker: WorkerContext, probe: str) -> Mapping[str, Any]:
     """Return how a probe reaches its target, as its document in Vault says.
 
-    The document has the one standing credential that jitvault holds. Raises NotConfirmed where there is no such
+    The document has the one standing credential that jitvault holds. Raises ProbeUnusable where there is no such
     document.
     """
     document = worker.documents.get(f"probes/{probe}")
     if not document or "dsn" not in document:
-        raise NotConfirmed(f"there is no probe {probe} in jitvault/probes/")
+        raise ProbeUnusable(f"there is no probe {probe} in jitvault/probes/")
     return document
 
 

@@ -56,9 +56,10 @@ class ApprovalSubject:
 
     @property
     def words(self) -> list[str]:
+        access = describe(self.revision, self.decision)
         if self.extension is None or self.request is None:
-            return describe(self.revision)
-        return [*describe_extension(self.extension, replaces=self.request["replaces"]), *describe(self.revision)]
+            return access
+        return [*describe_extension(self.extension, replaces=self.request["replaces"]), *access]
 
     def is_decided_by(self, entity: str, decision: str) -> bool:
         """Return whether the decision of `entity` on this digest was counted.

@@ -14,7 +14,7 @@ from jitvault.ledger.model import Change, Row, TaskRecord
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_above, check_room
 from jitvault.lifecycle.decision.drift import drift_since_approval
 from jitvault.lifecycle.decision.evaluate import Evaluation, check_grantable, evaluate, resolve
-from jitvault.lifecycle.decision.template_gate import check_templates_tested
+from jitvault.lifecycle.decision.template_gate import check_provable
 from jitvault.lifecycle.record.history import (
     decision_event_body,
     decision_rows,
@@ -120,7 +120,7 @@ def still_grantable(worker: WorkerContext, file: TaskRecord) -> RequestDecision 
         grant_terms(
             revision, worker.now(), cap_to_ancestors(worker, revision, worker.now(), decision.policy.obligations)
         )
-        check_templates_tested(worker, revision, decision.policy.obligations.confirm)
+        check_provable(worker, revision, decision.policy.obligations.confirm)
     except InvalidInput:
         return None
     same = decision.policy.obligations.as_json() == last_decision(file).get("obligations")

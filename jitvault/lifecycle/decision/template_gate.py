@@ -1,6 +1,7 @@
-"""Refuse templates that have not passed their check.
+"""Refuse templates that were not checked, or whose probe is refused.
 
-Nothing is granted whose revocation was not seen to work.
+Nothing is granted whose revocation was not seen to work, or whose end the probe could not prove. The probe's login may
+have been changed at the target since the check, so it logs in once more before each grant.
 """
 
 from __future__ import annotations
@@ -13,33 +14,74 @@ from typing import Any
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import CHECKS, check_path
 from jitvault.documents.template_check import Basis, Record, read_record, template_digest, why_not
-from jitvault.errors import InvalidInput, VaultRefused, VaultRejected
+from jitvault.engines.interface import Engine
+from jitvault.errors import InvalidInput, NotConfirmed, ProbeUnusable, UsageError, VaultRefused, VaultRejected
 from jitvault.model.revision import Revision
 from jitvault.policy.decision import ProofLevel, needed_proof_level
 
+_MEND = (
+    "An administrator corrects the probe's login at the target, or its document in jitvault/probes/; `jitvault doctor` "
+    "says when it gets in. Then run the same command again."
+)
 
-def check_templates_tested(worker: WorkerContext, revision: Revision, obliged: ProofLevel | None = None) -> None:
+
+Probes = Mapping[tuple[str, str], tuple[str, Mapping[str, Any]]]
+"""By engine and name of a probe: a template that it is for, and its document."""
+
+
+def check_templates_tested(worker: WorkerContext, revision: Revision, obliged: ProofLevel | None = None) -> Probes:
     """Raise InvalidInput when a template has not passed its check.
 
     The check has to be about the template as it is now. Only access that needs proof from its target is checked.
     `obliged` is the proof level that policy requires of every access. `revision` was resolved just now, so its digests
-    are of what Vault has. The message names the command that helps.
+    are of what Vault has. The message names the command that helps. Returns the probes of the templates.
     """
+    probes: dict[tuple[str, str], tuple[str, Mapping[str, Any]]] = {}
     for entry in revision.access:
         if needed_proof_level(entry["confirm"], obliged) != ProofLevel.TARGET:
             continue
-        name = entry["template"]
-        if entry["probe"] is None:
+        name, probe = entry["template"], entry["probe"]
+        if probe is None:
             raise InvalidInput(
                 f"template {name} is not granted: policy wants its end proven by the target, and it names no probe",
                 hint="Give the template a probe, or ask for access by another one.",
             )
-        if why := _why_not(worker, entry):
+        stored = worker.documents.read(f"probes/{probe}")
+        if why := _why_not(worker, entry, stored.written_at if stored else None):
             raise InvalidInput(
                 f"template {name} is not granted: {why}; an administrator runs `jitvault templates check {name}`",
                 hint="Run the same command again when the check has passed. A worker that runs reads edited templates "
                 "again at a SIGHUP: without one it still has the template of before.",
             )
+        probes[entry["engine"], probe] = (name, stored.document if stored else {})
+    return probes
+
+
+def check_provable(worker: WorkerContext, revision: Revision, obliged: ProofLevel | None) -> None:
+    """Raise InvalidInput when the target could not prove an end.
+
+    That is when a template has not passed its check, or when the target refuses the probe now. The arguments are those
+    of `check_templates_tested`.
+    """
+    for (engine, probe), (name, where) in sorted(check_templates_tested(worker, revision, obliged).items()):
+        if why := _why_refused(worker.engines[engine], where):
+            refused = f"template {name} is not granted, since its end could not be proven: the probe {probe}"
+            raise InvalidInput(f"{refused}{why}", hint=_MEND)
+
+
+def _why_refused(engine: Engine, where: Mapping[str, Any]) -> str:
+    """Return why a probe cannot ask its target, to follow its name.
+
+    Empty as well for a target that does not answer, or lets nobody in any more: that says nothing about the probe.
+    Agents can bring it about, and nobody else shall be refused by it.
+    """
+    try:
+        lacking = engine.missing_rights(where)
+    except (ProbeUnusable, UsageError) as error:
+        return f": {error}"
+    except NotConfirmed:
+        return ""
+    return f" lacks {', '.join(lacking)}" if lacking else ""
 
 
 def leases_under_check(worker: WorkerContext) -> set[str]:
@@ -70,10 +112,10 @@ def _records(worker: WorkerContext) -> list[Record]:
     return []
 
 
-def _why_not(worker: WorkerContext, entry: Mapping[str, Any]) -> str | None:
+def _why_not(worker: WorkerContext, entry: Mapping[str, Any], probe_at: datetime | None) -> str | None:
     """Return why the check of an access entry's template does not count.
 
-    The result is None where the check counts.
+    The result is None where the check counts. `probe_at` is when the probe's document was written.
     """
     name = entry["template"]
     template = worker.templates.get(name)
@@ -84,13 +126,8 @@ def _why_not(worker: WorkerContext, entry: Mapping[str, Any]) -> str | None:
         installation=worker.installation,
         template=name,
         path=entry["path"],
-        basis=Basis(template_digest(template), entry["engine_config"], _probe_written_at(worker, entry["probe"])),
+        basis=Basis(template_digest(template), entry["engine_config"], probe_at),
     )
-
-
-def _probe_written_at(worker: WorkerContext, probe: str) -> datetime | None:
-    stored = worker.documents.read(f"probes/{probe}")
-    return stored.written_at if stored else None
 
 
 def _document(worker: WorkerContext, name: str) -> dict[str, Any] | None:

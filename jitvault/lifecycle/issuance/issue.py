@@ -21,7 +21,7 @@ from jitvault.formats.canonical_json import sha256_hex
 from jitvault.formats.time_window import format_duration
 from jitvault.ledger.model import Change, GrantAdmission, GrantRow, OperationRow, OpState, TaskRecord
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_above, check_room
-from jitvault.lifecycle.decision.template_gate import check_templates_tested
+from jitvault.lifecycle.decision.template_gate import check_provable
 from jitvault.model.connection import uses_as_word
 from jitvault.model.grant_terms import Terms, grant_terms
 from jitvault.model.kinds import EventKind, OperationKind
@@ -49,11 +49,11 @@ def issue(
 
     The task is `issued` afterwards. `obligations` are those of the decision that permits the issue. `admission` checks
     inside the transaction what that decision rests on; it is given for a task that had no access before. Before
-    anything is done, raises InvalidInput when a template has not passed its check, or when the caps of policy or the
+    anything is done, raises InvalidInput when the task's end could not be proven, or when the caps of policy or the
     rest of the parent's time are too short; and DecisionStale when another task was issued first.
     """
     revision = Revision.of(file.revision.body)
-    check_templates_tested(worker, revision, obligations.confirm)
+    check_provable(worker, revision, obligations.confirm)
     check_room(worker, revision)
     now = worker.now()
     granted = grant_terms(revision, now, cap_to_ancestors(worker, revision, now, obligations), until=file.task.ends_at)

@@ -37,5 +37,6 @@ def _cell(value: object) -> str:
     if isinstance(value, list):
         text = " ".join(f"{v['n']}{'+' if v['ok'] else '-'}" if isinstance(v, dict) else str(v) for v in value)
     else:
-        text = "" if value is None else str(value)
+        # as JSON writes it
+        text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     return _FORMULA.sub(r"\1'", text)

@@ -24,7 +24,7 @@ from jitvault.lifecycle.record.reopenings import times_reopened, why_listing_uns
 from jitvault.model.event_chain import Event
 from jitvault.model.extension import extended, extension_events
 from jitvault.model.kinds import EventKind, OperationKind
-from jitvault.model.proof_check import NAMES, QUIET_N, TARGET_N, Check
+from jitvault.model.proof_check import NAMES, NOT_ASKED, QUIET_N, TARGET_N, Check
 from jitvault.model.revision import Revision
 from jitvault.model.states import ENDED, PROVEN, State, Verdict
 from jitvault.model.verifiers import unproven
@@ -75,9 +75,31 @@ def proof_of(file: TaskRecord) -> Proof | None:
             if grant.accessor_hmac
         ],
     }
+    proof["target_asked"] = target_asked(proof["leases"])
     proof["unproven_because"] = _why_open(file, proof)
-    proof["not_proven"] = _not_proven(file, revision)
+    proof["not_proven"] = [*_unasked(proof, revision), *_not_proven(file, revision)]
     return proof
+
+
+def target_asked(leases: Sequence[LeaseProof]) -> bool | None:
+    """Return whether the target was asked about each of the leases.
+
+    None without a lease: then there was nothing that a target could tell.
+    """
+    asked = [any(check["n"] == TARGET_N for check in lease["checks"]) for lease in leases]
+    return all(asked) if asked else None
+
+
+def _unasked(proof: Proof, revision: Revision) -> list[str]:
+    """Return for which templates a confirmed end rests on Vault's word alone.
+
+    Each sentence ends with why nobody asks the target. Policy can have had it asked all the same.
+    """
+    if not proof["confirmed"]:
+        return []
+    alone = {lease["template"] for lease in proof["leases"] if target_asked([lease]) is False}
+    reasons = {entry["template"]: entry.get("confirm_why") for entry in revision.access}
+    return [f"{name}: {NOT_ASKED}: {reasons.get(name) or 'no reason given'}" for name in sorted(alone)]
 
 
 def _not_proven(file: TaskRecord, revision: Revision) -> list[str]:

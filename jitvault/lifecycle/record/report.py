@@ -24,7 +24,9 @@ from jitvault.lifecycle.record.receipt import checks_of, extensions_of, last_ext
 from jitvault.model.delegation import ancestor_ids
 from jitvault.model.extension import extension_id
 from jitvault.model.finding import describe_finding
+from jitvault.model.proof_check import TARGET_N
 from jitvault.model.revision import Revision
+from jitvault.model.revision_text import unasked
 from jitvault.model.states import DEAD, LIVE_STATES, OVER, State, Verdict
 
 _REFUSALS = frozenset({Kind.UNWRAP_REFUSED, Kind.DENIED, Kind.REFUSED})
@@ -37,6 +39,7 @@ _USES = _REFUSALS | {
     Kind.RENEWED,
 }
 
+_PARTIES = ("requester_name", "agent_name", "owner", "owner_name", "risk", "templates", "deliver", "target_asked")
 REPORT_COLUMNS = (
     "task_id",
     "revision",
@@ -64,6 +67,7 @@ REPORT_COLUMNS = (
     "ends_at",
     "extended_s",
     "verdict",
+    "target_asked",
     "checks",
     "token_verdict",
     "findings",
@@ -78,13 +82,13 @@ REPORT_COLUMNS = (
 )
 
 
-def parties_of(content: Mapping[str, Any] | None) -> dict[str, Any]:
+def parties_of(content: Mapping[str, Any] | None, decision: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the names, the risk and the templates of a task, for a list.
 
-    `content` is that of the task's revision. Every value is None where it cannot be read.
+    `content` is that of the task's revision, `decision` policy's about it. Every value is None where it cannot be read.
     """
     if content is None:
-        return dict.fromkeys(("requester_name", "agent_name", "owner", "owner_name", "risk", "templates", "deliver"))
+        return dict.fromkeys(_PARTIES)
     return {
         "requester_name": content["requester"]["name"],
         "agent_name": content["agent"]["name"],
@@ -93,6 +97,7 @@ def parties_of(content: Mapping[str, Any] | None) -> dict[str, Any]:
         "risk": content["risk"],
         "templates": list(dict.fromkeys(entry["template"] for entry in content["access"])),
         "deliver": content["spec"]["spec"]["deliver"],
+        "target_asked": not unasked(content["access"], decision),
     }
 
 
@@ -302,6 +307,12 @@ def _dead_at(lease: LeaseRow) -> str | None:
     return lease.dead_at.isoformat() if lease.dead_at and gone else None
 
 
+def _is_target_asked(file: TaskRecord, lease: LeaseRow) -> bool | None:
+    """Return whether the target was asked about a lease; None before its end."""
+    checks = checks_of(file, lease.lease_id)
+    return any(check["n"] == TARGET_N for check in checks) if checks else None
+
+
 def report_rows(file: TaskRecord) -> list[dict[str, Any]]:
     """Return one row per lease.
 
@@ -342,7 +353,7 @@ def report_rows(file: TaskRecord) -> list[dict[str, Any]]:
             dict.fromkeys(who["name"] for one in extensions_of(file) for who in one["approved_by"])
         ),
     }
-    none: dict[str, Any] = dict.fromkeys(("path", "lease_id", "issued_at", "dead_at", "verdict"))
+    none: dict[str, Any] = dict.fromkeys(("path", "lease_id", "issued_at", "dead_at", "verdict", "target_asked"))
     none["template"] = ",".join(dict.fromkeys(entry["template"] for entry in content["access"]))
     leases = [
         {
@@ -352,6 +363,7 @@ def report_rows(file: TaskRecord) -> list[dict[str, Any]]:
             "issued_at": lease.issued_at.isoformat(),
             "dead_at": _dead_at(lease),
             "verdict": lease.verdict.value,
+            "target_asked": _is_target_asked(file, lease),
             "checks": [{"n": c["n"], "ok": c["ok"]} for c in checks_of(file, lease.lease_id)],
         }
         for lease in file.leases

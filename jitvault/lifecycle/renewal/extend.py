@@ -21,7 +21,7 @@ from jitvault.lifecycle.confirmation.confirm import TaskJudgement, judge
 from jitvault.lifecycle.confirmation.evidence import collect_reconciled
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_extends
 from jitvault.lifecycle.decision.evaluate import evaluate_extension
-from jitvault.lifecycle.decision.template_gate import check_templates_tested
+from jitvault.lifecycle.decision.template_gate import check_provable
 from jitvault.lifecycle.issuance.attempts import check_attempt_due
 from jitvault.lifecycle.issuance.issue import MAX_ATTEMPTS, issue
 from jitvault.lifecycle.record.integrity import check_issuable
@@ -196,7 +196,7 @@ def _check_possible(
     if worker.tokens.role(role) is None:
         hint = "An administrator provisions it with `jitvault init`."
         raise InvalidInput(f"task {task_id}: token role {role} is missing", hint=hint)
-    check_templates_tested(worker, revision, obligations.confirm)
+    check_provable(worker, revision, obligations.confirm)
 
 
 def _is_someone_ready(revision: Revision, asked: _Requested, decision: RequestDecision) -> bool:

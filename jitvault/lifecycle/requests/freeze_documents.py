@@ -67,14 +67,19 @@ def freeze_covering(worker: WorkerContext, content: Mapping[str, Any]) -> Freeze
 
 
 def freeze_last_read(ledger: Ledger, content: Mapping[str, Any]) -> FreezeStatement | None:
-    """Return the oldest freeze that covers a task, as it was last read.
+    """Return the oldest freeze that covers a task, as it was last read."""
+    return next((one for one in freezes_last_read(ledger) if one.covers(content)), None)
 
-    Vault is not asked, so what nobody has read yet is not known: a document that was written since may lift it.
+
+def freezes_last_read(ledger: Ledger) -> list[FreezeStatement]:
+    """Return the operators' freezes as they were last read, the oldest first.
+
+    Vault is not asked, so what nobody has read yet is not known: a document that was written since may lift one.
     """
     known = ledger.indexed(Kept.FREEZE, None, [DocumentStatus.COUNTS, DocumentStatus.LIFTS])
     counting = (DocumentStatus.COUNTS, DocumentStatus.LIFTS)
     stated = [_statement(one) for one in known if one.standing in counting and not one.is_unread]
-    return next((one for one in freezes_in_force(stated) if one.covers(content)), None)
+    return sorted(freezes_in_force(stated), key=lambda one: one.at)
 
 
 def _in_force(worker: WorkerContext) -> list[_Freeze]:

@@ -17,7 +17,12 @@ from jitvault.formats.shorten import quoted
 from jitvault.ledger.model import TaskRecord
 from jitvault.ledger.recovery import HINT, why_nothing_is_granted
 from jitvault.ledger.stream.model import Freeze
-from jitvault.lifecycle.requests.freeze_documents import freeze_covering, freezes, unverified_statement
+from jitvault.lifecycle.requests.freeze_documents import (
+    freeze_covering,
+    freezes,
+    freezes_last_read,
+    unverified_statement,
+)
 from jitvault.model.decision_input import DecisionInput
 from jitvault.model.revision import Revision
 from jitvault.model.scope import FreezeStatement, Scope, as_dated, freezes_in_force
@@ -33,6 +38,11 @@ def all_freezes(worker: WorkerContext) -> list[dict[str, Any]]:
     Each is verified, and has the shape `{kind, scope, by, at, reason, line}`.
     """
     return [*freezes_of_everything(worker.ledger), *map(signed_freeze, freezes(worker))]
+
+
+def freezes_last_seen(ledger: Ledger) -> list[dict[str, Any]]:
+    """Return every freeze as the ledger has it; Vault is not asked."""
+    return [*freezes_of_everything(ledger), *map(signed_freeze, freezes_last_read(ledger))]
 
 
 def freezes_covering_request(worker: WorkerContext, asked: DecisionInput) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from jitvault.documents.template_check import (
 from jitvault.engines.interface import Engine
 from jitvault.errors import InvalidInput, JitvaultError, VaultRejected, WrongState
 from jitvault.model.template import AccessTemplate
+from jitvault.policy.decision import ProofLevel
 from jitvault.provision.desired import INSTALLATION
 from jitvault.provision.template_check.steps import Outcome
 from jitvault.provision.template_check.trial import DEFAULT_WAITING, Waiting, basis_of, tried
@@ -53,10 +54,10 @@ def check_template(
 
 
 def unchecked(vault: Vault, templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine]) -> tuple[str, ...]:
-    """Return a line for each template that is not granted before its check."""
+    """Return a line for each template by which nothing is granted at present."""
     found = []
     for name, template in sorted(templates.items()):
-        if template.spec.confirm == "target" and (why := why_unchecked(vault, engines, template)):
+        if why := why_unchecked(vault, engines, template):
             then = f". {why.mend}" if why.mend else f"; run `jitvault templates check {name}`"
             found.append(f"template {name} is not granted: {why.said}{then}")
     return tuple(found)
@@ -84,14 +85,18 @@ def recorded(vault: Vault, name: str) -> dict[str, Any] | None:
 def why_unchecked(vault: Vault, engines: Mapping[str, Engine], template: AccessTemplate) -> Unchecked | None:
     """Return why nothing is granted by the template; None where tasks are.
 
-    That is decided by the present state of Vault.
+    That is decided by the present state of Vault. A template whose target is not asked needs no check, but a role and a
+    connection that its engine knows.
     """
+    is_exempt = template.spec.confirm != ProofLevel.TARGET
     try:
-        document = recorded(vault, template.name)
+        document = None if is_exempt else recorded(vault, template.name)
         installation = _installation(vault)
         for choices in template.all_choices():
             path = template.resolve(choices)
             basis = basis_of(vault, _engine(engines, template), template, path)
+            if is_exempt:
+                continue
             if why := why_not(document, installation=installation, template=template.name, path=path, basis=basis):
                 return Unchecked(why)
     except JitvaultError as error:

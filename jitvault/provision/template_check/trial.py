@@ -45,7 +45,7 @@ from typing import Any
 
 from jitvault.documents.template_check import Basis, template_digest
 from jitvault.engines.interface import After, CredentialInUse, Engine
-from jitvault.errors import JitvaultError, NotConfirmed, OutcomeUnknown, VaultUnavailable, WrongState
+from jitvault.errors import JitvaultError, NotConfirmed, OutcomeUnknown, ProbeUnusable, VaultUnavailable, WrongState
 from jitvault.formats.canonical_json import digest_of
 from jitvault.formats.secret import Secret
 from jitvault.formats.time_window import format_duration
@@ -84,6 +84,10 @@ _REMEDIES = {
     "leased": "Let the path give a credential with a lease: one without a lease cannot be revoked.",
     "unchanged": "Run the check again while the role is not being changed.",
 }
+_UNASKED = (
+    "See that the target answers and that the probe's document is right, then run the check again: this says nothing "
+    "about the role."
+)
 
 
 def basis_of(vault: Vault, engine: Engine, template: AccessTemplate, path: str) -> Basis:
@@ -95,7 +99,7 @@ def basis_of(vault: Vault, engine: Engine, template: AccessTemplate, path: str) 
     mount = template.spec.mount
     snapshot = engine.snapshot(vault.read, mount, path.removeprefix(f"{mount}/"))
     engine.check_template(template.spec, snapshot)
-    probe = Documents(vault).read(f"probes/{template.spec.probe}")
+    probe = Documents(vault).read(f"probes/{template.spec.probe}") if template.spec.probe else None
     return Basis(template_digest(template), digest_of(snapshot), probe.written_at if probe else None)
 
 
@@ -382,10 +386,14 @@ class _Trial:
         try:
             missing = self._engine.missing_rights(self._where)
         except JitvaultError as error:
-            self.note(4, ok=False, evidence=str(error))
+            self._note_unasked(4, error)
             return
         rights = f"it lacks {', '.join(missing)}" if missing else "it may do what a probe has to"
         self.note(4, ok=not missing, evidence=f"the probe {self._template.spec.probe}: {rights}")
+
+    def _note_unasked(self, n: int, error: JitvaultError) -> None:
+        """Record that the probe could not ask, which is no fault of the role's."""
+        self.note(n, ok=False, evidence=str(error), mend=error.hint if isinstance(error, ProbeUnusable) else _UNASKED)
 
     def _verifiers(self) -> Verifiers:
         spec = self._template.spec
@@ -411,7 +419,7 @@ class _Trial:
         try:
             found = self._engine.probe(self._where, [self._name], look_only=alive)[self._name]
         except JitvaultError as error:
-            self.note(n, ok=False, evidence=str(error))
+            self._note_unasked(n, error)
             return
         seen = found.seen and not found.refused and (found.open_sessions or 0) >= (sessions or 0)
         self._dead = found.is_over

@@ -58,30 +58,26 @@ def statuses(checks: object) -> dict[str, str]:
 
 # -- what all of them say together -----------------------------------------------------------------------
 
-CHECKS = st.lists(
-    st.builds(
-        Check,
-        st.builds(
-            About,
-            st.sampled_from(["vault", "ledger"]),
-            st.text(max_size=3),
-            st.sampled_from([VaultUnavailable, SecurityFinding]),
-            st.frozensets(st.sampled_from(list(Ability))),
-            st.booleans(),
-        ),
-        st.sampled_from(list(Status)),
-        st.just("seen"),
-    )
+COVERS = About("vault", "covers", VaultUnavailable, frozenset({Ability.GRANT}))
+ABOUTS = st.builds(
+    About,
+    st.sampled_from(["vault", "ledger"]),
+    st.text(max_size=3),
+    st.sampled_from([VaultUnavailable, SecurityFinding]),
+    st.frozensets(st.sampled_from(list(Ability))),
+    st.sampled_from([None, COVERS]),
 )
+CHECKS = st.lists(st.builds(Check, st.just(COVERS) | ABOUTS, st.sampled_from(list(Status)), st.just("seen")))
 
 
 @given(CHECKS)
 def test_a_yes_needs_every_check_and_a_failure_is_a_no(checks: list[Check]) -> None:
+    is_covered = any(check.about is COVERS and check.status is not Status.SKIPPED for check in checks)
     for ability, answer in can(checks).items():
         needed = [check for check in checks if ability in check.about.needed_to]
         if any(check.status is Status.FAIL for check in needed):
             assert answer is False
-        elif not needed or any(c.status is Status.SKIPPED and not c.about.only_admins for c in needed):
+        elif not needed or any(c.status is Status.SKIPPED and not (c.about.covered_by and is_covered) for c in needed):
             assert answer is None
         else:
             assert answer is True
@@ -103,6 +99,7 @@ def test_what_is_not_known_is_skipped_in_every_area_and_never_ok() -> None:
         identity.judge_person(UNKNOWN),
         *identity.judge_worker(UNKNOWN),
         *identity.judge_worker(identity.Refused("403")),
+        identity.judge_rights(UNKNOWN),
         *provisioned.judge(dict.fromkeys(provisioned.KINDS, UNKNOWN), UNKNOWN),
         *provisioned.judge_devices(UNKNOWN, "jitvault", None),
         stream.judge_files([]),
@@ -121,6 +118,13 @@ def test_what_is_not_known_is_skipped_in_every_area_and_never_ok() -> None:
     failed = {check.about.name for check in everything if check.status is Status.FAIL}
     assert failed == {"worker token", "set"}
     assert by_name(server.judge(UNKNOWN))["reachable"].status is Status.FAIL
+
+
+def test_rights_that_the_worker_lacks_are_named_and_a_no() -> None:
+    assert identity.judge_rights([]).status is Status.OK
+    found = identity.judge_rights(["update sys/leases/revoke/database/creds/a/*"])
+    assert found.status is Status.FAIL and "sys/leases/revoke" in found.seen and "jitvault init" in found.mend
+    assert can([found]) == dict.fromkeys(Ability, False)
 
 
 # -- the server ------------------------------------------------------------------------------------------

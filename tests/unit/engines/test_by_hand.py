@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from jitvault.engines.database import DatabaseEngine
 from jitvault.engines.pki import PkiEngine
 from jitvault.errors import InvalidInput
+from jitvault.model.template import TemplateBody
 
 
 @pytest.mark.parametrize(
@@ -32,6 +36,26 @@ def test_names_are_quoted_for_the_target() -> None:
     assert commands[1].endswith("usename = 'v-o''x\"y';")
     assert commands[2] == 'DROP OWNED BY "v-o\'x""y"; DROP ROLE "v-o\'x""y";'
     assert PkiEngine().clear_by_hand("pki", "5b:77")[0] == "bao write pki/revoke serial_number=5b:77"
+
+
+@pytest.mark.parametrize(
+    ("connection", "says"),
+    [
+        ({"plugin_name": "postgresql-database-plugin"}, None),
+        ({"plugin_name": "mysql-database-plugin"}, "the plugin mysql-database-plugin, and jitvault has no engine"),
+        ({"plugin_name": "redshift-database-plugin"}, "no engine for its database"),
+        ({}, "Vault has no connection app"),
+    ],
+    ids=["postgresql", "mysql", "redshift", "none"],
+)
+@pytest.mark.parametrize("confirm", ["target", "audit"])
+def test_a_connection_to_another_database_is_refused_whatever_the_template_says(
+    connection: dict[str, str], says: str | None, confirm: str
+) -> None:
+    template = cast(TemplateBody, SimpleNamespace(confirm=confirm, accepted_after_end=None))
+    snapshot = {"role": {"db_name": "app"}, "connection": connection}
+    with nullcontext() if says is None else pytest.raises(InvalidInput, match=says):
+        DatabaseEngine().check_template(template, snapshot)
 
 
 def test_a_missing_role_names_where_statements_are_that_a_template_may_lack() -> None:

@@ -189,8 +189,9 @@ def by_audit(why: str) -> Revision:
 def test_approvers_read_and_sign_why_the_target_is_not_asked() -> None:
     first, second = by_audit("It has no door."), by_audit("It is away.")
     assert len({revision().digest, first.digest, second.digest}) == 3
-    assert "Not by the target for pg-read: It has no door." in describe(first)
-    assert not [line for line in describe(revision()) if line.startswith("Not by the target")]
+    assert "Its end is revoked at Vault; the target is not asked about pg-read: It has no door." in describe(first)
+    assert "Its end is proven by the target." not in describe(first)
+    assert "Its end is proven by the target." in describe(revision())
 
 
 def test_approvers_read_and_sign_which_servers_of_a_certificate_were_asked() -> None:

@@ -745,6 +745,8 @@ class Elsewhere:
 class Another:
     """A token that is always over, and replaced."""
 
+    is_worker = False
+
     def token(self) -> Secret:
         return Secret("s.held")
 

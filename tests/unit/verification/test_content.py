@@ -34,6 +34,29 @@ def test_an_honest_receipt_holds_and_says_what_nobody_checked(forger: Forger) ->
     assert told.holds and not any("--status" in text for text in told.not_checked)
 
 
+def test_an_end_that_no_target_was_asked_about_is_not_closed_with_proof(forger: Forger) -> None:
+    def unasked(told: Told) -> None:
+        for one in told["proof"]["leases"]:
+            one["checks"] = [found for found in one["checks"] if found["n"] != 6]
+            one["verdict"] = "audit_confirmed"
+        told["policy"]["obligations"]["confirm"] = None
+        told["proof"]["target_asked"] = False
+
+    def said_otherwise(told: Told) -> None:
+        unasked(told)
+        told["proof"]["target_asked"] = True
+
+    words = "revoked at Vault; the target was not asked"
+    receipt = forger.receipt(unasked, "fix-orders")
+    found = forger.verify(receipt).outcome
+    assert found.problems == []
+    assert next(one for one in found.checked if one.name == "closed").seen.startswith(f"{words}: sealed")
+    assert words in forger.said(receipt, forger.log())
+    honest = forger.verify(forger.receipt(task="fix-orders")).outcome
+    assert next(one for one in honest.checked if one.name == "closed").seen.startswith("with proof")
+    assert any("its checks say otherwise" in problem for problem in forger.problems(said_otherwise))
+
+
 @pytest.mark.parametrize("trust", [Trust(), Trust("root"), Trust("", KNOWN.workers)])
 def test_without_the_namespace_and_the_worker_nothing_is_said_to_hold(forger: Forger, trust: Trust) -> None:
     found = forger.verify(forger.receipt(), forger.log(), trust=trust).outcome

@@ -7,14 +7,17 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from jitvault.errors import AuditMissing, JitvaultError, UsageError
+from jitvault.errors import AuditMissing, JitvaultError, NotConfirmed, ProbeUnusable, UsageError
 from jitvault.formats.secret import Secret
 from jitvault.worker import health as health_module
 from jitvault.worker.health import Health, serve, served
 from jitvault.worker.logs import log_to_stderr
+from jitvault.worker.loop_base import Pace
+from jitvault.worker.loops import Loops
 from jitvault.worker.supervisor import Supervisor
 
 
@@ -107,10 +110,17 @@ def get(port: int, page: str) -> tuple[int, str]:
 def test_it_lives_before_it_is_ready_and_is_ready_once_the_stream_is_trusted(health: tuple[Health, int]) -> None:
     found, port = health
     assert get(port, "/healthz")[0] == 200 and get(port, "/readyz")[0] == 503
-    found.why_not_trusted, found.why_not_granting = None, "the ledger was lost"
-    assert get(port, "/readyz") == (503, '{"ok": false, "why": ["the ledger was lost"]}\n')
+    found.why_not_trusted = None
+    assert "rights were not tried yet" in get(port, "/readyz")[1]
+    found.lacking, found.why_not_granting = [], "the ledger was lost"
+    assert get(port, "/readyz") == (503, '{"ok": false, "why": ["the ledger was lost"], "frozen": []}\n')
     found.why_not_granting = None
-    assert get(port, "/readyz") == (200, '{"ok": true, "why": []}\n')
+    assert get(port, "/readyz") == (200, '{"ok": true, "why": [], "frozen": []}\n')
+    found.lacking = ["update sys/leases/revoke/a/*"]
+    assert get(port, "/readyz")[0] == 503 and "lacks update sys/leases/revoke/a/*" in get(port, "/readyz")[1]
+    found.lacking = []
+    found.frozen = ["everything: a token was stolen"]
+    assert get(port, "/readyz") == (200, '{"ok": true, "why": [], "frozen": ["everything: a token was stolen"]}\n')
     found.count("failures", kind="VaultBusy")
     found.count("failures", kind="VaultBusy")
     found.set("tasks_waiting", 3)
@@ -133,3 +143,39 @@ def test_a_loop_that_says_nothing_is_told(health: tuple[Health, int], monkeypatc
 def test_health_is_shown_on_loopback_alone(where: str) -> None:
     with pytest.raises(UsageError, match="--health"):
         served(Health(Supervisor()), where)
+
+
+# -- a probe that cannot ask its target ----------------------------------------------------------------------------
+
+
+class Target:
+    """A target that answers each login of its probe with the next of `failures`."""
+
+    def __init__(self, *failures: NotConfirmed | None, supervisor: Supervisor) -> None:
+        self.failures = list(failures)
+        self.supervisor = supervisor
+
+    def log_in(self, _: object) -> None:
+        failure = self.failures.pop(0)
+        if not self.failures:
+            self.supervisor.stopping.set()
+        if failure is not None:
+            raise failure
+
+
+def test_a_probe_that_is_not_let_in_is_an_event_once_for_each_reason_and_is_counted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    supervisor = Supervisor()
+    health = Health(supervisor)
+    pace = Pace(targets_s=0)
+    loops: Any = Loops(supervisor, None, None, health, log_to_stderr(as_json=True), None, pace)  # type: ignore[arg-type]
+    busy, refused = NotConfirmed("busy"), ProbeUnusable("refused")
+    loops._log_in(Target(busy, busy, refused, None, busy, supervisor=supervisor), ("database", "postgres"))
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["level"], line["event"], line.get("why")) for line in lines] == [
+        ("warning", "a probe cannot ask its target", "busy"),
+        ("error", "a probe cannot ask its target", "refused"),
+        ("info", "a probe can ask its target again", None),
+    ]
+    assert 'jitvault_worker_probe_failures_total{probe="postgres"} 4\n' in health.metrics()

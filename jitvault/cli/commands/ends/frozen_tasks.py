@@ -124,7 +124,7 @@ def _until_done(
     while True:
         left = [task for task, state in states.items() if state not in session.DONE]
         is_last = not left or time.monotonic() + pause_s > deadline
-        progress("ended and proven", len(tasks) - len(left), len(tasks), final=is_last)
+        progress("ended and confirmed", len(tasks) - len(left), len(tasks), final=is_last)
         if is_last:
             return states
         time.sleep(pause_s)

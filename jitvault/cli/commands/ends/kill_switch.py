@@ -149,8 +149,8 @@ def _roles_not_revoked() -> NotConfirmed:
     from jitvault.errors import NotConfirmed
 
     return NotConfirmed(
-        "every task that is published as held is ended and proven; tokens of jitvault's roles that belong to no task "
-        "were NOT revoked: only the worker's identity may do that",
+        "every task that is published as held is ended and confirmed; tokens of jitvault's roles that belong to no "
+        "task were NOT revoked: only the worker's identity may do that",
         hint="If only tasks had to end, nothing is left to do; where the worker's identity is set, `jitvault sweep` "
         "shows whether there is such a token, and `jitvault revoke --all --reason WHY` revokes them as well. Without a "
         "worker: docs/operations/break-glass.md.",
@@ -208,21 +208,25 @@ def _kill_there(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) ->
     deadline = time.monotonic() + wait
     progress = Progress()
     done: dict[str, State] = {}
-    open_ends: dict[str, Sequence[str]] = {}
+    open_ends: dict[str, tuple[Sequence[str], bool | None]] = {}
     while True:
         for task in tasks:
             document = session.known(wiring, task)
-            open_ends[task] = not_proven(document)
+            asked = document.proof.get("target_asked") if document.proof is not None else None
+            open_ends[task] = (not_proven(document), asked)
             if document.state in session.DONE:
                 done[task] = document.state
         final = len(done) == len(tasks) or time.monotonic() >= deadline
-        progress("proven", len(done), len(tasks), final=final)
+        progress("confirmed", len(done), len(tasks), final=final)
         if final:
             break
         time.sleep(_POLL_S)
     late = WaitTimedOut(f"no worker has done this within {wait:g} s")
     missed = {task: unsigned.get(task, late) for task in tasks if task not in done}
-    return [Result(task, done.get(task), missed.get(task), not_proven=open_ends[task]) for task in tasks]
+    return [
+        Result(task, done.get(task), missed.get(task), not_proven=left, target_asked=asked)
+        for task, (left, asked) in ((task, open_ends[task]) for task in tasks)
+    ]
 
 
 def _sign_end(wiring: Wiring, task: str, note: str) -> JitvaultError | None:
@@ -268,7 +272,7 @@ def _raise_for(results: Sequence[Result]) -> None:
     from jitvault.errors import NotConfirmed, SecurityFinding, error_like
 
     counted = [result for result in results if not result.ended_earlier]
-    unproven = [result for result in counted if not result.proven]
+    unproven = [result for result in counted if not result.confirmed]
     if not unproven:
         return
     task = unproven[0].task_id

@@ -5,11 +5,14 @@ from __future__ import annotations
 import gc
 from contextlib import closing
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jitvault.cli.options import Debug
+
+if TYPE_CHECKING:
+    from jitvault.worker.process import Plan
 
 _DEFAULT = 4
 _MOST = 64
@@ -57,11 +60,8 @@ def worker(
     Example: jitvault worker --concurrency 8 --health 127.0.0.1:8080
     """
     from jitvault.memory_protection import keep_private
-    from jitvault.settings import load
-    from jitvault.wiring import Wiring
-    from jitvault.worker.logs import log_to_stderr
     from jitvault.worker.loop_base import Pace
-    from jitvault.worker.process import Plan, work
+    from jitvault.worker.process import Plan
 
     # before anything secret is read
     # a worker lives long: what Python finds early is memory that it does not keep (`main` has it search seldom)
@@ -75,11 +75,29 @@ def worker(
         pace=pace,
         fix=fix,
     )
-    settings = load()
-    with closing(Wiring(settings)) as wiring:
-        commands = wiring.commands()
-    logger = log_to_stderr(as_json=log is LogFormat.JSON, commands=commands)
-    work(settings, plan, logger)
+    _work(plan, as_json=log is LogFormat.JSON)
+
+
+def _work(plan: Plan, *, as_json: bool) -> None:
+    """Run the worker; in a JSON log its death is the last event."""
+    from jitvault.errors import JitvaultError
+    from jitvault.settings import load
+    from jitvault.wiring import Wiring
+    from jitvault.worker.logs import death, log_to_stderr
+    from jitvault.worker.process import work
+
+    logger = log_to_stderr(as_json=as_json)
+    try:
+        settings = load()
+        with closing(Wiring(settings)) as wiring:
+            logger = log_to_stderr(as_json=as_json, commands=wiring.commands())
+        work(settings, plan, logger)
+    except JitvaultError as error:
+        if not as_json:
+            raise
+        # whoever collects the log reads events alone, and most of all this one
+        logger.error("died", **death(error))  # noqa: TRY400 - the reason is told, and no traceback
+        raise typer.Exit(error.exit_code) from None
 
 
 def _sweep_s(text: str) -> float:

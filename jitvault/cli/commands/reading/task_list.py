@@ -132,6 +132,7 @@ def _rows_of_ledger(wiring: Wiring, ledger: Ledger, wanted: _Wanted, freezes: Se
     left_out = OVER if wanted.only_open else frozenset[State]()
     tasks = ledger.tasks(frozenset(State) - left_out)
     bodies = ledger.current_bodies([task.task_id for task in tasks])
+    decisions = ledger.current_decisions([task.task_id for task in tasks])
     findings = ledger.finding_counts()
     extensions = ledger.last_extensions([task.task_id for task in tasks if task.state in LIVE_STATES])
     rows = []
@@ -146,7 +147,7 @@ def _rows_of_ledger(wiring: Wiring, ledger: Ledger, wanted: _Wanted, freezes: Se
                 more_time = waiting_extension(task.state, extension_in(last) if last else None)
             own = {"missing": [], "findings": findings.get(task.task_id, 0), "more_time": more_time}
             own["frozen"] = None if task.state in OVER else freezes.of(content)
-            rows.append({**summary_of(task), **parties_of(content), **own})
+            rows.append({**summary_of(task), **parties_of(content, decisions.get(task.task_id)), **own})
     return _with_missing(wiring, rows)
 
 

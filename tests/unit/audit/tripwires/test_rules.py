@@ -947,6 +947,7 @@ def by_worker(kind: Kind = Kind.UNWRAPPED, n: float = 1, **how: Any) -> Observat
 def test_an_unwrap_from_the_workers_address_freezes_everything(kind: Kind, remote: str) -> None:
     (trip,) = fleet(by_worker(kind, remote=remote))
     assert (trip.rule, trip.reason, trip.freezes) == (Rule.UNWRAP_BY_WORKER, EndReason.INTERCEPTED, True)
+    assert "JITVAULT_SHARED_HOSTS" in trip.message
     assert fleet(by_worker(kind, remote=remote, failed=True), by_worker(kind, remote=remote, closing=False)) == []
 
 

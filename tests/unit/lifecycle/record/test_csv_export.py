@@ -61,5 +61,10 @@ def test_what_was_written_can_be_read_back(cells: list[str]) -> None:
 
 
 def test_prose_and_numbers_are_as_they_were() -> None:
-    row = {"why": "it is slow - 50% of a+b, mail x@example.org; a=b", "checks": [{"n": 1, "ok": True}], "n": -5}
-    assert as_csv([row], list(row)).splitlines()[1] == f'"{row["why"]}",1+,\'-5'
+    row = {
+        "why": "it is slow - 50% of a+b, mail x@example.org; a=b",
+        "checks": [{"n": 1, "ok": True}],
+        "n": -5,
+        "asked": False,
+    }
+    assert as_csv([row], list(row)).splitlines()[1] == f'"{row["why"]}",1+,\'-5,false'

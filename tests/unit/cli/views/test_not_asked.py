@@ -1,0 +1,96 @@
+"""An end that rests on Vault's word alone is never called proven, wherever it is shown."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from typing import Any
+
+import pytest
+from rich.console import Console
+from test_published_task import HONEST, PROOF, REVISION, read
+
+from jitvault.cli.views import tables, task_list
+from jitvault.cli.views.status import print_published
+from jitvault.cli.views.task import print_grant, print_proof
+from jitvault.documents.published_parts import LeaseProof
+from jitvault.documents.published_task import PublishedTask
+from jitvault.lifecycle.record.receipt import target_asked
+from jitvault.lifecycle.record.report import parties_of
+from jitvault.model.proof_check import NOT_ASKED, TARGET_N
+
+WHY = "It has no door."
+ACCESS = [{**REVISION.access[0], "confirm": "audit", "confirm_why": WHY}]
+BODY = base64.b64encode(json.dumps({**REVISION.content, "access": ACCESS}).encode()).decode()
+IS_NOT = f"revoked at Vault; the target is not asked about {ACCESS[0]['template']}: {WHY}"
+
+
+def document(**changes: Any) -> PublishedTask:
+    found = read({**HONEST, "body": BODY, "proof": None, **changes})
+    assert isinstance(found, PublishedTask)
+    return found
+
+
+def printed(proof: dict[str, Any], *open_points: str) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    print_proof(console, proof, open_points)
+    return str(console.file.getvalue())  # type: ignore[attr-defined]
+
+
+def lease(*checks: int) -> LeaseProof:
+    made: list[Any] = [{"n": n, "name": "", "ok": True, "evidence": ""} for n in checks]
+    return {"lease_id": "l", "template": "t", "verdict": "", "error": None, "checks": made}
+
+
+def test_the_target_was_asked_where_each_lease_has_its_check() -> None:
+    assert target_asked([]) is None
+    assert target_asked([lease(1, TARGET_N)]) is True
+    assert target_asked([lease(1, TARGET_N), lease(1)]) is False
+
+
+def test_a_confirmed_end_says_in_words_that_the_target_was_not_asked() -> None:
+    asked = printed({**PROOF, "target_asked": True})
+    assert "every credential revoked after 12 ms, proven after 1300 ms" in asked and NOT_ASKED not in asked
+    for times in ({}, {"dead_ms": None}):
+        text = printed({**PROOF, **times, "target_asked": False})
+        assert f"every credential {NOT_ASKED}" in text and "proven" not in text
+
+
+def test_a_grant_and_a_status_say_that_it_will_not_be_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    print_grant(document(state="issued"), None, out=None, as_json=True)
+    assert json.loads(capsys.readouterr().out)["target_asked"] is False
+    for print_ in (
+        lambda: print_grant(document(state="issued"), None, out=None, as_json=False),
+        lambda: print_published(document(), SHOWN, document().written_at, as_json=False),
+    ):
+        print_()
+        assert IS_NOT in " ".join(capsys.readouterr().out.split())
+
+
+SHOWN: dict[str, Any] = {
+    **{"unwrap_until": None, "extension": None, "extensions": [], "freeze": None, "refused_grant": None},
+    **{"ended": None, "proof": None, "end_requested": [], "state": "active", "ends_at": None},
+    "published": {"at": "2030-01-31T09:00:00+00:00", "age_s": 1, "vouched_by": "nobody", "vouched": ""},
+}
+
+
+def test_a_kill_switch_counts_apart_what_only_vault_said() -> None:
+    rows = [{"confirmed": True, "target_asked": asked} for asked in (True, None, False)]
+    assert tables._ends_in_words([*rows, {"confirmed": False, "target_asked": False}]) == [
+        "2 of 4 tasks are ended and proven",
+        f"1 of 4 tasks are ended: {NOT_ASKED}",
+    ]
+    assert tables._ends_in_words(rows[2:]) == [f"1 of 1 task is ended: {NOT_ASKED}"]
+
+
+@pytest.mark.parametrize(("state", "is_said"), [("sealed", True), ("confirmed", True), ("ending", False)])
+def test_a_list_says_it_of_what_has_ended(state: str, is_said: bool) -> None:
+    content = {**REVISION.content, "access": ACCESS}
+    assert task_list.is_unasked({"state": state, **parties_of(content, {})}) is is_said
+    for asked in (
+        parties_of(content, {"obligations": {"confirm": "target"}}),
+        parties_of(REVISION.content, {}),
+        parties_of(None, None),
+    ):
+        assert not task_list.is_unasked({"state": state, **asked})
