@@ -266,6 +266,11 @@ def test_a_program_that_nobody_signed_and_a_mapping_that_cannot_be_filled_start_
     file = spec(template="pki-service", choices="{service: orders}")
     refused = execute(rig, file, "--preset", "postgres", "--", "sh", "-c", "echo ran", code=125)
     assert b"the task has no login to a database" in refused.stderr and rig.state(file.stem) is None
+    # and so is whose inbox the access goes to
+    file = spec(more="  deliver: agent\n")
+    operator = rig.cli.environment("operator", worker=False)
+    refused = execute(rig, file, "--", "sh", "-c", "echo ran", code=125, **operator)
+    assert b"and you are operator" in refused.stderr and rig.state(file.stem) is None
 
 
 def test_who_interrupts_the_wait_for_an_approval_is_told_that_the_request_stays(rig: Rig, spec: Spec) -> None:

@@ -1,11 +1,18 @@
-"""Whether a task may run a program, by the tools that were signed."""
+"""Whether a task is for this agent, and may run this program.
+
+Before a spec is asked for, its author can correct it; afterwards the tools are those that were signed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from jitvault.errors import InvalidInput
+from jitvault.errors import Denied, InvalidInput
+
+if TYPE_CHECKING:
+    from jitvault.model.spec import TaskSpec
 
 
 def names_of(executable: str) -> tuple[str, ...]:
@@ -14,6 +21,20 @@ def names_of(executable: str) -> tuple[str, ...]:
     They are that of its path, and that of the file which the path leads to.
     """
     return Path(executable).name, Path(executable).resolve().name
+
+
+def check_spec_agent(spec: TaskSpec, me: str) -> None:
+    """Raise Denied for a spec whose access goes to the inbox of another.
+
+    `me` is the name of the caller's entity, "" where it is not known.
+    """
+    body = spec.spec
+    if body.deliver == "agent" and me not in ("", body.agent):
+        raise Denied(
+            f"the access of this spec goes to the inbox of its agent {body.agent}, and you are {me}",
+            hint=f"Nothing was asked for and nothing was started. Log in as {body.agent}; or let the spec say "
+            "`deliver: requester`, and the access is yours.",
+        )
 
 
 def check_spec_names(tools: Sequence[str], program: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from datetime import timedelta
 import typer
 
 from jitvault.agent.execution import mapping
-from jitvault.agent.execution.allowed_program import check_program, check_spec_names
+from jitvault.agent.execution.allowed_program import check_program, check_spec_agent, check_spec_names
 from jitvault.agent.execution.monitor import Monitor
 from jitvault.agent.execution.monitor_messages import Kept
 from jitvault.agent.held_tasks import held_here
@@ -23,6 +23,7 @@ from jitvault.cli import inbox, session
 from jitvault.cli.commands.access.held_access import Access, say, signed_tools
 from jitvault.cli.commands.access.wrapping_source import Given, from_inbox
 from jitvault.cli.commands.access.wrapping_source import opened as opened_wrapping
+from jitvault.cli.commands.lookups.own_identity import own_name
 from jitvault.cli.commands.requests.grant import raise_for
 from jitvault.cli.commands.requests.grant_wait import request_grant
 from jitvault.cli.commands.requests.spec_file import read_spec
@@ -54,8 +55,8 @@ def requested(
 
     It is `what` itself, or the task that the spec asks for, with `task_id` in place of the spec's id. `program` has the
     program's names; with None none is checked. Raises UsageError for a spec on standard input, which is the program's,
-    and for the id of a task that has one, InvalidInput for a program and a mapping that the task will not have, and
-    what a grant raises.
+    and for the id of a task that has one, Denied for a spec of another agent, InvalidInput for a program and a mapping
+    that the task will not have, and what a grant raises.
     """
     if not is_spec(what):
         if task_id is not None:
@@ -65,6 +66,7 @@ def requested(
         raise UsageError("standard input is the program's, so the spec cannot come from there", hint="Name a file.")
     # before anything is asked for
     asked = read_spec(wiring, what, task_id).spec
+    check_spec_agent(asked, own_name(wiring))
     if program is not None:
         check_spec_names(asked.spec.tools, program)
     mapping.check_uses(wanted, _uses_in(wiring, asked))

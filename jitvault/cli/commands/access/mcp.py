@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from jitvault.errors import UsageError
     from jitvault.mcp.calls import Known
     from jitvault.settings import Settings
-    from jitvault.wiring import Wiring
 
 
 def mcp(
@@ -93,33 +92,30 @@ def _warn_of_missing(tools: Sequence[str]) -> None:
 def _known(settings: Settings, name: str | None) -> Known:
     """Return who the agent is and which templates there are now.
 
-    Both may be known to Vault alone, for which a login is made, and revoked again: an AppRole login has the role that
-    `agents add` named like the entity, and the templates are published. Raises UsageError, InvalidInput, and what a
-    login raises.
+    Both may be known to Vault alone, for which a login is made, and revoked again: the agent is the entity of the
+    login, and the templates are published. Raises UsageError, InvalidInput, and what a login raises.
     """
     from contextlib import closing
 
+    from jitvault.cli.commands.lookups.own_identity import own_name
     from jitvault.mcp.calls import Known
     from jitvault.wiring import Wiring
 
     with closing(Wiring(settings)) as wiring:
-        agent = name or wiring.person.me.meta.get("role_name")
+        me = own_name(wiring)
+        agent = name or me or wiring.person.me.meta.get("role_name")
         if agent is None:
             raise _unknown_agent(settings)
-        return Known(agent, dict(wiring.templates), _warning(wiring, agent) if name is not None else "")
+        return Known(agent, dict(wiring.templates), _warning(agent, me))
 
 
-def _warning(wiring: Wiring, agent: str) -> str:
+def _warning(agent: str, me: str) -> str:
     """Return that the login is another agent's, "" where it is not."""
-    from jitvault.cli.commands.lookups.own_identity import own_identity
-    from jitvault.policy.decision import OPERATORS
-
-    me = own_identity(wiring, by_tasks=False)
-    if me is None or me.name in ("", agent) or OPERATORS in me.groups:
+    if me in ("", agent):
         return ""
     return (
-        f"this server asks for {agent} and its login is that of {me.name}: an agent asks for itself alone, so policy "
-        "denies what it asks for. Whoever set it up corrects --agent"
+        f"this server asks for {agent} and its login is that of {me}: the access would go to the inbox of {agent}, so "
+        "nothing is asked for. Whoever set it up corrects --agent"
     )
 
 

@@ -307,7 +307,7 @@ def _assumed_caller(wiring: Wiring, spec: TaskSpec) -> tuple[Principal, list[str
     if is_agents_host and spec.spec.parent:
         you = Principal("Operator", "you", "you", (AGENTS,))
         return you, [f"you are in {AGENTS}, and requested the first of the tasks above this one"]
-    me = None if wiring.has_worker or spec.spec.parent else own_identity(wiring, by_tasks=True)
+    me = None if wiring.has_worker or spec.spec.parent else own_identity(wiring)
     if me is not None:
         name = me.name or ("you" if OPERATORS in me.groups else spec.spec.agent)
         named = [] if me.name or name == "you" else [f"you are {name}"]
