@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from jitvault.errors import InvalidInput, JitvaultError, NotFound, VaultUnavailable, WrongState
+from jitvault.errors import Denied, InvalidInput, JitvaultError, NotFound, VaultUnavailable, WrongState
 from jitvault.formats.fields import Strict
 from jitvault.mcp import arguments as given
 from jitvault.mcp import shared_secrets
@@ -144,6 +144,8 @@ class Calls:
         task = generated_id(f"{asked.template[: LONGEST_PREFIX - 1]}-", suffix)
         begun = asyncio.get_running_loop().time()
         known, *_ = await _in_time(self._known_now())
+        if known.warning:
+            raise Denied(known.warning, hint="Tell your user. Nothing was asked for.")
         data = spec_data(known.templates, asked, agent=known.agent, task=task, tools=self.setup.tools)
         descriptor, name = tempfile.mkstemp(prefix=f"{task}-", suffix=".json")
         with os.fdopen(descriptor, "w") as file:
