@@ -24,6 +24,7 @@ from jitvault.agent.execution.allowed_program import check_program, names_of
 from jitvault.errors import InvalidInput, JitvaultError, NotFound, UsageError, WrongState
 from jitvault.mcp import frames
 from jitvault.mcp.shared_secrets import SharedMasker, received
+from jitvault.mcp.task_end import Asking
 from jitvault.mcp.tool_run import ToolRun
 from jitvault.memory_protection import keep_private
 
@@ -33,6 +34,7 @@ _PAUSE_S = 0.02
 MOST_RUNNING = 8
 _MOST_WAITING = 64
 _HINT = "Nothing was started."
+_ENDED = "Its programs are stopped. Ask for another task with request_access."
 
 
 class Runner:
@@ -50,6 +52,8 @@ class Runner:
         self._runs: dict[str, ToolRun] = {}
         self._waiting = BoundedSemaphore(_MOST_WAITING)
         self._is_over = False
+        self._asking = Asking(setting.asking)
+        self._end = ""
 
     def say_ready(self) -> None:
         """Tell the server that the access is there."""
@@ -98,13 +102,19 @@ class Runner:
         if not self._is_over:
             self._say(answer)
 
-    def _carried_out(self, request: frames.Run | frames.Take) -> frames.Output:
+    def _carried_out(self, request: frames.Run | frames.Take) -> frames.Output | frames.Refused:
+        if isinstance(request, frames.Run) and self._end:
+            return frames.Refused(request.number, self._end, _ENDED)
         run = self._start(request) if isinstance(request, frames.Run) else self._known(request.run)
         code = run.wait(request.patience)
         out, err = run.stdout.take(), run.stderr.take()
         if code is not None:
             with self._changing:
                 self._runs.pop(request.run, None)
+        # what failed may have lost its login: the answer says so, and no later one
+        if code and (end := self._asking.why()):
+            self._end = end
+            return frames.Refused(request.number, end, _ENDED)
         return frames.Output(
             request.number,
             code,

@@ -425,7 +425,9 @@ def test_a_program_whose_session_the_end_of_its_task_closes_is_told_of_the_end(
     wait_for(ready.exists, 30)
     rig("operator", "revoke", file.stem, "--reason", "look", code=None)
     _, said = process.communicate(timeout=30)
-    assert process.returncode == 125 and f"task {file.stem} is over".encode() in said, said
+    assert process.returncode == 125 and f"task {file.stem} is over: it is ".encode() in said, said
+    # also where the session ends before a worker has published why
+    assert b'(revoked by operator: "look")' in said, said
 
 
 @pytest.mark.parametrize("stubborn", [False, True], ids=["ends", "ignores it"])

@@ -41,6 +41,7 @@ wait
 """
 KEEP = "import os; open(os.environ['HOME'] + '/known', 'w').write(os.environ['DATABASE_URL']); print('kept')"
 COUNT = "import psycopg; print(psycopg.connect().execute('SELECT count(*) FROM orders').fetchone()[0])"
+QUERY = "import psycopg; psycopg.connect().execute('SELECT pg_sleep(600)')"
 SLEEP = "import os, time; open(os.environ['HOME'] + '/tool', 'w').write(str(os.getpid())); time.sleep(600)"
 
 
@@ -341,14 +342,16 @@ def test_a_denial_and_a_revocation_are_told(rig: Rig, stage: Stage) -> None:
         )
         assert f"task {task} is denied" in (await m.refused("wait_for_access", seconds=30))["error"]
         task = await m.held()
-        running = await m.call("run", task=task, tool="python", args=["-c", SLEEP])
+        running = await m.call("run", task=task, tool="python", args=["-c", QUERY])
         await anyio.to_thread.run_sync(lambda: rig("operator", "revoke", task, "--reason", "look", code=None))
         is_error = False
         while not is_error:
             is_error, answer = await m.ask("poll", id=running["id"])
+            assert is_error or answer["state"] == "running", answer
         # no program of the model is meant by that of the server
         assert answer["error"].startswith(f"task {task} is over: it is ")
         assert answer["error"].endswith('(revoked by operator: "look")')
+        assert "terminating connection" not in json.dumps(answer), "the login's end has the task's as its reason"
 
     stage.play(model)
 

@@ -69,8 +69,10 @@ class TaskWatch:
             # what is published may have moved the deadline
             reason = self._by_publication() or self._deadline()
             if not reason and time.monotonic() >= beat_at:
-                beat_at = time.monotonic() + self._beat_s
                 reason = self._by_token()
+                # a token that was refused is looked at again when what is published was waited for
+                again_s = self._beat_s if self._refused_at is None else min(self._beat_s, self._patience_s)
+                beat_at = time.monotonic() + again_s
             if reason:
                 self.reason = reason
                 with suppress(OSError):

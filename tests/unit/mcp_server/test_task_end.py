@@ -1,0 +1,69 @@
+"""A tool that failed since its task is over says so in its own answer, and none is started after it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from jitvault.mcp import frames, task_end
+from jitvault.mcp.runner import Runner
+
+OVER = "task t is over: it is ending (revoked by operator)"
+
+
+@pytest.fixture
+def line() -> Iterator[tuple[socket.socket, int]]:
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    yield ours, its.detach()
+    ours.close()
+
+
+def test_a_late_answer_is_none_to_the_next_question(
+    line: tuple[socket.socket, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_end, "PATIENCE_S", 0.1)
+    ours, its = line
+    asking = task_end.Asking(its)
+    begun = time.monotonic()
+    assert asking.why() == "" and time.monotonic() - begun < 2
+    monkeypatch.undo()
+    first = ours.recv(16)
+    ours.send(first + b"stale")
+    Thread(target=task_end.serve, args=(ours, lambda: OVER), daemon=True).start()
+    assert asking.why() == OVER
+    assert task_end.Asking(None).why() == ""
+
+
+@pytest.mark.parametrize("reason", [OVER, ""], ids=["over", "lasts"])
+def test_a_tool_that_fails_is_told_of_the_end_of_its_task(line: tuple[socket.socket, int], reason: str) -> None:
+    ours, its = line
+    asked: list[bool] = []
+    Thread(target=task_end.serve, args=(ours, lambda: asked.append(True) or reason), daemon=True).start()
+    source, sink = os.pipe()
+    setting = frames.Setting("t", (), (), (), None, None, its)
+    runner = Runner(setting, dict(os.environ), sink)
+    runs = 0
+
+    def run(script: str) -> dict[str, Any]:
+        nonlocal runs
+        runs += 1
+        runner.serve(frames.line(frames.Run(runs, f"run-{runs}", "sh", ("-c", script), "", 5.0)))
+        return dict(json.loads(os.read(source, 65536)))
+
+    assert run("exit 0")["exit_code"] == 0 and not asked, "what succeeds asks nobody"
+    failed, next_ = run("echo lost >&2; exit 2"), run("exit 0")
+    assert len(asked) == 1
+    if reason:
+        assert failed["type"] == next_["type"] == "refused" and failed["message"] == next_["message"] == OVER
+        assert "request_access" in failed["hint"]
+    else:
+        assert (failed["exit_code"], failed["stderr"], next_["exit_code"]) == (2, "lost\n", 0)
+    for each in (source, sink):
+        os.close(each)
