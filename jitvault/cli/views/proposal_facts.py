@@ -206,7 +206,9 @@ def _stands(subject: ApprovalSubject) -> str:
     """Return until when the request can be decided about."""
     if subject.extension is not None:
         return f"until {utc(subject.extension.since)}, when the task ends without it"
-    until = subject.revision.window.until
+    has_end, until = subject.revision.window.until is not None, subject.document.stands_until
     if subject.document.state == State.LAPSED:
-        return "no longer: its window is over"
-    return f"until {utc(until)}, when its window is over" if until is not None else "until it is decided or cancelled"
+        return f"no longer: {'its window is over' if has_end else 'it was not granted in time'}"
+    if until is None:
+        return "until it is decided or cancelled"
+    return f"until {utc(until)}, when {'its window is over' if has_end else 'it lapses'}"

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from jitvault.context import WorkerContext
-from jitvault.documents.paths import REQUEST_LIFE, is_stale, request_path
+from jitvault.documents.paths import REQUEST_LIFE, is_stale, look_at, request_path
 from jitvault.documents.published_task import IllegibleDocument, PublishedDocument, PublishedRefusal, PublishedTask
 from jitvault.errors import InvalidInput, NotFound, SecurityFinding, WrongState
 from jitvault.formats.time_window import format_duration, format_instant
@@ -110,7 +110,7 @@ def _enter(worker: WorkerContext, submitted: Submission) -> Evaluation | None:
     except WrongState:
         # another process admitted the same request at the same moment
         return None
-    still_holds = submitted.spec.spec.parent is None and not submitted.spec.window.lapsed(worker.now())
+    still_holds = submitted.spec.spec.parent is None and worker.now() < submitted.stands_until
     return Evaluation(submitted, decision) if still_holds else None
 
 
@@ -209,7 +209,7 @@ def _create(
         seq=0,
         head=GENESIS,
         created_at=now,
-        due_at=submitted.spec.window.look_at(now),
+        due_at=look_at(submitted.spec.window, submitted.written_at, now),
         ends_at=None,
         ending_at=None,
         dead_ms=None,

@@ -140,7 +140,7 @@ def execute(
     wiring = session.open_session()
     # before anything is known that is secret, and while this process has one thread and no connection
     with monitored(wiring, ends=serving.ends if serving else ()) as monitor:
-        task = steps.requested(context, wiring, what, checked, wanted, wait=wait, task_id=task_id)
+        task = steps.requested(context, wiring, what, checked, wanted, monitor, wait=wait, task_id=task_id)
         set_hint_task(context, task)
         with steps.held(wiring, task, checked, wanted, monitor) as access:
             if serving is None:

@@ -21,6 +21,7 @@ from jitvault.agent.opened_wrappings import locked_record, state_directory
 from jitvault.agent.unwrap import TaskToken, read_all
 from jitvault.cli import inbox, session
 from jitvault.cli.commands.access.held_access import Access, say, signed_tools
+from jitvault.cli.commands.access.withdrawal import withdrawn_if_interrupted
 from jitvault.cli.commands.access.wrapping_source import Given, from_inbox
 from jitvault.cli.commands.access.wrapping_source import opened as opened_wrapping
 from jitvault.cli.commands.lookups.own_identity import own_name
@@ -29,7 +30,6 @@ from jitvault.cli.commands.requests.grant_wait import request_grant
 from jitvault.cli.commands.requests.spec_file import read_spec
 from jitvault.cli.commands.requests.submission import is_spec, submit_spec
 from jitvault.cli.options import set_interrupt_hint, set_made_task
-from jitvault.cli.views.task import when_interrupted
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import JitvaultError, NotConfirmed, NotFound, OutcomeUnknown, SecurityFinding, UsageError
 from jitvault.model.connection import CredentialUse
@@ -47,11 +47,14 @@ def requested(
     what: str,
     program: Sequence[str] | None,
     wanted: mapping.Wanted,
+    monitor: Monitor,
     *,
     wait: float,
     task_id: str | None = None,
 ) -> str:
     """Return the task, once it is granted.
+
+    Ctrl-C meanwhile withdraws the request.
 
     It is `what` itself, or the task that the spec asks for, with `task_id` in place of the spec's id. `program` has the
     program's names; with None none is checked. Raises UsageError for a spec on standard input, which is the program's,
@@ -71,8 +74,8 @@ def requested(
         check_spec_names(asked.spec.tools, program)
     mapping.check_uses(wanted, _uses_in(wiring, asked))
     spec = submit_spec(context, wiring, what, task_id, revise=False, as_json=False, heartbeat=HEARTBEAT)
-    set_interrupt_hint(context, when_interrupted(spec, queue=False))
-    request, document = request_grant(wiring, spec, queue=False, wait=wait, tell=say)
+    with withdrawn_if_interrupted(context, wiring, monitor, spec.id):
+        request, document = request_grant(wiring, spec, queue=False, wait=wait, tell=say)
     request.check_not_refused(document)
     raise_for(document, waited=wait)
     # whatever happens from here on ends the task, and nobody can go on with it

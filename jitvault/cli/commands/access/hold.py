@@ -42,7 +42,7 @@ def hold(
         caller = hold_steps.Caller(caller_end)
         wiring.clock = hold_steps.CallersClock(caller)
         try:
-            task = execute_steps.requested(context, wiring, what, program, Wanted(), wait=wait)
+            task = execute_steps.requested(context, wiring, what, program, Wanted(), monitor, wait=wait)
         except hold_steps.CallerLeft:
             hold_steps.end_if_granted(wiring, (context.obj or {}).get("TASK"))
             raise typer.Exit(1) from None
