@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import secrets
-import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from jitvault.errors import Denied, InvalidInput, JitvaultError, NotFound, VaultUnavailable, WrongState
+from jitvault.agent.execution.allowed_program import find_tool
+from jitvault.errors import Denied, InvalidInput, JitvaultError, NotFound, VaultUnavailable, WrongState, error_like
 from jitvault.formats.fields import Strict
 from jitvault.mcp import arguments as given
 from jitvault.mcp import shared_secrets
@@ -23,6 +23,7 @@ from jitvault.mcp.access_process import AccessProcess, State, command
 from jitvault.mcp.access_request import offered, spec_data
 from jitvault.mcp.answers import Answer, failed, fitting, printed, told
 from jitvault.mcp.frames import Output, Refused
+from jitvault.mcp.hints import hint_of
 from jitvault.mcp.said import Failure
 from jitvault.mcp.task_facts import check_token_lasts, end_of, facts, state_of
 from jitvault.model.spec_file import LONGEST_PREFIX, SUFFIX_ALPHABET, SUFFIX_LENGTH, generated_id
@@ -137,7 +138,7 @@ class Calls:
     async def _request(self, asked: given.RequestAccess) -> Answer:
         if sum(each.state is not State.ENDED for each in self.tasks.values()) >= MOST_TASKS:
             raise WrongState(f"this server has {MOST_TASKS} tasks already", hint="Finish one. Nothing was asked for.")
-        missing = [tool for tool in asked.tools if shutil.which(tool) is None]
+        missing = [tool for tool in asked.tools if find_tool(tool) is None]
         if missing:
             raise NotFound(f"there is no program {missing[0]} in PATH", hint="Nothing was asked for.")
         suffix = "".join(secrets.choice(SUFFIX_ALPHABET) for _ in range(SUFFIX_LENGTH))
@@ -159,7 +160,10 @@ class Calls:
         return state_of(access)
 
     async def _known_now(self) -> Known:
-        return await asyncio.to_thread(self.setup.known)
+        try:
+            return await asyncio.to_thread(self.setup.known)
+        except JitvaultError as error:
+            raise error_like(error, str(error), hint=hint_of(error.exit_code, error.hint)) from None
 
     async def _wait(self, asked: given.WaitForAccess, progress: Progress) -> Answer:
         if asked.task is None and not self.tasks:

@@ -10,17 +10,17 @@ says so, when its standard input ends, or at SIGTERM, and `jitvault exec` gives 
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from threading import BoundedSemaphore, Lock, Thread
 from typing import NoReturn
 
 import msgspec
 
-from jitvault.agent.execution.allowed_program import check_program, names_of
+from jitvault.agent.execution.allowed_program import check_program, find_tool, names_of
 from jitvault.errors import InvalidInput, JitvaultError, NotFound, UsageError, WrongState
 from jitvault.mcp import frames
 from jitvault.mcp.shared_secrets import SharedMasker, received
@@ -140,7 +140,7 @@ class Runner:
                     hint=f"{_HINT} Poll the ids that are running first.",
                 )
             try:
-                run = ToolRun([request.tool, *request.args], executable, self._environment, self._masker.now)
+                run = ToolRun([Path(executable).name, *request.args], executable, self._environment, self._masker.now)
             except ValueError:
                 raise UsageError("an argument has a NUL character", hint=_HINT) from None
             except OSError as error:
@@ -156,10 +156,10 @@ class Runner:
             raise InvalidInput(
                 f"{tool!a:.80} is no name of a tool", hint=f"{_HINT} Name a program in PATH, such as psql."
             )
-        found = shutil.which(tool, path=self._environment.get("PATH"))
-        if found is None:
+        path = find_tool(tool, self._environment.get("PATH"))
+        if path is None:
             raise NotFound(f"there is no program {tool!a:.80} in PATH", hint=_HINT)
-        return os.path.abspath(found)  # noqa: PTH100 (a link stays one: its name counts)
+        return os.path.abspath(path)  # noqa: PTH100 (a link stays one: its name counts)
 
     def _known(self, run: str) -> ToolRun:
         with self._changing:

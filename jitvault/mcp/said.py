@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from jitvault.mcp.hints import hint_of
+
 _ERROR = '{\n  "error"'
 _LONGEST = 2_000
 
@@ -26,12 +28,13 @@ def failure_in(said: str, code: int, *, is_expected: bool = False) -> Failure | 
     if start >= 0:
         try:
             error = json.loads(said[start:])["error"]
-            return Failure(str(error["message"])[:_LONGEST], str(error["hint"])[:_LONGEST])
+            hint = hint_of(error["exit_code"], str(error["hint"]))
+            return Failure(str(error["message"])[:_LONGEST], hint[:_LONGEST])
         except (ValueError, KeyError, TypeError):
             pass
     if is_expected:
         return None
-    return Failure(f"the process that held the access ended with {code}", "Ask for another task.")
+    return Failure(f"the process that held the access ended with {code}", "Ask for another task with request_access.")
 
 
 def waits_for(said: str, task: str) -> str:

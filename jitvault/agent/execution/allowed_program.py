@@ -5,6 +5,8 @@ Before a spec is asked for, its author can correct it; afterwards the tools are 
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +17,30 @@ if TYPE_CHECKING:
     from jitvault.model.spec import TaskSpec
 
 
+_PYTHON = re.compile(r"python(3(\.\d+)?)?")
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    """Return the names of a program that mean the same, `name` first.
+
+    Hosts have Python as python, as python3, or as both. No other program is known by another one's name: a file such as
+    that of BusyBox has many names and is as many programs.
+    """
+    return tuple(dict.fromkeys((name, "python", "python3"))) if _PYTHON.fullmatch(name) else (name,)
+
+
+def find_tool(tool: str, path: str | None = None) -> str | None:
+    """Return the path of a program in PATH, also by another spelling."""
+    return next(filter(None, (shutil.which(each, path=path) for each in spellings(tool))), None)
+
+
 def names_of(executable: str) -> tuple[str, ...]:
     """Return the names by which `spec.tools` can permit a program.
 
     They are that of its path, and that of the file which the path leads to.
     """
-    return Path(executable).name, Path(executable).resolve().name
+    path = Path(executable)
+    return *spellings(path.name), *spellings(path.resolve().name)
 
 
 def check_spec_agent(spec: TaskSpec, me: str) -> None:

@@ -41,6 +41,7 @@ _LAST_S = 30.0
 # the longest that the answer to `is_over` waits for Vault's
 _LOOK_S = 2.0
 FAILED = "failed "
+_NOT_BEGUN = "its block has not begun"
 _ELSEWHERE = "this is a copy of the process that holds it"
 
 
@@ -82,7 +83,7 @@ class Task:
         self._credentials: tuple[HeldCredential, ...] = ()
         self._task_id = ""
         self._ends_at: datetime | None = None
-        self._reason = "its block has not begun"
+        self._reason = _NOT_BEGUN
         self._given_up = ""
         self._error: JitvaultError | None = None
         self._engines: WeakSet[Engine] = WeakSet()
@@ -358,7 +359,8 @@ class Task:
             raise _with_hint(self._error_of(reason))
 
     def _error_of(self, reason: str) -> TaskEnded:
-        return TaskEnded(f"task {self._task_id or self._what} cannot be used: {reason}")
+        hint = f'`with task("{self._what}") as t:` begins it, and t has the access.' if reason == _NOT_BEGUN else None
+        return TaskEnded(f"task {self._task_id or self._what} cannot be used: {reason}", hint=hint)
 
     def __repr__(self) -> str:
         return f"<Task {self._task_id or self._what}: {self._known_reason or 'held'}>"

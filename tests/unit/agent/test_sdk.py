@@ -165,8 +165,9 @@ def test_a_task_has_nothing_before_its_block() -> None:
     before = task("read-orders.yaml")
     assert before.is_over and repr(before) == "<Task read-orders.yaml: its block has not begun>"
     for use in (before.psycopg_kwargs, before.sqlalchemy_engine, before.ssl_context, lambda: before.secret("password")):
-        with pytest.raises(TaskEnded, match="its block has not begun"):
+        with pytest.raises(TaskEnded, match="its block has not begun") as error:
             use()
+        assert '`with task("read-orders.yaml") as t:` begins it' in error.value.hint
     assert isinstance(before, Task)
 
 

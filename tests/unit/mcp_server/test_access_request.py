@@ -70,6 +70,10 @@ def test_what_nobody_may_ask_for_is_refused_before_anything_is_written(change: d
     assert "Traceback" not in refused.value.hint
 
 
+def test_a_server_for_python_runs_it_by_either_name() -> None:
+    spec_data(TEMPLATES, asked(tools=["python3"]), agent="me", task="task-1", tools=("python",))
+
+
 def test_what_is_offered_is_enough_to_ask() -> None:
     facts = offered(TEMPLATES["postgres-readonly"], ["psql"])
     assert facts["parameters"] == {"database": ["app"]} and facts["tools"] == ["psql"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -12,7 +12,7 @@ from jitvault.cli.options import Debug, seconds
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jitvault.errors import UsageError
+    from jitvault.errors import JitvaultError
     from jitvault.mcp.calls import Known
     from jitvault.settings import Settings
 
@@ -22,7 +22,7 @@ def mcp(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="The name of your Vault entity; by default the role of your login, as `agents add` sets it up.",
+            help="The name of the agent's Vault entity; by default that of your login.",
         ),
     ] = None,
     tool: Annotated[
@@ -52,7 +52,8 @@ def mcp(
     """
     from jitvault.cli import session
     from jitvault.cli.quiet import note
-    from jitvault.errors import UsageError
+    from jitvault.cli.views.output import warn
+    from jitvault.errors import JitvaultError, UsageError
 
     try:
         from jitvault.mcp.server import serve
@@ -65,14 +66,22 @@ def mcp(
         ) from None
     from jitvault.mcp.calls import Setup
 
-    settings = session.open_session().settings
-    name = agent or settings.agent_login_role
-    if name is None and settings.agent_login is None:
-        raise _unknown_agent(settings)
+    try:
+        settings = session.open_session().settings
+        _check_has_login(settings)
+    except JitvaultError as error:
+        # a client shows what stderr says of a server that ends to few people, and what a tool answers to its user
+        why = error
+        warn(f"warning: nothing can be asked for: {why}. {why.hint}")
+        serve(Setup(lambda: _raise(why), tuple(tool or ()), wait), ())
     _warn_of_missing(tool or ())
     if sys.stdin.isatty():
         note("An MCP client starts this command and writes to it. Ctrl-C ends it.")
-    serve(Setup(lambda: _known(settings, name), tuple(tool or ()), wait), _own_secrets(settings))
+    serve(Setup(lambda: _known(settings, agent), tuple(tool or ()), wait), _own_secrets(settings))
+
+
+def _raise(error: JitvaultError) -> NoReturn:
+    raise error
 
 
 def _warn_of_missing(tools: Sequence[str]) -> None:
@@ -80,13 +89,12 @@ def _warn_of_missing(tools: Sequence[str]) -> None:
 
     They may be installed later, so the server starts all the same.
     """
-    import shutil
-
-    from jitvault.cli.views import output
+    from jitvault.agent.execution.allowed_program import find_tool
+    from jitvault.cli.views.output import warn
 
     for name in tools:
-        if shutil.which(name) is None:
-            output.warn(f"warning: --tool {name!r:.80}: there is no such program in PATH; a model cannot run it")
+        if find_tool(name) is None:
+            warn(f"warning: --tool {name!r:.80}: there is no such program in PATH; a model cannot run it")
 
 
 def _known(settings: Settings, name: str | None) -> Known:
@@ -98,14 +106,18 @@ def _known(settings: Settings, name: str | None) -> Known:
     from contextlib import closing
 
     from jitvault.cli.commands.lookups.own_identity import own_name
+    from jitvault.errors import UsageError
     from jitvault.mcp.calls import Known
     from jitvault.wiring import Wiring
 
     with closing(Wiring(settings)) as wiring:
         me = own_name(wiring)
-        agent = name or me or wiring.person.me.meta.get("role_name")
+        agent = name or me or settings.agent_login_role or wiring.person.me.meta.get("role_name")
         if agent is None:
-            raise _unknown_agent(settings)
+            raise UsageError(
+                "it is not known who the agent is",
+                hint="Name its Vault entity with --agent, or set JITVAULT_AGENT_LOGIN_ROLE.",
+            )
         return Known(agent, dict(wiring.templates), _warning(agent, me))
 
 
@@ -119,23 +131,20 @@ def _warning(agent: str, me: str) -> str:
     )
 
 
-def _unknown_agent(settings: Settings) -> UsageError:
-    """Return the error for an agent whose name is not known.
+def _check_has_login(settings: Settings) -> None:
+    """Raise UsageError without a login.
 
-    Without a login it says which variables set one: a client that starts this command passes few of its own.
+    It says which variables set one: a client that starts this command passes few of its own.
     """
     from jitvault.errors import UsageError
 
-    if settings.agent_login is not None or settings.person is not None:
-        return UsageError(
-            "it is not known who the agent is",
-            hint="Name your Vault entity with --agent, or set JITVAULT_AGENT_LOGIN_ROLE.",
+    if settings.agent_login is None and settings.person is None:
+        raise UsageError(
+            "it is not known who the agent is: no login is set",
+            hint="Set VAULT_ADDR, JITVAULT_AGENT_LOGIN and what that login needs, such as JITVAULT_AGENT_LOGIN_ROLE. "
+            "MCP clients pass few variables to a server: name them in `env` of the client's configuration "
+            "(docs/mcp.md).",
         )
-    return UsageError(
-        "it is not known who the agent is: no login is set",
-        hint="Set VAULT_ADDR, JITVAULT_AGENT_LOGIN and what that login needs, such as JITVAULT_AGENT_LOGIN_ROLE. MCP "
-        "clients pass few variables to a server: name them in `env` of the client's configuration (docs/mcp.md).",
-    )
 
 
 def _own_secrets(settings: Settings) -> list[tuple[str, str, str]]:

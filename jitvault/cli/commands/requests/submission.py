@@ -135,7 +135,7 @@ def _check_free(wiring: Wiring, spec: TaskSpec, *, revise: bool) -> None:
         raise fallback.illegible(spec.id)
     if document.requester != wiring.person.entity:
         owner = document.full_revision.content["requester"]["name"]
-        raise WrongState(f"task {spec.id} was submitted by {owner}", hint="Choose another id.")
+        raise WrongState(f"task {spec.id} was submitted by {owner}", hint="Name another task with `--id ID`.")
     changed = difference_of_specs(spec_of(document), spec.canonical())
     if not changed:
         if revise:
@@ -144,12 +144,12 @@ def _check_free(wiring: Wiring, spec: TaskSpec, *, revise: bool) -> None:
     if document.state not in session.BEFORE:
         raise WrongState(
             f"task {spec.id} is {document.state} with another spec: {'; '.join(changed[:5])}",
-            hint="Choose another id: a task that was granted is not changed afterwards.",
+            hint="Name another task with `--id ID`: one that was granted is not changed afterwards.",
         )
     if not revise:
         raise WrongState(
             f"task {spec.id} was submitted with another spec: {'; '.join(changed[:5])}",
-            hint="Use --revise to replace it with a new revision, or choose another id.",
+            hint="`jitvault submit SPEC --revise` replaces it with a new revision; `--id ID` names another task.",
         )
 
 

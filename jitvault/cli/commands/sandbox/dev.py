@@ -221,6 +221,10 @@ def _announce(binary: Binary, world: World, variables: dict[str, str], wish: Wis
         console.print("A second terminal can use it with --env-dir DIR, which makes a file for each role.")
     for command in commands:
         console.print(f"  {command}", soft_wrap=True)
+    if wish.env_dir is not None:
+        console.print(
+            f"For a model, as the agent: {wish.env_dir / MCP_FILE} is an MCP client's configuration.", soft_wrap=True
+        )
     console.print("Ctrl-C stops it and removes everything. What happens (UTC):")
 
 
