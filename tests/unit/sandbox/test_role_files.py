@@ -92,8 +92,9 @@ def test_an_mcp_client_has_a_server_that_is_the_agent(files: Path) -> None:
     own = {name: value for name, value in server["env"].items() if name != "PATH"}
     assert own == sourced(files / "agent.env")
     # as a client starts it, which passes nothing else on
-    done = subprocess.run([server["command"], *server["args"], "--help"], env=server["env"], capture_output=True)
-    assert done.returncode == 0 and shutil.which("psql", path=server["env"]["PATH"])
+    argv = [server["command"], *server["args"], "--help"]
+    subprocess.run(argv, env=server["env"], capture_output=True, check=True)
+    assert shutil.which("psql", path=server["env"]["PATH"])
 
 
 def test_nobody_else_can_read_the_files(files: Path) -> None:
