@@ -7,7 +7,6 @@ finish it ends, and the access with it.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import socket
 import sys
@@ -157,11 +156,6 @@ class AccessProcess:
         """
         return await self._ask(frames.Take(next(self._numbers), run, patience))
 
-    async def learn_the_end(self) -> None:
-        """Read the deadline anew, as after more time was granted."""
-        found = await published_end(self.task)
-        self.until = found or self.until
-
     def finish(self) -> None:
         """Have the tools killed and the access given back.
 
@@ -259,14 +253,3 @@ async def command(*words: str) -> Failure | None:
     _, said = await process.communicate()
     code = process.returncode or 0
     return failure_in(said.decode(errors="replace"), code, is_expected=code == 0)
-
-
-async def published_end(task: str) -> datetime | None:
-    """Return the published deadline of a task, None where there is none."""
-    process = await asyncio.create_subprocess_exec(
-        *(*JITVAULT, "status", task, "-o", "json"), stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL
-    )
-    told, _ = await process.communicate()
-    with suppress(ValueError, KeyError, TypeError):
-        return datetime.fromisoformat(json.loads(told)["ends_at"])
-    return None

@@ -9,13 +9,13 @@ import secrets
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from jitvault.agent.execution.allowed_program import find_tool
-from jitvault.errors import Denied, InvalidInput, JitvaultError, NotFound, VaultUnavailable, WrongState, error_like
+from jitvault.errors import Denied, InvalidInput, JitvaultError, NotFound, WrongState, error_like
 from jitvault.formats.fields import Strict
 from jitvault.mcp import arguments as given
 from jitvault.mcp import shared_secrets
@@ -31,6 +31,8 @@ from jitvault.model.template import AccessTemplate
 
 # a call answers in 3 s; some of that is for the way
 _PATIENCE_S = 2.7
+# how long a request that may be granted at once is waited for within that
+_SETTLED_S = 2.4
 _TICK_S = 1.0
 MOST_TASKS = 8
 """The most tasks that wait or hold access at a time."""
@@ -47,23 +49,25 @@ Poll = Callable[[], Awaitable[Answer]]
 class Known:
     """The name of the caller's Vault entity, and the templates that there are.
 
-    `warning` says why no request of this server can succeed, "" where nothing is known against it.
+    `warning` says why no request of this server can succeed, "" where nothing is known against it. `ends` has the
+    published deadlines of the tasks that were asked about.
     """
 
     agent: str
     templates: Mapping[str, AccessTemplate]
     warning: str = ""
+    ends: Mapping[str, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
     """How the server was set up.
 
-    `known` reads who the agent is and what there is now. `tools` are the programs that may run, none for any. `wait_s`
-    is how many seconds a request waits for approvals.
+    `known` reads who the agent is and what there is now, and the ends of the tasks that it is given. `tools` are the
+    programs that may run, none for any. `wait_s` is how many seconds a request waits for approvals.
     """
 
-    known: Callable[[], Known]
+    known: Callable[[Sequence[str]], Known]
     tools: Sequence[str]
     wait_s: float
 
@@ -106,9 +110,9 @@ class Calls:
     async def _carry_out(self, asked: Strict, progress: Progress) -> Answer:
         match asked:
             case given.ListAccess():
-                return await self._list()
+                return await self._in_background("list", self._list())
             case given.RequestAccess():
-                return await self._request(asked)
+                return await self._in_background("request", self._request(asked))
             case given.WaitForAccess():
                 return await self._wait(asked, progress)
             case given.Run():
@@ -123,8 +127,9 @@ class Calls:
 
     async def _list(self) -> Answer:
         # approvers may have agreed meanwhile
-        asked = [each for each in self.tasks.values() if each.may_be_extended and each.state is State.HELD]
-        known, *_ = await _in_time(self._known_now(), *(each.learn_the_end() for each in asked))
+        known = await self._known_now(
+            *(each for each in self.tasks.values() if each.may_be_extended and each.state is State.HELD)
+        )
         templates = [offered(each, self.setup.tools) for _, each in sorted(known.templates.items())]
         kept, more = fitting(templates, _ROOM)
         tasks, older = fitting([facts(each) for each in reversed(self.tasks.values())], _ROOM)
@@ -144,7 +149,7 @@ class Calls:
         suffix = "".join(secrets.choice(SUFFIX_ALPHABET) for _ in range(SUFFIX_LENGTH))
         task = generated_id(f"{asked.template[: LONGEST_PREFIX - 1]}-", suffix)
         begun = asyncio.get_running_loop().time()
-        known, *_ = await _in_time(self._known_now())
+        known = await self._known_now()
         if known.warning:
             raise Denied(known.warning, hint="Tell your user. Nothing was asked for.")
         data = spec_data(known.templates, asked, agent=known.agent, task=task, tools=self.setup.tools)
@@ -156,14 +161,21 @@ class Calls:
         access = AccessProcess(task, asked.template, asked.tools, window)
         self.tasks[task] = access
         await access.start(Path(name), f"{self.setup.wait_s:g}s", self._shared)
-        await access.settled(max(0.0, begun + _PATIENCE_S - asyncio.get_running_loop().time()))
+        await access.settled(max(0.0, begun + _SETTLED_S - asyncio.get_running_loop().time()))
         return state_of(access)
 
-    async def _known_now(self) -> Known:
+    async def _known_now(self, *tasks: AccessProcess) -> Known:
+        """Return what there is now, and let the tasks know when they end.
+
+        No process is started for that: it would take longer than Vault does.
+        """
         try:
-            return await asyncio.to_thread(self.setup.known)
+            known = await asyncio.to_thread(self.setup.known, [each.task for each in tasks])
         except JitvaultError as error:
             raise error_like(error, str(error), hint=hint_of(error.exit_code, error.hint)) from None
+        for each in tasks:
+            each.until = known.ends.get(each.task, each.until)
+        return known
 
     async def _wait(self, asked: given.WaitForAccess, progress: Progress) -> Answer:
         if asked.task is None and not self.tasks:
@@ -211,7 +223,7 @@ class Calls:
             failure = await command(*words)
             if failure is not None:
                 return failed(failure)
-            await access.learn_the_end()
+            await self._known_now(access)
             return state_of(access)
 
         return await self._in_background("extend", extended())
@@ -268,17 +280,6 @@ class Calls:
             end = end_of(access)
             raise NotFound(end.message, hint=end.hint)
         return access
-
-
-async def _in_time(*what: Awaitable[Any]) -> list[Any]:
-    """Return what all give.
-
-    Raises VaultUnavailable where that takes longer than a call may.
-    """
-    try:
-        return await asyncio.wait_for(asyncio.gather(*what), _PATIENCE_S)
-    except TimeoutError:
-        raise VaultUnavailable("Vault does not answer in time", hint="Call again. Nothing was asked for.") from None
 
 
 async def _ended(access: AccessProcess) -> None:

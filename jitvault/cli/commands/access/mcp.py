@@ -73,11 +73,11 @@ def mcp(
         # a client shows what stderr says of a server that ends to few people, and what a tool answers to its user
         why = error
         warn(f"warning: nothing can be asked for: {why}. {why.hint}")
-        serve(Setup(lambda: _raise(why), tuple(tool or ()), wait), ())
+        serve(Setup(lambda _: _raise(why), tuple(tool or ()), wait), ())
     _warn_of_missing(tool or ())
     if sys.stdin.isatty():
         note("An MCP client starts this command and writes to it. Ctrl-C ends it.")
-    serve(Setup(lambda: _known(settings, agent), tuple(tool or ()), wait), _own_secrets(settings))
+    serve(Setup(lambda tasks: _known(settings, agent, tasks), tuple(tool or ()), wait), _own_secrets(settings))
 
 
 def _raise(error: JitvaultError) -> NoReturn:
@@ -97,15 +97,17 @@ def _warn_of_missing(tools: Sequence[str]) -> None:
             warn(f"warning: --tool {name!r:.80}: there is no such program in PATH; a model cannot run it")
 
 
-def _known(settings: Settings, name: str | None) -> Known:
-    """Return who the agent is and which templates there are now.
+def _known(settings: Settings, name: str | None, tasks: Sequence[str]) -> Known:
+    """Return who the agent is, which templates there are now, and when the tasks end.
 
-    Both may be known to Vault alone, for which a login is made, and revoked again: the agent is the entity of the
-    login, and the templates are published. Raises UsageError, InvalidInput, and what a login raises.
+    Vault alone may know that, for which a login is made, and revoked again: the agent is the entity of the login, and
+    templates and tasks are published. Raises UsageError, InvalidInput, and what a login raises.
     """
     from contextlib import closing
 
+    from jitvault.cli import session
     from jitvault.cli.commands.lookups.own_identity import own_name
+    from jitvault.documents.published_task import PublishedTask
     from jitvault.errors import UsageError
     from jitvault.mcp.calls import Known
     from jitvault.wiring import Wiring
@@ -118,7 +120,9 @@ def _known(settings: Settings, name: str | None) -> Known:
                 "it is not known who the agent is",
                 hint="Name its Vault entity with --agent, or set JITVAULT_AGENT_LOGIN_ROLE.",
             )
-        return Known(agent, dict(wiring.templates), _warning(agent, me))
+        found = (session.published(wiring, task) for task in tasks)
+        ends = {each.task_id: each.ends_at for each in found if isinstance(each, PublishedTask) and each.ends_at}
+        return Known(agent, dict(wiring.templates), _warning(agent, me), ends)
 
 
 def _warning(agent: str, me: str) -> str:

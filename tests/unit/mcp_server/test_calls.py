@@ -1,0 +1,81 @@
+"""A call that takes long says `running`, and what a server knows takes a process of nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from jitvault.errors import UsageError
+from jitvault.mcp import calls
+from jitvault.mcp.access_process import AccessProcess, State
+from jitvault.mcp.calls import Calls, Known, Setup
+
+END = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
+
+
+async def progress(done: float, total: float, message: str) -> None:
+    """Tell nobody."""
+
+
+async def asked(server: Calls, tool: str, **arguments: Any) -> dict[str, Any]:
+    return dict(json.loads((await server.call(tool, arguments, progress)).text))
+
+
+def test_a_list_that_takes_long_is_polled_and_blames_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "_PATIENCE_S", 0.05)
+
+    def slow(_: Sequence[str]) -> Known:
+        time.sleep(0.2)
+        return Known("me", {})
+
+    async def talk() -> None:
+        server = Calls(Setup(slow, (), 60))
+        answer = await asked(server, "list_access")
+        assert set(answer) == {"id", "state"} and answer["state"] == "running"
+        while answer.get("state") == "running":
+            answer = await asked(server, "poll", id=answer["id"])
+        assert answer["agent"] == "me"
+
+    asyncio.run(talk())
+
+
+def test_the_end_of_a_task_with_more_time_is_asked_for_without_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_process(*_: object, **__: object) -> None:
+        raise AssertionError("a process takes longer than Vault")
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", no_process)
+    wanted: list[Sequence[str]] = []
+
+    def known(tasks: Sequence[str]) -> Known:
+        wanted.append(tasks)
+        return Known("me", {}, ends=dict.fromkeys(tasks, END))
+
+    async def talk() -> None:
+        server = Calls(Setup(known, (), 60))
+        for name in ("t-1", "t-2"):
+            server.tasks[name] = task = AccessProcess(name, "pg", ("psql",), timedelta(minutes=15))
+            task.state, task.until, task.may_be_extended = State.HELD, END - timedelta(hours=1), name == "t-2"
+        found = {each["task"]: each["until"] for each in (await asked(server, "list_access"))["tasks"]}
+        assert found == {"t-1": "2030-01-31T08:00:00+00:00", "t-2": "2030-01-31T09:00:00+00:00"}
+
+    asyncio.run(talk())
+    assert wanted == [["t-2"]]
+
+
+def test_what_a_server_lacks_is_each_tools_answer() -> None:
+    def known(_: Sequence[str]) -> Known:
+        raise UsageError("no login is set", hint="Set one.")
+
+    async def talk() -> None:
+        server = Calls(Setup(known, (), 60))
+        request = {"template": "pg", "tools": ["sh"], "reason": "Count."}
+        for answer in (await asked(server, "list_access"), await asked(server, "request_access", **request)):
+            assert answer == {"error": "no login is set", "hint": "Tell your user: Set one."}
+
+    asyncio.run(talk())
