@@ -18,6 +18,8 @@ from jitvault.errors import JitvaultError, VaultRefused
 POLL_S = 1.0
 CHANGED = "its access has changed"
 """The reason where the task goes on with another token, which this process can take."""
+REFUSED = "Vault does not accept its token any more"
+"""The reason where nothing was published that says another one."""
 # without a heartbeat in the spec
 _BEAT_S = 5.0
 
@@ -106,4 +108,4 @@ class TaskWatch:
         now = time.monotonic()
         if self._refused_at is None:
             self._refused_at = now
-        return "" if now < self._refused_at + self._patience_s else "Vault does not accept its token any more"
+        return "" if now < self._refused_at + self._patience_s else REFUSED

@@ -40,6 +40,8 @@ _Error = TypeVar("_Error", bound=JitvaultError)
 _LAST_S = 30.0
 # the longest that the answer to `is_over` waits for Vault's
 _LOOK_S = 2.0
+# how long it is the answer about one exception
+_ANSWER_S = 1.0
 FAILED = "failed "
 _NOT_BEGUN = "its block has not begun"
 _ELSEWHERE = "this is a copy of the process that holds it"
@@ -77,6 +79,7 @@ class Task:
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._looking = Lock()
         self._looks = 0
+        self._answer = 0, 0.0, ""
         self._looked: SimpleQueue[tuple[int, str]] = SimpleQueue()
         self._holder: Holder | None = None
         self._values = HeldValues(self._check)
@@ -121,14 +124,23 @@ class Task:
     def is_over(self) -> bool:
         """Whether the access can be used no more.
 
-        Vault is asked, for 2 s at most: when a login fails this is true already.
+        In an `except` block Vault is asked, for 2 s at most and once a second for each exception: the login that failed
+        may have ended with the task. Elsewhere this is what Vault said up to a second ago.
         """
         return bool(self.reason)
 
     @property
     def reason(self) -> str:
         """Why the task is over, "" while it lasts. It is asked as `is_over` is."""
-        return self._known_reason or self._look()
+        failed = sys.exc_info()[1]
+        if self._known_reason or failed is None:
+            return self._known_reason
+        # whoever looks at one failure again and again asks no more often than the holder itself does
+        about, until, reason = self._answer
+        if about != id(failed) or time.monotonic() >= until:
+            reason = self._look()
+            self._answer = id(failed), time.monotonic() + _ANSWER_S, reason
+        return reason
 
     def secret(self, name: str) -> FieldSecret:
         """Return the field that `name` says: TEMPLATE.FIELD, or FIELD.
@@ -349,7 +361,7 @@ class Task:
 
     def _ended(self) -> TaskEnded | None:
         """Return the error of a login that failed since its task is over."""
-        reason = self.reason
+        reason = self._known_reason or self._look()
         return _with_hint(self._error_of(reason)) if reason else None
 
     def _check(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 
-from jitvault.agent.execution.task_watch import CHANGED, POLL_S, TaskWatch
+from jitvault.agent.execution.task_watch import CHANGED, POLL_S, REFUSED, TaskWatch
 from jitvault.cli import session
 from jitvault.cli.commands.access.held_access import Access, OtherToken, say_beside_program
 from jitvault.cli.inbox import message_for
@@ -23,7 +23,6 @@ from jitvault.wiring import Wiring
 NEXT_TOKEN_S = 60.0
 ASK_S = 2.0
 """How long what is published is waited for once Vault refuses a token that nothing replaces."""
-REFUSED = "Vault does not accept its token any more"
 REPLACED = "more time for it came with another token, which this process does not have"
 TAKEN_BY_OTHERS = "more time for it came with another token, which another process took"
 _LONGEST_NOTE = 200
@@ -108,6 +107,8 @@ def why_over(access: Access, wiring: Wiring, patience_s: float = ASK_S) -> str:
                 end = _end_of(document) or _by_other_token(access, wiring, document)
                 if end:
                     return end
+        if access.is_replaced and access.on_other is not OtherToken.TAKE:
+            return REPLACED
         if not access.is_replaced and _accepts(access, wiring):
             return ""
         if time.monotonic() >= waits_until:

@@ -25,10 +25,10 @@ from typing import Any
 from jitvault.agent.credential import names
 from jitvault.agent.execution.mapping import fields_of
 from jitvault.agent.execution.monitor import Gone, Monitor
-from jitvault.agent.execution.task_watch import CHANGED
+from jitvault.agent.execution.task_watch import CHANGED, REFUSED
 from jitvault.agent.sdk.holder import LOOK
 from jitvault.cli import session
-from jitvault.cli.commands.access.access_watch import REFUSED, watch_of, why_over
+from jitvault.cli.commands.access.access_watch import watch_of, why_over
 from jitvault.cli.commands.access.execute_steps import take_next
 from jitvault.cli.commands.access.held_access import Access, OtherToken
 from jitvault.documents.published_task import PublishedTask
@@ -185,9 +185,9 @@ def _looked(access: Access, numbers: Sequence[int]) -> str:
     A token that Vault refuses may be the first sign of another one, for which the watch waits longer. What replaces the
     token is no end: the caller gets the next one's secrets.
     """
-    why = why_over(access, access.wiring)
-    if access.is_replaced:
-        why = ""
+    why = "" if access.is_replaced else why_over(access, access.wiring)
+    # it may have been replaced meanwhile
+    why = "" if access.is_replaced else why
     for number in numbers:
         tell({"looked": [number, why]})
     return "" if why == REFUSED else why
