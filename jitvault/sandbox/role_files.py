@@ -60,7 +60,9 @@ ROLES = (
 
 
 def write_role_files(directory: Path, variables: Mapping[str, str], server: Path | None = None) -> None:
-    """Write one file for each role into a new directory, and one for an MCP client.
+    """Write one file for each role into a new directory.
+
+    One more is for an MCP client, whose model is the agent.
 
     The directory is complete from the moment it exists. Only its owner can enter it (0700) and read the files (0600).
     `variables` are everybody's, and `server` is the server's program. Raises UsageError.

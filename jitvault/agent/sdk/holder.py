@@ -23,6 +23,7 @@ from weakref import WeakSet
 
 from jitvault.agent.process_end import opened_end
 from jitvault.errors import (
+    ApprovalMissing,
     JitvaultError,
     NotConfirmed,
     TaskEnded,
@@ -42,6 +43,7 @@ _HINTS = {
     WrongState.exit_code: TaskEnded.default_hint,
     WaitTimedOut.exit_code: "Check that a worker is running. The request is stored: enter the block again.",
 }
+_MORE = {ApprovalMissing.exit_code: " `task(…, wait=…)` waits longer, and the same program can wait again."}
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +219,8 @@ def _error(lines: Sequence[str]) -> JitvaultError | None:
     try:
         told = json.loads("\n".join(lines)[:_LONGEST_ERROR])["error"]
         code = told["exit_code"]
-        return error_of(code, str(told["message"]), _HINTS.get(code) or str(told["hint"]))
+        hint = _HINTS.get(code) or f"{told['hint']}{_MORE.get(code, '')}"
+        return error_of(code, str(told["message"]), hint)
     except (ValueError, KeyError, TypeError):
         return NotConfirmed(f"the process that holds the task failed: {lines[-1]:.200}")
 

@@ -180,8 +180,9 @@ def _until_the_end(access: Access, watch: int, monitor: Monitor, caller: Caller)
 
 
 def _looked(access: Access, numbers: Sequence[int]) -> str:
-    """Answer the caller's questions; return why the task is over, "" where it is not.
+    """Answer the caller's questions; return why the task is over.
 
+    The result is "" where it is not.
     A token that Vault refuses may be the first sign of another one, for which the watch waits longer. What replaces the
     token is no end: the caller gets the next one's secrets.
     """

@@ -98,7 +98,7 @@ def _warn_of_missing(tools: Sequence[str]) -> None:
 
 
 def _known(settings: Settings, name: str | None, tasks: Sequence[str]) -> Known:
-    """Return who the agent is, which templates there are now, and when the tasks end.
+    """Return who the agent is, what it may ask for, and when the tasks end.
 
     Vault alone may know that, for which a login is made, and revoked again: the agent is the entity of the login, and
     templates and tasks are published. Raises UsageError, InvalidInput, and what a login raises.

@@ -41,7 +41,7 @@ def withdrawn_if_interrupted(context: typer.Context, wiring: Wiring, monitor: Mo
 
 
 def _withdraw(context: typer.Context, wiring: Wiring, monitor: Monitor, task: str) -> None:
-    """Sign the end of a task, granted or not, and wait until a worker has acted on it.
+    """Sign the end of a task, granted or not, and wait for a worker.
 
     The hint says how far that came. Raises what keeps it from coming further.
     """
