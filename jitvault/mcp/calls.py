@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from jitvault.agent.execution.allowed_program import find_tool
-from jitvault.errors import Denied, InvalidInput, JitvaultError, NotFound, WrongState, error_like
+from jitvault.errors import (
+    ApprovalMissing,
+    Denied,
+    InvalidInput,
+    JitvaultError,
+    NotFound,
+    WaitTimedOut,
+    WrongState,
+    error_like,
+)
 from jitvault.formats.fields import Strict
 from jitvault.mcp import arguments as given
 from jitvault.mcp import shared_secrets
@@ -39,6 +48,8 @@ MOST_TASKS = 8
 # of the 2 s in which a client expects the server to end
 _LAST_S = 1.8
 _ROOM = 18_000
+# a request that is not granted yet goes on waiting after these
+_STANDS = (ApprovalMissing.exit_code, WaitTimedOut.exit_code)
 _CORRECT = "Correct the arguments and call again. Nothing was done."
 
 Progress = Callable[[float, float, str], Awaitable[None]]
@@ -81,6 +92,7 @@ class Calls:
     _polls: dict[str, Poll] = field(default_factory=dict)
     _numbers: count[int] = field(default_factory=lambda: count(1))
     _shared: int | None = field(default_factory=shared_secrets.made)
+    _kept: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def call(self, name: str, values: dict[str, Any], progress: Progress) -> Answer:
         """Carry out a call. Every failure is an answer."""
@@ -161,6 +173,7 @@ class Calls:
         access = AccessProcess(task, asked.template, asked.tools, window)
         self.tasks[task] = access
         await access.start(Path(name), f"{self.setup.wait_s:g}s", self._shared)
+        self._keep(_withdraw_unanswered(access))
         await access.settled(max(0.0, begun + _SETTLED_S - asyncio.get_running_loop().time()))
         return state_of(access)
 
@@ -261,6 +274,12 @@ class Calls:
 
         return await poll()
 
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have work done in the background, until it is done."""
+        task = asyncio.create_task(work)
+        self._kept.add(task)
+        task.add_done_callback(self._kept.discard)
+
     def _known(self, task: str) -> AccessProcess:
         found = self.tasks.get(task)
         if found is None:
@@ -285,6 +304,16 @@ class Calls:
 async def _ended(access: AccessProcess) -> None:
     while not await access.ended(_TICK_S):
         pass
+
+
+async def _withdraw_unanswered(access: AccessProcess) -> None:
+    """Withdraw the request of a task that was not granted in time.
+
+    Nobody else knows its id: what is granted later would be taken by nobody.
+    """
+    await _ended(access)
+    if access.failure is not None and access.failure.exit_code in _STANDS:
+        await _withdraw(access)
 
 
 async def _withdraw(access: AccessProcess) -> None:

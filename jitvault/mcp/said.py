@@ -13,10 +13,14 @@ _LONGEST = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why something was not done, and what to do next: jitvault's own words."""
+    """Why something was not done, and what to do next: jitvault's words.
+
+    `exit_code` is that of the command's error, 0 where no command failed.
+    """
 
     message: str
     hint: str
+    exit_code: int = 0
 
 
 def failure_in(said: str, code: int, *, is_expected: bool = False) -> Failure | None:
@@ -29,7 +33,7 @@ def failure_in(said: str, code: int, *, is_expected: bool = False) -> Failure | 
         try:
             error = json.loads(said[start:])["error"]
             hint = hint_of(error["exit_code"], str(error["hint"]))
-            return Failure(str(error["message"])[:_LONGEST], hint[:_LONGEST])
+            return Failure(str(error["message"])[:_LONGEST], hint[:_LONGEST], error["exit_code"])
         except (ValueError, KeyError, TypeError):
             pass
     if is_expected:

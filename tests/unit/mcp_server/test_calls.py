@@ -15,6 +15,7 @@ from jitvault.errors import UsageError
 from jitvault.mcp import calls
 from jitvault.mcp.access_process import AccessProcess, State
 from jitvault.mcp.calls import Calls, Known, Setup
+from jitvault.mcp.said import Failure
 
 END = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
 
@@ -79,3 +80,19 @@ def test_what_a_server_lacks_is_each_tools_answer() -> None:
             assert answer == {"error": "no login is set", "hint": "Tell your user: Set one."}
 
     asyncio.run(talk())
+
+
+@pytest.mark.parametrize(("code", "withdrawn"), [(4, True), (13, True), (3, False), (0, False)])
+def test_a_request_that_was_not_granted_in_time_is_withdrawn(
+    monkeypatch: pytest.MonkeyPatch, code: int, *, withdrawn: bool
+) -> None:
+    ran: list[tuple[str, ...]] = []
+
+    async def command(*words: str) -> None:
+        ran.append(words)
+
+    monkeypatch.setattr(calls, "command", command)
+    access = AccessProcess("t-1", "pg", ("psql",), timedelta(minutes=15))
+    access.state, access.failure = State.ENDED, Failure("no", "", code)
+    asyncio.run(calls._withdraw_unanswered(access))
+    assert ran == ([("cancel", "t-1")] if withdrawn else [])
