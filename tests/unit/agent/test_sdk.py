@@ -39,7 +39,7 @@ from jitvault.agent import (
     WrongState,
     task,
 )
-from jitvault.agent.sdk.connections import async_sqlalchemy_engine, psycopg_kwargs, sqlalchemy_engine
+from jitvault.agent.sdk.connections import Why, async_sqlalchemy_engine, psycopg_kwargs, sqlalchemy_engine
 from jitvault.agent.sdk.credentials import HeldValues, credentials_of, secret_of, the_only
 from jitvault.agent.sdk.holder import _error, _Lines
 
@@ -279,9 +279,12 @@ def test_an_engine_says_that_its_task_is_over_in_place_of_its_drivers_words() ->
         sqlalchemy_engine(credentials, None, None, {}, ended).connect()
     # a connection that was open
     options = {"creator": lambda: sqlite3.connect(":memory:")}
-    for why, error in ((ended, TaskEnded), (nothing, sqlalchemy.exc.ProgrammingError)):
+    cases: list[tuple[Why, type[Exception]]] = [(ended, TaskEnded), (nothing, sqlalchemy.exc.ProgrammingError)]
+    for why, error in cases:
         with sqlalchemy_engine(credentials, None, "sqlite://", options, why).connect() as connection:
-            connection.connection.driver_connection.close()
+            raw = connection.connection.driver_connection
+            assert raw is not None
+            raw.close()
             with pytest.raises(error):
                 connection.exec_driver_sql("SELECT 1")
 

@@ -45,7 +45,12 @@ def test_a_late_answer_is_none_to_the_next_question(
 def test_a_tool_that_fails_is_told_of_the_end_of_its_task(line: tuple[socket.socket, int], reason: str) -> None:
     ours, its = line
     asked: list[bool] = []
-    Thread(target=task_end.serve, args=(ours, lambda: asked.append(True) or reason), daemon=True).start()
+
+    def why() -> str:
+        asked.append(True)
+        return reason
+
+    Thread(target=task_end.serve, args=(ours, why), daemon=True).start()
     source, sink = os.pipe()
     setting = frames.Setting("t", (), (), (), None, None, its)
     runner = Runner(setting, dict(os.environ), sink)
