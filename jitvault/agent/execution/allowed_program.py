@@ -49,7 +49,8 @@ def check_spec_agent(spec: TaskSpec, me: str) -> None:
     `me` is the name of the caller's entity, "" where it is not known.
     """
     body = spec.spec
-    if body.deliver == "agent" and me not in ("", body.agent):
+    # Vault finds an entity by its name in any case
+    if body.deliver == "agent" and me.casefold() not in ("", body.agent.casefold()):
         raise Denied(
             f"the access of this spec goes to the inbox of its agent {body.agent}, and you are {me}",
             hint=f"Nothing was asked for and nothing was started. Log in as {body.agent}; or let the spec say "

@@ -40,7 +40,9 @@ def test_whoever_is_not_the_agent_of_a_spec_is_told_whose_inbox_the_access_goes_
 
 
 @pytest.mark.parametrize(
-    ("deliver", "me"), [("agent", "research-agent"), ("agent", ""), ("requester", "operator")], ids=str
+    ("deliver", "me"),
+    [("agent", "research-agent"), ("agent", "Research-Agent"), ("agent", ""), ("requester", "operator")],
+    ids=str,
 )
 def test_the_agent_and_whoever_gets_the_access_may_ask(deliver: str, me: str) -> None:
     check_spec_agent(spec(deliver=deliver), me)

@@ -127,7 +127,7 @@ def _known(settings: Settings, name: str | None, tasks: Sequence[str]) -> Known:
 
 def _warning(agent: str, me: str) -> str:
     """Return that the login is another agent's, "" where it is not."""
-    if me in ("", agent):
+    if me.casefold() in ("", agent.casefold()):
         return ""
     return (
         f"this server asks for {agent} and its login is that of {me}: the access would go to the inbox of {agent}, so "

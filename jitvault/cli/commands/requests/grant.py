@@ -242,7 +242,8 @@ def raise_for(document: PublishedTask, *, as_json: bool | None = None, waited: f
         raise Denied(f"task {task} is denied: {document.why_denied}", hint=hint)
     if state == "approved":
         raise _not_issued(document)
-    raise WrongState(f"task {task} is {state}", hint="Use another id for a new task.")
+    again = "`jitvault submit SPEC` asks again, as long as its window is not over. " if state == "lapsed" else ""
+    raise WrongState(f"task {task} is {state}", hint=f"{again}Use another id for a new task.")
 
 
 def _ask_to_close_findings(document: PublishedTask) -> str | None:
