@@ -10,9 +10,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum, auto
+from typing import TYPE_CHECKING
 
-from jitvault.formats.time_window import Window
 from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, LIVING, OVER, State
+
+if TYPE_CHECKING:
+    from jitvault.formats.time_window import Window
 
 INSTALLATION = "installation"
 """The administrator's, by `init`: the installation's id, never changed once made."""
