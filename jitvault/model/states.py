@@ -102,7 +102,7 @@ EDGES: MappingProxyType[State, frozenset[State]] = MappingProxyType(
         State.ENDING: frozenset({State.CONFIRMED, State.UNVERIFIED}),
         State.CONFIRMED: frozenset({State.SEALED, State.ENDING, State.UNVERIFIED}),
         # a denied or lapsed task may be revised; a cancelled or sealed task is final
-        State.DENIED: frozenset({State.PENDING_APPROVAL, State.APPROVED}),
+        State.DENIED: frozenset({State.PENDING_APPROVAL, State.APPROVED, State.LAPSED}),
         State.LAPSED: frozenset({State.PENDING_APPROVAL, State.APPROVED, State.DENIED}),
         State.CANCELLED: frozenset(),
         State.SEALED: frozenset(),

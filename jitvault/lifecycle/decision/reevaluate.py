@@ -48,9 +48,10 @@ def reevaluate(worker: WorkerContext, file: TaskRecord, claim: int) -> Evaluatio
     submitted = submission(worker, task.task_id, task.requester, stored)
     if submitted is None:
         raise SecurityFinding(f"task {task.task_id} has no request by {task.requester} in Vault")
-    is_over = worker.now() >= submitted.stands_until and submitted.spec.canonical() == old.content["spec"]
-    # who denied a task denied this revision for ever
-    if is_over and task.state is not State.DENIED:
+    if worker.now() >= submitted.stands_until and submitted.spec.canonical() == old.content["spec"]:
+        if _was_denied(file):
+            # a lapsed task can be asked for again, and a person denied this revision for ever
+            return Evaluation(submitted, evaluate(worker, old))
         why = "its window is over" if submitted.spec.window.until else "it was not granted in time"
         _move(worker, file, claim, State.LAPSED, {"why": why})
         return None
