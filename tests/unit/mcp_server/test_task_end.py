@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
 from typing import Any
 
@@ -39,6 +40,31 @@ def test_a_late_answer_is_none_to_the_next_question(
     Thread(target=task_end.serve, args=(ours, lambda: OVER), daemon=True).start()
     assert asking.why() == OVER
     assert task_end.Asking(None).why() == ""
+
+
+def test_tools_that_fail_at_once_wait_together(
+    line: tuple[socket.socket, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_end, "PATIENCE_S", 0.5)
+    asking, begun = task_end.Asking(line[1]), time.monotonic()
+    with ThreadPoolExecutor(8) as tools:
+        assert set(tools.map(lambda _: asking.why(), range(8))) == {""}
+    assert time.monotonic() - begun < 2
+
+
+def test_only_the_newest_question_is_answered(line: tuple[socket.socket, int]) -> None:
+    ours, its = line
+    asked: list[bool] = []
+
+    def why() -> str:
+        asked.append(True)
+        return OVER
+
+    with socket.socket(fileno=its) as tool:
+        for number in (b"0001", b"0002", b"0003"):
+            tool.send(number)
+        Thread(target=task_end.serve, args=(ours, why), daemon=True).start()
+        assert tool.recv(4096) == b"0003" + OVER.encode() and len(asked) == 1
 
 
 @pytest.mark.parametrize("reason", [OVER, ""], ids=["over", "lasts"])
