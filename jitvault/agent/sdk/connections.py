@@ -116,9 +116,8 @@ def _log_in(engine: Engine, login: HeldCredential, why: Why) -> None:
             raise
 
     @sqlalchemy.event.listens_for(engine, "handle_error")
-    def explain(context: Any) -> None:
-        if context.is_disconnect and (ended := why()):
-            raise ended from None
+    def explain(context: Any) -> TaskEnded | None:
+        return why() if context.is_disconnect else None
 
 
 def ssl_context(credentials: Sequence[HeldCredential], name: str | None, ca_file: str | None) -> ssl.SSLContext:

@@ -40,8 +40,8 @@ _Error = TypeVar("_Error", bound=JitvaultError)
 _LAST_S = 30.0
 # the longest that the answer to `is_over` waits for Vault's
 _LOOK_S = 2.0
-# how long it is the answer about one exception
-_ANSWER_S = 1.0
+# how long Vault's answer counts, so that a loop of failures does not become one of requests
+_ANSWER_S = 0.1
 FAILED = "failed "
 _NOT_BEGUN = "its block has not begun"
 _ELSEWHERE = "this is a copy of the process that holds it"
@@ -79,7 +79,8 @@ class Task:
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._looking = Lock()
         self._looks = 0
-        self._answer = 0, 0.0, ""
+        # until when, by the monotonic clock, and what
+        self._answer = 0.0, ""
         self._looked: SimpleQueue[tuple[int, str]] = SimpleQueue()
         self._holder: Holder | None = None
         self._values = HeldValues(self._check)
@@ -124,23 +125,16 @@ class Task:
     def is_over(self) -> bool:
         """Whether the access can be used no more.
 
-        In an `except` block Vault is asked, for 2 s at most and once a second for each exception: the login that failed
-        may have ended with the task. Elsewhere this is what Vault said up to a second ago.
+        In an `except` block Vault is asked, for 2 s at most: the login that failed may have ended with the task.
+        Elsewhere this is what Vault said up to a second ago.
         """
         return bool(self.reason)
 
     @property
     def reason(self) -> str:
         """Why the task is over, "" while it lasts. It is asked as `is_over` is."""
-        failed = sys.exc_info()[1]
-        if self._known_reason or failed is None:
-            return self._known_reason
-        # whoever looks at one failure again and again asks no more often than the holder itself does
-        about, until, reason = self._answer
-        if about != id(failed) or time.monotonic() >= until:
-            reason = self._look()
-            self._answer = id(failed), time.monotonic() + _ANSWER_S, reason
-        return reason
+        is_failing = sys.exc_info()[1] is not None
+        return self._known_reason or (self._look() if is_failing else "")
 
     def secret(self, name: str) -> FieldSecret:
         """Return the field that `name` says: TEMPLATE.FIELD, or FIELD.
@@ -345,19 +339,34 @@ class Task:
         return _ELSEWHERE if os.getpid() != self._pid else self._reason
 
     def _look(self) -> str:
-        """Return why the task is over, by asking the holder."""
-        holder = self._holder
-        assert holder is not None  # noqa: S101 (for the type checker)
-        with self._looking, suppress(Empty):
-            self._looks += 1
-            holder.look(self._looks)
-            deadline = time.monotonic() + _LOOK_S
+        """Return why the task is over, by asking the holder.
+
+        Several threads may fail at once: each waits _LOOK_S at most, for those before it as well.
+        """
+        deadline = time.monotonic() + _LOOK_S
+        if not self._looking.acquire(timeout=_LOOK_S):
+            return self._reason
+        try:
+            until, reason = self._answer
+            if time.monotonic() >= until:
+                reason = self._asked(deadline)
+                self._answer = time.monotonic() + _ANSWER_S, reason
+            return self._reason or reason
+        finally:
+            self._looking.release()
+
+    def _asked(self, deadline: float) -> str:
+        """Return the holder's answer, "" where none comes by the deadline."""
+        assert self._holder is not None  # noqa: S101 (for the type checker)
+        self._looks += 1
+        self._holder.look(self._looks)
+        with suppress(Empty):
             while not self._reason:
                 number, reason = self._looked.get(timeout=max(0.0, deadline - time.monotonic()))
                 # an earlier question's answer came too late
                 if number == self._looks:
                     return reason
-        return self._reason
+        return ""
 
     def _ended(self) -> TaskEnded | None:
         """Return the error of a login that failed since its task is over."""

@@ -40,3 +40,14 @@ def test_questions_are_no_end_and_the_word_after_them_is(
     assert found == numbers
     os.write(standard_input, b"failed KeyError\n")
     assert caller.left({0}) and caller.note == "the block of the Python program was left by KeyError"
+
+
+def test_questions_that_were_kept_waiting_are_no_end(standard_input: int) -> None:
+    os.write(standard_input, "".join(f"look {number}\n" for number in range(100)).encode())
+    caller, found = Caller(), list[int]()
+    while len(found) < 100:
+        assert not caller.left({0})
+        found += caller.asked()
+    assert found == list(range(100))
+    os.write(standard_input, b"x" * 1000)
+    assert caller.left({0}) or caller.left({0}), "a word that never ends"

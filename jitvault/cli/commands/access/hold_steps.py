@@ -71,8 +71,9 @@ class Caller:
         received = b""
         if 0 in ready:
             with suppress(OSError):
-                received = os.read(0, _LONGEST_WORD)
-            self._word = (self._word + received)[:_LONGEST_WORD]
+                # the rest of a question may come with the next ones; a word that never ends is none of ours
+                received = os.read(0, _LONGEST_WORD - len(self._word))
+            self._word += received
         while b"\n" in self._word and (number := _question(self._word.partition(b"\n")[0])) is not None:
             self._asked.append(number)
             self._word = self._word.partition(b"\n")[2]
