@@ -12,7 +12,7 @@ _OWN = {
     VaultUnavailable.exit_code: "Vault does not answer. Call again in a moment; list_access says what there is.",
     InvalidInput.exit_code: "Call request_access with other arguments; list_access says what there is.",
     WrongState.exit_code: "Ask for another task with request_access; list_access says which tasks hold access.",
-    WaitTimedOut.exit_code: "No worker has answered. Call request_access again in a moment.",
+    WaitTimedOut.exit_code: "No worker has answered. Call again in a moment; list_access says what there is.",
 }
 
 
