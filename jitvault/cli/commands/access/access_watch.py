@@ -21,8 +21,11 @@ from jitvault.wiring import Wiring
 
 # how long after Vault refuses a token the next one is waited for: its leases are proven dead first
 NEXT_TOKEN_S = 60.0
-ASK_S = 2.0
-"""How long what is published is waited for once Vault refuses a token that nothing replaces."""
+ASK_S = 1.5
+"""How long what is published is waited for once Vault refuses a token that nothing replaces.
+
+Who asks why an access is over waits for 2 s, and so hears at least that.
+"""
 REPLACED = "more time for it came with another token, which this process does not have"
 TAKEN_BY_OTHERS = "more time for it came with another token, which another process took"
 _LONGEST_NOTE = 200

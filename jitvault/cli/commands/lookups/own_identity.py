@@ -1,7 +1,7 @@
 """Who the caller is, as far as Vault shows it to the caller's own token.
 
-Vault lets everybody read the own entity, which has the name that specs and policies use, and nobody but the worker
-those of others and the groups. A token shows its policies, and each group of `init` gives its members one.
+Operators and agents may read their own entity, which has the name that specs and policies use, and nobody but the
+worker those of others and the groups. A token shows its policies, and each group of `init` gives its members one.
 """
 
 from __future__ import annotations
