@@ -153,8 +153,6 @@ class Calls:
         return told(answer)
 
     async def _request(self, asked: given.RequestAccess) -> Answer:
-        if sum(each.state is not State.ENDED for each in self.tasks.values()) >= MOST_TASKS:
-            raise WrongState(f"this server has {MOST_TASKS} tasks already", hint="Finish one. Nothing was asked for.")
         missing = [tool for tool in asked.tools if find_tool(tool) is None]
         if missing:
             raise NotFound(f"there is no program {missing[0]} in PATH", hint="Nothing was asked for.")
@@ -165,6 +163,9 @@ class Calls:
         if known.warning:
             raise Denied(known.warning, hint="Tell your user. Nothing was asked for.")
         data = spec_data(known.templates, asked, agent=known.agent, task=task, tools=self.setup.tools)
+        # several calls may have come at once
+        if sum(each.state is not State.ENDED for each in self.tasks.values()) >= MOST_TASKS:
+            raise WrongState(f"this server has {MOST_TASKS} tasks already", hint="Finish one. Nothing was asked for.")
         descriptor, name = tempfile.mkstemp(prefix=f"{task}-", suffix=".json")
         with os.fdopen(descriptor, "w") as file:
             json.dump(data, file)

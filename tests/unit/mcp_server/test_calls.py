@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tempfile
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,6 +82,26 @@ def test_what_a_server_lacks_is_each_tools_answer() -> None:
             assert answer == {"error": "no login is set", "hint": "Tell your user: Set one."}
 
     asyncio.run(talk())
+
+
+def test_no_more_tasks_are_asked_for_than_a_server_holds_however_many_calls_come_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def started(*_: object) -> None:
+        """Start nothing."""
+
+    monkeypatch.setattr(AccessProcess, "start", started)
+    monkeypatch.setattr(calls, "spec_data", lambda *_, **__: {})
+    monkeypatch.setattr(calls, "_SETTLED_S", 0.0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    async def talk() -> list[dict[str, Any]]:
+        server = Calls(Setup(lambda _: Known("me", {}), (), 60))
+        request = {"template": "pg", "tools": ["sh"], "reason": "Count.", "minutes": 5}
+        return await asyncio.gather(*(asked(server, "request_access", **request) for _ in range(2 * calls.MOST_TASKS)))
+
+    answers = asyncio.run(talk())
+    assert sum("error" not in answer for answer in answers) == calls.MOST_TASKS
 
 
 @pytest.mark.parametrize(("code", "withdrawn"), [(4, True), (13, True), (3, False), (0, False)])
