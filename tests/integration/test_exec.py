@@ -16,13 +16,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import psycopg
 import pytest
 from attended import Attended, wait_for
 from rig import Rig
 
+from jitvault.cli.commands.access.withdrawal import withdrawn_if_interrupted
 from jitvault.model.revision import Revision
 
 pytestmark = pytest.mark.usefixtures("lab")
@@ -281,6 +283,19 @@ def test_who_interrupts_the_wait_for_an_approval_withdraws_the_request(rig: Rig,
     _, said = waiting.communicate(timeout=20)
     assert waiting.returncode == 130 and f"withdrawn: task {file.stem} is cancelled".encode() in said, said
     assert rig.state(file.stem) == "cancelled"
+
+
+def test_who_interrupts_the_wait_for_access_that_another_host_took_ends_nothing(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    rig.active(file)
+    assert rig("operator", "status", file.stem).json["state"] == "active"
+    context, nobody = cast("Any", SimpleNamespace(obj={})), cast("Any", None)
+    waits = withdrawn_if_interrupted(context, rig.wiring("agent"), nobody, file.stem)
+    with pytest.raises(KeyboardInterrupt), waits:
+        raise KeyboardInterrupt
+    assert context.obj["INTERRUPTED"].startswith(f"Task {file.stem} goes on")
+    assert rig.admin.read(f"jitvault/data/requests/{rig.entity('research-agent')}/{file.stem}/end") is None
+    rig("operator", "complete", file.stem)
 
 
 # -- how it ends ------------------------------------------------------------------------------------------------------

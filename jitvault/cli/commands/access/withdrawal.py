@@ -16,12 +16,14 @@ from jitvault.agent.held_tasks import is_held_here
 from jitvault.cli import session
 from jitvault.cli.commands.access.held_access import say
 from jitvault.cli.options import DEFAULT_WAIT, set_interrupt_hint
+from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import JitvaultError
 from jitvault.lifecycle.requests.sign import sign_end
-from jitvault.model.states import LIVE_STATES, WAITING, EndReason
+from jitvault.model.states import LIVE_STATES, WAITING, EndReason, State
 from jitvault.wiring import Wiring
 
 _NOTE = "`jitvault exec` was interrupted before it took the access"
+_UNTAKEN = WAITING | {State.ISSUING, State.ISSUED}
 
 
 @contextmanager
@@ -29,15 +31,25 @@ def withdrawn_if_interrupted(context: typer.Context, wiring: Wiring, monitor: Mo
     """Withdraw the request of a task where Ctrl-C ends the block.
 
     The withdrawal is written first, and waited for. Another Ctrl-C ends only the waiting: what this process has not
-    written yet the monitor goes on to write. A task that another process holds is left to that process.
+    written yet the monitor goes on to write. A task whose access another process took, here or elsewhere, goes on.
     """
     try:
         yield
     except KeyboardInterrupt:
-        if not is_held_here(task):
+        if is_held_here(task) or _is_taken(wiring, task):
+            set_interrupt_hint(context, f"Task {task} goes on: its access is not this command's.")
+        else:
             with suppress(JitvaultError):
                 _withdraw(context, wiring, monitor, task)
         raise
+
+
+def _is_taken(wiring: Wiring, task: str) -> bool:
+    """Return whether somebody has the token, or had it, by what is published."""
+    with suppress(JitvaultError):
+        document = session.published(wiring, task)
+        return isinstance(document, PublishedTask) and document.state not in _UNTAKEN
+    return False
 
 
 def _withdraw(context: typer.Context, wiring: Wiring, monitor: Monitor, task: str) -> None:
