@@ -24,7 +24,7 @@ from jitvault.agent.execution.allowed_program import check_program, find_tool, n
 from jitvault.errors import InvalidInput, JitvaultError, NotFound, UsageError, WrongState
 from jitvault.mcp import frames
 from jitvault.mcp.shared_secrets import SharedMasker, received
-from jitvault.mcp.task_end import Asking
+from jitvault.mcp.task_end import question
 from jitvault.mcp.tool_run import ToolRun
 from jitvault.memory_protection import keep_private
 
@@ -52,7 +52,7 @@ class Runner:
         self._runs: dict[str, ToolRun] = {}
         self._waiting = BoundedSemaphore(_MOST_WAITING)
         self._is_over = False
-        self._asking = Asking(setting.asking)
+        self._question = None if setting.asking is None else question(setting.asking)
         self._end = ""
 
     def say_ready(self) -> None:
@@ -112,7 +112,7 @@ class Runner:
             with self._changing:
                 self._runs.pop(request.run, None)
         # what failed may have lost its login: the answer says so, and no later one
-        if code and (end := self._asking.why()):
+        if code and self._question and (end := self._question.why()):
             self._end = end
             return frames.Refused(request.number, end, _ENDED)
         return frames.Output(

@@ -13,17 +13,16 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from queue import Empty, SimpleQueue
-from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from weakref import WeakSet
 
+from jitvault.agent.end_question import EVERY, EndQuestion
 from jitvault.agent.sdk import connections
 from jitvault.agent.sdk.credentials import FieldSecret, HeldCredential, HeldValues, credentials_of, secret_of
 from jitvault.agent.sdk.driver_frames import DRIVER, forget_login
@@ -38,10 +37,6 @@ if TYPE_CHECKING:
 _Error = TypeVar("_Error", bound=JitvaultError)
 # giving back takes a tenth of a second; while Vault does not answer, the holder goes on without us
 _LAST_S = 30.0
-# the longest that the answer to `is_over` waits for Vault's
-_LOOK_S = 2.0
-# how long Vault's answer counts, so that a loop of failures does not become one of requests
-_ANSWER_S = 0.1
 FAILED = "failed "
 _NOT_BEGUN = "its block has not begun"
 _ELSEWHERE = "this is a copy of the process that holds it"
@@ -77,11 +72,8 @@ class Task:
         self._on_wait = on_wait or partial(print, file=sys.stderr, flush=True)
         self._pid = os.getpid()
         self._events: SimpleQueue[Event] = SimpleQueue()
-        self._looking = Lock()
-        self._looks = 0
-        # until when, by the monotonic clock, and what
-        self._answer = 0.0, ""
-        self._looked: SimpleQueue[tuple[int, str]] = SimpleQueue()
+        self._answers: SimpleQueue[tuple[int, str]] = SimpleQueue()
+        self._question = EndQuestion(self._ask, self._next_answer)
         self._holder: Holder | None = None
         self._values = HeldValues(self._check)
         self._credentials: tuple[HeldCredential, ...] = ()
@@ -133,8 +125,7 @@ class Task:
     @property
     def reason(self) -> str:
         """Why the task is over, "" while it lasts. It is asked as `is_over` is."""
-        is_failing = sys.exc_info()[1] is not None
-        return self._known_reason or (self._look() if is_failing else "")
+        return self._known_reason if sys.exc_info()[1] is None else self._why()
 
     def secret(self, name: str) -> FieldSecret:
         """Return the field that `name` says: TEMPLATE.FIELD, or FIELD.
@@ -288,7 +279,7 @@ class Task:
             case Told("ends_at", moved):
                 self._ends_at = datetime.fromisoformat(moved)
             case Told("looked", [number, reason]):
-                self._looked.put((int(number), str(reason)))
+                self._answers.put((int(number), str(reason)))
                 return
             case Told("over", reason):
                 self._end(str(reason))
@@ -302,7 +293,7 @@ class Task:
         self._reason = self._reason or reason
         self._values.forget()
         # whoever asks is not kept waiting
-        self._looked.put((0, ""))
+        self._answers.put((EVERY, ""))
 
     def _leave(self, word: str, *, is_quiet: bool) -> None:
         """Have the access given back, and wait until it is.
@@ -338,39 +329,23 @@ class Task:
         """Why the task is over, as far as this process was told."""
         return _ELSEWHERE if os.getpid() != self._pid else self._reason
 
-    def _look(self) -> str:
-        """Return why the task is over, by asking the holder.
+    def _why(self) -> str:
+        """Return why the task is over, "" while it lasts. The holder is asked."""
+        return self._known_reason or self._question.why() or self._known_reason
 
-        Several threads may fail at once: each waits _LOOK_S at most, for those before it as well.
-        """
-        deadline = time.monotonic() + _LOOK_S
-        if not self._looking.acquire(timeout=_LOOK_S):
-            return self._reason
-        try:
-            until, reason = self._answer
-            if time.monotonic() >= until:
-                reason = self._asked(deadline)
-                self._answer = time.monotonic() + _ANSWER_S, reason
-            return self._reason or reason
-        finally:
-            self._looking.release()
-
-    def _asked(self, deadline: float) -> str:
-        """Return the holder's answer, "" where none comes by the deadline."""
+    def _ask(self, number: int) -> None:
         assert self._holder is not None  # noqa: S101 (for the type checker)
-        self._looks += 1
-        self._holder.look(self._looks)
-        with suppress(Empty):
-            while not self._reason:
-                number, reason = self._looked.get(timeout=max(0.0, deadline - time.monotonic()))
-                # an earlier question's answer came too late
-                if number == self._looks:
-                    return reason
-        return ""
+        self._holder.look(number)
+
+    def _next_answer(self, seconds: float) -> tuple[int, str]:
+        try:
+            return self._answers.get(timeout=seconds)
+        except Empty:
+            raise TimeoutError from None
 
     def _ended(self) -> TaskEnded | None:
         """Return the error of a login that failed since its task is over."""
-        reason = self._known_reason or self._look()
+        reason = self._why()
         return _with_hint(self._error_of(reason)) if reason else None
 
     def _check(self) -> None:

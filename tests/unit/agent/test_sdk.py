@@ -14,7 +14,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from secrets import token_hex
 from types import GeneratorType
 from typing import Any
@@ -248,7 +247,7 @@ for line in sys.stdin:
     ("says", "pause", "reason"),
     [
         ('[{"looked": [int(number), ""]}]', 0, ""),
-        ('[{"looked": [0, "stale"]}, {"looked": [int(number), "revoked"]}]', 0, "revoked"),
+        ('[{"looked": [int(number) + 1, "stale"]}, {"looked": [int(number), "revoked"]}]', 0, "revoked"),
         # the holder may learn of the end at that moment
         ('[{"over": "revoked"}]', 0, "revoked"),
         ("[]", 3, ""),
@@ -270,24 +269,6 @@ def test_whether_the_task_is_over_is_asked_at_that_moment(
             # for both of them it is asked once
             assert (t.is_over, t.reason) == (bool(reason), reason)
         assert time.monotonic() - begun < 3
-
-
-def test_threads_that_fail_at_once_wait_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jitvault.agent.sdk.task._LOOK_S", 0.5)
-    started, program = subprocess.Popen, HOLDER.replace("{says}", "[]").replace("{pause}", "0")
-    monkeypatch.setattr(subprocess, "Popen", lambda argv, **how: started([sys.executable, "-c", program], **how))
-
-    def is_over(t: Task) -> bool:
-        try:
-            json.loads("no login")
-        except ValueError:
-            return t.is_over
-        return True
-
-    with task("x") as t, ThreadPoolExecutor(8) as threads:
-        begun = time.monotonic()
-        assert set(threads.map(is_over, [t] * 8)) == {False}
-        assert time.monotonic() - begun < 2
 
 
 def test_an_engine_says_that_its_task_is_over_in_place_of_its_drivers_words() -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
 from typing import Any
 
@@ -24,32 +22,6 @@ def line() -> Iterator[tuple[socket.socket, int]]:
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     yield ours, its.detach()
     ours.close()
-
-
-def test_a_late_answer_is_none_to_the_next_question(
-    line: tuple[socket.socket, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(task_end, "PATIENCE_S", 0.1)
-    ours, its = line
-    asking = task_end.Asking(its)
-    begun = time.monotonic()
-    assert asking.why() == "" and time.monotonic() - begun < 2
-    monkeypatch.undo()
-    first = ours.recv(16)
-    ours.send(first + b"stale")
-    Thread(target=task_end.serve, args=(ours, lambda: OVER), daemon=True).start()
-    assert asking.why() == OVER
-    assert task_end.Asking(None).why() == ""
-
-
-def test_tools_that_fail_at_once_wait_together(
-    line: tuple[socket.socket, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(task_end, "PATIENCE_S", 0.5)
-    asking, begun = task_end.Asking(line[1]), time.monotonic()
-    with ThreadPoolExecutor(8) as tools:
-        assert set(tools.map(lambda _: asking.why(), range(8))) == {""}
-    assert time.monotonic() - begun < 2
 
 
 def test_only_the_newest_question_is_answered(line: tuple[socket.socket, int]) -> None:
