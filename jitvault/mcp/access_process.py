@@ -92,6 +92,7 @@ class AccessProcess:
         self.latest_end: datetime | None = None
         self.may_be_extended = False
         self.state = State.WAITING
+        self.was_held = False
         self.failure: Failure | None = None
         self.is_finishing = False
         self._said = ""
@@ -209,7 +210,8 @@ class AccessProcess:
         # a monitor that goes on in the background has no standard streams
         await saying
         spec.unlink(missing_ok=True)
-        self.failure = failure_in(self._said, code, is_expected=self.is_finishing)
+        # a request that waits is not waited for by killing its process; access is given back by one that ends well
+        self.failure = failure_in(self._said, code, is_expected=self.is_finishing and not (self.was_held and code))
         self.state = State.ENDED
         for future in self._answers.values():
             if not future.done():
@@ -218,7 +220,7 @@ class AccessProcess:
 
     async def _received(self, answer: frames.Answer, spec: Path) -> None:
         if isinstance(answer, frames.Ready):
-            self.state = State.HELD
+            self.state, self.was_held = State.HELD, True
             self.variables = answer.variables
             if answer.until:
                 self.until = datetime.fromisoformat(answer.until)

@@ -114,7 +114,7 @@ class Calls:
         held = [each for each in self.tasks.values() if each.state is not State.ENDED]
         for each in held:
             each.finish()
-        ending = [asyncio.create_task(_withdraw(each)) for each in waiting]
+        ending: list[asyncio.Task[Any]] = [asyncio.create_task(_withdraw(each)) for each in waiting]
         ending += [asyncio.create_task(_ended(each)) for each in held]
         if ending:
             await asyncio.wait(ending, timeout=_LAST_S)
@@ -250,10 +250,8 @@ class Calls:
             is_waiting = access.state is State.WAITING
             access.finish()
             await _ended(access)
-            if is_waiting:
-                await _withdraw(access)
-                return told({"task": access.task, "state": State.ENDED, "note": "the request is withdrawn"})
-            return state_of(access)
+            failure = await _withdraw(access) if is_waiting else None
+            return state_of(access) if failure is None else failed(failure)
 
         return await self._in_background("finish", finished())
 
@@ -317,7 +315,11 @@ async def _withdraw_unanswered(access: AccessProcess) -> None:
         await _withdraw(access)
 
 
-async def _withdraw(access: AccessProcess) -> None:
-    """Cancel a request, or end what was granted meanwhile."""
-    if await command("cancel", access.task) is not None:
-        await command("complete", access.task)
+async def _withdraw(access: AccessProcess) -> Failure | None:
+    """Cancel a request, or end what was granted meanwhile.
+
+    Return why neither was done, None where one was.
+    """
+    if await command("cancel", access.task) is None:
+        return None
+    return await command("complete", access.task)

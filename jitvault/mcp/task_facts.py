@@ -26,9 +26,10 @@ def check_token_lasts(access: AccessProcess, more: timedelta) -> None:
 
 def end_of(access: AccessProcess) -> Failure:
     """Return why a task that is over holds no access."""
-    if access.failure is None:
-        return Failure(f"task {access.task} is over", "Ask for another task with request_access.")
-    return access.failure
+    if access.failure is not None:
+        return access.failure
+    what = "its access is given back" if access.was_held else "its request is withdrawn"
+    return Failure(f"task {access.task} was finished: {what}", "Ask for another task with request_access.")
 
 
 def facts(access: AccessProcess) -> dict[str, Any]:

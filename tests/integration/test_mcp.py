@@ -194,8 +194,9 @@ def test_a_model_asks_works_and_gives_back(rig: Rig, stage: Stage) -> None:
         assert (await m.python(task, COUNT))["stdout"].strip().isdigit()
         await m.python(task, KEEP)
         assert logs_in(stage.url)
-        assert (await m.call("finish", task=task))["state"] == "ended"
-        assert "is over" in (await m.refused("run", task=task, tool="python"))["error"]
+        finished = await m.call("finish", task=task)
+        assert (finished["state"], finished["why"]) == ("ended", f"task {task} was finished: its access is given back")
+        assert (await m.refused("run", task=task, tool="python"))["error"] == finished["why"]
         wait_for(lambda: rig.state(task) in ("confirmed", "sealed"))
         assert rig.file(task).task.end_reason == "completed" and not logs_in(stage.url)
 

@@ -84,6 +84,21 @@ def test_what_a_server_lacks_is_each_tools_answer() -> None:
     asyncio.run(talk())
 
 
+@pytest.mark.parametrize(
+    ("was_held", "what"), [(True, "its access is given back"), (False, "its request is withdrawn")]
+)
+def test_what_became_of_a_finished_task_is_each_later_answer(was_held: bool, what: str) -> None:
+    async def talk() -> None:
+        server = Calls(Setup(lambda _: Known("me", {}), (), 60))
+        server.tasks["t-1"] = task = AccessProcess("t-1", "pg", ("psql",), timedelta(minutes=15))
+        task.state, task.was_held = State.ENDED, was_held
+        assert (await asked(server, "finish", task="t-1"))["why"] == f"task t-1 was finished: {what}"
+        again = await asked(server, "run", task="t-1", tool="psql")
+        assert again["error"] == f"task t-1 was finished: {what}" and "request_access" in again["hint"]
+
+    asyncio.run(talk())
+
+
 def test_no_more_tasks_are_asked_for_than_a_server_holds_however_many_calls_come_at_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
