@@ -86,3 +86,9 @@ def test_schemas_have_nothing_that_a_client_may_not_know() -> None:
     text = json.dumps([schema(arguments) for arguments in TOOLS.values()])
     assert "attern" not in text and "$ref" not in text
     assert all(schema(arguments)["additionalProperties"] is False for arguments in TOOLS.values())
+
+
+def test_an_argument_that_is_null_gets_no_advice_about_files() -> None:
+    with pytest.raises(InvalidInput) as refused:
+        parsed("finish", {"task": None})
+    assert str(refused.value) == "finish: task: expected text, got null"
