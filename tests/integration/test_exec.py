@@ -260,7 +260,7 @@ def test_a_program_that_nobody_signed_and_a_mapping_that_cannot_be_filled_start_
     refused = execute(rig, spec(), *wrong, "--", "sh", "-c", "echo ran", code=125)
     assert b"did you mean password" in refused.stderr and refused.stdout == b""
     # which fields it has is known once it is read, and by then the task is used up
-    assert b"The access was taken and is given back. Ask for a task with another id." in refused.stderr
+    assert b"The access was taken and is given back. Ask for a task with another id (`--id ID`)." in refused.stderr
     # which credentials a task has is known before it is asked for
     file = spec()
     refused = execute(rig, file, "--env", "WORD=postgres-redonly.password", "--", "sh", "-c", "echo ran", code=125)

@@ -28,7 +28,7 @@ from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
 from jitvault.vault.interface import Stored
 
-_TOO_OLD = "If it is still wanted, sign it anew with `jitvault submit`; under another id if it was granted before."
+_TOO_OLD = "If it is still wanted, sign it anew with `jitvault submit`; with `--id ID` if it was granted before."
 _TOO_MANY = "Cancel some with `jitvault cancel`, or have them granted; then sign this one again."
 _REFUSED = (
     "That settles the request. Correct what the message names, in the spec or elsewhere, and run the command again."

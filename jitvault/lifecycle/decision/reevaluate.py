@@ -62,7 +62,8 @@ def reevaluate(worker: WorkerContext, file: TaskRecord, claim: int) -> Evaluatio
         if submitted.spec.canonical() != old.content["spec"] and not submitted.revise:
             raise WrongState(
                 f"task {task.task_id} was submitted with another spec: " + "; ".join(difference(old, revision)[:5]),
-                hint="Use --revise to replace it by a new revision, or another id for another task.",
+                hint="`jitvault submit SPEC --revise` replaces it by a new revision. With `--id ID` this spec asks for "
+                "another task.",
             )
         revision = resolve(worker, submitted, number=task.revision + 1)
         check_grantable(worker, revision)

@@ -29,7 +29,7 @@ Who asks why an access is over waits for 2 s, and so hears at least that.
 REPLACED = "more time for it came with another token, which this process does not have"
 TAKEN_BY_OTHERS = "more time for it came with another token, which another process took"
 _LONGEST_NOTE = 200
-_OVER = "`jitvault status TASK` shows who or what ended it. Ask for a task with another id."
+_OVER = "`jitvault status TASK` shows who or what ended it. Ask for a task with another id (`--id ID`)."
 
 
 def watch_of(access: Access, moved: Callable[[datetime], None] | None = None) -> TaskWatch:

@@ -95,7 +95,7 @@ def _run_once(
 def _after_taking(access: Access) -> str:
     """Return what became of an access that was taken and used by no program."""
     if access.is_given_back:
-        return "The access was taken and is given back. Ask for a task with another id."
+        return "The access was taken and is given back. Ask for a task with another id (`--id ID`)."
     going_on = "a process in the background goes on trying to give it back"
     if not access.monitor.is_alive:
         going_on = f"is not given back: `jitvault complete {access.document.task_id}` does it"

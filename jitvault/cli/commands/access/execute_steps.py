@@ -203,7 +203,7 @@ def _unwrapped(wiring: Wiring, taken: Given, task: str, monitor: Monitor) -> Tas
     try:
         return opened_wrapping(wiring, taken)
     except OutcomeUnknown as error:
-        hint = f"{CONTINUE} Task {task} is being ended. Ask for a task with another id."
+        hint = f"{CONTINUE} Task {task} is being ended. Ask for a task with another id (`--id ID`)."
         raise OutcomeUnknown(str(error), hint=hint) from None
     except JitvaultError:
         monitor.clean_up_later(None)

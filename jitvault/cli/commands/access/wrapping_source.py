@@ -257,7 +257,7 @@ def _why_empty(document: PublishedTask, me: str) -> tuple[str, str]:
         words = f"the task is {document.state.value}, and gets no token" + (f": {why}" if why else "")
         return words, f"Its requester, {content['requester']['name']}, can ask again, or for a task with another id."
     if document.state in BEFORE or document.state is State.ISSUING:
-        waits = f"`jitvault status {task}` shows what it waits for."
+        waits = f"`jitvault status {task}` shows what it waits for. Run the same command again when it is issued."
         return f"the task is {document.state.value}, so its token is not made yet", waits
     if document.state not in LIVE_STATES:
         ended = f" ({end_in_words(document.end_reason, document.ended)})" if document.end_reason else ""

@@ -243,7 +243,7 @@ def raise_for(document: PublishedTask, *, as_json: bool | None = None, waited: f
     if state == "approved":
         raise _not_issued(document)
     again = "`jitvault submit SPEC` asks again, as long as its window is not over. " if state == "lapsed" else ""
-    raise WrongState(f"task {task} is {state}", hint=f"{again}Use another id for a new task.")
+    raise WrongState(f"task {task} is {state}", hint=f"{again}With `--id ID` the same spec asks for another task.")
 
 
 def _ask_to_close_findings(document: PublishedTask) -> str | None:
