@@ -112,8 +112,7 @@ def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
     if shown["frozen"]:
         console.print(f"  FROZEN     {shown['frozen']['why']}", style="red")
     for message, origin in _grouped_findings(shown["findings"]):
-        line = output.indented(message, console.width, first="  FINDING    ", rest=" " * 13)
-        console.print(line, style="red", soft_wrap=True)
+        _print_finding(console, message)
         console.print(f"             {origin}", style="red", soft_wrap=True)
     _print_uses(console, shown["uses"])
     if shown["proof"]:
@@ -267,6 +266,11 @@ def _print_end_requests(console: Console, requests: Sequence[Mapping[str, Any]])
         console.print(line, style="yellow", soft_wrap=True)
 
 
+def _print_finding(console: Console, message: str) -> None:
+    line = output.indented(message, console.width, first="  FINDING    ", rest=" " * 13)
+    console.print(line, style="red", soft_wrap=True)
+
+
 def _print_uses(console: Console, uses: Sequence[Mapping[str, Any]]) -> None:
     """Print what the task's tokens did, by the audit stream."""
     for use in uses[:_MOST_USES]:
@@ -314,5 +318,7 @@ def print_published(document: PublishedTask, shown: Mapping[str, Any], now: date
     print_decision(document, as_json=False, is_status=True, least=least)
     output.print_facts(output.console(), facts, least=least)
     _print_end_requests(output.console(), shown["end_requested"])
+    for message in dict.fromkeys(document.findings):
+        _print_finding(output.console(), message)
     if document.proof is not None:
         print_proof(output.console(), document.proof, unproven)
