@@ -235,7 +235,7 @@ def _print(rows: Sequence[Mapping[str, Any]], *, closed: bool) -> None:
     """
     import sys
 
-    from jitvault.cli.folding import for_terminal
+    from jitvault.cli.folding import MARK, for_terminal
     from jitvault.cli.views import output
 
     console = output.console()
@@ -252,9 +252,11 @@ def _print(rows: Sequence[Mapping[str, Any]], *, closed: bool) -> None:
         for line in lines:
             console.print(for_terminal(line, sys.stdout, first=" " * 6, rest=" " * 8), soft_wrap=True)
         if row["closed_at"]:
-            # the reason is another's words, so its lines are marked
-            line = f"closed {output.readable(row['closed_at'])} by {_closer(row)}: {row['closed_why']}"
-            console.print(for_terminal(line, sys.stdout, first=" " * 6), soft_wrap=True)
+            line = f"closed {output.readable(row['closed_at'])} by {_closer(row)}:"
+            console.print(for_terminal(line, sys.stdout, first=" " * 6, rest=" " * 8), soft_wrap=True)
+            # another's words: each line of them is marked
+            mark = " " * 8 + MARK
+            console.print(for_terminal(row["closed_why"], sys.stdout, first=mark, rest=mark), soft_wrap=True)
     if not rows:
         console.print(f"There is no {'' if closed else 'open '}finding.")
 
