@@ -182,6 +182,10 @@ def _life(revision: Revision) -> str:
     body = revision.spec.spec
     by_template = min((entry["ttl_s"] for entry in revision.access), default=None)
     life = least(revision.requested_ttl_s, by_template)
+    length = body.window.for_
+    if length is not None and length <= timedelta(seconds=life):
+        # nothing outlives its window, and nothing is renewed in it
+        return f"{format_duration(length)} at most, as long as its window"
     found = f"{format_duration(timedelta(seconds=life))} at most without a renewal"
     default = DEFAULT_TTLS[Level(body.criticality)]
     if body.window.ttl is not None and body.window.ttl != default:

@@ -212,6 +212,11 @@ def test_terms_that_only_some_tasks_have() -> None:
         assert line in lines
 
 
+def test_no_credential_outlives_a_short_window() -> None:
+    spec = set_in(SPEC, "spec.window", {"for": "5m"})
+    assert value_of(waiting(revision(spec)), "life") == "5m at most, as long as its window"
+
+
 def test_an_approver_reads_for_how_long_others_may_go_on_accepting() -> None:
     content = at_database().content
     content = {**content, "access": [{**content["access"][0], "accepted_after_end_s": 300}]}
