@@ -22,6 +22,7 @@ from jitvault.model.states import OVER, State
 
 _AGO = re.compile(r"(?:(\d{1,5})d)?(?:(\d{1,6})h)?(?:(\d{1,7})m)?(?:(\d{1,8})s?)?")
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
+_A_DAY = timedelta(days=1) - timedelta(microseconds=1)
 _TIME_FORMS = "a time such as 2030-01-31T09:00:00Z, a day such as 2030-01-31 (UTC), or how long ago it was: 7d, 12h"
 
 
@@ -128,7 +129,7 @@ def parse_time(text: str | None, option: str, now: datetime, *, ends_day: bool =
         return _earlier(now, timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds), text, option)
     try:
         if _DAY.fullmatch(text):
-            return parse_instant(f"{text}T00:00:00Z") + (timedelta(days=1) if ends_day else timedelta())
+            return parse_instant(f"{text}T00:00:00Z") + (_A_DAY if ends_day else timedelta())
         return parse_instant(text)
     except InvalidInput:
         raise UsageError(f"{option}: got {shown(text)}", hint=f"Write {_TIME_FORMS}.") from None

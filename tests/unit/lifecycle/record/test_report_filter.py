@@ -31,7 +31,9 @@ def test_a_time_is_absolute_or_a_duration_ago(text: str, at: datetime) -> None:
 
 
 def test_a_day_is_included_as_a_whole() -> None:
-    assert parse_time("2030-01-01", "--until", NOW, ends_day=True) == datetime(2030, 1, 2, tzinfo=UTC)
+    until = parse_time("2030-01-01", "--until", NOW, ends_day=True)
+    assert until is not None and until + timedelta(microseconds=1) == datetime(2030, 1, 2, tzinfo=UTC)
+    assert str(ReportFilter(until=until)) == "until 2030-01-01 23:59:59 UTC"
 
 
 @pytest.mark.parametrize("text", ["", "now", "2030-13-01", "2030-01-01T12:00:00", "1.5h", "-1h", "99999d", "1h1d"])
