@@ -97,7 +97,7 @@ def grant(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Issue a task's access and print its wrapping token.
+    """Issue a task's access, and print its wrapping token or who takes it.
 
     A spec is submitted first; one with generateName in place of an id makes another task each time. The agent exchanges
     the wrapping token for the task's token with `jitvault unwrap`; that works only once. A task that needs approvals is
