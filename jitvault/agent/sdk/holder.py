@@ -22,28 +22,11 @@ from typing import Any
 from weakref import WeakSet
 
 from jitvault.agent.process_end import opened_end
-from jitvault.errors import (
-    ApprovalMissing,
-    JitvaultError,
-    NotConfirmed,
-    TaskEnded,
-    UsageError,
-    VaultUnavailable,
-    WaitTimedOut,
-    WrongState,
-    error_of,
-)
+from jitvault.errors import JitvaultError, NotConfirmed, UsageError, error_of
 
 LOOK = "look"
 """What the holder is asked when a login failed: whether the task is over."""
 _LONGEST_ERROR = 64 * 1024
-# the holder's hints are about its own command where these are about the program
-_HINTS = {
-    VaultUnavailable.exit_code: "Nothing is lost: enter the block again when Vault answers.",
-    WrongState.exit_code: TaskEnded.default_hint,
-    WaitTimedOut.exit_code: "Check that a worker is running. The request is stored: enter the block again.",
-}
-_MORE = {ApprovalMissing.exit_code: " `task(…, wait=…)` waits longer, and the same program can wait again."}
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,9 +201,7 @@ def _error(lines: Sequence[str]) -> JitvaultError | None:
         return None
     try:
         told = json.loads("\n".join(lines)[:_LONGEST_ERROR])["error"]
-        code = told["exit_code"]
-        hint = _HINTS.get(code) or f"{told['hint']}{_MORE.get(code, '')}"
-        return error_of(code, str(told["message"]), hint)
+        return error_of(told["exit_code"], str(told["message"]), str(told["hint"]))
     except (ValueError, KeyError, TypeError):
         return NotConfirmed(f"the process that holds the task failed: {lines[-1]:.200}")
 

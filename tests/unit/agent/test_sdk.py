@@ -24,24 +24,10 @@ import sqlalchemy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitvault.agent import (
-    ApprovalMissing,
-    FieldSecret,
-    HeldCredential,
-    InvalidInput,
-    JitvaultError,
-    NotConfirmed,
-    Task,
-    TaskEnded,
-    UsageError,
-    VaultUnavailable,
-    WaitTimedOut,
-    WrongState,
-    task,
-)
+from jitvault.agent import FieldSecret, HeldCredential, InvalidInput, NotConfirmed, Task, TaskEnded, UsageError, task
 from jitvault.agent.sdk.connections import Why, async_sqlalchemy_engine, psycopg_kwargs, sqlalchemy_engine
 from jitvault.agent.sdk.credentials import HeldValues, credentials_of, secret_of, the_only
-from jitvault.agent.sdk.holder import _error, _Lines
+from jitvault.agent.sdk.holder import _Lines
 
 WORD = "w0rd-of-passage"
 LOGIN = {"host": "db.example.org", "port": 5432, "tls": "verify-full", "database": "app"}
@@ -217,16 +203,6 @@ def test_a_holder_that_is_not_understood_is_an_error_and_no_endless_wait(monkeyp
     monkeypatch.setattr("threading.excepthook", lambda _: None)
     with pytest.raises(NotConfirmed, match="is not understood"):
         task("x").__enter__()
-
-
-@pytest.mark.parametrize("kind", [ApprovalMissing, VaultUnavailable, WaitTimedOut, WrongState])
-def test_a_holders_error_has_the_hint_of_a_program(kind: type[JitvaultError]) -> None:
-    hint = "Wait longer with --wait, or `jitvault exec TASK -- CMD`." if kind is not ApprovalMissing else "Ask olga."
-    said = {"error": {"exit_code": kind.exit_code, "message": "no", "hint": hint}}
-    error = _error(json.dumps(said, indent=2).splitlines())
-    assert type(error) is kind and str(error) == "no"
-    assert "task(…" in error.hint or "block" in error.hint
-    assert "--" not in error.hint and ("Ask olga. " in error.hint) == (kind is ApprovalMissing)
 
 
 HOLDER = """

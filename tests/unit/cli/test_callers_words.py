@@ -9,7 +9,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jitvault.cli.commands.access.hold_steps import Caller
+from jitvault.cli.commands.access.hold_steps import Caller, hints_for_a_program
+from jitvault.errors import (
+    ApprovalMissing,
+    Denied,
+    JitvaultError,
+    NotFound,
+    OutcomeUnknown,
+    VaultBusy,
+    WaitTimedOut,
+    WrongState,
+)
 
 
 @pytest.fixture
@@ -51,3 +61,22 @@ def test_questions_that_were_kept_waiting_are_no_end(standard_input: int) -> Non
     assert found == list(range(100))
     os.write(standard_input, b"x" * 1000)
     assert caller.left({0}) or caller.left({0}), "a word that never ends"
+
+
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (ApprovalMissing("no", hint="Ask olga."), "Ask olga. `task(…, wait=…)` waits longer"),
+        (WaitTimedOut("no"), "enter the block again"),
+        (VaultBusy("no"), "enter the block again when Vault answers"),
+        (OutcomeUnknown("no", hint="Nobody has it."), "Enter another `with task(…)`"),
+        (WrongState("no", hint="`--id ID` …"), "Enter another `with task(…)`"),
+        (NotFound("no", hint="Name a file."), "Name a file."),
+        (Denied("no", hint="Ask for less."), "Ask for less."),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_program_is_told_what_a_program_does_next(error: JitvaultError, hint: str) -> None:
+    with pytest.raises(type(error)) as raised, hints_for_a_program():
+        raise error
+    assert hint in raised.value.hint

@@ -38,7 +38,7 @@ def hold(
     program = ("python", *names_of(sys.executable))
     wiring = session.open_session()
     # before anything is known that is secret, and while this process has one thread and no connection
-    with held_access.monitored(wiring, "hold") as monitor:
+    with hold_steps.hints_for_a_program(), held_access.monitored(wiring, "hold") as monitor:
         caller = hold_steps.Caller(caller_end)
         wiring.clock = hold_steps.CallersClock(caller)
         try:

@@ -18,8 +18,8 @@ from __future__ import annotations
 import json
 import os
 import selectors
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from jitvault.agent.credential import names
@@ -32,7 +32,16 @@ from jitvault.cli.commands.access.access_watch import watch_of, why_over
 from jitvault.cli.commands.access.execute_steps import take_next
 from jitvault.cli.commands.access.held_access import Access, OtherToken
 from jitvault.documents.published_task import PublishedTask
-from jitvault.errors import JitvaultError
+from jitvault.errors import (
+    ApprovalMissing,
+    JitvaultError,
+    NotFound,
+    OutcomeUnknown,
+    TaskEnded,
+    VaultUnavailable,
+    WaitTimedOut,
+    WrongState,
+)
 from jitvault.lifecycle.requests.sign import sign_end
 from jitvault.model.states import LIVE_STATES, EndReason
 from jitvault.wiring import SystemClock, Wiring
@@ -117,6 +126,32 @@ class CallersClock(SystemClock):
             while (left := deadline - self.monotonic()) > 0:
                 if self._caller.left({key.fileobj for key, _ in selector.select(left)}):
                     raise CallerLeft
+
+
+@contextmanager
+def hints_for_a_program() -> Iterator[None]:
+    """Have the errors of the block say what a Python program does next."""
+    try:
+        yield
+    except JitvaultError as error:
+        error.hint = hint_for_a_program(error)
+        raise
+
+
+def hint_for_a_program(error: JitvaultError) -> str:
+    """Return an error's hint, in which the program stands for this command."""
+    match error:
+        case ApprovalMissing():
+            return f"{error.hint} `task(…, wait=…)` waits longer, and the same program can wait again."
+        case WaitTimedOut():
+            return "Check that a worker is running. The request is stored: enter the block again."
+        case OutcomeUnknown():
+            return TaskEnded.default_hint
+        case VaultUnavailable():
+            return "Nothing is lost: enter the block again when Vault answers."
+        case WrongState() if not isinstance(error, NotFound):
+            return TaskEnded.default_hint
+    return error.hint
 
 
 def end_if_granted(wiring: Wiring, task: str | None) -> None:
