@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -20,10 +21,7 @@ if TYPE_CHECKING:
 def mcp(
     agent: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="The name of the agent's Vault entity; by default that of your login.",
-        ),
+        typer.Option(metavar="NAME", help="The name of the agent's Vault entity; by default that of your login."),
     ] = None,
     tool: Annotated[
         list[str] | None,
@@ -70,18 +68,18 @@ def mcp(
         settings = session.open_session().settings
         _check_has_login(settings)
     except JitvaultError as error:
-        # a client shows what stderr says of a server that ends to few people, and what a tool answers to its user
-        why = error
-        warn(f"warning: nothing can be asked for: {why}. {why.hint}")
-        serve(Setup(lambda _: _raise(why), tuple(tool or ()), wait), ())
+        warn(f"warning: nothing can be asked for: {error}. {error.hint}")
+        # few people read what a server said that has ended; a tool's answer is shown to the user
+        serve(Setup(partial(_raise, error), tuple(tool or ()), wait), ())
     _warn_of_missing(tool or ())
     if sys.stdin.isatty():
         note("An MCP client starts this command and writes to it. Ctrl-C ends it.")
     serve(Setup(lambda tasks: _known(settings, agent, tasks), tuple(tool or ()), wait), _own_secrets(settings))
 
 
-def _raise(error: JitvaultError) -> NoReturn:
-    raise error
+def _raise(error: JitvaultError, _: Sequence[str]) -> NoReturn:
+    # each call raises it, and a traceback grows
+    raise error.with_traceback(None)
 
 
 def _warn_of_missing(tools: Sequence[str]) -> None:
