@@ -101,7 +101,7 @@ EDGES: MappingProxyType[State, frozenset[State]] = MappingProxyType(
         State.ACTIVE: frozenset({State.ENDING, State.ISSUING}),
         State.ENDING: frozenset({State.CONFIRMED, State.UNVERIFIED}),
         State.CONFIRMED: frozenset({State.SEALED, State.ENDING, State.UNVERIFIED}),
-        # a denied or lapsed task may be revised; a cancelled or sealed task is final
+        # a denied or lapsed task may be revised, and one that policy denied lapses; a cancelled or sealed task is final
         State.DENIED: frozenset({State.PENDING_APPROVAL, State.APPROVED, State.LAPSED}),
         State.LAPSED: frozenset({State.PENDING_APPROVAL, State.APPROVED, State.DENIED}),
         State.CANCELLED: frozenset(),
