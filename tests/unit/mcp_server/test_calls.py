@@ -26,7 +26,7 @@ async def progress(done: float, total: float, message: str) -> None:
     """Tell nobody."""
 
 
-async def asked(server: Calls, tool: str, **arguments: Any) -> dict[str, Any]:
+async def asked(server: Calls, tool: str, /, **arguments: Any) -> dict[str, Any]:
     return dict(json.loads((await server.call(tool, arguments, progress)).text))
 
 
