@@ -18,7 +18,7 @@ _LONGEST = 4096
 
 
 def serve(line: socket.socket, why: Callable[[], str]) -> None:
-    """Answer the newest question with what `why` returns, as long as this process lives."""
+    """Answer the newest question with what `why` returns, again and again."""
     with suppress(OSError):
         while number := line.recv(_NUMBER):
             with suppress(BlockingIOError):

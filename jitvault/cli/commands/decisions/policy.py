@@ -198,7 +198,7 @@ def policy_explain(
 
 
 def _taken_id(wiring: Wiring, read: ReadSpec) -> dict[str, str]:
-    """Return that the spec's id is that of a task which somebody else requested.
+    """Return that the id of a spec is that of another requester's task.
 
     Policy does not know of it, and the request would be refused. Nothing is known without a login.
     """
