@@ -37,7 +37,8 @@ def withdrawn_if_interrupted(context: typer.Context, wiring: Wiring, monitor: Mo
         yield
     except KeyboardInterrupt:
         if is_held_here(task) or _is_taken(wiring, task):
-            set_interrupt_hint(context, f"Task {task} goes on: its access is not this command's.")
+            who = f"`jitvault status {task}` shows who has the access, or why it is over."
+            set_interrupt_hint(context, f"Nothing is withdrawn: {who}")
         else:
             with suppress(JitvaultError):
                 _withdraw(context, wiring, monitor, task)
@@ -45,7 +46,7 @@ def withdrawn_if_interrupted(context: typer.Context, wiring: Wiring, monitor: Mo
 
 
 def _is_taken(wiring: Wiring, task: str) -> bool:
-    """Return whether somebody has the token, or had it, by what is published."""
+    """Return whether somebody unwrapped the token, or the task is over."""
     with suppress(JitvaultError):
         document = session.published(wiring, task)
         return isinstance(document, PublishedTask) and document.state not in _UNTAKEN
