@@ -289,11 +289,12 @@ def test_who_interrupts_the_wait_for_access_that_another_host_took_ends_nothing(
     file = spec()
     rig.active(file)
     assert rig("operator", "status", file.stem).json["state"] == "active"
-    context, nobody = cast("Any", SimpleNamespace(obj={})), cast("Any", None)
-    waits = withdrawn_if_interrupted(context, rig.wiring("agent"), nobody, file.stem)
+    kept: list[object] = []
+    context, monitor = SimpleNamespace(obj={}), SimpleNamespace(pid=0, clean_up_later=kept.append)
+    waits = withdrawn_if_interrupted(cast("Any", context), rig.wiring("agent"), cast("Any", monitor), file.stem)
     with pytest.raises(KeyboardInterrupt), waits:
         raise KeyboardInterrupt
-    assert context.obj["INTERRUPTED"].startswith("Nothing is withdrawn: ")
+    assert context.obj["INTERRUPTED"].startswith("Nothing is withdrawn: ") and kept[-1] is None
     assert rig.admin.read(f"jitvault/data/requests/{rig.entity('research-agent')}/{file.stem}/end") is None
     rig("operator", "complete", file.stem)
 
