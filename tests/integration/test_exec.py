@@ -294,7 +294,7 @@ def test_who_interrupts_the_wait_for_access_that_another_host_took_ends_nothing(
     waits = withdrawn_if_interrupted(cast("Any", context), rig.wiring("agent"), cast("Any", monitor), file.stem)
     with pytest.raises(KeyboardInterrupt), waits:
         raise KeyboardInterrupt
-    assert context.obj["INTERRUPTED"].startswith("Nothing is withdrawn: ") and kept[-1] is None
+    assert context.obj["INTERRUPTED"].startswith("Nothing was withdrawn: ") and kept[-1] is None
     assert rig.admin.read(f"jitvault/data/requests/{rig.entity('research-agent')}/{file.stem}/end") is None
     rig("operator", "complete", file.stem)
 

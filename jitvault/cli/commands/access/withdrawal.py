@@ -23,7 +23,7 @@ from jitvault.model.states import LIVE_STATES, WAITING, EndReason, State
 from jitvault.wiring import Wiring
 
 _NOTE = "`jitvault exec` was interrupted before it took the access"
-_TAKEN = "Nothing is withdrawn: `jitvault status {task}` shows who has the access, or why it is over."
+_TAKEN = "Nothing was withdrawn: `jitvault status {task}` shows who has the access, or why it is over."
 _UNTAKEN = WAITING | {State.ISSUING, State.ISSUED}
 
 
@@ -63,11 +63,11 @@ def _withdraw(context: typer.Context, wiring: Wiring, monitor: Monitor, task: st
         context,
         f"Process {monitor.pid} goes on with the withdrawal for ten minutes. `jitvault cancel {task}` does it, too.",
     )
+    say(f"The request for task {task} is being withdrawn; another Ctrl-C ends the waiting for that")
     if _is_taken(wiring, task):
         monitor.clean_up_later(None)
         set_interrupt_hint(context, _TAKEN.format(task=task))
         return
-    say(f"The request for task {task} is being withdrawn; another Ctrl-C ends the waiting for that")
     sign_end(wiring.person, task, reason=EndReason.COMPLETED, note=_NOTE)
     monitor.clean_up_later(None)
     set_interrupt_hint(
