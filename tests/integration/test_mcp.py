@@ -59,7 +59,7 @@ class Model:
     told: list[str] = field(default_factory=list)
 
     async def ask(self, tool: str, /, **arguments: Any) -> tuple[bool, dict[str, Any]]:
-        """Return whether it is an error, and the answer."""
+        """Return whether it is an error, and the answer, which a busy machine gives to `poll`."""
 
         async def progress(done: float, total: float | None, message: str | None) -> None:
             self.told.append(message or "")
@@ -70,7 +70,11 @@ class Model:
         assert time.monotonic() - begun < 6 or tool == "wait_for_access"
         (content,) = result.content
         assert len(content.text) <= 40_000
-        return bool(result.is_error), json.loads(content.text)
+        is_error, answer = bool(result.is_error), json.loads(content.text)
+        if tool in ("list_access", "request_access", "finish"):
+            while answer.get("state") == "running":
+                is_error, answer = await self.ask("poll", id=answer["id"])
+        return is_error, answer
 
     async def call(self, tool: str, /, **arguments: Any) -> dict[str, Any]:
         is_error, answer = await self.ask(tool, **arguments)
@@ -438,9 +442,7 @@ def test_a_request_that_waits_is_withdrawn_at_the_end(rig: Rig, stage: Stage) ->
         for _ in range(2):
             asked.append((await m.call("request_access", **WRITE, tools=["python"]))["task"])
         await m.call("wait_for_access", seconds=2)
-        answer = await m.call("finish", task=asked[0])
-        while answer["state"] == "running":
-            answer = await m.call("poll", id=answer["id"])
+        await m.call("finish", task=asked[0])
 
     stage.play(model)
     for task in asked:
