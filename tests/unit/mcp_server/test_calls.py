@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from jitvault.errors import UsageError
+from jitvault.errors import UsageError, VaultUnavailable
 from jitvault.mcp import calls
 from jitvault.mcp.access_process import AccessProcess, State
 from jitvault.mcp.calls import Calls, Known, Setup
@@ -69,6 +69,24 @@ def test_the_end_of_a_task_with_more_time_is_asked_for_without_a_process(monkeyp
 
     asyncio.run(talk())
     assert wanted == [["t-2"]]
+
+
+def test_time_that_was_granted_is_no_error_where_its_end_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def known(_: Sequence[str]) -> Known:
+        raise VaultUnavailable("no answer")
+
+    async def command(*_: str) -> None:
+        """Extend the task."""
+
+    async def talk() -> None:
+        server = Calls(Setup(known, (), 60))
+        server.tasks["t-1"] = task = AccessProcess("t-1", "pg", ("psql",), timedelta(minutes=15))
+        task.state = State.HELD
+        answer = await asked(server, "extend", task="t-1", minutes=5, reason="One table is left.")
+        assert (answer["task"], answer["state"]) == ("t-1", "held")
+
+    monkeypatch.setattr(calls, "command", command)
+    asyncio.run(talk())
 
 
 def test_what_a_server_lacks_is_each_tools_answer() -> None:
