@@ -130,9 +130,9 @@ def _why_denied(file: TaskRecord, decision: RequestDecision | None) -> str | Non
 
 
 def _stands_until(file: TaskRecord) -> datetime | None:
-    """Return when a task that waits lapses.
+    """Return when a task that waits lapses, at the earliest.
 
-    It is due then, once its window is open.
+    It is due then, once its window is open. Where its request was signed again since, it lapses later.
     """
     window, due = Revision.of(file.revision.body).window, file.task.due_at
     opens = window.not_before

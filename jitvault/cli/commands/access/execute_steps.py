@@ -54,10 +54,8 @@ def requested(
 ) -> str:
     """Return the task, once it is granted.
 
-    Ctrl-C meanwhile withdraws the request.
-
     It is `what` itself, or the task that the spec asks for, with `task_id` in place of the spec's id. `program` has the
-    program's names; with None none is checked. Raises UsageError for a spec on standard input, which is the program's,
+    program's names; with None none is checked. Ctrl-C meanwhile withdraws the request. Raises UsageError for a spec on standard input, which is the program's,
     and for the id of a task that has one, Denied for a spec of another agent, InvalidInput for a program and a mapping
     that the task will not have, and what a grant raises.
     """

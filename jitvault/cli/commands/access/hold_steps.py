@@ -216,9 +216,8 @@ def _until_the_end(access: Access, watch: int, monitor: Monitor, caller: Caller)
 
 
 def _looked(access: Access, numbers: Sequence[int]) -> str:
-    """Answer the caller's questions; return why the task is over.
+    """Answer the caller's questions; return why the task is over, or "".
 
-    The result is "" where it is not.
     A token that Vault refuses may be the first sign of another one, for which the watch waits longer. What replaces the
     token is no end: the caller gets the next one's secrets.
     """
