@@ -55,9 +55,9 @@ def requested(
     """Return the task, once it is granted.
 
     It is `what` itself, or the task that the spec asks for, with `task_id` in place of the spec's id. `program` has the
-    program's names; with None none is checked. Ctrl-C meanwhile withdraws the request. Raises UsageError for a spec on standard input, which is the program's,
-    and for the id of a task that has one, Denied for a spec of another agent, InvalidInput for a program and a mapping
-    that the task will not have, and what a grant raises.
+    program's names; with None none is checked. Ctrl-C meanwhile withdraws the request. Raises UsageError for a spec on
+    standard input, which is the program's, and for the id of a task that has one, Denied for a spec of another agent,
+    InvalidInput for a program and a mapping that the task will not have, and what a grant raises.
     """
     if not is_spec(what):
         if task_id is not None:

@@ -204,11 +204,11 @@ def _until_the_end(access: Access, watch: int, monitor: Monitor, caller: Caller)
         for each in (*caller.lines, watch, monitor.line):
             selector.register(each, selectors.EVENT_READ)
         while True:
+            if (numbers := caller.asked()) and (end := _looked(access, numbers)):
+                return end
             ready = {key.fileobj for key, _ in selector.select()}
             if caller.left(ready):
                 return None
-            if (numbers := caller.asked()) and (end := _looked(access, numbers)):
-                return end
             if watch in ready:
                 return ""
             if monitor.line in ready and any(isinstance(event, Gone) for event in monitor.events()):
