@@ -22,6 +22,7 @@ from jitvault.errors import (
     InvalidInput,
     JitvaultError,
     NotFound,
+    VaultUnavailable,
     WaitTimedOut,
     WrongState,
     error_like,
@@ -33,7 +34,7 @@ from jitvault.mcp.access_process import AccessProcess, State, command
 from jitvault.mcp.access_request import offered, spec_data
 from jitvault.mcp.answers import Answer, failed, fitting, printed, told
 from jitvault.mcp.frames import Output, Refused
-from jitvault.mcp.hints import hint_of
+from jitvault.mcp.hints import for_user, hint_of
 from jitvault.mcp.said import Failure
 from jitvault.mcp.task_facts import check_token_lasts, end_of, facts, state_of
 from jitvault.model.spec_file import LONGEST_PREFIX, SUFFIX_ALPHABET, SUFFIX_LENGTH, generated_id
@@ -186,8 +187,11 @@ class Calls:
         """
         try:
             known = await asyncio.to_thread(self.setup.known, [each.task for each in tasks])
-        except JitvaultError as error:
+        except VaultUnavailable as error:
             raise error_like(error, str(error), hint=hint_of(error.exit_code, error.hint)) from None
+        except JitvaultError as error:
+            # the model's arguments have no part in it
+            raise error_like(error, str(error), hint=for_user(error.hint)) from None
         for each in tasks:
             each.until = known.ends.get(each.task, each.until)
         return known

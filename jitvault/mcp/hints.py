@@ -18,4 +18,9 @@ _OWN = {
 
 def hint_of(exit_code: int, hint: str) -> str:
     """Return the hint for a model; `hint` is that of the command, for people."""
-    return _OWN.get(exit_code) or f"Tell your user: {hint}"
+    return _OWN.get(exit_code) or for_user(hint)
+
+
+def for_user(hint: str) -> str:
+    """Return a hint that a model passes on."""
+    return f"Tell your user: {hint}"

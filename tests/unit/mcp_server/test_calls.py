@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from jitvault.errors import UsageError, VaultUnavailable
+from jitvault.errors import InvalidInput, JitvaultError, UsageError, VaultUnavailable
 from jitvault.mcp import calls
 from jitvault.mcp.access_process import AccessProcess, State
 from jitvault.mcp.calls import Calls, Known, Setup
@@ -89,15 +89,24 @@ def test_time_that_was_granted_is_no_error_where_its_end_cannot_be_read(monkeypa
     asyncio.run(talk())
 
 
-def test_what_a_server_lacks_is_each_tools_answer() -> None:
+@pytest.mark.parametrize(
+    ("kind", "hint"),
+    [
+        (UsageError, "Tell your user: Set one."),
+        # a template of the host's, for one
+        (InvalidInput, "Tell your user: Set one."),
+        (VaultUnavailable, "Vault does not answer. Call again in a moment; list_access says what there is."),
+    ],
+)
+def test_what_a_server_lacks_is_each_tools_answer(kind: type[JitvaultError], hint: str) -> None:
     def known(_: Sequence[str]) -> Known:
-        raise UsageError("no login is set", hint="Set one.")
+        raise kind("no login is set", hint="Set one.")
 
     async def talk() -> None:
         server = Calls(Setup(known, (), 60))
         request = {"template": "pg", "tools": ["sh"], "reason": "Count."}
         for answer in (await asked(server, "list_access"), await asked(server, "request_access", **request)):
-            assert answer == {"error": "no login is set", "hint": "Tell your user: Set one."}
+            assert answer == {"error": "no login is set", "hint": hint}
 
     asyncio.run(talk())
 
