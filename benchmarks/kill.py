@@ -62,13 +62,13 @@ def _kill_ms(scene: Scene) -> tuple[float, float, float]:
 
     started = time.perf_counter()
     results = kill(hire, tasks, note="a benchmark", wait=60, tell=tell)
-    open_ = [result.task_id for result in results if not result.proven]
+    open_ = [result.task_id for result in results if not result.confirmed]
     if open_:
         # a line of the last look-up can come a moment too late for its proof: an operator asks again
         results = kill(hire, open_, note="a benchmark", wait=60, tell=lambda *_, **__: None)
     ended = time.perf_counter()
-    if not all(result.proven for result in results):
-        raise RuntimeError(f"not proven: {[r for r in results if not r.proven][:3]}")
+    if not all(result.confirmed for result in results):
+        raise RuntimeError(f"not proven: {[r for r in results if not r.confirmed][:3]}")
     return done_at["leases revoked"], done_at["seen gone"], (ended - started) * 1000
 
 

@@ -169,7 +169,9 @@ class NotFound(WrongState):
 class TaskEnded(WrongState):
     """Raised where a Python program uses the access of a task that is over."""
 
-    default_hint = "`jitvault status TASK` shows who or what ended it. Ask for a task with another id."
+    default_hint = (
+        "Enter another `with task(…)`: with `generateName` in place of an id in the spec each one is a task of its own."
+    )
 
 
 class DecisionStale(WrongState):

@@ -1,3 +1,3 @@
 #!/bin/sh
 # Ask, wait for approvals, run, give back. The exit code is psql's.
-exec jitvault exec read-orders.yaml --preset postgres -- psql -AtXc "SELECT count(*) FROM orders"
+exec jitvault exec count-orders.yaml --preset postgres -- psql -AtXc "SELECT count(*) FROM orders"

@@ -184,10 +184,12 @@ def _run() -> NoReturn:
         code = _commands()(prog_name="jitvault", standalone_mode=False, obj=placeholders)
     except typer.TyperException as error:
         # the command line itself is wrong; without a message, the help of a group was printed already
-        message = error.format_message().replace("Value error, ", "")
+        message = re.sub(r"\s*\n\s*", " ", error.format_message().replace("Value error, ", ""))
+        # whatever keeps the program of `exec` from running has one code
+        code = str(execute.OWN_FAILURE) if _command_of(error) == "jitvault exec" else None
         if message:
-            _print_error(message, _hint_for_usage(error, arguments), error.exit_code, as_json=as_json)
-        sys.exit(error.exit_code)
+            _print_error(message, _hint_for_usage(error, arguments), error.exit_code, as_json=as_json, exit_code=code)
+        sys.exit(int(code or error.exit_code))
     except JitvaultError as error:
         if debug:
             raise

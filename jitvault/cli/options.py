@@ -185,7 +185,7 @@ ApprovalWait = Annotated[
         metavar="DURATION",
         parser=seconds(most=86_400),
         show_default="30m",
-        help="How long to wait for approvals.",
+        help="How long to wait for the approvals of a SPEC; a TASK has to be granted already.",
     ),
 ]
 

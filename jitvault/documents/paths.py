@@ -10,8 +10,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum, auto
+from typing import TYPE_CHECKING
 
 from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, LIVING, OVER, State
+
+if TYPE_CHECKING:
+    from jitvault.formats.time_window import Window
 
 INSTALLATION = "installation"
 """The administrator's, by `init`: the installation's id, never changed once made."""
@@ -48,7 +52,7 @@ _ENDS = frozenset({"end", "withdraw"})
 _GRANTS = frozenset({"submit", "grant"})
 
 REQUEST_LIFE = timedelta(days=7)
-"""How long a request can begin something, by Vault's time of the document.
+"""How long a request can begin something, by Vault's time of the document, or from when its window opens.
 
 A task's published document is kept at least as long, so that a request which is admitted was never granted before,
 whatever the ledger remembers.
@@ -61,6 +65,22 @@ APPROVAL_LIFE = timedelta(minutes=30)
 def is_stale(written_at: datetime, now: datetime) -> bool:
     """Return whether a request is too old to begin anything."""
     return now - written_at >= REQUEST_LIFE
+
+
+def stands_until(window: Window, written_at: datetime) -> datetime:
+    """Return when a request that was not granted until then lapses."""
+    if window.until is not None:
+        return window.until
+    return max(written_at, window.not_before or written_at) + REQUEST_LIFE
+
+
+def look_at(window: Window, written_at: datetime, now: datetime) -> datetime:
+    """Return when to look next at a request that is not granted.
+
+    That is when it may be granted, or when it no longer may be.
+    """
+    opens = window.not_before
+    return opens if opens is not None and now < opens else stands_until(window, written_at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,7 @@ class PublishedTask(Struct, frozen=True, kw_only=True):
     - `body` is the revision's exact bytes, and `approved` those of the last revision before it that was approved;
     - `decision` is policy's decision about the revision, `decisions` are the approvers';
     - `open_to`, `missing` and `refused` say whose approval counts, which are missing, and which do not count;
+    - `stands_until` is when a task that waits lapses;
     - `unwrap_until` is when an issued task ends if nobody has unwrapped its token;
     - `reads` says how many credentials the newest token got, `done`, and how many it may get, `allowed`;
     - `error` is for people who wait and can read nothing but this document.
@@ -99,6 +100,7 @@ class PublishedTask(Struct, frozen=True, kw_only=True):
     decisions: list[CountedDecision] = []
     ended: Ended | None = None
     why_denied: str | None = None
+    stands_until: Instant | None = None
     refused_grant: RefusedGrant | None = None
     grant_id: str | None = None
     expires_at: Instant | None = None
@@ -163,6 +165,7 @@ class PublishedTask(Struct, frozen=True, kw_only=True):
             "decisions": self.decisions,
             "ended": self.ended,
             "why_denied": self.why_denied,
+            "stands_until": self.stands_until.isoformat() if self.stands_until else None,
             "refused_grant": self.refused_grant,
             "grant_id": self.grant_id,
             "expires_at": self.expires_at.isoformat() if self.expires_at else None,

@@ -272,7 +272,7 @@ def _expectation(model: type[BaseModel], error: ErrorDetails, path: Path) -> str
     if kind == "literal_error" and isinstance(value, str):
         allowed = re.findall(r"'([^']+)'", message)
         return f"{message}, got {shown(value)}{nearest(value, allowed)}"
-    unquoted = " (put text in quotes)" if kind == "string_type" and isinstance(value, int | float | None) else ""
+    unquoted = " (put text in quotes)" if kind == "string_type" and isinstance(value, int | float) else ""
     return f"{message}, got {shown(value)}{unquoted}"
 
 

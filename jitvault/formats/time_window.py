@@ -178,20 +178,6 @@ class Window:
         """
         return self.not_before is None or now >= self.not_before
 
-    def lapsed(self, now: datetime) -> bool:
-        """Return whether nothing can be issued any more at `now`.
-
-        A window with `for` never lapses.
-        """
-        return self.until is not None and now >= self.until
-
-    def look_at(self, now: datetime) -> datetime | None:
-        """Return when to look next at a task that is not granted.
-
-        That is when it may be granted, or when it no longer may be.
-        """
-        return self.not_before if self.not_before is not None and now < self.not_before else self.until
-
     def closes_at(self, start: datetime) -> datetime:
         """Return the deadline, in UTC, of access that is issued at `start`."""
         if self.until is not None:

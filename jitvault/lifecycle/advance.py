@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from jitvault.audit.tripwires.trip import TripwireHit
 from jitvault.context import WorkerContext
+from jitvault.documents.paths import look_at
 from jitvault.errors import (
     AuditLagging,
     AuditUntrusted,
@@ -356,7 +357,7 @@ def _decide_or_grant(worker: WorkerContext, file: TaskRecord, claim: int, last: 
     due = file.task.state is State.APPROVED and submitted.spec.window.opens(worker.now())
     request = open_grant_request(worker, file, submitted.spec) if due else None
     if request is None or not request.counts(submitted.spec, decision.tally.approved_by):
-        look = submitted.spec.window.look_at(worker.now())
+        look = look_at(submitted.spec.window, submitted.written_at, worker.now())
         if is_due_now(worker, file) and look != file.task.due_at:
             # its window is open, and the grant was not requested yet
             worker.ledger.apply(

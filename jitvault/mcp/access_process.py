@@ -7,7 +7,6 @@ finish it ends, and the access with it.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import socket
 import sys
@@ -93,6 +92,7 @@ class AccessProcess:
         self.latest_end: datetime | None = None
         self.may_be_extended = False
         self.state = State.WAITING
+        self.was_held = False
         self.failure: Failure | None = None
         self.is_finishing = False
         self._said = ""
@@ -157,11 +157,6 @@ class AccessProcess:
         """
         return await self._ask(frames.Take(next(self._numbers), run, patience))
 
-    async def learn_the_end(self) -> None:
-        """Read the deadline anew, as after more time was granted."""
-        found = await published_end(self.task)
-        self.until = found or self.until
-
     def finish(self) -> None:
         """Have the tools killed and the access given back.
 
@@ -215,7 +210,8 @@ class AccessProcess:
         # a monitor that goes on in the background has no standard streams
         await saying
         spec.unlink(missing_ok=True)
-        self.failure = failure_in(self._said, code, is_expected=self.is_finishing)
+        # a request that waits is not waited for by killing its process; access is given back by one that ends well
+        self.failure = failure_in(self._said, code, is_expected=self.is_finishing and not (self.was_held and code))
         self.state = State.ENDED
         for future in self._answers.values():
             if not future.done():
@@ -224,7 +220,7 @@ class AccessProcess:
 
     async def _received(self, answer: frames.Answer, spec: Path) -> None:
         if isinstance(answer, frames.Ready):
-            self.state = State.HELD
+            self.state, self.was_held = State.HELD, True
             self.variables = answer.variables
             if answer.until:
                 self.until = datetime.fromisoformat(answer.until)
@@ -259,14 +255,3 @@ async def command(*words: str) -> Failure | None:
     _, said = await process.communicate()
     code = process.returncode or 0
     return failure_in(said.decode(errors="replace"), code, is_expected=code == 0)
-
-
-async def published_end(task: str) -> datetime | None:
-    """Return the published deadline of a task, None where there is none."""
-    process = await asyncio.create_subprocess_exec(
-        *(*JITVAULT, "status", task, "-o", "json"), stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL
-    )
-    told, _ = await process.communicate()
-    with suppress(ValueError, KeyError, TypeError):
-        return datetime.fromisoformat(json.loads(told)["ends_at"])
-    return None

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+from jitvault.agent.execution.allowed_program import spellings
 from jitvault.errors import InvalidInput, NotFound
 from jitvault.formats.did_you_mean import nearest
 from jitvault.formats.time_window import format_duration
@@ -36,7 +37,7 @@ def spec_data(
             hint=_HINT,
         )
     template.resolve(asked.parameters)
-    unknown = [tool for tool in asked.tools if tools and tool not in tools]
+    unknown = [tool for tool in asked.tools if tools and {*tools}.isdisjoint(spellings(tool))]
     if unknown:
         raise InvalidInput(
             f"this server does not run {', '.join(unknown)}; it runs {', '.join(tools)}",

@@ -6,16 +6,27 @@ import asyncio
 import json
 import os
 import secrets
-import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from jitvault.errors import InvalidInput, JitvaultError, NotFound, VaultUnavailable, WrongState
+from jitvault.agent.execution.allowed_program import find_tool
+from jitvault.errors import (
+    ApprovalMissing,
+    Denied,
+    InvalidInput,
+    JitvaultError,
+    NotFound,
+    VaultUnavailable,
+    WaitTimedOut,
+    WrongState,
+    error_like,
+)
 from jitvault.formats.fields import Strict
 from jitvault.mcp import arguments as given
 from jitvault.mcp import shared_secrets
@@ -23,6 +34,7 @@ from jitvault.mcp.access_process import AccessProcess, State, command
 from jitvault.mcp.access_request import offered, spec_data
 from jitvault.mcp.answers import Answer, failed, fitting, printed, told
 from jitvault.mcp.frames import Output, Refused
+from jitvault.mcp.hints import for_user, hint_of
 from jitvault.mcp.said import Failure
 from jitvault.mcp.task_facts import check_token_lasts, end_of, facts, state_of
 from jitvault.model.spec_file import LONGEST_PREFIX, SUFFIX_ALPHABET, SUFFIX_LENGTH, generated_id
@@ -30,12 +42,16 @@ from jitvault.model.template import AccessTemplate
 
 # a call answers in 3 s; some of that is for the way
 _PATIENCE_S = 2.7
+# how long a request that may be granted at once is waited for within that
+_SETTLED_S = 2.4
 _TICK_S = 1.0
 MOST_TASKS = 8
 """The most tasks that wait or hold access at a time."""
 # of the 2 s in which a client expects the server to end
 _LAST_S = 1.8
 _ROOM = 18_000
+# a request that is not granted yet goes on waiting after these
+_STANDS = (ApprovalMissing.exit_code, WaitTimedOut.exit_code)
 _CORRECT = "Correct the arguments and call again. Nothing was done."
 
 Progress = Callable[[float, float, str], Awaitable[None]]
@@ -46,23 +62,25 @@ Poll = Callable[[], Awaitable[Answer]]
 class Known:
     """The name of the caller's Vault entity, and the templates that there are.
 
-    `warning` says why no request of this server can succeed, "" where nothing is known against it.
+    `warning` says why no request of this server can succeed, "" where nothing is known against it. `ends` has the
+    published deadlines of the tasks that were asked about.
     """
 
     agent: str
     templates: Mapping[str, AccessTemplate]
     warning: str = ""
+    ends: Mapping[str, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
     """How the server was set up.
 
-    `known` reads who the agent is and what there is now. `tools` are the programs that may run, none for any. `wait_s`
-    is how many seconds a request waits for approvals.
+    `known` reads who the agent is and what there is now, and the ends of the tasks that it is given. `tools` are the
+    programs that may run, none for any. `wait_s` is how many seconds a request waits for approvals.
     """
 
-    known: Callable[[], Known]
+    known: Callable[[Sequence[str]], Known]
     tools: Sequence[str]
     wait_s: float
 
@@ -76,6 +94,7 @@ class Calls:
     _polls: dict[str, Poll] = field(default_factory=dict)
     _numbers: count[int] = field(default_factory=lambda: count(1))
     _shared: int | None = field(default_factory=shared_secrets.made)
+    _kept: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def call(self, name: str, values: dict[str, Any], progress: Progress) -> Answer:
         """Carry out a call. Every failure is an answer."""
@@ -97,7 +116,7 @@ class Calls:
         held = [each for each in self.tasks.values() if each.state is not State.ENDED]
         for each in held:
             each.finish()
-        ending = [asyncio.create_task(_withdraw(each)) for each in waiting]
+        ending: list[asyncio.Task[Any]] = [asyncio.create_task(_withdraw(each)) for each in waiting]
         ending += [asyncio.create_task(_ended(each)) for each in held]
         if ending:
             await asyncio.wait(ending, timeout=_LAST_S)
@@ -105,9 +124,9 @@ class Calls:
     async def _carry_out(self, asked: Strict, progress: Progress) -> Answer:
         match asked:
             case given.ListAccess():
-                return await self._list()
+                return await self._in_background("list", self._list())
             case given.RequestAccess():
-                return await self._request(asked)
+                return await self._in_background("request", self._request(asked))
             case given.WaitForAccess():
                 return await self._wait(asked, progress)
             case given.Run():
@@ -122,8 +141,9 @@ class Calls:
 
     async def _list(self) -> Answer:
         # approvers may have agreed meanwhile
-        asked = [each for each in self.tasks.values() if each.may_be_extended and each.state is State.HELD]
-        known, *_ = await _in_time(self._known_now(), *(each.learn_the_end() for each in asked))
+        known = await self._known_now(
+            *(each for each in self.tasks.values() if each.may_be_extended and each.state is State.HELD)
+        )
         templates = [offered(each, self.setup.tools) for _, each in sorted(known.templates.items())]
         kept, more = fitting(templates, _ROOM)
         tasks, older = fitting([facts(each) for each in reversed(self.tasks.values())], _ROOM)
@@ -135,16 +155,19 @@ class Calls:
         return told(answer)
 
     async def _request(self, asked: given.RequestAccess) -> Answer:
-        if sum(each.state is not State.ENDED for each in self.tasks.values()) >= MOST_TASKS:
-            raise WrongState(f"this server has {MOST_TASKS} tasks already", hint="Finish one. Nothing was asked for.")
-        missing = [tool for tool in asked.tools if shutil.which(tool) is None]
+        missing = [tool for tool in asked.tools if find_tool(tool) is None]
         if missing:
             raise NotFound(f"there is no program {missing[0]} in PATH", hint="Nothing was asked for.")
         suffix = "".join(secrets.choice(SUFFIX_ALPHABET) for _ in range(SUFFIX_LENGTH))
         task = generated_id(f"{asked.template[: LONGEST_PREFIX - 1]}-", suffix)
         begun = asyncio.get_running_loop().time()
-        known, *_ = await _in_time(self._known_now())
+        known = await self._known_now()
+        if known.warning:
+            raise Denied(known.warning, hint="Tell your user. Nothing was asked for.")
         data = spec_data(known.templates, asked, agent=known.agent, task=task, tools=self.setup.tools)
+        # several calls may have come at once
+        if sum(each.state is not State.ENDED for each in self.tasks.values()) >= MOST_TASKS:
+            raise WrongState(f"this server has {MOST_TASKS} tasks already", hint="Finish one. Nothing was asked for.")
         descriptor, name = tempfile.mkstemp(prefix=f"{task}-", suffix=".json")
         with os.fdopen(descriptor, "w") as file:
             json.dump(data, file)
@@ -153,11 +176,25 @@ class Calls:
         access = AccessProcess(task, asked.template, asked.tools, window)
         self.tasks[task] = access
         await access.start(Path(name), f"{self.setup.wait_s:g}s", self._shared)
-        await access.settled(max(0.0, begun + _PATIENCE_S - asyncio.get_running_loop().time()))
+        self._keep(_withdraw_unanswered(access))
+        await access.settled(max(0.0, begun + _SETTLED_S - asyncio.get_running_loop().time()))
         return state_of(access)
 
-    async def _known_now(self) -> Known:
-        return await asyncio.to_thread(self.setup.known)
+    async def _known_now(self, *tasks: AccessProcess) -> Known:
+        """Return what there is now, and let the tasks know when they end.
+
+        No process is started for that: it would take longer than Vault does.
+        """
+        try:
+            known = await asyncio.to_thread(self.setup.known, [each.task for each in tasks])
+        except VaultUnavailable as error:
+            raise error_like(error, str(error), hint=hint_of(error.exit_code, error.hint)) from None
+        except JitvaultError as error:
+            # the model's arguments have no part in it
+            raise error_like(error, str(error), hint=for_user(error.hint)) from None
+        for each in tasks:
+            each.until = known.ends.get(each.task, each.until)
+        return known
 
     async def _wait(self, asked: given.WaitForAccess, progress: Progress) -> Answer:
         if asked.task is None and not self.tasks:
@@ -205,7 +242,9 @@ class Calls:
             failure = await command(*words)
             if failure is not None:
                 return failed(failure)
-            await access.learn_the_end()
+            # it is extended, also where its end cannot be read now; list_access reads it again
+            with suppress(JitvaultError):
+                await self._known_now(access)
             return state_of(access)
 
         return await self._in_background("extend", extended())
@@ -218,10 +257,8 @@ class Calls:
             is_waiting = access.state is State.WAITING
             access.finish()
             await _ended(access)
-            if is_waiting:
-                await _withdraw(access)
-                return told({"task": access.task, "state": State.ENDED, "note": "the request is withdrawn"})
-            return state_of(access)
+            failure = await _withdraw(access) if is_waiting else None
+            return state_of(access) if failure is None else failed(failure)
 
         return await self._in_background("finish", finished())
 
@@ -242,6 +279,12 @@ class Calls:
             return task.result()
 
         return await poll()
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have work done in the background, until it is done."""
+        task = asyncio.create_task(work)
+        self._kept.add(task)
+        task.add_done_callback(self._kept.discard)
 
     def _known(self, task: str) -> AccessProcess:
         found = self.tasks.get(task)
@@ -264,23 +307,26 @@ class Calls:
         return access
 
 
-async def _in_time(*what: Awaitable[Any]) -> list[Any]:
-    """Return what all give.
-
-    Raises VaultUnavailable where that takes longer than a call may.
-    """
-    try:
-        return await asyncio.wait_for(asyncio.gather(*what), _PATIENCE_S)
-    except TimeoutError:
-        raise VaultUnavailable("Vault does not answer in time", hint="Call again. Nothing was asked for.") from None
-
-
 async def _ended(access: AccessProcess) -> None:
     while not await access.ended(_TICK_S):
         pass
 
 
-async def _withdraw(access: AccessProcess) -> None:
-    """Cancel a request, or end what was granted meanwhile."""
-    if await command("cancel", access.task) is not None:
-        await command("complete", access.task)
+async def _withdraw_unanswered(access: AccessProcess) -> None:
+    """Withdraw the request of a task that was not granted in time.
+
+    Nobody else knows its id: what is granted later would be taken by nobody.
+    """
+    await _ended(access)
+    if access.failure is not None and access.failure.exit_code in _STANDS:
+        await _withdraw(access)
+
+
+async def _withdraw(access: AccessProcess) -> Failure | None:
+    """Cancel a request, or end what was granted meanwhile.
+
+    Return why neither was done, None where one was.
+    """
+    if await command("cancel", access.task) is None:
+        return None
+    return await command("complete", access.task)

@@ -26,7 +26,8 @@ class Setting(msgspec.Struct, frozen=True):
 
     `tools` are the signed names, none for any. `secrets` are what it masks: template, field, value. `variables` are the
     names of those that the tools get. `until` is the task's deadline in RFC 3339, None where it is not known. `shared`
-    is the descriptor by which the runner asks for the memory with the secrets of all tasks, None without one.
+    is the descriptor by which the runner asks for the memory with the secrets of all tasks, None without one. `asking`
+    is that by which it asks whether the task is over.
     """
 
     task: str
@@ -35,6 +36,7 @@ class Setting(msgspec.Struct, frozen=True):
     variables: tuple[str, ...]
     until: str | None
     shared: int | None = None
+    asking: int | None = None
 
 
 class Run(msgspec.Struct, frozen=True, tag="run"):

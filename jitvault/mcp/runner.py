@@ -10,20 +10,21 @@ says so, when its standard input ends, or at SIGTERM, and `jitvault exec` gives 
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from threading import BoundedSemaphore, Lock, Thread
 from typing import NoReturn
 
 import msgspec
 
-from jitvault.agent.execution.allowed_program import check_program, names_of
+from jitvault.agent.execution.allowed_program import check_program, find_tool, names_of
 from jitvault.errors import InvalidInput, JitvaultError, NotFound, UsageError, WrongState
 from jitvault.mcp import frames
 from jitvault.mcp.shared_secrets import SharedMasker, received
+from jitvault.mcp.task_end import question
 from jitvault.mcp.tool_run import ToolRun
 from jitvault.memory_protection import keep_private
 
@@ -33,6 +34,7 @@ _PAUSE_S = 0.02
 MOST_RUNNING = 8
 _MOST_WAITING = 64
 _HINT = "Nothing was started."
+_ENDED = "Its programs are stopped. Ask for another task with request_access."
 
 
 class Runner:
@@ -50,6 +52,8 @@ class Runner:
         self._runs: dict[str, ToolRun] = {}
         self._waiting = BoundedSemaphore(_MOST_WAITING)
         self._is_over = False
+        self._question = None if setting.asking is None else question(setting.asking)
+        self._end = ""
 
     def say_ready(self) -> None:
         """Tell the server that the access is there."""
@@ -98,13 +102,19 @@ class Runner:
         if not self._is_over:
             self._say(answer)
 
-    def _carried_out(self, request: frames.Run | frames.Take) -> frames.Output:
+    def _carried_out(self, request: frames.Run | frames.Take) -> frames.Output | frames.Refused:
+        if isinstance(request, frames.Run) and self._end:
+            return frames.Refused(request.number, self._end, _ENDED)
         run = self._start(request) if isinstance(request, frames.Run) else self._known(request.run)
         code = run.wait(request.patience)
         out, err = run.stdout.take(), run.stderr.take()
         if code is not None:
             with self._changing:
                 self._runs.pop(request.run, None)
+        # what failed may have lost its login: the answer says so, and no later one
+        if code and self._question and (end := self._question.why()):
+            self._end = end
+            return frames.Refused(request.number, end, _ENDED)
         return frames.Output(
             request.number,
             code,
@@ -130,7 +140,7 @@ class Runner:
                     hint=f"{_HINT} Poll the ids that are running first.",
                 )
             try:
-                run = ToolRun([request.tool, *request.args], executable, self._environment, self._masker.now)
+                run = ToolRun([Path(executable).name, *request.args], executable, self._environment, self._masker.now)
             except ValueError:
                 raise UsageError("an argument has a NUL character", hint=_HINT) from None
             except OSError as error:
@@ -146,10 +156,10 @@ class Runner:
             raise InvalidInput(
                 f"{tool!a:.80} is no name of a tool", hint=f"{_HINT} Name a program in PATH, such as psql."
             )
-        found = shutil.which(tool, path=self._environment.get("PATH"))
-        if found is None:
+        path = find_tool(tool, self._environment.get("PATH"))
+        if path is None:
             raise NotFound(f"there is no program {tool!a:.80} in PATH", hint=_HINT)
-        return os.path.abspath(found)  # noqa: PTH100 (a link stays one: its name counts)
+        return os.path.abspath(path)  # noqa: PTH100 (a link stays one: its name counts)
 
     def _known(self, run: str) -> ToolRun:
         with self._changing:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from jitvault.mcp.hints import hint_of
+
 _ERROR = '{\n  "error"'
 _LONGEST = 2_000
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why something was not done, and what to do next: jitvault's own words."""
+    """Why something was not done, and what to do next: jitvault's words.
+
+    `exit_code` is that of the command's error, 0 where no command failed.
+    """
 
     message: str
     hint: str
+    exit_code: int = 0
 
 
 def failure_in(said: str, code: int, *, is_expected: bool = False) -> Failure | None:
@@ -26,12 +32,13 @@ def failure_in(said: str, code: int, *, is_expected: bool = False) -> Failure | 
     if start >= 0:
         try:
             error = json.loads(said[start:])["error"]
-            return Failure(str(error["message"])[:_LONGEST], str(error["hint"])[:_LONGEST])
+            hint = hint_of(error["exit_code"], str(error["hint"]))
+            return Failure(str(error["message"])[:_LONGEST], hint[:_LONGEST], error["exit_code"])
         except (ValueError, KeyError, TypeError):
             pass
     if is_expected:
         return None
-    return Failure(f"the process that held the access ended with {code}", "Ask for another task.")
+    return Failure(f"the process that held the access ended with {code}", "Ask for another task with request_access.")
 
 
 def waits_for(said: str, task: str) -> str:

@@ -20,15 +20,16 @@ def check_token_lasts(access: AccessProcess, more: timedelta) -> None:
         latest = access.latest_end.isoformat(timespec="seconds")
         raise WrongState(
             f"task {access.task} can be extended until {latest} at most",
-            hint="Its programs go on until its end. Ask for another task for what is left. Nothing was asked for.",
+            hint="Its programs go on until its end. Call request_access for what is left. Nothing was asked for.",
         )
 
 
 def end_of(access: AccessProcess) -> Failure:
     """Return why a task that is over holds no access."""
-    if access.failure is None:
-        return Failure(f"task {access.task} is over", "Ask for another task.")
-    return access.failure
+    if access.failure is not None:
+        return access.failure
+    what = "its access is given back" if access.was_held else "its request is withdrawn"
+    return Failure(f"task {access.task} was finished: {what}", "Ask for another task with request_access.")
 
 
 def facts(access: AccessProcess) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The states of a task, the verdicts of a credential, and their moves.
 
     pending_approval → approved → issuing → issued → active → ending → confirmed → sealed
-    beside them: denied, cancelled, lapsed (its window was over before it was granted), and unverified
+    beside them: denied, cancelled, lapsed (it was not granted in time), and unverified
     (an operator closed what could not be proven)
 
 `issuing → ending` is a grant that could not be delivered. `confirmed → ending` is a late lease, or a proof that
@@ -101,8 +101,8 @@ EDGES: MappingProxyType[State, frozenset[State]] = MappingProxyType(
         State.ACTIVE: frozenset({State.ENDING, State.ISSUING}),
         State.ENDING: frozenset({State.CONFIRMED, State.UNVERIFIED}),
         State.CONFIRMED: frozenset({State.SEALED, State.ENDING, State.UNVERIFIED}),
-        # a denied or lapsed task may be revised; a cancelled or sealed task is final
-        State.DENIED: frozenset({State.PENDING_APPROVAL, State.APPROVED}),
+        # a denied or lapsed task may be revised, and one that policy denied lapses; a cancelled or sealed task is final
+        State.DENIED: frozenset({State.PENDING_APPROVAL, State.APPROVED, State.LAPSED}),
         State.LAPSED: frozenset({State.PENDING_APPROVAL, State.APPROVED, State.DENIED}),
         State.CANCELLED: frozenset(),
         State.SEALED: frozenset(),
@@ -111,6 +111,7 @@ EDGES: MappingProxyType[State, frozenset[State]] = MappingProxyType(
 )
 
 BEFORE_GRANT = frozenset({State.PENDING_APPROVAL, State.APPROVED, State.DENIED, State.LAPSED})
+WAITING = frozenset({State.PENDING_APPROVAL, State.APPROVED})
 LIVE_STATES = frozenset({State.ISSUING, State.ISSUED, State.ACTIVE})
 """States in which a live credential may exist and no revocation was requested."""
 LIVING = LIVE_STATES | {State.ENDING}

@@ -9,7 +9,7 @@ removed first, so that an interrupted run leaves no agent who may act without th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -240,7 +240,7 @@ def _shown(vault: Vault, entity: Mapping[str, Any], *, login: AgentLogin | None 
     metadata = entity.get("metadata") or {}
     aliases = entity.get("aliases") or ()
     kind = next((each for each in KINDS if _is_ours(entity) and metadata.get("login") == each), None)
-    mount = str(metadata.get("mount") or "") if kind else ", ".join(sorted(str(a["mount_path"]) for a in aliases))
+    mount = str(metadata.get("mount") or "") if kind else mounts_of(aliases)
     return Agent(
         name=str(entity["name"]),
         entity=str(entity["id"]),
@@ -251,6 +251,11 @@ def _shown(vault: Vault, entity: Mapping[str, Any], *, login: AgentLogin | None 
         environment=login.environment(entity["name"], aliases[0]["name"] if aliases else "") if login else {},
         problems=tuple(_problems(vault, entity, kind, mount)),
     )
+
+
+def mounts_of(aliases: Iterable[Mapping[str, Any]]) -> str:
+    """Return where an entity logs in, as --mount names it."""
+    return ", ".join(sorted(str(alias["mount_path"]).removeprefix("auth/").strip("/") for alias in aliases))
 
 
 def _networks(vault: Vault, kind: Kind | None, mount: str, name: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ and whatever the shell has for other servers.
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -21,6 +22,8 @@ from jitvault import settings
 from jitvault.errors import UsageError
 from jitvault.sandbox.placement import find_programs
 
+MCP_FILE = ".mcp.json"
+"""The file that many MCP clients read in the directory where they are started."""
 _RECORDS = ("JITVAULT_LEDGER", "JITVAULT_AUDIT_FILE", "JITVAULT_SETTLE_WINDOW")
 # what every role may know: where Vault is, the files that are not the shipped ones, and where agents connect
 _EVERYBODYS = ("VAULT_ADDR", "JITVAULT_TEMPLATES", "JITVAULT_POLICIES", "JITVAULT_SANDBOX_TARGET")
@@ -59,6 +62,8 @@ ROLES = (
 def write_role_files(directory: Path, variables: Mapping[str, str], server: Path | None = None) -> None:
     """Write one file for each role into a new directory.
 
+    One more is for an MCP client, whose model is the agent.
+
     The directory is complete from the moment it exists. Only its owner can enter it (0700) and read the files (0600).
     `variables` are everybody's, and `server` is the server's program. Raises UsageError.
     """
@@ -70,6 +75,7 @@ def write_role_files(directory: Path, variables: Mapping[str, str], server: Path
             script = _script(_of_role(role, variables), variables)
             programs = [find_programs() / "bin", *commands] if role.has_psql else commands
             _write(part / file_name(role), script + "".join(map(_with_programs, programs)))
+        _write(part / MCP_FILE, _mcp_configuration(variables))
         part.rename(directory)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
@@ -78,9 +84,9 @@ def write_role_files(directory: Path, variables: Mapping[str, str], server: Path
 
 def remove_role_files(directory: Path) -> None:
     """Remove the files, and the directory where nothing else is in it."""
-    for role in ROLES:
+    for name in (*map(file_name, ROLES), MCP_FILE):
         with suppress(OSError):
-            (directory / file_name(role)).unlink()
+            (directory / name).unlink()
     with suppress(OSError):
         directory.rmdir()
 
@@ -102,6 +108,21 @@ def write_env_file(path: Path, variables: Mapping[str, str]) -> None:
 def file_name(role: Role) -> str:
     """Return the name of a role's file."""
     return f"{role.name}.env"
+
+
+def _mcp_configuration(variables: Mapping[str, str]) -> str:
+    """Return the configuration of an MCP client whose model is the agent.
+
+    A client passes few of its own variables on, so the server gets all that it needs.
+    """
+    agent = next(role for role in ROLES if role.name == "agent")
+    path = f"{find_programs() / 'bin'}:{os.environ.get('PATH', os.defpath)}"
+    server = {
+        "command": sys.executable,
+        "args": ["-P", "-m", "jitvault", "mcp", "--tool", "psql"],
+        "env": {**_of_role(agent, variables), "PATH": path},
+    }
+    return json.dumps({"mcpServers": {"jitvault": server}}, indent=2) + "\n"
 
 
 def _of_role(role: Role, variables: Mapping[str, str]) -> dict[str, str]:

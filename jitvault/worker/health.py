@@ -1,9 +1,9 @@
 """The worker's health: counters, readiness, and an endpoint on loopback.
 
- - GET /healthz: 200 while every loop is alive and reports so, else 503
- - GET /readyz: 200 while, besides, Vault answers, the audit stream is trusted, the ledger is whole and the worker has
-   its rights, else 503; it names what is frozen
- - GET /metrics: the counters, as Prometheus text
+- GET /healthz: 200 while every loop is alive and reports so, else 503
+- GET /readyz: 200 while, besides, Vault answers, the audit stream is trusted, the ledger is whole and the worker has
+  its rights, else 503; it names what is frozen
+- GET /metrics: the counters, as Prometheus text
 """
 
 from __future__ import annotations

@@ -69,6 +69,11 @@ path "auth/token/lookup-self" {
   capabilities = ["read"]
 }
 
+# The own entity, by whose name specs and policies know the caller.
+path "identity/entity/id/{{identity.entity.id}}" {
+  capabilities = ["read"]
+}
+
 # The agent's own login: renewed while it works, revoked when it is done.
 path "auth/token/renew-self" {
   capabilities = ["update"]

@@ -72,6 +72,11 @@ path "auth/token/lookup-self" {
   capabilities = ["read"]
 }
 
+# The own entity, by whose name specs and policies know the caller.
+path "identity/entity/id/{{identity.entity.id}}" {
+  capabilities = ["read"]
+}
+
 # The installation's id, which is part of every signed request; a ledger that is read has to belong to it.
 path "jitvault/data/installation" {
   capabilities = ["read"]

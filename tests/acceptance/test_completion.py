@@ -28,6 +28,7 @@ def test_a_script_names_the_program_and_its_shell(alone: Quick, shell: str) -> N
 def test_another_shell_is_refused_with_those_that_there_are(alone: Quick) -> None:
     refused = alone(None, "completion", "ksh", code=2)
     assert "'ksh' is not one of 'bash', 'zsh', 'fish'" in refused.stderr and "Value error" not in refused.stderr
+    assert "Choose from: bash, zsh, fish" in alone(None, "completion", code=2).stderr
 
 
 @pytest.fixture

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
+from pathlib import Path
 
+import anyio
+import mcp_types as types
 import pytest
 from commands import Cli, Quick
+from mcp.client.session import ClientSession
+from mcp.client.stdio import StdioServerParameters, stdio_client
 
 
 @pytest.mark.parametrize("package", ["mcp_types", "mcp.server.lowlevel"])
@@ -18,16 +25,32 @@ def test_without_the_package_the_command_says_how_to_install_it(
     assert "its extra `mcp`" in told.stderr and told.stdout == ""
 
 
-def test_who_the_agent_is_has_to_be_known(quick: Quick) -> None:
-    told = quick("agent", "mcp", code=2)
-    assert "it is not known who the agent is" in told.stderr and "JITVAULT_AGENT_LOGIN_ROLE" in told.stderr
-    assert told.stdout == ""
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({}, ("no login is set", "VAULT_ADDR", "JITVAULT_AGENT_LOGIN and", "few variables", "`env`")),
+        ({"VAULT_ADDR": "nowhere"}, ("VAULT_ADDR: expected", "http://")),
+    ],
+    ids=["no login", "wrong settings"],
+)
+def test_what_a_server_lacks_is_said_by_its_tools_and_on_stderr(
+    tmp_path: Path, variables: dict[str, str], said: tuple[str, ...]
+) -> None:
+    async def asked() -> types.CallToolResult:
+        # as a client starts it that passes no variable on
+        own = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **variables}
+        server = StdioServerParameters(command=sys.executable, args=["-m", "jitvault", "mcp"], env=own)
+        with (tmp_path / "stderr").open("w") as stderr:
+            async with stdio_client(server, stderr) as streams, ClientSession(*streams) as session:
+                await session.initialize()
+                return await session.call_tool("list_access", {})
 
-
-def test_without_a_login_the_error_says_which_variables_set_one_and_where(quick: Quick) -> None:
-    told = quick(None, "mcp", code=2)
-    assert "no login is set" in told.stderr
-    assert all(words in told.stderr for words in ("VAULT_ADDR", "JITVAULT_AGENT_LOGIN and", "few variables", "`env`"))
+    answer = anyio.run(asked)
+    (content,) = answer.content
+    told = json.loads(content.text)
+    assert answer.is_error and told["hint"].startswith("Tell your user: ")
+    for shown in ("".join(told.values()), (tmp_path / "stderr").read_text()):
+        assert all(words in shown for words in said), shown
 
 
 def test_a_program_that_is_not_there_is_warned_of_at_the_start(cli: Cli) -> None:

@@ -121,5 +121,6 @@ def test_a_misspelt_setting_is_warned_of(tmp_path: Path) -> None:
 
 def test_an_option_of_a_program_of_exec_is_told_where_it_belongs(tmp_path: Path) -> None:
     done = run(tmp_path, "exec", "t-1", "--preset", "postgres", "psql", "-Atc", "select 1")
-    assert done.returncode == 2 and "The program and its options come after `--`" in done.stderr
+    assert done.returncode == 125 and "The program and its options come after `--`" in done.stderr
+    assert run(tmp_path, "exec", "t-1", "--wait", "forever", "--", "true").returncode == 125
     assert "come after" not in run(tmp_path, "exec", "t-1", "--prest", "postgres", "--", "psql").stderr

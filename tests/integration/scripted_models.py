@@ -2,7 +2,7 @@
 
 It is a program of the frameworks' own environment: `scripted_models.py RECIPE KEPT`. It prints a line of JSON: the
 answer, every text that the model was given, the task, and the login that it had. `KEPT` is where the tools of a server
-leave theirs.
+leave theirs. With a third word, why, the task is over for that reason, and no server is needed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import jitvault.agent
 
-RECIPE, KEPT = sys.argv[1:]
+RECIPE, KEPT, *WHY = sys.argv[1:]
 QUESTION = "How many orders are there?"
 COUNT = "SELECT count(*) FROM orders"
 Act = tuple[str, dict[str, Any]]
@@ -130,7 +130,36 @@ class Noted(jitvault.agent.Task):
         mine.append(self)
 
 
+class Over:
+    """A task that was revoked in the middle of its block."""
+
+    def __init__(self, *_: Any) -> None:
+        """Ask nobody."""
+
+    def __enter__(self) -> Over:
+        return self
+
+    async def __aenter__(self) -> Over:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give nothing back."""
+
+    async def __aexit__(self, *_: object) -> None:
+        """Give nothing back."""
+
+    def sqlalchemy_engine(self) -> Over:
+        return self
+
+    async_sqlalchemy_engine = sqlalchemy_engine
+
+    def connect(self) -> None:
+        raise jitvault.agent.TaskEnded(WHY[0])
+
+
 def script(turn: int, last: str) -> Act | str:
+    if WHY:
+        return f"I was told: {last}" if turn else ("query", {"sql": COUNT})
     if RECIPE == "with_mcp":
         return calls(turn, last)
     known.update(task=mine[0].task_id, url=mine[0].secret("url").reveal())
@@ -138,7 +167,7 @@ def script(turn: int, last: str) -> Act | str:
 
 
 mine: list[Noted] = []
-jitvault.agent.task = Noted  # type: ignore[assignment]
+jitvault.agent.task = Over if WHY else Noted  # type: ignore[assignment]
 # the directory of the recipe, as where it is run as a program
 sys.path.insert(0, ".")
 answer = import_module(RECIPE).answer(QUESTION, MODELS[RECIPE](script))

@@ -336,10 +336,32 @@ def test_where_both_are_killed_at_once_the_access_ends_by_its_heartbeat(rig: Rig
 
 def test_a_task_that_is_revoked_is_over_for_the_program(rig: Rig, spec: Spec) -> None:
     file = spec()
-    with running(rig, STAYS, file) as process:
+    code = """
+    import psycopg
+    with task(spec) as t:
+        engine = t.sqlalchemy_engine()
+        own, of_engine = psycopg.connect(**t.psycopg_kwargs()), engine.connect()
+        say(holder=holder())
+        try:
+            own.execute("SELECT pg_sleep(60)")
+        except psycopg.Error:
+            # at the moment of the driver's error
+            say(over=t.is_over, reason=t.reason)
+        try:
+            of_engine.exec_driver_sql("SELECT 1")
+        except TaskEnded as error:
+            say(lost=str(error))
+        try:
+            t.secret("password")
+        except TaskEnded as error:
+            say(refused=str(error))
+    """
+    with running(rig, code, file) as process:
         inside = said(process)
         rig("operator", "revoke", file.stem, "--reason", "look", code=None)
-        assert said(process)["reason"].endswith('(revoked by operator: "look")')
+        told = said(process)
+        assert told["over"] and told["reason"].endswith('(revoked by operator: "look")')
+        assert said(process)["lost"].endswith('(revoked by operator: "look")')
         assert f"task {file.stem} cannot be used: it is" in said(process)["refused"]
         assert process.wait(20) == 0
         assert not is_alive(inside["holder"])
@@ -634,12 +656,10 @@ def test_the_examples_print_a_number_and_leave_nothing(rig: Rig, words: list[str
         check=False,
     )
     assert done.returncode == 0 and done.stdout.strip().isdigit(), done
-    # each run of the Python program is a task of its own
-    prefix = "count-orders-" if words[0] == "python" else "read-orders"
 
     def are_over() -> bool:
         tasks = rig("auditor", "list").json["tasks"]
-        states = {each["state"] for each in tasks if each["task_id"].startswith(prefix)}
+        states = {each["state"] for each in tasks if each["task_id"].startswith("count-orders-")}
         return bool(states) and states <= {"confirmed", "sealed"}
 
     wait_for(are_over, 30)

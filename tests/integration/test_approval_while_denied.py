@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from commands import Quick, without_limits
 from rig import Rig
 
+from jitvault.documents import paths
 from jitvault.documents.signed import payload_of
 
 Spec = Callable[..., Path]
@@ -77,3 +80,17 @@ def test_a_denial_counts_for_every_group_of_its_author_whatever_policy_needs_the
     )
     refused = rig("operator", "grant", file.stem, code=3, extra={"JITVAULT_POLICIES": str(security)})
     assert 'approver-2 denied it: "not today"' in refused.error["message"]
+
+
+def test_a_denied_request_is_granted_neither_after_its_time_nor_by_lapsing(
+    rig: Rig, spec: Spec, closed: dict[str, str]
+) -> None:
+    by_policy, by_person = spec(), spec(criticality="medium")
+    rig("operator", "submit", by_policy, code=3, extra=closed)
+    rig("operator", "submit", by_person)
+    rig("approver-1", "deny", by_person.stem, "--yes", "--reason", "not today")
+    with mock.patch.object(paths, "REQUEST_LIFE", timedelta(0)):
+        refused = rig("operator", "grant", by_policy.stem, code=9)
+        assert refused.error["message"] == f"task {by_policy.stem} is lapsed"
+        rig("operator", "grant", by_person.stem, code=3)
+    assert "not today" in rig("operator", "submit", by_person, code=3).error["message"]

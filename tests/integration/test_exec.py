@@ -16,13 +16,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import psycopg
 import pytest
 from attended import Attended, wait_for
 from rig import Rig
 
+from jitvault.cli.commands.access.withdrawal import withdrawn_if_interrupted
 from jitvault.model.revision import Revision
 
 pytestmark = pytest.mark.usefixtures("lab")
@@ -258,7 +260,7 @@ def test_a_program_that_nobody_signed_and_a_mapping_that_cannot_be_filled_start_
     refused = execute(rig, spec(), *wrong, "--", "sh", "-c", "echo ran", code=125)
     assert b"did you mean password" in refused.stderr and refused.stdout == b""
     # which fields it has is known once it is read, and by then the task is used up
-    assert b"The access was taken and is given back. Ask for a task with another id." in refused.stderr
+    assert b"The access was taken and is given back. Ask for a task with another id (`--id ID`)." in refused.stderr
     # which credentials a task has is known before it is asked for
     file = spec()
     refused = execute(rig, file, "--env", "WORD=postgres-redonly.password", "--", "sh", "-c", "echo ran", code=125)
@@ -266,17 +268,35 @@ def test_a_program_that_nobody_signed_and_a_mapping_that_cannot_be_filled_start_
     file = spec(template="pki-service", choices="{service: orders}")
     refused = execute(rig, file, "--preset", "postgres", "--", "sh", "-c", "echo ran", code=125)
     assert b"the task has no login to a database" in refused.stderr and rig.state(file.stem) is None
+    # and so is whose inbox the access goes to
+    file = spec(more="  deliver: agent\n")
+    operator = rig.cli.environment("operator", worker=False)
+    refused = execute(rig, file, "--", "sh", "-c", "echo ran", code=125, **operator)
+    assert b"and you are operator" in refused.stderr and rig.state(file.stem) is None
 
 
-def test_who_interrupts_the_wait_for_an_approval_is_told_that_the_request_stays(rig: Rig, spec: Spec) -> None:
+def test_who_interrupts_the_wait_for_an_approval_withdraws_the_request(rig: Rig, spec: Spec) -> None:
     file = spec(criticality="medium", more="  deliver: agent\n")
     waiting = subprocess.Popen(command(file, "--", "true"), env=environment(rig), stderr=subprocess.PIPE)
     wait_for(lambda: rig.state(file.stem) == "pending_approval" or waiting.poll() is not None, 30)
     waiting.send_signal(signal.SIGINT)
     _, said = waiting.communicate(timeout=20)
-    assert waiting.returncode == 130 and b"The request stays" in said, said
-    assert f"`jitvault cancel {file.stem}` cancels it".encode() in said
-    rig("agent", "cancel", file.stem)
+    assert waiting.returncode == 130 and f"withdrawn: task {file.stem} is cancelled".encode() in said, said
+    assert rig.state(file.stem) == "cancelled"
+
+
+def test_who_interrupts_the_wait_for_access_that_another_host_took_ends_nothing(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    rig.active(file)
+    assert rig("operator", "status", file.stem).json["state"] == "active"
+    kept: list[object] = []
+    context, monitor = SimpleNamespace(obj={}), SimpleNamespace(pid=0, clean_up_later=kept.append)
+    waits = withdrawn_if_interrupted(cast("Any", context), rig.wiring("agent"), cast("Any", monitor), file.stem)
+    with pytest.raises(KeyboardInterrupt), waits:
+        raise KeyboardInterrupt
+    assert context.obj["INTERRUPTED"].startswith("Nothing was withdrawn: ") and kept[-1] is None
+    assert rig.admin.read(f"jitvault/data/requests/{rig.entity('research-agent')}/{file.stem}/end") is None
+    rig("operator", "complete", file.stem)
 
 
 # -- how it ends ------------------------------------------------------------------------------------------------------
@@ -420,7 +440,9 @@ def test_a_program_whose_session_the_end_of_its_task_closes_is_told_of_the_end(
     wait_for(ready.exists, 30)
     rig("operator", "revoke", file.stem, "--reason", "look", code=None)
     _, said = process.communicate(timeout=30)
-    assert process.returncode == 125 and f"task {file.stem} is over".encode() in said, said
+    assert process.returncode == 125 and f"task {file.stem} is over: it is ".encode() in said, said
+    # also where the session ends before a worker has published why
+    assert b'(revoked by operator: "look")' in said, said
 
 
 @pytest.mark.parametrize("stubborn", [False, True], ids=["ends", "ignores it"])

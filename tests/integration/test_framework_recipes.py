@@ -90,6 +90,23 @@ def test_a_model_answers_from_the_database_and_sees_no_secret(
     assert rig.file(told["task"]).task.end_reason == "completed"
 
 
+@pytest.mark.parametrize("recipe", [file.stem for file in sorted(RECIPES.glob("with_*.py")) if "mcp" not in file.stem])
+def test_a_model_whose_access_was_revoked_reads_why_and_answers(frameworks: Path, tmp_path: Path, recipe: str) -> None:
+    """By MCP the server says so itself (`test_mcp.py`)."""
+    why = 'task t cannot be used: it is ending (revoked by operator: "look")'
+    done = subprocess.run(
+        [frameworks, HERE / "scripted_models.py", recipe, tmp_path, why],
+        cwd=RECIPES,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{OFFLINE}:{ROOT}", "OPENAI_API_KEY": "none"},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert json.loads(done.stdout.splitlines()[-1])["answer"] == f"I was told: {why}"
+
+
 @pytest.mark.parametrize(
     "speaks",
     [

@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from attended import Attended
 from commands import at_terminal
 from rig import Rig
+
+from jitvault.documents import paths
 
 Spec = Callable[..., Path]
 FOR_AGENT = "  deliver: agent\n"
@@ -133,6 +136,15 @@ def test_the_end_of_the_window_ends_the_wait(rig: Rig, spec: Spec, *, worker: bo
     with working(rig, worker=worker):
         code, shown, err = Waiting(rig, "grant", file, "--wait", "2m", worker=worker).end()
     assert code == 9 and f"task {file.stem} is lapsed" in err, (shown, err)
+
+
+def test_a_request_that_nobody_decides_about_lapses_and_may_be_signed_again(rig: Rig, spec: Spec) -> None:
+    file = spec(criticality="medium")
+    rig("operator", "submit", file)
+    with mock.patch.object(paths, "REQUEST_LIFE", timedelta(0)):
+        assert rig("operator", "status", file.stem).json["state"] == "lapsed"
+    assert rig("operator", "submit", file).json["state"] == "pending_approval"
+    rig("operator", "cancel", file.stem)
 
 
 def test_it_waits_for_the_window_to_begin(rig: Rig, spec: Spec) -> None:

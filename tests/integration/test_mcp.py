@@ -41,6 +41,7 @@ wait
 """
 KEEP = "import os; open(os.environ['HOME'] + '/known', 'w').write(os.environ['DATABASE_URL']); print('kept')"
 COUNT = "import psycopg; print(psycopg.connect().execute('SELECT count(*) FROM orders').fetchone()[0])"
+QUERY = "import psycopg; psycopg.connect().execute('SELECT pg_sleep(600)')"
 SLEEP = "import os, time; open(os.environ['HOME'] + '/tool', 'w').write(str(os.getpid())); time.sleep(600)"
 
 
@@ -58,7 +59,7 @@ class Model:
     told: list[str] = field(default_factory=list)
 
     async def ask(self, tool: str, /, **arguments: Any) -> tuple[bool, dict[str, Any]]:
-        """Return whether it is an error, and the answer."""
+        """Return whether it is an error, and the answer, which a busy machine gives to `poll`."""
 
         async def progress(done: float, total: float | None, message: str | None) -> None:
             self.told.append(message or "")
@@ -69,7 +70,11 @@ class Model:
         assert time.monotonic() - begun < 6 or tool == "wait_for_access"
         (content,) = result.content
         assert len(content.text) <= 40_000
-        return bool(result.is_error), json.loads(content.text)
+        is_error, answer = bool(result.is_error), json.loads(content.text)
+        if tool in ("list_access", "request_access", "finish"):
+            while answer.get("state") == "running":
+                is_error, answer = await self.ask("poll", id=answer["id"])
+        return is_error, answer
 
     async def call(self, tool: str, /, **arguments: Any) -> dict[str, Any]:
         is_error, answer = await self.ask(tool, **arguments)
@@ -175,6 +180,8 @@ def test_a_server_for_another_agent_than_its_login_says_so_at_once(stage: Stage)
     async def model(m: Model) -> None:
         offered = await m.call("list_access")
         assert "asks for churn-bot and its login is that of research-agent" in offered["warning"]
+        refused = await m.refused("request_access", tools=["python"], **READ)
+        assert refused["error"] == offered["warning"] and "Nothing was asked for" in refused["hint"]
 
     stage.play(model, "--agent", "churn-bot")
 
@@ -191,8 +198,9 @@ def test_a_model_asks_works_and_gives_back(rig: Rig, stage: Stage) -> None:
         assert (await m.python(task, COUNT))["stdout"].strip().isdigit()
         await m.python(task, KEEP)
         assert logs_in(stage.url)
-        assert (await m.call("finish", task=task))["state"] == "ended"
-        assert "is over" in (await m.refused("run", task=task, tool="python"))["error"]
+        finished = await m.call("finish", task=task)
+        assert (finished["state"], finished["why"]) == ("ended", f"task {task} was finished: its access is given back")
+        assert (await m.refused("run", task=task, tool="python"))["error"] == finished["why"]
         wait_for(lambda: rig.state(task) in ("confirmed", "sealed"))
         assert rig.file(task).task.end_reason == "completed" and not logs_in(stage.url)
 
@@ -339,14 +347,16 @@ def test_a_denial_and_a_revocation_are_told(rig: Rig, stage: Stage) -> None:
         )
         assert f"task {task} is denied" in (await m.refused("wait_for_access", seconds=30))["error"]
         task = await m.held()
-        running = await m.call("run", task=task, tool="python", args=["-c", SLEEP])
+        running = await m.call("run", task=task, tool="python", args=["-c", QUERY])
         await anyio.to_thread.run_sync(lambda: rig("operator", "revoke", task, "--reason", "look", code=None))
         is_error = False
         while not is_error:
             is_error, answer = await m.ask("poll", id=running["id"])
+            assert is_error or answer["state"] == "running", answer
         # no program of the model is meant by that of the server
         assert answer["error"].startswith(f"task {task} is over: it is ")
         assert answer["error"].endswith('(revoked by operator: "look")')
+        assert "terminating connection" not in json.dumps(answer), "the login's end has the task's as its reason"
 
     stage.play(model)
 
@@ -432,9 +442,7 @@ def test_a_request_that_waits_is_withdrawn_at_the_end(rig: Rig, stage: Stage) ->
         for _ in range(2):
             asked.append((await m.call("request_access", **WRITE, tools=["python"]))["task"])
         await m.call("wait_for_access", seconds=2)
-        answer = await m.call("finish", task=asked[0])
-        while answer["state"] == "running":
-            answer = await m.call("poll", id=answer["id"])
+        await m.call("finish", task=asked[0])
 
     stage.play(model)
     for task in asked:

@@ -213,14 +213,16 @@ def test_explain_says_what_an_operator_without_a_ledger_can_know(rig: Rig, spec:
 
 
 def test_who_has_a_login_is_explained_its_own_request(rig: Rig, spec: Spec) -> None:
-    """Its groups are those that its token shows, and its name is that of its login, or of a task."""
+    """Its groups are those that its token shows, and its name is that of its entity."""
     file = spec()
     own = rig.cli("agent", "policy", "explain", file, "--json", worker=False).json
     assert own["decision"]["permitted"] and own["assumed"][0] == "you are in no other group than jitvault-agents"
     operators = rig.cli("operator", "policy", "explain", file, "--json", worker=False).json
     assert operators["assumed"][0] == "you are in no other group than jitvault-operators"
+    rig("operator", "submit", file)
     file.write_text(file.read_text().replace("research-agent", "churn-bot"))
     shown = rig.cli("agent", "policy", "explain", file, worker=False).stdout
+    assert f"taken: operator requested task {file.stem}" in " ".join(shown.split())
     assert "would be denied" in shown and "research-agent asks, the spec is for churn-bot" in " ".join(shown.split())
     assert rig.cli("operator", "policy", "explain", file, "--json", worker=False).json["decision"]["permitted"]
 

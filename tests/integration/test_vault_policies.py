@@ -189,6 +189,7 @@ ALLOWED = [
     # for a part of a task that has a network
     ("agent", "GET", "auth/token/roles/jitvault-15m-loopback", None),
     ("agent", "GET", "auth/token/lookup-self", None),
+    ("agent", "GET", "identity/entity/id/{own}", None),
     # the auditor
     ("auditor", "LIST", "jitvault/metadata/requests", None),
     ("auditor", "LIST", "jitvault/metadata/requests/{operator}/seeded", None),
@@ -328,6 +329,7 @@ PEOPLE_REFUSED = [
     ("PUT", "jitvault/data/decisions/{other}/forged", DOCUMENT),
     ("PUT", "jitvault/data/decisions/{other}/seeded", DOCUMENT),
     ("GET", "jitvault/data/inbox/{other}/seeded", None),
+    ("GET", "identity/entity/id/{other}", None),
     ("GET", "jitvault/subkeys/inbox/{other}/seeded", None),
     ("LIST", "jitvault/metadata/inbox/{other}", None),
     ("PUT", "jitvault/data/inbox/{other}/forged", DOCUMENT),

@@ -46,6 +46,7 @@ ACTING = frozenset(
         "mcp.runner",
         "mcp.server",
         "mcp.shared_secrets",
+        "mcp.task_end",
         "mcp.task_facts",
         "mcp.tool_run",
         "memory_protection",

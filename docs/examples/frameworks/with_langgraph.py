@@ -3,7 +3,7 @@ from langchain.agents import create_agent
 from langchain_core.language_models import BaseChatModel
 from sqlalchemy.exc import SQLAlchemyError
 
-from jitvault.agent import task
+from jitvault.agent import TaskEnded, task
 
 
 def answer(question: str, model: BaseChatModel | str = "openai:gpt-5.2") -> str:
@@ -12,11 +12,12 @@ def answer(question: str, model: BaseChatModel | str = "openai:gpt-5.2") -> str:
 
         def query(sql: str) -> str:
             """Run one query in the orders database. Return its first 100 rows, or what is wrong with it."""
-            with engine.connect() as connection:
-                try:
+            try:
+                with engine.connect() as connection:
                     return str(connection.exec_driver_sql(sql).fetchmany(100))
-                except SQLAlchemyError as error:
-                    return str(error)
+            except (SQLAlchemyError, TaskEnded) as error:
+                # also where the access was revoked meanwhile: the model reads why, and stops
+                return str(error)
 
         graph = create_agent(model, tools=[query])
         return graph.invoke({"messages": [("user", question)]})["messages"][-1].text

@@ -4,7 +4,7 @@ import asyncio
 from agents import Agent, Model, RunConfig, Runner, function_tool
 from sqlalchemy.exc import SQLAlchemyError
 
-from jitvault.agent import task
+from jitvault.agent import TaskEnded, task
 
 
 async def answer(question: str, model: Model | str = "gpt-5.2") -> str:
@@ -14,11 +14,12 @@ async def answer(question: str, model: Model | str = "gpt-5.2") -> str:
         @function_tool
         async def query(sql: str) -> str:
             """Run one query in the orders database. Return its first 100 rows, or what is wrong with it."""
-            async with engine.connect() as connection:
-                try:
+            try:
+                async with engine.connect() as connection:
                     return str((await connection.exec_driver_sql(sql)).fetchmany(100))
-                except SQLAlchemyError as error:
-                    return str(error)
+            except (SQLAlchemyError, TaskEnded) as error:
+                # also where the access was revoked meanwhile: the model reads why, and stops
+                return str(error)
 
         agent = Agent("Orders", tools=[query], model=model)
         # a trace has the rows in it, and goes to OpenAI whoever's model it is

@@ -3,7 +3,7 @@ from pydantic_ai import Agent
 from pydantic_ai.models import Model
 from sqlalchemy.exc import SQLAlchemyError
 
-from jitvault.agent import task
+from jitvault.agent import TaskEnded, task
 
 
 def answer(question: str, model: Model | str = "openai:gpt-5.2") -> str:
@@ -12,11 +12,12 @@ def answer(question: str, model: Model | str = "openai:gpt-5.2") -> str:
 
         def query(sql: str) -> str:
             """Run one query in the orders database. Return its first 100 rows, or what is wrong with it."""
-            with engine.connect() as connection:
-                try:
+            try:
+                with engine.connect() as connection:
                     return str(connection.exec_driver_sql(sql).fetchmany(100))
-                except SQLAlchemyError as error:
-                    return str(error)
+            except (SQLAlchemyError, TaskEnded) as error:
+                # also where the access was revoked meanwhile: the model reads why, and stops
+                return str(error)
 
         return Agent(model, tools=[query]).run_sync(question).output
 

@@ -1,11 +1,37 @@
-"""Whether a task may run a program, by the tools that were signed."""
+"""Whether a task is for this agent, and may run this program.
+
+Before a spec is asked for, its author can correct it; afterwards the tools are those that were signed.
+"""
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from jitvault.errors import InvalidInput
+from jitvault.errors import Denied, InvalidInput
+
+if TYPE_CHECKING:
+    from jitvault.model.spec import TaskSpec
+
+
+_PYTHON = re.compile(r"python(3(\.\d+)?)?")
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    """Return the names of a program that mean the same, `name` first.
+
+    Hosts have Python as python, as python3, or as both. No other program is known by another one's name: a file such as
+    that of BusyBox has many names and is as many programs.
+    """
+    return tuple(dict.fromkeys((name, "python", "python3"))) if _PYTHON.fullmatch(name) else (name,)
+
+
+def find_tool(tool: str, path: str | None = None) -> str | None:
+    """Return the path of a program in PATH, also by another spelling."""
+    return next(filter(None, (shutil.which(each, path=path) for each in spellings(tool))), None)
 
 
 def names_of(executable: str) -> tuple[str, ...]:
@@ -13,7 +39,23 @@ def names_of(executable: str) -> tuple[str, ...]:
 
     They are that of its path, and that of the file which the path leads to.
     """
-    return Path(executable).name, Path(executable).resolve().name
+    path = Path(executable)
+    return *spellings(path.name), *spellings(path.resolve().name)
+
+
+def check_spec_agent(spec: TaskSpec, me: str) -> None:
+    """Raise Denied for a spec whose access goes to the inbox of another.
+
+    `me` is the name of the caller's entity, "" where it is not known.
+    """
+    body = spec.spec
+    # Vault finds an entity by its name in any case
+    if body.deliver == "agent" and me.casefold() not in ("", body.agent.casefold()):
+        raise Denied(
+            f"the access of this spec goes to the inbox of its agent {body.agent}, and you are {me}",
+            hint=f"Nothing was asked for and nothing was started. Log in as {body.agent}; or let the spec say "
+            "`deliver: requester`, and the access is yours.",
+        )
 
 
 def check_spec_names(tools: Sequence[str], program: Sequence[str]) -> None:

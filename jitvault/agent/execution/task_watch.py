@@ -18,6 +18,8 @@ from jitvault.errors import JitvaultError, VaultRefused
 POLL_S = 1.0
 CHANGED = "its access has changed"
 """The reason where the task goes on with another token, which this process can take."""
+REFUSED = "Vault does not accept its token any more"
+"""The reason where nothing was published that says another one."""
 # without a heartbeat in the spec
 _BEAT_S = 5.0
 
@@ -69,8 +71,10 @@ class TaskWatch:
             # what is published may have moved the deadline
             reason = self._by_publication() or self._deadline()
             if not reason and time.monotonic() >= beat_at:
-                beat_at = time.monotonic() + self._beat_s
                 reason = self._by_token()
+                # a token that was refused is looked at again when what is published was waited for
+                again_s = self._beat_s if self._refused_at is None else min(self._beat_s, self._patience_s)
+                beat_at = time.monotonic() + again_s
             if reason:
                 self.reason = reason
                 with suppress(OSError):
@@ -104,4 +108,4 @@ class TaskWatch:
         now = time.monotonic()
         if self._refused_at is None:
             self._refused_at = now
-        return "" if now < self._refused_at + self._patience_s else "Vault does not accept its token any more"
+        return "" if now < self._refused_at + self._patience_s else REFUSED

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jitvault.agent.sdk.credentials import HeldCredential, the_only
 from jitvault.agent.sdk.driver_frames import forget_login
-from jitvault.errors import UsageError
+from jitvault.errors import TaskEnded, UsageError
 
 if TYPE_CHECKING:
     import ssl
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     AsyncEngine = sqlalchemy.ext.asyncio.AsyncEngine
 
 _DRIVER = "postgresql+psycopg"
+Why = Callable[[], TaskEnded | None]
+"""Return the error of a login that failed since its task is over, None where the task lasts."""
 
 
 def psycopg_kwargs(credentials: Sequence[HeldCredential], name: str | None) -> dict[str, Any]:
@@ -35,11 +37,11 @@ def psycopg_kwargs(credentials: Sequence[HeldCredential], name: str | None) -> d
 
 
 def sqlalchemy_engine(
-    credentials: Sequence[HeldCredential], name: str | None, url: str | URL | None, options: Mapping[str, Any]
+    credentials: Sequence[HeldCredential], name: str | None, url: str | URL | None, options: Mapping[str, Any], why: Why
 ) -> Engine:
     """Return an engine that asks for its login whenever it connects.
 
-    Raises InvalidInput, UsageError.
+    `why` is asked where a connection is lost or is not made. Raises InvalidInput, UsageError.
     """
     try:
         import sqlalchemy
@@ -47,12 +49,12 @@ def sqlalchemy_engine(
         raise UsageError("SQLAlchemy is not installed", hint="`pip install sqlalchemy psycopg` does it.") from None
     login = _login(credentials, name, needs_address=url is None)
     engine = sqlalchemy.create_engine(url or _url(login), **options)
-    _log_in(engine, login)
+    _log_in(engine, login, why)
     return engine
 
 
 def async_sqlalchemy_engine(
-    credentials: Sequence[HeldCredential], name: str | None, url: str | URL | None, options: Mapping[str, Any]
+    credentials: Sequence[HeldCredential], name: str | None, url: str | URL | None, options: Mapping[str, Any], why: Why
 ) -> AsyncEngine:
     """Return such an engine for `asyncio`.
 
@@ -68,7 +70,7 @@ def async_sqlalchemy_engine(
         ) from None
     login = _login(credentials, name, needs_address=url is None)
     engine = create_async_engine(url or _url(login), **options)
-    _log_in(engine.sync_engine, login)
+    _log_in(engine.sync_engine, login, why)
     return engine
 
 
@@ -94,8 +96,11 @@ def _url(login: HeldCredential) -> URL:
     )
 
 
-def _log_in(engine: Engine, login: HeldCredential) -> None:
-    """Have an engine ask for user and password whenever it connects."""
+def _log_in(engine: Engine, login: HeldCredential, why: Why) -> None:
+    """Have an engine ask for user and password whenever it connects.
+
+    A connection that the end of the task closed, or prevents, raises TaskEnded.
+    """
     import sqlalchemy
 
     @sqlalchemy.event.listens_for(engine, "do_connect")
@@ -106,7 +111,13 @@ def _log_in(engine: Engine, login: HeldCredential) -> None:
             return dialect.connect(*arguments, **{**parameters, **_user(login)})
         except BaseException as error:
             forget_login(error, until=before)
+            if isinstance(error, dialect.loaded_dbapi.Error) and (ended := why()):
+                raise ended from None
             raise
+
+    @sqlalchemy.event.listens_for(engine, "handle_error")
+    def explain(context: Any) -> TaskEnded | None:
+        return why() if context.is_disconnect else None
 
 
 def ssl_context(credentials: Sequence[HeldCredential], name: str | None, ca_file: str | None) -> ssl.SSLContext:

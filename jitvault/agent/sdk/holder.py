@@ -24,6 +24,8 @@ from weakref import WeakSet
 from jitvault.agent.process_end import opened_end
 from jitvault.errors import JitvaultError, NotConfirmed, UsageError, error_of
 
+LOOK = "look"
+"""What the holder is asked when a login failed: whether the task is over."""
 _LONGEST_ERROR = 64 * 1024
 
 
@@ -36,7 +38,7 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A message: `held`, `over` or `given_back`, with its content."""
+    """A message: `held`, `looked`, `over` or `given_back`, with its content."""
 
     kind: str
     content: Any
@@ -80,17 +82,28 @@ class Holder:
     def pid(self) -> int:
         return self._process.pid
 
+    def look(self, number: int) -> None:
+        """Ask whether the task is over; the answer has the number."""
+        with _copying:
+            if not self._is_left:
+                self._say(f"{LOOK} {number}")
+
     def leave(self, word: str) -> None:
         """Say how this process left, and close the pipe. The holder then ends."""
         with _copying:
             is_first, self._is_left = not self._is_left, True
         if is_first:
+            self._say(word)
             stream = self._process.stdin
             assert stream is not None  # noqa: S101 (for the type checker)
             with suppress(OSError):
-                stream.write(word.encode() + b"\n")
-            with suppress(OSError):
                 stream.close()
+
+    def _say(self, word: str) -> None:
+        stream = self._process.stdin
+        assert stream is not None  # noqa: S101 (for the type checker)
+        with suppress(OSError):
+            stream.write(word.encode() + b"\n")
 
     def has_ended(self, seconds: float) -> bool:
         """Wait for the holder's end, and return whether it came in time."""

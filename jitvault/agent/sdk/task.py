@@ -17,11 +17,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from weakref import WeakSet
 
+from jitvault.agent.end_question import EVERY, EndQuestion
 from jitvault.agent.sdk import connections
 from jitvault.agent.sdk.credentials import FieldSecret, HeldCredential, HeldValues, credentials_of, secret_of
 from jitvault.agent.sdk.driver_frames import DRIVER, forget_login
@@ -33,9 +34,11 @@ if TYPE_CHECKING:
 
     from jitvault.agent.sdk.connections import URL, AsyncEngine, Engine
 
+_Error = TypeVar("_Error", bound=JitvaultError)
 # giving back takes a tenth of a second; while Vault does not answer, the holder goes on without us
 _LAST_S = 30.0
 FAILED = "failed "
+_NOT_BEGUN = "its block has not begun"
 _ELSEWHERE = "this is a copy of the process that holds it"
 
 
@@ -69,12 +72,14 @@ class Task:
         self._on_wait = on_wait or partial(print, file=sys.stderr, flush=True)
         self._pid = os.getpid()
         self._events: SimpleQueue[Event] = SimpleQueue()
+        self._answers: SimpleQueue[tuple[int, str]] = SimpleQueue()
+        self._question = EndQuestion(self._ask, self._next_answer)
         self._holder: Holder | None = None
         self._values = HeldValues(self._check)
         self._credentials: tuple[HeldCredential, ...] = ()
         self._task_id = ""
         self._ends_at: datetime | None = None
-        self._reason = "its block has not begun"
+        self._reason = _NOT_BEGUN
         self._given_up = ""
         self._error: JitvaultError | None = None
         self._engines: WeakSet[Engine] = WeakSet()
@@ -110,13 +115,17 @@ class Task:
 
     @property
     def is_over(self) -> bool:
-        """Whether the access can be used no more."""
+        """Whether the access can be used no more.
+
+        In an `except` block Vault is asked, for 2 s at most: the login that failed may have ended with the task.
+        Elsewhere this is what Vault said up to a second ago.
+        """
         return bool(self.reason)
 
     @property
     def reason(self) -> str:
-        """Why the task is over, "" while it lasts."""
-        return _ELSEWHERE if os.getpid() != self._pid else self._reason
+        """Why the task is over, "" while it lasts. It is asked as `is_over` is."""
+        return self._known_reason if sys.exc_info()[1] is None else self._why()
 
     def secret(self, name: str) -> FieldSecret:
         """Return the field that `name` says: TEMPLATE.FIELD, or FIELD.
@@ -142,11 +151,11 @@ class Task:
 
         It logs in with the named login, or with the task's only one. `url` can name another driver or address; the user
         and the password are filled in whenever a connection is made, and are no part of the engine's URL. `options` are
-        those of `create_engine`. After the task's end no connection is made: TaskEnded. The engine is disposed of when
-        the block ends. Raises InvalidInput, TaskEnded.
+        those of `create_engine`. After the task's end no connection is made, and one that its end closed says so:
+        TaskEnded. The engine is disposed of when the block ends. Raises InvalidInput, TaskEnded.
         """
         self._check()
-        engine = connections.sqlalchemy_engine(self._credentials, credential, url, options)
+        engine = connections.sqlalchemy_engine(self._credentials, credential, url, options, self._ended)
         self._engines.add(engine)
         return engine
 
@@ -160,7 +169,7 @@ class Task:
         TaskEnded, and UsageError where `sqlalchemy[asyncio]` is not installed.
         """
         self._check()
-        engine = connections.async_sqlalchemy_engine(self._credentials, credential, url, options)
+        engine = connections.async_sqlalchemy_engine(self._credentials, credential, url, options, self._ended)
         self._async_engines.add(engine)
         self._engines.add(engine.sync_engine)
         return engine
@@ -269,6 +278,9 @@ class Task:
                 self._credentials = credentials_of(content["credentials"], self._values)
             case Told("ends_at", moved):
                 self._ends_at = datetime.fromisoformat(moved)
+            case Told("looked", [number, reason]):
+                self._answers.put((int(number), str(reason)))
+                return
             case Told("over", reason):
                 self._end(str(reason))
             case Ended(error):
@@ -280,6 +292,8 @@ class Task:
         """Forget the secrets. The first reason counts."""
         self._reason = self._reason or reason
         self._values.forget()
+        # whoever asks is not kept waiting
+        self._answers.put((EVERY, ""))
 
     def _leave(self, word: str, *, is_quiet: bool) -> None:
         """Have the access given back, and wait until it is.
@@ -310,20 +324,48 @@ class Task:
         if self._error is not None:
             raise _with_hint(self._error)
 
+    @property
+    def _known_reason(self) -> str:
+        """Why the task is over, as far as this process was told."""
+        return _ELSEWHERE if os.getpid() != self._pid else self._reason
+
+    def _why(self) -> str:
+        """Return why the task is over, "" while it lasts. The holder is asked."""
+        return self._known_reason or self._question.why() or self._known_reason
+
+    def _ask(self, number: int) -> None:
+        assert self._holder is not None  # noqa: S101 (for the type checker)
+        self._holder.look(number)
+
+    def _next_answer(self, seconds: float) -> tuple[int, str]:
+        try:
+            return self._answers.get(timeout=seconds)
+        except Empty:
+            raise TimeoutError from None
+
+    def _ended(self) -> TaskEnded | None:
+        """Return the error of a login that failed since its task is over."""
+        reason = self._why()
+        return _with_hint(self._error_of(reason)) if reason else None
+
     def _check(self) -> None:
         """Raise TaskEnded where the access cannot be used."""
-        reason = self.reason
+        reason = self._known_reason
         if reason:
-            raise _with_hint(TaskEnded(f"task {self._task_id or self._what} cannot be used: {reason}"))
+            raise _with_hint(self._error_of(reason))
+
+    def _error_of(self, reason: str) -> TaskEnded:
+        hint = f'`with task("{self._what}") as t:` begins it, and t has the access.' if reason == _NOT_BEGUN else None
+        return TaskEnded(f"task {self._task_id or self._what} cannot be used: {reason}", hint=hint)
 
     def __repr__(self) -> str:
-        return f"<Task {self._task_id or self._what}: {self.reason or 'held'}>"
+        return f"<Task {self._task_id or self._what}: {self._known_reason or 'held'}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a task is neither copied nor pickled")
 
 
-def _with_hint(error: JitvaultError) -> JitvaultError:
+def _with_hint(error: _Error) -> _Error:
     """Return the error with its hint below the message of a traceback."""
     error.add_note(error.hint)
     return error

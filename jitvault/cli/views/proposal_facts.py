@@ -182,6 +182,10 @@ def _life(revision: Revision) -> str:
     body = revision.spec.spec
     by_template = min((entry["ttl_s"] for entry in revision.access), default=None)
     life = least(revision.requested_ttl_s, by_template)
+    length = body.window.for_
+    if length is not None and length <= timedelta(seconds=life):
+        # nothing outlives its window, and nothing is renewed in it
+        return f"{format_duration(length)} at most, as long as its window"
     found = f"{format_duration(timedelta(seconds=life))} at most without a renewal"
     default = DEFAULT_TTLS[Level(body.criticality)]
     if body.window.ttl is not None and body.window.ttl != default:
@@ -206,7 +210,9 @@ def _stands(subject: ApprovalSubject) -> str:
     """Return until when the request can be decided about."""
     if subject.extension is not None:
         return f"until {utc(subject.extension.since)}, when the task ends without it"
-    until = subject.revision.window.until
+    has_end, until = subject.revision.window.until is not None, subject.document.stands_until
     if subject.document.state == State.LAPSED:
-        return "no longer: its window is over"
-    return f"until {utc(until)}, when its window is over" if until is not None else "until it is decided or cancelled"
+        return f"no longer: {'its window is over' if has_end else 'it was not granted in time'}"
+    if until is None:
+        return "until it is decided or cancelled"
+    return f"until {utc(until)}, when {'its window is over' if has_end else 'it lapses'}"

@@ -212,11 +212,6 @@ def _names(shown: Mapping[str, Any]) -> dict[str, str]:
     return {**names_in(shown["revision"]["content"]), **{one["entity"]: one["name"] for one in decided}}
 
 
-def _print_finding(console: Console, message: str) -> None:
-    line = output.indented(message, console.width, first="  FINDING    ", rest=" " * 13)
-    console.print(line, style="red", soft_wrap=True)
-
-
 def _grouped_findings(findings: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     """Yield each message once, with the first finding that has it.
 
@@ -279,6 +274,11 @@ def _print_end_requests(console: Console, requests: Sequence[Mapping[str, Any]])
         why = f": {request['note']}" if request["note"] else ""
         line = f"  end requested by {request['by']} at {output.readable(request['at'])}, waits for a worker{why}"
         console.print(line, style="yellow", soft_wrap=True)
+
+
+def _print_finding(console: Console, message: str) -> None:
+    line = output.indented(message, console.width, first="  FINDING    ", rest=" " * 13)
+    console.print(line, style="red", soft_wrap=True)
 
 
 def _print_uses(console: Console, uses: Sequence[Mapping[str, Any]]) -> None:

@@ -306,10 +306,12 @@ def print_counted_decision(
     *,
     missing: Sequence[MissingApproval],
     as_json: bool,
+    is_again: bool = False,
 ) -> None:
     """Print a decision that was counted, and the task's state after it.
 
-    `missing` are the approvals that are missing for what was decided about.
+    `missing` are the approvals that are missing for what was decided about. `is_again` says that the same decision of
+    the caller counted before.
     """
     shown = {
         "task_id": document.task_id,
@@ -325,7 +327,8 @@ def print_counted_decision(
     past = {"approve": "approved task", "deny": "denied task", "withdraw": "withdrew your approval of task"}[decision]
     has_ended = document.state in ("ending", "confirmed", "sealed", "unverified")
     what = "its access is revoked, and the task is" if has_ended else "it is"
-    console.print(f"You {past} {document.task_id}; {what}", output.coloured(document.state))
+    again = " again" if is_again else ""
+    console.print(f"You {past} {document.task_id}{again}; {what}", output.coloured(document.state))
     if missing:
         console.print(f"  missing  {missing_approvals(missing)}")
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from jitvault.context import WorkerContext
-from jitvault.documents.paths import REQUEST_LIFE, is_stale, request_path
+from jitvault.documents.paths import REQUEST_LIFE, is_stale, look_at, request_path
 from jitvault.documents.published_task import PublishedDocument, PublishedRefusal, PublishedTask
 from jitvault.errors import InvalidInput, NotFound, SecurityFinding, WrongState
 from jitvault.formats.time_window import format_duration, format_instant
@@ -29,7 +29,7 @@ from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
 from jitvault.vault.interface import Stored
 
-_TOO_OLD = "If it is still wanted, sign it anew with `jitvault submit`; under another id if it was granted before."
+_TOO_OLD = "If it is still wanted, sign it anew with `jitvault submit`; with `--id ID` if it was granted before."
 _TOO_MANY = "Cancel some with `jitvault cancel`, or have them granted; then sign this one again."
 _REFUSED = (
     "That settles the request. Correct what the message names, in the spec or elsewhere, and run the command again."
@@ -103,7 +103,7 @@ def _enter(worker: WorkerContext, submitted: Submission, published_copy: Publish
     except WrongState:
         # another process admitted the same request at the same moment
         return None
-    still_holds = submitted.spec.spec.parent is None and not submitted.spec.window.lapsed(worker.now())
+    still_holds = submitted.spec.spec.parent is None and worker.now() < submitted.stands_until
     return Evaluation(submitted, decision) if still_holds else None
 
 
@@ -202,7 +202,7 @@ def _create(
         seq=0,
         head=GENESIS,
         created_at=now,
-        due_at=submitted.spec.window.look_at(now),
+        due_at=look_at(submitted.spec.window, submitted.written_at, now),
         ends_at=None,
         ending_at=None,
         dead_ms=None,

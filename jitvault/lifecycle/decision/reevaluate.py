@@ -6,9 +6,10 @@ Policy, the approvals and the templates' checks are read anew each time, since e
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from jitvault.context import WorkerContext
-from jitvault.documents.paths import request_path
+from jitvault.documents.paths import look_at, request_path
 from jitvault.errors import InvalidInput, SecurityFinding, WrongState
 from jitvault.ledger.model import Change, Row, TaskRecord
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_above, check_room
@@ -36,8 +37,8 @@ def reevaluate(worker: WorkerContext, file: TaskRecord, claim: int) -> Evaluatio
     """Decide about a task anew, and move it to the state that follows.
 
     Everything that the decision rests on is read from Vault and policy again; what the ledger says about requester,
-    decisions and obligations is not used. Returns the evaluation of the current revision, None when the window is over
-    or the request was removed. Raises WrongState when the spec was changed without `revise`.
+    decisions and obligations is not used. Returns the evaluation of the current revision, None when the request
+    has lapsed or was removed. Raises WrongState when the spec was changed without `revise`.
     """
     task, old = file.task, Revision.of(file.revision.body)
     stored = worker.documents.read(request_path(task.requester, task.task_id, "submit"))
@@ -47,8 +48,12 @@ def reevaluate(worker: WorkerContext, file: TaskRecord, claim: int) -> Evaluatio
     submitted = submission(worker, task.task_id, task.requester, stored)
     if submitted is None:
         raise SecurityFinding(f"task {task.task_id} has no request by {task.requester} in Vault")
-    if submitted.spec.window.lapsed(worker.now()) and submitted.spec.canonical() == old.content["spec"]:
-        _move(worker, file, claim, State.LAPSED, {"why": "its window is over"})
+    if worker.now() >= submitted.stands_until and submitted.spec.canonical() == old.content["spec"]:
+        if _was_denied(file):
+            # a lapsed task can be asked for again, and a person denied this revision for ever
+            return Evaluation(submitted, evaluate(worker, old))
+        why = "its window is over" if submitted.spec.window.until else "it was not granted in time"
+        _move(worker, file, claim, State.LAPSED, {"why": why})
         return None
     revision = resolve(worker, submitted, number=task.revision)
     check_above(worker, revision)
@@ -57,7 +62,8 @@ def reevaluate(worker: WorkerContext, file: TaskRecord, claim: int) -> Evaluatio
         if submitted.spec.canonical() != old.content["spec"] and not submitted.revise:
             raise WrongState(
                 f"task {task.task_id} was submitted with another spec: " + "; ".join(difference(old, revision)[:5]),
-                hint="Use --revise to replace it by a new revision, or another id for another task.",
+                hint="`jitvault submit SPEC --revise` replaces it by a new revision. With `--id ID` this spec asks for "
+                "another task.",
             )
         revision = resolve(worker, submitted, number=task.revision + 1)
         check_grantable(worker, revision)
@@ -65,7 +71,7 @@ def reevaluate(worker: WorkerContext, file: TaskRecord, claim: int) -> Evaluatio
     if not changed and _was_denied(file):
         return Evaluation(submitted, decision)
     if changed:
-        _revise(worker, file, claim, revision, decision)
+        _revise(worker, file, claim, revision, decision, submitted.written_at)
     elif _is_news(file, decision):
         counting = decision_rows(task.task_id, decision)
         decided = revision_row(task.task_id, revision, task.revision, decision)
@@ -127,8 +133,15 @@ def still_grantable(worker: WorkerContext, file: TaskRecord) -> RequestDecision 
     return decision if same and decision.state is State.APPROVED else None
 
 
-def _revise(worker: WorkerContext, file: TaskRecord, claim: int, revision: Revision, decision: RequestDecision) -> None:
-    """Replace the task's revision by the next one."""
+def _revise(
+    worker: WorkerContext,
+    file: TaskRecord,
+    claim: int,
+    revision: Revision,
+    decision: RequestDecision,
+    written_at: datetime,
+) -> None:
+    """Replace the task's revision by the next one, of a request of that time."""
     number = file.task.revision + 1
     if file.task.state not in BEFORE_GRANT:
         raise WrongState(f"task {file.task.task_id} is {file.task.state} and cannot be revised")
@@ -139,7 +152,7 @@ def _revise(worker: WorkerContext, file: TaskRecord, claim: int, revision: Revis
         fields={
             "revision": number,
             "digest": revision.digest,
-            "due_at": revision.window.look_at(worker.now()),
+            "due_at": look_at(revision.window, written_at, worker.now()),
             "parent": revision.spec.spec.parent,
         },
         rows=(*opened_rows(file.task.task_id, revision, number, decision), *decision_rows(file.task.task_id, decision)),

@@ -114,6 +114,12 @@ class _Reader:
     def read(self, path: str) -> dict[str, Any] | None:
         return self.recent.of(("read", path), lambda: self.own.read(path))
 
+    def list(self, path: str) -> list[str]:
+        return self.recent.of(("list", path), lambda: self.own.list(path))
+
+    def capabilities(self, paths: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        return self.own.capabilities(paths)
+
 
 @dataclass(frozen=True, slots=True)
 class _Signer:

@@ -6,10 +6,11 @@ Only the worker can write that document.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from jitvault.context import WorkerContext
-from jitvault.documents.paths import published_path
+from jitvault.documents.paths import published_path, stands_until
 from jitvault.documents.published_parts import CountedDecision, MissingApproval, UncountedDecision
 from jitvault.documents.published_task import ChainEnd, PublishedError, PublishedRefusal, PublishedTask
 from jitvault.errors import JitvaultError
@@ -23,7 +24,7 @@ from jitvault.model.delegation import ancestor_ids
 from jitvault.model.finding import describe_finding
 from jitvault.model.kinds import OperationKind
 from jitvault.model.revision import Revision
-from jitvault.model.states import State
+from jitvault.model.states import WAITING, State
 from jitvault.operations import announce
 
 _FINDINGS = 100
@@ -62,6 +63,7 @@ def publish(
         decisions=[CountedDecision(entity=d.entity_id, decision=d.decision, digest=d.digest) for d in file.decisions],
         ended=ended_of(file),
         why_denied=_why_denied(file, decision) if task.state is State.DENIED else None,
+        stands_until=_stands_until(file) if task.state in WAITING else None,
         refused_grant=refused_grant_of(file),
         grant_id=grant.grant_id if grant else None,
         expires_at=grant.expires_at if grant else None,
@@ -125,6 +127,16 @@ def _why_denied(file: TaskRecord, decision: RequestDecision | None) -> str | Non
         if row.decision == "deny":
             return denial(row.name, row.reason)
     return decision.why_denied if decision else None
+
+
+def _stands_until(file: TaskRecord) -> datetime | None:
+    """Return when a task that waits lapses, at the earliest.
+
+    It is due then, once its window is open. Where its request was signed again since, it lapses later.
+    """
+    window, due = Revision.of(file.revision.body).window, file.task.due_at
+    opens = window.not_before
+    return stands_until(window, opens) if opens is not None and due == opens else due
 
 
 def publish_refusal(worker: WorkerContext, submitted: Submission, error: JitvaultError) -> None:

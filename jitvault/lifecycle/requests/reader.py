@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from jitvault.context import WorkerContext
 from jitvault.documents.approvers import Registry, is_withdrawn, void
-from jitvault.documents.paths import APPROVAL_LIFE, DECISIONS, REQUESTS, decision_path, request_path
+from jitvault.documents.paths import APPROVAL_LIFE, DECISIONS, REQUESTS, decision_path, request_path, stands_until
 from jitvault.documents.signed import (
     DOCUMENT_TYPE,
     DecisionDocument,
@@ -48,6 +48,11 @@ class Submission:
     revise: bool
     nonce: str
     written_at: datetime
+
+    @property
+    def stands_until(self) -> datetime:
+        """When the request lapses, if it was not granted."""
+        return stands_until(self.spec.window, self.written_at)
 
 
 @dataclass(frozen=True, slots=True)

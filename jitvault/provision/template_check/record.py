@@ -88,7 +88,7 @@ def why_unchecked(vault: Vault, engines: Mapping[str, Engine], template: AccessT
     That is decided by the present state of Vault. A template whose target is not asked needs no check, but a role and a
     connection that its engine knows.
     """
-    is_exempt = template.spec.confirm != ProofLevel.TARGET
+    is_exempt = template.spec.confirm == "audit"
     try:
         document = None if is_exempt else recorded(vault, template.name)
         installation = _installation(vault)

@@ -8,8 +8,10 @@ import json
 import logging
 import pickle
 import socket
+import sqlite3
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from secrets import token_hex
@@ -18,11 +20,12 @@ from typing import Any
 
 import psycopg
 import pytest
+import sqlalchemy
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jitvault.agent import FieldSecret, HeldCredential, InvalidInput, NotConfirmed, Task, TaskEnded, UsageError, task
-from jitvault.agent.sdk.connections import async_sqlalchemy_engine, psycopg_kwargs, sqlalchemy_engine
+from jitvault.agent.sdk.connections import Why, async_sqlalchemy_engine, psycopg_kwargs, sqlalchemy_engine
 from jitvault.agent.sdk.credentials import HeldValues, credentials_of, secret_of, the_only
 from jitvault.agent.sdk.holder import _Lines
 
@@ -42,6 +45,15 @@ def credential(name: str = "pg", connection: dict[str, Any] | None = None, **fie
 
 def never() -> None:
     """The task lasts."""
+
+
+def nothing() -> None:
+    """A login that failed while its task lasts."""
+
+
+def ended() -> TaskEnded:
+    """A login that failed since its task is over."""
+    return TaskEnded("task t cannot be used: revoked")
 
 
 def held(*data: dict[str, Any], check: Callable[[], None] = never) -> tuple[tuple[HeldCredential, ...], HeldValues]:
@@ -145,7 +157,7 @@ def test_an_engine_says_which_package_it_needs(
     monkeypatch.setitem(sys.modules, missing, None)
     credentials, _ = held(credential())
     with pytest.raises(UsageError) as error:
-        make(credentials, None, None, {})
+        make(credentials, None, None, {}, nothing)
     assert error.value.hint == f"{hint} does it."
 
 
@@ -153,8 +165,9 @@ def test_a_task_has_nothing_before_its_block() -> None:
     before = task("read-orders.yaml")
     assert before.is_over and repr(before) == "<Task read-orders.yaml: its block has not begun>"
     for use in (before.psycopg_kwargs, before.sqlalchemy_engine, before.ssl_context, lambda: before.secret("password")):
-        with pytest.raises(TaskEnded, match="its block has not begun"):
+        with pytest.raises(TaskEnded, match="its block has not begun") as error:
             use()
+        assert '`with task("read-orders.yaml") as t:` begins it' in error.value.hint
     assert isinstance(before, Task)
 
 
@@ -192,6 +205,66 @@ def test_a_holder_that_is_not_understood_is_an_error_and_no_endless_wait(monkeyp
         task("x").__enter__()
 
 
+HOLDER = """
+import json, sys, time
+print(json.dumps({"held": {"task_id": "t", "ends_at": None, "credentials": []}}), flush=True)
+for line in sys.stdin:
+    word, _, number = line.partition(" ")
+    if word != "look":
+        break
+    # the answer to an earlier question is none to this one
+    for each in {says}:
+        print(json.dumps(each), flush=True)
+    time.sleep({pause})
+"""
+
+
+@pytest.mark.parametrize(
+    ("says", "pause", "reason"),
+    [
+        ('[{"looked": [int(number), ""]}]', 0, ""),
+        ('[{"looked": [int(number) + 1, "stale"]}, {"looked": [int(number), "revoked"]}]', 0, "revoked"),
+        # the holder may learn of the end at that moment
+        ('[{"over": "revoked"}]', 0, "revoked"),
+        ("[]", 3, ""),
+    ],
+    ids=["lasts", "asked", "told", "no answer"],
+)
+def test_whether_the_task_is_over_is_asked_at_that_moment(
+    monkeypatch: pytest.MonkeyPatch, says: str, pause: int, reason: str
+) -> None:
+    started = subprocess.Popen
+    program = HOLDER.replace("{says}", says).replace("{pause}", str(pause))
+    monkeypatch.setattr(subprocess, "Popen", lambda argv, **how: started([sys.executable, "-c", program], **how))
+    with task("x") as t:
+        begun = time.monotonic()
+        assert not t.is_over and time.monotonic() - begun < 0.5, "nobody is asked whom nothing failed"
+        try:
+            json.loads("no login")
+        except ValueError:
+            # for both of them it is asked once
+            assert (t.is_over, t.reason) == (bool(reason), reason)
+        assert time.monotonic() - begun < 3
+
+
+def test_an_engine_says_that_its_task_is_over_in_place_of_its_drivers_words() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        where = {"host": "127.0.0.1", "port": closed.getsockname()[1], "tls": "disable", "database": "app"}
+    credentials, _ = held(credential(connection=where))
+    with pytest.raises(TaskEnded, match="revoked"):
+        sqlalchemy_engine(credentials, None, None, {}, ended).connect()
+    # a connection that was open
+    options = {"creator": lambda: sqlite3.connect(":memory:")}
+    cases: list[tuple[Why, type[Exception]]] = [(ended, TaskEnded), (nothing, sqlalchemy.exc.ProgrammingError)]
+    for why, error in cases:
+        with sqlalchemy_engine(credentials, None, "sqlite://", options, why).connect() as connection:
+            raw = connection.connection.driver_connection
+            assert raw is not None
+            raw.close()
+            with pytest.raises(error):
+                connection.exec_driver_sql("SELECT 1")
+
+
 def kept(error: BaseException | None) -> Iterator[str]:
     """What can be read of an exception: the variables of its frames, but for those of this file, and what it has."""
     while error is not None:
@@ -212,14 +285,14 @@ def test_a_connection_that_fails_leaves_no_password_in_what_an_exception_keeps(h
 
     async def connect() -> None:
         if how.startswith("engine"):
-            await async_sqlalchemy_engine(credentials, None, None, {}).connect()
+            await async_sqlalchemy_engine(credentials, None, None, {}, nothing).connect()
         await psycopg.AsyncConnection.connect(**psycopg_kwargs(credentials, None))
 
     with pytest.raises(Exception, match="connection failed") as failed:
         if how.endswith("asyncio"):
             asyncio.run(connect())
         elif how == "engine":
-            sqlalchemy_engine(credentials, None, None, {}).connect()
+            sqlalchemy_engine(credentials, None, None, {}, nothing).connect()
         psycopg.connect(**psycopg_kwargs(credentials, None))
     if how.startswith("arguments"):
         # a block is left

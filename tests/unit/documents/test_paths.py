@@ -15,8 +15,11 @@ from jitvault.documents.paths import (
     WorkItem,
     effect_of,
     is_stale,
+    look_at,
+    stands_until,
     work_item_for,
 )
+from jitvault.formats.time_window import Window
 from jitvault.model.states import State
 
 
@@ -58,6 +61,22 @@ def test_a_request_that_is_too_old_is_never_young_again(age: timedelta, more: ti
     written = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
     assert is_stale(written, written + age) == (age >= REQUEST_LIFE)
     assert is_stale(written, written + age + more) or not is_stale(written, written + age)
+
+
+_LATER = st.timedeltas(timedelta(seconds=1), timedelta(days=400))
+
+
+@given(st.none() | _LATER, st.none() | _LATER, _LATER)
+def test_every_request_has_an_end_and_is_looked_at_until_then(
+    opens_in: timedelta | None, ends_in: timedelta | None, age: timedelta
+) -> None:
+    written = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
+    opens = written + opens_in if opens_in else None
+    length = None if ends_in else timedelta(hours=1)
+    window = Window(for_=length, until=written + ends_in if ends_in else None, not_before=opens)
+    end, look = stands_until(window, written), look_at(window, written, written + age)
+    assert end == (window.until or (opens or written) + REQUEST_LIFE)
+    assert look == (opens if opens and not window.opens(written + age) else end)
 
 
 def how(path: str, state: State | None, *, is_operator: bool = False, is_lost: bool = False) -> DocumentEffect:

@@ -91,6 +91,7 @@ HONEST: dict[str, Any] = {
     "decisions": [{"entity": "e-2", "decision": "approve", "digest": REVISION.digest}],
     "ended": {"by": None, "name": None, "at": "2030-01-31T09:00:00+00:00", "reason": "completed", "note": ""},
     "why_denied": None,
+    "stands_until": "2030-02-07T09:00:00+00:00",
     "refused_grant": {"request": "n", "at": "2030-01-31T09:00:00+00:00", "error": ERROR},
     "grant_id": "a" * 32,
     "expires_at": "2030-01-31T09:10:00+00:00",

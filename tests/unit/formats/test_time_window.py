@@ -284,16 +284,13 @@ def test_windows_without_problems(window: Window) -> None:
     assert window.problems(NOW, HOUR) == []
 
 
-def test_a_window_opens_closes_and_lapses() -> None:
+def test_a_window_opens_and_closes() -> None:
     window = Window(until=NOW + HOUR, not_before=NOW)
     assert not window.opens(NOW - timedelta(seconds=1))
     assert window.opens(NOW)
     assert window.closes_at(NOW) == NOW + HOUR
-    assert not window.lapsed(NOW + HOUR - timedelta(seconds=1))
-    assert window.lapsed(NOW + HOUR)
     counted = Window(for_=HOUR)
     assert counted.opens(NOW)
-    assert not counted.lapsed(NOW + 1000 * HOUR)
     assert counted.closes_at(NOW + HOUR) == NOW + 2 * HOUR
 
 
@@ -307,13 +304,3 @@ def test_a_window_without_problems_closes_in_time(now: datetime, length: timedel
         fits = not window.problems(now, limit)
         assert fits == (length <= limit)
         assert window.closes_at(now) == now + length
-
-
-@given(INSTANTS, INSTANTS, st.one_of(st.none(), INSTANTS))
-def test_what_is_not_granted_is_looked_at_when_it_opens_and_then_when_it_is_over(
-    now: datetime, until: datetime, opens: datetime | None
-) -> None:
-    window = Window(until=until, not_before=opens)
-    look = window.look_at(now)
-    assert look == (opens if opens and not window.opens(now) else until)
-    assert Window(for_=HOUR, not_before=opens).look_at(now) == (opens if opens and now < opens else None)

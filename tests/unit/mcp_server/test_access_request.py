@@ -70,6 +70,10 @@ def test_what_nobody_may_ask_for_is_refused_before_anything_is_written(change: d
     assert "Traceback" not in refused.value.hint
 
 
+def test_a_server_for_python_runs_it_by_either_name() -> None:
+    spec_data(TEMPLATES, asked(tools=["python3"]), agent="me", task="task-1", tools=("python",))
+
+
 def test_what_is_offered_is_enough_to_ask() -> None:
     facts = offered(TEMPLATES["postgres-readonly"], ["psql"])
     assert facts["parameters"] == {"database": ["app"]} and facts["tools"] == ["psql"]
@@ -82,3 +86,9 @@ def test_schemas_have_nothing_that_a_client_may_not_know() -> None:
     text = json.dumps([schema(arguments) for arguments in TOOLS.values()])
     assert "attern" not in text and "$ref" not in text
     assert all(schema(arguments)["additionalProperties"] is False for arguments in TOOLS.values())
+
+
+def test_an_argument_that_is_null_gets_no_advice_about_files() -> None:
+    with pytest.raises(InvalidInput) as refused:
+        parsed("finish", {"task": None})
+    assert str(refused.value) == "finish: task: expected text, got null"

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jitvault.errors import JitvaultError
 from jitvault.mcp.answers import LONGEST, fitting, printed, told
+from jitvault.mcp.arguments import TOOLS
 from jitvault.mcp.frames import LONGEST_STDERR, LONGEST_STDOUT, Output
+from jitvault.mcp.hints import hint_of
 from jitvault.mcp.said import failure_in, waits_for
 
 # a character that JSON spells with six, so that few of them fill an answer
@@ -54,7 +58,10 @@ Task t waits for 2 approvals by data-owner; this command waits 29m more
 
 def test_what_exec_said_is_understood() -> None:
     failure = failure_in(SAID, 125)
-    assert failure is not None and (failure.message, failure.hint) == ("task t is denied", "Ask for less.")
+    assert failure is not None and (failure.message, failure.hint) == (
+        "task t is denied",
+        "Tell your user: Ask for less.",
+    )
     assert waits_for(SAID, "t") == "2 approvals by data-owner" and waits_for(SAID, "other") == ""
 
 
@@ -63,3 +70,9 @@ def test_what_is_no_error_of_ours_is_not_told() -> None:
         failure = failure_in(said, 1)
         assert failure is not None and failure.message == "the process that held the access ended with 1"
         assert failure_in(said, 0, is_expected=True) is None
+
+
+@pytest.mark.parametrize("kind", JitvaultError.__subclasses__(), ids=lambda kind: kind.__name__)
+def test_a_hint_names_the_tools_of_the_server_or_is_for_the_user(kind: type[JitvaultError]) -> None:
+    hint = hint_of(kind.exit_code, kind.default_hint)
+    assert hint.startswith("Tell your user: ") or ("`jitvault" not in hint and any(tool in hint for tool in TOOLS))

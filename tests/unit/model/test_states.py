@@ -39,6 +39,8 @@ ALLOWED = {
     ("approved", "denied"),
     ("approved", "cancelled"),
     ("approved", "lapsed"),
+    # policy denied it, and may permit it when its time is over
+    ("denied", "lapsed"),
     # a grant ends from every state in which a credential may be live
     ("issuing", "ending"),
     ("issued", "ending"),

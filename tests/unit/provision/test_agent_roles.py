@@ -8,6 +8,7 @@ import pytest
 
 from jitvault.errors import InvalidInput
 from jitvault.provision.agent_login import KINDS, AgentLogin, Kind, agent_login, check_name, impostors
+from jitvault.provision.agents import mounts_of
 
 VALUES: dict[Kind, str] = {
     "spiffe": "spiffe://example.org/agents/churn",
@@ -111,3 +112,7 @@ def test_only_another_role_of_the_method_can_give_the_agents_entity_away() -> No
             impostors(cert, "churn", {"x": other_ca | {"allowed_common_names": allowed}})
         )
     assert [*impostors(made("approle"), "churn", {"people": people, "x": other_ca})] == []
+
+
+def test_a_mount_has_one_name_whoever_set_the_login_up() -> None:
+    assert mounts_of([{"mount_path": "auth/userpass/"}, {"mount_path": "auth/approle/"}]) == "approle, userpass"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -54,7 +56,7 @@ def tokens(found: dict[str, str]) -> set[str]:
 
 
 def test_a_role_has_its_own_token_alone_and_everything_as_it_is(files: Path) -> None:
-    assert sorted(path.name for path in files.iterdir()) == sorted(f"{name}.env" for name in NAMES)
+    assert sorted(path.name for path in files.iterdir()) == sorted([".mcp.json", *(f"{name}.env" for name in NAMES)])
     for name in NAMES:
         found = sourced(files / f"{name}.env")
         assert tokens(found) == {f"s.token-of-{name}"}, name
@@ -83,6 +85,16 @@ def test_a_role_goes_by_the_templates_and_policies_of_the_sandbox(tmp_path: Path
     write_role_files(tmp_path / "own", {**VARIABLES, **own})
     for name in NAMES:
         assert own.items() <= sourced(tmp_path / "own" / f"{name}.env").items()
+
+
+def test_an_mcp_client_has_a_server_that_is_the_agent(files: Path) -> None:
+    server = json.loads((files / ".mcp.json").read_text())["mcpServers"]["jitvault"]
+    own = {name: value for name, value in server["env"].items() if name != "PATH"}
+    assert own == sourced(files / "agent.env")
+    # as a client starts it, which passes nothing else on
+    argv = [server["command"], *server["args"], "--help"]
+    subprocess.run(argv, env=server["env"], capture_output=True, check=True)
+    assert shutil.which("psql", path=server["env"]["PATH"])
 
 
 def test_nobody_else_can_read_the_files(files: Path) -> None:

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 
-from jitvault.agent.execution.task_watch import CHANGED, POLL_S, TaskWatch
+from jitvault.agent.execution.task_watch import CHANGED, POLL_S, REFUSED, TaskWatch
 from jitvault.cli import session
 from jitvault.cli.commands.access.held_access import Access, OtherToken, say_beside_program
 from jitvault.cli.inbox import message_for
 from jitvault.cli.views.task import end_in_words
 from jitvault.documents.published_task import PublishedTask
-from jitvault.errors import JitvaultError, SecurityFinding, VaultRefused
+from jitvault.errors import JitvaultError, SecurityFinding, VaultRefused, WrongState
 from jitvault.formats.shorten import quoted
 from jitvault.formats.token_pattern import without_tokens
 from jitvault.model.states import EndReason, State
@@ -21,9 +21,15 @@ from jitvault.wiring import Wiring
 
 # how long after Vault refuses a token the next one is waited for: its leases are proven dead first
 NEXT_TOKEN_S = 60.0
+ASK_S = 1.5
+"""How long what is published is waited for once Vault refuses a token that nothing replaces.
+
+Who asks why an access is over waits for 2 s, and so hears at least that.
+"""
 REPLACED = "more time for it came with another token, which this process does not have"
 TAKEN_BY_OTHERS = "more time for it came with another token, which another process took"
 _LONGEST_NOTE = 200
+_OVER = "`jitvault status TASK` shows who or what ended it. Ask for a task with another id (`--id ID`)."
 
 
 def watch_of(access: Access, moved: Callable[[datetime], None] | None = None) -> TaskWatch:
@@ -32,9 +38,7 @@ def watch_of(access: Access, moved: Callable[[datetime], None] | None = None) ->
     `moved` is called with the new deadline where the task gets more time. `access.on_other` says what another token
     means; that Vault refuses this one may be the first sign of it.
     """
-    # clients of Vault are one thread's alone; the login is shared
-    other = Wiring(access.wiring.settings)
-    other.person_token = access.wiring.person_token
+    other = wiring_of_thread(access)
     task = access.document.task_id
     own, grant = other.vault(access.token.token), access.token.grant_id
 
@@ -69,9 +73,19 @@ def watch_of(access: Access, moved: Callable[[datetime], None] | None = None) ->
         beat=beat,
         heartbeat_s=window.heartbeat.total_seconds() if window.heartbeat else None,
         ends_at=access.ends_at,
-        patience_s=0 if access.on_other is OtherToken.STOP else NEXT_TOKEN_S,
+        patience_s=ASK_S if access.on_other is OtherToken.STOP else NEXT_TOKEN_S,
     )
     return watch
+
+
+def wiring_of_thread(access: Access) -> Wiring:
+    """Return adapters for another thread than that which took the access.
+
+    Clients of Vault are one thread's alone; the login is shared.
+    """
+    other = Wiring(access.wiring.settings)
+    other.person_token = access.wiring.person_token
+    return other
 
 
 def over_meanwhile(access: Access) -> str:
@@ -80,20 +94,45 @@ def over_meanwhile(access: Access) -> str:
     A program whose session the end of the task closed may be faster than whoever watches the task. So may one whose
     access ends because another token comes, which is waited for where it is to be taken.
     """
-    refused = "Vault does not accept its token any more"
-    waits_until = time.monotonic() + (NEXT_TOKEN_S if access.on_other is OtherToken.TAKE else 0)
+    return why_over(access, access.wiring, NEXT_TOKEN_S if access.on_other is OtherToken.TAKE else ASK_S)
+
+
+def why_over(access: Access, wiring: Wiring, patience_s: float = ASK_S) -> str:
+    """Return why the access is over now, "" where it is not.
+
+    A login can be gone before a worker has published why: where Vault refuses the token, that is waited for.
+    """
+    waits_until = time.monotonic() + patience_s
     while True:
         with suppress(JitvaultError):
-            document = session.published(access.wiring, access.document.task_id)
+            document = session.published(wiring, access.document.task_id)
             if isinstance(document, PublishedTask):
-                end = _end_of(document) or _by_other_token(access, access.wiring, document)
+                end = _end_of(document) or _by_other_token(access, wiring, document)
                 if end:
                     return end
-        if not access.is_replaced and _accepts(access):
+        if access.is_replaced and access.on_other is not OtherToken.TAKE:
+            return REPLACED
+        if not access.is_replaced and _accepts(access, wiring):
             return ""
         if time.monotonic() >= waits_until:
-            return REPLACED if access.is_replaced else refused
-        time.sleep(POLL_S)
+            return REPLACED if access.is_replaced else REFUSED
+        time.sleep(min(POLL_S, patience_s / 20))
+
+
+def over_error(access: Access, why: str, what: str = "") -> WrongState:
+    """Return the error that says why the access is over, or the task.
+
+    `what` says what became of the program, in the words before that.
+    """
+    task = access.document.task_id
+    if why not in (CHANGED, REPLACED, TAKEN_BY_OTHERS):
+        return WrongState(f"{what}task {task} is over: {why}", hint=_OVER)
+    return WrongState(
+        f"{what}its access is over: more time for task {task} came with another token"
+        + (", which another process took" if why == TAKEN_BY_OTHERS else ""),
+        hint=f"The task goes on. `jitvault status {task}` says who has its token; one that waits in your inbox is "
+        f"taken by `jitvault exec {task} -- CMD`. With --on-change restart that is done by itself.",
+    )
 
 
 def _end_of(document: PublishedTask) -> str:
@@ -112,10 +151,10 @@ def _end_of(document: PublishedTask) -> str:
     return f"it is {document.state.value} ({words})"
 
 
-def _accepts(access: Access) -> bool:
+def _accepts(access: Access, wiring: Wiring) -> bool:
     """Return whether Vault accepts the task's token, or does not answer."""
     try:
-        access.wiring.vault(access.token.token).read("auth/token/lookup-self")
+        wiring.vault(access.token.token).read("auth/token/lookup-self")
     except VaultRefused:
         return False
     except JitvaultError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -130,27 +129,24 @@ def execute(
     fill_closed()
     set_exit_code(context, OWN_FAILURE)
     executable = _executable(context, command[0])
-    ends: Sequence[int] = ()
-    if mcp_server is None:
+    serving = None if mcp_server is None else for_mcp.begin(mcp_server, command)
+    wanted = mapping.Wanted(has_all=True)
+    if serving is None:
         wanted = mapping.parse(env or (), file or (), _text(env_file), preset or ())
-    else:
-        ends = for_mcp.begin(mcp_server, command)
-        wanted = mapping.Wanted(has_all=True)
     # the runner of `jitvault mcp` checks the tools that it runs
-    checked = names_of(executable) if mcp_server is None else None
+    checked = names_of(executable) if serving is None else None
     stop = StopRule(_signal(stop_signal), stop_timeout)
     inherited = mapping.without_our_own(os.environ, pristine=pristine)
     wiring = session.open_session()
     # before anything is known that is secret, and while this process has one thread and no connection
-    with monitored(wiring, ends=ends) as monitor:
-        task = steps.requested(context, wiring, what, checked, wanted, wait=wait, task_id=task_id)
+    with monitored(wiring, ends=serving.ends if serving else ()) as monitor:
+        task = steps.requested(context, wiring, what, checked, wanted, monitor, wait=wait, task_id=task_id)
         set_hint_task(context, task)
         with steps.held(wiring, task, checked, wanted, monitor) as access:
-            if mcp_server is None:
+            if serving is None:
                 access.on_other = OtherToken.TAKE if on_change is OnChange.RESTART else OtherToken.IGNORE
-            if mcp_server is not None:
-                inherited |= for_mcp.setting(access, mcp_secrets)
-                access.passed = () if mcp_secrets is None else (mcp_secrets,)
+            else:
+                inherited |= for_mcp.setting(access, serving, mcp_secrets)
             code = run(access, [executable, *command], inherited, is_masked=_is_masked(mask), stop=stop)
     set_program_ended(context)
     raise typer.Exit(code)

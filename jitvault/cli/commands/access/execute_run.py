@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NoReturn
 
 from jitvault.agent.credential import secrets_of
 from jitvault.agent.execution import mapping
@@ -17,12 +16,10 @@ from jitvault.agent.execution.secret_files import secret_files
 from jitvault.agent.execution.streams import opened
 from jitvault.agent.execution.task_watch import CHANGED
 from jitvault.agent.masking import Masker
-from jitvault.cli.commands.access.access_watch import REPLACED, TAKEN_BY_OTHERS, over_meanwhile, watch_of
+from jitvault.cli.commands.access.access_watch import over_error, over_meanwhile, watch_of
 from jitvault.cli.commands.access.execute_steps import CONTINUE, take_next
 from jitvault.cli.commands.access.held_access import Access, say
-from jitvault.errors import JitvaultError, NotConfirmed, UsageError, WrongState, error_like
-
-_OVER = "`jitvault status TASK` shows who or what ended it. Ask for a task with another id."
+from jitvault.errors import JitvaultError, NotConfirmed, UsageError, error_like
 
 
 def run(
@@ -46,7 +43,7 @@ def run(
         outcome, why = replace(outcome, over=""), ""
     _check(outcome, access)
     if why:
-        _raise_over(f"the program ended with exit code {outcome.code}, and ", access, why)
+        raise over_error(access, why, _of_program(access, f"the program ended with exit code {outcome.code}, and "))
     access.check_given_back()
     if access.is_loss_told:
         say(_goes_on(access))
@@ -98,7 +95,7 @@ def _run_once(
 def _after_taking(access: Access) -> str:
     """Return what became of an access that was taken and used by no program."""
     if access.is_given_back:
-        return "The access was taken and is given back. Ask for a task with another id."
+        return "The access was taken and is given back. Ask for a task with another id (`--id ID`)."
     going_on = "a process in the background goes on trying to give it back"
     if not access.monitor.is_alive:
         going_on = f"is not given back: `jitvault complete {access.document.task_id}` does it"
@@ -162,21 +159,12 @@ def _check(outcome: Outcome, access: Access) -> None:
             hint=_after_taking(access),
         )
     if outcome.over:
-        _raise_over("the program was stopped, because ", access, outcome.over)
+        raise over_error(access, outcome.over, _of_program(access, "the program was stopped, because "))
 
 
-def _raise_over(what: str, access: Access, why: str) -> NoReturn:
-    """Raise WrongState that says why the access is over, or the task.
+def _of_program(access: Access, what: str) -> str:
+    """Return what became of the program.
 
-    `what` says what became of the program; that of `jitvault mcp` is its own, and nobody there knows of it.
+    That of `jitvault mcp` is its own, and nobody there knows of it.
     """
-    task = access.document.task_id
-    what = "" if access.wanted.has_all else what
-    if why not in (CHANGED, REPLACED, TAKEN_BY_OTHERS):
-        raise WrongState(f"{what}task {task} is over: {why}", hint=_OVER)
-    raise WrongState(
-        f"{what}its access is over: more time for task {task} came with another token"
-        + (", which another process took" if why == TAKEN_BY_OTHERS else ""),
-        hint=f"The task goes on. `jitvault status {task}` says who has its token; one that waits in your inbox is "
-        f"taken by `jitvault exec {task} -- CMD`. With --on-change restart that is done by itself.",
-    )
+    return "" if access.wanted.has_all else what

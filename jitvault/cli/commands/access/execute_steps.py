@@ -13,7 +13,7 @@ from datetime import timedelta
 import typer
 
 from jitvault.agent.execution import mapping
-from jitvault.agent.execution.allowed_program import check_program, check_spec_names
+from jitvault.agent.execution.allowed_program import check_program, check_spec_agent, check_spec_names
 from jitvault.agent.execution.monitor import Monitor
 from jitvault.agent.execution.monitor_messages import Kept
 from jitvault.agent.held_tasks import held_here
@@ -21,14 +21,15 @@ from jitvault.agent.opened_wrappings import locked_record, state_directory
 from jitvault.agent.unwrap import TaskToken, read_all
 from jitvault.cli import inbox, session
 from jitvault.cli.commands.access.held_access import Access, say, signed_tools
+from jitvault.cli.commands.access.withdrawal import withdrawn_if_interrupted
 from jitvault.cli.commands.access.wrapping_source import Given, from_inbox
 from jitvault.cli.commands.access.wrapping_source import opened as opened_wrapping
+from jitvault.cli.commands.lookups.own_identity import own_name
 from jitvault.cli.commands.requests.grant import raise_for
 from jitvault.cli.commands.requests.grant_wait import request_grant
 from jitvault.cli.commands.requests.spec_file import read_spec
 from jitvault.cli.commands.requests.submission import is_spec, submit_spec
 from jitvault.cli.options import set_interrupt_hint, set_made_task
-from jitvault.cli.views.task import when_interrupted
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import JitvaultError, NotConfirmed, NotFound, OutcomeUnknown, SecurityFinding, UsageError
 from jitvault.model.connection import CredentialUse
@@ -46,6 +47,7 @@ def requested(
     what: str,
     program: Sequence[str] | None,
     wanted: mapping.Wanted,
+    monitor: Monitor,
     *,
     wait: float,
     task_id: str | None = None,
@@ -53,9 +55,9 @@ def requested(
     """Return the task, once it is granted.
 
     It is `what` itself, or the task that the spec asks for, with `task_id` in place of the spec's id. `program` has the
-    program's names; with None none is checked. Raises UsageError for a spec on standard input, which is the program's,
-    and for the id of a task that has one, InvalidInput for a program and a mapping that the task will not have, and
-    what a grant raises.
+    program's names; with None none is checked. Ctrl-C meanwhile withdraws the request. Raises UsageError for a spec on
+    standard input, which is the program's, and for the id of a task that has one, Denied for a spec of another agent,
+    InvalidInput for a program and a mapping that the task will not have, and what a grant raises.
     """
     if not is_spec(what):
         if task_id is not None:
@@ -65,12 +67,13 @@ def requested(
         raise UsageError("standard input is the program's, so the spec cannot come from there", hint="Name a file.")
     # before anything is asked for
     asked = read_spec(wiring, what, task_id).spec
+    check_spec_agent(asked, own_name(wiring))
     if program is not None:
         check_spec_names(asked.spec.tools, program)
     mapping.check_uses(wanted, _uses_in(wiring, asked))
     spec = submit_spec(context, wiring, what, task_id, revise=False, as_json=False, heartbeat=HEARTBEAT)
-    set_interrupt_hint(context, when_interrupted(spec, queue=False))
-    request, document = request_grant(wiring, spec, queue=False, wait=wait, tell=say)
+    with withdrawn_if_interrupted(context, wiring, monitor, spec.id):
+        request, document = request_grant(wiring, spec, queue=False, wait=wait, tell=say)
     request.check_not_refused(document)
     raise_for(document, waited=wait)
     # whatever happens from here on ends the task, and nobody can go on with it
@@ -198,7 +201,7 @@ def _unwrapped(wiring: Wiring, taken: Given, task: str, monitor: Monitor) -> Tas
     try:
         return opened_wrapping(wiring, taken)
     except OutcomeUnknown as error:
-        hint = f"{CONTINUE} Task {task} is being ended. Ask for a task with another id."
+        hint = f"{CONTINUE} Task {task} is being ended. Ask for a task with another id (`--id ID`)."
         raise OutcomeUnknown(str(error), hint=hint) from None
     except JitvaultError:
         monitor.clean_up_later(None)

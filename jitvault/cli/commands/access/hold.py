@@ -38,11 +38,11 @@ def hold(
     program = ("python", *names_of(sys.executable))
     wiring = session.open_session()
     # before anything is known that is secret, and while this process has one thread and no connection
-    with held_access.monitored(wiring, "hold") as monitor:
+    with hold_steps.hints_for_a_program(), held_access.monitored(wiring, "hold") as monitor:
         caller = hold_steps.Caller(caller_end)
         wiring.clock = hold_steps.CallersClock(caller)
         try:
-            task = execute_steps.requested(context, wiring, what, program, Wanted(), wait=wait)
+            task = execute_steps.requested(context, wiring, what, program, Wanted(), monitor, wait=wait)
         except hold_steps.CallerLeft:
             hold_steps.end_if_granted(wiring, (context.obj or {}).get("TASK"))
             raise typer.Exit(1) from None

@@ -1,12 +1,14 @@
 """The steps of `jitvault hold`: ask, tell, wait for an end, give back.
 
-The caller is the process that started this one. It holds the other ends of two pipes. On standard input it says how it
-leaves, in one line. Standard input ends when the caller ends, however that happens, unless something else has a copy of
-it: so a pidfd of the caller is looked at as well. Standard output carries lines of JSON:
+The caller is the process that started this one. It holds the other ends of two pipes. On standard input it asks
+`look NUMBER` when a login failed, and says how it leaves, each in one line. Standard input ends when the caller ends,
+however that happens, unless something else has a copy of it: so a pidfd of the caller is looked at as well. Standard
+output carries lines of JSON:
 
     {"held": {...}}            the task's credentials, once
     {"ends_at": "time"}        the deadline has moved
     {"changed": {...}}         the credentials of another token, as the first
+    {"looked": [1, "reason"]}  why the task is over, "" where it is not: the answer to a question
     {"over": "reason"}         the task is over
     {"given_back": true}       the token is revoked; the last line
 """
@@ -16,20 +18,30 @@ from __future__ import annotations
 import json
 import os
 import selectors
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from jitvault.agent.credential import names
 from jitvault.agent.execution.mapping import fields_of
 from jitvault.agent.execution.monitor import Gone, Monitor
-from jitvault.agent.execution.task_watch import CHANGED
+from jitvault.agent.execution.task_watch import CHANGED, REFUSED
+from jitvault.agent.sdk.holder import LOOK
 from jitvault.cli import session
-from jitvault.cli.commands.access.access_watch import watch_of
+from jitvault.cli.commands.access.access_watch import watch_of, why_over
 from jitvault.cli.commands.access.execute_steps import take_next
 from jitvault.cli.commands.access.held_access import Access, OtherToken
 from jitvault.documents.published_task import PublishedTask
-from jitvault.errors import JitvaultError
+from jitvault.errors import (
+    ApprovalMissing,
+    JitvaultError,
+    NotFound,
+    OutcomeUnknown,
+    TaskEnded,
+    VaultUnavailable,
+    WaitTimedOut,
+    WrongState,
+)
 from jitvault.lifecycle.requests.sign import sign_end
 from jitvault.model.states import LIVE_STATES, EndReason
 from jitvault.wiring import SystemClock, Wiring
@@ -56,6 +68,7 @@ class Caller:
 
     def __init__(self, end: int | None = None) -> None:
         self._word = b""
+        self._asked: list[int] = []
         self.lines = (0,) if end is None else (0, end)
         """What can be read when something is to be heard of the caller."""
 
@@ -67,10 +80,19 @@ class Caller:
         received = b""
         if 0 in ready:
             with suppress(OSError):
-                received = os.read(0, _LONGEST_WORD)
-            self._word = (self._word + received)[:_LONGEST_WORD]
+                # the rest of a question may come with the next ones; a word that never ends is none of ours
+                received = os.read(0, _LONGEST_WORD - len(self._word))
+            self._word += received
+        while b"\n" in self._word and (number := _question(self._word.partition(b"\n")[0])) is not None:
+            self._asked.append(number)
+            self._word = self._word.partition(b"\n")[2]
         is_at_end = 0 in ready and not received
-        return is_at_end or b"\n" in received or not set(self.lines[1:]).isdisjoint(ready)
+        return is_at_end or b"\n" in self._word or not set(self.lines[1:]).isdisjoint(ready)
+
+    def asked(self) -> list[int]:
+        """Return the numbers of the questions that nobody answered yet."""
+        found, self._asked = self._asked, []
+        return found
 
     @property
     def note(self) -> str:
@@ -80,6 +102,12 @@ class Caller:
         if word.startswith(_FAILED) and kind.isidentifier():
             return f"the block of the Python program was left by {kind}"
         return _NOTES.get(word, _NOTES[""])
+
+
+def _question(line: bytes) -> int | None:
+    """Return the number of a question, None for another line."""
+    word, _, number = line.decode(errors="replace").partition(" ")
+    return int(number) if word == LOOK and number.isdecimal() else None
 
 
 class CallersClock(SystemClock):
@@ -98,6 +126,32 @@ class CallersClock(SystemClock):
             while (left := deadline - self.monotonic()) > 0:
                 if self._caller.left({key.fileobj for key, _ in selector.select(left)}):
                     raise CallerLeft
+
+
+@contextmanager
+def hints_for_a_program() -> Iterator[None]:
+    """Have the errors of the block say what a Python program does next."""
+    try:
+        yield
+    except JitvaultError as error:
+        error.hint = hint_for_a_program(error)
+        raise
+
+
+def hint_for_a_program(error: JitvaultError) -> str:
+    """Return an error's hint, in which the program stands for this command."""
+    match error:
+        case ApprovalMissing():
+            return f"{error.hint} `task(…, wait=…)` waits longer, and the same program can wait again."
+        case WaitTimedOut():
+            return "Check that a worker is running. The request is stored: enter the block again."
+        case OutcomeUnknown():
+            return TaskEnded.default_hint
+        case VaultUnavailable():
+            return "Nothing is lost: enter the block again when Vault answers."
+        case WrongState() if not isinstance(error, NotFound):
+            return TaskEnded.default_hint
+    return error.hint
 
 
 def end_if_granted(wiring: Wiring, task: str | None) -> None:
@@ -135,13 +189,13 @@ def _until_over(access: Access, monitor: Monitor, caller: Caller) -> str | None:
     watch = watch_of(access, lambda ends_at: tell({"ends_at": ends_at.isoformat()}))
     watch.start()
     try:
-        reason = _until_the_end(watch.line, monitor, caller)
+        reason = _until_the_end(access, watch.line, monitor, caller)
     finally:
         watch.stop()
     return watch.reason if reason == "" else reason
 
 
-def _until_the_end(watch: int, monitor: Monitor, caller: Caller) -> str | None:
+def _until_the_end(access: Access, watch: int, monitor: Monitor, caller: Caller) -> str | None:
     """Return why the task is over, None where the caller left.
 
     An empty text stands for the reason that the watch has.
@@ -150,6 +204,8 @@ def _until_the_end(watch: int, monitor: Monitor, caller: Caller) -> str | None:
         for each in (*caller.lines, watch, monitor.line):
             selector.register(each, selectors.EVENT_READ)
         while True:
+            if (numbers := caller.asked()) and (end := _looked(access, numbers)):
+                return end
             ready = {key.fileobj for key, _ in selector.select()}
             if caller.left(ready):
                 return None
@@ -157,6 +213,20 @@ def _until_the_end(watch: int, monitor: Monitor, caller: Caller) -> str | None:
                 return ""
             if monitor.line in ready and any(isinstance(event, Gone) for event in monitor.events()):
                 return "the process that gives it back in any case was killed"
+
+
+def _looked(access: Access, numbers: Sequence[int]) -> str:
+    """Answer the caller's questions; return why the task is over, or "".
+
+    A token that Vault refuses may be the first sign of another one, for which the watch waits longer. What replaces the
+    token is no end: the caller gets the next one's secrets.
+    """
+    why = "" if access.is_replaced else why_over(access, access.wiring)
+    # it may have been replaced meanwhile
+    why = "" if access.is_replaced else why
+    for number in numbers:
+        tell({"looked": [number, why]})
+    return "" if why == REFUSED else why
 
 
 def _held(access: Access) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -12,19 +13,15 @@ from jitvault.cli.options import Debug, seconds
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jitvault.errors import UsageError
+    from jitvault.errors import JitvaultError
     from jitvault.mcp.calls import Known
     from jitvault.settings import Settings
-    from jitvault.wiring import Wiring
 
 
 def mcp(
     agent: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="The name of your Vault entity; by default the role of your login, as `agents add` sets it up.",
-        ),
+        typer.Option(metavar="NAME", help="The name of the agent's Vault entity; by default that of your login."),
     ] = None,
     tool: Annotated[
         list[str] | None,
@@ -53,7 +50,8 @@ def mcp(
     """
     from jitvault.cli import session
     from jitvault.cli.quiet import note
-    from jitvault.errors import UsageError
+    from jitvault.cli.views.output import warn
+    from jitvault.errors import JitvaultError, UsageError
 
     try:
         from jitvault.mcp.server import serve
@@ -66,14 +64,22 @@ def mcp(
         ) from None
     from jitvault.mcp.calls import Setup
 
-    settings = session.open_session().settings
-    name = agent or settings.agent_login_role
-    if name is None and settings.agent_login is None:
-        raise _unknown_agent(settings)
+    try:
+        settings = session.open_session().settings
+        _check_has_login(settings)
+    except JitvaultError as error:
+        warn(f"warning: nothing can be asked for: {error}. {error.hint}")
+        # few people read what a server said that has ended; a tool's answer is shown to the user
+        serve(Setup(partial(_raise, error), tuple(tool or ()), wait), ())
     _warn_of_missing(tool or ())
     if sys.stdin.isatty():
         note("An MCP client starts this command and writes to it. Ctrl-C ends it.")
-    serve(Setup(lambda: _known(settings, name), tuple(tool or ()), wait), _own_secrets(settings))
+    serve(Setup(lambda tasks: _known(settings, agent, tasks), tuple(tool or ()), wait), _own_secrets(settings))
+
+
+def _raise(error: JitvaultError, _: Sequence[str]) -> NoReturn:
+    # each call raises it, and a traceback grows
+    raise error.with_traceback(None)
 
 
 def _warn_of_missing(tools: Sequence[str]) -> None:
@@ -81,65 +87,66 @@ def _warn_of_missing(tools: Sequence[str]) -> None:
 
     They may be installed later, so the server starts all the same.
     """
-    import shutil
-
-    from jitvault.cli.views import output
+    from jitvault.agent.execution.allowed_program import find_tool
+    from jitvault.cli.views.output import warn
 
     for name in tools:
-        if shutil.which(name) is None:
-            output.warn(f"warning: --tool {name!r:.80}: there is no such program in PATH; a model cannot run it")
+        if find_tool(name) is None:
+            warn(f"warning: --tool {name!r:.80}: there is no such program in PATH; a model cannot run it")
 
 
-def _known(settings: Settings, name: str | None) -> Known:
-    """Return who the agent is and which templates there are now.
+def _known(settings: Settings, name: str | None, tasks: Sequence[str]) -> Known:
+    """Return who the agent is, what it may ask for, and when the tasks end.
 
-    Both may be known to Vault alone, for which a login is made, and revoked again: an AppRole login has the role that
-    `agents add` named like the entity, and the templates are published. Raises UsageError, InvalidInput, and what a
-    login raises.
+    Vault alone may know that, for which a login is made, and revoked again: the agent is the entity of the login, and
+    templates and tasks are published. Raises UsageError, InvalidInput, and what a login raises.
     """
     from contextlib import closing
 
+    from jitvault.cli import session
+    from jitvault.cli.commands.lookups.own_identity import own_name
+    from jitvault.documents.published_task import PublishedTask
+    from jitvault.errors import UsageError
     from jitvault.mcp.calls import Known
     from jitvault.wiring import Wiring
 
     with closing(Wiring(settings)) as wiring:
-        agent = name or wiring.person.me.meta.get("role_name")
+        me = own_name(wiring)
+        agent = name or me or settings.agent_login_role or wiring.person.me.meta.get("role_name")
         if agent is None:
-            raise _unknown_agent(settings)
-        return Known(agent, dict(wiring.templates), _warning(wiring, agent) if name is not None else "")
+            raise UsageError(
+                "it is not known who the agent is",
+                hint="Name its Vault entity with --agent, or set JITVAULT_AGENT_LOGIN_ROLE.",
+            )
+        found = (session.published(wiring, task) for task in tasks)
+        ends = {each.task_id: each.ends_at for each in found if isinstance(each, PublishedTask) and each.ends_at}
+        return Known(agent, dict(wiring.templates), _warning(agent, me), ends)
 
 
-def _warning(wiring: Wiring, agent: str) -> str:
+def _warning(agent: str, me: str) -> str:
     """Return that the login is another agent's, "" where it is not."""
-    from jitvault.cli.commands.lookups.own_identity import own_identity
-    from jitvault.policy.decision import OPERATORS
-
-    me = own_identity(wiring, by_tasks=False)
-    if me is None or me.name in ("", agent) or OPERATORS in me.groups:
+    if me.casefold() in ("", agent.casefold()):
         return ""
     return (
-        f"this server asks for {agent} and its login is that of {me.name}: an agent asks for itself alone, so policy "
-        "denies what it asks for. Whoever set it up corrects --agent"
+        f"this server asks for {agent} and its login is that of {me}: the access would go to the inbox of {agent}, so "
+        "nothing is asked for. Whoever set it up corrects --agent"
     )
 
 
-def _unknown_agent(settings: Settings) -> UsageError:
-    """Return the error for an agent whose name is not known.
+def _check_has_login(settings: Settings) -> None:
+    """Raise UsageError without a login.
 
-    Without a login it says which variables set one: a client that starts this command passes few of its own.
+    It says which variables set one: a client that starts this command passes few of its own.
     """
     from jitvault.errors import UsageError
 
-    if settings.agent_login is not None or settings.person is not None:
-        return UsageError(
-            "it is not known who the agent is",
-            hint="Name your Vault entity with --agent, or set JITVAULT_AGENT_LOGIN_ROLE.",
+    if settings.agent_login is None and settings.person is None:
+        raise UsageError(
+            "it is not known who the agent is: no login is set",
+            hint="Set VAULT_ADDR, JITVAULT_AGENT_LOGIN and what that login needs, such as JITVAULT_AGENT_LOGIN_ROLE. "
+            "MCP clients pass few variables to a server: name them in `env` of the client's configuration "
+            "(docs/mcp.md).",
         )
-    return UsageError(
-        "it is not known who the agent is: no login is set",
-        hint="Set VAULT_ADDR, JITVAULT_AGENT_LOGIN and what that login needs, such as JITVAULT_AGENT_LOGIN_ROLE. MCP "
-        "clients pass few variables to a server: name them in `env` of the client's configuration (docs/mcp.md).",
-    )
 
 
 def _own_secrets(settings: Settings) -> list[tuple[str, str, str]]:

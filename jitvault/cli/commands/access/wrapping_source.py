@@ -253,13 +253,11 @@ def _why_empty(document: PublishedTask, me: str) -> tuple[str, str]:
     content = document.full_revision.content
     to = content["agent" if document.is_for_agent else "requester"]
     if document.state in (State.DENIED, State.LAPSED):
-        why = document.why_denied or (
-            "its window was over before it was granted" if document.state is State.LAPSED else ""
-        )
+        why = document.why_denied or ("it was not granted in time" if document.state is State.LAPSED else "")
         words = f"the task is {document.state.value}, and gets no token" + (f": {why}" if why else "")
         return words, f"Its requester, {content['requester']['name']}, can ask again, or for a task with another id."
     if document.state in BEFORE or document.state is State.ISSUING:
-        waits = f"`jitvault status {task}` shows what it waits for."
+        waits = f"`jitvault status {task}` shows what it waits for. Run the same command again when it is issued."
         return f"the task is {document.state.value}, so its token is not made yet", waits
     if document.state not in LIVE_STATES:
         ended = f" ({end_in_words(document.end_reason, document.ended)})" if document.end_reason else ""

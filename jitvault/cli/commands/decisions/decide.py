@@ -144,7 +144,15 @@ def _await_counting(
     if matter.extension is not None:
         extension.print_decided(document, matter.extension, decision, expires, missing=missing, as_json=as_json)
         return
-    render.print_counted_decision(document, decision, matter.digest, expires, missing=missing, as_json=as_json)
+    render.print_counted_decision(
+        document,
+        decision,
+        matter.digest,
+        expires,
+        missing=missing,
+        as_json=as_json,
+        is_again=matter.is_decided_by(me, decision),
+    )
 
 
 def approvers() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from jitvault.formats.plural import counted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from jitvault.cli.commands.requests.spec_file import ReadSpec
     from jitvault.model.decision_input import DecisionInput
     from jitvault.model.spec import TaskSpec
     from jitvault.policy.cases import Outcome
@@ -180,6 +182,7 @@ def policy_explain(
         facts["needed"] = "; or ".join(found.instead) or "other policies: no single change of the request is enough"
     if frozen:
         facts["frozen"] = "; ".join(freeze["reason"] for freeze in frozen) + " (`jitvault freezes`)"
+    facts |= _taken_id(wiring, read)
     facts |= {"policies": decision.policy_digest, "assumed": "; ".join(assumed) or "nothing"}
     console = output.console()
     state = _resulting_state(decision.permitted, obligations)
@@ -192,6 +195,25 @@ def policy_explain(
     else:
         console.print(f"Task {read.name} would be {state}")
     output.print_facts(console, facts)
+
+
+def _taken_id(wiring: Wiring, read: ReadSpec) -> dict[str, str]:
+    """Return that the id of a spec is that of another requester's task.
+
+    Policy does not know of it, and the request would be refused. Nothing is known without a login.
+    """
+    from jitvault.cli import session
+    from jitvault.documents.published_task import PublishedTask
+    from jitvault.errors import JitvaultError
+
+    if wiring.person_token is None or read.prefix is not None:
+        return {}
+    with suppress(JitvaultError):
+        document = session.published(wiring, read.spec.id)
+        if isinstance(document, PublishedTask) and document.requester != wiring.person.entity:
+            owner = document.full_revision.content["requester"]["name"]
+            return {"id": f"taken: {owner} requested task {read.spec.id}; with --id ID the spec asks for another"}
+    return {}
 
 
 def _check_has_policies(wiring: Wiring) -> None:
@@ -307,7 +329,7 @@ def _assumed_caller(wiring: Wiring, spec: TaskSpec) -> tuple[Principal, list[str
     if is_agents_host and spec.spec.parent:
         you = Principal("Operator", "you", "you", (AGENTS,))
         return you, [f"you are in {AGENTS}, and requested the first of the tasks above this one"]
-    me = None if wiring.has_worker or spec.spec.parent else own_identity(wiring, by_tasks=True)
+    me = None if wiring.has_worker or spec.spec.parent else own_identity(wiring)
     if me is not None:
         name = me.name or ("you" if OPERATORS in me.groups else spec.spec.agent)
         named = [] if me.name or name == "you" else [f"you are {name}"]

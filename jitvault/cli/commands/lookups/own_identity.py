@@ -1,20 +1,17 @@
-"""Who the caller is, as far as the caller's own token shows it.
+"""Who the caller is, as far as Vault shows it to the caller's own token.
 
-Vault lets nobody but the worker read entities and groups. A token shows its policies, and each group of `init` gives
-its members one; tasks name those who had a part in them.
+Operators and agents may read their own entity, which has the name that specs and policies use, and nobody but the
+worker those of others and the groups. A token shows its policies, and each group of `init` gives its members one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jitvault.wiring import Wiring
-
-_MOST_TASKS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +25,10 @@ class OwnIdentity:
     groups: tuple[str, ...]
 
 
-def own_identity(wiring: Wiring, *, by_tasks: bool) -> OwnIdentity | None:
+def own_identity(wiring: Wiring) -> OwnIdentity | None:
     """Return who the caller is.
 
-    None without a login, and where Vault does not answer or refuses it. With `by_tasks` the name is looked for in the
-    caller's own tasks first, since only a worker's word is the name of the entity; else it is that of the login.
+    None without a login, and where Vault does not answer or refuses it.
     """
     from jitvault.errors import JitvaultError
 
@@ -41,18 +37,24 @@ def own_identity(wiring: Wiring, *, by_tasks: bool) -> OwnIdentity | None:
     try:
         me = wiring.person.me
         found = (wiring.vault(wiring.person_token).read("auth/token/lookup-self") or {}).get("data") or {}
-        name = (by_tasks and _named_in_tasks(wiring)) or _name_of_login(me.meta)
     except JitvaultError:
         return None
-    return OwnIdentity(name, _groups({*me.policies, *(found.get("identity_policies") or ())}))
+    return OwnIdentity(own_name(wiring), _groups({*me.policies, *(found.get("identity_policies") or ())}))
 
 
-def _name_of_login(meta: Mapping[str, str]) -> str:
-    """Return the name by which the caller logged in, "" for none.
+def own_name(wiring: Wiring) -> str:
+    """Return the name of the caller's entity.
 
-    `agents add` names the role like the entity.
+    It is "" where Vault does not show it, such as for an entity of another namespace. Raises what a login raises.
     """
-    return meta.get("role_name") or meta.get("username") or ""
+    from jitvault.errors import JitvaultError
+    from jitvault.vault.identity import Identity
+
+    entity = wiring.person.entity
+    with suppress(JitvaultError):
+        found = Identity(wiring.vault(wiring.person_token)).by_id(entity)
+        return found.name if found is not None else ""
+    return ""
 
 
 def _groups(policies: set[str]) -> tuple[str, ...]:
@@ -61,27 +63,3 @@ def _groups(policies: set[str]) -> tuple[str, ...]:
 
     given = list(GROUPS.values())
     return tuple(group for group, policy in GROUPS.items() if policy in policies and given.count(policy) == 1)
-
-
-def _named_in_tasks(wiring: Wiring) -> str:
-    """Return the caller's name in a task that it has a part in, or ""."""
-    from jitvault.cli import session
-    from jitvault.documents.published_task import PublishedTask
-    from jitvault.errors import JitvaultError
-
-    person = wiring.person
-    # agents may not list tasks, only what is their own
-    own: list[str] = []
-    for place in ("requests", "inbox"):
-        with suppress(JitvaultError):
-            own += person.documents.names(f"{place}/{person.entity}/")[:_MOST_TASKS]
-    for task in own:
-        with suppress(JitvaultError):
-            document = session.published(wiring, task.removesuffix("/"))
-            if not isinstance(document, PublishedTask):
-                continue
-            content = document.full_revision.content
-            for part in ("agent", "requester"):
-                if content[part]["entity"] == person.entity:
-                    return str(content[part]["name"])
-    return ""

@@ -97,7 +97,7 @@ def grant(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Issue a task's access and print its wrapping token.
+    """Issue a task's access, and print its wrapping token or who takes it.
 
     A spec is submitted first; one with generateName in place of an id makes another task each time. The agent exchanges
     the wrapping token for the task's token with `jitvault unwrap`; that works only once. A task that needs approvals is
@@ -242,7 +242,8 @@ def raise_for(document: PublishedTask, *, as_json: bool | None = None, waited: f
         raise Denied(f"task {task} is denied: {document.why_denied}", hint=hint)
     if state == "approved":
         raise _not_issued(document)
-    raise WrongState(f"task {task} is {state}", hint="Use another id for a new task.")
+    again = "`jitvault submit SPEC` asks again, as long as its window is not over. " if state == "lapsed" else ""
+    raise WrongState(f"task {task} is {state}", hint=f"{again}With `--id ID` the same spec asks for another task.")
 
 
 def _ask_to_close_findings(document: PublishedTask) -> str | None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 _MOST_LOOKED_AT = 100
+_OTHER = "With `--id ID` this spec asks for another task."
 
 
 def is_spec(what: str) -> bool:
@@ -135,7 +136,7 @@ def _check_free(wiring: Wiring, spec: TaskSpec, *, revise: bool) -> None:
         raise fallback.illegible(spec.id)
     if document.requester != wiring.person.entity:
         owner = document.full_revision.content["requester"]["name"]
-        raise WrongState(f"task {spec.id} was submitted by {owner}", hint="Choose another id.")
+        raise WrongState(f"task {spec.id} was submitted by {owner}", hint=_OTHER)
     changed = difference_of_specs(spec_of(document), spec.canonical())
     if not changed:
         if revise:
@@ -144,12 +145,12 @@ def _check_free(wiring: Wiring, spec: TaskSpec, *, revise: bool) -> None:
     if document.state not in session.BEFORE:
         raise WrongState(
             f"task {spec.id} is {document.state} with another spec: {'; '.join(changed[:5])}",
-            hint="Choose another id: a task that was granted is not changed afterwards.",
+            hint=f"What was granted is not changed afterwards. {_OTHER}",
         )
     if not revise:
         raise WrongState(
             f"task {spec.id} was submitted with another spec: {'; '.join(changed[:5])}",
-            hint="Use --revise to replace it with a new revision, or choose another id.",
+            hint=f"`jitvault submit SPEC --revise` replaces it with a new revision. {_OTHER}",
         )
 
 

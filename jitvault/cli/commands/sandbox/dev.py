@@ -32,7 +32,7 @@ from jitvault.sandbox import target
 from jitvault.sandbox.binary import Binary, find_binary
 from jitvault.sandbox.keeper import keeping
 from jitvault.sandbox.processes import ServerProcess
-from jitvault.sandbox.role_files import remove_role_files, write_env_file, write_role_files
+from jitvault.sandbox.role_files import MCP_FILE, remove_role_files, write_env_file, write_role_files
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import World, env, provisioned, want_of
 from jitvault.wiring import Wiring
@@ -221,6 +221,8 @@ def _announce(binary: Binary, world: World, variables: dict[str, str], wish: Wis
         console.print("A second terminal can use it with --env-dir DIR, which makes a file for each role.")
     for command in commands:
         console.print(f"  {command}", soft_wrap=True)
+    if wish.env_dir is not None:
+        console.print(f"An MCP client whose model is the agent has {wish.env_dir / MCP_FILE}", soft_wrap=True)
     console.print("Ctrl-C stops it and removes everything. What happens (UTC):")
 
 

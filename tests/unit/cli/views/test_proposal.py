@@ -94,7 +94,7 @@ Task t-1, revision 1, is pending_approval
   window        15m from the moment it is granted (template: at most 1h)
   network       office (10.0.0.0/8)
   approvals     0 of 1 given; missing: 1 approval by jitvault-approvers
-  stands        until it is decided or cancelled
+  stands        until 2030-02-07 09:00:00 UTC, when it lapses
   you sign for  jitvault-approvers
 
     If approved, research-agent gets 15 minutes of access to database app at
@@ -177,7 +177,8 @@ def test_several_accesses_have_their_terms_each_and_are_one_sentence() -> None:
 
 def test_a_window_with_an_end_stands_until_then() -> None:
     window = {"until": "2030-01-31T10:00:00Z", "not_before": "2030-01-31T09:30:00Z"}
-    subject = waiting(at_database(set_in(set_in(SPEC, "spec.window", window), "spec.network", ...), cidrs=[]))
+    found = at_database(set_in(set_in(SPEC, "spec.window", window), "spec.network", ...), cidrs=[])
+    subject = waiting(found, stands_until=window["until"])
     assert sentence(subject).startswith(
         "If approved, research-agent gets access to database app at app-db.example.org:5432 until 2030-01-31 10:00:00 "
         "UTC, not before 2030-01-31 09:30:00 UTC, delivered"
@@ -186,6 +187,12 @@ def test_a_window_with_an_end_stands_until_then() -> None:
     assert value_of(subject, "network") == "any"
     over = waiting(subject.revision, state="lapsed")
     assert value_of(over, "stands") == "no longer: its window is over"
+
+
+def test_a_request_without_an_end_of_its_window_stands_until_it_lapses() -> None:
+    subject = waiting(stands_until="2030-02-07T10:00:00Z")
+    assert value_of(subject, "stands") == "until 2030-02-07 10:00:00 UTC, when it lapses"
+    assert value_of(waiting(state="lapsed"), "stands") == "no longer: it was not granted in time"
 
 
 def test_terms_that_only_some_tasks_have() -> None:
@@ -203,6 +210,11 @@ def test_terms_that_only_some_tasks_have() -> None:
     ):
         assert line in lines
     assert not [line for line in lines if "proof " in line or "proven" in line]
+
+
+def test_no_credential_outlives_a_short_window() -> None:
+    spec = set_in(SPEC, "spec.window", {"for": "5m"})
+    assert value_of(waiting(revision(spec)), "life") == "5m at most, as long as its window"
 
 
 def test_an_approver_reads_for_how_long_others_may_go_on_accepting() -> None:

@@ -15,7 +15,7 @@ from jitvault.cli.views import published as fallback
 from jitvault.cli.views import status
 from jitvault.cli.views.output import to_json
 from jitvault.cli.views.proposal import proposal_lines
-from jitvault.cli.views.task import not_proven, print_decision, print_end, print_grant
+from jitvault.cli.views.task import not_proven, print_counted_decision, print_decision, print_end, print_grant
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import JitvaultError
 from jitvault.lifecycle.decision.pending_approvals import approval_subject, barring_part, changes
@@ -58,6 +58,14 @@ def test_what_is_honest_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     for word in ("t-1", "pg-read", "audit_confirmed", "the approval has expired", "FINDING    somebody else opened"):
         assert word in shown
+
+
+def test_whoever_decides_anew_reads_that(capsys: pytest.CaptureFixture[str]) -> None:
+    document = read(HONEST)
+    assert isinstance(document, PublishedTask)
+    for is_again, said in ((False, "You approved task t-1; "), (True, "You approved task t-1 again; ")):
+        print_counted_decision(document, "approve", "sha256:x", None, missing=[], as_json=False, is_again=is_again)
+        assert capsys.readouterr().out.startswith(said)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
