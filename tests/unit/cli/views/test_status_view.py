@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from jitvault.cli.commands.ends.findings import _print
 from jitvault.cli.views.status import _expires, _grouped_findings
 from jitvault.model.states import DEAD, Verdict
 
@@ -21,14 +20,3 @@ def test_findings_count_as_closed_when_none_of_them_is_open() -> None:
     found = {"rule": "denied", "message": "m", "line": None, "request_id": None, "closed": closed}
     assert list(_grouped_findings([found])) == [("m", "denied; closed 2026-11-28 14:00:00 UTC by ines: a try")]
     assert list(_grouped_findings([found, {**found, "closed": None}])) == [("m", "denied, and 1 more like it")]
-
-
-def test_why_a_finding_is_closed_is_marked_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
-    row = {
-        **dict.fromkeys(("task_id", "agent", "agent_name", "author", "more", "closed_by_entity")),
-        **{"id": 7, "rule": "denied", "message": "m", "at": "2026-11-28T13:00:00+00:00"},
-        **{"closed_at": "2026-11-28T14:00:00+00:00", "closed_by": "ines", "closed_why": "a try"},
-    }
-    _print([row], closed=True)
-    closing = capsys.readouterr().out.splitlines()[-2:]
-    assert closing == ["      closed 2026-11-28 14:00:00 UTC by ines (a token without an entity):", "        | a try"]
