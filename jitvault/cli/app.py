@@ -184,7 +184,8 @@ def _run() -> NoReturn:
         code = _commands()(prog_name="jitvault", standalone_mode=False, obj=placeholders)
     except typer.TyperException as error:
         # the command line itself is wrong; without a message, the help of a group was printed already
-        message = re.sub(r"\s*\n\s*", " ", error.format_message().replace("Value error, ", ""))
+        lines = error.format_message().replace("Value error, ", "").splitlines()
+        message = " ".join(filter(None, map(str.strip, lines)))
         # whatever keeps the program of `exec` from running has one code
         code = str(execute.OWN_FAILURE) if _command_of(error) == "jitvault exec" else None
         if message:

@@ -37,6 +37,7 @@ KINDS = {
     "AuditMissing": "AuditUntrusted",
     "Frozen": "SecurityFinding",
     "CorruptRecord": "SecurityFinding",
+    "LostTask": "SecurityFinding",
     "NotFound": "WrongState",
     "TaskEnded": "WrongState",
     "DecisionStale": "WrongState",

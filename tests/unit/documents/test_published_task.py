@@ -154,6 +154,7 @@ def test_what_is_stored_has_these_keys_and_these_values() -> None:
         decisions=HONEST["decisions"],
         refused_grant=HONEST["refused_grant"],
         ended=HONEST["ended"],
+        stands_until=datetime(2030, 2, 7, 9, 0, tzinfo=UTC),
         grant_id="a" * 32,
         expires_at=datetime(2030, 1, 31, 9, 10, tzinfo=UTC),
         ends_at=datetime(2030, 1, 31, 9, 15, 0, 1, tzinfo=UTC),

@@ -121,4 +121,4 @@ def test_a_bug_in_telling_one_result_hides_no_other(monkeypatch: pytest.MonkeyPa
         "corrupt": CorruptRecord,
         "none": type(None),
     }
-    assert not any(result.proven for result in results.values())
+    assert not any(result.confirmed for result in results.values())

@@ -40,8 +40,8 @@ def test_each_event_is_told_once_and_the_quiet_ones_never(small: Ledger) -> None
     assert told(feed) == []
     b.change(small, Change(EventKind.CONFIRMED, {}))
     b.change(small, Change(EventKind.NOTED, {"note": "seen"}))
-    assert told(feed) == ["confirmed: every credential is proven dead", "noted (seen)"]
-    assert told(EventFeed(small, {}))[len(begun) :] == ["confirmed: every credential is proven dead", "noted (seen)"]
+    assert told(feed) == ["confirmed: every credential passed its checks", "noted (seen)"]
+    assert told(EventFeed(small, {}))[len(begun) :] == ["confirmed: every credential passed its checks", "noted (seen)"]
 
 
 def test_a_finding_is_told_once_with_its_task_or_for_every_task(small: Ledger) -> None:

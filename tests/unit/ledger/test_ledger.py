@@ -563,9 +563,9 @@ def test_a_lease_belongs_to_a_grant_that_is_there(ledger: Ledger, place: LedgerP
 
 
 def test_foreign_keys_are_on_in_our_own_connections(database: Database, ledger: Ledger) -> None:
-    make(ledger)
+    filled(ledger)
     with pytest.raises(LedgerUnavailable, match=r"(?i)foreign key"):
-        database.write(lambda c: c.execute(text("DELETE FROM tasks")))
+        database.write(lambda c: c.execute(text("UPDATE leases SET grant_id = 'no-such-grant'")))
 
 
 def test_issue_times_are_those_of_the_role(ledger: Ledger) -> None:

@@ -23,7 +23,7 @@ from builders import (
     task,
     two_tasks,
 )
-from ledgers import LedgerPlace, Shelf, address
+from ledgers import LedgerPlace, Shelf, address, owner_of
 from sqlalchemy import Connection, select
 
 from jitvault.audit.observation import Kind
@@ -172,7 +172,7 @@ def test_a_schema_that_only_adds_comes_while_old_workers_run(
         command.upgrade(config, "head")
 
     with ledger.claim("t-1") as claim:
-        raw(address(place), create=False).write(forward, alone=True)
+        raw(owner_of(address(place)), create=False).write(forward, alone=True)
         # one that runs already, and one that starts
         ledger.apply("t-1", Change("old"), claim=claim, at=NOW)
     make(Ledger(opened(address(place), create=False)), "t-9")
@@ -210,8 +210,9 @@ def test_a_ledger_of_the_first_version_is_refused_and_upgraded_with_what_it_hold
     with pytest.raises(LedgerUnavailable, match="schema version 0001") as caught:
         opened(address(place), create=True)
     assert "ledger upgrade" in caught.value.hint
-    assert upgrade(raw(address(place), create=False)) == ("0001", HEAD)
-    assert rows_of(opened(address(place), create=False)) == before
+    owner = owner_of(address(place))
+    assert upgrade(raw(owner, create=False)) == ("0001", HEAD)
+    assert rows_of(opened(owner, create=False)) == before
 
 
 def test_an_upgrade_of_what_is_there_leaves_it_as_it_is(database: Database, ledger: Ledger) -> None:
