@@ -18,10 +18,9 @@ from jitvault.ledger.model import READ_FROM_START
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import Database
 from jitvault.ledger.storage.dialect import batches, upsert
+from jitvault.model.ledger_rebuild import HINT, REASON, why_nothing_is_granted
 
 _PREFIX = "recovery "
-_REASON = "the ledger has to be rebuilt"
-HINT = "`jitvault ledger recover` rebuilds it, and goes on where it was interrupted."
 
 
 def is_recovery() -> ColumnElement[bool]:
@@ -48,7 +47,7 @@ class RecoveryQueries:
         def unit(connection: Connection) -> datetime:
             begun = open_since(connection)
             if begun is None:
-                values = {"reason": _REASON, "line": f"{_PREFIX}{at.isoformat()}", "at": at}
+                values = {"reason": REASON, "line": f"{_PREFIX}{at.isoformat()}", "at": at}
                 connection.execute(insert(schema.freezes).values(values))
             return begun or at
 
@@ -120,11 +119,6 @@ def check_not_recovering(connection: Connection, task_id: str) -> None:
     since = open_since(connection)
     if since is not None:
         raise Frozen(f"task {task_id}: {why_nothing_is_granted(since)}", hint=HINT)
-
-
-def why_nothing_is_granted(since: datetime) -> str:
-    """Return in words that a recovery has to be done, or is being done."""
-    return f"nothing is granted: the ledger has had to be rebuilt since {since:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def open_since(connection: Connection) -> datetime | None:

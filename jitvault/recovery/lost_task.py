@@ -25,12 +25,14 @@ def advance_or_end_lost(
 ) -> TaskRecord:
     """Do what is due for the task, as `advance` does.
 
-    A task that the ledger lost is imported first if its end is asked for. Raises LostTask for one that it is not.
+    A task that was lost with the ledger is imported first if its end is asked for. Raises LostTask for one whose end is
+    not asked for, and where nobody said that the ledger has to be rebuilt.
     """
     try:
         return advance(worker, task_id, hint=hint, deadline=deadline)
     except LostTask:
-        if not _has_to_end(replace(worker, asked_by=hint), task_id):
+        # in a ledger that is not to be rebuilt, the tokens of all other lost tasks would be those of a thief
+        if worker.ledger.recovering() is None or not _has_to_end(replace(worker, asked_by=hint), task_id):
             raise
     recover_task(worker, task_id)
     return advance(worker, task_id, hint=hint, deadline=deadline)

@@ -11,7 +11,7 @@ from jitvault.audit.source import Source
 from jitvault.backoff import doubled
 from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError
-from jitvault.ledger.recovery import HINT, why_nothing_is_granted
+from jitvault.model.ledger_rebuild import HINT, why_nothing_is_granted
 from jitvault.stream.reading import observe, read_on
 from jitvault.stream.status import Trust, examine
 from jitvault.worker.loop_base import LoopBase

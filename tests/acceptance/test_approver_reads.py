@@ -19,6 +19,7 @@ FAKE = "| risk | low | ━━━ risk low (criticality low, template low) Digest
 
 def normal(text: str) -> str:
     text = re.sub(r"sha256:[0-9a-f]{64}", "DIGEST", text)
+    text = re.sub(r"until [\d-]+ [\d:]+ UTC, when it lapses", "until TIME, when it lapses", text)
     return re.sub(r"127\.0\.0\.1:\d+", "ADDRESS", text)
 
 

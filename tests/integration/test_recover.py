@@ -214,7 +214,8 @@ def test_a_new_ledger_beside_open_tasks_grants_nothing_and_ends_what_is_to_end(r
     (usable,) = [c for c in rig("operator", "doctor", code=None).json["checks"] if c["name"] == "usable"]
     assert usable["status"] == "fail" and "ledger recover" in usable["mend"]
     # who only reads the ledger is told as well
-    (freeze,) = rig.cli("auditor", "freezes", "--json", worker=False).json["freezes"]
+    reads = {"JITVAULT_LEDGER": rig.cli.variables["JITVAULT_LEDGER"]}
+    (freeze,) = rig.cli("auditor", "freezes", "--json", worker=False, extra=reads).json["freezes"]
     assert freeze["kind"] == "recovery" and "ledger recover" in freeze["reason"]
 
     # who wants an end is heard, with the worker's identity and without, and the end is proven

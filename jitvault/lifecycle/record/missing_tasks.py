@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 from jitvault.documents.paths import PUBLISHED, published_path
 from jitvault.documents.published_task import IllegibleDocument, PublishedDocument, PublishedTask, read_published
 from jitvault.errors import LostTask
-from jitvault.ledger.ledger import Ledger
 from jitvault.model.states import OVER
 from jitvault.vault.interface import Documents
+
+if TYPE_CHECKING:
+    from jitvault.ledger.ledger import Ledger
 
 
 def missing_tasks(

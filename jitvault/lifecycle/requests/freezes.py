@@ -15,7 +15,6 @@ from jitvault.documents.paths import FREEZES, freeze_path
 from jitvault.errors import Denied, Frozen
 from jitvault.formats.shorten import quoted
 from jitvault.ledger.model import TaskRecord
-from jitvault.ledger.recovery import HINT, why_nothing_is_granted
 from jitvault.ledger.stream.model import Freeze
 from jitvault.lifecycle.requests.freeze_documents import (
     freeze_covering,
@@ -24,6 +23,7 @@ from jitvault.lifecycle.requests.freeze_documents import (
     unverified_statement,
 )
 from jitvault.model.decision_input import DecisionInput
+from jitvault.model.ledger_rebuild import HINT, why_nothing_is_granted
 from jitvault.model.revision import Revision
 from jitvault.model.scope import FreezeStatement, Scope, as_dated, freezes_in_force
 from jitvault.vault.interface import Documents
