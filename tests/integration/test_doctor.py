@@ -81,7 +81,7 @@ def test_all_is_well_for_whoever_has_the_worker_s_identity(
     assert result.code == code, result
     assert status(result, "fail") == set()
     assert result.json["can"] == {"grant": True, "revoke": True, "prove": True}
-    # one in a file is made with its first task, so this test has none yet; of a server's disk nothing is known
+    # of a server's disk nothing is known
     in_file = isinstance(rig.place, Path)
     assert status(result, "skipped") == skipped | (set() if in_file else {"room", "write-ahead log"})
     # the entity's name, by which somebody disables it, and not that of the login
@@ -89,7 +89,7 @@ def test_all_is_well_for_whoever_has_the_worker_s_identity(
     # the sandbox has one audit device, and a root token is nobody
     # and nothing tells its entities' persons
     odd = {"people", *({"devices", "person"} if who == "admin" else ())}
-    assert status(result, "warn") == odd | ({"usable"} if in_file else set())
+    assert status(result, "warn") == odd
 
 
 @pytest.mark.parametrize("who", ["operator", "approver-1", "agent", None])

@@ -100,7 +100,7 @@ def close(
 
     Example: jitvault findings close 12 --reason "the clock was set"
 
-    Example: jitvault findings close --rule unknown_publication --reason "a backup was restored"
+    Example: jitvault findings close --rule unknown_publication --reason restored
     """
     from jitvault.cli.views import output
     from jitvault.errors import UsageError
