@@ -1,7 +1,8 @@
 """Which tests `make test` runs: the ones without servers, the commands, and one test on servers for each promise.
 
-`make test-all` runs everything. The promises are the rows of the table in docs/security/threat-model.md that says which
-test shows what. Of each row the first test is in the short tier, of a test with parameters the first case.
+The ledger's own tests run on SQLite there, and the slowest tests are marked by themselves. `make test-all` runs
+everything. The promises are the rows of the table in docs/security/threat-model.md that says which test shows what. Of
+each row the first test is in the short tier, of a test with parameters the first case.
 """
 
 from __future__ import annotations
@@ -29,9 +30,16 @@ def mark_thorough(items: Sequence[pytest.Item]) -> None:
     """Mark the tests on servers that `make test` leaves to `make test-all`."""
     names, seen = promised(), set[str]()
     for item in items:
+        if isinstance(item, pytest.Function) and _is_again_on_postgresql(item):
+            item.add_marker("thorough")
         if not item.path.is_relative_to(ON_SERVERS) or item.get_closest_marker("brief"):
             continue
         name = getattr(item, "originalname", item.name)
         if name not in names or name in seen:
             item.add_marker("thorough")
         seen.add(name)
+
+
+def _is_again_on_postgresql(item: pytest.Function) -> bool:
+    """Return whether the test also runs with its ledger in a file."""
+    return hasattr(item, "callspec") and item.callspec.params.get("place") == "postgresql"

@@ -89,12 +89,13 @@ def test_a_process_that_was_stopped_past_its_claim_leaves_no_token_of_what_other
     rig.cli.variables = {**rig.cli.variables, "JITVAULT_ROLLING_STEP": "10s"}
     assert "another process took over" in rig("operator", "grant", file, code=9).error["message"]
     assert rig.task_tokens(file.stem) == []
-    # only the stopped process knew the token's accessor, so to all others it is proven dead by its expiry
+    # only the stopped process knew the token's accessor: to others it is proven dead by its lease, or by its expiry
     deadline = time.monotonic() + 60
     while (shown := rig("operator", "status", file.stem, code=12).json)["state"] != "sealed":
         assert time.monotonic() < deadline, shown["proof"]
         time.sleep(0.5)
-    assert [grant.verdict for grant in rig.file(file.stem).grants] == [Verdict.EXPIRED]
+    (late,) = rig.file(file.stem).grants
+    assert late.verdict in (Verdict.AUDIT_CONFIRMED, Verdict.EXPIRED)
     # nobody can tell it from a thief, who would use the same intent
     assert "intent was given up" in shown["frozen"]["why"]
 

@@ -52,6 +52,8 @@ def test_each_numbered_check_is_broken_several_times(n: int) -> None:
     assert len([m for m in ALL if m.breaks.startswith(f"{n}: ")]) >= 2
 
 
+@pytest.mark.thorough
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "words", ["4: hazards are ignored", "6: open sessions are ignored", "2: ours counts after somebody else's"]
 )
@@ -68,6 +70,7 @@ def test_a_mutant_that_no_test_notices_survives(copy: Copy) -> None:
     assert copy.judge(harmless).why == "survived"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "new",
     [
@@ -81,6 +84,7 @@ def test_code_that_is_only_broken_is_no_mutant(copy: Copy, new: str) -> None:
     assert verdict.why.startswith("no verdict")
 
 
+@pytest.mark.thorough
 def test_a_mutation_whose_text_is_not_there_once_is_stale(copy: Copy) -> None:
     for old in ("this is nowhere", "return"):
         assert copy.judge(hazards(old=old)).why.startswith("stale")

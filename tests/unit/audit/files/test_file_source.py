@@ -521,6 +521,7 @@ def test_a_device_that_puts_something_before_each_line_is_known_by_its_time() ->
     assert began(b"\n\xff\n{}") is None
 
 
+@pytest.mark.thorough
 @given(
     st.permutations(["time", "type", "pad", "request"]),
     st.sampled_from([0, 600, BEGINNING - 200, BEGINNING, 3 * BEGINNING]),

@@ -444,6 +444,7 @@ def test_while_gzip_works_the_original_is_read(log: Log) -> None:
     whole(log, *range(8))
 
 
+@pytest.mark.thorough
 def test_a_compressed_file_that_is_cut_off_is_a_gap(log: Log) -> None:
     log.vault(line(0))
     log.read()
