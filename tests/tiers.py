@@ -27,7 +27,7 @@ def promised() -> frozenset[str]:
 
 
 def mark_thorough(items: Sequence[pytest.Item]) -> None:
-    """Mark the tests on servers that `make test` leaves to `make test-all`."""
+    """Mark the tests that `make test` leaves to `make test-all`, besides those that are marked by themselves."""
     names, seen = promised(), set[str]()
     for item in items:
         if isinstance(item, pytest.Function) and _is_again_on_postgresql(item):

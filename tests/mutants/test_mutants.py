@@ -52,11 +52,10 @@ def test_each_numbered_check_is_broken_several_times(n: int) -> None:
     assert len([m for m in ALL if m.breaks.startswith(f"{n}: ")]) >= 2
 
 
-@pytest.mark.thorough
-@pytest.mark.thorough
 @pytest.mark.parametrize(
     "words", ["4: hazards are ignored", "6: open sessions are ignored", "2: ours counts after somebody else's"]
 )
+@pytest.mark.thorough
 def test_a_mutant_is_caught_in_a_copy_that_is_put_back(copy: Copy, words: str) -> None:
     mutation = named(words)
     verdict = copy.judge(mutation)
@@ -65,12 +64,12 @@ def test_a_mutant_is_caught_in_a_copy_that_is_put_back(copy: Copy, words: str) -
         assert mutation.why_stale(place) == ""
 
 
+@pytest.mark.thorough
 def test_a_mutant_that_no_test_notices_survives(copy: Copy) -> None:
     harmless = hazards(new="    acts = [o for o in lines if o.kind is Kind('hazard')]")
     assert copy.judge(harmless).why == "survived"
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize(
     "new",
     [
@@ -79,17 +78,18 @@ def test_a_mutant_that_no_test_notices_survives(copy: Copy) -> None:
         "    import nowhere\n    acts = [o for o in lines if o.kind is Kind.HAZARD]",
     ],
 )
+@pytest.mark.thorough
 def test_code_that_is_only_broken_is_no_mutant(copy: Copy, new: str) -> None:
     verdict = copy.judge(hazards(new=new))
     assert verdict.why.startswith("no verdict")
 
 
-@pytest.mark.thorough
 def test_a_mutation_whose_text_is_not_there_once_is_stale(copy: Copy) -> None:
     for old in ("this is nowhere", "return"):
         assert copy.judge(hazards(old=old)).why.startswith("stale")
 
 
+@pytest.mark.thorough
 def test_another_checkout_is_never_tested_instead(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when an installation comes first: pytest does not begin, and that is neither red nor green."""
     monkeypatch.setattr(trial, "ROOT_VARIABLE", "SOMETHING_ELSE")

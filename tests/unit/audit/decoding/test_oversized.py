@@ -146,7 +146,6 @@ def lease_id_of(reduced: bytes) -> str:
     return str(json.loads(reduced)["response"]["secret"]["lease_id"])
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit[:6])
 def test_a_line_with_a_key_of_many_megabytes_still_shows_its_lease(unit: bytes) -> None:
     # a 4 MB key makes a response line of 48 MB
@@ -174,6 +173,7 @@ def test_a_line_of_400_megabytes_is_read_like_any_other() -> None:
     assert most < 10 * 2**20
 
 
+@pytest.mark.thorough
 def test_48_megabytes_in_one_piece_are_not_copied() -> None:
     raw = b"".join(huge(b"\\u003c", 48 * 2**20))
     tracemalloc.start()
@@ -256,7 +256,6 @@ def test_the_longest_path_that_an_http_server_takes_is_kept_however_json_writes_
     assert skim(iter([raw])).length == len(raw)
 
 
-@pytest.mark.thorough
 def test_a_list_is_whole_or_the_line_is_undecodable() -> None:
     # our own policy may be its last
     for more, well in ((500, True), (512, False)):
@@ -264,6 +263,7 @@ def test_a_list_is_whole_or_the_line_is_undecodable() -> None:
         assert isinstance(outcome(raw), Observation) is well
 
 
+@pytest.mark.thorough
 def test_the_longest_lists_of_the_longest_texts_are_kept_in_little_memory() -> None:
     raw = line(auth={"policies": ["jitvault-access-1" + "x" * 2**17] * 500}, response={"warnings": ["ü" * 2**16] * 500})
     tracemalloc.start()

@@ -521,7 +521,6 @@ def test_a_device_that_puts_something_before_each_line_is_known_by_its_time() ->
     assert began(b"\n\xff\n{}") is None
 
 
-@pytest.mark.thorough
 @given(
     st.permutations(["time", "type", "pad", "request"]),
     st.sampled_from([0, 600, BEGINNING - 200, BEGINNING, 3 * BEGINNING]),
@@ -537,6 +536,7 @@ def test_when_a_file_began_is_told_whatever_the_order_of_its_keys_and_the_length
     assert began(data[:BEGINNING], lambda: iter(pieces)) == 1795534987500000
 
 
+@pytest.mark.thorough
 def test_memory_does_not_grow_with_the_file(log: Log) -> None:
     import tracemalloc
 
