@@ -1,4 +1,4 @@
-"""Say that the ledger has to be rebuilt, and how. Commands say it that load no database library."""
+"""Say that the ledger has to be rebuilt, and how, without a database library."""
 
 from __future__ import annotations
 
