@@ -1,4 +1,4 @@
-"""Say that the ledger has to be rebuilt, and how, without a database library."""
+"""Say how to rebuild the ledger, where it has to be rebuilt."""
 
 from __future__ import annotations
 
