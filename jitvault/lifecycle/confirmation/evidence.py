@@ -152,7 +152,8 @@ def _list_leases(worker: WorkerContext, file: TaskRecord, claim: int, why: str) 
     drifted = drift_besides_request(worker, file)
     answer = ACCOUNTED if not unknown and drifted is None else "not accounted for"
     lasting = _listed_before(file) & set(unknown)
-    if lasting:
+    # until a lost ledger is rebuilt, leases of its tasks belong to none
+    if lasting and worker.ledger.recovering() is None:
         message = f"{len(lasting)} leases that belong to no task were made while its token lived: {min(lasting)}"
         worker.ledger.finding(task_id, "unaccounted_lease", message, worker.now())
     answered = [record_answer(worker, op, OpState.ANSWERED, answer) for op in ops]
