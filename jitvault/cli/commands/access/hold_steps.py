@@ -178,21 +178,22 @@ def hold(access: Access, monitor: Monitor, caller: Caller) -> None:
     while (said := _until_over(access, monitor, caller)) == CHANGED:
         take_next(access)
         tell({"changed": _held(access)})
-    access.note = caller.note
-    if said is not None:
-        access.note = said
-        tell({"over": said})
+    access.note = caller.note if said is None else said
 
 
 def _until_over(access: Access, monitor: Monitor, caller: Caller) -> str | None:
-    """Return why the access is over, None where the caller left."""
+    """Return why the access is over, and tell the caller; None where it left."""
     watch = watch_of(access, lambda ends_at: tell({"ends_at": ends_at.isoformat()}))
     watch.start()
     try:
         reason = _until_the_end(access, watch.line, monitor, caller)
+        reason = watch.reason if reason == "" else reason
+        if reason not in (None, CHANGED):
+            # before the watch has stopped: the caller may wait for the answer to a question
+            tell({"over": reason})
     finally:
         watch.stop()
-    return watch.reason if reason == "" else reason
+    return reason
 
 
 def _until_the_end(access: Access, watch: int, monitor: Monitor, caller: Caller) -> str | None:
@@ -218,15 +219,17 @@ def _until_the_end(access: Access, watch: int, monitor: Monitor, caller: Caller)
 def _looked(access: Access, numbers: Sequence[int]) -> str:
     """Answer the caller's questions; return why the task is over, or "".
 
-    A token that Vault refuses may be the first sign of another one, for which the watch waits longer. What replaces the
-    token is no end: the caller gets the next one's secrets.
+    That it is over answers them all. A token that Vault refuses may be the first sign of another one, for which the
+    watch waits longer. What replaces the token is no end: the caller gets the next one's secrets.
     """
     why = "" if access.is_replaced else why_over(access, access.wiring)
     # it may have been replaced meanwhile
     why = "" if access.is_replaced else why
+    if why not in ("", REFUSED):
+        return why
     for number in numbers:
         tell({"looked": [number, why]})
-    return "" if why == REFUSED else why
+    return ""
 
 
 def _held(access: Access) -> dict[str, Any]:
