@@ -47,7 +47,7 @@ def test_a_finding_of_no_task_is_listed_and_closed_by_its_number(rig: Rig) -> No
     assert closed["closed_why"] == "The clock was set." and closed["closed_at"] and closed["task_id"] is None
     assert (closed["closed_by"], closed["closed_by_entity"]) == ("operator", rig.entity("operator"))
     shown = rig.cli("auditor", "findings", "list", "--all").stdout
-    assert f"by operator (entity {rig.entity('operator')}):\n        | The clock was set.\n" in shown
+    assert f"by operator (entity {rig.entity('operator')}): The clock was set.\n" in shown
     assert f"finding {number} is closed already" in rig("operator", *close, code=9).error["message"]
     assert rig.rows("SELECT closed_why FROM findings WHERE id = ?", number) == [("The clock was set.",)]
 
