@@ -24,8 +24,7 @@ STEP_S = 2
 # of these there are as many as there are audit files, tokens of workers, alarms and kinds of lines
 _FEW = {"installation", "audit_sources", "audit_gaps", "audit_salts", "worker_sessions", "freezes", "lines_not_kept"}
 MANY = {table.name for table in schema.metadata.sorted_tables} - _FEW
-# what is read in their order, until there is enough: of the tasks those that are not over, of the findings those that are
-# open, and the newest canary
+# what is read in their order, until there is enough: the tasks that are not over, the open findings, the newest canary
 _SHORT = re.compile(
     r"SCAN (tasks USING (COVERING )?INDEX ix_tasks_open|findings USING INDEX ix_findings_open"
     r"|canaries USING INDEX ix_canaries_at)$"

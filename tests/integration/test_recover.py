@@ -218,7 +218,7 @@ def test_a_new_ledger_beside_open_tasks_grants_nothing_and_ends_what_is_to_end(r
     (freeze,) = rig.cli("auditor", "freezes", "--json", worker=False, extra=reads).json["freezes"]
     assert freeze["kind"] == "recovery" and "ledger recover" in freeze["reason"]
 
-    # who wants an end is heard, with the worker's identity and without; the other lost tasks' leases keep the proof back
+    # who wants an end is heard, with the worker's identity and without; other lost tasks' leases keep the proof back
     rig.put(f"requests/{rig.entity('research-agent')}/{third.stem}/submit", {"what": "hides the operator's request"})
     assert "missing in the ledger" in rig("operator", "complete", below.stem, code=12).error["message"]
     unproven = rig("operator", "complete", over.stem, code=6).error
@@ -228,7 +228,7 @@ def test_a_new_ledger_beside_open_tasks_grants_nothing_and_ends_what_is_to_end(r
         # at first it is not ready because it has read nothing
         wait_for(lambda: any("ledger recover" in why for why in health.unready()))
         wait_for(lambda: rig.rows("SELECT 1 FROM judged WHERE path LIKE ?", f"%/{third.stem}/submit"))
-        # names at the target have whole seconds, so the first login may count as made by this task: then the proof waits
+        # names at the target have whole seconds, so the first login may count as this task's: then the proof waits
         rig.cli("agent", "complete", third.stem, "--wait", "5s", code=None, worker=False)
     for task, one in ((over, done), (below, handed), (third, agents)):
         assert not rig.is_live(one.token) and not rig.lease_is_live(one.lease_id)
