@@ -84,14 +84,11 @@ def not_confirmed(wiring: Wiring, document: PublishedTask) -> NotConfirmed:
             hint="Check at the target that the credential does not work any more. Then "
             f"{force} closes the task without proof.",
         )
+    hint = f"Run the same command to try again. `jitvault status {task}` shows the check that failed. If the end can "
+    hint += f"never be proven, {force} closes the task without proof."
     if wiring.has_worker and wiring.ledger.recovering():
         # a lease of another lost task counts as unaccounted for until that task is imported
-        hint = "`jitvault ledger recover` accounts for the tasks that the ledger lost, and tries to prove this end again."
-        return NotConfirmed(
-            f"task {task} is revoked as far as Vault says, and not proven: {unproven_because(proof)}", hint=hint
-        )
+        hint = "`jitvault ledger recover` accounts for the tasks that the ledger lost, and proves this end with theirs."
     return NotConfirmed(
-        f"task {task} is revoked as far as Vault says, and not proven: {unproven_because(proof)}",
-        hint=f"Run the same command to try again. `jitvault status {task}` shows the check that failed. If the end can "
-        f"never be proven, {force} closes the task without proof.",
+        f"task {task} is revoked as far as Vault says, and not proven: {unproven_because(proof)}", hint=hint
     )
