@@ -54,7 +54,6 @@ class PkiEngine:
     non_hmac_response_keys: tuple[str, ...] = ("serial_number",)
     remedies: Mapping[str, str] = {
         "leased": "The role needs generate_lease=true and no_store=false, and has to allow what the template sends.",
-        "probe_rights": "The probe's dsn is the mount's public URL, and its issuer the certificate that signs.",
         "as_asked": "The role gives more than the template asks for: its usages, not_after, names or policies; "
         "docs/vault-facts.md, Certificates, has what is taken.",
         "used": "The mount's CRL and OCSP have to be on, and to be signed by the issuer in the probe's document; the "
@@ -223,20 +222,19 @@ def _revocations_of(where: Mapping[str, Any]) -> _Revocations:
     web = Web(where.get("ca"), within_s=_LONGEST_S)
     try:
         found = web.get(str(where.get("crl") or f"{mount}/crl"), at_most=_MAX_CRL)
-        return _Revocations(web, mount, issuer, current_crl(found, issuer, datetime.now(UTC)), "")
+        return _Revocations(web, mount, issuer, current_crl(found, issuer, datetime.now(UTC)))
     except NotConfirmed as error:
-        return _Revocations(web, mount, issuer, None, str(error))
+        return _Revocations(web, mount, issuer, error)
 
 
 @dataclass(frozen=True, slots=True)
 class _Revocations:
-    """What all certificates of one mount share; `why` is the CRL's problem."""
+    """What all certificates of one mount share: the CRL, or why there is none."""
 
     web: Web
     mount: str
     issuer: x509.Certificate
-    crl: x509.CertificateRevocationList | None
-    why: str
+    crl: x509.CertificateRevocationList | NotConfirmed
 
 
 def _look(revocations: _Revocations, name: str) -> ProbeResult:
@@ -280,8 +278,9 @@ def _expired(revocations: _Revocations, name: str, serial: int) -> str:
 
 
 def _crl(revocations: _Revocations) -> x509.CertificateRevocationList:
-    if revocations.crl is None:
-        raise NotConfirmed(revocations.why)
+    if isinstance(revocations.crl, NotConfirmed):
+        # each use raises it, and a traceback grows
+        raise revocations.crl.with_traceback(None)
     return revocations.crl
 
 

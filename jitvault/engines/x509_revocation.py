@@ -58,13 +58,14 @@ def reading(what: str) -> Iterator[None]:
 def current_crl(der: bytes, issuer: x509.Certificate, now: datetime) -> x509.CertificateRevocationList:
     """Return the CRL if it is the issuer's own, whole, and valid at `now`.
 
-    Raises NotConfirmed.
+    Raises NotConfirmed, and ProbeUnusable for one that another issuer signed.
     """
     with reading("the CRL"):
         crl = x509.load_der_x509_crl(der)
         signed = crl.issuer == issuer.subject and crl.is_signature_valid(_key(issuer))
         if not signed or isinstance(crl.signature_hash_algorithm, _WEAK):
-            raise NotConfirmed("the CRL is not signed by the issuer")
+            hint = "The probe's dsn is the mount's public URL, and its issuer the certificate that signs."
+            raise ProbeUnusable("the CRL is not signed by the issuer", hint=hint)
         _check_scope(crl)
     mend = "; a worker that runs has it renewed in time, and reading the mount's crl/rotate does it once"
     _check_fresh("the CRL", crl.last_update_utc, crl.next_update_utc, now, mend)

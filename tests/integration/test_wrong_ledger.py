@@ -76,12 +76,13 @@ def test_a_task_that_was_deleted_from_the_ledger_is_missed_where_tasks_are_shown
         assert "ledger recover" in shown.error["hint"]
         # one of them may have the name that no other task has
         assert "2 tasks" in rig("auditor", command, "--agent", "nobody", code=12).error["message"]
+    reader = {"JITVAULT_WORKER_TOKEN": ""}
     for command in ("status", "report"):
-        for worker in (True, False):
-            extra = {} if worker else {"JITVAULT_WORKER_TOKEN": ""}
+        for extra in ({}, reader):
             gone = rig("auditor", command, open_.stem, code=12, extra=extra).error
             assert "missing in the ledger" in gone["message"] and "ledger recover" in gone["hint"]
-        assert rig("auditor", command, kept.stem).json
+        # what the deleted tasks left in the audit stream is a stranger's by now, and freezes everything
+        assert kept.stem in rig("auditor", command, kept.stem, code=None, extra=reader).stdout
 
 
 @AT_80_AND_120
