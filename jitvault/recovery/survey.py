@@ -281,6 +281,8 @@ def _why(
         return "whether it was granted no audit file says that is there"
     if found is RecoveryAction.ENDING and not made:
         return "no line shows its token: its end cannot be proven"
+    if found is RecoveryAction.ENDING and not evidence.requested:
+        return "its token was issued, and nobody's signed request for it is in Vault any more"
     if found is RecoveryAction.ENDING and any(one.unclear for one in made):
         return "it is unknown which token in Vault is its own: the token is revoked as untracked"
     return ""

@@ -206,8 +206,11 @@ def test_a_new_ledger_beside_open_tasks_grants_nothing_and_ends_what_is_to_end(r
     file, over, new, third = spec(), spec(), spec(), spec()
     held, done, agents = active(rig, file), active(rig, over), active(rig, third)
     below = spec(window="5m", more=f"  parent: {over.stem}\n")
-    handed = active(rig, below)
+    handed = rig.use(rig("agent", "grant", below).json)
     lose(rig)
+    # an agent that removes its request hides nothing
+    mine = f"jitvault/metadata/requests/{rig.entity('research-agent')}/{below.stem}/submit"
+    rig.vault(rig.token_of("agent")).delete(mine)
     for asked, why in ((new, "has had to be rebuilt"), (file, "missing in the ledger")):
         refused = rig("operator", "grant", asked, code=12).error
         assert why in refused["message"] and "ledger recover" in refused["hint"]
