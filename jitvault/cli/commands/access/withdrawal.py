@@ -32,7 +32,8 @@ def withdrawn_if_interrupted(context: typer.Context, wiring: Wiring, monitor: Mo
     """Withdraw the request of a task where Ctrl-C ends the block.
 
     The withdrawal is written first, and waited for. Another Ctrl-C ends only the waiting: what this process has not
-    written yet the monitor goes on to write. A task whose access another process took, here or elsewhere, goes on.
+    written yet the monitor goes on to write. A task whose access another process took, here or elsewhere, goes on, and
+    so does somebody else's.
     """
     try:
         yield
@@ -45,12 +46,20 @@ def withdrawn_if_interrupted(context: typer.Context, wiring: Wiring, monitor: Mo
         raise
 
 
-def _is_taken(wiring: Wiring, task: str) -> bool:
-    """Return whether somebody unwrapped the token, or the task is over."""
+def _is_left_alone(wiring: Wiring, task: str) -> bool:
+    """Return whether what is published of the task is not to be withdrawn."""
     with suppress(JitvaultError):
         document = session.published(wiring, task)
-        return isinstance(document, PublishedTask) and document.state not in _UNTAKEN
+        return isinstance(document, PublishedTask) and not is_withdrawable(document, wiring.person.entity)
     return False
+
+
+def is_withdrawable(document: PublishedTask, entity: str) -> bool:
+    """Return whether a task is the request of `entity`, which nobody has taken the access of.
+
+    Two may have asked by one id at the same moment. An operator's withdrawal would end the task of the other one.
+    """
+    return document.requester == entity and document.state in _UNTAKEN
 
 
 def _withdraw(context: typer.Context, wiring: Wiring, monitor: Monitor, task: str) -> None:
@@ -64,7 +73,7 @@ def _withdraw(context: typer.Context, wiring: Wiring, monitor: Monitor, task: st
         f"Process {monitor.pid} goes on with the withdrawal for ten minutes. `jitvault cancel {task}` does it, too.",
     )
     say(f"The request for task {task} is being withdrawn; another Ctrl-C ends the waiting for that")
-    if _is_taken(wiring, task):
+    if _is_left_alone(wiring, task):
         monitor.clean_up_later(None)
         set_interrupt_hint(context, _TAKEN.format(task=task))
         return
