@@ -87,7 +87,7 @@ def sqlstate_at_login(conninfo: str) -> str:
 
 
 def code_in(message: str) -> str:
-    """Return the SQLSTATE that counts in a message of libpq, empty where there is none.
+    """Return the SQLSTATE that counts in a message of libpq, if any.
 
     libpq tries each address of a host, and one with TLS and without it. Where one of these was busy, that the next one
     refused the login says nothing of it: a server that has no line for logins without TLS refuses each of them.

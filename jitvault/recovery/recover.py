@@ -132,7 +132,7 @@ def recover_task(worker: WorkerContext, task_id: str) -> None:
 
 
 def _keeps(worker: WorkerContext, claim: int) -> Callable[[], None]:
-    """Return what keeps the claim while a survey takes longer than the claim lasts.
+    """Return what keeps the claim for as long as a survey takes.
 
     Others wait to import their tasks: whoever took the claim from this process would lose it to the next one, and none
     would ever come to an end.

@@ -207,6 +207,10 @@ def test_a_new_ledger_beside_open_tasks_grants_nothing_and_ends_what_is_to_end(r
     held, done, agents = active(rig, file), active(rig, over), active(rig, third)
     below = spec(window="5m", more=f"  parent: {over.stem}\n")
     handed = rig.use(rig("agent", "grant", below).json)
+    other = spec(template="postgres-readwrite")
+    rig("operator", "submit", other)
+    rig("approver-1", "approve", other.stem, "--yes")
+    written = active(rig, other)
     lose(rig)
     # an agent that removes its request hides nothing
     mine = f"jitvault/metadata/requests/{rig.entity('research-agent')}/{below.stem}/submit"
@@ -239,12 +243,17 @@ def test_a_new_ledger_beside_open_tasks_grants_nothing_and_ends_what_is_to_end(r
     # nobody asked for this one's, and nothing is granted still
     assert rig.is_live(held.token) and rig.state(file.stem) is None
     assert rig("operator", "grant", new, code=12).error
-
-    told = recover(rig)
-    kept = (over.stem, below.stem, third.stem, new.stem)
-    assert fates(told) == {file.stem: "ending", **dict.fromkeys(kept, "kept")}
+    # a scope leaves none out that the ledger lost
+    why = ("--reason", "its host was compromised", "--wait", "2s")
+    frozen = rig("operator", "freeze", "--template", "postgres-readwrite", *why, code=None).json
+    assert [*frozen["ended"], *frozen["not_ended"]] == [other.stem]
+    assert not rig.is_live(written.token) and not rig.lease_is_live(written.lease_id) and rig.is_live(held.token)
+    rig("operator", "unfreeze", "--template", "postgres-readwrite", *why[:2])
+    rig("operator", "revoke", "--template", "postgres-readonly", "--yes", *why, code=None)
     assert not rig.is_live(held.token) and not rig.lease_is_live(held.lease_id)
-    assert {rig.state(task.stem) for task in (file, over, below, third)} <= PROVEN
+
+    assert {*fates(recover(rig)).values()} == {"kept"}
+    assert {rig.state(task.stem) for task in (file, over, below, third, other)} <= PROVEN
     rig("operator", "grant", new)
     rig("operator", "complete", new.stem)
     check_whole(rig)

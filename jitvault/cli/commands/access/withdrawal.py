@@ -55,7 +55,7 @@ def _is_left_alone(wiring: Wiring, task: str) -> bool:
 
 
 def is_withdrawable(document: PublishedTask, entity: str) -> bool:
-    """Return whether a task is the request of `entity`, which nobody has taken the access of.
+    """Return whether a task is the request of `entity`, and untaken.
 
     Two may have asked by one id at the same moment. An operator's withdrawal would end the task of the other one.
     """
