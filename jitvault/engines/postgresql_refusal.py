@@ -79,13 +79,21 @@ def sqlstate_at_login(conninfo: str) -> str:
     try:
         show_codes(connection.pgconn_ptr, _SQLSTATE_ALONE)
         _await(connection)
-        found = _CODE.findall(connection.error_message.decode(errors="replace"))
+        return code_in(connection.error_message.decode(errors="replace"))
     except (OperationalError, OSError):
         return ""
     finally:
         connection.finish()
-    # of several hosts the last one that was tried
-    return found[-1] if found else ""
+
+
+def code_in(message: str) -> str:
+    """Return the SQLSTATE that counts in a message of libpq, if any.
+
+    libpq tries each address of a host, and one with TLS and without it. Where one of these was busy, that the next one
+    refused the login says nothing of it: a server that has no line for logins without TLS refuses each of them.
+    """
+    found = _CODE.findall(message)
+    return next((code for code in found if code not in _REFUSALS), found[-1] if found else "")
 
 
 def _await(connection: Any) -> None:

@@ -44,6 +44,7 @@ def _has_to_end(worker: WorkerContext, task_id: str) -> bool:
     It has to if somebody who may has signed its end. Who may is read in what is published: whoever could write another
     name there can also end the task. What is published as over, proven or never granted is left to a whole recovery,
     and so is what cannot be imported alone: each try reads the audit files, and anyone with a part in it can cause one.
+    Whether a task without a signed request can be imported only those files say, so they are read for an operator.
     """
     said = published(worker, task_id)
     if not isinstance(said, PublishedTask) or said.state not in LIVE_STATES | {State.ENDING}:
@@ -52,7 +53,9 @@ def _has_to_end(worker: WorkerContext, task_id: str) -> bool:
     parent = content["spec"]["spec"].get("parent")
     if parent is not None and worker.ledger.task(parent) is None:
         return False
-    if end_request(worker, task_id, entitled=may_end(content)) is None:
+    parties = may_end(content)
+    asked = end_request(worker, task_id, entitled=parties)
+    if asked is None:
         return False
     is_requested, _ = signed_request(worker, task_id, content["requester"]["entity"])
-    return is_requested
+    return is_requested or asked.by.id not in parties

@@ -125,8 +125,8 @@ def recovery_action(published: PublishedTask, here: LedgerState | None, evidence
         return RecoveryAction.TOLD
     if here is not None and (here.requester != published.requester or _contradict(here.state, published.state)):
         return RecoveryAction.CONTRADICTS
-    if not evidence.requested:
-        # without a signed request, someone who can write to Vault made the document up
+    if not evidence.requested and not evidence.tokens:
+        # someone who can write to Vault made the document up; who has a token may have removed the request
         return RecoveryAction.LEFT
     if published.state in _CLOSED and evidence.receipt:
         return RecoveryAction.CLOSED

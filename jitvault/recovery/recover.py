@@ -30,6 +30,8 @@ from jitvault.sweep.sweep import SweepResult, sweep
 _PAUSE_S = 1.0
 # for one task's tokens: a revocation that hangs must not hold up the others
 _REVOKE_TOKENS_S = 5.0
+# of the 30 s that a claim lasts
+_EXTEND_EVERY_S = 5.0
 
 Tell = Callable[[str], None]
 
@@ -81,7 +83,7 @@ def recover_ledger(worker: WorkerContext, *, wait_s: float, tell: Tell) -> Recov
     with worker.ledger.claim_sweep() as claim:
         since = worker.ledger.begin_recovery(worker.now())
         tell("nothing is granted from now on; looking through Vault and the audit files")
-        stock = survey(worker)
+        stock = survey(worker, meanwhile=_keeps(worker, claim))
         worker.ledger.extend_sweep(claim)
         _learn_sessions(worker, stock.files)
         refused, failed = _take_all_in(worker, claim, stock)
@@ -118,7 +120,7 @@ def recover_task(worker: WorkerContext, task_id: str) -> None:
         if worker.ledger.task(task_id) is not None:
             # another process was asked for the same
             return
-        stock = survey(worker, only=task_id)
+        stock = survey(worker, only=task_id, meanwhile=_keeps(worker, claim))
         worker.ledger.extend_sweep(claim)
         _learn_sessions(worker, stock.files)
         refused, failed = _take_all_in(worker, claim, stock)
@@ -127,6 +129,23 @@ def recover_task(worker: WorkerContext, task_id: str) -> None:
         raise failed[task_id]
     if why := (_left(stock) | refused).get(task_id):
         raise LostTask(f"task {task_id} is missing in the ledger, and cannot be imported alone: {why}")
+
+
+def _keeps(worker: WorkerContext, claim: int) -> Callable[[], None]:
+    """Return what keeps the claim for as long as a survey takes.
+
+    Others wait to import their tasks: whoever took the claim from this process would lose it to the next one, and none
+    would ever come to an end.
+    """
+    extended = worker.clock.monotonic()
+
+    def keep() -> None:
+        nonlocal extended
+        if worker.clock.monotonic() - extended >= _EXTEND_EVERY_S:
+            extended = worker.clock.monotonic()
+            worker.ledger.extend_sweep(claim)
+
+    return keep
 
 
 def _left(stock: RecoverySurvey) -> dict[str, str]:

@@ -7,7 +7,7 @@ no line in files that cover everything since, was not granted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -88,18 +88,20 @@ class RecoverySurvey:
     files: AuditFiles
 
 
-def survey(worker: WorkerContext, *, only: str | None = None) -> RecoverySurvey:
+def survey(
+    worker: WorkerContext, *, only: str | None = None, meanwhile: Callable[[], None] = lambda: None
+) -> RecoverySurvey:
     """Read Vault and the audit files.
 
     They are read about every task, or about `only` one and all tasks below it. Where no audit file can be read, the
-    survey rests on Vault alone.
+    survey rests on Vault alone. That may take minutes: `meanwhile` is called over and over.
     """
     published, unusable = _published(worker)
     if only is not None:
         published = with_all_below(only, published)
         unusable = {name: why for name, why in unusable.items() if name == only}
-    files = _read_files(worker)
-    made = with_leases(files.made, _alive(worker, {one.role for one in files.made}))
+    files = _read_files(worker, meanwhile)
+    made = with_leases(files.made, _alive(worker, {one.role for one in files.made}, meanwhile))
     of_task: dict[str, list[IssuedToken]] = {}
     for one in made:
         of_task.setdefault(one.task, []).append(one)
@@ -124,7 +126,7 @@ def _published(worker: WorkerContext) -> tuple[list[PublishedTask], dict[str, st
     return found, unusable
 
 
-def _read_files(worker: WorkerContext) -> AuditFiles:
+def _read_files(worker: WorkerContext, meanwhile: Callable[[], None]) -> AuditFiles:
     kept, gaps, unread = list[Observation](), list[str](), list[str]()
     sources, begins, lines = list[str](), list[datetime](), 0
     for source in worker.sources.present():
@@ -132,6 +134,7 @@ def _read_files(worker: WorkerContext) -> AuditFiles:
         begun: datetime | None = None
         try:
             for batch in source.read(source.beginning()):
+                meanwhile()
                 lines += batch.lines
                 gaps += [f"{source.name}: {gap}" for gap in batch.gaps]
                 begun = begun or min((o.at for o in batch.observations), default=None)
@@ -155,7 +158,7 @@ def _telling(lines: Iterable[Observation]) -> list[Observation]:
     return [*(o for o in lines if o.kind is Kind.TOKEN_CREATED), *canaries.values()]
 
 
-def _alive(worker: WorkerContext, roles: Iterable[str]) -> list[ListedToken]:
+def _alive(worker: WorkerContext, roles: Iterable[str], meanwhile: Callable[[], None]) -> list[ListedToken]:
     """Return the tokens that Vault has of jitvault's roles.
 
     Wrapping tokens, which cannot be renewed, are left out.
@@ -164,6 +167,7 @@ def _alive(worker: WorkerContext, roles: Iterable[str]) -> list[ListedToken]:
     found = []
     for role in sorted({*known} & {*roles}):
         for lease_id in worker.leases.list(TOKENS + role):
+            meanwhile()
             record = worker.leases.lookup(lease_id)
             if record is not None and record.issued_at is not None and record.renewable:
                 found.append(ListedToken(lease_id, role, record.issued_at, record.expires_at))
@@ -281,6 +285,8 @@ def _why(
         return "whether it was granted no audit file says that is there"
     if found is RecoveryAction.ENDING and not made:
         return "no line shows its token: its end cannot be proven"
+    if found is RecoveryAction.ENDING and not evidence.requested:
+        return "its token was issued, and nobody's signed request for it is in Vault any more"
     if found is RecoveryAction.ENDING and any(one.unclear for one in made):
         return "it is unknown which token in Vault is its own: the token is revoked as untracked"
     return ""

@@ -206,8 +206,15 @@ def test_a_new_ledger_beside_open_tasks_grants_nothing_and_ends_what_is_to_end(r
     file, over, new, third = spec(), spec(), spec(), spec()
     held, done, agents = active(rig, file), active(rig, over), active(rig, third)
     below = spec(window="5m", more=f"  parent: {over.stem}\n")
-    handed = active(rig, below)
+    handed = rig.use(rig("agent", "grant", below).json)
+    other = spec(template="postgres-readwrite")
+    rig("operator", "submit", other)
+    rig("approver-1", "approve", other.stem, "--yes")
+    written = active(rig, other)
     lose(rig)
+    # an agent that removes its request hides nothing
+    mine = f"jitvault/metadata/requests/{rig.entity('research-agent')}/{below.stem}/submit"
+    rig.vault(rig.token_of("agent")).delete(mine)
     for asked, why in ((new, "has had to be rebuilt"), (file, "missing in the ledger")):
         refused = rig("operator", "grant", asked, code=12).error
         assert why in refused["message"] and "ledger recover" in refused["hint"]
@@ -236,12 +243,17 @@ def test_a_new_ledger_beside_open_tasks_grants_nothing_and_ends_what_is_to_end(r
     # nobody asked for this one's, and nothing is granted still
     assert rig.is_live(held.token) and rig.state(file.stem) is None
     assert rig("operator", "grant", new, code=12).error
-
-    told = recover(rig)
-    kept = (over.stem, below.stem, third.stem, new.stem)
-    assert fates(told) == {file.stem: "ending", **dict.fromkeys(kept, "kept")}
+    # a scope leaves none out that the ledger lost
+    why = ("--reason", "its host was compromised", "--wait", "2s")
+    frozen = rig("operator", "freeze", "--template", "postgres-readwrite", *why, code=None).json
+    assert [*frozen["ended"], *frozen["not_ended"]] == [other.stem]
+    assert not rig.is_live(written.token) and not rig.lease_is_live(written.lease_id) and rig.is_live(held.token)
+    rig("operator", "unfreeze", "--template", "postgres-readwrite", *why[:2])
+    rig("operator", "revoke", "--template", "postgres-readonly", "--yes", *why, code=None)
     assert not rig.is_live(held.token) and not rig.lease_is_live(held.lease_id)
-    assert {rig.state(task.stem) for task in (file, over, below, third)} <= PROVEN
+
+    assert {*fates(recover(rig)).values()} == {"kept"}
+    assert {rig.state(task.stem) for task in (file, over, below, third, other)} <= PROVEN
     rig("operator", "grant", new)
     rig("operator", "complete", new.stem)
     check_whole(rig)
@@ -389,7 +401,8 @@ def test_without_its_lines_a_task_is_ended_and_never_confirmed(rig: Rig, spec: S
         found = rig.file(name)
         assert found.task.state == "ending"
         assert {grant.verdict.value for grant in found.grants} == {"unverifiable"}
-        rig("operator", "complete", name, code=6)
+        # nobody knows which token it was
+        assert "NOT known to be revoked" in rig("operator", "complete", name, code=6).error["message"]
         assert rig.file(name).task.state == "ending"
     # nothing is delivered again
     assert rig.task_tokens(waiting.stem) == []

@@ -23,6 +23,8 @@ class End(StrEnum):
 
     SIGN = "sign"
     """It is signed."""
+    WITHDRAW = "withdraw"
+    """It is signed, unless somebody has taken the access, or the request is somebody else's."""
     KNOWN = "known"
     """Nothing: the end is signed, or another token is published in place of this one."""
     UNSAID = "unsaid"

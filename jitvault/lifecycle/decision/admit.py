@@ -47,6 +47,8 @@ def admit_request(worker: WorkerContext, task_id: str, *, hint: str | None) -> E
         return None
     found = find_request(worker, task_id, hint=hint)
     if found is None:
+        # its author may have removed it, and must not hide the task by that
+        _check_not_lost(worker, task_id, published(worker, task_id))
         raise NotFound(f"no one has submitted a task {task_id}")
     requester, stored = found
     path = request_path(requester, task_id, "submit")
@@ -54,10 +56,8 @@ def admit_request(worker: WorkerContext, task_id: str, *, hint: str | None) -> E
     judgement = Judgement.LOST
     try:
         published_copy = published(worker, task_id)
-        if published_copy is not None and is_own(published_copy, worker.installation):
-            if worker.ledger.task(task_id) is None:
-                # whatever this request is worth: anyone may write one, and it must not hide the task
-                raise lost(published_copy)
+        # whatever this request is worth: anyone may write one, and it must not hide the task
+        if _check_not_lost(worker, task_id, published_copy):
             # another process has admitted the request meanwhile
             return None
         judgement = Judgement.INVALID
@@ -68,6 +68,18 @@ def admit_request(worker: WorkerContext, task_id: str, *, hint: str | None) -> E
         # the request need not be read again while this is its newest version
         worker.ledger.judge([Judged(path, stored.version, stored.written_at, judgement, line_at)], worker.now())
         raise
+
+
+def _check_not_lost(worker: WorkerContext, task_id: str, published_copy: PublishedDocument | None) -> bool:
+    """Return whether the ledger has the task, which was published then.
+
+    Raises LostTask for one that was published and that the ledger does not have.
+    """
+    if published_copy is None or not is_own(published_copy, worker.installation):
+        return False
+    if worker.ledger.task(task_id) is None:
+        raise lost(published_copy)
+    return True
 
 
 def _submitted(worker: WorkerContext, task_id: str, requester: str, stored: Stored) -> Submission:

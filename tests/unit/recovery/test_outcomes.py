@@ -114,8 +114,12 @@ def test_every_move_that_follows_is_one_that_the_table_has(
 
 
 @given(found=evidence, state=states)
-def test_what_nobody_asked_for_is_not_taken_in(found: RecoveryEvidence, state: State) -> None:
-    assert recovery_action(said(state), None, replace(found, requested=False)) is RecoveryAction.LEFT
+def test_what_nobody_asked_for_is_not_taken_in_unless_it_got_a_token(found: RecoveryEvidence, state: State) -> None:
+    made_up = replace(found, requested=False, tokens=False)
+    assert recovery_action(said(state), None, made_up) is RecoveryAction.LEFT
+    # its author removed the request
+    if state in LIVE_STATES | {State.ENDING}:
+        assert recovery_action(said(state), None, replace(made_up, tokens=True)) is RecoveryAction.ENDING
 
 
 def test_only_a_recovery_passes_over_states() -> None:

@@ -16,6 +16,7 @@ from contextlib import suppress
 from enum import Enum, auto
 
 from jitvault.agent.execution.monitor_messages import End, Kept
+from jitvault.cli.commands.access.withdrawable import is_left_alone
 from jitvault.errors import JitvaultError, VaultRefused
 from jitvault.formats.secret import Secret
 from jitvault.lifecycle.requests.sign import sign_end
@@ -39,8 +40,8 @@ def give_back(wiring: Wiring, kept: Kept, note: str) -> bool:
     given back.
     """
     answer = _asked(wiring, kept.token)
-    is_known = kept.end is End.KNOWN
-    if kept.end is End.SIGN:
+    is_known = kept.end is End.KNOWN or (kept.end is End.WITHDRAW and is_left_alone(wiring, kept.task))
+    if kept.end is End.SIGN or (kept.end is End.WITHDRAW and not is_known):
         with suppress(JitvaultError):
             sign_end(wiring.person, kept.task, reason=EndReason.COMPLETED, note=note)
             is_known = True

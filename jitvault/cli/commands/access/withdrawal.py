@@ -11,20 +11,19 @@ from contextlib import contextmanager, suppress
 import typer
 
 from jitvault.agent.execution.monitor import Monitor
-from jitvault.agent.execution.monitor_messages import Kept
+from jitvault.agent.execution.monitor_messages import End, Kept
 from jitvault.agent.held_tasks import is_held_here
 from jitvault.cli import session
 from jitvault.cli.commands.access.held_access import say
+from jitvault.cli.commands.access.withdrawable import is_left_alone
 from jitvault.cli.options import DEFAULT_WAIT, set_interrupt_hint
-from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import JitvaultError
 from jitvault.lifecycle.requests.sign import sign_end
-from jitvault.model.states import LIVE_STATES, WAITING, EndReason, State
+from jitvault.model.states import LIVE_STATES, WAITING, EndReason
 from jitvault.wiring import Wiring
 
 _NOTE = "`jitvault exec` was interrupted before it took the access"
 _TAKEN = "Nothing was withdrawn: `jitvault status {task}` shows who has the access, or why it is over."
-_UNTAKEN = WAITING | {State.ISSUING, State.ISSUED}
 
 
 @contextmanager
@@ -32,7 +31,8 @@ def withdrawn_if_interrupted(context: typer.Context, wiring: Wiring, monitor: Mo
     """Withdraw the request of a task where Ctrl-C ends the block.
 
     The withdrawal is written first, and waited for. Another Ctrl-C ends only the waiting: what this process has not
-    written yet the monitor goes on to write. A task whose access another process took, here or elsewhere, goes on.
+    written yet the monitor goes on to write. A task whose access another process took, here or elsewhere, goes on, and
+    so does somebody else's.
     """
     try:
         yield
@@ -45,26 +45,18 @@ def withdrawn_if_interrupted(context: typer.Context, wiring: Wiring, monitor: Mo
         raise
 
 
-def _is_taken(wiring: Wiring, task: str) -> bool:
-    """Return whether somebody unwrapped the token, or the task is over."""
-    with suppress(JitvaultError):
-        document = session.published(wiring, task)
-        return isinstance(document, PublishedTask) and document.state not in _UNTAKEN
-    return False
-
-
 def _withdraw(context: typer.Context, wiring: Wiring, monitor: Monitor, task: str) -> None:
     """Sign the end of a task, granted or not, and wait for a worker.
 
     The hint says how far that came. Raises what keeps it from coming further.
     """
-    monitor.clean_up_later(Kept(task, note=_NOTE))
+    monitor.clean_up_later(Kept(task, end=End.WITHDRAW, note=_NOTE))
     set_interrupt_hint(
         context,
         f"Process {monitor.pid} goes on with the withdrawal for ten minutes. `jitvault cancel {task}` does it, too.",
     )
     say(f"The request for task {task} is being withdrawn; another Ctrl-C ends the waiting for that")
-    if _is_taken(wiring, task):
+    if is_left_alone(wiring, task):
         monitor.clean_up_later(None)
         set_interrupt_hint(context, _TAKEN.format(task=task))
         return

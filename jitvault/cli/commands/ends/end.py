@@ -243,7 +243,7 @@ def _check_forceable(task: str, state: str, proof: Proof | None, note: str) -> N
     if not note:
         raise UsageError("--force needs --reason WHY", hint="The reason is the only record of this decision.")
     if state == "sealed":
-        raise WrongState(f"task {task} is sealed: its end is proven, and nothing has to be forced")
+        raise WrongState(f"task {task} is sealed: nothing has to be forced")
     if state == "confirmed" and not (proof and proof.get("unproven_because")):
         times = _times(proof.get("reopened", 0) if proof else 0)
         before = f", as it was {times} before" if times else ""

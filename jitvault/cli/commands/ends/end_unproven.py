@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from jitvault.model.proof_check import QUIET_N
+from jitvault.model.states import Verdict
+
 if TYPE_CHECKING:
+    from jitvault.documents.published_parts import Proof
     from jitvault.documents.published_task import PublishedTask
     from jitvault.errors import JitvaultError, NotConfirmed
     from jitvault.wiring import Wiring
@@ -78,6 +82,12 @@ def not_confirmed(wiring: Wiring, document: PublishedTask) -> NotConfirmed:
         )
     # nobody is told to run what is refused to them
     force = f"`jitvault revoke {task} --force --reason WHY`" + ("" if is_operator(wiring) else " by an operator")
+    if _is_token_unknown(proof):
+        return NotConfirmed(
+            f"task {task} is NOT known to be revoked: no audit line shows which token it has, and that may still work",
+            hint="`jitvault ledger recover` revokes every token that belongs to no task. After that "
+            f"{force} closes the task without proof.",
+        )
     if is_past_proof(proof):
         return NotConfirmed(
             f"task {task} is revoked as far as Vault says, and cannot be proven any more: {unproven_because(proof)}",
@@ -92,3 +102,12 @@ def not_confirmed(wiring: Wiring, document: PublishedTask) -> NotConfirmed:
     return NotConfirmed(
         f"task {task} is revoked as far as Vault says, and not proven: {unproven_because(proof)}", hint=hint
     )
+
+
+def _is_token_unknown(proof: Proof) -> bool:
+    """Return whether the task was imported without the line of its token.
+
+    Nobody could revoke or judge that token.
+    """
+    token = proof["token"]
+    return token["verdict"] == Verdict.UNVERIFIABLE and not any(check["n"] != QUIET_N for check in token["checks"])

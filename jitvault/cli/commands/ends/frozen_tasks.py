@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from jitvault.cli import session
 from jitvault.cli.commands.ends.kill_switch import Progress
+from jitvault.cli.commands.ends.lost_tasks import end_lost
 from jitvault.cli.commands.lookups.known_tasks import published_in
 from jitvault.cli.quiet import note
 from jitvault.cli.views.output import warn
@@ -57,14 +58,15 @@ def _end_here(wiring: Wiring, scope: Scope, since: datetime, deadline: float) ->
     reasons = covered_by_freeze(worker)
     end_all(worker, reasons, note)
     _check_in_force(wiring, scope)
-    tasks = list(dict.fromkeys((*_covered_here(worker, scope, since), *reasons)))
+    lost = end_lost(wiring, worker, _covered(wiring, scope, since), f"{scope} was frozen", deadline - time.monotonic())
+    tasks = list(dict.fromkeys((*_covered_here(worker, scope, since), *reasons, *lost)))
 
     def try_again(task: str) -> None:
         # another process may be at it, or its end cannot be proven yet
         with suppress(JitvaultError):
             advance(worker, task, deadline=worker.clock.monotonic() + _PATIENCE_S)
 
-    return _until_done(tasks, partial(_state_here, worker), deadline, pause_s=_PAUSE_S, try_again=try_again)
+    return _until_done(tasks, partial(_state_here, wiring), deadline, pause_s=_PAUSE_S, try_again=try_again)
 
 
 def _covered_here(worker: WorkerContext, scope: Scope, since: datetime) -> list[str]:
@@ -133,9 +135,10 @@ def _until_done(
             states[task] = state_of(task)
 
 
-def _state_here(worker: WorkerContext, task: str) -> str:
-    row = _row(worker, task)
-    return row.state.value if row is not None else ILLEGIBLE
+def _state_here(wiring: Wiring, task: str) -> str:
+    # the ledger may have lost it
+    row = _row(wiring.worker, task)
+    return row.state.value if row is not None else _published_state(wiring, task)
 
 
 def _covered(wiring: Wiring, scope: Scope, since: datetime) -> list[str]:

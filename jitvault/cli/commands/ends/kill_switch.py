@@ -57,6 +57,7 @@ def revoke_scope(scope: Scope, *, note: str, yes: bool, freeze: bool, wait: floa
         for some in _rounds(wiring, scope, tasks, wait):
             results += end(wiring, some, note, wait)
         if wiring.has_worker:
+            results += _kill_lost(wiring, scope, results, note, wait)
             results += published_but_unknown(_worker_of(wiring), scope, results)
         else:
             results += [unreadable(name) for name, shown in published_in(wiring, scope).items() if shown is None]
@@ -164,6 +165,17 @@ def _kill_here(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) -> 
 
     earlier = ended_earlier(_worker_of(wiring), tasks)
     return kill(_context_factory(wiring), tasks, note=note, wait=wait, tell=Progress(), earlier=earlier)
+
+
+def _kill_lost(wiring: Wiring, scope: Scope, results: Sequence[Result], note: str, wait: float) -> list[Result]:
+    """End the tasks of a scope that were lost with the ledger."""
+    from jitvault.cli.commands.ends.lost_tasks import end_lost
+    from jitvault.kill_switch.kill import published_but_unknown
+
+    worker = _worker_of(wiring)
+    left = [result.task_id for result in published_but_unknown(worker, scope, results)]
+    imported = [task for task in end_lost(wiring, worker, left, note, wait) if worker.ledger.task(task) is not None]
+    return _kill_here(wiring, imported, note, wait) if imported else []
 
 
 def _context_factory(wiring: Wiring) -> Callable[[], ThreadContext]:

@@ -11,11 +11,13 @@ import pytest
 from rich.console import Console
 from test_published_task import HONEST, PROOF, REVISION, read
 
+from jitvault.cli.commands.ends.end import _check_forceable
 from jitvault.cli.views import tables, task_list
 from jitvault.cli.views.status import print_published
 from jitvault.cli.views.task import print_grant, print_proof
 from jitvault.documents.published_parts import LeaseProof
 from jitvault.documents.published_task import PublishedTask
+from jitvault.errors import WrongState
 from jitvault.lifecycle.record.receipt import target_asked
 from jitvault.lifecycle.record.report import parties_of
 from jitvault.model.proof_check import NOT_ASKED, TARGET_N
@@ -94,3 +96,9 @@ def test_a_list_says_it_of_what_has_ended(state: str, is_said: bool) -> None:
         parties_of(None, None),
     ):
         assert not task_list.is_unasked({"state": state, **asked})
+
+
+def test_a_sealed_task_that_is_to_be_forced_is_not_called_proven() -> None:
+    with pytest.raises(WrongState) as refused:
+        _check_forceable("t-1", "sealed", None, "it is over")
+    assert "proven" not in str(refused.value)
