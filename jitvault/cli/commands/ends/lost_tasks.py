@@ -23,8 +23,8 @@ _PATIENCE_S = 10.0
 def end_lost(wiring: Wiring, worker: WorkerContext, tasks: Collection[str], note: str, wait: float) -> list[str]:
     """End those of the tasks that the ledger lost; return which they are.
 
-    The end of each is signed. None is lost in a ledger that has not to be rebuilt. Each is imported first, which reads the audit files; none is
-    begun after `wait` seconds.
+    None is lost in a ledger that has not to be rebuilt. The end of each is signed. Each is imported first, which reads
+    the audit files; none is begun after `wait` seconds.
     """
     from jitvault.lifecycle.requests.sign import sign_end
     from jitvault.recovery.lost_task import advance_or_end_lost
