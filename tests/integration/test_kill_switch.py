@@ -267,7 +267,7 @@ def test_what_a_run_that_died_had_proven_and_not_published_is_published_by_the_n
     with monkeypatch.context() as patch:
         patch.setattr(advancing, "_publish", lambda *_: None)
         advancing.advance(wiring.worker, file.stem)
-    assert (rig.state(file.stem), rig.document(f"tasks/{file.stem}")["state"]) == ("confirmed", "issued")
+    assert (rig.state(file.stem), rig.document(f"tasks/{file.stem}")["state"]) == ("confirmed", "ending")
     told = rig("operator", "revoke", "--agent", "research-agent", "--reason", "it was stolen", "--yes").json
     assert [task["task_id"] for task in told["tasks"]] == [file.stem]
     assert told["confirmed"] and _is_dead(rig, held)
