@@ -18,6 +18,7 @@ from forked import run_forked
 
 from jitvault import shipped_files as shipped
 from jitvault.cli import app
+from jitvault.sandbox.binary import find_binary
 
 EXAMPLE = Path(__file__).parent.parent / "docs" / "examples" / "read-orders.yaml"
 PEOPLE = {
@@ -28,6 +29,9 @@ PEOPLE = {
     "auditor": "JITVAULT_AUDITOR_TOKEN",
     "admin": "JITVAULT_ADMIN_TOKEN",
 }
+
+# the server's own program, which hints name
+SERVER = find_binary().product.command
 
 SPEC = """\
 apiVersion: jitvault.dev/v1

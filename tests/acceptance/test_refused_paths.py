@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands import Quick, at_terminal
+from commands import SERVER, Quick, at_terminal
 
 LISTING = (
     "Only operators, approvers and auditors can. That takes a member of jitvault-operators, jitvault-approvers, "
     "jitvault-auditors or jitvault-security: an administrator adds an entity to a group (docs/install.md). "
-    "`bao token lookup` shows who you are."
+    f"`{SERVER} token lookup` shows who you are."
 )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from commands import Cli, Quick, Result, at_terminal, without_limits
+from commands import SERVER, Cli, Quick, Result, at_terminal, without_limits
 
 from jitvault.formats.secret import Secret
 from jitvault.sandbox.world import World
@@ -206,7 +206,7 @@ def test_whoever_reads_at_once_is_told_that_nothing_is_to_be_renewed(quick: Quic
 
 
 @pytest.mark.parametrize(
-    ("read", "kept"), [((), "`bao token lookup` every 10s"), (("--read",), "--read does not show")]
+    ("read", "kept"), [((), f"`{SERVER} token lookup` every 10s"), (("--read",), "--read does not show")]
 )
 def test_whoever_takes_a_task_with_a_heartbeat_is_told_what_keeps_it(
     quick: Quick, spec: Spec, read: tuple[str, ...], kept: str

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from commands import Cli
+from commands import SERVER, Cli
 
 from jitvault.sandbox.world import World
 from jitvault.vault.client import Connection, Vault
@@ -148,7 +148,7 @@ def test_what_was_just_typed_is_no_next_step(quick: Cli, spec: Callable[..., Pat
 @pytest.mark.parametrize("command", [("status", "no-such-task"), ("list",), ("freezes",)], ids=" ".join)
 def test_whoever_has_no_token_is_told_that_and_nothing_of_a_worker(quick: Cli, command: tuple[str, ...]) -> None:
     refused = quick(None, *command, "--json", code=2, worker=False).error
-    assert refused["message"] == "no Vault token: VAULT_TOKEN is not set" and "bao login" in refused["hint"]
+    assert refused["message"] == "no Vault token: VAULT_TOKEN is not set" and f"{SERVER} login" in refused["hint"]
 
 
 def test_a_worker_that_is_refused_is_told_how_to_do_without_and_status_still_shows_what_is_known(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, text
 
-from jitvault.errors import LedgerUnavailable
+from jitvault.errors import LedgerUnavailable, UsageError
 from jitvault.formats.plural import counted
 from jitvault.ledger.storage import schema
 from jitvault.model.ledger_facts import LedgerLogin
@@ -75,7 +75,10 @@ def grants(login: str, *, writes: bool, where: str = "public") -> list[str]:
     """Return the statements that give a login just the rights it needs.
 
     In one transaction, so that a worker that runs meanwhile lacks none. `where` is the schema that has the ledger.
+    Raises UsageError for `public`, which PostgreSQL takes for every role, in quotation marks as well.
     """
+    if login == "public":
+        raise UsageError("`public` is every role of the server, and no login", hint="Name the role that logs in.")
     to, inside = _quoted(login), _quoted(where)
     wanted = needed(writes=writes)
     kinds = [("", _TABLES), ("SEQUENCE ", _SEQUENCES)]
