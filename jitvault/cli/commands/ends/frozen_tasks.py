@@ -58,7 +58,8 @@ def _end_here(wiring: Wiring, scope: Scope, since: datetime, deadline: float) ->
     reasons = covered_by_freeze(worker)
     end_all(worker, reasons, note)
     _check_in_force(wiring, scope)
-    lost = end_lost(wiring, worker, _covered(wiring, scope, since), f"{scope} was frozen", deadline - time.monotonic())
+    covered = partial(_covered, wiring, scope, since)
+    lost = end_lost(wiring, worker, covered, f"{scope} was frozen", deadline - time.monotonic())
     tasks = list(dict.fromkeys((*_covered_here(worker, scope, since), *reasons, *lost)))
 
     def try_again(task: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
@@ -57,7 +58,7 @@ def revoke_scope(scope: Scope, *, note: str, yes: bool, freeze: bool, wait: floa
         for some in _rounds(wiring, scope, tasks, wait):
             results += end(wiring, some, note, wait)
         if wiring.has_worker:
-            results += _kill_lost(wiring, scope, results, note, wait)
+            results += _kill_lost(wiring, scope, note, wait)
             results += published_but_unknown(_worker_of(wiring), scope, results)
         else:
             results += [unreadable(name) for name, shown in published_in(wiring, scope).items() if shown is None]
@@ -100,12 +101,17 @@ def _question(tasks: Sequence[str], *, everything: bool) -> str:
 
 
 def in_scope(wiring: Wiring, scope: Scope) -> list[str]:
-    from jitvault.cli import session
     from jitvault.kill_switch.kill import check_operator, tasks_in_scope
 
     if wiring.has_worker:
         check_operator(_worker_of(wiring), wiring.person)
         return tasks_in_scope(_worker_of(wiring), scope)
+    return _published_open(wiring, scope)
+
+
+def _published_open(wiring: Wiring, scope: Scope) -> list[str]:
+    from jitvault.cli import session
+
     open_states = session.GRANTED | session.ENDING
     published = published_in(wiring, scope)
     return sorted(name for name, shown in published.items() if shown and shown.state in open_states)
@@ -167,14 +173,13 @@ def _kill_here(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) -> 
     return kill(_context_factory(wiring), tasks, note=note, wait=wait, tell=Progress(), earlier=earlier)
 
 
-def _kill_lost(wiring: Wiring, scope: Scope, results: Sequence[Result], note: str, wait: float) -> list[Result]:
+def _kill_lost(wiring: Wiring, scope: Scope, note: str, wait: float) -> list[Result]:
     """End the tasks of a scope that were lost with the ledger."""
     from jitvault.cli.commands.ends.lost_tasks import end_lost
-    from jitvault.kill_switch.kill import published_but_unknown
 
     worker = _worker_of(wiring)
-    left = [result.task_id for result in published_but_unknown(worker, scope, results)]
-    imported = [task for task in end_lost(wiring, worker, left, note, wait) if worker.ledger.task(task) is not None]
+    lost = end_lost(wiring, worker, partial(_published_open, wiring, scope), note, wait)
+    imported = [task for task in lost if worker.ledger.task(task) is not None]
     return _kill_here(wiring, imported, note, wait) if imported else []
 
 

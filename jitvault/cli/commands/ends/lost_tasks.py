@@ -5,7 +5,7 @@ They are known by what is published of them. No scope of the ledger has them, an
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -20,18 +20,21 @@ _PATIENCE_S = 10.0
 """How long one task's end is tried, after it was imported."""
 
 
-def end_lost(wiring: Wiring, worker: WorkerContext, tasks: Collection[str], note: str, wait: float) -> list[str]:
+def end_lost(
+    wiring: Wiring, worker: WorkerContext, published: Callable[[], Collection[str]], note: str, wait: float
+) -> list[str]:
     """End those of the tasks that the ledger lost; return which they are.
 
-    None is lost in a ledger that has not to be rebuilt. The end of each is signed. Each is imported first, which reads
-    the audit files; none is begun after `wait` seconds.
+    `published` returns the tasks that are published as open. It reads each one, so it is called only where the ledger
+    has to be rebuilt: no other ledger lost any. The end of each is signed. Each is imported first, which reads the
+    audit files; none is begun after `wait` seconds.
     """
     from jitvault.lifecycle.requests.sign import sign_end
     from jitvault.recovery.lost_task import advance_or_end_lost
 
     if worker.ledger.recovering() is None:
         return []
-    lost = worker.ledger.unknown_tasks(tasks)
+    lost = worker.ledger.unknown_tasks(published())
     deadline = worker.clock.monotonic() + wait
     for task in lost:
         now = worker.clock.monotonic()
