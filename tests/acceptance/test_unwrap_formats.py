@@ -108,7 +108,9 @@ def test_people_read_where_to_connect(cli: Cli, quick: Quick, spec: Spec, world:
     for more in ((), ("--read",)):
         shown = at_terminal(cli, "agent", "unwrap", for_agent(quick, spec), *more, width=width)
         assert shown.code == 0 and re.search(rf"^  connect +{address}$", shown.stdout, re.MULTILINE)
-        assert [line for line in shown.stdout.splitlines() if len(line) > width] == []
+        # a token is never folded, and HashiCorp Vault's is longer than such a line
+        folded = [line for line in shown.stdout.splitlines() if max(map(len, line.split()), default=0) < width]
+        assert [line for line in folded if len(line) > width] == []
 
 
 def test_approvers_read_it_before_they_sign(quick: Quick, spec: Spec, world: World) -> None:
