@@ -100,6 +100,8 @@ class AccessProcess:
         self._answers: dict[int, _Answer] = {}
         # of each run the answer that nobody has yet
         self._late: dict[str, _Answer] = {}
+        # what its tools printed before the end, and nobody asked for
+        self._rest: dict[str, frames.Output] = {}
         self._changed = asyncio.Condition()
         self._process: Process | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -173,10 +175,12 @@ class AccessProcess:
                 self._process.terminate()
 
     async def _ask(self, request: frames.Run | frames.Take) -> frames.Output | frames.Refused | None:
-        if self.state is not State.HELD or self._process is None or self._process.stdin is None:
-            return None
         # what came too late for the last call is not lost
         future = self._late.pop(request.run, None)
+        if future is not None and future.done() and future.result() is not None:
+            return future.result()
+        if self.state is not State.HELD or self._process is None or self._process.stdin is None:
+            return self._rest.pop(request.run, None)
         if future is None:
             future = asyncio.get_running_loop().create_future()
             self._answers[request.number] = future
@@ -189,7 +193,7 @@ class AccessProcess:
             # a tool that is being stopped, or a machine that is slow: the next call learns more
             return frames.Output(request.number, None, stdout="", stderr="", cut_stdout=0, cut_stderr=0, is_utf8=True)
         self._late.pop(request.run, None)
-        return future.result()
+        return future.result() or self._rest.pop(request.run, None)
 
     async def _until(self, is_so: Callable[[], bool], seconds: float) -> bool:
         async with self._changed:
@@ -227,6 +231,9 @@ class AccessProcess:
                 self.latest_end = self.until - self.window + CAPS[smallest_cap(self.window)]
             spec.unlink(missing_ok=True)
             await self._tell()
+            return
+        if isinstance(answer, frames.Output) and answer.rest_of:
+            self._rest[answer.rest_of] = answer
             return
         future = self._answers.pop(answer.number, None)
         if future is not None and not future.done():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jitvault.mcp.frames import LONGEST_STDERR, LONGEST_STDOUT, Output
@@ -36,10 +36,10 @@ def failed(failure: Failure) -> Answer:
     return Answer(_json({"error": failure.message, "hint": failure.hint}), is_error=True)
 
 
-def printed(run: str, output: Output) -> Answer:
+def printed(run: str, output: Output, over: Failure | None = None) -> Answer:
     """Return the answer about a tool that runs, or has ended.
 
-    It has what the tool printed since the last answer.
+    It has what the tool printed since the last answer, and why the task is `over`, where the tool ended with it.
     """
     stdout, cut_stdout = _fitting(output.stdout, LONGEST_STDOUT)
     stderr, cut_stderr = _fitting(output.stderr, LONGEST_STDERR)
@@ -55,7 +55,9 @@ def printed(run: str, output: Output) -> Answer:
         facts["cut"] = f"{', and '.join(cut)}: let the tool print less, or write a file"
     if not output.is_utf8:
         facts["note"] = "bytes that are no UTF-8 are shown as \N{REPLACEMENT CHARACTER}"
-    return told({**facts, "stdout": stdout, "stderr": stderr})
+    if over is not None:
+        facts |= {"error": over.message, "hint": over.hint}
+    return replace(told({**facts, "stdout": stdout, "stderr": stderr}), is_error=over is not None)
 
 
 def fitting(items: Sequence[Mapping[str, Any]], most: int) -> tuple[list[Mapping[str, Any]], int]:

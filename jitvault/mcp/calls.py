@@ -15,6 +15,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from jitvault.agent.execution.allowed_program import find_tool
 from jitvault.errors import (
     ApprovalMissing,
@@ -34,7 +36,7 @@ from jitvault.mcp.access_process import AccessProcess, State, command
 from jitvault.mcp.access_request import offered, spec_data
 from jitvault.mcp.answers import Answer, failed, fitting, printed, told
 from jitvault.mcp.frames import Output, Refused
-from jitvault.mcp.hints import for_user, hint_of
+from jitvault.mcp.hints import OVER, for_user, hint_of
 from jitvault.mcp.said import Failure
 from jitvault.mcp.task_facts import check_token_lasts, end_of, facts, state_of
 from jitvault.model.spec_file import LONGEST_PREFIX, SUFFIX_ALPHABET, SUFFIX_LENGTH, generated_id
@@ -209,18 +211,27 @@ class Calls:
     async def _run(self, asked: given.Run) -> Answer:
         access = self._holding(asked.task)
         run = f"run-{next(self._numbers)}"
-        output = await access.run(run, asked.tool, asked.args, asked.stdin, _PATIENCE_S)
-        return self._printed(access, run, output)
+        return await self._printed(access, run, access.run(run, asked.tool, asked.args, asked.stdin, _PATIENCE_S))
 
-    def _printed(self, access: AccessProcess, run: str, output: Output | Refused | None) -> Answer:
+    async def _printed(self, access: AccessProcess, run: str, asking: Awaitable[Output | Refused | None]) -> Answer:
         async def again() -> Answer:
-            return self._printed(access, run, await access.take(run, _PATIENCE_S))
+            return await self._printed(access, run, access.take(run, _PATIENCE_S))
 
+        now = asyncio.get_running_loop().time
+        until = now() + _PATIENCE_S
+        output = await asking
         self._polls.pop(run, None)
         if output is None:
             return failed(end_of(access))
         if isinstance(output, Refused):
             return failed(Failure(output.message, output.hint))
+        if output.over:
+            return printed(run, output, Failure(output.over, OVER))
+        if output.over is not None:
+            # it was stopped, and the process that held the access says why when it ends
+            if await access.ended(max(0.0, until - now())):
+                return printed(run, output, end_of(access))
+            output = msgspec.structs.replace(output, exit_code=None)
         if output.exit_code is None:
             self._polls[run] = again
         return printed(run, output)

@@ -15,7 +15,7 @@ import msgspec
 # -P: a module in the directory where the model works must not take the place of one of ours
 RUNNER = (sys.executable, "-P", "-m", "jitvault.mcp.runner")
 """The program that `jitvault exec` runs."""
-LONGEST_STDOUT, LONGEST_STDERR = 28_000, 9_000
+LONGEST_STDOUT, LONGEST_STDERR = 26_000, 9_000
 """How many characters of a tool's output are in one answer; with what is said of them they are under 40,000."""
 SETTING = "JITVAULT_MCP_RUNNER"
 """The variable with the runner's `Setting`, which `jitvault exec` sets and the runner's tools do not get."""
@@ -83,7 +83,9 @@ class Output(msgspec.Struct, frozen=True, tag="output"):
 
     `exit_code` is None while it runs, else what a shell reports: 128 and the number of the signal that killed it.
     `cut_stdout` and `cut_stderr` count the characters that were dropped. `is_utf8` is false where bytes that are no
-    UTF-8 were replaced by U+FFFD.
+    UTF-8 were replaced by U+FFFD. `over` says why the task is over, where the tool ended with it; "" stands for a
+    reason that only `jitvault exec` knows. `rest_of` is the run of an output that nobody asked for, the last one of a
+    stopped tool.
     """
 
     number: int
@@ -93,6 +95,8 @@ class Output(msgspec.Struct, frozen=True, tag="output"):
     cut_stdout: int
     cut_stderr: int
     is_utf8: bool
+    over: str | None = None
+    rest_of: str = ""
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):

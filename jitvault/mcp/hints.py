@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from jitvault.errors import InvalidInput, VaultUnavailable, WaitTimedOut, WrongState
 
+OVER = "Its programs are stopped. Ask for another task with request_access."
 _OWN = {
     VaultUnavailable.exit_code: "Vault does not answer. Call again in a moment; list_access says what there is.",
     InvalidInput.exit_code: "Call request_access with other arguments; list_access says what there is.",

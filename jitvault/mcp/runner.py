@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from threading import BoundedSemaphore, Lock, Thread
@@ -23,6 +24,7 @@ import msgspec
 from jitvault.agent.execution.allowed_program import check_program, find_tool, names_of
 from jitvault.errors import InvalidInput, JitvaultError, NotFound, UsageError, WrongState
 from jitvault.mcp import frames
+from jitvault.mcp.hints import OVER
 from jitvault.mcp.shared_secrets import SharedMasker, received
 from jitvault.mcp.task_end import question
 from jitvault.mcp.tool_run import ToolRun
@@ -33,8 +35,9 @@ _GRACE_S = 3.0
 _PAUSE_S = 0.02
 MOST_RUNNING = 8
 _MOST_WAITING = 64
+# for answers that are under way, and for what a killed tool has in its pipes
+_REST_S = 1.0
 _HINT = "Nothing was started."
-_ENDED = "Its programs are stopped. Ask for another task with request_access."
 
 
 class Runner:
@@ -50,6 +53,7 @@ class Runner:
         self._writing = Lock()
         self._changing = Lock()
         self._runs: dict[str, ToolRun] = {}
+        self._asked = Counter[str]()
         self._waiting = BoundedSemaphore(_MOST_WAITING)
         self._is_over = False
         self._question = None if setting.asking is None else question(setting.asking)
@@ -87,8 +91,21 @@ class Runner:
             time.sleep(_PAUSE_S)
         for run in runs:
             run.kill()
+        self._say_rest()
+
+    def _say_rest(self) -> None:
+        """Tell what the tools printed and nobody asked for, such as the result of a write."""
+        deadline = time.monotonic() + _REST_S
+        while time.monotonic() < deadline and self._asked.total():
+            time.sleep(_PAUSE_S)
+        with self._changing:
+            left = dict(self._runs)
+        for name, run in left.items():
+            self._say(_printed(0, run, run.wait(_REST_S), over="", rest_of=name))
 
     def _answer(self, request: frames.Run | frames.Take) -> None:
+        with self._changing:
+            self._asked[request.run] += 1
         try:
             answer: frames.Answer = self._carried_out(request)
         except JitvaultError as error:
@@ -99,31 +116,24 @@ class Runner:
         finally:
             self._waiting.release()
         # why its tools were stopped is known to `jitvault exec`, and told by the server when that has ended
-        if not self._is_over:
+        if not self._is_over or isinstance(answer, frames.Output):
             self._say(answer)
+        with self._changing:
+            self._asked[request.run] -= 1
 
     def _carried_out(self, request: frames.Run | frames.Take) -> frames.Output | frames.Refused:
         if isinstance(request, frames.Run) and self._end:
-            return frames.Refused(request.number, self._end, _ENDED)
+            return frames.Refused(request.number, self._end, OVER)
         run = self._start(request) if isinstance(request, frames.Run) else self._known(request.run)
         code = run.wait(request.patience)
-        out, err = run.stdout.take(), run.stderr.take()
         if code is not None:
             with self._changing:
                 self._runs.pop(request.run, None)
         # what failed may have lost its login: the answer says so, and no later one
-        if code and self._question and (end := self._question.why()):
-            self._end = end
-            return frames.Refused(request.number, end, _ENDED)
-        return frames.Output(
-            request.number,
-            code,
-            stdout=out.text,
-            stderr=err.text,
-            cut_stdout=out.cut,
-            cut_stderr=err.cut,
-            is_utf8=out.is_utf8 and err.is_utf8,
-        )
+        if code and self._question and not self._is_over:
+            self._end = self._end or self._question.why()
+        over = "" if self._is_over else self._end or None
+        return _printed(request.number, run, code, over=over if code else None)
 
     def _start(self, request: frames.Run) -> ToolRun:
         """Start a tool.
@@ -197,6 +207,22 @@ def main() -> NoReturn:
         runner.stop(grace_s)
         # threads may be blocked in a pipe
         os._exit(code)
+
+
+def _printed(number: int, run: ToolRun, code: int | None, *, over: str | None, rest_of: str = "") -> frames.Output:
+    """Return what a tool printed since the last time."""
+    out, err = run.stdout.take(), run.stderr.take()
+    return frames.Output(
+        number,
+        code,
+        stdout=out.text,
+        stderr=err.text,
+        cut_stdout=out.cut,
+        cut_stderr=err.cut,
+        is_utf8=out.is_utf8 and err.is_utf8,
+        over=over,
+        rest_of=rest_of,
+    )
 
 
 class _Stopped(BaseException):

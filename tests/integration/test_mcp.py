@@ -41,7 +41,16 @@ wait
 """
 KEEP = "import os; open(os.environ['HOME'] + '/known', 'w').write(os.environ['DATABASE_URL']); print('kept')"
 COUNT = "import psycopg; print(psycopg.connect().execute('SELECT count(*) FROM orders').fetchone()[0])"
-QUERY = "import psycopg; psycopg.connect().execute('SELECT pg_sleep(600)')"
+LOSES = """
+import psycopg
+print('written', flush=True)
+try:
+    psycopg.connect().execute('SELECT pg_sleep(600)')
+except psycopg.Error:
+    print('lost')
+    raise
+"""
+WORKS = "import time; print('one', flush=True); time.sleep(4); print('two', flush=True); time.sleep(600)"
 SLEEP = "import os, time; open(os.environ['HOME'] + '/tool', 'w').write(str(os.getpid())); time.sleep(600)"
 
 
@@ -347,16 +356,21 @@ def test_a_denial_and_a_revocation_are_told(rig: Rig, stage: Stage) -> None:
         )
         assert f"task {task} is denied" in (await m.refused("wait_for_access", seconds=30))["error"]
         task = await m.held()
-        running = await m.call("run", task=task, tool="python", args=["-c", QUERY])
+        runs = [await m.call("run", task=task, tool="python", args=["-c", each]) for each in (LOSES, WORKS)]
+        told = [each["stdout"] for each in runs]
+        await anyio.sleep(3)
         await anyio.to_thread.run_sync(lambda: rig("operator", "revoke", task, "--reason", "look", code=None))
-        is_error = False
-        while not is_error:
-            is_error, answer = await m.ask("poll", id=running["id"])
-            assert is_error or answer["state"] == "running", answer
-        # no program of the model is meant by that of the server
-        assert answer["error"].startswith(f"task {task} is over: it is ")
-        assert answer["error"].endswith('(revoked by operator: "look")')
-        assert "terminating connection" not in json.dumps(answer), "the login's end has the task's as its reason"
+        for number, run in enumerate(runs):
+            is_error = False
+            while not is_error:
+                is_error, answer = await m.ask("poll", id=run["id"])
+                assert is_error or answer["state"] == "running", answer
+                told[number] += answer["stdout"]
+            # no program of the model is meant by that of the server
+            assert answer["error"].startswith(f"task {task} is over: it is ")
+            assert answer["error"].endswith('(revoked by operator: "look")')
+        # what was done is told, also where nobody asked before the end
+        assert told == ["written\nlost\n", "one\ntwo\n"]
 
     stage.play(model)
 
