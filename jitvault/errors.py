@@ -71,7 +71,7 @@ class Denied(JitvaultError):
     exit_code = 3
     default_hint = (
         "`jitvault policy explain SPEC` shows what the policies require. Run `jitvault grant TASK` again when that is "
-        "the case, or change the spec and submit it with --revise."
+        "the case, or change the spec and run `jitvault submit SPEC --revise`."
     )
 
 

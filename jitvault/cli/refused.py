@@ -8,7 +8,7 @@ _EXPLAIN = "jitvault policy explain"
 _ASK_THE_OPERATOR = (
     "The policies that decided are the worker's, and are not on this host: an operator sees by "
     "`jitvault policy explain SPEC` what they require. Run `jitvault grant TASK` again when that is the case, or "
-    "change the spec and submit it with --revise."
+    "change the spec and run `jitvault submit SPEC --revise`."
 )
 _WHO = "`bao token lookup` shows who you are."
 

@@ -94,7 +94,10 @@ class Runner:
         self._say_rest()
 
     def _say_rest(self) -> None:
-        """Tell what the tools printed and nobody asked for, such as the result of a write."""
+        """Tell what the tools printed and nobody asked for.
+
+        It may be the result of a write.
+        """
         deadline = time.monotonic() + _REST_S
         while time.monotonic() < deadline and self._asked.total():
             time.sleep(_PAUSE_S)

@@ -338,23 +338,29 @@ def test_a_task_that_is_revoked_is_over_for_the_program(rig: Rig, spec: Spec) ->
     file = spec()
     code = """
     import psycopg
-    with task(spec) as t:
-        engine = t.sqlalchemy_engine()
-        own, of_engine = psycopg.connect(**t.psycopg_kwargs()), engine.connect()
-        say(holder=holder())
-        try:
-            own.execute("SELECT pg_sleep(60)")
-        except psycopg.Error:
-            # at the moment of the driver's error
-            say(over=t.is_over, reason=t.reason)
-        try:
-            of_engine.exec_driver_sql("SELECT 1")
-        except TaskEnded as error:
-            say(lost=str(error))
-        try:
-            t.secret("password")
-        except TaskEnded as error:
-            say(refused=str(error))
+    def work():
+        with task(spec) as t:
+            engine = t.sqlalchemy_engine()
+            own, of_engine = psycopg.connect(**t.psycopg_kwargs()), engine.connect()
+            say(holder=holder())
+            try:
+                own.execute("SELECT pg_sleep(60)")
+            except psycopg.Error:
+                # at the moment of the driver's error
+                say(over=t.is_over, reason=t.reason)
+            try:
+                of_engine.exec_driver_sql("SELECT 1")
+            except TaskEnded as error:
+                say(lost=str(error))
+            try:
+                t.secret("password")
+            except TaskEnded as error:
+                say(refused=str(error))
+            own.execute("SELECT 1")
+    try:
+        work()
+    except psycopg.Error as error:
+        say(left=error.__notes__)
     """
     with running(rig, code, file) as process:
         inside = said(process)
@@ -363,6 +369,8 @@ def test_a_task_that_is_revoked_is_over_for_the_program(rig: Rig, spec: Spec) ->
         assert told["over"] and told["reason"].endswith('(revoked by operator: "look")')
         assert said(process)["lost"].endswith('(revoked by operator: "look")')
         assert f"task {file.stem} cannot be used: it is" in said(process)["refused"]
+        # what leaves the block says it, too
+        assert said(process)["left"] == [f"task {file.stem} is over: {told['reason']}"]
         assert process.wait(20) == 0
         assert not is_alive(inside["holder"])
 

@@ -102,7 +102,7 @@ def test_whoever_has_no_ledger_reads_that_a_freeze_ended_it(rig: Rig, spec: Spec
     rig("operator", "freeze", *AGENT, *WHY)
     for who in ("operator", "agent"):
         shown = " ".join(rig.cli(who, "status", file.stem, worker=False).stdout.split())
-        assert "is confirmed (frozen)" in shown and "UTC by operator: frozen: look first" in shown
+        assert "is confirmed (frozen by operator)" in shown and "UTC by operator: frozen: look first" in shown
     for worker in (False, True):
         # with the worker's identity `status` seals it, where the settle window is over
         assert rig.cli("operator", "status", file.stem, "-q", worker=worker).stdout in ("confirmed\n", "sealed\n")

@@ -194,7 +194,16 @@ class Task:
     ) -> None:
         if error is not None:
             forget_login(error, package=DRIVER)
+            self._explain(error)
         self._leave(f"{FAILED}{kind.__name__}" if kind else "left", is_quiet=kind is not None)
+
+    def _explain(self, error: BaseException) -> None:
+        """Note at an error that leaves the block why the task is over.
+
+        A driver's error does not know that.
+        """
+        if isinstance(error, Exception) and not isinstance(error, TaskEnded) and (reason := self._why()):
+            error.add_note(f"task {self._task_id or self._what} is over: {reason}")
 
     async def __aenter__(self) -> Task:
         import asyncio

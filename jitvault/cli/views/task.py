@@ -15,6 +15,7 @@ from jitvault.cli.views.policy import window_cut
 from jitvault.formats.plural import counted
 from jitvault.formats.shorten import quoted
 from jitvault.formats.time_window import format_duration
+from jitvault.formats.token_pattern import without_tokens
 from jitvault.model.proof_check import NOT_ASKED
 from jitvault.model.revision_text import describe_unasked
 from jitvault.model.states import EndReason, State
@@ -92,7 +93,7 @@ def _after_a_denial(document: PublishedTask) -> str:
     A person's denial of a revision is final, and policy's is not.
     """
     if any(one["decision"] == "deny" for one in document.decisions):
-        return "change the spec and submit it with --revise"
+        return "change the spec and run `jitvault submit SPEC --revise`"
     return f"jitvault grant {document.task_id}, when the reason is gone"
 
 
@@ -253,10 +254,20 @@ def end_in_words(reason: str | None, ended: Ended | Mapping[str, str | None] | N
         # whoever gave it back said how: a program that was killed has completed nothing
         said = quoted(str(ended["note"]), _LONGEST_NOTE)
         return f"{ended['name']}: {said}" if ended["name"] else said
-    if reason != EndReason.OPERATOR:
-        return str(reason)
     name = ended["name"] if ended else None
-    return f"revoked by {name}" if name else "revoked"
+    by = f" by {name}" if name else ""
+    if reason == EndReason.FROZEN:
+        return f"frozen{by}"
+    return f"revoked{by}" if reason == EndReason.OPERATOR else str(reason)
+
+
+def by_whom(ended: Ended) -> str:
+    """Return ` by NAME: "why"`, as far as each is known, on one line.
+
+    What another person wrote stays in its quotation marks, and is read by programs and models: it has no token.
+    """
+    name, note = ended["name"], ended["note"]
+    return (f" by {name}" if name else "") + (f": {quoted(without_tokens(str(note)), _LONGEST_NOTE)}" if note else "")
 
 
 def heading_end(reason: str | None, ended: Ended | Mapping[str, str | None] | None) -> list[str]:

@@ -29,6 +29,7 @@ Who asks why an access is over waits for 2 s, and so hears at least that.
 REPLACED = "more time for it came with another token, which this process does not have"
 TAKEN_BY_OTHERS = "more time for it came with another token, which another process took"
 _LONGEST_NOTE = 200
+_BY_SOMEBODY = (EndReason.OPERATOR, EndReason.FROZEN, EndReason.INTERCEPTED)
 _OVER = "`jitvault status TASK` shows who or what ended it. Ask for a task with another id (`--id ID`)."
 
 
@@ -146,7 +147,7 @@ def _end_of(document: PublishedTask) -> str:
     if not reason:
         return f"it is {document.state.value}"
     words = end_in_words(reason, ended)
-    if reason == EndReason.OPERATOR and ended is not None and ended["note"]:
+    if reason in _BY_SOMEBODY and ended is not None and ended["note"]:
         words += f": {quoted(without_tokens(ended['note']), _LONGEST_NOTE)}"
     return f"it is {document.state.value} ({words})"
 

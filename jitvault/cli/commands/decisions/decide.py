@@ -86,7 +86,8 @@ def _check_may_decide(wiring: Wiring, matter: ApprovalSubject, decision: str, di
     if document.state == "denied" and any(one["decision"] == "deny" for one in document.decisions):
         raise WrongState(
             f"task {task} is denied: {document.why_denied}",
-            hint="The denial of this revision is final. Its requester can change the spec and submit it with --revise.",
+            hint="The denial of this revision is final. Its requester can change the spec and run "
+            "`jitvault submit SPEC --revise`.",
         )
     if digest is not None and digest != matter.digest:
         raise WrongState(

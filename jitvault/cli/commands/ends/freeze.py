@@ -144,8 +144,14 @@ def unfreeze(
     from jitvault.cli import session
     from jitvault.cli.commands.installation import audit_status as trust
     from jitvault.cli.views import output
+    from jitvault.errors import UsageError
 
     if not (agent or template or owner or all_):
+        if not session.open_session().has_worker:
+            raise UsageError(
+                "without a scope the freeze by a tripwire is lifted, and this needs the worker's identity",
+                hint="Name the scope of an operator's freeze; --all lifts all of these. `jitvault freezes` shows them.",
+            )
         trust.lift_tripwires(reason, as_json=json_)
         return
     scope = _scope(agent, template, owner, all_, reason)

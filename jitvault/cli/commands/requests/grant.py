@@ -237,13 +237,14 @@ def raise_for(document: PublishedTask, *, as_json: bool | None = None, waited: f
         raise ApprovalMissing(f"task {task} needs approval{after}: {missing}", hint=render.how_to_go_on(document))
     if state == "denied":
         by_a_person = any(one["decision"] == "deny" for one in document.decisions)
-        final = "The denial of this revision is final. Change the spec and submit it with --revise."
+        final = "The denial of this revision is final. Change the spec and run `jitvault submit SPEC --revise`."
         hint = final if by_a_person else _ask_to_close_findings(document)
         raise Denied(f"task {task} is denied: {document.why_denied}", hint=hint)
     if state == "approved":
         raise _not_issued(document)
+    by = render.by_whom(document.ended) if state == "cancelled" and document.ended is not None else ""
     again = "`jitvault submit SPEC` asks again, as long as its window is not over. " if state == "lapsed" else ""
-    raise WrongState(f"task {task} is {state}", hint=f"{again}With `--id ID` the same spec asks for another task.")
+    raise WrongState(f"task {task} is {state}{by}", hint=f"{again}With `--id ID` the same spec asks for another task.")
 
 
 def _ask_to_close_findings(document: PublishedTask) -> str | None:
