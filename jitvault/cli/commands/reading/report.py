@@ -206,11 +206,14 @@ def _collect(ledger: Ledger, task: str | None, wanted: ReportFilter) -> _Found:
 def _receipt_of(ledger: Ledger, task: str) -> dict[str, Any]:
     """Return the signed receipt. Raises WrongState before the seal."""
     from jitvault.errors import WrongState
+    from jitvault.model.states import OVER
 
     row = ledger.task(task)
     if row is None or row.receipt is None:
         state = row.state if row else "gone"
-        raise WrongState(f"task {task} is {state}: its receipt is written when it is sealed")
+        is_over = row is not None and row.state in OVER
+        when = "a receipt is for an end that is sealed" if is_over else "its receipt is written when it is sealed"
+        raise WrongState(f"task {task} is {state}: {when}")
     return dict(row.receipt)
 
 
