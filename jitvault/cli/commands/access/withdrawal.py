@@ -5,6 +5,7 @@ Nobody would take the access that is granted to it later.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -55,6 +56,9 @@ def _withdraw(context: typer.Context, wiring: Wiring, monitor: Monitor, task: st
         context,
         f"Process {monitor.pid} goes on with the withdrawal for ten minutes. `jitvault cancel {task}` does it, too.",
     )
+    if sys.stderr.isatty():
+        # the terminal has printed ^C
+        typer.echo(err=True)
     say(f"The request for task {task} is being withdrawn; another Ctrl-C ends the waiting for that")
     if is_left_alone(wiring, task):
         monitor.clean_up_later(None)
