@@ -26,7 +26,7 @@ def advance_or_end_lost(
     """Do what is due for the task, as `advance` does.
 
     A task that was lost with the ledger is imported first if its end is asked for. Raises LostTask for one whose end is
-    not asked for, and where nobody said that the ledger has to be rebuilt.
+    not asked for, and where nobody said that the ledger has to be rebuilt. What the import takes is added to `deadline`.
     """
     try:
         return advance(worker, task_id, hint=hint, deadline=deadline)
@@ -34,7 +34,11 @@ def advance_or_end_lost(
         # in a ledger that is not to be rebuilt, the tokens of all other lost tasks would be those of a thief
         if worker.ledger.recovering() is None or not _has_to_end(replace(worker, asked_by=hint), task_id):
             raise
+    begun = worker.clock.monotonic()
     recover_task(worker, task_id)
+    if deadline is not None:
+        # a token that is revoked in haste, and was not seen alive before, is never proven dead
+        deadline += worker.clock.monotonic() - begun
     return advance(worker, task_id, hint=hint, deadline=deadline)
 
 

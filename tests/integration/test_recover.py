@@ -11,6 +11,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,32 @@ from ledgers import address, new_place
 from mortal import ALL, Mortal
 from rig import PREFIX, ROLE, Held, Rig, own_rig
 
+from jitvault.context import WorkerContext
 from jitvault.documents.published_task import packed
 from jitvault.documents.signed import RECEIPT_KEY, RECEIPT_TYPE, opened
+from jitvault.lifecycle.requests.sign import sign_end
 from jitvault.model.event_chain import chain_problems
+from jitvault.model.states import EndReason
+from jitvault.recovery import lost_task
+from jitvault.recovery.recover import recover_task
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import env, provisioned
 from jitvault.vault.transit import Transit
+from jitvault.wiring import SystemClock
 
 pytestmark = pytest.mark.usefixtures("hurried")
 Spec = Callable[..., Path]
 PROVEN = {"confirmed", "sealed"}
 DEAD = {"audit_confirmed", "target_confirmed", "expired"}
+
+
+class LaterClock(SystemClock):
+    """A clock by which more time is over than is."""
+
+    later_s = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.later_s
 
 
 @pytest.fixture
@@ -260,6 +276,26 @@ def test_a_new_ledger_beside_open_tasks_grants_nothing_and_ends_what_is_to_end(r
     assert rig("operator", "freezes").json["freezes"] == []
     # the leases of lost tasks are no finding against the one that ended beside them
     assert rig("operator", "findings", "list", "--all").json["findings"] == []
+
+
+def test_a_lost_task_whose_import_takes_long_is_ended_in_proof(
+    rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = spec()
+    held = active(rig, file)
+    lose(rig)
+    rig("operator", "grant", spec(), code=12)
+    wiring, clock = rig.wiring(), LaterClock()
+    sign_end(wiring.person, file.stem, reason=EndReason.OPERATOR, note="")
+
+    def takes_long(worker: WorkerContext, task: str) -> None:
+        recover_task(worker, task)
+        clock.later_s = 60.0
+
+    monkeypatch.setattr(lost_task, "recover_task", takes_long)
+    worker, until = replace(wiring.worker, clock=clock), clock.monotonic() + 30
+    ended = lost_task.advance_or_end_lost(worker, file.stem, hint=wiring.person.entity, deadline=until)
+    assert ended.task.state in PROVEN and not rig.is_live(held.token)
 
 
 def test_what_vault_calls_over_keeps_no_new_ledger_from_granting(rig: Rig, spec: Spec) -> None:
