@@ -25,8 +25,9 @@ def advance_or_end_lost(
 ) -> TaskRecord:
     """Do what is due for the task, as `advance` does.
 
-    A task that was lost with the ledger is imported first if its end is asked for. Raises LostTask for one whose end is
-    not asked for, and where nobody said that the ledger has to be rebuilt. What the import takes is added to `deadline`.
+    A task that was lost with the ledger is imported first if its end is asked for; what that takes is added to
+    `deadline`. Raises LostTask for one whose end is not asked for, and where nobody said that the ledger has to be
+    rebuilt.
     """
     try:
         return advance(worker, task_id, hint=hint, deadline=deadline)
