@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jitvault.doctor import identity, server, stream, targets
@@ -71,6 +71,10 @@ CHECKS = st.lists(st.builds(Check, st.just(COVERS) | ABOUTS, st.sampled_from(lis
 
 
 @given(CHECKS)
+# nothing looked at what it covers
+@example(
+    [Check(About("vault", "covered", VaultUnavailable, frozenset({Ability.PROVE}), COVERS), Status.SKIPPED, "seen")]
+)
 def test_a_yes_needs_every_check_and_a_failure_is_a_no(checks: list[Check]) -> None:
     is_covered = any(check.about is COVERS and check.status is not Status.SKIPPED for check in checks)
     for ability, answer in can(checks).items():
