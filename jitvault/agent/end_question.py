@@ -38,16 +38,13 @@ class EndQuestion:
 
         Several threads may fail at once: each waits PATIENCE_S at most, for those before it as well.
         """
+        # whoever asks before has an earlier deadline
         deadline = time.monotonic() + PATIENCE_S
-        if not self._one_at_a_time.acquire(timeout=PATIENCE_S):
-            return ""
-        try:
+        with self._one_at_a_time:
             counts_until, reason = self._found
             if time.monotonic() >= counts_until:
                 reason = self._asked(deadline)
                 self._found = time.monotonic() + _COUNTS_S, reason
-        finally:
-            self._one_at_a_time.release()
         return reason
 
     def _asked(self, deadline: float) -> str:

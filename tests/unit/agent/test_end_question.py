@@ -39,6 +39,7 @@ def test_a_loop_of_failures_is_no_loop_of_questions() -> None:
 
 def test_threads_that_fail_at_once_wait_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(end_question, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(end_question, "_COUNTS_S", 0.0)
 
     def answer(seconds: float) -> tuple[int, str]:
         time.sleep(seconds)
