@@ -202,7 +202,9 @@ class Task:
 
         A driver's error does not know that.
         """
-        if isinstance(error, Exception) and not isinstance(error, TaskEnded) and (reason := self._why()):
+        # a copy of the process knows nothing of it
+        is_asked = isinstance(error, Exception) and not isinstance(error, TaskEnded) and os.getpid() == self._pid
+        if is_asked and (reason := self._why()):
             error.add_note(f"task {self._task_id or self._what} is over: {reason}")
 
     async def __aenter__(self) -> Task:

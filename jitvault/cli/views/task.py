@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from jitvault.model.spec import TaskSpec
 
 _LONGEST_NOTE = 100
+_LONGEST_REASON = 200
 """How much of a note stands in a headline; the fact `ended` has all of it."""
 NEVER_HELD = frozenset({"denied", "cancelled", "lapsed"})
 """The states of a task that is over and never held access."""
@@ -262,12 +263,18 @@ def end_in_words(reason: str | None, ended: Ended | Mapping[str, str | None] | N
 
 
 def by_whom(ended: Ended) -> str:
-    """Return ` by NAME: "why"`, as far as each is known, on one line.
+    """Return ` by NAME: "why"`, as far as each is known, on one line."""
+    name = ended["name"]
+    return (f" by {name}" if name else "") + quoted_note(ended)
+
+
+def quoted_note(ended: Ended) -> str:
+    """Return `: "why"` of an end, "" where nobody said why.
 
     What another person wrote stays in its quotation marks, and is read by programs and models: it has no token.
     """
-    name, note = ended["name"], ended["note"]
-    return (f" by {name}" if name else "") + (f": {quoted(without_tokens(str(note)), _LONGEST_NOTE)}" if note else "")
+    note = ended["note"]
+    return f": {quoted(without_tokens(str(note)), _LONGEST_REASON)}" if note else ""
 
 
 def heading_end(reason: str | None, ended: Ended | Mapping[str, str | None] | None) -> list[str]:

@@ -36,7 +36,9 @@ def _line(cells: Sequence[str]) -> str:
 def _cell(value: object) -> str:
     if isinstance(value, list):
         text = " ".join(f"{v['n']}{'+' if v['ok'] else '-'}" if isinstance(v, dict) else str(v) for v in value)
-    else:
+    elif isinstance(value, bool):
         # as JSON writes it
-        text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        text = str(value).lower()
+    else:
+        text = "" if value is None else str(value)
     return _FORMULA.sub(r"\1'", text)

@@ -247,6 +247,24 @@ def test_whether_the_task_is_over_is_asked_at_that_moment(
         assert time.monotonic() - begun < 3
 
 
+@pytest.mark.parametrize("is_copy", [False, True], ids=["own", "copy"])
+def test_an_error_that_leaves_the_block_says_why_the_task_is_over(
+    monkeypatch: pytest.MonkeyPatch, *, is_copy: bool
+) -> None:
+    started = subprocess.Popen
+    program = HOLDER.replace("{says}", '[{"over": "revoked"}]').replace("{pause}", "0")
+    monkeypatch.setattr(subprocess, "Popen", lambda argv, **how: started([sys.executable, "-c", program], **how))
+    t, error = task("x"), ValueError()
+    with pytest.raises(ValueError), t:
+        own = t._pid
+        # a copy of the process has another one
+        t._pid = -1 if is_copy else own
+        raise error
+    assert getattr(error, "__notes__", []) == ([] if is_copy else ["task t is over: revoked"])
+    t._pid = own
+    t.__exit__(None, None, None)
+
+
 def test_an_engine_says_that_its_task_is_over_in_place_of_its_drivers_words() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         where = {"host": "127.0.0.1", "port": closed.getsockname()[1], "tls": "disable", "database": "app"}

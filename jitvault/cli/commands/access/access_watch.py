@@ -11,11 +11,9 @@ from jitvault.agent.execution.task_watch import CHANGED, POLL_S, REFUSED, TaskWa
 from jitvault.cli import session
 from jitvault.cli.commands.access.held_access import Access, OtherToken, say_beside_program
 from jitvault.cli.inbox import message_for
-from jitvault.cli.views.task import end_in_words
+from jitvault.cli.views.task import end_in_words, quoted_note
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import JitvaultError, SecurityFinding, VaultRefused, WrongState
-from jitvault.formats.shorten import quoted
-from jitvault.formats.token_pattern import without_tokens
 from jitvault.model.states import EndReason, State
 from jitvault.wiring import Wiring
 
@@ -28,7 +26,6 @@ Who asks why an access is over waits for 2 s, and so hears at least that.
 """
 REPLACED = "more time for it came with another token, which this process does not have"
 TAKEN_BY_OTHERS = "more time for it came with another token, which another process took"
-_LONGEST_NOTE = 200
 _BY_SOMEBODY = (EndReason.OPERATOR, EndReason.FROZEN, EndReason.INTERCEPTED)
 _OVER = "`jitvault status TASK` shows who or what ended it. Ask for a task with another id (`--id ID`)."
 
@@ -147,8 +144,8 @@ def _end_of(document: PublishedTask) -> str:
     if not reason:
         return f"it is {document.state.value}"
     words = end_in_words(reason, ended)
-    if reason in _BY_SOMEBODY and ended is not None and ended["note"]:
-        words += f": {quoted(without_tokens(ended['note']), _LONGEST_NOTE)}"
+    if reason in _BY_SOMEBODY and ended is not None:
+        words += quoted_note(ended)
     return f"it is {document.state.value} ({words})"
 
 
