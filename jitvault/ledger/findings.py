@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, or_, select, update
 
 from jitvault.errors import NotFound, WrongState
 from jitvault.ledger.model import Closing, StoredFinding
@@ -20,6 +20,9 @@ from jitvault.model.finding import MOST, WINDOW, count_message
 _FOUND = schema.findings.c
 _TASK = schema.tasks.c
 _LISTED = select(schema.findings, _TASK.agent).join(schema.tasks, _TASK.task_id == _FOUND.task_id, isouter=True)
+# built once: a worker asks for these every second, and building a statement takes longer than running it
+_AFTER = _LISTED.where(_FOUND.id > bindparam("number")).order_by(_FOUND.id)
+_OPEN = select(func.count()).select_from(schema.findings).where(_FOUND.closed_at.is_(None))
 _LIST = "`jitvault findings list --all` shows all findings with their numbers."
 
 
@@ -50,7 +53,7 @@ class FindingQueries:
     def findings_after(self, number: int) -> list[StoredFinding]:
         """Return the findings with a higher number, the oldest first."""
         with self._db.read() as connection:
-            rows = connection.execute(_LISTED.where(_FOUND.id > number).order_by(_FOUND.id)).mappings()
+            rows = connection.execute(_AFTER, {"number": number}).mappings()
             return [StoredFinding(**row) for row in rows]
 
     def newest_finding(self) -> int:
@@ -60,9 +63,8 @@ class FindingQueries:
 
     def open_findings(self) -> int:
         """Return how many findings nobody has closed."""
-        query = select(func.count()).select_from(schema.findings).where(_FOUND.closed_at.is_(None))
         with self._db.read() as connection:
-            return connection.execute(query).scalar_one()
+            return connection.execute(_OPEN).scalar_one()
 
     def close_findings_by_number(self, numbers: Collection[int], closing: Closing) -> int:
         """Close these findings, of a task or of none; return how many.

@@ -19,9 +19,33 @@ from jitvault.ledger.storage.dialect import batches
 from jitvault.model.states import LIVE_STATES, State
 
 _TASK = schema.tasks.c
+# Each statement is built once: building one takes longer than running it, and an idle worker runs these all the time.
 _CLAIM_STATE = select(_TASK.claim_epoch, _TASK.claim_until, is_free(schema.tasks).label("free")).where(
     _TASK.task_id == bindparam("task_id")
 )
+_NEXT_DUE = select(func.min(_TASK.due_at)).where(schema.IS_OPEN, _TASK.due_at > bindparam("now"))
+
+
+def _due(*, only_held: bool) -> Select[str]:
+    """Return the query for due tasks without a worker, held ones first.
+
+    Tasks that are over are excluded by the index: there may be millions.
+    """
+    holding = _TASK.state.in_([state.value for state in LIVE_STATES])
+    query = select(_TASK.task_id).where(
+        schema.IS_OPEN,
+        _TASK.due_at <= bindparam("now"),
+        is_free(schema.tasks),
+        _TASK.task_id.not_in(bindparam("besides", expanding=True)),
+    )
+    if only_held:
+        query = query.where(holding)
+    return query.order_by(holding.desc(), _TASK.due_at, _TASK.task_id).limit(bindparam("most"))
+
+
+_DUE = {only_held: _due(only_held=only_held) for only_held in (False, True)}
+# rows that another worker locks at this moment are skipped, not waited for
+_LOCK_DUE = {only_held: query.with_for_update(key_share=True, skip_locked=True) for only_held, query in _DUE.items()}
 
 
 class TaskClaims:
@@ -97,12 +121,10 @@ class TaskClaims:
         No two workers get one task, and none waits for another. `claim` continues a claim that was taken here; a task
         that is not worked on has to be given back. Otherwise other workers can claim it after 30 s.
         """
-        free = _due(now, only_held=only_held).where(is_free(schema.tasks), _TASK.task_id.not_in(besides))
-        # rows that another worker locks at this moment are skipped, not waited for
-        query = free.limit(limit).with_for_update(key_share=True, skip_locked=True)
+        asked = {"now": now, "besides": list(besides)}
 
         def unit(connection: Connection) -> dict[str, int]:
-            found = list(connection.execute(query).scalars())
+            found = list(connection.execute(_LOCK_DUE[only_held], {**asked, "most": limit}).scalars())
             if not found:
                 return {}
             take = taking(schema.tasks).where(_TASK.task_id.in_(found)).returning(_TASK.task_id, _TASK.claim_epoch)
@@ -111,7 +133,7 @@ class TaskClaims:
 
         with self._db.read() as connection:
             # mostly no task is due, and a read does not block writers
-            if connection.execute(free.limit(1)).first() is None:
+            if connection.execute(_DUE[only_held], {**asked, "most": 1}).first() is None:
                 return []
         taken = {task_id: Taken(epoch) for task_id, epoch in self._db.write(unit).items()}
         self._taken |= taken
@@ -119,9 +141,8 @@ class TaskClaims:
 
     def next_due(self, now: datetime) -> datetime | None:
         """Return when the next open task becomes due after `now`, None for never."""
-        query = select(func.min(_TASK.due_at)).where(schema.IS_OPEN, _TASK.due_at > now)
         with self._db.read() as connection:
-            found: datetime | None = connection.execute(query).scalar_one()
+            found: datetime | None = connection.execute(_NEXT_DUE, {"now": now}).scalar_one()
         return found
 
     def due_after(self, at: datetime) -> list[str]:
@@ -156,15 +177,3 @@ class TaskClaims:
             with self._db.read() as connection:
                 found |= {row.task_id: row.claim_epoch for row in connection.execute(query)}
         return found
-
-
-def _due(now: datetime, *, only_held: bool = False) -> Select[str]:
-    """Return the query for due tasks, those that hold access first.
-
-    Tasks that are over are excluded by the index: there may be millions.
-    """
-    holding = _TASK.state.in_([state.value for state in LIVE_STATES])
-    query = select(_TASK.task_id).where(schema.IS_OPEN, _TASK.due_at <= now)
-    if only_held:
-        query = query.where(holding)
-    return query.order_by(holding.desc(), _TASK.due_at, _TASK.task_id)

@@ -96,6 +96,9 @@ _CHILDREN = union(
         schema.events.c.task_id == bindparam("task_id"), schema.events.c.kind == EventKind.HANDED_ON
     ),
 )
+_LIVE = select(schema.tasks.c.task_id, schema.tasks.c.seq).where(
+    schema.IS_OPEN, schema.tasks.c.state.in_([state.value for state in LIVE_STATES])
+)
 
 
 class TaskQueries:
@@ -234,12 +237,8 @@ class TaskQueries:
 
     def live_tasks(self) -> dict[str, int]:
         """Return the tasks that hold access, each with its last event's number."""
-        task = schema.tasks.c
-        query = select(task.task_id, task.seq).where(
-            schema.IS_OPEN, task.state.in_([state.value for state in LIVE_STATES])
-        )
         with self._db.read() as connection:
-            return {row.task_id: row.seq for row in connection.execute(query)}
+            return {row.task_id: row.seq for row in connection.execute(_LIVE)}
 
     def ungranted(self) -> list[str]:
         """Return the tasks that may still be granted.

@@ -18,8 +18,8 @@ from jitvault.worker.loop_base import LoopBase
 
 CONNECTIONS = "the senders of receivers"
 """The name of the one loop that reads all sources that come and go."""
-# the longest pause between two readings, and between two looks where nothing is written
-_LONGEST_REST_S, _LONGEST_IDLE_REST_S = 0.1, 0.05
+# the longest pause between two readings, and between two looks where nothing is written; a look costs a wake-up
+_LONGEST_REST_S = 0.1
 # how long a file may look as it did before it is opened all the same
 _LONGEST_IDLE_S = 1.0
 
@@ -98,7 +98,7 @@ class StreamLoops(LoopBase):
                     changes.read_to_end(source, stamp, begun)
             # A batch costs much the same however many lines it has, so a busy worker reads more lines at a time.
             took_s = time.monotonic() - begun
-            rest_s = doubled(self.pace.read_s, idle, _LONGEST_IDLE_REST_S)
+            rest_s = doubled(self.pace.read_s, idle, _LONGEST_REST_S)
             self.supervisor.stopping.wait(min(_LONGEST_REST_S, max(rest_s, 2 * took_s)))
 
         self.every(f"observe {name}", 0, read_all)

@@ -18,6 +18,12 @@ from jitvault.ledger.storage.dialect import batches, upsert
 
 _DOC, _LISTED = schema.documents.c, schema.listings.c
 _UNREAD = _DOC.news > _DOC.read
+# built once: workers run these all the time, and building a statement takes longer than running it
+_INDEXED = select(schema.documents).where(
+    _DOC.kind == bindparam("kind"), _UNREAD | _DOC.standing.in_(bindparam("standings", expanding=True))
+)
+_INDEXED_ABOUT = _INDEXED.where(_DOC.about == bindparam("about"))
+_LISTED_AT = select(_LISTED.at, _LISTED.gaps).where(_LISTED.kind == bindparam("kind"))
 _UNREAD_OF_OPEN = (
     select(_DOC.author, _DOC.about)
     .join_from(schema.tasks, schema.documents, _DOC.about == schema.tasks.c.task_id)
@@ -45,14 +51,12 @@ class DocumentQueries:
 
         `about` is a task or a scope, None for all of them.
         """
-        wanted: ColumnElement[bool] = _UNREAD
-        if standings:
-            wanted = wanted | _DOC.standing.in_(sorted(standings))
-        query = select(schema.documents).where(_DOC.kind == kind, wanted)
-        if about is not None:
-            query = query.where(_DOC.about == about)
+        asked = {"kind": kind, "standings": sorted(standings)}
         with self._db.read() as connection:
-            rows = connection.execute(query).all()
+            if about is None:
+                rows = connection.execute(_INDEXED, asked).all()
+            else:
+                rows = connection.execute(_INDEXED_ABOUT, {**asked, "about": about}).all()
         return [
             Indexed(
                 Kept(row.kind),
@@ -132,7 +136,7 @@ class DocumentQueries:
         """Return when documents of a kind were listed last."""
         with self._db.read() as connection:
             gaps = connection.execute(_GAPS).scalar_one()
-            row = connection.execute(select(_LISTED.at, _LISTED.gaps).where(_LISTED.kind == kind)).first()
+            row = connection.execute(_LISTED_AT, {"kind": kind}).first()
         return Listing(row.at, row.gaps, gaps) if row else Listing(None, 0, gaps)
 
     def keep_listing(self, kind: Kept, gaps: int, at: datetime) -> None:

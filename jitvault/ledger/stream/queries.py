@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from operator import attrgetter
 
-from sqlalchemy import ColumnElement, and_, bindparam, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, func, or_, select
 
 from jitvault.audit.observation import Kind, Observation, Place
 from jitvault.ledger.documents import lines as document_lines
@@ -29,6 +30,16 @@ _WRITTEN_AFTER = _WRITTEN.where(
     _LINE.source == bindparam("source"),
     or_(_LINE.epoch > bindparam("epoch"), and_(_LINE.epoch == bindparam("epoch"), _LINE.offset > bindparam("offset"))),
 )
+
+
+@cache
+def _configured(mount: str) -> Select[datetime]:
+    """Return the query for the newest write to a mount's configuration.
+
+    Built once for each mount.
+    """
+    below = _LINE.path.startswith(f"{mount}/config/", autoescape=True)
+    return select(func.max(_LINE.at)).where(_LINE.kind == Kind.HAZARD, _LINE.at > bindparam("since"), below)
 
 
 class StreamQueries:
@@ -63,11 +74,8 @@ class StreamQueries:
 
         Vault's time of the newest such line; None where there is none.
         """
-        newest = select(func.max(_LINE.at)).where(
-            _LINE.kind == Kind.HAZARD, _LINE.at > since, _LINE.path.startswith(f"{mount}/config/", autoescape=True)
-        )
         with self._db.read() as connection:
-            return connection.execute(newest).scalar()
+            return connection.execute(_configured(mount), {"since": since}).scalar()
 
     def unclaimed_creations(self) -> list[CreationLine]:
         """Return lines that created tokens or leases which no grant or lease has."""
