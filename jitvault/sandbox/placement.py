@@ -9,10 +9,12 @@ open such a directory to every user of the machine, or to let the server read ev
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
 import weakref
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +25,7 @@ from jitvault.sandbox.processes import Account
 
 _HINT = "Install jitvault with its extra `sandbox`: docs/install.md says how."
 _INSTALLATION = "pginstall18"
+_PREFIX = "jitvault-postgres-"
 
 # One file of each directory that a server reads from its installation.
 _SAMPLES = ("bin/initdb", "bin/postgres", "lib/postgresql/plpgsql.so", "share/postgresql/postgres.bki")
@@ -73,8 +76,8 @@ def place(directory: Path, *, owner: object, installed: Path | None = None) -> P
     home = directory
     remove_home = None
     if not reachable(directory, account):
-        home = Path(tempfile.mkdtemp(prefix="jitvault-postgres-")).resolve()
-        remove_home = weakref.finalize(owner, _remove, home, os.getpid())
+        home, lock = _new_home()
+        remove_home = weakref.finalize(owner, _remove, home, os.getpid(), lock)
         give(home, account)
     if not reachable(home, account):
         raise UsageError(
@@ -139,10 +142,38 @@ def _libraries(installed: Path) -> list[Path]:
     return [site / name for name in _BUNDLED_LIBRARIES if (site / name).is_dir()]
 
 
-def _remove(home: Path, owner: int) -> None:
+def _new_home() -> tuple[Path, int]:
+    """Create a directory, and remove those of processes that were killed; their databases would fill the disk.
+
+    Returns the directory and a descriptor of it with a lock (flock), which the kernel releases with the process. It has
+    its final name only once it is locked, so that another process never takes it for one that was left.
+    """
+    made = Path(tempfile.mkdtemp(prefix="jitvault-new-")).resolve()
+    lock = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    for left in made.parent.glob(f"{_PREFIX}*"):
+        _remove_unless_locked(left)
+    home = made.rename(made.with_name(made.name.replace("jitvault-new-", _PREFIX)))
+    return home, lock
+
+
+def _remove_unless_locked(left: Path) -> None:
+    try:
+        lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        # its process has just removed it, or it is no directory
+        return
+    with suppress(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(left, ignore_errors=True)
+    os.close(lock)
+
+
+def _remove(home: Path, owner: int, lock: int) -> None:
     """Remove `home`, but only in the process that created it.
 
     A fork inherits the finalizer as well.
     """
     if os.getpid() == owner:
         shutil.rmtree(home, ignore_errors=True)
+        os.close(lock)
