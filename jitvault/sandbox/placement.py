@@ -26,6 +26,7 @@ from jitvault.sandbox.processes import Account
 _HINT = "Install jitvault with its extra `sandbox`: docs/install.md says how."
 _INSTALLATION = "pginstall18"
 _PREFIX = "jitvault-postgres-"
+_LOCK = "lock"
 
 # One file of each directory that a server reads from its installation.
 _SAMPLES = ("bin/initdb", "bin/postgres", "lib/postgresql/plpgsql.so", "share/postgresql/postgres.bki")
@@ -143,13 +144,14 @@ def _libraries(installed: Path) -> list[Path]:
 
 
 def _new_home() -> tuple[Path, int]:
-    """Create a directory, and remove those of processes that were killed; their databases would fill the disk.
+    """Create a directory, and remove those of killed processes.
 
-    Returns the directory and a descriptor of it with a lock (flock), which the kernel releases with the process. It has
-    its final name only once it is locked, so that another process never takes it for one that was left.
+    Their databases would fill the disk. Returns the directory and the descriptor of its file `lock`, which is locked
+    (flock) until this process ends. The directory has its final name only then, so that another process never takes it
+    for one that was left.
     """
     made = Path(tempfile.mkdtemp(prefix="jitvault-new-")).resolve()
-    lock = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
+    lock = os.open(made / _LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
     for left in made.parent.glob(f"{_PREFIX}*"):
         _remove_unless_locked(left)
@@ -159,9 +161,9 @@ def _new_home() -> tuple[Path, int]:
 
 def _remove_unless_locked(left: Path) -> None:
     try:
-        lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        lock = os.open(left / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
     except OSError:
-        # its process has just removed it, or it is no directory
+        # its process has just removed it, or it is nobody's that locks
         return
     with suppress(BlockingIOError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
