@@ -13,6 +13,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import threading
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass
@@ -144,7 +145,7 @@ def _libraries(installed: Path) -> list[Path]:
 
 
 def _new_home() -> tuple[Path, int]:
-    """Create a directory, and remove those of killed processes.
+    """Create a directory, and begin to remove those of killed processes.
 
     Their databases would fill the disk. Returns the directory and the descriptor of its file `lock`, which is locked
     (flock) until this process ends. The directory has its final name only then, so that another process never takes it
@@ -153,10 +154,15 @@ def _new_home() -> tuple[Path, int]:
     made = Path(tempfile.mkdtemp(prefix="jitvault-new-")).resolve()
     lock = os.open(made / _LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    for left in made.parent.glob(f"{_PREFIX}*"):
-        _remove_unless_locked(left)
+    # gigabytes take longer to remove than a server has to start; what this process does not finish the next one does
+    threading.Thread(target=_remove_left, args=(made.parent,), daemon=True).start()
     home = made.rename(made.with_name(made.name.replace("jitvault-new-", _PREFIX)))
     return home, lock
+
+
+def _remove_left(directory: Path) -> None:
+    for left in directory.glob(f"{_PREFIX}*"):
+        _remove_unless_locked(left)
 
 
 def _remove_unless_locked(left: Path) -> None:

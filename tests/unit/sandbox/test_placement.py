@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,10 @@ def test_the_directory_of_a_killed_process_is_removed_and_no_other(
         process.send_signal(signal.SIGKILL)
         process.wait()
     second, another_lock = _new_home()
+    deadline = time.monotonic() + 10
+    while left.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     assert sorted(tmp_path.iterdir()) == sorted([first, second, other])
     os.close(lock)
     os.close(another_lock)
