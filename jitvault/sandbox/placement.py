@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 import threading
 import weakref
@@ -21,13 +22,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from jitvault.errors import UsageError
+from jitvault.held_directory import held
 from jitvault.sandbox.accounts import give, reachable, server_account
 from jitvault.sandbox.processes import Account
 
 _HINT = "Install jitvault with its extra `sandbox`: docs/install.md says how."
 _INSTALLATION = "pginstall18"
 _PREFIX = "jitvault-postgres-"
-_LOCK = "lock"
 
 # One file of each directory that a server reads from its installation.
 _SAMPLES = ("bin/initdb", "bin/postgres", "lib/postgresql/plpgsql.so", "share/postgresql/postgres.bki")
@@ -78,8 +79,8 @@ def place(directory: Path, *, owner: object, installed: Path | None = None) -> P
     home = directory
     remove_home = None
     if not reachable(directory, account):
-        home, lock = _new_home()
-        remove_home = weakref.finalize(owner, _remove, home, os.getpid(), lock)
+        home, opened = _new_home()
+        remove_home = weakref.finalize(owner, _remove, home, os.getpid(), opened)
         give(home, account)
     if not reachable(home, account):
         raise UsageError(
@@ -147,41 +148,44 @@ def _libraries(installed: Path) -> list[Path]:
 def _new_home() -> tuple[Path, int]:
     """Create a directory, and begin to remove those of killed processes.
 
-    Their databases would fill the disk. Returns the directory and the descriptor of its file `lock`, which is locked
-    (flock) until this process ends. The directory has its final name only then, so that another process never takes it
-    for one that was left.
+    Their databases would fill the disk. Returns the directory and a descriptor by which it is held until this process
+    ends.
     """
-    made = Path(tempfile.mkdtemp(prefix="jitvault-new-")).resolve()
-    lock = os.open(made / _LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    # gigabytes take longer to remove than a server has to start; what this process does not finish the next one does
-    threading.Thread(target=_remove_left, args=(made.parent,), daemon=True).start()
-    home = made.rename(made.with_name(made.name.replace("jitvault-new-", _PREFIX)))
-    return home, lock
+    while True:
+        home = Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve()
+        opened = held(home, fcntl.LOCK_EX)
+        if opened is not None:
+            # gigabytes take longer to remove than a server has to start; what is not finished the next process does
+            threading.Thread(target=_remove_left, args=(home.parent,), daemon=True).start()
+            return home, opened
+        # removed by another process before it was held
 
 
 def _remove_left(directory: Path) -> None:
+    """Remove the directories that nobody holds.
+
+    They are those of this user, and those that it gave to the server's user.
+    """
+    owners = {os.geteuid()}
+    if account := server_account():
+        owners.add(account.uid)
     for left in directory.glob(f"{_PREFIX}*"):
-        _remove_unless_locked(left)
+        with suppress(OSError):
+            found = left.lstat()
+            # another user may have put a link or a directory of that name there
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid not in owners:
+                continue
+            opened = held(left, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if opened is not None:
+                shutil.rmtree(left, ignore_errors=True)
+                os.close(opened)
 
 
-def _remove_unless_locked(left: Path) -> None:
-    try:
-        lock = os.open(left / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
-    except OSError:
-        # its process has just removed it, or it is nobody's that locks
-        return
-    with suppress(BlockingIOError):
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(left, ignore_errors=True)
-    os.close(lock)
-
-
-def _remove(home: Path, owner: int, lock: int) -> None:
+def _remove(home: Path, owner: int, opened: int) -> None:
     """Remove `home`, but only in the process that created it.
 
     A fork inherits the finalizer as well.
     """
     if os.getpid() == owner:
         shutil.rmtree(home, ignore_errors=True)
-        os.close(lock)
+        os.close(opened)

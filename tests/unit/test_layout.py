@@ -27,6 +27,7 @@ ACTING = frozenset(
         "doctor.vault_health",
         "doctor.worker_facts",
         "engines",
+        "held_directory",
         "kill_switch",
         "ledger",
         "lifecycle.advance",

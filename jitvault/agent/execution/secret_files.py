@@ -18,6 +18,7 @@ from tempfile import mkdtemp
 
 from jitvault.agent.execution.removal import WHOLE_S, empty, remove_tree
 from jitvault.errors import UsageError
+from jitvault.held_directory import held
 
 _PREFIX = "jitvault-exec-"
 _FREE_SPACE = "Free space there, or set XDG_RUNTIME_DIR to another tmpfs. Nothing was started."
@@ -78,7 +79,7 @@ def secret_files(environment: Mapping[str, str]) -> SecretFiles:
     try:
         while True:
             directory = Path(mkdtemp(prefix=_PREFIX, dir=place))
-            opened = _held(directory, fcntl.LOCK_EX)
+            opened = held(directory, fcntl.LOCK_EX)
             if opened is not None:
                 return SecretFiles(directory, opened)
             # swept by another process before it was locked
@@ -98,7 +99,7 @@ def sweep(place: Path) -> None:
                     continue
                 # its program may have taken away the right to open it
                 directory.chmod(0o700)
-                opened = _held(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                opened = held(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if opened is not None:
                     remove_tree(directory, WHOLE_S)
                     os.close(opened)
@@ -129,22 +130,3 @@ def _type_of(place: Path) -> str:
             if place.is_relative_to(point) and len(point) >= longest:
                 found, longest = after.split()[0], len(point)
     return found
-
-
-def _held(directory: Path, how: int) -> int | None:
-    """Return a descriptor of a directory that is locked by it.
-
-    The result is None where it was removed before, or where another process has the lock and `how` does not wait.
-    """
-    try:
-        opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(opened, how)
-        if os.fstat(opened).st_nlink:
-            return opened
-    except BlockingIOError:
-        pass
-    os.close(opened)
-    return None

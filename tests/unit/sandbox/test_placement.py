@@ -21,8 +21,8 @@ def test_the_directory_of_a_killed_process_is_removed_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    other = tmp_path / "jitvault-postgres-file"
-    other.touch()
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    (linked := tmp_path / "jitvault-postgres-link").symlink_to(elsewhere)
     command = [sys.executable, "-c", MAKE_ONE]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": str(tmp_path)}, text=True
@@ -30,15 +30,15 @@ def test_the_directory_of_a_killed_process_is_removed_and_no_other(
         assert process.stdout is not None
         left = Path(process.stdout.readline().strip())
         (left / "pgdata").mkdir()
-        first, lock = _new_home()
+        first, opened = _new_home()
         assert left.exists() and first.exists()
         process.send_signal(signal.SIGKILL)
         process.wait()
-    second, another_lock = _new_home()
+    second, also_opened = _new_home()
     deadline = time.monotonic() + 10
     while left.exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert sorted(tmp_path.iterdir()) == sorted([first, second, other])
-    os.close(lock)
-    os.close(another_lock)
+    assert sorted(tmp_path.iterdir()) == sorted([first, second, elsewhere, linked])
+    os.close(opened)
+    os.close(also_opened)
