@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-# as many characters as the subject line of a commit, so that an outline of a file shows the whole line
-FIRST_LINE = 72
+# room for a whole thought, and an outline of a file still shows it on one line
+FIRST_LINE = 100
 # what reads files, talks to servers or keeps state; everything else is in the contract of pure modules
 ACTING = frozenset(
     {
