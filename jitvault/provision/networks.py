@@ -12,8 +12,8 @@ from typing import Any
 from jitvault.documents.paths import NETWORKS
 from jitvault.errors import InvalidInput, NotFound, WrongState
 from jitvault.model.vault_access import CAPS, ROLE_PREFIX, role_name
-from jitvault.provision.desired import KV_MOUNT, is_installation_id
 from jitvault.provision.live import Live
+from jitvault.provision.names import KV_MOUNT, is_installation_id
 
 CidrsByName = Mapping[str, Sequence[str]]
 
