@@ -1,7 +1,7 @@
 """The desired state of Vault: items, in the order in which they are created.
 
-It is computed from templates, engines, networks, signers and policy files. The mount `jitvault/` comes first because its
-marker shows that the token roles are jitvault's; a role has no field for a marker of its own.
+It is computed from templates, engines, networks, signers and policy files. The mount `jitvault/` comes first because
+its marker shows that the token roles are jitvault's; a role has no field for a marker of its own.
 """
 
 from __future__ import annotations
