@@ -1,4 +1,7 @@
-"""What stands in a policy, in Cedar's JSON form (https://docs.cedarpolicy.com/policies/json-format.html)."""
+"""What stands in a policy, in Cedar's JSON form.
+
+The form is described at https://docs.cedarpolicy.com/policies/json-format.html.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The items that belong to jitvault, one class for each kind: mounts, documents, policies, roles, groups, keys."""
+"""The items that belong to jitvault alone: mounts, documents, policies, roles, groups and keys."""
 
 from __future__ import annotations
 

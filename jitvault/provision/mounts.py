@@ -78,7 +78,7 @@ class Shortened(Item):
         vault.read(self.renew)
 
     def _too_long(self, live: Live) -> dict[str, object]:
-        """Return the fields that exceed the limits, with present values. A field without a limit counts as well."""
+        """Return the fields that exceed the limits, or have none, with their present values."""
         found = live.data(self.path) or {}
         lives = {field: server_duration(found.get(field)) for field, _ in self.longest}
         return {
@@ -100,7 +100,7 @@ class ReadLimit(Item):
         return self.quota.path
 
     def step(self, live: Live) -> Step | None:
-        """Return the step; None also where an administrator limits the path: Vault accepts one quota for a path."""
+        """Return the step; None where an administrator limits the path: Vault accepts one quota for it."""
         path = live.full_path(self.quota.path)
         if not live.is_engine(self.quota.mount, self.quota.engine) or live.limited_by_others(path):
             return None
