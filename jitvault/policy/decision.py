@@ -110,12 +110,12 @@ class _StoredRequirement(Struct, frozen=True):
 
 
 class _StoredObligations(Struct, frozen=True):
-    approvals: tuple[_StoredRequirement, ...]
-    max_ttl_s: Seconds | None
-    max_window_s: Seconds | None
-    confirm: ProofLevel | None
-    notify: tuple[str, ...]
-    owner_may_approve: tuple[str, ...]
+    approvals: tuple[_StoredRequirement, ...] = ()
+    max_ttl_s: Seconds | None = None
+    max_window_s: Seconds | None = None
+    confirm: ProofLevel | None = None
+    notify: tuple[str, ...] = ()
+    owner_may_approve: tuple[str, ...] = ()
 
     @property
     def value(self) -> Obligations:
@@ -130,11 +130,11 @@ class _StoredObligations(Struct, frozen=True):
 
 
 class _StoredDecision(Struct, frozen=True):
-    permitted: bool
-    obligations: _StoredObligations
-    rules: tuple[str, ...]
-    reasons: tuple[str, ...]
-    policy_digest: str
+    permitted: bool = False
+    obligations: _StoredObligations = _StoredObligations()
+    rules: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    policy_digest: str = ""
 
 
 _OBLIGATIONS = converter(_StoredObligations)
