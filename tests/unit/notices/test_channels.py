@@ -83,6 +83,7 @@ def test_a_webhook_that_trickles_is_given_up_when_the_time_is_over() -> None:
         def trickle() -> None:
             connection, _ = server.accept()
             with connection, contextlib.suppress(OSError):
+                connection.recv(65536)
                 connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
                 for _ in range(100):
                     connection.sendall(b"a")
