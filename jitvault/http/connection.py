@@ -26,7 +26,10 @@ from jitvault.http.deadline_socket import DeadlineSocket, TimeLimit, open_socket
 MOST = 256 * 1024 * 1024
 """The largest answer in bytes; a list of a million names has a fifth of this."""
 _READ_SIZE = 64 * 1024
-_PORT, _TLS_PORT = 80, 443
+_PORT = 80
+_TLS_PORT = 443
+# a port and whether it has TLS: these are not named in a request
+_USUAL = ((_PORT, False), (_TLS_PORT, True))
 _WITH_BODY = ("PATCH", "POST", "PUT")
 _WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 # a standby that forwards nothing redirects to the active node
@@ -107,8 +110,11 @@ class ServerAddress:
     def header(self) -> str:
         """The header that names the server, without a dot at its end."""
         host = self.host.rstrip(".")
-        named = f"[{host}]" if ":" in host else host
-        return named if self.port == (_TLS_PORT if self.context else _PORT) else f"{named}:{self.port}"
+        if ":" in host:
+            host = f"[{host}]"
+        if (self.port, self.context is not None) in _USUAL:
+            return host
+        return f"{host}:{self.port}"
 
     @property
     def certified(self) -> str:
@@ -324,7 +330,8 @@ def _check_sendable(path: str, headers: Mapping[str, str]) -> None:
 def _written(method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
     """Return the bytes of a request, headers and body in one piece."""
     lines = [f"{method} {path} HTTP/1.1", "Accept-Encoding: identity"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
+    for name, value in headers.items():
+        lines.append(f"{name}: {value}")
     if body is not None or method in _WITH_BODY:
         lines.append(f"Content-Length: {len(body or b'')}")
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + (body or b"")
