@@ -195,10 +195,10 @@ def _run() -> NoReturn:
         if debug:
             raise
         hint = hint_for(error)
-        if hint == UsageError.default_hint:
+        if isinstance(error, UsageError) and not error.has_own_hint:
             hint = f"See `{_typed_command(arguments)} --help`."
         hint = re.sub(r"\bTASK\b", lambda word: placeholders.get(word[0], word[0]), hint)
-        hint = _with_made_task(hint, placeholders)
+        hint = _with_made_task(hint, error, placeholders)
         _print_error(
             str(error),
             _with_server_program(hint, error),
@@ -214,8 +214,8 @@ def _run() -> NoReturn:
         # a bug: only the kind of exception is shown, since its text may contain anything
         if debug:
             raise
-        hint = _with_made_task(JitvaultError.default_hint, placeholders)
-        _print_error(f"unexpected {type(error).__name__}", hint, 1, as_json=as_json)
+        bug = JitvaultError(f"unexpected {type(error).__name__}")
+        _print_error(str(bug), _with_made_task(bug.hint, bug, placeholders), bug.exit_code, as_json=as_json)
     # typer returns this code for Ctrl-C
     if code == _INTERRUPTED and "ENDED" not in placeholders:
         hint = placeholders.get("INTERRUPTED", "The next command on the task finishes what was begun.")
@@ -223,16 +223,15 @@ def _run() -> NoReturn:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _with_made_task(hint: str, placeholders: Mapping[str, str]) -> str:
+def _with_made_task(hint: str, error: JitvaultError, placeholders: Mapping[str, str]) -> str:
     """Return the hint with how to go on with a task whose id the command made.
 
-    A hint that names the task has commands for it already. Most others say to run the same command again.
+    Most hints that do not lead on by themselves say to run the same command again.
     """
     made = placeholders.get("MADE")
-    # a refused request is settled: the same command with a corrected spec makes the task that goes on
-    return (
-        hint if made is None or made in hint or "That settles the request" in hint else f"{hint} {made_task_hint(made)}"
-    )
+    if made is None or error.leads_on:
+        return hint
+    return f"{hint} {made_task_hint(made)}"
 
 
 def _with_server_program(hint: str, error: JitvaultError) -> str:

@@ -103,7 +103,7 @@ class Calls:
         try:
             return await self._carry_out(given.parsed(name, values), progress)
         except JitvaultError as error:
-            is_argument = error.hint == InvalidInput.default_hint
+            is_argument = isinstance(error, InvalidInput) and not error.has_own_hint
             return failed(Failure(str(error), _CORRECT if is_argument else error.hint))
         except Exception as error:  # noqa: BLE001 (the last one before the wire)
             # a bug: only the kind of exception is told, since its text may contain anything
