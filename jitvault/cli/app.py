@@ -19,7 +19,9 @@ import typer
 from typer.main import get_command
 
 from jitvault import __version__
+from jitvault.agent.command_events import Failed
 from jitvault.cli import help
+from jitvault.cli.caller import heed_caller, tell
 from jitvault.cli.closing import on_exit
 from jitvault.cli.commands.access import execute, hold, mcp, unwrap
 from jitvault.cli.commands.decisions import approve, approvers, policy
@@ -181,6 +183,7 @@ def _run() -> NoReturn:
     # the task whose id the command made (MADE)
     placeholders: dict[str, str] = {}
     try:
+        heed_caller()
         code = _commands()(prog_name="jitvault", standalone_mode=False, obj=placeholders)
     except typer.TyperException as error:
         # the command line itself is wrong; without a message, the help of a group was printed already
@@ -297,6 +300,7 @@ def _print_error(message: str, hint: str, code: int, *, as_json: bool, exit_code
 
     message = without_tokens(printable(message))
     hint = without_tokens(printable(hint))
+    tell(Failed(code, message, hint))
     if as_json:
         body: dict[str, Any] = {"error": {"exit_code": code, "message": message, "hint": hint}}
         typer.echo(to_json(body), err=True)
@@ -308,8 +312,8 @@ def _print_error(message: str, hint: str, code: int, *, as_json: bool, exit_code
         indent = " " * len(prefix)
         message = message.replace("\n", f"\n{indent}")
         folded = for_terminal(message, sys.stderr, first=indent, rest=indent)
-        told = for_terminal(hint, sys.stderr, first="  ", rest="  ", keep_commands=True)
-        typer.echo(f"{folded[len(prefix) :]}\n{told}", err=True)
+        then = for_terminal(hint, sys.stderr, first="  ", rest="  ", keep_commands=True)
+        typer.echo(f"{folded[len(prefix) :]}\n{then}", err=True)
     sys.exit(int(exit_code or code))
 
 
