@@ -71,13 +71,17 @@ EXPRESSIONS = {
 }
 ASKED = {
     "audit.entry_facts": VAULTS,
+    "audit.observation_detail": VAULTS,
     "audit.tripwires.task_rules": VAULTS,
     "cli.commands.requests.spec": SHOWN,
     "ledger.findings": "a finding is stored once: by equal words, whatever they say",
     "ledger.rows": VAULTS,
+    "ledger.storage.postgres": SHOWN,
     "ledger.storage.sqlite": SERVERS,
     "lifecycle.confirmation.timeline": VAULTS,
     "policy.cedar": SERVERS,
+    "sandbox.vault_server": VAULTS,
+    "settings": SHOWN,
     "sweep.untracked_proof": VAULTS,
     "verification.line_claims": VAULTS,
     "worker.loop_base": "the same trouble is logged once: by equal words, whatever they say",
