@@ -64,10 +64,10 @@ def _is_writable(number: str) -> bool:
 
 
 def _close() -> None:
-    descriptor, _Caller.descriptor = _Caller.descriptor, None
-    if descriptor is not None:
+    if _Caller.descriptor is not None:
         with suppress(OSError):
-            os.close(descriptor)
+            os.close(_Caller.descriptor)
+    _Caller.descriptor = None
 
 
 os.register_at_fork(after_in_child=_close)
