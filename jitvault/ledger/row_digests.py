@@ -104,7 +104,10 @@ def _edited_columns(task: TaskRow, vouched: Mapping[str, str]) -> Iterator[str]:
 
 
 def _vouched(events: Iterable[Event]) -> dict[str, dict[str, str]]:
-    """Return the last digest of each row and each column of the task. Raises LookupError for other columns."""
+    """Return the last digest of each row and each column of the task.
+
+    Raises LookupError for digests of other columns.
+    """
     found: dict[str, dict[str, str]] = {}
     for event in events:
         rows = event.body.get("rows") or {"columns": COLUMNS, "digests": {}}
