@@ -240,7 +240,7 @@ def signing(what: str, who: str, *, writes: str) -> Iterator[None]:
     The message says that nothing was written. `writes` is the document's path, with any entity as its author: the hint
     names the groups that may write there, since more groups may sign, or read what is looked at before.
     """
-    from jitvault.provision.desired import KV_MOUNT
+    from jitvault.provision.names import KV_MOUNT
 
     with allowed(f"{what}: nothing was written", who):
         try:
