@@ -38,6 +38,7 @@ ACTING = frozenset(
         "lifecycle.end_reasons",
         "lifecycle.ending",
         "lifecycle.issuance",
+        "lifecycle.read_for_turn",
         "lifecycle.record",
         "lifecycle.renewal",
         "lifecycle.requests",

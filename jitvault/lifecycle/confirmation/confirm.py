@@ -14,7 +14,7 @@ from functools import cache
 from jitvault.audit.observation import Kind
 from jitvault.audit.trail import AuditTrail, done
 from jitvault.context import WorkerContext
-from jitvault.engines.interface import ProbeResult
+from jitvault.engines.interface import ProbeResult, probe_of
 from jitvault.errors import NotConfirmed, StillAccepted, UsageError
 from jitvault.formats.clocks import lasted
 from jitvault.ledger.model import Change, CheckRow, GrantRow, LeaseRow, OperationRow, TaskRecord
@@ -314,7 +314,7 @@ def probe(
     answers: dict[str, ProbeResult] = {}
     for (engine, probe), names in names_of.items():
         try:
-            answers |= worker.engines[engine].probe(probe_target(worker, probe), names)
+            answers |= probe_of(worker.engines[engine]).ask(probe_target(worker, probe), names)
         except (NotConfirmed, UsageError) as error:
             is_accepted = isinstance(error, StillAccepted)
             no_answer = ProbeResult(refused=False, open_sessions=None, evidence=str(error), seen=is_accepted)
