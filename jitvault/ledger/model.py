@@ -14,6 +14,7 @@ from typing import Any
 
 from jitvault.model.event_chain import Event
 from jitvault.model.kinds import EventKind
+from jitvault.model.proof_check import Check
 from jitvault.model.states import EndReason, State, Verdict
 from jitvault.policy.question import HeldLeases
 
@@ -183,15 +184,11 @@ class LeaseRow:
     renew_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CheckRow:
-    """One numbered check of a confirmation: its subject, result and evidence."""
+class CheckRow(Check, frozen=True, kw_only=True):
+    """One numbered check of a task, and the credential or the task that it is about."""
 
     task_id: str
     subject: str
-    n: int
-    ok: bool
-    evidence: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,8 +43,16 @@ TABLES: Mapping[type, Table] = {
     CheckRow: schema.checks,
     OperationRow: schema.operations,
 }
+
+
+def _fields_of(kind: Any) -> tuple[str, ...]:
+    if issubclass(kind, msgspec.Struct):
+        return tuple(map(str, kind.__struct_fields__))
+    return tuple(field.name for field in fields(kind))
+
+
 _ORDER: Mapping[type, int] = {kind: n for n, kind in enumerate(TABLES)}
-_COLUMNS: Mapping[type, tuple[str, ...]] = {kind: tuple(field.name for field in fields(kind)) for kind in TABLES}
+_COLUMNS: Mapping[type, tuple[str, ...]] = {kind: _fields_of(kind) for kind in TABLES}
 _CONVERTERS: Mapping[type, Callable[[Any], Any]] = {kind: converter(kind) for kind in TABLES}
 _OBSERVATION = converter(Observation)
 _OF_LINE = tuple(field.name for field in fields(Observation) if field.name != "place")

@@ -36,7 +36,7 @@ REVISION = a_revision()
 DECISION = Decision(
     True, Obligations(approvals=(Requirement("jitvault-approvers", 1),)), ("r-1",), "sha256:p"
 ).as_json()
-CHECK = {"n": 1, "name": "revoked", "ok": True, "evidence": "line 7"}
+CHECK = {"n": 1, "ok": True, "evidence": {"kind": "expiry", "at": "2030-01-31T09:00:00Z"}}
 PROOF: dict[str, Any] = {
     "task_id": "t-1",
     "state": "confirmed",

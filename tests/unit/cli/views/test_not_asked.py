@@ -20,7 +20,8 @@ from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import WrongState
 from jitvault.lifecycle.record.receipt import target_asked
 from jitvault.lifecycle.record.report import parties_of
-from jitvault.model.proof_check import NOT_ASKED, TARGET_N
+from jitvault.model.evidence import NoToken
+from jitvault.model.proof_check import NOT_ASKED, TARGET_N, Check
 
 WHY = "It has no door."
 ACCESS = [{**REVISION.access[0], "confirm": "audit", "confirm_why": WHY}]
@@ -41,7 +42,7 @@ def printed(proof: dict[str, Any], *open_points: str) -> str:
 
 
 def lease(*checks: int) -> LeaseProof:
-    made: list[Any] = [{"n": n, "name": "", "ok": True, "evidence": ""} for n in checks]
+    made: list[Any] = [Check(n, ok=True, evidence=NoToken()) for n in checks]
     return {"lease_id": "l", "template": "t", "verdict": "", "error": None, "checks": made}
 
 

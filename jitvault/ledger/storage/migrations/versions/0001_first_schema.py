@@ -255,7 +255,7 @@ def _checks() -> None:
         sa.Column("subject", sa.String(length=512), nullable=False),
         sa.Column("n", sa.Integer(), nullable=False),
         sa.Column("ok", sa.Boolean(create_constraint=True, name="ok"), nullable=False),
-        sa.Column("evidence", sa.String(length=1000), nullable=False),
+        sa.Column("evidence", sa.JSON(), nullable=False),
         sa.ForeignKeyConstraint(["task_id"], ["tasks.task_id"], name=op.f("fk_checks_task_id")),
         sa.PrimaryKeyConstraint("task_id", "subject", "n", name=op.f("pk_checks")),
     )
