@@ -13,18 +13,11 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
-from jitvault.engines import (
-    postgresql_hazards,
-    postgresql_names,
-    postgresql_probe,
-    postgresql_resistance,
-    postgresql_spare_session,
-    postgresql_standbys,
-)
 from jitvault.engines.interface import Limits, Login, ProbeResult, Read, TargetFinding, Upkeep
-from jitvault.engines.postgresql import probing
-from jitvault.engines.postgresql_inspection import read_facts
-from jitvault.engines.postgresql_servers import (
+from jitvault.engines.postgresql import hazards, login_names, resistance, sessions, spare_session, standbys
+from jitvault.engines.postgresql.client import probing
+from jitvault.engines.postgresql.inspection import read_facts
+from jitvault.engines.postgresql.servers import (
     LoginEverywhere,
     address_of,
     has_replayed,
@@ -89,8 +82,8 @@ class DatabaseEngine:
     }
 
     def __init__(self) -> None:
-        self._known = postgresql_probe.KnownLogins()
-        self._spare_session = postgresql_spare_session.SpareSession()
+        self._known = sessions.KnownLogins()
+        self._spare_session = spare_session.SpareSession()
 
     def snapshot(self, read: Read, mount: str, path: str) -> dict[str, Any]:
         kind, _, role = path.partition("/")
@@ -176,12 +169,12 @@ class DatabaseEngine:
     def _probe_server(self, dsn: str, names: Sequence[str], *, look_only: bool) -> Mapping[str, ProbeResult]:
         try:
             with probing(dsn) as target:
-                return postgresql_probe.probe(target, dsn, names, self._known, end=not look_only)
+                return sessions.probe(target, dsn, names, self._known, end=not look_only)
         except NotConfirmed:
             with self._spare_session.session(dsn) as kept:
                 if kept is None:
                     raise
-                return postgresql_probe.probe(kept, dsn, names, self._known, end=not look_only)
+                return sessions.probe(kept, dsn, names, self._known, end=not look_only)
 
     def stand_by(self, where: Mapping[str, Any]) -> Sequence[str]:
         kept_out: list[str] = []
@@ -201,7 +194,7 @@ class DatabaseEngine:
     def made_since(
         self, where: Mapping[str, Any], config: Mapping[str, Any], path: str, since: datetime
     ) -> Mapping[str, datetime]:
-        prefix = postgresql_names.prefix_for(config["connection"], path.partition("/")[2])
+        prefix = login_names.prefix_for(config["connection"], path.partition("/")[2])
         primary, *replicas = servers_of(where)
         position = written_until(primary) if replicas else ""
         names: set[str] = set()
@@ -209,8 +202,8 @@ class DatabaseEngine:
             if server != primary and not has_replayed(server, position):
                 raise is_behind(server)
             with probing(server) as target:
-                names |= {row[0] for row in target.execute(postgresql_names.LIVING, (prefix,)).fetchall()}
-        return postgresql_names.made_at(sorted(names), prefix)
+                names |= {row[0] for row in target.execute(login_names.LIVING, (prefix,)).fetchall()}
+        return login_names.made_at(sorted(names), prefix)
 
     def missing_rights(self, where: Mapping[str, Any]) -> tuple[str, ...]:
         servers = servers_of(where)
@@ -236,16 +229,16 @@ class DatabaseEngine:
         self, where: Mapping[str, Any], snapshot: Mapping[str, Any], name: str | None
     ) -> Sequence[TargetFinding]:
         facts = read_facts(servers_of(where)[0], snapshot.get("connection") or {}, name)
-        return (*postgresql_hazards.findings(facts), *postgresql_standbys.unnamed(where))
+        return (*hazards.findings(facts), *standbys.unnamed(where))
 
     finds_unnamed = True
-    resistances: Mapping[str, str] = postgresql_resistance.RESISTANCES
+    resistances: Mapping[str, str] = resistance.RESISTANCES
 
     @contextmanager
     def resist(
         self, step: str, where: Mapping[str, Any], issued: Mapping[str, Any], other: Mapping[str, Any] | None
-    ) -> Iterator[postgresql_resistance.Sessions | postgresql_resistance.Sleeper]:
-        with postgresql_resistance.resist(step, servers_of(where)[0], issued, other) as resisting:
+    ) -> Iterator[resistance.Sessions | resistance.Sleeper]:
+        with resistance.resist(step, servers_of(where)[0], issued, other) as resisting:
             yield resisting
 
     @contextmanager
@@ -281,11 +274,11 @@ def _check_plugin(snapshot: Mapping[str, Any]) -> None:
         raise InvalidInput(
             f"Vault has no connection {name}", hint="An administrator makes it, or corrects the role's db_name."
         )
-    if plugin != postgresql_names.PLUGIN:
+    if plugin != login_names.PLUGIN:
         raise InvalidInput(
             f"the connection {name} has the plugin {plugin:.80}, and jitvault has no engine for its database: whether "
             "a login there ends with its revocation cannot be found out",
-            hint=f"Only connections with {postgresql_names.PLUGIN} can be granted. Remove the template.",
+            hint=f"Only connections with {login_names.PLUGIN} can be granted. Remove the template.",
         )
 
 

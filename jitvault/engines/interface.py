@@ -1,6 +1,6 @@
 """The interface of a secrets engine.
 
-There is one file per engine; entry points are in the group `jitvault.engines`.
+Entry points are in the group `jitvault.engines`.
 """
 
 from __future__ import annotations

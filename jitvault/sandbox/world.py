@@ -19,7 +19,7 @@ from jitvault import shipped_files as shipped
 from jitvault.documents.paths import INSTALLATION
 from jitvault.engines.database import DatabaseEngine
 from jitvault.engines.interface import Engine
-from jitvault.engines.pki import PkiEngine
+from jitvault.engines.pki.engine import PkiEngine
 from jitvault.errors import InvalidInput, NotConfirmed, OutcomeUnknown, VaultRefused, WrongState
 from jitvault.formats.secret import Secret
 from jitvault.model.template import load_templates, parse_template

@@ -20,8 +20,8 @@ from commands import EXAMPLE
 from rig import PREFIX, Held, Rig, own_rig
 from targets import LOCK, Clients, Sleeper, dsn, ended, large_objects, may_log_in, superuser, target_says, world_on
 
-from jitvault.engines import postgresql_probe
 from jitvault.engines.database import DatabaseEngine
+from jitvault.engines.postgresql import sessions
 from jitvault.errors import VaultRejected
 from jitvault.sandbox.world import World, env
 
@@ -204,7 +204,7 @@ def deaf(rig: Rig, login: dict[str, str], *first: str) -> Iterator[None]:
 def test_a_session_of_a_role_that_is_gone_is_suspected_where_nobody_noted_whose_it_is(
     rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgresql_probe, "END_S", 0.3)
+    monkeypatch.setattr(sessions, "END_S", 0.3)
     busy, other = rig.active(spec()), rig.active(spec())
     where, names = rig.document("probes/postgres"), [other.login["user"]]
     engine = DatabaseEngine()

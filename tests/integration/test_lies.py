@@ -18,7 +18,7 @@ import pytest
 import requests
 from rig import PREFIX, Held, Rig, rests_on
 
-from jitvault.engines.postgresql import VAULTS_LOGINS
+from jitvault.engines.postgresql.client import VAULTS_LOGINS
 from jitvault.sandbox.target import REVOCATION
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")

@@ -27,8 +27,8 @@ from cryptography.x509 import ocsp
 from rig import Held, Rig, own_rig, rests_on
 
 from jitvault import shipped_files as shipped
-from jitvault.engines import x509_revocation as revocation
-from jitvault.engines.x509_revocation import spelled
+from jitvault.engines.pki import x509_revocation as revocation
+from jitvault.engines.pki.x509_revocation import spelled
 from jitvault.model.template import load_templates
 from jitvault.provision import init
 from jitvault.sandbox.servers import running_servers

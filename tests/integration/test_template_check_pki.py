@@ -17,8 +17,8 @@ from commands import Result
 from cryptography import x509
 from rig import Rig
 
-from jitvault.engines.pki import PkiEngine
-from jitvault.engines.x509_revocation import spelled
+from jitvault.engines.pki.engine import PkiEngine
+from jitvault.engines.pki.x509_revocation import spelled
 from jitvault.provision.template_check import trial as selftest
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried", "checked")

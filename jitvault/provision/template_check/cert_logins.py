@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jitvault.engines.pki_logins import takes, trusts
+from jitvault.engines.pki.logins import takes, trusts
 from jitvault.errors import JitvaultError, NotConfirmed
 from jitvault.provision.template_check.inspection import Inspected
 from jitvault.vault.client import Vault

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from jitvault.engines.bounded_fetch import Web
+from jitvault.engines.pki.bounded_fetch import Web
 from jitvault.errors import NotConfirmed
 
 

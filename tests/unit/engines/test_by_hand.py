@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from jitvault.engines.database import DatabaseEngine
-from jitvault.engines.pki import PkiEngine
+from jitvault.engines.pki.engine import PkiEngine
 from jitvault.errors import InvalidInput
 from jitvault.model.template import TemplateBody
 

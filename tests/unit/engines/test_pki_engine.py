@@ -16,8 +16,8 @@ from cryptography.x509 import ocsp
 from jitvault.audit.entry import TARGET_NAMES
 from jitvault.engines.database import DatabaseEngine
 from jitvault.engines.interface import Upkeep
-from jitvault.engines.pki import PkiEngine
-from jitvault.engines.x509_revocation import spelled
+from jitvault.engines.pki.engine import PkiEngine
+from jitvault.engines.pki.x509_revocation import spelled
 from jitvault.errors import InvalidInput, NotConfirmed, VaultRejected
 from jitvault.model.template import TemplateBody
 

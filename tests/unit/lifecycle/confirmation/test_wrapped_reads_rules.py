@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from jitvault.audit.observation import Kind, Observation, Place
 from jitvault.audit.trail import AuditTrail, Canary
 from jitvault.engines.interface import ProbeResult
-from jitvault.engines.postgresql_names import made_at, prefix_for
+from jitvault.engines.postgresql.login_names import made_at, prefix_for
 from jitvault.errors import NotConfirmed
 from jitvault.lifecycle.confirmation.wrapped_reads import (
     UNNAMED,

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from jitvault.engines.postgresql_refusal import error_of
+from jitvault.engines.postgresql.refusal import error_of
 from jitvault.errors import UsageError
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from jitvault.engines import postgresql
 from jitvault.engines.interface import After, ProbeResult
-from jitvault.engines.postgresql_login import LoginInUse
+from jitvault.engines.postgresql import client
+from jitvault.engines.postgresql.login_in_use import LoginInUse
 from jitvault.errors import NotConfirmed, ProbeUnusable
 
 _KEYS = frozenset({"dsn", "replicas"})
@@ -67,7 +67,7 @@ def written_until(primary: str) -> str:
 
     Raises NotConfirmed.
     """
-    with postgresql.probing(primary) as target:
+    with client.probing(primary) as target:
         row = target.execute(_WRITTEN).fetchone()
     return str(row[0]) if row else "0/0"
 
@@ -80,7 +80,7 @@ def has_replayed(replica: str, position: str) -> bool:
     the standby. Raises NotConfirmed if the standby cannot be asked.
     """
     deadline = time.monotonic() + _CAUGHT_UP_S
-    with postgresql.probing(replica) as target:
+    with client.probing(replica) as target:
         while True:
             row = target.execute(_REPLAYED, (position,)).fetchone()
             # a server that is no standby replays nothing, and answers with NULL

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from jitvault.engines import postgresql
-from jitvault.engines.postgresql_refusal import why_failed
+from jitvault.engines.postgresql import client
+from jitvault.engines.postgresql.refusal import why_failed
 from jitvault.errors import NotConfirmed
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class LoginInUse:
         self._dsn = dsn
         self._user = str(issued["username"])
         self._password = str(issued["password"])
-        driver = postgresql.driver()
+        driver = client.driver()
         try:
             self._open = self._login()
         except driver.Error as error:
@@ -39,7 +39,7 @@ class LoginInUse:
             raise NotConfirmed(f"the new login cannot run a statement ({type(error).__name__})") from None
 
     def still_works(self) -> bool:
-        with suppress(postgresql.driver().Error):
+        with suppress(client.driver().Error):
             self._open.execute("SELECT 1")
         # A session of a dropped role goes on, and some statements fail in it: only its end counts.
         return not self._open.closed
@@ -47,7 +47,7 @@ class LoginInUse:
     def works_anew(self) -> bool:
         try:
             again = self._login()
-        except postgresql.driver().Error:
+        except client.driver().Error:
             # an unreachable target lets nobody in either: the probe that asks next notices that
             return False
         again.close()
@@ -58,12 +58,12 @@ class LoginInUse:
 
     def _login(self) -> psycopg.Connection[Any]:
         """Log in as the probe does. Raises psycopg.Error."""
-        session: psycopg.Connection[Any] = postgresql.driver().connect(
+        session: psycopg.Connection[Any] = client.driver().connect(
             self._dsn,
             user=self._user,
             password=self._password,
             autocommit=True,
-            connect_timeout=postgresql.CONNECT_S,
+            connect_timeout=client.CONNECT_S,
             application_name="jitvault-check",
         )
         return session

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from jitvault.engines import postgresql
-from jitvault.engines.postgresql_probe import NAMELESS
-from jitvault.engines.postgresql_refusal import why_failed
+from jitvault.engines.postgresql import client
+from jitvault.engines.postgresql.refusal import why_failed
+from jitvault.engines.postgresql.sessions import NAMELESS
 from jitvault.errors import NotConfirmed
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Sessions:
         self._unlimited = unlimited
 
     def remaining(self) -> str:
-        error = postgresql.driver().Error
+        error = client.driver().Error
         for session in self._sessions:
             with suppress(error):
                 session.execute("SELECT 1")
@@ -80,7 +80,7 @@ class Sleeper:
         # a connection that is told to end in its sleep wakes once more before it ends
         try:
             answer = ExecStatus(self._connection.exec_(b"SELECT 1").status)
-        except postgresql.driver().Error:
+        except client.driver().Error:
             # the connection is gone
             return ""
         return "the connection woke and can be used" if answer is ExecStatus.TUPLES_OK else ""
@@ -119,8 +119,8 @@ class _Login:
 
     def connect(self) -> psycopg.Connection[Any]:
         """Open a session. Raises psycopg.Error."""
-        session: psycopg.Connection[Any] = postgresql.driver().connect(
-            self.dsn, **self._fields, autocommit=True, connect_timeout=postgresql.CONNECT_S
+        session: psycopg.Connection[Any] = client.driver().connect(
+            self.dsn, **self._fields, autocommit=True, connect_timeout=client.CONNECT_S
         )
         self.sessions.append(session)
         return session
@@ -132,7 +132,7 @@ class _Login:
         """
         try:
             return self.connect()
-        except postgresql.driver().Error as error:
+        except client.driver().Error as error:
             _, cause = why_failed(error, self.conninfo().decode())
             raise NotConfirmed(f"the target refuses the new login: {cause}") from None
 
@@ -146,7 +146,7 @@ class _Login:
 
         Otherwise what it made was dropped with it.
         """
-        error = postgresql.driver().Error
+        error = client.driver().Error
         for session in self.sessions:
             session.close()
         if self.undo:
@@ -160,7 +160,7 @@ class _Login:
 def _sleep(login: _Login) -> Sleeper:
     from psycopg.pq import PGconn
 
-    with postgresql.probing(login.dsn) as target:
+    with client.probing(login.dsn) as target:
         before = set(target.execute(NAMELESS).fetchall())
         connection = PGconn.connect_start(login.conninfo(options=f"-c post_auth_delay={SLEEP_S}"))
         login.sleeping = connection
@@ -242,7 +242,7 @@ def _own(login: _Login, other: _Login) -> Sessions:
 
 def _crowd(login: _Login) -> Sessions:
     login.first()
-    with suppress(postgresql.driver().Error):
+    with suppress(client.driver().Error):
         while len(login.sessions) < MOST_SESSIONS:
             login.connect()
     many = len(login.sessions)
@@ -264,6 +264,6 @@ def _refused(session: psycopg.Connection[Any], *statements: str) -> str:
     try:
         for statement in statements:
             session.execute(statement.encode())
-    except postgresql.driver().Error as error:
+    except client.driver().Error as error:
         return type(error).__name__
     return ""

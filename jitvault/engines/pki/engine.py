@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from jitvault.engines import pki_config
-from jitvault.engines.bounded_fetch import Web
 from jitvault.engines.interface import After, Limits, Login, ProbeResult, Read, Resisting, TargetFinding, Upkeep
+from jitvault.engines.pki import config
+from jitvault.engines.pki.bounded_fetch import Web
 from jitvault.errors import NotConfirmed, StillAccepted
 from jitvault.model.template import TemplateBody
 from jitvault.model.vault_access import Capability
@@ -65,10 +65,10 @@ class PkiEngine:
     }
 
     def snapshot(self, read: Read, mount: str, path: str) -> dict[str, Any]:
-        return pki_config.snapshot(read, mount, path)
+        return config.snapshot(read, mount, path)
 
     def check_template(self, spec: TemplateBody, snapshot: Mapping[str, Any] | None = None) -> None:
-        pki_config.check_template(spec, snapshot)
+        config.check_template(spec, snapshot)
 
     def why_no_credential(self, path: str, snapshot: Mapping[str, Any]) -> str | None:
         return None
@@ -77,21 +77,21 @@ class PkiEngine:
         return (f"bao write {mount}/revoke serial_number={name}", f"bao read {mount}/crl/rotate")
 
     def limits(self, spec: TemplateBody) -> Limits | None:
-        return pki_config.limits(spec)
+        return config.limits(spec)
 
     def upkeep(self, read: Read, mount: str) -> Upkeep | None:
-        return pki_config.upkeep(read, mount)
+        return config.upkeep(read, mount)
 
     def check_issued(
         self, spec: TemplateBody, data: Mapping[str, str], snapshot: Mapping[str, Any], issued: Mapping[str, Any]
     ) -> str:
-        from jitvault.engines.pki_certificate import as_asked
-        from jitvault.engines.x509_revocation import SKEW
+        from jitvault.engines.pki.certificate import as_asked
+        from jitvault.engines.pki.x509_revocation import SKEW
 
         return as_asked(issued.get("certificate"), data, snapshot["role"], until=datetime.now(UTC) + spec.ttl + SKEW)
 
     def worker_paths(self, mount: str, path: str) -> tuple[str, ...]:
-        return pki_config.worker_paths(mount, path)
+        return config.worker_paths(mount, path)
 
     def probe(
         self, where: Mapping[str, Any], names: Sequence[str], *, look_only: bool = False
@@ -117,7 +117,7 @@ class PkiEngine:
         raise NotConfirmed("a certificate does not say by which role it was made: one that no line names is not found")
 
     def missing_rights(self, where: Mapping[str, Any]) -> tuple[str, ...]:
-        from jitvault.engines.x509_revocation import check_answered
+        from jitvault.engines.pki.x509_revocation import check_answered
 
         revocations = _revocations_of(where)
         _crl(revocations)
@@ -173,8 +173,8 @@ class _InUse:
 
         Raises NotConfirmed unless the certificate is valid, on no CRL, good by OCSP, and taken by the servers.
         """
-        from jitvault.engines.pki_verifiers import AtVerifiers
-        from jitvault.engines.x509_revocation import check_good_by_ocsp, check_off_crl, check_valid
+        from jitvault.engines.pki.verifiers import AtVerifiers
+        from jitvault.engines.pki.x509_revocation import check_good_by_ocsp, check_off_crl, check_valid
 
         name = str(issued.get("serial_number"))
         if not _SERIAL.fullmatch(name):
@@ -190,14 +190,14 @@ class _InUse:
         self.seen = "; ".join(filter(None, (f"{name} is valid, on no CRL, and good by OCSP", self._at.seen)))
 
     def still_works(self) -> After:
-        from jitvault.engines.x509_revocation import on_crl
+        from jitvault.engines.pki.x509_revocation import on_crl
 
         # the sentence of an error says more than that it works: which CRL does not have it
         listed = on_crl(_crl(_revocations_of(self._where)), self._serial, datetime.now(UTC))
         return _with_evidence(listed, self._at.still_open())
 
     def works_anew(self) -> After:
-        from jitvault.engines.x509_revocation import revoked_by_ocsp
+        from jitvault.engines.pki.x509_revocation import revoked_by_ocsp
 
         revocations = _revocations_of(self._where)
         answer = _by_ocsp(revocations, self._serial)
@@ -215,7 +215,7 @@ def _with_evidence(evidence: str, after: After) -> After:
 
 def _revocations_of(where: Mapping[str, Any]) -> _Revocations:
     """Fetch what all certificates of a mount share. Raises NotConfirmed."""
-    from jitvault.engines.x509_revocation import current_crl, issuer_of
+    from jitvault.engines.pki.x509_revocation import current_crl, issuer_of
 
     issuer = issuer_of(where.get("issuer"))
     mount = str(where["dsn"]).rstrip("/")
@@ -256,7 +256,7 @@ def _look(revocations: _Revocations, name: str) -> ProbeResult:
 
 def _revoked(revocations: _Revocations, serial: int) -> str:
     """Return that CRL and OCSP call it revoked. Raises NotConfirmed."""
-    from jitvault.engines.x509_revocation import on_crl, revoked_by_ocsp
+    from jitvault.engines.pki.x509_revocation import on_crl, revoked_by_ocsp
 
     listed = on_crl(_crl(revocations), serial, datetime.now(UTC))
     answer = _by_ocsp(revocations, serial)
@@ -269,7 +269,7 @@ def _expired(revocations: _Revocations, name: str, serial: int) -> str:
     The certificate itself shows that, and the mount gives it to everyone. Vault does not put a certificate on the
     CRL that expires within seconds, and OCSP goes on calling it good.
     """
-    from jitvault.engines.x509_revocation import expired
+    from jitvault.engines.pki.x509_revocation import expired
 
     try:
         return expired(_fetched(revocations, name), serial, revocations.issuer, datetime.now(UTC))
@@ -285,7 +285,7 @@ def _crl(revocations: _Revocations) -> x509.CertificateRevocationList:
 
 
 def _by_ocsp(revocations: _Revocations, serial: int) -> bytes:
-    from jitvault.engines.x509_revocation import request_for
+    from jitvault.engines.pki.x509_revocation import request_for
 
     question = request_for(serial, revocations.issuer)
     url = f"{revocations.mount}/ocsp"

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jitvault.engines import postgresql
 from jitvault.engines.interface import TargetFinding
-from jitvault.engines.postgresql_hazards import milliseconds
-from jitvault.engines.postgresql_servers import address_of, servers_of
+from jitvault.engines.postgresql import client
+from jitvault.engines.postgresql.hazards import milliseconds
+from jitvault.engines.postgresql.servers import address_of, servers_of
 from jitvault.errors import NotConfirmed
 
 SERVERS = "servers_named"
@@ -88,7 +88,7 @@ def unnamed(where: Mapping[str, Any]) -> tuple[TargetFinding, ...]:
 
 
 def _server(dsn: str) -> Server:
-    with postgresql.probing(dsn) as target:
+    with client.probing(dsn) as target:
         row = target.execute(_SELF).fetchone()
         if row is None:
             raise NotConfirmed("the target returned nothing about itself")

@@ -1,7 +1,7 @@
 """Read what decides whether a PostgreSQL login can escape its end.
 
 It is read from the target and from Vault's connection to it, by the probe's own login, which may see and end
-sessions and nothing else: everything here is open to each login. `postgresql_hazards` judges the facts. Every name
+sessions and nothing else: everything here is open to each login. `hazards` judges the facts. Every name
 in a query has its schema, because this module looks for schemas that others may write to.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from jitvault.engines import postgresql
+from jitvault.engines.postgresql import client
 from jitvault.errors import NotConfirmed
 
 if TYPE_CHECKING:
@@ -252,7 +252,7 @@ def read_facts(dsn: str, configuration: Mapping[str, Any], name: str | None) -> 
     from psycopg.conninfo import make_conninfo
 
     connection = connection_of(configuration)
-    with postgresql.probing(make_conninfo(dsn, dbname=connection.database)) as target:
+    with client.probing(make_conninfo(dsn, dbname=connection.database)) as target:
         row = target.execute(_SERVER).fetchone()
         if row is None:
             raise NotConfirmed("the target returned nothing about itself")

@@ -18,8 +18,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from jitvault.engines import postgresql
 from jitvault.engines.interface import ProbeResult
+from jitvault.engines.postgresql import client
 
 if TYPE_CHECKING:
     import psycopg
@@ -185,7 +185,7 @@ def _terminate(target: psycopg.Connection[Any], query: str, which: tuple[object,
         # in an open transaction the refusal rolls back this statement alone
         with target.transaction():
             row = target.execute(query, which).fetchone()
-    except postgresql.driver().errors.InsufficientPrivilege:
+    except client.driver().errors.InsufficientPrivilege:
         return False
     return bool(row and row[0])
 

@@ -17,8 +17,8 @@ from typing import Any
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
-from jitvault.engines.pki_config import USAGES
-from jitvault.engines.x509_revocation import reading
+from jitvault.engines.pki.config import USAGES
+from jitvault.engines.pki.x509_revocation import reading
 from jitvault.errors import NotConfirmed
 from jitvault.formats.strict_yaml import shown
 

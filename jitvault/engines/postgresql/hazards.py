@@ -1,7 +1,7 @@
 """Judge which of a PostgreSQL target's facts let a login escape its end.
 
 Each rule is about something that was done to the real server (docs/vault-facts.md, "What an agent does at a
-PostgreSQL target"). Pure: `postgresql_inspection` asks, this module decides.
+PostgreSQL target"). Pure: `inspection` asks, this module decides.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from jitvault.engines.interface import TargetFinding
-from jitvault.engines.postgresql_inspection import LEFTOVER, PUBLIC, SET_SINCE, Facts, Role
+from jitvault.engines.postgresql.inspection import LEFTOVER, PUBLIC, SET_SINCE, Facts, Role
 
 CODE, BOUNDS = "no_foreign_code", "bounded"
 SAFE_PATH = ("pg_catalog", "pg_temp")

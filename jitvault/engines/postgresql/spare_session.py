@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from jitvault.engines import postgresql, postgresql_probe
-from jitvault.engines.postgresql_refusal import error_of
+from jitvault.engines.postgresql import client, sessions
+from jitvault.engines.postgresql.refusal import error_of
 from jitvault.errors import NotConfirmed
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _MEMBERS = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_auth_members"
 _WAITING = f"""
     SELECT a.usesysid, coalesce(r.rolname::pg_catalog.text, 'a login that is gone'::pg_catalog.text),
         a.usesysid IS NOT NULL AND (r.oid IS NULL
-        OR r.rolname OPERATOR(pg_catalog.~) '{postgresql.VAULTS_LOGINS}'::pg_catalog.text)
+        OR r.rolname OPERATOR(pg_catalog.~) '{client.VAULTS_LOGINS}'::pg_catalog.text)
     FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_stat_activity AS a ON a.pid OPERATOR(pg_catalog.=) l.pid
     LEFT JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) a.usesysid
     WHERE NOT l.granted
@@ -44,7 +44,7 @@ _WAITING = f"""
         OR l.mode OPERATOR(pg_catalog.~) '^(Share|ShareRowExclusive|Exclusive|AccessExclusive)Lock$'::pg_catalog.text
         AND (l.relation OPERATOR(pg_catalog.<) '16384'::pg_catalog.oid
             OR l.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_database'::pg_catalog.regclass::pg_catalog.oid)
-        AND r.rolname OPERATOR(pg_catalog.~) '{postgresql.VAULTS_LOGINS}'::pg_catalog.text)
+        AND r.rolname OPERATOR(pg_catalog.~) '{client.VAULTS_LOGINS}'::pg_catalog.text)
 """  # noqa: S608 - only the constant goes in
 # How many locks each session has whose login Vault made, or whose login is gone; and the least size of the lock
 # table. A session with few locks is no reason for anything. What a session keeps for itself (fast path), and what
@@ -57,7 +57,7 @@ _HOLDERS = f"""
     LEFT JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) a.usesysid
     WHERE a.usesysid IS NOT NULL AND NOT l.fastpath
     AND l.mode OPERATOR(pg_catalog.<>) 'SIReadLock'::pg_catalog.text
-    AND (r.oid IS NULL OR r.rolname OPERATOR(pg_catalog.~) '{postgresql.VAULTS_LOGINS}'::pg_catalog.text)
+    AND (r.oid IS NULL OR r.rolname OPERATOR(pg_catalog.~) '{client.VAULTS_LOGINS}'::pg_catalog.text)
     GROUP BY 1, 2, 3
 """  # noqa: S608 - only the constant goes in
 _SESSIONS_OF = """
@@ -93,7 +93,7 @@ class SpareSession:
             with self._asking(dsn, _LOOK_S) as target:
                 if not _is_held(target):
                     _hold(target)
-                postgresql_probe.clear(target)
+                sessions.clear(target)
                 waiting = target.execute(_WAITING).fetchall()
                 if any(not is_agents for _, _, is_agents in waiting):
                     # the waiting session gets the lock before we ask again
@@ -136,31 +136,31 @@ class SpareSession:
         out = {oid: name for oid, (name, _) in self._thrown_out[dsn].items()}
         if out:
             for pid, oid in target.execute(_SESSIONS_OF, (list(out),)).fetchall():
-                postgresql_probe.end_session(target, pid, oid)
+                sessions.end_session(target, pid, oid)
         return tuple(sorted(set(out.values())))
 
     @contextmanager
-    def _asking(self, dsn: str, seconds: float = postgresql.ANSWERS_S) -> Iterator[psycopg.Connection[Any]]:
+    def _asking(self, dsn: str, seconds: float = client.ANSWERS_S) -> Iterator[psycopg.Connection[Any]]:
         target = self._sessions[dsn]
         try:
-            with postgresql.for_so_long(target, seconds):
+            with client.for_so_long(target, seconds):
                 yield target
-        except postgresql.driver().Error as error:
+        except client.driver().Error as error:
             self._sessions.pop(dsn).close()
             raise NotConfirmed(f"the session that is kept at the target ended ({type(error).__name__})") from None
 
 
 def _opened(dsn: str) -> psycopg.Connection[Any]:
-    driver = postgresql.driver()
+    driver = client.driver()
     try:
         target: psycopg.Connection[Any] = driver.connect(
             dsn,
             autocommit=True,
-            connect_timeout=postgresql.CONNECT_S,
+            connect_timeout=client.CONNECT_S,
             application_name="jitvault-kept",
             prepare_threshold=None,
         )
-        for setting in postgresql.SETTINGS:
+        for setting in client.SETTINGS:
             target.execute(setting)
         target.execute(_SET, (list(_SETTINGS),))
     except driver.Error as error:
@@ -177,7 +177,7 @@ def _is_held(target: psycopg.Connection[Any]) -> bool:
 def _hold(target: psycopg.Connection[Any]) -> None:
     """Begin the transaction, and take every lock that a probe needs."""
     target.execute("BEGIN")
-    postgresql_probe.look(target)
+    sessions.look(target)
     target.execute(_MEMBERS)
     target.execute(_HOLDERS)
     target.execute(_WAITING)
@@ -188,7 +188,7 @@ def _holders(target: psycopg.Connection[Any]) -> dict[int, str]:
 
     They are keyed by oid, and hold the locks together.
     """
-    postgresql_probe.clear(target)
+    sessions.clear(target)
     found = target.execute(_HOLDERS).fetchall()
     if not found or sum(row[3] for row in found) * _FULL < found[0][4]:
         return {}
