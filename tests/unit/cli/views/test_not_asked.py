@@ -7,6 +7,7 @@ import io
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from rich.console import Console
 from test_published_task import HONEST, PROOF, REVISION, read
@@ -15,7 +16,7 @@ from jitvault.cli.commands.ends.end import _check_forceable
 from jitvault.cli.views import tables, task_list
 from jitvault.cli.views.status import print_published
 from jitvault.cli.views.task import print_grant, print_proof
-from jitvault.documents.published_parts import LeaseProof
+from jitvault.documents.published_parts import LeaseProof, Proof
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import WrongState
 from jitvault.lifecycle.record.receipt import target_asked
@@ -37,7 +38,7 @@ def document(**changes: Any) -> PublishedTask:
 
 def printed(proof: dict[str, Any], *open_points: str) -> str:
     console = Console(file=io.StringIO(), width=200)
-    print_proof(console, proof, open_points)
+    print_proof(console, msgspec.convert(proof, Proof), open_points)
     return str(console.file.getvalue())  # type: ignore[attr-defined]
 
 
