@@ -21,10 +21,12 @@ from jitvault.engines.interface import Engine
 from jitvault.errors import JitvaultError, VaultRefused, VaultRejected, WorkerRefused
 from jitvault.model.template import AccessTemplate
 from jitvault.model.vault_access import AccessPolicy
-from jitvault.provision.desired import GROUPS, INSTALLATION, TRANSIT_MOUNT, TokenRole, token_roles
+from jitvault.provision.desired import token_roles
 from jitvault.provision.init import Plan
+from jitvault.provision.item import changed
+from jitvault.provision.items import TokenRole
 from jitvault.provision.live import Live, normal_role
-from jitvault.provision.plan import changed, role_body
+from jitvault.provision.names import GROUPS, INSTALLATION, TRANSIT_MOUNT
 from jitvault.provision.template_check.record import Unchecked, recorded, why_unchecked
 from jitvault.vault.client import Vault
 from jitvault.vault.documents import Documents
@@ -128,7 +130,7 @@ def _roles(vault: Vault) -> list[Part]:
 def _role(wanted: TokenRole, answer: Mapping[str, Any] | None) -> Part:
     if answer is None:
         return Part("token role", wanted.name, "create")
-    other = tuple(changed(normal_role(dict(answer["data"])), normal_role(role_body(wanted))))
+    other = tuple(changed(normal_role(dict(answer["data"])), normal_role(wanted.body)))
     return Part("token role", wanted.name, "update" if other else "keep", other)
 
 

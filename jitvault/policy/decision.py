@@ -96,10 +96,7 @@ class Obligations:
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Obligations:
-        """Return the obligations that `as_json` wrote.
-
-        What an older version did not write yet is left out. Raises CorruptRecord.
-        """
+        """Return the obligations that `as_json` wrote. Raises CorruptRecord."""
         return _converted(stored, _OBLIGATIONS).value
 
 
@@ -113,12 +110,12 @@ class _StoredRequirement(Struct, frozen=True):
 
 
 class _StoredObligations(Struct, frozen=True):
-    approvals: tuple[_StoredRequirement, ...] = ()
-    max_ttl_s: Seconds | None = None
-    max_window_s: Seconds | None = None
-    confirm: ProofLevel | None = None
-    notify: tuple[str, ...] = ()
-    owner_may_approve: tuple[str, ...] = ()
+    approvals: tuple[_StoredRequirement, ...]
+    max_ttl_s: Seconds | None
+    max_window_s: Seconds | None
+    confirm: ProofLevel | None
+    notify: tuple[str, ...]
+    owner_may_approve: tuple[str, ...]
 
     @property
     def value(self) -> Obligations:
@@ -133,11 +130,11 @@ class _StoredObligations(Struct, frozen=True):
 
 
 class _StoredDecision(Struct, frozen=True):
-    permitted: bool = False
-    obligations: _StoredObligations = _StoredObligations()
-    rules: tuple[str, ...] = ()
-    reasons: tuple[str, ...] = ()
-    policy_digest: str = ""
+    permitted: bool
+    obligations: _StoredObligations
+    rules: tuple[str, ...]
+    reasons: tuple[str, ...]
+    policy_digest: str
 
 
 _OBLIGATIONS = converter(_StoredObligations)
@@ -176,10 +173,7 @@ class Decision:
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Decision:
-        """Return the decision that `as_json` wrote.
-
-        What an older version did not write yet is left out. Raises CorruptRecord.
-        """
+        """Return the decision that `as_json` wrote. Raises CorruptRecord."""
         found = _converted(stored, _DECISION)
         return cls(
             permitted=found.permitted,

@@ -83,13 +83,17 @@ def test_over_http_nothing_without_the_bearer_reaches_the_spool(spool: Path, htt
         secret = https.bearer.removeprefix("Bearer ")
         for given in (None, "", "Bearer", "Bearer wrong", secret, https.bearer[:-1], f"{https.bearer} {secret}"):
             assert https.post(receiver, FORGED, Authorization=given) == 401
+        for asked in (b"POST /", b"GET /audit", b"BANANA /audit"):
+            # a 404 would say which path is the right one
+            answer = raw(https.connect(receiver), asked + b" HTTP/1.1\r\nContent-Length: 9000000000000\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 401")
         plain = f"POST /audit HTTP/1.1\r\nAuthorization: {https.bearer}\r\nContent-Length: {len(FORGED)}\r\n\r\n"
         assert b"204" not in raw(socket.create_connection(receiver.host_and_port, timeout=10), plain.encode() + FORGED)
         assert https.post(receiver, b"{}\n") == 204
         receiver.stop()
         assert receiver.lines() == [b"{}\n"]
         assert secret not in receiver.stderr
-        assert "a request was refused: 401 Unauthorized (6 more; from 127.0.0.1)" in receiver.stderr
+        assert "a request was refused: 401 Unauthorized (9 more; from 127.0.0.1)" in receiver.stderr
 
 
 @pytest.mark.parametrize("with_bearer", [False, True])
@@ -211,6 +215,7 @@ def test_300_connections_that_come_to_no_end_do_not_keep_vault_waiting(
     with Receiving(spool, *https.args) as receiver, TrustingVault(tmp_path / "bao", receiver, https) as bao:
         ask(bao, 2)
         with Strangers(receiver, 300 if says[0] else 600, says):
+            eventually(lambda: "dropped: too many show no right to send (from 127.0.0.2)" in receiver.stderr, within=10)
             took = how_long(lambda: ask(bao, 4, at_once=2))
             assert Counter(keys(receiver.lines())) == Counter(reference(bao)), "no line was refused"
             # Vault keeps its connections, and these are new

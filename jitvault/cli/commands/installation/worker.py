@@ -23,12 +23,6 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
-def _former(name: str) -> typer.models.OptionInfo:
-    """Return a hidden option by a former name, which scripts may still use."""
-    option: typer.models.OptionInfo = typer.Option(name, min=1, max=_MOST, hidden=True)
-    return option
-
-
 def worker(
     concurrency: Annotated[
         int, typer.Option("--concurrency", min=1, max=_MOST, help="How many tasks to work on at once.")
@@ -48,8 +42,6 @@ def worker(
         typer.Option("--health", metavar="ADDRESS:PORT", help="Serve /healthz, /readyz and /metrics, on loopback."),
     ] = None,
     log: Annotated[LogFormat, typer.Option("--log", help="The format of the log on stderr.")] = LogFormat.CONSOLE,
-    hands: Annotated[int | None, _former("--hands")] = None,
-    may_hang: Annotated[int | None, _former("--may-hang")] = None,
     debug: Debug = False,
 ) -> None:
     """Run the lifecycle of all tasks until Ctrl-C or SIGTERM.
@@ -68,13 +60,7 @@ def worker(
     gc.set_threshold(700, 10, 10)
     keep_private()
     pace = Pace(sweep_s=_sweep_s(sweep_every))
-    plan = Plan(
-        hands=concurrency if hands is None else hands,
-        may_hang=slow_slots if may_hang is None else may_hang,
-        health=health,
-        pace=pace,
-        fix=fix,
-    )
+    plan = Plan(hands=concurrency, may_hang=slow_slots, health=health, pace=pace, fix=fix)
     _work(plan, as_json=log is LogFormat.JSON)
 
 

@@ -50,7 +50,8 @@ def submit_spec(
     from the spec's `generateName` is said before anything is signed: whoever is interrupted afterwards has to know it.
     Raises InvalidInput, WrongState, VaultRefused.
     """
-    from jitvault.cli import session
+    from jitvault.agent.command_events import Asked
+    from jitvault.cli import caller, session
     from jitvault.errors import VaultRefused
     from jitvault.lifecycle.requests.sign import sign_submission
 
@@ -69,6 +70,7 @@ def submit_spec(
         # nothing was written, so nobody has to find the task
         set_made_task(context, None)
         raise
+    caller.tell(Asked(spec.id))
     return spec
 
 
