@@ -136,7 +136,8 @@ class Wiring:
             if held is not None and not isinstance(held, Secret):
                 held.close()
         for engine in self.__dict__.get("engines", {}).values():
-            engine.close()
+            if engine.probe is not None:
+                engine.probe.close()
         if "unchecked_ledger" in self.__dict__:
             # Close now: otherwise SQLite's WAL file stays until garbage collection.
             self.unchecked_ledger.close()
@@ -262,9 +263,9 @@ class Wiring:
     @cached_property
     def engines(self) -> Mapping[str, Engine]:
         """The installed secrets engines by name, from their entry points."""
-        from importlib.metadata import entry_points
+        from jitvault.engines.installed import installed_engines
 
-        return {point.name: point.load()() for point in entry_points(group="jitvault.engines")}
+        return installed_engines()
 
     @cached_property
     def person(self) -> Person:
