@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from jitvault.cli import published as fallback
 from jitvault.cli.closing import on_exit
 from jitvault.cli.folding import for_terminal
 from jitvault.cli.refused import only
-from jitvault.cli.views import published as fallback
 from jitvault.cli.views.output import warn
+from jitvault.documents.illegible import illegible
 from jitvault.documents.paths import published_path
 from jitvault.documents.published_task import (
     IllegibleDocument,
@@ -164,7 +165,7 @@ def known(wiring: Wiring, task_id: str) -> PublishedTask:
     """
     document = _existing(wiring, task_id)
     if isinstance(document, IllegibleDocument):
-        raise fallback.illegible(task_id)
+        raise illegible(task_id)
     return document
 
 

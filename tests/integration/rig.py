@@ -35,11 +35,8 @@ from jitvault.ledger.storage.dialect import guards
 from jitvault.ledger.storage.schema import APPEND_ONLY
 from jitvault.lifecycle.record.check_words import evidence_in_words
 from jitvault.model.event_chain import Event, chain_problems, link
-<<<<<<< HEAD
-from jitvault.model.proof_check import Check
-=======
 from jitvault.model.kinds import EventKind
->>>>>>> main
+from jitvault.model.proof_check import Check
 from jitvault.model.vault_access import REVOCATION_BEGUN
 from jitvault.provision.template_check import record as template_check
 from jitvault.provision.template_check.steps import STEPS, Outcome, Step

@@ -323,11 +323,7 @@ def probe(worker: WorkerContext, file: TaskRecord, revision: Revision, leases: I
     answers: dict[str, Check] = {}
     for (engine, probe), names in names_of.items():
         try:
-<<<<<<< HEAD
-            told = worker.engines[engine].probe(probe_target(worker, probe), names)
-=======
-            answers |= probe_of(worker.engines[engine]).ask(probe_target(worker, probe), names)
->>>>>>> main
+            told = probe_of(worker.engines[engine]).ask(probe_target(worker, probe), names)
         except (NotConfirmed, UsageError) as error:
             is_accepted = isinstance(error, StillAccepted)
             no_answer = ProbeResult(refused=False, open_sessions=None, evidence=str(error), seen=is_accepted)

@@ -18,10 +18,7 @@ from msgspec.structs import replace
 
 from jitvault.audit.observation import is_token_lease
 from jitvault.context import WorkerContext
-<<<<<<< HEAD
-=======
-from jitvault.engines.interface import ProbeResult, probe_of
->>>>>>> main
+from jitvault.engines.interface import probe_of
 from jitvault.errors import InvalidInput, JitvaultError, NotConfirmed, ProbeUnusable, UsageError
 from jitvault.ledger.model import Change, OperationRow, OpState, TaskRecord
 from jitvault.lifecycle.confirmation.evidence import Evidence, tokens_of
@@ -87,13 +84,8 @@ def _ask(
     seen = [read for read in reads if not read.in_gap]
     own = [name for name, at in unknown.items() if any(read.may_have_made(at) for read in seen)]
     # a credential that is gone may have left a session open, and its name is not known
-<<<<<<< HEAD
-    probed = engine.probe(where, [*sorted(own), UNNAMED])
-    return {read.line: judge_by_target(engine.name, read, unknown, probed) for read in reads}
-=======
     probed = probe_of(engine).ask(where, [*sorted(own), UNNAMED])
-    return {read.line: judge_by_target(read, unknown, probed) for read in reads}
->>>>>>> main
+    return {read.line: judge_by_target(engine.name, read, unknown, probed) for read in reads}
 
 
 def probe_target(worker: WorkerContext, probe: str) -> Mapping[str, Any]:

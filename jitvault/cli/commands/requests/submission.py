@@ -126,7 +126,7 @@ def _check_free(wiring: Wiring, spec: TaskSpec, *, revise: bool) -> None:
     from jitvault.cli import session
     from jitvault.cli.commands.requests.grant_wait import spec_of
     from jitvault.cli.quiet import note
-    from jitvault.cli.views import published as fallback
+    from jitvault.documents.illegible import illegible
     from jitvault.documents.published_task import IllegibleDocument, PublishedRefusal
     from jitvault.errors import WrongState
     from jitvault.model.revision_text import difference_of_specs
@@ -135,7 +135,7 @@ def _check_free(wiring: Wiring, spec: TaskSpec, *, revise: bool) -> None:
     if document is None or isinstance(document, PublishedRefusal):
         return
     if isinstance(document, IllegibleDocument):
-        raise fallback.illegible(spec.id)
+        raise illegible(spec.id)
     if document.requester != wiring.person.entity:
         owner = document.full_revision.content["requester"]["name"]
         raise WrongState(f"task {spec.id} was submitted by {owner}", hint=_OTHER)
