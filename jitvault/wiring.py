@@ -538,6 +538,7 @@ class Wiring:
 
         Raises UsageError where its settings are incomplete.
         """
+        from jitvault.http.connection import NotSent, ServerAddress
         from jitvault.notices.channels import Command, Webhook, shared_key
         from jitvault.notices.notifier import Notifier
 
@@ -545,8 +546,10 @@ class Wiring:
         messengers: list[Messenger] = [Command(s.notify_command)] if s.notify_command else []
         if s.notify_url is not None:
             url = s.notify_url.get_secret_value()
-            if not url.startswith(("https://", "http://")):
-                raise UsageError("JITVAULT_NOTIFY_URL: expected an http(s) URL")
+            try:
+                ServerAddress.of(url)
+            except NotSent:
+                raise UsageError("JITVAULT_NOTIFY_URL: expected http(s)://HOST[:PORT]/PATH") from None
             if s.notify_key_file is None:
                 raise UsageError("JITVAULT_NOTIFY_URL needs JITVAULT_NOTIFY_KEY_FILE: notices are signed")
             messengers.append(Webhook(url, shared_key(s.notify_key_file)))

@@ -209,7 +209,7 @@ def test_a_worker_keeps_nothing_that_is_due_on_a_stream_that_is_not_trusted(
     time.sleep(STEP_S / 2 + 0.2)
     with rig.environment(None, {"JITVAULT_AUDIT_FILE": str(foreign)}):
         hand = context_factory(Wiring(load()))()
-    assert hand.mode.has_stream_reader and hand.mode.cache is not None and is_due_now(hand, rig.file(file.stem))
+    assert hand.mode.is_daemon and hand.mode.cache is not None and is_due_now(hand, rig.file(file.stem))
     with pytest.raises(AuditUntrusted):
         advance(hand, file.stem)
     assert not renewals(rig, file.stem, "renew_token")
