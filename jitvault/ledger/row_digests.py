@@ -12,12 +12,13 @@ sent, not what a task is. Neither are accesses, which repeat the revision.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from jitvault.formats.canonical_json import canonical_bytes, likely_bytes, sha256_hex
-from jitvault.ledger.model import CheckRow, GrantRow, LeaseRow, RevisionRow, Row, TaskRecord, TaskRow
+from jitvault.ledger.model import CheckRow, GrantRow, LeaseRow, RevisionRow, Row, TaskRecord, TaskRow, columns_of
 from jitvault.model.event_chain import Event
 from jitvault.model.kinds import EventKind
 
@@ -44,7 +45,7 @@ _KEYS: Mapping[type, tuple[str, ...]] = {
     CheckRow: ("n", "subject"),
 }
 DIGESTED: Mapping[type, tuple[str, ...]] = {
-    kind: tuple(f.name for f in fields(kind) if f.name not in _OF_CHAIN | CHANGED_BY_RENEWAL.get(kind, frozenset()))
+    kind: tuple(name for name in columns_of(kind) if name not in _OF_CHAIN | CHANGED_BY_RENEWAL.get(kind, frozenset()))
     for kind in _KEYS
 }
 """The columns of each kind of row that the chain vouches for."""
@@ -146,4 +147,6 @@ def _plain(value: Any) -> Any:
     """Return a column's value as JSON data, the same before it is stored and after."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat(timespec="microseconds")
+    if isinstance(value, msgspec.Struct):
+        return msgspec.to_builtins(value)
     return value.hex() if isinstance(value, bytes) else value

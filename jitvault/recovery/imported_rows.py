@@ -12,7 +12,9 @@ from typing import Any
 
 from jitvault.context import WorkerContext, new_id
 from jitvault.documents.published_task import PublishedTask
+from jitvault.formats.conversion import converter
 from jitvault.ledger.model import CheckRow, GrantRow, LeaseRow, Row, TaskRecord
+from jitvault.model.proof_check import QUIET_N
 from jitvault.model.revision import Revision
 from jitvault.model.states import DELIVERED_STATES, Verdict
 from jitvault.model.vault_access import CAPS, cap_of
@@ -21,6 +23,7 @@ from jitvault.recovery.outcomes import RecoveryAction
 from jitvault.recovery.survey import RecoveryCase
 
 _WRAP_TTL_S = 300
+_check = converter(CheckRow)
 
 
 def chain_in(case: RecoveryCase) -> Mapping[str, Any]:
@@ -199,8 +202,9 @@ def _checks_of(case: RecoveryCase, token: GrantRow) -> list[CheckRow]:
     told = [(str(lease["lease_id"]), check) for lease in _told(proof, "leases") for check in _told(lease, "checks")]
     subject = token.accessor_hmac or token.grant_id
     # the check of quiet is the task's
-    own = [(task_id if check["n"] == 7 else subject, check) for check in _told(proof.get("token") or {}, "checks")]
-    return [CheckRow(task_id, whose, int(c["n"]), bool(c["ok"]), str(c["evidence"])) for whose, c in (*told, *own)]
+    token_checks = _told(proof.get("token") or {}, "checks")
+    own = [(task_id if check["n"] == QUIET_N else subject, check) for check in token_checks]
+    return [_check({**check, "task_id": task_id, "subject": whose}) for whose, check in (*told, *own)]
 
 
 def verdicts_of(case: RecoveryCase, file: TaskRecord) -> list[Row]:

@@ -11,13 +11,14 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import msgspec
 import psycopg
 import pytest
 from commands import PEOPLE, Cli, Quick, Result, without_limits
@@ -32,8 +33,10 @@ from jitvault.ledger.row_digests import DIGESTED
 from jitvault.ledger.rows import of_task
 from jitvault.ledger.storage.dialect import guards
 from jitvault.ledger.storage.schema import APPEND_ONLY
+from jitvault.lifecycle.record.check_words import evidence_in_words
 from jitvault.model.event_chain import Event, chain_problems, link
 from jitvault.model.kinds import EventKind
+from jitvault.model.proof_check import Check
 from jitvault.model.vault_access import REVOCATION_BEGUN
 from jitvault.provision.template_check import record as template_check
 from jitvault.provision.template_check.steps import STEPS, Outcome, Step
@@ -302,6 +305,11 @@ class Rig:
 
     def findings(self, task: str) -> list[str]:
         return [row[0] for row in self.rows("SELECT rule FROM findings WHERE task_id = ?", task)]
+
+
+def rests_on(check: Mapping[str, Any] | Check) -> str:
+    """What a check rests on or lacks, in words."""
+    return evidence_in_words((check if isinstance(check, Check) else msgspec.convert(check, Check)).evidence)
 
 
 def own_rig(world: World, variables: dict[str, str], directory: Path) -> Rig:

@@ -16,7 +16,7 @@ from commands import EXAMPLE, without_limits
 from hands import Mirror, ask
 from invariants import check, check_over
 from mortal import Mortal, new_rig, points_of, time_passes, until_done
-from rig import Held, Rig
+from rig import Held, Rig, rests_on
 from test_order import not_revocable
 
 from jitvault.documents.signed import payload_of
@@ -347,7 +347,7 @@ def test_a_child_that_cannot_be_revoked_keeps_its_parents_access_from_nothing(
         time.sleep(1.1)
         done = rig("operator", "complete", names[0], code=6).json
         assert not done["confirmed"]
-        assert [c["evidence"] for c in done["token"]["checks"] if not c["ok"]] == [
+        assert [rests_on(c) for c in done["token"]["checks"] if not c["ok"]] == [
             f"not before the tasks below it are proven dead: {names[2]}, {names[1]}"
         ]
         for one in held:

@@ -47,6 +47,7 @@ EXPRESSIONS = {
     "formats.strict_yaml": "YAML",
     "formats.time_window": "durations and times",
     "formats.token_pattern": "tokens, which are never shown",
+    "http.connection": "headers, and the alert by which OpenSSL names a refused certificate",
     "lifecycle.record.csv_export": "cells that a spreadsheet would calculate",
     "lifecycle.record.report_filter": TYPED,
     "model.connection": TYPED,
@@ -66,7 +67,6 @@ EXPRESSIONS = {
     "recovery.outcomes": "ids in a token's metadata",
     "sandbox.images": "names of images",
     "settings": "values of variables; the values that pydantic allows, to name the nearest",
-    "vault.http_connection": "headers, and the alert by which OpenSSL names a refused certificate",
     "vault.responses": VAULTS,
     "verification": "labels and ids of keys",
 }

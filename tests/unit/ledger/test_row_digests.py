@@ -11,6 +11,7 @@ import pytest
 from builders import LEASE, NOW, change, file_of, grant, make, revision, task
 from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from sqlalchemy import JSON, Boolean, Column, Integer, String, update
 
 from jitvault.errors import JitvaultError
@@ -21,6 +22,7 @@ from jitvault.ledger.rows import TABLES
 from jitvault.ledger.storage.column_types import UtcTime
 from jitvault.ledger.storage.database import Database, opened
 from jitvault.model.event_chain import link
+from jitvault.model.evidence import Contiguous, Quiet
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import EndReason, State, Verdict
 
@@ -29,7 +31,7 @@ ROWS: dict[type, Row] = {
     RevisionRow: replace(revision(), revision=2),
     GrantRow: grant(),
     LeaseRow: LEASE_ROW,
-    CheckRow: CheckRow("t-1", LEASE, 1, True, "known from its issue line"),
+    CheckRow: CheckRow(1, ok=True, evidence=Contiguous("audit.log", 1, 2), task_id="t-1", subject=LEASE),
 }
 _CHOICES: dict[str, st.SearchStrategy[Any]] = {
     "state": st.sampled_from([state.value for state in State]),
@@ -145,7 +147,8 @@ def test_a_row_that_no_event_wrote_and_one_that_is_missing_are_found(held: tuple
     part = TABLES[kind].name
     (row,) = getattr(record, part)
     key = {GrantRow: "grant_id", LeaseRow: "lease_id", CheckRow: "subject"}[kind]
-    more = replace(record, **{part: (row, replace(row, **{key: "another"}))})
+    another = structs.replace if kind is CheckRow else replace
+    more = replace(record, **{part: (row, another(row, **{key: "another"}))})
     assert [problem.partition(",")[2] for problem in edited_rows(more)] == [" and no event wrote it"]
     assert edited_rows(replace(record, **{part: ()}))[0].endswith("is missing")
 
@@ -155,7 +158,10 @@ changed_rows = st.one_of(
     st.builds(lambda v, at: grant(verdict=v, expires_at=NOW + timedelta(microseconds=at)), verdicts, st.integers(0, 9)),
     st.builds(lambda v, n: replace(LEASE_ROW, verdict=v, lease_id=f"{LEASE}{n}"), verdicts, st.integers(0, 2)),
     st.builds(
-        lambda n, ok, said: CheckRow("t-1", LEASE, n, ok, said), st.integers(1, 7), st.booleans(), st.text(max_size=5)
+        lambda n, ok, ms: CheckRow(n, ok, Quiet(ms), task_id="t-1", subject=LEASE),
+        st.integers(1, 7),
+        st.booleans(),
+        st.integers(0, 5),
     ),
 )
 changes = st.builds(
