@@ -17,7 +17,7 @@ from jitvault.doctor.provisioning import KINDS, NO_ADMIN, Device, Part
 from jitvault.documents.paths import TEMPLATES
 from jitvault.documents.signed import RECEIPT_KEY, signer_key
 from jitvault.documents.template_check import as_recorded, read_record, remarks_of
-from jitvault.engines.interface import Engine
+from jitvault.engines.interface import Engine, probe_of
 from jitvault.errors import JitvaultError, VaultRefused, VaultRejected, WorkerRefused
 from jitvault.model.template import AccessTemplate
 from jitvault.model.vault_access import AccessPolicy
@@ -205,8 +205,9 @@ def _standing(
             yield name, Unknown("there is no such probe", f"Write jitvault/probes/{name}: docs/reference.md.")
             continue
         try:
-            login = engines[engine].standing(stored.document)
-            lacking = engines[engine].missing_rights(stored.document)
+            probe = probe_of(engines[engine])
+            login = probe.standing(stored.document)
+            lacking = probe.missing_rights(stored.document)
         except JitvaultError as error:
             yield (
                 name,

@@ -13,7 +13,7 @@ from ipaddress import ip_network
 from string import Template
 
 from jitvault.documents.signed import RECEIPT_KEY, signer_key
-from jitvault.engines.interface import Engine
+from jitvault.engines.interface import Engine, check_template
 from jitvault.errors import InvalidInput
 from jitvault.model.read_limit import quotas
 from jitvault.model.template import MAX_CHOICES, RESERVED, AccessTemplate
@@ -168,7 +168,7 @@ def accesses(templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engi
 
 def _check(template: AccessTemplate, engine: Engine) -> None:
     try:
-        engine.check_template(template.spec)
+        check_template(engine, template.spec)
     except InvalidInput as error:
         raise InvalidInput(f"template {template.name}: {error}", hint=error.hint) from None
 

@@ -129,7 +129,8 @@ def plain_keys(templates: Mapping[str, AccessTemplate], engines: Mapping[str, En
         if kinds.setdefault(mount, engine) != engine:
             raise InvalidInput(f"template {name}: {mount}/ is engine {kinds[mount]} in another template")
     for mount, engine in sorted(kinds.items()):
-        yield PlainKeys(mount, engine, tuple(sorted(engines[engine].non_hmac_response_keys)))
+        if (probe := engines[engine].probe) is not None:
+            yield PlainKeys(mount, engine, (probe.credential_key,))
 
 
 def shortened(templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine]) -> Iterator[Shortened]:

@@ -53,7 +53,7 @@ EXTENDED = {
     "made_at": NOTHING,
     "wrapping": [WRAPPING],
 }
-CHECKS = [{"n": int, "name": str, "ok": bool, "evidence": str}]
+CHECKS = [{"n": int, "ok": bool, "evidence": dict}]
 ENDED = {
     **{"task_id": str, "state": str, "end_reason": str, "confirmed": bool, "forced": NOTHING},
     **{"reopened": int, "unproven_because": NOTHING, "not_proven": [str], "dead_ms": int, "confirmed_ms": int},

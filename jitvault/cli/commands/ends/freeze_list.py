@@ -30,10 +30,10 @@ def freezes(
 
     Example: jitvault freezes
     """
+    from jitvault.cli import published as fallback
     from jitvault.cli import session
     from jitvault.cli.commands.ends.tripwire_signs import tripwire_signs
     from jitvault.cli.views import output
-    from jitvault.cli.views import published as fallback
     from jitvault.cli.views.freezes import print_freezes, print_lifted_freezes
     from jitvault.lifecycle.requests.freeze_history import first_at, freeze_history
     from jitvault.model.scope import Scope
@@ -125,8 +125,8 @@ def _names(wiring: Wiring, rows: Sequence[Row]) -> dict[str, str]:
     Only the worker may ask Vault for the name of an entity. Without its identity they are those of entities with a part
     in some task. Nothing is read where nobody froze anything.
     """
+    from jitvault.cli import published as fallback
     from jitvault.cli.commands.lookups.known_tasks import contents_in, contents_published
-    from jitvault.cli.views import published as fallback
     from jitvault.errors import JitvaultError
     from jitvault.model.revision import names_in
 

@@ -276,7 +276,7 @@ CREATE TABLE checks (
     subject TEXT NOT NULL,
     n INTEGER NOT NULL,
     ok BOOLEAN NOT NULL,
-    evidence TEXT NOT NULL,
+    evidence JSON NOT NULL,
     CONSTRAINT pk_checks PRIMARY KEY (task_id, subject, n),
     CONSTRAINT fk_checks_task_id FOREIGN KEY(task_id) REFERENCES tasks (task_id)
 );

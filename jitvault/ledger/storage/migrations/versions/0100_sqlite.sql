@@ -280,7 +280,7 @@ CREATE TABLE checks (
     subject VARCHAR(512) NOT NULL,
     n INTEGER NOT NULL,
     ok BOOLEAN NOT NULL,
-    evidence VARCHAR(1000) NOT NULL,
+    evidence JSON NOT NULL,
     CONSTRAINT pk_checks PRIMARY KEY (task_id, subject, n),
     CONSTRAINT fk_checks_task_id FOREIGN KEY(task_id) REFERENCES tasks (task_id),
     CONSTRAINT ck_checks_ok CHECK (ok IN (0, 1))
