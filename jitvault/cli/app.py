@@ -19,9 +19,8 @@ import typer
 from typer.main import get_command
 
 from jitvault import __version__
-from jitvault.agent.command_events import Failed
 from jitvault.cli import help
-from jitvault.cli.caller import heed_caller, tell
+from jitvault.cli.caller import heed_caller, tell_failure
 from jitvault.cli.closing import on_exit
 from jitvault.cli.commands.access import execute, hold, mcp, unwrap
 from jitvault.cli.commands.decisions import approve, approvers, policy
@@ -299,7 +298,7 @@ def _print_error(message: str, hint: str, code: int, *, as_json: bool, exit_code
 
     message = without_tokens(printable(message))
     hint = without_tokens(printable(hint))
-    tell(Failed(code, message, hint))
+    tell_failure(code, message, hint)
     if as_json:
         body: dict[str, Any] = {"error": {"exit_code": code, "message": message, "hint": hint}}
         typer.echo(to_json(body), err=True)

@@ -9,10 +9,14 @@ from __future__ import annotations
 import fcntl
 import os
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from jitvault.agent.command_events import VARIABLE, Event, line
+from jitvault.agent.events_variable import VARIABLE
 from jitvault.errors import UsageError
 from jitvault.memory_protection import keep_private
+
+if TYPE_CHECKING:
+    from jitvault.agent.command_events import Event
 
 _STANDARD = 3
 
@@ -48,10 +52,21 @@ def tell(event: Event) -> None:
     """Tell the caller of this command, if it is there and wants to know."""
     if _Caller.descriptor is None:
         return
+    from jitvault.agent.command_events import line
+
     left = line(event)
     with suppress(OSError):
         while left:
             left = left[os.write(_Caller.descriptor, left) :]
+
+
+def tell_failure(exit_code: int, message: str, hint: str) -> None:
+    """Tell the caller of this command, if it wants to know, that the command failed and why."""
+    if _Caller.descriptor is None:
+        return
+    from jitvault.agent.command_events import Failed
+
+    tell(Failed(exit_code, message, hint))
 
 
 def _is_writable(number: str) -> bool:
