@@ -22,6 +22,7 @@ from jitvault.audit.trail import (
     segment,
     shown,
 )
+from jitvault.model.evidence import Lack, Line, Missing
 
 POINTS = st.builds(
     Point,
@@ -74,10 +75,13 @@ def test_no_two_points_are_before_each_other(one: Point, other: Point) -> None:
     assert not one.before(one)
 
 
-def test_a_line_is_shown_by_its_beginning_its_path_and_its_time() -> None:
+def test_a_line_is_evidence_by_its_digest_and_what_it_says_and_without_one_that_is_missing() -> None:
     found = replace(line(), line="ab" * 32, path="sys/x")
-    assert shown(found, "nothing") == f"line {'ab' * 8} sys/x at {START.isoformat()}"
-    assert shown(None, "nothing") == "nothing"
+    assert shown(found, Lack.GONE_LINE) == Line(
+        "ab" * 32, found.place.source, found.request_id, found.kind.value, "sys/x", START
+    )
+    assert shown(None, Lack.GONE_LINE) == Missing(lack=Lack.GONE_LINE)
+    assert shown(None, Missing(lack=Lack.GONE_LINE, for_good=True)) == Missing(lack=Lack.GONE_LINE, for_good=True)
 
 
 @pytest.mark.parametrize(
