@@ -22,6 +22,7 @@ from jitvault.audit.trail import (
     segment,
     shown,
 )
+from jitvault.formats.rfc3339 import rfc3339
 
 POINTS = st.builds(
     Point,
@@ -76,7 +77,7 @@ def test_no_two_points_are_before_each_other(one: Point, other: Point) -> None:
 
 def test_a_line_is_shown_by_its_beginning_its_path_and_its_time() -> None:
     found = replace(line(), line="ab" * 32, path="sys/x")
-    assert shown(found, "nothing") == f"line {'ab' * 8} sys/x at {START.isoformat()}"
+    assert shown(found, "nothing") == f"line {'ab' * 8} sys/x at {rfc3339(START)}"
     assert shown(None, "nothing") == "nothing"
 
 
