@@ -14,6 +14,7 @@ from jitvault.context import new_id
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change, OperationRow, OpState, TaskRow
 from jitvault.ledger.storage.database import opened
+from jitvault.model.event_bodies import Intended
 from jitvault.model.event_chain import GENESIS
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.states import State
@@ -62,7 +63,7 @@ def run(directory: Path) -> list[Figure]:
 def _apply_ms(ledger: Ledger, claim: int) -> float:
     now = datetime.now(UTC)
     op = OperationRow(new_id(), _TASK.task_id, OperationKind.SIGN, "nothing", OpState.SETTLED, None, now, None)
-    change = Change(EventKind.NOTED, {"op": op.op_id, "subject": op.subject}, rows=(op,))
+    change = Change(EventKind.DELIVER_INTENDED, Intended(op=op.op_id, subject=op.subject), rows=(op,))
     return milliseconds(lambda: ledger.apply(_TASK.task_id, change, claim=claim, at=now))
 
 

@@ -31,6 +31,7 @@ from jitvault.documents.published_parts import (
 from jitvault.errors import CorruptRecord
 from jitvault.formats.conversion import converter
 from jitvault.formats.rfc3339 import rfc3339
+from jitvault.model.event_bodies import PublishedEnd
 from jitvault.model.extension import Extension
 from jitvault.model.revision import Revision
 from jitvault.model.states import EndReason, State
@@ -131,9 +132,9 @@ class PublishedTask(Struct, frozen=True, kw_only=True):
         return self.full_revision.spec.spec.deliver == "agent"
 
     @property
-    def chain_and_state(self) -> dict[str, Any]:
+    def chain_and_state(self) -> PublishedEnd:
         """The chain's last event and the state, as a `recovered` event names them."""
-        return {"seq": self.chain.seq, "head": self.chain.head, "state": self.state.value}
+        return PublishedEnd(seq=self.chain.seq, head=self.chain.head, state=self.state)
 
     @property
     def refused_request(self) -> str | None:

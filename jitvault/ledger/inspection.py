@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, func, select
@@ -18,6 +19,7 @@ from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import HEAD, opened
 from jitvault.ledger.storage.location import file_of
 from jitvault.ledger.storage.rights import login_of
+from jitvault.model.event_bodies import Decided, decode
 from jitvault.model.event_chain import Event, chain_problems
 from jitvault.model.kinds import EventKind
 from jitvault.model.ledger_facts import Finding, LastDecision, LedgerFacts, Room
@@ -123,10 +125,12 @@ def _last_decision(connection: Connection) -> LastDecision | None:
     task, event = schema.tasks.c, schema.events.c
     latest = select(task.task_id).order_by(task.created_at.desc()).limit(_DECISION_AMONG_NEWEST)
     decided = event.kind.in_([EventKind.SUBMITTED, EventKind.REVISED, EventKind.DECIDED])
-    query = select(event.task_id, event.at, event.body).where(event.task_id.in_(latest), decided)
+    query = select(event.task_id, event.at, event.kind, event.body).where(event.task_id.in_(latest), decided)
     for row in connection.execute(query.order_by(event.at.desc())):
-        if isinstance(row.body, dict) and "policy" in row.body:
-            return LastDecision(str(row.body["policy"]), row.task_id, datetime.fromisoformat(row.at))
+        with suppress(CorruptRecord):
+            body = decode(row.kind, row.body)
+            if isinstance(body, Decided):
+                return LastDecision(body.policy, row.task_id, datetime.fromisoformat(row.at))
     return None
 
 

@@ -20,6 +20,7 @@ import msgspec
 from jitvault.formats.canonical_json import canonical_bytes, likely_bytes, sha256_hex
 from jitvault.formats.rfc3339 import rfc3339
 from jitvault.ledger.model import CheckRow, GrantRow, LeaseRow, RevisionRow, Row, TaskRecord, TaskRow, columns_of
+from jitvault.model.event_bodies import ledger_part
 from jitvault.model.event_chain import Event
 from jitvault.model.kinds import EventKind
 
@@ -112,10 +113,12 @@ def _vouched(events: Iterable[Event]) -> dict[str, dict[str, str]]:
     """
     found: dict[str, dict[str, str]] = {}
     for event in events:
-        rows = event.body.get("rows") or {"columns": COLUMNS, "digests": {}}
-        if rows["columns"] != COLUMNS:
+        rows = ledger_part(event).rows
+        if rows is None:
+            continue
+        if rows.columns != COLUMNS:
             raise LookupError(f"event {event.seq}")
-        for name, digests in rows["digests"].items():
+        for name, digests in rows.digests.items():
             found.setdefault(name, {}).update(digests)
     return found
 

@@ -27,6 +27,7 @@ from jitvault.ledger.row_digests import digests_of
 from jitvault.ledger.rows import put
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.dialect import batches
+from jitvault.model.event_bodies import encode
 from jitvault.model.event_chain import GENESIS, Event, link
 from jitvault.model.kinds import OperationKind
 
@@ -76,7 +77,7 @@ def write_change(
     written = asdict(task) if is_new else change.fields
     # not a state that is only read: whoever edited it would be vouched for
     written = {**written, "state": state.value} if is_new or change.state else written
-    body = {**change.body, "state": state.value, **digests_of(change.event, change.rows, written)}
+    body = {**encode(change.body), "state": state.value, **digests_of(change.event, change.rows, written)}
     event = link(task.task_id, task.seq + 1, task.head or GENESIS, str(change.event), rfc3339(at), body)
     put(connection, change.rows)
     has_settled = settle_seen(connection, change.rows)
@@ -92,7 +93,7 @@ def write_change(
     if changed.rowcount != 1:
         raise WrongState(f"task {task.task_id} changed in between", hint="Run the command again.")
     changed_task = replace(task, **values)
-    tell_change(connection, event, changed_task, at, before=None if is_new else task.state)
+    tell_change(connection, event, change.body, changed_task, at, before=None if is_new else task.state)
     return WrittenChange(changed_task, event, has_settled)
 
 

@@ -18,10 +18,11 @@ from jitvault.lifecycle.decision.still_approved import approval_lapse_reason
 from jitvault.lifecycle.renewal.schedule import next_heartbeat_deadline
 from jitvault.lifecycle.requests.end_documents import end_reasons, end_request, entitled
 from jitvault.lifecycle.requests.freezes import freeze_of
+from jitvault.model.event_bodies import TOKEN_EXPIRED, EndCause, EventBody, Signed, said
 from jitvault.model.extension import extended
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
-from jitvault.model.states import TOKEN_EXPIRED, EndCause, EndReason, State
+from jitvault.model.states import EndReason, State
 from jitvault.model.ttl import early_end
 
 REPLACED = "wrapping_replaced"
@@ -35,11 +36,11 @@ def frozen(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
     """
     freeze = worker.ledger.freeze()
     if freeze:
-        return EndReason.FROZEN, {"note": freeze.reason, "line": freeze.line}
+        return EndCause(reason=EndReason.FROZEN, note=freeze.reason, line=freeze.line or "")
     statement = freeze_of(worker, file)
     if statement is None:
         return None
-    return EndReason.FROZEN, {"note": statement.reason, "by": statement.by, "scope": str(statement.scope)}
+    return EndCause(reason=EndReason.FROZEN, note=statement.reason, by=statement.by, scope=str(statement.scope))
 
 
 def _tripped(trips: Sequence[TripwireHit]) -> EndCause | None:
@@ -47,7 +48,7 @@ def _tripped(trips: Sequence[TripwireHit]) -> EndCause | None:
     if not trips:
         return None
     first = trips[0]
-    return first.reason, {"rule": first.rule.value, "note": first.message, "line": first.line}
+    return EndCause(reason=first.reason, rule=first.rule.value, note=first.message, line=first.line)
 
 
 def _requested_or_due(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
@@ -61,10 +62,10 @@ def _requested_or_due(worker: WorkerContext, file: TaskRecord) -> EndCause | Non
         worker.ledger.finding(file.task.task_id, REPLACED, message, worker.now())
     if request is not None:
         # a request to cancel has no reason; a task that was granted in the meantime is ended by it
-        return request.reason or EndReason.OPERATOR, request.event_body()
+        return request.ends_task(EndReason.OPERATOR)
     ends_at = file.task.ends_at
     if ends_at is not None and worker.now() >= ends_at:
-        return EndReason.DEADLINE, {"deadline": rfc3339(ends_at)}
+        return EndCause(reason=EndReason.DEADLINE, deadline=rfc3339(ends_at))
     return None
 
 
@@ -91,16 +92,16 @@ def _over(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
     """
     grant = file.grants[-1]
     requested = _requested_or_due(worker, file)
-    if requested is not None and requested[0] is not EndReason.DEADLINE:
+    if requested is not None and requested.reason is not EndReason.DEADLINE:
         return requested
     if worker.ledger.was_revoked_by_itself(grant.accessor_hmac or ""):
-        return EndReason.COMPLETED, {"note": "the agent revoked its own token"}
+        return EndCause(reason=EndReason.COMPLETED, note="the agent revoked its own token")
     if requested is not None:
         return requested
     now = worker.now()
     unclaimed = file.task.state is State.ISSUED and now > (grant.unwrap_deadline or now)
     if unclaimed and not unwrapped(worker, file):
-        return EndReason.UNCLAIMED, {"wrap_ttl_s": grant.wrap_ttl_s}
+        return EndCause(reason=EndReason.UNCLAIMED, wrap_ttl_s=grant.wrap_ttl_s)
     expired_at = early_end(grant.expires_at, grant.renew_at, file.task.ends_at)
     if expired_at is not None and now >= expired_at:
         return TOKEN_EXPIRED
@@ -115,7 +116,8 @@ def _silent(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
     beat_by = next_heartbeat_deadline(worker, file)
     if beat_by is None or worker.now() < beat_by:
         return None
-    return EndReason.HEARTBEAT, {"note": "no audited line of its token came in time", "beat_by": rfc3339(beat_by)}
+    note = "no audited line of its token came in time"
+    return EndCause(reason=EndReason.HEARTBEAT, note=note, beat_by=rfc3339(beat_by))
 
 
 def _forbidden(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
@@ -127,14 +129,14 @@ def _forbidden(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
     requester = revision.content["requester"]
     entity = worker.identity.by_id(requester["entity"])
     if entity is None or entity.disabled:
-        return EndReason.POLICY, {"note": f"the requester {requester['name']} is disabled or gone"}
+        return EndCause(reason=EndReason.POLICY, note=f"the requester {requester['name']} is disabled or gone")
     lapse = approval_lapse_reason(worker, file)
     if lapse:
-        return EndReason.POLICY, lapse
+        return lapse
     extensions = extended(file.events)
-    window_s = extensions[-1].body["extension"]["window_s"] if extensions else None
+    window_s = extensions[-1][1].extension.window_s if extensions else None
     why = why_not_renewed(worker, revision, window_s)
-    return (EndReason.POLICY, {"note": why}) if why else None
+    return EndCause(reason=EndReason.POLICY, note=why) if why else None
 
 
 def _drifted(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
@@ -145,7 +147,7 @@ def _drifted(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
     drift = drift_since_approval(worker, file)
     if drift is None:
         return None
-    return EndReason.DRIFT, {"note": f"it is not what was approved: {drift:.300}"}
+    return EndCause(reason=EndReason.DRIFT, note=f"it is not what was approved: {drift:.300}")
 
 
 def record_end_notes(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
@@ -153,7 +155,8 @@ def record_end_notes(worker: WorkerContext, file: TaskRecord, claim: int) -> Non
 
     The reason of the end that is in the chain does not change.
     """
-    known = {(event.body.get("by"), event.body.get("note")) for event in file.events}
+    bodies = (body for _, body in said(file.events, EventBody))
+    known = {(body.by, body.note) for body in bodies if isinstance(body, Signed | EndCause)}
     for request in end_reasons(worker, file.task.task_id, entitled=entitled(file)):
         if (request.by.id, request.note) not in known:
             noted = Change(EventKind.NOTED, request.event_body())

@@ -13,17 +13,16 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
 
 from jitvault.errors import CorruptRecord
 from jitvault.formats.canonical_json import canonical_bytes, digest_of
 from jitvault.formats.conversion import converter
 from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.time_window import format_duration
+from jitvault.model import event_bodies as bodies
 from jitvault.model.event_chain import Event
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Party
-from jitvault.policy.decision import Seconds
 
 EXTENSION_KINDS = frozenset(
     {EventKind.EXTENSION_PENDING, EventKind.EXTENSION_REFUSED, EventKind.EXTENSION_CANCELLED, EventKind.EXTENDED}
@@ -34,24 +33,7 @@ _HOUR = timedelta(hours=1)
 _SECOND = timedelta(seconds=1)
 
 
-class _StoredParty(Struct, frozen=True):
-    entity: str
-    name: str
-
-
-class _Stored(Struct, frozen=True):
-    installation: str
-    task: str
-    revision: int
-    revision_digest: str
-    by: _StoredParty
-    reason: str
-    since: str
-    seconds: Seconds
-    window_s: Seconds
-
-
-_stored = converter(_Stored)
+_stored = converter(bodies.ExtensionContent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,40 +59,38 @@ class Extension:
         return self.since + timedelta(seconds=self.seconds)
 
     @property
-    def content(self) -> dict[str, Any]:
-        """The signed content, as plain JSON data."""
-        return {
-            "apiVersion": "jitvault.dev/v1",
-            "kind": "Extension",
-            "installation": self.installation,
-            "task": self.task,
-            "revision": self.revision,
-            "revision_digest": self.revision_digest,
-            "by": self.by.as_json(),
-            "reason": self.reason,
-            "since": rfc3339(self.since),
-            "seconds": self.seconds,
-            "until": rfc3339(self.until),
-            "window_s": self.window_s,
-        }
+    def content(self) -> bodies.ExtensionContent:
+        """The signed content."""
+        return bodies.ExtensionContent(
+            installation=self.installation,
+            task=self.task,
+            revision=self.revision,
+            revision_digest=self.revision_digest,
+            by=bodies.Named(entity=self.by.entity, name=self.by.name),
+            reason=self.reason,
+            since=rfc3339(self.since),
+            seconds=self.seconds,
+            until=rfc3339(self.until),
+            window_s=self.window_s,
+        )
 
     @property
     def body(self) -> bytes:
-        return canonical_bytes(self.content)
+        return canonical_bytes(msgspec.to_builtins(self.content))
 
     @property
     def digest(self) -> str:
-        return digest_of(self.content)
+        return digest_of(msgspec.to_builtins(self.content))
 
     @property
     def id(self) -> str:
         return extension_id(self.digest)
 
     @classmethod
-    def of(cls, content: Mapping[str, Any]) -> Extension:
+    def of(cls, content: bodies.ExtensionContent | Mapping[str, Any]) -> Extension:
         """Return the extension with this content. Raises CorruptRecord."""
         try:
-            found = _stored(content)
+            found = content if isinstance(content, bodies.ExtensionContent) else _stored(content)
             extension = cls(
                 installation=found.installation,
                 task=found.task,
@@ -160,17 +140,19 @@ def describe_extension(extension: Extension, *, replaces: bool) -> list[str]:
     return lines
 
 
-def extension_events(events: Iterable[Event]) -> list[Event]:
+def extension_events(events: Iterable[Event]) -> list[tuple[Event, bodies.AboutExtension]]:
     """Return the chain's events about extensions, in order."""
-    return [event for event in events if event.kind in EXTENSION_KINDS]
+    return list(bodies.said(events, bodies.AboutExtension))
 
 
-def recent_extension_events(events: Iterable[Event], entity: str, now: datetime) -> list[Event]:
+def recent_extension_events(
+    events: Iterable[Event], entity: str, now: datetime
+) -> list[tuple[Event, bodies.AboutExtension]]:
     """Return the events of the last hour about an entity's extension requests."""
     return [
-        event
-        for event in extension_events(events)
-        if event.body["extension"]["by"]["entity"] == entity and now - datetime.fromisoformat(event.at) < _HOUR
+        (event, body)
+        for event, body in extension_events(events)
+        if body.extension.by.entity == entity and now - datetime.fromisoformat(event.at) < _HOUR
     ]
 
 
@@ -180,13 +162,13 @@ def answered_requests(events: Iterable[Event]) -> set[tuple[str, str]]:
     Each is named by its author's entity and its nonce, so that nobody can cancel the request of another. A request that
     was cancelled counts no more, even if somebody puts it back.
     """
-    answers = [event.body for event in extension_events(events) if event.kind != EventKind.EXTENSION_PENDING]
-    return {
-        (body["extension"]["by"]["entity"], nonce)
-        for body in answers
-        for nonce in (body["request"], body.get("cancels"))
-        if nonce is not None
-    }
+    found = set()
+    for _, body in extension_events(events):
+        if not isinstance(body, bodies.ExtensionPending):
+            found.add((body.extension.by.entity, body.request))
+        if isinstance(body, bodies.ExtensionCancelled):
+            found.add((body.extension.by.entity, body.cancels))
+    return found
 
 
 def is_too_often(events: Iterable[Event], entity: str, request: str, now: datetime) -> bool:
@@ -195,12 +177,12 @@ def is_too_often(events: Iterable[Event], entity: str, request: str, now: dateti
     The bound is MOST_ASKED answers in an hour; a request that has an answer does not wait.
     """
     lately = recent_extension_events(events, entity, now)
-    return len(lately) >= MOST_ASKED and all(event.body["request"] != request for event in lately)
+    return len(lately) >= MOST_ASKED and all(body.request != request for _, body in lately)
 
 
-def extended(events: Iterable[Event]) -> list[Event]:
+def extended(events: Iterable[Event]) -> list[tuple[Event, bodies.Extended]]:
     """Return the events of the extensions that were granted."""
-    return [event for event in events if event.kind == EventKind.EXTENDED]
+    return list(bodies.said(events, bodies.Extended))
 
 
 def window_start(events: Iterable[Event]) -> datetime | None:
@@ -209,10 +191,10 @@ def window_start(events: Iterable[Event]) -> datetime | None:
     It began at the intent to create the first token that was delivered.
     """
     events = list(events)
-    first = next((event.body["grant"] for event in events if event.kind == EventKind.DELIVERED), None)
+    first = next((body.grant for _, body in bodies.said(events, bodies.Delivered)), None)
     if not first:
         return None
-    intents = (e for e in events if e.kind == EventKind.CREATE_TOKEN_INTENDED and e.body.get("subject") == first)
+    intents = (event for event, body in bodies.said(events, bodies.Intended) if body.subject == first)
     return next((datetime.fromisoformat(event.at) for event in intents), None)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
+from jitvault.model.event_bodies import GrantRefused, Submitted, said
 from jitvault.model.event_chain import Event
-from jitvault.model.kinds import EventKind
 
 QUEUE_LIFE: Final = timedelta(days=1)
 """How long a request for a grant waits in the queue at most."""
@@ -16,9 +16,9 @@ MOST_REFUSED: Final = 20
 _HOUR = timedelta(hours=1)
 
 
-def grant_refusals(events: Iterable[Event]) -> list[Event]:
+def grant_refusals(events: Iterable[Event]) -> list[tuple[Event, GrantRefused]]:
     """Return the chain's events about refused requests for a grant, in order."""
-    return [event for event in events if event.kind == EventKind.GRANT_REFUSED]
+    return list(said(events, GrantRefused))
 
 
 def is_refused(events: Iterable[Event], request: str) -> bool:
@@ -26,7 +26,10 @@ def is_refused(events: Iterable[Event], request: str) -> bool:
 
     A ledger that was rebuilt knows of the last refusal before by what was published.
     """
-    return any(_refused_request(event) == request for event in events)
+    events = list(events)
+    former = (body.recovered_from for _, body in said(events, Submitted))
+    refused = {body.request for _, body in grant_refusals(events)} | {each.refused_request for each in former if each}
+    return request in refused
 
 
 def is_refused_too_often(events: Iterable[Event], now: datetime) -> bool:
@@ -35,12 +38,4 @@ def is_refused_too_often(events: Iterable[Event], now: datetime) -> bool:
     Whoever may request a grant could otherwise make the chain grow without end.
     """
     refusals = grant_refusals(events)
-    return len([event for event in refusals if now - datetime.fromisoformat(event.at) < _HOUR]) >= MOST_REFUSED
-
-
-def _refused_request(event: Event) -> object:
-    """Return the nonce of the request that an event says was refused."""
-    if event.kind == EventKind.GRANT_REFUSED:
-        return event.body["request"]
-    former: Mapping[str, Any] = event.body.get("recovered_from") or {}
-    return former.get("refused_request") if event.kind == EventKind.SUBMITTED else None
+    return len([event for event, _ in refusals if now - datetime.fromisoformat(event.at) < _HOUR]) >= MOST_REFUSED

@@ -31,7 +31,7 @@ class Level(StrEnum):
 
 
 _ORDER = tuple(Level)
-S = TypeVar("S", bound=Struct)
+S = TypeVar("S")
 
 
 def highest(levels: Iterable[str]) -> Level:
@@ -47,6 +47,9 @@ class ProofLevel(StrEnum):
 
     AUDIT = "audit"
     TARGET = "target"
+
+
+Seconds = Annotated[int, Meta(ge=0, le=10**10)]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -70,8 +73,8 @@ class Obligations:
     """
 
     approvals: tuple[Requirement, ...] = ()
-    max_ttl_s: int | None = None
-    max_window_s: int | None = None
+    max_ttl_s: Seconds | None = None
+    max_window_s: Seconds | None = None
     confirm: ProofLevel | None = None
     notify: tuple[str, ...] = ()
     owner_may_approve: tuple[str, ...] = ()
@@ -97,47 +100,21 @@ class Obligations:
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Obligations:
         """Return the obligations that `as_json` wrote. Raises CorruptRecord."""
-        return _converted(stored, _OBLIGATIONS).value
+        return _converted(stored, _OBLIGATIONS)
 
 
 NO_OBLIGATIONS = Obligations()
-Seconds = Annotated[int, Meta(ge=0, le=10**10)]
-
-
-class _StoredRequirement(Struct, frozen=True):
-    group: str
-    count: int
-
-
-class _StoredObligations(Struct, frozen=True):
-    approvals: tuple[_StoredRequirement, ...] = ()
-    max_ttl_s: Seconds | None = None
-    max_window_s: Seconds | None = None
-    confirm: ProofLevel | None = None
-    notify: tuple[str, ...] = ()
-    owner_may_approve: tuple[str, ...] = ()
-
-    @property
-    def value(self) -> Obligations:
-        return Obligations(
-            approvals=tuple(Requirement(each.group, each.count) for each in self.approvals),
-            max_ttl_s=self.max_ttl_s,
-            max_window_s=self.max_window_s,
-            confirm=self.confirm,
-            notify=self.notify,
-            owner_may_approve=self.owner_may_approve,
-        )
 
 
 class _StoredDecision(Struct, frozen=True):
     permitted: bool = False
-    obligations: _StoredObligations = _StoredObligations()
+    obligations: Obligations = NO_OBLIGATIONS
     rules: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
     policy_digest: str = ""
 
 
-_OBLIGATIONS = converter(_StoredObligations)
+_OBLIGATIONS = converter(Obligations)
 _DECISION = converter(_StoredDecision)
 
 
@@ -177,7 +154,7 @@ class Decision:
         found = _converted(stored, _DECISION)
         return cls(
             permitted=found.permitted,
-            obligations=found.obligations.value,
+            obligations=found.obligations,
             rules=found.rules,
             policy_digest=found.policy_digest,
             reasons=found.reasons,

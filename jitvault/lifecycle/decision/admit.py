@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+
+import msgspec
 
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import REQUEST_LIFE, is_stale, look_at, request_path
@@ -24,6 +24,7 @@ from jitvault.lifecycle.record.missing_tasks import is_own, lost
 from jitvault.lifecycle.requests.publish import publish_refusal
 from jitvault.lifecycle.requests.reader import Submission, find_request, submission
 from jitvault.model.approval import RequestDecision
+from jitvault.model.event_bodies import PublishedEnd, Submitted
 from jitvault.model.event_chain import GENESIS
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
@@ -143,13 +144,12 @@ def readmit_request(worker: WorkerContext, task_id: str, *, published_copy: Publ
     return decision
 
 
-def _former(published_copy: PublishedTask) -> dict[str, Any]:
+def _former(published_copy: PublishedTask) -> PublishedEnd:
     """Return what the chain keeps of a task that the ledger lost.
 
     A request for a grant that was refused stays refused.
     """
-    refused = published_copy.refused_request
-    return {**published_copy.chain_and_state, **({"refused_request": refused} if refused else {})}
+    return msgspec.structs.replace(published_copy.chain_and_state, refused_request=published_copy.refused_request)
 
 
 def check_not_refused(published_copy: PublishedDocument | None, submitted: Submission) -> None:
@@ -198,7 +198,7 @@ def _create(
     revision: Revision,
     decision: RequestDecision,
     *,
-    recovered_from: Mapping[str, Any] | None = None,
+    recovered_from: PublishedEnd | None = None,
 ) -> None:
     """Create the task in the ledger. Raises WrongState where it exists."""
     now = worker.now()
@@ -224,7 +224,6 @@ def _create(
         parent=submitted.spec.spec.parent,
     )
     rows = (*opened_rows(task.task_id, revision, number, decision), *decision_rows(task.task_id, decision))
-    body = {"revision": number, "digest": revision.digest, **decision_event_body(task.task_id, decision)}
-    if recovered_from is not None:
-        body["recovered_from"] = dict(recovered_from)
+    decided = decision_event_body(task.task_id, decision).of_decision
+    body = Submitted(revision=number, digest=revision.digest, recovered_from=recovered_from, **decided)
     worker.ledger.create(task, Change(EventKind.SUBMITTED, body, rows=rows), at=now)

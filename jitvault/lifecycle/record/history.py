@@ -7,14 +7,18 @@ events it is read who ended a task, closed it without proof, or withdrew an appr
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from jitvault.documents.published_parts import Ended, Forced, RefusedGrant
+import msgspec
+
+from jitvault.documents.published_parts import Ended, RefusedGrant, UncountedDecision
+from jitvault.documents.published_parts import Forced as StatedForce
 from jitvault.formats.canonical_json import digest_of
 from jitvault.formats.rfc3339 import rfc3339
 from jitvault.ledger.model import AccessRow, DecisionRow, RevisionRow, Row, TaskRecord
+from jitvault.model import event_bodies as bodies
 from jitvault.model.approval import RequestDecision
 from jitvault.model.event_chain import Event
 from jitvault.model.extension import extended
@@ -22,7 +26,7 @@ from jitvault.model.grant_refusal import grant_refusals
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision, names_in
 from jitvault.model.states import EndReason, State
-from jitvault.policy.decision import ProofLevel, needed_proof_level, obliged_proof_level
+from jitvault.policy.decision import ProofLevel, needed_proof_level
 
 
 def ended_of(file: TaskRecord) -> Ended | None:
@@ -31,33 +35,36 @@ def ended_of(file: TaskRecord) -> Ended | None:
     The result is `{by, name, at, reason, note}`. None for any other task. `by` (an entity) and `name` are None where no
     person requested the end; `reason` is the end reason.
     """
-    ended = (EventKind.ENDING, EventKind.CANCELLED, EventKind.RECOVERED)
-    event = next(
-        (e for e in file.events if e.kind in ended and (e.kind != EventKind.RECOVERED or "reason" in e.body)), None
-    )
-    if event is None:
-        return None
-    said = _signed_later(file, event) or event.body
-    by = said.get("by")
-    return {
-        "by": by,
-        "name": _name(file, by) if by else None,
-        "at": event.at,
-        "reason": event.body.get("reason", "cancelled"),
-        "note": said.get("note", ""),
-    }
+    for event in file.events:
+        if event.kind not in (EventKind.ENDING, EventKind.CANCELLED, EventKind.RECOVERED):
+            continue
+        body = bodies.body_of(event)
+        reason = "cancelled" if isinstance(body, bodies.Signed) else None
+        if isinstance(body, bodies.Ending | bodies.Recovered) and body.reason is not None:
+            reason = body.reason.value
+        if reason is not None:
+            stated = _signed_later(file, event.seq, body) or body
+            by = stated.by if isinstance(stated, bodies.Signed | bodies.Ending) else ""
+            return {
+                "by": by or None,
+                "name": _name(file, by) if by else None,
+                "at": event.at,
+                "reason": reason,
+                "note": stated.message,
+            }
+    return None
 
 
-def _signed_later(file: TaskRecord, ending: Event) -> Mapping[str, Any] | None:
-    """Return what the signed end says of a task whose token was given back.
+def _signed_later(file: TaskRecord, seq: int, ending: bodies.EventBody) -> bodies.Signed | None:
+    """Return what the signed end says of a task whose token was given back, by event `seq`.
 
     The audit line by which a token revoked itself is often read before the signed end, which says who did that and why.
     """
-    if ending.body.get("reason") != EndReason.COMPLETED or ending.body.get("by"):
+    if not isinstance(ending, bodies.Ending) or ending.reason is not EndReason.COMPLETED or ending.by:
         return None
     agent = Revision.of(file.revision.body).content["agent"]["entity"]
-    noted = (event.body for event in file.events if event.kind == EventKind.NOTED and event.seq > ending.seq)
-    return next((body for body in noted if body["by"] == agent), None)
+    later = (event for event in file.events if event.kind == EventKind.NOTED and event.seq > seq)
+    return next((body for _, body in bodies.said(later, bodies.Signed) if body.by == agent), None)
 
 
 def counted_at(file: TaskRecord, decision: DecisionRow) -> str | None:
@@ -67,10 +74,8 @@ def counted_at(file: TaskRecord, decision: DecisionRow) -> str | None:
     decided about anew.
     """
     since = None
-    for event in file.events:
-        if "approved_by" not in event.body or "denied_by" not in event.body:
-            continue
-        counts = decision.entity_id in (*event.body["approved_by"], event.body["denied_by"])
+    for event, body in _decisions(file.events):
+        counts = decision.entity_id in (*body.approved_by, body.denied_by)
         if not counts:
             since = None
         elif since is None or event.kind == EventKind.REVISED:
@@ -83,13 +88,13 @@ def refused_grant_of(file: TaskRecord) -> RefusedGrant | None:
     refusals = grant_refusals(file.events)
     if not refusals:
         return None
-    last = refusals[-1]
+    last, body = refusals[-1]
     later = sum(event.seq > last.seq and event.kind == EventKind.REVISED for event in file.events)
     return {
-        "request": last.body["request"],
+        "request": body.request,
         "revision": file.task.revision - later,
         "at": last.at,
-        "error": dict(last.body["error"]),
+        "error": msgspec.to_builtins(body.error),
     }
 
 
@@ -101,37 +106,46 @@ def reached_state_at(file: TaskRecord) -> str | None:
     """
     state, since = None, None
     for event in file.events:
-        reached = event.body.get("state", state)
+        reached = bodies.ledger_part(event).state
         if reached != state or event.kind == EventKind.REVISED:
             state, since = reached, event.at
     return since if state == file.task.state else None
 
 
-def forced_of(file: TaskRecord) -> Forced | None:
+def forced_of(file: TaskRecord) -> StatedForce | None:
     """Return `{by, name, reason}` of a forced task, else None.
 
     It names the operator who had Vault forget a lease, or had the task closed without proof.
     """
-    bodies = [event.body for event in file.events if event.kind in (EventKind.FORCE_INTENDED, EventKind.UNVERIFIED)]
-    if not bodies:
+    forced = [body for _, body in bodies.said(file.events, bodies.Forced)]
+    if not forced:
         return None
-    last = bodies[-1]
-    return {"by": last["by"], "name": _name(file, last["by"]), "reason": last["note"]}
+    last = forced[-1]
+    return {"by": last.by, "name": _name(file, last.by), "reason": last.note}
 
 
-def uncounted_of(file: TaskRecord) -> Sequence[Mapping[str, Any]]:
+def uncounted_of(file: TaskRecord) -> Sequence[UncountedDecision]:
     """Return each decision that does not count.
 
     An item is `{entity, name, why, withdrawn}`. It is as of the last time that decisions were counted.
     """
-    refused = [event.body["refused"] for event in file.events if "refused" in event.body]
-    return list(refused[-1]) if refused else []
+    refused = _refused(file)
+    found: list[UncountedDecision] = msgspec.to_builtins(list(refused[-1])) if refused else []
+    return found
 
 
 def withdrawn_by(file: TaskRecord) -> list[str]:
     """Return the names of those who withdrew an approval at any time."""
-    refused = (one for e in file.events for one in e.body.get("refused", ()))
-    return list(dict.fromkeys(one["name"] for one in refused if one["withdrawn"]))
+    return list(dict.fromkeys(one.name for refused in _refused(file) for one in refused if one.withdrawn))
+
+
+def _refused(file: TaskRecord) -> list[tuple[bodies.Refusal, ...]]:
+    """Return which decisions did not count, each time that decisions were counted."""
+    told = (body for _, body in bodies.said(file.events, bodies.EventBody))
+    found = (
+        body.refused for body in told if isinstance(body, bodies.Decided | bodies.ExtensionPending | bodies.Ending)
+    )
+    return [refused for refused in found if refused is not None]
 
 
 def _name(file: TaskRecord, entity: str) -> str:
@@ -139,19 +153,28 @@ def _name(file: TaskRecord, entity: str) -> str:
 
     The chain has the names of operators, and the revision those of entities with a part in the task.
     """
-    named = {e.body["by"]: e.body["name"] for e in file.events if "name" in e.body and "by" in e.body}
+    told = (body for _, body in bodies.said(file.events, bodies.EventBody))
+    named = {body.by: body.name for body in told if isinstance(body, bodies.Signed | bodies.Ending) and body.name}
     return str({**names_in(Revision.of(file.revision.body).content), **named}.get(entity, entity))
 
 
-def last_decision(file: TaskRecord) -> Mapping[str, Any]:
+def last_decision(file: TaskRecord) -> bodies.Decided | None:
     """Return the body of the last decision in the task's chain.
 
-    The result is empty where there is no decision. It has policy's decision, the obligations, and who approved or
+    The result is None where there is no decision. It has policy's decision, the obligations, and who approved or
     denied.
     """
-    kinds = (EventKind.SUBMITTED, EventKind.REVISED, EventKind.DECIDED, EventKind.RECOVERED)
-    decisions = [event.body for event in file.events if event.kind in kinds and "policy" in event.body]
-    return decisions[-1] if decisions else {}
+    return next((decided for _, decided in _decisions(reversed(file.events))), None)
+
+
+def _decisions(events: Iterable[Event]) -> Iterator[tuple[Event, bodies.Decided]]:
+    """Yield the decisions about a task, each with the event that has it."""
+    for event in events:
+        if issubclass(bodies.BODIES.get(event.kind, object), bodies.Decided | bodies.Recovered):
+            body = bodies.body_of(event)
+            decided = body.decision if isinstance(body, bodies.Recovered) else body
+            if isinstance(decided, bodies.Decided):
+                yield event, decided
 
 
 def decisions_digest(rows: Iterable[DecisionRow]) -> str:
@@ -172,8 +195,9 @@ def proof_level_of(file: TaskRecord, entry: Mapping[str, Any]) -> str:
     It is the template's level, or policy's where that is higher.
     """
     level = str(entry.get("confirm") or ProofLevel.TARGET)
-    for decision in (last_decision(file), *(event.body for event in extended(file.events))):
-        level = needed_proof_level(level, obliged_proof_level(decision))
+    decided = last_decision(file)
+    for decision in (*([decided] if decided else ()), *(body for _, body in extended(file.events))):
+        level = needed_proof_level(level, decision.obligations.confirm)
     return level
 
 
@@ -213,19 +237,19 @@ def lapsed_rows(file: TaskRecord, counting: Sequence[DecisionRow]) -> list[Decis
     return [replace(row, decision="lapsed") for row in file.decisions if row.entity_id not in counted]
 
 
-def decision_event_body(task_id: str, decision: RequestDecision) -> dict[str, object]:
+def decision_event_body(task_id: str, decision: RequestDecision) -> bodies.Decided:
     """Return what the event chain keeps of a decision."""
-    policy = decision.policy.as_json()
-    return {
-        "policy": policy["policy_digest"],
-        "rules": policy["rules"],
-        "permitted": policy["permitted"],
-        "obligations": policy["obligations"],
-        "approved_by": [one.entity_id for one in decision.tally.approved_by],
-        "denied_by": decision.tally.denied_by.entity_id if decision.tally.denied_by else None,
-        "missing": decision.tally.missing_json(),
-        "refused": [refusal.as_json() for refusal in decision.tally.refused],
-        "why": decision.why_denied if decision.state is State.DENIED else "",
-        "agent_groups": list(decision.agent_groups),
-        "votes": decisions_digest(decision_rows(task_id, decision)),
-    }
+    policy, tally = decision.policy, decision.tally
+    return bodies.Decided(
+        policy=policy.policy_digest,
+        rules=policy.rules,
+        permitted=policy.permitted,
+        obligations=policy.obligations,
+        approved_by=tuple(one.entity_id for one in tally.approved_by),
+        denied_by=tally.denied_by.entity_id if tally.denied_by else None,
+        missing=tally.missing,
+        refused=tally.refused,
+        why=decision.why_denied if decision.state is State.DENIED else "",
+        agent_groups=tuple(decision.agent_groups),
+        votes=decisions_digest(decision_rows(task_id, decision)),
+    )

@@ -24,9 +24,10 @@ from jitvault.ledger.model import GrantRow, LeaseRow, OpState, TaskRecord
 from jitvault.lifecycle.record.check_words import evidence_in_words, failure_in_words
 from jitvault.lifecycle.record.history import ended_of, forced_of, last_decision
 from jitvault.lifecycle.record.reopenings import times_reopened, why_listing_unsettled, why_seal_postponed
+from jitvault.model.event_bodies import AboutExtension, Extended, ExtensionDecided, Recovered, encode, said
 from jitvault.model.event_chain import Event
 from jitvault.model.extension import extended, extension_events
-from jitvault.model.kinds import EventKind, OperationKind
+from jitvault.model.kinds import OperationKind
 from jitvault.model.proof_check import NOT_ASKED, QUIET_N, TARGET_N, Check
 from jitvault.model.revision import Revision
 from jitvault.model.states import ENDED, PROVEN, State, Verdict
@@ -246,23 +247,23 @@ def extensions_of(file: TaskRecord) -> list[GrantedExtension]:
 
     Each says what was signed, by whom, and the grant whose token it replaced, if any.
     """
-    return [_granted_extension(event) for event in extended(file.events)]
+    return [_granted_extension(event, body) for event, body in extended(file.events)]
 
 
-def _granted_extension(event: Event) -> GrantedExtension:
-    content = event.body["extension"]
+def _granted_extension(event: Event, body: Extended) -> GrantedExtension:
+    content = body.extension
     return {
-        "by": content["by"],
-        "reason": content["reason"],
-        "since": content["since"],
-        "seconds": content["seconds"],
-        "until": content["until"],
-        "window_s": content["window_s"],
-        "digest": event.body["digest"],
-        "approved_by": event.body["approved_by"],
-        "rules": event.body["rules"],
-        "policy_digest": event.body["policy_digest"],
-        "replaces": event.body["replaces"],
+        "by": msgspec.to_builtins(content.by),
+        "reason": content.reason,
+        "since": content.since,
+        "seconds": content.seconds,
+        "until": content.until,
+        "window_s": content.window_s,
+        "digest": body.digest,
+        "approved_by": msgspec.to_builtins(list(body.approved_by)),
+        "rules": list(body.rules),
+        "policy_digest": body.policy_digest,
+        "replaces": body.replaces,
         "at": event.at,
     }
 
@@ -273,24 +274,24 @@ def last_extension(file: TaskRecord) -> PublishedExtension | None:
     The result is None where there was no request.
     """
     said = extension_events(file.events)
-    return extension_in(said[-1]) if said else None
+    return extension_in(*said[-1]) if said else None
 
 
-def extension_in(event: Event) -> PublishedExtension:
+def extension_in(event: Event, body: AboutExtension) -> PublishedExtension:
     """Return the request for more time that an event is about, and its result."""
-    state, body = event.kind.removeprefix("extension_"), event.body
+    found = encode(body)
     return {
-        "state": state,
-        "request": body["request"],
-        "digest": body["digest"],
-        "content": body["extension"],
-        "replaces": bool(body.get("replaces")),
-        "decision": {key: body[key] for key in _DECIDED} if "obligations" in body else None,
-        "approved_by": list(body.get("approved_by", ())),
-        "missing": list(body.get("missing", ())),
-        "open_to": list(body.get("open_to", ())),
-        "refused": list(body.get("refused", ())),
-        "error": body.get("error"),
+        "state": event.kind.removeprefix("extension_"),
+        "request": body.request,
+        "digest": body.digest,
+        "content": found["extension"],
+        "replaces": bool(found.get("replaces")),
+        "decision": {key: found[key] for key in _DECIDED} if isinstance(body, ExtensionDecided) else None,
+        "approved_by": list(found.get("approved_by", ())),
+        "missing": list(found.get("missing", ())),
+        "open_to": list(found.get("open_to", ())),
+        "refused": list(found.get("refused", ())),
+        "error": found.get("error"),
     }
 
 
@@ -316,7 +317,7 @@ def receipt_of(
         "children": list(children),
         "intent": content["spec"]["spec"]["intent"],
         # as the chain has them: the rows are a cache
-        "approved_by": list(last_decision(file).get("approved_by", ())),
+        "approved_by": _approved_by(file),
         "approvers": _approvers(file),
         "access": [{"template": e["template"], "path": e["path"], "with": e["with"]} for e in content["access"]],
         "ended": ended_of(file),
@@ -349,8 +350,12 @@ def _approvers(file: TaskRecord) -> list[dict[str, str]]:
     The name is the one that Vault had for the entity when the worker counted the approval.
     """
     names = {row.entity_id: row.name for row in file.decisions}
-    approved = last_decision(file).get("approved_by", ())
-    return [{"entity": entity, "name": names[entity]} for entity in approved if entity in names]
+    return [{"entity": entity, "name": names[entity]} for entity in _approved_by(file) if entity in names]
+
+
+def _approved_by(file: TaskRecord) -> list[str]:
+    decided = last_decision(file)
+    return list(decided.approved_by) if decided else []
 
 
 def _settled_proof(file: TaskRecord) -> dict[str, Any]:
@@ -367,7 +372,6 @@ def recovered_of(file: TaskRecord) -> list[dict[str, Any]]:
     Each says when, from which published event, and which signatures confirmed the revision.
     """
     return [
-        {"at": event.at, "from": event.body["from"], "verified_by": event.body["verified_by"]}
-        for event in file.events
-        if event.kind == EventKind.RECOVERED
+        {"at": event.at, "from": msgspec.to_builtins(body.from_), "verified_by": list(body.verified_by)}
+        for event, body in said(file.events, Recovered)
     ]

@@ -38,6 +38,7 @@ from builders import (
     task,
     whole,
 )
+from event_examples import body
 from ledgers import LedgerPlace, Shelf, address
 from sqlalchemy import text
 from together import child, run_together
@@ -72,7 +73,7 @@ def test_a_task_begins_with_its_first_event(ledger: Ledger) -> None:
     found = file_of(ledger)
     (first,) = found.events
     assert (first.kind, first.prev, first.seq, first.hash) == ("submitted", GENESIS, 1, made.head)
-    assert (first.body["by"], first.body["state"]) == ("olga", "approved")
+    assert (first.body["policy"], first.body["state"]) == ("sha256:p", "approved")
     assert first.at == "2030-01-31T09:00:00Z"
     assert found.revision == revision()
     assert whole(ledger)
@@ -91,13 +92,15 @@ def _changes() -> list[Change]:
     ends = {"end_reason": EndReason.DEADLINE, "due_at": NOW}
     return [
         Change("issuing", state=State.ISSUING, rows=(grant(), operation("op-2", OpState.INTENDED))),
-        Change("delivered", {"to": "olga"}, state=State.ISSUED, fields={"ends_at": NOW}, rows=(grant(delivered=True),)),
+        Change(
+            "delivered", body("delivered"), state=State.ISSUED, fields={"ends_at": NOW}, rows=(grant(delivered=True),)
+        ),
         Change("judged", rows=checks),
         Change("judged", rows=(CheckRow(2, ok=False, evidence=silent, task_id="t-1", subject="z"),)),
         Change("renewed", rows=(renewal,)),
         Change("revoked", rows=(operation("op-2", OpState.UNKNOWN, sent_at=earlier),)),
         Change("decided", rows=(decision,)),
-        Change("ending", {"reason": "deadline"}, state=State.ENDING, fields=ends),
+        Change("ending", body("ending", reason="deadline"), state=State.ENDING, fields=ends),
     ]
 
 

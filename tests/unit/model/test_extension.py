@@ -6,6 +6,8 @@ from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
+from event_examples import example
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -95,17 +97,22 @@ def test_a_window_began_when_the_first_token_was_meant_that_was_delivered() -> N
     ]
     events: list[Event] = []
     for kind, when, body in told:
-        events.append(link("t", len(events) + 1, events[-1].hash if events else GENESIS, kind, when, body))
+        events.append(
+            link("t", len(events) + 1, events[-1].hash if events else GENESIS, kind, when, example(kind, **body))
+        )
     assert window_start(events) == NOW + timedelta(minutes=1)
     assert window_start(events[:2]) is None
+
+
+def content_by(entity: str) -> dict[str, Any]:
+    return {**msgspec.to_builtins(PLAIN.content), "by": {"entity": entity, "name": entity}}
 
 
 def test_of_one_entity_so_many_answers_are_given_in_an_hour_and_what_waits_is_not_another_one() -> None:
     hour = timedelta(hours=1)
 
     def said(n: int, by: str = "e-1", kind: str = EventKind.EXTENSION_REFUSED) -> Event:
-        content = {**PLAIN.content, "by": {"entity": by, "name": by}}
-        body = {"request": f"{by}-{n}", "extension": content, "state": "active"}
+        body = example(kind, request=f"{by}-{n}", extension=content_by(by))
         return link("t-1", n + 1, GENESIS, kind, (NOW + n * timedelta(seconds=1)).isoformat(), body)
 
     events = [said(n) for n in range(MOST_ASKED)]
@@ -120,8 +127,8 @@ def test_of_one_entity_so_many_answers_are_given_in_an_hour_and_what_waits_is_no
 
 def test_a_request_that_was_cancelled_is_answered_and_nobody_cancels_that_of_another() -> None:
     def said(kind: str, by: str, request: str, cancels: str | None = None) -> Event:
-        content = {**PLAIN.content, "by": {"entity": by, "name": by}}
-        body = {"request": request, "extension": content, **({"cancels": cancels} if cancels else {})}
+        changes = {"cancels": cancels} if cancels else {}
+        body = example(kind, request=request, extension=content_by(by), **changes)
         return link("t-1", 1, GENESIS, kind, NOW.isoformat(), body)
 
     waits = said(EventKind.EXTENSION_PENDING, "e-1", "n-1")

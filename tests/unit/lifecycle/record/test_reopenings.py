@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from event_examples import example
 
 from jitvault.lifecycle.record.reopenings import (
     is_going_round,
@@ -21,7 +22,7 @@ CONFIRMED: dict[str, Any] = {"checks": [["a", 5, True], ["a", 6, True], ["b", 6,
 
 
 def chain(*events: tuple[str, dict[str, Any]]) -> list[Event]:
-    return [Event("t", n + 1, "", "", kind, "", body) for n, (kind, body) in enumerate(events)]
+    return [Event("t", n + 1, "", "", kind, "", example(kind, **body)) for n, (kind, body) in enumerate(events)]
 
 
 def test_a_task_goes_round_from_the_third_time_on() -> None:
@@ -61,7 +62,6 @@ def test_a_listing_in_vain_says_what_it_left_over() -> None:
     left: dict[str, Any] = {"answer": "not accounted for", "suspects": ["a/b"], "drift": None}
     assert "Vault lists a/b" in why_listing_unsettled(chain(("listed", left)))
     assert "its role" in why_listing_unsettled(chain(("listed", {**left, "suspects": [], "drift": "its role"})))
-    # older ones did not keep it
     assert why_listing_unsettled(chain(("listed", {"answer": "no", "suspects": []}))) == "no"
     assert why_listing_unsettled(chain(("listed", left), ("listed", {"answer": "accounted", "suspects": []}))) == ""
     assert why_listing_unsettled([]) == ""
