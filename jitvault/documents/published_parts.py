@@ -5,9 +5,10 @@ The output of `status`, receipts and reports contain these parts as well.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, NotRequired, TypedDict
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from jitvault.model.proof_check import Check
 
@@ -106,21 +107,31 @@ class PublishedExtension(TypedDict):
     error: dict[str, Any] | None
 
 
-class GrantedExtension(TypedDict):
-    """An extension that was granted."""
+class Party(Struct, frozen=True, forbid_unknown_fields=True):
+    """A person or an agent, by its entity and the name that Vault had for it."""
 
-    by: Author
+    entity: str
+    name: str
+
+
+class GrantedExtension(Struct, frozen=True, forbid_unknown_fields=True):
+    """An extension that was granted: what was signed, who approved it, and the grant whose token it replaced, if any.
+
+    The published copy and the receipt have it, and the verifier reads it.
+    """
+
+    by: Party
     reason: str
     since: str
     seconds: Seconds
     until: str
     window_s: Seconds
-    digest: str
-    approved_by: list[dict[str, Any]]
+    digest: Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}$")]
+    approved_by: list[Party]
     rules: list[str]
     policy_digest: str
     replaces: str | bool | None
-    at: str
+    at: Annotated[datetime, Meta(tz=True)]
 
 
 class CredentialProof(TypedDict):

@@ -144,42 +144,9 @@ class PublishedTask(Struct, frozen=True, kw_only=True):
 
         The time at which it was written is left out.
         """
-        return {
-            "installation": self.installation,
-            "task_id": self.task_id,
-            "state": self.state.value,
-            "end_reason": self.end_reason.value if self.end_reason else None,
-            "revision": self.revision,
-            "digest": self.digest,
-            "chain": msgspec.to_builtins(self.chain),
-            "body": _base64(self.body),
-            "requester": self.requester,
-            "agent": self.agent,
-            "parent": self.parent,
-            "delegation": self.delegation,
-            "decision": self.decision,
-            "approved": _base64(self.approved) if self.approved is not None else None,
-            "open_to": self.open_to,
-            "missing": self.missing,
-            "refused": self.refused,
-            "decisions": self.decisions,
-            "ended": self.ended,
-            "why_denied": self.why_denied,
-            "stands_until": self.stands_until.isoformat() if self.stands_until else None,
-            "refused_grant": self.refused_grant,
-            "grant_id": self.grant_id,
-            "expires_at": self.expires_at.isoformat() if self.expires_at else None,
-            "unwrap_until": self.unwrap_until.isoformat() if self.unwrap_until else None,
-            "ends_at": self.ends_at.isoformat() if self.ends_at else None,
-            "ttl": self.ttl,
-            "reads": self.reads,
-            "extension": self.extension,
-            "extensions": self.extensions,
-            "proof": msgspec.to_builtins(self.proof),
-            "receipt": self.receipt,
-            "findings": self.findings,
-            "error": msgspec.to_builtins(self.error) if self.error else None,
-        }
+        found: dict[str, Any] = msgspec.to_builtins(self)
+        del found["written_at"]
+        return found
 
     def as_document(self) -> dict[str, Any]:
         """Return the document as it is stored in Vault."""

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct, field
 
+from jitvault.documents.published_parts import GrantedExtension, Party
 from jitvault.errors import SecurityFinding
 from jitvault.formats.canonical_json import canonical_bytes
 from jitvault.formats.shorten import one_line
@@ -24,11 +25,6 @@ _HINT = "Whoever has the worker's token can have anything signed. Keep the file,
 Time = Annotated[datetime, Meta(tz=True)]
 Head = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 Digest = Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}$")]
-
-
-class Party(Struct, frozen=True):
-    entity: str
-    name: str
 
 
 class StatedCredential(Struct, frozen=True):
@@ -126,21 +122,6 @@ class Recovery(Struct, frozen=True):
     verified_by: list[str]
 
 
-class StatedExtension(Struct, frozen=True):
-    by: Party
-    reason: str
-    since: str
-    seconds: int
-    until: str
-    window_s: int
-    digest: Digest
-    approved_by: list[Party]
-    rules: list[str]
-    policy_digest: str
-    replaces: str | bool | None
-    at: Time
-
-
 class Needed(Struct, frozen=True):
     group: str
     count: Annotated[int, Meta(ge=1)]
@@ -172,7 +153,7 @@ class Receipt(Struct, frozen=True):
     approved_by: list[str]
     policy: StatedPolicy
     grants: list[StatedGrant]
-    extensions: list[StatedExtension]
+    extensions: list[GrantedExtension]
     findings: list[StatedFinding]
     proof: StatedProof
     chain: Chain

@@ -80,8 +80,7 @@ def facts(shown: Mapping[str, Any]) -> dict[str, str]:
 
 def _approved_by(extension: Mapping[str, Any]) -> str:
     """Return who approved an extension; nothing where policy alone did."""
-    # what is published may be anybody's
-    names = " and ".join(str(each.get("name", "?")) for each in extension["approved_by"])
+    names = " and ".join(each["name"] for each in extension["approved_by"])
     return f", approved by {names}" if names else ""
 
 
@@ -176,7 +175,7 @@ def print_decided(
 
     `missing` are the approvals that the extension still lacks.
     """
-    until = next((each["until"] for each in document.extensions if each["digest"] == extension.digest), None)
+    until = next((each.until for each in document.extensions if each.digest == extension.digest), None)
     shown = {
         "task_id": document.task_id,
         "decision": decision,

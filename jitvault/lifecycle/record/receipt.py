@@ -19,6 +19,7 @@ from jitvault.documents.published_parts import (
     PublishedExtension,
     Reads,
 )
+from jitvault.formats.conversion import converter
 from jitvault.ledger.model import GrantRow, LeaseRow, OpState, TaskRecord
 from jitvault.lifecycle.record.check_words import evidence_in_words, failure_in_words
 from jitvault.lifecycle.record.history import ended_of, forced_of, last_decision
@@ -31,6 +32,7 @@ from jitvault.model.revision import Revision
 from jitvault.model.states import ENDED, PROVEN, State, Verdict
 from jitvault.model.verifiers import unproven
 
+_granted = converter(GrantedExtension)
 _DECIDED = ("permitted", "obligations", "rules", "reasons", "policy_digest")
 
 
@@ -249,21 +251,8 @@ def extensions_of(file: TaskRecord) -> list[GrantedExtension]:
 
 
 def _granted_extension(event: Event) -> GrantedExtension:
-    content = event.body["extension"]
-    return {
-        "by": content["by"],
-        "reason": content["reason"],
-        "since": content["since"],
-        "seconds": content["seconds"],
-        "until": content["until"],
-        "window_s": content["window_s"],
-        "digest": event.body["digest"],
-        "approved_by": event.body["approved_by"],
-        "rules": event.body["rules"],
-        "policy_digest": event.body["policy_digest"],
-        "replaces": event.body["replaces"],
-        "at": event.at,
-    }
+    said = {**event.body["extension"], **event.body, "at": event.at}
+    return _granted({name: said[name] for name in GrantedExtension.__struct_fields__})
 
 
 def last_extension(file: TaskRecord) -> PublishedExtension | None:
@@ -333,7 +322,7 @@ def receipt_of(
             }
             for grant in file.grants
         ],
-        "extensions": extensions_of(file),
+        "extensions": msgspec.to_builtins(extensions_of(file)),
         "findings": [{key: found[key] for key in ("rule", "message", "line")} for found in file.findings],
         "proof": _settled_proof(file),
         "chain": {"events": task.seq, "head": task.head},

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from jitvault.audit.observation import Kind
 from jitvault.audit.trail import AuditTrail, derived_tokens, linked
 from jitvault.documents.published_parts import PublishedExtension
@@ -156,7 +158,7 @@ def status_of(
             for lease in file.leases
         ],
         "extension": last_extension(file),
-        "extensions": extensions_of(file),
+        "extensions": msgspec.to_builtins(extensions_of(file)),
         "proof": proof_of(file),
         "uses": uses_of(file, trail),
         "findings": [_finding(found) for found in file.findings],
@@ -342,7 +344,7 @@ def report_rows(file: TaskRecord) -> list[dict[str, Any]]:
         "requested_ttl_s": token.requested_ttl_s if token else None,
         "ttl_s": token.ttl_s if token else None,
         "ends_at": task.ends_at.isoformat() if task.ends_at else None,
-        "extended_s": sum(one["seconds"] for one in extensions_of(file)),
+        "extended_s": sum(one.seconds for one in extensions_of(file)),
         "findings": [found["rule"] for found in file.findings],
         "not_proven": proof["not_proven"] if proof else [],
         "intent": content["spec"]["spec"]["intent"],
@@ -350,7 +352,7 @@ def report_rows(file: TaskRecord) -> list[dict[str, Any]]:
         "over_at": _over_at(file),
         **_denial_of(file),
         "extension_approved_by": list(
-            dict.fromkeys(who["name"] for one in extensions_of(file) for who in one["approved_by"])
+            dict.fromkeys(who.name for one in extensions_of(file) for who in one.approved_by)
         ),
     }
     none: dict[str, Any] = dict.fromkeys(("path", "lease_id", "issued_at", "dead_at", "verdict", "target_asked"))

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from test_extension import PLAIN
 from test_revision import revision as a_revision
 
+from jitvault.documents.published_parts import GrantedExtension, Proof
 from jitvault.documents.published_task import (
     MOST_UNPACKED,
     ChainEnd,
@@ -104,7 +105,12 @@ HONEST: dict[str, Any] = {
     "extensions": [
         {
             **{key: PLAIN.content[key] for key in ("by", "reason", "since", "seconds", "until", "window_s")},
-            **{"digest": PLAIN.digest, "approved_by": [APPROVED], "rules": ["r-1"], "policy_digest": "sha256:p"},
+            **{
+                "digest": PLAIN.digest,
+                "approved_by": [{"entity": "e-2", "name": "bert"}],
+                "rules": ["r-1"],
+                "policy_digest": "sha256:p",
+            },
             **{"replaces": None, "at": "2030-01-31T09:00:00.000000+00:00"},
         }
     ],
@@ -162,8 +168,8 @@ def test_what_is_stored_has_these_keys_and_these_values() -> None:
         ttl=HONEST["ttl"],
         reads=HONEST["reads"],
         extension=HONEST["extension"],
-        extensions=HONEST["extensions"],
-        proof=PROOF,  # type: ignore[arg-type]
+        extensions=msgspec.convert(HONEST["extensions"], list[GrantedExtension]),
+        proof=msgspec.convert(PROOF, Proof),
         receipt={"payload": "x"},
         findings=["something"],
         error=PublishedError(3, "no", "ask"),

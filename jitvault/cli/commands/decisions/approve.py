@@ -14,7 +14,7 @@ from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Reason, Task, Wait, 
 from jitvault.documents.paths import ANYONE, decision_path
 
 if TYPE_CHECKING:
-    from jitvault.documents.published_parts import GrantedExtension, PublishedExtension
+    from jitvault.documents.published_parts import PublishedExtension
     from jitvault.documents.published_task import PublishedTask
     from jitvault.model.revision import Revision
     from jitvault.wiring import Wiring
@@ -168,8 +168,8 @@ def _approved_extension(document: PublishedTask, entity: str) -> bool:
 
 def _extended_by(document: PublishedTask, entity: str) -> bool:
     """Return whether the entity approved an extension of the task."""
-    return any(_is_approver(extension, entity) for extension in document.extensions)
+    return any(entity in {one.entity for one in extension.approved_by} for extension in document.extensions)
 
 
-def _is_approver(extension: PublishedExtension | GrantedExtension | None, entity: str) -> bool:
+def _is_approver(extension: PublishedExtension | None, entity: str) -> bool:
     return extension is not None and entity in {one["entity"] for one in extension["approved_by"]}

@@ -130,14 +130,18 @@ def _show_made(
 
     A new wrapping token that was not fetched yet is printed once.
     """
+    import msgspec
+
     from jitvault.cli import inbox, session
     from jitvault.cli.views import extension as views
 
     is_held = _is_held(wiring, document, out)
     is_left = is_held or (document.is_for_agent and out is None)
-    message = inbox.message_for(wiring, document) if made["replaces"] and not is_left else None
-    shown = views.Shown("extended", made["digest"], made, bool(made["replaces"]), [])
-    views.print_extension(document, shown, message, out=out, as_json=as_json, made_at=made["at"], is_held=is_held)
+    message = inbox.message_for(wiring, document) if made.replaces and not is_left else None
+    shown = views.Shown("extended", made.digest, msgspec.to_builtins(made), bool(made.replaces), [])
+    views.print_extension(
+        document, shown, message, out=out, as_json=as_json, made_at=made.at.isoformat(), is_held=is_held
+    )
     if message is not None:
         inbox.empty(wiring, document.task_id)
     session.check_findings(document.task_id, document.findings)

@@ -78,9 +78,7 @@ def made_before(
 def _made(document: PublishedTask, entity: str, seconds: int, reason: str) -> GrantedExtension | None:
     """Return the newest extension of the task by that request."""
     same = [
-        each
-        for each in document.extensions
-        if (each["by"]["entity"], each["seconds"], each["reason"]) == (entity, seconds, reason)
+        each for each in document.extensions if (each.by.entity, each.seconds, each.reason) == (entity, seconds, reason)
     ]
     return same[-1] if same else None
 
