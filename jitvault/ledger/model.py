@@ -7,10 +7,12 @@ A task changes in one function (`jitvault.ledger.task_change.write_change`). Eve
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum, auto
 from typing import Any
+
+from msgspec import Struct
 
 from jitvault.model.event_chain import Event
 from jitvault.model.kinds import EventKind
@@ -206,6 +208,13 @@ class OperationRow:
     answer: str | None
     sent_at: datetime
     answered_at: datetime | None
+
+
+def columns_of(kind: Any) -> tuple[str, ...]:
+    """Return the names of the columns of a kind of row."""
+    if issubclass(kind, Struct):
+        return tuple(map(str, kind.__struct_fields__))
+    return tuple(field.name for field in fields(kind))
 
 
 Row = RevisionRow | AccessRow | DecisionRow | GrantRow | LeaseRow | CheckRow | OperationRow

@@ -28,6 +28,7 @@ from jitvault.ledger.model import (
     RevisionRow,
     Row,
     TaskRow,
+    columns_of,
 )
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.dialect import Upsert, upsert_on
@@ -45,14 +46,8 @@ TABLES: Mapping[type, Table] = {
 }
 
 
-def _fields_of(kind: Any) -> tuple[str, ...]:
-    if issubclass(kind, msgspec.Struct):
-        return tuple(map(str, kind.__struct_fields__))
-    return tuple(field.name for field in fields(kind))
-
-
 _ORDER: Mapping[type, int] = {kind: n for n, kind in enumerate(TABLES)}
-_COLUMNS: Mapping[type, tuple[str, ...]] = {kind: _fields_of(kind) for kind in TABLES}
+_COLUMNS: Mapping[type, tuple[str, ...]] = {kind: columns_of(kind) for kind in TABLES}
 _CONVERTERS: Mapping[type, Callable[[Any], Any]] = {kind: converter(kind) for kind in TABLES}
 _OBSERVATION = converter(Observation)
 _OF_LINE = tuple(field.name for field in fields(Observation) if field.name != "place")

@@ -1,8 +1,8 @@
 """The state machine of a task: `advance` does whatever is due for it now.
 
-Commands and the worker daemon both call `advance`, under the task's claim. Each turn decides by the task's state in
-the ledger and by what Vault and the audit stream say at that moment. So it does not matter which process ran the last
-turn, or where that process crashed.
+Commands and the worker daemon both call `advance`, under the task's claim. Each turn (`_turn`) decides by the task's
+state in the ledger and by what Vault and the audit stream say at that moment. So it does not matter which process ran
+the last turn, or where that process crashed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from jitvault.audit.tripwires.trip import TripwireHit
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import look_at
 from jitvault.errors import (
-    AuditLagging,
     AuditUntrusted,
     DecisionStale,
     Denied,
@@ -57,8 +56,9 @@ from jitvault.lifecycle.ending import (
 from jitvault.lifecycle.issuance.attempts import check_attempt_due
 from jitvault.lifecycle.issuance.issue import MAX_ATTEMPTS, issue
 from jitvault.lifecycle.issuance.unfinished import resolve_unfinished_issue
+from jitvault.lifecycle.read_for_turn import check_tripwires, read_for_turn, revoke_without_stream
 from jitvault.lifecycle.record.due_time import is_due_now
-from jitvault.lifecycle.record.integrity import check_issuable, is_published, problems_of, verify, verify_again
+from jitvault.lifecycle.record.integrity import check_issuable, is_published, problems_of, verify
 from jitvault.lifecycle.renewal.cached_reads import read_up_to, with_cached_reads
 from jitvault.lifecycle.renewal.extend import extend, issue_replacement
 from jitvault.lifecycle.renewal.renew import renew_due
@@ -77,13 +77,10 @@ from jitvault.model.approval import RequestDecision
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
 from jitvault.model.states import BEFORE_GRANT, DELIVERED_STATES, EDGES, EndCause, EndReason, State
-from jitvault.stream.reading import canary, observe
-from jitvault.stream.tripwires import watch
+from jitvault.stream.reading import canary
 
 _JUST_NOW_S = 1.0
 """A claim that was taken or extended less than this ago is not extended again."""
-_READ_FIRST_S = 1.0
-"""How long the stream is read before the task is checked for reasons to end that need no evidence from the rest."""
 
 
 def advance(
@@ -126,6 +123,27 @@ def advance(
         file = _read_after_turns(worker, step.file or file, claim, was_ending=was_ending)
         _publish(worker, file, claim, claimed, step.decision)
         return file
+
+
+def _turn(worker: WorkerContext, task_id: str, claim: int, last: Step) -> Step:
+    """Do once what the task's state asks for."""
+    file, trips = read_for_turn(worker, task_id, claim, last.file)
+    match file.task.state:
+        case state if state in BEFORE_GRANT:
+            return _before_grant(worker, file, claim, last)
+        case State.ISSUING if file.task.is_being_replaced:
+            return _replace_token(worker, file, claim, trips)
+        case State.ISSUING:
+            return _resume_issue(worker, file, claim)
+        case state if state in DELIVERED_STATES:
+            return _renew_or_end(worker, file, claim)
+        case State.ENDING:
+            return _end(worker, file, claim, last)
+        case State.CONFIRMED:
+            return _seal(worker, file, claim)
+        case State.SEALED | State.UNVERIFIED if has_late_lease(file):
+            revoke_late_lease(worker, file, claim)
+    return Step()
 
 
 def _extend_claim(worker: WorkerContext, task_id: str, claim: int, since: float) -> float:
@@ -222,108 +240,6 @@ def _turn_with_retries(worker: WorkerContext, task_id: str, claim: int, last: St
         if retry is None:
             raise
         return retry
-
-
-def _turn(worker: WorkerContext, task_id: str, claim: int, last: Step) -> Step:
-    """Read what is true of the task now, and act on it once."""
-    if worker.mode.has_stream_reader and last.file is not None and last.file.task.state in BEFORE_GRANT:
-        # Before the grant nothing depends on the stream, and the grant itself waits for a canary. A worker daemon reads
-        # the stream all the time, so this turn need not. Without a daemon the stream has to be read from as early on as
-        # possible (below): lines from before the first reading are never read.
-        return _before_grant(worker, last.file, claim, last)
-    if (
-        worker.mode.has_stream_reader
-        and worker.mode.cache is not None
-        and last.file is not None
-        and last.file.task.state in DELIVERED_STATES
-    ):
-        # a scheduled renewal: `_renew_or_end` waits until the stream was read up to the due time
-        file = last.file
-    else:
-        is_delivered = last.file is not None and last.file.task.state in DELIVERED_STATES
-        unread = _read_stream(worker, until=worker.clock.monotonic() + _READ_FIRST_S if is_delivered else None)
-        file = verify_again(worker, task_id, last.file)
-        if isinstance(unread, AuditLagging):
-            _end_before_reading(worker, file, claim)
-            unread = _read_stream(worker)
-            file = verify_again(worker, task_id, file)
-        if unread:
-            return _revoke_without_stream(worker, file, claim, unread)
-    if file.task.state in DELIVERED_STATES:
-        # an agent that made very many lines must not keep its access while they are read
-        ending = why_end_blind(worker, file) if worker.ledger.is_long(file) else None
-        if ending is None:
-            return _renew_or_end(worker, file, claim)
-        file = revoke_tree(worker, file, claim, why=ending)
-    file, trips = _check_tripwires(worker, file)
-    return _next(worker, file, trips, claim, last)
-
-
-def _check_tripwires(worker: WorkerContext, file: TaskRecord) -> tuple[TaskRecord, list[TripwireHit]]:
-    """Record the tripwires that the task's lines hit; return it and them."""
-    trips = watch(worker, file)
-    if trips:
-        # a hit is a finding, which is published with the task
-        file = worker.ledger.refreshed(file)
-    return file, trips
-
-
-def _read_stream(worker: WorkerContext, *, until: float | None = None) -> AuditUntrusted | None:
-    """Record what the stream says; return why it could not be read, if so.
-
-    AuditLagging says that the stream was not read to its end by `until` (monotonic clock).
-    """
-    try:
-        observe(worker, until=until)
-    except AuditUntrusted as error:
-        return error
-    return None
-
-
-def _end_before_reading(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
-    """Revoke a delivered task now if no line of the unread stream can save it.
-
-    Anyone who may write to Vault can make the stream long, and a revocation must not wait for that.
-    """
-    if file.task.state not in DELIVERED_STATES:
-        return
-    ending = why_end_blind(replace(worker, is_blind=True), file)
-    if ending is not None:
-        revoke_tree(worker, file, claim, why=ending)
-
-
-def _revoke_without_stream(worker: WorkerContext, file: TaskRecord, claim: int, why: AuditUntrusted) -> Step:
-    """Revoke what has to end, and raise `why` the stream cannot be read.
-
-    Without the stream nothing is issued and nothing is confirmed, but revocation goes on.
-    """
-    if file.task.state in DELIVERED_STATES or is_replaced_token_unproven(file):
-        ending = why_end_blind(replace(worker, is_blind=True), file)
-        if ending is not None:
-            revoke_tree(worker, file, claim, why=ending)
-    elif file.task.state is State.ENDING:
-        revoke_tree(worker, file, claim)
-    raise why
-
-
-def _next(worker: WorkerContext, file: TaskRecord, trips: Sequence[TripwireHit], claim: int, last: Step) -> Step:
-    """Do what the task's state asks for, where it is not a delivered one."""
-    match file.task.state:
-        case state if state in BEFORE_GRANT:
-            return _before_grant(worker, file, claim, last)
-        case State.ISSUING:
-            if file.task.is_being_replaced:
-                return _replace_token(worker, file, claim, trips)
-            return _resume_issue(worker, file, claim)
-        case State.ENDING:
-            return _end(worker, file, claim, last)
-        case State.CONFIRMED:
-            return _seal(worker, file, claim)
-        case State.SEALED | State.UNVERIFIED if has_late_lease(file):
-            revoke_late_lease(worker, file, claim)
-            return Step()
-        case _:
-            return Step()
 
 
 def _before_grant(worker: WorkerContext, file: TaskRecord, claim: int, last: Step) -> Step:
@@ -430,10 +346,10 @@ def _renew_or_end(worker: WorkerContext, file: TaskRecord, claim: int) -> Step:
         try:
             read_up_to(worker, file.task.due_at)
         except AuditUntrusted as error:
-            return _revoke_without_stream(worker, file, claim, error)
+            revoke_without_stream(worker, file, claim, error)
         # the stream may have shown lines of the task, up to the canary
         file = worker.ledger.refreshed(file)
-    file, trips = _check_tripwires(worker, file)
+    file, trips = check_tripwires(worker, file)
     why = why_end(reader, file, trips)
     if why is None:
         if file.task.state is State.ISSUED and unwrapped(worker, file):
@@ -457,7 +373,7 @@ def _end(worker: WorkerContext, file: TaskRecord, claim: int, last: Step = FIRST
     The tasks below are confirmed first, then the task. `why` is the reason, where the task is not ending yet.
     """
     file = revoke_ending(worker, file, claim, last, why)
-    if why is not None and why[0] is not EndReason.COMPLETED and worker.mode.waits_for_quiet:
+    if why is not None and why[0] is not EndReason.COMPLETED and not worker.mode.is_daemon:
         # whoever was just cut off asks why; the proof would come too late for the answer
         publish(worker, file, None)
     _advance_children(worker, file, claim)

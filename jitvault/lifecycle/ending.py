@@ -111,7 +111,7 @@ def confirm_or_retry(worker: WorkerContext, task_id: str, claim: int, last: Step
         return Step(file=file)
     quiet_s = QUIET.total_seconds()
     if outcome.soon and last.waits < _QUIET_WAITS:
-        if not worker.mode.waits_for_quiet or worker.is_late(quiet_s):
+        if worker.mode.is_daemon or worker.is_late(quiet_s):
             return Step(file=file)
         worker.clock.sleep(quiet_s)
         return replace(last, go_on=True, file=None, waits=last.waits + 1)

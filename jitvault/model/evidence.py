@@ -1,4 +1,4 @@
-"""What a check of a proof rests on, or what it lacks: values of a few types, which programs read.
+"""What a check of a proof rests on, or what it lacks: values that programs read.
 
 Words for people are made of them in `jitvault.lifecycle.record.check_words`, which nothing that decides may import.
 """

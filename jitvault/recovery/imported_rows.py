@@ -38,19 +38,15 @@ def proof_in(case: RecoveryCase) -> Mapping[str, Any]:
     return proof if isinstance(proof, Mapping) else {}
 
 
-def grants_of(
-    worker: WorkerContext, case: RecoveryCase, known: Sequence[GrantRow]
-) -> tuple[tuple[GrantRow, ...], tuple[str, ...]]:
+def grants_of(worker: WorkerContext, case: RecoveryCase, known: Sequence[GrantRow]) -> tuple[GrantRow, ...]:
     """Return the task's tokens besides the `known` ones.
 
-    The ids of the settled ones are returned as well. A task that was granted and of whose token there is no line still
-    gets a grant, about which nothing is known.
+    A task that was granted and of whose token there is no line still gets a grant, about which nothing is known.
     """
     if case.action is RecoveryAction.CANCELLED:
-        return (), ()
+        return ()
     if case.receipt is not None:
-        found = tuple(_of_receipt(case, told) for told in _told(case.receipt, "grants"))
-        return found, tuple(grant.grant_id for grant in found)
+        return tuple(_of_receipt(case, told) for told in _told(case.receipt, "grants"))
     accessors, ids = {grant.accessor_hmac for grant in known}, {grant.grant_id for grant in known}
     lost = [one for one in case.made if one.accessor not in accessors]
     named = _named(worker, case.published, lost, ids)
@@ -59,8 +55,7 @@ def grants_of(
     if not found and (not known or case.published.grant_id not in {None, *ids}):
         found = (_of_nothing(case, begun + 1),)
     # at most one is not settled, and that is the newest
-    found = tuple(replace(grant, settled=n < len(found)) for n, grant in enumerate(found, 1))
-    return found, tuple(grant.grant_id for grant in found if grant.settled)
+    return tuple(replace(grant, settled=n < len(found)) for n, grant in enumerate(found, 1))
 
 
 def _named(worker: WorkerContext, published: PublishedTask, lost: Sequence[IssuedToken], known: set[str]) -> list[str]:

@@ -35,7 +35,7 @@ _SHOWS: Mapping[int, tuple[type, ...]] = {
 
 
 def stated(check: Check | None) -> Evidence | None:
-    """Return the evidence of a check that holds, None where it does not, or where such evidence shows nothing."""
+    """Return the evidence of a check that holds; None where it does not hold, or shows nothing."""
     if check is None or not check.ok or not isinstance(check.evidence, _SHOWS.get(check.n, ())):
         return None
     match check.evidence:

@@ -51,6 +51,11 @@ class Health:
         with self._lock:
             self._values[name] = value
 
+    def value(self, name: str) -> float:
+        """Return a gauge; 0 before it was set."""
+        with self._lock:
+            return self._values.get(name, 0)
+
     def trouble(self) -> list[str]:
         """Return why the worker is not alive; empty while it is."""
         if self.supervisor.stopping.is_set():

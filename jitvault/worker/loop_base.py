@@ -98,6 +98,7 @@ class LoopBase:
                 known = str(error)
                 wait_s = max(seconds, self.pace.retry_s)
                 continue
+            self.supervisor.passed(name)
             if known:
                 self.log.info("trouble is over", loop=name)
                 known = ""

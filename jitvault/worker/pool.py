@@ -93,6 +93,16 @@ class Pool:
         with self._changed:
             return self._queue.waiting_of(author)
 
+    def left(self) -> int:
+        """Return how many tasks wait or are worked on."""
+        with self._changed:
+            return self._queue.waiting + self._queue.running()
+
+    def placed(self) -> int:
+        """Return how often a job was queued so far."""
+        with self._changed:
+            return self._queue.placed
+
     def already_due(self) -> set[str]:
         """Return the tasks that need no further job for being due."""
         with self._changed:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -59,6 +60,7 @@ class Started:
     wiring: Wiring
     worker: WorkerContext
     pool: Pool
+    loops: Loops
     log: Log
 
     def close(self) -> None:
@@ -69,6 +71,11 @@ class Started:
         with suppress(LedgerUnavailable):
             self.worker.ledger.give_all_back()
         self.wiring.close()
+
+    def left(self) -> int:
+        """Return how many tasks and documents wait for their turn, or are worked on."""
+        held_back = self.loops.gate.waiting(time.monotonic(), longer_than_s=0)
+        return self.pool.left() + sum(held_back.values()) + int(self.loops.health.value("backlog"))
 
     def publish_templates(self) -> None:
         """Publish the templates for agents.
@@ -129,23 +136,24 @@ def start(settings: Settings, supervisor: Supervisor, plan: Plan, log: Log) -> S
         ledger=wiring.ledger_place,
         policies=wiring.authorizer.digest,
     )
-    started = Started(wiring, worker, pool, log)
+    started = Started(wiring, worker, pool, loops, log)
     started.publish_templates()
     return started
 
 
-def work(settings: Settings, plan: Plan, log: Log) -> None:
-    """Run until SIGTERM or SIGINT.
+def work(settings: Settings, plan: Plan, log: Log, goes_on: Callable[[Started], bool] = lambda _: True) -> None:
+    """Run until SIGTERM or SIGINT, or until `goes_on` returns False.
 
     Raises JitvaultError when a loop dies, with its reason.
     """
     supervisor = Supervisor()
     with _signals(supervisor.stopping) as reload:
         started = start(settings, supervisor, plan, log)
-        while not supervisor.stopping.wait(_POLL_S):
+        while goes_on(started) and not supervisor.stopping.wait(_POLL_S):
             if reload.is_set():
                 reload.clear()
                 started.reload()
+        supervisor.stopping.set()
         log.info("ending")
         unfinished = supervisor.join(GRACE_S)
         started.close()
@@ -165,7 +173,7 @@ def context_factory(wiring: Wiring) -> Callable[[], WorkerContext]:
 
     def hire() -> WorkerContext:
         worker = wiring.for_thread().worker_without_session
-        return replace(worker, mode=replace(worker.mode, waits_for_quiet=False, has_stream_reader=True, cache=cache))
+        return replace(worker, mode=replace(worker.mode, is_daemon=True, cache=cache))
 
     return hire
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
@@ -39,6 +40,7 @@ class Supervisor:
     death: Death | None = None
     _threads: list[Thread] = field(default_factory=list)
     _beats: dict[str, float] = field(default_factory=dict)
+    _passes: Counter[str] = field(default_factory=Counter)
     _lock: Lock = field(default_factory=Lock)
 
     def start(self, name: str, run: Callable[[], None]) -> None:
@@ -56,6 +58,14 @@ class Supervisor:
     def beat(self, name: str) -> None:
         """Record that a loop is alive."""
         self._beats[name] = time.monotonic()
+
+    def passed(self, name: str) -> None:
+        """Record that a loop did once what it repeats, without an error."""
+        self._passes[name] += 1
+
+    def passes(self) -> dict[str, int]:
+        """Return how often each loop has come round."""
+        return dict(self._passes)
 
     def silent(self, longer_than_s: float) -> list[str]:
         """Return the loops that have not been heard of for so long."""

@@ -156,6 +156,11 @@ class TaskQueue:
         """How many jobs wait."""
         return len(self._waiting)
 
+    @property
+    def placed(self) -> int:
+        """How often a job was placed so far."""
+        return self._seq
+
     def waiting_of(self, author: str) -> int:
         """Return how many jobs wait because of this author's documents."""
         return self._authors[author]

@@ -221,7 +221,7 @@ def test_a_lease_that_nobody_knows_is_listed_ever_more_rarely_and_an_operator_ca
     else:
         ask(rig, "GET", PREFIX, held.token, headers={"X-Vault-Wrap-TTL": "60"})
     rig("operator", "complete", file.stem, code=None)
-    waitless = replace(rig.wiring().worker, mode=RunMode(waits_for_quiet=False))
+    waitless = replace(rig.wiring().worker, mode=RunMode(is_daemon=True))
     for _ in range(3):
         advance(waitless, file.stem)
     rig.sql("UPDATE tasks SET due_at = ending_at WHERE task_id = ?", file.stem)

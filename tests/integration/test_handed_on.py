@@ -585,7 +585,7 @@ def test_a_child_ends_when_its_parents_deadline_was_edited(rig: Rig, spec: Spec,
     assert rig("auditor", "ledger", "check", code=None).json["broken"] == []
     rig.sql("UPDATE tasks SET ends_at = ? WHERE task_id = ?", "2099-01-01 00:00:00", top.stem)
     broken = rig("auditor", "ledger", "check", code=12).json["broken"]
-    assert broken == [{"task_id": top.stem, "problems": ["its deadline was set by hand"]}]
+    assert broken == [{"task_id": top.stem, "problems": ["the task's ends_at was set by hand"]}]
     rig("operator", "extend", low.stem, "--for", "30m", "--reason", "more", code=None)
     rig("operator", "status", low.stem, code=None)
     assert not rig.is_live(held.token) and not rig.lease_is_live(held.lease_id)

@@ -37,11 +37,18 @@ from jitvault.wiring import SystemClock
 
 pytestmark = pytest.mark.usefixtures("hurried")
 Spec = Callable[..., Path]
+USUAL_PATIENCE_S = observe.PATIENCE_S
 
 
 @pytest.fixture
 def rig(rig: Rig, mirrored: None) -> Rig:
     return rig
+
+
+@pytest.fixture
+def patient(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every line comes: one is waited for as long as elsewhere, since the mirror is late on a busy machine."""
+    monkeypatch.setattr(observe, "PATIENCE_S", USUAL_PATIENCE_S)
 
 
 @pytest.fixture
@@ -465,6 +472,7 @@ def listings_in(rig: Rig, mirror: Mirror, task: str) -> list[str]:
     ]
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("gap", GAPS)
 def test_over_a_gap_with_everything_accounted_for_a_listing_confirms(
     rig: Rig, spec: Spec, mirror: Mirror, gap: Callable[[Path], None]
@@ -496,6 +504,7 @@ def test_over_a_gap_with_everything_accounted_for_a_listing_confirms(
     assert "contiguously" in evidence(ended["leases"][0], 5)
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize(
     ("gap", "scope"), [(_truncate, ("--agent", "research-agent")), (_replace, ("--all",))], ids=["agent", "all"]
 )

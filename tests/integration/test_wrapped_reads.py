@@ -69,10 +69,15 @@ def test_what_was_wrapped_as_a_jwt_is_never_sealed_over(rig: Rig, spec: Spec, by
     logins = [opened(rig, read_as_jwt(rig, held), by=by) for _ in range(12)]
     with dropped_under_its_session(rig, logins[:8]) as sessions:
         rig("operator", "complete", file.stem, code=None)
-        rig.settle()
-        shown = rig("operator", "status", file.stem, code=None).json
-        alive = sum(map(reads, sessions))
-        assert (shown["state"], alive) == ("sealed", 0)
+
+        def seal() -> dict[str, Any] | None:
+            """The task once it is sealed; on a busy machine its proof takes more than one command."""
+            rig.settle()
+            shown = rig("operator", "status", file.stem, code=None).json
+            return shown if shown["state"] == "sealed" else None
+
+        shown = wait_for(seal, 60)
+        assert sum(map(reads, sessions)) == 0
     assert {found["rule"] for found in shown["findings"]} == {"wrapped_lease", "over_budget"}
 
 

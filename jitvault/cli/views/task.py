@@ -293,7 +293,7 @@ def proof_in(document: PublishedTask) -> Proof:
 
     Raises SecurityFinding for a task that is published as ended without one, which no worker does.
     """
-    from jitvault.cli.views.published import illegible
+    from jitvault.documents.illegible import illegible
 
     if document.proof is None:
         raise illegible(document.task_id)

@@ -6,18 +6,16 @@ no answer is read beyond its bounds.
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import socket
 import ssl
-import threading
 import time
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from jitvault.errors import NotConfirmed
+from jitvault.http.connection import NoAnswer, ServerAddress, TooLong, ask_once
+from jitvault.http.deadline_socket import TimeLimit
 
 _TIMEOUT_S = 5
-_CHUNK = 64 * 1024
 
 
 class Web:
@@ -46,62 +44,31 @@ class Web:
         return self._request("POST", url, body, {"Content-Type": kind}, at_most)
 
     def _request(self, method: str, url: str, body: bytes | None, headers: dict[str, str], at_most: int) -> bytes:
-        left = self._until - time.monotonic()
-        if left <= 0:
-            raise NotConfirmed("the target takes too long to answer")
         try:
-            connection, path = self._connection(url, min(left, _TIMEOUT_S))
-        except (OSError, ValueError) as error:
+            server, path = self._target(url)
+        except (OSError, ValueError, NoAnswer) as error:
             # the URL is not repeated: it can contain a password
             raise NotConfirmed(f"the probe's URL or its CA cannot be used ({type(error).__name__})") from None
-        shown = f"{connection.host}:{connection.port}{path}"
-        # the time-out is for each byte, and a header can come byte by byte
-        cut = threading.Timer(left, _cut, (connection,))
-        cut.daemon = True
-        cut.start()
+        shown = f"{server.host}:{server.port}{path}"
         try:
-            connection.request(method, path, body, headers)
-            answer = connection.getresponse()
-            if answer.status != http.client.OK:
-                raise NotConfirmed(f"{shown} answered with HTTP {answer.status}")
-            return self._bounded(answer, shown, at_most)
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise NotConfirmed(f"{shown} could not be asked ({type(error).__name__})") from None
-        finally:
-            cut.cancel()
-            connection.close()
+            answer = ask_once(server, method, path, headers, body, TimeLimit(_TIMEOUT_S, self._until), most=at_most)
+        except TooLong:
+            raise NotConfirmed(f"{shown} answered with more than {at_most} bytes") from None
+        except (NoAnswer, ValueError) as error:
+            raise NotConfirmed(f"{shown} could not be asked: {error}") from None
+        if answer.status_code != HTTPStatus.OK:
+            raise NotConfirmed(f"{shown} answered with HTTP {answer.status_code}")
+        return answer.body
 
-    def _connection(self, url: str, timeout: float) -> tuple[http.client.HTTPConnection, str]:
-        """Return a connection, not opened yet, and the path to request.
+    def _target(self, url: str) -> tuple[ServerAddress, str]:
+        """Return the server and the path that a URL names.
 
-        Raises ValueError or OSError.
+        Raises NoAnswer, OSError and ValueError.
         """
+        # without a CA of the probe's, the system's are asked
+        context = ssl.create_default_context(cadata=str(self._ca)) if self._ca else None
+        server = ServerAddress.of(url, context)
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or parts.hostname is None or "@" in parts.netloc or parts.query:
+        if parts.query:
             raise ValueError("expected http[s]://host[:port]/path")
-        if parts.scheme == "http":
-            return http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout), parts.path
-        context = ssl.create_default_context(cadata=str(self._ca) if self._ca else None)
-        return http.client.HTTPSConnection(parts.hostname, parts.port, timeout=timeout, context=context), parts.path
-
-    def _bounded(self, answer: http.client.HTTPResponse, shown: str, at_most: int) -> bytes:
-        """Return the body, unless it is too long or comes too slowly."""
-        found = bytearray()
-        while chunk := answer.read1(_CHUNK):
-            found += chunk
-            if len(found) > at_most:
-                raise NotConfirmed(f"{shown} answered with more than {at_most} bytes")
-            if time.monotonic() > self._until:
-                break
-        if time.monotonic() > self._until:
-            # a header that was cut off looks like a complete one
-            raise NotConfirmed(f"{shown} takes too long to answer")
-        if answer.length:
-            raise NotConfirmed(f"{shown} answered with less than it announced")
-        return bytes(found)
-
-
-def _cut(connection: http.client.HTTPConnection) -> None:
-    """End a connection from another thread."""
-    with contextlib.suppress(OSError, AttributeError):
-        connection.sock.shutdown(socket.SHUT_RDWR)
+        return server, parts.path or "/"

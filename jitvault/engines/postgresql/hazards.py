@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from jitvault.engines.interface import TargetFinding
+from jitvault.engines.interface import Finding
 from jitvault.engines.postgresql.inspection import LEFTOVER, PUBLIC, SET_SINCE, Facts, Role
 
 CODE, BOUNDS = "no_foreign_code", "bounded"
@@ -39,16 +39,16 @@ POWERFUL = frozenset(
 )
 
 
-def findings(facts: Facts) -> tuple[TargetFinding, ...]:
+def findings(facts: Facts) -> tuple[Finding, ...]:
     """Return what lets a login escape its end, certain findings first."""
     rules = (_version, _code, _waits, _holder, _left, _server, _floods)
     found = [finding for rule in rules for finding in rule(facts)]
     return tuple(sorted(found, key=lambda finding: not finding.certain))
 
 
-def _version(facts: Facts) -> Iterator[TargetFinding]:
+def _version(facts: Facts) -> Iterator[Finding]:
     if facts.version < OLDEST:
-        yield TargetFinding(
+        yield Finding(
             BOUNDS,
             "version",
             f"the target is PostgreSQL {facts.version}; it is untested whether a login can be revoked there",
@@ -56,7 +56,7 @@ def _version(facts: Facts) -> Iterator[TargetFinding]:
         )
 
 
-def _code(facts: Facts) -> Iterator[TargetFinding]:
+def _code(facts: Facts) -> Iterator[Finding]:
     """Yield what lets an agent's code be run by a stronger login.
 
     That is a login with more rights than the agent.
@@ -64,7 +64,7 @@ def _code(facts: Facts) -> Iterator[TargetFinding]:
     for role in _stronger(facts):
         path = names_in(role.settings.get("search_path", ""))
         if path != SAFE_PATH:
-            yield TargetFinding(
+            yield Finding(
                 CODE,
                 f"search_path of {role.name}",
                 f"{role.name} looks for functions in {', '.join(path) or 'the default search_path'}: what somebody "
@@ -74,7 +74,7 @@ def _code(facts: Facts) -> Iterator[TargetFinding]:
             )
     for schema in sorted({schema for schema, _ in facts.schemas}):
         who = _who((name for found, name in facts.schemas if found == schema), facts.holder)
-        yield TargetFinding(
+        yield Finding(
             CODE,
             f"CREATE in {schema}",
             f"{who} may CREATE in schema {schema} of {facts.connection.database}",
@@ -83,14 +83,14 @@ def _code(facts: Facts) -> Iterator[TargetFinding]:
         )
     if facts.creators:
         who = _who(facts.creators, facts.holder)
-        yield TargetFinding(
+        yield Finding(
             CODE,
             "CREATE in the database",
             f"{who} may make schemas in {facts.connection.database}",
             f"REVOKE CREATE ON DATABASE {facts.connection.database} FROM {who}.",
         )
     if facts.owners:
-        yield TargetFinding(
+        yield Finding(
             CODE,
             "owner of the database",
             f"{_who(facts.owners, facts.holder)} owns {facts.connection.database}, and may set defaults for new "
@@ -98,7 +98,7 @@ def _code(facts: Facts) -> Iterator[TargetFinding]:
             "Give the database to a role that no task gets.",
         )
     for trigger, owner in facts.event_triggers:
-        yield TargetFinding(
+        yield Finding(
             CODE,
             f"event trigger {trigger}",
             f"the function of event trigger {trigger} belongs to {owner}, and runs with the rights of whoever makes "
@@ -111,13 +111,13 @@ def _stronger(facts: Facts) -> Sequence[Role]:
     return [role for role in (facts.vault, facts.probe) if role is not None]
 
 
-def _waits(facts: Facts) -> Iterator[TargetFinding]:
+def _waits(facts: Facts) -> Iterator[Finding]:
     """Yield what keeps a revocation waiting.
 
     It may wait for an agent, or for other revocations that wait for one.
     """
     if facts.vault is None:
-        yield TargetFinding(
+        yield Finding(
             BOUNDS,
             "Vault's login",
             f"{facts.connection.username}, which Vault's connection logs in as, is not at the probe's server",
@@ -127,7 +127,7 @@ def _waits(facts: Facts) -> Iterator[TargetFinding]:
     for name, longest_ms in (("lock_timeout", LONGEST_LOCK_MS), ("statement_timeout", LONGEST_STATEMENT_MS)):
         value = facts.vault.settings.get(name, "0")
         if not 0 < milliseconds(value) <= longest_ms:
-            yield TargetFinding(
+            yield Finding(
                 BOUNDS,
                 f"{name} of {facts.vault.name}",
                 f"{facts.vault.name} has {name} = {value}: a lock of an agent delays its revocations",
@@ -135,7 +135,7 @@ def _waits(facts: Facts) -> Iterator[TargetFinding]:
                 f"{longest_ms // 1000}s.",
             )
     if facts.connection.max_open <= VAULT_DEFAULT_OPEN:
-        yield TargetFinding(
+        yield Finding(
             BOUNDS,
             "Vault's connections",
             f"Vault has {facts.connection.max_open or VAULT_DEFAULT_OPEN} connections to the target: that "
@@ -143,7 +143,7 @@ def _waits(facts: Facts) -> Iterator[TargetFinding]:
             "Set max_open_connections=20 in the connection's configuration.",
         )
     if facts.vault.superuser:
-        yield TargetFinding(
+        yield Finding(
             BOUNDS,
             "rights of Vault's login",
             f"{facts.vault.name} is a superuser: its statements may do everything",
@@ -152,21 +152,21 @@ def _waits(facts: Facts) -> Iterator[TargetFinding]:
         )
 
 
-def _holder(facts: Facts) -> Iterator[TargetFinding]:
+def _holder(facts: Facts) -> Iterator[Finding]:
     """Yield rights that the credential does not need and that hinder its end."""
     holder = facts.holder
     if holder is None:
         return
     statements = "Correct the role's creation_statements in Vault; the shipped templates' comments have them."
     if holder.connection_limit < 1:
-        yield TargetFinding(
+        yield Finding(
             BOUNDS,
             "CONNECTION LIMIT",
             f"{holder.name} may open every connection that the target has",
             f"CREATE ROLE … CONNECTION LIMIT 20. {statements}",
         )
     if holder.becomes and facts.version >= SET_SINCE:
-        yield TargetFinding(
+        yield Finding(
             BOUNDS,
             "SET ROLE",
             f"{holder.name} may SET ROLE to {', '.join(holder.becomes)}, and its sessions keep those rights when it "
@@ -176,14 +176,14 @@ def _holder(facts: Facts) -> Iterator[TargetFinding]:
     too_much = [*(("SUPERUSER",) if holder.superuser else ()), *holder.attributes]
     too_much += sorted(POWERFUL & set(holder.groups))
     if too_much:
-        yield TargetFinding(
+        yield Finding(
             BOUNDS,
             "rights of the login",
             f"{holder.name} has {', '.join(too_much)}",
             f"Revoke that from the login and from its groups. {statements}",
         )
     if holder.gives:
-        yield TargetFinding(
+        yield Finding(
             BOUNDS,
             "ADMIN",
             f"{holder.name} may grant {', '.join(holder.gives)} to other logins",
@@ -191,7 +191,7 @@ def _holder(facts: Facts) -> Iterator[TargetFinding]:
         )
 
 
-def _left(facts: Facts) -> Iterator[TargetFinding]:
+def _left(facts: Facts) -> Iterator[Finding]:
     """Yield what lets a login leave something that keeps it.
 
     Or other logins, to which it grants a right.
@@ -199,7 +199,7 @@ def _left(facts: Facts) -> Iterator[TargetFinding]:
     where = facts.connection.database
     if facts.makers:
         who = _who(facts.makers, facts.holder)
-        yield TargetFinding(
+        yield Finding(
             BOUNDS,
             "large objects",
             f"{who} may make large objects in {where}, "
@@ -215,7 +215,7 @@ def _left(facts: Facts) -> Iterator[TargetFinding]:
         )
     if facts.givers:
         who = _who(facts.givers, facts.holder)
-        yield TargetFinding(
+        yield Finding(
             BOUNDS,
             "rights to pass on",
             f"{who} owns something, or has a right WITH GRANT OPTION: what a task grants to another task's login keeps "
@@ -225,7 +225,7 @@ def _left(facts: Facts) -> Iterator[TargetFinding]:
     if facts.leftover.count:
         some = ", ".join(map(str, facts.leftover.some))
         more = " and others" if facts.leftover.count > len(facts.leftover.some) else ""
-        yield TargetFinding(
+        yield Finding(
             BOUNDS,
             "large objects that are left",
             f"{facts.leftover.count} large objects in {where} are left of logins that are gone: {some}{more}",
@@ -234,13 +234,13 @@ def _left(facts: Facts) -> Iterator[TargetFinding]:
         )
 
 
-def _server(facts: Facts) -> Iterator[TargetFinding]:
+def _server(facts: Facts) -> Iterator[Finding]:
     """Yield what helps to make a revocation slow.
 
     It is no defect of the template.
     """
     if abs(facts.ahead_s) > LARGEST_SKEW_S:
-        yield TargetFinding(
+        yield Finding(
             BOUNDS,
             "clock",
             f"the target's clock is {abs(facts.ahead_s)} s {'ahead of' if facts.ahead_s > 0 else 'behind'} this "
@@ -251,7 +251,7 @@ def _server(facts: Facts) -> Iterator[TargetFinding]:
     let_in = sorted({database for database, _ in facts.let_in})
     if let_in:
         who = _who((name for _, name in facts.let_in), facts.holder)
-        yield TargetFinding(
+        yield Finding(
             BOUNDS,
             "other databases",
             f"{who} may connect to {', '.join(let_in)}: objects of a login there prevent that its role is dropped",
@@ -259,7 +259,7 @@ def _server(facts: Facts) -> Iterator[TargetFinding]:
             certain=False,
         )
     if facts.max_prepared_transactions:
-        yield TargetFinding(
+        yield Finding(
             BOUNDS,
             "prepared transactions",
             f"max_prepared_transactions = {facts.max_prepared_transactions}: a prepared "
@@ -271,7 +271,7 @@ def _server(facts: Facts) -> Iterator[TargetFinding]:
     if facts.version >= SET_SINCE:
         lacking = [role.name for role in _stronger(facts) if "pg_use_reserved_connections" not in role.groups]
         if not facts.reserved_connections or lacking:
-            yield TargetFinding(
+            yield Finding(
                 BOUNDS,
                 "reserved connections",
                 f"reserved_connections = {facts.reserved_connections}"
@@ -282,14 +282,14 @@ def _server(facts: Facts) -> Iterator[TargetFinding]:
             )
 
 
-def _floods(facts: Facts) -> Iterator[TargetFinding]:
+def _floods(facts: Facts) -> Iterator[Finding]:
     """Yield what lets one party keep everybody out of the server.
 
     The party is a login, or a stranger.
     """
     if facts.lockers:
         who = _who(facts.lockers, facts.holder)
-        yield TargetFinding(
+        yield Finding(
             BOUNDS,
             "advisory locks",
             f"{who} may take advisory locks, and if one login takes all of them nobody else can log in",
@@ -298,7 +298,7 @@ def _floods(facts: Facts) -> Iterator[TargetFinding]:
             certain=False,
         )
     if milliseconds(facts.authentication_timeout) > LONGEST_LOGIN_MS:
-        yield TargetFinding(
+        yield Finding(
             BOUNDS,
             "authentication_timeout",
             f"authentication_timeout = {facts.authentication_timeout}: anybody who reaches the port can take every "
@@ -307,7 +307,7 @@ def _floods(facts: Facts) -> Iterator[TargetFinding]:
             certain=False,
         )
     if facts.connection.closes:
-        yield TargetFinding(
+        yield Finding(
             BOUNDS,
             "Vault's open connections",
             f"{facts.connection.closes}: Vault has no connection left if others take all of the target's",

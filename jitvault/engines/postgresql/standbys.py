@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jitvault.engines.interface import TargetFinding
+from jitvault.engines.interface import Finding
 from jitvault.engines.postgresql import client
 from jitvault.engines.postgresql.hazards import milliseconds
 from jitvault.engines.postgresql.servers import address_of, servers_of
@@ -79,7 +79,7 @@ class Server:
     """How long sessions there may keep the server from replaying the log; -1: for ever."""
 
 
-def unnamed(where: Mapping[str, Any]) -> tuple[TargetFinding, ...]:
+def unnamed(where: Mapping[str, Any]) -> tuple[Finding, ...]:
     """Return what is wrong with the servers in the probe's document.
 
     Raises NotConfirmed.
@@ -100,7 +100,7 @@ def _server(dsn: str) -> Server:
     return Server(address_of(dsn), standby, system, started, name, slot, receives, senders, slots, pooled, delay)
 
 
-def judge(servers: Sequence[Server]) -> Iterator[TargetFinding]:
+def judge(servers: Sequence[Server]) -> Iterator[Finding]:
     """Yield the findings about the named servers.
 
     The primary is the first of `servers`.
@@ -143,7 +143,7 @@ def judge(servers: Sequence[Server]) -> Iterator[TargetFinding]:
     yield from _streams(primary, list(named.values()), standbys)
 
 
-def _held_up(standby: Server) -> Iterator[TargetFinding]:
+def _held_up(standby: Server) -> Iterator[Finding]:
     """Yield a finding if a login can hold up replay for too long.
 
     By that it outlives its end at the primary.
@@ -161,7 +161,7 @@ def _held_up(standby: Server) -> Iterator[TargetFinding]:
     )
 
 
-def _streams(primary: Server, named: Sequence[Server], standbys: Sequence[Server]) -> Iterator[TargetFinding]:
+def _streams(primary: Server, named: Sequence[Server], standbys: Sequence[Server]) -> Iterator[Finding]:
     """Compare who streams from the named servers with the named standbys.
 
     A named standby may stream through one that is not named. Names and slots tell which is which, where they
@@ -211,5 +211,5 @@ def _sender_name(sender: Sender) -> str:
     return f"{name} (slot {sender.slot})" if sender.slot else name
 
 
-def _finding(about: str, seen: str, mend: str, *, certain: bool = True) -> TargetFinding:
-    return TargetFinding(SERVERS, about, seen, mend, certain)
+def _finding(about: str, seen: str, mend: str, *, certain: bool = True) -> Finding:
+    return Finding(SERVERS, about, seen, mend, certain)

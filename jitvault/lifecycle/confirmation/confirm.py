@@ -16,7 +16,7 @@ import msgspec
 from jitvault.audit.observation import Kind
 from jitvault.audit.trail import AuditTrail, done
 from jitvault.context import WorkerContext
-from jitvault.engines.interface import ProbeResult
+from jitvault.engines.interface import ProbeResult, probe_of
 from jitvault.errors import NotConfirmed, StillAccepted, UsageError
 from jitvault.formats.clocks import lasted
 from jitvault.ledger.model import Change, CheckRow, GrantRow, LeaseRow, OperationRow, TaskRecord
@@ -323,7 +323,7 @@ def probe(worker: WorkerContext, file: TaskRecord, revision: Revision, leases: I
     answers: dict[str, Check] = {}
     for (engine, probe), names in names_of.items():
         try:
-            told = worker.engines[engine].probe(probe_target(worker, probe), names)
+            told = probe_of(worker.engines[engine]).ask(probe_target(worker, probe), names)
         except (NotConfirmed, UsageError) as error:
             is_accepted = isinstance(error, StillAccepted)
             no_answer = ProbeResult(refused=False, open_sessions=None, evidence=str(error), seen=is_accepted)

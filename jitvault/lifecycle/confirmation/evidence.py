@@ -72,7 +72,8 @@ class Evidence:
 
     def _nameable(self, worker: WorkerContext) -> frozenset[str]:
         """Return the paths whose targets can name credentials that no line shows."""
-        return frozenset(entry["path"] for entry in self._by_target() if worker.engines[entry["engine"]].finds_unnamed)
+        asked = ((entry["path"], worker.engines[entry["engine"]].probe) for entry in self._by_target())
+        return frozenset(path for path, probe in asked if probe is not None and probe.finds_unnamed)
 
     def unnamed_tokens(self) -> list[Observation]:
         """Return the lines of tokens that the task's grants do not name.

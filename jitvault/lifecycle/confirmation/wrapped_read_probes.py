@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from jitvault.audit.observation import is_token_lease
 from jitvault.context import WorkerContext
+from jitvault.engines.interface import probe_of
 from jitvault.errors import InvalidInput, JitvaultError, NotConfirmed, ProbeUnusable, UsageError
 from jitvault.ledger.model import Change, OperationRow, OpState, TaskRecord
 from jitvault.lifecycle.confirmation.evidence import Evidence, tokens_of
@@ -75,7 +76,7 @@ def _ask(
     inside = path.removeprefix(f"{mount}/")
     where = probe_target(worker, entry["probe"])
     config = engine.snapshot(worker.reader.read, mount, inside)
-    made = engine.made_since(where, config, inside, min(read.begun for read in reads))
+    made = probe_of(engine).made_since(where, config, inside, min(read.begun for read in reads))
     known = worker.ledger.known_targets(sorted(made))
     unknown = {name: at for name, at in made.items() if name not in known}
     # A read that only a gap may hide is not probed by name, only looked for among what the target still has: such a
@@ -83,7 +84,7 @@ def _ask(
     seen = [read for read in reads if not read.in_gap]
     own = [name for name, at in unknown.items() if any(read.may_have_made(at) for read in seen)]
     # a credential that is gone may have left a session open, and its name is not known
-    probed = engine.probe(where, [*sorted(own), UNNAMED])
+    probed = probe_of(engine).ask(where, [*sorted(own), UNNAMED])
     return {read.line: judge_by_target(engine.name, read, unknown, probed) for read in reads}
 
 

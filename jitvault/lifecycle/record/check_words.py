@@ -1,4 +1,7 @@
-"""Say in words what a check rests on or lacks. The words are for people alone: nothing that decides reads them."""
+"""Say in words what a check rests on or lacks.
+
+The words are for people alone: nothing that decides reads them.
+"""
 
 from __future__ import annotations
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jitvault.cli.options import Debug
+from jitvault.cli.options import Debug, seconds
 
 if TYPE_CHECKING:
+    from jitvault.worker.once import Once
     from jitvault.worker.process import Plan
 
 _DEFAULT = 4
@@ -21,12 +22,6 @@ _MOST = 64
 class LogFormat(StrEnum):
     CONSOLE = "console"
     JSON = "json"
-
-
-def _former(name: str) -> typer.models.OptionInfo:
-    """Return a hidden option by a former name, which scripts may still use."""
-    option: typer.models.OptionInfo = typer.Option(name, min=1, max=_MOST, hidden=True)
-    return option
 
 
 def worker(
@@ -48,37 +43,44 @@ def worker(
         typer.Option("--health", metavar="ADDRESS:PORT", help="Serve /healthz, /readyz and /metrics, on loopback."),
     ] = None,
     log: Annotated[LogFormat, typer.Option("--log", help="The format of the log on stderr.")] = LogFormat.CONSOLE,
-    hands: Annotated[int | None, _former("--hands")] = None,
-    may_hang: Annotated[int | None, _former("--may-hang")] = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="Do everything that is due now, and end: for a host without a daemon.")
+    ] = False,
+    wait: Annotated[
+        float,
+        typer.Option(
+            "--wait",
+            metavar="DURATION",
+            parser=seconds(least=1, most=86_400),
+            show_default="60s",
+            help="How long --once works at most (exit code 13).",
+        ),
+    ] = 60.0,
     debug: Debug = False,
 ) -> None:
     """Run the lifecycle of all tasks until Ctrl-C or SIGTERM.
 
     The worker admits requests, issues approved access, renews what tasks hold, revokes what is due and confirms that it
-    is revoked. Several workers may run on one ledger. On SIGHUP it reads templates and policies again.
+    is revoked. Several workers may run on one ledger. On SIGHUP it reads templates and policies again. With --once it
+    exits with 0 when everything due was done, and with 6 while the end of a task is not proven.
 
     Example: jitvault worker --concurrency 8 --health 127.0.0.1:8080
     """
     from jitvault.memory_protection import keep_private
     from jitvault.worker.loop_base import Pace
+    from jitvault.worker.once import PACE, Once
     from jitvault.worker.process import Plan
 
     # before anything secret is read
     # a worker lives long: what Python finds early is memory that it does not keep (`main` has it search seldom)
     gc.set_threshold(700, 10, 10)
     keep_private()
-    pace = Pace(sweep_s=_sweep_s(sweep_every))
-    plan = Plan(
-        hands=concurrency if hands is None else hands,
-        may_hang=slow_slots if may_hang is None else may_hang,
-        health=health,
-        pace=pace,
-        fix=fix,
-    )
-    _work(plan, as_json=log is LogFormat.JSON)
+    pace = PACE if once else Pace(sweep_s=_sweep_s(sweep_every))
+    plan = Plan(hands=concurrency, may_hang=slow_slots, health=health, pace=pace, fix=fix)
+    _work(plan, Once(wait) if once else None, as_json=log is LogFormat.JSON)
 
 
-def _work(plan: Plan, *, as_json: bool) -> None:
+def _work(plan: Plan, once: Once | None, *, as_json: bool) -> None:
     """Run the worker; in a JSON log its death is the last event."""
     from jitvault.errors import JitvaultError
     from jitvault.settings import load
@@ -91,7 +93,11 @@ def _work(plan: Plan, *, as_json: bool) -> None:
         settings = load()
         with closing(Wiring(settings)) as wiring:
             logger = log_to_stderr(as_json=as_json, commands=wiring.commands())
-        work(settings, plan, logger)
+        if once is None:
+            work(settings, plan, logger)
+        else:
+            work(settings, plan, logger, once.goes_on)
+            once.check()
     except JitvaultError as error:
         if not as_json:
             raise

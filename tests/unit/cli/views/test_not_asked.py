@@ -13,7 +13,7 @@ from rich.console import Console
 from test_published_task import HONEST, PROOF, REVISION, read
 
 from jitvault.cli.commands.ends.end import _check_forceable
-from jitvault.cli.views import tables, task_list
+from jitvault.cli.views import kill_switch, task_list
 from jitvault.cli.views.status import print_published
 from jitvault.cli.views.task import print_grant, print_proof
 from jitvault.documents.published_parts import LeaseProof, Proof
@@ -81,11 +81,11 @@ SHOWN: dict[str, Any] = {
 
 def test_a_kill_switch_counts_apart_what_only_vault_said() -> None:
     rows = [{"confirmed": True, "target_asked": asked} for asked in (True, None, False)]
-    assert tables._ends_in_words([*rows, {"confirmed": False, "target_asked": False}]) == [
+    assert kill_switch._ends_in_words([*rows, {"confirmed": False, "target_asked": False}]) == [
         "2 of 4 tasks are ended and proven",
         f"1 of 4 tasks are ended: {NOT_ASKED}",
     ]
-    assert tables._ends_in_words(rows[2:]) == [f"1 of 1 task is ended: {NOT_ASKED}"]
+    assert kill_switch._ends_in_words(rows[2:]) == [f"1 of 1 task is ended: {NOT_ASKED}"]
 
 
 @pytest.mark.parametrize(("state", "is_said"), [("sealed", True), ("confirmed", True), ("ending", False)])

@@ -1,14 +1,13 @@
-"""One HTTP/1.1 connection to Vault, over TCP or TLS, by urllib3.
+"""One HTTP/1.1 connection, over TCP or TLS: every request that jitvault sends goes through here.
 
-Its connections are used without its pools, which retry, follow redirects and log paths. A missing answer is one of
-three errors, because the caller has to know which: `NotSent`, `NotTrusted`, `ResponseLost`. A connection is never used
-again after an answer that was not read to its end, or that contained more than was asked for: the rest would be taken
-for the next answer.
+A request is written in one piece, and http.client reads its answer. Nothing is sent again, no redirect is followed, and
+no proxy and no password of the environment is used. A missing answer is one of three errors, because the caller has to
+know which: `NotSent`, `NotTrusted`, `ResponseLost`. A connection is never used again after an answer that was not read
+to its end, or that contained more than was asked for: the rest would be taken for the next answer.
 """
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
 import ssl
@@ -17,17 +16,21 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from socket import socket
-from typing import Any
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 import msgspec
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.util import SKIP_HEADER
 
-from jitvault.vault.deadline_socket import DeadlineSocket, TimeLimit, open_socket
+from jitvault.http.deadline_socket import DeadlineSocket, TimeLimit, open_socket
 
 MOST = 256 * 1024 * 1024
 """The largest answer in bytes; a list of a million names has a fifth of this."""
 _READ_SIZE = 64 * 1024
+_PORT = 80
+_TLS_PORT = 443
+# a port and whether it has TLS: these are not named in a request
+_USUAL = ((_PORT, False), (_TLS_PORT, True))
+_WITH_BODY = ("PATCH", "POST", "PUT")
 _WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 # a standby that forwards nothing redirects to the active node
 _REDIRECTS = (HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT)
@@ -39,10 +42,14 @@ _NOT_IN_HEADER = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 _NOT_IN_PATH = re.compile(r"[^\x21-\x7e]")
 
 
-class NotSent(Exception):
-    """Vault did nothing with the request.
+class NoAnswer(Exception):
+    """There is no answer to a request: what the three errors that say why have in common."""
 
-    There is no connection, or Vault redirected the request to where it is not sent.
+
+class NotSent(NoAnswer):
+    """The server did nothing with the request.
+
+    There is no connection, or the server redirected the request to where it is not sent.
     """
 
 
@@ -50,7 +57,7 @@ class BadRedirect(NotSent):
     """The server redirects to where the request is not sent."""
 
 
-class NotTrusted(Exception):
+class NotTrusted(NoAnswer):
     """One side refused the other's certificate: there is no TLS.
 
     `left` says that the request had left by then: in TLS 1.3 a server refuses after the handshake.
@@ -61,7 +68,7 @@ class NotTrusted(Exception):
         self.left = left
 
 
-class ResponseLost(Exception):
+class ResponseLost(NoAnswer):
     """The request may have been sent, and there is no answer."""
 
 
@@ -81,6 +88,33 @@ class ServerAddress:
     port: int
     context: ssl.SSLContext | None = None
     server_name: str | None = None
+
+    @classmethod
+    def of(cls, url: str, context: ssl.SSLContext | None = None, server_name: str | None = None) -> Self:
+        """Return the server that a URL names; without a context, the system's authorities certify it.
+
+        Raises NotSent for what is no server's address.
+        """
+        try:
+            parts = urlsplit(url)
+            host, port = _ascii(parts.hostname or ""), parts.port
+        except ValueError:
+            raise NotSent("no such address") from None
+        if parts.scheme not in ("http", "https") or not host or "@" in parts.netloc:
+            raise NotSent("no such address")
+        if parts.scheme == "http":
+            return cls(host, port or _PORT)
+        return cls(host, port or _TLS_PORT, context or ssl.create_default_context(), server_name)
+
+    @property
+    def header(self) -> str:
+        """The header that names the server, without a dot at its end."""
+        host = self.host.rstrip(".")
+        if ":" in host:
+            host = f"[{host}]"
+        if (self.port, self.context is not None) in _USUAL:
+            return host
+        return f"{host}:{self.port}"
 
     @property
     def certified(self) -> str:
@@ -137,34 +171,15 @@ class _StrictResponse(HTTPResponse):
         return len(lengths) == 1 and _LENGTH.fullmatch(lengths[0]) is not None
 
 
-class _Plain(HTTPConnection):
-    """urllib3's connection, which only writes requests.
-
-    `OpenConnection` sends them.
-    """
-
-    response_class = _StrictResponse
-    sock: Any
-    unsent = b""
-
-    def send(self, data: Any) -> None:
-        """Keep a part of a request, so that all of it can be sent at once."""
-        self.unsent += data
-
-
-class _Secured(_Plain, HTTPSConnection):
-    """The connection over TLS, whose usual port is another one."""
-
-
 class OpenConnection:
     """A connection that is open, made by `connect`.
 
     It is not shared between threads.
     """
 
-    def __init__(self, connection: _Plain) -> None:
-        self._connection = connection
-        self._socket: DeadlineSocket = connection.sock
+    def __init__(self, server: ServerAddress, opened: DeadlineSocket) -> None:
+        self._host = server.header
+        self._socket = opened
         # in TLS 1.3 the server refuses the client's certificate after the handshake
         self._may_be_refused = self._socket.tls_version == "TLSv1.3"
         self._is_reusable = True
@@ -177,9 +192,9 @@ class OpenConnection:
         body: bytes | None,
         limit: TimeLimit,
         *,
-        most: int = MOST,
+        most: int | None = MOST,
     ) -> Answer:
-        """Send a request and return the whole answer.
+        """Send a request and return the whole answer, or only its head where `most` is None.
 
         Raises NotSent, NotTrusted, ResponseLost, TooLong once the body has more than `most` bytes, and, before anything
         is sent, ValueError for what cannot be in a request.
@@ -190,7 +205,7 @@ class OpenConnection:
         may_be_refused = self._may_be_refused
         self._may_be_refused = False
         self._socket.begin(limit)
-        request = self._request(method, path, headers, body)
+        request = _written(method, path, {"Host": self._host, **headers}, body)
         response: HTTPResponse | None = None
         try:
             try:
@@ -202,12 +217,11 @@ class OpenConnection:
                 # What it said before a byte was sent is no answer to this request.
                 if not self._socket.may_have_sent:
                     raise
-            # http.client's own answer: urllib3's adds decoding and caching, and takes twice as long to read
-            response = http.client.HTTPConnection.getresponse(self._connection)
+            response = self._begun(method, HTTPResponse if most is None else _StrictResponse)
             answer = _read(response, most)
             if self._socket.was_closed:
                 raise ResponseLost("it was closed before the answer was whole")
-            self._is_reusable = not self._connection.is_closed and not self._socket.has_more
+            self._is_reusable = response.isclosed() and not response.will_close and not self._socket.has_more
         except (OSError, HTTPException, ValueError) as error:
             raise self._absence(error, may_be_refused=may_be_refused and response is None) from None
         finally:
@@ -216,12 +230,12 @@ class OpenConnection:
                 self.close()
         return answer
 
-    def _request(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
-        """Return the bytes of a request, headers and body in one piece."""
-        headers = {**headers, "User-Agent": SKIP_HEADER}
-        self._connection.unsent = b""
-        self._connection.request(method, path, body, headers, preload_content=False, decode_content=False)
-        return self._connection.unsent
+    def _begun(self, method: str, kind: type[HTTPResponse]) -> HTTPResponse:
+        """Return the answer once its head is read."""
+        source: Any = self._socket
+        response = kind(source, method=method)
+        response.begin()
+        return response
 
     def _absence(self, error: Exception, *, may_be_refused: bool) -> Exception:
         """Return the error for an answer that is not there.
@@ -241,11 +255,10 @@ class OpenConnection:
 
         The last answer was whole, and the server neither closed the connection nor sent unasked data since.
         """
-        return self._is_reusable and self._connection.is_connected
+        return self._is_reusable and self._socket.is_silent
 
     def close(self) -> None:
         self._is_reusable = False
-        self._connection.close()
         self._socket.shut()
 
 
@@ -255,14 +268,30 @@ def connect(server: ServerAddress, limit: TimeLimit) -> OpenConnection:
     Raises NotSent and NotTrusted.
     """
     try:
-        connection = (_Secured if server.context else _Plain)(server.host, server.port)
-        connection.sock = DeadlineSocket(_open(server, limit), limit)
+        return OpenConnection(server, DeadlineSocket(_open(server, limit), limit))
     except ssl.SSLError as error:
         raise (NotTrusted if _is_about_trust(error) else NotSent)(_why(error)) from None
     # ValueError: the name cannot be a host's or a certificate's
-    except (OSError, ValueError, HTTPException) as error:
+    except (OSError, ValueError) as error:
         raise NotSent(_why(error)) from None
-    return OpenConnection(connection)
+
+
+def ask_once(
+    server: ServerAddress,
+    method: str,
+    path: str,
+    headers: Mapping[str, str],
+    body: bytes | None,
+    limit: TimeLimit,
+    *,
+    most: int | None = MOST,
+) -> Answer:
+    """Send one request over a connection of its own, as `OpenConnection.ask` does."""
+    connection = connect(server, limit)
+    try:
+        return connection.ask(method, path, headers, body, limit, most=most)
+    finally:
+        connection.close()
 
 
 def _is_about_trust(error: ssl.SSLError) -> bool:
@@ -278,10 +307,7 @@ def _is_about_trust(error: ssl.SSLError) -> bool:
 
 
 def _open(server: ServerAddress, limit: TimeLimit) -> socket:
-    """Return an open socket, with TLS where the server has it.
-
-    urllib3 would change the TLS context for each connection, and all threads share it.
-    """
+    """Return an open socket, with TLS where the server has it."""
     opened = open_socket(server.host, server.port, limit)
     try:
         opened.settimeout(limit.remaining_s())
@@ -301,10 +327,20 @@ def _check_sendable(path: str, headers: Mapping[str, str]) -> None:
         raise ValueError("there is a character in it that cannot be sent")
 
 
-def _read(response: HTTPResponse, most: int) -> Answer:
-    """Return the answer once its body is read. Raises TooLong."""
+def _written(method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
+    """Return the bytes of a request, headers and body in one piece."""
+    lines = [f"{method} {path} HTTP/1.1", "Accept-Encoding: identity"]
+    for name, value in headers.items():
+        lines.append(f"{name}: {value}")
+    if body is not None or method in _WITH_BODY:
+        lines.append(f"Content-Length: {len(body or b'')}")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + (body or b"")
+
+
+def _read(response: HTTPResponse, most: int | None) -> Answer:
+    """Return the answer once its body is read, if it is to be. Raises TooLong."""
     body = bytearray()
-    while not response.isclosed():
+    while most is not None and not response.isclosed():
         body += response.read(_READ_SIZE)
         if len(body) > most:
             raise TooLong("the answer is too long")
@@ -323,3 +359,8 @@ def _why(error: BaseException) -> str:
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
     return "what came is no HTTP"
+
+
+def _ascii(host: str) -> str:
+    """Return a host's name as DNS knows it. Raises ValueError."""
+    return host if host.isascii() else host.encode("idna").decode()

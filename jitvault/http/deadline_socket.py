@@ -6,6 +6,7 @@ ever. http.client writes a request and reads an answer through a socket, and is 
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import time
@@ -74,6 +75,13 @@ class DeadlineSocket:
         """Begin another request, whose waits end by `limit`."""
         self._limit = limit
         self.may_have_sent = False
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the server neither sent anything unasked nor closed the connection."""
+        poller = select.poll()
+        poller.register(self._opened, select.POLLIN)
+        return not poller.poll(0)
 
     @property
     def has_more(self) -> bool:
