@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import msgspec
 
 from jitvault.documents.published_parts import GrantedExtension
+from jitvault.documents.receipt import Link, Receipt
 from jitvault.formats.canonical_json import digest_of
 from jitvault.formats.plural import counted
 from jitvault.formats.shorten import one_line
-from jitvault.verification.receipt import Link, Receipt
 
 
 def approval_problems(receipt: Receipt) -> Iterator[str]:

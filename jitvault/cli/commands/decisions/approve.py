@@ -88,6 +88,7 @@ def withdraw(
     from jitvault.cli import session
     from jitvault.cli.commands.decisions.decide import approvers
     from jitvault.cli.views import task as render
+    from jitvault.documents.published_parts import CountedDecision
     from jitvault.errors import WrongState
     from jitvault.lifecycle.requests.sign import sign_withdrawal
 
@@ -109,7 +110,7 @@ def withdraw(
     def counted(d: PublishedTask) -> bool:
         if was_granted:
             return d.state in session.DONE or not (is_decisive or _approved_extension(d, me))
-        return {"entity": me, "decision": "approve", "digest": revision.digest} not in d.decisions
+        return CountedDecision(me, "approve", revision.digest) not in d.decisions
 
     document = session.settle(wiring, task, counted, wait)
     render.print_counted_decision(document, "withdraw", revision.digest, None, missing=document.missing, as_json=json_)
@@ -147,7 +148,7 @@ def _is_decisive(wiring: Wiring, document: PublishedTask, revision: Revision) ->
 
     me = wiring.person.entity
     task = document.task_id
-    if any(one["entity"] == me and one["withdrawn"] for one in document.refused):
+    if any(one.entity == me and one.withdrawn for one in document.refused):
         raise WrongState(f"you have withdrawn your approval of task {task} already")
     own = wiring.person.documents.get(decision_path(me, task))
     signed: Mapping[str, Any] = payload_of(own) if own else {}
@@ -172,4 +173,4 @@ def _extended_by(document: PublishedTask, entity: str) -> bool:
 
 
 def _is_approver(extension: PublishedExtension | None, entity: str) -> bool:
-    return extension is not None and entity in {one["entity"] for one in extension["approved_by"]}
+    return extension is not None and entity in {one.entity for one in extension.approved_by}
