@@ -9,6 +9,7 @@ import os
 import pty
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,12 @@ from forked import run_forked
 
 from jitvault import shipped_files as shipped
 from jitvault.cli import app
+from jitvault.errors import JitvaultError
 from jitvault.sandbox.binary import find_binary
+from jitvault.settings import load
+from jitvault.worker.loop_base import Pace
+from jitvault.worker.process import Plan, start
+from jitvault.worker.supervisor import Supervisor
 
 EXAMPLE = Path(__file__).parent.parent / "docs" / "examples" / "read-orders.yaml"
 PEOPLE = {
@@ -76,6 +82,44 @@ class Result:
         last = self.stderr[self.stderr.index('{\n  "error"') :]
         found: dict[str, Any] = json.loads(last)["error"]
         return found
+
+
+_WAITING = frozenset(
+    ("submit", "grant", "extend", "complete", "approve", "deny", "withdraw", "cancel", "freeze", "revoke")
+)
+"""The commands that wait for a worker."""
+
+
+def needs_worker(args: Sequence[str | Path]) -> bool:
+    """Whether a worker has to run beside the command. The kill switch acts by itself."""
+    scoped = {"--all", "--agent", "--template", "--owner"} & {*map(str, args)}
+    return str(args[0]) in _WAITING and not (args[0] == "revoke" and scoped)
+
+
+class _Silent:
+    """A log that nobody reads."""
+
+    def info(self, event: str, **values: object) -> None: ...
+
+    warning = error = info
+
+
+@contextlib.contextmanager
+def beside() -> Iterator[None]:
+    """A worker with the environment of this process, in threads of it, while the block lasts.
+
+    Where it cannot start, the command meets what keeps it from that.
+    """
+    supervisor, started = Supervisor(), None
+    with contextlib.suppress(JitvaultError):
+        started = start(load(), supervisor, Plan(pace=Pace(sweep_s=0, canary_s=1.0)), _Silent())
+    try:
+        yield
+    finally:
+        supervisor.stopping.set()
+        supervisor.join(15)
+        if started is not None:
+            started.close()
 
 
 class Cli:
@@ -161,6 +205,7 @@ class Quick(Cli):
         environment = {**self.environment(who, worker=worker), **(extra or {})}
         with (
             mock.patch.dict(os.environ, environment, clear=True),
+            beside() if worker and needs_worker(args) else contextlib.nullcontext(),
             mock.patch.object(sys, "argv", ["jitvault", *map(str, args)]),
             mock.patch.object(sys, "stdin", io.StringIO(given)),
             contextlib.redirect_stdout(out),

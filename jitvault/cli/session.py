@@ -31,7 +31,6 @@ from jitvault.documents.published_task import (
     read_published,
 )
 from jitvault.errors import (
-    AuditUntrusted,
     Denied,
     InvalidInput,
     JitvaultError,
@@ -197,20 +196,7 @@ def state_here(wiring: Wiring, task_id: str, document: PublishedTask | Illegible
 
 
 def current(wiring: Wiring, task_id: str) -> PublishedTask | IllegibleDocument:
-    """Return what is published of a task, brought up to date.
-
-    It is brought up to date with this process's own ledger. A restored Vault has documents of an earlier time: where
-    the ledger knows of a grant that they do not show, the task is advanced first. Raises NotFound.
-    """
-    document = published(wiring, task_id)
-    if (document is None or document.state in BEFORE) and wiring.has_worker:
-        task = wiring.worker.ledger.task(task_id)
-        if task is not None and task.state in GRANTED | ENDING | DONE:
-            from jitvault.lifecycle.advance import advance
-
-            # Without an audit stream the task is published and revoked as well. A foreign document prevents no end.
-            with suppress(AuditUntrusted, SecurityFinding):
-                advance(wiring.worker, task_id)
+    """Return what is published of a task that has to exist, legible or not. Raises NotFound."""
     return _existing(wiring, task_id)
 
 
@@ -277,10 +263,9 @@ NEVER = Signed()
 def written_at(wiring: Wiring, path: str) -> datetime | None:
     """Return when the caller's document at `path` was written.
 
-    The time is by Vault's clock. None with the worker's identity, since such a command does the work itself and need
-    not wait.
+    The time is by Vault's clock.
     """
-    stored = None if wiring.has_worker else wiring.person.documents.read(path)
+    stored = wiring.person.documents.read(path)
     return stored.written_at if stored is not None else None
 
 
@@ -292,28 +277,17 @@ def settle(
     signed: Signed = NEVER,
     tell: Callable[[str], None] = lambda _: None,
 ) -> PublishedTask:
-    """Advance the task, or wait for a worker, and return what is published.
+    """Wait for a worker to have done something for the task, and return what is published.
 
     `tell` is called with a sentence where no worker answers for long.
 
-    A worker has done it when `done` holds for a document that was published after the request was `signed`. With the
-    worker's identity nothing new is begun after `wait` seconds either. Raises WaitTimedOut after `wait` seconds, and
-    whatever error kept the worker from doing it.
+    A worker has done it when `done` holds for a document that was published after the request was `signed`. Raises
+    WaitTimedOut after `wait` seconds, and whatever error kept the worker from doing it.
     """
     clock = wiring.clock
     deadline = clock.monotonic() + wait
     told_at = clock.monotonic() + _LONG_S
     pause_s = _FIRST_POLL_S
-    if wiring.has_worker:
-        from jitvault.recovery.lost_task import advance_or_end_lost
-
-        hint = wiring.person.entity if wiring.person_token else None
-        notifier = wiring.teller
-        try:
-            advance_or_end_lost(wiring.worker, task_id, hint=hint, deadline=deadline)
-        finally:
-            notifier.tell_for(_NOTIFY_S)
-        return known(wiring, task_id)
     while True:
         document = published(wiring, task_id)
         if document is not None and signed.is_answered_by(document):
@@ -334,6 +308,22 @@ def settle(
             )
         clock.sleep(pause_s)
         pause_s = min(1.5 * pause_s, _POLL_S)
+
+
+def end_without_worker(wiring: Wiring, task_id: str, wait: float) -> PublishedTask:
+    """End a task with the worker's identity, where no worker does: break glass.
+
+    Nothing new is begun after `wait` seconds.
+    """
+    from jitvault.recovery.lost_task import advance_or_end_lost
+
+    notifier = wiring.teller
+    deadline = wiring.clock.monotonic() + wait
+    try:
+        advance_or_end_lost(wiring.worker, task_id, hint=wiring.person.entity, deadline=deadline)
+    finally:
+        notifier.tell_for(_NOTIFY_S)
+    return known(wiring, task_id)
 
 
 def check_not_final(document: PublishedTask) -> None:

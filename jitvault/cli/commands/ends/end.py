@@ -12,7 +12,12 @@ import typer
 from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Reason, Task, Wait, Yes, task_id
 from jitvault.documents.paths import ANYONE, request_path
 
+_WORKER_BEGINS_S = 3.0
+"""How long a worker may take to begin an end before the worker's identity acts here."""
+
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from jitvault.documents.published_parts import Proof
     from jitvault.documents.published_task import IllegibleDocument, PublishedTask
     from jitvault.errors import LedgerUnavailable
@@ -127,7 +132,7 @@ def _end(
     done = session.DONE - {"confirmed"} if unsealed else session.DONE
     if state not in done:
         try:
-            document = session.settle(wiring, task, lambda d: d.state in done, wait)
+            document = _ended(wiring, task, done, wait)
         except (AuditUntrusted, OutcomeUnknown, WaitTimedOut) as error:
             document = session.known(wiring, task)
             if document.proof:
@@ -138,6 +143,25 @@ def _end(
             raise _revoke_without_ledger(wiring, task, error) from None
     _note_without_reason(reason if is_signed else None, note)
     _print_result(wiring, document, as_json=as_json)
+
+
+def _ended(wiring: Wiring, task: str, done: Collection[str], wait: float) -> PublishedTask:
+    """Wait until a worker has ended the task; end it here where none begins and the worker's identity is at hand."""
+    from jitvault.cli import session
+    from jitvault.errors import WaitTimedOut
+
+    if not wiring.has_worker:
+        return session.settle(wiring, task, lambda d: d.state in done, wait)
+    begun = wiring.clock.monotonic()
+    try:
+        begins = {*done, "ending"}
+        document = session.settle(wiring, task, lambda d: d.state in begins, min(wait, _WORKER_BEGINS_S))
+        if document.state in done:
+            return document
+        return session.settle(wiring, task, lambda d: d.state in done, wait - (wiring.clock.monotonic() - begun))
+    except WaitTimedOut:
+        left = wait - (wiring.clock.monotonic() - begun)
+        return session.end_without_worker(wiring, task, left)
 
 
 def _sign(wiring: Wiring, document: PublishedTask | IllegibleDocument, reason: Any, *, note: str, force: bool) -> None:

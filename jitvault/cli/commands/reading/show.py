@@ -36,35 +36,14 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
     from jitvault.cli.views import published as fallback
     from jitvault.cli.views import status as overview
     from jitvault.errors import (
-        AuditUntrusted,
-        Frozen,
-        NotConfirmed,
         NotFound,
-        VaultRefused,
-        VaultUnavailable,
-        WaitTimedOut,
         readable,
     )
-    from jitvault.lifecycle.advance import advance
     from jitvault.lifecycle.record.report import status_of
     from jitvault.lifecycle.requests.freezes import recovery_as_freeze
 
     wiring = session.open_session()
-    failure: JitvaultError | None = None
-    if wiring.has_worker:
-        try:
-            file = advance(wiring.worker, task, hint=None, deadline=wiring.clock.monotonic() + _PATIENCE_S)
-        except (AuditUntrusted, Frozen, NotConfirmed, VaultRefused, VaultUnavailable, WaitTimedOut) as error:
-            # the known facts are needed most when something is wrong
-            known = wiring.ledger.file(task)
-            if known is None:
-                raise
-            file = known
-            failure = error
-        except NotFound as error:
-            check_not_missing(wiring, task)
-            raise NotFound(f"{error}{fallback.meant_task(wiring, task)}") from None
-    elif fallback.has_ledger(wiring):
+    if fallback.has_ledger(wiring):
         ledger = session.ledger_to_read(wiring)
         with readable(task):
             known_file = ledger.file(task)
@@ -86,8 +65,6 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
     seen = _freeze(wiring, file.task.state, shown["revision"]["content"])
     more = {"freeze": seen, "end_requested": requests, "missing": missing, "published": None}
     overview.print_status({**shown, **more}, as_json=json_)
-    if failure is not None:
-        raise _shown_above(failure)
     frozen = [f"everything is frozen: {freeze.reason}"] if freeze else []
     messages = [*frozen, *(finding["message"] for finding in shown["findings"])]
     session.check_findings(task, messages, end_reason=None if frozen else shown["end_reason"], hint=_INCIDENT)
