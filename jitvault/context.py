@@ -53,10 +53,8 @@ class RunMode:
     """By `clock.monotonic()`: after it nothing new is started. What was started is finished, the rest stays due."""
     stopped: Callable[[], bool] = never
     """Returns True once the process is shutting down; treated like a passed deadline."""
-    waits_for_quiet: bool = True
-    """Whether to block for the quiet second. The worker daemon returns to the task later instead."""
-    has_stream_reader: bool = False
-    """Whether this process has loops that read the stream all the time."""
+    is_daemon: bool = False
+    """Whether loops of this process read the stream all the time and come back to a task when it is due."""
     cache: ReadCache | None = None
     """Answers that scheduled renewals may share (`lifecycle/renewal/cached_reads.py`)."""
     uses_cache: bool = False

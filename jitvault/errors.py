@@ -51,15 +51,31 @@ from typing import ClassVar
 class JitvaultError(Exception):
     """Base of all errors of jitvault.
 
-    `str()` says what happened and to which task; `hint` says what to do next.
+    `str()` says what happened and to which task; `hint` says what to do next. Both are for people, and nothing decides
+    by them: what is decided by has a field or a class of its own.
     """
 
     exit_code: ClassVar[int] = 1
     default_hint: ClassVar[str] = "This is a bug in jitvault. Run the command again with --debug and report it."
+    leads_on: bool = False
+    """Whether the hint says how the task of this command goes on, or that its request is settled."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
-        self.hint = hint or self.default_hint
+        self._own_hint = hint
+
+    @property
+    def hint(self) -> str:
+        return self._own_hint or self.default_hint
+
+    @hint.setter
+    def hint(self, text: str) -> None:
+        self._own_hint = text
+
+    @property
+    def has_own_hint(self) -> bool:
+        """Whether somebody gave this error a hint, in place of the one that all of its kind have."""
+        return bool(self._own_hint)
 
 
 class UsageError(JitvaultError):
@@ -69,6 +85,7 @@ class UsageError(JitvaultError):
 
 class Denied(JitvaultError):
     exit_code = 3
+    leads_on = True
     default_hint = (
         "`jitvault policy explain SPEC` shows what the policies require. Run `jitvault grant TASK` again when that is "
         "the case, or change the spec and run `jitvault submit SPEC --revise`."
@@ -77,6 +94,7 @@ class Denied(JitvaultError):
 
 class ApprovalMissing(JitvaultError):
     exit_code = 4
+    leads_on = True
     default_hint = "Ask an approver to run `jitvault approve TASK`, then run `jitvault grant TASK` again."
 
 
@@ -116,6 +134,7 @@ class OutcomeUnknown(VaultUnavailable):
 
 class NotConfirmed(JitvaultError):
     exit_code = 6
+    leads_on = True
     default_hint = "`jitvault status TASK` shows the check that failed. Run the same command to try again."
 
 
@@ -159,6 +178,7 @@ class InvalidInput(JitvaultError):
 
 class WrongState(JitvaultError):
     exit_code = 9
+    leads_on = True
     default_hint = "Run `jitvault status TASK` to see the task's state."
 
 
@@ -180,6 +200,7 @@ class DecisionStale(WrongState):
     Nothing was done, and the decision has to be made again.
     """
 
+    leads_on = False
     default_hint = "Other tasks were granted at the same moment. Run the same command again."
 
 
@@ -264,6 +285,7 @@ class LedgerFull(LedgerUnavailable):
 
 class SecurityFinding(JitvaultError):
     exit_code = 12
+    leads_on = True
     default_hint = "Treat this as an incident: `jitvault status TASK` shows the finding and its evidence."
 
 
@@ -290,6 +312,7 @@ class LostTask(SecurityFinding):
 
 
 class Frozen(SecurityFinding):
+    leads_on = False
     default_hint = (
         "Treat the worker's identity as stolen, and look at `jitvault audit status`. If agents share an address with "
         "the worker and unwrapped from there, name it in JITVAULT_SHARED_HOSTS. If the ledger was restored from a "

@@ -136,7 +136,8 @@ class Wiring:
             if held is not None and not isinstance(held, Secret):
                 held.close()
         for engine in self.__dict__.get("engines", {}).values():
-            engine.close()
+            if engine.probe is not None:
+                engine.probe.close()
         if "unchecked_ledger" in self.__dict__:
             # Close now: otherwise SQLite's WAL file stays until garbage collection.
             self.unchecked_ledger.close()
@@ -262,9 +263,9 @@ class Wiring:
     @cached_property
     def engines(self) -> Mapping[str, Engine]:
         """The installed secrets engines by name, from their entry points."""
-        from importlib.metadata import entry_points
+        from jitvault.engines.installed import installed_engines
 
-        return {point.name: point.load()() for point in entry_points(group="jitvault.engines")}
+        return installed_engines()
 
     @cached_property
     def person(self) -> Person:
@@ -537,6 +538,7 @@ class Wiring:
 
         Raises UsageError where its settings are incomplete.
         """
+        from jitvault.http.connection import NotSent, ServerAddress
         from jitvault.notices.channels import Command, Webhook, shared_key
         from jitvault.notices.notifier import Notifier
 
@@ -544,8 +546,10 @@ class Wiring:
         messengers: list[Messenger] = [Command(s.notify_command)] if s.notify_command else []
         if s.notify_url is not None:
             url = s.notify_url.get_secret_value()
-            if not url.startswith(("https://", "http://")):
-                raise UsageError("JITVAULT_NOTIFY_URL: expected an http(s) URL")
+            try:
+                ServerAddress.of(url)
+            except NotSent:
+                raise UsageError("JITVAULT_NOTIFY_URL: expected http(s)://HOST[:PORT]/PATH") from None
             if s.notify_key_file is None:
                 raise UsageError("JITVAULT_NOTIFY_URL needs JITVAULT_NOTIFY_KEY_FILE: notices are signed")
             messengers.append(Webhook(url, shared_key(s.notify_key_file)))

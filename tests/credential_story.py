@@ -12,6 +12,8 @@ from jitvault.audit.observation import Kind, Observation, Place
 from jitvault.audit.trail import AuditTrail, Canary
 from jitvault.engines.interface import ProbeResult
 from jitvault.lifecycle.confirmation.timeline import Credential
+from jitvault.lifecycle.confirmation.wrapped_reads import target_check
+from jitvault.model.proof_check import Check
 from jitvault.model.states import Verdict
 
 START = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
@@ -21,7 +23,15 @@ LEASE_HMAC, ALIAS, ALIAS_HMAC = "hmac-lease", "auth/token/create/jitvault-15m/h1
 INVALID, INVALID_HMAC = "invalid lease", "hmac-invalid-lease"
 NOT_FOUND_HMAC = "hmac-lease-not-found"
 LOOKUP_OP, LIVE_OP, LIST_OP = "op-lookup", "op-live", "op-list"
-DEAD_TARGET = ProbeResult(refused=True, open_sessions=0, evidence="refused")
+
+
+def probed(*, refused: bool = True, open_sessions: int | None = 0) -> Check:
+    """Check 6 by what a target says of the lease's login."""
+    answer = ProbeResult(refused=refused, open_sessions=open_sessions, evidence="so it says")
+    return target_check("postgresql", "v-token-x", answer)
+
+
+DEAD_TARGET = probed()
 
 
 @dataclass

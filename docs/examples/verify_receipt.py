@@ -62,9 +62,8 @@ class Credential:
 
     @property
     def lines(self) -> dict[int, str]:
-        """Evidence names a line by the first 16 hex digits of the SHA-256 of its bytes, line feed included."""
-        found = {n: re.match(r"line ([0-9a-f]{16}) ", text) for n, text in self.checks.items()}
-        return {n: match[1] for n, match in found.items() if match}
+        """Evidence names a line by the SHA-256 of its bytes, line feed included."""
+        return {n: found["sha256"] for n, found in self.checks.items() if found["kind"] == "line"}
 
 
 @dataclass
@@ -123,7 +122,7 @@ def credentials(receipt: dict) -> list[Credential]:
     return found + [Credential(one["lease_id"], one["verdict"], checks(one), lease=one["lease_id"]) for one in leases]
 
 
-def checks(said: dict) -> dict[int, str]:
+def checks(said: dict) -> dict[int, dict]:
     """The evidence of each check that holds."""
     return {check["n"]: check["evidence"] for check in said["checks"] if check["ok"]}
 
@@ -445,8 +444,8 @@ def read(files: str, receipt: dict, every: list[Credential]) -> Log:
     for line in (line for file in logs(files) for line in lines_of(file)):
         name = hashlib.sha256(line).hexdigest()
         is_about = any(needle in line for needle in needles) or names_task(line, receipt["task"])
-        if name[:16] in wanted:
-            log.named[name[:16]] = json.loads(line)
+        if name in wanted:
+            log.named[name] = json.loads(line)
         if is_about:
             log.about.append((name, json.loads(line)))
         elif b'"path":"cubbyhole/response"' in line:

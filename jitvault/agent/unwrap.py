@@ -44,7 +44,7 @@ class TaskToken:
     """The token of one task.
 
     `reads` are the requests that give its credentials. `expires_at` is its end if nobody renews it, `ends_at` the
-    deadline that the task had when the token was issued. An older worker says neither `limits`, `ends_at` nor `uses`.
+    deadline that the task had when the token was issued.
     `grant_id` is the grant that the token is of. `heartbeat` is how long the token may do nothing before its task ends.
     """
 

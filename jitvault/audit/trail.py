@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
 
-from jitvault.audit.audit_form import ELIDED
 from jitvault.audit.observation import Kind, Observation, Place
+from jitvault.model.evidence import Evidence, Lack, Line, Missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +65,11 @@ def follows(line: Observation, other: Observation | None) -> bool:
     return other is None or Point(other.place, other.at).before(Point(line.place, line.at))
 
 
-def shown(line: Observation | None, missing: str) -> str:
-    return f"line {line.line[:16]} {line.path} at {line.at.isoformat()}" if line else missing
+def shown(line: Observation | None, otherwise: Evidence | Lack) -> Evidence:
+    """Return a line as evidence; without one what there is `otherwise`, or that this is missing."""
+    if line:
+        return Line(line.line, line.place.source, line.request_id, line.kind.value, line.path, line.at)
+    return Missing(lack=otherwise) if isinstance(otherwise, Lack) else otherwise
 
 
 def done(line: Observation) -> bool:
@@ -94,13 +97,9 @@ def listed(trail: AuditTrail, ops: frozenset[str], *, in_segment_of: Place) -> O
     )
 
 
-def unshown(trail: AuditTrail) -> str:
-    """Return what to add where the device shows only a listing's length.
-
-    The text belongs to a listing that is missing.
-    """
-    made = any("elided" in o.detail and o.actor in trail.worker_accessors for o in trail.observations)
-    return f"; of the listing that was made, {ELIDED}" if made else ""
+def is_elided(trail: AuditTrail) -> bool:
+    """Return whether the worker made a listing of which the device shows only the length."""
+    return any("elided" in o.detail and o.actor in trail.worker_accessors for o in trail.observations)
 
 
 def segment(place: Place) -> tuple[str, int]:

@@ -19,7 +19,9 @@ import typer
 from typer.main import get_command
 
 from jitvault import __version__
+from jitvault.agent.command_events import Failed
 from jitvault.cli import help
+from jitvault.cli.caller import heed_caller, tell
 from jitvault.cli.closing import on_exit
 from jitvault.cli.commands.access import execute, hold, mcp, unwrap
 from jitvault.cli.commands.decisions import approve, approvers, policy
@@ -113,7 +115,6 @@ app.command(rich_help_panel=_AUDITORS)(verify.verify)
 app.command(rich_help_panel=_AUDITORS)(export_keys.export_keys)
 app.command(rich_help_panel=_ADMINS)(worker.worker)
 app.command(rich_help_panel=_ADMINS)(sweep.sweep)
-app.command("close-findings", rich_help_panel=_ADMINS, hidden=True)(findings.close_findings)
 app.command(rich_help_panel=_ADMINS)(init.init)
 app.command(rich_help_panel=_ADMINS)(tidy.tidy)
 app.command(rich_help_panel=_ADMINS)(doctor.doctor)
@@ -181,6 +182,7 @@ def _run() -> NoReturn:
     # the task whose id the command made (MADE)
     placeholders: dict[str, str] = {}
     try:
+        heed_caller()
         code = _commands()(prog_name="jitvault", standalone_mode=False, obj=placeholders)
     except typer.TyperException as error:
         # the command line itself is wrong; without a message, the help of a group was printed already
@@ -195,10 +197,10 @@ def _run() -> NoReturn:
         if debug:
             raise
         hint = hint_for(error)
-        if hint == UsageError.default_hint:
+        if isinstance(error, UsageError) and not error.has_own_hint:
             hint = f"See `{_typed_command(arguments)} --help`."
         hint = re.sub(r"\bTASK\b", lambda word: placeholders.get(word[0], word[0]), hint)
-        hint = _with_made_task(hint, placeholders)
+        hint = _with_made_task(hint, error, placeholders)
         _print_error(
             str(error),
             _with_server_program(hint, error),
@@ -214,8 +216,8 @@ def _run() -> NoReturn:
         # a bug: only the kind of exception is shown, since its text may contain anything
         if debug:
             raise
-        hint = _with_made_task(JitvaultError.default_hint, placeholders)
-        _print_error(f"unexpected {type(error).__name__}", hint, 1, as_json=as_json)
+        bug = JitvaultError(f"unexpected {type(error).__name__}")
+        _print_error(str(bug), _with_made_task(bug.hint, bug, placeholders), bug.exit_code, as_json=as_json)
     # typer returns this code for Ctrl-C
     if code == _INTERRUPTED and "ENDED" not in placeholders:
         hint = placeholders.get("INTERRUPTED", "The next command on the task finishes what was begun.")
@@ -223,16 +225,15 @@ def _run() -> NoReturn:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _with_made_task(hint: str, placeholders: Mapping[str, str]) -> str:
+def _with_made_task(hint: str, error: JitvaultError, placeholders: Mapping[str, str]) -> str:
     """Return the hint with how to go on with a task whose id the command made.
 
-    A hint that names the task has commands for it already. Most others say to run the same command again.
+    Most hints that do not lead on by themselves say to run the same command again.
     """
     made = placeholders.get("MADE")
-    # a refused request is settled: the same command with a corrected spec makes the task that goes on
-    return (
-        hint if made is None or made in hint or "That settles the request" in hint else f"{hint} {made_task_hint(made)}"
-    )
+    if made is None or error.leads_on:
+        return hint
+    return f"{hint} {made_task_hint(made)}"
 
 
 def _with_server_program(hint: str, error: JitvaultError) -> str:
@@ -298,6 +299,7 @@ def _print_error(message: str, hint: str, code: int, *, as_json: bool, exit_code
 
     message = without_tokens(printable(message))
     hint = without_tokens(printable(hint))
+    tell(Failed(code, message, hint))
     if as_json:
         body: dict[str, Any] = {"error": {"exit_code": code, "message": message, "hint": hint}}
         typer.echo(to_json(body), err=True)
@@ -309,8 +311,8 @@ def _print_error(message: str, hint: str, code: int, *, as_json: bool, exit_code
         indent = " " * len(prefix)
         message = message.replace("\n", f"\n{indent}")
         folded = for_terminal(message, sys.stderr, first=indent, rest=indent)
-        told = for_terminal(hint, sys.stderr, first="  ", rest="  ", keep_commands=True)
-        typer.echo(f"{folded[len(prefix) :]}\n{told}", err=True)
+        then = for_terminal(hint, sys.stderr, first="  ", rest="  ", keep_commands=True)
+        typer.echo(f"{folded[len(prefix) :]}\n{then}", err=True)
     sys.exit(int(exit_code or code))
 
 

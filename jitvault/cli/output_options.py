@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import zip_longest
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -23,18 +23,7 @@ _FORMAT = "format_"
 _FLAG = "json_"
 # the names of the options' parameters, before `-o` and `--json` become one value
 _GIVEN = "given_format"
-_GIVEN_FORMERLY = "former_format"
 _QUIET = "quiet"
-
-
-@dataclass(frozen=True, slots=True)
-class Formerly:
-    """A former name of `-o`, which scripts may still use.
-
-    It annotates the type of `format_`, and no help shows it.
-    """
-
-    option: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +42,6 @@ class _Formats:
 
     kind: type[StrEnum] | None = None
     default: str | None = None
-    former: str | None = None
     meaning: str | None = None
 
     @property
@@ -89,7 +77,6 @@ def with_output_options(command: Callable[..., None]) -> Callable[..., None]:
     def run(**given: Any) -> None:
         options = {
             "-o": given.pop(_GIVEN),
-            formats.former or "": given.pop(_GIVEN_FORMERLY, None),
             "--json": _JSON if given.pop(_FLAG) else None,
         }
         chosen = _only(options, formats.names)
@@ -112,15 +99,9 @@ def _declared(signature: inspect.Signature) -> _Formats | None:
             return None
         found = (note.text for note in get_args(flag.annotation) if isinstance(note, Meaning))
         return _Formats(meaning=next(found, None))
-    annotation, *notes = get_args(parameter.annotation) if _is_annotated(parameter) else (parameter.annotation,)
-    former = next((note.option for note in notes if isinstance(note, Formerly)), None)
     # `Kind` or `Kind | None`
-    kind = next(each for each in (annotation, *get_args(annotation)) if isinstance(each, type))
-    return _Formats(kind, parameter.default, former)
-
-
-def _is_annotated(parameter: inspect.Parameter) -> bool:
-    return get_origin(parameter.annotation) is Annotated
+    kinds = (parameter.annotation, *get_args(parameter.annotation))
+    return _Formats(next(kind for kind in kinds if isinstance(kind, type)), parameter.default)
 
 
 def _only(options: Mapping[str, str | None], names: Sequence[str]) -> str | None:
@@ -148,9 +129,6 @@ def _parameters(signature: inspect.Signature, formats: _Formats) -> list[inspect
     default = f" {formats.default} is the default." if formats.default else ""
     output = typer.Option("--output", "-o", metavar="FORMAT", help=text + default, autocompletion=complete)
     added = [_keyword(_GIVEN, Annotated[str | None, output], None), _keyword(_FLAG, Json, default=False)]
-    if formats.former:
-        former = typer.Option(formats.former, metavar="FORMAT", hidden=True)
-        added.append(_keyword(_GIVEN_FORMERLY, Annotated[str | None, former], None))
     added.append(_keyword(_QUIET, Quiet, default=False))
     found: list[inspect.Parameter] = []
     for name, parameter in signature.parameters.items():

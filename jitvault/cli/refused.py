@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from jitvault.errors import JitvaultError, VaultNotServing, VaultRefused
+from jitvault.errors import Denied, JitvaultError, VaultNotServing, VaultRefused, WorkerRefused
 
-_EXPLAIN = "jitvault policy explain"
 _ASK_THE_OPERATOR = (
     "The policies that decided are the worker's, and are not on this host: an operator sees by "
     "`jitvault policy explain SPEC` what they require. Run `jitvault grant TASK` again when that is the case, or "
@@ -35,11 +34,11 @@ def hint_for(error: JitvaultError) -> str:
 
     It names the groups where Vault refused a path of jitvault's, and what is not set on this host.
     """
-    if _EXPLAIN in error.hint and _settings_say("lacks_policies"):
+    if isinstance(error, Denied) and not error.has_own_hint and _settings_say("lacks_policies"):
         return _ASK_THE_OPERATOR
     if isinstance(error, VaultNotServing) and not error.answers and _settings_say("has_default_address"):
         return f"VAULT_ADDR is not set: this address is the default. {error.hint}"
-    if error.hint != VaultRefused.default_hint:
+    if error.has_own_hint or isinstance(error, WorkerRefused):
         return error.hint
     needed = needed_groups(error)
     return f"{needed} {_WHO}" if needed else error.hint

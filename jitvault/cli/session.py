@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from jitvault.cli import published as fallback
 from jitvault.cli.closing import on_exit
 from jitvault.cli.folding import for_terminal
 from jitvault.cli.refused import only
-from jitvault.cli.views import published as fallback
 from jitvault.cli.views.output import warn
+from jitvault.documents.illegible import illegible
 from jitvault.documents.paths import published_path
 from jitvault.documents.published_task import (
     IllegibleDocument,
@@ -163,7 +164,7 @@ def known(wiring: Wiring, task_id: str) -> PublishedTask:
     """
     document = _existing(wiring, task_id)
     if isinstance(document, IllegibleDocument):
-        raise fallback.illegible(task_id)
+        raise illegible(task_id)
     return document
 
 
@@ -225,7 +226,7 @@ def signing(what: str, who: str, *, writes: str) -> Iterator[None]:
     The message says that nothing was written. `writes` is the document's path, with any entity as its author: the hint
     names the groups that may write there, since more groups may sign, or read what is looked at before.
     """
-    from jitvault.provision.desired import KV_MOUNT
+    from jitvault.provision.names import KV_MOUNT
 
     with allowed(f"{what}: nothing was written", who):
         try:
@@ -333,7 +334,8 @@ def check_not_final(document: PublishedTask) -> None:
     """
     error = document.error
     if document.state is State.APPROVED and error is not None and error.exit_code in _FINAL:
-        raise refused(error)
+        # the request stands: it is granted when somebody has acted
+        raise refused(error, is_settled=False)
 
 
 def _held_up(document: PublishedDocument | None) -> str:
@@ -391,9 +393,11 @@ def check_findings(
         raise SecurityFinding(f"task {task_id}: {findings[0]}", hint=_INTERCEPTED if intercepted else hint)
 
 
-def refused(error: PublishedError) -> JitvaultError:
-    """Return the worker's published error as an exception.
+def refused(error: PublishedError, *, is_settled: bool = True) -> JitvaultError:
+    """Return the worker's published error as an exception with its exit code.
 
-    The exception has the exit code of the worker's error.
+    `is_settled` says that the request which it answers is over.
     """
-    return error_of(error.exit_code, error.message, error.hint)
+    found = error_of(error.exit_code, error.message, error.hint)
+    found.leads_on = is_settled
+    return found

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jitvault.doctor.check import Unknown
-from jitvault.doctor.targets import AgentLogins, Hazard, Target
-from jitvault.engines.interface import Engine
+from jitvault.doctor.targets import AgentLogins, Target
+from jitvault.engines.interface import Engine, Trial
 from jitvault.errors import JitvaultError, VaultRefused
 from jitvault.formats.canonical_json import digest_of
 from jitvault.model.template import AccessTemplate
@@ -37,17 +37,17 @@ def targets(vault: Vault, templates: Mapping[str, AccessTemplate], engines: Mapp
     the probes or the engines' roles.
     """
     users: dict[tuple[str, str], list[str]] = {}
-    asked: dict[tuple[str, str], tuple[Engine, Mapping[str, Any]]] = {}
+    asked: dict[tuple[str, str], tuple[Trial, Mapping[str, Any]]] = {}
     for name, template in sorted(templates.items()):
         engine = engines.get(template.spec.engine)
-        if template.spec.probe is None or engine is None:
+        if template.spec.probe is None or engine is None or engine.trial is None:
             continue
         for snapshot in _snapshots(vault, engine, template):
             if snapshot.get("connection"):
                 key = (template.spec.probe, digest_of(snapshot["connection"]))
                 users.setdefault(key, [])
                 users[key] += [name] if name not in users[key] else []
-                asked[key] = (engine, snapshot)
+                asked[key] = (engine.trial, snapshot)
     return [_looked_at(vault, key[0], names, *asked[key]) for key, names in users.items()]
 
 
@@ -66,18 +66,17 @@ def _snapshots(vault: Vault, engine: Engine, template: AccessTemplate) -> Iterat
             continue
 
 
-def _looked_at(vault: Vault, probe: str, names: list[str], engine: Engine, snapshot: Mapping[str, Any]) -> Target:
+def _looked_at(vault: Vault, probe: str, names: list[str], trial: Trial, snapshot: Mapping[str, Any]) -> Target:
     document = Documents(vault).get(f"probes/{probe}")
     if document is None:
         return Target(names, Unknown("there is no such probe", f"Write jitvault/probes/{probe}: docs/reference.md."))
     try:
-        found = engine.inspect(document, snapshot, None)
+        return Target(names, trial.inspect(document, snapshot, None))
     except JitvaultError as error:
         return Target(names, Unknown(f"the target could not be asked: {error}", _MEND))
     except (KeyError, ValueError, TypeError) as error:
         # never the error's text: it may contain a part of the document
         return Target(names, Unknown(f"the probe's document is not valid ({type(error).__name__})", _MEND))
-    return Target(names, [Hazard(one.about, one.seen, one.mend, one.certain) for one in found])
 
 
 def logins_by_certificate(

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from jitvault.doctor.check import Ability, About, Check, Known, Unknown, listed
+from jitvault.engines.interface import Finding
 from jitvault.errors import NotConfirmed, VaultRefused
 
 TARGET = About("targets", "", NotConfirmed, frozenset({Ability.PROVE}))
@@ -26,24 +27,11 @@ _DEFAULT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Hazard:
-    """One way at a target to escape revocation.
-
-    One that is not `certain` may be intended.
-    """
-
-    about: str
-    seen: str
-    mend: str
-    certain: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Target:
-    """The hazards at one target: templates that share connection and probe."""
+    """What was found at one target: templates that share connection and probe."""
 
     templates: Sequence[str]
-    hazards: Known[Sequence[Hazard]]
+    findings: Known[Sequence[Finding]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +48,7 @@ class AgentLogins:
 
 
 def judge_targets(found: Known[Sequence[Target]]) -> Iterator[Check]:
-    """Yield a check for each hazard, and one for each target without any."""
+    """Yield a check for each finding, and one for each target without any."""
     if isinstance(found, Unknown):
         yield TARGET.named("all").skipped(found)
         return
@@ -72,17 +60,17 @@ def judge_targets(found: Known[Sequence[Target]]) -> Iterator[Check]:
 
 def _target(target: Target) -> Iterator[Check]:
     name = listed(target.templates)
-    if isinstance(target.hazards, Unknown):
+    if isinstance(target.findings, Unknown):
         # that a probe cannot ask its target is reported by the check of the probes
-        yield TARGET.named(name).skipped(target.hazards)
+        yield TARGET.named(name).skipped(target.findings)
         return
-    for hazard in target.hazards:
-        title = f"{name}: {hazard.about}"
-        if hazard.certain:
-            yield TARGET.named(title).fail(hazard.seen, hazard.mend)
+    for finding in target.findings:
+        title = f"{name}: {finding.about}"
+        if finding.certain:
+            yield TARGET.named(title).fail(finding.seen, finding.mend)
         else:
-            yield WARNED.named(title).warn(hazard.seen, hazard.mend)
-    if not target.hazards:
+            yield WARNED.named(title).warn(finding.seen, finding.mend)
+    if not target.findings:
         yield TARGET.named(name).ok(
             "every standby is named, waits are bounded, and no stronger login runs what a task's could write"
         )

@@ -17,14 +17,16 @@ from jitvault.doctor.provisioning import KINDS, NO_ADMIN, Device, Part
 from jitvault.documents.paths import TEMPLATES
 from jitvault.documents.signed import RECEIPT_KEY, signer_key
 from jitvault.documents.template_check import as_recorded, read_record, remarks_of
-from jitvault.engines.interface import Engine
+from jitvault.engines.interface import Engine, probe_of
 from jitvault.errors import JitvaultError, VaultRefused, VaultRejected, WorkerRefused
 from jitvault.model.template import AccessTemplate
 from jitvault.model.vault_access import AccessPolicy
-from jitvault.provision.desired import GROUPS, INSTALLATION, TRANSIT_MOUNT, TokenRole, token_roles
+from jitvault.provision.desired import token_roles
 from jitvault.provision.init import Plan
+from jitvault.provision.item import changed
+from jitvault.provision.items import TokenRole
 from jitvault.provision.live import Live, normal_role
-from jitvault.provision.plan import changed, role_body
+from jitvault.provision.names import GROUPS, INSTALLATION, TRANSIT_MOUNT
 from jitvault.provision.template_check.record import Unchecked, recorded, why_unchecked
 from jitvault.vault.client import Vault
 from jitvault.vault.documents import Documents
@@ -128,7 +130,7 @@ def _roles(vault: Vault) -> list[Part]:
 def _role(wanted: TokenRole, answer: Mapping[str, Any] | None) -> Part:
     if answer is None:
         return Part("token role", wanted.name, "create")
-    other = tuple(changed(normal_role(dict(answer["data"])), normal_role(role_body(wanted))))
+    other = tuple(changed(normal_role(dict(answer["data"])), normal_role(wanted.body)))
     return Part("token role", wanted.name, "update" if other else "keep", other)
 
 
@@ -203,8 +205,9 @@ def _standing(
             yield name, Unknown("there is no such probe", f"Write jitvault/probes/{name}: docs/reference.md.")
             continue
         try:
-            login = engines[engine].standing(stored.document)
-            lacking = engines[engine].missing_rights(stored.document)
+            probe = probe_of(engines[engine])
+            login = probe.standing(stored.document)
+            lacking = probe.missing_rights(stored.document)
         except JitvaultError as error:
             yield (
                 name,

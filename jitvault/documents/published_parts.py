@@ -9,6 +9,8 @@ from typing import Annotated, Any, NotRequired, TypedDict
 
 from msgspec import Meta
 
+from jitvault.model.proof_check import Check
+
 Seconds = Annotated[int, Meta(ge=0)]
 """A duration; a negative one is nothing that a worker publishes."""
 
@@ -121,16 +123,9 @@ class GrantedExtension(TypedDict):
     at: str
 
 
-class CheckResult(TypedDict):
-    n: int
-    name: str
-    ok: bool
-    evidence: str
-
-
 class CredentialProof(TypedDict):
     verdict: str
-    checks: list[CheckResult]
+    checks: list[Check]
 
 
 class LeaseProof(CredentialProof):

@@ -175,7 +175,7 @@ class PublishedTask(Struct, frozen=True, kw_only=True):
             "reads": self.reads,
             "extension": self.extension,
             "extensions": self.extensions,
-            "proof": self.proof,
+            "proof": msgspec.to_builtins(self.proof),
             "receipt": self.receipt,
             "findings": self.findings,
             "error": msgspec.to_builtins(self.error) if self.error else None,
@@ -294,7 +294,7 @@ def packed(part: Mapping[str, Any] | None) -> str | None:
     """
     if part is None:
         return None
-    return _base64(zlib.compress(json.dumps(dict(part)).encode()))
+    return _base64(zlib.compress(msgspec.json.encode(part)))
 
 
 def unpacked_receipt(document: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -58,5 +58,5 @@ def _is_refused(lease: Mapping[str, Any]) -> bool:
 
     Where it is not asked there is only Vault's look-up, which counts if no act can have faked it.
     """
-    ok = {check["n"]: check["ok"] for check in lease["checks"]}
+    ok = {check.n: check.ok for check in lease["checks"]}
     return bool(ok.get(_TARGET_REFUSES, ok.get(_NOTHING_IN_BETWEEN, False)))

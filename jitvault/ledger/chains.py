@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
-from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from jitvault.errors import CorruptRecord
+from jitvault.ledger.row_digests import edited_columns
 from jitvault.ledger.rows import event_body
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import Database
 from jitvault.ledger.storage.dialect import guards, triggers
+from jitvault.ledger.task_queries import read_task
 from jitvault.model.event_chain import Event, chain_problems
 
 _FETCHED_AT_ONCE = 1_000
@@ -78,37 +78,21 @@ def broken(connection: Connection) -> Iterator[tuple[str, list[str]]]:
 
 
 def _broken(connection: Connection, *which: ColumnElement[bool]) -> Iterator[tuple[str, list[str]]]:
-    task, event = schema.tasks.c, schema.events.c
-    columns = [event[column.name] for column in schema.events.c]
-    joined = schema.events.join(schema.tasks, task.task_id == event.task_id)
-    query = (
-        select(*columns, task.head, task.seq.label("last"), task.state, task.ends_at)
-        .select_from(joined)
-        .where(*which)
-        .order_by(event.task_id, event.seq)
-    )
+    event = schema.events.c
+    query = select(schema.events).where(*which).order_by(event.task_id, event.seq)
     rows = connection.execution_options(yield_per=_FETCHED_AT_ONCE).execute(query)
     for task_id, group in groupby(rows, key=attrgetter("task_id")):
-        rows_of_task = list(group)
-        problems = chain_problems([Event(*row[: len(columns)]) for row in rows_of_task], head=rows_of_task[0].head)
-        if rows_of_task[-1].seq != rows_of_task[0].last:
-            problems.append(f"the task says that it has {rows_of_task[0].last} events")
-        problems += _set_by_hand(rows_of_task)
+        events = [Event(*row) for row in group]
+        task = read_task(connection, task_id)
+        if task is None:
+            continue
+        problems = chain_problems(events, head=task.head)
+        # the task's other rows are compared before a worker does anything
+        problems += edited_columns(task, [replace(event, body=event_body(event.body)) for event in events])
+        if events[-1].seq != task.seq:
+            problems.append(f"the task says that it has {task.seq} events")
         if problems:
             yield task_id, problems
-
-
-def _set_by_hand(rows_of_task: Sequence[Any]) -> Iterator[str]:
-    """Yield which columns of a task's row contradict its event chain.
-
-    The rest of the task's rows is compared before a worker does anything.
-    """
-    bodies = [event_body(row.body) for row in rows_of_task]
-    ends = [body["ends_at"] for body in bodies if body.get("ends_at")]
-    if bodies[-1].get("state") != rows_of_task[0].state:
-        yield f"its state was set to {rows_of_task[0].state} by hand"
-    if rows_of_task[0].ends_at != (datetime.fromisoformat(ends[-1]) if ends else None):
-        yield "its deadline was set by hand"
 
 
 def lacking(database: Database, heads: Mapping[str, tuple[int, str]]) -> list[str]:

@@ -7,13 +7,16 @@ A task changes in one function (`jitvault.ledger.task_change.write_change`). Eve
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum, auto
 from typing import Any
 
+from msgspec import Struct
+
 from jitvault.model.event_chain import Event
 from jitvault.model.kinds import EventKind
+from jitvault.model.proof_check import Check
 from jitvault.model.states import EndReason, State, Verdict
 from jitvault.policy.question import HeldLeases
 
@@ -183,15 +186,11 @@ class LeaseRow:
     renew_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CheckRow:
-    """One numbered check of a confirmation: its subject, result and evidence."""
+class CheckRow(Check, frozen=True, kw_only=True):
+    """One numbered check of a task, and the credential or the task that it is about."""
 
     task_id: str
     subject: str
-    n: int
-    ok: bool
-    evidence: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +208,13 @@ class OperationRow:
     answer: str | None
     sent_at: datetime
     answered_at: datetime | None
+
+
+def columns_of(kind: Any) -> tuple[str, ...]:
+    """Return the names of the columns of a kind of row."""
+    if issubclass(kind, Struct):
+        return tuple(map(str, kind.__struct_fields__))
+    return tuple(field.name for field in fields(kind))
 
 
 Row = RevisionRow | AccessRow | DecisionRow | GrantRow | LeaseRow | CheckRow | OperationRow

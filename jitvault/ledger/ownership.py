@@ -36,7 +36,7 @@ def foreign(ledger: Ledger, place: str, address: str, *, provisioned: bool, prod
     """
     why = ""
     with suppress(LedgerUnavailable):
-        # an older ledger does not know which server it was used with
+        # a ledger does not know which server it was used with until a worker used it
         why = another_server(ledger.product(), product) or ""
     here = f"that of the Vault at {address}" if provisioned else f"the Vault at {address} is not provisioned"
     message = f"the ledger at {place} belongs to another installation of jitvault than {here}"

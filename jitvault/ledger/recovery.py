@@ -1,8 +1,7 @@
 """Recovery of a lost ledger: the mark that blocks grants.
 
 The mark is set where a worker finds a new ledger beside open tasks in Vault, and where a recovery begins. It is a
-freeze of its own kind, so that workers of older versions grant nothing either. Sources are read again from their
-beginning.
+freeze of its own kind, so that no worker grants anything. Sources are read again from their beginning.
 """
 
 from __future__ import annotations

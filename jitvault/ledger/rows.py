@@ -28,6 +28,7 @@ from jitvault.ledger.model import (
     RevisionRow,
     Row,
     TaskRow,
+    columns_of,
 )
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.dialect import Upsert, upsert_on
@@ -43,8 +44,10 @@ TABLES: Mapping[type, Table] = {
     CheckRow: schema.checks,
     OperationRow: schema.operations,
 }
+
+
 _ORDER: Mapping[type, int] = {kind: n for n, kind in enumerate(TABLES)}
-_COLUMNS: Mapping[type, tuple[str, ...]] = {kind: tuple(field.name for field in fields(kind)) for kind in TABLES}
+_COLUMNS: Mapping[type, tuple[str, ...]] = {kind: columns_of(kind) for kind in TABLES}
 _CONVERTERS: Mapping[type, Callable[[Any], Any]] = {kind: converter(kind) for kind in TABLES}
 _OBSERVATION = converter(Observation)
 _OF_LINE = tuple(field.name for field in fields(Observation) if field.name != "place")

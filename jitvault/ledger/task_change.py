@@ -22,6 +22,7 @@ from jitvault.ledger.model import (
     TaskRow,
 )
 from jitvault.ledger.notices import tell_change
+from jitvault.ledger.row_digests import digests_of
 from jitvault.ledger.rows import put, rfc3339
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.dialect import batches
@@ -71,7 +72,10 @@ def write_change(
     the notices about the change. Raises WrongState where the task is not at the version of `task` any more.
     """
     state = change.state or task.state
-    body = {**change.body, "state": state.value}
+    written = asdict(task) if is_new else change.fields
+    # not a state that is only read: whoever edited it would be vouched for
+    written = {**written, "state": state.value} if is_new or change.state else written
+    body = {**change.body, "state": state.value, **digests_of(change.event, change.rows, written)}
     event = link(task.task_id, task.seq + 1, task.head or GENESIS, str(change.event), rfc3339(at), body)
     put(connection, change.rows)
     has_settled = settle_seen(connection, change.rows)

@@ -373,7 +373,7 @@ def _end(worker: WorkerContext, file: TaskRecord, claim: int, last: Step = FIRST
     The tasks below are confirmed first, then the task. `why` is the reason, where the task is not ending yet.
     """
     file = revoke_ending(worker, file, claim, last, why)
-    if why is not None and why[0] is not EndReason.COMPLETED and worker.mode.waits_for_quiet:
+    if why is not None and why[0] is not EndReason.COMPLETED and not worker.mode.is_daemon:
         # whoever was just cut off asks why; the proof would come too late for the answer
         publish(worker, file, None)
     _advance_children(worker, file, claim)

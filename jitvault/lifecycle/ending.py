@@ -28,6 +28,7 @@ from jitvault.lifecycle.requests.end_documents import EndRequest, force_request,
 from jitvault.lifecycle.revocation.cascade import revoke_tree, unproven_below
 from jitvault.lifecycle.revocation.revoke import revoke
 from jitvault.model.approval import RequestDecision
+from jitvault.model.evidence import MOST_TEXT, Lack, Missing
 from jitvault.model.finding import AFTER_SEAL
 from jitvault.model.kinds import EventKind
 from jitvault.model.proof_check import QUIET_N
@@ -110,7 +111,7 @@ def confirm_or_retry(worker: WorkerContext, task_id: str, claim: int, last: Step
         return Step(file=file)
     quiet_s = QUIET.total_seconds()
     if outcome.soon and last.waits < _QUIET_WAITS:
-        if not worker.mode.waits_for_quiet or worker.is_late(quiet_s):
+        if worker.mode.is_daemon or worker.is_late(quiet_s):
             return Step(file=file)
         worker.clock.sleep(quiet_s)
         return replace(last, go_on=True, file=None, waits=last.waits + 1)
@@ -205,7 +206,8 @@ def reopen(worker: WorkerContext, file: TaskRecord, claim: int, event: EventKind
     issued = [grant for grant in file.grants if grant.verdict is not Verdict.NEVER_ISSUED]
     grants = [replace(grant, verdict=Verdict.ACKNOWLEDGED) for grant in issued]
     leases = [replace(lease, verdict=Verdict.ACKNOWLEDGED) for lease in file.leases]
-    check = CheckRow(task_id, task_id, QUIET_N, ok=False, evidence=f"it began to end again: {why}"[:1000])
+    again = Missing(lack=Lack.REOPENED, about=why[:MOST_TEXT])
+    check = CheckRow(QUIET_N, ok=False, evidence=again, task_id=task_id, subject=task_id)
     change = Change(event, {"why": why}, state=State.ENDING, rows=(*grants, *leases, check))
     file = worker.ledger.change(file, change, claim=claim, at=worker.now())
     record_round(worker, file)

@@ -75,7 +75,7 @@ def _needs_no_stream(worker: WorkerContext, file: TaskRecord) -> bool:
     until the stream was read up to the task's due time. Without a daemon the stream has to be read from as early on as
     possible: lines from before the first reading are never read.
     """
-    if not worker.mode.has_stream_reader:
+    if not worker.mode.is_daemon:
         return False
     is_renewal = worker.mode.cache is not None and file.task.state in DELIVERED_STATES
     return is_renewal or file.task.state in BEFORE_GRANT

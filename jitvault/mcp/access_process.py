@@ -11,8 +11,8 @@ import os
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import count
@@ -20,8 +20,9 @@ from pathlib import Path
 
 import msgspec
 
+from jitvault.agent.command_events import VARIABLE, Event, Failed, Waiting, event
 from jitvault.mcp import frames
-from jitvault.mcp.said import Failure, failure_in, waits_for
+from jitvault.mcp.answers import Failure, failure_of
 from jitvault.mcp.shared_secrets import hand_out
 from jitvault.model.vault_access import CAPS, smallest_cap
 
@@ -31,7 +32,8 @@ JITVAULT = (sys.executable, "-P", "-m", "jitvault")
 _LONGEST_LINE = 2 * 1024 * 1024
 # how much later than its patience an answer may come
 _WAY_S = 0.2
-_MOST_SAID = 64 * 1024
+# how long after a process its last events are waited for
+_LAST_EVENTS_S = 1.0
 # the runner gives its tools three seconds when the task is over
 _STOP_TIMEOUT = "10s"
 
@@ -76,6 +78,31 @@ def _handed_out(memory: int | None) -> Iterator[Sequence[int]]:
         yield (theirs.fileno(),)
 
 
+@asynccontextmanager
+async def _event_line() -> AsyncIterator[tuple[int, AsyncIterator[Event]]]:
+    """Yield the descriptor for the events of a process that is started in the block, and the events.
+
+    It is a socket: unlike a pipe, no other process can open that again below /proc.
+    """
+    ours, theirs = socket.socketpair()
+    with theirs:
+        reader = asyncio.StreamReader(limit=_LONGEST_LINE)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, ours)
+        yield theirs.fileno(), _events(reader, transport)
+
+
+async def _events(reader: asyncio.StreamReader, transport: asyncio.ReadTransport) -> AsyncIterator[Event]:
+    """Yield events until the process has closed its end, or sends a line that is none."""
+    try:
+        with suppress(ValueError, OSError, msgspec.MsgspecError):
+            while data := await reader.readline():
+                yield event(data)
+    finally:
+        # whoever goes on sending is not to wait for us
+        transport.close()
+
+
 class AccessProcess:
     """The access of one task, from its request to its end.
 
@@ -95,7 +122,8 @@ class AccessProcess:
         self.was_held = False
         self.failure: Failure | None = None
         self.is_finishing = False
-        self._said = ""
+        self._waits_for = ""
+        self._failed: Failed | None = None
         self._numbers = count(1)
         self._answers: dict[int, _Answer] = {}
         # of each run the answer that nobody has yet
@@ -109,7 +137,7 @@ class AccessProcess:
     @property
     def waits_for(self) -> str:
         """What the task waits for in words, "" where that is not said yet."""
-        return waits_for(self._said, self.task) if self.state is State.WAITING else ""
+        return self._waits_for if self.state is State.WAITING else ""
 
     async def start(self, spec: Path, wait: str, shared: int | None) -> None:
         """Ask for the access that the file `spec` describes.
@@ -122,17 +150,19 @@ class AccessProcess:
 
     async def _start(self, spec: Path, wait: str, passed: Sequence[int]) -> None:
         server = ("--mcp-server", str(os.getpid()), *(f"--mcp-secrets={each}" for each in passed))
-        options = ("--mask", "always", "--stop-timeout", _STOP_TIMEOUT, "--wait", wait, "-o", "json")
-        self._process = await asyncio.create_subprocess_exec(
-            *(*JITVAULT, "exec", str(spec), *server, *options, "--", *frames.RUNNER),
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=PIPE,
-            limit=_LONGEST_LINE,
-            pass_fds=passed,
-            start_new_session=True,
-        )
-        self._watch = asyncio.create_task(self._until_the_end(self._process, spec))
+        options = ("--mask", "always", "--stop-timeout", _STOP_TIMEOUT, "--wait", wait)
+        async with _event_line() as (descriptor, events):
+            self._process = await asyncio.create_subprocess_exec(
+                *(*JITVAULT, "exec", str(spec), *server, *options, "--", *frames.RUNNER),
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=DEVNULL,
+                limit=_LONGEST_LINE,
+                env={**os.environ, VARIABLE: str(descriptor)},
+                pass_fds=(*passed, descriptor),
+                start_new_session=True,
+            )
+        self._watch = asyncio.create_task(self._until_the_end(self._process, events, spec))
 
     async def settled(self, seconds: float) -> bool:
         """Wait until the task is held or over, and return whether it is."""
@@ -201,21 +231,21 @@ class AccessProcess:
                 await asyncio.wait_for(self._changed.wait_for(is_so), seconds)
         return is_so()
 
-    async def _until_the_end(self, process: Process, spec: Path) -> None:
+    async def _until_the_end(self, process: Process, events: AsyncIterator[Event], spec: Path) -> None:
         assert process.stdout is not None  # noqa: S101 (for the type checker)
-        assert process.stderr is not None  # noqa: S101 (for the type checker)
-        saying = asyncio.create_task(self._listen(process.stderr, spec))
+        heeding = asyncio.create_task(self._heed(events, spec))
         with suppress(ValueError, msgspec.MsgspecError):
             while line := await process.stdout.readline():
                 await self._received(frames.answer(line), spec)
         if process.stdin is not None:
             process.stdin.close()
         code = await process.wait()
-        # a monitor that goes on in the background has no standard streams
-        await saying
+        with suppress(TimeoutError):
+            await asyncio.wait_for(heeding, _LAST_EVENTS_S)
         spec.unlink(missing_ok=True)
         # a request that waits is not waited for by killing its process; access is given back by one that ends well
-        self.failure = failure_in(self._said, code, is_expected=self.is_finishing and not (self.was_held and code))
+        is_expected = self.is_finishing and not (self.was_held and code)
+        self.failure = _why_it_ended(self._failed, code, is_expected=is_expected)
         self.state = State.ENDED
         for future in self._answers.values():
             if not future.done():
@@ -239,11 +269,15 @@ class AccessProcess:
         if future is not None and not future.done():
             future.set_result(answer)
 
-    async def _listen(self, stderr: asyncio.StreamReader, spec: Path) -> None:
-        while data := await stderr.read(4096):
-            # whatever it says, it has read the spec: this process may be killed while it waits
+    async def _heed(self, events: AsyncIterator[Event], spec: Path) -> None:
+        async for each in events:
+            # whichever it is, the spec was read: this process may be killed while it waits
             spec.unlink(missing_ok=True)
-            self._said = (self._said + data.decode(errors="replace"))[-_MOST_SAID:]
+            match each:
+                case Waiting():
+                    self._waits_for = each.text
+                case Failed():
+                    self._failed = each
             await self._tell()
 
     async def _tell(self) -> None:
@@ -256,9 +290,28 @@ async def command(*words: str) -> Failure | None:
 
     What it prints is thrown away, since that can be a token.
     """
-    process = await asyncio.create_subprocess_exec(
-        *(*JITVAULT, *words, "-o", "json"), stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, start_new_session=True
-    )
-    _, said = await process.communicate()
-    code = process.returncode or 0
-    return failure_in(said.decode(errors="replace"), code, is_expected=code == 0)
+    async with _event_line() as (descriptor, events):
+        process = await asyncio.create_subprocess_exec(
+            *(*JITVAULT, *words, "-o", "json"),
+            stdin=DEVNULL,
+            stdout=DEVNULL,
+            stderr=DEVNULL,
+            env={**os.environ, VARIABLE: str(descriptor)},
+            pass_fds=(descriptor,),
+            start_new_session=True,
+        )
+    error: Failed | None = None
+    async for each in events:
+        if isinstance(each, Failed):
+            error = each
+    code = await process.wait()
+    return _why_it_ended(error, code, is_expected=code == 0)
+
+
+def _why_it_ended(error: Failed | None, code: int, *, is_expected: bool) -> Failure | None:
+    """Return why a process of jitvault ended with `code`, None where it did what it should."""
+    if error is not None:
+        return failure_of(error)
+    if is_expected:
+        return None
+    return Failure(f"the process that held the access ended with {code}", "Ask for another task with request_access.")

@@ -8,11 +8,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from jitvault.agent.command_events import Failed
 from jitvault.mcp.frames import LONGEST_STDERR, LONGEST_STDOUT, Output
-from jitvault.mcp.said import Failure
+from jitvault.mcp.hints import hint_of
 
 LONGEST = 40_000
 """The most characters of one answer."""
+_LONGEST_WORDS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why something was not done, and what to do next, in words.
+
+    `exit_code` is that of the command's error, 0 where no command failed.
+    """
+
+    message: str
+    hint: str
+    exit_code: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +43,12 @@ def told(facts: Mapping[str, Any]) -> Answer:
     if len(text) > LONGEST:
         return failed(Failure("the answer is longer than 40,000 characters", "Ask for less."))
     return Answer(text)
+
+
+def failure_of(error: Failed) -> Failure:
+    """Return why a command of jitvault failed, with a hint for a model."""
+    hint = hint_of(error.exit_code, error.hint)
+    return Failure(error.message[:_LONGEST_WORDS], hint[:_LONGEST_WORDS], error.exit_code)
 
 
 def failed(failure: Failure) -> Answer:

@@ -34,10 +34,9 @@ from jitvault.mcp import arguments as given
 from jitvault.mcp import shared_secrets
 from jitvault.mcp.access_process import AccessProcess, State, command
 from jitvault.mcp.access_request import offered, spec_data
-from jitvault.mcp.answers import Answer, failed, fitting, printed, told
+from jitvault.mcp.answers import Answer, Failure, failed, fitting, printed, told
 from jitvault.mcp.frames import Output, Refused
 from jitvault.mcp.hints import OVER, for_user, hint_of
-from jitvault.mcp.said import Failure
 from jitvault.mcp.task_facts import check_token_lasts, end_of, facts, state_of
 from jitvault.model.spec_file import LONGEST_PREFIX, SUFFIX_ALPHABET, SUFFIX_LENGTH, generated_id
 from jitvault.model.template import AccessTemplate
@@ -103,7 +102,7 @@ class Calls:
         try:
             return await self._carry_out(given.parsed(name, values), progress)
         except JitvaultError as error:
-            is_argument = error.hint == InvalidInput.default_hint
+            is_argument = isinstance(error, InvalidInput) and not error.has_own_hint
             return failed(Failure(str(error), _CORRECT if is_argument else error.hint))
         except Exception as error:  # noqa: BLE001 (the last one before the wire)
             # a bug: only the kind of exception is told, since its text may contain anything

@@ -7,8 +7,7 @@ from typing import Any
 
 from jitvault.errors import WrongState
 from jitvault.mcp.access_process import AccessProcess, State
-from jitvault.mcp.answers import Answer, failed, told
-from jitvault.mcp.said import Failure
+from jitvault.mcp.answers import Answer, Failure, failed, told
 
 
 def check_token_lasts(access: AccessProcess, more: timedelta) -> None:

@@ -46,6 +46,11 @@ class _Extension(Struct):
     window_s: int
 
 
+class _Rows(Struct):
+    columns: int
+    digests: dict[str, dict[str, str]]
+
+
 _TYPES: Mapping[str, Any] = {
     "accessor": str | None,
     "approved_by": list[Any],
@@ -63,9 +68,9 @@ _TYPES: Mapping[str, Any] = {
     "open_to": list[str],
     "reasons": list[str],
     "refused": list[_Refusal],
+    "rows": _Rows,
     "rules": list[str],
     "sealed_head": str | None,
-    "settled": list[str],
     "subjects": list[str],
     "suspects": list[str],
     "verdicts": dict[str, str],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from msgspec import Struct
+
+from jitvault.model.evidence import Evidence, Missing
 
 NAMES = {
     1: "issued",
@@ -28,37 +29,21 @@ QUIET_N = 7
 """The check that passes by time alone."""
 
 
-_PERMANENT_ENDING = "nothing makes up for that"
+class Check(Struct, frozen=True, forbid_unknown_fields=True):
+    """One numbered check of a proof, as the ledger, the published copy and the receipt have it.
 
-
-def permanent_evidence(what: str) -> str:
-    """Return evidence that marks a failed check as one that can never pass.
-
-    The ledger stores a check's evidence, but no flag of its own for this, so `Check.permanent` reads the mark again.
-    """
-    return f"{what}: {_PERMANENT_ENDING}"
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One numbered check of a proof.
-
-    `evidence` names the lines or answers that the result rests on, or says what is missing.
+    `evidence` is what the result rests on, or what is missing.
     """
 
     n: int
     ok: bool
-    evidence: str
+    evidence: Evidence
 
-    @classmethod
-    def failed_for_good(cls, n: int, what: str) -> Check:
-        """Return a failed check that can never pass because of `what`."""
-        return cls(n, ok=False, evidence=permanent_evidence(what))
+    @property
+    def name(self) -> str:
+        return NAMES[self.n]
 
     @property
     def permanent(self) -> bool:
         """Return whether the check failed and can never pass any more."""
-        return not self.ok and self.evidence.endswith(_PERMANENT_ENDING)
-
-    def as_json(self) -> dict[str, Any]:
-        return {"n": self.n, "name": NAMES[self.n], "ok": self.ok, "evidence": self.evidence}
+        return not self.ok and isinstance(self.evidence, Missing) and self.evidence.for_good

@@ -2,7 +2,7 @@
 
 CRL and OCSP say that a certificate is revoked. What becomes of a connection that was open before, or of a session
 that is resumed from a ticket, is decided by the server alone. Nobody can look there when a task ends: the worker
-never has the private key. So the template check looks once (`jitvault.engines.pki_verifiers`), and the template's
+never has the private key. So the template check looks once (`jitvault.engines.pki.verifiers`), and the template's
 `accepted_after_end` bounds what nobody sees. The servers are named in the template, and not in the probe's
 document, because approvers sign the template and auditors find it in the revision.
 """

@@ -11,22 +11,18 @@ import hashlib
 import hmac
 import os
 import signal
-import socket
 import subprocess
-import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
-
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib.parse import urlsplit
 
 from jitvault.errors import UsageError
 from jitvault.formats.secret import Secret
+from jitvault.http.connection import NoAnswer, NotTrusted, ServerAddress, ask_once
+from jitvault.http.deadline_socket import TimeLimit
 
 SIGNATURE, NOTICE_ID = "X-Jitvault-Signature", "X-Jitvault-Notice"
 _KEPT = ("PATH", "HOME", "LANG", "TZ")
@@ -81,98 +77,18 @@ class Webhook:
             NOTICE_ID: notice_id,
             SIGNATURE: signature(self.key, body),
         }
-        with requests.Session() as session, Deadline(timeout_s) as deadline:
-            for scheme in ("http://", "https://"):
-                session.mount(scheme, _Adapter(deadline))
-            # use neither a proxy nor a password from the environment or from this user's files
-            session.trust_env = False
-            try:
-                answer = session.post(
-                    self.url, data=body, headers=headers, timeout=timeout_s, allow_redirects=False, stream=True
-                )
-            except requests.RequestException as error:
-                if not deadline.over:
-                    return f"the webhook does not answer: {type(error).__name__}"
-            # an answer that was cut off can look like a complete one
-            if deadline.over:
-                return f"the webhook does not answer within {timeout_s:g} s"
-            return None if 200 <= answer.status_code < 300 else f"the webhook answered {answer.status_code}"
-
-
-class Deadline:
-    """Shuts down the open connections when the time is over.
-
-    A socket's own time-out starts again with each byte, so a slow server could go on for ever.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self.over = False
-        self._lock = threading.Lock()
-        self._open: list[socket.socket] = []
-        self._timer = threading.Timer(seconds, self._end)
-        self._timer.daemon = True
-
-    def __enter__(self) -> Self:
-        self._timer.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
-        with self._lock:
-            for one in self._open:
-                one.close()
-            self._open.clear()
-
-    def watch(self, connection: socket.socket) -> None:
-        # TLS takes the socket's descriptor away, but a shutdown of a copy is one of the connection
-        copy = connection.dup()
-        with self._lock:
-            self._open.append(copy)
-            if self.over:
-                _shut(copy)
-
-    def _end(self) -> None:
-        with self._lock:
-            self.over = True
-            for one in self._open:
-                _shut(one)
-
-
-def _shut(connection: socket.socket) -> None:
-    with suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
-
-
-class _Adapter(HTTPAdapter):
-    """An HTTP adapter that has a deadline watch each connection."""
-
-    def __init__(self, deadline: Deadline) -> None:
-        self._deadline = deadline
-        super().__init__()
-
-    def init_poolmanager(self, *args: Any, **more: Any) -> None:
-        super().init_poolmanager(*args, **more)
-        watch = self._deadline.watch
-
-        class Plain(HTTPConnection):
-            def _new_conn(self) -> socket.socket:
-                made = super()._new_conn()
-                watch(made)
-                return made
-
-        class Secured(HTTPSConnection):
-            def _new_conn(self) -> socket.socket:
-                made = super()._new_conn()
-                watch(made)
-                return made
-
-        class PlainPool(HTTPConnectionPool):
-            ConnectionCls = Plain
-
-        class SecuredPool(HTTPSConnectionPool):
-            ConnectionCls = Secured
-
-        self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecuredPool}
+        limit = TimeLimit(timeout_s, time.monotonic() + timeout_s)
+        try:
+            server = ServerAddress.of(self.url)
+            parts = urlsplit(self.url)
+            target = f"{parts.path or '/'}?{parts.query}".removesuffix("?")
+            # only the status says whether it is delivered
+            answer = ask_once(server, "POST", target, headers, body, limit, most=None)
+        except NotTrusted:
+            return "the webhook does not answer: its certificate is not trusted"
+        except (NoAnswer, ValueError) as error:
+            return f"the webhook does not answer: {error}"
+        return None if 200 <= answer.status_code < 300 else f"the webhook answered {answer.status_code}"
 
 
 def _end_all(process: subprocess.Popen[bytes], notice_id: str) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jitvault.formats.did_you_mean import nearest
+from jitvault.policy.cedar_json import expressions
 from jitvault.policy.decision import Level
 from jitvault.policy.rule import Rule
 
@@ -47,18 +48,11 @@ def _told(rule: str, name: str, literal: str) -> str:
 
 
 def _compared(value: object) -> Iterator[tuple[str, str]]:
-    """Yield each attribute with a literal that it is compared with.
-
-    The comparison may be anywhere in Cedar's JSON.
-    """
-    if isinstance(value, Mapping):
-        for operator, inner in value.items():
-            if operator in _COMPARISONS and isinstance(inner, Mapping):
+    """Yield each attribute with a literal that it is compared with, wherever the comparison is."""
+    for expression in expressions(value):
+        for operator in _COMPARISONS:
+            if isinstance(inner := expression.get(operator), Mapping):
                 yield from _sides(inner.get("left"), inner.get("right"))
-            yield from _compared(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _compared(inner)
 
 
 def _sides(left: Any, right: Any) -> Iterator[tuple[str, str]]:

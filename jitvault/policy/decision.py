@@ -96,10 +96,7 @@ class Obligations:
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Obligations:
-        """Return the obligations that `as_json` wrote.
-
-        What an older version did not write yet is left out. Raises CorruptRecord.
-        """
+        """Return the obligations that `as_json` wrote. Raises CorruptRecord."""
         return _converted(stored, _OBLIGATIONS).value
 
 
@@ -176,10 +173,7 @@ class Decision:
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Decision:
-        """Return the decision that `as_json` wrote.
-
-        What an older version did not write yet is left out. Raises CorruptRecord.
-        """
+        """Return the decision that `as_json` wrote. Raises CorruptRecord."""
         found = _converted(stored, _DECISION)
         return cls(
             permitted=found.permitted,

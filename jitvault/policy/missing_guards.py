@@ -6,9 +6,10 @@ Nothing else in jitvault keeps an agent with an open finding from access, nor ac
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jitvault.policy.cedar_json import expressions
 from jitvault.policy.decision import AGENTS
 from jitvault.policy.rule import Rule
 
@@ -25,29 +26,18 @@ def missing_guards(rules: Sequence[Rule]) -> list[str]:
     """
     if not any(rule.permits for rule in rules):
         return []
-    expressions = [
+    found_in_rules = [
         expression
         for rule in rules
         for condition in sorted(rule.scope.conditions)
-        for expression in _expressions(json.loads(condition))
+        for expression in expressions(json.loads(condition))
     ]
     found = []
-    if not any(_is_of_context(expression, "findings") for expression in expressions):
+    if not any(_is_of_context(expression, "findings") for expression in found_in_rules):
         found.append(NO_FINDINGS_GUARD)
-    if not any(_is_agent_in_agents(expression) for expression in expressions):
+    if not any(_is_agent_in_agents(expression) for expression in found_in_rules):
         found.append(NO_AGENTS_GUARD)
     return found
-
-
-def _expressions(value: object) -> Iterator[Mapping[str, Any]]:
-    """Yield each expression of Cedar's JSON, however deep."""
-    if isinstance(value, Mapping):
-        yield value
-        for inner in value.values():
-            yield from _expressions(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _expressions(inner)
 
 
 def _is_of_context(expression: object, name: str) -> bool:
@@ -63,4 +53,4 @@ def _is_agent_in_agents(expression: Mapping[str, Any]) -> bool:
     if not isinstance(inner, Mapping) or not _is_of_context(inner.get("left"), "agent"):
         return False
     group = {"__entity": {"type": "Group", "id": AGENTS}}
-    return any(each.get("Value") == group for each in _expressions(inner.get("right")))
+    return any(each.get("Value") == group for each in expressions(inner.get("right")))

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from jitvault.errors import InvalidInput
 from jitvault.formats.time_window import parse_duration
+from jitvault.policy.cedar_json import entity_ids
 from jitvault.policy.decision import APPROVERS, Obligations, ProofLevel, Requirement
 
 GROUP = r"jitvault-[a-z0-9](?:[a-z0-9-]{0,53}[a-z0-9])?"
@@ -82,7 +83,7 @@ def read_rule(name: str, policy: Mapping[str, Any]) -> Rule:
     useless = sorted(set(annotations) & _OBLIGATIONS)
     if useless and not permits:
         raise InvalidInput(f"policy {found.id}: @{useless[0]} has no effect on a forbid")
-    groups = frozenset(_groups(policy))
+    groups = frozenset(entity_ids(policy, "Group"))
     for group in sorted(groups):
         found.check_group("Group::", group)
     obligations = found.obligations()
@@ -184,15 +185,3 @@ class _Annotations:
 def _scope(policy: Mapping[str, Any]) -> Scope:
     conditions = frozenset(json.dumps(condition, sort_keys=True) for condition in policy.get("conditions") or ())
     return Scope(policy["principal"], policy["action"], policy["resource"], conditions)
-
-
-def _groups(value: object) -> Iterator[str]:
-    """Yield every `Group::"…"` in a policy, wherever it is."""
-    if isinstance(value, dict):
-        if value.get("type") == "Group" and isinstance(value.get("id"), str):
-            yield value["id"]
-        for inner in value.values():
-            yield from _groups(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _groups(inner)

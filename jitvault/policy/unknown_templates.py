@@ -7,9 +7,10 @@ never holds.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 from jitvault.formats.did_you_mean import nearest
+from jitvault.policy.cedar_json import entity_ids
 from jitvault.policy.rule import Rule
 
 _TYPE = "AccessTemplate"
@@ -23,7 +24,7 @@ def unknown_templates(rules: Sequence[Rule], templates: Collection[str], place: 
     found: dict[str, None] = {}
     for rule in rules:
         conditions = [json.loads(condition) for condition in sorted(rule.scope.conditions)]
-        for name in _named([rule.scope.resource, *conditions]):
+        for name in entity_ids([rule.scope.resource, *conditions], _TYPE):
             if name not in templates:
                 found[_told(rule.id, name, templates, place)] = None
     return list(found)
@@ -33,16 +34,3 @@ def _told(rule: str, name: str, templates: Collection[str], place: str) -> str:
     shown = json.dumps(name, ensure_ascii=True)[:80]
     meant = nearest(name, sorted(templates))
     return f"rule {rule} names the template {shown}, and there is none of that name in {place}{meant}"
-
-
-def _named(value: object) -> Iterator[str]:
-    """Yield every `AccessTemplate::"…"` in Cedar's JSON, wherever it is."""
-    if isinstance(value, Mapping):
-        name = value.get("id")
-        if value.get("type") == _TYPE and isinstance(name, str):
-            yield name
-        for inner in value.values():
-            yield from _named(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _named(inner)

@@ -17,10 +17,9 @@ from jitvault.documents.signed import signer_key
 from jitvault.errors import Denied, NotFound, WrongState
 from jitvault.policy.decision import AGENTS
 from jitvault.provision.agent_login import KINDS, AgentLogin, Kind, check_name, impostors, roles_path
-from jitvault.provision.apply import carry_out
-from jitvault.provision.desired import SigningKey
+from jitvault.provision.items import SigningKey
 from jitvault.provision.live import Live
-from jitvault.provision.plan import difference
+from jitvault.provision.plan import carry_out, difference
 from jitvault.vault.client import Vault
 
 _OURS = {"managed_by": "jitvault"}

@@ -18,10 +18,9 @@ from jitvault.documents.approvers import Registered, Registry, check_new, check_
 from jitvault.documents.paths import APPROVERS
 from jitvault.documents.signed import signer_key
 from jitvault.errors import Denied, InvalidInput, NotFound
-from jitvault.provision.apply import carry_out
-from jitvault.provision.desired import SigningKey
+from jitvault.provision.items import SigningKey
 from jitvault.provision.live import Live
-from jitvault.provision.plan import difference
+from jitvault.provision.plan import carry_out, difference
 from jitvault.vault.client import Vault
 from jitvault.vault.documents import Documents
 from jitvault.vault.identity import Identity

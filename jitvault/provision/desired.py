@@ -1,8 +1,7 @@
-"""The desired state of Vault. Pure.
+"""The desired state of Vault: items, in the order in which they are created.
 
-It is computed from templates, engines, networks, signers and policy files. The items are in the order in which they are
-created. The mount `jitvault/` comes first because its marker shows that the token roles are jitvault's; a role has no
-field for a marker of its own.
+It is computed from templates, engines, networks, signers and policy files. The mount `jitvault/` comes first because
+its marker shows that the token roles are jitvault's; a role has no field for a marker of its own.
 """
 
 from __future__ import annotations
@@ -14,124 +13,31 @@ from ipaddress import ip_network
 from string import Template
 
 from jitvault.documents.signed import RECEIPT_KEY, signer_key
-from jitvault.engines.interface import Engine
+from jitvault.engines.interface import Engine, check_template
 from jitvault.errors import InvalidInput
-from jitvault.model.read_limit import Quota, quotas
+from jitvault.model.read_limit import quotas
 from jitvault.model.template import MAX_CHOICES, RESERVED, AccessTemplate
 from jitvault.model.vault_access import CAPS, AccessPolicy, access_policy, role_name
-from jitvault.policy.decision import SECURITY
-from jitvault.provision.mounts import PlainKeys, Shortened, plain_keys, shortened
+from jitvault.provision.item import Item
+from jitvault.provision.items import (
+    AuditedHeader,
+    Group,
+    Installation,
+    MarkedPolicy,
+    Mount,
+    NetworksDocument,
+    RemovedRole,
+    SigningKey,
+    TaskPolicy,
+    TokenRole,
+)
+from jitvault.provision.mounts import ReadLimit, plain_keys, shortened
+from jitvault.provision.names import AUDITED_HEADER, GROUPS, KV_MOUNT, MARKER_LINE, ROLES, TRANSIT_MOUNT
 from jitvault.provision.worker_login import WorkerLogin
 
-MARKER = "managed by jitvault"
-MARKER_LINE = f"# {MARKER}"
-KV_MOUNT = "jitvault"
-TRANSIT_MOUNT = "jitvault-transit"
-INSTALLATION = f"{KV_MOUNT}/data/installation"
-AUDIT_DEVICE = "jitvault"
-AUDITED_HEADER = "X-Jitvault-Op"
-ROLES = ("operator", "approver", "agent", "auditor")
-# the security group approves as well: the shipped policies require a second group where risk is high
-GROUPS = {**{f"jitvault-{role}s": f"jitvault-{role}" for role in ROLES}, SECURITY: "jitvault-approver"}
-
-_INSTALLATION_ID = re.compile(r"[0-9a-f]{32}")
 _NETWORK = re.compile(r"[a-z0-9-]{1,32}")
 # The characters of a template's path: no wildcard, no template expression, no quote that would end an HCL string.
 _ACCESS_PATH = re.compile(r"[A-Za-z0-9._@:-]+(/[A-Za-z0-9._@:-]+)+")
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """A secrets engine that belongs to jitvault.
-
-    Its description is the marker.
-    """
-
-    path: str
-    type: str
-    options: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Installation:
-    """The document with the installation's id, never changed once created."""
-
-
-@dataclass(frozen=True, slots=True)
-class NetworksDocument:
-    """The document with the named networks and their CIDRs, sorted."""
-
-    networks: tuple[tuple[str, tuple[str, ...]], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class MarkedPolicy:
-    """An ACL policy that begins with the marker line.
-
-    Its text comes from the policy files.
-    """
-
-    name: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class TokenRole:
-    """A token role for task tokens.
-
-    They live at most `cap_s` seconds and are bound to `cidrs` (none: to no network).
-    """
-
-    name: str
-    cap_s: int
-    cidrs: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RemovedRole:
-    """A token role of a network that the administrator removes."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """An identity group. Its members are managed by the administrator."""
-
-    name: str
-    policy: str
-
-
-@dataclass(frozen=True, slots=True)
-class SigningKey:
-    """A Transit key (Ed25519) that can be neither exported nor deleted."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class AuditedHeader:
-    """A request header that audit lines contain in plain text."""
-
-    name: str
-
-
-Item = (
-    Mount
-    | Installation
-    | NetworksDocument
-    | AccessPolicy
-    | MarkedPolicy
-    | TokenRole
-    | RemovedRole
-    | Group
-    | SigningKey
-    | AuditedHeader
-    | PlainKeys
-    | Shortened
-    | Quota
-    | WorkerLogin
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +78,7 @@ def desired(
         Installation(),
         NetworksDocument(tuple((name, _network(name, cidrs)) for name, cidrs in sorted(networks.items()))),
         AuditedHeader(AUDITED_HEADER),
-        *{access.policy.name: access.policy for access in granted}.values(),
+        *{access.policy.name: TaskPolicy(access.policy) for access in granted}.values(),
         MarkedPolicy("jitvault-worker", worker_policy(policies, roles, granted)),
         *(MarkedPolicy(f"jitvault-{role}", _policy_file(policies, f"{role}.hcl")) for role in ROLES),
         *roles,
@@ -182,14 +88,9 @@ def desired(
         *(SigningKey(signer_key(entity_id)) for entity_id in sorted(set(signers))),
         *plain_keys(templates, engines),
         *shortened(templates, engines),
-        *quotas(templates.values(), tasks_per_second),
+        *map(ReadLimit, quotas(templates.values(), tasks_per_second)),
         *((worker_login,) if worker_login else ()),
     )
-
-
-def is_installation_id(found: object) -> bool:
-    """Return whether this is an id as `init` makes it."""
-    return isinstance(found, str) and _INSTALLATION_ID.fullmatch(found) is not None
 
 
 def token_roles(networks: Mapping[str, Sequence[str]]) -> tuple[TokenRole, ...]:
@@ -267,7 +168,7 @@ def accesses(templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engi
 
 def _check(template: AccessTemplate, engine: Engine) -> None:
     try:
-        engine.check_template(template.spec)
+        check_template(engine, template.spec)
     except InvalidInput as error:
         raise InvalidInput(f"template {template.name}: {error}", hint=error.hint) from None
 

@@ -14,12 +14,13 @@ from jitvault.errors import WrongState
 from jitvault.model.read_limit import TASKS_PER_SECOND
 from jitvault.model.template import AccessTemplate
 from jitvault.model.vault_access import WORKER_POLICY
-from jitvault.provision.apply import carry_out
-from jitvault.provision.desired import MarkedPolicy, desired
+from jitvault.provision.desired import desired
 from jitvault.provision.in_use import in_use, lost_paths
+from jitvault.provision.item import Step
+from jitvault.provision.items import MarkedPolicy
 from jitvault.provision.live import Live
 from jitvault.provision.networks import known_networks, merged, roles_to_remove
-from jitvault.provision.plan import Plan, Step, difference
+from jitvault.provision.plan import Plan, carry_out, difference
 from jitvault.provision.worker_login import WorkerLogin
 from jitvault.vault.client import Vault
 

@@ -13,8 +13,7 @@ from typing import Any
 
 from jitvault.errors import VaultUnavailable
 from jitvault.model.read_limit import name_of
-from jitvault.provision.desired import GROUPS, INSTALLATION, KV_MOUNT, TRANSIT_MOUNT
-from jitvault.provision.worker_login import WorkerLogin, changes
+from jitvault.provision.names import GROUPS, INSTALLATION, KV_MOUNT, TRANSIT_MOUNT
 from jitvault.vault.client import Vault
 from jitvault.vault.documents import Documents
 
@@ -37,29 +36,33 @@ class Live:
     """
 
     def __init__(self, vault: Vault) -> None:
-        self._vault = vault
+        self.vault = vault
 
     @cached_property
     def mounts(self) -> dict[str, dict[str, Any]]:
         """The secrets engines by path, without a slash at the end."""
-        return _table(self._vault, "sys/mounts")
+        return _table(self.vault, "sys/mounts")
 
     @cached_property
     def audit_devices(self) -> dict[str, dict[str, Any]]:
         # audit devices belong to the root namespace, as the audited headers do
-        return _table(self._vault.at_root(), "sys/audit")
+        return _table(self.vault.at_root(), "sys/audit")
 
     @cached_property
     def quotas(self) -> dict[str, dict[str, Any]]:
         """The rate-limit quotas by name. They belong to the root namespace."""
-        root = self._vault.at_root()
+        root = self.vault.at_root()
         names = root.list("sys/quotas/rate-limit")
         found = {name: root.read(f"sys/quotas/rate-limit/{name}") for name in names}
         return {name: dict(answer["data"]) for name, answer in found.items() if answer}
 
+    def is_engine(self, mount: str, engine: str) -> bool:
+        """Return whether a mount exists and is of that type."""
+        return bool(self.mounts.get(mount, {}).get("type") == engine)
+
     def full_path(self, path: str) -> str:
         """Return a path as a quota names it, with its namespace in front."""
-        namespace = (self._vault.connection.namespace or "").strip("/")
+        namespace = (self.vault.connection.namespace or "").strip("/")
         return f"{namespace}/{path}" if namespace else path
 
     def limited_by_others(self, path: str) -> str:
@@ -72,7 +75,7 @@ class Live:
 
     @cached_property
     def token_roles(self) -> frozenset[str]:
-        return frozenset(self._vault.list("auth/token/roles"))
+        return frozenset(self.vault.list("auth/token/roles"))
 
     def installation(self) -> tuple[bool, object]:
         """Return whether the installation's document ever existed, and its id.
@@ -81,9 +84,9 @@ class Live:
         """
         if KV_MOUNT not in self.mounts:
             return False, None
-        answer = self._vault.read(INSTALLATION)
+        answer = self.vault.read(INSTALLATION)
         document = ((answer or {}).get("data") or {}).get("data") or {}
-        existed = answer is not None or self._vault.read(f"{KV_MOUNT}/metadata/installation") is not None
+        existed = answer is not None or self.vault.read(f"{KV_MOUNT}/metadata/installation") is not None
         return existed, document.get("id")
 
     def document(self, path: str) -> dict[str, Any] | None:
@@ -91,47 +94,30 @@ class Live:
 
         The path is below jitvault's mount.
         """
-        return Documents(self._vault).get(path) if KV_MOUNT in self.mounts else None
+        return Documents(self.vault).get(path) if KV_MOUNT in self.mounts else None
 
     def policy(self, name: str) -> str | None:
-        answer = self._vault.read(f"sys/policies/acl/{name}")
+        answer = self.vault.read(f"sys/policies/acl/{name}")
         return None if answer is None else str(answer["data"]["policy"])
 
     def role(self, name: str) -> dict[str, Any] | None:
-        answer = self._vault.read(f"auth/token/roles/{name}") if name in self.token_roles else None
+        answer = self.vault.read(f"auth/token/roles/{name}") if name in self.token_roles else None
         return None if answer is None else normal_role(answer["data"])
 
-    def changes_of(self, login: WorkerLogin) -> tuple[str, ...] | None:
-        return changes(self._vault, login)
-
     def group(self, name: str) -> dict[str, Any] | None:
-        answer = self._vault.read(f"identity/group/name/{name}")
-        return None if answer is None else dict(answer["data"])
+        return self.data(f"identity/group/name/{name}")
 
     def key(self, name: str) -> dict[str, Any] | None:
-        if TRANSIT_MOUNT not in self.mounts:
-            return None
-        answer = self._vault.read(f"{TRANSIT_MOUNT}/keys/{name}")
-        return None if answer is None else dict(answer["data"])
-
-    def header_is_plain(self, name: str) -> bool | None:
-        """Return whether audit lines contain the header in plain text.
-
-        None when it is not audited.
-        """
-        answer = self._vault.at_root().read("sys/config/auditing/request-headers") or {}
-        headers = answer.get("data", {}).get("headers") or {}
-        found = {key.lower(): value for key, value in headers.items()}.get(name.lower())
-        return None if found is None else not found.get("hmac")
+        return self.data(f"{TRANSIT_MOUNT}/keys/{name}") if TRANSIT_MOUNT in self.mounts else None
 
     def plain_response_keys(self, mount: str) -> tuple[str, ...]:
-        answer = self._vault.read(f"sys/mounts/{mount}/tune") or {}
+        answer = self.vault.read(f"sys/mounts/{mount}/tune") or {}
         return tuple(answer["data"].get("audit_non_hmac_response_keys") or ())
 
-    def configuration(self, path: str) -> dict[str, Any]:
-        """Return an engine's configuration at `path`; empty where there is none."""
-        answer = self._vault.read(path)
-        return dict((answer or {}).get("data") or {})
+    def data(self, path: str) -> dict[str, Any] | None:
+        """Return the data that Vault has at `path`, None where there is none."""
+        answer = self.vault.read(path)
+        return None if answer is None else dict(answer.get("data") or {})
 
     def signers(self) -> frozenset[str]:
         """Return the entity ids of all members of jitvault's groups.
@@ -152,7 +138,7 @@ class Live:
 
     def _groups(self, group_ids: Iterable[str]) -> Iterable[dict[str, Any]]:
         for group_id in group_ids:
-            answer = self._vault.read(f"identity/group/id/{group_id}")
+            answer = self.vault.read(f"identity/group/id/{group_id}")
             if answer is not None:
                 yield answer["data"]
 

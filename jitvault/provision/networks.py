@@ -12,8 +12,8 @@ from typing import Any
 from jitvault.documents.paths import NETWORKS
 from jitvault.errors import InvalidInput, NotFound, WrongState
 from jitvault.model.vault_access import CAPS, ROLE_PREFIX, role_name
-from jitvault.provision.desired import KV_MOUNT, is_installation_id
 from jitvault.provision.live import Live
+from jitvault.provision.names import KV_MOUNT, is_installation_id
 
 CidrsByName = Mapping[str, Sequence[str]]
 
@@ -21,8 +21,8 @@ CidrsByName = Mapping[str, Sequence[str]]
 def known_networks(live: Live) -> CidrsByName:
     """Return the networks of this installation with their CIDRs.
 
-    An installation of a version that kept no document has those that token roles exist for. Raises WrongState for a
-    document that this installation's `init` did not write.
+    Where the document was deleted they are those that token roles exist for. Raises WrongState for a document that this
+    installation's `init` did not write.
     """
     document = live.document(NETWORKS)
     _, installation = live.installation()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from jitvault.provision.desired import GROUPS, KV_MOUNT, TRANSIT_MOUNT
+from jitvault.provision.names import GROUPS, KV_MOUNT, TRANSIT_MOUNT
 
 _STANZA = re.compile(r'^path "([^"]+)" \{(.*?)^\}', re.MULTILINE | re.DOTALL)
 _CAPABILITIES = re.compile(r"capabilities\s*=\s*\[([^][]*)\]")

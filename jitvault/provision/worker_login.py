@@ -12,6 +12,8 @@ from ipaddress import ip_network
 from typing import Any
 
 from jitvault.errors import InvalidInput, WrongState
+from jitvault.provision.item import Action, Item, Step
+from jitvault.provision.live import Live
 from jitvault.vault.client import Vault
 
 MOUNT = "approle"
@@ -22,14 +24,41 @@ _CIDRS = ("secret_id_bound_cidrs", "token_bound_cidrs")
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerLogin:
+class WorkerLogin(Item):
     """The AppRole by which the worker logs in, bound to `cidrs`.
 
     Without any it may act from anywhere.
     """
 
+    kind = "worker's AppRole"
     cidrs: tuple[str, ...]
-    name: str = NAME
+
+    @property
+    def label(self) -> str:
+        return NAME
+
+    def step(self, live: Live) -> Step:
+        lines = _changes(live.vault, self)
+        if lines is None:
+            return self.create(f"from {', '.join(self.cidrs) or 'anywhere'}")
+        return self.update(lines)
+
+    def carry_out(self, vault: Vault, action: Action) -> None:
+        """Create or correct the auth method, the role and the entity."""
+        methods = (vault.read("sys/auth") or {})["data"]
+        if f"{MOUNT}/" not in methods:
+            vault.write(f"sys/auth/{MOUNT}", {"type": "approle"}, method="post")
+            methods = (vault.read("sys/auth") or {})["data"]
+        vault.write(_ROLE, role_body(self), method="post")
+        if any(_entity_missing(vault, methods[f"{MOUNT}/"])):
+            vault.write(_ENTITY)
+            entity = (vault.read(_ENTITY) or {})["data"]["id"]
+            alias = {
+                "name": _role_id(vault),
+                "mount_accessor": methods[f"{MOUNT}/"]["accessor"],
+                "canonical_id": entity,
+            }
+            vault.write("identity/entity-alias", alias)
 
 
 def worker_login(cidrs: tuple[str, ...]) -> WorkerLogin:
@@ -65,7 +94,7 @@ def role_body(item: WorkerLogin) -> dict[str, Any]:
     }
 
 
-def changes(vault: Vault, item: WorkerLogin) -> tuple[str, ...] | None:
+def _changes(vault: Vault, item: WorkerLogin) -> tuple[str, ...] | None:
     """Return what has to change, as lines; None where the role does not exist.
 
     Raises WrongState where the path has another auth method.
@@ -79,23 +108,6 @@ def changes(vault: Vault, item: WorkerLogin) -> tuple[str, ...] | None:
     if found is None:
         return None
     return (*_changed(found["data"], role_body(item)), *_entity_missing(vault, method))
-
-
-def write(vault: Vault, item: WorkerLogin) -> None:
-    """Create or correct the auth method, the role and the entity.
-
-    Raises what `Vault.write` raises.
-    """
-    methods = (vault.read("sys/auth") or {})["data"]
-    if f"{MOUNT}/" not in methods:
-        vault.write(f"sys/auth/{MOUNT}", {"type": "approle"}, method="post")
-        methods = (vault.read("sys/auth") or {})["data"]
-    vault.write(_ROLE, role_body(item), method="post")
-    if any(_entity_missing(vault, methods[f"{MOUNT}/"])):
-        vault.write(_ENTITY)
-        entity = (vault.read(_ENTITY) or {})["data"]["id"]
-        alias = {"name": _role_id(vault), "mount_accessor": methods[f"{MOUNT}/"]["accessor"], "canonical_id": entity}
-        vault.write("identity/entity-alias", alias)
 
 
 def _changed(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]:

@@ -13,7 +13,8 @@ from jitvault.engines.interface import Engine
 from jitvault.errors import VaultRefused, VaultRejected
 from jitvault.model.template import AccessTemplate
 from jitvault.model.vault_access import CAPS, ROLE_PREFIX
-from jitvault.provision.desired import TokenRole, accesses, token_roles, worker_policy
+from jitvault.provision.desired import accesses, token_roles, worker_policy
+from jitvault.provision.items import TokenRole
 from jitvault.provision.networks import network_of
 from jitvault.provision.who_may import stanzas
 from jitvault.vault.interface import Reader

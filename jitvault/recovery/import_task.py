@@ -19,6 +19,7 @@ from jitvault.ledger.model import AccessRow, Change, GrantRow, RevisionRow, Row,
 from jitvault.lifecycle.decision.admit import readmit_request
 from jitvault.lifecycle.decision.questions import decision_input
 from jitvault.lifecycle.record.history import decisions_digest
+from jitvault.lifecycle.record.integrity import check_integrity
 from jitvault.lifecycle.requests.publish import publish
 from jitvault.model.event_chain import GENESIS
 from jitvault.model.kinds import EventKind
@@ -87,12 +88,12 @@ def _create(worker: WorkerContext, case: RecoveryCase) -> None:
         parent=published.parent,
     )
     decision = _decision(worker, case)
-    grants, settled = grants_of(worker, case, ())
+    grants = grants_of(worker, case, ())
     leases, checks = leases_of(case, grants)
     change = Change(
         EventKind.RECOVERED,
         {
-            **_body(case, grants, settled, published.digest),
+            **_body(case, grants, published.digest),
             **_decided(case, decision),
             **_ended(case, state),
             "leases": [lease.lease_id for lease in leases],
@@ -104,13 +105,17 @@ def _create(worker: WorkerContext, case: RecoveryCase) -> None:
 
 
 def _go_on(worker: WorkerContext, file: TaskRecord, case: RecoveryCase, claim: int) -> None:
-    """Extend the chain of a task that the ledger has in an older state."""
+    """Extend the chain of a task that the ledger has in an older state.
+
+    Raises SecurityFinding where its rows were edited: the chain would vouch for them from then on.
+    """
+    check_integrity(worker, file)
     published = case.published
     now = worker.now()
     if case.action is RecoveryAction.GOES_ON:
         kept = renewed(worker, file)
         # the decision in this ledger still holds
-        body = {**_body(case, (), (), file.task.digest), **_expiry(kept)}
+        body = _body(case, (), file.task.digest)
         due: dict[str, Any] = {} if file.task.state in OVER else {"due_at": now}
         worker.ledger.apply(
             published.task_id, Change(EventKind.RECOVERED, body, rows=kept, fields=due), claim=claim, at=now
@@ -122,7 +127,7 @@ def _go_on(worker: WorkerContext, file: TaskRecord, case: RecoveryCase, claim: i
         fields |= {"due_at": now, "ending_at": file.task.ending_at or now}
     if state is not State.CANCELLED:
         fields["end_reason"] = file.task.end_reason or _end_reason(published)
-    grants, settled = grants_of(worker, case, file.grants) if case.receipt is None else ((), ())
+    grants = grants_of(worker, case, file.grants) if case.receipt is None else ()
     earlier = tuple(replace(grant, settled=True) for grant in file.grants) if grants else file.grants
     if case.receipt:
         fields |= {
@@ -130,8 +135,7 @@ def _go_on(worker: WorkerContext, file: TaskRecord, case: RecoveryCase, claim: i
             **{key: proof_in(case).get(key) for key in ("dead_ms", "confirmed_ms")},
         }
         earlier = tuple(replace(grant, settled=True) for grant in earlier)
-    settled = (*settled, *(grant.grant_id for grant in earlier if grant.settled))
-    body = {**_body(case, grants, settled, published.digest), **_ended(case, state)}
+    body = {**_body(case, grants, published.digest), **_ended(case, state)}
     rows: list[Row] = [*earlier, *grants]
     if published.digest != file.task.digest:
         decision = _decision(worker, case)
@@ -147,7 +151,7 @@ def _go_on(worker: WorkerContext, file: TaskRecord, case: RecoveryCase, claim: i
 # -- what the event says --------------------------------------------------------------------------------------
 
 
-def _body(case: RecoveryCase, grants: Sequence[GrantRow], settled: Sequence[str], digest: str) -> dict[str, Any]:
+def _body(case: RecoveryCase, grants: Sequence[GrantRow], digest: str) -> dict[str, Any]:
     """Return what every `recovered` event says.
 
     `digest` is the digest that the task has from then on.
@@ -164,13 +168,10 @@ def _body(case: RecoveryCase, grants: Sequence[GrantRow], settled: Sequence[str]
                 "grant": grant.grant_id,
                 "accessor": grant.accessor_hmac,
                 "line": lines.get(grant.accessor_hmac or "", ""),
-                "token_lease": grant.token_lease,
-                "expires_at": grant.expires_at.isoformat() if grant.expires_at else None,
             }
             for grant in grants
             if grant.accessor_hmac
         ],
-        "settled": list(settled),
         "leases": [],
         "sealed_head": chain_in(case).get("head"),
     }
@@ -245,15 +246,3 @@ def _opened(case: RecoveryCase, decision: Decision) -> tuple[Row, ...]:
         for name, budget in sorted(budgets.items())
     )
     return (row, *asked_for)
-
-
-def _expiry(kept: Sequence[GrantRow]) -> dict[str, Any]:
-    return {
-        key: value
-        for grant in kept
-        if grant.expires_at
-        for key, value in (("grant", grant.grant_id), ("expires_at", grant.expires_at.isoformat()))
-    }
-
-
-# -- what a receipt says, which Vault's key signed -------------------------------------------------------------

@@ -12,7 +12,9 @@ from typing import Any
 
 from jitvault.context import WorkerContext, new_id
 from jitvault.documents.published_task import PublishedTask
+from jitvault.formats.conversion import converter
 from jitvault.ledger.model import CheckRow, GrantRow, LeaseRow, Row, TaskRecord
+from jitvault.model.proof_check import QUIET_N
 from jitvault.model.revision import Revision
 from jitvault.model.states import DELIVERED_STATES, Verdict
 from jitvault.model.vault_access import CAPS, cap_of
@@ -21,6 +23,7 @@ from jitvault.recovery.outcomes import RecoveryAction
 from jitvault.recovery.survey import RecoveryCase
 
 _WRAP_TTL_S = 300
+_check = converter(CheckRow)
 
 
 def chain_in(case: RecoveryCase) -> Mapping[str, Any]:
@@ -35,19 +38,15 @@ def proof_in(case: RecoveryCase) -> Mapping[str, Any]:
     return proof if isinstance(proof, Mapping) else {}
 
 
-def grants_of(
-    worker: WorkerContext, case: RecoveryCase, known: Sequence[GrantRow]
-) -> tuple[tuple[GrantRow, ...], tuple[str, ...]]:
+def grants_of(worker: WorkerContext, case: RecoveryCase, known: Sequence[GrantRow]) -> tuple[GrantRow, ...]:
     """Return the task's tokens besides the `known` ones.
 
-    The ids of the settled ones are returned as well. A task that was granted and of whose token there is no line still
-    gets a grant, about which nothing is known.
+    A task that was granted and of whose token there is no line still gets a grant, about which nothing is known.
     """
     if case.action is RecoveryAction.CANCELLED:
-        return (), ()
+        return ()
     if case.receipt is not None:
-        found = tuple(_of_receipt(case, told) for told in _told(case.receipt, "grants"))
-        return found, tuple(grant.grant_id for grant in found)
+        return tuple(_of_receipt(case, told) for told in _told(case.receipt, "grants"))
     accessors, ids = {grant.accessor_hmac for grant in known}, {grant.grant_id for grant in known}
     lost = [one for one in case.made if one.accessor not in accessors]
     named = _named(worker, case.published, lost, ids)
@@ -56,8 +55,7 @@ def grants_of(
     if not found and (not known or case.published.grant_id not in {None, *ids}):
         found = (_of_nothing(case, begun + 1),)
     # at most one is not settled, and that is the newest
-    found = tuple(replace(grant, settled=n < len(found)) for n, grant in enumerate(found, 1))
-    return found, tuple(grant.grant_id for grant in found if grant.settled)
+    return tuple(replace(grant, settled=n < len(found)) for n, grant in enumerate(found, 1))
 
 
 def _named(worker: WorkerContext, published: PublishedTask, lost: Sequence[IssuedToken], known: set[str]) -> list[str]:
@@ -204,8 +202,9 @@ def _checks_of(case: RecoveryCase, token: GrantRow) -> list[CheckRow]:
     told = [(str(lease["lease_id"]), check) for lease in _told(proof, "leases") for check in _told(lease, "checks")]
     subject = token.accessor_hmac or token.grant_id
     # the check of quiet is the task's
-    own = [(task_id if check["n"] == 7 else subject, check) for check in _told(proof.get("token") or {}, "checks")]
-    return [CheckRow(task_id, whose, int(c["n"]), bool(c["ok"]), str(c["evidence"])) for whose, c in (*told, *own)]
+    token_checks = _told(proof.get("token") or {}, "checks")
+    own = [(task_id if check["n"] == QUIET_N else subject, check) for check in token_checks]
+    return [_check({**check, "task_id": task_id, "subject": whose}) for whose, check in (*told, *own)]
 
 
 def verdicts_of(case: RecoveryCase, file: TaskRecord) -> list[Row]:

@@ -10,7 +10,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jitvault.engines.postgresql import VAULTS_LOGINS
+from jitvault.engines.postgresql.client import VAULTS_LOGINS
 from jitvault.errors import UsageError, VaultUnavailable
 from jitvault.formats.secret import Secret
 from jitvault.sandbox.postgres import Postgres

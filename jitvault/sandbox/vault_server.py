@@ -12,19 +12,22 @@ process, and its devices are enabled by API before anything else.
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import cached_property
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Literal
 
 from jitvault.errors import VaultUnavailable, WrongState
 from jitvault.formats.server_product import Product
+from jitvault.http.connection import NoAnswer, ServerAddress, ask_once
+from jitvault.http.deadline_socket import TimeLimit
 from jitvault.sandbox import vault_configuration
 from jitvault.sandbox.binary import Binary, find_binary
 from jitvault.sandbox.lifecycle import MINIMAL_ENVIRONMENT, Server
@@ -183,7 +186,7 @@ class VaultServer(Server):
                 self._ask("PUT", "/v1/sys/unseal", {"key": self._unseal_key})
             elif status == _HEALTH_ACTIVE and self._lacks_devices:
                 self._enable_devices()
-        except (OSError, http.client.HTTPException):
+        except NoAnswer:
             return False
         return self._serves(status) and not self._lacks_devices
 
@@ -195,7 +198,7 @@ class VaultServer(Server):
         status, answer = self._ask("PUT", "/v1/sys/init", _INITIALISE[self.product], seconds=20)
         token = answer.get("root_token")
         keys = answer.get("keys")
-        if status != http.client.OK or not isinstance(token, str):
+        if status != HTTPStatus.OK or not isinstance(token, str):
             raise VaultUnavailable(
                 f"the sandbox's {self.name} refused to be initialised (HTTP {status})",
                 hint=f"Its log: {self.log_file}",
@@ -213,11 +216,11 @@ class VaultServer(Server):
         for device in self._devices():
             path = f"/v1/sys/audit/{device.name}"
             status, answer = self._ask("PUT", path, device.body, token=self._root_token, seconds=20)
-            if status >= http.client.INTERNAL_SERVER_ERROR:
+            if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 # the server has only just become active: try again
                 return
             # a device is in use already where an earlier try enabled it and the answer was lost
-            if status != http.client.NO_CONTENT and "already in use" not in str(answer.get("errors")):
+            if status != HTTPStatus.NO_CONTENT and "already in use" not in str(answer.get("errors")):
                 raise VaultUnavailable(
                     f"the sandbox's {self.name} refused its audit device {device.name}: {answer.get('errors')}",
                     hint=f"Its log: {self.log_file}",
@@ -233,23 +236,16 @@ class VaultServer(Server):
         token: str | None = None,
         seconds: float = 5,
     ) -> tuple[int, dict[str, Any]]:
-        """Send a request and return its HTTP status and JSON answer.
-
-        `requests` is not used: proxies of the environment must not see the keys.
-        """
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=seconds)
-        try:
-            headers = {} if token is None else {"X-Vault-Token": token}
-            connection.request(method, path, None if body is None else json.dumps(body), headers)
-            response = connection.getresponse()
-            content = response.read()
-        finally:
-            connection.close()
+        """Send a request and return its HTTP status and JSON answer. Raises NoAnswer."""
+        headers = {} if token is None else {"X-Vault-Token": token}
+        sent = None if body is None else json.dumps(body).encode()
+        limit = TimeLimit(seconds, time.monotonic() + seconds)
+        answer = ask_once(ServerAddress(self.host, self.port), method, path, headers, sent, limit)
         with suppress(ValueError):
-            answer = json.loads(content)
-            if isinstance(answer, dict):
-                return response.status, answer
-        return response.status, {}
+            found = answer.json()
+            if isinstance(found, dict):
+                return answer.status_code, found
+        return answer.status_code, {}
 
 
 def _write_private(path: Path, text: str) -> None:

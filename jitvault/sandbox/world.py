@@ -17,9 +17,7 @@ from typing import TypeVar
 
 from jitvault import shipped_files as shipped
 from jitvault.documents.paths import INSTALLATION
-from jitvault.engines.database import DatabaseEngine
-from jitvault.engines.interface import Engine
-from jitvault.engines.pki import PkiEngine
+from jitvault.engines.installed import installed_engines
 from jitvault.errors import InvalidInput, NotConfirmed, OutcomeUnknown, VaultRefused, WrongState
 from jitvault.formats.secret import Secret
 from jitvault.model.template import load_templates, parse_template
@@ -193,8 +191,7 @@ def want_of(directory: Path) -> init.Want:
     templates = load_templates(_template_files(directory))
     files = shipped.files(shipped.policies_dir() / "vault", ".hcl")
     policies = {Path(path).name: text.decode() for path, text in files.items()}
-    engines: dict[str, Engine] = {"database": DatabaseEngine(), "pki": PkiEngine()}
-    return init.Want(templates, engines, policies, NETWORKS, tasks_per_second=TASKS_PER_SECOND)
+    return init.Want(templates, installed_engines(), policies, NETWORKS, tasks_per_second=TASKS_PER_SECOND)
 
 
 def template_files(directory: Path) -> dict[str, Path]:

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import msgspec
+
 from jitvault.context import WorkerContext
 from jitvault.errors import OutcomeUnknown, VaultRejected
 from jitvault.ledger.model import OperationRow, OpState, UntrackedCredentialRow
@@ -81,7 +83,7 @@ def prove_untracked(
             reported=orphan.verdict,
         )
         verdict, checks = judge(case, trail, newest)
-        proven.append(replace(orphan, verdict=verdict, checks=tuple(check.as_json() for check in checks)))
+        proven.append(replace(orphan, verdict=verdict, checks=msgspec.to_builtins(checks)))
     worker.ledger.keep(orphans=proven, at=worker.now(), claim=claim)
     return proven
 

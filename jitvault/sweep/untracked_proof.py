@@ -20,7 +20,8 @@ from datetime import datetime
 
 from jitvault.audit.observation import Kind, Observation
 from jitvault.audit.trail import AuditTrail, Canary, canary_after, canary_before, done, follows, segment, shown
-from jitvault.lifecycle.confirmation.hazards import hazardous_acts, touches
+from jitvault.lifecycle.confirmation.hazards import hazardous_acts, in_the_way, touches
+from jitvault.model.evidence import Contiguous, Interval, Lack, Missing
 from jitvault.model.proof_check import Check
 from jitvault.model.states import Verdict
 
@@ -62,11 +63,11 @@ def judge(orphan: UntrackedCredential, trail: AuditTrail, newest: Canary) -> tup
     after = gone is not None and end is not None and follows(gone, end)
     checks = (
         # 1
-        Check(1, seen is not None, shown(seen, "no look-up line that found it was seen")),
+        Check(1, seen is not None, shown(seen, Lack.LIVE_LINE)),
         # 2
-        Check(2, end is not None, shown(end, "no revocation line without error was seen")),
+        Check(2, end is not None, shown(end, Lack.REVOCATION_LINE)),
         # 3
-        Check(3, after, shown(gone if after else None, "no later look-up line that says it is gone was seen")),
+        Check(3, after, shown(gone if after else None, Lack.GONE_LINE)),
         # 4
         _nothing_between(orphan, trail, seen, gone),
         # 5
@@ -121,22 +122,23 @@ def _nothing_between(
     orphan: UntrackedCredential, trail: AuditTrail, seen: Observation | None, gone: Observation | None
 ) -> Check:
     if seen is None or gone is None:
-        return Check(4, ok=False, evidence="the interval from look-up to look-up is not known")
+        return Check(4, ok=False, evidence=Missing(lack=Lack.INTERVAL))
     for hazard in hazardous_acts(trail.observations):
         between = follows(hazard, seen) and follows(gone, hazard)
         if between and touches(hazard.path, orphan.mount, orphan.lease_id, token=orphan.kind == "token"):
-            return Check(4, ok=False, evidence=f"{hazard.path} at {hazard.at.isoformat()} (line {hazard.line[:16]})")
-    return Check(4, ok=True, evidence=f"none from {seen.at.isoformat()} to {gone.at.isoformat()}")
+            return Check(4, ok=False, evidence=in_the_way(hazard))
+    return Check(4, ok=True, evidence=Interval(seen.at, gone.at))
 
 
 def _in_one_stretch(
     trail: AuditTrail, seen: Observation | None, end: Observation | None, gone: Observation | None
 ) -> Check:
     if seen is None or end is None or gone is None:
-        return Check(5, ok=False, evidence="the interval from look-up to look-up is not known")
+        return Check(5, ok=False, evidence=Missing(lack=Lack.INTERVAL))
     before, after = canary_before(trail, seen.place), canary_after(trail, gone.place)
     if before is None or after is None:
-        return Check(5, ok=False, evidence=f"no matching canary {'before' if before is None else 'after'} it")
+        lack = Lack.CANARY_BEFORE if before is None else Lack.CANARY_AFTER
+        return Check(5, ok=False, evidence=Missing(lack=lack))
     if len({segment(o.place) for o in (seen, end, gone)}) > 1:
-        return Check(5, ok=False, evidence="the stream was interrupted between the look-ups")
-    return Check(5, ok=True, evidence=f"{seen.place.source} bytes {before} to {after} read contiguously")
+        return Check(5, ok=False, evidence=Missing(lack=Lack.INTERRUPTED))
+    return Check(5, ok=True, evidence=Contiguous(seen.place.source, before, after))

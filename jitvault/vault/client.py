@@ -41,7 +41,7 @@ from jitvault.errors import (
     WorkerRefused,
 )
 from jitvault.formats.secret import Secret
-from jitvault.vault.http_connection import NotSent, NotTrusted, ResponseLost, TooLong
+from jitvault.http.connection import NotSent, NotTrusted, ResponseLost, TooLong
 from jitvault.vault.http_transport import Session
 from jitvault.vault.responses import READS, too_long, unanswered, understood, unknown
 from jitvault.vault.tls import Tls

@@ -15,18 +15,17 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from jitvault.vault.deadline_socket import TimeLimit
-from jitvault.vault.http_connection import (
+from jitvault.http.connection import (
     MOST,
     Answer,
     BadRedirect,
-    NotSent,
     NotTrusted,
     OpenConnection,
     ResponseLost,
     ServerAddress,
     connect,
 )
+from jitvault.http.deadline_socket import TimeLimit
 
 _MOST_REDIRECTS = 3
 # The time-out is for each wait; a whole request takes at most this many times the time-out.
@@ -114,30 +113,9 @@ class Session:
             if known.is_usable():
                 return known
             self._connections.pop(base).close()
-        made = connect(self._server(base), limit)
+        made = connect(ServerAddress.of(base, self._context, self._server_name), limit)
         self._connections[base] = made
         return made
-
-    def _server(self, base: str) -> ServerAddress:
-        """Return the server that a URL names.
-
-        Raises NotSent for what is no server's address.
-        """
-        try:
-            parts = urlsplit(base)
-            host, port = _ascii(parts.hostname or ""), parts.port
-        except ValueError:
-            raise NotSent("no such address") from None
-        if parts.scheme not in ("http", "https") or not host or "@" in base:
-            raise NotSent("no such address")
-        if parts.scheme == "http":
-            return ServerAddress(host, port or 80)
-        return ServerAddress(host, port or 443, self._context or ssl.create_default_context(), self._server_name)
-
-
-def _ascii(host: str) -> str:
-    """Return a host's name as DNS knows it. Raises ValueError."""
-    return host if host.isascii() else host.encode("idna").decode()
 
 
 def _redirected(url: str, location: str) -> str:

@@ -19,7 +19,7 @@ from jitvault.errors import (
     VaultRejected,
     VaultUnavailable,
 )
-from jitvault.vault.http_connection import Answer, BadRedirect, NotSent, NotTrusted, ResponseLost, TooLong
+from jitvault.http.connection import Answer, BadRedirect, NotSent, NotTrusted, ResponseLost, TooLong
 
 READS = frozenset({"get", "list"})
 """The methods that change nothing, except that a secrets engine may issue a lease for a GET."""

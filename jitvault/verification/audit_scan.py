@@ -14,13 +14,12 @@ from jitvault.audit.entry import Auth, Entry
 from jitvault.audit.entry_facts import has_failed, is_task_token
 from jitvault.audit.hazard_paths import READING
 from jitvault.audit.observation import Kind, Observation, Place
-from jitvault.formats.shorten import shorten
-from jitvault.verification.evidence import stated
+from jitvault.formats.shorten import one_line, shorten
+from jitvault.model.proof_check import Check
+from jitvault.verification.evidence import lines_in, stated
 from jitvault.verification.log_lines import LogLine
-from jitvault.verification.receipt import Credential, Receipt, StatedCheck, credentials
+from jitvault.verification.receipt import Credential, Receipt, credentials
 
-NAME_LENGTH = 16
-"""How many hex digits of a line's SHA-256 the evidence of a check shows."""
 _PUBLISHED = "jitvault/data/tasks/"
 _REQUESTED = "jitvault/data/requests/"
 # acts on a wrapping: no accessor says whose it was
@@ -74,7 +73,7 @@ class NamedTask:
 class Scan:
     """What the files have.
 
-    - `named`: lines that the receipt names, by the name that it gives them;
+    - `named`: lines that the receipt names, by their SHA-256;
     - `about`: every line about one of the receipt's tokens, each act that can fake an end, each look-up of a lease that
       found it, and each opening of a wrapping;
     - `tasks`: which tasks Vault names beside the accessors of task tokens;
@@ -108,33 +107,32 @@ class Scan:
 class Rest:
     """A line on which a check of a credential rests.
 
-    `part` says for what: its `line`, a `listing`, or a look-up that found the credential `alive`.
+    `part` says for what: its `line`, a `listing`, or a look-up that found the credential `alive`. `line` is the SHA-256
+    of the line's bytes.
     """
 
     credential: Credential
-    check: StatedCheck
+    check: Check
     part: str
-    name: str
+    line: str
+
+    @property
+    def called(self) -> str:
+        """The line, and what rests on it, for messages."""
+        return f"line {self.line[:16]} ({one_line(self.credential.name)}, check {self.check.n})"
 
 
 def resting_lines(receipt: Receipt) -> Iterator[Rest]:
-    """Yield each line on which a check that holds rests, by its name."""
+    """Yield each line on which a check that holds rests."""
     for credential in credentials(receipt):
         for check in credential.said.checks:
-            told = stated(check) if check.ok else None
-            if told is None:
-                continue
-            for part, name in (("line", told.line), ("listing", told.listing), ("alive", told.alive)):
-                if name:
-                    yield Rest(credential, check, part, name)
+            for part, line in lines_in(stated(check)):
+                yield Rest(credential, check, part, line)
 
 
 def wanted_lines(receipt: Receipt) -> set[str]:
-    """Return the names of all lines that the receipt names.
-
-    Those of its checks are the first digits of a SHA-256; those of its findings are whole.
-    """
-    return {one.line for one in receipt.findings if one.line} | {rest.name for rest in resting_lines(receipt)}
+    """Return the SHA-256 of each line that the receipt names."""
+    return {one.line for one in receipt.findings if one.line} | {rest.line for rest in resting_lines(receipt)}
 
 
 def home_of(receipt: Receipt, found: Scan, given: str) -> str:
@@ -142,7 +140,7 @@ def home_of(receipt: Receipt, found: Scan, given: str) -> str:
 
     It is the one given, or that of the first issue that the receipt names; empty where neither is there.
     """
-    issues = (found.named.get(rest.name) for rest in resting_lines(receipt) if rest.check.n == 1)
+    issues = (found.named.get(rest.line) for rest in resting_lines(receipt) if rest.check.n == 1)
     return given or next((seen.namespace_id for seen in issues if seen is not None), "")
 
 
@@ -172,7 +170,7 @@ class _Reader:
         found = self._found
         found.lines += 1
         entry = line.entry
-        names = {line.sha256[:NAME_LENGTH], line.sha256} & self._wanted
+        names = {line.sha256} & self._wanted
         if entry is None:
             found.strange += 1
             found.named.update({name: SeenLine(None) for name in names})

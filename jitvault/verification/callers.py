@@ -30,7 +30,7 @@ def check_callers(receipt: Receipt, found: Scan | None, trust: Trust) -> Checked
     ]
     problems = tuple(_problems(receipt, found, trust)) if found is not None else ()
     rests = list(resting_lines(receipt))
-    absent = sum(rest.name not in found.named for rest in rests) if found is not None else 0
+    absent = sum(rest.line not in found.named for rest in rests) if found is not None else 0
     unchecked = f"not looked at: {absent} of {len(rests)} lines, which are in none of the files" if absent else ""
     if missing:
         unchecked = f"not checked whether the lines are the worker's, in jitvault's namespace ({', '.join(missing)})"
@@ -40,11 +40,11 @@ def check_callers(receipt: Receipt, found: Scan | None, trust: Trust) -> Checked
 
 def _problems(receipt: Receipt, found: Scan, trust: Trust) -> Iterator[str]:
     for rest in resting_lines(receipt):
-        seen = found.named.get(rest.name)
+        seen = found.named.get(rest.line)
         if seen is None or seen.observation is None:
             # that is a problem of the lines
             continue
-        where = f"line {rest.name} ({one_line(rest.credential.name)}, check {rest.check.n})"
+        where = rest.called
         if trust.namespace and seen.namespace_id != trust.namespace and not seen.opens_wrapping:
             yield f"{where} is of namespace {_called(seen.namespace_id)}, and jitvault's is {_called(trust.namespace)}"
         if not trust.workers:

@@ -1,105 +1,61 @@
-"""Read the evidence of a check, in each of the forms that jitvault writes.
+"""What the evidence of a check that holds says, for the verifier's own rules.
 
-The forms are those of `jitvault.lifecycle.confirmation.checks` and `quiet_rules`. Evidence in another form proves
-nothing. What a target answered (check 6) is a text of its engine: no form of it is known here.
+Evidence of another kind than a check needs proves nothing. What a target answered (check 6) is a text of its engine,
+and nobody can derive it again.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
-from jitvault.model.proof_check import QUIET_N, TARGET_N
-from jitvault.verification.receipt import StatedCheck
-
-_TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?\+00:00"
-_LINE = re.compile(rf"line ([0-9a-f]{{16}}) (.*) at ({_TIME})", re.DOTALL)
-_EXPIRED = re.compile(rf"its TTL was over at ({_TIME}), by Vault's clock")
-_NONE_BETWEEN = re.compile(rf"none from ({_TIME}) to ({_TIME})")
-_CONTIGUOUS = re.compile(r".+ bytes (\d{1,18}) to (\d{1,18}) read contiguously", re.DOTALL)
-_OVER_GAP = re.compile(
-    r"interrupted; nothing unaccounted for was listed \(line ([0-9a-f]{16})\); "
-    r"(?:its end came before the gap|it revoked itself after the gap|and the target refuses it"
-    r"|Vault had it after the gap \(line ([0-9a-f]{16})\), revoked"
-    r"|it was alive after the gap \(line ([0-9a-f]{16})\))"
+from jitvault.model.evidence import (
+    Contiguous,
+    Evidence,
+    Expiry,
+    Gap,
+    Interval,
+    Line,
+    NoToken,
+    Quiet,
+    TargetAnswer,
 )
-_QUIET = re.compile(r"nothing newer in (\d{1,15}) ms up to a matching canary(?:; .+: listed)?", re.DOTALL)
-_NO_TOKEN = "no token was ever created"  # noqa: S105 - not a password
+from jitvault.model.proof_check import QUIET_N, TARGET_N, Check
+
 QUIET_MS = 1000
+_SHOWS: Mapping[int, tuple[type, ...]] = {
+    1: (Line,),
+    2: (Line, Expiry),
+    3: (Line, Expiry),
+    4: (Interval,),
+    5: (Contiguous, Gap),
+    TARGET_N: (TargetAnswer,),
+    QUIET_N: (Quiet, NoToken),
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Stated:
-    """What the evidence of a check that holds says.
-
-    - `line`, `path` and `at`: the audit line that shows it, by the first 16 digits of its SHA-256;
-    - `expired`: no line, but the time `at` at which its TTL was over;
-    - `begin` and `end`: the interval in which nothing else happened;
-    - `listing` and `alive`: lines of a listing, and of a look-up that found the credential, after a gap;
-    - `quiet_ms`: for how long nothing happened; None without a token.
-    """
-
-    line: str = ""
-    path: str = ""
-    at: datetime | None = None
-    expired: bool = False
-    begin: datetime | None = None
-    end: datetime | None = None
-    listing: str = ""
-    alive: str = ""
-    quiet_ms: int | None = None
-
-
-def stated(check: StatedCheck) -> Stated | None:
-    """Return what the evidence says, None for a form that is never written."""
-    text = check.evidence
-    if check.n in (1, 2, 3):
-        return _line(text) or (_expiry(text) if check.n != 1 else None)
-    if check.n == 4:
-        return _interval(text)
-    if check.n == 5:
-        return _trust(text)
-    if check.n == TARGET_N:
-        return Stated() if text.strip() else None
-    return _quiet(text) if check.n == QUIET_N else None
-
-
-def _line(text: str) -> Stated | None:
-    found = _LINE.fullmatch(text)
-    at = _at(found[3]) if found else None
-    return Stated(line=found[1], path=found[2], at=at) if found and at else None
-
-
-def _expiry(text: str) -> Stated | None:
-    found = _EXPIRED.fullmatch(text)
-    at = _at(found[1]) if found else None
-    return Stated(at=at, expired=True) if at else None
-
-
-def _interval(text: str) -> Stated | None:
-    found = _NONE_BETWEEN.fullmatch(text)
-    begin, end = (_at(found[1]), _at(found[2])) if found else (None, None)
-    return Stated(begin=begin, end=end) if begin and end else None
-
-
-def _trust(text: str) -> Stated | None:
-    if found := _CONTIGUOUS.fullmatch(text):
-        return Stated() if int(found[1]) < int(found[2]) else None
-    found = _OVER_GAP.fullmatch(text)
-    return Stated(listing=found[1], alive=found[2] or found[3] or "") if found else None
-
-
-def _quiet(text: str) -> Stated | None:
-    if text == _NO_TOKEN:
-        return Stated()
-    found = _QUIET.fullmatch(text)
-    return Stated(quiet_ms=int(found[1])) if found else None
-
-
-def _at(text: str) -> datetime | None:
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        # the thirteenth month
+def stated(check: Check | None) -> Evidence | None:
+    """Return the evidence of a check that holds; None where it does not hold, or shows nothing."""
+    if check is None or not check.ok or not isinstance(check.evidence, _SHOWS.get(check.n, ())):
         return None
+    match check.evidence:
+        case Contiguous(begin=begin, end=end):
+            return check.evidence if begin < end else None
+        case TargetAnswer(answer=answer):
+            return check.evidence if answer.strip() else None
+    return check.evidence
+
+
+def time_of(evidence: Evidence | None) -> datetime | None:
+    """Return the time of a line or of an expiry."""
+    return evidence.at if isinstance(evidence, Line | Expiry) else None
+
+
+def lines_in(evidence: Evidence | None) -> Iterator[tuple[str, str]]:
+    """Yield each line that evidence names, by its SHA-256, after what it is to show."""
+    if isinstance(evidence, Line):
+        yield "line", evidence.sha256
+    elif isinstance(evidence, Gap):
+        yield "listing", evidence.listing
+        if evidence.line:
+            yield "alive", evidence.line

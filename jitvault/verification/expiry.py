@@ -13,6 +13,7 @@ from datetime import datetime
 from jitvault.audit.observation import Kind, renewed_until
 from jitvault.audit.trail import derived_tokens, done, owning_token
 from jitvault.formats.shorten import one_line
+from jitvault.model.evidence import Expiry
 from jitvault.model.vault_access import last_end
 from jitvault.verification.audit_scan import Scan
 from jitvault.verification.evidence import stated
@@ -48,9 +49,8 @@ def unshown_expiry(credential: Credential, found: Scan) -> Iterator[str]:
 
 def _over_at(credential: Credential) -> datetime | None:
     """Return when a token is said to have expired, None for all others."""
-    check = credential.check(2)
-    told = stated(check) if check is not None and check.ok else None
-    return told.at if told is not None and told.expired and credential.grant is not None else None
+    told = stated(credential.check(2))
+    return told.at if isinstance(told, Expiry) and credential.grant is not None else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from jitvault.audit.tripwires.trip import Rule
 from jitvault.formats.shorten import one_line
 from jitvault.lifecycle.confirmation.hazards import hazardous_acts, touches
 from jitvault.lifecycle.confirmation.wrapped_reads import is_wrapped
-from jitvault.verification.audit_scan import Scan, home_of
-from jitvault.verification.evidence import stated
+from jitvault.verification.audit_scan import Scan, SeenLine, home_of
+from jitvault.verification.evidence import lines_in, stated, time_of
 from jitvault.verification.receipt import Credential, Receipt, credentials
 
 _USES = frozenset({Kind.USED, Kind.LEASE_ISSUED, Kind.RENEWED})
@@ -158,18 +158,18 @@ def _found_alive(line: Observation, credential: Credential, found: Scan) -> bool
         return False
     if not credential.lease_id:
         return line.kind is Kind.TOKEN_LOOKUP and line.subject == credential.accessor
-    check = credential.check(3)
-    told = stated(check) if check is not None else None
-    gone = found.named.get(told.line) if told is not None else None
+    gone = _line_of(credential, 3, found)
     same = gone.observation.subject if gone is not None and gone.observation is not None else ""
     return line.kind is Kind.LEASE_LOOKUP and line.subject == same != ""
 
 
 def _namespace_of(credential: Credential, found: Scan) -> str:
-    check = credential.check(1)
-    told = stated(check) if check is not None else None
-    seen = found.named.get(told.line) if told is not None else None
+    seen = _line_of(credential, 1, found)
     return seen.namespace if seen is not None else ""
+
+
+def _line_of(credential: Credential, n: int, found: Scan) -> SeenLine | None:
+    return next((found.named.get(line) for _, line in lines_in(stated(credential.check(n)))), None)
 
 
 def _mount_and_path(credential: Credential) -> tuple[str, str]:
@@ -182,6 +182,4 @@ def _mount_and_path(credential: Credential) -> tuple[str, str]:
 
 
 def _time_of(credential: Credential, n: int) -> datetime | None:
-    check = credential.check(n)
-    told = stated(check) if check is not None and check.ok else None
-    return told.at if told is not None else None
+    return time_of(stated(credential.check(n)))

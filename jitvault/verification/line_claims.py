@@ -26,8 +26,9 @@ from jitvault.audit.observation import Kind, Observation, is_token_lease
 from jitvault.audit.trail import derived_tokens, done, owning_token, with_subjects
 from jitvault.formats.shorten import one_line
 from jitvault.lifecycle.confirmation.timeline import is_below, prefix_of
+from jitvault.model.evidence import Evidence, Line
 from jitvault.verification.audit_scan import Rest, Scan, SeenLine, resting_lines
-from jitvault.verification.evidence import Stated, stated
+from jitvault.verification.evidence import stated
 from jitvault.verification.expiry import expiry_problems, unshown_expiry
 from jitvault.verification.receipt import Credential, Receipt, credentials
 
@@ -73,21 +74,21 @@ def unshown_by_lines(receipt: Receipt, found: Scan) -> Iterator[str]:
 def _not_joined(receipt: Receipt, found: Scan) -> Iterator[str]:
     """Yield each line that shows the end of a used token by its own lease."""
     for rest in resting_lines(receipt):
-        seen = found.named.get(rest.name)
+        seen = found.named.get(rest.line)
         line = seen.observation if seen is not None else None
         if rest.part != "line" or rest.check.n == 1 or rest.credential.lease_id or line is None:
             continue
         by_name = line.kind in _NAMING_A_LEASE and _is_own_lease(line.subject, _below(rest.credential))
         if (by_name or line.kind is Kind.LEASE_LOOKUP) and _is_used(rest.credential, found):
             yield (
-                f"line {rest.name} ({one_line(rest.credential.name)}, check {rest.check.n}) is about a lease of the "
-                "role, and the token was opened or used: nothing shows that the lease is its"
+                f"{rest.called} is about a lease of the role, and the token was opened or used: nothing shows that the "
+                "lease is its"
             )
 
 
-def _problems_of(rest: Rest, told: Stated, found: Scan) -> Iterator[str]:
-    where = f"line {rest.name} ({one_line(rest.credential.name)}, check {rest.check.n})"
-    seen = found.named.get(rest.name)
+def _problems_of(rest: Rest, told: Evidence, found: Scan) -> Iterator[str]:
+    where = rest.called
+    seen = found.named.get(rest.line)
     if seen is None:
         yield f"{where} is in none of the files"
     elif seen.observation is None:
@@ -96,18 +97,22 @@ def _problems_of(rest: Rest, told: Stated, found: Scan) -> Iterator[str]:
         yield f"{where} {why}"
 
 
-def _problem(rest: Rest, told: Stated, seen: SeenLine, line: Observation, found: Scan) -> str | None:
+def _problem(rest: Rest, told: Evidence, seen: SeenLine, line: Observation, found: Scan) -> str | None:
     if rest.part == "listing":
         listed = seen.operation == "list" and line.path.startswith(_LISTING)
         return None if listed and done(line) else "is no listing of leases"
     if rest.part == "alive":
         return _alive_problem(rest.credential, line)
-    return _main_problem(rest, told, seen, line, found)
-
-
-def _main_problem(rest: Rest, told: Stated, seen: SeenLine, line: Observation, found: Scan) -> str | None:
-    if line.at != told.at or line.path != told.path:
+    if isinstance(told, Line) and (line.at, line.path) != (told.at, told.path):
         return f"is about {one_line(line.path)!r:.120} at {line.at.isoformat()}, and the receipt says otherwise"
+    if why := _main_problem(rest, seen, line, found):
+        return why
+    if isinstance(told, Line) and (line.request_id, line.kind) != (told.request_id, told.operation):
+        return f"is {line.kind} of request {one_line(line.request_id)!r:.80}, and the receipt says otherwise"
+    return None
+
+
+def _main_problem(rest: Rest, seen: SeenLine, line: Observation, found: Scan) -> str | None:
     if not line.closing:
         return "is a request, and only Vault's answer shows that something was done"
     if rest.check.n != 1 and seen.wrapped:
@@ -242,7 +247,7 @@ def _is_used(credential: Credential, found: Scan) -> bool:
 
 def _several_namespaces(receipt: Receipt, found: Scan) -> Iterator[str]:
     """Yield where the receipt's lines are of several namespaces."""
-    seen = (found.named.get(rest.name) for rest in resting_lines(receipt))
+    seen = (found.named.get(rest.line) for rest in resting_lines(receipt))
     known = [one for one in seen if one is not None and one.observation is not None and not one.opens_wrapping]
     ids = sorted({one.namespace_id for one in known})
     if len(ids) > 1:
@@ -253,10 +258,11 @@ def _shared_names(receipt: Receipt, found: Scan) -> Iterator[str]:
     """Yield where the look-ups of two credentials name one lease."""
     owners: dict[str, str] = {}
     for rest in resting_lines(receipt):
-        seen = found.named.get(rest.name)
+        seen = found.named.get(rest.line)
         line = seen.observation if seen is not None else None
         if rest.check.n != 3 or line is None or line.kind is not Kind.LEASE_LOOKUP:
             continue
         other = owners.setdefault(line.subject, rest.credential.name)
         if other != rest.credential.name:
-            yield f"line {rest.name} looks up the same lease for {one_line(other)} and {one_line(rest.credential.name)}"
+            both = f"{one_line(other)} and {one_line(rest.credential.name)}"
+            yield f"line {rest.line[:16]} looks up the same lease for {both}"

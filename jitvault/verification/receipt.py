@@ -17,6 +17,7 @@ from msgspec import Meta, Struct, field
 from jitvault.errors import SecurityFinding
 from jitvault.formats.canonical_json import canonical_bytes
 from jitvault.formats.shorten import one_line
+from jitvault.model.proof_check import Check
 from jitvault.model.states import State, Verdict
 
 _HINT = "Whoever has the worker's token can have anything signed. Keep the file, and ask who has the ledger."
@@ -30,16 +31,9 @@ class Party(Struct, frozen=True):
     name: str
 
 
-class StatedCheck(Struct, frozen=True):
-    n: int
-    name: str
-    ok: bool
-    evidence: str
-
-
 class StatedCredential(Struct, frozen=True):
     verdict: Verdict
-    checks: list[StatedCheck]
+    checks: list[Check]
 
 
 class StatedLease(StatedCredential, frozen=True):
@@ -207,7 +201,7 @@ class Credential:
         """The HMAC of a token's accessor; empty for a lease."""
         return (self.grant.accessor_hmac or "") if self.grant else ""
 
-    def check(self, n: int) -> StatedCheck | None:
+    def check(self, n: int) -> Check | None:
         """Return the check with this number, None where it is not there."""
         return next((one for one in self.said.checks if one.n == n), None)
 

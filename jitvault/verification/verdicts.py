@@ -1,10 +1,10 @@
 """Whether each verdict of a receipt follows from the evidence in it.
 
 The rules are those by which `jitvault.lifecycle.confirmation.checks` and `confirm` reach a verdict, written anew from
-the outside: from the text of the evidence alone.
+the outside: from the evidence alone.
 
-1. The checks of a credential have their numbers and names, each number once.
-2. A check that holds has evidence in the form of that check.
+1. The checks of a credential have their numbers, each number once.
+2. A check that holds has evidence of a kind that this check can have.
 3. A proven verdict has the checks that it needs, all of which hold.
 4. The times fit: revoked after the issue, gone after the revocation, and check 4 covers exactly that interval.
 5. The task is called confirmed if, and only if, each credential is proven and check 7 holds.
@@ -18,10 +18,11 @@ from itertools import pairwise
 
 from jitvault.formats.shorten import one_line
 from jitvault.lifecycle.confirmation.timeline import prefix_of
+from jitvault.model.evidence import Evidence, Expiry, Interval, Line, NoToken, Quiet
 from jitvault.model.proof_check import NAMES, QUIET_N, TARGET_N
 from jitvault.model.states import DEAD, State, Verdict
-from jitvault.verification.evidence import QUIET_MS, Stated, stated
-from jitvault.verification.receipt import Credential, Receipt, StatedCheck, credentials
+from jitvault.verification.evidence import QUIET_MS, stated, time_of
+from jitvault.verification.receipt import Credential, Receipt, credentials
 
 _ALWAYS_NEEDED = (1, 2, 3, 4, 5)
 # where Vault was made to forget a lease, its answers about the end do not count, and the target has to say it
@@ -52,13 +53,14 @@ def _check_problems(credential: Credential) -> Iterator[str]:
         if count > 1:
             yield f"{_called(credential)} has check {n} {count} times"
     for check in credential.said.checks:
-        if NAMES.get(check.n) != check.name:
-            yield f"{_called(credential)} has a check {check.n} with the name {one_line(check.name)!r:.60}"
+        if check.n not in NAMES:
+            yield f"{_called(credential)} has a check {check.n}, and there is no such check"
         elif check.n == QUIET_N and credential.lease_id:
             yield f"{_called(credential)} has check {QUIET_N}, which is about a task"
         # 2
         elif check.ok and stated(check) is None:
-            yield f"{_called(credential)}, check {check.n} ({check.name}): its evidence shows nothing: {_short(check)}"
+            kind = type(check.evidence).__struct_config__.tag
+            yield f"{_called(credential)}, check {check.n} ({check.name}): its evidence shows nothing: {kind}"
 
 
 def _missing_checks(credential: Credential, *, forced: bool) -> Iterator[str]:
@@ -72,8 +74,9 @@ def _missing_checks(credential: Credential, *, forced: bool) -> Iterator[str]:
         if n not in holds:
             yield f"{_called(credential)} is called {verdict} although check {n} ({NAMES[n]}) does not hold"
     end = _stated(credential, 2)
-    if end is not None and end.expired is not (verdict is Verdict.EXPIRED):
-        shown = "its time was over" if end.expired else "it was revoked"
+    has_expired = isinstance(end, Expiry)
+    if end is not None and has_expired is not (verdict is Verdict.EXPIRED):
+        shown = "its time was over" if has_expired else "it was revoked"
         yield f"{_called(credential)} is called {verdict}, and its evidence says that {shown}"
     if credential.lease_id and verdict is Verdict.EXPIRED:
         yield f"{_called(credential)} is called expired: only a token can be proven in that way"
@@ -82,16 +85,16 @@ def _missing_checks(credential: Credential, *, forced: bool) -> Iterator[str]:
 def _time_problems(credential: Credential) -> Iterator[str]:
     # 4
     issue, end, gone, between = (_stated(credential, n) for n in (1, 2, 3, 4))
-    if issue is None or gone is None or issue.at is None or gone.at is None:
+    begun, over = time_of(issue), time_of(gone)
+    if begun is None or over is None:
         return
-    revoked_at = end.at if end is not None else None
-    steps = [("issued", issue.at), ("revoked", revoked_at), ("seen gone", gone.at)]
+    steps = [("issued", begun), ("revoked", time_of(end)), ("seen gone", over)]
     known = [(name, at) for name, at in steps if at is not None]
     for (before, first), (after, second) in pairwise(known):
         # an expiry and the look-up after it are shown by one time or by two, in either order
-        if second < first and not (end is not None and end.expired and after == "seen gone"):
+        if second < first and not (isinstance(end, Expiry) and after == "seen gone"):
             yield f"{_called(credential)} was {after} before it was {before}"
-    if between is not None and (between.begin, between.end) != (issue.at, gone.at):
+    if isinstance(between, Interval) and (between.begin, between.end) != (begun, over):
         yield f"{_called(credential)}: check 4 covers another interval than from its issue to its look-up"
 
 
@@ -132,13 +135,13 @@ def _shared_lines(receipt: Receipt) -> Iterator[str]:
         # one revocation by a prefix ends many tokens
         for n in (1, 2, 3):
             found = _stated(credential, n)
-            if found is None or not found.line:
+            if not isinstance(found, Line):
                 continue
             if n == 2 and not credential.lease_id and prefix_of(found.path, "revoke-prefix") is not None:
                 continue
-            other = owners.setdefault((n, found.line), credential.name)
+            other = owners.setdefault((n, found.sha256), credential.name)
             if other != credential.name:
-                yield f"line {found.line} is check {n} both of {one_line(other)} and of {_called(credential)}"
+                yield f"line {found.sha256[:16]} is check {n} both of {one_line(other)} and of {_called(credential)}"
 
 
 def _task_problems(receipt: Receipt) -> Iterator[str]:
@@ -171,24 +174,19 @@ def _unproven_credentials(receipt: Receipt) -> Iterator[str]:
 
 def _not_quiet(receipt: Receipt) -> Iterator[str]:
     quiet = next((check for check in receipt.proof.token.checks if check.n == QUIET_N), None)
-    found = stated(quiet) if quiet is not None and quiet.ok else None
+    found = stated(quiet)
     if quiet is None or not quiet.ok:
         yield f"the task is called confirmed without check {QUIET_N} ({NAMES[QUIET_N]})"
-    elif found is not None and (found.quiet_ms is None) is any(grant.accessor_hmac for grant in receipt.grants):
+    elif found is not None and isinstance(found, NoToken) is any(grant.accessor_hmac for grant in receipt.grants):
         yield f"check {QUIET_N} and the grants disagree whether there was a token"
-    elif found is not None and found.quiet_ms is not None and found.quiet_ms < QUIET_MS:
-        yield f"check {QUIET_N} has {found.quiet_ms} ms of quiet, and needs {QUIET_MS}"
+    elif isinstance(found, Quiet) and found.ms < QUIET_MS:
+        yield f"check {QUIET_N} has {found.ms} ms of quiet, and needs {QUIET_MS}"
 
 
-def _stated(credential: Credential, n: int) -> Stated | None:
-    """Return what a check that holds says, None where it does not hold."""
-    check = credential.check(n)
-    return stated(check) if check is not None and check.ok else None
+def _stated(credential: Credential, n: int) -> Evidence | None:
+    """Return the evidence of a check that holds, None where it does not hold."""
+    return stated(credential.check(n))
 
 
 def _called(credential: Credential) -> str:
     return one_line(credential.name)
-
-
-def _short(check: StatedCheck) -> str:
-    return f"{one_line(check.evidence)!r:.100}"

@@ -189,7 +189,7 @@ class Loops(StreamLoops, WorkLoops):
             try:
                 found = watch.look()
             except VaultRefused as error:
-                # a worker policy of an older version lacks the right, and no access depends on it
+                # the policy that `init` wrote last can lack the right, and no access depends on it
                 raise WrongState(f"the templates cannot be published: {error}", hint=error.hint) from None
             if found is Found.RESTORED:
                 self.log.warning("the published templates were no worker's; put back", templates=len(worker.templates))
@@ -210,7 +210,7 @@ class Loops(StreamLoops, WorkLoops):
             try:
                 removed = removals.some()
             except VaultRefused as error:
-                # a worker policy of an older version lacks the right, and no access depends on it
+                # the policy that `init` wrote last can lack the right, and no access depends on it
                 raise WrongState(f"published documents cannot be deleted: {error}", hint=error.hint) from None
             self.health.count("removed", removed)
             if removed:

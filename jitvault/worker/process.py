@@ -173,7 +173,7 @@ def context_factory(wiring: Wiring) -> Callable[[], WorkerContext]:
 
     def hire() -> WorkerContext:
         worker = wiring.for_thread().worker_without_session
-        return replace(worker, mode=replace(worker.mode, waits_for_quiet=False, has_stream_reader=True, cache=cache))
+        return replace(worker, mode=replace(worker.mode, is_daemon=True, cache=cache))
 
     return hire
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from commands import Cli, Quick, at_terminal
 
 Spec = Callable[..., Path]
@@ -40,8 +39,8 @@ def test_the_page_shows_a_proposal_as_it_is_printed(cli: Cli, quick: Quick, tmp_
     quick("operator", "cancel", file.stem)
 
 
-@pytest.mark.parametrize("width", [80, 120])
-def test_more_time_is_decided_about_by_what_is_shown(cli: Cli, quick: Quick, spec: Spec, width: int) -> None:
+def test_more_time_is_decided_about_by_what_is_shown(cli: Cli, quick: Quick, spec: Spec) -> None:
+    width = 80
     file = spec(criticality="medium")
     quick("operator", "grant", file, code=4)
     quick("approver-1", "approve", file.stem, "--yes")

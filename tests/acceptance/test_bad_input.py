@@ -370,9 +370,7 @@ def test_a_name_that_no_task_can_have_never_reaches_vault(quick: Cli, world: Wor
     assert asked <= {"jitvault/data/installation"}
 
 
-@pytest.mark.parametrize(
-    "command", [["templates", "show"], [], ["grant", "some-task", "--out"], ["report", "--format"]]
-)
+@pytest.mark.parametrize("command", [["templates", "show"], [], ["grant", "some-task", "--out"], ["report", "-o"]])
 def test_whatever_a_message_repeats_is_escaped(quick: Cli, tmp_path: Path, command: list[str]) -> None:
     for hostile in ("\x1b]0;owned\x07", "\x9b31m", "\u202e", "\r"):
         refused = quick("operator", *command, f"{tmp_path}/no/such/{hostile}", code=None)

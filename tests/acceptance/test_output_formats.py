@@ -61,10 +61,9 @@ def test_an_error_is_the_json_that_it_is_with_json(
 
 def test_a_wrong_format_names_those_that_the_command_has(alone: Quick) -> None:
     assert "-o: expected json, got 'yaml'" in alone(None, "list", "-o", "yaml", code=2).stderr
-    for option in ("-o", "--format"):
-        refused = alone(None, "report", option, "xml", code=2)
-        assert f"{option}: expected json or csv, got 'xml'" in refused.stderr
-        assert "See `jitvault report --help`." in refused.stderr
+    refused = alone(None, "report", "-o", "xml", code=2)
+    assert "-o: expected json or csv, got 'xml'" in refused.stderr
+    assert "See `jitvault report --help`." in refused.stderr
 
 
 @pytest.mark.parametrize("form", [[], ["-o", "json"]], ids=["text", "json"])
@@ -77,20 +76,17 @@ def test_the_help_of_a_wrong_command_line_is_that_of_the_command(alone: Quick, f
 def test_two_formats_are_refused(alone: Quick) -> None:
     refused = alone(None, "report", "-o", "csv", "--json", code=2)
     assert "-o csv and --json name two formats" in refused.error["message"]
-    formerly = alone(None, "report", "--format", "csv", "-o", "json", code=2)
-    assert "-o json and --format csv name two formats" in formerly.error["message"]
 
 
-def test_only_a_script_knows_the_former_name(alone: Quick) -> None:
-    shown = alone(None, "report", "--help").stdout
-    assert "--format" not in shown and "json or csv" in " ".join(shown.split())
+def test_the_help_names_the_formats(alone: Quick) -> None:
+    assert "json or csv" in " ".join(alone(None, "report", "--help").stdout.split())
 
 
 def test_results_are_the_same_by_every_name_of_the_format(quick: Cli, spec: Callable[..., Path]) -> None:
     quick("operator", "submit", spec())
     listed = quick("operator", "templates", "list", "--json").json
     assert listed["templates"] and listed == quick("operator", "templates", "list", "-o", "json").json
-    tables = [quick(None, "report", option, "csv").stdout for option in ("-o", "--output", "--format")]
+    tables = [quick(None, "report", option, "csv").stdout for option in ("-o", "--output")]
     assert len({*tables}) == 1 and tables[0].startswith("task_id,")
     assert quick(None, "report", "-o", "json").json == quick(None, "report").json
 

@@ -53,7 +53,7 @@ EXTENDED = {
     "made_at": NOTHING,
     "wrapping": [WRAPPING],
 }
-CHECKS = [{"n": int, "name": str, "ok": bool, "evidence": str}]
+CHECKS = [{"n": int, "ok": bool, "evidence": dict}]
 ENDED = {
     **{"task_id": str, "state": str, "end_reason": str, "confirmed": bool, "forced": NOTHING},
     **{"reopened": int, "unproven_because": NOTHING, "not_proven": [str], "dead_ms": int, "confirmed_ms": int},
@@ -348,7 +348,7 @@ def test_report_has_one_row_a_lease_and_one_for_a_task_that_read_nothing(story: 
 
 
 def test_report_csv_has_the_same_rows_under_the_same_names(story: Story) -> None:
-    (row,) = csv.DictReader(io.StringIO(story.cli("auditor", "report", story.task, "--format", "csv").stdout))
+    (row,) = csv.DictReader(io.StringIO(story.cli("auditor", "report", story.task, "-o", "csv").stdout))
     (same,) = story.json["report"].json["leases"]
     assert list(row) == list(same) == list(ROW)
     assert row["approved_by"] == "approver-1" and row["checks"] == "1+ 2+ 3+ 4+ 5+ 6+"

@@ -119,12 +119,6 @@ def test_without_a_command_the_help_is_printed() -> None:
     assert "For operators" in done.stdout and "Traceback" not in done.stderr
 
 
-def test_former_names_of_options_are_taken_and_not_shown() -> None:
-    shown = run("worker", "--help").stdout
-    assert "--concurrency" in shown and "--slow-slots" in shown
-    assert "--hands" not in shown and "--may-hang" not in shown
-
-
 def test_the_version_is_one_line_on_stdout() -> None:
     done = run("--version")
     assert (done.returncode, done.stderr) == (0, "")
@@ -138,10 +132,9 @@ def test_the_version_is_one_line_on_stdout() -> None:
         (["grant", "task", "--banana"], "--banana"),
         (["status"], "TASK"),
         (["grant", "task", "--wait", "soon"], "--wait"),
-        (["report", "--format", "xml"], "--format"),
+        (["report", "-o", "xml"], "-o"),
         (["worker", "--concurrency", "0"], "--concurrency"),
-        (["worker", "--hands", "0"], "--hands"),
-        (["worker", "--may-hang", "65"], "--may-hang"),
+        (["worker", "--slow-slots", "65"], "--slow-slots"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

@@ -70,8 +70,8 @@ def test_a_second_unwrap_by_the_same_person_is_refused_before_vault_is_asked(qui
     assert quick("operator", "complete", file.stem, "--json").json["confirmed"]
 
 
-@pytest.mark.parametrize("width", [80, 120])
-def test_on_a_terminal_it_says_when_and_what_to_do(cli: Cli, quick: Quick, spec: Spec, width: int) -> None:
+def test_on_a_terminal_it_says_when_and_what_to_do(cli: Cli, quick: Quick, spec: Spec) -> None:
+    width = 80
     file = spec()
     wrapped = granted(quick, file)
     quick("agent", "unwrap", wrapped)
@@ -190,8 +190,8 @@ def test_unwrap_says_what_the_agent_may_do(quick: Quick, spec: Spec, template: s
     assert filed.stdout == "" and words in in_one_line(filed.stderr)
 
 
-@pytest.mark.parametrize("width", [80, 120])
-def test_on_a_terminal_what_it_may_do_is_wrapped_at_words(cli: Cli, quick: Quick, spec: Spec, width: int) -> None:
+def test_on_a_terminal_what_it_may_do_is_wrapped_at_words(cli: Cli, quick: Quick, spec: Spec) -> None:
+    width = 80
     shown = at_terminal(cli, "agent", "unwrap", str(granted(quick, spec())), width=width)
     may = shown.stdout[shown.stdout.index("  may") :]
     assert all(len(line) <= width for line in may.splitlines())

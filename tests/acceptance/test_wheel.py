@@ -29,7 +29,7 @@ def test_the_wheel_runs_the_demo_from_another_place(tmp_path: Path) -> None:
     assert found.stdout.startswith(str(elsewhere))
 
     demo = [sys.executable, "-m", "jitvault", "demo", "--json"]
-    done = subprocess.run(demo, env=where, cwd=tmp_path, capture_output=True, text=True, timeout=90, check=False)
+    done = subprocess.run(demo, env=where, cwd=tmp_path, capture_output=True, text=True, timeout=150, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["state"] == "sealed"

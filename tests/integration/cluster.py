@@ -6,7 +6,6 @@ with running_cluster() as cluster:
 
 from __future__ import annotations
 
-import http.client
 import json
 import tempfile
 import time
@@ -19,6 +18,7 @@ from typing import Any, TypeVar
 
 import requests
 
+from jitvault.http.connection import NoAnswer
 from jitvault.sandbox.postgres import Postgres
 from jitvault.sandbox.vault_configuration import AuditDevice
 from jitvault.sandbox.vault_server import VaultServer
@@ -52,7 +52,7 @@ class Node(VaultServer):
             return 0
         try:
             return self._ask("GET", "/v1/sys/health", seconds=2)[0]
-        except (OSError, http.client.HTTPException):
+        except NoAnswer:
             return 0
 
     @property

@@ -17,7 +17,7 @@ from typing import Any
 
 import psycopg
 from commands import Result
-from rig import PREFIX, Rig
+from rig import PREFIX, Rig, rests_on
 
 from jitvault.errors import VaultRejected
 from jitvault.ledger.model import TaskRecord
@@ -141,7 +141,7 @@ def leases_of(known: Iterable[TaskRecord]) -> set[str]:
 
 def reasons(file: TaskRecord) -> list[str]:
     """Why a task is not proven, as an operator can read it: checks that failed, and answers that did not come."""
-    failed = [f"check {check.n} of {check.subject}: {check.evidence}" for check in file.checks if not check.ok]
+    failed = [f"check {check.n} of {check.subject}: {rests_on(check)}" for check in file.checks if not check.ok]
     unanswered = [
         f"{op.kind}: {op.answer or op.state}" for op in file.operations if op.state in ("unknown", "intended")
     ]

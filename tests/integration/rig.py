@@ -11,12 +11,14 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import msgspec
 import psycopg
 import pytest
 from commands import PEOPLE, Cli, Quick, Result, without_limits
@@ -26,11 +28,15 @@ from jitvault.agent.unwrap import TaskToken, read_all, unwrap
 from jitvault.errors import VaultRefused, VaultRejected
 from jitvault.formats.secret import Secret
 from jitvault.ledger.ledger import Ledger
-from jitvault.ledger.model import OperationRow, TaskRecord
+from jitvault.ledger.model import Change, OperationRow, TaskRecord, TaskRow
+from jitvault.ledger.row_digests import DIGESTED
 from jitvault.ledger.rows import of_task
 from jitvault.ledger.storage.dialect import guards
 from jitvault.ledger.storage.schema import APPEND_ONLY
+from jitvault.lifecycle.record.check_words import evidence_in_words
 from jitvault.model.event_chain import Event, chain_problems, link
+from jitvault.model.kinds import EventKind
+from jitvault.model.proof_check import Check
 from jitvault.model.vault_access import REVOCATION_BEGUN
 from jitvault.provision.template_check import record as template_check
 from jitvault.provision.template_check.steps import STEPS, Outcome, Step
@@ -246,6 +252,15 @@ class Rig:
             )
         self.sql("UPDATE tasks SET head = ?, seq = ? WHERE task_id = ?", events[-1].hash, len(events), task)
 
+    def redigest(self, task: str) -> None:
+        """Let the chain vouch for the task's rows as they are now, as whoever writes the database can."""
+        file = self.file(task)
+        columns = {name: getattr(file.task, name) for name in DIGESTED[TaskRow] if name not in ("task_id", "state")}
+        rows = (file.revision, *file.grants, *file.leases, *file.checks)
+        change = Change(EventKind.KEPT, state=file.task.state, fields=columns, rows=rows)
+        with self.ledger() as ledger, ledger.claim(task) as claim:
+            ledger.apply(task, change, claim=claim, at=datetime.now(UTC))
+
     def snapshot(self, to: Path) -> Path:
         """A consistent copy of the ledger as it is now."""
         source, copy = sqlite3.connect(self.ledger_path), sqlite3.connect(to)
@@ -290,6 +305,11 @@ class Rig:
 
     def findings(self, task: str) -> list[str]:
         return [row[0] for row in self.rows("SELECT rule FROM findings WHERE task_id = ?", task)]
+
+
+def rests_on(check: Mapping[str, Any] | Check) -> str:
+    """What a check rests on or lacks, in words."""
+    return evidence_in_words((check if isinstance(check, Check) else msgspec.convert(check, Check)).evidence)
 
 
 def own_rig(world: World, variables: dict[str, str], directory: Path) -> Rig:

@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from rig import Held, Rig
+from rig import Held, Rig, rests_on
 
 from jitvault.sandbox.postgres import Postgres
 from jitvault.sandbox.servers import running_servers
@@ -167,7 +167,7 @@ def ended(rig: Rig, task: str, *, code: int = 0) -> dict[str, Any]:
 
 def target_says(answer: dict[str, Any]) -> str:
     """What the target said, where that is not that the credential is over."""
-    return str(next(c["evidence"] for c in answer["leases"][0]["checks"] if c["n"] == 6 and not c["ok"]))
+    return next(rests_on(c) for c in answer["leases"][0]["checks"] if c["n"] == 6 and not c["ok"])
 
 
 def may_log_in(rig: Rig, held: Held) -> bool:

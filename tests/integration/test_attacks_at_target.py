@@ -20,8 +20,8 @@ from commands import EXAMPLE
 from rig import PREFIX, Held, Rig, own_rig
 from targets import LOCK, Clients, Sleeper, dsn, ended, large_objects, may_log_in, superuser, target_says, world_on
 
-from jitvault.engines import postgresql_probe
-from jitvault.engines.database import DatabaseEngine
+from jitvault.engines.postgresql import sessions
+from jitvault.engines.postgresql.probe import PostgresqlProbe
 from jitvault.errors import VaultRejected
 from jitvault.sandbox.world import World, env
 
@@ -204,18 +204,18 @@ def deaf(rig: Rig, login: dict[str, str], *first: str) -> Iterator[None]:
 def test_a_session_of_a_role_that_is_gone_is_suspected_where_nobody_noted_whose_it_is(
     rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgresql_probe, "END_S", 0.3)
+    monkeypatch.setattr(sessions, "END_S", 0.3)
     busy, other = rig.active(spec()), rig.active(spec())
     where, names = rig.document("probes/postgres"), [other.login["user"]]
-    engine = DatabaseEngine()
+    engine = PostgresqlProbe()
     with rig.connect(other.login) as session:
         # nothing of a login that may still be in use is ended
-        assert engine.probe(where, names, look_only=True)[names[0]].open_sessions == 1
+        assert engine.ask(where, names, look_only=True)[names[0]].open_sessions == 1
         assert session.execute("SELECT 1").fetchone() == (1,)
     with deaf(rig, busy.login):
         superuser(rig.world, "app", *(f'DROP OWNED BY "{one}"; DROP ROLE "{one}"' for one in _names(busy, other)))
-        found = engine.probe(where, [*names, busy.login["user"]])
-        suspicious = DatabaseEngine().probe(where, names)[names[0]]
+        found = engine.ask(where, [*names, busy.login["user"]])
+        suspicious = PostgresqlProbe().ask(where, names)[names[0]]
     assert [(one.refused, one.open_sessions) for one in found.values()] == [(True, 0), (True, 1)]
     assert (suspicious.refused, suspicious.open_sessions) == (True, 1)
     assert "may be its own" in suspicious.evidence

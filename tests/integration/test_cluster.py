@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from cluster import Cluster, Node, running_cluster
 from commands import EXAMPLE, Cli
-from rig import PREFIX, ROLE, Held, Rig, own_rig
+from rig import PREFIX, ROLE, Held, Rig, own_rig, rests_on
 
 from jitvault.errors import JitvaultError, VaultRejected
 from jitvault.formats.secret import Secret
@@ -101,7 +101,7 @@ def evidence(ended: dict[str, Any], n: int) -> list[str]:
     every = [*ended["token"]["checks"], *(check for lease in ended["leases"] for check in lease["checks"])]
     found = [check for check in every if check["n"] == n]
     assert found and all(check["ok"] for check in found), found
-    return [check["evidence"] for check in found]
+    return [rests_on(check) for check in found]
 
 
 def sealed(rig: Rig, task: str) -> None:

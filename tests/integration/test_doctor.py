@@ -19,8 +19,7 @@ from jitvault import shipped_files as shipped
 from jitvault.doctor.check import Unknown
 from jitvault.doctor.vault_health import takes_large
 from jitvault.provision import init
-from jitvault.provision.desired import TokenRole
-from jitvault.provision.plan import role_body
+from jitvault.provision.items import TokenRole
 from jitvault.sandbox import vault_configuration
 from jitvault.sandbox.vault_server import VaultServer
 from jitvault.sandbox.world import shipped_want
@@ -154,7 +153,7 @@ def limit_gone(rig: Rig) -> Iterator[Environment]:
 @contextlib.contextmanager
 def role_edited(rig: Rig) -> Iterator[Environment]:
     with provisioned_again(rig):
-        rig.admin.write("auth/token/roles/jitvault-15m", {**role_body(TokenRole("jitvault-15m", 86_400, ()))})
+        rig.admin.write("auth/token/roles/jitvault-15m", TokenRole("jitvault-15m", 86_400, ()).body)
         yield WORKER
 
 
@@ -168,7 +167,7 @@ def saved_for_long(rig: Rig) -> Iterator[Environment]:
 @contextlib.contextmanager
 def network_widened(rig: Rig) -> Iterator[Environment]:
     with provisioned_again(rig):
-        body = role_body(TokenRole("jitvault-1h-loopback", 3600, ("10.0.0.0/8", "127.0.0.0/8")))
+        body = TokenRole("jitvault-1h-loopback", 3600, ("10.0.0.0/8", "127.0.0.0/8")).body
         rig.admin.write("auth/token/roles/jitvault-1h-loopback", body)
         yield {}
 

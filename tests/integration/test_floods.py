@@ -15,7 +15,7 @@ from rig import Rig
 from worker_process import WorkerProcess
 
 from jitvault.ledger.documents import lines as document_lines
-from jitvault.lifecycle import advance
+from jitvault.lifecycle import read_for_turn
 from jitvault.worker import author_listings, work_loops
 from jitvault.worker import author_rate as gate
 
@@ -62,7 +62,7 @@ def test_a_revocation_does_not_wait_until_a_long_stream_is_read(
     token = rig.use(rig("operator", "grant", revoked, "--json").json).token
     # nobody reads the stream meanwhile, and these lines stand behind what was read of it
     rig.vault(token).read("auth/token/lookup-self")
-    monkeypatch.setattr(advance, "_READ_FIRST_S", 0.0)
+    monkeypatch.setattr(read_for_turn, "_READ_FIRST_S", 0.0)
     before = len(rig.file(revoked.stem).events)
     proof = rig("operator", "revoke", revoked.stem, "--json").json
     kinds = [event.kind for event in rig.file(revoked.stem).events[before:]]

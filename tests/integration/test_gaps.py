@@ -17,7 +17,7 @@ from commands import Result
 from hands import ask
 from invariants import check, check_over
 from psycopg import sql
-from rig import PREFIX, Rig
+from rig import PREFIX, Rig, rests_on
 from stage import Stage, claims_run_out, hasty, until_done
 
 from jitvault.context import RunMode
@@ -171,7 +171,7 @@ def test_what_goes_round_three_times_is_told_held_back_and_can_be_closed(stage: 
         for task, login in logins.items():
             tried_once_more(rig, "status", task)
             assert rig.file(task).task.state is State.ENDING
-            assert any(check.n == 6 and "still exists" in check.evidence for check in rig.file(task).checks)
+            assert any(check.n == 6 and "still exists" in rests_on(check) for check in rig.file(task).checks)
             at_target(rig, "DROP ROLE {name}", login)
             assert rig.findings(task) == (["goes_round"] if n == 2 else [])
             # a window that is not over while this machine is busy
@@ -221,7 +221,7 @@ def test_a_lease_that_nobody_knows_is_listed_ever_more_rarely_and_an_operator_ca
     else:
         ask(rig, "GET", PREFIX, held.token, headers={"X-Vault-Wrap-TTL": "60"})
     rig("operator", "complete", file.stem, code=None)
-    waitless = replace(rig.wiring().worker, mode=RunMode(waits_for_quiet=False))
+    waitless = replace(rig.wiring().worker, mode=RunMode(is_daemon=True))
     for _ in range(3):
         advance(waitless, file.stem)
     rig.sql("UPDATE tasks SET due_at = ending_at WHERE task_id = ?", file.stem)

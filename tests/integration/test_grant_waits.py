@@ -196,8 +196,8 @@ def test_ctrl_c_says_what_becomes_of_the_task(rig: Rig, spec: Spec, more: str, s
     rig("operator", "cancel", file.stem)
 
 
-@pytest.mark.parametrize("width", [80, 120])
-def test_what_waits_is_a_success_of_submit(rig: Rig, spec: Spec, width: int) -> None:
+def test_what_waits_is_a_success_of_submit(rig: Rig, spec: Spec) -> None:
+    width = 80
     file = spec(criticality="high")
     shown = at_terminal(rig.cli, "operator", "submit", str(file), width=width)
     whole = " ".join(shown.stdout.split())

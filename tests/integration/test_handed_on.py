@@ -16,7 +16,7 @@ from commands import EXAMPLE, without_limits
 from hands import Mirror, ask
 from invariants import check, check_over
 from mortal import Mortal, new_rig, points_of, time_passes, until_done
-from rig import Held, Rig
+from rig import Held, Rig, rests_on
 from test_order import not_revocable
 
 from jitvault.documents.signed import payload_of
@@ -347,7 +347,7 @@ def test_a_child_that_cannot_be_revoked_keeps_its_parents_access_from_nothing(
         time.sleep(1.1)
         done = rig("operator", "complete", names[0], code=6).json
         assert not done["confirmed"]
-        assert [c["evidence"] for c in done["token"]["checks"] if not c["ok"]] == [
+        assert [rests_on(c) for c in done["token"]["checks"] if not c["ok"]] == [
             f"not before the tasks below it are proven dead: {names[2]}, {names[1]}"
         ]
         for one in held:
@@ -585,7 +585,7 @@ def test_a_child_ends_when_its_parents_deadline_was_edited(rig: Rig, spec: Spec,
     assert rig("auditor", "ledger", "check", code=None).json["broken"] == []
     rig.sql("UPDATE tasks SET ends_at = ? WHERE task_id = ?", "2099-01-01 00:00:00", top.stem)
     broken = rig("auditor", "ledger", "check", code=12).json["broken"]
-    assert broken == [{"task_id": top.stem, "problems": ["its deadline was set by hand"]}]
+    assert broken == [{"task_id": top.stem, "problems": ["the task's ends_at was set by hand"]}]
     rig("operator", "extend", low.stem, "--for", "30m", "--reason", "more", code=None)
     rig("operator", "status", low.stem, code=None)
     assert not rig.is_live(held.token) and not rig.lease_is_live(held.lease_id)

@@ -115,6 +115,7 @@ def test_a_step_that_was_edited_in_the_ledger_gives_no_more_than_the_workers_own
     file = spec(more="  network: loopback\n")
     held = rig.active(file)
     assert rig.sql("UPDATE grants SET step_s = 900 WHERE task_id = ?", file.stem) == 1
+    rig.redigest(file.stem)
     rig("operator", "status", file.stem)
     assert renewals(rig, file.stem, "renew_lease") and lease_ttl(rig, held.lease_id) <= STEP_S
     rig("operator", "complete", file.stem)
@@ -208,7 +209,7 @@ def test_a_worker_keeps_nothing_that_is_due_on_a_stream_that_is_not_trusted(
     time.sleep(STEP_S / 2 + 0.2)
     with rig.environment(None, {"JITVAULT_AUDIT_FILE": str(foreign)}):
         hand = context_factory(Wiring(load()))()
-    assert hand.mode.has_stream_reader and hand.mode.cache is not None and is_due_now(hand, rig.file(file.stem))
+    assert hand.mode.is_daemon and hand.mode.cache is not None and is_due_now(hand, rig.file(file.stem))
     with pytest.raises(AuditUntrusted):
         advance(hand, file.stem)
     assert not renewals(rig, file.stem, "renew_token")
@@ -342,4 +343,4 @@ def test_nobody_gets_more_time_by_hand(rig: Rig, spec: Spec) -> None:
     file = spec()
     rig.active(file)
     rig.sql("UPDATE tasks SET ends_at = '2100-01-01 00:00:00.000000' WHERE task_id = ?", file.stem)
-    assert "deadline was set by hand" in rig("operator", "status", file.stem, code=12).stderr
+    assert "ends_at was set by hand" in rig("operator", "status", file.stem, code=12).stderr

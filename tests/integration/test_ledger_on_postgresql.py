@@ -104,7 +104,7 @@ def test_the_commands_of_the_ledger_say_what_they_did_and_no_password(rig: Rig, 
     assert [result.json["before"] for result in said] == [None, said[0].json["after"]]
     ask(url, "UPDATE alembic_version SET version_num = '0000'")
     old = rig("operator", "ledger", "check", code=11, extra=there)
-    assert "ledger upgrade" in old.error["hint"]
+    assert "no release wrote it" in old.error["message"]
     ask(url, "DROP TABLE alembic_version")
     nobodys = rig("operator", "ledger", "upgrade", code=11, extra=there)
     nowhere = rig("operator", "list", code=11, extra={"JITVAULT_LEDGER": url.replace("/empty_", "/no_")})

@@ -16,9 +16,9 @@ from typing import Any
 import psycopg
 import pytest
 import requests
-from rig import PREFIX, Held, Rig
+from rig import PREFIX, Held, Rig, rests_on
 
-from jitvault.engines.postgresql import VAULTS_LOGINS
+from jitvault.engines.postgresql.client import VAULTS_LOGINS
 from jitvault.sandbox.target import REVOCATION
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
@@ -82,8 +82,8 @@ def test_a_revocation_that_drops_nothing_is_not_target_confirmed(rig: Rig, spec:
 
 
 def _target_says(ended: dict[str, Any]) -> str:
-    (evidence,) = (check["evidence"] for check in ended["leases"][0]["checks"] if check["n"] == 6)
-    return str(evidence)
+    (evidence,) = (rests_on(check) for check in ended["leases"][0]["checks"] if check["n"] == 6)
+    return evidence
 
 
 def test_a_role_that_owns_something_is_not_revoked_and_not_forgotten(rig: Rig, spec: Spec) -> None:
@@ -158,7 +158,7 @@ def settled_by_listing(rig: Rig, task: str) -> dict[str, Any]:
     assert ended["confirmed"]
     (quiet,) = [check for check in ended["token"]["checks"] if check["n"] == 7]
     said = f"a credential was read from {PREFIX} in a wrapping, so its lease is not known: listed"
-    assert quiet["evidence"].endswith(said)
+    assert rests_on(quiet).endswith(said)
     assert [op.answer for op in rig.file(task).operations if op.kind == "list_leases"][-1] == "accounted"
     return ended
 
@@ -253,7 +253,7 @@ def test_who_names_logins_in_a_way_of_their_own_gets_no_proof_of_what_was_wrappe
             wrapped_read(rig, rig.use(rig.granted(file), read=False))
             ended = complete(rig, file.stem, code=6)
         (quiet,) = [check for check in ended["token"]["checks"] if check["n"] == 7]
-        assert (quiet["ok"], "a username_template of its own" in quiet["evidence"]) == (False, True)
+        assert (quiet["ok"], "a username_template of its own" in rests_on(quiet)) == (False, True)
     finally:
         rig.admin.write(CONNECTION, {"username_template": ""})
 

@@ -116,7 +116,7 @@ class Story:
         self._run("operator", "list")
         files = ("--out", self.directory / "report.json", "--receipt", self.directory / "receipt.json")
         self.cli("auditor", "report", first.stem, *files)
-        self.cli("auditor", "report", "--format", "csv", "--out", self.directory / "report.csv")
+        self.cli("auditor", "report", "-o", "csv", "--out", self.directory / "report.csv")
         self.cli("operator", "status", first.stem, code=12)
         self.cli("operator", "audit", "status")
 

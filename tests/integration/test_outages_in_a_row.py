@@ -21,7 +21,7 @@ from invariants import check, check_over, files, reasons
 from rig import Rig
 from stage import Stage, claims_run_out, hasty, until_done
 
-from jitvault.engines import postgresql
+from jitvault.engines.postgresql import client
 from jitvault.model.states import State
 
 Spec = Callable[..., Path]
@@ -70,7 +70,7 @@ def test_ten_outages_in_a_row(
     stage: Stage, spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     hasty(monkeypatch, 0.8)
-    monkeypatch.setattr(postgresql, "CONNECT_S", 1)
+    monkeypatch.setattr(client, "CONNECT_S", 1)
     rig, file = stage.rig(tmp_path / "rig"), spec()
     rig("operator", "submit", file)
     misfortune = Misfortune(stage, rig, random.Random(seed))

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 from invariants import at_target, check, check_over, verdicts
-from rig import ROLE, Held, Rig
+from rig import ROLE, Held, Rig, rests_on
 from stage import RESTORED_S, Stage, hasty, sealed, until_done
 from test_sweep import outside_token
 
@@ -55,7 +55,7 @@ def not_revocable(rig: Rig, held: Held) -> Iterator[None]:
 
 def proofs(rig: Rig, task: str) -> dict[tuple[str, int], str]:
     """What each check of each credential rests on."""
-    return {(check.subject, check.n): check.evidence for check in rig.file(task).checks}
+    return {(check.subject, check.n): rests_on(check) for check in rig.file(task).checks}
 
 
 def events(rig: Rig, task: str) -> list[str]:

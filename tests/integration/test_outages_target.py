@@ -17,7 +17,7 @@ from rig import PREFIX, ROLE, Held, Rig
 from stage import ALL, Stage, hasty, staged, thaw, until_done
 
 from jitvault.cli.commands.reading import show as auditor
-from jitvault.engines import postgresql
+from jitvault.engines.postgresql import client
 from jitvault.errors import VaultRefused, VaultRejected
 from jitvault.model.vault_access import REVOCATION_BEGUN
 from jitvault.sandbox.vault_server import VaultServer
@@ -43,8 +43,8 @@ def stage() -> Iterator[Stage]:
 @pytest.fixture
 def rig(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     hasty(monkeypatch, 0.7)
-    monkeypatch.setattr(postgresql, "CONNECT_S", 1)
-    monkeypatch.setattr(postgresql, "ANSWERS_S", 1)
+    monkeypatch.setattr(client, "CONNECT_S", 1)
+    monkeypatch.setattr(client, "ANSWERS_S", 1)
     yield stage.rig(tmp_path)
     stage.mend()
 

@@ -15,8 +15,9 @@ from jitvault.formats.secret import Secret
 from jitvault.model.template import AccessTemplate
 from jitvault.model.vault_access import CAPS, access_policy, role_name
 from jitvault.provision import init
-from jitvault.provision.apply import carry_out
-from jitvault.provision.desired import GROUPS, MARKER, MARKER_LINE, checked_access_path
+from jitvault.provision.desired import checked_access_path
+from jitvault.provision.names import GROUPS, MARKER, MARKER_LINE
+from jitvault.provision.plan import carry_out
 from jitvault.provision.worker_login import worker_login
 from jitvault.sandbox.vault_configuration import AuditDevice
 from jitvault.sandbox.vault_server import VaultServer
@@ -337,8 +338,8 @@ FOREIGN = [
     (_mount_transit, "the mount jitvault-transit/ is not jitvault's"),
     (_policy, "the policy jitvault-operator is not jitvault's: its first line"),
     (_access_policy, f"the policy {READONLY.name} was changed"),
-    (_group, "the identity group jitvault-operators is not jitvault's"),
-    (_external_group, "the identity group jitvault-agents is not jitvault's: it is external"),
+    (_group, "the group jitvault-operators is not jitvault's"),
+    (_external_group, "the group jitvault-agents is not jitvault's: it is external"),
     (_role, "the token role jitvault-8h is not jitvault's"),
 ]
 

@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,7 @@ from commands import Cli
 from receivers import Https, Receiving, TrustingVault, ask, connect, device, eventually, keys, reference, socket_device
 
 from jitvault.audit.files.spool import SpoolSources
+from jitvault.audit.receivers.receiver import MOST_CONNECTIONS
 from jitvault.formats.server_product import Product
 from jitvault.sandbox.vault_server import VaultServer
 
@@ -145,7 +146,9 @@ def test_bytes_of_two_connections_are_never_in_one_file(tmp_path: Path, spool: P
 
 
 def test_over_the_limit_a_new_connection_is_refused_and_the_others_go_on(spool: Path, unix: tuple[str, str]) -> None:
-    with Receiving(spool, *unix, "--max-connections", "2") as receiver:
+    with Receiving(spool, *unix) as receiver, ExitStack() as others:
+        for _ in range(MOST_CONNECTIONS - 2):
+            others.enter_context(connect(receiver))
         with connect(receiver) as first, connect(receiver) as second:
             for n, caller in enumerate((first, second)):
                 caller.sendall(b"before %d\n" % n)
@@ -400,8 +403,9 @@ def test_an_http_request_that_is_not_right_is_refused_and_leaves_nothing(spool: 
         assert https.post(receiver, b"{}\n", Content_Length=str(10**12)) == 413
         assert https.post(receiver, b"{}\n", Content_Length="-3") == 400
         assert https.post(receiver, b"{}\n", Content_Length="9" * 5000) == 413
-        assert raw(https.connect(receiver), b"GET /audit HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 405")
-        assert raw(https.connect(receiver), b"BANANA /audit HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 501")
+        bearer = f"Authorization: {https.bearer}\r\n\r\n".encode()
+        assert raw(https.connect(receiver), b"GET /audit HTTP/1.1\r\n" + bearer).startswith(b"HTTP/1.1 405")
+        assert raw(https.connect(receiver), b"BANANA /audit HTTP/1.1\r\n" + bearer).startswith(b"HTTP/1.1 501")
         assert not raw(https.connect(receiver), b"\x16\x03\x01 not http\r\n\r\n").startswith(b"HTTP/1.1 2")
         for header in (b"X: y\r\n" * 10_000, (b"X: " + b"y" * 10_000 + b"\r\n") * 4):
             long = b"POST /audit HTTP/1.1\r\n" + header + b"\r\n"
@@ -440,7 +444,7 @@ def test_a_body_whose_sender_goes_away_leaves_nothing(spool: Path, https: Https)
 
 
 def test_whoever_connects_and_comes_to_no_end_does_not_keep_the_others_out(spool: Path, https: Https) -> None:
-    with Receiving(spool, *https.args, "--max-connections", "2") as receiver:
+    with Receiving(spool, *https.args) as receiver:
         with https.connect(receiver), https.connect(receiver) as slow, ThreadPoolExecutor() as pool:
             began = time.monotonic()
             done = pool.submit(https.post, receiver, b"{}\n")
@@ -450,8 +454,8 @@ def test_whoever_connects_and_comes_to_no_end_does_not_keep_the_others_out(spool
                     slow.sendall(b"x")
                     time.sleep(0.5)
             assert done.result() == 204
-            assert time.monotonic() - began < 2, "they have places of their own"
-            # and the slow one loses that
+            assert time.monotonic() - began < 2, "nobody waits for them"
+            # and the slow one loses its place
             assert https.post(receiver, b"{}\n") == 204
             with pytest.raises(OSError):
                 for _ in range(30):

@@ -31,6 +31,7 @@ from rig import Rig, own_rig
 from stage import staged
 from test_receivers import figures, raw
 
+from jitvault.audit.receivers.receiver import MOST_CONNECTIONS
 from jitvault.sandbox.vault_server import VaultServer
 from jitvault.sandbox.world import env
 from jitvault.worker.stream_loops import CONNECTIONS
@@ -83,13 +84,17 @@ def test_over_http_nothing_without_the_bearer_reaches_the_spool(spool: Path, htt
         secret = https.bearer.removeprefix("Bearer ")
         for given in (None, "", "Bearer", "Bearer wrong", secret, https.bearer[:-1], f"{https.bearer} {secret}"):
             assert https.post(receiver, FORGED, Authorization=given) == 401
+        for asked in (b"POST /", b"GET /audit", b"BANANA /audit"):
+            # a 404 would say which path is the right one
+            answer = raw(https.connect(receiver), asked + b" HTTP/1.1\r\nContent-Length: 9000000000000\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 401")
         plain = f"POST /audit HTTP/1.1\r\nAuthorization: {https.bearer}\r\nContent-Length: {len(FORGED)}\r\n\r\n"
         assert b"204" not in raw(socket.create_connection(receiver.host_and_port, timeout=10), plain.encode() + FORGED)
         assert https.post(receiver, b"{}\n") == 204
         receiver.stop()
         assert receiver.lines() == [b"{}\n"]
         assert secret not in receiver.stderr
-        assert "a request was refused: 401 Unauthorized (6 more; from 127.0.0.1)" in receiver.stderr
+        assert "a request was refused: 401 Unauthorized (9 more; from 127.0.0.1)" in receiver.stderr
 
 
 @pytest.mark.parametrize("with_bearer", [False, True])
@@ -220,6 +225,15 @@ def test_300_connections_that_come_to_no_end_do_not_keep_vault_waiting(
         receiver.stop()
         kinds = Counter(line.partition(" (")[0] for line in receiver.stderr.splitlines())
         assert max(kinds.values()) <= 2, receiver.stderr
+
+
+def test_where_all_places_are_taken_a_connection_without_a_right_is_dropped(spool: Path, https: Https) -> None:
+    with Receiving(spool, *https.args) as receiver, ExitStack() as others:
+        for _ in range(MOST_CONNECTIONS + 8):
+            others.enter_context(socket.create_connection(receiver.host_and_port, source_address=("127.0.0.2", 0)))
+        assert https.post(receiver, b"{}\n") == 204
+        assert "dropped: too many show no right to send (from 127.0.0.2)" in receiver.stderr
+        receiver.stop()
 
 
 # --- of those who may send ---

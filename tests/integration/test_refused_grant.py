@@ -135,8 +135,8 @@ def test_a_queued_grant_says_for_what_and_until_when_it_waits_and_is_issued_then
     rig("operator", "complete", file.stem)
 
 
-@pytest.mark.parametrize("width", [80, 120])
-def test_what_waits_is_said_in_words(rig: Rig, spec: Spec, width: int) -> None:
+def test_what_waits_is_said_in_words(rig: Rig, spec: Spec) -> None:
+    width = 80
     file = spec()
     with frozen(rig):
         said = at_terminal(rig.cli, "operator", "grant", str(file), "--queue", width=width)

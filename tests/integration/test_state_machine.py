@@ -25,7 +25,7 @@ from mortal import Mortal, mortals
 from play import SETTLE_S, Play, Trouble
 from stage import Stage, Staging, hasty
 
-from jitvault.engines import postgresql
+from jitvault.engines.postgresql import client
 
 SOAK_S = float(os.environ.get("SOAK_SECONDS", "0"))
 SEED = os.environ.get("SOAK_SEED")
@@ -173,7 +173,7 @@ def seeds() -> Iterator[int]:
 @pytest.mark.timeout(600)
 def test_whatever_happens_in_whatever_order(staging: Staging, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hasty(monkeypatch, 0.8)
-    monkeypatch.setattr(postgresql, "CONNECT_S", 1)
+    monkeypatch.setattr(client, "CONNECT_S", 1)
     if not SOAK_S and SEED is None and not BLOB:
         play(tmp_path, staging, QUICK, RICH)
         return

@@ -22,7 +22,7 @@ from commands import EXAMPLE
 from rig import Held, Rig, own_rig
 from targets import Clients, Sleeper, large_objects, superuser, world_on
 
-from jitvault.engines.database import DatabaseEngine
+from jitvault.engines.postgresql.probe import PostgresqlProbe
 from jitvault.errors import NotConfirmed
 from jitvault.sandbox.world import World, env
 
@@ -43,9 +43,9 @@ def attacked(request: pytest.FixtureRequest) -> Iterator[World]:
 
 
 @pytest.fixture
-def engine() -> Iterator[DatabaseEngine]:
+def probe() -> Iterator[PostgresqlProbe]:
     """One that stands by, as a worker's does."""
-    with closing(DatabaseEngine()) as one:
+    with closing(PostgresqlProbe()) as one:
         yield one
 
 
@@ -83,23 +83,23 @@ def kept(rig: Rig) -> bool:
         return target.execute(query).fetchone() is not None
 
 
-def test_a_session_that_is_open_ends_who_took_every_lock(rig: Rig, spec: Spec, engine: DatabaseEngine) -> None:
+def test_a_session_that_is_open_ends_who_took_every_lock(rig: Rig, spec: Spec, probe: PostgresqlProbe) -> None:
     held = rig.active(spec())
     where = rig.document("probes/postgres")
-    assert engine.stand_by(where) == []
+    assert probe.stand_by(where) == []
     with closing(rig.connect(held.login)) as hog:
         wait_for(lambda: takes_every_lock(hog, rig))
         # the probe's own way in is shut as well, and the open session still sees
-        assert engine.probe(where, [held.login["user"]], look_only=True)[held.login["user"]].open_sessions == 1
+        assert probe.ask(where, [held.login["user"]], look_only=True)[held.login["user"]].open_sessions == 1
         with pytest.raises(NotConfirmed):
-            DatabaseEngine().probe(where, [held.login["user"]])
-        assert engine.stand_by(where) == [held.login["user"]]
+            PostgresqlProbe().ask(where, [held.login["user"]])
+        assert probe.stand_by(where) == [held.login["user"]]
         wait_for(lambda: not nobody_gets_in(rig), 5)
         with pytest.raises(psycopg.OperationalError):
             hog.execute("SELECT 1")
     # nobody else is thrown out
     with closing(rig.connect(rig.active(spec()).login)) as session:
-        assert engine.stand_by(where) == [held.login["user"]]
+        assert probe.stand_by(where) == [held.login["user"]]
         session.execute("SELECT 1")
 
 
@@ -172,7 +172,7 @@ def refused(session: psycopg.Connection[Any], statement: str) -> None:
 
 
 def test_what_serializable_isolation_remembers_takes_nobodys_place(
-    rig: Rig, spec: Spec, engine: DatabaseEngine
+    rig: Rig, spec: Spec, probe: PostgresqlProbe
 ) -> None:
     """Its marks (SIReadLock) have a table of their own, and one report over some tables leaves hundreds of them."""
     held, where = rig.active(spec()), rig.document("probes/postgres")
@@ -187,22 +187,22 @@ def test_what_serializable_isolation_remembers_takes_nobodys_place(
                 reader.execute(f"SELECT count(pad) FROM {table} WHERE id > 0".encode())
             counted = reader.execute("SELECT count(*) FROM pg_locks WHERE mode = 'SIReadLock'").fetchone()
             assert counted is not None and counted[0] > 20 * CONNECTIONS / 2
-            assert engine.stand_by(where) == []
+            assert probe.stand_by(where) == []
             reader.execute("SELECT 1")
     finally:
         superuser(rig.world, "app", *(f"DROP TABLE {table}" for table in tables))
 
 
-def test_who_waits_for_the_kept_session_gets_what_it_waits_for(rig: Rig, engine: DatabaseEngine) -> None:
+def test_who_waits_for_the_kept_session_gets_what_it_waits_for(rig: Rig, probe: PostgresqlProbe) -> None:
     where = rig.document("probes/postgres")
     lock = "BEGIN; LOCK TABLE pg_catalog.pg_auth_members IN ACCESS EXCLUSIVE MODE; COMMIT"
-    engine.stand_by(where)
+    probe.stand_by(where)
     with pytest.raises(psycopg.errors.LockNotAvailable):
         superuser(rig.world, "app", "SET lock_timeout = '100ms'", lock)
     waiting = Thread(target=superuser, args=(rig.world, "app", lock), daemon=True)
     waiting.start()
     time.sleep(0.3)
-    engine.stand_by(where)
+    probe.stand_by(where)
     waiting.join(5)
     assert not waiting.is_alive()
 
@@ -232,16 +232,16 @@ def half_open(rig: Rig, user: str) -> Iterator[None]:
 
 
 def test_strangers_who_take_every_connection_keep_nothing_from_its_end_that_is_open_already(
-    rig: Rig, spec: Spec, engine: DatabaseEngine
+    rig: Rig, spec: Spec, probe: PostgresqlProbe
 ) -> None:
     file = spec()
     held = rig.active(file)
     where = rig.document("probes/postgres")
-    engine.stand_by(where)
+    probe.stand_by(where)
     name = held.login["user"]
     with half_open(rig, name):
         rig.admin.write("sys/leases/revoke", {"lease_id": held.lease_id, "sync": True})
-        found = engine.probe(where, [name])[name]
+        found = probe.ask(where, [name])[name]
         with pytest.raises(NotConfirmed):
-            DatabaseEngine().probe(where, [name])
+            PostgresqlProbe().ask(where, [name])
     assert (found.refused, found.open_sessions) == (True, 0)

@@ -25,7 +25,8 @@ from psycopg.conninfo import conninfo_to_dict
 from rig import ENGINE_ROLE, PREFIX, Rig, role_with
 
 from jitvault import shipped_files as shipped
-from jitvault.engines.database import DatabaseEngine
+from jitvault.engines.postgresql.probe import PostgresqlProbe
+from jitvault.engines.postgresql.trial import PostgresqlTrial
 from jitvault.errors import NotConfirmed, ProbeUnusable, WrongState
 from jitvault.model.read_limit import name_of
 from jitvault.provision.template_check import record as template_check
@@ -105,7 +106,7 @@ def test_a_rate_limit_in_the_middle_of_a_check_is_told_as_one(rig: Rig) -> None:
         rig.admin.write(quota, {key: before[key] for key in ("path", "rate", "interval", "block_interval")})
     (path,) = result.json["paths"]
     mends = {step["name"]: step["mend"] for step in path["steps"] if not step["ok"]}
-    assert set(mends) == set(DatabaseEngine.resistances) and left_behind(result) == []
+    assert set(mends) == set(PostgresqlTrial.resistances) and left_behind(result) == []
     assert all("run the same command again in a moment" in mend for mend in mends.values())
     check(rig)
 
@@ -119,13 +120,13 @@ def _check_tokens(rig: Rig) -> list[dict[str, Any]]:
 
 def test_the_secret_is_nowhere_but_in_memory(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    use = DatabaseEngine.use
+    use = PostgresqlTrial.use
 
-    def watched(self: DatabaseEngine, dsn: str, issued: Any, *more: Any) -> Any:
+    def watched(self: PostgresqlTrial, dsn: str, issued: Any, *more: Any) -> Any:
         seen.append(issued["password"])
         return use(self, dsn, issued, *more)
 
-    monkeypatch.setattr(DatabaseEngine, "use", watched)
+    monkeypatch.setattr(PostgresqlTrial, "use", watched)
     result = check(rig)
     (password,) = seen
     record = json.dumps(rig.document(RECORD))
@@ -281,7 +282,7 @@ def test_a_grant_asks_the_probe_and_a_busy_target_refuses_nobody(
     file = spec()
     with at_target(rig, broken, mended):
         with pytest.raises(NotConfirmed, match=says) as found:
-            DatabaseEngine().missing_rights(probe)
+            PostgresqlProbe().missing_rights(probe)
         assert isinstance(found.value, ProbeUnusable) is is_refused
         granted = rig("operator", "grant", file, code=8 if is_refused else 0)
         if is_refused:
@@ -307,14 +308,14 @@ def test_a_target_that_is_down_is_no_pass(rig: Rig, spec: Spec) -> None:
 
 def test_a_target_that_goes_down_while_it_is_used_is_no_pass(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is let in and every session is over, as after a good revocation."""
-    revoke = selftest._Trial._revoke
+    revoke = selftest._Check._revoke
 
     def killing(trial: Any) -> bool:
         done = revoke(trial)
         rig.world.servers.postgres.kill()
         return done
 
-    monkeypatch.setattr(selftest._Trial, "_revoke", killing)
+    monkeypatch.setattr(selftest._Check, "_revoke", killing)
     try:
         result = check(rig, code=6)
     finally:
@@ -346,14 +347,14 @@ def test_a_role_that_does_not_exist_cannot_be_checked(rig: Rig) -> None:
 
 
 def test_a_role_that_is_changed_while_it_is_checked_is_no_pass(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    probe = DatabaseEngine.missing_rights
+    probe = PostgresqlProbe.missing_rights
 
-    def changing(self: DatabaseEngine, dsn: str) -> tuple[str, ...]:
+    def changing(self: PostgresqlProbe, dsn: str) -> tuple[str, ...]:
         with role_with(rig):
             rig.admin.write("database/config/app", {"max_open_connections": 7})
         return probe(self, dsn)
 
-    monkeypatch.setattr(DatabaseEngine, "missing_rights", changing)
+    monkeypatch.setattr(PostgresqlProbe, "missing_rights", changing)
     assert set(failed(check(rig, code=6))) == {"unchanged"}
 
 
@@ -560,16 +561,16 @@ def test_the_lease_of_a_check_that_hangs_holds_no_task_back(
 ) -> None:
     """A task is ended by a listing while the lease of a check, made in its time, lies below the same path."""
     in_use, go_on = threading.Event(), threading.Event()
-    use, outcomes = DatabaseEngine.use, list[selftest.Outcome]()
+    use, outcomes = PostgresqlTrial.use, list[selftest.Outcome]()
 
     @contextmanager
-    def slow(self: DatabaseEngine, dsn: str, issued: Any, *more: Any) -> Iterator[Any]:
+    def slow(self: PostgresqlTrial, dsn: str, issued: Any, *more: Any) -> Iterator[Any]:
         with use(self, dsn, issued, *more) as used:
             in_use.set()
             go_on.wait(30)
             yield used
 
-    monkeypatch.setattr(DatabaseEngine, "use", slow)
+    monkeypatch.setattr(PostgresqlTrial, "use", slow)
     files = [spec(), spec()]
     # their tokens are older than the lease of the check, so that it could be one of theirs
     held = [rig.use(rig.granted(file), read=False) for file in files]
@@ -615,15 +616,15 @@ def test_checks_that_run_all_the_time_trip_nothing(rig: Rig, spec: Spec) -> None
 
 
 def test_two_checks_of_a_template_do_not_mix(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    use, inner = DatabaseEngine.use, list[list[selftest.Outcome]]()
+    use, inner = PostgresqlTrial.use, list[list[selftest.Outcome]]()
     before = rig.database_roles()
 
-    def another_first(self: DatabaseEngine, dsn: str, issued: Any, *more: Any) -> Any:
-        monkeypatch.setattr(DatabaseEngine, "use", use)
+    def another_first(self: PostgresqlTrial, dsn: str, issued: Any, *more: Any) -> Any:
+        monkeypatch.setattr(PostgresqlTrial, "use", use)
         inner.append(checking(rig.admin))
         return use(self, dsn, issued, *more)
 
-    monkeypatch.setattr(DatabaseEngine, "use", another_first)
+    monkeypatch.setattr(PostgresqlTrial, "use", another_first)
     with pytest.raises(WrongState, match="another check of template postgres-readonly is running"):
         checking(rig.admin)
     assert inner[0][0].passed and rig.document(RECORD)["paths"][PREFIX]["passed"]
@@ -633,10 +634,10 @@ def test_two_checks_of_a_template_do_not_mix(rig: Rig, monkeypatch: pytest.Monke
 def test_an_interrupted_check_leaves_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     before = rig.database_roles()
 
-    def interrupt(self: DatabaseEngine, dsn: str, issued: Any, *more: Any) -> Any:
+    def interrupt(self: PostgresqlTrial, dsn: str, issued: Any, *more: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(DatabaseEngine, "use", interrupt)
+    monkeypatch.setattr(PostgresqlTrial, "use", interrupt)
     with pytest.raises(KeyboardInterrupt):
         checking(rig.admin)
     (lease,) = rig.document(RECORD)["running"]
@@ -645,13 +646,13 @@ def test_an_interrupted_check_leaves_nothing(rig: Rig, monkeypatch: pytest.Monke
 
 
 def test_an_interrupted_check_that_cannot_clean_up_says_so(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(self: DatabaseEngine, dsn: str, issued: Any, *more: Any) -> Any:
+    def interrupt(self: PostgresqlTrial, dsn: str, issued: Any, *more: Any) -> Any:
         rig.world.servers.postgres.kill()
         raise KeyboardInterrupt
 
     before = rig.database_roles()
     with monkeypatch.context() as patched:
-        patched.setattr(DatabaseEngine, "use", interrupt)
+        patched.setattr(PostgresqlTrial, "use", interrupt)
         try:
             error = rig("admin", "templates", "check", NAME, code=6).error
         finally:
@@ -665,10 +666,11 @@ def test_an_interrupted_check_that_cannot_clean_up_says_so(rig: Rig, monkeypatch
 _KILLED = """
 import os, signal
 from jitvault.cli import app
-from jitvault.engines.database import DatabaseEngine
+from jitvault.engines.postgresql.probe import PostgresqlProbe
+from jitvault.engines.postgresql.trial import PostgresqlTrial
 from jitvault.provision.template_check import trial
 trial.ISSUER_TTL_S = 2
-DatabaseEngine.use = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+PostgresqlTrial.use = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 app.main()
 """
 

@@ -17,8 +17,8 @@ from commands import Result
 from cryptography import x509
 from rig import Rig
 
-from jitvault.engines.pki import PkiEngine
-from jitvault.engines.x509_revocation import spelled
+from jitvault.engines.pki.trial import PkiTrial
+from jitvault.engines.pki.x509_revocation import spelled
 from jitvault.provision.template_check import trial as selftest
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried", "checked")
@@ -206,13 +206,13 @@ def test_what_a_role_gives_for_a_moment_only_is_seen_in_the_certificate(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], says: str
 ) -> None:
     """Before and after its configuration says nothing of it."""
-    credential = selftest._Trial._credential
+    credential = selftest._Check._credential
 
     def meanwhile(trial: Any, issuer: Any) -> Any:
         with rewritten(rig, ROLE, **change):
             return credential(trial, issuer)
 
-    monkeypatch.setattr(selftest._Trial, "_credential", meanwhile)
+    monkeypatch.setattr(selftest._Check, "_credential", meanwhile)
     result = check(rig, code=6)
     assert says in failed(result)["as_asked"]
     assert "unchanged" not in failed(result)
@@ -266,8 +266,8 @@ def test_an_issuer_that_signs_nothing_here_is_found(rig: Rig, spec: Spec) -> Non
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"dsn": "http://127.0.0.1:1/v1/pki"}, "127.0.0.1:1/v1/pki/crl could not be asked (ConnectionRefusedError)"),
-        ({"dsn": "ftp://127.0.0.1/pki"}, "the probe's URL or its CA cannot be used (ValueError)"),
+        ({"dsn": "http://127.0.0.1:1/v1/pki"}, "127.0.0.1:1/v1/pki/crl could not be asked: Connection refused"),
+        ({"dsn": "ftp://127.0.0.1/pki"}, "the probe's URL or its CA cannot be used (NotSent)"),
         ({"issuer": ""}, "the probe's document has no issuer, the certificate that signs the CRL"),
         ({"issuer": "-----BEGIN CERTIFICATE-----"}, "the issuer in the probe's document is no certificate"),
     ],
@@ -309,14 +309,14 @@ def test_a_mount_that_hides_the_serial_number_is_found(rig: Rig, spec: Spec) -> 
 def test_what_is_switched_off_before_the_revocation_is_no_pass(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, change: dict[str, bool], fails: set[str]
 ) -> None:
-    revoke = selftest._Trial._revoke
+    revoke = selftest._Check._revoke
 
     def switching_off(trial: Any) -> bool:
         rig.admin.write(CRL, {**before, **change})
         return revoke(trial)
 
     before = (rig.admin.read(CRL) or {})["data"]
-    monkeypatch.setattr(selftest._Trial, "_revoke", switching_off)
+    monkeypatch.setattr(selftest._Check, "_revoke", switching_off)
     try:
         assert set(failed(check(rig, code=6))) == fails
     finally:
@@ -325,17 +325,17 @@ def test_what_is_switched_off_before_the_revocation_is_no_pass(
 
 def test_a_probe_that_hears_nothing_has_not_seen_it_alive(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who does not answer refuses nobody, and is no witness of a life either."""
-    use = PkiEngine.use
+    use = PkiTrial.use
 
     @contextmanager
-    def moving_away(self: PkiEngine, where: dict[str, Any], *given: Any) -> Iterator[Any]:
+    def moving_away(self: PkiTrial, where: dict[str, Any], *given: Any) -> Iterator[Any]:
         with use(self, where, *given) as used:
             where["dsn"] = "http://127.0.0.1:1/v1/pki"
             yield used
 
     before, of_before = revoked(rig), leases(rig)
-    monkeypatch.setattr(PkiEngine, "use", moving_away)
+    monkeypatch.setattr(PkiTrial, "use", moving_away)
     result = check(rig, code=6)
     assert set(failed(result)) == {"probe_sees_it", *AFTER}
-    assert all(" could not be asked (ConnectionRefusedError)" in says for says in failed(result).values())
+    assert all(" could not be asked: Connection refused" in says for says in failed(result).values())
     assert (len(revoked(rig) - before), leases(rig)) == (1, of_before)

@@ -15,7 +15,7 @@ import pytest
 from rig import Rig, role_with
 from targets import large_objects, superuser
 
-from jitvault.engines import postgresql_probe
+from jitvault.engines.postgresql import sessions
 from jitvault.sandbox import target
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
@@ -98,7 +98,7 @@ def test_statements_that_wait_for_what_another_login_holds_fail_at_that_step(rig
 
 
 def test_a_probe_that_does_not_see_sleepers_fails_at_that_step(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgresql_probe, "_nameless", lambda target: set())
+    monkeypatch.setattr(sessions, "_nameless", lambda target: set())
     failed = check(rig, code=6)
     assert set(failed) == {"sleeper_ended"}
     assert "the connection still sleeps" in failed["sleeper_ended"]["evidence"]

@@ -479,7 +479,7 @@ def test_use_after_completion_is_told_at_once_and_everything_shows_it(rig: Rig, 
     rig("auditor", "report", file.stem, "--receipt", receipt)
     (told,) = payload_of(json.loads(receipt.read_text()))["findings"]
     assert (told["rule"], told["line"], told["message"]) == ("after_end", finding["line"], finding["message"])
-    rig.cli("auditor", "report", file.stem, "--format", "csv", "--out", report)
+    rig.cli("auditor", "report", file.stem, "-o", "csv", "--out", report)
     (row,) = csv.DictReader(io.StringIO(report.read_text()))
     assert (row["findings"], row["verdict"]) == ("after_end", "target_confirmed")
     # a later try of the same is told as well, and a sealed task stays sealed

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from attended import wait_for
 from hands import Mirror, ask, audit_lines
-from rig import PREFIX, Held, Rig
+from rig import PREFIX, Held, Rig, rests_on
 
 from jitvault import shipped_files as shipped
 from jitvault.agent.unwrap import read_all
@@ -69,10 +69,15 @@ def test_what_was_wrapped_as_a_jwt_is_never_sealed_over(rig: Rig, spec: Spec, by
     logins = [opened(rig, read_as_jwt(rig, held), by=by) for _ in range(12)]
     with dropped_under_its_session(rig, logins[:8]) as sessions:
         rig("operator", "complete", file.stem, code=None)
-        rig.settle()
-        shown = rig("operator", "status", file.stem, code=None).json
-        alive = sum(map(reads, sessions))
-        assert (shown["state"], alive) == ("sealed", 0)
+
+        def seal() -> dict[str, Any] | None:
+            """The task once it is sealed; on a busy machine its proof takes more than one command."""
+            rig.settle()
+            shown = rig("operator", "status", file.stem, code=None).json
+            return shown if shown["state"] == "sealed" else None
+
+        shown = wait_for(seal, 60)
+        assert sum(map(reads, sessions)) == 0
     assert {found["rule"] for found in shown["findings"]} == {"wrapped_lease", "over_budget"}
 
 
@@ -117,7 +122,7 @@ def test_what_shows_no_lease_is_never_proven_by_the_audit_stream_alone(rig: Rig,
         proofs[by] = rig("operator", "complete", file.stem, code=code, extra=extra).json
     assert [lease["verdict"] for lease in proofs["header"]["leases"]] == ["audit_confirmed"]
     (quiet,) = [check for check in proofs["body"]["token"]["checks"] if check["n"] == 7]
-    assert (quiet["ok"], "its lease never showed" in quiet["evidence"]) == (False, True)
+    assert (quiet["ok"], "its lease never showed" in rests_on(quiet)) == (False, True)
     assert proofs["body"]["leases"] == []
 
 
@@ -163,7 +168,7 @@ def test_a_login_that_may_be_of_a_wrapped_read_keeps_its_task_from_being_confirm
         finally:
             target.execute(f'DROP ROLE "{left}"'.encode())
     (quiet,) = [check for check in ended["token"]["checks"] if check["n"] == 7]
-    assert (quiet["ok"], left in quiet["evidence"]) == (False, True)
+    assert (quiet["ok"], left in rests_on(quiet)) == (False, True)
     assert rig("operator", "complete", file.stem, code=12).json["confirmed"]
     assert rig("operator", "status", other.stem).json["state"] == "active"
 

@@ -87,6 +87,7 @@ def test_times_that_lie_in_the_future_are_not_waited_for_and_no_duration_is_made
     at(rig, "+1h", "complete", ended.stem)
     rig.sql("UPDATE tasks SET due_at = ?", later(HOUR))
     rig.sql("UPDATE tasks SET ending_at = ? WHERE task_id = ?", later(HOUR), ended.stem)
+    rig.redigest(ended.stem)
     rig.sql("UPDATE grants SET renew_at = ? WHERE task_id = ?", later(HOUR), kept.stem)
     before = len(rig.operations(kept.stem))
     with Attended(rig) as worker:

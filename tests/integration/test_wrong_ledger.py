@@ -17,7 +17,6 @@ Spec = Callable[..., Path]
 ANOTHER = "0" * 32
 ASKING = ["grant", "submit", "approve", "extend"]
 READING = [("list",), ("report",), ("audit", "status"), ("freezes",), ("ledger", "check"), ("status", "no-such-task")]
-AT_80_AND_120 = pytest.mark.parametrize("width", ["80", "120"])
 
 
 def at(file: Path) -> dict[str, str]:
@@ -85,8 +84,8 @@ def test_a_task_that_was_deleted_from_the_ledger_is_missed_where_tasks_are_shown
         assert kept.stem in rig("auditor", command, kept.stem, code=None, extra=reader).stdout
 
 
-@AT_80_AND_120
-def test_a_command_whose_ledger_is_not_set_signs_nothing_and_makes_none(rig: Rig, spec: Spec, width: str) -> None:
+def test_a_command_whose_ledger_is_not_set_signs_nothing_and_makes_none(rig: Rig, spec: Spec) -> None:
+    width = "80"
     file = spec()
     del rig.cli.variables["JITVAULT_LEDGER"]
     place = rig.cli.home / ".local" / "share" / "jitvault" / "ledger.db"

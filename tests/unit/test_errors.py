@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from jitvault import errors
-from jitvault.errors import JitvaultError, VaultRejected
+from jitvault.cli import app, session
+from jitvault.documents.published_task import PublishedError
+from jitvault.errors import ApprovalMissing, JitvaultError, VaultRejected, WaitTimedOut
 
 # Exit codes are a promise to scripts, so they are spelled out here a second time.
 CODES = {
@@ -111,6 +113,29 @@ def test_every_error_says_what_happened_and_what_to_do_next(error: type[Jitvault
     assert raised.hint == error.default_hint
     assert raised.hint.strip()
     assert made(error, hint="do that").hint == "do that"
+    assert made(error, hint="do that").has_own_hint and not raised.has_own_hint
+
+
+@pytest.mark.parametrize("error", CLASSES, ids=lambda error: error.__name__)
+def test_a_hint_that_names_the_task_leads_on(error: type[JitvaultError]) -> None:
+    if "TASK" in error.default_hint:
+        assert made(error).leads_on
+
+
+def test_how_a_task_goes_on_whose_id_the_command_made_is_added_where_the_hint_does_not_lead_on() -> None:
+    placeholders = {"MADE": "drawn-7"}
+    for error, is_added in ((WaitTimedOut("late"), True), (ApprovalMissing("not yet"), False)):
+        said = app._with_made_task(error.hint, error, placeholders)
+        assert (said != error.hint) == is_added
+        # whatever the words are
+        error.hint, error.leads_on = "drawn-7. That settles the request", not error.leads_on
+        assert (app._with_made_task(error.hint, error, placeholders) != error.hint) != is_added
+    assert app._with_made_task("Wait.", WaitTimedOut("late"), {}) == "Wait."
+
+
+def test_a_refused_request_is_settled_and_one_that_stands_is_not() -> None:
+    told = PublishedError(8, "no", "Wait.")
+    assert session.refused(told).leads_on and not session.refused(told, is_settled=False).leads_on
 
 
 def test_only_a_kind_may_share_its_parents_code() -> None:

@@ -28,6 +28,7 @@ ACTING = frozenset(
         "doctor.worker_facts",
         "engines",
         "held_directory",
+        "http",
         "kill_switch",
         "ledger",
         "lifecycle.advance",

@@ -294,5 +294,5 @@ def test_they_are_all_found() -> None:
         "jitvault.audit.classify",
         "jitvault.audit.decoding.json_tokens",
         "jitvault.formats.fields",
-        "jitvault.vault.http_connection",
+        "jitvault.http.connection",
     } <= there

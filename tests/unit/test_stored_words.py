@@ -26,7 +26,7 @@ from jitvault.ledger.documents.judgements import Judgement
 from jitvault.ledger.model import OpState
 from jitvault.ledger.storage import schema
 from jitvault.ledger.stream.model import LEDGER_REBUILT, READ_FROM_START, Gap, GapKind
-from jitvault.model import notice
+from jitvault.model import evidence, notice
 from jitvault.model import states as lifecycle
 from jitvault.model.kinds import EventKind, LookupAnswer, OperationKind
 from jitvault.policy import decision as policy
@@ -62,6 +62,9 @@ ENUMS: Mapping[str, type[Enum]] = {
     "results of checks": check.Status,
     "abilities": check.Ability,
     "products": product.Product,
+    "what a check lacks": evidence.Lack,
+    "how a gap is closed": evidence.Closed,
+    "reads without a lease": evidence.ReadKind,
 }
 EXITS: Mapping[str, type[errors.JitvaultError]] = {
     "a bug": errors.JitvaultError,

@@ -14,7 +14,7 @@ from jitvault.agent.execution.monitor import Exited, Gone, Monitor, NotStarted, 
 from jitvault.agent.execution.monitor_messages import Program
 from jitvault.agent.execution.process_tree import kill_below
 from jitvault.agent.execution.streams import Streams
-from jitvault.agent.execution.task_watch import TaskWatch
+from jitvault.agent.execution.task_watch import AccessEnd, TaskWatch
 
 _FORWARDED = (
     *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2),
@@ -32,12 +32,12 @@ class Outcome:
     """How it ended.
 
     `code` is what a shell would report of the program: its exit code, or 128 and the signal. `over` is why the task was
-    over before, "" where the program ended by itself; `not_started` is the `errno` of a program that cannot run.
+    over before, None where the program ended by itself; `not_started` is the `errno` of a program that cannot run.
     `was_interrupted` says that this process was asked to end meanwhile.
     """
 
     code: int
-    over: str = ""
+    over: AccessEnd | None = None
     not_started: int = 0
     monitor_died: bool = False
     was_interrupted: bool = False
@@ -80,7 +80,7 @@ class _Loop:
         self._watch = watch
         self._stop = stop
         self._woken = woken
-        self._over = ""
+        self._over: AccessEnd | None = None
         self._was_interrupted = False
         self._kill_at: float | None = None
         self._is_killed = False
@@ -120,7 +120,7 @@ class _Loop:
             self._monitor.kill_all()
 
     def _begin_stop(self) -> None:
-        self._over = self._watch.reason
+        self._over = self._watch.end
         self._monitor.signal(self._stop.signal)
         self._kill_at = time.monotonic() + self._stop.timeout_s
 

@@ -5,8 +5,8 @@ spreads its lines over many short connections, so a sender is an address here, a
 order in which they were answered. A body becomes part of that file whole or not at all: until it is complete it is
 kept apart, in memory while it is short.
 
-Only those may send who know the bearer or have a client certificate, over TLS. Nobody waits behind others: each
-connection gets a thread at once, and if too many have not shown yet that they may send, one of these is dropped.
+Only those may send who know the bearer or have a client certificate, over TLS. Each connection gets a thread. Where
+all places are taken, a connection that has not shown yet that it may send is dropped, so that nobody waits behind it.
 A WSGI server cannot do that: its few threads wait for silent peers, and its applications see no connections.
 """
 
@@ -31,16 +31,14 @@ from urllib.parse import urlsplit
 from jitvault.audit.files.spool import Spool
 from jitvault.audit.receivers.http_requests import Handler, shut
 from jitvault.audit.receivers.http_senders import Senders
-from jitvault.audit.receivers.receiver import DRAIN_S, POLL_S, Notices
+from jitvault.audit.receivers.receiver import DRAIN_S, MOST_CONNECTIONS, POLL_S, Notices
 from jitvault.errors import UsageError
 
 T = TypeVar("T")
 # A bearer that can be guessed is none.
 _LEAST_BEARER = 16
+# Within this time a connection has to show that it may send.
 _STRANGER_S = 2.0
-_STRANGER_PLACES = 64
-# Threads of connections that were dropped and are about to end.
-_LEAVING = 64
 
 
 @dataclass(frozen=True)
@@ -95,10 +93,10 @@ class HttpReceiver:
     Implements `jitvault.audit.receivers.receiver.Receiver`.
     """
 
-    def __init__(self, endpoint: Endpoint, spool: Spool, notices: Notices, *, max_connections: int) -> None:
+    def __init__(self, endpoint: Endpoint, spool: Spool, notices: Notices) -> None:
         """Listen. Raises UsageError if that is not possible."""
         try:
-            self._server = _Server(endpoint, Senders(spool, max_connections), notices, max_connections)
+            self._server = _Server(endpoint, Senders(spool), notices)
         except OSError as error:
             reason = error.strerror or error
             raise UsageError(f"{endpoint.url(endpoint.port)} cannot be used to listen on: {reason}") from None
@@ -126,15 +124,14 @@ class HttpReceiver:
 class Connection:
     """A connection of the HTTP server.
 
-    `since` is when it was accepted (`time.monotonic()`), `known` that it has shown that it may send, `busy` that it is
-    sending something, and `dropped` that it was ended, which its thread is about to notice.
+    `since` is when it was accepted (`time.monotonic()`), `known` that it has shown that it may send, and `busy` that it
+    is sending something.
     """
 
     address: str
     since: float
     known: bool = False
     busy: bool = False
-    dropped: bool = False
 
 
 def first_to_go(strangers: Mapping[T, Connection]) -> T:
@@ -147,15 +144,15 @@ def first_to_go(strangers: Mapping[T, Connection]) -> T:
 
 
 class _Server(ThreadingHTTPServer):
-    """A thread for each connection.
+    """A thread for each connection, and a bound on their number.
 
-    Those that have not shown that they may send have few places, for a short time.
+    Those that have not shown that they may send keep their place for a short time, and for as long as there are others.
     """
 
     request_queue_size = 1024
     block_on_close = False
 
-    def __init__(self, endpoint: Endpoint, senders: Senders, notices: Notices, max_connections: int) -> None:
+    def __init__(self, endpoint: Endpoint, senders: Senders, notices: Notices) -> None:
         self.address_family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
         self._tls = endpoint.tls
         self.path = endpoint.path
@@ -163,7 +160,7 @@ class _Server(ThreadingHTTPServer):
         self.senders = senders
         self.notices = notices
         self.stopping = Event()
-        self._slots = BoundedSemaphore(max_connections + _STRANGER_PLACES + _LEAVING)
+        self._places = BoundedSemaphore(MOST_CONNECTIONS)
         self._connections: dict[socket.socket, Connection] = {}
         self._lock = Lock()
         super().__init__((endpoint.host, endpoint.port), Handler)
@@ -178,21 +175,21 @@ class _Server(ThreadingHTTPServer):
         return self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False), address
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        while not self._slots.acquire(timeout=POLL_S):
-            self.drop_strangers()
+        while not self._places.acquire(blocking=False):
+            self._drop_one()
+            if self._places.acquire(timeout=POLL_S):
+                break
             if self.stopping.is_set():
                 self.shutdown_request(request)
                 return
         with self._lock:
             self._connections[request] = Connection(client_address[0], time.monotonic())
-            strangers = self._strangers()
-            if len(strangers) > _STRANGER_PLACES:
-                self._drop(first_to_go(strangers), "too many show no right to send")
         try:
             super().process_request(request, client_address)
         except RuntimeError:  # no more threads
+            self.handle_error(request, client_address)
+            self.shutdown_request(request)
             self._forget(request)
-            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
@@ -202,14 +199,19 @@ class _Server(ThreadingHTTPServer):
 
     def _forget(self, request: socket.socket) -> None:
         with self._lock:
-            del self._connections[request]
-        self._slots.release()
+            self._connections.pop(request, None)
+        self._places.release()
 
     @contextmanager
     def serving(self, request: socket.socket) -> Iterator[None]:
-        """Mark a connection as busy while its request is answered."""
+        """Mark a connection as busy while its request is answered.
+
+        Raises ConnectionAbortedError if it was dropped meanwhile.
+        """
         with self._lock:
-            connection = self._connections[request]
+            connection = self._connections.get(request)
+            if connection is None:
+                raise ConnectionAbortedError
             connection.known = connection.busy = True
         try:
             yield
@@ -219,8 +221,7 @@ class _Server(ThreadingHTTPServer):
 
     def _strangers(self) -> dict[socket.socket, Connection]:
         """Return connections that have shown no right yet, the oldest first."""
-        there = self._connections.items()
-        return {request: connection for request, connection in there if not connection.known and not connection.dropped}
+        return {request: connection for request, connection in self._connections.items() if not connection.known}
 
     def drop_strangers(self) -> None:
         """End connections that show no right to send within two seconds."""
@@ -230,12 +231,17 @@ class _Server(ThreadingHTTPServer):
                 if connection.since < latest:
                     self._drop(request, "it shows no right to send")
 
+    def _drop_one(self) -> None:
+        """Make a place free where others than senders have one."""
+        with self._lock:
+            if strangers := self._strangers():
+                self._drop(first_to_go(strangers), "too many show no right to send")
+
     def _drop(self, request: socket.socket, why: str) -> None:
         """End a connection; its thread notices."""
-        connection = self._connections[request]
-        connection.dropped = True
+        address = self._connections.pop(request).address
         shut(request, socket.SHUT_RDWR)
-        self.notices.say("a connection was dropped", f"{why}: {connection.address}")
+        self.notices.say(f"a connection was dropped: {why}", f"from {address}")
 
     def drain(self) -> None:
         """Let requests finish that have begun, and end the other connections."""
@@ -255,8 +261,8 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         with self._lock:
-            connection = self._connections.get(request)
-        if connection is not None and connection.dropped:
+            was_dropped = request not in self._connections
+        if was_dropped:
             return
         kind = type(sys.exception()).__name__
         self.notices.say("a connection failed", f"{kind}, from {client_address[0]}")

@@ -1,7 +1,8 @@
 """The requests that the HTTP receiver takes: one small protocol.
 
 A POST to the one path by somebody who may send is answered 204 when its body is on the disk. Everything else is
-refused, and ends the connection. Of a request without the right bearer nothing but its head is kept in memory.
+refused, and ends the connection. A request without the right bearer is answered 401, whatever it asks for: neither its
+method nor its path is looked at, and nothing but its head is kept in memory.
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ class Server(Protocol):
     stopping: Event
 
     def serving(self, request: socket.socket) -> AbstractContextManager[None]:
-        """Mark a connection as busy while its request is answered."""
+        """Mark a connection as busy while its request is answered.
+
+        Raises ConnectionAbortedError if it was dropped meanwhile.
+        """
         ...
 
 
@@ -73,6 +77,15 @@ class Handler(BaseHTTPRequestHandler):
             self.rfile.left = _MAX_HEAD
         super().handle_one_request()
 
+    def parse_request(self) -> bool:
+        """Read the head of a request, and let nobody further who may not send."""
+        if not super().parse_request():
+            return False
+        if self._is_known():
+            return True
+        self._refuse(HTTPStatus.UNAUTHORIZED)
+        return False
+
     def do_POST(self) -> None:
         refusal = self._refusal()
         if refusal is not None:
@@ -94,8 +107,6 @@ class Handler(BaseHTTPRequestHandler):
     def _refusal(self) -> HTTPStatus | None:
         if self.path != self._server.path:
             return HTTPStatus.NOT_FOUND
-        if not self._is_known():
-            return HTTPStatus.UNAUTHORIZED
         lengths = self.headers.get_all("Content-Length") or []
         if self.headers["Transfer-Encoding"] is not None or not lengths:
             return HTTPStatus.LENGTH_REQUIRED

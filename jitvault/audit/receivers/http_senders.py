@@ -13,7 +13,7 @@ from typing import IO
 
 from jitvault.audit.files.spool import Spool
 from jitvault.audit.files.spool_file import LineWriter
-from jitvault.audit.receivers.receiver import Notices
+from jitvault.audit.receivers.receiver import MOST_CONNECTIONS, Notices
 
 
 class Senders:
@@ -22,7 +22,7 @@ class Senders:
     Of more than `limit` addresses, the one that sent nothing for longest begins another file with its next line.
     """
 
-    def __init__(self, spool: Spool, limit: int) -> None:
+    def __init__(self, spool: Spool, limit: int = MOST_CONNECTIONS) -> None:
         self.spool = spool
         self._limit = limit
         self._writers: OrderedDict[str, LineWriter] = OrderedDict()

@@ -7,7 +7,6 @@ Each way in which Vault can push its audit lines is one file with one `Receiver`
 from __future__ import annotations
 
 import errno
-import resource
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,14 +16,14 @@ from threading import Event, Lock, Thread
 from typing import Protocol
 
 from jitvault.audit.files.spool import Spool
-from jitvault.errors import UsageError
 
 POLL_S = 0.25
 DRAIN_S = 3.0
 FLUSH_S = 0.1
 _CLEAN_S = 3600.0
 _REPEAT_S = 60.0
-_OPEN_FILES = 256
+MOST_CONNECTIONS = 128
+"""How many connections a receiver serves at once; with their spool files, fewer than any system allows to open."""
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -101,23 +100,6 @@ class Notices:
         # the messages may go to the very disk that is full
         with suppress(OSError):
             self._tell(f"{what} ({details})" if details else what)
-
-
-def allow_open_files(connections: int) -> None:
-    """Raise this process's limit of open files for so many connections.
-
-    Raises UsageError if that is not allowed.
-    """
-    # one for each connection and one for its spool file, those of silent connections, and our own
-    needed = 2 * connections + _OPEN_FILES
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if resource.RLIM_INFINITY != hard < needed:
-        raise UsageError(
-            f"--max-connections {connections} needs {needed} open files, and this process may open only {hard}",
-            hint="Raise its limit (LimitNOFILE= in a systemd unit), or lower --max-connections.",
-        )
-    if resource.RLIM_INFINITY != soft < needed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def receive(receiver: Receiver, spool: Spool, *, keep: timedelta, stopping: Event, notices: Notices) -> None:

@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 
 from jitvault.audit.files.spool import Spool
 from jitvault.audit.files.spool_file import LineWriter
-from jitvault.audit.receivers.receiver import DRAIN_S, POLL_S, Notices
+from jitvault.audit.receivers.receiver import DRAIN_S, MOST_CONNECTIONS, POLL_S, Notices
 from jitvault.errors import UsageError
 
 _CHUNK = 256 * 1024
@@ -88,12 +88,11 @@ class SocketReceiver:
     Implements `jitvault.audit.receivers.receiver.Receiver`.
     """
 
-    def __init__(self, address: Address, spool: Spool, notices: Notices, *, max_connections: int) -> None:
+    def __init__(self, address: Address, spool: Spool, notices: Notices) -> None:
         """Listen. Raises UsageError if that is not possible."""
         self._address = address
         self._spool = spool
         self._notices = notices
-        self._max_connections = max_connections
         self._selector = selectors.DefaultSelector()
         self._open: dict[socket.socket, _Connection] = {}
         self._listener: socket.socket | None = None
@@ -160,7 +159,7 @@ class SocketReceiver:
         senders = self._address.senders
         if senders is not None and uid not in senders:
             why = "its user may not send"
-        elif len(self._open) >= self._max_connections:
+        elif len(self._open) >= MOST_CONNECTIONS:
             why = "there are too many"
         else:
             self._open[connection] = _Connection(label)

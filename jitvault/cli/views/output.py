@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import typer
 
 from jitvault.cli.folding import ID, folded, for_terminal
@@ -49,8 +50,12 @@ def to_json(value: object) -> str:
 
     Characters that a terminal would obey are escaped.
     """
-    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
     return _NOT_ASCII.sub(lambda run: run[0] if run[0].isprintable() else json.dumps(run[0])[1:-1], text)
+
+
+def _plain(value: object) -> object:
+    return msgspec.to_builtins(value) if isinstance(value, msgspec.Struct) else str(value)
 
 
 def print_for_scripts(shown: object, *ids: str, as_json: bool) -> bool:

@@ -21,7 +21,7 @@ from jitvault.formats.time_window import format_duration, spell_duration
 from jitvault.model.revision import Revision
 
 if TYPE_CHECKING:
-    from jitvault.lifecycle.decision.pending_approvals import ApprovalSubject
+    from jitvault.lifecycle.decision.pending_approvals import ApprovalSubject, PendingApproval
 
 _COLUMN = 16
 """The column of the values."""
@@ -138,3 +138,26 @@ def _changes(changes: Sequence[str], approved: Revision | None, width: int) -> I
     for change in changes:
         yield Text(folded(change, width, first="  ", keep_ids=False))
     yield _line("", width)
+
+
+def print_pending(
+    found: Sequence[PendingApproval], frozen: Mapping[str, Mapping[str, Any] | None], *, as_json: bool
+) -> None:
+    """Print what waits for one approver, a block for each task.
+
+    `frozen` has the freeze that covers a task, by its id, None where none is seen.
+    """
+    ids = (pending.task_id for pending in found)
+    tasks = [{**pending.as_json(), "frozen": frozen[pending.task_id]} for pending in found]
+    if output.print_for_scripts({"tasks": tasks}, *ids, as_json=as_json):
+        return
+    console = output.console()
+    for pending in found:
+        # folded in a pipe, too: a terminal may be behind it, and would fold where a line of ours begins
+        freeze = frozen[pending.task_id]
+        for line in proposal_lines(pending.subject, pending.changes, pending.groups, console.width, frozen=freeze):
+            console.print(line, soft_wrap=True)
+        output.print_facts(console, {"next": f"jitvault approve {pending.task_id}"})
+        console.print()
+    if not found:
+        console.print("No task waits for your approval.")

@@ -16,7 +16,8 @@ from jitvault.formats.plural import counted
 from jitvault.formats.shorten import quoted
 from jitvault.formats.time_window import format_duration
 from jitvault.formats.token_pattern import without_tokens
-from jitvault.model.proof_check import NOT_ASKED
+from jitvault.lifecycle.record.check_words import evidence_in_words
+from jitvault.model.proof_check import NOT_ASKED, Check
 from jitvault.model.revision_text import describe_unasked
 from jitvault.model.states import EndReason, State
 
@@ -292,7 +293,7 @@ def proof_in(document: PublishedTask) -> Proof:
 
     Raises SecurityFinding for a task that is published as ended without one, which no worker does.
     """
-    from jitvault.cli.views.published import illegible
+    from jitvault.documents.illegible import illegible
 
     if document.proof is None:
         raise illegible(document.task_id)
@@ -385,8 +386,8 @@ def print_proof(console: Console, proof: Mapping[str, Any], unproven: Sequence[s
     for lease in proof["leases"]:
         _print_verdict(console, "lease", lease, lease["lease_id"])
     owners = (proof["token"], *proof["earlier_tokens"], *proof["leases"])
-    failed = [c for owner in owners for c in owner["checks"] if not c["ok"]]
-    lines = [f"check {check['n']} ({check['name']}): {check['evidence']}" for check in failed]
+    failed = [c for owner in owners for c in owner["checks"] if not c.ok]
+    lines = [f"check {check.n} ({check.name}): {evidence_in_words(check.evidence)}" for check in failed]
     if why := _what_else(proof, failed):
         lines.append(f"{'not sealed' if proof['confirmed'] else 'not proven'}: {why}")
     if times := proof.get("reopened"):
@@ -397,9 +398,12 @@ def print_proof(console: Console, proof: Mapping[str, Any], unproven: Sequence[s
         console.print(output.indented(f"not proven: {line}", console.width), style="yellow", soft_wrap=True)
 
 
-def _what_else(proof: Mapping[str, Any], failed: Sequence[Mapping[str, Any]]) -> str:
+def _what_else(proof: Mapping[str, Any], failed: Sequence[Check]) -> str:
     """Return why a task is open, where no error or failed check says it."""
-    shown = [*(str(lease["error"]) for lease in proof["leases"] if lease["error"]), *(c["evidence"] for c in failed)]
+    shown = [
+        *(str(lease["error"]) for lease in proof["leases"] if lease["error"]),
+        *(evidence_in_words(c.evidence) for c in failed),
+    ]
     why = str(proof.get("unproven_because") or "")
     return "" if any(why.endswith(text) for text in shown) else why
 
@@ -417,5 +421,5 @@ def _print_verdict(console: Console, what: str, owner: Mapping[str, Any], name: 
         console.print(f"    {owner['error']}", style="red", soft_wrap=True)
 
 
-def _checks(checks: Sequence[Mapping[str, Any]]) -> str:
-    return " ".join(f"{c['n']}{'✓' if c['ok'] else '✗'}" for c in checks)
+def _checks(checks: Sequence[Check]) -> str:
+    return " ".join(f"{c.n}{'✓' if c.ok else '✗'}" for c in checks)

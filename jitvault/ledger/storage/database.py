@@ -19,10 +19,14 @@ from jitvault.ledger.storage.postgres import PostgresStore
 from jitvault.ledger.storage.sqlite import SqliteStore
 from jitvault.model import rules_generation as generation
 
-HEAD = "0013"
+FIRST = "0100"
+"""The version of the first release's schema. Earlier ones were never released, and nothing upgrades them."""
+HEAD = "0100"
 """The schema's version: two digits for breaking changes, two for changes that only add."""
 
 T = TypeVar("T")
+
+_NAME_ANOTHER = "To begin a new ledger, name another file or database in JITVAULT_LEDGER."
 
 
 class Database:
@@ -116,8 +120,8 @@ def is_known(found: str | None) -> bool:
 def upgrade(database: Database) -> tuple[str | None, str]:
     """Upgrade the schema, or make it; return the versions before and after.
 
-    Of several processes that come at once, one does it. Raises LedgerUnavailable for a foreign database and for a newer
-    version.
+    Of several processes that come at once, one does it. Raises LedgerUnavailable for a foreign database, for a newer
+    version and for one from before the first release.
     """
     from jitvault.ledger.storage.migrations import upgrade as migrate
 
@@ -125,7 +129,7 @@ def upgrade(database: Database) -> tuple[str | None, str]:
         before = _version(connection)
         if before is None and not _is_empty(connection):
             raise _wrong(None)
-        if before is not None and before > HEAD:
+        if before is not None and not FIRST <= before <= HEAD:
             raise _wrong(before)
         take_time(connection)
         migrate(connection)
@@ -202,13 +206,12 @@ def _check_rules(connection: Connection, rules: int) -> None:
 
 def _wrong(found: str | None) -> LedgerUnavailable:
     """Return the error for a schema version that cannot be used."""
-    old = found is not None and found < HEAD
-    return LedgerUnavailable(
-        f"the ledger has schema version {found or 'none'}, this jitvault needs {HEAD}",
-        hint="`jitvault ledger upgrade` upgrades it, also while older workers run."
-        if old
-        else "Use the jitvault that wrote it, or name another database in JITVAULT_LEDGER.",
-    )
+    message = f"the ledger has schema version {found or 'none'}, this jitvault needs {HEAD}"
+    if found is not None and found < FIRST:
+        return LedgerUnavailable(f"{message}: no release wrote it, so none upgrades it", hint=_NAME_ANOTHER)
+    if found is not None and found < HEAD:
+        return LedgerUnavailable(message, hint="`jitvault ledger upgrade` upgrades it, also while older workers run.")
+    return LedgerUnavailable(message, hint=f"Use the jitvault that wrote it. {_NAME_ANOTHER}")
 
 
 def _is_empty(connection: Connection) -> bool:

@@ -82,32 +82,6 @@ def take_time(connection: Connection) -> None:
 # -- append-only tables ------------------------------------------------------------------------------------
 
 
-def append_only(dialect: str, table: str) -> list[str]:
-    """Return the statements that make a table append-only.
-
-    They create triggers with the names that `guards` returns.
-    """
-    if dialect != "postgresql":
-        return [
-            f"CREATE TRIGGER {table}_no_{act} BEFORE {act.upper()} ON {table} "
-            f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-            for act in ("update", "delete")
-        ]
-    refuse = (
-        "CREATE OR REPLACE FUNCTION jitvault_append_only() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME USING ERRCODE = 'integrity_constraint_violation'; "
-        "END $$"
-    )
-    return [
-        refuse,
-        *(
-            f"CREATE TRIGGER {table}_no_{act} BEFORE {act.upper()} ON {table} "
-            f"FOR EACH {'STATEMENT' if act == 'truncate' else 'ROW'} EXECUTE FUNCTION jitvault_append_only()"
-            for act in ("update", "delete", "truncate")
-        ),
-    ]
-
-
 def guards(dialect: str, tables: Iterable[str]) -> set[str]:
     """Return the names of the triggers that keep `tables` append-only."""
     acts = ("update", "delete", "truncate") if dialect == "postgresql" else ("update", "delete")

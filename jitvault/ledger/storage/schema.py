@@ -201,7 +201,7 @@ checks = Table(
     Column("subject", String(512), primary_key=True),
     Column("n", Integer, primary_key=True),
     Column("ok", Boolean(create_constraint=True, name="ok"), nullable=False),
-    Column("evidence", String(1000), nullable=False),
+    Column("evidence", JSON, nullable=False),
 )
 
 operations = Table(

@@ -134,10 +134,10 @@ def tell_restores(connection: Connection, lines: Sequence[Observation], at: date
 
 
 def _is_since(connection: Connection, line: Observation) -> bool:
-    """Return whether a line is newer than operation ids for publications.
+    """Return whether this ledger has the intents of the time of a line.
 
-    Publications and signatures of older versions had no ids. A worker publishes a task before it signs anything about
-    it, so that the first recorded publication marks the change.
+    A ledger that was made anew lacks the intents of what the worker published and signed before. A worker publishes a
+    task before it signs anything about it, so the first publication that the ledger has is where its intents begin.
     """
     try:
         first = connection.execute(_FIRST_PUBLICATION).scalar()

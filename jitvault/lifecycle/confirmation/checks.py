@@ -38,13 +38,12 @@ from jitvault.audit.trail import (
     canary_after,
     canary_before,
     follows,
+    is_elided,
     listed,
     segment,
     shown,
-    unshown,
 )
-from jitvault.engines.interface import ProbeResult
-from jitvault.lifecycle.confirmation.hazards import describe_act, first_write_to_mount, hazards
+from jitvault.lifecycle.confirmation.hazards import first_write_to_mount, hazards, in_the_way
 from jitvault.lifecycle.confirmation.timeline import (
     Credential,
     alive_line,
@@ -54,7 +53,8 @@ from jitvault.lifecycle.confirmation.timeline import (
     reappearance,
     revocation_line,
 )
-from jitvault.model.proof_check import Check
+from jitvault.model.evidence import Closed, Contiguous, Expiry, Gap, Interval, Lack, Missing
+from jitvault.model.proof_check import TARGET_N, Check
 from jitvault.model.states import Verdict
 
 _PROVEN = (Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXPIRED)
@@ -68,11 +68,11 @@ class Proof:
     checks: tuple[Check, ...]
 
 
-def judge_credential(credential: Credential, trail: AuditTrail, *, probed: ProbeResult | None, target: bool) -> Proof:
+def judge_credential(credential: Credential, trail: AuditTrail, *, probed: Check | None, target: bool) -> Proof:
     """Return the highest verdict that the evidence supports, with its checks.
 
-    `target` says whether the template requires proof from the target; without it check 6 is not made. `probed` is what
-    the target said of the credential, None where it was not asked.
+    `target` says whether the template requires proof from the target; without it check 6 is not made. `probed` is that
+    check by what the target said of the credential, None where it was not asked.
     """
     issue = issue_line(credential, trail.observations)
     # a credential that reappeared after it was gone needs a revocation after that
@@ -93,7 +93,7 @@ def _judge(
     end: Observation | None,
     expired: Canary | None,
     *,
-    probed: ProbeResult | None,
+    probed: Check | None,
     target: bool,
 ) -> Proof:
     """Make the checks for one way to end.
@@ -101,28 +101,24 @@ def _judge(
     That way is by the revocation `end`, or `expired`.
     """
     lookup = lookup_line(credential, trail, after=end or reappearance(credential, trail, after=issue) or issue)
+    over = Expiry(expired.at) if expired else None
+    answered = probed or Check(TARGET_N, ok=False, evidence=Missing(lack=Lack.NOT_PROBED))
     last = Point.of(lookup) or (Point(expired.place, expired.at) if expired else None)
     checks = [
         # 1
-        Check(1, issue is not None, shown(issue, "no issue line was seen")),
+        Check(1, issue is not None, shown(issue, Lack.ISSUE_LINE)),
         # 2
-        Check(
-            2, bool(end or expired), shown(end, _expiry_text(expired) or "no revocation line without error was seen")
-        ),
+        Check(2, bool(end or expired), shown(end, over or Lack.REVOCATION_LINE)),
         # 3
-        Check(
-            3,
-            last is not None,
-            shown(lookup, _expiry_text(expired) or "no look-up line that says it is gone was seen"),
-        ),
+        Check(3, last is not None, shown(lookup, over or Lack.GONE_LINE)),
         # 4
         _check_hazards(credential, trail, Point.of(issue), end, last),
         # 5
-        _check_trust(credential, trail, issue, end, last, refused=target and _check_target(probed).ok),
+        _check_trust(credential, trail, issue, end, last, refused=target and answered.ok),
     ]
     if target:
         # 6
-        checks.append(_check_target(probed))
+        checks.append(answered)
     issued_at = Point.of(issue)
     mount_changed = (
         issued_at is None or last is None or first_write_to_mount(credential, trail, issued_at, last) is not None
@@ -170,15 +166,15 @@ def _check_hazards(
     look-up makes up for that.
     """
     if issue is None or last is None:
-        return Check(4, ok=False, evidence="the interval from issue to look-up is not known")
+        return Check(4, ok=False, evidence=Missing(lack=Lack.INTERVAL))
     written = first_write_to_mount(credential, trail, issue, last)
     if written is not None:
-        return Check.failed_for_good(4, describe_act(written))
+        return Check(4, ok=False, evidence=in_the_way(written, for_good=True))
     alive = alive_line(credential, trail, before=end) if end else None
     for hazard in hazards(credential, trail, issue, last):
         if alive is None or not follows(alive, hazard):
-            return Check(4, ok=False, evidence=describe_act(hazard))
-    return Check(4, ok=True, evidence=f"none from {issue.at.isoformat()} to {last.at.isoformat()}")
+            return Check(4, ok=False, evidence=in_the_way(hazard))
+    return Check(4, ok=True, evidence=Interval(issue.at, last.at))
 
 
 def _check_trust(
@@ -195,13 +191,13 @@ def _check_trust(
     `refused` says that the target refuses the credential.
     """
     if issue is None or last is None:
-        return Check(5, ok=False, evidence="the interval from issue to look-up is not known")
+        return Check(5, ok=False, evidence=Missing(lack=Lack.INTERVAL))
     before = canary_before(trail, issue.place)
     after = canary_after(trail, last.place)
     if after is None:
-        return Check(5, ok=False, evidence="no matching canary after it")
+        return Check(5, ok=False, evidence=Missing(lack=Lack.CANARY_AFTER))
     if before is not None and segment(issue.place) == segment(last.place):
-        return Check(5, ok=True, evidence=f"{issue.place.source} bytes {before} to {after} read contiguously")
+        return Check(5, ok=True, evidence=Contiguous(issue.place.source, before, after))
     return _check_trust_over_gap(credential, trail, issue, end, last, has_canary=before is not None, refused=refused)
 
 
@@ -223,33 +219,19 @@ def _check_trust_over_gap(
     """
     listing = listed(trail, credential.listing_ops, in_segment_of=last.place)
     if listing is None:
-        missing = "no matching canary before it"
-        if has_canary:
-            missing = "the stream was interrupted between issue and look-up"
-        return Check(5, ok=False, evidence=f"{missing}{unshown(trail)}")
-    how = f"interrupted; nothing unaccounted for was listed (line {listing.line[:16]})"
+        missing = Lack.INTERRUPTED if has_canary else Lack.CANARY_BEFORE
+        return Check(5, ok=False, evidence=Missing(lack=missing, elided=is_elided(trail)))
+    here = listing.line
     if has_canary and (end is None or segment(issue.place) == segment(end.place)):
-        return Check(5, ok=True, evidence=f"{how}; its end came before the gap")
+        return Check(5, ok=True, evidence=Gap(here, Closed.ENDED_BEFORE))
     alive = alive_line(credential, trail, before=end) if end else None
     if alive is None and credential.kind == "token" and end is not None and end.actor == end.subject:
-        return Check(5, ok=True, evidence=f"{how}; it revoked itself after the gap")
+        return Check(5, ok=True, evidence=Gap(here, Closed.REVOKED_ITSELF))
     if alive is None and end is not None and end.kind is Kind.TOKEN_LOOKUP:
-        return Check(5, ok=True, evidence=f"{how}; Vault had it after the gap (line {end.line[:16]}), revoked")
+        return Check(5, ok=True, evidence=Gap(here, Closed.FOUND_REVOKED, end.line))
     if alive is None and refused:
         # an act that took its record away in Vault would have left the credential working at the target
-        return Check(5, ok=True, evidence=f"{how}; and the target refuses it")
+        return Check(5, ok=True, evidence=Gap(here, Closed.TARGET_REFUSES))
     if alive is None:
-        missing = "the stream was interrupted, and nobody saw it alive between gap and revocation"
-        return Check(5, ok=False, evidence=missing)
-    return Check(5, ok=True, evidence=f"{how}; it was alive after the gap (line {alive.line[:16]})")
-
-
-def _check_target(probed: ProbeResult | None) -> Check:
-    """Make check 6 of what the target said; None: it was not asked."""
-    if probed is None:
-        return Check(6, ok=False, evidence="the target was not probed")
-    return Check(6, ok=probed.is_over, evidence=probed.evidence)
-
-
-def _expiry_text(expired: Canary | None) -> str:
-    return f"its TTL was over at {expired.at.isoformat()}, by Vault's clock" if expired else ""
+        return Check(5, ok=False, evidence=Missing(lack=Lack.NOT_SEEN_ALIVE))
+    return Check(5, ok=True, evidence=Gap(here, Closed.SEEN_ALIVE, alive.line))

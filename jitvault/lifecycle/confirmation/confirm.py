@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 
+import msgspec
+
 from jitvault.audit.observation import Kind
 from jitvault.audit.trail import AuditTrail, done
 from jitvault.context import WorkerContext
-from jitvault.engines.interface import ProbeResult
+from jitvault.engines.interface import ProbeResult, probe_of
 from jitvault.errors import NotConfirmed, StillAccepted, UsageError
 from jitvault.formats.clocks import lasted
 from jitvault.ledger.model import Change, CheckRow, GrantRow, LeaseRow, OperationRow, TaskRecord
@@ -24,6 +26,7 @@ from jitvault.lifecycle.confirmation.quiet_check import Quiet, check_quiet
 from jitvault.lifecycle.confirmation.quiet_rules import settles_at
 from jitvault.lifecycle.confirmation.timeline import Credential
 from jitvault.lifecycle.confirmation.wrapped_read_probes import ask_targets, probe_target
+from jitvault.lifecycle.confirmation.wrapped_reads import target_check
 from jitvault.lifecycle.record.due_time import has_come
 from jitvault.lifecycle.record.history import proof_level_of
 from jitvault.lifecycle.record.integrity import is_complete
@@ -34,8 +37,9 @@ from jitvault.lifecycle.record.lookups import (
     live_lookups,
     proven_before,
 )
+from jitvault.model.evidence import Evidence as CheckEvidence
 from jitvault.model.kinds import EventKind, LookupAnswer, OperationKind
-from jitvault.model.proof_check import TARGET_N, Check
+from jitvault.model.proof_check import Check
 from jitvault.model.revision import Revision
 from jitvault.model.states import State, Verdict
 from jitvault.model.vault_access import last_end
@@ -63,7 +67,7 @@ class TaskJudgement:
     leases: tuple[LeaseRow, ...]
     checks: tuple[CheckRow, ...]
     proven: bool
-    target_answers: Mapping[str, ProbeResult]
+    target_answers: Mapping[str, Check]
 
 
 def judge(worker: WorkerContext, found: Evidence) -> TaskJudgement:
@@ -80,7 +84,9 @@ def judge(worker: WorkerContext, found: Evidence) -> TaskJudgement:
     hashed = cache(worker.hasher.hash)
     grants: list[GrantRow] = []
     leases: list[LeaseRow] = []
-    checks: list[CheckRow] = [_target_row(file, line, answer) for line, answer in about_wrapped.items()]
+    checks: list[CheckRow] = []
+    for line, said in about_wrapped.items():
+        checks += _rows(file, line, (said,))
     for grant in file.grants:
         proof = judge_token(hashed, found, grant)
         grants.append(replace(grant, verdict=proof.verdict))
@@ -129,7 +135,7 @@ def record_judgement(worker: WorkerContext, evidence: Evidence, claim: int) -> C
     settled = tuple(replace(grant, settled=True) for grant in found.grants)
     change = Change(
         EventKind.CONFIRMED,
-        {"checks": [[c.subject, c.n, c.ok] for c in found.checks], "quiet": quiet.check.evidence},
+        {"checks": [[c.subject, c.n, c.ok] for c in found.checks], "quiet": msgspec.to_builtins(quiet.check.evidence)},
         state=State.CONFIRMED,
         fields={
             **_durations(file, credentials, worker.now()),
@@ -153,12 +159,17 @@ def _record_unconfirmed(
     needs_due_at = found.proven and not quiet.soon and has_come(worker, file, file.task.due_at or quiet.due_at)
     if has_changed or needs_due_at:
         fields = {"due_at": quiet.due_at} if found.proven else {}
-        change = Change(EventKind.JUDGED, {"quiet": quiet.check.evidence}, fields=fields, rows=(*credentials, *checks))
+        change = Change(
+            EventKind.JUDGED,
+            {"quiet": msgspec.to_builtins(quiet.check.evidence)},
+            fields=fields,
+            rows=(*credentials, *checks),
+        )
         file = worker.ledger.change(file, change, claim=claim, at=worker.now())
     return file
 
 
-def _outcomes(checks: Iterable[CheckRow]) -> set[tuple[str, int, str | None]]:
+def _outcomes(checks: Iterable[CheckRow]) -> set[tuple[str, int, CheckEvidence | None]]:
     """Return what counts as a change of the checks.
 
     That is whether each holds, and why not.
@@ -235,7 +246,7 @@ def judge_lease(
     file: TaskRecord,
     lease: LeaseRow,
     trail: AuditTrail,
-    probed: ProbeResult | None,
+    probed: Check | None,
     *,
     access: Mapping[str, object],
     target: bool,
@@ -296,13 +307,11 @@ def _reported(verdict: Verdict, operations: tuple[OperationRow, ...], subject: s
     return verdict
 
 
-def probe(
-    worker: WorkerContext, file: TaskRecord, revision: Revision, leases: Iterable[LeaseRow]
-) -> dict[str, ProbeResult]:
+def probe(worker: WorkerContext, file: TaskRecord, revision: Revision, leases: Iterable[LeaseRow]) -> dict[str, Check]:
     """Ask each target once about the leases that need its proof.
 
-    Returns the answers by the name of the credential at its target. A target that cannot be asked gives no evidence:
-    check 6 fails for its credentials, and the other checks are not affected.
+    Returns check 6 by the name of the credential at its target. A target that cannot be asked gives no evidence: the
+    check fails for its credentials, and the other checks are not affected.
     """
     names_of: dict[tuple[str, str], list[str]] = {}
     for lease in leases:
@@ -311,27 +320,20 @@ def probe(
             continue
         if lease.target_name and lease.verdict is not Verdict.LIVE:
             names_of.setdefault((entry["engine"], entry["probe"]), []).append(lease.target_name)
-    answers: dict[str, ProbeResult] = {}
+    answers: dict[str, Check] = {}
     for (engine, probe), names in names_of.items():
         try:
-            answers |= worker.engines[engine].probe(probe_target(worker, probe), names)
+            told = probe_of(worker.engines[engine]).ask(probe_target(worker, probe), names)
         except (NotConfirmed, UsageError) as error:
             is_accepted = isinstance(error, StillAccepted)
             no_answer = ProbeResult(refused=False, open_sessions=None, evidence=str(error), seen=is_accepted)
-            answers |= dict.fromkeys(names, no_answer)
+            told = dict.fromkeys(names, no_answer)
+        answers |= {name: target_check(engine, name, answer) for name, answer in told.items()}
     return answers
 
 
 def _rows(file: TaskRecord, subject: str, checks: tuple[Check, ...]) -> tuple[CheckRow, ...]:
-    return tuple(CheckRow(file.task.task_id, subject, c.n, c.ok, c.evidence[:1000]) for c in checks)
-
-
-def _target_row(file: TaskRecord, line: str, answer: ProbeResult) -> CheckRow:
-    """Return check 6 of a wrapped read.
-
-    `line` is the digest of the read's audit line.
-    """
-    return CheckRow(file.task.task_id, line, TARGET_N, answer.is_over, answer.evidence[:1000])
+    return tuple(CheckRow(c.n, c.ok, c.evidence, task_id=file.task.task_id, subject=subject) for c in checks)
 
 
 def _durations(file: TaskRecord, credentials: Iterable[GrantRow | LeaseRow], now: datetime) -> dict[str, int | None]:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from jitvault.audit.observation import Kind, Observation, is_token_lease
 from jitvault.audit.trail import AuditTrail, Canary, done
 from jitvault.context import WorkerContext
@@ -29,6 +31,7 @@ from jitvault.lifecycle.decision.drift import drift_besides_request
 from jitvault.lifecycle.decision.template_gate import leases_under_check
 from jitvault.lifecycle.record.history import proof_level_of
 from jitvault.lifecycle.record.reopenings import ACCOUNTED
+from jitvault.model.evidence import Missing
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.revision import Revision
 from jitvault.operations import new_operation, record_answer
@@ -69,7 +72,8 @@ class Evidence:
 
     def _nameable(self, worker: WorkerContext) -> frozenset[str]:
         """Return the paths whose targets can name credentials that no line shows."""
-        return frozenset(entry["path"] for entry in self._by_target() if worker.engines[entry["engine"]].finds_unnamed)
+        asked = ((entry["path"], worker.engines[entry["engine"]].probe) for entry in self._by_target())
+        return frozenset(path for path, probe in asked if probe is not None and probe.finds_unnamed)
 
     def unnamed_tokens(self) -> list[Observation]:
         """Return the lines of tokens that the task's grants do not name.
@@ -135,7 +139,7 @@ def collect_reconciled(worker: WorkerContext, task_id: str, claim: int) -> Evide
     return collect_evidence(worker, task_id)
 
 
-def _list_leases(worker: WorkerContext, file: TaskRecord, claim: int, why: str) -> None:
+def _list_leases(worker: WorkerContext, file: TaskRecord, claim: int, why: Missing) -> None:
     """List the leases below the task's paths.
 
     Whether all are known is recorded.
@@ -143,7 +147,9 @@ def _list_leases(worker: WorkerContext, file: TaskRecord, claim: int, why: str) 
     task_id = file.task.task_id
     paths = sorted({entry["path"] for entry in Revision.of(file.revision.body).access})
     ops = [new_operation(worker, OperationKind.LIST_LEASES, path, task_id=task_id) for path in paths]
-    intent = Change(EventKind.LISTING_INTENDED, {"ops": [op.op_id for op in ops], "why": why}, rows=ops)
+    intent = Change(
+        EventKind.LISTING_INTENDED, {"ops": [op.op_id for op in ops], "why": msgspec.to_builtins(why)}, rows=ops
+    )
     worker.ledger.apply(task_id, intent, claim=claim, at=worker.now())
     listed = [lease for op in ops for lease in worker.leases.list(op.subject, op=op.op_id)]
     # leases that were issued to other tasks just now are known once the stream was read up to here

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from jitvault.audit.observation import Kind, Observation
 from jitvault.audit.trail import AuditTrail, Point, segment
 from jitvault.lifecycle.confirmation.timeline import Credential, is_below, prefix_of
+from jitvault.model.evidence import Lack, Missing
 
 
 def hazardous_acts(lines: Sequence[Observation]) -> Iterator[Observation]:
@@ -52,8 +53,9 @@ def first_write_to_mount(credential: Credential, trail: AuditTrail, issue: Point
     return next((act for act in hazards(credential, trail, issue, last) if act.path.startswith(inside)), None)
 
 
-def describe_act(hazard: Observation) -> str:
-    return f"{hazard.path} at {hazard.at.isoformat()} (line {hazard.line[:16]})"
+def in_the_way(act: Observation, *, for_good: bool = False) -> Missing:
+    """Return the evidence that an act keeps a check from holding."""
+    return Missing(lack=Lack.HAZARD, about=act.path, at=act.at, line=act.line, for_good=for_good)
 
 
 def touches(path: str, mount: str, lease_path: str, *, token: bool) -> bool:

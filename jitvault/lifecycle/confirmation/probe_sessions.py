@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from jitvault.context import WorkerContext
+from jitvault.engines.interface import probe_of
 from jitvault.errors import JitvaultError, NotConfirmed, ProbeUnusable, VaultUnavailable
 from jitvault.lifecycle.confirmation.wrapped_read_probes import probe_target
 
@@ -49,7 +50,8 @@ class ProbeSessions:
         declared = {(t.spec.engine, t.spec.probe) for t in self._worker.templates.values() if t.spec.probe}
         found: dict[Probe, Mapping[str, Any]] = {}
         for engine, probe in declared:
-            if engine not in self._worker.engines or probe is None:
+            known = self._worker.engines.get(engine)
+            if known is None or known.probe is None or probe is None:
                 continue
             try:
                 found[engine, probe] = probe_target(self._worker, probe)
@@ -71,7 +73,7 @@ class ProbeSessions:
         if where is None:
             return ()
         with _as_unasked():
-            kept_out = self._worker.engines[probe[0]].stand_by(where)
+            kept_out = probe_of(self._worker.engines[probe[0]]).stand_by(where)
         for name in kept_out:
             if name not in self._recorded:
                 self._recorded.add(name)
@@ -87,7 +89,7 @@ class ProbeSessions:
         if where is None:
             return
         with _as_unasked():
-            lacking = self._worker.engines[probe[0]].missing_rights(where)
+            lacking = probe_of(self._worker.engines[probe[0]]).missing_rights(where)
         if lacking:
             raise ProbeUnusable(f"the probe lacks {', '.join(lacking)} at its target")
 

@@ -6,11 +6,10 @@ A task that is not quiet gets the time at which it is due again.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from jitvault.context import WorkerContext
-from jitvault.engines.interface import ProbeResult
 from jitvault.lifecycle.confirmation.evidence import Evidence, tokens_of
 from jitvault.lifecycle.confirmation.quiet_rules import QUIET, is_quiet, settles_at
 from jitvault.lifecycle.confirmation.wrapped_reads import unproven_read
@@ -23,7 +22,8 @@ from jitvault.lifecycle.record.reopenings import (
 )
 from jitvault.lifecycle.revocation.cascade import unproven_below
 from jitvault.lifecycle.revocation.results import next_try
-from jitvault.model.proof_check import Check
+from jitvault.model.evidence import MOST_TEXT, Lack, Missing
+from jitvault.model.proof_check import QUIET_N, Check
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Quiet:
 
 
 def check_quiet(
-    worker: WorkerContext, evidence: Evidence, *, leases_dead: bool, target_answers: Mapping[str, ProbeResult]
+    worker: WorkerContext, evidence: Evidence, *, leases_dead: bool, target_answers: Mapping[str, Check]
 ) -> Quiet:
     """Make check 7 by the evidence.
 
@@ -62,17 +62,17 @@ def check_quiet(
         soon = leases_dead and not open_below and _only_time_is_missing(worker, evidence, target_answers)
         return Quiet(check, soon, now + QUIET if soon else later)
     if open_below:
-        why = f"not before the tasks below it are proven dead: {', '.join(open_below)}"
-        return Quiet(replace(check, ok=False, evidence=why), soon=False, due_at=later)
+        why = Missing(lack=Lack.OPEN_BELOW, about=", ".join(open_below)[:MOST_TEXT])
+        return Quiet(Check(QUIET_N, ok=False, evidence=why), soon=False, due_at=later)
     until = _held_back_until(worker, evidence)
     if until is not None:
-        times = f"its end was called proven {times_reopened(file.events)} times and did not stay so"
-        why = f"{times} ({why_reopened(file.events)}): not again before its settle window is over"
-        return Quiet(replace(check, ok=False, evidence=why), soon=False, due_at=until)
+        times, last = times_reopened(file.events), why_reopened(file.events)
+        why = Missing(lack=Lack.GOING_ROUND, count=times, about=last[:MOST_TEXT])
+        return Quiet(Check(QUIET_N, ok=False, evidence=why), soon=False, due_at=until)
     return Quiet(check, soon=True, due_at=now)
 
 
-def _only_time_is_missing(worker: WorkerContext, evidence: Evidence, target_answers: Mapping[str, ProbeResult]) -> bool:
+def _only_time_is_missing(worker: WorkerContext, evidence: Evidence, target_answers: Mapping[str, Check]) -> bool:
     """Return whether a task with proven credentials is quiet in a moment.
 
     All credentials of the task are proven dead. Vault ends the leases of a revoked token within a moment, so a listing

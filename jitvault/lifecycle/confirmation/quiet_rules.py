@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
+from msgspec.structs import replace
+
 from jitvault.audit.observation import Kind, Observation, Place
-from jitvault.audit.trail import AuditTrail, Canary, derived_tokens, done, follows, listed, segment, unshown
-from jitvault.engines.interface import ProbeResult
+from jitvault.audit.trail import AuditTrail, Canary, derived_tokens, done, follows, is_elided, listed, segment
 from jitvault.lifecycle.confirmation.wrapped_reads import (
     WrappedRead,
     unanswered_reads,
@@ -20,6 +21,7 @@ from jitvault.lifecycle.confirmation.wrapped_reads import (
     unseen_reads,
     wrapped_reads,
 )
+from jitvault.model.evidence import Lack, Missing, NoToken, Quiet
 from jitvault.model.proof_check import Check
 
 QUIET = timedelta(seconds=1)
@@ -32,7 +34,7 @@ _LEASELESS = ("auth/token/", "sys/", "cubbyhole/")
 class OpenQuestions:
     """Why the lines alone do not show which leases a task had.
 
-    - `gap`, `hidden` and `unanswered` each say what is missing, or are empty. A listing of the task's prefixes settles
+    - `gap`, `hidden` and `unanswered` each say what is missing, if anything. A listing of the task's prefixes settles
       them.
     - `elsewhere` names a wrapped read of a path that is none of the task's: no listing of the task covers it.
     - `pending` are the ids of requests that have no answer yet.
@@ -42,17 +44,17 @@ class OpenQuestions:
     A request of a path that is open to everybody gives no lease, so it is neither `elsewhere` nor `pending`.
     """
 
-    gap: str
-    hidden: str
-    elsewhere: str
-    unanswered: str
-    pending: tuple[str, ...]
-    unleased: str = ""
+    gap: Missing | None = None
+    hidden: Missing | None = None
+    elsewhere: Missing | None = None
+    unanswered: Missing | None = None
+    pending: tuple[str, ...] = ()
+    unleased: Missing | None = None
     wrapped: tuple[WrappedRead, ...] = ()
 
     @property
-    def why_list(self) -> str:
-        """Return why a listing is needed; empty where none is."""
+    def why_list(self) -> Missing | None:
+        """Return why a listing is needed; None where none is."""
         return self.gap or self.hidden or self.unanswered
 
 
@@ -95,18 +97,12 @@ def open_questions(
     # a token reads nothing before it is created; without the line of its creation the token itself is not proven dead
     begun = min(created, default=newest.at)
     return OpenQuestions(
-        gap="the stream was interrupted after the token was made" if gap else "",
-        hidden=f"a credential was read from {hidden[0].path} in a wrapping, so its lease is not known"
-        if hidden
-        else "",
-        elsewhere=f"something was read from {elsewhere[0].path} in a wrapping, and that path is none of the task's"
-        if elsewhere
-        else "",
-        unanswered=f"{len(never)} requests never got an answer" if never else "",
+        gap=Missing(lack=Lack.GAP) if gap else None,
+        hidden=Missing(lack=Lack.HIDDEN_LEASE, about=hidden[0].path) if hidden else None,
+        elsewhere=Missing(lack=Lack.READ_ELSEWHERE, about=elsewhere[0].path) if elsewhere else None,
+        unanswered=Missing(lack=Lack.UNANSWERED, count=len(never)) if never else None,
         pending=tuple(sorted({o.request_id for o in without_answer} - {o.request_id for o in never})),
-        unleased=f"{unleased[0].path} gave something at {unleased[0].at.isoformat()} that has no lease: nothing ends it"
-        if unleased
-        else "",
+        unleased=Missing(lack=Lack.UNLEASED, about=unleased[0].path, at=unleased[0].at) if unleased else None,
         wrapped=(
             *wrapped_reads(tokens, trail, leased=leased, settle=settle),
             *unanswered_reads((o for o in never if o.kind is Kind.USED and o.path in by_target), settle),
@@ -123,7 +119,7 @@ def is_quiet(
     now_canary: datetime | None,
     open_questions: OpenQuestions,
     settled: bool,
-    target_answers: Mapping[str, ProbeResult] = MappingProxyType({}),
+    target_answers: Mapping[str, Check] = MappingProxyType({}),
 ) -> Check:
     """Make check 7 for a task whose tokens have these accessor HMACs.
 
@@ -133,27 +129,26 @@ def is_quiet(
     """
     acts = _acts(tokens, trail)
     if not leases_dead:
-        return Check(7, ok=False, evidence="a lease of the task is not proven dead")
+        return Check(7, ok=False, evidence=Missing(lack=Lack.LEASE_UNPROVEN))
     if open_questions.pending:
         waiting = open_questions.pending
-        return Check(7, ok=False, evidence=f"{len(waiting)} requests of the token have no answer yet: {waiting[0]}")
+        return Check(7, ok=False, evidence=Missing(lack=Lack.PENDING, count=len(waiting), about=waiting[0]))
     if never := open_questions.elsewhere or open_questions.unleased:
         return Check(7, ok=False, evidence=never)
     if open_questions.why_list and not settled:
-        return Check(7, ok=False, evidence=f"{open_questions.why_list}{unshown(trail)}")
+        return Check(7, ok=False, evidence=replace(open_questions.why_list, elided=is_elided(trail)))
     if unproven := unproven_read(open_questions.wrapped, target_answers):
         return Check(7, ok=False, evidence=unproven)
     if not tokens and now_canary is not None:
-        return Check(7, ok=True, evidence="no token was ever created")
+        return Check(7, ok=True, evidence=NoToken())
     ended = [o for o in trail.observations if _begins_or_ends(o, tokens) and done(o)]
     last = max((o.at for o in ended + acts), default=None)
     if now_canary is None or last is None:
-        return Check(7, ok=False, evidence="no canary after the last line of the token")
+        return Check(7, ok=False, evidence=Missing(lack=Lack.CANARY_SINCE))
     if now_canary - last < QUIET:
-        return Check(7, ok=False, evidence="the newest canary is less than 1 s after the last line of the token")
+        return Check(7, ok=False, evidence=Missing(lack=Lack.QUIET_SECOND))
     quiet_ms = (now_canary - last) // timedelta(milliseconds=1)
-    how = f"nothing newer in {quiet_ms} ms up to a matching canary"
-    return Check(7, ok=True, evidence=f"{how}; {open_questions.why_list}: listed" if open_questions.why_list else how)
+    return Check(7, ok=True, evidence=Quiet(quiet_ms, open_questions.why_list))
 
 
 def listing_covers_all(tokens: frozenset[str], trail: AuditTrail, ops: frozenset[str], *, at: Place) -> bool:

@@ -7,16 +7,18 @@ from functools import cache
 
 from jitvault.audit.observation import restores
 from jitvault.context import WorkerContext
-from jitvault.engines.interface import ProbeResult
 from jitvault.ledger.model import LeaseRow
 from jitvault.lifecycle.confirmation.checks import Proof, is_proven
 from jitvault.lifecycle.confirmation.confirm import Hashed, is_never_issued, judge_lease, judge_token, probe
 from jitvault.lifecycle.confirmation.evidence import Evidence
 from jitvault.lifecycle.confirmation.wrapped_read_probes import answers_at_confirmation
 from jitvault.lifecycle.confirmation.wrapped_reads import unproven_read
+from jitvault.lifecycle.record.check_words import evidence_in_words
 from jitvault.lifecycle.record.integrity import is_complete
 from jitvault.lifecycle.record.lookups import BACK, is_any_live
 from jitvault.lifecycle.record.reopenings import refused_by_target
+from jitvault.model.evidence import TargetAnswer
+from jitvault.model.proof_check import TARGET_N, Check
 from jitvault.model.revision import Revision
 
 
@@ -32,11 +34,11 @@ def why_proof_fails_now(worker: WorkerContext, evidence: Evidence) -> str | None
         return "the stream shows a token that was made under its intent, and that none of its grants names"
     questions = evidence.open_questions(worker)
     if questions.unleased:
-        return questions.unleased
+        return evidence_in_words(questions.unleased)
     if questions.why_list and not evidence.listing_covers_all():
-        return f"{questions.why_list}, and nothing was listed since"
-    if why := unproven_read(questions.wrapped, answers_at_confirmation(file)):
-        return why
+        return f"{evidence_in_words(questions.why_list)}, and nothing was listed since"
+    if unproven := unproven_read(questions.wrapped, answers_at_confirmation(file)):
+        return evidence_in_words(unproven)
     if not is_complete(worker, file, evidence.trail):
         return "the stream shows a lease that was not judged"
     hashed = cache(worker.hasher.hash)
@@ -77,17 +79,16 @@ def _lease_unproven(worker: WorkerContext, evidence: Evidence, hashed: Hashed) -
     return None
 
 
-def _answer_or_former(answers: Mapping[str, ProbeResult], lease: LeaseRow) -> ProbeResult:
-    """Return the target's answer about a lease, or its former refusal.
+def _answer_or_former(answers: Mapping[str, Check], lease: LeaseRow) -> Check:
+    """Return check 6 by the target's answer about a lease, or by its former refusal.
 
     The target is asked now. The target refused the lease when the task was confirmed.
     """
     answer = answers.get(lease.target_name or "")
-    if answer is not None and answer.seen:
+    if answer is not None and isinstance(answer.evidence, TargetAnswer):
         return answer
-    why = answer.evidence if answer else "it was not asked"
     former = "the target refused it when the task was confirmed, and has said nothing else since"
-    return ProbeResult(refused=True, open_sessions=None, evidence=f"{former} ({why})")
+    return Check(TARGET_N, ok=True, evidence=TargetAnswer("", lease.target_name or "", former))
 
 
 def _first_failure(what: str, proof: Proof) -> str:
@@ -95,4 +96,4 @@ def _first_failure(what: str, proof: Proof) -> str:
     check = next((check for check in proof.checks if not check.ok), None)
     if check is None:
         return f"{what} is {proof.verdict.value}"
-    return f"check {check.n} of {what} does not hold any more: {check.evidence}"
+    return f"check {check.n} of {what} does not hold any more: {evidence_in_words(check.evidence)}"

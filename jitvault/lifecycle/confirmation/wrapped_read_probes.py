@@ -14,17 +14,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from jitvault.audit.observation import is_token_lease
 from jitvault.context import WorkerContext
-from jitvault.engines.interface import ProbeResult
+from jitvault.engines.interface import probe_of
 from jitvault.errors import InvalidInput, JitvaultError, NotConfirmed, ProbeUnusable, UsageError
 from jitvault.ledger.model import Change, OperationRow, OpState, TaskRecord
 from jitvault.lifecycle.confirmation.evidence import Evidence, tokens_of
-from jitvault.lifecycle.confirmation.wrapped_reads import UNNAMED, WrappedRead, judge_by_target, made_by, written_since
+from jitvault.lifecycle.confirmation.hazards import in_the_way
+from jitvault.lifecycle.confirmation.wrapped_reads import (
+    UNNAMED,
+    WrappedRead,
+    judge_by_target,
+    made_by,
+    open_read,
+    written_since,
+)
 from jitvault.lifecycle.record.history import proof_level_of
 from jitvault.lifecycle.record.reopenings import refused_by_target
+from jitvault.model.evidence import Lack, TargetAnswer
 from jitvault.model.kinds import EventKind, OperationKind
-from jitvault.model.proof_check import permanent_evidence
+from jitvault.model.proof_check import TARGET_N, Check
 from jitvault.model.revision import Revision
 from jitvault.operations import DONE, new_operation, record_answer
 from jitvault.policy.decision import ProofLevel
@@ -32,35 +43,27 @@ from jitvault.policy.decision import ProofLevel
 _WITHOUT_TARGET = "its lease never showed, and its template does not have the target asked what became of it"
 
 
-def ask_targets(worker: WorkerContext, found: Evidence, reads: Sequence[WrappedRead]) -> dict[str, ProbeResult]:
-    """Return what the targets say of each read, by the digest of its line."""
+def ask_targets(worker: WorkerContext, found: Evidence, reads: Sequence[WrappedRead]) -> dict[str, Check]:
+    """Return check 6 of each read by what its target says, by the digest of its line."""
     revision = Revision.of(found.file.revision.body)
-    answers: dict[str, ProbeResult] = {}
+    answers: dict[str, Check] = {}
     for path in sorted({read.path for read in reads}):
         own = [read for read in reads if read.path == path]
         entry = revision.template_of(path) or {}
         if proof_level_of(found.file, entry) != ProofLevel.TARGET:
             # a read whose lease showed after all is proven by that lease
-            answers |= {read.line: _no_answer(read, _WITHOUT_TARGET) for read in own if not read.lease_id}
+            answers |= {read.line: open_read(read, _WITHOUT_TARGET) for read in own if not read.lease_id}
             continue
         try:
             answers |= _ask(worker, found, entry, own)
         except (NotConfirmed, UsageError, InvalidInput) as error:
-            answers |= {read.line: _no_answer(read, str(error)) for read in own}
+            answers |= {read.line: open_read(read, str(error)) for read in own}
     return answers
-
-
-def _no_answer(read: WrappedRead, why: str) -> ProbeResult:
-    """Return the result for a read about which its target says nothing.
-
-    The target could not be asked, or cannot tell.
-    """
-    return ProbeResult(refused=False, open_sessions=None, evidence=f"{read}: {why}", seen=False)
 
 
 def _ask(
     worker: WorkerContext, found: Evidence, entry: Mapping[str, Any], reads: Sequence[WrappedRead]
-) -> dict[str, ProbeResult]:
+) -> dict[str, Check]:
     """Ask the target of one path about its wrapped reads.
 
     Raises NotConfirmed where the target cannot be asked or cannot tell.
@@ -68,11 +71,12 @@ def _ask(
     engine, mount, path = worker.engines[entry["engine"]], str(entry["mount"]), str(entry["path"])
     written = written_since(tokens_of(found.file), found.trail, mount=mount, path=path, newest=found.newest)
     if written is not None:
-        raise NotConfirmed(permanent_evidence(f"{written} can have changed what its credential is called"))
+        renamed = replace(in_the_way(written, for_good=True), lack=Lack.READ_RENAMED)
+        return {read.line: Check(TARGET_N, False, replace(renamed, read=read.shown)) for read in reads}
     inside = path.removeprefix(f"{mount}/")
     where = probe_target(worker, entry["probe"])
     config = engine.snapshot(worker.reader.read, mount, inside)
-    made = engine.made_since(where, config, inside, min(read.begun for read in reads))
+    made = probe_of(engine).made_since(where, config, inside, min(read.begun for read in reads))
     known = worker.ledger.known_targets(sorted(made))
     unknown = {name: at for name, at in made.items() if name not in known}
     # A read that only a gap may hide is not probed by name, only looked for among what the target still has: such a
@@ -80,8 +84,8 @@ def _ask(
     seen = [read for read in reads if not read.in_gap]
     own = [name for name, at in unknown.items() if any(read.may_have_made(at) for read in seen)]
     # a credential that is gone may have left a session open, and its name is not known
-    probed = engine.probe(where, [*sorted(own), UNNAMED])
-    return {read.line: judge_by_target(read, unknown, probed) for read in reads}
+    probed = probe_of(engine).ask(where, [*sorted(own), UNNAMED])
+    return {read.line: judge_by_target(engine.name, read, unknown, probed) for read in reads}
 
 
 def probe_target(worker: WorkerContext, probe: str) -> Mapping[str, Any]:
@@ -96,14 +100,14 @@ def probe_target(worker: WorkerContext, probe: str) -> Mapping[str, Any]:
     return document
 
 
-def answers_at_confirmation(file: TaskRecord) -> dict[str, ProbeResult]:
+def answers_at_confirmation(file: TaskRecord) -> dict[str, Check]:
     """Return what the targets said of wrapped reads at the last confirmation.
 
     The answers come from the task's event chain. The targets are not asked again: an answer is about a moment that is
     over, and a read that came later is not among the answers.
     """
-    evidence = "the target was asked when the task was confirmed"
-    refused = ProbeResult(refused=True, open_sessions=None, evidence=evidence)
+    evidence = TargetAnswer("", "", "the target was asked when the task was confirmed")
+    refused = Check(TARGET_N, ok=True, evidence=evidence)
     return dict.fromkeys(refused_by_target(file.events), refused)
 
 

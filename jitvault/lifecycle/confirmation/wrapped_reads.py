@@ -20,8 +20,10 @@ from heapq import heappop, heappush
 from jitvault.audit.observation import Kind, Observation
 from jitvault.audit.trail import AuditTrail, Canary, Point, done
 from jitvault.engines.interface import ProbeResult
-from jitvault.lifecycle.confirmation.hazards import describe_act, first_write_to_mount
+from jitvault.lifecycle.confirmation.hazards import first_write_to_mount
 from jitvault.lifecycle.confirmation.timeline import Credential
+from jitvault.model.evidence import MOST_TEXT, Evidence, Lack, Missing, Read, ReadKind, TargetAnswer
+from jitvault.model.proof_check import TARGET_N, Check
 from jitvault.model.states import Verdict
 
 CLOCK_STEP = timedelta(seconds=1)
@@ -55,12 +57,13 @@ class WrappedRead:
         """
         return self.begun - CLOCK_STEP < at + timedelta(seconds=1) and at <= self.ended + CLOCK_STEP
 
-    def __str__(self) -> str:
+    @property
+    def shown(self) -> Read:
+        """Return what evidence says of this read."""
         if self.in_gap:
-            return f"a read of {self.path} that a gap in the stream may hide"
-        if self.unanswered:
-            return f"the read of {self.path} at {self.begun.isoformat()} that has no answer (line {self.line[:16]})"
-        return f"the read of {self.path} in a wrapping at {self.begun.isoformat()} (line {self.line[:16]})"
+            return Read(ReadKind.IN_GAP, self.path)
+        how = ReadKind.UNANSWERED if self.unanswered else ReadKind.WRAPPED
+        return Read(how, self.path, self.begun, self.line)
 
 
 def wrapped_reads(
@@ -201,29 +204,43 @@ class _Unwraps:
         return ""
 
 
-def judge_by_target(
-    read: WrappedRead, unknown: Mapping[str, datetime], probed: Mapping[str, ProbeResult]
-) -> ProbeResult:
-    """Return what the target says of a read.
+def target_check(engine: str, question: str, answer: ProbeResult) -> Check:
+    """Return check 6 by what a target, asked by its engine, answered about a credential of this name."""
+    text = answer.evidence[:MOST_TEXT]
+    evidence: Evidence = Missing(lack=Lack.TARGET_SILENT, about=text)
+    if answer.seen:
+        evidence = TargetAnswer(engine, question, text)
+    return Check(TARGET_N, answer.is_over, evidence)
 
-    It is a refusal where the target has no credential that may be the read's. `unknown` are the credentials that the
+
+def judge_by_target(
+    engine: str, read: WrappedRead, unknown: Mapping[str, datetime], probed: Mapping[str, ProbeResult]
+) -> Check:
+    """Return check 6 of a read by what the target says.
+
+    It holds where the target has no credential that may be the read's. `unknown` are the credentials that the
     target still has and that no line shows as issued, with the second in which each was made. `probed` is what the
     probe said of each credential that may be a read's, by name. Under `UNNAMED` it says whether sessions are open that
     may belong to a credential which the target does not have any more.
     """
     own = sorted(name for name, at in unknown.items() if read.may_have_made(at))
+    answers: list[str] = []
     for name in (*own, UNNAMED):
         answer = probed.get(name)
-        if answer is not None and answer.is_over:
-            continue
-        whose = f"{name} is of no known lease and may have come from {read}" if name in own else str(read)
-        evidence = f"{whose}: {answer.evidence if answer else 'the probe said nothing of it'}"
-        return ProbeResult(refused=False, open_sessions=answer.open_sessions if answer else None, evidence=evidence)
-    evidence = f"the target lets in no credential that may have come from {read}, and has no session of one"
-    return ProbeResult(refused=True, open_sessions=0, evidence=evidence)
+        text = answer.evidence if answer else "the probe said nothing of it"
+        if answer is None or not answer.is_over:
+            return open_read(read, text, name=name if name in own else "")
+        answers.append(f"{name}: {text}")
+    return Check(TARGET_N, ok=True, evidence=TargetAnswer(engine, read.path, "; ".join(answers)[:MOST_TEXT]))
 
 
-def unproven_read(reads: Sequence[WrappedRead], target_answers: Mapping[str, ProbeResult]) -> str | None:
+def open_read(read: WrappedRead, why: str, *, name: str = "") -> Check:
+    """Return check 6 of a read that does not hold, since the target says otherwise or nothing."""
+    evidence = Missing(lack=Lack.READ_OPEN, read=read.shown, about=why[:MOST_TEXT], name=name)
+    return Check(TARGET_N, ok=False, evidence=evidence)
+
+
+def unproven_read(reads: Sequence[WrappedRead], target_answers: Mapping[str, Check]) -> Evidence | None:
     """Return why the credential of a read is not proven dead; None if all are.
 
     A read whose lease is known is left out: its lease is proven by itself. `target_answers` is what the targets said,
@@ -234,13 +251,15 @@ def unproven_read(reads: Sequence[WrappedRead], target_answers: Mapping[str, Pro
             continue
         answer = target_answers.get(read.line)
         if answer is None:
-            return f"the lease of {read} never showed, and no target was asked for it"
-        if not answer.is_over:
+            return Missing(lack=Lack.READ_NOT_ASKED, read=read.shown)
+        if not answer.ok:
             return answer.evidence
     return None
 
 
-def written_since(tokens: frozenset[str], trail: AuditTrail, *, mount: str, path: str, newest: Canary) -> str | None:
+def written_since(
+    tokens: frozenset[str], trail: AuditTrail, *, mount: str, path: str, newest: Canary
+) -> Observation | None:
     """Return a write that can have changed how credentials are named.
 
     The write is to the credentials' mount. It is the first such write since the task's token was created that affects
@@ -259,5 +278,4 @@ def written_since(tokens: frozenset[str], trail: AuditTrail, *, mount: str, path
         lease_path=f"{path}/",
     )
     last = Point(newest.place, newest.at)
-    written = first_write_to_mount(credential, trail, begun, last) if begun else None
-    return describe_act(written) if written else None
+    return first_write_to_mount(credential, trail, begun, last) if begun else None

@@ -166,6 +166,7 @@ def check_not_refused(published_copy: PublishedDocument | None, submitted: Submi
 def _refused(worker: WorkerContext, submitted: Submission, why: str, hint: str) -> InvalidInput:
     """Publish the refusal of a request, and return it as an error to raise."""
     refusal = InvalidInput(why, hint=hint)
+    refusal.leads_on = True
     publish_refusal(worker, submitted, refusal)
     return refusal
 

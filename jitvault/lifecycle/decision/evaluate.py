@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from jitvault.context import WorkerContext
-from jitvault.engines.interface import Engine
+from jitvault.engines.interface import Engine, check_template
 from jitvault.errors import DecisionStale, InvalidInput, VaultRejected
 from jitvault.ledger.model import GrantAdmission
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_above, check_window, parent_of
@@ -245,7 +245,7 @@ def _resolved(worker: WorkerContext, entry: AccessEntry) -> Resolved:
 
 def _snapshot(worker: WorkerContext, engine: Engine, template: AccessTemplate, path: str) -> dict[str, Any]:
     found = engine.snapshot(worker.reader.read, template.spec.mount, path.removeprefix(template.spec.mount + "/"))
-    engine.check_template(template.spec, found)
+    check_template(engine, template.spec, found)
     return found
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import CHECKS, check_path
 from jitvault.documents.template_check import Basis, Record, read_record, template_digest, why_not
-from jitvault.engines.interface import Engine
+from jitvault.engines.interface import Engine, probe_of
 from jitvault.errors import InvalidInput, NotConfirmed, ProbeUnusable, UsageError, VaultRefused, VaultRejected
 from jitvault.model.revision import Revision
 from jitvault.policy.decision import ProofLevel, needed_proof_level
@@ -76,7 +76,7 @@ def _why_refused(engine: Engine, where: Mapping[str, Any]) -> str:
     Agents can bring it about, and nobody else shall be refused by it.
     """
     try:
-        lacking = engine.missing_rights(where)
+        lacking = probe_of(engine).missing_rights(where)
     except (ProbeUnusable, UsageError) as error:
         return f": {error}"
     except NotConfirmed:

@@ -17,7 +17,6 @@ from jitvault.audit.create_intent import ttl_word
 from jitvault.context import WorkerContext, new_id
 from jitvault.documents.paths import inbox_path
 from jitvault.errors import JitvaultError, OutcomeUnknown, SecurityFinding, WrongState
-from jitvault.formats.canonical_json import sha256_hex
 from jitvault.formats.time_window import format_duration
 from jitvault.ledger.model import Change, GrantAdmission, GrantRow, OperationRow, OpState, TaskRecord
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_above, check_room
@@ -86,7 +85,6 @@ def issue(
             "grant": grant.grant_id,
             "op": operation.op_id,
             "accessor": known.accessor_hmac,
-            "accessor_sha256": sha256_hex(wrapped.wrapped_accessor.encode()),
         },
         rows=(known, operation),
     )

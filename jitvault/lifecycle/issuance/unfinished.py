@@ -186,8 +186,7 @@ def end_unnamed_tokens(worker: WorkerContext, found: Evidence, claim: int) -> bo
         of_op = next(grant for grant in file.grants if grant.create_op == created.op)
         # a line that came late, of a token that no line had shown until then, belongs to its own attempt
         named = _named_by_line(of_op if of_op.accessor_hmac is None else _before_all(file, of_op), created)
-        body = _created_body(named, created) | {"unnamed": True}
-        change = Change(EventKind.TOKEN_CREATED, body, rows=(named,))
+        change = Change(EventKind.TOKEN_CREATED, _created_body(named, created), rows=(named,))
         worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
         lines = (o for o in found.trail.observations if o.kind is Kind.TOKEN_CREATED)
         _end_by_path(worker, worker.file(file.task.task_id), named, created, lines, claim)
@@ -231,7 +230,6 @@ def _created_body(grant: GrantRow, created: Observation) -> dict[str, object]:
         "op": created.op,
         "accessor": created.subject,
         "line": created.line,
-        "expires_at": grant.expires_at.isoformat() if grant.expires_at else None,
     }
 
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 
 from jitvault.audit.observation import issued
 from jitvault.audit.trail import AuditTrail, derived_tokens, linked
@@ -28,12 +26,12 @@ from jitvault.documents.published_task import (
 from jitvault.documents.signed import RECEIPT_KEY, RECEIPT_TYPE, opened
 from jitvault.errors import CorruptRecord, SecurityFinding
 from jitvault.formats.canonical_json import sha256_hex
-from jitvault.ledger.model import GrantRow, OpState, TaskRecord
+from jitvault.ledger.model import TaskRecord
+from jitvault.ledger.row_digests import edited_rows
 from jitvault.lifecycle.record.history import decisions_digest, last_decision
 from jitvault.lifecycle.record.lookups import BACK, is_any_live, proven_before
 from jitvault.model.event_chain import Event, chain_problems
-from jitvault.model.kinds import EventKind, OperationKind
-from jitvault.model.revision import Revision
+from jitvault.model.kinds import EventKind
 from jitvault.model.states import BEFORE_GRANT, EDGES, RECOVERED_TO, State
 from jitvault.vault.interface import Documents
 
@@ -80,7 +78,7 @@ def verify(worker: WorkerContext, task_id: str, claim: int | None = None) -> Ver
 
     1. The ledger holds the event that was published last, and a task that was granted is not before its grant again.
     2. A task that may still be granted is published, or its request is young.
-    3. The task's rows agree with its event chain, and the chain with its head.
+    3. The task's rows are as its event chain says that they were written, and the chain agrees with its head.
     4. Vault has no credential of a task that is closed by the ledger and not by what was published.
 
     Raises SecurityFinding, and records the finding. Raises WrongState where `claim` is lost.
@@ -204,19 +202,12 @@ def problems_of(worker: WorkerContext, file: TaskRecord) -> list[str]:
 
 
 def _problems(worker: WorkerContext, file: TaskRecord) -> list[str]:
-    problems = [
-        *chain_problems(file.events, head=file.task.head),
-        *_states(file),
-        *_deadline(file),
-        *_revision(file),
-        *_grants(file),
-        *_receipt(worker, file),
-    ]
-    seen = {
-        lease for e in file.events if e.kind in (EventKind.OBSERVED, EventKind.RECOVERED) for lease in e.body["leases"]
-    }
-    if seen != {lease.lease_id for lease in file.leases}:
-        problems.append("the task's leases are not the ones that were observed")
+    task, revision = file.task, file.revision
+    problems = chain_problems(file.events, head=task.head) + edited_rows(file) + _moved(file) + _receipt(worker, file)
+    if not file.events or task.seq != file.events[-1].seq:
+        problems.append(f"the task says that it has {task.seq} events")
+    if "sha256:" + sha256_hex(revision.body) != revision.digest or revision.digest != task.digest:
+        problems.append("the revision's bytes do not have its digest")
     return problems
 
 
@@ -261,22 +252,12 @@ def check_issuable(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
         raise SecurityFinding(f"the published digest of task {file.task.task_id} is not the ledger's")
 
 
-def _states(file: TaskRecord) -> list[str]:
-    """Check that the task's state is that of its last event.
-
-    Each move from one state to the next has to be allowed as well.
-    """
-    states = [e.body.get("state") for e in file.events]
-    told = list(zip(file.events[1:], states, states[1:], strict=False))
-    jumped = any(before != after and not _moves(e, before, after) for e, before, after in told)
-    if states and (jumped or states[-1] != file.task.state.value):
-        return [f"the task's state was set to {file.task.state} by hand"]
-    return []
-
-
-def _deadline(file: TaskRecord) -> list[str]:
-    told = [datetime.fromisoformat(e.body["ends_at"]) for e in file.events if e.body.get("ends_at")]
-    return [] if file.task.ends_at == (told[-1] if told else None) else ["the task's deadline was set by hand"]
+def _moved(file: TaskRecord) -> list[str]:
+    """Check that each move from one state to the next is one that a task can make."""
+    states = [event.body.get("state") for event in file.events]
+    moves = zip(file.events[1:], states, states[1:], strict=False)
+    jumped = any(before != after and not _moves(event, before, after) for event, before, after in moves)
+    return ["the task's state was set by hand"] if jumped else []
 
 
 def _moves(event: Event, before: object, after: object) -> bool:
@@ -287,78 +268,6 @@ def _moves(event: Event, before: object, after: object) -> bool:
     if event.kind == EventKind.OBSERVED or not isinstance(before, str) or before not in EDGES:
         return False
     return after in (RECOVERED_TO if event.kind == EventKind.RECOVERED else EDGES[State(before)])
-
-
-def _revision(file: TaskRecord) -> list[str]:
-    task, revision, problems = file.task, file.revision, []
-    if "sha256:" + sha256_hex(revision.body) != revision.digest or revision.digest != task.digest:
-        problems.append("the revision's bytes do not have its digest")
-    elif Revision.of(revision.body).content["requester"]["entity"] != task.requester:
-        problems.append("the task's requester is not the one of its revision")
-    elif Revision.of(revision.body).content["spec"]["spec"].get("parent") != task.parent:
-        problems.append("the task's parent is not the one of its revision")
-    decided = [
-        e.body["digest"] for e in file.events if e.kind in (EventKind.SUBMITTED, EventKind.REVISED, EventKind.RECOVERED)
-    ]
-    if decided and decided[-1] != task.digest:
-        problems.append("the task's digest is not the one that was decided about")
-    if not _is_the_one_decided(revision.decision, last_decision(file)):
-        problems.append("the decision is not the one that was made")
-    return problems
-
-
-def _is_the_one_decided(decision: Mapping[str, Any], said: Mapping[str, Any]) -> bool:
-    named = {"policy": "policy_digest", "rules": "rules", "permitted": "permitted", "obligations": "obligations"}
-    return all(decision.get(name) == said[key] for key, name in named.items() if key in said)
-
-
-def _grants(file: TaskRecord) -> list[str]:
-    created = _named_tokens(file)
-    recovered = [e.body for e in file.events if e.kind == EventKind.RECOVERED]
-    created |= {grant["grant"]: grant for body in recovered for grant in body["grants"]}
-    known = {grant.grant_id: grant for grant in file.grants}
-    problems = [] if created.keys() <= known.keys() else ["a grant of the task is missing"]
-    settled = {e.body["grant"] for e in file.events if e.kind == EventKind.ATTEMPT_SETTLED}
-    settled |= {grant for body in recovered for grant in body["settled"]}
-    settled |= {grant for grant, body in created.items() if body.get("unnamed")}
-    everything = any(e.kind in (EventKind.CONFIRMED, EventKind.UNVERIFIED) for e in file.events)
-    for grant in file.grants:
-        if grant.settled and not everything and grant.grant_id not in settled:
-            problems.append(f"attempt {grant.attempt} was set to settled by hand")
-        if not _is_the_one_created(file, grant, created.get(grant.grant_id)):
-            problems.append(f"the token of attempt {grant.attempt} is not the one that was created")
-    return problems
-
-
-def _named_tokens(file: TaskRecord) -> dict[str, Mapping[str, Any]]:
-    """Return what the chain says of the token of each grant.
-
-    A name is taken back where it came with the answer to another's request.
-    """
-    created: dict[str, Mapping[str, Any]] = {}
-    for event in file.events:
-        if event.kind == EventKind.TOKEN_CREATED:
-            created[event.body["grant"]] = event.body
-        elif event.kind == EventKind.of(OperationKind.CREATE_TOKEN, OpState.UNKNOWN):
-            created.pop(event.body.get("grant", ""), None)
-    return created
-
-
-def _is_the_one_created(file: TaskRecord, grant: GrantRow, body: Mapping[str, Any] | None) -> bool:
-    if body is None:
-        return grant.accessor_hmac is None
-    if grant.accessor_hmac != body["accessor"]:
-        return False
-    own = (e.body for e in file.events if e.body.get("grant") == grant.grant_id)
-    dated = [datetime.fromisoformat(told["expires_at"]) for told in own if told.get("expires_at")]
-    if dated and grant.expires_at != dated[-1]:
-        return False
-    if "line" not in body:
-        # compared by SHA-256, since the HMAC changes when the audit device is re-created
-        return sha256_hex((grant.wrapped_accessor or "").encode()) == str(body["accessor_sha256"])
-    # the token's accessor was lost with the answer: the token is known by its lease, if at all
-    ended = {subject for e in file.events if e.kind == EventKind.REVOKE_INTENDED for subject in e.body["subjects"]}
-    return grant.token_lease is None or grant.token_lease in ended | {body.get("token_lease")}
 
 
 def _receipt(worker: WorkerContext, file: TaskRecord) -> list[str]:

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from jitvault.documents.published_parts import (
-    CheckResult,
     CredentialProof,
     GrantedExtension,
     LeaseProof,
@@ -18,13 +19,14 @@ from jitvault.documents.published_parts import (
     PublishedExtension,
     Reads,
 )
-from jitvault.ledger.model import CheckRow, GrantRow, LeaseRow, OpState, TaskRecord
+from jitvault.ledger.model import GrantRow, LeaseRow, OpState, TaskRecord
+from jitvault.lifecycle.record.check_words import evidence_in_words, failure_in_words
 from jitvault.lifecycle.record.history import ended_of, forced_of, last_decision
 from jitvault.lifecycle.record.reopenings import times_reopened, why_listing_unsettled, why_seal_postponed
 from jitvault.model.event_chain import Event
 from jitvault.model.extension import extended, extension_events
 from jitvault.model.kinds import EventKind, OperationKind
-from jitvault.model.proof_check import NAMES, NOT_ASKED, QUIET_N, TARGET_N, Check
+from jitvault.model.proof_check import NOT_ASKED, QUIET_N, TARGET_N, Check
 from jitvault.model.revision import Revision
 from jitvault.model.states import ENDED, PROVEN, State, Verdict
 from jitvault.model.verifiers import unproven
@@ -86,7 +88,7 @@ def target_asked(leases: Sequence[LeaseProof]) -> bool | None:
 
     None without a lease: then there was nothing that a target could tell.
     """
-    asked = [any(check["n"] == TARGET_N for check in lease["checks"]) for lease in leases]
+    asked = [any(check.n == TARGET_N for check in lease["checks"]) for lease in leases]
     return all(asked) if asked else None
 
 
@@ -174,8 +176,8 @@ def _target_says(lease: LeaseProof) -> str:
 
     The credential may be unusable at the target all the same.
     """
-    answer = next((check for check in lease["checks"] if check["n"] == TARGET_N and not check["ok"]), None)
-    return f" (the target: {answer['evidence']})" if answer else ""
+    answer = next((check for check in lease["checks"] if check.n == TARGET_N and not check.ok), None)
+    return f" (the target: {evidence_in_words(answer.evidence)})" if answer else ""
 
 
 def _first_failure(proof: Proof) -> str | None:
@@ -186,8 +188,8 @@ def _first_failure(proof: Proof) -> str | None:
     for lease in proof["leases"]:
         if lease["error"]:
             return f"Vault could not end {lease['lease_id']}: {lease['error']}{_target_says(lease)}"
-    failed = next((check for check in _checks_in(proof) if not check["ok"]), None)
-    return f"check {failed['n']} ({failed['name']}) does not hold: {failed['evidence']}" if failed else None
+    failed = next((check for check in _checks_in(proof) if not check.ok), None)
+    return failure_in_words(failed) if failed else None
 
 
 def unproven_reason(file: TaskRecord) -> str | None:
@@ -196,32 +198,28 @@ def unproven_reason(file: TaskRecord) -> str | None:
     The result is None where only check 7 is missing.
     """
     proof = proof_of(file) if file.task.state is State.ENDING else None
-    if proof is None or all(check["ok"] or check["n"] == QUIET_N for check in _checks_in(proof)):
+    if proof is None or all(check.ok or check.n == QUIET_N for check in _checks_in(proof)):
         return None
     return unproven_because(proof)
 
 
 def is_past_proof(proof: Proof) -> bool:
     """Return whether a check failed that can never pass any more."""
-    return any(Check(check["n"], check["ok"], check["evidence"]).permanent for check in _checks_in(proof))
+    return any(check.permanent for check in _checks_in(proof))
 
 
-def _checks_in(proof: Proof) -> Iterator[CheckResult]:
+def _checks_in(proof: Proof) -> Iterator[Check]:
     credentials: tuple[CredentialProof, ...] = (*proof["leases"], proof["token"], *proof["earlier_tokens"])
     for credential in credentials:
         yield from credential["checks"]
 
 
-def checks_of(file: TaskRecord, subject: str) -> list[CheckResult]:
+def checks_of(file: TaskRecord, subject: str) -> list[Check]:
     """Return the numbered checks of one credential, or of the task.
 
     `subject` is the task's id where the checks of the task are wanted.
     """
-    return [_as_json(row) for row in file.checks if row.subject == subject]
-
-
-def _as_json(row: CheckRow) -> CheckResult:
-    return {"n": row.n, "name": NAMES[row.n], "ok": row.ok, "evidence": row.evidence}
+    return [Check(row.n, row.ok, row.evidence) for row in file.checks if row.subject == subject]
 
 
 def lifetime_of(grant: GrantRow) -> dict[str, int]:
@@ -357,7 +355,9 @@ def _approvers(file: TaskRecord) -> list[dict[str, str]]:
 def _settled_proof(file: TaskRecord) -> dict[str, Any]:
     """Return the proof for a receipt, without what kept it open before."""
     proof = proof_of(file)
-    return {key: value for key, value in proof.items() if key != "unproven_because"} if proof else {}
+    return (
+        msgspec.to_builtins({key: value for key, value in proof.items() if key != "unproven_because"}) if proof else {}
+    )
 
 
 def recovered_of(file: TaskRecord) -> list[dict[str, Any]]:

@@ -310,7 +310,7 @@ def _dead_at(lease: LeaseRow) -> str | None:
 def _is_target_asked(file: TaskRecord, lease: LeaseRow) -> bool | None:
     """Return whether the target was asked about a lease; None before its end."""
     checks = checks_of(file, lease.lease_id)
-    return any(check["n"] == TARGET_N for check in checks) if checks else None
+    return any(check.n == TARGET_N for check in checks) if checks else None
 
 
 def report_rows(file: TaskRecord) -> list[dict[str, Any]]:
@@ -364,7 +364,7 @@ def report_rows(file: TaskRecord) -> list[dict[str, Any]]:
             "dead_at": _dead_at(lease),
             "verdict": lease.verdict.value,
             "target_asked": _is_target_asked(file, lease),
-            "checks": [{"n": c["n"], "ok": c["ok"]} for c in checks_of(file, lease.lease_id)],
+            "checks": [{"n": c.n, "ok": c.ok} for c in checks_of(file, lease.lease_id)],
         }
         for lease in file.leases
     ]

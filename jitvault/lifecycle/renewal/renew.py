@@ -86,7 +86,7 @@ def _renew(
     ops = [new_operation(worker, kinds[type(row)], _subject(row), task_id=task_id) for row in due]
     grants = [_with_latest_expiry(worker, row, seconds) for row in due if isinstance(row, GrantRow)]
     intent = {"ops": [op.op_id for op in ops], "subjects": [op.subject for op in ops], "seconds": seconds}
-    change = Change(EventKind.RENEW_INTENDED, {**intent, **_expiry_body(grants)}, rows=(*grants, *ops))
+    change = Change(EventKind.RENEW_INTENDED, intent, rows=(*grants, *ops))
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
     done: list[_Renewed] = []
     for row, op in zip(due, ops, strict=True):
@@ -191,7 +191,7 @@ def _commit(worker: WorkerContext, file: TaskRecord, claim: int, done: Sequence[
     grants = (*file.grants[:-1], *(renewed_grants or file.grants[-1:]))
     leases = tuple(renewed_leases.get(lease.lease_id, lease) for lease in file.leases)
     due_at = next_due_at(worker, replace(file, grants=grants, leases=leases))
-    body = {"answers": {result.op.op_id: result.op.answer for result in done}, **_expiry_body(renewed_grants)}
+    body = {"answers": {result.op.op_id: result.op.answer for result in done}}
     rows: list[Row] = []
     for result in done:
         rows += [result.row, result.op]
@@ -207,16 +207,6 @@ def _with_latest_expiry(worker: WorkerContext, grant: GrantRow, seconds: int) ->
     """
     latest = worker.now() + timedelta(seconds=seconds) + worker.settle_window + MAX_SKEW
     return replace(grant, expires_at=max(latest, grant.expires_at or latest))
-
-
-def _expiry_body(grants: Sequence[GrantRow]) -> dict[str, object]:
-    """Return what the chain keeps of a token's expiry.
-
-    With it in the chain, the expiry in the row cannot be changed without a trace.
-    """
-    if not grants or grants[0].expires_at is None:
-        return {}
-    return {"grant": grants[0].grant_id, "expires_at": grants[0].expires_at.isoformat()}
 
 
 def _subject(row: GrantRow | LeaseRow) -> str:

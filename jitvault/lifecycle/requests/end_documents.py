@@ -130,7 +130,7 @@ def _valid_requests(worker: WorkerContext, task_id: str, entitled: Mapping[str, 
         written = _read_request(worker, task_id, author)
         if written is not None and _may(worker, written, entitled):
             yield written
-    if not worker.mode.has_stream_reader:
+    if not worker.mode.is_daemon:
         # without a daemon this process has to do it; a worker daemon has a loop for this, which takes seconds where
         # there are thousands of people
         complete_index(worker, Kept.END)
@@ -143,7 +143,7 @@ def _operators(worker: WorkerContext) -> list[str]:
     They are read although no line has shown one. The stream may not show every document. Operators who are members by
     another group are not known here: their documents are found by listing.
     """
-    if not worker.mode.has_stream_reader or index_is_complete(worker, Kept.END):
+    if not worker.mode.is_daemon or index_is_complete(worker, Kept.END):
         return []
     return _some(worker.identity.members_of(OPERATORS))
 

@@ -50,7 +50,7 @@ class _Freeze:
 
 def freezes(worker: WorkerContext) -> list[FreezeStatement]:
     """Return the operators' freezes in force, the oldest first."""
-    if not worker.mode.has_stream_reader:
+    if not worker.mode.is_daemon:
         try:
             observe(worker)
         except AuditUntrusted:

@@ -110,4 +110,5 @@ def settle_refused_grant(worker: WorkerContext, task_id: str, claim: int, error:
     if request is None or request.queued_until is not None:
         return
     error.hint = f"{error.hint} {_AGAIN}"
+    error.leads_on = True
     record_refused_grant(worker, file, claim, request, error)

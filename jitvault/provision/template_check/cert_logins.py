@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jitvault.engines.pki_logins import takes, trusts
+from jitvault.engines.pki.logins import takes, trusts
 from jitvault.errors import JitvaultError, NotConfirmed
-from jitvault.provision.template_check.inspection import Inspected
+from jitvault.provision.template_check.steps import Found
 from jitvault.vault.client import Vault
 
 MOST_ENTRIES = 1_000
@@ -48,24 +48,24 @@ def cert_logins(vault: Vault, snapshot: Mapping[str, Any]) -> list[CertLogin]:
     return [login for login in _entries(vault) if trusts(login.entry, chain)]
 
 
-def vault_logins(vault: Vault, snapshot: Callable[[], Mapping[str, Any]], certificate: object) -> Inspected:
+def vault_logins(vault: Vault, snapshot: Callable[[], Mapping[str, Any]], certificate: object) -> Found:
     """Return whether Vault accepts a certificate (PEM) as a login.
 
     `snapshot` gives the engine's configuration.
     """
     if not isinstance(certificate, str):
-        return Inspected(True, "the credential is no certificate that Vault could accept as a login")
+        return Found(True, "the credential is no certificate that Vault could accept as a login")
     try:
         found = cert_logins(vault, snapshot())
     except JitvaultError as error:
-        return Inspected(False, str(error), _NEEDS)
+        return Found(False, str(error), _NEEDS)
     if taken := [login.path for login in found if login.takes(certificate)]:
         evidence = f"{', '.join(taken)} takes it as a login to Vault, whose token outlives the certificate"
-        return Inspected(False, evidence, _MEND)
+        return Found(False, evidence, _MEND)
     if found:
         evidence = f"{', '.join(login.path for login in found)} trusts its CA, and takes certificates of other names"
-        return Inspected(True, evidence, told=True)
-    return Inspected(True, "no cert auth method of this namespace trusts its CA")
+        return Found(True, evidence, told=True)
+    return Found(True, "no cert auth method of this namespace trusts its CA")
 
 
 def _entries(vault: Vault) -> Iterator[CertLogin]:

@@ -6,12 +6,11 @@ They search the target, and Vault's connection to it, for ways to escape revocat
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from jitvault.engines.interface import Engine, TargetFinding
+from jitvault.engines.interface import Finding, Trial
 from jitvault.errors import JitvaultError
-from jitvault.provision.template_check.steps import INSPECTED, STEPS
+from jitvault.provision.template_check.steps import INSPECTED, STEPS, Found
 
 _NOTHING_FOUND = {
     "no_foreign_code": "nothing that a task's login can write is searched or run by a stronger one",
@@ -20,38 +19,25 @@ _NOTHING_FOUND = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Inspected:
-    """The result of one step: `evidence`, and `mend`, what to do about it.
-
-    `told` marks evidence that an administrator has to read although the step is ok.
-    """
-
-    ok: bool
-    evidence: str
-    mend: str = ""
-    told: bool = False
-
-
 def inspected(
-    engine: Engine, where: Mapping[str, Any], snapshot: Callable[[], Mapping[str, Any]], name: str
-) -> dict[int, Inspected]:
+    trial: Trial, where: Mapping[str, Any], snapshot: Callable[[], Mapping[str, Any]], name: str
+) -> dict[int, Found]:
     """Inspect the target while the credential `name` is live.
 
     Returns the result of each step by number.
     """
     try:
-        found = engine.inspect(where, snapshot(), name)
+        found = trial.inspect(where, snapshot(), name)
     except JitvaultError as error:
-        return {n: Inspected(False, str(error)) for n in INSPECTED}
+        return {n: Found(False, str(error)) for n in INSPECTED}
     return {n: _step(STEPS[n], [finding for finding in found if finding.step == STEPS[n]]) for n in INSPECTED}
 
 
-def _step(step: str, found: Sequence[TargetFinding]) -> Inspected:
+def _step(step: str, found: Sequence[Finding]) -> Found:
     """Return the result of a step.
 
     Findings that are not certain do not fail it; `jitvault doctor` warns of them.
     """
     certain = [finding for finding in found if finding.certain]
     evidence = [finding.seen for finding in certain or found] or [_NOTHING_FOUND[step]]
-    return Inspected(not certain, "; ".join(evidence), " ".join(finding.mend for finding in certain))
+    return Found(not certain, "; ".join(evidence), " ".join(finding.mend for finding in certain))

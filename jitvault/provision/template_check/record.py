@@ -24,7 +24,7 @@ from jitvault.documents.template_check import (
 from jitvault.engines.interface import Engine
 from jitvault.errors import InvalidInput, JitvaultError, VaultRejected, WrongState
 from jitvault.model.template import AccessTemplate
-from jitvault.provision.desired import INSTALLATION
+from jitvault.provision.names import INSTALLATION
 from jitvault.provision.template_check.steps import Outcome
 from jitvault.provision.template_check.trial import DEFAULT_WAITING, Waiting, basis_of, tried
 from jitvault.vault.client import Vault

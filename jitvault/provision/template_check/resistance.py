@@ -12,22 +12,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from jitvault.engines.interface import Engine, ProbeResult, Resisting
+from jitvault.engines.interface import Probe, ProbeResult, Resisting, Trial
 from jitvault.errors import JitvaultError
-from jitvault.provision.template_check.steps import LeftBehind
+from jitvault.provision.template_check.steps import Found, LeftBehind
 from jitvault.vault.client import Vault
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The result of one way to resist.
-
-    `mend` is the remedy where it could not even be tried.
-    """
-
-    ok: bool
-    evidence: str
-    mend: str = ""
 
 
 @dataclass(slots=True)
@@ -55,7 +43,8 @@ class Resistance:
     def __init__(
         self,
         vault: Vault,
-        engine: Engine,
+        probe: Probe,
+        trial: Trial,
         where: Mapping[str, Any],
         *,
         issue: Callable[[], Mapping[str, Any]],
@@ -66,7 +55,8 @@ class Resistance:
         `announce` gets all leases each time that one more is known.
         """
         self._vault = vault
-        self._engine = engine
+        self._probe = probe
+        self._trial = trial
         self._where = where
         self._issue = issue
         self._announce = announce
@@ -78,7 +68,7 @@ class Resistance:
     def leases(self) -> tuple[str, ...]:
         return tuple(credential.lease_id for credential in self._credentials.values() if credential.lease_id)
 
-    def run(self, steps: Sequence[str]) -> Mapping[str, Result]:
+    def run(self, steps: Sequence[str]) -> Mapping[str, Found]:
         """Try `steps`, and return the result of each by name."""
         with ExitStack() as stack:
             for step in steps:
@@ -87,7 +77,7 @@ class Resistance:
             for credential in reversed(self._credentials.values()):
                 if credential.lease_id:
                     self._revoke(credential)
-            probed = self._probe()
+            probed = self._ask()
             return {step: self._judged(credential, probed) for step, credential in self._credentials.items()}
 
     def _begin(self, step: str, stack: ExitStack) -> None:
@@ -97,9 +87,9 @@ class Resistance:
             credential.lease_id = str(answer.get("lease_id") or "")
             self._announce(self.leases)
             data: Mapping[str, Any] = answer.get("data") or {}
-            credential.name = str(data.get(self._engine.non_hmac_response_keys[0]) or "")
+            credential.name = str(data.get(self._probe.credential_key) or "")
             first, self._first = self._first, self._first or data
-            credential.resisting = stack.enter_context(self._engine.resist(step, self._where, data, first))
+            credential.resisting = stack.enter_context(self._trial.resist(step, self._where, data, first))
         except JitvaultError as error:
             credential.failure = f"it could not be tried: {error}"
             credential.mend = error.hint
@@ -113,10 +103,10 @@ class Resistance:
             credential.failure = credential.failure or f"Vault could not revoke the lease: {error}"
         credential.ms = round((time.monotonic() - begun) * 1000)
 
-    def _probe(self) -> Mapping[str, ProbeResult]:
+    def _ask(self) -> Mapping[str, ProbeResult]:
         names = [credential.name for credential in self._credentials.values() if credential.name]
         try:
-            found = self._engine.probe(self._where, names)
+            found = self._probe.ask(self._where, names)
         except JitvaultError as error:
             return {
                 name: ProbeResult(refused=False, open_sessions=None, evidence=str(error), seen=False) for name in names
@@ -124,15 +114,15 @@ class Resistance:
         self._dead = frozenset(name for name in names if found[name].is_over)
         return found
 
-    def _judged(self, credential: _Credential, probed: Mapping[str, ProbeResult]) -> Result:
+    def _judged(self, credential: _Credential, probed: Mapping[str, ProbeResult]) -> Found:
         if credential.resisting is None:
-            return Result(False, credential.failure or "it could not be tried", credential.mend)
+            return Found(False, credential.failure or "it could not be tried", credential.mend)
         remaining = credential.resisting.remaining()
         seen = probed[credential.name]
         revocation = credential.failure or f"revoked in {credential.ms} ms"
         evidence = [credential.resisting.seen, revocation, remaining, seen.evidence]
         ok = not credential.failure and not remaining and credential.name in self._dead
-        return Result(ok, "; ".join(filter(None, evidence)))
+        return Found(ok, "; ".join(filter(None, evidence)))
 
     def clean_up(self, pauses_s: Sequence[float], by_hand: Callable[[str], tuple[str, ...]]) -> list[LeftBehind]:
         """Revoke what is still there, and return what could not be revoked.
@@ -145,7 +135,7 @@ class Resistance:
                 left_behind.append(LeftBehind.lease(credential.lease_id))
         names = [each.name for each in self._credentials.values() if each.name and each.name not in self._dead]
         if names:
-            probed = self._probe()
+            probed = self._ask()
             alive = [name for name in names if probed[name].seen and not probed[name].refused]
             left_behind += [LeftBehind(f"{name} at the target", by_hand(name)) for name in alive]
         return left_behind

@@ -34,6 +34,23 @@ INSPECTED = range(12, 15)
 """The steps that inspect what a target, and Vault's connection to it, allow."""
 RESISTED = range(15, 19)
 """The steps in which a credential resists its revocation."""
+PROBED = (10, 1, 4, 6)
+"""The steps that need an engine's probe; the first of them speaks for all where it has none."""
+TRIED = (5, 8, 9, *INSPECTED, *RESISTED, 19)
+"""The steps that need an engine's trial, likewise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The result of a step: `evidence`, and `mend`, what to do about it.
+
+    `told` marks evidence that an administrator has to read although the step is ok.
+    """
+
+    ok: bool
+    evidence: str
+    mend: str = ""
+    told: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ from datetime import timedelta
 from typing import Any
 
 from jitvault.documents.template_check import Basis, template_digest
-from jitvault.engines.interface import After, CredentialInUse, Engine
+from jitvault.engines.interface import After, CredentialInUse, Engine, check_template
 from jitvault.errors import JitvaultError, NotConfirmed, OutcomeUnknown, ProbeUnusable, VaultUnavailable, WrongState
 from jitvault.formats.canonical_json import digest_of
 from jitvault.formats.secret import Secret
@@ -56,7 +56,7 @@ from jitvault.provision.live import Live
 from jitvault.provision.template_check.cert_logins import vault_logins
 from jitvault.provision.template_check.inspection import inspected
 from jitvault.provision.template_check.resistance import Resistance
-from jitvault.provision.template_check.steps import RESISTED, STEPS, LeftBehind, Outcome, Step
+from jitvault.provision.template_check.steps import PROBED, RESISTED, STEPS, TRIED, Found, LeftBehind, Outcome, Step
 from jitvault.vault.client import Vault
 from jitvault.vault.documents import Documents
 
@@ -98,7 +98,7 @@ def basis_of(vault: Vault, engine: Engine, template: AccessTemplate, path: str) 
     """
     mount = template.spec.mount
     snapshot = engine.snapshot(vault.read, mount, path.removeprefix(f"{mount}/"))
-    engine.check_template(template.spec, snapshot)
+    check_template(engine, template.spec, snapshot)
     probe = Documents(vault).read(f"probes/{template.spec.probe}") if template.spec.probe else None
     return Basis(template_digest(template), digest_of(snapshot), probe.written_at if probe else None)
 
@@ -120,23 +120,23 @@ def tried(
     path = template.resolve(with_)
     policy = access_policy(path, engine.capability, template.spec.fill_data(with_))
     _check_provisioned(vault, template, policy)
-    where = _where(vault, template)
+    where = _where(vault, engine, template)
     begun = time.monotonic()
     _keep_up(vault, engine, template)
     basis = basis_of(vault, engine, template, path)
-    trial = _Trial(vault, engine, template, with_, where, announce, waiting)
-    trial.run()
+    check = _Check(vault, engine, template, with_, where, announce, waiting)
+    check.run()
     try:
         now = basis_of(vault, engine, template, path)
     except JitvaultError as error:
-        trial.note(11, ok=False, evidence=str(error))
+        check.note(11, ok=False, evidence=str(error))
     else:
         same = now == basis
         evidence = "role, connection and probe are the same" if same else "role, connection or probe changed meanwhile"
-        trial.note(11, ok=same, evidence=evidence)
+        check.note(11, ok=same, evidence=evidence)
     ms = round((time.monotonic() - begun) * 1000)
-    steps = tuple(sorted(trial.steps, key=lambda step: step.n))
-    return Outcome(path, dict(with_), basis, steps, tuple(trial.left_behind), ms, trial.ended)
+    steps = tuple(sorted(check.steps, key=lambda step: step.n))
+    return Outcome(path, dict(with_), basis, steps, tuple(check.left_behind), ms, check.ended)
 
 
 def _check_provisioned(vault: Vault, template: AccessTemplate, policy: AccessPolicy) -> None:
@@ -148,11 +148,13 @@ def _check_provisioned(vault: Vault, template: AccessTemplate, policy: AccessPol
         )
 
 
-def _where(vault: Vault, template: AccessTemplate) -> Mapping[str, Any]:
+def _where(vault: Vault, engine: Engine, template: AccessTemplate) -> Mapping[str, Any]:
     """Return the probe's document, by which the target is reached.
 
-    So the target that is tried is the one that is probed.
+    So the target that is tried is the one that is probed. Nothing is reached for an engine without a probe.
     """
+    if engine.probe is None:
+        return {}
     probe = template.spec.probe
     document = Documents(vault).get(f"probes/{probe}") if probe else None
     if document is None or not isinstance(document.get("dsn"), str):
@@ -174,7 +176,7 @@ def _keep_up(vault: Vault, engine: Engine, template: AccessTemplate) -> None:
         vault.read(wanted.path)
 
 
-class _Trial:
+class _Check:
     """Runs all steps but 11 on one path, and revokes what they issued."""
 
     def __init__(
@@ -191,6 +193,9 @@ class _Trial:
         self.left_behind: list[LeftBehind] = []
         self._vault = vault
         self._engine = engine
+        self._probe = engine.probe
+        self._trial = engine.trial
+        self._remedies: Mapping[str, str] = engine.trial.remedies if engine.trial else {}
         self._template = template
         self._where = where
         self._path = template.resolve(with_)
@@ -216,9 +221,22 @@ class _Trial:
     def note(self, n: int, *, ok: bool, evidence: str, mend: str = "", told: bool = False) -> bool:
         """Record a step and return `ok`; `mend` replaces the step's own remedy."""
         name = STEPS[n]
-        mend = "" if ok else mend or self._engine.remedies.get(name) or _REMEDIES.get(name, "See the evidence.")
+        mend = "" if ok else mend or self._remedies.get(name) or _REMEDIES.get(name, "See the evidence.")
         self.steps.append(Step(n, ok, evidence[:_MOST], mend, told))
         return ok
+
+    def _note(self, n: int, found: Found) -> None:
+        self.note(n, ok=found.ok, evidence=found.evidence, mend=found.mend, told=found.told)
+
+    def _note_what_is_not_tried(self) -> None:
+        """Note the steps that need a part of an engine that this one lacks: none fails, and people read it."""
+        name = self._engine.name
+        if self._probe is None:
+            for n in PROBED:
+                self.note(n, ok=True, evidence=f"not probed: the engine {name} has no probe", told=n == PROBED[0])
+        if self._trial is None:
+            for n in TRIED:
+                self.note(n, ok=True, evidence=f"not tried: the engine {name} has no trial", told=n == TRIED[0])
 
     def run(self) -> None:
         """Run the steps.
@@ -239,28 +257,24 @@ class _Trial:
                 )
 
     def _try(self) -> None:
-        key = self._engine.non_hmac_response_keys[0]
+        self._note_what_is_not_tried()
         # 1
-        plain = key in Live(self._vault).plain_response_keys(self._template.spec.mount)
-        shows = "shows" if plain else "hides"
-        self.note(1, ok=plain, evidence=f"the audit stream {shows} `{key}` of {self._template.spec.mount}/")
+        self._name_shown()
         # 2, 3, 19, 20
         issued = self._leased()
         if issued is None:
             return
-        self._name = str(issued.get(key) or "")
         # 4
-        self._rights()
+        self._rights(issued)
         with ExitStack() as stack:
             # 5
             try:
-                used = stack.enter_context(self._engine.use(self._where, issued, self._verifiers()))
+                used = self._used(issued, stack)
             except NotConfirmed as error:
                 self.note(5, ok=False, evidence=str(error))
                 return
-            self.note(5, ok=True, evidence=used.seen)
             # 6
-            self._probe(6, alive=True, sessions=used.sessions)
+            self._ask(6, alive=True, sessions=None if used is None else used.sessions)
             # 12, 13, 14
             if self._all_ok(4, 6):
                 self._inspect()
@@ -270,6 +284,23 @@ class _Trial:
         # 15, 16, 17, 18: only if the simple revocation works, else they would leave more behind
         if self._all_ok(4, 5, 6, 7, 8, 9, 10):
             self._resist()
+
+    def _name_shown(self) -> None:
+        if self._probe is not None:
+            key, mount = self._probe.credential_key, self._template.spec.mount
+            plain = key in Live(self._vault).plain_response_keys(mount)
+            self.note(1, ok=plain, evidence=f"the audit stream {'shows' if plain else 'hides'} `{key}` of {mount}/")
+
+    def _used(self, issued: Mapping[str, Any], stack: ExitStack) -> CredentialInUse | None:
+        """Use the credential until `stack` closes.
+
+        Raises NotConfirmed if the target does not take it.
+        """
+        if self._trial is None:
+            return None
+        used = stack.enter_context(self._trial.use(self._where, issued, self._verifiers()))
+        self.note(5, ok=True, evidence=used.seen)
+        return used
 
     def _all_ok(self, *wanted: int) -> bool:
         return set(wanted) <= {step.n for step in self.steps if step.ok}
@@ -304,16 +335,17 @@ class _Trial:
         return data
 
     def _compare(self, issued: Mapping[str, Any]) -> None:
+        if self._trial is None:
+            return
         try:
-            evidence = self._engine.check_issued(self._template.spec, self._data, self._snapshot(), issued)
+            evidence = self._trial.check_issued(self._template.spec, self._data, self._snapshot(), issued)
         except JitvaultError as error:
             self.note(19, ok=False, evidence=str(error))
         else:
             self.note(19, ok=True, evidence=evidence)
 
     def _look_for_logins(self, issued: Mapping[str, Any]) -> None:
-        found = vault_logins(self._vault, self._snapshot, issued.get("certificate"))
-        self.note(20, ok=found.ok, evidence=found.evidence, mend=found.mend, told=found.told)
+        self._note(20, vault_logins(self._vault, self._snapshot, issued.get("certificate")))
 
     def _lifetime(self, ttl_s: int, *, renewable: bool) -> None:
         longest_s = int(self._template.spec.ttl.total_seconds())
@@ -360,31 +392,38 @@ class _Trial:
         return self._vault.with_token(Secret(self._vault.write("auth/token/create", body)["auth"]["client_token"]))
 
     def _inspect(self) -> None:
-        for n, found in inspected(self._engine, self._where, self._snapshot, self._name).items():
-            self.note(n, ok=found.ok, evidence=found.evidence, mend=found.mend)
+        if self._trial is not None:
+            for n, found in inspected(self._trial, self._where, self._snapshot, self._name).items():
+                self._note(n, found)
 
     def _resist(self) -> None:
-        for n in RESISTED:
-            if STEPS[n] not in self._engine.resistances:
-                self.note(n, ok=True, evidence=f"a credential of {self._engine.name} cannot do that")
-        steps = {STEPS[n]: n for n in RESISTED if STEPS[n] in self._engine.resistances}
-        if not steps or self._issuer is None:
+        probe, trial, issuer = self._probe, self._trial, self._issuer
+        if probe is None or trial is None or issuer is None:
             return
-        issuer = self._issuer
+        for n in RESISTED:
+            if STEPS[n] not in trial.resistances:
+                self.note(n, ok=True, evidence=f"a credential of {self._engine.name} cannot do that")
+        steps = {STEPS[n]: n for n in RESISTED if STEPS[n] in trial.resistances}
+        if not steps:
+            return
         before = (self._lease_id,)
         self._resistance = Resistance(
             self._vault,
-            self._engine,
+            probe,
+            trial,
             self._where,
             issue=lambda: self._credential(issuer),
             announce=lambda leases: self._announce((*before, *leases)),
         )
         for step, result in self._resistance.run(list(steps)).items():
-            self.note(steps[step], ok=result.ok, evidence=result.evidence, mend=result.mend)
+            self._note(steps[step], result)
 
-    def _rights(self) -> None:
+    def _rights(self, issued: Mapping[str, Any]) -> None:
+        if self._probe is None:
+            return
+        self._name = str(issued.get(self._probe.credential_key) or "")
         try:
-            missing = self._engine.missing_rights(self._where)
+            missing = self._probe.missing_rights(self._where)
         except JitvaultError as error:
             self._note_unasked(4, error)
             return
@@ -411,13 +450,15 @@ class _Trial:
                 _keep_up(self._vault, self._engine, self._template)
             self._kept_up_at = time.monotonic()
 
-    def _probe(self, n: int, *, alive: bool, sessions: int | None = None) -> None:
+    def _ask(self, n: int, *, alive: bool, sessions: int | None = None) -> None:
         """Note whether the probe sees the credential as it has to be.
 
         It has to be gone, or `alive` with at least `sessions`.
         """
+        if self._probe is None:
+            return
         try:
-            found = self._engine.probe(self._where, [self._name], look_only=alive)[self._name]
+            found = self._probe.ask(self._where, [self._name], look_only=alive)[self._name]
         except JitvaultError as error:
             self._note_unasked(n, error)
             return
@@ -433,13 +474,14 @@ class _Trial:
         self._revoked = True
         return self.note(7, ok=True, evidence="Vault says that the lease is revoked")
 
-    def _see_it_dead(self, used: CredentialInUse) -> None:
-        # 8: before the probe looks, which ends the sessions of roles that are gone
-        self._after(8, used.still_works)
-        # 9
-        self._still_accepted = self._after(9, used.works_anew)
+    def _see_it_dead(self, used: CredentialInUse | None) -> None:
+        if used is not None:
+            # 8: before the probe looks, which ends the sessions of roles that are gone
+            self._after(8, used.still_works)
+            # 9
+            self._still_accepted = self._after(9, used.works_anew)
         # 10
-        self._probe(10, alive=False)
+        self._ask(10, alive=False)
 
     def _after(self, n: int, look: Callable[[], After]) -> bool:
         """Note what is left of the credential's use.
@@ -469,7 +511,7 @@ class _Trial:
             self._issuer.close()
 
     def _by_hand(self, name: str) -> tuple[str, ...]:
-        return self._engine.clear_by_hand(self._template.spec.mount, name)
+        return self._trial.clear_by_hand(self._template.spec.mount, name) if self._trial is not None else ()
 
     def _commands(self) -> str:
         """Return the commands that end what is left, in one line."""
@@ -479,11 +521,11 @@ class _Trial:
         """Return what to correct where Vault gave no credential."""
         inside = self._path.removeprefix(f"{self._template.spec.mount}/")
         with suppress(JitvaultError):
-            found = self._engine.why_no_credential(inside, self._snapshot())
+            found = self._trial.why_no_credential(inside, self._snapshot()) if self._trial is not None else None
             if found is not None:
                 return found
         # a 500 has the target's own words: to run the command again would give the same
-        own = self._engine.remedies.get("leased") if isinstance(error, OutcomeUnknown) else None
+        own = self._remedies.get("leased") if isinstance(error, OutcomeUnknown) else None
         return own or error.hint
 
     def _retry_revocation(self) -> bool:
@@ -508,10 +550,10 @@ class _Trial:
 
         False where it cannot be asked, which a step reports.
         """
-        if self._dead:
+        if self._dead or self._probe is None:
             return False
         try:
-            found = self._engine.probe(self._where, [self._name], look_only=True)[self._name]
+            found = self._probe.ask(self._where, [self._name], look_only=True)[self._name]
         except JitvaultError:
             return False
         return found.seen and not found.refused

@@ -31,7 +31,7 @@ def nested(place: Path, depth: int, name: str = "d") -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda place: nested(place, 5000),
+        lambda place: nested(place, 2100),
         lambda place: nested(place, 300, "n" * 200),
         lambda place: [(place / f"{n}").touch() for n in range(3000)],
     ],

@@ -10,7 +10,7 @@ from itertools import count
 import pytest
 
 from jitvault.agent.execution import task_watch
-from jitvault.agent.execution.task_watch import TaskWatch
+from jitvault.agent.execution.task_watch import AccessEnd, Cause, TaskWatch
 from jitvault.errors import VaultRefused
 
 
@@ -18,20 +18,25 @@ def refuse() -> None:
     raise VaultRefused("no")
 
 
-def watched(published: Callable[[], str | None], monkeypatch: pytest.MonkeyPatch, *, patience_s: float) -> str:
+REVOKED = AccessEnd(Cause.OVER, "revoked")
+
+
+def watched(
+    published: Callable[[], AccessEnd | None], monkeypatch: pytest.MonkeyPatch, *, patience_s: float
+) -> AccessEnd | None:
     monkeypatch.setattr(task_watch, "POLL_S", 0.01)
     watch = TaskWatch(published_end=published, beat=refuse, heartbeat_s=0.03, ends_at=None, patience_s=patience_s)
     watch.start()
     os.read(watch.line, 1)
-    return watch.reason
+    return watch.end
 
 
 def test_a_token_that_vault_refuses_is_waited_for_until_the_reason_is_published(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     looks = count()
-    reason = watched(lambda: "revoked" if next(looks) > 10 else None, monkeypatch, patience_s=30)
-    assert reason == "revoked"
+    assert watched(lambda: REVOKED if next(looks) > 10 else None, monkeypatch, patience_s=30) == REVOKED
     begun = time.monotonic()
-    assert watched(lambda: None, monkeypatch, patience_s=0.2) == "Vault does not accept its token any more"
+    end = watched(lambda: None, monkeypatch, patience_s=0.2)
+    assert end is not None and end.cause is Cause.REFUSED
     assert 0.2 <= time.monotonic() - begun < 5

@@ -14,6 +14,7 @@ from jitvault.doctor import ledger as record
 from jitvault.doctor import policies as rules
 from jitvault.doctor import provisioning as provisioned
 from jitvault.doctor.check import Ability, About, Check, Known, Status, Unknown, can, counts, first_failure, listed
+from jitvault.engines.interface import Finding
 from jitvault.errors import SecurityFinding, VaultUnavailable
 from jitvault.formats.server_product import Product
 from jitvault.model.scope import FreezeStatement, Scope
@@ -417,8 +418,8 @@ def test_what_is_said_of_a_standing_credential() -> None:
 
 
 def test_a_target_is_told_hazard_by_hazard_and_only_what_is_certain_keeps_from_proving() -> None:
-    certain = targets.Hazard("search_path", "it is public", "set it", True)
-    meant = targets.Hazard("slots", "one is idle", "drop it", False)
+    certain = Finding("no_foreign_code", "search_path", "it is public", "set it", True)
+    meant = Finding("servers_named", "slots", "one is idle", "drop it", False)
     found = targets.judge_targets(
         [
             targets.Target(["one", "two"], [certain, meant]),

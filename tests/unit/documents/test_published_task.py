@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,7 +37,7 @@ REVISION = a_revision()
 DECISION = Decision(
     True, Obligations(approvals=(Requirement("jitvault-approvers", 1),)), ("r-1",), "sha256:p"
 ).as_json()
-CHECK = {"n": 1, "name": "revoked", "ok": True, "evidence": "line 7"}
+CHECK = {"n": 1, "ok": True, "evidence": {"kind": "expiry", "at": "2030-01-31T09:00:00Z"}}
 PROOF: dict[str, Any] = {
     "task_id": "t-1",
     "state": "confirmed",
@@ -180,7 +181,7 @@ def test_what_a_worker_wrote_is_read_and_written_again_as_it_was() -> None:
     found = read(HONEST)
     assert isinstance(found, PublishedTask)
     assert (found.as_document(), found.written_at) == (HONEST, NOW)
-    assert found.proof == PROOF
+    assert msgspec.to_builtins(found.proof) == PROOF
     assert found.full_revision.digest == REVISION.digest
     refused = read(REFUSAL)
     assert isinstance(refused, PublishedRefusal)
@@ -196,7 +197,7 @@ def test_what_an_older_or_a_newer_worker_wrote_is_read() -> None:
     decision = {"permitted": True, "rules": [], "obligations": {"approvals": []}}
     found = read({**HONEST, "proof": packed(lacking), "decision": decision})
     assert isinstance(found, PublishedTask)
-    assert found.proof == lacking
+    assert msgspec.to_builtins(found.proof) == lacking
     assert Decision.of(found.decision).obligations == NO_OBLIGATIONS
     newer = read({**HONEST, "later": {"x": 1}, "extension": {**EXTENSION, "later": 1}})
     assert newer == read(HONEST)

@@ -10,7 +10,8 @@ from typing import cast
 import pytest
 
 from jitvault.engines.database import DatabaseEngine
-from jitvault.engines.pki import PkiEngine
+from jitvault.engines.pki.trial import PkiTrial
+from jitvault.engines.postgresql.trial import PostgresqlTrial
 from jitvault.errors import InvalidInput
 from jitvault.model.template import TemplateBody
 
@@ -21,21 +22,21 @@ from jitvault.model.template import TemplateBody
 )
 def test_a_connection_that_does_not_allow_a_role_is_the_reason(allowed: list[str] | None, is_allowed: bool) -> None:
     snapshot = {"role": {"db_name": "app"}, "connection": {"allowed_roles": allowed}}
-    found = DatabaseEngine().why_no_credential("creds/app-readonly", snapshot)
+    found = PostgresqlTrial().why_no_credential("creds/app-readonly", snapshot)
     assert (found is None) is is_allowed
     assert found is None or "add it to its allowed_roles" in found
 
 
 def test_a_connection_that_cannot_be_read_is_no_reason() -> None:
-    assert DatabaseEngine().why_no_credential("creds/a", {"role": {"db_name": "app"}, "connection": None}) is None
-    assert PkiEngine().why_no_credential("issue/service", {}) is None
+    assert PostgresqlTrial().why_no_credential("creds/a", {"role": {"db_name": "app"}, "connection": None}) is None
+    assert PkiTrial().why_no_credential("issue/service", {}) is None
 
 
 def test_names_are_quoted_for_the_target() -> None:
-    commands = DatabaseEngine().clear_by_hand("database", "v-o'x\"y")
+    commands = PostgresqlTrial().clear_by_hand("database", "v-o'x\"y")
     assert commands[1].endswith("usename = 'v-o''x\"y';")
     assert commands[2] == 'DROP OWNED BY "v-o\'x""y"; DROP ROLE "v-o\'x""y";'
-    assert PkiEngine().clear_by_hand("pki", "5b:77")[0] == "bao write pki/revoke serial_number=5b:77"
+    assert PkiTrial().clear_by_hand("pki", "5b:77")[0] == "bao write pki/revoke serial_number=5b:77"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jitvault.engines.pki_certificate import as_asked
+from jitvault.engines.pki.certificate import as_asked
 from jitvault.errors import NotConfirmed
 
 CA = Authority.new()

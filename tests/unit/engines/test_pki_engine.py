@@ -15,9 +15,9 @@ from cryptography.x509 import ocsp
 
 from jitvault.audit.entry import TARGET_NAMES
 from jitvault.engines.database import DatabaseEngine
-from jitvault.engines.interface import Upkeep
-from jitvault.engines.pki import PkiEngine
-from jitvault.engines.x509_revocation import spelled
+from jitvault.engines.interface import Upkeep, check_template
+from jitvault.engines.pki.engine import PkiEngine
+from jitvault.engines.pki.x509_revocation import spelled
 from jitvault.errors import InvalidInput, NotConfirmed, VaultRejected
 from jitvault.model.template import TemplateBody
 
@@ -67,7 +67,7 @@ def target() -> Iterator[tuple[str, Answers, list[str]]]:
 
 
 def probe(target: tuple[str, Answers, list[str]], *names: str, **where: Any) -> dict[str, Any]:
-    found = PKI.probe({"dsn": target[0], "issuer": CA.pem, **where}, names or [NAME])
+    found = PKI.probe.ask({"dsn": target[0], "issuer": CA.pem, **where}, names or [NAME])
     return {name: (said.refused, said.evidence) for name, said in found.items()}
 
 
@@ -160,14 +160,14 @@ def test_a_crl_of_its_own_can_be_named(target: Any) -> None:
     "dsn", ["http://user:secret@127.0.0.1/pki", "file:///etc/passwd", "http://", "x", "http://h:p/"]
 )
 def test_a_url_that_is_none_is_not_asked_and_not_repeated(dsn: str) -> None:
-    (found,) = PKI.probe({"dsn": dsn, "issuer": CA.pem}, [NAME]).values()
+    (found,) = PKI.probe.ask({"dsn": dsn, "issuer": CA.pem}, [NAME]).values()
     assert (found.refused, "secret" in found.evidence) == (False, False)
     assert "cannot be used" in found.evidence
 
 
 def test_without_an_issuer_it_is_not_asked() -> None:
     with pytest.raises(NotConfirmed, match="has no issuer"):
-        PKI.probe({"dsn": "http://127.0.0.1:1/"}, [NAME])
+        PKI.probe.ask({"dsn": "http://127.0.0.1:1/"}, [NAME])
 
 
 # -- what it reads of the mount -----------------------------------------------------------------------------
@@ -348,14 +348,14 @@ def test_what_was_issued_ends_when_the_template_says() -> None:
     for ends, late in ((now + timedelta(minutes=14), False), (now + HOUR, True), (now + 7000 * HOUR, True)):
         pem = CA.leaf(ends=ends).public_bytes(Encoding.PEM).decode()
         with pytest.raises(NotConfirmed) as refused:
-            PKI.check_issued(spec(), {"common_name": "orders.svc.internal"}, {"role": {}}, {"certificate": pem})
+            PKI.trial.check_issued(spec(), {"common_name": "orders.svc.internal"}, {"role": {}}, {"certificate": pem})
         assert ("; it ends at " in str(refused.value)) is late
 
 
 def test_a_login_has_nothing_that_goes_on_accepting_it() -> None:
     with pytest.raises(InvalidInput, match="has no accepted_after_end"):
-        DatabaseEngine().check_template(spec())
-    DatabaseEngine().check_template(spec(accepted_after_end=None))
+        check_template(DatabaseEngine(), spec())
+    check_template(DatabaseEngine(), spec(accepted_after_end=None))
 
 
 @pytest.mark.parametrize(
@@ -383,4 +383,4 @@ def test_a_mount_that_reads_like_an_issue_is_refused() -> None:
 
 def test_every_engines_names_are_looked_for_in_the_stream() -> None:
     for engine in (PKI, DatabaseEngine()):
-        assert set(engine.non_hmac_response_keys) <= set(TARGET_NAMES)
+        assert engine.probe.credential_key in TARGET_NAMES

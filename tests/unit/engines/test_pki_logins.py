@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
-from jitvault.engines.pki_logins import takes, trusts
+from jitvault.engines.pki.logins import takes, trusts
 
 ROOT, OTHER = Authority.new(name="a root"), Authority.new(name="another CA")
 

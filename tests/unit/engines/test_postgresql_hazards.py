@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from jitvault.engines.postgresql_hazards import BOUNDS, CODE, findings, milliseconds
-from jitvault.engines.postgresql_inspection import Facts, Leftover, Role, VaultConnection, connection_of, effective
+from jitvault.engines.postgresql.hazards import BOUNDS, CODE, findings, milliseconds
+from jitvault.engines.postgresql.inspection import Facts, Leftover, Role, VaultConnection, connection_of, effective
 from jitvault.errors import NotConfirmed
 
 SAFE = {"search_path": "pg_catalog, pg_temp"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jitvault.engines.postgresql_probe import KnownLogins, _Found, _judged, _Open, _Roles
+from jitvault.engines.postgresql.sessions import KnownLogins, _Found, _judged, _Open, _Roles
 
 OWN, OTHER = 100, 200
 GONE = _Roles({}, {})
@@ -37,7 +37,7 @@ def test_what_counts_against_a_login(
 
 
 def test_the_newest_logins_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jitvault.engines.postgresql_probe._LOGINS_KNOWN", 2)
+    monkeypatch.setattr("jitvault.engines.postgresql.sessions._LOGINS_KNOWN", 2)
     known = KnownLogins()
     known.note("a", {"v-1": 1})
     known.note("a", {"v-2": 2, "v-3": 3})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jitvault.engines.postgresql_refusal import code_in
+from jitvault.engines.postgresql.refusal import code_in
 
 _AT = 'connection to server at "db.example" (192.0.2.1), port 5432 failed: FATAL:  '
 

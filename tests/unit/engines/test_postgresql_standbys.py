@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from jitvault.engines.interface import ProbeResult
-from jitvault.engines.postgresql_servers import MAX_REPLICAS, address_of, merged, servers_of
-from jitvault.engines.postgresql_standbys import Sender, Server, judge
+from jitvault.engines.postgresql.servers import MAX_REPLICAS, address_of, merged, servers_of
+from jitvault.engines.postgresql.standbys import Sender, Server, judge
 from jitvault.errors import NotConfirmed
 
 PRIMARY = Server("db:1", False, "7", "t1", "", "", False, (), ())

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from jitvault import shipped_files as shipped
-from jitvault.engines import database, postgresql_probe, postgresql_spare_session
+from jitvault.engines import database
+from jitvault.engines.postgresql import sessions, spare_session
 from jitvault.sandbox import target
 
 QUERIES = {
     name: text
-    for module in (postgresql_probe, postgresql_spare_session, database)
+    for module in (sessions, spare_session, database)
     for name, text in vars(module).items()
     if name.startswith("_") and isinstance(text, str) and "SELECT" in text
 }

@@ -14,8 +14,8 @@ from cryptography.x509 import ocsp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jitvault.engines import x509_revocation as revocation
-from jitvault.engines.x509_revocation import (
+from jitvault.engines.pki import x509_revocation as revocation
+from jitvault.engines.pki.x509_revocation import (
     SKEW,
     check_good_by_ocsp,
     check_off_crl,

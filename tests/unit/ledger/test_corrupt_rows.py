@@ -13,6 +13,7 @@ from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change, CheckRow, LeaseRow
 from jitvault.ledger.storage.database import Database
 from jitvault.model.event_chain import EventBody
+from jitvault.model.evidence import NoToken
 from jitvault.model.states import State, Verdict
 
 EDITS = {
@@ -46,7 +47,7 @@ def held(ledger: Ledger, place: Path) -> Ledger:
     make(ledger)
     make(ledger, "t-2")
     lease = LeaseRow("l-1", "t-1", "g-t-1-1", "database/creds/x", None, NOW, Verdict.LIVE, None)
-    check = CheckRow("t-1", "l-1", 1, ok=True, evidence="line 7")
+    check = CheckRow(1, ok=True, evidence=NoToken(), task_id="t-1", subject="l-1")
     change(ledger, Change("issuing", {}, state=State.ISSUING, rows=(grant(), lease, check, operation())))
     for table in ("events", "revisions"):
         for (name,) in as_is(place, f"SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = '{table}'"):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic import command
+from alembic.config import Config
 from builders import (
     LEASE,
     NOW,
@@ -141,15 +143,15 @@ def test_nothing_is_copied_while_somebody_works_or_of_a_chain_that_is_not_whole(
 # -- upgrade ------------------------------------------------------------------------------------------------
 
 
-def test_what_is_known() -> None:
+def test_a_schema_that_only_adds_to_this_one_can_be_used() -> None:
     assert is_known(HEAD) and is_known(f"{HEAD[:2]}99")
-    assert not is_known(None) and not is_known("0000") and not is_known("0101")
+    assert not is_known(None) and not is_known("0099") and not is_known("0201")
 
 
 NEXT = """
 from alembic import op
 import sqlalchemy as sa
-revision = "0099"
+revision = "0199"
 down_revision = "HEAD"
 
 
@@ -158,61 +160,70 @@ def upgrade() -> None:
 """
 
 
-def test_a_schema_that_only_adds_comes_while_old_workers_run(
-    database: Database, ledger: Ledger, place: LedgerPlace, tmp_path: Path
-) -> None:
-    fill(ledger)
+@pytest.fixture
+def next_version(tmp_path: Path) -> Callable[[Connection], Config]:
+    """Alembic's configuration of a later jitvault, which has one more migration."""
     versions = tmp_path / "versions"
     versions.mkdir()
-    (versions / "0099_more.py").write_text(NEXT.replace('"HEAD"', f'"{HEAD}"'))
+    (versions / "0199_more.py").write_text(NEXT.replace('"HEAD"', f'"{HEAD}"'))
 
-    def forward(connection: Connection) -> None:
+    def config(connection: Connection) -> Config:
         config = config_for(connection)
         config.set_main_option("version_locations", f"{config.get_main_option('version_locations')} {versions}")
-        command.upgrade(config, "head")
+        return config
 
+    return config
+
+
+def test_workers_go_on_while_a_schema_that_only_adds_is_made(
+    database: Database, ledger: Ledger, place: LedgerPlace, next_version: Callable[[Connection], Config]
+) -> None:
+    fill(ledger)
     with ledger.claim("t-1") as claim:
-        raw(owner_of(address(place)), create=False).write(forward, alone=True)
+        migrate = raw(owner_of(address(place)), create=False)
+        migrate.write(lambda connection: command.upgrade(next_version(connection), "head"), alone=True)
         # one that runs already, and one that starts
         ledger.apply("t-1", Change("old"), claim=claim, at=NOW)
     make(Ledger(opened(address(place), create=False)), "t-9")
     assert look(database).broken == {}
     assert as_is(place, "SELECT more FROM tasks WHERE task_id = 't-9'") == [(None,)]
-    with pytest.raises(LedgerUnavailable, match="schema version 0099"):
+    with pytest.raises(LedgerUnavailable, match="schema version 0199"):
         upgrade(database)
 
 
-def test_a_ledger_of_the_first_version_is_refused_and_upgraded_with_what_it_holds(
-    database: Database, ledger: Ledger, place: LedgerPlace
+def test_a_ledger_of_the_version_before_is_refused_and_upgraded_with_what_it_holds(
+    database: Database,
+    ledger: Ledger,
+    place: LedgerPlace,
+    next_version: Callable[[Connection], Config],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fill(ledger)
-    as_is(place, "UPDATE grants SET wrapping_hmac = NULL")
-    as_is(place, "UPDATE notices SET severe = 0, author = NULL")
     before = rows_of(database)
-    # as the first version left it
-    since = {
-        "grants": ["wrapping_hmac", "asked"],
-        "installation": ["generation", "product"],
-        "findings": ["author", "more", "closed_by", "closed_by_entity"],
-        "notices": ["author", "severe"],
-    }
-    for index in ("ix_grants_wrapping_hmac", "ix_findings_author"):
-        as_is(place, f"DROP INDEX {index}")
-    for table, columns in since.items():
-        for column in columns:
-            as_is(place, f"ALTER TABLE {table} DROP COLUMN {column}")
-    for table in ("lines_not_kept", "judged", "over_quota", "documents", "listings", "rewritten", "writers"):
-        as_is(place, f"DROP TABLE {table}")
-    for index in ("ix_tasks_open", "ix_canaries_at", "ix_canaries_source", "ix_grants_create_op", "ix_findings_open"):
-        as_is(place, f"DROP INDEX {index}")
-    as_is(place, "CREATE INDEX ix_tasks_due ON tasks (state, due_at)")
-    as_is(place, "UPDATE alembic_version SET version_num = '0001'")
-    with pytest.raises(LedgerUnavailable, match="schema version 0001") as caught:
+    monkeypatch.setattr("jitvault.ledger.storage.database.HEAD", "0199")
+    monkeypatch.setattr("jitvault.ledger.storage.migrations.config_for", next_version)
+    with pytest.raises(LedgerUnavailable, match=f"schema version {HEAD}, this jitvault needs 0199") as caught:
         opened(address(place), create=True)
     assert "ledger upgrade" in caught.value.hint
     owner = owner_of(address(place))
-    assert upgrade(raw(owner, create=False)) == ("0001", HEAD)
+    assert upgrade(raw(owner, create=False)) == (HEAD, "0199")
     assert rows_of(opened(owner, create=False)) == before
+
+
+@pytest.mark.parametrize("version", ["0001", "0013"])
+def test_a_ledger_from_before_the_first_release_is_refused_and_left_alone(
+    database: Database, ledger: Ledger, place: LedgerPlace, version: str
+) -> None:
+    fill(ledger)
+    before = rows_of(database)
+    as_is(place, f"UPDATE alembic_version SET version_num = '{version}'")
+    owner = owner_of(address(place))
+    for use in (lambda: opened(address(place), create=True), lambda: upgrade(raw(owner, create=False))):
+        with pytest.raises(LedgerUnavailable, match="no release wrote it, so none upgrades it") as caught:
+            use()
+        assert caught.value.exit_code == 11
+    assert as_is(place, "SELECT version_num FROM alembic_version") == [(version,)]
+    assert rows_of(database) == before
 
 
 def test_an_upgrade_of_what_is_there_leaves_it_as_it_is(database: Database, ledger: Ledger) -> None:

@@ -24,7 +24,7 @@ from jitvault.audit.observation import Kind
 from jitvault.errors import LedgerUnavailable, WrongState
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change
-from jitvault.ledger.storage import postgres
+from jitvault.ledger.storage import postgres, schema
 from jitvault.ledger.storage.database import HEAD, Database, opened, raw
 from jitvault.ledger.storage.rights import login_of
 from jitvault.model.ledger_facts import LedgerLogin
@@ -293,6 +293,24 @@ def test_an_empty_database_is_made_a_ledger_by_upgrade_alone_and_once(shelf: She
     said = run_together(*(child(code, url, begin="") for _ in range(3)))
     assert sorted(said) == [f"{HEAD}\n", f"{HEAD}\n", "None\n"]
     make(Ledger(opened(url, create=False)))
+
+
+def test_the_migrations_make_the_checks_and_keys_of_the_models(place: str) -> None:
+    of_schema = text(
+        "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = to_regnamespace(:name) "
+        "AND conrelid::regclass::text NOT LIKE '%alembic_version' "
+        "UNION SELECT pg_get_indexdef(indexrelid) FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid "
+        "WHERE relnamespace = to_regnamespace(:name) AND relname NOT LIKE 'alembic_version%'"
+    )
+    with raw(owner_of(place), create=False).engine.connect() as connection:
+        connection.execute(text("CREATE SCHEMA models"))
+        schema.metadata.create_all(connection.execution_options(schema_translate_map={None: "models"}))
+        made, models = (
+            {found.replace(f"{name}.", "") for found in connection.execute(of_schema, {"name": name}).scalars()}
+            for name in ("public", "models")
+        )
+    assert made == models
+    assert any("irrevocable" in found for found in made) and any("WHERE" in found for found in made)
 
 
 @contextmanager

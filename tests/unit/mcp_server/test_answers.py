@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jitvault.agent.command_events import Failed
 from jitvault.errors import JitvaultError
-from jitvault.mcp.answers import LONGEST, fitting, printed, told
+from jitvault.mcp.answers import LONGEST, Failure, failure_of, fitting, printed, told
 from jitvault.mcp.arguments import TOOLS
 from jitvault.mcp.frames import LONGEST_STDERR, LONGEST_STDOUT, Output
 from jitvault.mcp.hints import hint_of
-from jitvault.mcp.said import failure_in, waits_for
 
 # a character that JSON spells with six, so that few of them fill an answer
 TEXTS = st.builds(lambda text, times: text * times, st.text(max_size=20), st.integers(0, 3000))
@@ -48,28 +48,11 @@ def test_an_answer_that_is_too_long_says_so() -> None:
     assert answer.is_error and "longer than 40,000" in answer.text
 
 
-SAID = """Task t waits for 1 approval by jitvault-approvers; this command waits 30m more
-Task t waits for 2 approvals by data-owner; this command waits 29m more
-{
-  "error": {"exit_code": 3, "message": "task t is denied", "hint": "Ask for less."}
-}
-"""
-
-
-def test_what_exec_said_is_understood() -> None:
-    failure = failure_in(SAID, 125)
-    assert failure is not None and (failure.message, failure.hint) == (
-        "task t is denied",
-        "Tell your user: Ask for less.",
-    )
-    assert waits_for(SAID, "t") == "2 approvals by data-owner" and waits_for(SAID, "other") == ""
-
-
-def test_what_is_no_error_of_ours_is_not_told() -> None:
-    for said in ("Traceback: secret", '{\n  "error": "secret"}', '{\n  "error"'):
-        failure = failure_in(said, 1)
-        assert failure is not None and failure.message == "the process that held the access ended with 1"
-        assert failure_in(said, 0, is_expected=True) is None
+def test_a_failed_command_is_answered_by_its_words_and_decided_on_by_its_exit_code() -> None:
+    failure = failure_of(Failed(3, "task t is denied", "Ask for less."))
+    assert failure == Failure("task t is denied", "Tell your user: Ask for less.", 3)
+    longest = failure_of(Failed(3, "m" * 9_000, "h" * 9_000))
+    assert len(longest.message) == len(longest.hint) == 2_000
 
 
 @pytest.mark.parametrize("kind", JitvaultError.__subclasses__(), ids=lambda kind: kind.__name__)

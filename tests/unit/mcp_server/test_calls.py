@@ -16,8 +16,8 @@ import pytest
 from jitvault.errors import InvalidInput, JitvaultError, UsageError, VaultUnavailable
 from jitvault.mcp import calls
 from jitvault.mcp.access_process import AccessProcess, State
+from jitvault.mcp.answers import Failure
 from jitvault.mcp.calls import Calls, Known, Setup
-from jitvault.mcp.said import Failure
 
 END = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
 

@@ -68,14 +68,14 @@ def test_the_states_are_the_designed_ones() -> None:
     }
 
 
-@pytest.mark.parametrize(("before", "after"), PAIRS)
-def test_a_move_is_allowed_if_and_only_if_the_table_has_it(before: State, after: State) -> None:
-    if (before.value, after.value) in ALLOWED:
-        check_move("t-1", before, after)
-        return
-    with pytest.raises(WrongState, match=f"task t-1 cannot go from {before} to {after}") as caught:
-        check_move("t-1", before, after)
-    assert caught.value.exit_code == 9
+def test_a_move_is_allowed_if_and_only_if_the_table_has_it() -> None:
+    for before, after in PAIRS:
+        if (before.value, after.value) in ALLOWED:
+            check_move("t-1", before, after)
+            continue
+        with pytest.raises(WrongState, match=f"task t-1 cannot go from {before} to {after}") as caught:
+            check_move("t-1", before, after)
+        assert caught.value.exit_code == 9
 
 
 @pytest.mark.parametrize("state", State)
@@ -116,11 +116,11 @@ def test_whoever_holds_a_credential_cannot_slip_past_its_proof() -> None:
     assert reached == {State.ISSUING, State.ISSUED, State.ACTIVE, State.ENDING, State.UNVERIFIED}
 
 
-@pytest.mark.parametrize(("verdict", "rung"), list(itertools.product(Verdict, LADDER)))
-def test_a_verdict_reaches_the_rungs_up_to_its_own(verdict: Verdict, rung: Verdict) -> None:
+def test_a_verdict_reaches_the_rungs_up_to_its_own() -> None:
     ladder = ["live", "revoke_requested", "acknowledged", "gone", "audit_confirmed", "target_confirmed"]
-    expected = verdict in ladder and ladder.index(verdict) >= ladder.index(rung)
-    assert reaches(verdict, rung) is expected
+    for verdict, rung in itertools.product(Verdict, LADDER):
+        expected = verdict in ladder and ladder.index(verdict) >= ladder.index(rung)
+        assert reaches(verdict, rung) is expected, (verdict, rung)
 
 
 def test_what_stands_beside_the_ladder_reaches_nothing() -> None:

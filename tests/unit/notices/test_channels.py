@@ -83,6 +83,7 @@ def test_a_webhook_that_trickles_is_given_up_when_the_time_is_over() -> None:
         def trickle() -> None:
             connection, _ = server.accept()
             with connection, contextlib.suppress(OSError):
+                connection.recv(65536)
                 connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
                 for _ in range(100):
                     connection.sendall(b"a")
@@ -91,7 +92,7 @@ def test_a_webhook_that_trickles_is_given_up_when_the_time_is_over() -> None:
         done = others.submit(trickle)
         begun = time.monotonic()
         hook = Webhook(f"http://127.0.0.1:{server.getsockname()[1]}/", Secret("k" * 16))
-        assert hook.send("n", BODY, 1) == "the webhook does not answer within 1 s"
+        assert hook.send("n", BODY, 1) == "the webhook does not answer: it takes too long"
         assert time.monotonic() - begun < 4
         done.result()
 
@@ -99,7 +100,35 @@ def test_a_webhook_that_trickles_is_given_up_when_the_time_is_over() -> None:
 def test_a_webhook_that_is_not_there_says_so_without_its_url() -> None:
     hook = Webhook("http://127.0.0.1:9/secret-path", Secret("k" * 16))
     why = hook.send("n", BODY, 1)
-    assert why == "the webhook does not answer: ConnectionError" and "secret-path" not in repr(hook)
+    assert why == "the webhook does not answer: Connection refused" and "secret-path" not in repr(hook)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.0 204 No Content\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\nand so on",
+        b"HTTP/1.1 202 Accepted\r\nContent-Length: 9\r\n\r\n",
+    ],
+)
+def test_a_webhook_has_taken_a_notice_once_its_status_says_so_whatever_follows(head: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as others:
+
+        def serve() -> bytes:
+            connection, _ = server.accept()
+            with connection:
+                came = b""
+                while not came.endswith(BODY):
+                    came += connection.recv(65536)
+                connection.sendall(head)
+                connection.recv(1)
+            return came
+
+        came = others.submit(serve)
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        assert Webhook(f"http://{address}/hook?key=s", Secret("k" * 16)).send("n", BODY, 5) is None
+        lines = came.result().split(b"\r\n")
+        assert lines[0] == b"POST /hook?key=s HTTP/1.1" and f"Host: {address}".encode() in lines
 
 
 @pytest.mark.parametrize(("mode", "text"), [(0o640, "k" * 32), (0o600, "short"), (0o600, "")])

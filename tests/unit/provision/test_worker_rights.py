@@ -10,7 +10,7 @@ from jitvault import shipped_files as shipped
 from jitvault.cli.refused import hint_for
 from jitvault.cli.session import allowed
 from jitvault.engines.database import DatabaseEngine
-from jitvault.engines.pki import PkiEngine
+from jitvault.engines.pki.engine import PkiEngine
 from jitvault.errors import VaultRefused, VaultRejected, WorkerRefused
 from jitvault.model.template import load_templates
 from jitvault.provision.worker_rights import ASKING, lacking, needed_rights

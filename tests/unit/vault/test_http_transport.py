@@ -19,11 +19,7 @@ from keys import Authority, Pair
 
 from jitvault.errors import OutcomeUnknown, VaultNotServing, VaultRefused, VaultRejected, VaultUnavailable
 from jitvault.formats.secret import Secret
-from jitvault.vault import client, http_transport
-from jitvault.vault.client import Connection, Vault
-from jitvault.vault.deadline_socket import DeadlineSocket, TimeLimit
-from jitvault.vault.documents import Documents
-from jitvault.vault.http_connection import (
+from jitvault.http.connection import (
     Answer,
     NotSent,
     NotTrusted,
@@ -32,6 +28,10 @@ from jitvault.vault.http_connection import (
     ServerAddress,
     TooLong,
 )
+from jitvault.http.deadline_socket import DeadlineSocket, TimeLimit
+from jitvault.vault import client, http_transport
+from jitvault.vault.client import Connection, Vault
+from jitvault.vault.documents import Documents
 from jitvault.vault.http_transport import Session
 from jitvault.vault.leases import Leases
 from jitvault.vault.responses import understood

@@ -73,10 +73,10 @@ def fails(n: int, of: str = "lease") -> Edit:
     return edit
 
 
-def evidence(n: int, text: str, of: str = "lease") -> Edit:
+def evidence(n: int, of: str = "lease", **shown: object) -> Edit:
     def edit(told: Told) -> None:
         credential = lease(told) if of == "lease" else told["proof"][of]
-        check(credential, n)["evidence"] = text
+        check(credential, n)["evidence"] = shown
 
     return edit
 
@@ -97,10 +97,8 @@ def put(value: object, *path: str | int) -> Edit:
 
 def swap_times(told: Told) -> None:
     """The lease's look-up is dated before its issue."""
-    issued, gone = (check(lease(told), n)["evidence"].rpartition(" at ")[2] for n in (1, 3))
-    for n, at in ((1, gone), (3, issued)):
-        found = check(lease(told), n)
-        found["evidence"] = f"{found['evidence'].rpartition(' at ')[0]} at {at}"
+    issued, gone = (check(lease(told), n)["evidence"] for n in (1, 3))
+    issued["at"], gone["at"] = gone["at"], issued["at"]
 
 
 def shared_lookup(told: Told) -> None:
@@ -108,30 +106,29 @@ def shared_lookup(told: Told) -> None:
 
 
 EVERY_N = (1, 2, 3, 4, 5, 6)
+NOON = "2026-11-28T12:00:00+00:00"
+NOTHING = {"kind": "no_token"}
 FORGED: dict[str, tuple[Edit, str]] = {
     **{f"check {n} failed": (fails(n), f"although check {n} (") for n in EVERY_N},
     **{f"check {n} is missing": (without(n), f"although check {n} (") for n in EVERY_N},
-    **{f"check {n} shows nothing": (evidence(n, ""), "its evidence shows nothing") for n in EVERY_N},
+    **{f"check {n} shows nothing": (evidence(n, **NOTHING), "its evidence shows nothing") for n in EVERY_N},
     "the token's check failed": (fails(3, "token"), "although check 3"),
     "not quiet": (fails(7, "token"), "without check 7"),
-    "quiet for a moment": (
-        evidence(7, "nothing newer in 999 ms up to a matching canary", "token"),
-        "has 999 ms of quiet",
+    "quiet for a moment": (evidence(7, "token", kind="quiet", ms=999), "has 999 ms of quiet"),
+    "no token": (evidence(7, "token", kind="no_token"), "disagree whether there was a token"),
+    "evidence that says no": (evidence(2, kind="missing", lack="revocation_line"), "shows nothing"),
+    "an issue by expiry": (evidence(1, kind="expiry", at=NOON), "shows nothing"),
+    "an act in between": (evidence(4, kind="missing", lack="hazard", about="sys/mounts/database"), "shows nothing"),
+    "another interval": (evidence(4, kind="interval", begin=NOON, end=NOON), "covers another interval"),
+    "canaries in the wrong order": (
+        evidence(5, kind="contiguous", source="audit.log", begin=20, end=10),
+        "shows nothing",
     ),
-    "no token": (evidence(7, "no token was ever created", "token"), "disagree whether there was a token"),
-    "evidence that says no": (evidence(2, "no revocation line without error was seen"), "shows nothing"),
-    "words around a line": (evidence(1, "no line 0123456789abcdef x at 2026-11-28T14:00:00+00:00"), "shows nothing"),
-    "a thirteenth month": (evidence(1, "line 0123456789abcdef x at 2026-13-28T14:00:00+00:00"), "shows nothing"),
-    "an act in between": (evidence(4, "sys/mounts/database at 2026-11-28T14:00:00+00:00 (line 01)"), "shows nothing"),
-    "another interval": (
-        evidence(4, "none from 2026-11-28T14:00:00+00:00 to 2026-11-28T14:00:01+00:00"),
-        "covers another interval",
+    "a target that says nothing": (
+        evidence(6, kind="target_answer", engine="postgresql", question="x", answer=" "),
+        "shows nothing",
     ),
-    "canaries in the wrong order": (evidence(5, "audit.log bytes 20 to 10 read contiguously"), "shows nothing"),
-    "a lease that expired": (
-        evidence(2, "its TTL was over at 2026-11-28T14:22:30+00:00, by Vault's clock"),
-        "its time was over",
-    ),
+    "a lease that expired": (evidence(2, kind="expiry", at="2026-11-28T14:22:30+00:00"), "its time was over"),
     "expired by word": (put("expired", "proof", "leases", 0, "verdict"), "only a token can be"),
     "times in the wrong order": (swap_times, "was seen gone before it was revoked"),
     "one look-up for two leases": (shared_lookup, "is check 3 both of"),
@@ -143,8 +140,7 @@ FORGED: dict[str, tuple[Edit, str]] = {
     "an earlier token is missing": (put([], "proof", "earlier_tokens"), "are not those of the grants"),
     "leases without a token": (put([], "grants"), "no token that can have read them"),
     "a check twice": (lambda told: lease(told)["checks"].append(check(lease(told), 1)), "has check 1 2 times"),
-    "a check of another name": (lambda told: check(lease(told), 2).update(name="issued"), "a check 2 with the name"),
-    "a check that is none": (lambda told: check(lease(told), 6).update(n=9), "a check 9 with the name"),
+    "a check that is none": (lambda told: check(lease(told), 6).update(n=9), "has a check 9, and there is no such"),
     "another task's proof": (put("other", "proof", "task_id"), "about another one"),
     "an ending task": (put("ending", "proof", "state"), "no closed task"),
     "confirmed by word": (put("unverified", "proof", "state"), "no closed task"),

@@ -11,12 +11,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import pytest
 from forger import LINES, Edit, Forger, content
-from test_lines import by_somebody, edited, name_of, of
-
-from jitvault.audit.entry import Entry
+from test_lines import by_somebody, edited, name_of, of, shows
 
 Line = dict[str, Any]
 Told = dict[str, Any]
@@ -34,13 +31,10 @@ def evidence(told: Told, of_what: str, n: int, line: bytes) -> None:
     proof = told["proof"]
     owner = proof["token"] if of_what == "token" else proof["leases"][0]
     (check,) = (one for one in owner["checks"] if one["n"] == n)
-    entry = msgspec.json.decode(line, type=Entry)
-    at = entry.time.isoformat()
-    old = check["evidence"].rpartition(" at ")[2]
-    check["evidence"] = f"line {name_of(line)} {entry.request.path} at {at}"
+    check["evidence"] = shows(line)
     for other in owner["checks"]:
         if other["n"] == 4 and n == 3:
-            other["evidence"] = other["evidence"].replace(old, at)
+            other["evidence"]["end"] = check["evidence"]["at"]
 
 
 def without_leases(told: Told) -> None:
@@ -72,7 +66,7 @@ def test_a_token_with_an_accessor_was_issued(forger: Forger) -> None:
 def never_issued(told: Told) -> None:
     told.update(grants=[], extensions=[], approved_by=[])
     told["proof"] |= {"leases": [], "earlier_tokens": []}
-    quiet = {"n": 7, "name": "quiet", "ok": True, "evidence": "no token was ever created"}
+    quiet = {"n": 7, "ok": True, "evidence": {"kind": "no_token"}}
     told["proof"]["token"] = {"verdict": "never_issued", "checks": [quiet]}
 
 
@@ -240,12 +234,12 @@ def test_what_vault_did_not_do_is_no_evidence(forger: Forger, of_what: str, n: i
 def test_two_leases_have_two_look_ups(forger: Forger) -> None:
     """A lease that never was can be looked up twice."""
     leases = [json.loads(of("lease", 3)), content()["proof"]["leases"][1]]
-    second = next(line for line in LINES if f"line {name_of(line)} " in leases[1]["checks"][2]["evidence"])
+    second = next(line for line in LINES if name_of(line) == leases[1]["checks"][2]["evidence"]["sha256"])
     same = edited(second, lambda e: e["request"].update(data=leases[0]["request"]["data"]))
 
     def edit(told: Told) -> None:
         check = told["proof"]["leases"][1]["checks"][2]
-        check["evidence"] = check["evidence"].replace(name_of(second), name_of(same))
+        check["evidence"]["sha256"] = name_of(same)
 
     problems = forger.refused(edit, forger.log([*LINES, same]))
     assert len(problems) == 1 and "looks up the same lease for lease " in problems[0], problems
@@ -344,7 +338,14 @@ def test_metadata_that_a_stranger_gave_a_token_make_no_receipt_wrong(
     assert any("a token of this task that the receipt leaves out" in problem for problem in problems)
 
 
-EXPIRED = "its TTL was over at {}, by Vault's clock"
+def expired(told: Told, at: str) -> None:
+    """Let the newest token be over at a time, with no line that shows its end."""
+    told["grants"][-1]["verdict"] = told["proof"]["token"]["verdict"] = "expired"
+    for check in told["proof"]["token"]["checks"]:
+        if check["n"] in (2, 3):
+            check["evidence"] = {"kind": "expiry", "at": at}
+        elif check["n"] == 4:
+            check["evidence"]["end"] = at
 
 
 @pytest.mark.parametrize(
@@ -357,12 +358,7 @@ EXPIRED = "its TTL was over at {}, by Vault's clock"
 )
 def test_a_live_token_did_not_expire_by_word(forger: Forger, over_at: str, says: str) -> None:
     def edit(told: Told) -> None:
-        told["grants"][-1]["verdict"] = told["proof"]["token"]["verdict"] = "expired"
-        for check in told["proof"]["token"]["checks"]:
-            if check["n"] in (2, 3):
-                check["evidence"] = EXPIRED.format(over_at)
-            elif check["n"] == 4:
-                check["evidence"] = check["evidence"].rpartition(" to ")[0] + f" to {over_at}"
+        expired(told, over_at)
 
     ends = (of("token", 2), of("token", 3))
     log = forger.log(line for line in LINES if line not in ends)
@@ -385,12 +381,7 @@ def test_a_renewal_whose_answer_is_in_a_wrapping_may_have_given_all_that_the_rol
     """The line does not say how long, and on HashiCorp Vault it does not show what was asked for either."""
 
     def edit(told: Told) -> None:
-        told["grants"][-1]["verdict"] = told["proof"]["token"]["verdict"] = "expired"
-        for check in told["proof"]["token"]["checks"]:
-            if check["n"] in (2, 3):
-                check["evidence"] = EXPIRED.format("2026-11-28T14:40:00+00:00")
-            elif check["n"] == 4:
-                check["evidence"] = check["evidence"].rpartition(" to ")[0] + " to 2026-11-28T14:40:00+00:00"
+        expired(told, "2026-11-28T14:40:00+00:00")
 
     later = edited(of("lease", 3), lambda e: e.update(time="2026-11-28T14:41:00Z"))
     log = [line for line in LINES if line not in (of("token", 2), of("token", 3))]

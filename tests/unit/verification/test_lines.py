@@ -6,7 +6,6 @@ import bz2
 import hashlib
 import json
 import lzma
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,9 @@ import pytest
 from forger import LINES, Forger, content
 from vaults_form import VaultsForm
 
+from jitvault.audit.classify import observe
 from jitvault.audit.entry import Entry
+from jitvault.audit.observation import Place
 from jitvault.errors import InvalidInput, UsageError
 from jitvault.verification.log_lines import WHOLE_LINE, files_in, lines_of
 
@@ -25,13 +26,23 @@ Told = dict[str, Any]
 
 
 def name_of(line: bytes) -> str:
-    return hashlib.sha256(line).hexdigest()[:16]
+    return hashlib.sha256(line).hexdigest()
+
+
+def shows(line: bytes) -> dict[str, Any]:
+    """The evidence that a line is."""
+    entry = msgspec.json.decode(line, type=Entry)
+    seen = observe(entry, line="", place=Place("files", 0, 0), namespace="")
+    return {
+        **{"kind": "line", "sha256": name_of(line), "source": "audit.log", "request_id": entry.request.id},
+        **{"operation": seen.kind if seen else "", "path": entry.request.path, "at": entry.time.isoformat()},
+    }
 
 
 def named() -> dict[str, bytes]:
     """The lines that the receipt names, by their names."""
     text = json.dumps(content())
-    return {name_of(line): line for line in LINES if f"line {name_of(line)} " in text}
+    return {name_of(line): line for line in LINES if name_of(line) in text}
 
 
 def of(lease_or_token: str, n: int, told: Told | None = None) -> bytes:
@@ -39,7 +50,7 @@ def of(lease_or_token: str, n: int, told: Told | None = None) -> bytes:
     proof = (told or content())["proof"]
     owner = proof["token"] if lease_or_token == "token" else proof["leases"][0]
     evidence = next(check["evidence"] for check in owner["checks"] if check["n"] == n)
-    return named()[evidence.split()[1]]
+    return named()[evidence["sha256"]]
 
 
 def test_all_lines_are_there_in_whichever_files(forger: Forger, tmp_path: Path) -> None:
@@ -77,7 +88,7 @@ def test_all_lines_are_there_in_whichever_files(forger: Forger, tmp_path: Path) 
 def test_each_line_that_is_missing_is_named(forger: Forger, name: str) -> None:
     log = forger.log(line for line in LINES if name_of(line) != name)
     problems = forger.verify(forger.receipt(), log).outcome.problems
-    assert any(f"line {name} (" in problem and "is in none of the files" in problem for problem in problems)
+    assert any(f"line {name[:16]} (" in problem and "is in none of the files" in problem for problem in problems)
 
 
 def test_a_line_that_was_changed_is_missing(forger: Forger) -> None:
@@ -89,10 +100,11 @@ def renamed(old: bytes, new: bytes) -> tuple[Callable[[Told], None], list[bytes]
     """A forger's receipt that names another line, and the log with both."""
 
     def edit(told: Told) -> None:
-        entry = msgspec.json.decode(new, type=Entry)
-        shown = f"line {name_of(new)} {entry.request.path} at {entry.time.isoformat()}"
-        text = re.sub(f'line {name_of(old)} [^"]* at [^"]*', shown, json.dumps(told["proof"]))
-        told["proof"] = json.loads(text)
+        proof = told["proof"]
+        for owner in (proof["token"], *proof["earlier_tokens"], *proof["leases"]):
+            for check in owner["checks"]:
+                if check["evidence"].get("sha256") == name_of(old):
+                    check["evidence"] = shows(new)
 
     return edit, [*LINES, new]
 
@@ -180,7 +192,8 @@ def test_a_line_of_another_time_or_path_than_the_receipt_says_is_not_taken(forge
     def edit(told: Told) -> None:
         for owner in (told["proof"]["token"], told["proof"]["leases"][0]):
             for check in owner["checks"]:
-                check["evidence"] = check["evidence"].replace("auth/token/lookup-accessor", "auth/token/lookup")
+                if check["evidence"].get("path") == "auth/token/lookup-accessor":
+                    check["evidence"]["path"] = "auth/token/lookup"
 
     assert any("the receipt says otherwise" in problem for problem in forger.problems(edit, forger.log()))
 
@@ -309,7 +322,7 @@ def test_lines_in_vaults_form_show_it_as_well(forger: Forger) -> None:
     def edit(told: Told) -> None:
         text = json.dumps(told["proof"])
         for old, new in pairs:
-            text = text.replace(f"line {name_of(old)} ", f"line {name_of(new)} ")
+            text = text.replace(name_of(old), name_of(new))
         told["proof"] = json.loads(text)
 
     found = forger.verify(forger.receipt(edit), forger.log(new for _, new in pairs)).outcome
@@ -350,11 +363,19 @@ def test_over_a_gap_a_listing_and_a_look_up_have_to_be_there(
     def edit(told: Told) -> None:
         owner = told["proof"][of_what] if of_what == "token" else told["proof"][of_what][0]
         (trust,) = (check for check in owner["checks"] if check["n"] == 5)
-        trust["evidence"] = (
-            f"interrupted; nothing unaccounted for was listed (line {name_of(listed)}); "
-            f"it was alive after the gap (line {name_of(alive)})"
-        )
+        gap = {"kind": "gap", "closed": "seen_alive", "listing": name_of(listed), "line": name_of(alive)}
+        trust["evidence"] = gap
 
     problems = forger.problems(edit, forger.log([*LINES, listed, alive]))
     assert (len(problems) == 1 and says in problems[0]) if says else problems == []
     assert len(forger.problems(edit, forger.log())) >= 1
+
+
+@pytest.mark.parametrize("field", ["request_id", "operation"])
+def test_a_line_of_another_request_or_act_than_the_receipt_says_is_not_taken(forger: Forger, field: str) -> None:
+    def edit(told: Told) -> None:
+        check = told["proof"]["leases"][0]["checks"][1]
+        check["evidence"][field] = "another"
+
+    (problem,) = forger.problems(edit, forger.log())
+    assert problem.endswith("and the receipt says otherwise"), problem

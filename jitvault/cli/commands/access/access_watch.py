@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 
-from jitvault.agent.execution.task_watch import CHANGED, POLL_S, REFUSED, TaskWatch
+from jitvault.agent.execution.task_watch import POLL_S, REFUSED, AccessEnd, Cause, TaskWatch
 from jitvault.cli import session
 from jitvault.cli.commands.access.held_access import Access, OtherToken, say_beside_program
 from jitvault.cli.inbox import message_for
@@ -24,8 +24,9 @@ ASK_S = 1.5
 
 Who asks why an access is over waits for 2 s, and so hears at least that.
 """
-REPLACED = "more time for it came with another token, which this process does not have"
-TAKEN_BY_OTHERS = "more time for it came with another token, which another process took"
+_CHANGED = AccessEnd(Cause.CHANGED, "its access has changed")
+_REPLACED = AccessEnd(Cause.REPLACED, "more time for it came with another token, which this process does not have")
+_TAKEN_BY_OTHERS = AccessEnd(Cause.REPLACED, "more time for it came with another token, which another process took")
 _BY_SOMEBODY = (EndReason.OPERATOR, EndReason.FROZEN, EndReason.INTERCEPTED)
 _OVER = "`jitvault status TASK` shows who or what ended it. Ask for a task with another id (`--id ID`)."
 
@@ -40,7 +41,7 @@ def watch_of(access: Access, moved: Callable[[datetime], None] | None = None) ->
     task = access.document.task_id
     own, grant = other.vault(access.token.token), access.token.grant_id
 
-    def published_end() -> str | None:
+    def published_end() -> AccessEnd | None:
         document = session.published(other, task)
         # an answer that comes when the next token is held already says nothing of that one
         if not isinstance(document, PublishedTask) or access.token.grant_id != grant:
@@ -86,8 +87,8 @@ def wiring_of_thread(access: Access) -> Wiring:
     return other
 
 
-def over_meanwhile(access: Access) -> str:
-    """Return why the task was over when the program ended, "" if it was not.
+def over_meanwhile(access: Access) -> AccessEnd | None:
+    """Return why the task was over when the program ended, None if it was not.
 
     A program whose session the end of the task closed may be faster than whoever watches the task. So may one whose
     access ends because another token comes, which is waited for where it is to be taken.
@@ -95,8 +96,8 @@ def over_meanwhile(access: Access) -> str:
     return why_over(access, access.wiring, NEXT_TOKEN_S if access.on_other is OtherToken.TAKE else ASK_S)
 
 
-def why_over(access: Access, wiring: Wiring, patience_s: float = ASK_S) -> str:
-    """Return why the access is over now, "" where it is not.
+def why_over(access: Access, wiring: Wiring, patience_s: float = ASK_S) -> AccessEnd | None:
+    """Return why the access is over now, None where it is not.
 
     A login can be gone before a worker has published why: where Vault refuses the token, that is waited for.
     """
@@ -109,44 +110,44 @@ def why_over(access: Access, wiring: Wiring, patience_s: float = ASK_S) -> str:
                 if end:
                     return end
         if access.is_replaced and access.on_other is not OtherToken.TAKE:
-            return REPLACED
+            return _REPLACED
         if not access.is_replaced and _accepts(access, wiring):
-            return ""
+            return None
         if time.monotonic() >= waits_until:
-            return REPLACED if access.is_replaced else REFUSED
+            return _REPLACED if access.is_replaced else REFUSED
         time.sleep(min(POLL_S, patience_s / 20))
 
 
-def over_error(access: Access, why: str, what: str = "") -> WrongState:
+def over_error(access: Access, end: AccessEnd, what: str = "") -> WrongState:
     """Return the error that says why the access is over, or the task.
 
     `what` says what became of the program, in the words before that.
     """
     task = access.document.task_id
-    if why not in (CHANGED, REPLACED, TAKEN_BY_OTHERS):
-        return WrongState(f"{what}task {task} is over: {why}", hint=_OVER)
+    if end.cause in (Cause.OVER, Cause.REFUSED):
+        return WrongState(f"{what}task {task} is over: {end.why}", hint=_OVER)
     return WrongState(
         f"{what}its access is over: more time for task {task} came with another token"
-        + (", which another process took" if why == TAKEN_BY_OTHERS else ""),
+        + (", which another process took" if end is _TAKEN_BY_OTHERS else ""),
         hint=f"The task goes on. `jitvault status {task}` says who has its token; one that waits in your inbox is "
         f"taken by `jitvault exec {task} -- CMD`. With --on-change restart that is done by itself.",
     )
 
 
-def _end_of(document: PublishedTask) -> str:
-    """Return why a task is over by what is published, "" while it is not.
+def _end_of(document: PublishedTask) -> AccessEnd | None:
+    """Return why a task is over by what is published, None while it is not.
 
     The program and its model read it: who revoked the task is quoted, on one line.
     """
     if document.state not in session.DONE | session.ENDING:
-        return ""
+        return None
     reason, ended = document.end_reason, document.ended
     if not reason:
-        return f"it is {document.state.value}"
+        return AccessEnd(Cause.OVER, f"it is {document.state.value}")
     words = end_in_words(reason, ended)
     if reason in _BY_SOMEBODY and ended is not None:
         words += quoted_note(ended)
-    return f"it is {document.state.value} ({words})"
+    return AccessEnd(Cause.OVER, f"it is {document.state.value} ({words})")
 
 
 def _accepts(access: Access, wiring: Wiring) -> bool:
@@ -160,28 +161,28 @@ def _accepts(access: Access, wiring: Wiring) -> bool:
     return True
 
 
-def _by_other_token(access: Access, wiring: Wiring, document: PublishedTask) -> str:
-    """Return why another token is the end of the access, "" where it is not.
+def _by_other_token(access: Access, wiring: Wiring, document: PublishedTask) -> AccessEnd | None:
+    """Return why another token is the end of the access, None where it is not.
 
-    CHANGED stands for a token that can be taken. `wiring` is the calling thread's.
+    `wiring` is the calling thread's.
     """
     if not access.is_replaced_in(document):
-        return ""
+        return None
     if access.on_other is OtherToken.IGNORE:
         _tell_loss(access)
-        return ""
+        return None
     if access.on_other is OtherToken.STOP:
-        return REPLACED
+        return _REPLACED
     is_next = document.grant_id != access.token.grant_id
     if not is_next or document.state is State.ISSUING:
-        return ""
+        return None
     if _is_delivered(wiring, document):
-        return CHANGED
+        return _CHANGED
     if document.state is not State.ACTIVE:
-        return ""
+        return None
     # whoever has it ends the task
     access.on_other = OtherToken.STOP
-    return TAKEN_BY_OTHERS
+    return _TAKEN_BY_OTHERS
 
 
 def _is_delivered(wiring: Wiring, document: PublishedTask) -> bool:

@@ -87,7 +87,7 @@ def _why(access: Access) -> Callable[[], str]:
     wiring = wiring_of_thread(access)
 
     def why() -> str:
-        found = why_over(access, wiring)
-        return str(over_error(access, found)) if found else ""
+        end = why_over(access, wiring)
+        return str(over_error(access, end)) if end else ""
 
     return why

@@ -14,7 +14,7 @@ from jitvault.agent.execution.run import Outcome, StopRule
 from jitvault.agent.execution.run import run as run_program
 from jitvault.agent.execution.secret_files import secret_files
 from jitvault.agent.execution.streams import opened
-from jitvault.agent.execution.task_watch import CHANGED
+from jitvault.agent.execution.task_watch import AccessEnd, Cause
 from jitvault.agent.masking import Masker
 from jitvault.cli.commands.access.access_watch import over_error, over_meanwhile, watch_of
 from jitvault.cli.commands.access.execute_steps import CONTINUE, take_next
@@ -34,16 +34,16 @@ def run(
     if access.wanted.is_empty:
         say("warning: without --env, --file and --preset the program gets no credential")
     while True:
-        outcome, why = _run_once(access, command, inherited, is_masked=is_masked, stop=stop)
-        if not _begins_anew(outcome, why):
+        outcome, end = _run_once(access, command, inherited, is_masked=is_masked, stop=stop)
+        if not _begins_anew(outcome, end):
             break
         say(f"task {access.document.task_id} has more time and another token: the program is started anew")
         take_next(access)
-    if CHANGED in (outcome.over, why) and outcome.was_interrupted:
-        outcome, why = replace(outcome, over=""), ""
+    if _has_changed(outcome, end) and outcome.was_interrupted:
+        outcome, end = replace(outcome, over=None), None
     _check(outcome, access)
-    if why:
-        raise over_error(access, why, _of_program(access, f"the program ended with exit code {outcome.code}, and "))
+    if end:
+        raise over_error(access, end, _of_program(access, f"the program ended with exit code {outcome.code}, and "))
     access.check_given_back()
     if access.is_loss_told:
         say(_goes_on(access))
@@ -64,11 +64,11 @@ def _goes_on(access: Access) -> str:
 
 def _run_once(
     access: Access, command: Sequence[str], inherited: Mapping[str, str], *, is_masked: bool, stop: StopRule
-) -> tuple[Outcome, str]:
+) -> tuple[Outcome, AccessEnd | None]:
     """Run the program to its end.
 
-    Return how it ended, and why the task was over then, "" if it was not. Either is CHANGED where the program is to be
-    started anew. Otherwise the access is given back.
+    Return how it ended, and why the task was over then, None if it was not. Unless the program is to be started anew
+    the access is given back.
     """
     try:
         environment = _environment(access, inherited)
@@ -84,12 +84,12 @@ def _run_once(
         outcome = run_program(access.monitor, program, streams, watch, stop)
         watch.stop()
         access.note = f"the program ended with exit code {outcome.code}"
-        why = over_meanwhile(access) if _is_unexplained(outcome) else ""
-        if not _begins_anew(outcome, why):
+        end = over_meanwhile(access) if _is_unexplained(outcome) else None
+        if not _begins_anew(outcome, end):
             # whoever reads the output may take their time: the access does not wait for them
             access.give_back()
         streams.finish()
-    return outcome, why
+    return outcome, end
 
 
 def _after_taking(access: Access) -> str:
@@ -107,12 +107,17 @@ def _is_unexplained(outcome: Outcome) -> bool:
     return bool(outcome.code) and not (outcome.over or outcome.not_started or outcome.monitor_died)
 
 
-def _begins_anew(outcome: Outcome, why: str) -> bool:
+def _begins_anew(outcome: Outcome, end: AccessEnd | None) -> bool:
     """Return whether the program is to be started with another token.
 
     Whoever asked this process to end meanwhile does not want it to go on.
     """
-    return CHANGED in (outcome.over, why) and not (outcome.monitor_died or outcome.was_interrupted)
+    return _has_changed(outcome, end) and not (outcome.monitor_died or outcome.was_interrupted)
+
+
+def _has_changed(outcome: Outcome, end: AccessEnd | None) -> bool:
+    """Return whether the task goes on with another token that this process can take."""
+    return any(each is not None and each.cause is Cause.CHANGED for each in (outcome.over, end))
 
 
 def _environment(access: Access, inherited: Mapping[str, str]) -> dict[str, str]:

@@ -25,7 +25,7 @@ from typing import Any
 from jitvault.agent.credential import names
 from jitvault.agent.execution.mapping import fields_of
 from jitvault.agent.execution.monitor import Gone, Monitor
-from jitvault.agent.execution.task_watch import CHANGED, REFUSED
+from jitvault.agent.execution.task_watch import AccessEnd, Cause, TaskWatch
 from jitvault.agent.sdk.holder import LOOK
 from jitvault.cli import session
 from jitvault.cli.commands.access.access_watch import watch_of, why_over
@@ -175,34 +175,30 @@ def hold(access: Access, monitor: Monitor, caller: Caller) -> None:
     access.on_other = OtherToken.TAKE
     access.note = _NOTES[""]
     tell({"held": _held(access)})
-    while (said := _until_over(access, monitor, caller)) == CHANGED:
+    while (end := _until_over(access, monitor, caller)) is not None and end.cause is Cause.CHANGED:
         take_next(access)
         tell({"changed": _held(access)})
-    access.note = caller.note if said is None else said
+    access.note = caller.note if end is None else end.why
 
 
-def _until_over(access: Access, monitor: Monitor, caller: Caller) -> str | None:
+def _until_over(access: Access, monitor: Monitor, caller: Caller) -> AccessEnd | None:
     """Return why the access is over, and tell the caller; None where it left."""
     watch = watch_of(access, lambda ends_at: tell({"ends_at": ends_at.isoformat()}))
     watch.start()
     try:
-        reason = _until_the_end(access, watch.line, monitor, caller)
-        reason = watch.reason if reason == "" else reason
-        if reason not in (None, CHANGED):
+        end = _until_the_end(access, watch, monitor, caller)
+        if end is not None and end.cause is not Cause.CHANGED:
             # before the watch has stopped: the caller may wait for the answer to a question
-            tell({"over": reason})
+            tell({"over": end.why})
     finally:
         watch.stop()
-    return reason
+    return end
 
 
-def _until_the_end(access: Access, watch: int, monitor: Monitor, caller: Caller) -> str | None:
-    """Return why the task is over, None where the caller left.
-
-    An empty text stands for the reason that the watch has.
-    """
+def _until_the_end(access: Access, watch: TaskWatch, monitor: Monitor, caller: Caller) -> AccessEnd | None:
+    """Return why the access is over, None where the caller left."""
     with selectors.PollSelector() as selector:
-        for each in (*caller.lines, watch, monitor.line):
+        for each in (*caller.lines, watch.line, monitor.line):
             selector.register(each, selectors.EVENT_READ)
         while True:
             if (numbers := caller.asked()) and (end := _looked(access, numbers)):
@@ -210,26 +206,27 @@ def _until_the_end(access: Access, watch: int, monitor: Monitor, caller: Caller)
             ready = {key.fileobj for key, _ in selector.select()}
             if caller.left(ready):
                 return None
-            if watch in ready:
-                return ""
+            if watch.line in ready:
+                return watch.end
             if monitor.line in ready and any(isinstance(event, Gone) for event in monitor.events()):
-                return "the process that gives it back in any case was killed"
+                return AccessEnd(Cause.OVER, "the process that gives it back in any case was killed")
 
 
-def _looked(access: Access, numbers: Sequence[int]) -> str:
-    """Answer the caller's questions; return why the task is over, or "".
+def _looked(access: Access, numbers: Sequence[int]) -> AccessEnd | None:
+    """Answer the caller's questions; return why the access is over, or None.
 
     That it is over answers them all. A token that Vault refuses may be the first sign of another one, for which the
     watch waits longer. What replaces the token is no end: the caller gets the next one's secrets.
     """
-    why = "" if access.is_replaced else why_over(access, access.wiring)
-    # it may have been replaced meanwhile
-    why = "" if access.is_replaced else why
-    if why not in ("", REFUSED):
-        return why
+    end = None if access.is_replaced else why_over(access, access.wiring)
+    if access.is_replaced:
+        # it may have been replaced meanwhile
+        end = None
+    if end is not None and end.cause is not Cause.REFUSED:
+        return end
     for number in numbers:
-        tell({"looked": [number, why]})
-    return ""
+        tell({"looked": [number, end.why if end else ""]})
+    return None
 
 
 def _held(access: Access) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jitvault.cli.options import is_file, is_task_id
-from jitvault.cli.views.published import NEARLY, meant_task
+from jitvault.cli.published import NEARLY, meant_task
 from jitvault.errors import (
     InvalidInput,
     JitvaultError,

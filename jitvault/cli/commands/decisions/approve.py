@@ -125,7 +125,7 @@ def approvals(json_: Json = False, debug: Debug = False) -> None:
     from jitvault.cli import session
     from jitvault.cli.commands.decisions.decide import approvers
     from jitvault.cli.commands.lookups.seen_freezes import SeenFreezes
-    from jitvault.cli.views import tables as listings
+    from jitvault.cli.views.proposal import print_pending
     from jitvault.lifecycle.decision.pending_approvals import pending_approvals
 
     wiring = session.open_session()
@@ -133,7 +133,7 @@ def approvals(json_: Json = False, debug: Debug = False) -> None:
         found = pending_approvals(wiring.person)
     freezes = SeenFreezes(wiring, wiring.ledger if wiring.has_worker else None)
     frozen = {each.task_id: freezes.covering(each.subject.revision.content) for each in found}
-    listings.print_pending(found, frozen, as_json=json_)
+    print_pending(found, frozen, as_json=json_)
 
 
 def _is_decisive(wiring: Wiring, document: PublishedTask, revision: Revision) -> bool:

@@ -50,7 +50,7 @@ def _missing_groups(wiring: Wiring, policies: CedarAuthorizer) -> list[str]:
     all others are returned.
     """
     from jitvault.formats.did_you_mean import nearest
-    from jitvault.provision.desired import GROUPS
+    from jitvault.provision.names import GROUPS
 
     own = sorted(policies.groups - GROUPS.keys())
     missing = _not_in_vault(wiring, own)

@@ -194,12 +194,12 @@ def _print_result(wiring: Wiring, document: PublishedTask | IllegibleDocument, *
     """Print the proof of a task's end. Raises NotConfirmed, SecurityFinding."""
     from jitvault.cli import session
     from jitvault.cli.commands.ends.end_unproven import not_confirmed
-    from jitvault.cli.views import published as fallback
     from jitvault.cli.views import task as render
+    from jitvault.documents.illegible import illegible
     from jitvault.documents.published_task import IllegibleDocument
 
     if isinstance(document, IllegibleDocument):
-        raise fallback.illegible(document.task_id)
+        raise illegible(document.task_id)
     render.print_end(document, as_json=as_json)
     if not render.proof_in(document)["confirmed"]:
         raise not_confirmed(wiring, document)
@@ -234,9 +234,9 @@ def _withdrawn(wiring: Wiring, task: str, note: str, wait: float) -> PublishedTa
     Returns what a worker published of the task then. Nothing else is done for the task before. None for a task that is
     published as granted or over. The task may be granted meanwhile: the signed end holds for the grant as well.
     """
+    from jitvault.cli import published as fallback
     from jitvault.cli import session
     from jitvault.cli.commands.lookups.end_rights import check_may_end
-    from jitvault.cli.views import published as fallback
     from jitvault.documents.published_task import PublishedTask
     from jitvault.lifecycle.requests.sign import sign_end
     from jitvault.model.states import EndReason

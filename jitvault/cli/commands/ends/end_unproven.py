@@ -110,4 +110,4 @@ def _is_token_unknown(proof: Proof) -> bool:
     Nobody could revoke or judge that token.
     """
     token = proof["token"]
-    return token["verdict"] == Verdict.UNVERIFIABLE and not any(check["n"] != QUIET_N for check in token["checks"])
+    return token["verdict"] == Verdict.UNVERIFIABLE and not any(check.n != QUIET_N for check in token["checks"])

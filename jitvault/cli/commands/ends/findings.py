@@ -123,28 +123,6 @@ def close(
     typer.echo(output.to_json(answer) if json_ else f"closed {counted(closed, 'finding')}{whose}, by {closing.name}")
 
 
-def close_findings(
-    agent: Annotated[str, typer.Argument(metavar="AGENT", help="The agent's Vault entity name.")],
-    reason: Why,
-    json_: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Close an agent's open findings.
-
-    This is the former name of `findings close --agent`.
-
-    Example: jitvault close-findings research-agent --reason "the clock was set"
-    """
-    from jitvault.cli.views import output
-
-    worker, closing = _closing(reason)
-    closed = close_of_agent(worker, agent, closing)
-    answer = {"agent": agent, "closed": closed, **_recorded(closing)}
-    typer.echo(
-        output.to_json(answer) if json_ else f"closed {counted(closed, 'finding')} of {agent}, by {closing.name}"
-    )
-
-
 def _closing(reason: str) -> tuple[WorkerContext, Closing]:
     """Return the worker, and what is recorded of a close.
 

@@ -50,7 +50,7 @@ def freeze(
     from jitvault.cli import session
     from jitvault.cli.commands.ends.frozen_before import frozen_before
     from jitvault.cli.commands.ends.frozen_tasks import end_frozen
-    from jitvault.cli.views import tables as listings
+    from jitvault.cli.views.freezes import print_frozen
     from jitvault.cli.views.output import warn
     from jitvault.formats.clocks import TOLERANCE
 
@@ -66,7 +66,7 @@ def freeze(
     # before anything is counted: nothing may keep the freeze from being signed, or delay it
     written_at = _sign(requested, reason=reason, freezes=True)
     ended = end_frozen(wiring, requested, since=written_at or begun - TOLERANCE, wait=wait)
-    listings.print_frozen(requested, reason, ended, by_worker=wiring.has_worker, as_json=json_)
+    print_frozen(requested, reason, ended, by_worker=wiring.has_worker, as_json=json_)
     for line in earlier:
         warn(line)
     _check_ended(requested, ended, wait, by_worker=wiring.has_worker)

@@ -30,11 +30,11 @@ def freezes(
 
     Example: jitvault freezes
     """
+    from jitvault.cli import published as fallback
     from jitvault.cli import session
     from jitvault.cli.commands.ends.tripwire_signs import tripwire_signs
     from jitvault.cli.views import output
-    from jitvault.cli.views import published as fallback
-    from jitvault.cli.views import tables as listings
+    from jitvault.cli.views.freezes import print_freezes, print_lifted_freezes
     from jitvault.lifecycle.requests.freeze_history import first_at, freeze_history
     from jitvault.model.scope import Scope
 
@@ -55,9 +55,9 @@ def freezes(
         return
     # a program does not know who `you` is
     own = {**names, wiring.person.entity: "you"} if wiring.person_token else names
-    listings.print_freezes(_named(found, own), signs, tripwires_known=known)
+    print_freezes(_named(found, own), signs, tripwires_known=known)
     if all_:
-        listings.print_lifted_freezes(_named(lifted, own))
+        print_lifted_freezes(_named(lifted, own))
 
 
 def _in_force(wiring: Wiring, *, known: bool) -> list[Row]:
@@ -125,8 +125,8 @@ def _names(wiring: Wiring, rows: Sequence[Row]) -> dict[str, str]:
     Only the worker may ask Vault for the name of an entity. Without its identity they are those of entities with a part
     in some task. Nothing is read where nobody froze anything.
     """
+    from jitvault.cli import published as fallback
     from jitvault.cli.commands.lookups.known_tasks import contents_in, contents_published
-    from jitvault.cli.views import published as fallback
     from jitvault.errors import JitvaultError
     from jitvault.model.revision import names_in
 

@@ -33,7 +33,7 @@ def revoke_scope(scope: Scope, *, note: str, yes: bool, freeze: bool, wait: floa
     Raises the first failure, after all were tried.
     """
     from jitvault.cli import session
-    from jitvault.cli.views import tables as listings
+    from jitvault.cli.views.kill_switch import print_kill_results
     from jitvault.documents.signed import check_note
     from jitvault.errors import JitvaultError, UsageError
     from jitvault.kill_switch.kill import check_known, published_but_unknown, unreadable
@@ -65,7 +65,7 @@ def revoke_scope(scope: Scope, *, note: str, yes: bool, freeze: bool, wait: floa
     except JitvaultError as error:
         # the results of the other tasks are printed nevertheless
         failure = failure or error
-    listings.print_kill_results(results, as_json=as_json)
+    print_kill_results(results, as_json=as_json)
     _raise_for(results)
     if failure is not None:
         raise failure

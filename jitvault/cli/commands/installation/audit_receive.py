@@ -57,9 +57,6 @@ ClientCa = Annotated[
     Path | None,
     typer.Option("--client-ca", metavar="FILE", help="With --http: the CA whose certificates senders need, PEM."),
 ]
-MaxConnections = Annotated[
-    int, typer.Option("--max-connections", min=1, max=1024, help="How many senders may be connected at once.")
-]
 Keep = Annotated[
     float,
     typer.Option(
@@ -84,7 +81,6 @@ def receive(
     tls_key: TlsKey = None,
     bearer_file: BearerFile = None,
     client_ca: ClientCa = None,
-    max_connections: MaxConnections = 64,
     keep: Keep = 7 * 86_400.0,
     json_: Json = False,
     debug: Debug = False,
@@ -110,18 +106,17 @@ def receive(
         raise UsageError("--allow-user goes with --socket")
     if http is None and (tls_cert or tls_key or bearer_file or client_ca):
         raise UsageError("--tls-cert, --tls-key, --bearer-file and --client-ca go with --http")
-    receiving.allow_open_files(max_connections)
     begin: Callable[[Spool, Notices], Receiver]
     if http is not None:
         from jitvault.audit.receivers.http_device import Endpoint, HttpReceiver
 
         endpoint = Endpoint.parse(http, certificate=tls_cert, key=tls_key, bearer_file=bearer_file, client_ca=client_ca)
-        begin = partial(HttpReceiver, endpoint, max_connections=max_connections)
+        begin = partial(HttpReceiver, endpoint)
     elif socket is not None:
         from jitvault.audit.receivers.socket_device import Address, SocketReceiver
 
         address = Address.parse(socket, users=allow_user or ())
-        begin = partial(SocketReceiver, address, max_connections=max_connections)
+        begin = partial(SocketReceiver, address)
     else:
         from jitvault.audit.receivers.stdin import StreamReceiver
 

@@ -57,7 +57,7 @@ def templates_check(
     Example: jitvault templates check postgres-readonly --with database=app
     """
     from jitvault.cli import session
-    from jitvault.cli.views import tables as listings
+    from jitvault.cli.views.templates import print_outcome, print_outcomes
     from jitvault.errors import NotConfirmed
     from jitvault.model.verifiers import SHOWN
     from jitvault.provision.template_check.record import check_template
@@ -72,9 +72,9 @@ def templates_check(
     for outcome in check_template(vault, wiring.engines, template, chosen, waiting):
         outcomes.append(outcome)
         if not json_:
-            listings.print_outcome(outcome, wiring.vault_command)
+            print_outcome(outcome, wiring.vault_command)
     if json_:
-        listings.print_outcomes(name, outcomes)
+        print_outcomes(name, outcomes)
     warn_of_placeholder(template)
     left_behind = [what for outcome in outcomes for what in outcome.left_behind]
     if left_behind:

@@ -45,12 +45,12 @@ def templates_list(json_: Json = False, debug: Debug = False) -> None:
     from jitvault.cli.commands.installation import template_check as check
     from jitvault.cli.folding import wrapped
     from jitvault.cli.quiet import note
-    from jitvault.cli.views import tables as listings
+    from jitvault.cli.views.templates import print_templates
 
     wiring = session.open_session()
     templates = wiring.templates
     states, compared = check.states(wiring, templates)
-    listings.print_templates([t.canonical() for _, t in sorted(templates.items())], states, as_json=json_)
+    print_templates([t.canonical() for _, t in sorted(templates.items())], states, as_json=json_)
     if states is not None and "passed" in states.values() and not compared and not json_:
         note(wrapped(_AS_RECORDED, sys.stderr))
 
@@ -69,7 +69,7 @@ def templates_show(
     """
     from jitvault.cli import session
     from jitvault.cli.commands.installation import template_check as check
-    from jitvault.cli.views import tables as listings
+    from jitvault.cli.views.templates import print_template
     from jitvault.documents.template_check import remarks_of
 
     wiring = session.open_session()
@@ -81,7 +81,7 @@ def templates_show(
     paths = [template.resolve(choices) for choices in template.all_choices()]
     connections = [template.spec.fill_connection(choices) for choices in template.all_choices()]
     where = list(dict.fromkeys(each.in_words() for each in connections if each is not None))
-    listings.print_template(template.canonical(), paths, state, notes, connections=where, as_json=json_)
+    print_template(template.canonical(), paths, state, notes, connections=where, as_json=json_)
 
 
 def demo(

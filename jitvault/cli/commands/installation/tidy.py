@@ -39,7 +39,7 @@ def tidy(
     Example: jitvault tidy --older-than 90d --plan
     """
     from jitvault.cli import session
-    from jitvault.cli.views import tables as listings
+    from jitvault.cli.views.remains import print_remains
     from jitvault.documents.paths import REQUEST_LIFE
     from jitvault.errors import UsageError
     from jitvault.provision import tidy as provision
@@ -55,7 +55,7 @@ def tidy(
     removed = 0
     if found and not plan:
         if not yes:
-            listings.print_remains(found, removed=None, as_json=False)
+            print_remains(found, removed=None, as_json=False)
             session.ask(f"Remove what is left of {counted(len(found), 'task')} from Vault?", done="nothing was removed")
         removed = provision.remove(vault, found)
-    listings.print_remains(found, removed=removed, as_json=json_)
+    print_remains(found, removed=removed, as_json=json_)

@@ -24,12 +24,6 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
-def _former(name: str) -> typer.models.OptionInfo:
-    """Return a hidden option by a former name, which scripts may still use."""
-    option: typer.models.OptionInfo = typer.Option(name, min=1, max=_MOST, hidden=True)
-    return option
-
-
 def worker(
     concurrency: Annotated[
         int, typer.Option("--concurrency", min=1, max=_MOST, help="How many tasks to work on at once.")
@@ -62,8 +56,6 @@ def worker(
             help="How long --once works at most (exit code 13).",
         ),
     ] = 60.0,
-    hands: Annotated[int | None, _former("--hands")] = None,
-    may_hang: Annotated[int | None, _former("--may-hang")] = None,
     debug: Debug = False,
 ) -> None:
     """Run the lifecycle of all tasks until Ctrl-C or SIGTERM.
@@ -84,13 +76,7 @@ def worker(
     gc.set_threshold(700, 10, 10)
     keep_private()
     pace = PACE if once else Pace(sweep_s=_sweep_s(sweep_every))
-    plan = Plan(
-        hands=concurrency if hands is None else hands,
-        may_hang=slow_slots if may_hang is None else may_hang,
-        health=health,
-        pace=pace,
-        fix=fix,
-    )
+    plan = Plan(hands=concurrency, may_hang=slow_slots, health=health, pace=pace, fix=fix)
     _work(plan, Once(wait) if once else None, as_json=log is LogFormat.JSON)
 
 

@@ -59,7 +59,7 @@ def own_name(wiring: Wiring) -> str:
 
 def _groups(policies: set[str]) -> tuple[str, ...]:
     """Return the groups that alone give one of the policies."""
-    from jitvault.provision.desired import GROUPS
+    from jitvault.provision.names import GROUPS
 
     given = list(GROUPS.values())
     return tuple(group for group, policy in GROUPS.items() if policy in policies and given.count(policy) == 1)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jitvault.cli.options import Debug, Out, task_id
-from jitvault.cli.output_options import Formerly
 
 if TYPE_CHECKING:
     from jitvault.cli.commands.lookups.names_in_tasks import NamesInTasks
@@ -47,7 +46,7 @@ def report(
     until: Annotated[
         str | None, typer.Option("--until", metavar="TIME", help="Only what was alive at TIME or before.")
     ] = None,
-    format_: Annotated[ReportFormat | None, Formerly("--format")] = None,
+    format_: ReportFormat | None = None,
     out: Out = None,
     receipt: Annotated[
         Path | None,

@@ -31,9 +31,9 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
 
     Example: jitvault status count-orders
     """
+    from jitvault.cli import published as fallback
     from jitvault.cli import session
     from jitvault.cli.commands.lookups.deleted_tasks import check_not_missing
-    from jitvault.cli.views import published as fallback
     from jitvault.cli.views import status as overview
     from jitvault.errors import (
         NotFound,
@@ -72,7 +72,7 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
 
 def _meant(ledger: Ledger, task: str) -> str:
     """Return ` (did you mean …?)` where the ledger has nearly this task."""
-    from jitvault.cli.views.published import NEARLY
+    from jitvault.cli.published import NEARLY
     from jitvault.formats.did_you_mean import nearest
 
     return nearest(task, (row.task_id for row in ledger.tasks()), likeness=NEARLY)
@@ -83,8 +83,8 @@ def _show_published(wiring: Wiring, task: str, *, as_json: bool) -> None:
 
     Raises SecurityFinding where the document is not trusted.
     """
+    from jitvault.cli import published as fallback
     from jitvault.cli import session
-    from jitvault.cli.views import published as fallback
     from jitvault.cli.views import status as overview
     from jitvault.errors import SecurityFinding
 

@@ -58,12 +58,12 @@ def list_(
 
     Example: jitvault list --open --agent research-agent
     """
+    from jitvault.cli import published as fallback
     from jitvault.cli import session
     from jitvault.cli.commands.lookups.deleted_tasks import check_names, check_none_is_missing
     from jitvault.cli.commands.lookups.known_tasks import contents_in, contents_published
     from jitvault.cli.commands.lookups.names_in_tasks import NamesInTasks
     from jitvault.cli.commands.lookups.seen_freezes import SeenFreezes
-    from jitvault.cli.views import published as fallback
     from jitvault.cli.views import task_list as views
     from jitvault.model.scope import Scope
 

@@ -250,7 +250,7 @@ def _extension_of(document: PublishedTask) -> PublishedExtension:
 
     Raises SecurityFinding where none is published any more.
     """
-    from jitvault.cli.views.published import illegible
+    from jitvault.documents.illegible import illegible
 
     if document.extension is None:
         raise illegible(document.task_id)

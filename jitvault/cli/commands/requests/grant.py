@@ -150,9 +150,9 @@ def cancel(
 
     Example: jitvault cancel count-orders --reason "not needed any more"
     """
+    from jitvault.cli import published as fallback
     from jitvault.cli import session
     from jitvault.cli.commands.lookups.end_rights import check_may_end
-    from jitvault.cli.views import published as fallback
     from jitvault.cli.views import task as render
     from jitvault.lifecycle.requests.sign import sign_end
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from jitvault.cli import session
+from jitvault.agent.command_events import Approvals, Waiting
+from jitvault.cli import caller, session
 from jitvault.cli.commands.requests.grant_queue import GrantAsked, answer, queue_end
 from jitvault.cli.options import DEFAULT_WAIT
 from jitvault.cli.views.queue import window_start
@@ -121,6 +122,8 @@ def _when_nothing_is_missing(
         lacks = _what_it_lacks(document) if _lacks_something(wiring, asked, document, spec) else ""
         if lacks and lacks != told:
             told = lacks
+            missing = tuple(Approvals(each["group"], each["count"]) for each in document.missing)
+            caller.tell(Waiting(spec.id, missing, spec.window.not_before, lacks))
             how = f". To approve: `jitvault approve {spec.id}`" if document.missing else ""
             tell(f"Task {spec.id} waits for {lacks}; this command waits {in_words(max(1, left))} more{how}")
         clock.sleep(min(_POLL_S, left))

@@ -249,7 +249,7 @@ def spec_check(
     """
     from jitvault.cli import session
     from jitvault.cli.commands.requests.spec_file import read_spec
-    from jitvault.cli.views import tables as listings
+    from jitvault.cli.views.spec_check import print_spec_check
     from jitvault.model.vault_access import Fetch
 
     wiring = session.open_session()
@@ -258,4 +258,4 @@ def spec_check(
     for entry in read.spec.spec.access:
         template = wiring.templates[entry.template]
         fetches.append(Fetch(entry.template, template.resolve(entry.with_), data=template.spec.fill_data(entry.with_)))
-    listings.print_spec_check(read.name, read.canonical(), fetches, as_json=json_)
+    print_spec_check(read.name, read.canonical(), fetches, as_json=json_)

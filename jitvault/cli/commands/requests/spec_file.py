@@ -98,7 +98,7 @@ def read_spec(wiring: Wiring, name: str, task_id: str | None) -> ReadSpec:
         read = file.named(given)
         _check(wiring, read, data, source)
     except InvalidInput as error:
-        if name == STANDARD_INPUT and error.hint == InvalidInput.default_hint:
+        if name == STANDARD_INPUT and not error.has_own_hint:
             raise InvalidInput(str(error), hint=_CORRECT_INPUT) from None
         raise
     return ReadSpec(read, source, prefix)

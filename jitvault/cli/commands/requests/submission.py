@@ -50,7 +50,8 @@ def submit_spec(
     from the spec's `generateName` is said before anything is signed: whoever is interrupted afterwards has to know it.
     Raises InvalidInput, WrongState, VaultRefused.
     """
-    from jitvault.cli import session
+    from jitvault.agent.command_events import Asked
+    from jitvault.cli import caller, session
     from jitvault.errors import VaultRefused
     from jitvault.lifecycle.requests.sign import sign_submission
 
@@ -69,6 +70,7 @@ def submit_spec(
         # nothing was written, so nobody has to find the task
         set_made_task(context, None)
         raise
+    caller.tell(Asked(spec.id))
     return spec
 
 
@@ -124,7 +126,7 @@ def _check_free(wiring: Wiring, spec: TaskSpec, *, revise: bool) -> None:
     from jitvault.cli import session
     from jitvault.cli.commands.requests.grant_wait import spec_of
     from jitvault.cli.quiet import note
-    from jitvault.cli.views import published as fallback
+    from jitvault.documents.illegible import illegible
     from jitvault.documents.published_task import IllegibleDocument, PublishedRefusal
     from jitvault.errors import WrongState
     from jitvault.model.revision_text import difference_of_specs
@@ -133,7 +135,7 @@ def _check_free(wiring: Wiring, spec: TaskSpec, *, revise: bool) -> None:
     if document is None or isinstance(document, PublishedRefusal):
         return
     if isinstance(document, IllegibleDocument):
-        raise fallback.illegible(spec.id)
+        raise illegible(spec.id)
     if document.requester != wiring.person.entity:
         owner = document.full_revision.content["requester"]["name"]
         raise WrongState(f"task {spec.id} was submitted by {owner}", hint=_OTHER)

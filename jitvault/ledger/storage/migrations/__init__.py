@@ -1,8 +1,8 @@
-"""The schema's history, for both databases.
+"""The schema's history since the first release, for both databases.
 
-No change of the schema goes by silently. A migration that only adds (tables, nullable columns, columns with a default,
-indexes) counts up the last two digits of its revision, and workers of the version before go on beside it. One that old
-workers could not work with counts up the first two: they are refused.
+A migration that only adds (tables, nullable columns, columns with a default, indexes) raises the last two digits of the
+revision, and workers of the version before go on beside it. One that those workers could not work with raises the first
+two, and they are refused. A migration is SQL or Alembic's operations, and never made from `schema.py`, which changes.
 """
 
 from __future__ import annotations

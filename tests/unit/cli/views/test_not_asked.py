@@ -7,20 +7,22 @@ import io
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from rich.console import Console
 from test_published_task import HONEST, PROOF, REVISION, read
 
 from jitvault.cli.commands.ends.end import _check_forceable
-from jitvault.cli.views import tables, task_list
+from jitvault.cli.views import kill_switch, task_list
 from jitvault.cli.views.status import print_published
 from jitvault.cli.views.task import print_grant, print_proof
-from jitvault.documents.published_parts import LeaseProof
+from jitvault.documents.published_parts import LeaseProof, Proof
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import WrongState
 from jitvault.lifecycle.record.receipt import target_asked
 from jitvault.lifecycle.record.report import parties_of
-from jitvault.model.proof_check import NOT_ASKED, TARGET_N
+from jitvault.model.evidence import NoToken
+from jitvault.model.proof_check import NOT_ASKED, TARGET_N, Check
 
 WHY = "It has no door."
 ACCESS = [{**REVISION.access[0], "confirm": "audit", "confirm_why": WHY}]
@@ -36,12 +38,12 @@ def document(**changes: Any) -> PublishedTask:
 
 def printed(proof: dict[str, Any], *open_points: str) -> str:
     console = Console(file=io.StringIO(), width=200)
-    print_proof(console, proof, open_points)
+    print_proof(console, msgspec.convert(proof, Proof), open_points)
     return str(console.file.getvalue())  # type: ignore[attr-defined]
 
 
 def lease(*checks: int) -> LeaseProof:
-    made: list[Any] = [{"n": n, "name": "", "ok": True, "evidence": ""} for n in checks]
+    made: list[Any] = [Check(n, ok=True, evidence=NoToken()) for n in checks]
     return {"lease_id": "l", "template": "t", "verdict": "", "error": None, "checks": made}
 
 
@@ -79,11 +81,11 @@ SHOWN: dict[str, Any] = {
 
 def test_a_kill_switch_counts_apart_what_only_vault_said() -> None:
     rows = [{"confirmed": True, "target_asked": asked} for asked in (True, None, False)]
-    assert tables._ends_in_words([*rows, {"confirmed": False, "target_asked": False}]) == [
+    assert kill_switch._ends_in_words([*rows, {"confirmed": False, "target_asked": False}]) == [
         "2 of 4 tasks are ended and proven",
         f"1 of 4 tasks are ended: {NOT_ASKED}",
     ]
-    assert tables._ends_in_words(rows[2:]) == [f"1 of 1 task is ended: {NOT_ASKED}"]
+    assert kill_switch._ends_in_words(rows[2:]) == [f"1 of 1 task is ended: {NOT_ASKED}"]
 
 
 @pytest.mark.parametrize(("state", "is_said"), [("sealed", True), ("confirmed", True), ("ending", False)])

@@ -109,7 +109,7 @@ def test_words_of_others_begin_no_line(width: int, words: str) -> None:
 COMMAND = "`jitvault revoke count-orders --force --reason WHY`"
 
 
-@pytest.mark.parametrize("width", range(60, 130))
+@given(st.integers(60, 130))
 def test_a_command_in_a_hint_is_on_one_line(width: int) -> None:
     hint = f"Check at the target that it is dead. Then ({COMMAND}) closes it; `bao token lookup` says who you are."
     lines = folded(hint, width, first="  ", keep_commands=True).split("\n")

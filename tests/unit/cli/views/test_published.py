@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_published_task import HONEST, read
 
-from jitvault.cli.views.published import UNKNOWN, age, facts
+from jitvault.cli.published import UNKNOWN
+from jitvault.cli.views.published import age, facts
 from jitvault.documents.published_task import PublishedTask
 
 NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from credential_story import (
     ALIAS,
@@ -30,16 +31,19 @@ from credential_story import (
     good_token,
     lease,
     others,
+    probed,
     token,
 )
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jitvault.audit.observation import Kind, Observation
-from jitvault.audit.trail import AuditTrail
+from jitvault.audit.trail import AuditTrail, shown
 from jitvault.engines.interface import ProbeResult
 from jitvault.lifecycle.confirmation.checks import Proof, is_proven, judge_credential
 from jitvault.lifecycle.confirmation.timeline import Credential
+from jitvault.model.evidence import Contiguous, Gap, Lack, Missing
+from jitvault.model.proof_check import Check
 from jitvault.model.states import LADDER, Verdict
 
 
@@ -119,8 +123,8 @@ def test_the_evidence_names_the_lines_it_rests_on() -> None:
     story = good()
     evidence = {check.n: check.evidence for check in judge(story).checks}
     for n, line in zip((1, 2, 3), story.lines, strict=True):
-        assert line.line[:16] in evidence[n]
-    assert "bytes 100 to 500" in evidence[5]
+        assert getattr(evidence[n], "sha256", None) == line.line
+    assert evidence[5] == Contiguous("audit", 100, 500)
 
 
 # -- each check alone, in its own trail -------------------------------------------------------------------
@@ -141,8 +145,8 @@ ALONE: list[tuple[str, int, Callable[[], Proof]]] = [
     ("5 no canary after", 5, lambda: judge(Story().canary().issued().revoked().looked_up())),
     ("5 a gap", 5, lambda: judge(Story().canary().issued().gap().canary().revoked().looked_up().canary())),
     ("6 not probed", 6, lambda: judge(good(), probed=None)),
-    ("6 accepted", 6, lambda: judge(good(), probed=ProbeResult(refused=False, open_sessions=0, evidence="ok"))),
-    ("6 a session", 6, lambda: judge(good(), probed=ProbeResult(refused=True, open_sessions=1, evidence="1 open"))),
+    ("6 accepted", 6, lambda: judge(good(), probed=probed(refused=False))),
+    ("6 a session", 6, lambda: judge(good(), probed=probed(open_sessions=1))),
 ]
 
 
@@ -336,7 +340,8 @@ def test_nothing_that_makes_a_revocation_look_done_may_happen_in_between(path: s
     ):
         proof = judge(story)
         assert failed(proof) == {4}
-        assert path in next(check.evidence for check in proof.checks if check.n == 4)
+        evidence = next(check.evidence for check in proof.checks if check.n == 4)
+        assert isinstance(evidence, Missing) and (evidence.lack, evidence.about) == (Lack.HAZARD, path)
         assert unproven(proof)
 
 
@@ -364,8 +369,8 @@ def test_a_write_to_a_role_is_a_hazard_to_what_came_from_it(path: str, is_one: b
     assert (failed(proof) == {4}) is unproven(proof) is is_one
     check = next(check for check in proof.checks if check.n == 4)
     assert check.permanent is is_one
-    # the ledger stores the evidence alone: its wording marks what can never pass
-    assert check.evidence.endswith("nothing makes up for that") is is_one
+    # the ledger keeps that with the evidence
+    assert msgspec.convert(msgspec.to_builtins(check), Check).permanent is is_one
 
 
 @pytest.mark.parametrize(
@@ -832,8 +837,9 @@ def test_what_was_revoked_before_the_gap_needs_the_listing_alone() -> None:
 def test_the_evidence_over_a_gap_names_its_lines() -> None:
     story = over_gap()
     evidence = {check.n: check.evidence for check in judge(story, gapped()).checks}[5]
+    assert isinstance(evidence, Gap)
     for line in story.lines:
-        assert (line.line[:16] in evidence) is (line.op in (LIVE_OP, LIST_OP))
+        assert (line.line in (evidence.listing, evidence.line)) is (line.op in (LIVE_OP, LIST_OP))
 
 
 NOT_LISTED: list[tuple[str, Callable[[Story], Story]]] = [
@@ -867,13 +873,13 @@ def test_after_a_second_gap_a_look_up_that_has_a_listing_beside_it_counts() -> N
     between = begun().alive().revoked().looked_up().canary().gap().canary()
     proof = judge(between.looked_up().listed().canary(), gapped())
     assert failed(proof) == set()
-    assert between.lines[-2].line[:16] in proof.checks[2].evidence
+    assert shown(between.lines[-2], Lack.GONE_LINE) == proof.checks[2].evidence
     # without a gap before it the first one counts, whatever was listed later
     whole = Story().canary().issued().revoked().looked_up().canary()
-    first = whole.lines[-1].line[:16]
+    first = whole.lines[-1].line
     proof = judge(whole.gap().canary().looked_up().listed().canary(), gapped())
     assert failed(proof) == set()
-    assert first in proof.checks[2].evidence
+    assert getattr(proof.checks[2].evidence, "sha256", None) == first
 
 
 def test_a_listing_before_the_gap_does_not_know_what_the_gap_hid() -> None:
@@ -903,7 +909,7 @@ def test_over_a_gap_nothing_is_proven_unless_it_was_seen_alive_after_it(story: C
     proof = judge(evidence, gapped(), probed=None)
     assert failed(proof) == {5, 6}
     assert proof.verdict is Verdict.GONE
-    assert "alive" in proof.checks[4].evidence
+    assert proof.checks[4].evidence == Missing(lack=Lack.NOT_SEEN_ALIVE)
     # the target's own word makes up for it: a record that was taken away would have left the login working
     assert failed(judge(evidence, gapped())) == set()
 
@@ -1012,7 +1018,7 @@ def stories() -> list[tuple[Credential, AuditTrail]]:
 GOOD = stories()
 KEPT = st.lists(st.booleans(), min_size=16, max_size=16)
 SESSIONS = st.none() | st.integers(0, 2)
-PROBES = st.none() | st.builds(ProbeResult, refused=st.booleans(), open_sessions=SESSIONS, evidence=st.just("x"))
+PROBES = st.none() | st.builds(probed, refused=st.booleans(), open_sessions=SESSIONS)
 
 
 def parts(trail: AuditTrail, lines: list[bool], canaries: list[bool]) -> AuditTrail:

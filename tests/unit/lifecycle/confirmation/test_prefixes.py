@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from credential_story import DEAD_TARGET, LEASE, STRANGER, Story, good, lease, token
+from credential_story import DEAD_TARGET, LEASE, STRANGER, Story, good, lease, probed, token
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -197,8 +197,8 @@ def test_another_act_has_no_prefix() -> None:
 
 def test_what_was_forced_is_unverifiable_whatever_the_stream_says() -> None:
     """No line of Vault's can make up for it: a revocation says nothing, since there was no record left."""
-    for target, probed in ((False, None), (True, None), (False, DEAD_TARGET)):
-        proof = judge_credential(lease(forced=True), good().trail(), probed=probed, target=target)
+    for target, said in ((False, None), (True, None), (False, DEAD_TARGET)):
+        proof = judge_credential(lease(forced=True), good().trail(), probed=said, target=target)
         assert proof.verdict is Verdict.UNVERIFIABLE
         assert not is_proven(proof, target=target)
 
@@ -206,8 +206,8 @@ def test_what_was_forced_is_unverifiable_whatever_the_stream_says() -> None:
 @pytest.mark.parametrize(
     "probed",
     [
-        ProbeResult(refused=False, open_sessions=0, evidence="x"),
-        ProbeResult(refused=True, open_sessions=1, evidence="x"),
+        probed(refused=False),
+        probed(open_sessions=1),
     ],
 )
 def test_what_was_forced_and_still_works_is_unverifiable(probed: ProbeResult) -> None:

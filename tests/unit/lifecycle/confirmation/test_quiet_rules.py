@@ -8,13 +8,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from credential_story import ALIAS, LIST_OP, START, STRANGER, TOKEN, WORKER, Story, good_token, others
+from credential_story import ALIAS, LIST_OP, START, STRANGER, TOKEN, WORKER, Story, good_token, others, probed
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jitvault.audit.observation import Kind, Observation, Place
 from jitvault.audit.trail import AuditTrail, Canary
-from jitvault.engines.interface import ProbeResult
 from jitvault.lifecycle.confirmation.quiet_rules import (
     OpenQuestions,
     is_quiet,
@@ -22,13 +21,14 @@ from jitvault.lifecycle.confirmation.quiet_rules import (
     open_questions,
     settles_at,
 )
+from jitvault.model.evidence import Lack, Missing, Quiet
 from jitvault.model.proof_check import Check
 
 TOKENS = frozenset({TOKEN})
 CREDS, READ = "database/creds/app-ro", "hmac-wrapping"
 LEASED = frozenset({CREDS, "database/creds/other"})
 LISTINGS = frozenset({LIST_OP})
-NONE = OpenQuestions("", "", "", "", ())
+NONE = OpenQuestions()
 EMPTY = AuditTrail((), (), frozenset())
 # how long the server lets a request take; longer than any story here unless a test says else
 SETTLE = timedelta(hours=1)
@@ -77,9 +77,7 @@ def whole() -> Story:
 def test_a_task_whose_token_says_nothing_more_is_quiet() -> None:
     check = quiet(whole())
     assert check.ok
-    assert "2000 ms" in check.evidence
-    assert "listed" not in check.evidence
-    assert check.as_json() == {"n": 7, "name": "quiet", "ok": True, "evidence": check.evidence}
+    assert check == Check(7, ok=True, evidence=Quiet(2000))
 
 
 @pytest.mark.parametrize(("after", "ok"), [(0, False), (0.5, False), (0.999999, False), (1, True), (1.5, True)])
@@ -145,7 +143,7 @@ def test_a_request_without_its_answer_is_not_quiet(kind: Kind) -> None:
     pending = whole().add(kind, "x", actor=TOKEN, closing=False, request_id="in-flight")
     check = quiet(pending, after=1000)
     assert not check.ok
-    assert "in-flight" in check.evidence
+    assert check.evidence == Missing(lack=Lack.PENDING, count=1, about="in-flight")
     answered = pending.add(kind, "x", actor=TOKEN, request_id="in-flight")
     assert quiet(answered).ok
 
@@ -157,7 +155,7 @@ def test_a_request_is_pending_until_its_answer_comes_or_cannot_come_any_more(kin
     assert doubted(story, after=90, settle=settle) == replace(NONE, pending=("in-flight",))
     late = doubted(story, after=90.000001, settle=settle)
     assert late == replace(NONE, unanswered=late.unanswered)
-    assert late.unanswered == "1 requests never got an answer"
+    assert late.unanswered == Missing(lack=Lack.UNANSWERED, count=1)
     assert late.why_list == late.unanswered
     # an answer that comes after all says what it was
     assert doubted(story.wait(100).add(kind, "x", actor=TOKEN, request_id="in-flight"), settle=settle) == NONE
@@ -172,7 +170,7 @@ def test_each_request_waits_for_itself() -> None:
         story.used(closing=False, request_id=name)
     found = doubted(story, after=45, settle=timedelta(seconds=90))
     assert found.pending == ("new-1", "new-2")
-    assert found.unanswered == "2 requests never got an answer"
+    assert found.unanswered == Missing(lack=Lack.UNANSWERED, count=2)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +189,7 @@ def test_what_waits_for_no_answer(how: dict[str, Any]) -> None:
 
 def test_a_task_in_one_stretch_leaves_nothing_open() -> None:
     assert doubted(whole()) == NONE
-    assert NONE.why_list == ""
+    assert NONE.why_list is None
 
 
 GAPPED: list[tuple[str, Callable[[], Story]]] = [
@@ -211,7 +209,7 @@ GAPPED: list[tuple[str, Callable[[], Story]]] = [
 def test_whatever_of_a_task_stands_in_another_stretch_leaves_a_gap(story: Callable[[], Story]) -> None:
     found = doubted(story())
     assert found == replace(NONE, gap=found.gap, pending=found.pending)
-    assert found.gap == found.why_list == "the stream was interrupted after the token was made"
+    assert found.gap == found.why_list == Missing(lack=Lack.GAP)
 
 
 def test_what_is_not_the_tasks_leaves_no_gap() -> None:
@@ -240,7 +238,7 @@ def read_in_a_wrapping(**how: Any) -> Story:
 def test_a_lease_that_was_read_in_a_wrapping_is_hidden_until_that_is_opened() -> None:
     found = doubted(read_in_a_wrapping())
     assert found == replace(NONE, hidden=found.hidden, wrapped=found.wrapped)
-    assert CREDS in found.hidden
+    assert found.hidden == Missing(lack=Lack.HIDDEN_LEASE, about=CREDS)
     assert found.why_list == found.hidden
     opened = doubted(read_in_a_wrapping().add(Kind.LEASE_ISSUED, "x", actor=STRANGER, token=READ))
     assert opened == replace(NONE, wrapped=opened.wrapped)
@@ -269,7 +267,7 @@ def test_each_wrapping_hides_a_lease_of_its_own() -> None:
     story.add(Kind.LEASE_ISSUED, "x", actor="", token=READ)
     assert doubted(story).hidden
     found = doubted(story.add(Kind.LEASE_ISSUED, "y", actor="", token="hmac-wrapping-2"))
-    assert (found.why_list, [read.lease_id for read in found.wrapped]) == ("", ["x", "y"])
+    assert (found.why_list, [read.lease_id for read in found.wrapped]) == (None, ["x", "y"])
 
 
 def test_a_read_that_shows_neither_lease_nor_wrapping_hides_one_as_well() -> None:
@@ -282,8 +280,8 @@ def test_a_read_that_shows_neither_lease_nor_wrapping_hides_one_as_well() -> Non
 def test_a_credential_without_a_lease_is_never_quiet_whatever_is_listed() -> None:
     """A PKI role that makes no leases: there is nothing to revoke, and nothing is listed."""
     found = doubted(read_in_a_wrapping(alias=""))
-    assert CREDS in found.unleased
-    assert doubted(read_in_a_wrapping()).unleased == ""
+    assert found.unleased is not None and found.unleased.about == CREDS
+    assert doubted(read_in_a_wrapping()).unleased is None
     listed = read_in_a_wrapping(alias="").listed().canary()
     assert settled(listed)
     check = quiet(listed)
@@ -384,29 +382,32 @@ def test_across_stretches_a_listing_follows_by_vaults_time() -> None:
 
 # -- quiet where something is left open -------------------------------------------------------------------
 
+A_GAP = Missing(lack=Lack.GAP)
+HIDDEN = Missing(lack=Lack.HIDDEN_LEASE, about=CREDS)
+NO_ANSWER = Missing(lack=Lack.UNANSWERED, count=1)
 OPEN = [
-    OpenQuestions("a gap", "", "", "", ()),
-    OpenQuestions("", "a hidden lease", "", "", ()),
-    OpenQuestions("", "", "", "no answer", ()),
-    OpenQuestions("a gap", "a hidden lease", "", "no answer", ()),
+    OpenQuestions(gap=A_GAP),
+    OpenQuestions(hidden=HIDDEN),
+    OpenQuestions(unanswered=NO_ANSWER),
+    OpenQuestions(gap=A_GAP, hidden=HIDDEN, unanswered=NO_ANSWER),
 ]
 
 
-@pytest.mark.parametrize("open_questions", OPEN, ids=lambda d: d.why_list)
+@pytest.mark.parametrize("open_questions", OPEN, ids=lambda d: d.why_list.lack if d.why_list else "nothing")
 def test_a_doubt_keeps_a_task_from_being_quiet_until_a_listing_settles_it(open_questions: OpenQuestions) -> None:
     trail = whole().trail()
     unsettled = asked(trail, open_questions=open_questions, settled=False)
     assert (unsettled.ok, unsettled.evidence) == (False, open_questions.why_list)
     check = asked(trail, open_questions=open_questions, settled=True)
-    assert check.ok
-    assert check.evidence.endswith(f"{open_questions.why_list}: listed")
+    assert check.ok and isinstance(check.evidence, Quiet)
+    assert check.evidence.listed == open_questions.why_list
 
 
 def test_where_nothing_is_open_nothing_need_be_settled() -> None:
     assert asked(whole().trail(), settled=False).ok
 
 
-@pytest.mark.parametrize("open_questions", [NONE, *OPEN], ids=lambda d: d.why_list)
+@pytest.mark.parametrize("open_questions", [NONE, *OPEN], ids=lambda d: d.why_list.lack if d.why_list else "nothing")
 def test_what_a_listing_cannot_settle(open_questions: OpenQuestions) -> None:
     trail, last = whole().trail(), whole().lines[-1].at
     assert not asked(trail, open_questions=replace(open_questions, pending=("r-1",))).ok
@@ -421,10 +422,11 @@ def test_what_was_read_in_a_wrapping_needs_a_listing_and_the_target() -> None:
     story = read_in_a_wrapping().listed().canary()
     found = doubted(story)
     (read,) = found.wrapped
-    dead = ProbeResult(refused=True, open_sessions=0, evidence="none is there")
-    for said in (None, replace(dead, refused=False), replace(dead, open_sessions=1)):
+    dead = probed()
+    for said in (None, probed(refused=False), probed(open_sessions=1)):
         check = asked(story.trail(), open_questions=found, target_answers={read.line: said} if said else {})
-        assert (check.ok, CREDS in check.evidence or "none is there" in check.evidence) == (False, True)
+        why = said.evidence if said else Missing(lack=Lack.READ_NOT_ASKED, read=read.shown)
+        assert check == Check(7, ok=False, evidence=why)
     assert asked(story.trail(), open_questions=found, target_answers={read.line: dead}).ok
     assert not asked(story.trail(), open_questions=found, target_answers={read.line: dead}, settled=False).ok
     # a lease that showed is proven by its own checks
@@ -542,7 +544,7 @@ def test_what_was_read_elsewhere_in_a_wrapping_is_never_quiet_until_it_is_opened
     story = whole().used(path="kv/data/other", alias=READ)
     found = doubted(story)
     assert found == replace(NONE, elsewhere=found.elsewhere, pending=found.pending)
-    assert "kv/data/other" in found.elsewhere
+    assert found.elsewhere == Missing(lack=Lack.READ_ELSEWHERE, about="kv/data/other")
     quiet = is_quiet(
         frozenset({TOKEN}),
         story.canary().trail(),
@@ -553,7 +555,7 @@ def test_what_was_read_elsewhere_in_a_wrapping_is_never_quiet_until_it_is_opened
     )
     assert not quiet.ok
     opened = story.add(Kind.LEASE_ISSUED, "x", actor=STRANGER, token=READ)
-    assert doubted(opened).elsewhere == ""
+    assert doubted(opened).elsewhere is None
 
 
 def test_what_is_open_to_everybody_is_waited_for_neither_in_a_wrapping_nor_without_an_answer() -> None:
@@ -573,7 +575,7 @@ def test_what_a_token_asks_about_itself_makes_no_lease_in_a_wrapping_either(path
 def test_a_gap_that_none_of_its_lines_shows_is_one_as_well() -> None:
     story = whole()
     found = open_questions(TOKENS, story.trail(), leased=LEASED, settle=SETTLE, newest=newest(story), interrupted=True)
-    assert found == replace(NONE, gap="the stream was interrupted after the token was made")
+    assert found == replace(NONE, gap=Missing(lack=Lack.GAP))
 
 
 # -- the settle window ------------------------------------------------------------------------------------

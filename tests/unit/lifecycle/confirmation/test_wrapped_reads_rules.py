@@ -15,18 +15,21 @@ from hypothesis import strategies as st
 from jitvault.audit.observation import Kind, Observation, Place
 from jitvault.audit.trail import AuditTrail, Canary
 from jitvault.engines.interface import ProbeResult
-from jitvault.engines.postgresql_names import made_at, prefix_for
+from jitvault.engines.postgresql.login_names import made_at, prefix_for
 from jitvault.errors import NotConfirmed
 from jitvault.lifecycle.confirmation.wrapped_reads import (
     UNNAMED,
     WrappedRead,
     judge_by_target,
     made_by,
+    open_read,
+    target_check,
     unexplained,
     unproven_read,
     wrapped_reads,
     written_since,
 )
+from jitvault.model.evidence import Lack, Missing
 
 TOKENS, CREDS = frozenset({TOKEN}), "database/creds/app-ro"
 LEASED = frozenset({CREDS})
@@ -158,28 +161,30 @@ GONE = ProbeResult(refused=True, open_sessions=0, evidence="it does not exist")
 def test_one_that_is_still_there_is_no_proof() -> None:
     at = START + timedelta(seconds=1)
     there, none = ProbeResult(refused=False, open_sessions=2, evidence="it exists"), {UNNAMED: GONE}
-    said = judge_by_target(read(), {"v-token-x": at}, {**none, "v-token-x": there})
-    assert (said.refused, said.open_sessions, "v-token-x" in said.evidence) == (False, 2, True)
+    said = judge_by_target("postgresql", read(), {"v-token-x": at}, {**none, "v-token-x": there})
+    assert said == open_read(read(), "it exists", name="v-token-x")
     unknown = {"v-token-a": at, "v-token-x": at}
     let_in_by_none = {**none, **dict.fromkeys(unknown, GONE)}
-    assert judge_by_target(read(), unknown, let_in_by_none).refused
+    assert judge_by_target("postgresql", read(), unknown, let_in_by_none).ok
     for answers in ({**none, "v-token-a": GONE}, {**let_in_by_none, "v-token-x": there}):
-        assert not judge_by_target(read(), unknown, answers).refused
-    assert judge_by_target(read(), {"v-token-x": START + timedelta(minutes=1)}, none).refused
+        assert not judge_by_target("postgresql", read(), unknown, answers).ok
+    assert judge_by_target("postgresql", read(), {"v-token-x": START + timedelta(minutes=1)}, none).ok
 
 
 def test_a_session_of_nobody_who_is_known_may_be_the_reads() -> None:
-    assert judge_by_target(read(), {}, {UNNAMED: GONE}).refused
-    said = judge_by_target(read(), {}, {UNNAMED: replace(GONE, open_sessions=1, evidence="1 session does not end")})
-    assert (said.refused, "1 session does not end" in said.evidence, CREDS in said.evidence) == (False, True, True)
-    assert not judge_by_target(read(), {}, {}).refused
+    assert judge_by_target("postgresql", read(), {}, {UNNAMED: GONE}).ok
+    left = replace(GONE, open_sessions=1, evidence="1 session does not end")
+    assert judge_by_target("postgresql", read(), {}, {UNNAMED: left}) == open_read(read(), "1 session does not end")
+    assert not judge_by_target("postgresql", read(), {}, {}).ok
 
 
 def test_each_read_has_to_be_answered_for() -> None:
-    one, other, dead = read(), replace(read(), line="e" * 64), GONE
+    one, other, dead = read(), replace(read(), line="e" * 64), target_check("postgresql", CREDS, GONE)
     assert unproven_read((one, other), {one.line: dead, other.line: dead}) is None
-    assert "no target was asked" in str(unproven_read((one, other), {one.line: dead}))
-    assert unproven_read((one,), {one.line: replace(dead, refused=False, evidence="there")}) == "there"
+    not_asked = Missing(lack=Lack.READ_NOT_ASKED, read=other.shown)
+    assert unproven_read((one, other), {one.line: dead}) == not_asked
+    there = open_read(one, "there")
+    assert unproven_read((one,), {one.line: there}) == there.evidence
     assert unproven_read((replace(one, lease_id="x"),), {}) is None
 
 

@@ -1,0 +1,1 @@
+from jitvault.engines.pki.engine import PkiEngine as PkiEngine

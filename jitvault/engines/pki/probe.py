@@ -1,0 +1,86 @@
+"""The probe of a PKI mount: whether CRL and OCSP call a certificate revoked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from jitvault.engines.interface import Probe, ProbeResult
+from jitvault.engines.pki.revocations import Revocations, serial_of
+from jitvault.errors import NotConfirmed, StillAccepted
+
+# A serial number of no certificate: a responder that answers for it answers for all.
+_ANY = 1
+_UNSEEN = "sessions that it opened before were not looked at"
+
+
+class PkiProbe(Probe):
+    """Asks CRL and OCSP; both are public, so that it needs no login."""
+
+    credential_key = "serial_number"
+
+    def ask(
+        self, where: Mapping[str, Any], names: Sequence[str], *, look_only: bool = False
+    ) -> Mapping[str, ProbeResult]:
+        revocations = Revocations.of(where)
+        return {name: _look(revocations, name) for name in names}
+
+    def missing_rights(self, where: Mapping[str, Any]) -> tuple[str, ...]:
+        from jitvault.engines.pki.x509_revocation import check_answered
+
+        revocations = Revocations.of(where)
+        _ = revocations.crl
+        check_answered(revocations.by_ocsp(_ANY), _ANY, revocations.issuer, datetime.now(UTC))
+        return ()
+
+    def made_since(
+        self, where: Mapping[str, Any], config: Mapping[str, Any], path: str, since: datetime
+    ) -> Mapping[str, datetime]:
+        raise NotConfirmed("a certificate does not say by which role it was made: one that no line names is not found")
+
+
+def _look(revocations: Revocations, name: str) -> ProbeResult:
+    """Return what CRL and OCSP say of one certificate.
+
+    It is refused only if both say so, or if it has expired.
+    """
+    try:
+        serial = serial_of(name)
+    except NotConfirmed as error:
+        return _probed(str(error), seen=False)
+    try:
+        return _probed(f"{_revoked(revocations, serial)}; {_UNSEEN}", refused=True)
+    except NotConfirmed as why:
+        expiry = _expired(revocations, name, serial)
+        if expiry:
+            return _probed(f"{expiry}; {_UNSEEN}", refused=True)
+        return _probed(str(why), seen=isinstance(why, StillAccepted))
+
+
+def _revoked(revocations: Revocations, serial: int) -> str:
+    """Return that CRL and OCSP call it revoked. Raises NotConfirmed."""
+    from jitvault.engines.pki.x509_revocation import on_crl, revoked_by_ocsp
+
+    listed = on_crl(revocations.crl, serial, datetime.now(UTC))
+    answer = revocations.by_ocsp(serial)
+    return f"{listed}; {revoked_by_ocsp(answer, serial, revocations.issuer, datetime.now(UTC))}"
+
+
+def _expired(revocations: Revocations, name: str, serial: int) -> str:
+    """Return the sentence that the certificate has expired, or "".
+
+    The certificate itself shows that. Vault does not put a certificate on the CRL that expires within seconds, and OCSP
+    goes on calling it good.
+    """
+    from jitvault.engines.pki.x509_revocation import expired
+
+    try:
+        return expired(revocations.certificate(name), serial, revocations.issuer, datetime.now(UTC))
+    except NotConfirmed:
+        return ""
+
+
+def _probed(evidence: str, *, refused: bool = False, seen: bool = True) -> ProbeResult:
+    # CRL and OCSP know of no session: sessions are at servers that the probe does not ask
+    return ProbeResult(refused=refused, open_sessions=None, evidence=evidence, seen=seen)
