@@ -9,22 +9,18 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from beside import needs_worker, take_turns, working
 from forked import run_forked
 
 from jitvault import shipped_files as shipped
 from jitvault.cli import app
 from jitvault.errors import JitvaultError
 from jitvault.sandbox.binary import find_binary
-from jitvault.settings import load
-from jitvault.worker.loop_base import Pace
-from jitvault.worker.process import Plan, start
-from jitvault.worker.supervisor import Supervisor
 
 EXAMPLE = Path(__file__).parent.parent / "docs" / "examples" / "read-orders.yaml"
 PEOPLE = {
@@ -84,46 +80,12 @@ class Result:
         return found
 
 
-_WAITING = frozenset(
-    ("submit", "grant", "extend", "complete", "approve", "deny", "withdraw", "cancel", "freeze", "revoke")
-)
-"""The commands that wait for a worker."""
-
-
-def needs_worker(args: Sequence[str | Path]) -> bool:
-    """Whether a worker has to run beside the command. The kill switch acts by itself."""
-    scoped = {"--all", "--agent", "--template", "--owner"} & {*map(str, args)}
-    return str(args[0]) in _WAITING and not (args[0] == "revoke" and scoped)
-
-
-class _Silent:
-    """A log that nobody reads."""
-
-    def info(self, event: str, **values: object) -> None: ...
-
-    warning = error = info
-
-
-@contextlib.contextmanager
-def beside() -> Iterator[None]:
-    """A worker with the environment of this process, in threads of it, while the block lasts.
-
-    Where it cannot start, the command meets what keeps it from that.
-    """
-    supervisor, started = Supervisor(), None
-    with contextlib.suppress(JitvaultError):
-        started = start(load(), supervisor, Plan(pace=Pace(sweep_s=0, canary_s=1.0)), _Silent())
-    try:
-        yield
-    finally:
-        supervisor.stopping.set()
-        supervisor.join(15)
-        if started is not None:
-            started.close()
-
-
 class Cli:
-    """`jitvault …` in a child process with one person's environment."""
+    """`jitvault …` in a child process with one person's environment.
+
+    A worker runs beside each command that waits for one, for as long as it waits: between two commands nothing is done
+    unless the test says so (`turns`). `worker` False is a person's own machine, with no worker beside it.
+    """
 
     def __init__(self, variables: dict[str, str], home: Path) -> None:
         self.variables = variables
@@ -141,6 +103,10 @@ class Cli:
         token = {"VAULT_TOKEN": self.variables[PEOPLE[who]]} if who else {}
         return {**base, "HOME": str(self.home), "COLUMNS": "100", **shared, **token}
 
+    def turns(self, wait_s: float = 60.0, extra: dict[str, str] | None = None) -> JitvaultError | None:
+        """Let a worker take its turns until nothing is due; give what is left undone, as `worker --once` says it."""
+        return take_turns({**self.environment(None), **(extra or {})}, wait_s)
+
     def __call__(
         self,
         who: str | None,
@@ -153,7 +119,8 @@ class Cli:
     ) -> Result:
         """Run it; `code` is the exit code that is asserted, None for any."""
         environment = {**self.environment(who, worker=worker), **(extra or {})}
-        done = run_forked([*map(str, args)], environment, given, timeout)
+        with working(environment) if worker and needs_worker(args) else contextlib.nullcontext():
+            done = run_forked([*map(str, args)], environment, given, timeout)
         result = Result(done.returncode, done.stdout, done.stderr)
         self.transcript.append((" ".join(map(str, args)), result))
         assert code is None or result.code == code, (args, result)
@@ -204,8 +171,8 @@ class Quick(Cli):
         out, err, ended = io.StringIO(), io.StringIO(), 0
         environment = {**self.environment(who, worker=worker), **(extra or {})}
         with (
+            working(environment) if worker and needs_worker(args) else contextlib.nullcontext(),
             mock.patch.dict(os.environ, environment, clear=True),
-            beside() if worker and needs_worker(args) else contextlib.nullcontext(),
             mock.patch.object(sys, "argv", ["jitvault", *map(str, args)]),
             mock.patch.object(sys, "stdin", io.StringIO(given)),
             contextlib.redirect_stdout(out),

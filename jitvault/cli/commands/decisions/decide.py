@@ -39,8 +39,7 @@ def decide(
 
     Raises Denied where the decision cannot count, or does not.
     """
-    # a denial takes access away, so nothing keeps it from being signed
-    wiring = session.open_to_ask() if decision == "approve" else session.open_session()
+    wiring = session.open_session()
     document = session.known(wiring, task)
     matter = approval_subject(document)
     if matter is None:
@@ -70,10 +69,9 @@ def decide(
 
 def _freeze(wiring: Wiring, document: PublishedTask) -> Mapping[str, Any] | None:
     """Return the freeze that covers the task, as far as the caller can see it."""
-    from jitvault.cli.commands.lookups.seen_freezes import SeenFreezes
+    from jitvault.cli.commands.lookups.seen_freezes import SeenFreezes, ledger_here
 
-    ledger = wiring.ledger if wiring.has_worker else None
-    return SeenFreezes(wiring, ledger).covering(document.full_revision.content)
+    return SeenFreezes(wiring, ledger_here(wiring)).covering(document.full_revision.content)
 
 
 def _check_may_decide(wiring: Wiring, matter: ApprovalSubject, decision: str, digest: str | None) -> None:

@@ -1,11 +1,10 @@
-"""The tasks that a freeze ends, and the wait for their end."""
+"""The tasks that a freeze ends, and the wait for a worker to end them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING
 
 from jitvault.cli import session
@@ -13,6 +12,8 @@ from jitvault.cli.commands.ends.kill_switch import Progress
 from jitvault.cli.commands.lookups.known_tasks import published_in
 from jitvault.cli.views.output import warn
 from jitvault.documents.published_task import ILLEGIBLE, PublishedTask
+from jitvault.errors import NotConfirmed
+from jitvault.lifecycle.requests.freezes import freezes_seen_by_person
 from jitvault.model.scope import Scope
 from jitvault.model.states import EndReason, State
 
@@ -20,54 +21,50 @@ if TYPE_CHECKING:
     from jitvault.wiring import Wiring
 
 _POLL_S = 0.5
-_PAUSE_S = 2.0
-"""How long this process waits before it tries again to end what is not proven to be ended."""
-_PATIENCE_S = 10.0
-"""How long it tries for one task."""
 
 
-def end_frozen(wiring: Wiring, scope: Scope, *, since: datetime, wait: float) -> dict[str, str]:
-    """End the tasks of a scope that was frozen, or wait for a worker.
+def wait_for_frozen(wiring: Wiring, scope: Scope, *, since: datetime, wait: float) -> dict[str, str]:
+    """Wait until a worker has ended the tasks of a scope that was frozen, by what is published.
 
     Returns the state of each after `wait` seconds at most, also of those that a worker has ended since the freeze was
     signed at `since`. Raises NotConfirmed where the freeze does not count.
     """
+    _check_in_force(wiring, scope)
     deadline = time.monotonic() + wait
-    return _wait_for_worker(wiring, scope, since, deadline)
-
-
-def _wait_for_worker(wiring: Wiring, scope: Scope, since: datetime, deadline: float) -> dict[str, str]:
-    """Wait until a worker has ended the tasks, by what is published."""
     found: dict[str, str] = {}
     # a task may have been about to be granted, so it is looked again when all are ended
     while more := [task for task in _covered(wiring, scope, since) if task not in found]:
-        found |= _until_done(more, partial(_published_state, wiring), deadline, pause_s=_POLL_S)
+        found |= _until_done(wiring, more, deadline)
         if time.monotonic() >= deadline:
             break
     return found
 
 
-def _until_done(
-    tasks: Collection[str],
-    state_of: Callable[[str], str],
-    deadline: float,
-    *,
-    pause_s: float,
-    try_again: Callable[[str], None] = lambda task: None,
-) -> dict[str, str]:
+def _until_done(wiring: Wiring, tasks: Collection[str], deadline: float) -> dict[str, str]:
     """Return the tasks' states once all are ended, or at `deadline`."""
     progress = Progress()
-    states = {task: state_of(task) for task in tasks}
+    states = {task: _published_state(wiring, task) for task in tasks}
     while True:
         left = [task for task, state in states.items() if state not in session.DONE]
-        is_last = not left or time.monotonic() + pause_s > deadline
+        is_last = not left or time.monotonic() + _POLL_S > deadline
         progress("ended and confirmed", len(tasks) - len(left), len(tasks), final=is_last)
         if is_last:
             return states
-        time.sleep(pause_s)
+        time.sleep(_POLL_S)
         for task in left:
-            try_again(task)
-            states[task] = state_of(task)
+            states[task] = _published_state(wiring, task)
+
+
+def _check_in_force(wiring: Wiring, scope: Scope) -> None:
+    """Raise NotConfirmed where a lift is dated later than the freeze that was signed just now.
+
+    That is seen as the caller sees it: no worker counts a freeze that is lifted already.
+    """
+    with session.allowed("see what is frozen", "operators, approvers and auditors"):
+        in_force = freezes_seen_by_person(wiring.person)
+    if not any(Scope(**one["scope"]).is_same(scope) for one in in_force):
+        hint = "Vault's clock was set back since an operator lifted it. Freeze it again in some seconds."
+        raise NotConfirmed(f"the freeze of {scope} is signed but has no effect: a lift is dated later", hint=hint)
 
 
 def _covered(wiring: Wiring, scope: Scope, since: datetime) -> list[str]:
