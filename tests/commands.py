@@ -84,7 +84,8 @@ class Cli:
     """`jitvault …` in a child process with one person's environment.
 
     A worker runs beside each command that waits for one, for as long as it waits: between two commands nothing is done
-    unless the test says so (`turns`). `worker` False is a person's own machine, with no worker beside it.
+    unless the test says so (`turns`). `alone` is a command with the worker's identity where no worker runs; `worker`
+    False is a person's own machine, with no worker beside it either.
     """
 
     def __init__(self, variables: dict[str, str], home: Path) -> None:
@@ -113,13 +114,14 @@ class Cli:
         *args: str | Path,
         code: int | None = 0,
         worker: bool = True,
+        alone: bool = False,
         given: str = "",
         extra: dict[str, str] | None = None,
         timeout: float = 60,
     ) -> Result:
         """Run it; `code` is the exit code that is asserted, None for any."""
         environment = {**self.environment(who, worker=worker), **(extra or {})}
-        with working(environment) if worker and needs_worker(args) else contextlib.nullcontext():
+        with working(environment) if worker and not alone and needs_worker(args) else contextlib.nullcontext():
             done = run_forked([*map(str, args)], environment, given, timeout)
         result = Result(done.returncode, done.stdout, done.stderr)
         self.transcript.append((" ".join(map(str, args)), result))
@@ -164,6 +166,7 @@ class Quick(Cli):
         *args: str | Path,
         code: int | None = 0,
         worker: bool = True,
+        alone: bool = False,
         given: str = "",
         extra: dict[str, str] | None = None,
         timeout: float = 60,
@@ -171,7 +174,7 @@ class Quick(Cli):
         out, err, ended = io.StringIO(), io.StringIO(), 0
         environment = {**self.environment(who, worker=worker), **(extra or {})}
         with (
-            working(environment) if worker and needs_worker(args) else contextlib.nullcontext(),
+            working(environment) if worker and not alone and needs_worker(args) else contextlib.nullcontext(),
             mock.patch.dict(os.environ, environment, clear=True),
             mock.patch.object(sys, "argv", ["jitvault", *map(str, args)]),
             mock.patch.object(sys, "stdin", io.StringIO(given)),

@@ -33,11 +33,12 @@ def has_ledger(wiring: Wiring) -> bool:
     """Return whether a ledger can be read here.
 
     A warning on stderr says that the one of the settings cannot. Raises LedgerUnavailable for a ledger that exists and
-    cannot be used.
+    cannot be used. With the worker's identity it is raised for every ledger that cannot be read, since the worker's
+    work needs one.
     """
     if not wiring.has_ledger:
-        # without the setting the caller does not expect what only a ledger has
-        if "ledger" in wiring.settings.model_fields_set:
+        # without the setting, and without the worker's work, the caller does not expect what only a ledger has
+        if "ledger" in wiring.settings.model_fields_set or wiring.has_worker:
             _warn(f"there is no ledger at {wiring.ledger_place}")
         return False
     try:
@@ -46,7 +47,7 @@ def has_ledger(wiring: Wiring) -> bool:
         _warn(str(error))
         return False
     except LedgerUnreachable as error:
-        if wiring.person_token is None:
+        if wiring.has_worker or wiring.person_token is None:
             raise
         _warn(str(error))
         return False

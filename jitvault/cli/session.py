@@ -106,6 +106,18 @@ def administrator(wiring: Wiring, command: str) -> Vault:
     return wiring.vault(token)
 
 
+def open_to_ask() -> Wiring:
+    """Return the adapters of a command that signs for access: a request, or an approval.
+
+    Where the worker's identity is, its ledger is as well. One that is missing or another installation's means that
+    these settings do not belong to this Vault, so nothing is signed. Raises UsageError, LedgerUnavailable.
+    """
+    wiring = open_session()
+    if wiring.has_worker:
+        wiring.check_owner()
+    return wiring
+
+
 def ledger_to_read(wiring: Wiring) -> Ledger:
     """Return the ledger for a command that shows what it knows.
 
@@ -162,11 +174,11 @@ def _existing(wiring: Wiring, task_id: str) -> PublishedTask | IllegibleDocument
 
 
 def current(wiring: Wiring, task_id: str) -> tuple[PublishedTask | IllegibleDocument, str]:
-    """Return what is published of a task that has to exist, legible or not, and its state. Raises NotFound.
+    """Return what is published of a task that has to exist, legible or not, and its state.
 
-    The state is the ledger's where one can be read here that says that the task may hold access, else the published
-    one: a thief of the worker's token can publish that the task is over, and a restored Vault may have lost what was
-    published.
+    Raises NotFound. The state is the ledger's where one can be read here that says that the task may hold access, else
+    the published one: a thief of the worker's token can publish that the task is over, and a restored Vault may have
+    lost what was published.
     """
     row = None
     # a full ledger, or another's, keeps nobody from signing the end of a task that is published as held
@@ -308,7 +320,7 @@ def end_without_worker(wiring: Wiring, task_id: str, wait: float) -> PublishedTa
 def _not_done(
     wiring: Wiring, task_id: str, document: PublishedDocument | None, since: datetime, late: str
 ) -> JitvaultError:
-    """Return the error of a wait that is over: what a worker met since it began, else that none has done it.
+    """Return the error of a wait that is over: what a worker met meanwhile, else WaitTimedOut.
 
     What a worker published before `since` says nothing of this request, and is only named.
     """

@@ -132,11 +132,16 @@ class Rig:
         return row.state.value if row else None
 
     def __call__(
-        self, who: str | None, *args: str | Path, code: int | None = 0, extra: dict[str, str] | None = None
+        self,
+        who: str | None,
+        *args: str | Path,
+        code: int | None = 0,
+        alone: bool = False,
+        extra: dict[str, str] | None = None,
     ) -> Result:
         """`jitvault ARGS… --json` as `who`, in this process. Not for two threads at once."""
         here = Quick(self.cli.variables, self.cli.home)
-        result = here(who, *args, "--json", code=code, extra=extra)
+        result = here(who, *args, "--json", code=code, alone=alone, extra=extra)
         assert result.code != 1, (args, result)
         return result
 

@@ -39,7 +39,8 @@ def decide(
 
     Raises Denied where the decision cannot count, or does not.
     """
-    wiring = session.open_session()
+    # a denial takes access away, so nothing keeps it from being signed
+    wiring = session.open_to_ask() if decision == "approve" else session.open_session()
     document = session.known(wiring, task)
     matter = approval_subject(document)
     if matter is None:

@@ -146,10 +146,10 @@ def _end(
 
 
 def _ended(wiring: Wiring, task: str, done: Collection[str], wait: float, *, before: datetime) -> PublishedTask:
-    """Wait until a worker has ended the task; end it here where none begins and the worker's identity is at hand.
+    """Wait until a worker has ended the task; end it here where none begins.
 
-    `before` is when the task was last published. A worker publishes it again when it has begun, and when it has ended
-    it; a thief may have published before that it is over.
+    Only the worker's identity can do that here. `before` is when the task was last published. A worker publishes it
+    again when it has begun, and when it has ended it; a thief may have published before that it is over.
     """
     from jitvault.cli import session
     from jitvault.errors import JitvaultError

@@ -70,7 +70,7 @@ def submit(
     from jitvault.cli.commands.requests.submission import naming_agents, submit_spec
     from jitvault.cli.views import task as render
 
-    wiring = session.open_session()
+    wiring = session.open_to_ask()
     read = submit_spec(context, wiring, spec, task_id, revise=revise, as_json=json_)
     submitted = session.written_at(wiring, own_request(wiring, read.id, "submit"))
     signed = session.Signed(at=submitted, submitted=submitted)
@@ -116,7 +116,7 @@ def grant(
     from jitvault.cli.views import task as render
     from jitvault.errors import WrongState
 
-    wiring = session.open_session()
+    wiring = session.open_to_ask()
     with output.new_file(out) as file:
         read = _requested_spec(context, wiring, what, task_id, revise=revise, as_json=json_)
         set_interrupt_hint(context, render.when_interrupted(read, queue=queue))

@@ -1,8 +1,8 @@
 """`jitvault demo`: one task from request to seal on real servers.
 
 It is done by the commands that people type, and by a worker that runs beside them. Each step is a child process with
-one person's environment, so what is shown is what the product does. The wrapping token and the database login go through files with mode 0600, and are never
-shown.
+one person's environment, so what is shown is what the product does. The wrapping token and the database login go
+through files with mode 0600, and are never shown.
 """
 
 from __future__ import annotations
