@@ -32,8 +32,9 @@ def lab() -> Iterator[World]:
 def rig(lab: World, tmp_path: Path) -> Iterator[Rig]:
     own = own_rig(lab, env(lab, "", EXAMPLE), tmp_path)
     yield own
-    # before the next test: the freezes are Vault's, not the ledger's
+    # before the next test: the freezes are Vault's, not the ledger's, and so are the published tasks that one counts
     own("operator", "unfreeze", "--all", "--unseen", "--reason", "the test is over")
+    own("operator", "revoke", "--all", "--yes", "--reason", "the test is over", code=None)
 
 
 @pytest.mark.parametrize("scope", [AGENT, TEMPLATE, ("--all",), ("--owner", "data-owner")], ids=str)
