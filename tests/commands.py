@@ -142,8 +142,9 @@ def at_terminal(
     process = subprocess.Popen(argv, env=environment, stdin=its, stdout=its, stderr=its, close_fds=True)
     os.close(its)
     seen, is_asked = b"", False
+    beside = working(environment) if needs_worker(args) else contextlib.nullcontext()
     # a terminal whose last program has ended is an error to read from
-    with contextlib.suppress(OSError):
+    with beside, contextlib.suppress(OSError):
         while more := os.read(ours, 4096):
             seen += more
             if question.encode() in seen and not is_asked:

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hands import Mirror
 from rig import Rig
-from stage import Stage
 
 Spec = Callable[..., Path]
-
-
-@pytest.fixture
-def rig(stage: Stage, tmp_path: Path) -> Iterator[Rig]:
-    yield stage.rig(tmp_path / "own")
-    stage.mend()
 
 
 def test_a_command_with_the_workers_identity_decides_and_issues_nothing(rig: Rig, spec: Spec) -> None:
