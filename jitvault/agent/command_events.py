@@ -13,8 +13,6 @@ from typing import Annotated
 
 import msgspec
 
-VARIABLE = "JITVAULT_EVENTS_FD"
-"""The variable with the number of the descriptor."""
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 _ExitCode = Annotated[int, msgspec.Meta(ge=1, le=255)]
 

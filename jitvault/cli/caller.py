@@ -9,10 +9,14 @@ from __future__ import annotations
 import fcntl
 import os
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from jitvault.agent.command_events import VARIABLE, Event, line
+from jitvault.agent.events_variable import VARIABLE
 from jitvault.errors import UsageError
 from jitvault.memory_protection import keep_private
+
+if TYPE_CHECKING:
+    from jitvault.agent.command_events import Event
 
 _STANDARD = 3
 
@@ -48,6 +52,8 @@ def tell(event: Event) -> None:
     """Tell the caller of this command, if it is there and wants to know."""
     if _Caller.descriptor is None:
         return
+    from jitvault.agent.command_events import line
+
     left = line(event)
     with suppress(OSError):
         while left:

@@ -20,7 +20,8 @@ from pathlib import Path
 
 import msgspec
 
-from jitvault.agent.command_events import VARIABLE, Event, Failed, Waiting, event
+from jitvault.agent.command_events import Event, Failed, Waiting, event
+from jitvault.agent.events_variable import VARIABLE
 from jitvault.mcp import frames
 from jitvault.mcp.answers import Failure, failure_of
 from jitvault.mcp.shared_secrets import hand_out

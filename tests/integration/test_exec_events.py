@@ -13,7 +13,8 @@ import pytest
 from rig import Rig
 from test_exec import Spec, command, environment, rig
 
-from jitvault.agent.command_events import VARIABLE, Asked, Failed, event
+from jitvault.agent.command_events import Asked, Failed, event
+from jitvault.agent.events_variable import VARIABLE
 
 __all__ = ["rig"]
 pytestmark = pytest.mark.usefixtures("lab")

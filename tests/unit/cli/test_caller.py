@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from jitvault.agent.command_events import VARIABLE, Approvals, Asked, Event, Failed, Waiting, event, line
+from jitvault.agent.command_events import Approvals, Asked, Event, Failed, Waiting, event, line
+from jitvault.agent.events_variable import VARIABLE
 
 EVENTS: tuple[Event, ...] = (
     Asked("t"),
@@ -22,7 +23,8 @@ EVENTS: tuple[Event, ...] = (
 # each way in which a program that is started could have the descriptor
 TRIES = """
 import os, subprocess, sys, time
-from jitvault.agent.command_events import VARIABLE, Asked
+from jitvault.agent.command_events import Asked
+from jitvault.agent.events_variable import VARIABLE
 from jitvault.cli import caller
 number = os.environ[VARIABLE]
 caller.heed_caller()

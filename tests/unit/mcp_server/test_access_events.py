@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from jitvault.agent.command_events import VARIABLE, Approvals, Asked, Failed, Waiting, line
+from jitvault.agent.command_events import Approvals, Asked, Failed, Waiting, line
+from jitvault.agent.events_variable import VARIABLE
 from jitvault.mcp import access_process
 from jitvault.mcp.access_process import State, command
 from jitvault.mcp.answers import Failure

@@ -7,7 +7,12 @@ from typing import Annotated
 
 import typer
 
+from jitvault.agent.execution.allowed_program import names_of
+from jitvault.agent.execution.mapping import Wanted
+from jitvault.cli import session
+from jitvault.cli.commands.access import execute_steps, held_access, hold_steps
 from jitvault.cli.options import APPROVAL_WAIT, ApprovalWait, Debug, Json, set_hint_task
+from jitvault.errors import UsageError
 
 
 def hold(
@@ -27,12 +32,6 @@ def hold(
 
     Example: jitvault hold count-orders.yaml
     """
-    from jitvault.agent.execution.allowed_program import names_of
-    from jitvault.agent.execution.mapping import Wanted
-    from jitvault.cli import session
-    from jitvault.cli.commands.access import execute_steps, held_access, hold_steps
-    from jitvault.errors import UsageError
-
     if sys.stdout.isatty():
         raise UsageError("this would print secrets to your terminal", hint="`jitvault exec` runs a program with them.")
     program = ("python", *names_of(sys.executable))

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
+import getpass
+import json
 import os
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from jitvault.agent.opened_wrappings import opened_of_task, state_directory
+from jitvault.agent.unwrap import TaskToken, unwrap, wrapping_token
+from jitvault.cli import session
+from jitvault.cli.inbox import delivered, sign_alarm
 from jitvault.cli.options import is_file, is_task_id
 from jitvault.cli.published import NEARLY, meant_task
+from jitvault.cli.session import BEFORE
+from jitvault.cli.views.task import end_in_words
+from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import (
     InvalidInput,
     JitvaultError,
@@ -21,12 +30,11 @@ from jitvault.errors import (
     VaultUnavailable,
     WrongState,
 )
-
-if TYPE_CHECKING:
-    from jitvault.agent.unwrap import TaskToken
-    from jitvault.documents.published_task import PublishedTask
-    from jitvault.formats.secret import Secret
-    from jitvault.wiring import Wiring
+from jitvault.formats.secret import Secret
+from jitvault.formats.token_pattern import is_wrapping, without_tokens
+from jitvault.model.states import LIVE_STATES, State
+from jitvault.vault.wrapping import Wrapping
+from jitvault.wiring import Wiring
 
 _MOST = 64 * 1024
 # a task's id can end like this too, but then it is more likely a mistyped file; `grant` decides in the same way
@@ -59,9 +67,6 @@ def given(wiring: Wiring, what: str) -> Given:
 
     Raises InvalidInput, NotFound, and what reading the inbox raises.
     """
-    from jitvault.formats.secret import Secret
-    from jitvault.formats.token_pattern import is_wrapping, without_tokens
-
     if what == "-":
         return _from_text(_standard_input(), "standard input")
     if is_file(what):
@@ -89,9 +94,6 @@ def opened(wiring: Wiring, given: Given) -> TaskToken:
     no audit line would show that. Raises SecurityFinding for such a token, NotFound for one that was used, and
     OutcomeUnknown where Vault may have opened it and its answer was lost.
     """
-    from jitvault.agent.unwrap import unwrap
-    from jitvault.cli.inbox import sign_alarm
-
     try:
         return unwrap(wiring.vault(None), given.token)
     except SecurityFinding as error:
@@ -106,8 +108,6 @@ def opened(wiring: Wiring, given: Given) -> TaskToken:
 
 def _is_unopened(wiring: Wiring, token: Secret) -> bool:
     """Return whether Vault says that a wrapping token can still be opened."""
-    from jitvault.vault.wrapping import Wrapping
-
     with suppress(JitvaultError):
         return Wrapping(wiring.vault(None)).creation_path(token) is not None
     return False
@@ -120,7 +120,6 @@ def _standard_input() -> str:
     """
     if not sys.stdin.isatty():
         return sys.stdin.read(_MOST)
-    import getpass
 
     try:
         return getpass.getpass("Wrapping token (not shown): ")
@@ -133,10 +132,6 @@ def _from_text(text: str, source: str) -> Given:
 
     The output of `jitvault grant` names one. Raises InvalidInput, which names the source.
     """
-    import json
-
-    from jitvault.agent.unwrap import wrapping_token
-
     if not text.strip():
         raise InvalidInput(f"{source} is empty", hint=_WHICH)
     try:
@@ -159,8 +154,6 @@ def _no_file(what: str) -> JitvaultError:
 
 def _meant(what: str) -> str:
     """Return ` (did you mean …?)` where a file has nearly this name."""
-    import difflib
-
     path = Path(what)
     files: list[str] = []
     with suppress(OSError):
@@ -174,9 +167,6 @@ def from_inbox(wiring: Wiring, task: str) -> Given:
 
     Raises NotFound, which says why there is none, and SecurityFinding for what no worker delivers.
     """
-    from jitvault.cli.inbox import delivered
-    from jitvault.formats.secret import Secret
-
     if wiring.person_token is None:
         raise UsageError(
             f"there is no file {task}{_meant(task)}, and to look for a task of that name in your inbox takes your "
@@ -196,10 +186,6 @@ def _check_not_over(wiring: Wiring, task: str) -> None:
 
     Its token gives nothing any more. Without that the agent would be told of a token that somebody else opened.
     """
-    from jitvault.cli import session
-    from jitvault.cli.views.task import end_in_words
-    from jitvault.documents.published_task import PublishedTask
-
     document = None
     with suppress(JitvaultError):
         document = session.published(wiring, task)
@@ -213,10 +199,6 @@ def _check_not_over(wiring: Wiring, task: str) -> None:
 
 def _nothing_in_the_inbox(wiring: Wiring, task: str) -> JitvaultError:
     """Return the error that says why the caller's inbox has no wrapping token."""
-    from jitvault.agent.opened_wrappings import opened_of_task, state_directory
-    from jitvault.cli import session
-    from jitvault.documents.published_task import PublishedTask
-
     document = None
     with suppress(JitvaultError):
         document = session.published(wiring, task)
@@ -245,10 +227,6 @@ def _why_empty(document: PublishedTask, me: str) -> tuple[str, str]:
 
     `me` is the entity whose inbox it is.
     """
-    from jitvault.cli.session import BEFORE
-    from jitvault.cli.views.task import end_in_words
-    from jitvault.model.states import LIVE_STATES, State
-
     task = document.task_id
     content = document.full_revision.content
     to = content["agent" if document.is_for_agent else "requester"]

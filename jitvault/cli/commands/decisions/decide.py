@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jitvault.cli import session
+from jitvault.cli.commands.lookups.seen_freezes import SeenFreezes
 from jitvault.cli.quiet import is_quiet
 from jitvault.cli.views import extension, output, proposal
 from jitvault.cli.views import task as render
 from jitvault.documents.paths import ANYONE, decision_path
+from jitvault.documents.published_parts import UncountedDecision
+from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import Denied, UsageError, WrongState
 from jitvault.formats.did_you_mean import nearest
-from jitvault.lifecycle.decision.pending_approvals import approval_subject, barring_part, changes, registration
+from jitvault.lifecycle.decision.pending_approvals import (
+    ApprovalSubject,
+    approval_subject,
+    barring_part,
+    changes,
+    registration,
+)
 from jitvault.lifecycle.requests.sign import sign_decision
 from jitvault.model.extension import extension_part
 from jitvault.policy.decision import APPROVERS, SECURITY
-
-if TYPE_CHECKING:
-    from jitvault.documents.published_parts import UncountedDecision
-    from jitvault.documents.published_task import PublishedTask
-    from jitvault.lifecycle.decision.pending_approvals import ApprovalSubject
-    from jitvault.wiring import Wiring
+from jitvault.wiring import Wiring
 
 
 def decide(
@@ -70,8 +74,6 @@ def decide(
 
 def _freeze(wiring: Wiring, document: PublishedTask) -> Mapping[str, Any] | None:
     """Return the freeze that covers the task, as far as the caller can see it."""
-    from jitvault.cli.commands.lookups.seen_freezes import SeenFreezes
-
     ledger = wiring.ledger if wiring.has_worker else None
     return SeenFreezes(wiring, ledger).covering(document.full_revision.content)
 

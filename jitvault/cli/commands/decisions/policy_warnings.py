@@ -5,22 +5,25 @@ They tell of what validates, and still grants nothing or can be approved by nobo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from jitvault.errors import JitvaultError, VaultRefused
+from jitvault.formats.did_you_mean import nearest
+from jitvault.lifecycle.decision.explain import grantable_not_renewable, uncovered_risks
+from jitvault.policy.compared_literals import unknown_levels
+from jitvault.policy.missing_guards import missing_guards
+from jitvault.policy.unknown_templates import unknown_templates
+from jitvault.provision.names import GROUPS
+from jitvault.vault.identity import Identity
+from jitvault.wiring import Wiring
 
+if TYPE_CHECKING:
     from jitvault.policy.cedar import CedarAuthorizer
-    from jitvault.wiring import Wiring
 
 
 def warnings_of(wiring: Wiring, policies: CedarAuthorizer) -> list[str]:
     """Return what a policy set most likely does not mean, in words."""
-    from jitvault.lifecycle.decision.explain import grantable_not_renewable, uncovered_risks
-    from jitvault.policy.compared_literals import unknown_levels
-    from jitvault.policy.missing_guards import missing_guards
-    from jitvault.policy.unknown_templates import unknown_templates
-
     templates = list(wiring.templates.values())
     rules = list(policies.rules.values())
     return [
@@ -49,9 +52,6 @@ def _missing_groups(wiring: Wiring, policies: CedarAuthorizer) -> list[str]:
     Those that `init` creates are left out: it may not have run yet. Where no identity of this process may ask Vault,
     all others are returned.
     """
-    from jitvault.formats.did_you_mean import nearest
-    from jitvault.provision.names import GROUPS
-
     own = sorted(policies.groups - GROUPS.keys())
     missing = _not_in_vault(wiring, own)
     why = "nobody has provisioned it in Vault"
@@ -78,9 +78,6 @@ def _not_in_vault(wiring: Wiring, groups: Sequence[str]) -> list[str] | None:
 
     None where no identity here may ask Vault, or Vault does not answer.
     """
-    from jitvault.errors import JitvaultError, VaultRefused
-    from jitvault.vault.identity import Identity
-
     try:
         for token in wiring.identities():
             identity = Identity(wiring.vault(token))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from jitvault.cli import session
+from jitvault.cli.commands.lookups.end_rights import is_operator
+from jitvault.cli.views.task import proof_in
+from jitvault.documents.published_parts import Proof
+from jitvault.documents.published_task import PublishedTask
+from jitvault.errors import AuditUntrusted, JitvaultError, NotConfirmed, OutcomeUnknown, WaitTimedOut
+from jitvault.formats.plural import counted
+from jitvault.lifecycle.record.receipt import is_past_proof, unproven_because
 from jitvault.model.proof_check import QUIET_N
 from jitvault.model.states import Verdict
-
-if TYPE_CHECKING:
-    from jitvault.documents.published_parts import Proof
-    from jitvault.documents.published_task import PublishedTask
-    from jitvault.errors import JitvaultError, NotConfirmed
-    from jitvault.wiring import Wiring
+from jitvault.wiring import Wiring
 
 _UNTRIED = frozenset({"live", "revoke_requested"})
 """The verdicts of a credential that no worker has revoked yet."""
@@ -23,9 +24,6 @@ def why_unfinished(wiring: Wiring, document: PublishedTask, error: JitvaultError
     A worker may have done everything that it can do now: then it is not a worker that is missing, but the proof. What
     was not tried yet waits for a worker.
     """
-    from jitvault.cli import session
-    from jitvault.errors import WaitTimedOut
-
     if wiring.has_worker or not isinstance(error, WaitTimedOut):
         return _cut_short(document.task_id, error)
     if document.error is not None:
@@ -42,8 +40,6 @@ def _cut_short(task: str, error: JitvaultError) -> JitvaultError:
 
     It says how far the revocation has come.
     """
-    from jitvault.errors import AuditUntrusted, NotConfirmed, OutcomeUnknown
-
     if isinstance(error, AuditUntrusted):
         message = f"task {task} is revoked as far as Vault says, and nothing is proven: {error}"
         return type(error)(message, hint=error.hint)
@@ -56,12 +52,6 @@ def _cut_short(task: str, error: JitvaultError) -> JitvaultError:
 
 def not_confirmed(wiring: Wiring, document: PublishedTask) -> NotConfirmed:
     """Return the error for an unproven end: why, and what helps."""
-    from jitvault.cli.commands.lookups.end_rights import is_operator
-    from jitvault.cli.views.task import proof_in
-    from jitvault.errors import NotConfirmed
-    from jitvault.formats.plural import counted
-    from jitvault.lifecycle.record.receipt import is_past_proof, unproven_because
-
     task = document.task_id
     proof = proof_in(document)
     if document.state == "unverified":

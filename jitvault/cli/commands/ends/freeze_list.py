@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from jitvault.cli import published as fallback
+from jitvault.cli import session
+from jitvault.cli.commands.ends.tripwire_signs import tripwire_signs
+from jitvault.cli.commands.lookups.known_tasks import contents_in, contents_published
 from jitvault.cli.options import Debug, Json
-
-if TYPE_CHECKING:
-    from jitvault.lifecycle.requests.freeze_history import PastFreeze
-    from jitvault.wiring import Wiring
+from jitvault.cli.views import output
+from jitvault.cli.views.freezes import print_freezes, print_lifted_freezes
+from jitvault.errors import JitvaultError
+from jitvault.lifecycle.requests.freeze_history import PastFreeze, first_at, freeze_history
+from jitvault.lifecycle.requests.freezes import all_freezes, freezes_of_everything, freezes_seen_by_person
+from jitvault.model.revision import names_in
+from jitvault.model.scope import Scope
+from jitvault.wiring import Wiring
 
 Row = dict[str, Any]
 
@@ -30,14 +38,6 @@ def freezes(
 
     Example: jitvault freezes
     """
-    from jitvault.cli import published as fallback
-    from jitvault.cli import session
-    from jitvault.cli.commands.ends.tripwire_signs import tripwire_signs
-    from jitvault.cli.views import output
-    from jitvault.cli.views.freezes import print_freezes, print_lifted_freezes
-    from jitvault.lifecycle.requests.freeze_history import first_at, freeze_history
-    from jitvault.model.scope import Scope
-
     wiring = session.open_session()
     known = wiring.has_worker or fallback.has_ledger(wiring)
     with session.allowed("see what is frozen", "operators, approvers and auditors"):
@@ -61,9 +61,6 @@ def freezes(
 
 
 def _in_force(wiring: Wiring, *, known: bool) -> list[Row]:
-    from jitvault.cli import session
-    from jitvault.lifecycle.requests.freezes import all_freezes, freezes_of_everything, freezes_seen_by_person
-
     if wiring.has_worker:
         return all_freezes(wiring.worker)
     of_everything = freezes_of_everything(session.ledger_to_read(wiring)) if known else []
@@ -77,8 +74,6 @@ def _lifted(wiring: Wiring, history: Sequence[PastFreeze], found: Sequence[Row],
 
     Each has its lift. One that is in force all the same is left out: the author of its lift is no operator.
     """
-    from jitvault.cli import session
-
     in_force = [(row["scope"], row["at"]) for row in found]
     rows: list[Row] = [
         {
@@ -125,11 +120,6 @@ def _names(wiring: Wiring, rows: Sequence[Row]) -> dict[str, str]:
     Only the worker may ask Vault for the name of an entity. Without its identity they are those of entities with a part
     in some task. Nothing is read where nobody froze anything.
     """
-    from jitvault.cli import published as fallback
-    from jitvault.cli.commands.lookups.known_tasks import contents_in, contents_published
-    from jitvault.errors import JitvaultError
-    from jitvault.model.revision import names_in
-
     authors = {one for row in rows for one in (row["by"], (row.get("lifted") or {}).get("by")) if one}
     names: dict[str, str] = {}
     if not authors:

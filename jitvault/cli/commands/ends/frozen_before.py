@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from jitvault.cli.views.output import readable
 from jitvault.errors import JitvaultError
 from jitvault.lifecycle.requests.freeze_history import first_at, freeze_history
 from jitvault.lifecycle.requests.freezes import freezes_seen_by_person
 from jitvault.model.scope import Scope
-
-if TYPE_CHECKING:
-    from jitvault.wiring import Wiring
+from jitvault.wiring import Wiring
 
 
 def frozen_before(wiring: Wiring, scope: Scope) -> list[str]:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING
 
 from jitvault.cli import session
 from jitvault.cli.commands.ends.kill_switch import Progress
@@ -15,21 +14,19 @@ from jitvault.cli.commands.ends.lost_tasks import end_lost
 from jitvault.cli.commands.lookups.known_tasks import published_in
 from jitvault.cli.quiet import note
 from jitvault.cli.views.output import warn
+from jitvault.context import WorkerContext
 from jitvault.documents.paths import Kept
 from jitvault.documents.published_task import ILLEGIBLE, PublishedTask
 from jitvault.errors import JitvaultError, NotConfirmed
 from jitvault.kill_switch.kill import is_covered
 from jitvault.kill_switch.triggers import covered_by_freeze, end_all
+from jitvault.ledger.model import TaskRow
 from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.requests.freeze_documents import freezes
 from jitvault.lifecycle.requests.scope_names import scope_by_name_and_id
 from jitvault.model.scope import Scope
 from jitvault.model.states import EndReason, State
-
-if TYPE_CHECKING:
-    from jitvault.context import WorkerContext
-    from jitvault.ledger.model import TaskRow
-    from jitvault.wiring import Wiring
+from jitvault.wiring import Wiring
 
 _POLL_S = 0.5
 _PAUSE_S = 2.0

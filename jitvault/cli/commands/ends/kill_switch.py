@@ -6,23 +6,45 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import typer
 
+from jitvault.cli import session
+from jitvault.cli.commands.ends.lost_tasks import end_lost
 from jitvault.cli.commands.lookups.known_tasks import published_in
 from jitvault.cli.quiet import note
+from jitvault.cli.views.kill_switch import print_kill_results
+from jitvault.cli.views.task import not_proven
+from jitvault.context import WorkerContext
 from jitvault.documents.paths import ANYONE, freeze_path, request_path
+from jitvault.documents.signed import check_note
+from jitvault.errors import (
+    JitvaultError,
+    LedgerUnavailable,
+    NotConfirmed,
+    SecurityFinding,
+    UsageError,
+    WaitTimedOut,
+    error_like,
+)
 from jitvault.formats.plural import counted
-
-if TYPE_CHECKING:
-    from jitvault.context import WorkerContext
-    from jitvault.errors import JitvaultError, NotConfirmed
-    from jitvault.kill_switch.kill import Result
-    from jitvault.kill_switch.threads import ThreadContext
-    from jitvault.model.scope import Scope
-    from jitvault.model.states import State
-    from jitvault.wiring import Wiring
+from jitvault.kill_switch.ended_before import ended_earlier
+from jitvault.kill_switch.kill import (
+    Result,
+    check_known,
+    check_operator,
+    kill,
+    published_but_unknown,
+    tasks_in_scope,
+    unreadable,
+    was_ever_in_scope,
+)
+from jitvault.kill_switch.roles import look_up_before_revoking_roles, revoke_roles
+from jitvault.kill_switch.threads import ThreadContext
+from jitvault.lifecycle.requests.sign import sign_end, sign_freeze
+from jitvault.model.scope import Scope
+from jitvault.model.states import EndReason, State
+from jitvault.wiring import Wiring
 
 _POLL_S = 0.5
 
@@ -32,13 +54,6 @@ def revoke_scope(scope: Scope, *, note: str, yes: bool, freeze: bool, wait: floa
 
     Raises the first failure, after all were tried.
     """
-    from jitvault.cli import session
-    from jitvault.cli.views.kill_switch import print_kill_results
-    from jitvault.documents.signed import check_note
-    from jitvault.errors import JitvaultError, UsageError
-    from jitvault.kill_switch.kill import check_known, published_but_unknown, unreadable
-    from jitvault.lifecycle.requests.sign import sign_freeze
-
     if not check_note(note):
         raise UsageError(
             "revoke needs --reason WHY here", hint="The reason is kept in the record of every task that is ended."
@@ -101,8 +116,6 @@ def _question(tasks: Sequence[str], *, everything: bool) -> str:
 
 
 def in_scope(wiring: Wiring, scope: Scope) -> list[str]:
-    from jitvault.kill_switch.kill import check_operator, tasks_in_scope
-
     if wiring.has_worker:
         check_operator(_worker_of(wiring), wiring.person)
         return tasks_in_scope(_worker_of(wiring), scope)
@@ -110,8 +123,6 @@ def in_scope(wiring: Wiring, scope: Scope) -> list[str]:
 
 
 def _published_open(wiring: Wiring, scope: Scope) -> list[str]:
-    from jitvault.cli import session
-
     open_states = session.GRANTED | session.ENDING
     published = published_in(wiring, scope)
     return sorted(name for name, shown in published.items() if shown and shown.state in open_states)
@@ -122,8 +133,6 @@ def is_known(wiring: Wiring, scope: Scope) -> bool:
 
     The ledger is asked, or without the worker's identity what is published in Vault.
     """
-    from jitvault.kill_switch.kill import was_ever_in_scope
-
     if wiring.has_worker:
         return was_ever_in_scope(_worker_of(wiring), scope)
     return any(published_in(wiring, scope).values())
@@ -134,9 +143,6 @@ def _revoke_roles(wiring: Wiring, tasks: Sequence[str]) -> JitvaultError | None:
 
     Returns the error where one could not be revoked.
     """
-    from jitvault.errors import JitvaultError
-    from jitvault.kill_switch.roles import look_up_before_revoking_roles, revoke_roles
-
     look_up_before_revoking_roles(_context_factory(wiring), tasks)
     try:
         roles = revoke_roles(_worker_of(wiring))
@@ -153,8 +159,6 @@ def _roles_not_revoked() -> NotConfirmed:
     Policy gives the revocation of whole roles to the worker alone. So the exit code is never 0: a token that belongs to
     no task may still work.
     """
-    from jitvault.errors import NotConfirmed
-
     return NotConfirmed(
         "every task that is published as held is ended and confirmed; tokens of jitvault's roles that belong to no "
         "task were NOT revoked: only the worker's identity may do that",
@@ -166,17 +170,12 @@ def _roles_not_revoked() -> NotConfirmed:
 
 def _kill_here(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) -> list[Result]:
     """End the tasks with the worker's identity, a few at a time."""
-    from jitvault.kill_switch.ended_before import ended_earlier
-    from jitvault.kill_switch.kill import kill
-
     earlier = ended_earlier(_worker_of(wiring), tasks)
     return kill(_context_factory(wiring), tasks, note=note, wait=wait, tell=Progress(), earlier=earlier)
 
 
 def _kill_lost(wiring: Wiring, scope: Scope, note: str, wait: float) -> list[Result]:
     """End the tasks of a scope that were lost with the ledger."""
-    from jitvault.cli.commands.ends.lost_tasks import end_lost
-
     worker = _worker_of(wiring)
     lost = end_lost(wiring, worker, partial(_published_open, wiring, scope), note, wait)
     imported = [task for task in lost if worker.ledger.task(task) is not None]
@@ -188,7 +187,6 @@ def _context_factory(wiring: Wiring) -> Callable[[], ThreadContext]:
 
     Both have connections of their own.
     """
-    from jitvault.kill_switch.threads import ThreadContext
 
     def new_context() -> ThreadContext:
         own = wiring.for_thread()
@@ -202,8 +200,6 @@ def _worker_of(wiring: Wiring) -> WorkerContext:
 
     Then it has no registered session: access has to be revoked anyway.
     """
-    from jitvault.errors import LedgerUnavailable
-
     try:
         return wiring.worker
     except LedgerUnavailable:
@@ -212,11 +208,6 @@ def _worker_of(wiring: Wiring) -> WorkerContext:
 
 def _kill_there(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) -> list[Result]:
     """Sign the end of each task, and wait until a worker has ended them."""
-    from jitvault.cli import session
-    from jitvault.cli.views.task import not_proven
-    from jitvault.errors import WaitTimedOut
-    from jitvault.kill_switch.kill import Result
-
     unsigned: dict[str, JitvaultError] = {}
     for task in tasks:
         error = _sign_end(wiring, task, note)
@@ -251,11 +242,6 @@ def _sign_end(wiring: Wiring, task: str, note: str) -> JitvaultError | None:
 
     It is not raised, because the other tasks have to end anyway.
     """
-    from jitvault.cli import session
-    from jitvault.errors import JitvaultError
-    from jitvault.lifecycle.requests.sign import sign_end
-    from jitvault.model.states import EndReason
-
     try:
         with session.signing(
             f"end task {task}", "operators and the task's agent", writes=request_path(ANYONE, task, "end")
@@ -286,8 +272,6 @@ class Progress:
 
 
 def _raise_for(results: Sequence[Result]) -> None:
-    from jitvault.errors import NotConfirmed, SecurityFinding, error_like
-
     counted = [result for result in results if not result.ended_earlier]
     unproven = [result for result in counted if not result.confirmed]
     if not unproven:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
+from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError
+from jitvault.lifecycle.requests.sign import sign_end
 from jitvault.model.states import EndReason
-
-if TYPE_CHECKING:
-    from jitvault.context import WorkerContext
-    from jitvault.wiring import Wiring
+from jitvault.recovery.lost_task import advance_or_end_lost
+from jitvault.wiring import Wiring
 
 _PATIENCE_S = 10.0
 """How long one task's end is tried, after it was imported."""
@@ -29,9 +28,6 @@ def end_lost(
     has to be rebuilt: no other ledger lost any. The end of each is signed. Each is imported first, which reads the
     audit files; none is begun after `wait` seconds.
     """
-    from jitvault.lifecycle.requests.sign import sign_end
-    from jitvault.recovery.lost_task import advance_or_end_lost
-
     if worker.ledger.recovering() is None:
         return []
     lost = worker.ledger.unknown_tasks(published())

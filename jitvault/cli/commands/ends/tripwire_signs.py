@@ -6,16 +6,14 @@ ended a task.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jitvault.cli import session
 from jitvault.documents.paths import PUBLISHED
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import SecurityFinding
 from jitvault.model.states import BEFORE_GRANT, EndReason
-
-if TYPE_CHECKING:
-    from jitvault.wiring import Wiring
+from jitvault.wiring import Wiring
 
 
 def tripwire_signs(wiring: Wiring) -> list[dict[str, Any]]:

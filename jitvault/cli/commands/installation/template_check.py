@@ -9,16 +9,32 @@ import shutil
 import sys
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from jitvault.cli import session
 from jitvault.cli.options import Debug, Json, seconds, template_names
 from jitvault.cli.quiet import is_quiet
-
-if TYPE_CHECKING:
-    from jitvault.model.template import AccessTemplate
-    from jitvault.wiring import Wiring
+from jitvault.cli.views.output import warn
+from jitvault.cli.views.templates import print_outcome, print_outcomes
+from jitvault.documents.template_check import as_recorded, read_record, why_not
+from jitvault.errors import (
+    JitvaultError,
+    NotConfirmed,
+    NotFound,
+    UsageError,
+    VaultRefused,
+    VaultRejected,
+    VaultUnavailable,
+)
+from jitvault.formats.did_you_mean import nearest
+from jitvault.formats.strict_yaml import shown
+from jitvault.model.template import AccessTemplate
+from jitvault.model.verifiers import SHOWN
+from jitvault.provision.template_check.record import check_template, recorded
+from jitvault.provision.template_check.trial import Waiting, basis_of
+from jitvault.wiring import Wiring
 
 _BY_HAND = (
     "jitvault does not revoke this later: revoke it by hand, at the target too; the commands are shown. Then repair "
@@ -56,13 +72,6 @@ def templates_check(
 
     Example: jitvault templates check postgres-readonly --with database=app
     """
-    from jitvault.cli import session
-    from jitvault.cli.views.templates import print_outcome, print_outcomes
-    from jitvault.errors import NotConfirmed
-    from jitvault.model.verifiers import SHOWN
-    from jitvault.provision.template_check.record import check_template
-    from jitvault.provision.template_check.trial import Waiting
-
     waiting = Waiting(timedelta(seconds=patience), _Progress())
     wiring = session.open_session()
     template = found(wiring, name)
@@ -108,8 +117,6 @@ class _Progress:
 
 def warn_of_placeholder(template: AccessTemplate) -> None:
     """Say where a template sends agents to a host that there is not."""
-    from jitvault.cli.views.output import warn
-
     host = template.spec.placeholder_host()
     if host is not None:
         warn(
@@ -120,9 +127,6 @@ def warn_of_placeholder(template: AccessTemplate) -> None:
 
 def found(wiring: Wiring, name: str) -> AccessTemplate:
     """Return the template `name`. Raises NotFound."""
-    from jitvault.errors import NotFound
-    from jitvault.formats.did_you_mean import nearest
-
     template = wiring.templates.get(name)
     if template is None:
         raise NotFound(
@@ -138,9 +142,6 @@ def documents(wiring: Wiring, names: list[str]) -> Mapping[str, Mapping[str, Any
     None where the caller has no token or may not read the records. Templates can be shown without Vault, so a Vault
     that does not answer is no failure here.
     """
-    from jitvault.errors import JitvaultError
-    from jitvault.provision.template_check.record import recorded
-
     token = wiring.person_token or wiring.settings.admin
     if token is None:
         return None
@@ -159,8 +160,6 @@ def states(wiring: Wiring, templates: Mapping[str, AccessTemplate]) -> tuple[dic
     An administrator sees whether a role, a connection or a probe has changed since a check passed: then the check is
     `needed`. For others the record alone decides. None where the caller may not see the records.
     """
-    from jitvault.documents.template_check import as_recorded
-
     seen = documents(wiring, sorted(templates))
     if seen is None:
         return None, False
@@ -179,10 +178,6 @@ def _still_holds(wiring: Wiring, template: AccessTemplate, document: Mapping[str
 
     None where the caller may not see that, or Vault does not answer.
     """
-    from jitvault.documents.template_check import read_record, why_not
-    from jitvault.errors import JitvaultError, VaultRefused, VaultRejected, VaultUnavailable
-    from jitvault.provision.template_check.trial import basis_of
-
     record, token = read_record(document), wiring.settings.admin
     if record is None or token is None:
         return None
@@ -209,9 +204,6 @@ def _chosen(template: AccessTemplate, given: list[str]) -> list[dict[str, str]]:
 
     Raises UsageError, InvalidInput.
     """
-    from jitvault.errors import UsageError
-    from jitvault.formats.strict_yaml import shown
-
     wanted: dict[str, str] = {}
     for item in given:
         name, separator, value = item.partition("=")

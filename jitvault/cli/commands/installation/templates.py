@@ -1,38 +1,26 @@
-"""Commands that need no Vault of your own.
-
-They show templates and run the sandbox.
-"""
+"""`jitvault templates`: list and show access templates, which needs no Vault of your own."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from jitvault.cli import session
+from jitvault.cli.commands.installation import template_check as check
+from jitvault.cli.folding import wrapped
 from jitvault.cli.options import Debug, Json, template_names
-
-Server = Annotated[
-    str | None,
-    typer.Option(
-        "--server",
-        metavar="PATH",
-        envvar="JITVAULT_SANDBOX_SERVER",
-        show_envvar=False,
-        help="The program of an OpenBao (bao) or a HashiCorp Vault (vault) to run, or a container image with one, "
-        "instead of the sandbox's own OpenBao. It can also be set in JITVAULT_SANDBOX_SERVER.",
-    ),
-]
+from jitvault.cli.quiet import note
+from jitvault.cli.views.templates import print_template, print_templates
+from jitvault.documents.template_check import remarks_of
 
 _AS_RECORDED = (
     "`passed` is what the last check recorded. Whether the engine's role or connection has changed since, an "
     "administrator sees."
 )
-templates_app = typer.Typer(help="List, show and check access templates.", no_args_is_help=True)
 
 
-@templates_app.command("list")
 def templates_list(json_: Json = False, debug: Debug = False) -> None:
     """List the access templates.
 
@@ -41,12 +29,6 @@ def templates_list(json_: Json = False, debug: Debug = False) -> None:
 
     Example: jitvault templates list
     """
-    from jitvault.cli import session
-    from jitvault.cli.commands.installation import template_check as check
-    from jitvault.cli.folding import wrapped
-    from jitvault.cli.quiet import note
-    from jitvault.cli.views.templates import print_templates
-
     wiring = session.open_session()
     templates = wiring.templates
     states, compared = check.states(wiring, templates)
@@ -55,7 +37,6 @@ def templates_list(json_: Json = False, debug: Debug = False) -> None:
         note(wrapped(_AS_RECORDED, sys.stderr))
 
 
-@templates_app.command("show")
 def templates_show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The template's name.", autocompletion=template_names)],
     json_: Json = False,
@@ -67,11 +48,6 @@ def templates_show(
 
     Example: jitvault templates show postgres-readonly
     """
-    from jitvault.cli import session
-    from jitvault.cli.commands.installation import template_check as check
-    from jitvault.cli.views.templates import print_template
-    from jitvault.documents.template_check import remarks_of
-
     wiring = session.open_session()
     template = check.found(wiring, name)
     seen = check.documents(wiring, [name])
@@ -82,71 +58,3 @@ def templates_show(
     connections = [template.spec.fill_connection(choices) for choices in template.all_choices()]
     where = list(dict.fromkeys(each.in_words() for each in connections if each is not None))
     print_template(template.canonical(), paths, state, notes, connections=where, as_json=json_)
-
-
-def demo(
-    server: Server = None,
-    json_: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Run one task from its request to its seal on real servers.
-
-    The demo starts a real Vault and a real PostgreSQL, and stops and removes them at the end.
-
-    Example: jitvault demo
-    """
-    from jitvault.cli.commands.sandbox.demo import run
-
-    run(server, as_json=json_)
-
-
-def dev(
-    env_dir: Annotated[
-        Path | None,
-        typer.Option(
-            "--env-dir",
-            metavar="DIR",
-            help="Write a file for each role into this new directory: operator.env, agent.env, approver-1.env, "
-            "approver-2.env, auditor.env, worker.env and admin.env. A shell that sources one is that role alone.",
-        ),
-    ] = None,
-    env_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--env-file",
-            metavar="PATH",
-            help="Write one file with everybody's tokens, for scripts: who sources it can act as anybody. It is "
-            "complete once it exists.",
-        ),
-    ] = None,
-    templates: Annotated[
-        Path | None,
-        typer.Option(
-            "--templates",
-            metavar="DIR",
-            help="The access templates to provision and check, instead of the shipped ones. JITVAULT_TEMPLATES is for "
-            "other Vaults and is ignored.",
-        ),
-    ] = None,
-    policies: Annotated[
-        Path | None,
-        typer.Option(
-            "--policies",
-            metavar="DIR",
-            help="The Cedar policies of the sandbox's worker, instead of the shipped ones. JITVAULT_POLICIES is for "
-            "other Vaults and is ignored.",
-        ),
-    ] = None,
-    server: Server = None,
-    debug: Debug = False,
-) -> None:
-    """Run a provisioned sandbox in the foreground until Ctrl-C.
-
-    The command prints where everything is, the roles and the first commands, and then a line for each event. Its worker
-    reads templates and policies when it starts, and again when you edit them.
-
-    Example: jitvault dev --env-dir dev
-    """
-    from jitvault.cli.commands.sandbox.dev import Wish, foreground
-
-    foreground(Wish(server, templates, policies, env_file, env_dir))

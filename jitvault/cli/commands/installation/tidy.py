@@ -10,8 +10,13 @@ from typing import Annotated
 
 import typer
 
+from jitvault.cli import session
 from jitvault.cli.options import Debug, Json, Yes, seconds
+from jitvault.cli.views.remains import print_remains
+from jitvault.documents.paths import REQUEST_LIFE
+from jitvault.errors import UsageError
 from jitvault.formats.plural import counted
+from jitvault.provision import tidy as provision
 
 
 def tidy(
@@ -38,12 +43,6 @@ def tidy(
 
     Example: jitvault tidy --older-than 90d --plan
     """
-    from jitvault.cli import session
-    from jitvault.cli.views.remains import print_remains
-    from jitvault.documents.paths import REQUEST_LIFE
-    from jitvault.errors import UsageError
-    from jitvault.provision import tidy as provision
-
     age = timedelta(seconds=older_than)
     if age < REQUEST_LIFE:
         raise UsageError(

@@ -5,13 +5,15 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from jitvault.cli import session
+from jitvault.cli.commands.lookups.names_in_tasks import NamesInTasks
 from jitvault.errors import LostTask, NotFound, SecurityFinding, UsageError, VaultRefused, VaultUnavailable
 from jitvault.formats.plural import counted
+from jitvault.lifecycle.record.missing_tasks import is_own, lost, missing_tasks
+from jitvault.wiring import Wiring
 
 if TYPE_CHECKING:
-    from jitvault.cli.commands.lookups.names_in_tasks import NamesInTasks
     from jitvault.ledger.ledger import Ledger
-    from jitvault.wiring import Wiring
 
 _MOST_NAMED = 3
 
@@ -23,8 +25,6 @@ def check_none_is_missing(wiring: Wiring, ledger: Ledger) -> None:
     ledger, or before its last recovery began, is what that recovery left, unless it is still to be done. Nothing is
     raised where the caller may not ask Vault.
     """
-    from jitvault.lifecycle.record.missing_tasks import missing_tasks
-
     if wiring.unverified:
         return
     begun = filter(None, (ledger.begun_at(), ledger.recovered_at()))
@@ -61,9 +61,6 @@ def check_not_missing(wiring: Wiring, task_id: str) -> None:
 
     A command calls this for a task that the ledger does not have. Nothing is raised where the caller may not ask Vault.
     """
-    from jitvault.cli import session
-    from jitvault.lifecycle.record.missing_tasks import is_own, lost
-
     if wiring.unverified:
         return
     with suppress(VaultRefused, VaultUnavailable, UsageError):

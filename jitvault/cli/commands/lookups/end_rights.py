@@ -6,11 +6,11 @@ that waited for such a worker would say that there is none.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from jitvault.documents.published_task import IllegibleDocument, PublishedTask
-    from jitvault.wiring import Wiring
+from jitvault.documents.paths import freeze_path
+from jitvault.documents.published_task import IllegibleDocument, PublishedTask
+from jitvault.errors import Denied, VaultRefused
+from jitvault.lifecycle.requests.end_documents import may_end
+from jitvault.wiring import Wiring
 
 
 def check_may_end(wiring: Wiring, document: PublishedTask | IllegibleDocument, *, force: bool = False) -> None:
@@ -19,10 +19,6 @@ def check_may_end(wiring: Wiring, document: PublishedTask | IllegibleDocument, *
     No worker would count such a request. With `force` only an operator's counts. An unreadable document names nobody,
     so it keeps no one from an end.
     """
-    from jitvault.documents.published_task import IllegibleDocument
-    from jitvault.errors import Denied
-    from jitvault.lifecycle.requests.end_documents import may_end
-
     if isinstance(document, IllegibleDocument):
         return
     content = document.full_revision.content
@@ -48,9 +44,6 @@ def is_operator(wiring: Wiring) -> bool:
     Vault lets operators and auditors alone read freezes, and no auditor writes a request. The worker's identity is not
     used: an end must not depend on its login, nor on the ledger.
     """
-    from jitvault.documents.paths import freeze_path
-    from jitvault.errors import VaultRefused
-
     try:
         wiring.person.documents.read(freeze_path(wiring.person.entity, "all"))
     except VaultRefused:

@@ -6,15 +6,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from jitvault.cli import session
 from jitvault.documents.paths import PUBLISHED
+from jitvault.documents.published_task import IllegibleDocument, PublishedTask
 from jitvault.errors import CorruptRecord
 from jitvault.model.revision import Revision
+from jitvault.model.scope import Scope
+from jitvault.wiring import Wiring
 
 if TYPE_CHECKING:
-    from jitvault.documents.published_task import PublishedTask
     from jitvault.ledger.ledger import Ledger
-    from jitvault.model.scope import Scope
-    from jitvault.wiring import Wiring
 
 
 def published_in(wiring: Wiring, scope: Scope) -> dict[str, PublishedTask | None]:
@@ -22,9 +23,6 @@ def published_in(wiring: Wiring, scope: Scope) -> dict[str, PublishedTask | None
 
     None for a document that cannot be read, since it may belong to a task of the scope.
     """
-    from jitvault.cli import session
-    from jitvault.documents.published_task import IllegibleDocument, PublishedTask
-
     found: dict[str, PublishedTask | None] = {}
     for name in wiring.documents.names(PUBLISHED):
         document = session.published(wiring, name)
@@ -44,8 +42,6 @@ def contents_in(ledger: Ledger) -> Iterator[Mapping[str, Any]]:
 
 def contents_published(wiring: Wiring) -> Iterator[Mapping[str, Any]]:
     """Yield the content of each published task that can be read."""
-    from jitvault.model.scope import Scope
-
     for shown in published_in(wiring, Scope()).values():
         if shown is not None:
             yield shown.full_revision.content

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jitvault.errors import NotFound
 from jitvault.formats.did_you_mean import nearest
-
-if TYPE_CHECKING:
-    from jitvault.wiring import Wiring
+from jitvault.wiring import Wiring
 
 _MOST_NAMES = 20
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from jitvault.wiring import Wiring
+from jitvault.errors import JitvaultError
+from jitvault.provision.names import GROUPS
+from jitvault.vault.identity import Identity
+from jitvault.wiring import Wiring
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,6 @@ def own_identity(wiring: Wiring) -> OwnIdentity | None:
 
     None without a login, and where Vault does not answer or refuses it.
     """
-    from jitvault.errors import JitvaultError
-
     if wiring.person_token is None:
         return None
     try:
@@ -47,9 +46,6 @@ def own_name(wiring: Wiring) -> str:
 
     It is "" where Vault does not show it, such as for an entity of another namespace. Raises what a login raises.
     """
-    from jitvault.errors import JitvaultError
-    from jitvault.vault.identity import Identity
-
     entity = wiring.person.entity
     with suppress(JitvaultError):
         found = Identity(wiring.vault(wiring.person_token)).by_id(entity)
@@ -59,7 +55,5 @@ def own_name(wiring: Wiring) -> str:
 
 def _groups(policies: set[str]) -> tuple[str, ...]:
     """Return the groups that alone give one of the policies."""
-    from jitvault.provision.names import GROUPS
-
     given = list(GROUPS.values())
     return tuple(group for group, policy in GROUPS.items() if policy in policies and given.count(policy) == 1)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from jitvault.errors import JitvaultError
 from jitvault.lifecycle.requests.freezes import all_freezes, freezes_of_everything, freezes_seen_by_person
 from jitvault.model.scope import Scope
+from jitvault.wiring import Wiring
 
 if TYPE_CHECKING:
     from jitvault.ledger.ledger import Ledger
-    from jitvault.wiring import Wiring
 
 
 class SeenFreezes:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from jitvault.cli import session
 from jitvault.cli.quiet import note
 from jitvault.cli.views import extension as views
 from jitvault.cli.views.task import end_in_words, in_words
 from jitvault.documents.paths import ANYONE, request_path
+from jitvault.documents.published_parts import GrantedExtension, PublishedExtension
+from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import Denied, WaitTimedOut, WrongState
 from jitvault.lifecycle.requests.sign import sign_extension
 from jitvault.model.extension import extension_id
 from jitvault.model.states import State
-
-if TYPE_CHECKING:
-    from jitvault.documents.published_parts import GrantedExtension, PublishedExtension
-    from jitvault.documents.published_task import PublishedTask
-    from jitvault.wiring import Wiring
+from jitvault.wiring import Wiring
 
 
 def check_none_waits(wiring: Wiring, document: PublishedTask, seconds: int, reason: str) -> None:

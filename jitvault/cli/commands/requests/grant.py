@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from jitvault.cli.commands.requests.spec_file import SpecFile, TaskId
+from jitvault.cli import inbox, session
+from jitvault.cli import published as fallback
+from jitvault.cli.commands.lookups.end_rights import check_may_end
+from jitvault.cli.commands.requests.grant_wait import is_about, own_request, request_grant
+from jitvault.cli.commands.requests.submission import is_spec, naming_agents, own_spec, submit_spec
 from jitvault.cli.options import (
     DEFAULT_WAIT,
     Debug,
     Json,
     Out,
     Reason,
+    SpecFile,
     Task,
+    TaskId,
     Wait,
     seconds,
     set_hint_task,
     set_interrupt_hint,
 )
+from jitvault.cli.quiet import note
+from jitvault.cli.views import output
+from jitvault.cli.views import queue as queue_view
+from jitvault.cli.views import task as render
+from jitvault.cli.views.queue import window_start
 from jitvault.documents.paths import ANYONE, request_path
-
-if TYPE_CHECKING:
-    from jitvault.documents.published_task import PublishedTask
-    from jitvault.errors import WrongState
-    from jitvault.model.spec import TaskSpec
-    from jitvault.wiring import Wiring
+from jitvault.documents.published_task import PublishedTask
+from jitvault.errors import ApprovalMissing, Denied, NotFound, UsageError, WrongState
+from jitvault.lifecycle.requests.sign import sign_end
+from jitvault.model.spec import TaskSpec
+from jitvault.wiring import Wiring
 
 _OPEN_FINDING_RULE = "no-access-with-an-open-finding"
 """The id of the shipped policy by which an agent with an open finding gets nothing."""
@@ -65,11 +75,6 @@ def submit(
 
     Example: jitvault submit task.yaml
     """
-    from jitvault.cli import session
-    from jitvault.cli.commands.requests.grant_wait import is_about, own_request
-    from jitvault.cli.commands.requests.submission import naming_agents, submit_spec
-    from jitvault.cli.views import task as render
-
     wiring = session.open_to_ask()
     read = submit_spec(context, wiring, spec, task_id, revise=revise, as_json=json_)
     submitted = session.written_at(wiring, own_request(wiring, read.id, "submit"))
@@ -107,15 +112,6 @@ def grant(
 
     Example: jitvault grant task.yaml --wait 10m --out wrapped.json
     """
-    from jitvault.cli import inbox, session
-    from jitvault.cli.commands.requests.grant_wait import request_grant
-    from jitvault.cli.commands.requests.submission import naming_agents
-    from jitvault.cli.quiet import note
-    from jitvault.cli.views import output
-    from jitvault.cli.views import queue as queue_view
-    from jitvault.cli.views import task as render
-    from jitvault.errors import WrongState
-
     wiring = session.open_to_ask()
     with output.new_file(out) as file:
         read = _requested_spec(context, wiring, what, task_id, revise=revise, as_json=json_)
@@ -150,12 +146,6 @@ def cancel(
 
     Example: jitvault cancel count-orders --reason "not needed any more"
     """
-    from jitvault.cli import published as fallback
-    from jitvault.cli import session
-    from jitvault.cli.commands.lookups.end_rights import check_may_end
-    from jitvault.cli.views import task as render
-    from jitvault.lifecycle.requests.sign import sign_end
-
     wiring = session.open_session()
     document: PublishedTask | None = None
     # a request that no worker has admitted yet would be granted by the first one that does
@@ -175,9 +165,6 @@ def cancel(
 
 def _check_withdrawable(document: PublishedTask) -> None:
     """Raise WrongState for a task that is granted or over."""
-    from jitvault.cli import session
-    from jitvault.errors import WrongState
-
     task = document.task_id
     state = document.state
     if state in ("denied", "lapsed"):
@@ -198,9 +185,6 @@ def _requested_spec(
     It is that of a file, which is submitted first, or that of a submitted task. Raises NotFound where `what` is
     neither.
     """
-    from jitvault.cli.commands.requests.submission import is_spec, own_spec, submit_spec
-    from jitvault.errors import NotFound, UsageError
-
     if is_spec(what):
         return submit_spec(context, wiring, what, task_id, revise=revise, as_json=as_json)
     if task_id is not None:
@@ -221,9 +205,6 @@ def raise_for(document: PublishedTask, *, as_json: bool | None = None, waited: f
     With `as_json`, the task's state is printed first. `waited` is for how many seconds the command waited for
     approvals. `submit` gives neither: it has printed the state, and to it a task that waits is a success.
     """
-    from jitvault.cli.views import task as render
-    from jitvault.errors import ApprovalMissing, Denied, WrongState
-
     state = document.state
     task = document.task_id
     is_submit = as_json is None and waited is None
@@ -263,9 +244,6 @@ def _not_issued(document: PublishedTask) -> WrongState:
 
     Its window has not begun, or another process has it in hand.
     """
-    from jitvault.cli.views.queue import window_start
-    from jitvault.errors import WrongState
-
     task = document.task_id
     if document.full_revision.spec.window.not_before is None:
         return WrongState(

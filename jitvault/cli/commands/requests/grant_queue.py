@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from jitvault.cli import session
 from jitvault.documents.paths import request_path
@@ -14,11 +13,9 @@ from jitvault.documents.signed import payload_of
 from jitvault.errors import Denied, Frozen, InvalidInput
 from jitvault.formats.canonical_json import digest_of
 from jitvault.model.grant_refusal import QUEUE_LIFE
+from jitvault.model.spec import TaskSpec
 from jitvault.model.states import State
-
-if TYPE_CHECKING:
-    from jitvault.model.spec import TaskSpec
-    from jitvault.wiring import Wiring
+from jitvault.wiring import Wiring
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ What a grant may lack is approvals, and the beginning of its window.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jitvault.agent.command_events import Approvals, Waiting
 from jitvault.cli import caller, session
@@ -15,14 +15,12 @@ from jitvault.cli.options import DEFAULT_WAIT
 from jitvault.cli.views.queue import window_start
 from jitvault.cli.views.task import in_words, missing_approvals
 from jitvault.documents.paths import request_path
+from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import AuditUntrusted, VaultUnavailable
 from jitvault.lifecycle.requests.sign import sign_grant_request
+from jitvault.model.spec import TaskSpec
 from jitvault.model.states import State
-
-if TYPE_CHECKING:
-    from jitvault.documents.published_task import PublishedTask
-    from jitvault.model.spec import TaskSpec
-    from jitvault.wiring import Wiring
+from jitvault.wiring import Wiring
 
 _POLL_S = 1.0
 

@@ -2,53 +2,26 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
-import typer
-
-from jitvault.cli.options import is_task_id
-
-if TYPE_CHECKING:
-    from jitvault.errors import InvalidInput
-    from jitvault.formats.strict_yaml import Document
-    from jitvault.model.spec import AccessEntry, TaskSpec
-    from jitvault.wiring import Wiring
+from jitvault.cli.quiet import note
+from jitvault.errors import InvalidInput
+from jitvault.formats.did_you_mean import nearest
+from jitvault.formats.strict_yaml import MAX_BYTES, Document, place, read_document
+from jitvault.model.spec import AccessEntry, TaskSpec
+from jitvault.model.spec_file import SUFFIX_ALPHABET, SUFFIX_LENGTH, generated_id, parse_task_file
+from jitvault.model.vault_access import CAPS
+from jitvault.wiring import Wiring
 
 STANDARD_INPUT = "-"
 _INPUT_NAME = "standard input"
 _CORRECT_INPUT = "Correct what is written to standard input, and run the command again. Nothing was written."
-
-
-def _given_id(text: str | None) -> str | None:
-    """Return the id as it was typed. Raises UsageError for another text."""
-    if text is not None and not is_task_id(text):
-        from jitvault.errors import UsageError
-        from jitvault.formats.token_pattern import without_tokens
-
-        raise UsageError(
-            "--id: expected 1 to 63 of a-z 0-9 . _ - beginning with a letter or digit, without `..`, "
-            f"got {without_tokens(text)!a:.80}",
-            hint="Name the task with such an id. Nothing was written.",
-        )
-    return text
-
-
-SpecFile = Annotated[
-    str, typer.Argument(metavar="SPEC", help="A task spec, YAML or JSON: a file, or - for standard input.")
-]
-TaskId = Annotated[
-    str | None,
-    typer.Option(
-        "--id",
-        metavar="ID",
-        callback=_given_id,
-        help="The task's id, in place of the one in the spec: one spec serves many tasks.",
-    ),
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +55,6 @@ def read_spec(wiring: Wiring, name: str, task_id: str | None) -> ReadSpec:
     `task_id` is the task's id, in place of the one in the file. The spec is checked against its schema, the templates
     and the clock. Raises InvalidInput.
     """
-    import secrets
-
-    from jitvault.errors import InvalidInput
-    from jitvault.model.spec_file import SUFFIX_ALPHABET, SUFFIX_LENGTH, generated_id, parse_task_file
-
     data, source = _contents(name)
     try:
         file = parse_task_file(data, source, has_id=task_id is not None)
@@ -109,10 +77,6 @@ def missing_file(path: Path) -> InvalidInput:
 
     It says which file beside it was most likely meant.
     """
-    from jitvault.errors import InvalidInput
-    from jitvault.formats.did_you_mean import nearest
-    from jitvault.formats.strict_yaml import place
-
     beside: list[str] = []
     with suppress(OSError):
         beside = [each.name for each in path.parent.iterdir() if each.suffix in (".yaml", ".yml", ".json")]
@@ -128,9 +92,6 @@ def _contents(name: str) -> tuple[bytes, str]:
 
     At most one byte more than is allowed is read. Raises InvalidInput.
     """
-    from jitvault.errors import InvalidInput
-    from jitvault.formats.strict_yaml import MAX_BYTES, place
-
     if name == STANDARD_INPUT:
         return _standard_input(MAX_BYTES + 1), _INPUT_NAME
     path = Path(name)
@@ -151,9 +112,6 @@ def _standard_input(most: int) -> bytes:
 
     Raises InvalidInput where there is nothing.
     """
-    from jitvault.cli.quiet import note
-    from jitvault.errors import InvalidInput
-
     hint = "Write a task spec to standard input, or name a file. Nothing was written."
     if sys.stdin is None:
         raise InvalidInput(f"{_INPUT_NAME} is closed", hint=hint)
@@ -173,13 +131,6 @@ def _check(wiring: Wiring, read: TaskSpec, data: bytes, source: str) -> None:
 
     Raises InvalidInput, which names the line.
     """
-    from datetime import timedelta
-
-    from jitvault.errors import InvalidInput
-    from jitvault.formats.did_you_mean import nearest
-    from jitvault.formats.strict_yaml import place, read_document
-    from jitvault.model.vault_access import CAPS
-
     document = read_document(data, source=source)
     longest = max(CAPS.values())
     for entry in read.spec.access:

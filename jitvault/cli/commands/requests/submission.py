@@ -4,21 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import typer
 
+from jitvault.agent.command_events import Asked
+from jitvault.cli import caller, session
+from jitvault.cli.commands.requests.grant_wait import own_request, spec_of
+from jitvault.cli.commands.requests.spec_file import STANDARD_INPUT, ReadSpec, read_spec
 from jitvault.cli.options import is_file, is_task_id, set_hint_task, set_made_task
-from jitvault.documents.paths import ANYONE, request_path
-
-if TYPE_CHECKING:
-    from datetime import timedelta
-
-    from jitvault.cli.commands.requests.spec_file import ReadSpec
-    from jitvault.model.spec import TaskSpec
-    from jitvault.wiring import Wiring
-
+from jitvault.cli.quiet import note
+from jitvault.documents.illegible import illegible
+from jitvault.documents.paths import ANYONE, PUBLISHED, request_path
+from jitvault.documents.published_task import IllegibleDocument, PublishedRefusal, PublishedTask
+from jitvault.documents.signed import payload_of
+from jitvault.errors import InvalidInput, JitvaultError, UsageError, VaultRefused, WrongState
+from jitvault.formats.did_you_mean import nearest
+from jitvault.formats.strict_yaml import place
+from jitvault.lifecycle.requests.sign import sign_submission
+from jitvault.model.revision_text import difference_of_specs
+from jitvault.model.spec import TaskSpec
+from jitvault.model.vault_access import role_name
+from jitvault.wiring import Wiring
 
 _MOST_LOOKED_AT = 100
 _OTHER = "With `--id ID` this spec asks for another task."
@@ -29,8 +37,6 @@ def is_spec(what: str) -> bool:
 
     That is `-`, a file, and the name of a file that does not exist.
     """
-    from jitvault.cli.commands.requests.spec_file import STANDARD_INPUT
-
     return what == STANDARD_INPUT or is_file(what) or what.endswith((".yaml", ".yml", ".json")) or "/" in what
 
 
@@ -50,11 +56,6 @@ def submit_spec(
     from the spec's `generateName` is said before anything is signed: whoever is interrupted afterwards has to know it.
     Raises InvalidInput, WrongState, VaultRefused.
     """
-    from jitvault.agent.command_events import Asked
-    from jitvault.cli import caller, session
-    from jitvault.errors import VaultRefused
-    from jitvault.lifecycle.requests.sign import sign_submission
-
     read = _read(wiring, name, task_id, revise=revise)
     spec = read.spec if heartbeat is None else _with_heartbeat(wiring, read.spec, heartbeat)
     set_hint_task(context, spec.id)
@@ -79,11 +80,6 @@ def _read(wiring: Wiring, name: str, task_id: str | None, *, revise: bool) -> Re
 
     Raises InvalidInput, UsageError.
     """
-    from jitvault.cli.commands.requests.spec_file import read_spec
-    from jitvault.errors import InvalidInput, UsageError
-    from jitvault.formats.strict_yaml import place
-    from jitvault.model.vault_access import role_name
-
     read = read_spec(wiring, name, task_id)
     if revise and read.prefix is not None:
         raise UsageError(
@@ -123,14 +119,6 @@ def _check_free(wiring: Wiring, spec: TaskSpec, *, revise: bool) -> None:
 
     Nothing is written before. Raises WrongState.
     """
-    from jitvault.cli import session
-    from jitvault.cli.commands.requests.grant_wait import spec_of
-    from jitvault.cli.quiet import note
-    from jitvault.documents.illegible import illegible
-    from jitvault.documents.published_task import IllegibleDocument, PublishedRefusal
-    from jitvault.errors import WrongState
-    from jitvault.model.revision_text import difference_of_specs
-
     document = session.published(wiring, spec.id)
     if document is None or isinstance(document, PublishedRefusal):
         return
@@ -162,9 +150,6 @@ def naming_agents(wiring: Wiring, spec: TaskSpec) -> Iterator[None]:
 
     The agents are those of some tasks that are published. Nothing is said where one of them has the spec's agent.
     """
-    from jitvault.errors import InvalidInput
-    from jitvault.formats.did_you_mean import nearest
-
     try:
         yield
     except InvalidInput as error:
@@ -176,11 +161,6 @@ def naming_agents(wiring: Wiring, spec: TaskSpec) -> Iterator[None]:
 
 def _agents_of_tasks(wiring: Wiring) -> set[str]:
     """Return the names of the agents of up to _MOST_LOOKED_AT tasks."""
-    from jitvault.cli import session
-    from jitvault.documents.paths import PUBLISHED
-    from jitvault.documents.published_task import PublishedTask
-    from jitvault.errors import JitvaultError
-
     found = set[str]()
     with suppress(JitvaultError):
         for name in islice(wiring.documents.names(PUBLISHED), _MOST_LOOKED_AT):
@@ -195,10 +175,6 @@ def own_spec(wiring: Wiring, task_id: str) -> TaskSpec | None:
 
     It is read from the caller's own signed request.
     """
-    from jitvault.cli.commands.requests.grant_wait import own_request
-    from jitvault.documents.signed import payload_of
-    from jitvault.model.spec import TaskSpec
-
     if not is_task_id(task_id):
         return None
     person = wiring.person

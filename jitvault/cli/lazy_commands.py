@@ -1,0 +1,129 @@
+"""Commands that are imported when they run.
+
+A command's module imports at its top what the command needs: hvac, the ledger, tables. `--help`, completion and a
+wrong command line need only what it declares: its parameters and its docstring. For them the module is run without
+those imports, in names of its own, which takes a hundredth of the time.
+"""
+
+from __future__ import annotations
+
+import builtins
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from itertools import takewhile
+from typing import Any
+
+from typer.main import get_command_from_info
+from typer.models import CommandInfo
+
+from jitvault.cli.help import Command, Group, help_text
+from jitvault.cli.output_options import with_output_options
+
+# what declarations are made of; each takes no time to import
+_READ = frozenset(
+    {"typer", "jitvault.cli.options", "jitvault.cli.output_options", "jitvault.errors", "jitvault.model.states"}
+)
+_HELP = frozenset({"-h", "--help"})
+
+
+@dataclass(frozen=True, slots=True)
+class Below:
+    """Commands that are typed after a common word, and its line in the help."""
+
+    help: str
+    commands: Mapping[str, str]
+
+
+class LazyCommands(Mapping[str, Any]):
+    """Commands by name, each read when it is first asked for.
+
+    `panels` has the headings of the help, and below each where its commands are: a module below `commands`, and its
+    function there. A command in `hidden` is in no help.
+    """
+
+    def __init__(self, panels: Mapping[str | None, Mapping[str, str | Below]], hidden: Collection[str] = ()) -> None:
+        self._hidden = hidden
+        self._places = {name: (panel, at) for panel, commands in panels.items() for name, at in commands.items()}
+        self._found: dict[str, Command | Group] = {}
+
+    def __getitem__(self, name: str) -> Command | Group:
+        if name not in self._found:
+            panel, at = self._places[name]
+            options = {"name": name, "rich_help_panel": panel, "hidden": name in self._hidden}
+            self._found[name] = _group(at, options) if isinstance(at, Below) else _declared(at, options)
+        return self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+class DeclaredCommand(Command):
+    """A command as its module declares it: it can be shown and completed, and to run it the module is imported."""
+
+    imported: Callable[[], Command]
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Return the context in which the command runs: that of the imported one, unless it is only shown."""
+        is_completed = extra.get("resilient_parsing", False)
+        if is_completed or not _HELP.isdisjoint(takewhile("--".__ne__, args)):
+            # with --help this prints the help and ends, unless it was another option's value
+            shown = super().make_context(info_name, [*args], parent, **extra)
+            if is_completed:
+                return shown
+        return self.imported().make_context(info_name, args, parent, **extra)
+
+
+def _group(below: Below, options: Mapping[str, Any]) -> Group:
+    commands: Any = LazyCommands({None: below.commands})
+    return Group(help=below.help, commands=commands, no_args_is_help=True, rich_markup_mode="rich", **options)
+
+
+def _declared(place: str, options: Mapping[str, Any]) -> DeclaredCommand:
+    module, _, name = place.partition(":")
+    module = f"jitvault.cli.commands.{module}"
+    command: DeclaredCommand = _command(DeclaredCommand, _declarations(module)[name], options)
+    command.imported = lambda: _command(Command, getattr(import_module(module), name), options)
+    return command
+
+
+def _command(kind: type[Command], function: Callable[..., None], options: Mapping[str, Any]) -> Any:
+    """Return a function as a command: its docstring is the help, and it gets its output options."""
+    text = help_text(function.__doc__ or "")
+    info = CommandInfo(cls=kind, callback=with_output_options(function), help=text, **options)
+    return get_command_from_info(info, pretty_exceptions_short=True, rich_markup_mode="rich")
+
+
+class _Unread(type):
+    """The kind of what stands in for everything that a module imports to run: it has any name, which is itself."""
+
+    def __getattr__(cls, name: str) -> _Unread:
+        return cls
+
+
+class _StandIn(metaclass=_Unread):
+    pass
+
+
+@cache
+def _declarations(module: str) -> Mapping[str, Any]:
+    """Return the names of a module that was run without importing what its commands need to run."""
+    spec = find_spec(module)
+    if spec is None or spec.loader is None:
+        raise ModuleNotFoundError(module)
+    # classes look for the names of their annotations in the module that they say they are of
+    names = {"__name__": __name__, "__builtins__": {**vars(builtins), "__import__": _import}}
+    exec(spec.loader.get_code(module), names)  # type: ignore[attr-defined]  # noqa: S102 - the module's own code
+    return names
+
+
+def _import(name: str, *how: Any) -> Any:
+    if name in _READ or name.partition(".")[0] in sys.stdlib_module_names:
+        return builtins.__import__(name, *how)
+    return _StandIn
