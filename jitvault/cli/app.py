@@ -21,7 +21,7 @@ from typer.main import get_command
 from jitvault import __version__
 from jitvault.cli.caller import heed_caller, tell
 from jitvault.cli.closing import on_exit
-from jitvault.cli.command_table import COMMANDS, HIDDEN
+from jitvault.cli.command_table import COMMANDS, GROUPS, HIDDEN
 from jitvault.cli.commands.installation.completion import answer_shell
 from jitvault.cli.folding import for_terminal
 from jitvault.cli.help import Group
@@ -87,7 +87,7 @@ def main() -> None:
 def _commands() -> Any:
     """Return the commands as typer runs them."""
     group: Any = get_command(app)
-    group.commands = LazyCommands(COMMANDS, HIDDEN)
+    group.commands = LazyCommands(COMMANDS, GROUPS, HIDDEN)
     return group
 
 

@@ -1,12 +1,8 @@
-"""All commands: how each is typed, and where it is declared."""
+"""All commands: how each is typed, and where below `commands` it is declared: a module, and its function there."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from jitvault.cli.lazy_commands import Below
-
-COMMANDS: Mapping[str | None, Mapping[str, str | Below]] = {
+COMMANDS = {
     "For operators": {
         "submit": "requests.grant:submit",
         "grant": "requests.grant:grant",
@@ -43,70 +39,50 @@ COMMANDS: Mapping[str | None, Mapping[str, str | Below]] = {
         "init": "installation.init:init",
         "tidy": "installation.tidy:tidy",
         "doctor": "installation.doctor:doctor",
-        "agents": Below(
-            "Register, remove and list agents.",
-            {
-                "add": "installation.agents:add",
-                "remove": "installation.agents:remove",
-                "list": "installation.agents:list_",
-            },
-        ),
-        "approvers": Below(
-            "Register, remove and list approvers.",
-            {
-                "add": "decisions.approvers:add",
-                "remove": "decisions.approvers:remove",
-                "list": "decisions.approvers:list_",
-            },
-        ),
-        "findings": Below(
-            "List findings, and close those that were looked into.",
-            {"list": "ends.findings:list_", "close": "ends.findings:close"},
-        ),
-        "ledger": Below(
-            "Create, upgrade, check, copy and recover the ledger.",
-            {
-                "recover": "installation.ledger_recover:ledger_recover",
-                "upgrade": "installation.ledger:ledger_upgrade",
-                "grants": "installation.ledger:ledger_grants",
-                "check": "installation.ledger:ledger_check",
-                "copy": "installation.ledger:ledger_copy",
-            },
-        ),
-        "audit": Below(
-            "Receive, check and repair the audit stream.",
-            {
-                "receive": "installation.audit_receive:receive",
-                "status": "installation.audit_status:audit_status",
-                "accept": "installation.audit_status:audit_accept",
-            },
-        ),
+        "agents add": "installation.agents:add",
+        "agents remove": "installation.agents:remove",
+        "agents list": "installation.agents:list_",
+        "approvers add": "decisions.approvers:add",
+        "approvers remove": "decisions.approvers:remove",
+        "approvers list": "decisions.approvers:list_",
+        "findings list": "ends.findings:list_",
+        "findings close": "ends.findings:close",
+        "ledger recover": "installation.ledger_recover:ledger_recover",
+        "ledger upgrade": "installation.ledger:ledger_upgrade",
+        "ledger grants": "installation.ledger:ledger_grants",
+        "ledger check": "installation.ledger:ledger_check",
+        "ledger copy": "installation.ledger:ledger_copy",
+        "audit receive": "installation.audit_receive:receive",
+        "audit status": "installation.audit_status:audit_status",
+        "audit accept": "installation.audit_status:audit_accept",
     },
     "On this machine": {
         "demo": "sandbox.demo:demo",
         "dev": "sandbox.dev:dev",
         "completion": "installation.completion:completion",
-        "spec": Below(
-            "Begin and check task specs.", {"new": "requests.spec:spec_new", "check": "requests.spec:spec_check"}
-        ),
-        "templates": Below(
-            "List, show and check access templates.",
-            {
-                "list": "installation.templates:templates_list",
-                "show": "installation.templates:templates_show",
-                "check": "installation.template_check:templates_check",
-            },
-        ),
-        "policy": Below(
-            "Check, test and explain the policies that decide about grants.",
-            {
-                "check": "decisions.policy:policy_check",
-                "test": "decisions.policy:policy_test",
-                "explain": "decisions.policy:policy_explain",
-            },
-        ),
+        "spec new": "requests.spec:spec_new",
+        "spec check": "requests.spec:spec_check",
+        "templates list": "installation.templates:templates_list",
+        "templates show": "installation.templates:templates_show",
+        "templates check": "installation.template_check:templates_check",
+        "policy check": "decisions.policy:policy_check",
+        "policy test": "decisions.policy:policy_test",
+        "policy explain": "decisions.policy:policy_explain",
     },
 }
+"""The commands by the headings of the help."""
+
+GROUPS = {
+    "agents": "Register, remove and list agents.",
+    "approvers": "Register, remove and list approvers.",
+    "findings": "List findings, and close those that were looked into.",
+    "ledger": "Create, upgrade, check, copy and recover the ledger.",
+    "audit": "Receive, check and repair the audit stream.",
+    "spec": "Begin and check task specs.",
+    "templates": "List, show and check access templates.",
+    "policy": "Check, test and explain the policies that decide about grants.",
+}
+"""What the help says of words that several commands begin with."""
 
 HIDDEN = frozenset({"hold"})
 """Commands that are in no help: what the SDK starts."""

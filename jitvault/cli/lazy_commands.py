@@ -10,18 +10,18 @@ from __future__ import annotations
 import builtins
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import takewhile
+from types import MappingProxyType
 from typing import Any
 
 from typer.main import get_command_from_info
 from typer.models import CommandInfo
 
 from jitvault.cli.help import Command, Group, help_text
-from jitvault.cli.output_options import with_output_options
+from jitvault.cli.output_options import with_common_options
 
 # what declarations are made of; each takes no time to import
 _READ = frozenset(
@@ -30,31 +30,35 @@ _READ = frozenset(
 _HELP = frozenset({"-h", "--help"})
 
 
-@dataclass(frozen=True, slots=True)
-class Below:
-    """Commands that are typed after a common word, and its line in the help."""
-
-    help: str
-    commands: Mapping[str, str]
-
-
 class LazyCommands(Mapping[str, Any]):
     """Commands by name, each read when it is first asked for.
 
-    `panels` has the headings of the help, and below each where its commands are: a module below `commands`, and its
-    function there. A command in `hidden` is in no help.
+    `panels` has the headings of the help, and below each where its commands are. `groups` are the words that several
+    commands begin with. A command in `hidden` is in no help.
     """
 
-    def __init__(self, panels: Mapping[str | None, Mapping[str, str | Below]], hidden: Collection[str] = ()) -> None:
-        self._hidden = hidden
-        self._places = {name: (panel, at) for panel, commands in panels.items() for name, at in commands.items()}
+    def __init__(
+        self,
+        panels: Mapping[str | None, Mapping[str, str]],
+        groups: Mapping[str, str] = MappingProxyType({}),
+        hidden: Collection[str] = (),
+    ) -> None:
+        self._groups, self._hidden = groups, hidden
+        self._places: dict[str, tuple[str | None, dict[str, str]]] = {}
         self._found: dict[str, Command | Group] = {}
+        for panel, commands in panels.items():
+            for name, place in commands.items():
+                first, _, rest = name.partition(" ")
+                self._places.setdefault(first, (panel, {}))[1][rest] = place
 
     def __getitem__(self, name: str) -> Command | Group:
         if name not in self._found:
-            panel, at = self._places[name]
+            panel, places = self._places[name]
             options = {"name": name, "rich_help_panel": panel, "hidden": name in self._hidden}
-            self._found[name] = _group(at, options) if isinstance(at, Below) else _declared(at, options)
+            is_group = name in self._groups
+            self._found[name] = (
+                _group(self._groups[name], places, options) if is_group else _declared(places[""], options)
+            )
         return self._found[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -65,12 +69,12 @@ class LazyCommands(Mapping[str, Any]):
 
 
 class DeclaredCommand(Command):
-    """A command as its module declares it: it can be shown and completed, and to run it the module is imported."""
+    """A command as its module declares it, which can be shown and completed; running it imports the module."""
 
     imported: Callable[[], Command]
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        """Return the context in which the command runs: that of the imported one, unless it is only shown."""
+        """Return the context of the imported command, or if it is only shown, of what is declared."""
         is_completed = extra.get("resilient_parsing", False)
         if is_completed or not _HELP.isdisjoint(takewhile("--".__ne__, args)):
             # with --help this prints the help and ends, unless it was another option's value
@@ -80,9 +84,9 @@ class DeclaredCommand(Command):
         return self.imported().make_context(info_name, args, parent, **extra)
 
 
-def _group(below: Below, options: Mapping[str, Any]) -> Group:
-    commands: Any = LazyCommands({None: below.commands})
-    return Group(help=below.help, commands=commands, no_args_is_help=True, rich_markup_mode="rich", **options)
+def _group(text: str, places: Mapping[str, str], options: Mapping[str, Any]) -> Group:
+    commands: Any = LazyCommands({None: places})
+    return Group(help=text, commands=commands, no_args_is_help=True, rich_markup_mode="rich", **options)
 
 
 def _declared(place: str, options: Mapping[str, Any]) -> DeclaredCommand:
@@ -96,7 +100,7 @@ def _declared(place: str, options: Mapping[str, Any]) -> DeclaredCommand:
 def _command(kind: type[Command], function: Callable[..., None], options: Mapping[str, Any]) -> Any:
     """Return a function as a command: its docstring is the help, and it gets its output options."""
     text = help_text(function.__doc__ or "")
-    info = CommandInfo(cls=kind, callback=with_output_options(function), help=text, **options)
+    info = CommandInfo(cls=kind, callback=with_common_options(function), help=text, **options)
     return get_command_from_info(info, pretty_exceptions_short=True, rich_markup_mode="rich")
 
 

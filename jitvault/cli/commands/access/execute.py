@@ -24,7 +24,6 @@ from jitvault.cli.options import (
     APPROVAL_WAIT,
     OWN_FAILURE,
     ApprovalWait,
-    Debug,
     Json,
     TaskId,
     seconds,
@@ -115,7 +114,6 @@ def execute(
         int | None, typer.Option("--mcp-secrets", metavar="FD", hidden=True, help="Ask here for its secrets.")
     ] = None,
     json_: Annotated[Json, Meaning("Print this command's errors as json; stdout is the program's.")] = False,
-    debug: Debug = False,
 ) -> None:
     """Run a program with a task's access, then give the access back.
 

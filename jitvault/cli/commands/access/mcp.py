@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from jitvault.agent.execution.allowed_program import find_tool
 from jitvault.cli import session
 from jitvault.cli.commands.lookups.own_identity import own_name
-from jitvault.cli.options import Debug, seconds
+from jitvault.cli.options import seconds
 from jitvault.cli.quiet import note
 from jitvault.cli.views.output import warn
 from jitvault.documents.published_task import PublishedTask
@@ -44,7 +44,6 @@ def mcp(
             help="How long a request waits for approvals.",
         ),
     ] = 1800.0,
-    debug: Debug = False,
 ) -> None:
     """Serve a model by MCP on standard input and output.
 

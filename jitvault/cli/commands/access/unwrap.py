@@ -16,7 +16,7 @@ from jitvault.cli import inbox, session
 from jitvault.cli.commands.access.wrapping_source import Given, opened
 from jitvault.cli.commands.access.wrapping_source import given as wrapping_given
 from jitvault.cli.folding import for_terminal
-from jitvault.cli.options import Debug, Out, set_hint_task
+from jitvault.cli.options import Out, set_hint_task
 from jitvault.cli.views import output
 from jitvault.cli.views import task_token as view
 from jitvault.cli.views.output import NewFile
@@ -47,7 +47,6 @@ def unwrap(
     read: Annotated[bool, typer.Option("--read", help="Read the task's secrets at once, and print them.")] = False,
     out: Out = None,
     format_: UnwrapFormat | None = None,
-    debug: Debug = False,
 ) -> None:
     """Take a task token out of its wrapping.
 

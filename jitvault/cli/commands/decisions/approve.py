@@ -13,7 +13,7 @@ import typer
 from jitvault.cli import session
 from jitvault.cli.commands.decisions.decide import approvers, decide
 from jitvault.cli.commands.lookups.seen_freezes import SeenFreezes
-from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Reason, Task, Wait, Yes
+from jitvault.cli.options import DEFAULT_WAIT, Json, Reason, Task, Wait, Yes
 from jitvault.cli.views import task as render
 from jitvault.cli.views.proposal import print_pending
 from jitvault.documents.paths import ANYONE, decision_path
@@ -44,7 +44,6 @@ def approve(
     yes: Yes = False,
     wait: Wait = DEFAULT_WAIT,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Show what a task would be granted, and sign your approval.
 
@@ -63,7 +62,6 @@ def deny(
     yes: Yes = False,
     wait: Wait = DEFAULT_WAIT,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Show what a task would be granted, and sign a denial.
 
@@ -80,7 +78,6 @@ def withdraw(
     yes: Yes = False,
     wait: Wait = DEFAULT_WAIT,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Withdraw your approval of a task.
 
@@ -112,7 +109,7 @@ def withdraw(
     render.print_counted_decision(document, "withdraw", revision.digest, None, missing=document.missing, as_json=json_)
 
 
-def approvals(json_: Json = False, debug: Debug = False) -> None:
+def approvals(json_: Json = False) -> None:
     """Show every task that waits for your approval.
 
     For each, the command shows what it would be granted and what changed since it was approved last.

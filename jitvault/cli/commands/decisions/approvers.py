@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from jitvault.cli import session
-from jitvault.cli.options import Debug, Json
+from jitvault.cli.options import Json
 from jitvault.cli.views import approvers as views
 from jitvault.policy.decision import APPROVERS
 from jitvault.provision import approvers
@@ -28,7 +28,6 @@ def add(
         ),
     ] = None,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Register an approver with their groups and their signing key.
 
@@ -44,7 +43,6 @@ def add(
 def remove(
     who: Annotated[str, typer.Argument(metavar="ENTITY|PERSON", help="The approver to remove.")],
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Remove an approver's registration.
 
@@ -55,7 +53,7 @@ def remove(
     views.print_approver("removed", approvers.remove(_vault(), who), as_json=json_)
 
 
-def list_(json_: Json = False, debug: Debug = False) -> None:
+def list_(json_: Json = False) -> None:
     """List the registered approvers with their groups.
 
     The list also shows what keeps one of them from approving.

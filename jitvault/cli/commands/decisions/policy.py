@@ -16,7 +16,7 @@ from jitvault.cli.commands.decisions.policy_warnings import warnings_of
 from jitvault.cli.commands.lookups.own_identity import own_identity
 from jitvault.cli.commands.requests.spec_file import ReadSpec, missing_file, read_spec
 from jitvault.cli.folding import for_terminal
-from jitvault.cli.options import Debug, Json, SpecFile, TaskId
+from jitvault.cli.options import Json, SpecFile, TaskId
 from jitvault.cli.views import output
 from jitvault.cli.views.policy import obligation_facts
 from jitvault.documents.published_task import PublishedTask
@@ -53,7 +53,6 @@ def policy_check(
         typer.Argument(metavar="DIR", help="A directory with policies and their schema; by default those in use."),
     ] = None,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Check a policy set against its schema, and find rules that never decide.
 
@@ -100,7 +99,6 @@ def policy_check(
 def policy_test(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The test cases, YAML or JSON.")],
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Run test cases against the policies in use.
 
@@ -130,7 +128,6 @@ def policy_explain(
     spec: SpecFile,
     task_id: TaskId = None,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Explain what the policies would decide about a spec now.
 

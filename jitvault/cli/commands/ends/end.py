@@ -16,7 +16,7 @@ from jitvault.cli import quiet, session
 from jitvault.cli.commands.ends.end_unproven import not_confirmed, why_unfinished
 from jitvault.cli.commands.ends.kill_switch import revoke_scope
 from jitvault.cli.commands.lookups.end_rights import check_may_end
-from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Reason, Task, Wait, Yes, task_id
+from jitvault.cli.options import DEFAULT_WAIT, Json, Reason, Task, Wait, Yes, task_id
 from jitvault.cli.views import task as render
 from jitvault.cli.views.output import warn
 from jitvault.documents.illegible import illegible
@@ -49,7 +49,7 @@ Force = Annotated[
 ]
 
 
-def complete(task: Task, wait: Wait = DEFAULT_WAIT, json_: Json = False, debug: Debug = False) -> None:
+def complete(task: Task, wait: Wait = DEFAULT_WAIT, json_: Json = False) -> None:
     """Complete a task: revoke its access and confirm the revocation.
 
     Example: jitvault complete count-orders
@@ -73,7 +73,6 @@ def revoke(
     yes: Yes = False,
     wait: Wait = DEFAULT_WAIT,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Revoke the access of one task, or of many tasks, at once.
 

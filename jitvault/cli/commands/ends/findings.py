@@ -14,7 +14,7 @@ import typer
 
 from jitvault.cli import session
 from jitvault.cli.commands.installation.audit_status import checked_reason
-from jitvault.cli.options import Debug, Json, task_id
+from jitvault.cli.options import Json, task_id
 from jitvault.cli.quiet import note
 from jitvault.cli.views import output
 from jitvault.cli.views.findings import print_findings
@@ -52,7 +52,6 @@ def list_(
         str | None, typer.Option("--agent", metavar="ENTITY", help="Only those of this agent, by entity id or name.")
     ] = None,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """List open findings with their numbers.
 
@@ -88,7 +87,6 @@ def close(
         list[str] | None, typer.Option("--rule", metavar="RULE", help="All open ones of this rule. May be repeated.")
     ] = None,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Close findings by number, by rule, or all of an agent's tasks.
 

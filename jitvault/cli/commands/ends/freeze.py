@@ -21,7 +21,7 @@ from jitvault.cli.commands.ends.kill_switch import in_scope
 from jitvault.cli.commands.installation import audit_status as trust
 from jitvault.cli.commands.lookups.known_tasks import contents_published
 from jitvault.cli.commands.lookups.names_in_tasks import NamesInTasks
-from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Wait, Yes
+from jitvault.cli.options import DEFAULT_WAIT, Json, Wait, Yes
 from jitvault.cli.views import output
 from jitvault.cli.views.freezes import print_frozen
 from jitvault.cli.views.output import warn
@@ -52,7 +52,6 @@ def freeze(
     yes: Yes = False,
     wait: Wait = DEFAULT_WAIT,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Freeze an agent, template, owner or everything, and end held access.
 
@@ -131,7 +130,6 @@ def unfreeze(
         typer.Option("--unseen", help="Sign the lift though no such freeze is found, for example after a restore."),
     ] = False,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Lift a freeze, so that tasks can be granted again.
 

@@ -12,7 +12,7 @@ from jitvault.cli import published as fallback
 from jitvault.cli import session
 from jitvault.cli.commands.ends.tripwire_signs import tripwire_signs
 from jitvault.cli.commands.lookups.known_tasks import contents_in, contents_published
-from jitvault.cli.options import Debug, Json
+from jitvault.cli.options import Json
 from jitvault.cli.views import output
 from jitvault.cli.views.freezes import print_freezes, print_lifted_freezes
 from jitvault.errors import JitvaultError
@@ -28,7 +28,6 @@ Row = dict[str, Any]
 def freezes(
     all_: Annotated[bool, typer.Option("--all", help="Also those that were lifted, with who lifted them.")] = False,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """List the active freezes: of what, by whom, since when and why.
 

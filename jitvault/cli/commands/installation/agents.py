@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from jitvault.cli import session
-from jitvault.cli.options import Debug, Json
+from jitvault.cli.options import Json
 from jitvault.cli.quiet import note
 from jitvault.cli.views import agents as views
 from jitvault.errors import InvalidInput, UsageError
@@ -73,7 +73,6 @@ def add(
         typer.Option(metavar="TTL", help="How long a token of its login lives: 60s to 2m.", rich_help_panel=_ROLE),
     ] = "2m",
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Register an agent with its login, its signing key and its group.
 
@@ -115,7 +114,7 @@ def add(
         note(f"{name} logs in from {', '.join(kept)} alone, as before. --cidr 0.0.0.0/0 --cidr ::/0 lifts that.")
 
 
-def remove(name: Name, json_: Json = False, debug: Debug = False) -> None:
+def remove(name: Name, json_: Json = False) -> None:
     """Remove an agent with its login and its entity.
 
     The worker ends what it holds. Its tokens are refused from now on.
@@ -125,7 +124,7 @@ def remove(name: Name, json_: Json = False, debug: Debug = False) -> None:
     views.print_removed(agents.remove(_vault(), name), as_json=json_)
 
 
-def list_(json_: Json = False, debug: Debug = False) -> None:
+def list_(json_: Json = False) -> None:
     """List the agents with their logins.
 
     The list also shows what keeps one of them from acting, and what lets somebody else act for it.

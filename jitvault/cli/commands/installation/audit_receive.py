@@ -22,7 +22,7 @@ from jitvault.audit.receivers.http_device import Endpoint, HttpReceiver
 from jitvault.audit.receivers.receiver import Notices, Receiver
 from jitvault.audit.receivers.socket_device import Address, SocketReceiver
 from jitvault.audit.receivers.stdin import StreamReceiver
-from jitvault.cli.options import Debug, Json, seconds
+from jitvault.cli.options import Json, seconds
 from jitvault.cli.quiet import note
 from jitvault.errors import UsageError
 
@@ -83,7 +83,6 @@ def receive(
     client_ca: ClientCa = None,
     keep: Keep = 7 * 86_400.0,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Receive what Vault's audit devices push.
 

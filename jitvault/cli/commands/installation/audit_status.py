@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jitvault.cli import session
-from jitvault.cli.options import Debug, Json
+from jitvault.cli.options import Json
 from jitvault.cli.quiet import note
 from jitvault.cli.views import output
 from jitvault.context import WorkerContext
@@ -32,7 +32,7 @@ _FROZEN = (
 _COLOURS = {"trusted": "green", "lagging": "yellow", "untrusted": "red", "unknown": "yellow"}
 
 
-def audit_status(json_: Json = False, debug: Debug = False) -> None:
+def audit_status(json_: Json = False) -> None:
     """Send a canary through the audit stream and show each source.
 
     The command exits with 7 when the stream is not trusted: then nothing is granted or confirmed. Without the worker's
@@ -53,7 +53,6 @@ def audit_status(json_: Json = False, debug: Debug = False) -> None:
 def audit_accept(
     reason: Annotated[str, typer.Option("--reason", help="What was lost, and why it will not happen again.")],
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Accept that audit lines were lost, after you have repaired the cause.
 

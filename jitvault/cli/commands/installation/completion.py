@@ -14,8 +14,6 @@ import typer
 from typer._completion_classes import completion_init
 from typer._completion_shared import get_completion_script
 
-from jitvault.cli.options import Debug
-
 _PROGRAM = "jitvault"
 _ASKED = "_JITVAULT_COMPLETE"
 
@@ -30,7 +28,6 @@ class Shell(StrEnum):
 
 def completion(
     shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="The shell: bash, zsh or fish.")],
-    debug: Debug = False,
 ) -> None:
     """Print the completion script of a shell.
 

@@ -13,7 +13,7 @@ import typer
 from rich.text import Text
 
 from jitvault.cli import session
-from jitvault.cli.options import Debug, Json
+from jitvault.cli.options import Json
 from jitvault.cli.views import output
 from jitvault.doctor.check import Ability, Check, can, counts, first_failure
 from jitvault.doctor.run import all_checks
@@ -23,7 +23,7 @@ _MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red"
 _CAN = {True: ("yes", "green"), False: ("no", "red"), None: ("not known", "yellow")}
 
 
-def doctor(json_: Json = False, debug: Debug = False) -> None:
+def doctor(json_: Json = False) -> None:
     """Check whether access can be granted, revoked and proven here.
 
     The command changes nothing and uses whatever identities there are. It exits with 0 when all three can be done, with

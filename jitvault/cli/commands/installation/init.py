@@ -11,7 +11,7 @@ import typer
 from jitvault import shipped_files as shipped
 from jitvault.cli import session
 from jitvault.cli.commands.installation.template_check import warn_of_placeholder
-from jitvault.cli.options import Debug, Json, Yes
+from jitvault.cli.options import Json, Yes
 from jitvault.cli.views import provisioning as view
 from jitvault.cli.views.provisioning import Actor
 from jitvault.errors import UsageError, WrongState
@@ -61,7 +61,6 @@ def init(
     worker_cidr: WorkerCidr = None,
     yes: Yes = False,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Provision Vault's mounts, policies, roles, groups, keys and limits.
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from jitvault.cli import session
-from jitvault.cli.options import Debug, Json
+from jitvault.cli.options import Json
 from jitvault.cli.views.output import to_json
 from jitvault.errors import SecurityFinding, VaultRefused, VaultUnavailable
 from jitvault.formats.plural import counted
@@ -21,7 +21,7 @@ from jitvault.vault.documents import Documents
 from jitvault.wiring import Wiring
 
 
-def ledger_upgrade(json_: Json = False, debug: Debug = False) -> None:
+def ledger_upgrade(json_: Json = False) -> None:
     """Create the ledger's tables, or upgrade them to this version.
 
     Workers may go on running meanwhile.
@@ -51,7 +51,6 @@ def ledger_grants(
     reader: Annotated[bool, typer.Option("--reader", help="For an auditor, who only reads.")] = False,
     inside: Annotated[str, typer.Option("--schema", metavar="NAME", help="The schema with the tables.")] = "public",
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Print the SQL that gives a role what it needs at a ledger on PostgreSQL.
 
@@ -64,7 +63,7 @@ def ledger_grants(
     typer.echo(to_json({"statements": statements}) if json_ else "".join(f"{line};\n" for line in statements), nl=json_)
 
 
-def ledger_check(json_: Json = False, debug: Debug = False) -> None:
+def ledger_check(json_: Json = False) -> None:
     """Check the ledger's schema and triggers, and every task's event chain.
 
     The command also compares the chains with what Vault says that the ledger held. It exits with 11 for a schema that
@@ -124,7 +123,6 @@ def ledger_copy(
         str, typer.Option("--to", metavar="URL", help="An empty database, or a path. It is created if needed.")
     ],
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Copy the whole ledger into an empty database, and verify the copy.
 

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from jitvault.cli import session
-from jitvault.cli.options import Debug, Json, seconds
+from jitvault.cli.options import Json, seconds
 from jitvault.cli.quiet import note
 from jitvault.cli.views import output
 from jitvault.recovery.recover import plan as look
@@ -48,7 +48,6 @@ def ledger_recover(
         ),
     ] = 120.0,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Rebuild a lost ledger, or correct a restored one.
 

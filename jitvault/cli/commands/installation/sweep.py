@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from jitvault.cli import session
-from jitvault.cli.options import Debug, Json
+from jitvault.cli.options import Json
 from jitvault.cli.views import output
 from jitvault.formats.plural import counted
 from jitvault.sweep.report import as_json, outcome
@@ -28,7 +28,6 @@ def sweep(
         ),
     ] = False,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Compare Vault's tokens and leases with the ledger and the audit stream.
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from jitvault.cli import session
-from jitvault.cli.options import Debug, Json, seconds, template_names
+from jitvault.cli.options import Json, seconds, template_names
 from jitvault.cli.quiet import is_quiet
 from jitvault.cli.views.output import warn
 from jitvault.cli.views.templates import print_outcome, print_outcomes
@@ -63,7 +63,6 @@ def templates_check(
         ),
     ] = 600.0,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Check that a template's credentials can be revoked.
 

@@ -10,7 +10,7 @@ import typer
 from jitvault.cli import session
 from jitvault.cli.commands.installation import template_check as check
 from jitvault.cli.folding import wrapped
-from jitvault.cli.options import Debug, Json, template_names
+from jitvault.cli.options import Json, template_names
 from jitvault.cli.quiet import note
 from jitvault.cli.views.templates import print_template, print_templates
 from jitvault.documents.template_check import remarks_of
@@ -21,7 +21,7 @@ _AS_RECORDED = (
 )
 
 
-def templates_list(json_: Json = False, debug: Debug = False) -> None:
+def templates_list(json_: Json = False) -> None:
     """List the access templates.
 
     The list shows which have passed their check, where the caller may see that. An administrator sees as well whether
@@ -40,7 +40,6 @@ def templates_list(json_: Json = False, debug: Debug = False) -> None:
 def templates_show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The template's name.", autocompletion=template_names)],
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Show one access template and the Vault paths that it can grant.
 

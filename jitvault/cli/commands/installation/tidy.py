@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from jitvault.cli import session
-from jitvault.cli.options import Debug, Json, Yes, seconds
+from jitvault.cli.options import Json, Yes, seconds
 from jitvault.cli.views.remains import print_remains
 from jitvault.documents.paths import REQUEST_LIFE
 from jitvault.errors import UsageError
@@ -33,7 +33,6 @@ def tidy(
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be removed and remove nothing.")] = False,
     yes: Yes = False,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Remove documents of old requests and finished tasks from Vault.
 

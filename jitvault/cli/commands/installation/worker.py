@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from jitvault.cli.options import Debug, seconds
+from jitvault.cli.options import seconds
 from jitvault.errors import InvalidInput, JitvaultError
 from jitvault.formats.time_window import parse_seconds
 from jitvault.memory_protection import keep_private
@@ -61,7 +61,6 @@ def worker(
             help="How long --once works at most (exit code 13).",
         ),
     ] = 60.0,
-    debug: Debug = False,
 ) -> None:
     """Run the lifecycle of all tasks until Ctrl-C or SIGTERM.
 

@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from jitvault.cli import session
-from jitvault.cli.options import Debug, Json, Out
+from jitvault.cli.options import Json, Out
 from jitvault.cli.views import output
 from jitvault.vault.trusted import trusted
 
@@ -26,7 +26,6 @@ def export_keys(
     ] = None,
     out: Out = None,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Write the trust file by which receipts are verified offline.
 

@@ -12,7 +12,7 @@ import typer
 from jitvault.cli import session
 from jitvault.cli.commands.lookups.deleted_tasks import check_names, check_none_is_missing, check_not_missing
 from jitvault.cli.commands.lookups.names_in_tasks import NamesInTasks
-from jitvault.cli.options import Debug, Out, task_id
+from jitvault.cli.options import Out, task_id
 from jitvault.cli.quiet import note
 from jitvault.cli.views import output
 from jitvault.errors import CorruptRecord, NotFound, SecurityFinding, UsageError, WrongState, readable
@@ -61,7 +61,6 @@ def report(
         Path | None,
         typer.Option("--receipt", metavar="FILE", help="Write the signed receipt of a sealed TASK to this new file."),
     ] = None,
-    debug: Debug = False,
 ) -> None:
     """Export one row for each lease, and the receipt of a sealed task.
 

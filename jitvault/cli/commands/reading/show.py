@@ -10,7 +10,7 @@ from jitvault.cli import published as fallback
 from jitvault.cli import session
 from jitvault.cli.commands.lookups.deleted_tasks import check_not_missing
 from jitvault.cli.commands.lookups.seen_freezes import SeenFreezes
-from jitvault.cli.options import Debug, Json, Task
+from jitvault.cli.options import Json, Task
 from jitvault.cli.published import NEARLY
 from jitvault.cli.views import status as overview
 from jitvault.documents.published_parts import MissingApproval
@@ -47,7 +47,7 @@ _INCIDENT = (
 )
 
 
-def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
+def status(task: Task, json_: Json = False) -> None:
     """Show a task with its revision, decisions, grant, leases and timeline.
 
     With the worker's identity the command first does what is due for the task, for some seconds at most. Without a

@@ -15,7 +15,7 @@ from jitvault.cli.commands.lookups.deleted_tasks import check_names, check_none_
 from jitvault.cli.commands.lookups.known_tasks import contents_in, contents_published
 from jitvault.cli.commands.lookups.names_in_tasks import NamesInTasks
 from jitvault.cli.commands.lookups.seen_freezes import SeenFreezes
-from jitvault.cli.options import Debug, Json
+from jitvault.cli.options import Json
 from jitvault.cli.views import task_list as views
 from jitvault.documents.paths import PUBLISHED
 from jitvault.documents.published_task import PublishedTask
@@ -60,7 +60,6 @@ def list_(
     owner: OfOwner = "",
     template: OfTemplate = "",
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """List tasks: whose they are, what they hold and who is waited for.
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from jitvault.cli.options import Debug, Json
+from jitvault.cli.options import Json
 from jitvault.cli.views import verification as view
 from jitvault.documents.trust import read_trust_file
 from jitvault.errors import InvalidInput, NotConfirmed, SecurityFinding, UsageError
@@ -62,7 +62,6 @@ def verify(
         typer.Option("--status", metavar="FILE", help="What `jitvault status TASK -o json` printed, with its history."),
     ] = None,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Verify a receipt offline, and say what was checked and what was not.
 

@@ -13,7 +13,6 @@ from jitvault.cli.commands.requests.grant_wait import is_about, own_request, req
 from jitvault.cli.commands.requests.submission import is_spec, naming_agents, own_spec, submit_spec
 from jitvault.cli.options import (
     DEFAULT_WAIT,
-    Debug,
     Json,
     Out,
     Reason,
@@ -66,7 +65,6 @@ def submit(
     revise: Revise = False,
     wait: Wait = DEFAULT_WAIT,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Sign a task spec and request a decision about it.
 
@@ -100,7 +98,6 @@ def grant(
     out: Out = None,
     wait: GrantWait = None,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Issue a task's access, and print its wrapping token or who takes it.
 
@@ -139,9 +136,7 @@ def grant(
     session.check_findings(read.id, document.findings, end_reason=document.end_reason)
 
 
-def cancel(
-    task: Task, reason: Reason = "", wait: Wait = DEFAULT_WAIT, json_: Json = False, debug: Debug = False
-) -> None:
+def cancel(task: Task, reason: Reason = "", wait: Wait = DEFAULT_WAIT, json_: Json = False) -> None:
     """Cancel a task that has not been granted.
 
     Example: jitvault cancel count-orders --reason "not needed any more"

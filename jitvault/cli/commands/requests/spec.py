@@ -14,7 +14,7 @@ import typer
 from jitvault.cli import session
 from jitvault.cli.commands.installation.template_check import found
 from jitvault.cli.commands.requests.spec_file import read_spec
-from jitvault.cli.options import Debug, Json, Out, SpecFile, TaskId, template_names
+from jitvault.cli.options import Json, Out, SpecFile, TaskId, template_names
 from jitvault.cli.quiet import note
 from jitvault.cli.views import output
 from jitvault.cli.views.spec_check import print_spec_check
@@ -117,7 +117,6 @@ def spec_new(
     ] = None,
     out: Out = None,
     format_: SpecFormat = SpecFormat.YAML,
-    debug: Debug = False,
 ) -> None:
     """Print a task spec for a template, to be completed and granted.
 
@@ -220,7 +219,6 @@ def spec_check(
     spec: SpecFile,
     task_id: TaskId = None,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Check a task spec and its templates.
 

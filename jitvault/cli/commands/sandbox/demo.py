@@ -22,7 +22,7 @@ from rich.text import Text
 
 from jitvault.cli.commands.sandbox.dev import SPEC, sandbox
 from jitvault.cli.folding import folded
-from jitvault.cli.options import Debug, Json, Server
+from jitvault.cli.options import Json, Server
 from jitvault.cli.views import output
 from jitvault.cli.views.output import to_json
 from jitvault.errors import JitvaultError
@@ -47,7 +47,6 @@ _BESIDE_THE_WORKER = frozenset({"operator", "approver-1"})
 def demo(
     server: Server = None,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Run one task from its request to its seal on real servers.
 

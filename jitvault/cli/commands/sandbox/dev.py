@@ -23,7 +23,7 @@ import typer
 from jitvault import settings
 from jitvault.cli.commands.sandbox.dev_events import EventFeed
 from jitvault.cli.commands.sandbox.dev_files import WatchedFiles
-from jitvault.cli.options import Debug, Server
+from jitvault.cli.options import Server
 from jitvault.cli.views import dev as view
 from jitvault.cli.views import output
 from jitvault.cli.views.dev import event_line
@@ -151,7 +151,6 @@ def dev(
         ),
     ] = None,
     server: Server = None,
-    debug: Debug = False,
 ) -> None:
     """Run a provisioned sandbox in the foreground until Ctrl-C.
 
