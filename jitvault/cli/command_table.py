@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-COMMANDS = {
+from collections.abc import Mapping
+
+COMMANDS: Mapping[str | None, Mapping[str, str]] = {
     "For operators": {
         "submit": "requests.grant:submit",
         "grant": "requests.grant:grant",
@@ -64,7 +66,7 @@ COMMANDS = {
         "spec check": "requests.spec:spec_check",
         "templates list": "installation.templates:templates_list",
         "templates show": "installation.templates:templates_show",
-        "templates check": "installation.template_check:templates_check",
+        "templates check": "installation.templates:templates_check",
         "policy check": "decisions.policy:policy_check",
         "policy test": "decisions.policy:policy_test",
         "policy explain": "decisions.policy:policy_explain",

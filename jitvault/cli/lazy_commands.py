@@ -1,8 +1,8 @@
 """Commands that are imported when they run.
 
-A command's module imports at its top what the command needs: hvac, the ledger, tables. `--help`, completion and a
-wrong command line need only what it declares: its parameters and its docstring. For them the module is run without
-those imports, in names of its own, which takes a hundredth of the time.
+A command's module imports at its top what the command needs: hvac, the ledger, tables. `--help` and completion
+need only what it declares: its parameters and its docstring. For them the module is run without those imports, in names
+of its own, which takes a hundredth of the time. What a declaration is made of is imported all the same: `_READ`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from itertools import takewhile
 from types import MappingProxyType
 from typing import Any
 
@@ -43,7 +42,8 @@ class LazyCommands(Mapping[str, Any]):
         groups: Mapping[str, str] = MappingProxyType({}),
         hidden: Collection[str] = (),
     ) -> None:
-        self._groups, self._hidden = groups, hidden
+        self._groups = groups
+        self._hidden = hidden
         self._places: dict[str, tuple[str | None, dict[str, str]]] = {}
         self._found: dict[str, Command | Group] = {}
         for panel, commands in panels.items():
@@ -55,10 +55,10 @@ class LazyCommands(Mapping[str, Any]):
         if name not in self._found:
             panel, places = self._places[name]
             options = {"name": name, "rich_help_panel": panel, "hidden": name in self._hidden}
-            is_group = name in self._groups
-            self._found[name] = (
-                _group(self._groups[name], places, options) if is_group else _declared(places[""], options)
-            )
+            if name in self._groups:
+                self._found[name] = _group(self._groups[name], places, options)
+            else:
+                self._found[name] = _declared(places[""], options)
         return self._found[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -76,8 +76,8 @@ class DeclaredCommand(Command):
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         """Return the context of the imported command, or if it is only shown, of what is declared."""
         is_completed = extra.get("resilient_parsing", False)
-        if is_completed or not _HELP.isdisjoint(takewhile("--".__ne__, args)):
-            # with --help this prints the help and ends, unless it was another option's value
+        if is_completed or not _HELP.isdisjoint(args):
+            # with --help this prints the help and ends, unless that is the value of an option or of another program
             shown = super().make_context(info_name, [*args], parent, **extra)
             if is_completed:
                 return shown

@@ -121,14 +121,17 @@ def _only(options: Mapping[str, str | None], names: Sequence[str]) -> str | None
 
 def _parameters(signature: inspect.Signature, formats: _Formats | None) -> list[inspect.Parameter]:
     """Return a command's parameters with the common options."""
-    added = _output_options(formats) if formats is not None else []
+    added = _output_options(formats)
     found: list[inspect.Parameter] = []
     for name, parameter in signature.parameters.items():
         found += added if name in (_FORMAT, _FLAG) else [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
     return [*found, _keyword(_DEBUG, Debug, default=False)]
 
 
-def _output_options(formats: _Formats) -> list[inspect.Parameter]:
+def _output_options(formats: _Formats | None) -> list[inspect.Parameter]:
+    if formats is None:
+        return []
+
     def complete(incomplete: str) -> list[str]:
         return [name for name in formats.names if name.startswith(incomplete)]
 

@@ -16,10 +16,10 @@ from jitvault.agent.execution.allowed_program import names_of
 from jitvault.agent.execution.run import StopRule
 from jitvault.agent.execution.streams import fill_closed
 from jitvault.cli import session
-from jitvault.cli.commands.access import execute_for_mcp as for_mcp
-from jitvault.cli.commands.access import execute_steps as steps
-from jitvault.cli.commands.access.execute_run import run
-from jitvault.cli.commands.access.held_access import OtherToken, monitored
+from jitvault.cli.access import execute_for_mcp as for_mcp
+from jitvault.cli.access import execute_steps as steps
+from jitvault.cli.access.execute_run import run
+from jitvault.cli.access.held_access import OtherToken, monitored
 from jitvault.cli.options import (
     APPROVAL_WAIT,
     OWN_FAILURE,

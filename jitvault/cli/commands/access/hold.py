@@ -10,7 +10,7 @@ import typer
 from jitvault.agent.execution.allowed_program import names_of
 from jitvault.agent.execution.mapping import Wanted
 from jitvault.cli import session
-from jitvault.cli.commands.access import execute_steps, held_access, hold_steps
+from jitvault.cli.access import execute_steps, held_access, hold_steps
 from jitvault.cli.options import APPROVAL_WAIT, ApprovalWait, Json, set_hint_task
 from jitvault.errors import UsageError
 

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from jitvault.agent.execution.allowed_program import find_tool
 from jitvault.cli import session
-from jitvault.cli.commands.lookups.own_identity import own_name
+from jitvault.cli.lookups.own_identity import own_name
 from jitvault.cli.options import seconds
 from jitvault.cli.quiet import note
 from jitvault.cli.views.output import warn

@@ -13,8 +13,8 @@ from jitvault.agent.credential import Credential
 from jitvault.agent.opened_wrappings import Record, locked_record, state_directory
 from jitvault.agent.unwrap import TaskToken, read_all
 from jitvault.cli import inbox, session
-from jitvault.cli.commands.access.wrapping_source import Given, opened
-from jitvault.cli.commands.access.wrapping_source import given as wrapping_given
+from jitvault.cli.access.wrapping_source import Given, opened
+from jitvault.cli.access.wrapping_source import given as wrapping_given
 from jitvault.cli.folding import for_terminal
 from jitvault.cli.options import Out, set_hint_task
 from jitvault.cli.views import output

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from jitvault.cli import session
-from jitvault.cli.commands.decisions.decide import approvers, decide
-from jitvault.cli.commands.lookups.seen_freezes import SeenFreezes
+from jitvault.cli.decisions.decide import approvers, decide
+from jitvault.cli.lookups.seen_freezes import SeenFreezes
 from jitvault.cli.options import DEFAULT_WAIT, Json, Reason, Task, Wait, Yes
 from jitvault.cli.views import task as render
 from jitvault.cli.views.proposal import print_pending

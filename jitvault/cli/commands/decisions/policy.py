@@ -12,11 +12,11 @@ from typing import Annotated, Any
 import typer
 
 from jitvault.cli import session
-from jitvault.cli.commands.decisions.policy_warnings import warnings_of
-from jitvault.cli.commands.lookups.own_identity import own_identity
-from jitvault.cli.commands.requests.spec_file import ReadSpec, missing_file, read_spec
+from jitvault.cli.decisions.policy_warnings import warnings_of
 from jitvault.cli.folding import for_terminal
+from jitvault.cli.lookups.own_identity import own_identity
 from jitvault.cli.options import Json, SpecFile, TaskId
+from jitvault.cli.requests.spec_file import ReadSpec, missing_file, read_spec
 from jitvault.cli.views import output
 from jitvault.cli.views.policy import obligation_facts
 from jitvault.documents.published_task import PublishedTask

@@ -13,9 +13,9 @@ import typer
 
 from jitvault.cli import published as fallback
 from jitvault.cli import quiet, session
-from jitvault.cli.commands.ends.end_unproven import not_confirmed, why_unfinished
-from jitvault.cli.commands.ends.kill_switch import revoke_scope
-from jitvault.cli.commands.lookups.end_rights import check_may_end
+from jitvault.cli.ends.end_unproven import not_confirmed, why_unfinished
+from jitvault.cli.ends.kill_switch import revoke_scope
+from jitvault.cli.lookups.end_rights import check_may_end
 from jitvault.cli.options import DEFAULT_WAIT, Json, Reason, Task, Wait, Yes, task_id
 from jitvault.cli.views import task as render
 from jitvault.cli.views.output import warn

@@ -14,17 +14,15 @@ from typing import Annotated
 import typer
 
 from jitvault.cli import session
-from jitvault.cli.commands.ends import kill_switch as killswitch
-from jitvault.cli.commands.ends.frozen_before import frozen_before
-from jitvault.cli.commands.ends.frozen_tasks import end_frozen
-from jitvault.cli.commands.ends.kill_switch import in_scope
 from jitvault.cli.commands.installation import audit_status as trust
-from jitvault.cli.commands.lookups.known_tasks import contents_published
-from jitvault.cli.commands.lookups.names_in_tasks import NamesInTasks
+from jitvault.cli.ends import kill_switch as killswitch
+from jitvault.cli.ends.frozen_tasks import end_frozen
+from jitvault.cli.ends.kill_switch import in_scope
+from jitvault.cli.lookups.names_in_tasks import NamesInTasks, contents_published
 from jitvault.cli.options import DEFAULT_WAIT, Json, Wait, Yes
 from jitvault.cli.views import output
 from jitvault.cli.views.freezes import print_frozen
-from jitvault.cli.views.output import warn
+from jitvault.cli.views.output import readable, warn
 from jitvault.documents.paths import ANYONE, freeze_path
 from jitvault.documents.signed import check_name, check_note
 from jitvault.errors import InvalidInput, JitvaultError, NotConfirmed, NotFound, UsageError, WaitTimedOut
@@ -68,7 +66,7 @@ def freeze(
         _check_template_is_known(wiring, template)
     if all_ and not yes:
         _ask_for_all(wiring)
-    earlier = frozen_before(wiring, requested)
+    earlier = _frozen_before(wiring, requested)
     begun = wiring.clock.agreed()
     # before anything is counted: nothing may keep the freeze from being signed, or delay it
     written_at = _sign(requested, reason=reason, freezes=True)
@@ -238,3 +236,28 @@ def _sign(scope: Scope, *, reason: str, freezes: bool) -> datetime | None:
     with session.signing(act, "operators", writes=freeze_path(ANYONE, scope.key)):
         sign_freeze(wiring.person, scope, freezes=freezes, reason=reason)
     return session.written_at(wiring, freeze_path(wiring.person.entity, scope.key))
+
+
+def _frozen_before(wiring: Wiring, scope: Scope) -> list[str]:
+    """Return in words who froze the same scope before, since when and why.
+
+    The caller's own freeze is replaced by another one; those of others hold as well. Nothing where Vault does not show
+    the freezes: a doubt about them must not keep the new one from being signed.
+    """
+    found: list[str] = []
+    with suppress(JitvaultError):
+        same = [one for one in freezes_seen_by_person(wiring.person) if Scope(**one["scope"]).is_same(scope)]
+        history = freeze_history(wiring.person.documents) if same else []
+        for one in same:
+            own = one["by"] == "you"
+            then = "your new reason replaces that one" if own else "both reasons hold, and one lift ends both"
+            by = one["by"] if own else _name(wiring, one["by"])
+            since = readable(first_at(one, history))
+            found.append(f"{scope} was frozen already, by {by} since {since}: {one['reason']}; {then}")
+    return found
+
+
+def _name(wiring: Wiring, entity: str) -> str:
+    """Return an entity's name, or its id where nobody here may ask Vault."""
+    known = wiring.worker.identity.by_id(entity) if wiring.has_worker else None
+    return known.name if known is not None else entity

@@ -10,16 +10,18 @@ import typer
 
 from jitvault.cli import published as fallback
 from jitvault.cli import session
-from jitvault.cli.commands.ends.tripwire_signs import tripwire_signs
-from jitvault.cli.commands.lookups.known_tasks import contents_in, contents_published
+from jitvault.cli.lookups.names_in_tasks import contents_in, contents_published
 from jitvault.cli.options import Json
 from jitvault.cli.views import output
 from jitvault.cli.views.freezes import print_freezes, print_lifted_freezes
-from jitvault.errors import JitvaultError
+from jitvault.documents.paths import PUBLISHED
+from jitvault.documents.published_task import PublishedTask
+from jitvault.errors import JitvaultError, SecurityFinding
 from jitvault.lifecycle.requests.freeze_history import PastFreeze, first_at, freeze_history
 from jitvault.lifecycle.requests.freezes import all_freezes, freezes_of_everything, freezes_seen_by_person
 from jitvault.model.revision import names_in
 from jitvault.model.scope import Scope
+from jitvault.model.states import BEFORE_GRANT, EndReason
 from jitvault.wiring import Wiring
 
 Row = dict[str, Any]
@@ -45,7 +47,7 @@ def freezes(
     found = [{**row, "first_at": first_at(row, history)} for row in found]
     lifted = _lifted(wiring, history, found, known=known) if all_ else []
     names = _names(wiring, [*found, *lifted])
-    signs = [] if known else tripwire_signs(wiring)
+    signs = [] if known else _tripwire_signs(wiring)
     scopes = [str(Scope(**row["scope"])) for row in found]
     shown: Row = {"freezes": _named(found, names), "tripwires_known": known, "signs": signs}
     if all_:
@@ -131,3 +133,33 @@ def _names(wiring: Wiring, rows: Sequence[Row]) -> dict[str, str]:
         for content in contents_in(wiring.ledger) if has_ledger else contents_published(wiring):
             names |= names_in(content)
     return names
+
+
+def _tripwire_signs(wiring: Wiring) -> list[dict[str, Any]]:
+    """Return `{task_id, at, message}` for each such task, the newest first.
+
+    A sign says nothing about now: the freeze may have been lifted since.
+    """
+    found = []
+    for task_id in wiring.documents.names(PUBLISHED):
+        document = session.published(wiring, task_id)
+        if isinstance(document, PublishedTask):
+            sign = _sign(document)
+            if sign is not None:
+                found.append({"task_id": task_id, **sign})
+    return sorted(found, key=lambda sign: sign["at"], reverse=True)
+
+
+def _sign(document: PublishedTask) -> dict[str, str] | None:
+    """Return when and how a tripwire concerned the task, None if none did."""
+    refusal = document.refused_grant
+    if refusal is not None and refusal["error"]["exit_code"] == SecurityFinding.exit_code:
+        return {"at": refusal["at"], "message": f"its grant was refused: {refusal['error']['message']}"}
+    error = document.error
+    if error is not None and error.exit_code == SecurityFinding.exit_code and document.state in BEFORE_GRANT:
+        return {"at": document.written_at.isoformat(), "message": f"it waits: {error.message}"}
+    ended = document.ended
+    # an operator's freeze has an author
+    if document.end_reason is EndReason.FROZEN and ended is not None and ended["by"] is None:
+        return {"at": ended["at"], "message": f"it was ended, since everything was frozen: {ended['note']}"}
+    return None

@@ -10,7 +10,7 @@ import typer
 
 from jitvault import shipped_files as shipped
 from jitvault.cli import session
-from jitvault.cli.commands.installation.template_check import warn_of_placeholder
+from jitvault.cli.commands.installation.templates import warn_of_placeholder
 from jitvault.cli.options import Json, Yes
 from jitvault.cli.views import provisioning as view
 from jitvault.cli.views.provisioning import Actor

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jitvault.cli import session
-from jitvault.cli.commands.lookups.deleted_tasks import check_names, check_none_is_missing, check_not_missing
-from jitvault.cli.commands.lookups.names_in_tasks import NamesInTasks
+from jitvault.cli.lookups.deleted_tasks import check_names, check_none_is_missing, check_not_missing
+from jitvault.cli.lookups.names_in_tasks import NamesInTasks
 from jitvault.cli.options import Out, task_id
 from jitvault.cli.quiet import note
 from jitvault.cli.views import output

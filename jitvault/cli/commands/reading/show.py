@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from jitvault.cli import published as fallback
 from jitvault.cli import session
-from jitvault.cli.commands.lookups.deleted_tasks import check_not_missing
-from jitvault.cli.commands.lookups.seen_freezes import SeenFreezes
+from jitvault.cli.lookups.deleted_tasks import check_not_missing
+from jitvault.cli.lookups.seen_freezes import SeenFreezes
 from jitvault.cli.options import Json, Task
 from jitvault.cli.published import NEARLY
 from jitvault.cli.views import status as overview

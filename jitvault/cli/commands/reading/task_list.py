@@ -11,10 +11,9 @@ import typer
 
 from jitvault.cli import published as fallback
 from jitvault.cli import session
-from jitvault.cli.commands.lookups.deleted_tasks import check_names, check_none_is_missing
-from jitvault.cli.commands.lookups.known_tasks import contents_in, contents_published
-from jitvault.cli.commands.lookups.names_in_tasks import NamesInTasks
-from jitvault.cli.commands.lookups.seen_freezes import SeenFreezes
+from jitvault.cli.lookups.deleted_tasks import check_names, check_none_is_missing
+from jitvault.cli.lookups.names_in_tasks import NamesInTasks, contents_in, contents_published
+from jitvault.cli.lookups.seen_freezes import SeenFreezes
 from jitvault.cli.options import Json
 from jitvault.cli.views import task_list as views
 from jitvault.documents.paths import PUBLISHED

@@ -10,8 +10,8 @@ import typer
 
 from jitvault.agent.held_tasks import is_held_here
 from jitvault.cli import inbox, session
-from jitvault.cli.commands.requests.extension_made import cancel_request, check_none_waits, made_before
 from jitvault.cli.options import DEFAULT_WAIT, Json, Out, Task, Wait
+from jitvault.cli.requests.extension_made import cancel_request, check_none_waits, made_before
 from jitvault.cli.views import extension as views
 from jitvault.cli.views import output
 from jitvault.cli.views.output import NewFile

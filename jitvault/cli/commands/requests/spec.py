@@ -12,10 +12,10 @@ from typing import Annotated
 import typer
 
 from jitvault.cli import session
-from jitvault.cli.commands.installation.template_check import found
-from jitvault.cli.commands.requests.spec_file import read_spec
+from jitvault.cli.commands.installation.templates import found
 from jitvault.cli.options import Json, Out, SpecFile, TaskId, template_names
 from jitvault.cli.quiet import note
+from jitvault.cli.requests.spec_file import read_spec
 from jitvault.cli.views import output
 from jitvault.cli.views.spec_check import print_spec_check
 from jitvault.errors import InvalidInput, UsageError

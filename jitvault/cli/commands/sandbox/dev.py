@@ -21,9 +21,9 @@ from typing import Annotated
 import typer
 
 from jitvault import settings
-from jitvault.cli.commands.sandbox.dev_events import EventFeed
-from jitvault.cli.commands.sandbox.dev_files import WatchedFiles
 from jitvault.cli.options import Server
+from jitvault.cli.sandbox.dev_events import EventFeed
+from jitvault.cli.sandbox.dev_files import WatchedFiles
 from jitvault.cli.views import dev as view
 from jitvault.cli.views import output
 from jitvault.cli.views.dev import event_line

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jitvault.cli import session
-from jitvault.cli.commands.lookups.seen_freezes import SeenFreezes
+from jitvault.cli.lookups.seen_freezes import SeenFreezes
 from jitvault.cli.quiet import is_quiet
 from jitvault.cli.views import extension, output, proposal
 from jitvault.cli.views import task as render

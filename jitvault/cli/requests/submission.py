@@ -11,10 +11,10 @@ import typer
 
 from jitvault.agent.command_events import Asked
 from jitvault.cli import caller, session
-from jitvault.cli.commands.requests.grant_wait import own_request, spec_of
-from jitvault.cli.commands.requests.spec_file import STANDARD_INPUT, ReadSpec, read_spec
 from jitvault.cli.options import is_file, is_task_id, set_hint_task, set_made_task
 from jitvault.cli.quiet import note
+from jitvault.cli.requests.grant_wait import own_request, spec_of
+from jitvault.cli.requests.spec_file import STANDARD_INPUT, ReadSpec, read_spec
 from jitvault.documents.illegible import illegible
 from jitvault.documents.paths import ANYONE, PUBLISHED, request_path
 from jitvault.documents.published_task import IllegibleDocument, PublishedRefusal, PublishedTask

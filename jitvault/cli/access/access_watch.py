@@ -9,7 +9,7 @@ from datetime import datetime
 
 from jitvault.agent.execution.task_watch import POLL_S, REFUSED, AccessEnd, Cause, TaskWatch
 from jitvault.cli import session
-from jitvault.cli.commands.access.held_access import Access, OtherToken, say_beside_program
+from jitvault.cli.access.held_access import Access, OtherToken, say_beside_program
 from jitvault.cli.inbox import message_for
 from jitvault.cli.views.task import end_in_words, quoted_note
 from jitvault.documents.published_task import PublishedTask

@@ -13,8 +13,8 @@ from jitvault.agent.credential import secrets_of
 from jitvault.agent.execution import mapping
 from jitvault.agent.execution.process_tree import die_with_parent
 from jitvault.agent.process_end import opened_end
-from jitvault.cli.commands.access.access_watch import over_error, why_over, wiring_of_thread
-from jitvault.cli.commands.access.held_access import Access, signed_tools
+from jitvault.cli.access.access_watch import over_error, why_over, wiring_of_thread
+from jitvault.cli.access.held_access import Access, signed_tools
 from jitvault.errors import UsageError
 from jitvault.mcp import shared_secrets, task_end
 from jitvault.mcp.frames import RUNNER, SETTING, Setting, line

@@ -20,16 +20,15 @@ from jitvault.agent.held_tasks import held_here
 from jitvault.agent.opened_wrappings import locked_record, state_directory
 from jitvault.agent.unwrap import TaskToken, read_all
 from jitvault.cli import inbox, session
-from jitvault.cli.commands.access.held_access import Access, say, signed_tools
-from jitvault.cli.commands.access.withdrawal import withdrawn_if_interrupted
-from jitvault.cli.commands.access.wrapping_source import Given, from_inbox
-from jitvault.cli.commands.access.wrapping_source import opened as opened_wrapping
-from jitvault.cli.commands.lookups.own_identity import own_name
-from jitvault.cli.commands.requests.grant import raise_for
-from jitvault.cli.commands.requests.grant_wait import request_grant
-from jitvault.cli.commands.requests.spec_file import read_spec
-from jitvault.cli.commands.requests.submission import is_spec, submit_spec
+from jitvault.cli.access.held_access import Access, say, signed_tools
+from jitvault.cli.access.withdrawal import withdrawn_if_interrupted
+from jitvault.cli.access.wrapping_source import Given, from_inbox
+from jitvault.cli.access.wrapping_source import opened as opened_wrapping
+from jitvault.cli.lookups.own_identity import own_name
 from jitvault.cli.options import set_interrupt_hint, set_made_task
+from jitvault.cli.requests.grant_wait import raise_for, request_grant
+from jitvault.cli.requests.spec_file import read_spec
+from jitvault.cli.requests.submission import is_spec, submit_spec
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import JitvaultError, NotConfirmed, NotFound, OutcomeUnknown, SecurityFinding, UsageError
 from jitvault.model.connection import CredentialUse

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jitvault.errors import NotFound
+from jitvault.cli import session
+from jitvault.documents.paths import PUBLISHED
+from jitvault.documents.published_task import IllegibleDocument, PublishedTask
+from jitvault.errors import CorruptRecord, NotFound
 from jitvault.formats.did_you_mean import nearest
+from jitvault.model.revision import Revision
+from jitvault.model.scope import Scope
 from jitvault.wiring import Wiring
+
+if TYPE_CHECKING:
+    from jitvault.ledger.ledger import Ledger
 
 _MOST_NAMES = 20
 
@@ -59,3 +68,32 @@ class NamesInTasks:
 def _listed(names: set[str]) -> str:
     shown = ", ".join(sorted(names)[:_MOST_NAMES]) or "none"
     return f"{shown} and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else shown
+
+
+def published_in(wiring: Wiring, scope: Scope) -> dict[str, PublishedTask | None]:
+    """Return what is published of each task of a scope.
+
+    None for a document that cannot be read, since it may belong to a task of the scope.
+    """
+    found: dict[str, PublishedTask | None] = {}
+    for name in wiring.documents.names(PUBLISHED):
+        document = session.published(wiring, name)
+        if isinstance(document, PublishedTask) and scope.covers(document.full_revision.content):
+            found[name] = document
+        elif isinstance(document, IllegibleDocument):
+            found[name] = None
+    return found
+
+
+def contents_in(ledger: Ledger) -> Iterator[Mapping[str, Any]]:
+    """Yield the content of each task's revision that can be read."""
+    for body in ledger.current_bodies([row.task_id for row in ledger.tasks()]).values():
+        with suppress(CorruptRecord, KeyError):
+            yield Revision.of(body).content
+
+
+def contents_published(wiring: Wiring) -> Iterator[Mapping[str, Any]]:
+    """Yield the content of each published task that can be read."""
+    for shown in published_in(wiring, Scope()).values():
+        if shown is not None:
+            yield shown.full_revision.content

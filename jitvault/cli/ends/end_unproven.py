@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jitvault.cli import session
-from jitvault.cli.commands.lookups.end_rights import is_operator
+from jitvault.cli.lookups.end_rights import is_operator
 from jitvault.cli.views.task import proof_in
 from jitvault.documents.published_parts import Proof
 from jitvault.documents.published_task import PublishedTask

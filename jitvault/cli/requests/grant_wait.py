@@ -1,4 +1,4 @@
-"""Ask for a grant, and wait for what it still lacks.
+"""Ask for a grant, wait for what it still lacks, and say why there is none.
 
 What a grant may lack is approvals, and the beginning of its window.
 """
@@ -10,19 +10,21 @@ from typing import Any
 
 from jitvault.agent.command_events import Approvals, Waiting
 from jitvault.cli import caller, session
-from jitvault.cli.commands.requests.grant_queue import GrantAsked, answer, queue_end
 from jitvault.cli.options import DEFAULT_WAIT
+from jitvault.cli.requests.grant_queue import GrantAsked, answer, queue_end
 from jitvault.cli.views.queue import window_start
-from jitvault.cli.views.task import in_words, missing_approvals
+from jitvault.cli.views.task import by_whom, how_to_go_on, in_words, missing_approvals, print_decision
 from jitvault.documents.paths import request_path
 from jitvault.documents.published_task import PublishedTask
-from jitvault.errors import AuditUntrusted, VaultUnavailable
+from jitvault.errors import ApprovalMissing, AuditUntrusted, Denied, VaultUnavailable, WrongState
 from jitvault.lifecycle.requests.sign import sign_grant_request
 from jitvault.model.spec import TaskSpec
 from jitvault.model.states import State
 from jitvault.wiring import Wiring
 
 _POLL_S = 1.0
+_OPEN_FINDING_RULE = "no-access-with-an-open-finding"
+"""The id of the shipped policy by which an agent with an open finding gets nothing."""
 
 
 def request_grant(
@@ -139,3 +141,66 @@ def _what_it_lacks(document: PublishedTask) -> str:
     if document.missing:
         return missing_approvals(document.missing)
     return f"its window, which begins at {window_start(document)}"
+
+
+def raise_for(document: PublishedTask, *, as_json: bool | None = None, waited: float | None = None) -> None:
+    """Raise the error that gives a task that was not granted its exit code.
+
+    With `as_json`, the task's state is printed first. `waited` is for how many seconds the command waited for
+    approvals. `submit` gives neither: it has printed the state, and to it a task that waits is a success.
+    """
+    state = document.state
+    task = document.task_id
+    is_submit = as_json is None and waited is None
+    if state in ("issuing", "issued", "active") or (is_submit and state in ("approved", "pending_approval")):
+        return
+    if as_json is not None and state in ("pending_approval", "approved", "denied", "lapsed"):
+        print_decision(document, as_json=as_json, is_refused=True)
+    if state == "pending_approval":
+        missing = ", ".join(f"{m['count']} of {m['group']}" for m in document.missing)
+        after = f" after {in_words(waited)}" if waited else ""
+        raise ApprovalMissing(f"task {task} needs approval{after}: {missing}", hint=how_to_go_on(document))
+    if state == "denied":
+        by_a_person = any(one["decision"] == "deny" for one in document.decisions)
+        final = "The denial of this revision is final. Change the spec and run `jitvault submit SPEC --revise`."
+        hint = final if by_a_person else _ask_to_close_findings(document)
+        raise Denied(f"task {task} is denied: {document.why_denied}", hint=hint)
+    if state == "approved":
+        raise _not_issued(document)
+    by = by_whom(document.ended) if state == "cancelled" and document.ended is not None else ""
+    again = "`jitvault submit SPEC` asks again, as long as its window is not over. " if state == "lapsed" else ""
+    raise WrongState(f"task {task} is {state}{by}", hint=f"{again}With `--id ID` the same spec asks for another task.")
+
+
+def _ask_to_close_findings(document: PublishedTask) -> str | None:
+    """Return whom to ask where an open finding of the agent is in the way."""
+    if _OPEN_FINDING_RULE not in document.decision.get("rules", ()):
+        return None
+    agent = document.full_revision.content["agent"]["name"]
+    return (
+        f"Ask whoever runs the worker for `jitvault findings close --agent {agent} --reason WHY`, once the finding was "
+        f"looked into. Then run `jitvault grant {document.task_id}` again."
+    )
+
+
+def _not_issued(document: PublishedTask) -> WrongState:
+    """Return the error for an approved task that was not issued.
+
+    Its window has not begun, or another process has it in hand.
+    """
+    task = document.task_id
+    if document.full_revision.spec.window.not_before is None:
+        return WrongState(
+            f"task {task} is approved, and its token is not issued yet",
+            hint=f"Another process has it in hand. Run `jitvault grant {task}` again.",
+        )
+    begins = window_start(document)
+    again = (
+        f"Run `jitvault grant {task}` again when it has begun, or with --wait for so long; with --queue the request "
+        "waits for that."
+    )
+    later = f"The token then goes to the inbox of its agent. `jitvault cancel {task}` cancels that."
+    return WrongState(
+        f"task {task} is approved and its window has not begun: it begins at {begins}",
+        hint=later if document.is_for_agent else again,
+    )

@@ -15,8 +15,8 @@ from jitvault.agent.execution.monitor import Monitor
 from jitvault.agent.execution.monitor_messages import End, Kept
 from jitvault.agent.held_tasks import is_held_here
 from jitvault.cli import session
-from jitvault.cli.commands.access.held_access import say
-from jitvault.cli.commands.access.withdrawable import is_left_alone
+from jitvault.cli.access.giving_back import is_left_alone
+from jitvault.cli.access.held_access import say
 from jitvault.cli.options import DEFAULT_WAIT, set_interrupt_hint
 from jitvault.errors import JitvaultError
 from jitvault.lifecycle.requests.sign import sign_end

@@ -10,8 +10,8 @@ from functools import partial
 import typer
 
 from jitvault.cli import session
-from jitvault.cli.commands.ends.lost_tasks import end_lost
-from jitvault.cli.commands.lookups.known_tasks import published_in
+from jitvault.cli.ends.lost_tasks import end_lost
+from jitvault.cli.lookups.names_in_tasks import published_in
 from jitvault.cli.quiet import note
 from jitvault.cli.views.kill_switch import print_kill_results
 from jitvault.cli.views.task import not_proven

@@ -16,9 +16,9 @@ from jitvault.agent.execution.secret_files import secret_files
 from jitvault.agent.execution.streams import opened
 from jitvault.agent.execution.task_watch import AccessEnd, Cause
 from jitvault.agent.masking import Masker
-from jitvault.cli.commands.access.access_watch import over_error, over_meanwhile, watch_of
-from jitvault.cli.commands.access.execute_steps import CONTINUE, take_next
-from jitvault.cli.commands.access.held_access import Access, say
+from jitvault.cli.access.access_watch import over_error, over_meanwhile, watch_of
+from jitvault.cli.access.execute_steps import CONTINUE, take_next
+from jitvault.cli.access.held_access import Access, say
 from jitvault.errors import JitvaultError, NotConfirmed, UsageError, error_like
 
 

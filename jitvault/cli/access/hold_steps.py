@@ -28,9 +28,9 @@ from jitvault.agent.execution.monitor import Gone, Monitor
 from jitvault.agent.execution.task_watch import AccessEnd, Cause, TaskWatch
 from jitvault.agent.sdk.holder import LOOK
 from jitvault.cli import session
-from jitvault.cli.commands.access.access_watch import watch_of, why_over
-from jitvault.cli.commands.access.execute_steps import take_next
-from jitvault.cli.commands.access.held_access import Access, OtherToken
+from jitvault.cli.access.access_watch import watch_of, why_over
+from jitvault.cli.access.execute_steps import take_next
+from jitvault.cli.access.held_access import Access, OtherToken
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import (
     ApprovalMissing,

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from jitvault.cli import session
-from jitvault.cli.commands.lookups.names_in_tasks import NamesInTasks
+from jitvault.cli.lookups.names_in_tasks import NamesInTasks
 from jitvault.errors import LostTask, NotFound, SecurityFinding, UsageError, VaultRefused, VaultUnavailable
 from jitvault.formats.plural import counted
 from jitvault.lifecycle.record.missing_tasks import is_own, lost, missing_tasks

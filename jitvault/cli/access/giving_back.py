@@ -16,12 +16,15 @@ from contextlib import suppress
 from enum import Enum, auto
 
 from jitvault.agent.execution.monitor_messages import End, Kept
-from jitvault.cli.commands.access.withdrawable import is_left_alone
+from jitvault.cli import session
+from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import JitvaultError, VaultRefused
 from jitvault.formats.secret import Secret
 from jitvault.lifecycle.requests.sign import sign_end
-from jitvault.model.states import EndReason
+from jitvault.model.states import WAITING, EndReason, State
 from jitvault.wiring import Wiring
+
+_UNTAKEN = WAITING | {State.ISSUING, State.ISSUED}
 
 
 class Answer(Enum):
@@ -79,3 +82,19 @@ def _is_refused(wiring: Wiring, token: str) -> bool:
     except JitvaultError:
         pass
     return False
+
+
+def is_left_alone(wiring: Wiring, task: str) -> bool:
+    """Return whether what is published of the task is not to be withdrawn."""
+    with suppress(JitvaultError):
+        document = session.published(wiring, task)
+        return isinstance(document, PublishedTask) and not is_withdrawable(document, wiring.person.entity)
+    return False
+
+
+def is_withdrawable(document: PublishedTask, entity: str) -> bool:
+    """Return whether a task is the request of `entity`, and untaken.
+
+    Two may have asked by one id at the same moment. An operator's withdrawal would end the task of the other one.
+    """
+    return document.requester == entity and document.state in _UNTAKEN

@@ -9,9 +9,9 @@ from datetime import datetime
 from functools import partial
 
 from jitvault.cli import session
-from jitvault.cli.commands.ends.kill_switch import Progress
-from jitvault.cli.commands.ends.lost_tasks import end_lost
-from jitvault.cli.commands.lookups.known_tasks import published_in
+from jitvault.cli.ends.kill_switch import Progress
+from jitvault.cli.ends.lost_tasks import end_lost
+from jitvault.cli.lookups.names_in_tasks import published_in
 from jitvault.cli.quiet import note
 from jitvault.cli.views.output import warn
 from jitvault.context import WorkerContext

@@ -21,7 +21,7 @@ from jitvault.agent.execution.process_tree import hold_orphans, kill_below
 from jitvault.agent.execution.removal import AT_ONCE_S
 from jitvault.agent.execution.secret_files import SecretFiles
 from jitvault.agent.unwrap import TaskToken
-from jitvault.cli.commands.access.giving_back import give_back
+from jitvault.cli.access.giving_back import give_back
 from jitvault.cli.folding import for_terminal
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import NotConfirmed
