@@ -1,4 +1,4 @@
-"""All commands: how each is typed, and where below `commands` it is declared: a module, and its function there."""
+"""All commands: how each is typed, and where below `commands` it is declared, as module:function."""
 
 from __future__ import annotations
 

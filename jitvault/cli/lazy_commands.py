@@ -69,7 +69,7 @@ class LazyCommands(Mapping[str, Any]):
 
 
 class DeclaredCommand(Command):
-    """A command as its module declares it, which can be shown and completed; running it imports the module."""
+    """A command as its module declares it: it can be shown and completed; to run it is to import it."""
 
     imported: Callable[[], Command]
 
@@ -105,7 +105,7 @@ def _command(kind: type[Command], function: Callable[..., None], options: Mappin
 
 
 class _Unread(type):
-    """The kind of what stands in for everything that a module imports to run: it has any name, which is itself."""
+    """The kind of what stands in for all that a module imports to run: any name of it is itself."""
 
     def __getattr__(cls, name: str) -> _Unread:
         return cls

@@ -66,7 +66,7 @@ def wants_json(arguments: Sequence[str]) -> bool:
 
 
 def with_common_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Return the command with `--debug`, which `main` heeds, and if it prints a result, `-o`, `--json` and `-q`."""
+    """Return the command with `--debug`, which `main` heeds, and the options of one with a result."""
     signature = inspect.signature(command, eval_str=True)
     formats = _declared(signature)
 
