@@ -108,7 +108,9 @@ def _there(vault: Vault, kind: str, path: str) -> list[Part]:
 def _policies(vault: Vault, policies: Sequence[AccessPolicy]) -> list[Part]:
     def action(policy: AccessPolicy) -> str:
         found = vault.read(f"sys/policies/acl/{policy.name}")
-        return "create" if found is None else "keep" if found["data"]["policy"] == policy.text else "update"
+        if found is None:
+            return "create"
+        return "keep" if found["data"]["policy"] == policy.text else "update"
 
     return [Part("access policy", policy.name, action(policy)) for policy in policies]
 
@@ -116,7 +118,9 @@ def _policies(vault: Vault, policies: Sequence[AccessPolicy]) -> list[Part]:
 def _groups(vault: Vault) -> list[Part]:
     def action(name: str, policy: str) -> str:
         found = vault.read(f"identity/group/name/{name}")
-        return "create" if found is None else "keep" if policy in (found["data"].get("policies") or ()) else "update"
+        if found is None:
+            return "create"
+        return "keep" if policy in (found["data"].get("policies") or ()) else "update"
 
     return [Part("group", name, action(name, policy)) for name, policy in GROUPS.items()]
 

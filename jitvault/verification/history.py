@@ -81,18 +81,14 @@ def _is_end(event: _Event, ended: StatedEnd) -> bool:
 
 
 def _agrees(receipt: Receipt, revision: dict[str, Any]) -> bool:
-    """Return whether intent and access are the revision's.
-
-    The receipt of an older worker names neither access nor end.
-    """
+    """Return whether intent and access are the revision's."""
     try:
         intent = revision["spec"]["spec"]["intent"]
         approved = [(one["template"], one["path"], one["with"]) for one in revision["access"]]
     except (KeyError, TypeError):
         return False
     access = [(one.template, one.path, one.with_) for one in receipt.access]
-    is_older = receipt.ended is None and not access
-    return bool(receipt.intent == intent) and (is_older or access == approved)
+    return bool(receipt.intent == intent and access == approved)
 
 
 def _head(task: str, events: Sequence[_Event]) -> str | None:

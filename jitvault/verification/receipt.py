@@ -178,10 +178,9 @@ class Receipt(Struct, frozen=True):
     chain: Chain
     recovered: list[Recovery]
     sealed_at: Time
-    # receipts of older workers do not have these
-    approvers: list[Party] = []
-    access: list[StatedAccess] = []
-    ended: StatedEnd | None = None
+    approvers: list[Party]
+    access: list[StatedAccess]
+    ended: StatedEnd | None
 
 
 @dataclass(frozen=True, slots=True)
