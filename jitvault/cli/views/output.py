@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,7 @@ def to_json(value: object) -> str:
 
 
 def _plain(value: object) -> object:
-    return msgspec.to_builtins(value) if isinstance(value, msgspec.Struct) else str(value)
+    return msgspec.to_builtins(value) if isinstance(value, msgspec.Struct | datetime | bytes) else str(value)
 
 
 def print_for_scripts(shown: object, *ids: str, as_json: bool) -> bool:
@@ -196,6 +197,7 @@ def pairs(values: Mapping[str, str]) -> str:
     return ", ".join(f"{name}={value}" for name, value in sorted(values.items()))
 
 
-def readable(at: str | None) -> str:
-    """Return an RFC 3339 time as `2024-05-01 12:00:00 UTC`."""
+def readable(at: datetime | str | None) -> str:
+    """Return a time in UTC, also one in RFC 3339, as `2024-05-01 12:00:00 UTC`."""
+    at = at.isoformat() if isinstance(at, datetime) else at
     return f"{at[:10]} {at[11:19]} UTC" if at else "not known yet"

@@ -14,7 +14,7 @@ from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Reason, Task, Wait, 
 from jitvault.documents.paths import ANYONE, decision_path
 
 if TYPE_CHECKING:
-    from jitvault.documents.published_parts import GrantedExtension, PublishedExtension
+    from jitvault.documents.published_parts import PublishedExtension
     from jitvault.documents.published_task import PublishedTask
     from jitvault.model.revision import Revision
     from jitvault.wiring import Wiring
@@ -88,6 +88,7 @@ def withdraw(
     from jitvault.cli import session
     from jitvault.cli.commands.decisions.decide import approvers
     from jitvault.cli.views import task as render
+    from jitvault.documents.published_parts import CountedDecision
     from jitvault.errors import WrongState
     from jitvault.lifecycle.requests.sign import sign_withdrawal
 
@@ -109,7 +110,7 @@ def withdraw(
     def counted(d: PublishedTask) -> bool:
         if was_granted:
             return d.state in session.DONE or not (is_decisive or _approved_extension(d, me))
-        return {"entity": me, "decision": "approve", "digest": revision.digest} not in d.decisions
+        return CountedDecision(me, "approve", revision.digest) not in d.decisions
 
     document = session.settle(wiring, task, counted, wait)
     render.print_counted_decision(document, "withdraw", revision.digest, None, missing=document.missing, as_json=json_)
@@ -147,7 +148,7 @@ def _is_decisive(wiring: Wiring, document: PublishedTask, revision: Revision) ->
 
     me = wiring.person.entity
     task = document.task_id
-    if any(one["entity"] == me and one["withdrawn"] for one in document.refused):
+    if any(one.entity == me and one.withdrawn for one in document.refused):
         raise WrongState(f"you have withdrawn your approval of task {task} already")
     own = wiring.person.documents.get(decision_path(me, task))
     signed: Mapping[str, Any] = payload_of(own) if own else {}
@@ -168,8 +169,8 @@ def _approved_extension(document: PublishedTask, entity: str) -> bool:
 
 def _extended_by(document: PublishedTask, entity: str) -> bool:
     """Return whether the entity approved an extension of the task."""
-    return any(_is_approver(extension, entity) for extension in document.extensions)
+    return any(entity in {one.entity for one in extension.approved_by} for extension in document.extensions)
 
 
-def _is_approver(extension: PublishedExtension | GrantedExtension | None, entity: str) -> bool:
-    return extension is not None and entity in {one["entity"] for one in extension["approved_by"]}
+def _is_approver(extension: PublishedExtension | None, entity: str) -> bool:
+    return extension is not None and entity in {one.entity for one in extension.approved_by}

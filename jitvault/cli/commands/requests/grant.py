@@ -181,7 +181,7 @@ def _check_withdrawable(document: PublishedTask) -> None:
     task = document.task_id
     state = document.state
     if state in ("denied", "lapsed"):
-        is_final = state == "lapsed" or any(one["decision"] == "deny" for one in document.decisions)
+        is_final = state == "lapsed" or any(one.decision == "deny" for one in document.decisions)
         hint = "It can only be granted as a new revision: `jitvault submit SPEC --revise`." if is_final else None
         raise WrongState(f"task {task} is {state}: there is nothing to cancel", hint=hint)
     if state in session.DONE:
@@ -232,11 +232,11 @@ def raise_for(document: PublishedTask, *, as_json: bool | None = None, waited: f
     if as_json is not None and state in ("pending_approval", "approved", "denied", "lapsed"):
         render.print_decision(document, as_json=as_json, is_refused=True)
     if state == "pending_approval":
-        missing = ", ".join(f"{m['count']} of {m['group']}" for m in document.missing)
+        missing = ", ".join(f"{m.count} of {m.group}" for m in document.missing)
         after = f" after {render.in_words(waited)}" if waited else ""
         raise ApprovalMissing(f"task {task} needs approval{after}: {missing}", hint=render.how_to_go_on(document))
     if state == "denied":
-        by_a_person = any(one["decision"] == "deny" for one in document.decisions)
+        by_a_person = any(one.decision == "deny" for one in document.decisions)
         final = "The denial of this revision is final. Change the spec and run `jitvault submit SPEC --revise`."
         hint = final if by_a_person else _ask_to_close_findings(document)
         raise Denied(f"task {task} is denied: {document.why_denied}", hint=hint)

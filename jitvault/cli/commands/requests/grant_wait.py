@@ -122,7 +122,7 @@ def _when_nothing_is_missing(
         lacks = _what_it_lacks(document) if _lacks_something(wiring, asked, document, spec) else ""
         if lacks and lacks != told:
             told = lacks
-            missing = tuple(Approvals(each["group"], each["count"]) for each in document.missing)
+            missing = tuple(Approvals(each.group, each.count) for each in document.missing)
             caller.tell(Waiting(spec.id, missing, spec.window.not_before, lacks))
             how = f". To approve: `jitvault approve {spec.id}`" if document.missing else ""
             tell(f"Task {spec.id} waits for {lacks}; this command waits {in_words(max(1, left))} more{how}")
