@@ -231,6 +231,8 @@ def _apply(
         **_decision_body(asked, decision),
         "replaces": grant.grant_id if asked.replaces else None,
         "ends_at": asked.extension.until.isoformat(),
+        "signed_request": dict(asked.request.envelope),
+        "signed": [dict(one.envelope) for one in decision.tally.approved_by],
     }
     change = Change(
         EventKind.EXTENDED,

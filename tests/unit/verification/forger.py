@@ -1,7 +1,8 @@
 """Receipts as somebody could forge them, signed by a key of the test.
 
-The contents, the history and the audit lines were recorded on an OpenBao 2.7.2: `read-orders` was extended past the
-life of its first token and so has two tokens, `fix-orders` was approved by two people.
+The statements, the history, the trust file and the audit lines were recorded on an OpenBao 2.7.2 by `make recorded`:
+`read-orders` was extended past the life of its first token and so has two tokens, `fix-orders` was approved and
+extended by two people.
 """
 
 from __future__ import annotations
@@ -23,23 +24,29 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from jitvault.documents.signed import RECEIPT_KEY, RECEIPT_TYPE
+from jitvault.documents.trust import read_trust_file
 from jitvault.formats.canonical_json import canonical_bytes
 from jitvault.verification.history import History, read_history
 from jitvault.verification.keys import read_keys
 from jitvault.verification.log_lines import lines_of
-from jitvault.verification.trust import Trust
+from jitvault.verification.trust import Trust, trust_in
 from jitvault.verification.verify import Verified, verify
 
 RECORDED = Path(__file__).parent / "recorded"
 LINES = (RECORDED / "audit.jsonl").read_bytes().splitlines(keepends=True)
-WORKER = "bc615adb-5f6f-afd6-da03-5f08710d6261"
-KNOWN = Trust("root", frozenset({WORKER}))
+KNOWN = trust_in(read_trust_file((RECORDED / "trust.json").read_bytes()))
 """What an auditor knows of the Vault on which these were recorded."""
+WORKER = next(iter(KNOWN.workers))
 Edit = Callable[[dict[str, Any]], object]
 
 
-def content(task: str = "read-orders") -> dict[str, Any]:
+def statement(task: str = "read-orders") -> dict[str, Any]:
     return dict(json.loads((RECORDED / f"{task}.json").read_text()))
+
+
+def content(task: str = "read-orders") -> dict[str, Any]:
+    """What the statement says of its subject."""
+    return dict(statement(task)["predicate"])
 
 
 def history() -> dict[str, Any]:
@@ -84,10 +91,14 @@ class Forger:
         }
 
     def receipt(self, edit: Edit = lambda told: None, task: str = "read-orders") -> bytes:
-        """A receipt whose content was changed before it was signed."""
-        told = content(task)
-        edit(told)
-        return json.dumps(self.envelope(canonical_bytes(told))).encode()
+        """A receipt whose predicate was changed before it was signed."""
+        return self.signed(lambda whole: edit(whole["predicate"]), task)
+
+    def signed(self, edit: Edit, task: str = "read-orders") -> bytes:
+        """A receipt whose statement was changed before it was signed."""
+        whole = statement(task)
+        edit(whole)
+        return json.dumps(self.envelope(canonical_bytes(whole))).encode()
 
     def log(self, lines: Iterable[bytes] = tuple(LINES), name: str = "audit.log") -> Path:
         path = self.directory / name
@@ -101,19 +112,20 @@ class Forger:
 
     def script(self, data: bytes, *logs: Path, trust: Trust = KNOWN) -> int:
         """What the script that has none of jitvault's code exits with."""
-        return self._run(data, *logs, trust=trust)[0]
+        return self.run(data, *logs, trust=trust)[0]
 
     def said(self, data: bytes, *logs: Path) -> str:
         """What the script prints."""
-        return self._run(data, *logs, trust=KNOWN)[1]
+        return self.run(data, *logs, trust=KNOWN)[1]
 
-    def _run(self, data: bytes, *logs: Path, trust: Trust) -> tuple[int, str]:
+    def run(self, data: bytes, *logs: Path, trust: Trust = KNOWN) -> tuple[int, str]:
+        """What the script exits with, and what it prints."""
         receipt, key = self.directory / "receipt.json", self.directory / "key.json"
         receipt.write_bytes(data)
-        key.write_text(json.dumps({"data": {"keys": {"1": {"public_key": self.raw}}}}))
+        key.write_text(json.dumps(self.trusted(trust)))
         named = os.pathsep.join(map(str, logs))
         with redirect_stdout(StringIO()) as out:
-            code = int(_script().main(str(receipt), str(key), named, trust.namespace, sorted(trust.workers)))
+            code = int(_script().main(str(receipt), str(key), named))
         return code, out.getvalue()
 
     def refused(self, edit: Edit, *logs: Path, task: str = "read-orders") -> list[str]:
@@ -121,10 +133,23 @@ class Forger:
         assert self.script(self.receipt(edit, task), *logs) == 1
         return self.problems(edit, *logs, task=task)
 
+    def trusted(self, trust: Trust) -> dict[str, Any]:
+        """The trust file of an auditor who knows this key, and what `trust` says."""
+        return {
+            "schema": "jitvault.dev/trust/v1",
+            "receipt_keys": [{"version": 1, "public_key": self.raw, "made_at": "2026-11-01T00:00:00Z"}],
+            "signers": [
+                {"entity": entity, "version": version, "public_key": base64.b64encode(key).decode()}
+                for (entity, version), key in trust.signers.items()
+            ],
+            "namespace": {"id": trust.namespace, "path": ""},
+            "workers": [{"entity": worker, "name": "worker"} for worker in sorted(trust.workers)],
+        }
+
     def accepts(self, data: bytes, *logs: Path) -> bool:
         """Whether both accept a receipt."""
         return self.script(data, *logs) == 0 and bool(self.verify(data, *logs).outcome.holds)
 
     def problems(self, edit: Edit, *logs: Path, task: str = "read-orders") -> list[str]:
         """What does not hold of a receipt that was changed before it was signed."""
-        return self.verify(self.receipt(edit, task), *logs).outcome.problems
+        return [problem.text for problem in self.verify(self.receipt(edit, task), *logs).outcome.problems]
