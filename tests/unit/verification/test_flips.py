@@ -7,12 +7,10 @@ it is derived from, and they name its place. What they cannot derive again they 
 from __future__ import annotations
 
 import base64
-import copy
 import json
 from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from forger import Forger, history, statement
 
 from jitvault.errors import SecurityFinding
