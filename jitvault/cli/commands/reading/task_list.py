@@ -124,6 +124,8 @@ def _checked(states: Sequence[str]) -> frozenset[str]:
 
 def _rows_of_ledger(wiring: Wiring, ledger: Ledger, wanted: _Wanted, freezes: SeenFreezes) -> list[dict[str, Any]]:
     """Return the rows of the tasks that the ledger knows."""
+    from msgspec import ValidationError
+
     from jitvault.errors import CorruptRecord
     from jitvault.lifecycle.record.receipt import extension_in
     from jitvault.lifecycle.record.report import parties_of, summary_of, waiting_extension
@@ -142,7 +144,7 @@ def _rows_of_ledger(wiring: Wiring, ledger: Ledger, wanted: _Wanted, freezes: Se
             content = Revision.of(bodies[task.task_id]).content
         if wanted.includes(task.state, content):
             more_time = None
-            with suppress(KeyError, TypeError):
+            with suppress(KeyError, TypeError, ValidationError):
                 last = extensions.get(task.task_id)
                 more_time = waiting_extension(task.state, extension_in(last) if last else None)
             own = {"missing": [], "findings": findings.get(task.task_id, 0), "more_time": more_time}
