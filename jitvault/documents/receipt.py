@@ -262,7 +262,10 @@ def verified(
 
 
 def statement_in(signed: object, public_keys: Mapping[int, str]) -> Statement:
-    """Return the statement in a signed receipt. Raises SecurityFinding for what the key did not sign as a receipt."""
+    """Return the statement in a signed receipt.
+
+    Raises SecurityFinding for what the key did not sign as a receipt.
+    """
     content = opened(signed, key=RECEIPT_KEY, public_keys=public_keys, payload_type=RECEIPT_TYPE)
     try:
         return _statement(content)

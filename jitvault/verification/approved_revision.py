@@ -1,4 +1,7 @@
-"""Whether what a receipt says of its task is what the approved revision says, whose bytes are beside its digest."""
+"""Whether a receipt says of its task what the approved revision says.
+
+The revision's bytes are beside its digest in the subject of the statement.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the documents that a receipt embeds are about its task, by whom they should be, and say what it says.
+"""Whether the documents that a receipt embeds are about its task, and say what it says.
 
 1. Each is of the one form, about this task, and of the entity that its content names.
 2. Where the auditor brings that entity's key, it signed exactly these bytes.
@@ -48,7 +48,10 @@ _ENDED_BY = {"completed": "completed", "operator": "operator", "forced": "operat
 
 @dataclass(frozen=True, slots=True)
 class Paper(Generic[P]):
-    """An embedded document and its place. `is_proven` says whether a key that the auditor brought signed it."""
+    """An embedded document and its place.
+
+    `is_proven` says whether a key that the auditor brought signed it.
+    """
 
     said: P
     place: str

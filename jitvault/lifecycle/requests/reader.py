@@ -41,7 +41,10 @@ P = TypeVar("P", bound=SignedDocument)
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A verified request for access. `written_at` is Vault's time of it, `envelope` what its requester signed."""
+    """A verified request for access.
+
+    `written_at` is Vault's time of it, `envelope` what its requester signed.
+    """
 
     requester: Entity
     spec: TaskSpec
