@@ -53,11 +53,11 @@ PROVEN = ("audit_confirmed", "target_confirmed", "expired")
 OWN_PATHS = ("auth/token/", "sys/", "cubbyhole/")
 
 
-# The form of a receipt: each object has exactly these fields. A tuple is one of several forms.
+# The form of a receipt: each object has exactly these fields. A tuple is one of several forms, a list any number of one.
 TEXT, INT, BOOL, BYTES = "text", "whole number", "true or false", "base64"
 TIME, INSTANT, SHA256, DIGEST = "time in UTC", "time", "SHA-256", "digest"
 PARTY = {"entity": TEXT, "name": TEXT}
-SIGNED = {"payload": BYTES, "payloadType": TEXT, "signatures": [{"keyid": TEXT, "sig": BYTES}]}
+SIGNED = {"payload": BYTES, "payloadType": TEXT, "signatures": [{"keyid": TEXT, "sig": BYTES}, "alone"]}
 PARTIES = {"requester": PARTY, "agent": PARTY, "owner": PARTY}
 CHAIN = {"events": INT, "head": SHA256}
 # what a check that does not hold lacks has more fields, by its kind
@@ -108,7 +108,7 @@ PREDICATE = {
 }  # fmt: skip
 STATEMENT = {
     "_type": ["https://in-toto.io/Statement/v1"],
-    "subject": [{"name": TEXT, "digest": {"sha256": SHA256}, "content": BYTES}],
+    "subject": [{"name": TEXT, "digest": {"sha256": SHA256}, "content": BYTES}, "alone"],
     "predicateType": ["https://jitvault.dev/receipt/v1"], "predicate": PREDICATE,
 }  # fmt: skip
 REPEATED = ("installation", "task", "revision", *PARTIES, "delegation", "intent", "access")
@@ -255,6 +255,8 @@ def misfits(value: object, form: object, place: str = "") -> Iterator[str]:
     elif isinstance(form, dict):
         yield from misfit_fields(value, form, place)
     elif isinstance(form, list) and isinstance(value, list):
+        if "alone" in form and len(value) != 1:
+            yield place
         for n, one in enumerate(value):
             yield from misfits(one, form[0], f"{place}/{n}")
     elif form[0] != value if isinstance(form, list) else not is_of(value, form):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -258,7 +259,7 @@ def without_field(name: str) -> bytes:
         (whole(kind="Receipt"), "at /predicate/kind: .*unknown field"),
         (whole(policy={**content()["policy"], "more": 1}), "at /predicate/policy/more: "),
         *((without_field(name), f"at /predicate/{name}: ") for name in content()),
-        (whole(chain={"events": 0, "head": "x"}), "at /predicate/chain/events"),
+        (whole(chain={"events": 1, "head": "x"}), "at /predicate/chain/head"),
         (whole(proof={**content()["proof"], "token": "it was revoked"}), "at /predicate/proof/token: "),
         (canonical_bytes({**statement(), "predicateType": "https://jitvault.dev/receipt/v2"}), "at /predicateType: "),
         (canonical_bytes({**statement(), "_type": "https://in-toto.io/Statement/v0.1"}), "at /_type: "),
@@ -268,8 +269,12 @@ def without_field(name: str) -> bytes:
     ],
 )
 def test_what_is_signed_and_no_receipt_is_refused(forger: Forger, payload: bytes, says: str) -> None:
+    data = json.dumps(forger.envelope(payload)).encode()
     with pytest.raises(SecurityFinding, match=says):
-        forger.verify(json.dumps(forger.envelope(payload)).encode())
+        forger.verify(data)
+    code, said = forger.run(data, forger.log())
+    place = re.search(r"at (/[^: ]*)", says)
+    assert code == 1 and (place is None or f"WRONG   {place[1]}" in said or f", {place[1]}" in said), said
 
 
 def changed(told: Told) -> None:
