@@ -53,7 +53,8 @@ PROVEN = ("audit_confirmed", "target_confirmed", "expired")
 OWN_PATHS = ("auth/token/", "sys/", "cubbyhole/")
 
 
-# The form of a receipt: each object has exactly these fields. A tuple is one of several forms, a list any number of one.
+# The form of a receipt: each object has exactly these fields. A tuple is one of several forms, a list any number of one
+# form, or just one ("alone").
 TEXT, INT, BOOL, BYTES = "text", "whole number", "true or false", "base64"
 TIME, INSTANT, SHA256, DIGEST = "time in UTC", "time", "SHA-256", "digest"
 PARTY = {"entity": TEXT, "name": TEXT}
