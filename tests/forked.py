@@ -39,7 +39,7 @@ def run_forked(
     """Run it to its end. Raises TimeoutExpired, and then it is gone."""
     with TemporaryDirectory(prefix="jitvault-test-") as name:
         streams = {stream: Path(name) / stream for stream in _STREAMS}
-        streams["in"].write_text(given)
+        streams["in"].write_text(given, errors="surrogateescape")
         process = _started(arguments, environment, streams)
         process.join(timeout)
         if process.exitcode is None:
