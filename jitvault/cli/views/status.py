@@ -6,13 +6,16 @@ It comes from the ledger, or from what a worker published.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import structs
+from rich.console import Console
 
-from jitvault.cli.views import output
+from jitvault.cli.views import extension, output, timeline
+from jitvault.cli.views import published as fallback
 from jitvault.cli.views.listing import Column, print_listing
 from jitvault.cli.views.policy import decision_line, window_cut
 from jitvault.cli.views.proposal_sentence import chosen
@@ -27,18 +30,13 @@ from jitvault.cli.views.task import (
     uncounted,
 )
 from jitvault.cli.views.task_list import who_lifts
+from jitvault.documents.published_parts import Ended
+from jitvault.documents.published_task import PublishedTask
 from jitvault.model.revision import names_in
 from jitvault.model.revision_text import describe_unasked
 from jitvault.model.states import DEAD, DELIVERED_STATES, EndReason, State, Verdict
 from jitvault.model.token_limits import reads_left_in_words
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from rich.console import Console
-
-    from jitvault.documents.published_parts import Ended
-    from jitvault.documents.published_task import PublishedTask
+from jitvault.model.verifiers import unproven
 
 _MOST_USES = 12
 # why a task ended, where no person and no note says it
@@ -84,8 +82,6 @@ def _published(document: PublishedTask, shown: Mapping[str, Any], now: datetime)
 
     None is what is not published: who decided by name, the newest token, and what happened.
     """
-    from jitvault.cli.views import published as fallback
-
     content = document.full_revision.content
     return {
         **structs.asdict(document),
@@ -108,8 +104,6 @@ def _published(document: PublishedTask, shown: Mapping[str, Any], now: datetime)
 
 
 def _print(shown: Mapping[str, Any]) -> None:
-    from jitvault.cli.views import timeline
-
     console = output.console()
     content = shown["revision"]["content"]
     reason = heading_end(shown["end_reason"], shown["ended"])
@@ -133,8 +127,6 @@ def _print(shown: Mapping[str, Any]) -> None:
 
 def _facts(shown: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, str]:
     """Return what is known of a task, by the name of the line."""
-    from jitvault.cli.views import extension
-
     facts: dict[str, str] = {
         "requester": content["requester"]["name"],
         "agent": content["agent"]["name"],
@@ -164,8 +156,6 @@ def _open_points(shown: Mapping[str, Any], access: Sequence[Mapping[str, Any]]) 
 
     A proof says both itself.
     """
-    from jitvault.model.verifiers import unproven
-
     if shown["proof"] is not None or shown["state"] in NEVER_HELD:
         return {}
     points = {"end": describe_unasked(access, shown["decision"]), "not proven": unproven(access)}
