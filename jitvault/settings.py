@@ -66,7 +66,8 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jitvault import shipped_files as shipped
 from jitvault.documents.paths import REQUEST_LIFE
@@ -84,11 +85,9 @@ _SHARED = (
     *("ADDR", "NAMESPACE", "CACERT", "CAPATH", "CLIENT_CERT", "CLIENT_KEY", "TLS_SERVER_NAME"),
     "SKIP_VERIFY",
 )
-# what a setting's field begins with that is Vault's own variable
-_SHARED_PREFIX = "vault_"
 # what a value that fits no pattern should have been
 _PATTERNS = {
-    "vault_addr": "expected a URL that begins with http:// or https://, such as https://vault.example:8200",
+    "VAULT_ADDR": "expected a URL that begins with http:// or https://, such as https://vault.example:8200",
     "sandbox_target": "expected HOST:PORT, as `jitvault dev` sets it",
     "person_key": "expected the name of a metadata key, at most 64 of A-Z a-z 0-9 _ . -",
 }
@@ -166,24 +165,30 @@ def _namespace(value: object) -> object:
     return None if isinstance(value, str) and value.strip("/") in ("", "root") else value
 
 
+def _either(name: str) -> AliasChoices:
+    return AliasChoices(f"VAULT_{name}", f"BAO_{name}")
+
+
 def _default_ledger() -> SecretStr:
     return SecretStr(str(Path.home() / ".local" / "share" / "jitvault" / "ledger.db"))
 
 
-class Settings(BaseModel):
+class Settings(BaseSettings):
     """The settings, read once at the start of a command."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = SettingsConfigDict(env_prefix="JITVAULT_", frozen=True, env_ignore_empty=True)
 
-    vault_addr: str = Field("https://127.0.0.1:8200", pattern=_ADDRESS)
-    vault_token: SecretStr | None = None
-    vault_namespace: Annotated[str | None, BeforeValidator(_namespace)] = None
-    vault_cacert: Path | None = None
-    vault_capath: Path | None = None
-    vault_client_cert: Path | None = None
-    vault_client_key: Path | None = None
-    vault_tls_server_name: str | None = None
-    nodes: Annotated[tuple[str, ...], BeforeValidator(_addresses)] = ()
+    vault_addr: str = Field("https://127.0.0.1:8200", validation_alias=_either("ADDR"), pattern=_ADDRESS)
+    vault_token: SecretStr | None = Field(None, validation_alias=_either("TOKEN"))
+    vault_namespace: Annotated[str | None, BeforeValidator(_namespace)] = Field(
+        None, validation_alias=_either("NAMESPACE")
+    )
+    vault_cacert: Path | None = Field(None, validation_alias=_either("CACERT"))
+    vault_capath: Path | None = Field(None, validation_alias=_either("CAPATH"))
+    vault_client_cert: Path | None = Field(None, validation_alias=_either("CLIENT_CERT"))
+    vault_client_key: Path | None = Field(None, validation_alias=_either("CLIENT_KEY"))
+    vault_tls_server_name: str | None = Field(None, validation_alias=_either("TLS_SERVER_NAME"))
+    nodes: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_addresses)] = ()
     worker_token: SecretStr | None = None
     worker_token_file: Path | None = None
     worker_login: Way | None = None
@@ -211,7 +216,7 @@ class Settings(BaseModel):
     admin_token: SecretStr | None = None
     # secret, because the URL can hold a password
     ledger: SecretStr = Field(default_factory=_default_ledger)
-    audit_file: Annotated[tuple[Path, ...], BeforeValidator(_paths)] = ()
+    audit_file: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_paths)] = ()
     audit_device: str = "jitvault"
     settle_window: Annotated[timedelta, BeforeValidator(_duration)] = timedelta(seconds=90)
     retention: Annotated[timedelta | None, BeforeValidator(_retention)] = timedelta(days=30)
@@ -221,8 +226,8 @@ class Settings(BaseModel):
     requests_per_minute: int = Field(1200, ge=1)
     open_requests: int = Field(5000, ge=1)
     tasks_per_second: int = Field(TASKS_PER_SECOND, ge=0, le=100_000)
-    shared_hosts: Annotated[tuple[str, ...], BeforeValidator(_networks)] = ()
-    notify_command: Annotated[tuple[str, ...], BeforeValidator(_words)] = ()
+    shared_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)] = ()
+    notify_command: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)] = ()
     notify_url: SecretStr | None = None
     notify_key_file: Path | None = None
     notify_timeout: Annotated[timedelta, BeforeValidator(_duration)] = timedelta(seconds=5)
@@ -282,34 +287,15 @@ def load() -> Settings:
     """
     _check_shared(os.environ)
     try:
-        return Settings.model_validate(_given(os.environ))
+        return Settings()
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        field = str(first["loc"][0])
-        variable = _spellings(field)[0]
-        if field.startswith(_SHARED_PREFIX):
-            variable = spelled(variable.removeprefix("VAULT_"))
-        reason = _in_words(field, dict(first), os.environ.get(variable, ""))
+        name = str(first["loc"][0]).upper()
+        if name.startswith("VAULT_"):
+            name = spelled(name.removeprefix("VAULT_"))
+        variable = name if name.startswith(("VAULT_", "BAO_", "JITVAULT_")) else f"JITVAULT_{name}"
+        reason = _in_words(str(first["loc"][0]), dict(first), os.environ.get(variable, ""))
         raise UsageError(f"{variable}: {reason}", hint=f"Correct {variable} or unset it.") from None
-
-
-def _spellings(field: str) -> tuple[str, ...]:
-    """Return the variables that a setting is read from, the first that is set."""
-    if field.startswith(_SHARED_PREFIX):
-        name = field.removeprefix(_SHARED_PREFIX).upper()
-        return f"VAULT_{name}", f"BAO_{name}"
-    return (f"JITVAULT_{field.upper()}",)
-
-
-def _given(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the values of the settings that are set. An empty variable is one that is not set."""
-    found = {}
-    for field in Settings.model_fields:
-        for name in _spellings(field):
-            if value := environment.get(name):
-                found[field] = value
-                break
-    return found
 
 
 def misspelt(environment: Mapping[str, str]) -> dict[str, str]:
@@ -344,8 +330,9 @@ def spelled(name: str) -> str:
 
 def variables() -> tuple[str, ...]:
     """Return the names of all environment variables read here, sorted."""
+    prefix = str(Settings.model_config["env_prefix"])
     shared = {f"{spelling}_{name}" for name in (*_SHARED, "TOKEN") for spelling in ("VAULT", "BAO")}
-    own = {name for field in Settings.model_fields for name in _spellings(field)}
+    own = {f"{prefix}{name.upper()}" for name in Settings.model_fields if not name.startswith("vault_")}
     return tuple(sorted(shared | own))
 
 
