@@ -261,7 +261,7 @@ def body(**changes: Any) -> str:
     ],
     ids=lambda forged: json.dumps(forged)[:40],
 )
-def test_what_no_worker_can_have_written_says_so(forged: dict[str, Any]) -> None:
+def test_a_published_copy_that_no_worker_can_have_written_is_illegible(forged: dict[str, Any]) -> None:
     found = read({**HONEST, **forged})
     assert found == IllegibleDocument(task_id="t-1", installation="i-1", written_at=NOW)
     assert found.state == "illegible"
