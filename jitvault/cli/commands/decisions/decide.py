@@ -12,6 +12,7 @@ from jitvault.cli.views import task as render
 from jitvault.documents.paths import ANYONE, decision_path
 from jitvault.errors import Denied, UsageError, WrongState
 from jitvault.formats.did_you_mean import nearest
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.lifecycle.decision.pending_approvals import approval_subject, barring_part, changes, registration
 from jitvault.lifecycle.requests.sign import sign_decision
 from jitvault.model.extension import extension_part
@@ -65,7 +66,7 @@ def decide(
             reason=reason,
             extension=matter.extension,
         )
-    _await_counting(wiring, task, matter, decision, expires.isoformat(), wait=wait, as_json=as_json)
+    _await_counting(wiring, task, matter, decision, rfc3339(expires), wait=wait, as_json=as_json)
 
 
 def _freeze(wiring: Wiring, document: PublishedTask) -> Mapping[str, Any] | None:

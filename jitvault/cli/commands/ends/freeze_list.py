@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jitvault.cli.options import Debug, Json
+from jitvault.formats.rfc3339 import rfc3339
 
 if TYPE_CHECKING:
     from jitvault.lifecycle.requests.freeze_history import PastFreeze
@@ -85,13 +86,13 @@ def _lifted(wiring: Wiring, history: Sequence[PastFreeze], found: Sequence[Row],
             "kind": "operator",
             "scope": past.last.scope.as_json(),
             "by": past.last.by,
-            "at": past.first.at.isoformat(),
+            "at": rfc3339(past.first.at),
             "reason": past.last.reason,
             "line": None,
-            "lifted": {"by": past.lift.by, "at": past.lift.at.isoformat(), "reason": past.lift.reason},
+            "lifted": {"by": past.lift.by, "at": rfc3339(past.lift.at), "reason": past.lift.reason},
         }
         for past in history
-        if past.lift is not None and (past.last.scope.as_json(), past.last.at.isoformat()) not in in_force
+        if past.lift is not None and (past.last.scope.as_json(), rfc3339(past.last.at)) not in in_force
     ]
     if known:
         ledger = wiring.worker.ledger if wiring.has_worker else session.ledger_to_read(wiring)
@@ -100,10 +101,10 @@ def _lifted(wiring: Wiring, history: Sequence[PastFreeze], found: Sequence[Row],
                 "kind": "tripwire",
                 "scope": {},
                 "by": None,
-                "at": one.at.isoformat(),
+                "at": rfc3339(one.at),
                 "reason": one.reason,
                 "line": one.line,
-                "lifted": {"by": None, "at": one.lifted_at.isoformat(), "reason": one.lifted_why},
+                "lifted": {"by": None, "at": rfc3339(one.lifted_at), "reason": one.lifted_why},
             }
             for one in ledger.lifted_freezes()
         ]

@@ -12,6 +12,7 @@ from jitvault.cli import session
 from jitvault.documents.paths import PUBLISHED
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import SecurityFinding
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.model.states import BEFORE_GRANT, EndReason
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def _sign(document: PublishedTask) -> dict[str, str] | None:
         return {"at": refusal["at"], "message": f"its grant was refused: {refusal['error']['message']}"}
     error = document.error
     if error is not None and error.exit_code == SecurityFinding.exit_code and document.state in BEFORE_GRANT:
-        return {"at": document.written_at.isoformat(), "message": f"it waits: {error.message}"}
+        return {"at": rfc3339(document.written_at), "message": f"it waits: {error.message}"}
     ended = document.ended
     # an operator's freeze has an author
     if document.end_reason is EndReason.FROZEN and ended is not None and ended["by"] is None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from jitvault.cli.options import Debug, Json
+from jitvault.formats.rfc3339 import rfc3339
 
 if TYPE_CHECKING:
     from jitvault.doctor.check import Ability, Check
@@ -37,7 +38,7 @@ def doctor(json_: Json = False, debug: Debug = False) -> None:
     checks = list(all_checks(wiring))
     able = can(checks)
     if json_:
-        _print_json({"at": at.isoformat(), "vault": wiring.settings.vault_addr}, checks, able)
+        _print_json({"at": rfc3339(at), "vault": wiring.settings.vault_addr}, checks, able)
     else:
         _print(checks, able)
     failed = first_failure(checks)
