@@ -75,7 +75,7 @@ def test_a_grant_and_a_status_say_that_it_will_not_be_asked(capsys: pytest.Captu
 SHOWN: dict[str, Any] = {
     **{"unwrap_until": None, "extension": None, "extensions": [], "freeze": None, "refused_grant": None},
     **{"ended": None, "proof": None, "end_requested": [], "state": "active", "ends_at": None},
-    "published": {"at": "2030-01-31T09:00:00+00:00", "age_s": 1, "vouched_by": "nobody", "vouched": ""},
+    "published": {"at": "2030-01-31T09:00:00Z", "age_s": 1, "vouched_by": "nobody", "vouched": ""},
 }
 
 
