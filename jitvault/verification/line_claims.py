@@ -25,6 +25,7 @@ from jitvault.audit.audit_form import is_hashed
 from jitvault.audit.observation import Kind, Observation, is_token_lease
 from jitvault.audit.trail import derived_tokens, done, owning_token, with_subjects
 from jitvault.documents.receipt import Receipt
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.shorten import one_line
 from jitvault.lifecycle.confirmation.timeline import is_below, prefix_of
 from jitvault.model.evidence import Evidence, Line
@@ -110,7 +111,7 @@ def _told_otherwise(rest: Rest, told: Line, line: Observation) -> Iterator[Probl
     }
     differing = [name for name, (seen, said) in shown.items() if seen != said]
     if differing:
-        why = f"is {line.kind} of {one_line(line.path)!r:.120} at {line.at.isoformat()}, and the receipt says otherwise"
+        why = f"is {line.kind} of {one_line(line.path)!r:.120} at {rfc3339(line.at)}, and the receipt says otherwise"
         places = tuple(rest.credential.at(rest.check.n, "evidence", name) for name in differing)
         yield Problem(f"{rest.called} {why}", places)
 

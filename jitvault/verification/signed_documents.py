@@ -35,6 +35,7 @@ from jitvault.documents.signed import (
     signer_key,
 )
 from jitvault.errors import SecurityFinding
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.shorten import one_line
 from jitvault.verification.outcome import Problem
 from jitvault.verification.receipt import PREDICATE, differences
@@ -243,7 +244,7 @@ def _other_request(
         "by/entity": (said.entity, one.by.entity),
         "reason": (said.reason, one.reason),
         "seconds": (said.seconds, one.seconds),
-        "since": (said.ends_at.isoformat(), one.since),
+        "since": (rfc3339(said.ends_at), one.since),
     }
     for name, (signed, stated) in shown.items():
         if signed != stated:
