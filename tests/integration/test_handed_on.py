@@ -229,15 +229,15 @@ def test_a_parent_that_cannot_hand_anything_on_is_refused(rig: Rig, spec: Spec, 
     itself = spec(task="itself", more="  parent: itself\n")
     refused(rig, itself, 8, "a task cannot be its own parent")
     refused(rig, child("nobody"), 8, "there is no task nobody")
-    told = {"installation": "another", "task_id": "elsewhere", "state": "active", "body": "", "findings": []}
-    rig.put("tasks/elsewhere", {**told, "chain": {"seq": 1, "head": ""}, "proof": None, "error": None})
+    waiting = spec(criticality="medium")
+    rig("operator", "submit", waiting)
+    told = rig.document(f"tasks/{waiting.stem}")
+    rig.put("tasks/elsewhere", {**told, "installation": "another", "task_id": "elsewhere", "state": "active"})
     try:
         refused(rig, child("elsewhere"), 8, "belongs to another installation")
     finally:
         # other tests share this Vault, and a kill switch would go by it
         rig.admin.delete("jitvault/metadata/tasks/elsewhere")
-    waiting = spec(criticality="medium")
-    rig("operator", "submit", waiting)
     refused(rig, child(waiting.stem, criticality="medium"), 8, f"task {waiting.stem} is pending_approval")
     ended = spec()
     rig.active(ended)
