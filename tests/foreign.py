@@ -23,7 +23,7 @@ from jitvault.sandbox.world import World, env, provisioned
 
 COSIGN = "github.com/sigstore/cosign/v2/cmd/cosign@v2.6.5"
 TYPE = "https://jitvault.dev/receipt/v1"
-_BUILT_WITHIN_S = 3600
+_BUILT_WITHIN_S = 2700
 _SEALED_WITHIN_S = 120
 _BUILT = Path(__file__).parents[1] / "build" / "foreign"
 _HEAD = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA{}\n-----END PUBLIC KEY-----\n"
