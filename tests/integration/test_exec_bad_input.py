@@ -6,8 +6,10 @@ Nothing is left in a file, a process or the environment, and no token.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -60,19 +62,31 @@ def test_a_full_memory_starts_nothing_that_needs_it(rig: Rig, spec: Spec, tmp_pa
         assert not list(disk.directory.iterdir())
 
 
-def test_without_a_memory_no_secret_is_written_to_a_disk(rig: Rig, spec: Spec, tmp_path: Path) -> None:
-    (tmp_path / "disk").mkdir()
-    file, there = spec(), {**environment(rig), "XDG_RUNTIME_DIR": str(tmp_path / "disk")}
+@pytest.fixture
+def on_disk() -> Iterator[Path]:
+    """A directory on a disk, wherever the tests' own files lie."""
+    with tempfile.TemporaryDirectory(prefix="jitvault-", dir="/var/tmp") as directory:
+        yield Path(directory)
+
+
+def test_without_a_memory_no_secret_is_written_to_a_disk(rig: Rig, spec: Spec, on_disk: Path) -> None:
+    disk = on_disk / "disk"
+    disk.mkdir()
+    there = {**environment(rig), "HOME": str(on_disk), "XDG_RUNTIME_DIR": str(disk)}
     echo = ("--", "sh", "-c", "echo ran ${JITVAULT_CONTEXT_FILE:-without}")
 
-    def run(*words: str | Path) -> subprocess.CompletedProcess[bytes]:
-        hidden = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", NO_TMPFS, "-", str(tmp_path / "disk")]
-        return subprocess.run([*hidden, *command(*words)], env=there, capture_output=True, timeout=60, check=False)
+    def run(file: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
+        hidden = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", NO_TMPFS, "-", str(disk)]
+        seen = shutil.copy(file, on_disk)
+        return subprocess.run(
+            [*hidden, *command(seen, *words)], env=there, capture_output=True, timeout=60, check=False
+        )
 
+    file = spec()
     refused = run(file, "--preset", "postgres", *echo)
     assert refused.returncode == 125 and refused.stdout == b"", refused
     assert b"neither XDG_RUNTIME_DIR nor /dev/shm is a tmpfs" in b" ".join(refused.stderr.split())
-    assert is_over(rig, file.stem) and not list((tmp_path / "disk").iterdir())
+    assert is_over(rig, file.stem) and not list(disk.iterdir())
     assert run(spec(), *echo).stdout == b"ran without\n"
 
 

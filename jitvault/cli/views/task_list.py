@@ -15,6 +15,7 @@ from jitvault.cli.views import output
 from jitvault.cli.views.listing import Cell, Column, print_listing
 from jitvault.cli.views.published import age
 from jitvault.cli.views.task import end_in_words
+from jitvault.documents.published_parts import MissingApproval
 from jitvault.model.proof_check import NOT_ASKED
 from jitvault.model.states import LIVE_STATES, PROVEN
 
@@ -128,8 +129,8 @@ def waits_for(row: Mapping[str, Any]) -> str:
     return "; ".join(filter(None, (_waits_for(row), asked)))
 
 
-def _groups(missing: Sequence[Mapping[str, Any]]) -> str:
-    return ", ".join(f"{each['count']} of {each['group']}" for each in missing)
+def _groups(missing: Sequence[MissingApproval]) -> str:
+    return ", ".join(f"{each.count} of {each.group}" for each in missing)
 
 
 def who_lifts(scope: Mapping[str, str]) -> str:
