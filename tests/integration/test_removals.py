@@ -89,7 +89,7 @@ def test_the_command_shows_what_it_would_remove_and_asks(rig: Rig) -> None:
     write_all(rig, "agent", [path := f"requests/{rig.entity('research-agent')}/asked-{rig.cli.home.name[-8:]}/end"])
     task = path.split("/")[2]
     time.sleep(2.1)
-    with a_month_later(), mock.patch("jitvault.documents.paths.REQUEST_LIFE", NO_TIME):
+    with a_month_later(), mock.patch("jitvault.cli.commands.installation.tidy.REQUEST_LIFE", NO_TIME):
         options = ("tidy", "--older-than", "1s")
         assert task in here("admin", *options, "--plan").stdout
         said = here("admin", *options, code=2, given="n\n").stderr
