@@ -389,8 +389,9 @@ def other_papers(statement: dict, papers: Papers) -> Iterator[str]:
         asked = part(request, "spec", "spec")
         shown = [{name: one[name] for name in ("template", "with")} for one in receipt["access"]]
         told = (receipt["requester"]["entity"], receipt["intent"], shown)
-        # a template without parameters needs none
-        access = [{"with": {}, **one} if isinstance(one, dict) else one for one in asked.get("access") or ()]
+        # a template without parameters needs none, and why it is needed decides nothing
+        entries = [one if isinstance(one, dict) else {} for one in asked.get("access") or ()]
+        access = [{"template": one.get("template"), "with": one.get("with", {})} for one in entries]
         if (request["entity"], asked.get("intent"), access) != told:
             yield wrong("it asks for something else", f"{place}/payload")
     if receipt["documents"]["request"] is None and not receipt["recovered"]:

@@ -185,8 +185,8 @@ def _request_problems(statement: Statement, papers: Papers) -> Iterator[Problem]
     access = [{"template": one.template, "with": one.with_} for one in receipt.access]
     asked = body.get("access")
     if isinstance(asked, list) and all(isinstance(one, dict) for one in asked):
-        # a template without parameters needs none
-        asked = [{"with": {}, **one} for one in asked]
+        # a template without parameters needs none, and why it is needed decides nothing
+        asked = [{"template": one.get("template"), "with": one.get("with", {})} for one in asked]
     for name, said, shown in (("intent", receipt.intent, body.get("intent")), ("access", access, asked)):
         if any(differences(said, shown)):
             yield Problem(f"the signed request has another {name}", (f"{at}/payload", f"{PREDICATE}/{name}"))

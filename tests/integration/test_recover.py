@@ -459,7 +459,7 @@ def test_a_recovery_that_dies_goes_on(rig: Rig, spec: Spec, mortal: Mortal, poin
     rig("operator", "submit", waiting)
     rig("approver-1", "approve", waiting.stem, "--yes")
     lose(rig)
-    within = "jitvault.recovery.recover:recover_ledger"
+    within = "jitvault.cli.commands.installation.ledger_recover:recover_ledger"
     arguments = ("ledger", "recover", "--wait", "20")
     died = mortal(rig, *arguments, point=point, within=within)
     assert died["signal"] == signal.SIGKILL, died

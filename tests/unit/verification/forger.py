@@ -159,7 +159,7 @@ class Forger:
     def _sign_documents(self, told: dict[str, Any], digest: str) -> None:
         ended, forced, documents = told["ended"], told["proof"]["forced"], told["documents"]
         requester = told["requester"]["entity"]
-        access = [{"template": one["template"], "with": one["with"]} for one in told["access"]]
+        access = [{"template": one["template"], "with": one["with"], "reason": "why"} for one in told["access"]]
         spec = {"spec": {"intent": told["intent"], "access": access}}
         documents["request"] = self.signs(requester, "submit", told, spec=spec, revise=False)
         documents["decisions"] = [self._approves(one, told, digest, requester) for one in told["approved_by"]]
