@@ -22,6 +22,7 @@ import typer
 from jitvault.cli.folding import ID, folded, for_terminal
 from jitvault.cli.quiet import is_quiet, note
 from jitvault.errors import UsageError
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.shorten import printable
 
 if TYPE_CHECKING:
@@ -199,5 +200,5 @@ def pairs(values: Mapping[str, str]) -> str:
 
 def readable(at: datetime | str | None) -> str:
     """Return a time in UTC, also one in RFC 3339, as `2024-05-01 12:00:00 UTC`."""
-    at = at.isoformat() if isinstance(at, datetime) else at
+    at = rfc3339(at) if isinstance(at, datetime) else at
     return f"{at[:10]} {at[11:19]} UTC" if at else "not known yet"
