@@ -15,7 +15,7 @@ from jitvault.documents.proof import SettledProof
 from jitvault.documents.published_parts import Ended, GrantedExtension, MissingApproval
 from jitvault.documents.signed import RECEIPT_KEY, RECEIPT_TYPE, opened
 from jitvault.errors import SecurityFinding
-from jitvault.model.revision import Party
+from jitvault.model.revision_content import Party
 from jitvault.model.states import State, Verdict
 from jitvault.policy.decision import ProofLevel
 

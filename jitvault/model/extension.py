@@ -21,7 +21,7 @@ from jitvault.formats.conversion import converter
 from jitvault.formats.time_window import format_duration
 from jitvault.model.event_chain import Event
 from jitvault.model.kinds import EventKind
-from jitvault.model.revision import Party
+from jitvault.model.revision_content import Party
 from jitvault.policy.decision import Seconds
 
 EXTENSION_KINDS = frozenset(

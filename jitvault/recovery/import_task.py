@@ -236,10 +236,11 @@ def _end_reason(published: PublishedTask) -> EndReason:
 
 def _opened(case: RecoveryCase, decision: Decision) -> tuple[Row, ...]:
     published, revision = case.published, Revision.of(case.published.body)
-    agent, owner = (revision.content[part]["entity"] for part in ("agent", "owner"))
+    agent = revision.content.agent.entity
+    owner = revision.content.owner.entity
     budgets: Counter[str] = Counter()
     for entry in revision.access:
-        budgets[entry["template"]] += entry["lease_budget"]
+        budgets[entry.template] += entry.lease_budget
     row = RevisionRow(published.task_id, published.revision, published.digest, published.body, decision.as_json())
     asked_for = (
         AccessRow(published.task_id, published.revision, name, agent, owner, budget)

@@ -27,7 +27,6 @@ from jitvault.cli.views.task import (
     uncounted,
 )
 from jitvault.cli.views.task_list import who_lifts
-from jitvault.model.revision import names_in
 from jitvault.model.revision_text import describe_unasked
 from jitvault.model.states import DEAD, DELIVERED_STATES, EndReason, State, Verdict
 from jitvault.model.token_limits import reads_left_in_words
@@ -39,6 +38,9 @@ if TYPE_CHECKING:
 
     from jitvault.documents.published_parts import Ended
     from jitvault.documents.published_task import PublishedTask
+    from jitvault.model.revision import Revision
+    from jitvault.model.revision_content import RevisionContent
+    from jitvault.model.spec import TaskBody
 
 _MOST_USES = 12
 # why a task ended, where no person and no note says it
@@ -59,14 +61,15 @@ _ENDED = {
 }
 
 
-def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
+def print_status(revision: Revision, shown: Mapping[str, Any], *, as_json: bool) -> None:
     """Print a task as the ledger has it.
 
     `shown` is what `status_of` gives, with `missing`, `freeze` and `end_requested`.
     """
     if not output.print_for_scripts(shown, shown["state"], as_json=as_json):
         findings = list(_grouped_findings(shown["findings"]))
-        _print({**shown, "findings": findings, "because": None, "next": None, "held_up": None, "source": {}})
+        more: dict[str, Any] = {"findings": findings, "because": None, "next": None, "held_up": None, "source": {}}
+        _print(revision, {**shown, **more})
 
 
 def print_published(document: PublishedTask, shown: Mapping[str, Any], now: datetime, *, as_json: bool) -> None:
@@ -76,7 +79,7 @@ def print_published(document: PublishedTask, shown: Mapping[str, Any], now: date
     not known from that is printed as well.
     """
     if not output.print_for_scripts(shown, document.state.value, as_json=as_json):
-        _print(_published(document, shown, now))
+        _print(document.full_revision, _published(document, shown, now))
 
 
 def _published(document: PublishedTask, shown: Mapping[str, Any], now: datetime) -> dict[str, Any]:
@@ -86,10 +89,8 @@ def _published(document: PublishedTask, shown: Mapping[str, Any], now: datetime)
     """
     from jitvault.cli.views import published as fallback
 
-    content = document.full_revision.content
     return {
         **structs.asdict(document),
-        "revision": {"number": content["revision"], "digest": document.full_revision.digest, "content": content},
         "children": (),
         "decisions": None,
         "grant": None,
@@ -107,14 +108,14 @@ def _published(document: PublishedTask, shown: Mapping[str, Any], now: datetime)
     }
 
 
-def _print(shown: Mapping[str, Any]) -> None:
+def _print(revision: Revision, shown: Mapping[str, Any]) -> None:
     from jitvault.cli.views import timeline
 
     console = output.console()
-    content = shown["revision"]["content"]
+    content = revision.content
     reason = heading_end(shown["end_reason"], shown["ended"])
     console.print(f"Task {shown['task_id']} is", output.coloured(shown["state"]), *reason)
-    output.print_facts(console, _facts(shown, content))
+    output.print_facts(console, _facts(revision, shown))
     _print_end_requests(console, shown["end_requested"])
     if shown["frozen"]:
         console.print(f"  FROZEN     {shown['frozen']['why']}", style="red")
@@ -127,31 +128,32 @@ def _print(shown: Mapping[str, Any]) -> None:
     if shown["proof"]:
         print_proof(console, shown["proof"])
     if shown["timeline"] is not None:
-        happened = timeline.rows(shown["timeline"], _names(shown), requester=content["requester"]["name"])
+        happened = timeline.rows(shown["timeline"], _names(content, shown), requester=content.requester.name)
         print_listing(console, [Column("when (UTC)"), Column("what happened")], happened)
 
 
-def _facts(shown: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, str]:
+def _facts(revision: Revision, shown: Mapping[str, Any]) -> dict[str, str]:
     """Return what is known of a task, by the name of the line."""
     from jitvault.cli.views import extension
 
+    content, body = revision.content, revision.spec.spec
     facts: dict[str, str] = {
-        "requester": content["requester"]["name"],
-        "agent": content["agent"]["name"],
-        "owner": content["owner"]["name"],
-        "intent": content["spec"]["spec"]["intent"],
-        "access": "; ".join(map(chosen, content["access"])),
+        "requester": content.requester.name,
+        "agent": content.agent.name,
+        "owner": content.owner.name,
+        "intent": body.intent,
+        "access": "; ".join(map(chosen, content.access)),
         **_family(shown),
-        "risk": content["risk"],
-        "revision": str(shown["revision"]["number"]),
-        "digest": shown["revision"]["digest"],
+        "risk": content.risk,
+        "revision": str(content.revision),
+        "digest": revision.digest,
         "policy": decision_line(shown["decision"]),
         **_decisions(shown),
         **_waits_for(shown),
         **_freeze(shown),
-        **_refused_grant(shown),
-        **_open_points(shown, content["access"]),
-        **_token(shown, content["spec"]["spec"]),
+        **_refused_grant(content, shown),
+        **_open_points(content, shown),
+        **_token(body, shown),
         **extension.facts(shown),
         **_end_facts(shown),
     }
@@ -159,7 +161,7 @@ def _facts(shown: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, st
     return {**facts, **{name: said for name, said in more.items() if said}, **shown["source"]}
 
 
-def _open_points(shown: Mapping[str, Any], access: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def _open_points(content: RevisionContent, shown: Mapping[str, Any]) -> dict[str, str]:
     """Return what no check will look at, and for which templates the end will rest on Vault's word.
 
     A proof says both itself.
@@ -168,11 +170,11 @@ def _open_points(shown: Mapping[str, Any], access: Sequence[Mapping[str, Any]]) 
 
     if shown["proof"] is not None or shown["state"] in NEVER_HELD:
         return {}
-    points = {"end": describe_unasked(access, shown["decision"]), "not proven": unproven(access)}
+    points = {"end": describe_unasked(content.access, shown["decision"]), "not proven": unproven(content.access)}
     return {name: "; ".join(said) for name, said in points.items() if said}
 
 
-def _token(shown: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, str]:
+def _token(spec: TaskBody, shown: Mapping[str, Any]) -> dict[str, str]:
     """Return what is known of the newest token of a task that has one."""
     facts: dict[str, str] = {}
     if grant := shown["grant"]:
@@ -180,7 +182,7 @@ def _token(shown: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, str]:
         ttl, requested, step = (in_words(grant[key]) for key in ("ttl_s", "requested_ttl_s", "step_s"))
         facts["ttl"] = f"{ttl} of {requested} {_origin_of_ttl(spec)}, {step} at a time"
         facts["deadline"] = output.readable(shown["ends_at"])
-    if shown["reads"] is not None and (cut := window_cut(spec["window"], shown["decision"])):
+    if shown["reads"] is not None and (cut := window_cut(spec.window, shown["decision"])):
         facts["window"] = cut
     if shown["reads"] is not None and shown["state"] in DELIVERED_STATES:
         facts["reads"] = reads_left_in_words(shown["reads"].done, shown["reads"].allowed)
@@ -191,9 +193,9 @@ def _token(shown: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, str]:
     return facts
 
 
-def _origin_of_ttl(spec: Mapping[str, Any]) -> str:
+def _origin_of_ttl(spec: TaskBody) -> str:
     """Return whose TTL a task has: the spec's, or its criticality's."""
-    return "asked for" if "ttl" in spec["window"] else f"by default (criticality {spec['criticality']})"
+    return f"by default (criticality {spec.criticality})" if spec.window.ttl is None else "asked for"
 
 
 def _expires(verdict: str) -> str:
@@ -220,7 +222,7 @@ def _freeze(shown: Mapping[str, Any]) -> dict[str, str]:
     return {"frozen": who_lifts(freeze["scope"])} if freeze is not None else {}
 
 
-def _refused_grant(shown: Mapping[str, Any]) -> dict[str, str]:
+def _refused_grant(content: RevisionContent, shown: Mapping[str, Any]) -> dict[str, str]:
     """Return the last refusal of a task that could be granted otherwise.
 
     The refusal of an earlier revision says nothing about the present one.
@@ -228,7 +230,7 @@ def _refused_grant(shown: Mapping[str, Any]) -> dict[str, str]:
     refusal = shown["refused_grant"]
     if refusal is None or shown["state"] not in ("pending_approval", "approved"):
         return {}
-    if refusal.revision != shown["revision"]["number"]:
+    if refusal.revision != content.revision:
         return {}
     return {"grant refused": f"{output.readable(refusal.at)}: {refusal.error.message}"}
 
@@ -251,11 +253,11 @@ def _counted_at(decision: Mapping[str, Any]) -> str:
     return f" ({output.readable(at)})" if at else ""
 
 
-def _names(shown: Mapping[str, Any]) -> dict[str, str]:
+def _names(content: RevisionContent, shown: Mapping[str, Any]) -> dict[str, str]:
     """Return the names of entities with a part in the task, by id."""
     counted = {one["entity"]: one["name"] for one in shown["decisions"]}
     refused = {one.entity: one.name for one in shown["refused"]}
-    return {**names_in(shown["revision"]["content"]), **counted, **refused}
+    return {**content.names, **counted, **refused}
 
 
 def _grouped_findings(findings: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:

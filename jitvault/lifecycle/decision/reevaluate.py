@@ -48,7 +48,7 @@ def reevaluate(worker: WorkerContext, file: TaskRecord, claim: int) -> Evaluatio
     submitted = submission(worker, task.task_id, task.requester, stored)
     if submitted is None:
         raise SecurityFinding(f"task {task.task_id} has no request by {task.requester} in Vault")
-    if worker.now() >= submitted.stands_until and submitted.spec.canonical() == old.content["spec"]:
+    if worker.now() >= submitted.stands_until and submitted.spec.canonical() == old.content.spec:
         if _was_denied(file):
             # a lapsed task can be asked for again, and a person denied this revision for ever
             return Evaluation(submitted, evaluate(worker, old))
@@ -59,7 +59,7 @@ def reevaluate(worker: WorkerContext, file: TaskRecord, claim: int) -> Evaluatio
     check_above(worker, revision)
     changed = revision.digest != old.digest
     if changed:
-        if submitted.spec.canonical() != old.content["spec"] and not submitted.revise:
+        if submitted.spec.canonical() != old.content.spec and not submitted.revise:
             raise WrongState(
                 f"task {task.task_id} was submitted with another spec: " + "; ".join(difference(old, revision)[:5]),
                 hint="`jitvault submit SPEC --revise` replaces it by a new revision. With `--id ID` this spec asks for "
@@ -84,8 +84,8 @@ def _cancel_removed(worker: WorkerContext, file: TaskRecord, claim: int) -> None
     """Cancel a task whose request its author or an administrator has removed."""
     if State.CANCELLED not in EDGES[file.task.state]:
         return
-    requester = Revision.of(file.revision.body).content["requester"]
-    body = {"by": requester["entity"], "name": requester["name"], "note": "the request was removed from Vault"}
+    requester = Revision.of(file.revision.body).content.requester
+    body = {"by": requester.entity, "name": requester.name, "note": "the request was removed from Vault"}
     change = Change(EventKind.CANCELLED, body, state=State.CANCELLED)
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,17 +20,11 @@ if TYPE_CHECKING:
     from jitvault.context import WorkerContext
     from jitvault.ledger.ledger import Ledger
     from jitvault.ledger.model import Closing
+    from jitvault.model.revision_content import Party
     from jitvault.wiring import Wiring
 
 _MOST_NAMES = 20
 _ENTITY = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-
-class _Party(NamedTuple):
-    """Somebody whom a revision names."""
-
-    entity: str
-    name: str
 
 
 findings_app = typer.Typer(help="List findings, and close those that were looked into.", no_args_is_help=True)
@@ -221,13 +216,11 @@ def _entity_of(wiring: Wiring, ledger: Ledger, who: str) -> str:
     return found.pop()
 
 
-def _parties(body: bytes) -> Iterator[_Party]:
+def _parties(body: bytes) -> Iterator[Party]:
     """Yield whom a stored revision names; nobody where it cannot be read."""
-    import msgspec
+    from jitvault.errors import CorruptRecord
+    from jitvault.model.revision import Revision
 
-    try:
-        content = msgspec.json.decode(body, type=dict[str, Any])
-        for role in ("agent", "requester", "owner"):
-            yield _Party(str(content[role]["entity"]), str(content[role]["name"]))
-    except (msgspec.MsgspecError, KeyError, TypeError, RecursionError):
-        return
+    with suppress(CorruptRecord):
+        content = Revision.of(body).content
+        yield from (content.agent, content.requester, content.owner)

@@ -128,7 +128,6 @@ def _names(wiring: Wiring, rows: Sequence[Row]) -> dict[str, str]:
     from jitvault.cli import published as fallback
     from jitvault.cli.commands.lookups.known_tasks import contents_in, contents_published
     from jitvault.errors import JitvaultError
-    from jitvault.model.revision import names_in
 
     authors = {one for row in rows for one in (row["by"], (row.get("lifted") or {}).get("by")) if one}
     names: dict[str, str] = {}
@@ -140,5 +139,5 @@ def _names(wiring: Wiring, rows: Sequence[Row]) -> dict[str, str]:
             return {one: known.name for one in authors if (known := identity.by_id(one)) is not None}
         has_ledger = fallback.has_ledger(wiring)
         for content in contents_in(wiring.ledger) if has_ledger else contents_published(wiring):
-            names |= names_in(content)
+            names |= content.names
     return names

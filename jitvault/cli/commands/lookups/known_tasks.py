@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jitvault.documents.paths import PUBLISHED
 from jitvault.errors import CorruptRecord
@@ -13,6 +13,7 @@ from jitvault.model.revision import Revision
 if TYPE_CHECKING:
     from jitvault.documents.published_task import PublishedTask
     from jitvault.ledger.ledger import Ledger
+    from jitvault.model.revision_content import RevisionContent
     from jitvault.model.scope import Scope
     from jitvault.wiring import Wiring
 
@@ -35,14 +36,14 @@ def published_in(wiring: Wiring, scope: Scope) -> dict[str, PublishedTask | None
     return found
 
 
-def contents_in(ledger: Ledger) -> Iterator[Mapping[str, Any]]:
+def contents_in(ledger: Ledger) -> Iterator[RevisionContent]:
     """Yield the content of each task's revision that can be read."""
     for body in ledger.current_bodies([row.task_id for row in ledger.tasks()]).values():
         with suppress(CorruptRecord, KeyError):
             yield Revision.of(body).content
 
 
-def contents_published(wiring: Wiring) -> Iterator[Mapping[str, Any]]:
+def contents_published(wiring: Wiring) -> Iterator[RevisionContent]:
     """Yield the content of each published task that can be read."""
     from jitvault.model.scope import Scope
 

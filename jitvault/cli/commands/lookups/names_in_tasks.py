@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jitvault.errors import NotFound
 from jitvault.formats.did_you_mean import nearest
 
 if TYPE_CHECKING:
+    from jitvault.model.revision_content import RevisionContent
     from jitvault.wiring import Wiring
 
 _MOST_NAMES = 20
@@ -24,18 +25,18 @@ class NamesInTasks:
     templates: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, contents: Iterable[Mapping[str, Any]]) -> NamesInTasks:
+    def of(cls, contents: Iterable[RevisionContent]) -> NamesInTasks:
         """Return the names that occur in the contents of revisions."""
         found = cls()
         for content in contents:
             found.note(content)
         return found
 
-    def note(self, content: Mapping[str, Any]) -> None:
+    def note(self, content: RevisionContent) -> None:
         """Note who is named in the content of a task's revision."""
-        self.agents[content["agent"]["entity"]] = content["agent"]["name"]
-        self.owners[content["owner"]["entity"]] = content["owner"]["name"]
-        self.templates |= {entry["template"] for entry in content["access"]}
+        self.agents[content.agent.entity] = content.agent.name
+        self.owners[content.owner.entity] = content.owner.name
+        self.templates |= {entry.template for entry in content.access}
 
     def check(self, wiring: Wiring, *, agent: str | None, owner: str | None, template: str | None) -> None:
         """Raise NotFound for an agent, owner or template that nobody has.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from jitvault.model.scope import Scope
 
 if TYPE_CHECKING:
     from jitvault.ledger.ledger import Ledger
+    from jitvault.model.revision_content import RevisionContent
     from jitvault.wiring import Wiring
 
 
@@ -30,7 +30,7 @@ class SeenFreezes:
             elif wiring.person_token is not None and not wiring.unverified:
                 self._found += freezes_seen_by_person(wiring.person)
 
-    def of(self, content: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    def of(self, content: RevisionContent | None) -> dict[str, Any] | None:
         """Return the first freeze that covers a task, as `{kind, scope}`.
 
         `content` is that of the task's revision.
@@ -38,7 +38,7 @@ class SeenFreezes:
         freeze = self.covering(content)
         return {"kind": freeze["kind"], "scope": freeze["scope"]} if freeze else None
 
-    def covering(self, content: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    def covering(self, content: RevisionContent | None) -> dict[str, Any] | None:
         """Return the first freeze that covers a task, as `freezes` has it."""
         for freeze in self._found:
             scope = Scope(**freeze["scope"])

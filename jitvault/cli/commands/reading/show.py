@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ if TYPE_CHECKING:
     from jitvault.documents.published_parts import MissingApproval
     from jitvault.errors import JitvaultError
     from jitvault.ledger.ledger import Ledger
+    from jitvault.model.revision_content import RevisionContent
     from jitvault.model.states import State
     from jitvault.wiring import Wiring
 
@@ -48,6 +48,7 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
     from jitvault.lifecycle.advance import advance
     from jitvault.lifecycle.record.report import status_of
     from jitvault.lifecycle.requests.freezes import recovery_as_freeze
+    from jitvault.model.revision import Revision
 
     wiring = session.open_session()
     failure: JitvaultError | None = None
@@ -77,15 +78,19 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
         _show_published(wiring, task, as_json=json_)
         return
     freeze = wiring.ledger.freeze()
-    children = wiring.ledger.children(task)
-    held_up = freeze or recovery_as_freeze(wiring.ledger)
     with readable(task):
-        shown = status_of(file, wiring.ledger.trail(file), held_up, children)
-        requests = _end_requests(wiring, task, file.task.state, shown["revision"]["content"])
-    missing = _missing(wiring, task, file.task.state)
-    seen = _freeze(wiring, file.task.state, shown["revision"]["content"])
-    more = {"freeze": seen, "end_requested": requests, "missing": missing, "published": None}
-    overview.print_status({**shown, **more}, as_json=json_)
+        held_up = freeze or recovery_as_freeze(wiring.ledger)
+        shown = status_of(file, wiring.ledger.trail(file), held_up, wiring.ledger.children(task))
+        revision = Revision.of(file.revision.body).check_form()
+        requests = _end_requests(wiring, task, file.task.state, revision.content)
+    seen = _freeze(wiring, file.task.state, revision.content)
+    more = {
+        "freeze": seen,
+        "end_requested": requests,
+        "missing": _missing(wiring, task, file.task.state),
+        "published": None,
+    }
+    overview.print_status(revision, {**shown, **more}, as_json=json_)
     if failure is not None:
         raise _shown_above(failure)
     frozen = [f"everything is frozen: {freeze.reason}"] if freeze else []
@@ -135,7 +140,7 @@ def _shown_above(failure: JitvaultError) -> JitvaultError:
     return failure
 
 
-def _end_requests(wiring: Wiring, task: str, state: State, content: Mapping[str, Any]) -> list[dict[str, str]]:
+def _end_requests(wiring: Wiring, task: str, state: State, content: RevisionContent) -> list[dict[str, str]]:
     """Return the requested ends of the task that no worker has done yet.
 
     `content` is that of the task's revision. The list is empty with the worker's identity: such a command has just done
@@ -144,18 +149,17 @@ def _end_requests(wiring: Wiring, task: str, state: State, content: Mapping[str,
     from jitvault.cli import session
     from jitvault.errors import JitvaultError
     from jitvault.lifecycle.requests.end_requests import pending_end_requests
-    from jitvault.model.revision import names_in
 
     is_open = state in session.BEFORE | session.GRANTED
     if is_open and not wiring.has_worker and wiring.person_token:
         # a ledger can be shown without a usable identity, and while Vault does not answer
         with suppress(JitvaultError):
             me = wiring.person
-            return pending_end_requests(me.documents, task, own=me.entity, names=names_in(content))
+            return pending_end_requests(me.documents, task, own=me.entity, names=content.names)
     return []
 
 
-def _freeze(wiring: Wiring, state: State, content: Mapping[str, Any]) -> dict[str, Any] | None:
+def _freeze(wiring: Wiring, state: State, content: RevisionContent) -> dict[str, Any] | None:
     """Return the operator's freeze that covers the task, as `list` shows it.
 
     `content` is that of the task's revision. None for a task that is over, and where the caller may not read freezes.

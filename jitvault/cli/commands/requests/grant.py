@@ -251,7 +251,7 @@ def _ask_to_close_findings(document: PublishedTask) -> str | None:
     """Return whom to ask where an open finding of the agent is in the way."""
     if _OPEN_FINDING_RULE not in document.decision.get("rules", ()):
         return None
-    agent = document.full_revision.content["agent"]["name"]
+    agent = document.full_revision.content.agent.name
     return (
         f"Ask whoever runs the worker for `jitvault findings close --agent {agent} --reason WHY`, once the finding was "
         f"looked into. Then run `jitvault grant {document.task_id}` again."

@@ -55,8 +55,7 @@ def is_about(document: PublishedTask, spec: TaskSpec, wiring: Wiring) -> bool:
 
 def spec_of(document: PublishedTask) -> dict[str, Any]:
     """Return the canonical spec of a published task."""
-    spec: dict[str, Any] = document.full_revision.content["spec"]
-    return spec
+    return document.full_revision.content.spec
 
 
 def own_request(wiring: Wiring, task_id: str, kind: str) -> str:
