@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jitvault.model.spec import WindowFields
 
+from jitvault.formats.plural import counted
+from jitvault.formats.time_window import format_duration
+
 
 def obligation_facts(obligations: Mapping[str, Any]) -> dict[str, str]:
     """Return the obligations of a decision as facts to print.
 
     Empty where there are none.
     """
-    from jitvault.formats.plural import counted
-    from jitvault.formats.time_window import format_duration
-
     needed = [f"{counted(each['count'], 'approval')} by {each['group']}" for each in obligations["approvals"]]
     facts = {"needs": " and ".join(needed)}
     for name, key in (("token", "max_ttl_s"), ("window", "max_window_s")):
@@ -34,8 +34,6 @@ def window_cut(window: WindowFields, decision: Mapping[str, Any]) -> str:
 
     `window` is the spec's. Empty where nothing was cut, or the spec names the end and not the length.
     """
-    from jitvault.formats.time_window import format_duration
-
     most_s = (decision.get("obligations") or {}).get("max_window_s")
     if most_s is None or window.for_ is None:
         return ""

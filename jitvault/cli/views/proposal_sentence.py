@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 from jitvault.cli.folding import ID
 from jitvault.cli.views.output import pairs
+from jitvault.documents.receipt import StatedAccess
 from jitvault.formats.time_window import spell_duration
-
-if TYPE_CHECKING:
-    from jitvault.documents.receipt import StatedAccess
-    from jitvault.lifecycle.decision.pending_approvals import ApprovalSubject
-    from jitvault.model.extension import Extension
-    from jitvault.model.revision import Revision
-    from jitvault.model.revision_content import Access
+from jitvault.lifecycle.decision.pending_approvals import ApprovalSubject
+from jitvault.model.extension import Extension
+from jitvault.model.revision import Revision
+from jitvault.model.revision_content import Access
 
 
 def sentence(subject: ApprovalSubject) -> str:

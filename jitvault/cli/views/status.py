@@ -6,13 +6,16 @@ It comes from the ledger, or from what a worker published.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import structs
+from rich.console import Console
 
-from jitvault.cli.views import output
+from jitvault.cli.views import extension, output, timeline
+from jitvault.cli.views import published as fallback
 from jitvault.cli.views.listing import Column, print_listing
 from jitvault.cli.views.policy import decision_line, window_cut
 from jitvault.cli.views.proposal_sentence import chosen
@@ -27,20 +30,15 @@ from jitvault.cli.views.task import (
     uncounted,
 )
 from jitvault.cli.views.task_list import who_lifts
+from jitvault.documents.published_parts import Ended
+from jitvault.documents.published_task import PublishedTask
+from jitvault.model.revision import Revision
+from jitvault.model.revision_content import RevisionContent
 from jitvault.model.revision_text import describe_unasked
+from jitvault.model.spec import TaskBody
 from jitvault.model.states import DEAD, DELIVERED_STATES, EndReason, State, Verdict
 from jitvault.model.token_limits import reads_left_in_words
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from rich.console import Console
-
-    from jitvault.documents.published_parts import Ended
-    from jitvault.documents.published_task import PublishedTask
-    from jitvault.model.revision import Revision
-    from jitvault.model.revision_content import RevisionContent
-    from jitvault.model.spec import TaskBody
+from jitvault.model.verifiers import unproven
 
 _MOST_USES = 12
 # why a task ended, where no person and no note says it
@@ -87,8 +85,6 @@ def _published(document: PublishedTask, shown: Mapping[str, Any], now: datetime)
 
     None is what is not published: who decided by name, the newest token, and what happened.
     """
-    from jitvault.cli.views import published as fallback
-
     return {
         **structs.asdict(document),
         "children": (),
@@ -109,8 +105,6 @@ def _published(document: PublishedTask, shown: Mapping[str, Any], now: datetime)
 
 
 def _print(revision: Revision, shown: Mapping[str, Any]) -> None:
-    from jitvault.cli.views import timeline
-
     console = output.console()
     content = revision.content
     reason = heading_end(shown["end_reason"], shown["ended"])
@@ -134,8 +128,6 @@ def _print(revision: Revision, shown: Mapping[str, Any]) -> None:
 
 def _facts(revision: Revision, shown: Mapping[str, Any]) -> dict[str, str]:
     """Return what is known of a task, by the name of the line."""
-    from jitvault.cli.views import extension
-
     content, body = revision.content, revision.spec.spec
     facts: dict[str, str] = {
         "requester": content.requester.name,
@@ -166,8 +158,6 @@ def _open_points(content: RevisionContent, shown: Mapping[str, Any]) -> dict[str
 
     A proof says both itself.
     """
-    from jitvault.model.verifiers import unproven
-
     if shown["proof"] is not None or shown["state"] in NEVER_HELD:
         return {}
     points = {"end": describe_unasked(content.access, shown["decision"]), "not proven": unproven(content.access)}

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from test_published_task import honest
 
-from jitvault.cli.commands.access.withdrawable import is_withdrawable
+from jitvault.cli.access.giving_back import is_withdrawable
 from jitvault.documents.published_task import ChainEnd
 from jitvault.model.revision import Revision
 from jitvault.model.states import State
