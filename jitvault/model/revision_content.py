@@ -34,7 +34,7 @@ class Parties(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def names(self) -> dict[str, str]:
-        """Their names by entity; one that has several parts is named as the owner, then as the agent."""
+        """Their names, by entity."""
         return {party.entity: party.name for party in (self.requester, self.agent, self.owner)}
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from jitvault.model.spec import WindowFields
+from typing import Any
 
 from jitvault.formats.plural import counted
 from jitvault.formats.time_window import format_duration
+from jitvault.model.spec import WindowFields
 
 
 def obligation_facts(obligations: Mapping[str, Any]) -> dict[str, str]:
