@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
 
 from jitvault.formats.canonical_json import sha256_hex
 from jitvault.formats.clocks import TOLERANCE
-from jitvault.model.revision_content import TemplateFacts
-
-
-class _Named(Protocol):
-    @property
-    def entity(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-
-
-class InScope(Protocol):
-    """What a scope is compared with: the content of a revision, or the input of a decision."""
-
-    @property
-    def agent(self) -> _Named: ...
-    @property
-    def owner(self) -> _Named: ...
-    @property
-    def access(self) -> Sequence[TemplateFacts]: ...
+from jitvault.model.decision_input import DecisionInput
+from jitvault.model.revision_content import RevisionContent
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +39,12 @@ class Scope:
         """
         return "all" if self.is_all else sha256_hex(str(self).encode())[:32]
 
-    def covers(self, content: InScope) -> bool:
-        """Return whether a task is in the scope, by the content of its revision."""
-        agent, owner = content.agent, content.owner
+    def covers(self, content: RevisionContent | DecisionInput) -> bool:
+        """Return whether a task is in the scope, by the content of its revision or what is asked of policy."""
         templates = [entry.template for entry in content.access]
         return (
-            (not self.agent or _is_one_of(self.agent, (agent.name, agent.entity)))
-            and (not self.owner or _is_one_of(self.owner, (owner.name, owner.entity)))
+            (not self.agent or _is_one_of(self.agent, (content.agent.name, content.agent.entity)))
+            and (not self.owner or _is_one_of(self.owner, (content.owner.name, content.owner.entity)))
             and (not self.template or _is_one_of(self.template, templates))
         )
 
@@ -108,7 +89,7 @@ class FreezeStatement:
     at: datetime
     entity: str = ""
 
-    def covers(self, content: InScope) -> bool:
+    def covers(self, content: RevisionContent | DecisionInput) -> bool:
         """Return whether a task is in the scope, by name or by entity."""
         return any(scope.covers(content) for scope in self.scopes)
 

@@ -54,9 +54,10 @@ def _has_to_end(worker: WorkerContext, task_id: str) -> bool:
     said = published(worker, task_id)
     if not isinstance(said, PublishedTask) or said.state not in LIVE_STATES | {State.ENDING}:
         return False
-    content, parent = said.full_revision.content, said.full_revision.spec.spec.parent
+    parent = said.full_revision.spec.spec.parent
     if parent is not None and worker.ledger.task(parent) is None:
         return False
+    content = said.full_revision.content
     parties = may_end(content)
     asked = end_request(worker, task_id, entitled=parties)
     if asked is None:

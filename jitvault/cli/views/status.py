@@ -128,12 +128,12 @@ def _print(revision: Revision, shown: Mapping[str, Any]) -> None:
 
 def _facts(revision: Revision, shown: Mapping[str, Any]) -> dict[str, str]:
     """Return what is known of a task, by the name of the line."""
-    content, body = revision.content, revision.spec.spec
+    content = revision.content
     facts: dict[str, str] = {
         "requester": content.requester.name,
         "agent": content.agent.name,
         "owner": content.owner.name,
-        "intent": body.intent,
+        "intent": revision.spec.spec.intent,
         "access": "; ".join(map(chosen, content.access)),
         **_family(shown),
         "risk": content.risk,
@@ -145,7 +145,7 @@ def _facts(revision: Revision, shown: Mapping[str, Any]) -> dict[str, str]:
         **_freeze(shown),
         **_refused_grant(content, shown),
         **_open_points(content, shown),
-        **_token(body, shown),
+        **_token(revision.spec.spec, shown),
         **extension.facts(shown),
         **_end_facts(shown),
     }

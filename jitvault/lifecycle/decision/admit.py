@@ -223,7 +223,7 @@ def _create(
         receipt=None,
         parent=submitted.spec.spec.parent,
     )
-    rows = (*opened_rows(task.task_id, revision, number, decision), *decision_rows(task.task_id, decision))
+    rows = (*opened_rows(task.task_id, revision, number, decision.policy), *decision_rows(task.task_id, decision))
     body = {"revision": number, "digest": revision.digest, **decision_event_body(task.task_id, decision)}
     if recovered_from is not None:
         body["recovered_from"] = dict(recovered_from)

@@ -74,7 +74,7 @@ def reevaluate(worker: WorkerContext, file: TaskRecord, claim: int) -> Evaluatio
         _revise(worker, file, claim, revision, decision, submitted.written_at)
     elif _is_news(file, decision):
         counting = decision_rows(task.task_id, decision)
-        decided = revision_row(task.task_id, revision, task.revision, decision)
+        decided = revision_row(task.task_id, revision, task.revision, decision.policy)
         rows: list[Row] = [decided, *counting, *lapsed_rows(file, counting)]
         _move(worker, file, claim, decision.state, decision_event_body(task.task_id, decision), rows)
     return Evaluation(submitted, decision)
@@ -155,7 +155,10 @@ def _revise(
             "due_at": look_at(revision.window, written_at, worker.now()),
             "parent": revision.spec.spec.parent,
         },
-        rows=(*opened_rows(file.task.task_id, revision, number, decision), *decision_rows(file.task.task_id, decision)),
+        rows=(
+            *opened_rows(file.task.task_id, revision, number, decision.policy),
+            *decision_rows(file.task.task_id, decision),
+        ),
     )
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
 

@@ -25,7 +25,7 @@ from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
 from jitvault.model.revision_content import Access
 from jitvault.model.states import EndReason, State
-from jitvault.policy.decision import ProofLevel, needed_proof_level, obliged_proof_level
+from jitvault.policy.decision import Decision, ProofLevel, needed_proof_level, obliged_proof_level
 
 _error = converter(PublishedError)
 _uncounted = converter(list[UncountedDecision])
@@ -179,12 +179,12 @@ def proof_level_of(file: TaskRecord, entry: Access | None) -> str:
     return level
 
 
-def revision_row(task_id: str, revision: Revision, number: int, decision: RequestDecision) -> RevisionRow:
+def revision_row(task_id: str, revision: Revision, number: int, policy: Decision) -> RevisionRow:
     """Return the row of a revision with policy's decision about it."""
-    return RevisionRow(task_id, number, revision.digest, revision.body, decision.policy.as_json())
+    return RevisionRow(task_id, number, revision.digest, revision.body, policy.as_json())
 
 
-def opened_rows(task_id: str, revision: Revision, number: int, decision: RequestDecision) -> tuple[Row, ...]:
+def opened_rows(task_id: str, revision: Revision, number: int, policy: Decision) -> tuple[Row, ...]:
     """Return the rows of a new revision.
 
     They are the revision itself, and its lease budget by template.
@@ -195,7 +195,7 @@ def opened_rows(task_id: str, revision: Revision, number: int, decision: Request
     for entry in revision.access:
         budgets[entry.template] += entry.lease_budget
     access = (AccessRow(task_id, number, name, agent, owner, budget) for name, budget in sorted(budgets.items()))
-    return (revision_row(task_id, revision, number, decision), *access)
+    return (revision_row(task_id, revision, number, policy), *access)
 
 
 def decision_rows(task_id: str, decision: RequestDecision) -> tuple[DecisionRow, ...]:
