@@ -232,10 +232,8 @@ def _why_empty(document: PublishedTask, me: str) -> tuple[str, str]:
     if document.state in (State.DENIED, State.LAPSED):
         why = document.why_denied or ("it was not granted in time" if document.state is State.LAPSED else "")
         words = f"the task is {document.state.value}, and gets no token" + (f": {why}" if why else "")
-        return (
-            words,
-            f"Its requester, {document.full_revision.content.requester.name}, can ask again, or for a task with another id.",
-        )
+        asker = document.full_revision.content.requester.name
+        return words, f"Its requester, {asker}, can ask again, or for a task with another id."
     if document.state in BEFORE or document.state is State.ISSUING:
         waits = f"`jitvault status {task}` shows what it waits for. Run the same command again when it is issued."
         return f"the task is {document.state.value}, so its token is not made yet", waits
