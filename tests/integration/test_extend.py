@@ -22,7 +22,7 @@ from jitvault.model.revision import Revision
 from jitvault.model.scope import Scope
 
 Spec = Callable[..., Path]
-pytestmark = pytest.mark.usefixtures("lab")
+pytestmark = pytest.mark.usefixtures("lab", "in_this_process")
 
 
 def extend(rig: Rig, task: str, how_long: str = "5m", who: str = "operator", **how: Any) -> Any:
