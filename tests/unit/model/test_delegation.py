@@ -217,14 +217,14 @@ def test_children_together_never_hold_more_than_their_parent(family: tuple[Shape
         one = revision(shape, task=f"c{n}", above=above)
         refused = over_budget(one, above, held)
         # by the same template each child may take as many as the parent: one at a time
-        taken = {entry["path"] for other in held for entry in other.access}
-        assert bool(refused) == bool(taken & {entry["path"] for entry in one.access})
+        taken = {entry.path for other in held for entry in other.access}
+        assert bool(refused) == bool(taken & {entry.path for entry in one.access})
         held += [] if refused else [one]
     allowed, together = Counter[str](), Counter[str]()
     for entry in above.access:
-        allowed[entry["path"]] += entry["lease_budget"]
+        allowed[entry.path] += entry.lease_budget
     for entry in (entry for one in held for entry in one.access):
-        together[entry["path"]] += entry["lease_budget"]
+        together[entry.path] += entry.lease_budget
     assert together <= allowed
 
 
