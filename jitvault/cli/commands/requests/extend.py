@@ -21,6 +21,7 @@ from jitvault.documents.paths import ANYONE, request_path
 from jitvault.documents.published_parts import GrantedExtension, PublishedExtension
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import ApprovalMissing, Denied, InvalidInput, UsageError, WaitTimedOut, WrongState
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.time_window import MAX_DURATION, format_duration, parse_seconds
 from jitvault.lifecycle.requests.sign import sign_extension
 from jitvault.wiring import Wiring
@@ -131,9 +132,7 @@ def _show_made(
     is_left = is_held or (document.is_for_agent and out is None)
     message = inbox.message_for(wiring, document) if made.replaces and not is_left else None
     shown = views.Shown("extended", made.digest, made, bool(made.replaces), [])
-    views.print_extension(
-        document, shown, message, out=out, as_json=as_json, made_at=made.at.isoformat(), is_held=is_held
-    )
+    views.print_extension(document, shown, message, out=out, as_json=as_json, made_at=rfc3339(made.at), is_held=is_held)
     if message is not None:
         inbox.empty(wiring, document.task_id)
     session.check_findings(document.task_id, document.findings)
