@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 # the agent frameworks of docs/examples/frameworks, which jitvault's own tools need not agree with
 FRAMEWORKS := .venv/frameworks
 
-.PHONY: demo test test-all frameworks test-vault test-postgresql outages gateway faults fleet soak soak-state mutants races check check-style check-types check-layout bench bench-keep fuzz format schemas lock recording wheel clean
+.PHONY: demo test test-all foreign recorded frameworks test-vault test-postgresql outages gateway faults fleet soak soak-state mutants races check check-style check-types check-layout bench bench-keep fuzz format schemas lock recording wheel clean
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
@@ -118,6 +118,14 @@ schemas: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+# a receipt of real servers, verified by openssl and by cosign, which is built where Go is at hand: minutes the first time
+foreign: $(STAMP)
+	PYTHONPATH=.:tests $(BIN)/python -m foreign
+
+# the receipts and audit lines on which the verifiers' unit tests run, anew from real servers
+recorded: $(STAMP)
+	PYTHONPATH=.:tests $(BIN)/python -m record_receipts
 
 # one worker renews KEEP_TASKS tasks: takes as long as granting them, and 150 s
 KEEP_TASKS ?= 10000

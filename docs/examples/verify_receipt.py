@@ -1,20 +1,23 @@
-"""Check a receipt without trusting jitvault: its signature, and that the audit log shows what it says.
+"""Check a receipt without trusting jitvault: its signatures, and that the audit log shows what it says.
 
-A thief of the worker's token can sign any receipt, and can cause and name any line that the worker can cause. So each
-line has to be Vault's answer, without an error, of jitvault's namespace and about the task's own token or lease; it has
-to be the worker's where only the worker's counts; and each check of each credential needs one of its own. Namespace
-and worker are compared by the ids that you took from Vault, since names and policies can be anybody's.
+A receipt is an in-toto statement of the form https://jitvault.dev/receipt/v1, which docs/receipt.md describes; a field
+more or less is refused. A thief of the worker's token can sign any receipt, and can cause and name any line that the
+worker can cause. So each line has to be Vault's answer, without an error, of jitvault's namespace and about the task's
+own token or lease; it has to be the worker's where only the worker's counts; and each check of each credential needs
+one of its own. Namespace and worker are compared by the ids that you took from Vault, since names and policies can be
+anybody's.
 
     bao read -format=json jitvault-transit/keys/jitvault-receipts > key.json    # or `vault read …`
     bao read -field=id identity/entity/name/jitvault-worker                     # WORKER: whom the worker logs in as
     jitvault report TASK --receipt receipt.json
     python verify_receipt.py receipt.json key.json "$JITVAULT_AUDIT_FILE" --namespace root --worker-entity WORKER
 
-The file that `jitvault export-keys` writes has all three: `verify_receipt.py receipt.json trust.json LOG`. Rotated
-files beside each log are read as well, compressed or not; in a directory all files. The script uses the standard
-library and `cryptography`, and nothing of jitvault. Exit code 0: everything is there; 1: something is wrong; 2: a file
-cannot be read; 3: nothing is wrong, and not everything could be checked. `jitvault verify` also knows ends that met a
-crash of Vault's.
+The file that `jitvault export-keys` writes has all three, and the keys of those who asked, approved and ended; without
+these, what people signed is attested: `verify_receipt.py receipt.json trust.json LOG`. Each WRONG names its places in
+the statement, and ATTESTED are those that nothing derives again. Rotated files beside each log are read as well,
+compressed or not; in a directory all files. The script uses the standard library and `cryptography`, and nothing of
+jitvault. Exit code 0: everything is there; 1: something is wrong; 2: a file cannot be read; 3: nothing is wrong, and
+not everything could be checked. `jitvault verify` also knows ends that met a crash of Vault's.
 """
 
 from __future__ import annotations
@@ -38,7 +41,8 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-TYPE = "application/vnd.jitvault.receipt+json"
+TYPE = "application/vnd.in-toto+json"
+DOCUMENT = "application/vnd.jitvault.document+json"
 ISSUED, REVOKED, GONE, TARGET = 1, 2, 3, 6
 BEGUN = -1
 PACKED = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
@@ -49,16 +53,124 @@ PROVEN = ("audit_confirmed", "target_confirmed", "expired")
 OWN_PATHS = ("auth/token/", "sys/", "cubbyhole/")
 
 
+# The form of a receipt: each object has exactly these fields. A tuple is one of several forms, a list any number of one
+# form, or just one ("alone").
+TEXT, INT, BOOL, BYTES = "text", "whole number", "true or false", "base64"
+TIME, INSTANT, SHA256, DIGEST = "time in UTC", "time", "SHA-256", "digest"
+PARTY = {"entity": TEXT, "name": TEXT}
+SIGNED = {"payload": BYTES, "payloadType": TEXT, "signatures": [{"keyid": TEXT, "sig": BYTES}, "alone"]}
+PARTIES = {"requester": PARTY, "agent": PARTY, "owner": PARTY}
+CHAIN = {"events": INT, "head": SHA256}
+# what a check that does not hold lacks has more fields, by its kind
+EVIDENCE = {
+    "line": {"sha256": SHA256, "source": TEXT, "request_id": TEXT, "operation": TEXT, "path": TEXT, "at": TIME},
+    "expiry": {"at": TIME},
+    "interval": {"begin": TIME, "end": TIME},
+    "contiguous": {"source": TEXT, "begin": INT, "end": INT},
+    "gap": {"listing": SHA256, "closed": TEXT, "line": (SHA256, None)},
+    "target_answer": {"engine": TEXT, "question": TEXT, "answer": TEXT},
+    "quiet": {"ms": INT, "listed": ("missing", None)},
+    "no_token": {},
+    "missing": {},
+}
+PROVES = {1: ["line"], 2: ["line", "expiry"], 3: ["line", "expiry"], 4: ["interval"], 5: ["contiguous", "gap"]}
+PROVES |= {6: ["target_answer"], 7: ["quiet", "no_token"]}
+CREDENTIAL = {"verdict": TEXT, "checks": [{"n": INT, "ok": BOOL, "evidence": "evidence"}]}
+PROOF = {
+    "task_id": TEXT, "state": TEXT, "end_reason": (TEXT, None), "confirmed": BOOL, "reopened": INT,
+    "forced": ({"by": TEXT, "name": TEXT, "reason": TEXT}, None), "dead_ms": (INT, None), "confirmed_ms": (INT, None),
+    "leases": [{**CREDENTIAL, "lease_id": TEXT, "template": TEXT, "error": (TEXT, None)}], "token": CREDENTIAL,
+    "earlier_tokens": [CREDENTIAL], "target_asked": (BOOL, None), "not_proven": [TEXT],
+}  # fmt: skip
+EXTENSION = {
+    "by": PARTY, "reason": TEXT, "since": TEXT, "seconds": INT, "until": TEXT, "window_s": INT, "digest": DIGEST,
+    "approved_by": [PARTY], "rules": [TEXT], "policy_digest": TEXT, "replaces": (TEXT, None), "at": TIME,
+    "signed_request": SIGNED, "signed": [SIGNED],
+}  # fmt: skip
+GRANT = {
+    "grant": TEXT, "attempt": INT, "role": TEXT, "accessor_hmac": (TEXT, None), "requested_ttl_s": INT, "ttl_s": INT,
+    "step_s": INT, "issued_at": (TIME, None), "expires_at": (TIME, None), "verdict": TEXT,
+}  # fmt: skip
+OBLIGATIONS = {
+    "approvals": [{"group": TEXT, "count": INT}], "max_ttl_s": (INT, None), "max_window_s": (INT, None),
+    "confirm": (TEXT, None), "notify": [TEXT], "owner_may_approve": [TEXT],
+}  # fmt: skip
+POLICY = {"permitted": BOOL, "obligations": OBLIGATIONS, "rules": [TEXT], "reasons": [TEXT], "policy_digest": TEXT}
+PREDICATE = {
+    **PARTIES, "installation": TEXT, "task": TEXT, "revision": INT, "intent": TEXT, "approved_by": [TEXT],
+    "delegation": [{**PARTIES, "task": TEXT, "digest": DIGEST}], "approvers": [PARTY],
+    "children": [{"task": TEXT, "digest": DIGEST, "state": TEXT, "chain": CHAIN}],
+    "access": [{"template": TEXT, "path": TEXT, "with": {"*": TEXT}}],
+    "ended": ({"by": (TEXT, None), "name": (TEXT, None), "at": TIME, "reason": TEXT, "note": TEXT}, None),
+    "documents": {"request": (SIGNED, None), "decisions": [SIGNED], "ends": [SIGNED]}, "policy": POLICY,
+    "grants": [GRANT], "extensions": [EXTENSION], "proof": PROOF, "chain": CHAIN, "sealed_at": TIME,
+    "findings": [{"rule": TEXT, "message": TEXT, "line": (TEXT, None)}],
+    "recovered": [{"at": TIME, "from": {"*": "anything"}, "verified_by": [TEXT]}],
+}  # fmt: skip
+STATEMENT = {
+    "_type": ["https://in-toto.io/Statement/v1"],
+    "subject": [{"name": TEXT, "digest": {"sha256": SHA256}, "content": BYTES}, "alone"],
+    "predicateType": ["https://jitvault.dev/receipt/v1"], "predicate": PREDICATE,
+}  # fmt: skip
+REPEATED = ("installation", "task", "revision", *PARTIES, "delegation", "intent", "access")
+SECOND = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d"
+FORMS = {TIME: rf"{SECOND}(\.\d{{1,6}})?Z", INSTANT: rf"{SECOND}(\.\d{{1,9}})?(Z|[+-]\d\d:\d\d)"}
+FORMS |= {SHA256: "[0-9a-f]{64}", DIGEST: "sha256:[0-9a-f]{64}"}
+# the same of what people sign, but for what may be left out
+PAPER = {"kind": TEXT, "task": TEXT, "entity": TEXT, "nonce": TEXT, "at": TEXT}
+PAPERS = {
+    "submit": {**PAPER, "spec": {"*": "anything"}, "revise": BOOL},
+    "extend": {**PAPER, "digest": DIGEST, "ends_at": INSTANT, "seconds": INT, "reason": TEXT},
+    "end": {**PAPER, "reason": TEXT, "note": TEXT},
+    "decision": {
+        **PAPER, "digest": DIGEST, "revision": INT, "requester": TEXT, "decision": TEXT, "groups": [TEXT],
+        "reason": TEXT, "expires_at": TEXT,
+    },
+}  # fmt: skip
+# What nobody can derive again, whatever the auditor brings: `*` is any item.
+ATTESTED = """
+    children approvers/*/name ended/name ended/at policy chain recovered sealed_at extensions/*/approved_by/*/name
+    extensions/*/by/name extensions/*/rules extensions/*/policy_digest extensions/*/at findings/*/rule
+    findings/*/message grants/*/grant grants/*/attempt grants/*/issued_at grants/*/requested_ttl_s grants/*/ttl_s
+    grants/*/step_s grants/*/expires_at proof/reopened proof/forced/name proof/dead_ms proof/confirmed_ms
+    proof/not_proven
+"""
+OPAQUE = {"line": ["source"], "contiguous": ["source", "begin", "end"], "gap": ["closed"], "quiet": ["ms", "listed"]}
+OPAQUE |= {"target_answer": ["engine", "question", "answer"], "missing": [""]}
+
+
 @dataclass
 class Credential:
     """A token or lease of the receipt: its checks, and the lines on which they rest, by the number of the check."""
 
     name: str
-    verdict: str
-    checks: dict
+    place: str
+    said: dict
     lease: str = ""
     accessor: str = ""
     role: str = ""
+    grant: str = ""
+
+    @property
+    def verdict(self) -> str:
+        return self.said["verdict"]
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """The places that say which one it is."""
+        return (f"{self.place}/lease_id",) if self.lease else (f"{self.grant}/accessor_hmac", f"{self.grant}/role")
+
+    @property
+    def checks(self) -> dict[int, dict]:
+        """The evidence of each check that holds."""
+        return {check["n"]: check["evidence"] for check in self.said["checks"] if check["ok"]}
+
+    def at(self, n: int, *names: str) -> str:
+        """The place of a check, or of something in it; that of all checks where there is no such one."""
+        numbers = [check["n"] for check in self.said["checks"]]
+        if n not in numbers:
+            return f"{self.place}/checks"
+        return "/".join((self.place, "checks", str(numbers.index(n)), *names))
 
     @property
     def lines(self) -> dict[int, str]:
@@ -73,6 +185,7 @@ class Known:
     keys: dict[str, str]
     namespace: str
     workers: list[str]
+    signers: dict[tuple[str, str], str]
 
 
 @dataclass
@@ -91,47 +204,406 @@ class Log:
     rebuilt: bool = False
 
 
-def signed_payload(envelope: dict, keys: dict) -> dict:
-    """The receipt inside a DSSE envelope, if one of Vault's key versions signed it as a receipt."""
-    payload, kind = base64.b64decode(envelope["payload"]), envelope["payloadType"].encode()
+def is_signed(envelope: dict, key: str) -> bool:
+    """Whether this key, base64, signed a DSSE envelope."""
+    payload, kind = base64.b64decode(envelope["payload"], validate=True), envelope["payloadType"].encode()
     covered = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
-    for signature in envelope["signatures"]:
-        version = signature["keyid"].rpartition(":v")[2]
-        public = base64.b64decode(keys[version])
-        Ed25519PublicKey.from_public_bytes(public).verify(base64.b64decode(signature["sig"]), covered)
-    if not envelope["signatures"] or envelope["payloadType"] != TYPE:
+    try:
+        signature = base64.b64decode(envelope["signatures"][0]["sig"], validate=True)
+        Ed25519PublicKey.from_public_bytes(base64.b64decode(key)).verify(signature, covered)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def signed_payload(envelope: dict, keys: dict) -> bytes:
+    """What is inside a DSSE envelope, if one of Vault's key versions signed it as a receipt."""
+    version = envelope["signatures"][0]["keyid"].rpartition(":v")[2]
+    if envelope["payloadType"] != TYPE or len(envelope["signatures"]) != 1 or not is_signed(envelope, keys[version]):
         raise InvalidSignature
-    return json.loads(payload)
+    return base64.b64decode(envelope["payload"])
 
 
 def credentials(receipt: dict) -> list[Credential]:
     """Each token and lease of the task."""
-    proof, grants = receipt["proof"], receipt["grants"]
-    last = grants[-1] if grants else {}
-    earlier = [grant for grant in grants[:-1] if grant["accessor_hmac"]]
-    tokens = [("task token", proof["token"], last)]
-    for number, (said, grant) in enumerate(zip(proof.get("earlier_tokens", ()), earlier, strict=True), 1):
-        tokens.append((f"earlier token {number}", said, grant))
-    found = [
-        Credential(name, said["verdict"], checks(said), accessor=grant.get("accessor_hmac") or "", role=grant["role"])
-        if grant
-        else Credential(name, said["verdict"], checks(said))
-        for name, said, grant in tokens
-    ]
-    leases = proof["leases"]
-    return found + [Credential(one["lease_id"], one["verdict"], checks(one), lease=one["lease_id"]) for one in leases]
+    proof, grants = receipt["proof"], [*enumerate(receipt["grants"])]
+    at = "/predicate/proof"
+    earlier = [(n, grant) for n, grant in grants[:-1] if grant["accessor_hmac"]]
+    tokens = [("task token", f"{at}/token", proof["token"], grants[-1] if grants else None)]
+    for number, (said, grant) in enumerate(zip(proof["earlier_tokens"], earlier, strict=False)):
+        tokens.append((f"earlier token {number + 1}", f"{at}/earlier_tokens/{number}", said, grant))
+    found = []
+    for name, place, said, made in tokens:
+        n, grant = made or (0, {"accessor_hmac": None, "role": ""})
+        where = f"/predicate/grants/{n}" if made else "/predicate/grants"
+        found.append(Credential(name, place, said, "", grant["accessor_hmac"] or "", grant["role"], where))
+    for n, said in enumerate(proof["leases"]):
+        found.append(Credential(said["lease_id"], f"{at}/leases/{n}", said, lease=said["lease_id"]))
+    return found
 
 
-def checks(said: dict) -> dict[int, dict]:
-    """The evidence of each check that holds."""
-    return {check["n"]: check["evidence"] for check in said["checks"] if check["ok"]}
+def misfits(value: object, form: object, place: str = "") -> Iterator[str]:
+    """The places at which a value has not its form."""
+    if isinstance(form, tuple):
+        if not (value is None and None in form):
+            yield from misfits(value, form[0], place)
+    elif form == "evidence":
+        kind = value.get("kind") if isinstance(value, dict) else None
+        if kind not in EVIDENCE:
+            yield f"{place}/kind"
+        elif kind != "missing":
+            yield from misfits(value, {"kind": TEXT, **EVIDENCE[kind]}, place)
+    elif isinstance(form, dict):
+        yield from misfit_fields(value, form, place)
+    elif isinstance(form, list) and isinstance(value, list):
+        if "alone" in form and len(value) != 1:
+            yield place
+        for n, one in enumerate(value):
+            yield from misfits(one, form[0], f"{place}/{n}")
+    elif form[0] != value if isinstance(form, list) else not is_of(value, form):
+        yield place
+
+
+def misfit_fields(value: object, form: dict, place: str) -> Iterator[str]:
+    """The same of an object; `*` is any key."""
+    if not isinstance(value, dict):
+        yield place
+        return
+    forms = dict.fromkeys(value, form["*"]) if "*" in form else form
+    yield from (f"{place}/{key}" for key in sorted(forms.keys() ^ value.keys()))
+    for key in forms.keys() & value.keys():
+        yield from misfits(value[key], forms[key], f"{place}/{key}")
+
+
+def is_of(value: object, form: object) -> bool:
+    """Whether a value is of one of the simple forms."""
+    if form in (INT, BOOL):
+        return isinstance(value, bool) is (form == BOOL) and isinstance(value, int)
+    if form in ("anything", "missing"):
+        return True
+    if form == BYTES:
+        try:
+            return base64.b64encode(base64.b64decode(value, validate=True)).decode() == value
+        except (ValueError, TypeError):
+            return False
+    return isinstance(value, str) and (form == TEXT or re.fullmatch(FORMS[form], value) is not None)
+
+
+def differing(said: object, shown: object, place: str) -> Iterator[str]:
+    """The places at which two values differ."""
+    if isinstance(said, dict) and isinstance(shown, dict) and said.keys() == shown.keys():
+        for key in said:
+            yield from differing(said[key], shown[key], f"{place}/{key}")
+    elif isinstance(said, list) and isinstance(shown, list) and len(said) == len(shown):
+        for n, (one, other) in enumerate(zip(said, shown, strict=True)):
+            yield from differing(one, other, f"{place}/{n}")
+    elif said != shown:
+        yield place
+
+
+def wrong(text: str, *places: str) -> str:
+    """What does not hold, after the places of what contradicts it."""
+    return f"{', '.join(places)}: {text}"
+
+
+def other_revision(statement: dict) -> Iterator[str]:
+    """Where the approved revision has another digest, or says something else."""
+    subject, receipt = statement["subject"][0], statement["predicate"]
+    content = base64.b64decode(subject["content"])
+    if hashlib.sha256(content).hexdigest() != subject["digest"]["sha256"]:
+        yield wrong("the revision has another digest", "/subject/0/digest/sha256", "/subject/0/content")
+        return
+    try:
+        revision = json.loads(content)
+        access = [{name: one[name] for name in ("template", "path", "with")} for one in revision["access"]]
+        shown = {"delegation": [], **revision, "access": access, "intent": revision["spec"]["spec"]["intent"]}
+        places = [place for name in REPEATED for place in differing(receipt[name], shown[name], f"/predicate/{name}")]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        places = ["/subject/0/content"]
+    for place in places:
+        yield wrong("the revision says otherwise", place)
+    if subject["name"] != receipt["task"]:
+        yield wrong("the subject is another task's", "/subject/0/name", "/predicate/task")
+
+
+@dataclass
+class Papers:
+    """What people signed: by its place, each document that is about the task and of who signed it."""
+
+    said: dict[str, dict] = field(default_factory=dict)
+    unproven: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+    def below(self, place: str) -> list[tuple[str, dict]]:
+        return [(at, one) for at, one in self.said.items() if at == place or at.startswith(f"{place}/")]
+
+    def are_proven(self, *places: str) -> bool:
+        return not any(at == place or at.startswith(f"{place}/") for at in self.unproven for place in places)
+
+
+def read_papers(receipt: dict, known: Known) -> Papers:
+    """Read each embedded document, and check who signed it, about which task."""
+    papers, documents = Papers(), receipt["documents"]
+    every = [("/predicate/documents/request", "submit", documents["request"])] if documents["request"] else []
+    for name, kind in (("decisions", "decision"), ("ends", "end")):
+        every += [(f"/predicate/documents/{name}/{n}", kind, one) for n, one in enumerate(documents[name])]
+    for n, extension in enumerate(receipt["extensions"]):
+        at = f"/predicate/extensions/{n}"
+        every.append((f"{at}/signed_request", "extend", extension["signed_request"]))
+        every += [(f"{at}/signed/{m}", "decision", one) for m, one in enumerate(extension["signed"])]
+    for place, kind, envelope in every:
+        read_paper(papers, place, kind, envelope, receipt["task"], known)
+    return papers
+
+
+def read_paper(papers: Papers, place: str, kind: str, envelope: dict, task: str, known: Known) -> None:
+    if envelope["payloadType"] != DOCUMENT or len(envelope["signatures"]) != 1:
+        papers.wrong.append(
+            wrong("it is no document with one signature", f"{place}/payloadType", f"{place}/signatures")
+        )
+        return
+    try:
+        said = json.loads(base64.b64decode(envelope["payload"]))
+        bad = [*misfits({key: one for key, one in said.items() if key != "cancels"}, PAPERS[kind])]
+    except (ValueError, AttributeError, RecursionError):
+        said, bad = {}, [""]
+    if bad or (said["kind"], said["task"]) != (kind, task):
+        papers.wrong.append(wrong(f"it is no signed {kind} about this task", f"{place}/payload"))
+        return
+    key, _, version = envelope["signatures"][0]["keyid"].rpartition(":v")
+    public = known.signers.get((said["entity"], version))
+    if key != f"jitvault-signer-{said['entity']}":
+        papers.wrong.append(wrong("another one than its author signed it", f"{place}/signatures/0/keyid"))
+    elif public and not is_signed(envelope, public):
+        papers.wrong.append(wrong("its author did not sign it", f"{place}/signatures/0", f"{place}/payload"))
+    else:
+        papers.said[place] = said
+        papers.unproven += [] if public else [place]
+
+
+def other_papers(statement: dict, papers: Papers) -> Iterator[str]:
+    """Where the signed documents say something else than the receipt."""
+    receipt, digest = statement["predicate"], f"sha256:{statement['subject'][0]['digest']['sha256']}"
+    at = "/predicate/documents"
+    for place, request in papers.below(f"{at}/request"):
+        asked = part(request, "spec", "spec")
+        shown = [{name: one[name] for name in ("template", "with")} for one in receipt["access"]]
+        told = (receipt["requester"]["entity"], receipt["intent"], shown)
+        # a template without parameters needs none
+        access = [{"with": {}, **one} if isinstance(one, dict) else one for one in asked.get("access") or ()]
+        if (request["entity"], asked.get("intent"), access) != told:
+            yield wrong("it asks for something else", f"{place}/payload")
+    if receipt["documents"]["request"] is None and not receipt["recovered"]:
+        yield wrong("the signed request is missing", f"{at}/request")
+    approvals, about = papers.below(f"{at}/decisions"), (receipt["revision"], receipt["requester"]["entity"])
+    named = {entity: f"/predicate/approved_by/{n}" for n, entity in enumerate(receipt["approved_by"])}
+    yield from other_approvals(approvals, named, digest, about, "/predicate/approved_by", receipt)
+    for n, extension in enumerate(receipt["extensions"]):
+        at = f"/predicate/extensions/{n}"
+        for place, request in papers.below(f"{at}/signed_request"):
+            yield from other_extension(extension, request, digest, at, place)
+        named = {one["entity"]: f"{at}/approved_by/{m}/entity" for m, one in enumerate(extension["approved_by"])}
+        about = (receipt["revision"], extension["by"]["entity"])
+        signed = papers.below(f"{at}/signed")
+        yield from other_approvals(signed, named, extension["digest"], about, f"{at}/approved_by", receipt)
+        if f"sha256:{hashlib.sha256(content_of(statement, extension)).hexdigest()}" != extension["digest"]:
+            names = ("digest", "by", "reason", "since", "seconds", "until", "window_s")
+            yield wrong("it has another digest", *(f"{at}/{name}" for name in names))
+    yield from other_ends(receipt, papers)
+
+
+def other_approvals(
+    approvals: list[tuple[str, dict]], named: dict[str, str], digest: str, about: tuple, at: str, receipt: dict
+) -> Iterator[str]:
+    """Decisions that are no approvals of this, and entities that are named and signed none, or not once."""
+    signed = Counter(one["entity"] for _, one in approvals)
+    for place, one in approvals:
+        if (one["decision"], one["digest"], one["revision"], one["requester"]) != ("approve", digest, *about):
+            yield wrong("it approves something else", f"{place}/payload")
+        if one["entity"] not in named or signed[one["entity"]] > 1:
+            yield wrong("its author is not named once as approver", f"{place}/payload", at)
+    for entity, place in named.items():
+        if entity not in signed and not receipt["recovered"]:
+            yield wrong("a signed approval is missing", place)
+
+
+def other_extension(extension: dict, request: dict, digest: str, at: str, place: str) -> Iterator[str]:
+    """Where the signed request for more time says something else than the extension."""
+    pairs = {
+        "by/entity": (request["entity"], extension["by"]["entity"]),
+        "reason": (request["reason"], extension["reason"]),
+        "seconds": (request["seconds"], extension["seconds"]),
+        "since": (moment(request["ends_at"]), moment(extension["since"])),
+    }
+    for name, (signed, said) in pairs.items():
+        if signed != said:
+            yield wrong("the signed request for more time says otherwise", f"{at}/{name}", f"{place}/payload")
+    if request["digest"] != digest or request.get("cancels") is not None:
+        yield wrong("it asks for no more time of this revision", f"{place}/payload")
+
+
+def content_of(statement: dict, extension: dict) -> bytes:
+    """The bytes of an extension that its approvers signed the digest of."""
+    receipt = statement["predicate"]
+    names = ("by", "reason", "since", "seconds", "until", "window_s")
+    content = {
+        **{name: extension[name] for name in names},
+        **{name: receipt[name] for name in ("installation", "task", "revision")},
+        "apiVersion": "jitvault.dev/v1",
+        "kind": "Extension",
+        "revision_digest": f"sha256:{statement['subject'][0]['digest']['sha256']}",
+    }
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def end_signed(receipt: dict, papers: Papers) -> str | None:
+    """The place of the document by which somebody ended the task as the receipt says."""
+    ended, reasons = receipt["ended"] or {}, {"completed": "completed", "intercepted": "intercepted"}
+    said = (ended.get("by"), ended.get("note"), ended.get("reason"))
+    for place, one in papers.below("/predicate/documents/ends"):
+        if (one["entity"], one["note"], reasons.get(one["reason"], "operator")) == said:
+            return place
+    return None
+
+
+def force_signed(receipt: dict, papers: Papers) -> str | None:
+    """The place of the document by which an operator had the task forced closed."""
+    forced = receipt["proof"]["forced"] or {}
+    said = ("forced", forced.get("by"), forced.get("reason"))
+    found = papers.below("/predicate/documents/ends")
+    return next((place for place, one in found if (one["reason"], one["entity"], one["note"]) == said), None)
+
+
+def other_ends(receipt: dict, papers: Papers) -> Iterator[str]:
+    """Where who ended the task, or had it forced, signed something else."""
+    ended, ends = receipt["ended"] or {}, papers.below("/predicate/documents/ends")
+    by_them = [place for place, one in ends if one["entity"] == ended.get("by")]
+    is_persons = ended.get("reason") in ("completed", "operator", "intercepted")
+    if by_them and is_persons and end_signed(receipt, papers) is None:
+        places = ("/predicate/ended/note", "/predicate/ended/reason", f"{by_them[0]}/payload")
+        yield wrong("who ended the task signed another end", *places)
+    if receipt["proof"]["forced"] and not receipt["recovered"] and force_signed(receipt, papers) is None:
+        yield wrong("nobody signed that it be forced", "/predicate/proof/forced/by", "/predicate/proof/forced/reason")
+
+
+def attested(receipt: dict, every: list[Credential], papers: Papers) -> Iterator[str]:
+    """The places of what nothing derives again."""
+    patterns = ATTESTED.split()
+    if (signed := end_signed(receipt, papers)) is None or not papers.are_proven(signed):
+        patterns += ["ended/by", "ended/note", "ended/reason", "proof/end_reason"]
+    if (signed := force_signed(receipt, papers)) is None or not papers.are_proven(signed):
+        patterns.append("proof/forced")
+    approvals = [f"/predicate/extensions/{n}/signed" for n in range(len(receipt["extensions"]))]
+    if not papers.are_proven("/predicate/documents/decisions", *approvals) or receipt["recovered"]:
+        patterns += ["approved_by", "extensions/*/approved_by"]
+    patterns += [] if receipt["documents"]["request"] else ["documents/request"]
+    for pattern in patterns:
+        yield from places_of(receipt, pattern.split("/"), "/predicate")
+    yield from papers.unproven
+    for one in every:
+        for n, check in enumerate(one.said["checks"]):
+            names = OPAQUE.get(check["evidence"]["kind"], [])
+            yield from (f"{one.place}/checks/{n}/evidence/{name}".rstrip("/") for name in names)
+
+
+def places_of(value: object, pattern: list[str], place: str) -> Iterator[str]:
+    """The places of the values that a pattern names."""
+    if not pattern:
+        yield place
+    elif isinstance(value, list) and pattern[0] == "*":
+        for n, one in enumerate(value):
+            yield from places_of(one, pattern[1:], f"{place}/{n}")
+    elif isinstance(value, dict) and pattern[0] in value:
+        yield from places_of(value[pattern[0]], pattern[1:], f"{place}/{pattern[0]}")
+
+
+def not_following(receipt: dict, every: list[Credential]) -> Iterator[str]:
+    """What does not follow from the evidence that stands beside it."""
+    proof, at = receipt["proof"], "/predicate/proof"
+    for one in every:
+        yield from unfit_checks(one)
+        if one.verdict in PROVEN:
+            yield from unfit_verdict(one, forced=bool(proof["forced"]))
+    if proof["task_id"] != receipt["task"]:
+        yield wrong("its proof is about another task", f"{at}/task_id")
+    if (proof["state"], proof["confirmed"]) not in (("confirmed", True), ("unverified", False)):
+        yield wrong("no closed task is so", f"{at}/state", f"{at}/confirmed")
+    if receipt["ended"] and receipt["ended"]["reason"] != proof["end_reason"]:
+        yield wrong("the proof names another reason", "/predicate/ended/reason", f"{at}/end_reason")
+    asked = [6 in (check["n"] for check in lease["checks"]) for lease in proof["leases"]]
+    if proof["target_asked"] is not (all(asked) if asked else None):
+        yield wrong("its checks say otherwise", f"{at}/target_asked")
+    quiet = every[0].checks.get(7)
+    has_token = any(grant["accessor_hmac"] for grant in receipt["grants"])
+    if proof["confirmed"] and not (quiet and is_quiet(quiet, has_token=has_token)):
+        yield wrong("nothing shows that the task was quiet", every[0].at(7))
+    for n, child in enumerate(receipt["children"]):
+        if proof["confirmed"] and child["state"] not in ("sealed", "cancelled", "denied", "lapsed"):
+            yield wrong("a task below it is not over", f"/predicate/children/{n}/state")
+    yield from unfit_lists(receipt)
+
+
+def is_quiet(quiet: dict, *, has_token: bool) -> bool:
+    return (quiet["kind"] == "quiet" and quiet["ms"] >= 1000) if has_token else quiet["kind"] == "no_token"
+
+
+def unfit_checks(one: Credential) -> Iterator[str]:
+    """Checks that there are not, that are there twice, or that have evidence of another kind."""
+    for n, count in Counter(check["n"] for check in one.said["checks"]).items():
+        if count > 1 or n not in PROVES or (n == 7 and one.lease):
+            yield wrong(f"it has check {n} {count} times", one.at(n, "n"), f"{one.place}/checks")
+    for check in one.said["checks"]:
+        if check["ok"] and check["evidence"]["kind"] not in PROVES.get(check["n"], ()):
+            yield wrong("its evidence is of another kind", one.at(check["n"], "evidence"), one.at(check["n"], "n"))
+
+
+def unfit_verdict(one: Credential, *, forced: bool) -> Iterator[str]:
+    """Checks that a proven verdict needs, and the interval that check 4 covers."""
+    needed = {1, 3, 5, 6} if forced and one.lease else {1, 2, 3, 4, 5}
+    if 6 in one.checks or one.verdict == "target_confirmed":
+        needed |= {6}
+        if one.verdict != "target_confirmed":
+            yield wrong("check 6 says more", f"{one.place}/verdict")
+    for n in sorted(needed - one.checks.keys()):
+        yield wrong(f"check {n} does not hold", f"{one.place}/verdict", one.at(n))
+    if (one.checks.get(2, {}).get("kind") == "expiry") is not (one.verdict == "expired"):
+        yield wrong("it was ended in another way", f"{one.place}/verdict", one.at(2, "evidence"))
+    between = one.checks.get(4, {})
+    for name, n in (("begin", 1), ("end", 3)):
+        if name in between and between[name] != one.checks.get(n, {}).get("at"):
+            yield wrong("check 4 covers another interval", one.at(4, "evidence", name))
+
+
+def unfit_lists(receipt: dict) -> Iterator[str]:
+    """Where tokens, leases, grants and extensions do not fit each other."""
+    proof, grants = receipt["proof"], [*enumerate(receipt["grants"])]
+    earlier = [(n, grant) for n, grant in grants[:-1] if grant["accessor_hmac"]]
+    pairs = [*zip(earlier, enumerate(proof["earlier_tokens"]), strict=False)]
+    if len(earlier) != len(proof["earlier_tokens"]):
+        yield wrong("tokens are missing", "/predicate/proof/earlier_tokens", "/predicate/grants")
+    said = [(f"/predicate/grants/{n}", g, f"/predicate/proof/earlier_tokens/{m}", t) for (n, g), (m, t) in pairs]
+    said += [(f"/predicate/grants/{n}", g, "/predicate/proof/token", proof["token"]) for n, g in grants[-1:]]
+    for at, grant, place, token in said:
+        if grant["verdict"] != token["verdict"]:
+            yield wrong("grant and proof disagree", f"{at}/verdict", f"{place}/verdict")
+    ids = [grant["grant"] for _, grant in grants]
+    for n, extension in enumerate(receipt["extensions"]):
+        if extension["replaces"] is not None and extension["replaces"] not in ids:
+            yield wrong("it replaced a token of no grant", f"/predicate/extensions/{n}/replaces", "/predicate/grants")
+    paths = {one["path"]: one["template"] for one in receipt["access"]}
+    for n, lease in enumerate(proof["leases"]):
+        at, path = f"/predicate/proof/leases/{n}", lease["lease_id"].rpartition("/")[0]
+        if lease["template"] != paths.get(path, path):
+            yield wrong("it is a lease of another template", f"{at}/template", f"{at}/lease_id")
+        if lease["error"] is not None and lease["verdict"] in PROVEN:
+            yield wrong("it ended, and has an error", f"{at}/error")
 
 
 def signed_facts(receipt: dict) -> list[str]:
     """Who asked and approved, for what, which access, and when it ended, each in one line."""
-    names = {one["entity"]: one["name"] for one in receipt.get("approvers", ())}
+    names = {one["entity"]: one["name"] for one in receipt["approvers"]}
     approved = [f"{names.get(entity, 'entity')} ({entity})" for entity in receipt["approved_by"]]
-    access = [f"{one['template']} {one['with']} at {one['path']}" for one in receipt.get("access", ())]
+    access = [f"{one['template']} {one['with']} at {one['path']}" for one in receipt["access"]]
     said = [
         f"requester {receipt['requester']['name']}, agent {receipt['agent']['name']}, owner {receipt['owner']['name']}",
         f"approved by {', '.join(approved) or 'nobody'}",
@@ -139,7 +611,7 @@ def signed_facts(receipt: dict) -> list[str]:
         *(f"access: {one}" for one in access),
         *(f"issued at {grant['issued_at']}" for grant in receipt["grants"][:1]),
     ]
-    if ended := receipt.get("ended"):
+    if ended := receipt["ended"]:
         said.append(f"ended at {ended['at']} by {ended['name'] or 'the worker'}: {ended['note'] or ended['reason']}")
     return said
 
@@ -309,23 +781,25 @@ def left_out(receipt: dict, every: list[Credential], log: Log, known: Known) -> 
         path = entry["request"]["path"]
         lease = part(entry, "response", "secret").get("lease_id")
         if actor(entry) in own and lease and lease not in leases and not has_failed(entry):
-            yield f"the receipt leaves out lease {lease!r}"
+            yield wrong(f"the receipt leaves out lease {lease!r}", "/predicate/proof/leases")
         if actor(entry) in own and not path.startswith(OWN_PATHS) and not is_open_to_all(entry):
             wrapped.setdefault(entry["request"].get("id", name), []).append((name, entry))
     for lines in wrapped.values():
         asked = any(part(entry, "response", "wrap_info") and not has_failed(entry) for _, entry in lines)
         if asked and not found & {name for name, _ in lines}:
-            yield f"a token read {lines[0][1]['request']['path']!r} in a wrapping, and no finding says so"
+            path = lines[0][1]["request"]["path"]
+            yield wrong(f"a token read {path!r} in a wrapping, and no finding says so", "/predicate/findings")
     for accessor, tasks in given.items():
         if accessor in own and tasks - {receipt["task"]}:
-            yield "Vault gave a token of it to another task"
+            yield wrong("Vault gave a token of it to another task", "/predicate/grants", "/predicate/task")
         if accessor not in own and receipt["task"] in tasks:
-            yield "Vault gave this task a token that the receipt leaves out"
+            yield wrong("Vault gave this task a token that the receipt leaves out", "/predicate/grants")
     for one in every:
         if lived_on(one, log):
-            yield f"{one.name} lived after it was found gone"
+            yield wrong(f"{one.name} lived after it was found gone", one.at(GONE))
     if leases and not any(receipt["task"] in given.get(accessor, ()) for accessor in own):
-        yield "Vault gave no token to this task that the leases were read with"
+        places = ("/predicate/grants", "/predicate/task")
+        yield wrong("Vault gave no token to this task that the leases were read with", *places)
 
 
 def not_shown(one: Credential, log: Log, *, forced: bool) -> Iterator[str]:
@@ -336,17 +810,17 @@ def not_shown(one: Credential, log: Log, *, forced: bool) -> Iterator[str]:
     if one.verdict == "never_issued" and not one.lease and not one.accessor:
         return
     if one.verdict not in PROVEN:
-        yield f"{one.name} is called {one.verdict}, and Vault issued it"
+        yield wrong(f"{one.name} is called {one.verdict}, and Vault issued it", f"{one.place}/verdict")
     if ISSUED not in one.lines:
-        yield f"no line shows how {one.name} was issued"
+        yield wrong(f"no line shows how {one.name} was issued", one.at(ISSUED))
     if one.verdict == "expired":
         if one.lease or is_over(one, log) is False:
-            yield f"nothing shows that the time of {one.name} was over"
+            yield wrong(f"nothing shows that the time of {one.name} was over", one.at(REVOKED))
     elif GONE not in one.lines or (REVOKED not in one.lines and not (forced and one.lease)):
-        yield f"no lines show how {one.name} was revoked and found gone"
+        yield wrong(f"no lines show how {one.name} was revoked and found gone", one.at(REVOKED), one.at(GONE))
     times = [log.named[line]["time"] for _, line in sorted(one.lines.items()) if line in log.named]
     if times != sorted(times, key=moment):
-        yield f"the lines of {one.name} are not in the order of what they are to show"
+        yield wrong("its lines are not in the order of what they are to show", f"{one.place}/checks")
 
 
 def is_over(one: Credential, log: Log) -> bool | None:
@@ -390,19 +864,26 @@ def not_approved(receipt: dict) -> Iterator[str]:
     parties = {one["owner"]["entity"]: f"owner{of}" for one, of in held}
     parties |= {one[who]["entity"]: who + of for one, of in held for who in ("agent", "requester")}
     by_owner = receipt["policy"]["obligations"].get("owner_may_approve")
+    approvers = "/predicate/approved_by"
     for entity in parties.keys() & set(receipt["approved_by"]):
         if parties[entity] != "owner" or not by_owner:
-            yield f"the {parties[entity]} approved the task"
-    for extension in receipt["extensions"]:
+            yield wrong(f"the {parties[entity]} approved the task", approvers)
+    for n, extension in enumerate(receipt["extensions"]):
         approved = {one["entity"] for one in extension["approved_by"]}
+        at = f"/predicate/extensions/{n}"
         if extension["by"]["entity"] in approved:
-            yield f"{extension['by']['name']} asked for more time and approved it"
+            yield wrong(f"{extension['by']['name']} asked for more time and approved it", f"{at}/approved_by")
         # a receipt does not say whether policy let the owner approve an extension
         for entity in parties.keys() & approved:
             if parties[entity] != "owner":
-                yield f"the {parties[entity]} approved more time"
+                yield wrong(f"the {parties[entity]} approved more time", f"{at}/approved_by")
+    for n, named in enumerate(receipt["approvers"]):
+        if named["entity"] not in receipt["approved_by"]:
+            yield wrong("who is named did not approve", f"/predicate/approvers/{n}/entity", approvers)
+    if not receipt["policy"]["permitted"] and any(grant["accessor_hmac"] for grant in receipt["grants"]):
+        yield wrong("policy did not permit it", "/predicate/policy/permitted")
     if not receipt["recovered"] and (missing := uncounted(receipt)):
-        yield missing
+        yield wrong(missing, approvers, "/predicate/policy/obligations/approvals")
 
 
 def uncounted(receipt: dict) -> str:
@@ -414,8 +895,10 @@ def uncounted(receipt: dict) -> str:
 
 
 def moment(text: str) -> datetime:
-    # Vault writes nine digits
-    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
+    # Vault writes nine digits, and a receipt has the nearest of six
+    nanoseconds = re.search(r"\.(\d{1,9})", text)
+    whole = datetime.fromisoformat(re.sub(r"\.\d+", "", text))
+    return whole + timedelta(microseconds=(int(nanoseconds[1].ljust(9, "0")) + 500) // 1000 if nanoseconds else 0)
 
 
 def logs(names: str) -> Iterator[Path]:
@@ -438,7 +921,7 @@ def lines_of(log: Path) -> Iterator[bytes]:
 
 def read(files: str, receipt: dict, every: list[Credential]) -> Log:
     """Read every line once."""
-    wanted = {line for one in every for line in one.lines.values()}
+    wanted = {line for one in every for line in one.lines.values()} | {one["line"] for one in receipt["findings"]}
     needles = [one.accessor.encode() for one in every if one.accessor]
     log = Log(rebuilt=bool(receipt["recovered"]))
     for line in (line for file in logs(files) for line in lines_of(file)):
@@ -470,43 +953,70 @@ def known(file: str, namespace: str, workers: list[str]) -> Known:
     given = json.loads(Path(file).read_text())
     if "receipt_keys" in given:
         keys = {str(key["version"]): key["public_key"] for key in given["receipt_keys"]}
-        return Known(keys, given["namespace"]["id"], [worker["entity"] for worker in given["workers"]])
-    return Known({v: key["public_key"] for v, key in given["data"]["keys"].items()}, namespace, workers)
+        signers = {(one["entity"], str(one["version"])): one["public_key"] for one in given["signers"]}
+        return Known(keys, given["namespace"]["id"], [worker["entity"] for worker in given["workers"]], signers)
+    return Known({v: key["public_key"] for v, key in given["data"]["keys"].items()}, namespace, workers, {})
 
 
 def report(receipt: dict, every: list[Credential], log: Log, trusted: Known) -> tuple[list[str], list[str]]:
     """Print each line with what it shows. Returns what is wrong, and what was not checked."""
-    proof, wrong = receipt["proof"], []
+    proof, bad = receipt["proof"], []
     rests = [(n, line, log.named.get(line, {})) for one in every for n, line in one.lines.items()]
     # one revocation by a prefix ends many tokens; a look-up names its lease by an HMAC
     prefix = {line for _, line, entry in rests if "/revoke-prefix/" in part(entry, "request").get("path", "")}
     shared = Counter(line for _, line, _ in rests if line not in prefix)
     looked_up = Counter(part(entry, "request", "data").get("lease_id", line) for n, line, entry in rests if n == GONE)
-    wrong += [f"{name} is looked up for two credentials" for name, count in looked_up.items() if count > 1]
+    bad += [f"/predicate/proof: {name} is looked up for two" for name, count in looked_up.items() if count > 1]
     for one in every:
         for n, line in sorted(one.lines.items()):
             why = why_not(log.named[line], one, n, log, trusted) if line in log.named else "it is in none of the files"
             why = why or ("it is to show two things" if shared[line] > 1 else "")
             found = "found" if not why else "MISSING" if line not in log.named else "NOT ITS"
             say(f"  {found:7} {line}  {one.name}, check {n}{f': {why}' if why else ''}")
-            wrong += [f"line {line}: {why}"] if why and line in log.named else []
-        wrong += not_shown(one, log, forced=bool(proof.get("forced"))) if proof["confirmed"] else ()
-    if missing := {line for _, line, _ in rests} - log.named.keys():
-        wrong.append(f"{len(missing)} lines are in none of the files")
+            places = (one.at(n, "evidence", "sha256"), *one.identity)
+            bad += [f"{', '.join(places)}: line {line}: {why}"] if why else []
+            bad += told_otherwise(one, n, log.named[line]) if line in log.named else []
+        bad += not_shown(one, log, forced=bool(proof.get("forced"))) if proof["confirmed"] else ()
     if not proof["confirmed"]:
-        wrong.append("the task was closed without proof")
-    if proof["task_id"] != receipt["task"]:
-        wrong.append("its proof is about another task")
+        bad.append("/predicate/proof/confirmed: the task was closed without proof")
     if len({namespace_of(entry) for entry in log.named.values()}) > 1 and not trusted.namespace:
-        wrong.append("the lines are of several namespaces")
-    wrong += left_out(receipt, every, log, trusted)
-    wrong += not_approved(receipt)
+        bad.append("/predicate/proof: the lines are of several namespaces")
+    for n, finding in enumerate(receipt["findings"]):
+        if finding["line"] and finding["line"] not in log.named:
+            bad.append(f"/predicate/findings/{n}/line: it is in none of the files")
+    bad += left_out(receipt, every, log, trusted)
+    bad += not_approved(receipt)
     unchecked = [] if trusted.namespace else ["of which namespace the lines are (--namespace)"]
     unchecked += [] if trusted.workers else ["whether the worker caused the lines (--worker-entity)"]
     unchecked += ["what the target answered, on which a forced end rests"] if proof.get("forced") else []
     unchecked += [uncounted(receipt)] if receipt["recovered"] and uncounted(receipt) else []
     unchecked += not_joined(every, log)
-    return wrong, unchecked
+    return bad, unchecked
+
+
+def told_otherwise(one: Credential, n: int, entry: dict) -> Iterator[str]:
+    """What the receipt says of a line, and the line does not."""
+    said, request = one.checks[n], entry["request"]
+    shown = {
+        "at": moment(entry["time"]) == moment(said["at"]),
+        "path": request["path"] == said["path"],
+        "request_id": request.get("id", "") == said["request_id"],
+        "operation": said["operation"] in operations(request["path"], n),
+    }
+    for name, is_so in shown.items():
+        if not is_so:
+            yield wrong("the line says otherwise", one.at(n, "evidence", name))
+
+
+def operations(path: str, n: int) -> tuple[str, ...]:
+    """What jitvault calls a line of this path, as evidence of a check."""
+    if n == ISSUED:
+        return ("token_created",) if path.startswith(CREATE) else ("lease_issued",)
+    if path.startswith("sys/leases/revoke-prefix/"):
+        return ("hazard", "lease_revoked", "token_revoked")
+    known = {"sys/leases/revoke/": "lease_revoked", "sys/leases/renew/": "renewed", "sys/leases/lookup": "lease_lookup"}
+    known |= {"auth/token/lookup": "token_lookup", "auth/token/revoke": "token_revoked"}
+    return tuple(name for begin, name in known.items() if path.startswith(begin))
 
 
 def closing(proof: dict) -> str:
@@ -517,31 +1027,44 @@ def closing(proof: dict) -> str:
     return "sealed" if asked else "revoked at Vault; the target was not asked; sealed"
 
 
-def main(receipt_file: str, key_file: str, audit_files: str, namespace: str, workers: list[str]) -> int:
+def main(receipt_file: str, key_file: str, audit_files: str, namespace: str = "", workers: tuple = ()) -> int:
     trusted = known(key_file, namespace, workers)
     try:
-        receipt = signed_payload(json.loads(Path(receipt_file).read_text()), trusted.keys)
-        every = credentials(receipt)
-    except (InvalidSignature, KeyError, ValueError, TypeError):
+        payload = signed_payload(json.loads(Path(receipt_file).read_text()), trusted.keys)
+        statement = json.loads(payload)
+    except (InvalidSignature, LookupError, ValueError, TypeError, RecursionError):
         say("this is NOT a receipt that Vault's key signed")
         return 1
+    bad = [wrong("this is not a receipt of the form v1", place or "/") for place in misfits(statement, STATEMENT)]
+    if not bad and json.dumps(statement, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() != payload:
+        bad = [wrong("two readers can differ", "/")]
+    if bad:
+        for problem in bad:
+            say(f"  WRONG   {problem}")
+        return 1
+    receipt = statement["predicate"]
+    every, papers = credentials(receipt), read_papers(receipt, trusted)
     log = read(audit_files, receipt, every)
     proof = receipt["proof"]
     state = closing(proof)
     say(f"task {receipt['task']}: {proof['end_reason']}, {state} at {receipt['sealed_at']}")
     for line in signed_facts(receipt):
         say(f"  {line}")
-    wrong, unchecked = report(receipt, every, log, trusted)
-    for said in proof.get("not_proven", ()):
+    found, unchecked = report(receipt, every, log, trusted)
+    found += [*other_revision(statement), *papers.wrong, *other_papers(statement, papers)]
+    found += not_following(receipt, every)
+    for said in proof["not_proven"]:
         say(f"  not proven: {said}")
-    for problem in dict.fromkeys(wrong):
+    for problem in dict.fromkeys(found):
         say(f"  WRONG   {problem}")
+    for place in attested(receipt, every, papers):
+        say(f"  ATTESTED {place}")
     for what in unchecked:
         say(f"  NOT CHECKED: {what}")
     say(f"  not checked: {len(log.others)} more tokens of the worker's roles are in these files, of any task")
     total = sum(len(one.lines) for one in every)
-    say(f"signature: valid; {total} lines {'are NOT all' if wrong else 'are'} in the log and about this task")
-    return 1 if wrong else 3 if unchecked else 0
+    say(f"signature: valid; {total} lines {'are NOT all' if found else 'are'} in the log and about this task")
+    return 1 if found else 3 if unchecked else 0
 
 
 if __name__ == "__main__":

@@ -1,20 +1,25 @@
-"""The content of a receipt, and whether Vault's own key signed it for its task and end.
+"""Receipt v1: what is signed of a closed task, field by field, and whether Vault's own key signed it.
 
-`jitvault.lifecycle.record.receipt` makes the content, and `jitvault.verification.receipt` reads it strictly.
+A receipt is an in-toto Statement in a DSSE envelope. Its subject is the approved revision, and its predicate a
+`Receipt`. Every field is required, and no other one is allowed: more fields are another predicate type.
+`jitvault.lifecycle.record.receipt` makes it, `jitvault.verification` reads it strictly, and docs/receipt.md says of
+each field by what it can be derived again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct, ValidationError, field
 
 from jitvault.documents.proof import SettledProof
 from jitvault.documents.published_parts import Ended, GrantedExtension, MissingApproval
 from jitvault.documents.signed import RECEIPT_KEY, RECEIPT_TYPE, opened
 from jitvault.errors import SecurityFinding
+from jitvault.formats.canonical_json import sha256_hex
+from jitvault.formats.conversion import converter
 from jitvault.model.revision_content import Party
 from jitvault.model.states import State, Verdict
 from jitvault.policy.decision import ProofLevel
@@ -74,6 +79,40 @@ class StatedFinding(Struct, frozen=True, forbid_unknown_fields=True):
     line: str | None
 
 
+class EnvelopeSignature(Struct, frozen=True, forbid_unknown_fields=True):
+    """A signature, base64, and the key that made it: `jitvault-signer-<entity>:v<version>`."""
+
+    keyid: str
+    sig: str
+
+
+class SignedByPerson(Struct, frozen=True, forbid_unknown_fields=True):
+    """A document as a person or an agent signed it: their DSSE envelope."""
+
+    payload: str
+    payload_type: str = field(name="payloadType")
+    signatures: Annotated[list[EnvelopeSignature], Meta(min_length=1, max_length=1)]
+
+
+class Documents(Struct, frozen=True, forbid_unknown_fields=True):
+    """What people signed about the task.
+
+    `request` is None, and `decisions` may lack some, where the task's record was rebuilt. `ends` has every signed
+    request to end the task, also one that came after its end had begun; there is none where nobody asked.
+    """
+
+    request: SignedByPerson | None
+    decisions: list[SignedByPerson]
+    ends: list[SignedByPerson]
+
+
+class StatedExtension(GrantedExtension, frozen=True, forbid_unknown_fields=True):
+    """An extension with the request for it and the decisions about it, as they were signed."""
+
+    signed_request: SignedByPerson
+    signed: list[SignedByPerson]
+
+
 class Link(Struct, frozen=True, forbid_unknown_fields=True):
     """A task above, and its parties."""
 
@@ -114,21 +153,20 @@ class StatedPolicy(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Receipt(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is signed of a closed task.
+    """The predicate: what is said of a closed task.
 
-    - `digest` is the revision's, which the approvers signed;
+    - parties, delegation, intent and access are those of the revision, for whoever reads the receipt without a tool;
     - `delegation` are the tasks above that handed the access on, `children` those directly below;
     - `approved_by` are the entities whose approvals counted, `approvers` those of them whose names Vault had;
     - `ended` is who ended the task, when and why;
+    - `documents` are what people signed about it;
     - `grants` are its tokens, the last one last; `extensions` is more time that was granted;
     - `chain` is the end of its history before the seal; `recovered` says how often its record was rebuilt.
     """
 
-    kind: str
     installation: str
     task: Annotated[str, Meta(min_length=1)]
     revision: Annotated[int, Meta(ge=1)]
-    digest: Digest
     requester: Party
     agent: Party
     owner: Party
@@ -139,14 +177,61 @@ class Receipt(Struct, frozen=True, forbid_unknown_fields=True):
     approvers: list[Party]
     access: list[StatedAccess]
     ended: Ended | None
+    documents: Documents
     policy: StatedPolicy
     grants: list[StatedGrant]
-    extensions: list[GrantedExtension]
+    extensions: list[StatedExtension]
     findings: list[StatedFinding]
     proof: SettledProof
     chain: Chain
     recovered: list[Recovery]
     sealed_at: Time
+
+
+class SubjectDigest(Struct, frozen=True, forbid_unknown_fields=True):
+    """The SHA-256 of the revision's bytes."""
+
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Subject(Struct, frozen=True, forbid_unknown_fields=True):
+    """The approved revision: the task's id, its digest, and its exact bytes."""
+
+    name: Annotated[str, Meta(min_length=1)]
+    digest: SubjectDigest
+    content: bytes
+
+
+class Statement(Struct, frozen=True, forbid_unknown_fields=True):
+    """The in-toto Statement that is signed."""
+
+    type_: Literal["https://in-toto.io/Statement/v1"] = field(name="_type")
+    subject: Annotated[list[Subject], Meta(min_length=1, max_length=1)]
+    predicate_type: Literal["https://jitvault.dev/receipt/v1"] = field(name="predicateType")
+    predicate: Receipt
+
+    @property
+    def revision(self) -> Subject:
+        """The one subject."""
+        return self.subject[0]
+
+    @property
+    def digest(self) -> str:
+        """The revision's digest, in the form in which approvers sign it."""
+        return f"sha256:{self.revision.digest.sha256}"
+
+
+_statement = converter(Statement)
+
+
+def statement_of(receipt: Receipt, revision: bytes) -> Statement:
+    """Return the statement about the revision with these bytes."""
+    return Statement(
+        type_="https://in-toto.io/Statement/v1",
+        subject=[Subject(receipt.task, SubjectDigest(sha256_hex(revision)), revision)],
+        predicate_type="https://jitvault.dev/receipt/v1",
+        predicate=receipt,
+    )
 
 
 def verified(
@@ -157,8 +242,8 @@ def verified(
     digest: object,
     installation: str,
     state: object,
-) -> dict[str, Any] | None:
-    """Return a receipt's content if it is signed for this task and state.
+) -> Receipt | None:
+    """Return a receipt's predicate if it is signed for this task and state.
 
     None means that Vault's key of receipts did not sign it about this task, in this state. A thief of the worker's
     token can sign as well, but that leaves an audit line which freezes everything.
@@ -166,12 +251,23 @@ def verified(
     if signed is None or state not in CLOSED:
         return None
     try:
-        content = opened(signed, key=RECEIPT_KEY, public_keys=public_keys, payload_type=RECEIPT_TYPE)
+        found = statement_in(signed, public_keys)
     except SecurityFinding:
         return None
-    proof = content.get("proof")
-    proven_state = proof.get("state") if isinstance(proof, dict) else None
+    receipt = found.predicate
     # the receipt of a seal is signed a moment before the state changes: its proof says confirmed
     expected = State.CONFIRMED if state == State.SEALED else state
-    found = (content.get("task"), content.get("digest"), content.get("installation"), proven_state)
-    return content if found == (task_id, digest, installation, expected) else None
+    said = (found.revision.name, receipt.task, found.digest, receipt.installation, receipt.proof.state)
+    return receipt if said == (task_id, task_id, digest, installation, expected) else None
+
+
+def statement_in(signed: object, public_keys: Mapping[int, str]) -> Statement:
+    """Return the statement in a signed receipt.
+
+    Raises SecurityFinding for what the key did not sign as a receipt.
+    """
+    content = opened(signed, key=RECEIPT_KEY, public_keys=public_keys, payload_type=RECEIPT_TYPE)
+    try:
+        return _statement(content)
+    except (ValidationError, RecursionError) as error:
+        raise SecurityFinding(f"what the key of receipts signed is no receipt: {type(error).__name__}") from None

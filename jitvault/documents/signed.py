@@ -182,7 +182,8 @@ def _first(error: Exception) -> str:
 
 
 DOCUMENT_TYPE = "application/vnd.jitvault.document+json"
-RECEIPT_TYPE = "application/vnd.jitvault.receipt+json"
+RECEIPT_TYPE = "application/vnd.in-toto+json"
+"""A receipt is an in-toto Statement (https://in-toto.io/Statement/v1), which other tools verify as well."""
 RECEIPT_KEY = "jitvault-receipts"
 
 
@@ -221,16 +222,27 @@ def opened(document: object, *, key: str, public_keys: Mapping[int, str], payloa
     `public_keys` maps the versions of the Transit key to their base64 Ed25519 public keys, as Vault gives them.
     Raises SecurityFinding if the document is malformed, of another type, or not signed by that key.
     """
+    return opened_whole(document, key=key, public_keys=public_keys, payload_type=payload_type)[0]
+
+
+def opened_whole(
+    document: object, *, key: str, public_keys: Mapping[int, str], payload_type: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the payload as `opened` does, and the envelope with nothing but the signature that is valid.
+
+    A receipt embeds that envelope: what an author wrote beside it would make the receipt one that nobody accepts.
+    """
     try:
         envelope = Envelope.from_dict(msgspec.json.decode(msgspec.json.encode(document)))
         # Without any key this raises as well: securesystemslib refuses a threshold that cannot be met.
-        envelope.verify([_ed25519(f"{key}:v{v}", public) for v, public in public_keys.items()], 1)
+        valid = envelope.verify([_ed25519(f"{key}:v{v}", public) for v, public in public_keys.items()], 1)
         payload = msgspec.json.decode(envelope.payload)
     except (VerificationError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SecurityFinding(f"a document is not signed by {key}: {type(error).__name__}") from error
     if envelope.payload_type != payload_type or not isinstance(payload, dict):
         raise SecurityFinding(f"a document signed by {key} is of type {envelope.payload_type!r:.80}")
-    return payload
+    signatures = {keyid: one for keyid, one in envelope.signatures.items() if keyid in valid}
+    return payload, dict(Envelope(envelope.payload, envelope.payload_type, signatures).to_dict())
 
 
 def payload_of(document: Mapping[str, Any]) -> dict[str, Any]:

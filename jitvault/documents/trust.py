@@ -1,8 +1,8 @@
 """The trust file: what an auditor took from Vault to verify receipts.
 
-It has the public keys of receipts, the namespace in which jitvault works, and the entities of the worker. Namespaces
-and entities are compared by their ids, which Vault makes: a name or a policy of the same name can be made by anybody
-who administers another namespace.
+It has the public keys of receipts and of everybody who signs, the namespace in which jitvault works, and the entities
+of the worker. Namespaces and entities are compared by their ids, which Vault makes: a name or a policy of the same name
+can be made by anybody who administers another namespace.
 """
 
 from __future__ import annotations
@@ -27,6 +27,14 @@ class TrustedKey(Struct, frozen=True, forbid_unknown_fields=True):
     made_at: Annotated[datetime, Meta(tz=True)]
 
 
+class TrustedSigner(Struct, frozen=True, forbid_unknown_fields=True):
+    """One version of the public key by which an entity signs requests, decisions and ends."""
+
+    entity: Id
+    version: Annotated[int, Meta(ge=1)]
+    public_key: str
+
+
 class HomeNamespace(Struct, frozen=True, forbid_unknown_fields=True):
     """The namespace in which jitvault works; the root's id is `root`."""
 
@@ -46,6 +54,7 @@ class TrustFile(Struct, frozen=True, forbid_unknown_fields=True):
 
     schema: Literal["jitvault.dev/trust/v1"]
     receipt_keys: Annotated[list[TrustedKey], Meta(min_length=1)]
+    signers: list[TrustedSigner]
     namespace: HomeNamespace
     workers: Annotated[list[TrustedWorker], Meta(min_length=1)]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -32,6 +32,7 @@ class ApproverDecision:
     `person` is who the approver is by the metadata of the entity, and `persons` adds who they are by registration.
     `written_at` is Vault's time of the document. `void` is the reason why an approval counts as absent (`withdrawn`
     if the reason is that its author withdrew it); `barred` is the reason why nothing of this author counts.
+    `envelope` is the document as its author signed it.
     """
 
     entity_id: str
@@ -49,6 +50,7 @@ class ApproverDecision:
     withdrawn: bool = False
     person: str = ""
     persons: frozenset[str] = frozenset()
+    envelope: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -26,7 +26,7 @@ from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
 from jitvault.model.states import OVER, EndReason, State
 from jitvault.policy.decision import Decision, ProofLevel
-from jitvault.recovery.imported_rows import chain_in, grants_of, leases_of, proof_in, renewed, verdicts_of
+from jitvault.recovery.imported_rows import grants_of, leases_of, renewed, verdicts_of
 from jitvault.recovery.outcomes import RecoveryAction
 from jitvault.recovery.survey import RecoveryCase
 
@@ -82,8 +82,8 @@ def _create(worker: WorkerContext, case: RecoveryCase) -> None:
         due_at=now if state is State.ENDING else None,
         ends_at=published.ends_at,
         ending_at=now if state is State.ENDING else None,
-        dead_ms=proof_in(case).get("dead_ms"),
-        confirmed_ms=proof_in(case).get("confirmed_ms"),
+        dead_ms=case.receipt.proof.dead_ms if case.receipt else None,
+        confirmed_ms=case.receipt.proof.confirmed_ms if case.receipt else None,
         receipt=published.receipt if case.receipt else None,
         parent=published.parent,
     )
@@ -130,10 +130,8 @@ def _go_on(worker: WorkerContext, file: TaskRecord, case: RecoveryCase, claim: i
     grants = grants_of(worker, case, file.grants) if case.receipt is None else ()
     earlier = tuple(replace(grant, settled=True) for grant in file.grants) if grants else file.grants
     if case.receipt:
-        fields |= {
-            "receipt": published.receipt,
-            **{key: proof_in(case).get(key) for key in ("dead_ms", "confirmed_ms")},
-        }
+        proof = case.receipt.proof
+        fields |= {"receipt": published.receipt, "dead_ms": proof.dead_ms, "confirmed_ms": proof.confirmed_ms}
         earlier = tuple(replace(grant, settled=True) for grant in earlier)
     body = {**_body(case, grants, published.digest), **_ended(case, state)}
     rows: list[Row] = [*earlier, *grants]
@@ -173,7 +171,8 @@ def _body(case: RecoveryCase, grants: Sequence[GrantRow], digest: str) -> dict[s
             if grant.accessor_hmac
         ],
         "leases": [],
-        "sealed_head": chain_in(case).get("head"),
+        "sealed_head": case.receipt.chain.head if case.receipt else None,
+        **({"request": case.request} if case.request else {}),
     }
 
 
@@ -187,7 +186,8 @@ def _decided(case: RecoveryCase, decision: Decision) -> dict[str, Any]:
         "rules": list(decision.rules),
         "permitted": decision.permitted,
         "obligations": decision.obligations.as_json(),
-        "approved_by": list(case.approved_by),
+        "approved_by": [one.entity_id for one in case.approved],
+        "signed": [dict(one.envelope) for one in case.approved],
         "denied_by": None,
         "votes": decisions_digest(()),
     }

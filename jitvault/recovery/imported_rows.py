@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from jitvault.context import WorkerContext, new_id
+from jitvault.documents.proof import SettledProof
 from jitvault.documents.published_task import PublishedTask
-from jitvault.formats.conversion import converter
+from jitvault.documents.receipt import StatedGrant
 from jitvault.ledger.model import CheckRow, GrantRow, LeaseRow, Row, TaskRecord
 from jitvault.model.proof_check import QUIET_N
 from jitvault.model.revision import Revision
@@ -23,19 +24,6 @@ from jitvault.recovery.outcomes import RecoveryAction
 from jitvault.recovery.survey import RecoveryCase
 
 _WRAP_TTL_S = 300
-_check = converter(CheckRow)
-
-
-def chain_in(case: RecoveryCase) -> Mapping[str, Any]:
-    """Return the chain that a verified receipt names; empty without one."""
-    chain = (case.receipt or {}).get("chain")
-    return chain if isinstance(chain, Mapping) else {}
-
-
-def proof_in(case: RecoveryCase) -> Mapping[str, Any]:
-    """Return the proof in a verified receipt; empty without one."""
-    proof = (case.receipt or {}).get("proof")
-    return proof if isinstance(proof, Mapping) else {}
 
 
 def grants_of(worker: WorkerContext, case: RecoveryCase, known: Sequence[GrantRow]) -> tuple[GrantRow, ...]:
@@ -46,7 +34,7 @@ def grants_of(worker: WorkerContext, case: RecoveryCase, known: Sequence[GrantRo
     if case.action is RecoveryAction.CANCELLED:
         return ()
     if case.receipt is not None:
-        return tuple(_of_receipt(case, told) for told in _told(case.receipt, "grants"))
+        return tuple(_of_receipt(case, told) for told in case.receipt.grants)
     accessors, ids = {grant.accessor_hmac for grant in known}, {grant.grant_id for grant in known}
     lost = [one for one in case.made if one.accessor not in accessors]
     named = _named(worker, case.published, lost, ids)
@@ -150,26 +138,18 @@ def renewed(worker: WorkerContext, file: TaskRecord) -> tuple[GrantRow, ...]:
     return (replace(grant, expires_at=facts.expires_at, renew_at=worker.now() if grant.rolling else grant.renew_at),)
 
 
-def _told(receipt: Mapping[str, object], name: str) -> list[Mapping[str, Any]]:
-    found = receipt.get(name)
-    return list(found) if isinstance(found, list) else []
-
-
-def _of_receipt(case: RecoveryCase, told: Mapping[str, Any]) -> GrantRow:
-    def when(name: str) -> datetime | None:
-        return datetime.fromisoformat(told[name]) if told.get(name) else None
-
+def _of_receipt(case: RecoveryCase, told: StatedGrant) -> GrantRow:
     return replace(
-        _blank(case, str(told["grant"]), int(told["attempt"])),
-        role=str(told["role"]),
-        accessor_hmac=told["accessor_hmac"],
-        issued_at=when("issued_at"),
-        expires_at=when("expires_at"),
+        _blank(case, told.grant, told.attempt),
+        role=told.role,
+        accessor_hmac=told.accessor_hmac,
+        issued_at=told.issued_at,
+        expires_at=told.expires_at,
         settled=True,
-        verdict=Verdict(told["verdict"]),
-        requested_ttl_s=_seconds(told, "requested_ttl_s"),
-        ttl_s=_seconds(told, "ttl_s"),
-        step_s=_seconds(told, "step_s"),
+        verdict=told.verdict,
+        requested_ttl_s=told.requested_ttl_s,
+        ttl_s=told.ttl_s,
+        step_s=told.step_s,
     )
 
 
@@ -183,28 +163,26 @@ def leases_of(case: RecoveryCase, grants: Sequence[GrantRow]) -> tuple[list[Leas
     task_id, at = case.published.task_id, max((grant.issued_at for grant in grants if grant.issued_at), default=None)
     leases = [
         LeaseRow(
-            lease_id=str(told["lease_id"]),
+            lease_id=told.lease_id,
             task_id=task_id,
             grant_id=grants[-1].grant_id,
-            path=str(told["lease_id"]).rpartition("/")[0],
+            path=told.lease_id.rpartition("/")[0],
             target_name=None,
             issued_at=at or case.published.written_at,
-            verdict=Verdict(told["verdict"]),
+            verdict=told.verdict,
             dead_at=None,
         )
-        for told in _told(proof_in(case), "leases")
+        for told in case.receipt.proof.leases
     ]
-    return leases, _checks_of(case, grants[-1])
+    return leases, _checks_of(task_id, case.receipt.proof, grants[-1])
 
 
-def _checks_of(case: RecoveryCase, token: GrantRow) -> list[CheckRow]:
-    proof, task_id = proof_in(case), case.published.task_id
-    told = [(str(lease["lease_id"]), check) for lease in _told(proof, "leases") for check in _told(lease, "checks")]
+def _checks_of(task_id: str, proof: SettledProof, token: GrantRow) -> list[CheckRow]:
+    told = [(lease.lease_id, check) for lease in proof.leases for check in lease.checks]
     subject = token.accessor_hmac or token.grant_id
     # the check of quiet is the task's
-    token_checks = _told(proof.get("token") or {}, "checks")
-    own = [(task_id if check["n"] == QUIET_N else subject, check) for check in token_checks]
-    return [_check({**check, "task_id": task_id, "subject": whose}) for whose, check in (*told, *own)]
+    own = [(task_id if check.n == QUIET_N else subject, check) for check in proof.token.checks]
+    return [CheckRow(one.n, one.ok, one.evidence, task_id=task_id, subject=whose) for whose, one in (*told, *own)]
 
 
 def verdicts_of(case: RecoveryCase, file: TaskRecord) -> list[Row]:
@@ -212,8 +190,9 @@ def verdicts_of(case: RecoveryCase, file: TaskRecord) -> list[Row]:
 
     They have the verdicts of the task's receipt.
     """
-    grants = {str(told["grant"]): Verdict(told["verdict"]) for told in _told(case.receipt or {}, "grants")}
-    leases = {str(told["lease_id"]): Verdict(told["verdict"]) for told in _told(proof_in(case), "leases")}
+    said = case.receipt
+    grants = {told.grant: told.verdict for told in said.grants} if said else {}
+    leases = {told.lease_id: told.verdict for told in said.proof.leases} if said else {}
     rows: list[Row] = [
         replace(grant, settled=True, verdict=grants.get(grant.grant_id, Verdict.UNVERIFIABLE)) for grant in file.grants
     ]

@@ -10,17 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from jitvault.audit.observation import Kind, Observation
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import PUBLISHED, published_path
 from jitvault.documents.published_task import PublishedRefusal, PublishedTask, read_published
-from jitvault.documents.receipt import CLOSED, verified
+from jitvault.documents.receipt import CLOSED, Receipt, verified
 from jitvault.documents.signed import RECEIPT_KEY
 from jitvault.errors import AuditUntrusted, InvalidInput, SecurityFinding
 from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.decision.evaluate import resolve
 from jitvault.lifecycle.requests.reader import Submission, approver_decisions, submission
+from jitvault.model.approval import ApproverDecision
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import BEFORE_GRANT
 from jitvault.model.vault_access import ROLE_PREFIX
@@ -64,6 +66,7 @@ class RecoveryCase:
     """One published task and what is done about it.
 
     `verified_by` says in words whose signatures confirm its revision. `receipt` is its receipt if the signature holds.
+    `request` is the signed request for its revision, if it is there, and `approved` who approved it.
     `why` says what a person has to know.
     """
 
@@ -71,8 +74,9 @@ class RecoveryCase:
     action: RecoveryAction
     made: tuple[IssuedToken, ...]
     verified_by: tuple[str, ...]
-    receipt: Mapping[str, object] | None
-    approved_by: tuple[str, ...]
+    receipt: Receipt | None
+    request: Mapping[str, Any] | None
+    approved: tuple[ApproverDecision, ...]
     why: str
 
 
@@ -183,12 +187,14 @@ def _case(
     file = worker.ledger.file(published.task_id)
     here = _here(file, published) if file else None
     if here is not None and (here.holds or here.told):
-        return RecoveryCase(published, RecoveryAction.KEPT if here.holds else RecoveryAction.TOLD, (), (), None, (), "")
+        return RecoveryCase(
+            published, RecoveryAction.KEPT if here.holds else RecoveryAction.TOLD, (), (), None, None, (), ""
+        )
     # to hash the task id is a request to Vault, so this is only done for a task that can have a token
     receipt = _receipt(worker, published)
     wanted = bool(of_task) and receipt is None
     made = tuple(of_task.get(worker.hasher.hash(published.task_id), ())) if wanted else ()
-    requested, verified, approved = _verified(worker, published)
+    requested, request, verified, approved = _verified(worker, published)
     evidence = RecoveryEvidence(
         requested=requested,
         tokens=bool(made),
@@ -197,7 +203,9 @@ def _case(
         covered=files.cover(published.written_at),
     )
     found = recovery_action(published, here, evidence)
-    return RecoveryCase(published, found, made, verified, receipt, approved, _why(found, published, evidence, made))
+    return RecoveryCase(
+        published, found, made, verified, receipt, request, approved, _why(found, published, evidence, made)
+    )
 
 
 def _here(file: TaskRecord, published: PublishedTask) -> LedgerState:
@@ -213,7 +221,7 @@ def _here(file: TaskRecord, published: PublishedTask) -> LedgerState:
     )
 
 
-def _receipt(worker: WorkerContext, published: PublishedTask) -> Mapping[str, object] | None:
+def _receipt(worker: WorkerContext, published: PublishedTask) -> Receipt | None:
     """Return the receipt of a closed task, if it is valid.
 
     Vault's key has to have signed it for this task.
@@ -230,26 +238,30 @@ def _receipt(worker: WorkerContext, published: PublishedTask) -> Mapping[str, ob
     )
 
 
-def _verified(worker: WorkerContext, published: PublishedTask) -> tuple[bool, tuple[str, ...], tuple[str, ...]]:
+def _verified(
+    worker: WorkerContext, published: PublishedTask
+) -> tuple[bool, Mapping[str, Any] | None, tuple[str, ...], tuple[ApproverDecision, ...]]:
     """Return what signatures say of a task.
 
-    That is whether there is a signed request, who confirms the revision, and who approved. Who confirms the revision is
-    said in words.
+    That is whether there is a signed request, its envelope if it resolves to the revision, who confirms the revision,
+    and who approved. Who confirms the revision is said in words.
     """
     requested, submitted = signed_request(worker, published.task_id, published.requester)
     if not requested:
-        return False, (), ()
-    carried, approved = list[str](), list[str]()
+        return False, None, (), ()
+    carried, approved = list[str](), list[ApproverDecision]()
+    request: Mapping[str, Any] | None = None
     try:
         if submitted is not None and resolve(worker, submitted, number=published.revision).digest == published.digest:
             carried.append("its signed request resolves to it")
+            request = dict(submitted.envelope)
     except InvalidInput:
         pass
     for one in approver_decisions(worker, published.task_id, _groups(published)):
         if one.decision == "approve" and one.digest == published.digest and not one.void:
             carried.append(f"{one.name} signed it")
-            approved.append(one.entity_id)
-    return True, tuple(carried), tuple(approved)
+            approved.append(one)
+    return True, request, tuple(carried), tuple(approved)
 
 
 def signed_request(worker: WorkerContext, task_id: str, requester: str) -> tuple[bool, Submission | None]:

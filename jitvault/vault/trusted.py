@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from jitvault.documents.signed import RECEIPT_KEY
-from jitvault.documents.trust import HomeNamespace, TrustedKey, TrustedWorker, TrustFile
+from jitvault.documents.signed import RECEIPT_KEY, signer_key
+from jitvault.documents.trust import HomeNamespace, TrustedKey, TrustedSigner, TrustedWorker, TrustFile
 from jitvault.errors import NotFound, VaultRefused
 from jitvault.vault.client import Vault
 from jitvault.vault.transit import MOUNT
@@ -28,12 +28,26 @@ def trusted(vault: Vault, workers: Iterable[str]) -> TrustFile:
     return TrustFile(
         schema="jitvault.dev/trust/v1",
         receipt_keys=[
-            TrustedKey(int(version), facts["public_key"], datetime.fromisoformat(facts["creation_time"]))
-            for version, facts in sorted(key["keys"].items(), key=lambda pair: int(pair[0]))
+            TrustedKey(version, facts["public_key"], datetime.fromisoformat(facts["creation_time"]))
+            for version, facts in _versions(key)
         ],
+        signers=list(_signers(vault)),
         namespace=HomeNamespace(str(group["namespace_id"]), (vault.connection.namespace or "").strip("/")),
         workers=[_worker(vault, name) for name in dict.fromkeys(workers)],
     )
+
+
+def _versions(key: Mapping[str, Any]) -> list[tuple[int, Mapping[str, Any]]]:
+    return sorted(((int(version), facts) for version, facts in key["keys"].items()), key=lambda pair: pair[0])
+
+
+def _signers(vault: Vault) -> Iterator[TrustedSigner]:
+    """Yield each version of each entity's signing key, as Vault lists them."""
+    for name in sorted(vault.list(f"{MOUNT}/keys")):
+        if name.startswith(signer_key("")):
+            key = _data(vault, f"{MOUNT}/keys/{name}", f"Vault has no key {name} any more", "Run the command again.")
+            for version, facts in _versions(key):
+                yield TrustedSigner(name.removeprefix(signer_key("")), version, facts["public_key"])
 
 
 def _worker(vault: Vault, name: str) -> TrustedWorker:

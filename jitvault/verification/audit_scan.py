@@ -109,13 +109,14 @@ class Rest:
     """A line on which a check of a credential rests.
 
     `part` says for what: its `line`, a `listing`, or a look-up that found the credential `alive`. `line` is the SHA-256
-    of the line's bytes.
+    of the line's bytes, and `place` where the receipt names it.
     """
 
     credential: Credential
     check: Check
     part: str
     line: str
+    place: str
 
     @property
     def called(self) -> str:
@@ -127,8 +128,8 @@ def resting_lines(receipt: Receipt) -> Iterator[Rest]:
     """Yield each line on which a check that holds rests."""
     for credential in credentials(receipt):
         for check in credential.said.checks:
-            for part, line in lines_in(stated(check)):
-                yield Rest(credential, check, part, line)
+            for part, name, line in lines_in(stated(check)):
+                yield Rest(credential, check, part, line, credential.at(check.n, "evidence", name))
 
 
 def wanted_lines(receipt: Receipt) -> set[str]:

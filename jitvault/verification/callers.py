@@ -17,7 +17,7 @@ from jitvault.documents.receipt import Receipt
 from jitvault.formats.shorten import one_line
 from jitvault.lifecycle.confirmation.timeline import prefix_of
 from jitvault.verification.audit_scan import Rest, Scan, SeenLine, resting_lines
-from jitvault.verification.outcome import Checked
+from jitvault.verification.outcome import Checked, Problem
 from jitvault.verification.trust import Trust
 
 
@@ -38,7 +38,7 @@ def check_callers(receipt: Receipt, found: Scan | None, trust: Trust) -> Checked
     return Checked("worker", seen, problems, unchecked=unchecked)
 
 
-def _problems(receipt: Receipt, found: Scan, trust: Trust) -> Iterator[str]:
+def _problems(receipt: Receipt, found: Scan, trust: Trust) -> Iterator[Problem]:
     for rest in resting_lines(receipt):
         seen = found.named.get(rest.line)
         if seen is None or seen.observation is None:
@@ -46,11 +46,13 @@ def _problems(receipt: Receipt, found: Scan, trust: Trust) -> Iterator[str]:
             continue
         where = rest.called
         if trust.namespace and seen.namespace_id != trust.namespace and not seen.opens_wrapping:
-            yield f"{where} is of namespace {_called(seen.namespace_id)}, and jitvault's is {_called(trust.namespace)}"
+            why = f"{where} is of namespace {_called(seen.namespace_id)}, and jitvault's is {_called(trust.namespace)}"
+            yield Problem(why, (rest.place,))
         if not trust.workers:
             continue
         if _is_the_workers(rest, seen.observation) and seen.entity not in trust.workers:
-            yield f"{where} was caused by entity {_called(seen.entity)}, which is none of the worker's"
+            why = f"{where} was caused by entity {_called(seen.entity)}, which is none of the worker's"
+            yield Problem(why, (rest.place,))
         elif rest.check.n == 2 and rest.credential.lease_id:
             yield from _revoked_before(rest, seen.observation, found, trust)
 
@@ -66,12 +68,13 @@ def _is_the_workers(rest: Rest, line: Observation) -> bool:
     return not by_anyone and prefix_of(line.path, "revoke-prefix") is None
 
 
-def _revoked_before(rest: Rest, line: Observation, found: Scan, trust: Trust) -> Iterator[str]:
+def _revoked_before(rest: Rest, line: Observation, found: Scan, trust: Trust) -> Iterator[Problem]:
     """Yield the revocation of a lease by somebody else before the worker's."""
     for other in found.about:
         if other.entity not in trust.workers and _revokes(other, rest.credential.lease_id, before=line):
             name = one_line(rest.credential.name)
-            yield f"{name} was revoked before by entity {_called(other.entity)}: the worker's own proves nothing then"
+            why = f"{name} was revoked before by entity {_called(other.entity)}: the worker's own proves nothing then"
+            yield Problem(why, (rest.place,))
             return
 
 

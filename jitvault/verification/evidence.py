@@ -51,11 +51,11 @@ def time_of(evidence: Evidence | None) -> datetime | None:
     return evidence.at if isinstance(evidence, Line | Expiry) else None
 
 
-def lines_in(evidence: Evidence | None) -> Iterator[tuple[str, str]]:
-    """Yield each line that evidence names, by its SHA-256, after what it is to show."""
+def lines_in(evidence: Evidence | None) -> Iterator[tuple[str, str, str]]:
+    """Yield each line that evidence names: what it is to show, the field that names it, and its SHA-256."""
     if isinstance(evidence, Line):
-        yield "line", evidence.sha256
+        yield "line", "sha256", evidence.sha256
     elif isinstance(evidence, Gap):
-        yield "listing", evidence.listing
+        yield "listing", "listing", evidence.listing
         if evidence.line:
-            yield "alive", evidence.line
+            yield "alive", "line", evidence.line

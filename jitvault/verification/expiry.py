@@ -18,21 +18,23 @@ from jitvault.model.evidence import Expiry
 from jitvault.model.vault_access import last_end
 from jitvault.verification.audit_scan import Scan
 from jitvault.verification.evidence import stated
+from jitvault.verification.outcome import Problem
 from jitvault.verification.receipt import Credential
 
 
-def expiry_problems(credential: Credential, found: Scan) -> Iterator[str]:
+def expiry_problems(credential: Credential, found: Scan) -> Iterator[Problem]:
     """Yield where the files do not show that a token's time was over."""
     over_at, life = _over_at(credential), _life(credential, found)
     if over_at is None:
         return
-    name = one_line(credential.name)
+    name, at = one_line(credential.name), (credential.at(2, "evidence", "at"),)
     if life.last is None:
-        yield f"no line says how long {name} lived"
+        yield Problem(f"no line says how long {name} lived", at)
     elif over_at < life.last and life.is_shown:
-        yield f"{name} was not over at {rfc3339(over_at)}: by the files it could live until {rfc3339(life.last)}"
+        until = rfc3339(life.last)
+        yield Problem(f"{name} was not over at {rfc3339(over_at)}: by the files it could live until {until}", at)
     if found.last is None or found.last < over_at:
-        yield f"the files end before {rfc3339(over_at)}, when the time of {name} is said to be over"
+        yield Problem(f"the files end before {rfc3339(over_at)}, when the time of {name} is said to be over", at)
 
 
 def unshown_expiry(credential: Credential, found: Scan) -> Iterator[str]:

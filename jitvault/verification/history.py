@@ -13,10 +13,12 @@ import msgspec
 from msgspec import Struct
 
 from jitvault.documents.published_parts import Ended
-from jitvault.documents.receipt import Receipt
+from jitvault.documents.receipt import Statement
 from jitvault.errors import InvalidInput
 from jitvault.formats.canonical_json import digest_of
 from jitvault.model.event_chain import GENESIS, link
+from jitvault.verification.outcome import Problem
+from jitvault.verification.receipt import PREDICATE
 
 
 class _Event(Struct):
@@ -52,26 +54,29 @@ def read_history(data: bytes) -> History:
         ) from None
 
 
-def history_problems(receipt: Receipt, history: History) -> Iterator[str]:
+def history_problems(statement: Statement, history: History) -> Iterator[Problem]:
     """Yield where the history is not the receipt's.
 
     Each event's hash covers the one before it.
     """
+    receipt = statement.predicate
+    head, ended = f"{PREDICATE}/chain/head", f"{PREDICATE}/ended"
     if history.task_id != receipt.task:
-        yield f"the history is about task {history.task_id!r:.80}, the receipt about {receipt.task!r:.80}"
+        why = f"the history is about task {history.task_id!r:.80}, the receipt about {receipt.task!r:.80}"
+        yield Problem(why, (f"{PREDICATE}/task",))
         return
     covered = history.timeline[: receipt.chain.events]
     if [event.seq for event in covered] != list(range(1, receipt.chain.events + 1)):
-        yield f"the history lacks some of the {receipt.chain.events} events that the receipt covers"
+        why = f"the history lacks some of the {receipt.chain.events} events that the receipt covers"
+        yield Problem(why, (f"{PREDICATE}/chain/events",))
         return
     if _head(receipt.task, covered) != receipt.chain.head:
-        yield f"the hash chain of the {receipt.chain.events} events does not end in the receipt's head: one was changed"
-    if _digest(history.revision.content) != receipt.digest:
-        yield "the revision is not the one whose digest was approved"
-    elif not _agrees(receipt, history.revision.content):
-        yield "the receipt names another intent or access than the revision that was approved"
+        why = f"the hash chain of the {receipt.chain.events} events does not end in the receipt's head: one was changed"
+        yield Problem(why, (head, f"{PREDICATE}/chain/events"))
+    if _digest(history.revision.content) != statement.digest:
+        yield Problem("the revision is not the one whose digest was approved", ("/subject/0/digest/sha256",))
     if receipt.ended is not None and not any(_is_end(event, receipt.ended) for event in covered):
-        yield "no event of the history is the end that the receipt names"
+        yield Problem("no event of the history is the end that the receipt names", (f"{ended}/at", f"{ended}/reason"))
 
 
 def _is_end(event: _Event, ended: Ended) -> bool:
@@ -79,17 +84,6 @@ def _is_end(event: _Event, ended: Ended) -> bool:
         return datetime.fromisoformat(event.at) == ended.at and event.body.get("reason", "cancelled") == ended.reason
     except (ValueError, TypeError):
         return False
-
-
-def _agrees(receipt: Receipt, revision: dict[str, Any]) -> bool:
-    """Return whether intent and access are the revision's."""
-    try:
-        intent = revision["spec"]["spec"]["intent"]
-        approved = [(one["template"], one["path"], one["with"]) for one in revision["access"]]
-    except (KeyError, TypeError):
-        return False
-    access = [(one.template, one.path, one.with_) for one in receipt.access]
-    return bool(receipt.intent == intent and access == approved)
 
 
 def _head(task: str, events: Sequence[_Event]) -> str | None:

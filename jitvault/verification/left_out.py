@@ -15,7 +15,11 @@ from jitvault.lifecycle.confirmation.hazards import hazardous_acts, touches
 from jitvault.lifecycle.confirmation.wrapped_reads import is_wrapped
 from jitvault.verification.audit_scan import Scan, SeenLine, home_of
 from jitvault.verification.evidence import lines_in, stated, time_of
-from jitvault.verification.receipt import Credential, credentials
+from jitvault.verification.outcome import Problem
+from jitvault.verification.receipt import PREDICATE, Credential, credentials
+
+_LEASES = f"{PREDICATE}/proof/leases"
+_GRANTS = f"{PREDICATE}/grants"
 
 _USES = frozenset({Kind.USED, Kind.LEASE_ISSUED, Kind.RENEWED})
 _SHOW_LIFE = frozenset({Kind.TOKEN_LOOKUP, Kind.RENEWED})
@@ -25,7 +29,7 @@ _LEASELESS = ("auth/token/", "sys/", "cubbyhole/")
 _ABOUT_WRAPPED = frozenset({Rule.WRAPPED_LEASE, Rule.OUTSIDE_TEMPLATE})
 
 
-def left_out_problems(receipt: Receipt, found: Scan, home: str) -> Iterator[str]:
+def left_out_problems(receipt: Receipt, found: Scan, home: str) -> Iterator[Problem]:
     """Yield what the receipt leaves out.
 
     These are leases, tokens and uses, and acts that can have faked an end. `home` is the id of jitvault's namespace,
@@ -54,7 +58,7 @@ def unclaimed_tokens(receipt: Receipt, found: Scan, home: str) -> int:
     return sum(1 for at in made if begun is not None and begun <= at <= ended)
 
 
-def _other_tasks(receipt: Receipt, found: Scan, home: str) -> Iterator[str]:
+def _other_tasks(receipt: Receipt, found: Scan, home: str) -> Iterator[Problem]:
     """Yield lines that pair our token with another task, or the reverse."""
     own = {grant.accessor_hmac for grant in receipt.grants if grant.accessor_hmac}
     ours = {one.place for one in found.tasks if one.accessor in own}
@@ -63,15 +67,17 @@ def _other_tasks(receipt: Receipt, found: Scan, home: str) -> Iterator[str]:
     named = sorted({(one.accessor, one.task) for one in there if one.namespace_id == home or not home})
     for accessor, task in named:
         if accessor in own and task != receipt.task:
-            yield f"Vault gave the token {accessor[:28]} to task {one_line(task)!r:.80}"
+            why = f"Vault gave the token {accessor[:28]} to task {one_line(task)!r:.80}"
+            yield Problem(why, (_GRANTS, f"{PREDICATE}/task"))
         elif accessor not in own:
             # a task's id is never used again
-            yield f"Vault shows a token of this task that the receipt leaves out: {accessor[:28]}"
+            yield Problem(f"Vault shows a token of this task that the receipt leaves out: {accessor[:28]}", (_GRANTS,))
     if receipt.proof.leases and not any(accessor in own and task == receipt.task for accessor, task in named):
-        yield "no line of the files shows that Vault gave one of these tokens to this task"
+        why = "no line of the files shows that Vault gave one of these tokens to this task"
+        yield Problem(why, (_GRANTS, f"{PREDICATE}/task"))
 
 
-def _wrapped_reads(receipt: Receipt, lines: list[Observation]) -> Iterator[str]:
+def _wrapped_reads(receipt: Receipt, lines: list[Observation]) -> Iterator[Problem]:
     """Yield each wrapped read that no finding of the receipt names.
 
     No line shows what such a read gave before somebody opens it. A path that is open to everybody gives no lease, and
@@ -88,10 +94,11 @@ def _wrapped_reads(receipt: Receipt, lines: list[Observation]) -> Iterator[str]:
         is_failed = any(line.closing and line.failed for line in read)
         if is_wrapped(read) and not is_failed and not found & {line.line for line in read}:
             at = f"{one_line(read[0].path)!r:.120} at {rfc3339(read[0].at)}"
-            yield f"a token of the task read {at} in a wrapping, and no finding of the receipt says so"
+            why = f"a token of the task read {at} in a wrapping, and no finding of the receipt says so"
+            yield Problem(why, (f"{PREDICATE}/findings",))
 
 
-def _unknown_leases(receipt: Receipt, lines: list[Observation]) -> Iterator[str]:
+def _unknown_leases(receipt: Receipt, lines: list[Observation]) -> Iterator[Problem]:
     own = {grant.accessor_hmac for grant in receipt.grants if grant.accessor_hmac}
     known = {lease.lease_id for lease in receipt.proof.leases}
     derived = derived_tokens(lines)
@@ -100,12 +107,14 @@ def _unknown_leases(receipt: Receipt, lines: list[Observation]) -> Iterator[str]
     for line, lease in given:
         is_own = owning_token(line, derived) in own
         if is_own and lease.lease_id not in known:
-            yield f"the receipt leaves out lease {one_line(lease.lease_id)}, read at {rfc3339(line.at)}"
+            why = f"the receipt leaves out lease {one_line(lease.lease_id)}, read at {rfc3339(line.at)}"
+            yield Problem(why, (_LEASES,))
         elif not is_own and lease.lease_id in known and line.request_id not in ours:
-            yield f"lease {one_line(lease.lease_id)} was read by a token that is none of the receipt's"
+            why = f"lease {one_line(lease.lease_id)} was read by a token that is none of the receipt's"
+            yield Problem(why, (_LEASES, _GRANTS))
 
 
-def _used_later(credential: Credential, lines: list[Observation]) -> Iterator[str]:
+def _used_later(credential: Credential, lines: list[Observation]) -> Iterator[Problem]:
     """Yield the first use of a token, and sign of its life, after its end.
 
     The end is where it was seen gone. Only requests that came afterwards count: an answer may come later than its
@@ -118,16 +127,17 @@ def _used_later(credential: Credential, lines: list[Observation]) -> Iterator[st
     first = next(late, None)
     if first is not None:
         how = f"{one_line(first.path)!r:.120} at {rfc3339(first.at)}"
-        yield f"{credential.name} was used after it was seen gone: {how}"
+        yield Problem(f"{credential.name} was used after it was seen gone: {how}", (credential.at(3),))
     about = [o for o in lines if o.subject == credential.accessor and o.kind in _SHOW_LIFE]
     before = {o.request_id for o in about if not o.closing and o.at <= gone_at}
     after = (o for o in about if o.at > gone_at and o.request_id not in before)
     living = next((o for o in after if done(o) and "revocation_begun" not in o.detail), None)
     if living is not None:
-        yield f"{credential.name} lived after it was seen gone: {living.path} at {rfc3339(living.at)}"
+        why = f"{credential.name} lived after it was seen gone: {living.path} at {rfc3339(living.at)}"
+        yield Problem(why, (credential.at(3),))
 
 
-def _hazards(credential: Credential, found: Scan) -> Iterator[str]:
+def _hazards(credential: Credential, found: Scan) -> Iterator[Problem]:
     """Yield the acts that check 4 should have named.
 
     An act that takes records away did not take this one where the credential was seen after the act.
@@ -152,7 +162,9 @@ def _hazards(credential: Credential, found: Scan) -> Iterator[str]:
         is_write = act.path.startswith(f"{mount}/")
         if is_write or end is None or not any(act.at < at <= end for at in seen_alive):
             shown = f"{one_line(act.path)!r:.120} at {rfc3339(act.at)} (line {act.line[:16]})"
-            yield f"{one_line(credential.name)}: check 4 says that nothing came in between, and the files show {shown}"
+            name = one_line(credential.name)
+            why = f"{name}: check 4 says that nothing came in between, and the files show {shown}"
+            yield Problem(why, (credential.at(4),))
 
 
 def _found_alive(line: Observation, credential: Credential, found: Scan) -> bool:
@@ -171,7 +183,7 @@ def _namespace_of(credential: Credential, found: Scan) -> str:
 
 
 def _line_of(credential: Credential, n: int, found: Scan) -> SeenLine | None:
-    return next((found.named.get(line) for _, line in lines_in(stated(credential.check(n)))), None)
+    return next((found.named.get(line) for _, _, line in lines_in(stated(credential.check(n)))), None)
 
 
 def _mount_and_path(credential: Credential) -> tuple[str, str]:

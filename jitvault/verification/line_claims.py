@@ -32,7 +32,8 @@ from jitvault.model.evidence import Evidence, Line
 from jitvault.verification.audit_scan import Rest, Scan, SeenLine, resting_lines
 from jitvault.verification.evidence import stated
 from jitvault.verification.expiry import expiry_problems, unshown_expiry
-from jitvault.verification.receipt import Credential, credentials
+from jitvault.verification.outcome import Problem
+from jitvault.verification.receipt import PREDICATE, Credential, credentials
 
 _LISTING = "sys/leases/lookup/"
 # Vault's words for what is not there, by the kind of line that asked
@@ -45,21 +46,22 @@ _INVALID = "invalid request"
 _NAMING_A_LEASE = (Kind.LEASE_REVOKED, Kind.RENEWED)
 
 
-def line_problems(receipt: Receipt, found: Scan) -> Iterator[str]:
+def line_problems(receipt: Receipt, found: Scan) -> Iterator[Problem]:
     """Yield each named line that is missing, or does not show what it should."""
     for rest in resting_lines(receipt):
         told = stated(rest.check)
         if told is not None:
             yield from _problems_of(rest, told, found)
     if not receipt.recovered:
-        yield from _not_joined(receipt, found)
+        yield from (Problem(why, (rest.place,)) for rest, why in _not_joined(receipt, found))
     for credential in credentials(receipt):
         yield from expiry_problems(credential, found)
     yield from _several_namespaces(receipt, found)
     yield from _shared_names(receipt, found)
     for number, one in enumerate(receipt.findings, 1):
         if one.line and one.line not in found.named:
-            yield f"line {one_line(one.line)[:16]} of finding {number} ({one_line(one.rule)}) is in none of the files"
+            why = f"line {one_line(one.line)[:16]} of finding {number} ({one_line(one.rule)}) is in none of the files"
+            yield Problem(why, (f"{PREDICATE}/findings/{number - 1}/line",))
 
 
 def unshown_by_lines(receipt: Receipt, found: Scan) -> Iterator[str]:
@@ -68,12 +70,12 @@ def unshown_by_lines(receipt: Receipt, found: Scan) -> Iterator[str]:
     A record that was rebuilt has lost the token's accessor, so that the worker ends the token by its own lease.
     """
     if receipt.recovered:
-        yield from _not_joined(receipt, found)
+        yield from (why for _, why in _not_joined(receipt, found))
     for credential in credentials(receipt):
         yield from unshown_expiry(credential, found)
 
 
-def _not_joined(receipt: Receipt, found: Scan) -> Iterator[str]:
+def _not_joined(receipt: Receipt, found: Scan) -> Iterator[tuple[Rest, str]]:
     """Yield each line that shows the end of a used token by its own lease."""
     for rest in resting_lines(receipt):
         seen = found.named.get(rest.line)
@@ -82,36 +84,45 @@ def _not_joined(receipt: Receipt, found: Scan) -> Iterator[str]:
             continue
         by_name = line.kind in _NAMING_A_LEASE and _is_own_lease(line.subject, _below(rest.credential))
         if (by_name or line.kind is Kind.LEASE_LOOKUP) and _is_used(rest.credential, found):
-            yield (
-                f"{rest.called} is about a lease of the role, and the token was opened or used: nothing shows that the "
-                "lease is its"
-            )
+            why = "is about a lease of the role, and the token was opened or used: nothing shows that the lease is its"
+            yield rest, f"{rest.called} {why}"
 
 
-def _problems_of(rest: Rest, told: Evidence, found: Scan) -> Iterator[str]:
+def _problems_of(rest: Rest, told: Evidence, found: Scan) -> Iterator[Problem]:
     where = rest.called
     seen = found.named.get(rest.line)
     if seen is None:
-        yield f"{where} is in none of the files"
+        yield Problem(f"{where} is in none of the files", (rest.place,))
     elif seen.observation is None:
-        yield f"{where} is no line of Vault's about tokens or leases"
-    elif (why := _problem(rest, told, seen, seen.observation, found)) is not None:
-        yield f"{where} {why}"
+        yield Problem(f"{where} is no line of Vault's about tokens or leases", (rest.place,))
+    elif why := _problem(rest, seen, seen.observation, found):
+        yield Problem(f"{where} {why}", (rest.place, *rest.credential.identity))
+    elif isinstance(told, Line):
+        yield from _told_otherwise(rest, told, seen.observation)
 
 
-def _problem(rest: Rest, told: Evidence, seen: SeenLine, line: Observation, found: Scan) -> str | None:
+def _told_otherwise(rest: Rest, told: Line, line: Observation) -> Iterator[Problem]:
+    """Yield what the receipt says of a line, and the line does not."""
+    shown = {
+        "at": (line.at, told.at),
+        "path": (line.path, told.path),
+        "request_id": (line.request_id, told.request_id),
+        "operation": (str(line.kind), told.operation),
+    }
+    differing = [name for name, (seen, said) in shown.items() if seen != said]
+    if differing:
+        why = f"is {line.kind} of {one_line(line.path)!r:.120} at {rfc3339(line.at)}, and the receipt says otherwise"
+        places = tuple(rest.credential.at(rest.check.n, "evidence", name) for name in differing)
+        yield Problem(f"{rest.called} {why}", places)
+
+
+def _problem(rest: Rest, seen: SeenLine, line: Observation, found: Scan) -> str | None:
     if rest.part == "listing":
         listed = seen.operation == "list" and line.path.startswith(_LISTING)
         return None if listed and done(line) else "is no listing of leases"
     if rest.part == "alive":
         return _alive_problem(rest.credential, line)
-    if isinstance(told, Line) and (line.at, line.path) != (told.at, told.path):
-        return f"is about {one_line(line.path)!r:.120} at {rfc3339(line.at)}, and the receipt says otherwise"
-    if why := _main_problem(rest, seen, line, found):
-        return why
-    if isinstance(told, Line) and (line.request_id, line.kind) != (told.request_id, told.operation):
-        return f"is {line.kind} of request {one_line(line.request_id)!r:.80}, and the receipt says otherwise"
-    return None
+    return _main_problem(rest, seen, line, found)
 
 
 def _main_problem(rest: Rest, seen: SeenLine, line: Observation, found: Scan) -> str | None:
@@ -247,24 +258,26 @@ def _is_used(credential: Credential, found: Scan) -> bool:
     )
 
 
-def _several_namespaces(receipt: Receipt, found: Scan) -> Iterator[str]:
+def _several_namespaces(receipt: Receipt, found: Scan) -> Iterator[Problem]:
     """Yield where the receipt's lines are of several namespaces."""
-    seen = (found.named.get(rest.line) for rest in resting_lines(receipt))
-    known = [one for one in seen if one is not None and one.observation is not None and not one.opens_wrapping]
-    ids = sorted({one.namespace_id for one in known})
-    if len(ids) > 1:
-        yield f"the lines are of {len(ids)} namespaces: {', '.join(f'{one_line(each)!r:.40}' for each in ids)}"
+    seen = ((rest, found.named.get(rest.line)) for rest in resting_lines(receipt))
+    known = [(rest, one) for rest, one in seen if one is not None and one.observation is not None]
+    places = {one.namespace_id: rest.place for rest, one in known if not one.opens_wrapping}
+    if len(places) > 1:
+        ids = ", ".join(f"{one_line(each)!r:.40}" for each in sorted(places))
+        yield Problem(f"the lines are of {len(places)} namespaces: {ids}", tuple(places.values()))
 
 
-def _shared_names(receipt: Receipt, found: Scan) -> Iterator[str]:
+def _shared_names(receipt: Receipt, found: Scan) -> Iterator[Problem]:
     """Yield where the look-ups of two credentials name one lease."""
-    owners: dict[str, str] = {}
+    owners: dict[str, Rest] = {}
     for rest in resting_lines(receipt):
         seen = found.named.get(rest.line)
         line = seen.observation if seen is not None else None
         if rest.check.n != 3 or line is None or line.kind is not Kind.LEASE_LOOKUP:
             continue
-        other = owners.setdefault(line.subject, rest.credential.name)
-        if other != rest.credential.name:
-            both = f"{one_line(other)} and {one_line(rest.credential.name)}"
-            yield f"line {rest.line[:16]} looks up the same lease for {both}"
+        other = owners.setdefault(line.subject, rest)
+        if other.credential.name != rest.credential.name:
+            both = f"{one_line(other.credential.name)} and {one_line(rest.credential.name)}"
+            why = f"line {rest.line[:16]} looks up the same lease for {both}"
+            yield Problem(why, (other.place, rest.place))

@@ -3,7 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
+
+
+class Basis(StrEnum):
+    """Whether a result was derived again, or is the word of whoever signed the receipt."""
+
+    REDERIVED = "rederived"
+    ATTESTED = "attested"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What does not hold, in words, and the JSON pointers of the values that contradict each other."""
+
+    text: str
+    places: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.text} (at {', '.join(self.places)})"
+
+    def as_json(self) -> dict[str, Any]:
+        return {"text": self.text, "places": list(self.places)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +39,10 @@ class Checked:
 
     name: str
     seen: str
-    problems: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
     unchecked: str = ""
     read: str = ""
+    basis: Basis = Basis.REDERIVED
 
     @property
     def holds(self) -> bool | None:
@@ -30,7 +53,8 @@ class Checked:
 
     def as_json(self) -> dict[str, Any]:
         seen = {True: self.seen, None: self.unchecked, False: self.read}[self.holds]
-        return {"name": self.name, "holds": self.holds, "seen": seen, "problems": list(self.problems)}
+        problems = [problem.as_json() for problem in self.problems]
+        return {"name": self.name, "holds": self.holds, "basis": self.basis, "seen": seen, "problems": problems}
 
 
 @dataclass(slots=True)
@@ -38,12 +62,14 @@ class Outcome:
     """The result of a verification.
 
     `told` is what the receipt says that nobody should overlook, such as findings. `not_checked` says in words what no
-    input of this kind can show; what other inputs could show is a check that was not made.
+    input of this kind can show; what other inputs could show is a check that was not made. `attested` has the JSON
+    pointers of what is the word of whoever signed the receipt, with these inputs.
     """
 
     checked: list[Checked] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
     not_checked: list[str] = field(default_factory=list)
+    attested: list[str] = field(default_factory=list)
 
     @property
     def holds(self) -> bool | None:
@@ -57,7 +83,7 @@ class Outcome:
         return None if None in results else True
 
     @property
-    def problems(self) -> list[str]:
+    def problems(self) -> list[Problem]:
         """Return everything that does not hold, in the order of the checks."""
         return [problem for one in self.checked for problem in one.problems]
 

@@ -1,7 +1,7 @@
-"""Read the content of a receipt strictly; its fields are those of `jitvault.documents.receipt`.
+"""Read the statement of a receipt strictly; its fields are those of `jitvault.documents.receipt`.
 
-Only a content whose signature holds is read here, but a thief of the worker's token can have anything signed: so every
-type is checked.
+Only what the key signed is read here, but a thief of the worker's token can have anything signed: so every type is
+checked, and there is one form in which a value can be written.
 """
 
 from __future__ import annotations
@@ -13,64 +13,102 @@ from typing import Any
 import msgspec
 
 from jitvault.documents.proof import CredentialProof
-from jitvault.documents.receipt import Receipt, StatedGrant
+from jitvault.documents.receipt import Receipt, StatedGrant, Statement
 from jitvault.errors import SecurityFinding
 from jitvault.formats.canonical_json import canonical_bytes
 from jitvault.formats.conversion import place_of
 from jitvault.formats.shorten import one_line
 from jitvault.model.proof_check import Check
 
+PREDICATE = "/predicate"
 _HINT = "Whoever has the worker's token can have anything signed. Keep the file, and ask who has the ledger."
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A token or lease of the receipt, with its name in messages.
+    """A token or lease of the receipt, with its name in messages and its place in the statement.
 
-    `lease_id` is empty for a token, `grant` is None for a lease.
+    `lease_id` is empty for a token; `grant` and `grant_place` are None and empty for a lease.
     """
 
     name: str
+    place: str
     said: CredentialProof
     lease_id: str = ""
     grant: StatedGrant | None = None
+    grant_place: str = ""
 
     @property
     def accessor(self) -> str:
         """The HMAC of a token's accessor; empty for a lease."""
         return (self.grant.accessor_hmac or "") if self.grant else ""
 
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """The places that say which credential it is."""
+        if self.lease_id:
+            return (f"{self.place}/lease_id",)
+        return (f"{self.grant_place}/accessor_hmac", f"{self.grant_place}/role") if self.grant else (self.place,)
+
     def check(self, n: int) -> Check | None:
         """Return the check with this number, None where it is not there."""
         return self.said.check(n)
 
+    def at(self, n: int, *rest: str) -> str:
+        """Return the place of a check, or of a part of it; that of all checks where it is not there."""
+        numbers = [check.n for check in self.said.checks]
+        if n not in numbers:
+            return f"{self.place}/checks"
+        return "/".join((self.place, "checks", str(numbers.index(n)), *rest))
 
-def read_content(payload: bytes) -> Receipt:
-    """Return a receipt's content from its signed bytes.
+
+def read_content(payload: bytes) -> Statement:
+    """Return a receipt's statement from its signed bytes.
 
     Raises SecurityFinding for bytes that are no receipt, or not in the one form in which jitvault signs.
     """
     try:
         plain = msgspec.json.decode(payload, type=dict[str, Any])
-        is_canonical = canonical_bytes(plain) == payload
-        content = msgspec.json.decode(payload, type=Receipt)
+        content = msgspec.json.decode(payload, type=Statement)
+        expected = msgspec.to_builtins(content)
     except msgspec.ValidationError as error:
         place, why = one_line(place_of(error)), one_line(str(error))
         raise SecurityFinding(f"what was signed is no receipt, at {place or 'its root'}: {why}", hint=_HINT) from None
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise SecurityFinding(f"what was signed is no receipt: {type(error).__name__}", hint=_HINT) from None
-    if not is_canonical:
-        # one key twice, for example: two programs could read two different receipts
+    # a time or a number can be written in several ways, and then two programs could read two receipts
+    for place in differences(plain, expected):
+        raise SecurityFinding(f"what was signed is not in canonical form, at {one_line(place)}", hint=_HINT)
+    if canonical_bytes(expected) != payload:
+        # one key twice, for example
         raise SecurityFinding("what was signed is not in canonical form, so two readers can differ", hint=_HINT)
     return content
 
 
+def differences(said: Any, shown: Any, place: str = "") -> Iterator[str]:
+    """Yield the JSON pointer of each value in `said` that is not the one in `shown`."""
+    if isinstance(said, dict) and isinstance(shown, dict) and said.keys() == shown.keys():
+        for key, value in said.items():
+            yield from differences(value, shown[key], f"{place}/{key.replace('~', '~0').replace('/', '~1')}")
+    elif isinstance(said, list) and isinstance(shown, list) and len(said) == len(shown):
+        for number, (value, other) in enumerate(zip(said, shown, strict=True)):
+            yield from differences(value, other, f"{place}/{number}")
+    elif said != shown or type(said) is not type(shown):
+        yield place
+
+
 def credentials(receipt: Receipt) -> Iterator[Credential]:
     """Yield each token and lease, the task's last token first."""
-    made = [grant for grant in receipt.grants[:-1] if grant.accessor_hmac]
-    last = receipt.grants[-1] if receipt.grants else None
-    yield Credential("the task's token", receipt.proof.token, grant=last)
-    for number, (grant, said) in enumerate(zip(made, receipt.proof.earlier_tokens, strict=False), 1):
-        yield Credential(f"earlier token {number}", said, grant=grant)
-    for lease in receipt.proof.leases:
-        yield Credential(f"lease {lease.lease_id}", lease, lease_id=lease.lease_id)
+    proof, grants = f"{PREDICATE}/proof", f"{PREDICATE}/grants"
+    made = [(number, grant) for number, grant in enumerate(receipt.grants[:-1]) if grant.accessor_hmac]
+    if receipt.grants:
+        last = len(receipt.grants) - 1
+        place = f"{grants}/{last}"
+        yield Credential("the task's token", f"{proof}/token", receipt.proof.token, "", receipt.grants[last], place)
+    else:
+        yield Credential("the task's token", f"{proof}/token", receipt.proof.token)
+    for n, ((number, grant), said) in enumerate(zip(made, receipt.proof.earlier_tokens, strict=False)):
+        place = f"{grants}/{number}"
+        yield Credential(f"earlier token {n + 1}", f"{proof}/earlier_tokens/{n}", said, "", grant, place)
+    for n, lease in enumerate(receipt.proof.leases):
+        yield Credential(f"lease {lease.lease_id}", f"{proof}/leases/{n}", lease, lease.lease_id)

@@ -8,6 +8,7 @@ the outside: from the evidence alone.
 3. A proven verdict has the checks that it needs, all of which hold.
 4. The times fit: revoked after the issue, gone after the revocation, and check 4 covers exactly that interval.
 5. The task is called confirmed if, and only if, each credential is proven and check 7 holds.
+6. The lists of the receipt fit each other, and each lease is one of the access that was approved.
 """
 
 from __future__ import annotations
@@ -23,16 +24,19 @@ from jitvault.model.evidence import Evidence, Expiry, Interval, Line, NoToken, Q
 from jitvault.model.proof_check import NAMES, QUIET_N, TARGET_N
 from jitvault.model.states import DEAD, State, Verdict
 from jitvault.verification.evidence import QUIET_MS, stated, time_of
-from jitvault.verification.receipt import Credential, credentials
+from jitvault.verification.outcome import Problem
+from jitvault.verification.receipt import PREDICATE, Credential, credentials
 
 _ALWAYS_NEEDED = (1, 2, 3, 4, 5)
 # where Vault was made to forget a lease, its answers about the end do not count, and the target has to say it
 _NEEDED_IF_FORCED = (1, 3, 5, TARGET_N)
 _PROVEN = frozenset({Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXPIRED})
+_UNENDED = frozenset({Verdict.REVOKE_FAILED, Verdict.IRREVOCABLE, Verdict.UNVERIFIABLE})
+_PROOF = f"{PREDICATE}/proof"
 _CLOSED_CHILDREN = frozenset({State.SEALED, State.CANCELLED, State.DENIED, State.LAPSED})
 
 
-def verdict_problems(receipt: Receipt) -> Iterator[str]:
+def verdict_problems(receipt: Receipt) -> Iterator[Problem]:
     """Yield what does not follow in the receipt; nothing where all does."""
     for credential in credentials(receipt):
         yield from _check_problems(credential)
@@ -40,31 +44,36 @@ def verdict_problems(receipt: Receipt) -> Iterator[str]:
             yield from _missing_checks(credential, forced=receipt.proof.forced is not None)
             yield from _time_problems(credential)
             if not credential.lease_id and not credential.accessor:
-                yield f"{_called(credential)} is called {credential.said.verdict}, and no grant says which token it is"
+                why = f"{_called(credential)} is called {credential.said.verdict}, and no grant says which token it is"
+                yield Problem(why, (_verdict_at(credential), *credential.identity))
         elif credential.said.verdict is Verdict.NEVER_ISSUED:
             yield from _never_issued(credential)
     yield from _list_problems(receipt)
+    yield from _lease_problems(receipt)
     yield from _task_problems(receipt)
 
 
-def _check_problems(credential: Credential) -> Iterator[str]:
+def _check_problems(credential: Credential) -> Iterator[Problem]:
     counts = Counter(check.n for check in credential.said.checks)
     # 1
     for n, count in counts.items():
         if count > 1:
-            yield f"{_called(credential)} has check {n} {count} times"
+            yield Problem(f"{_called(credential)} has check {n} {count} times", (f"{credential.place}/checks",))
     for check in credential.said.checks:
         if check.n not in NAMES:
-            yield f"{_called(credential)} has a check {check.n}, and there is no such check"
+            why = f"{_called(credential)} has a check {check.n}, and there is no such check"
+            yield Problem(why, (credential.at(check.n, "n"),))
         elif check.n == QUIET_N and credential.lease_id:
-            yield f"{_called(credential)} has check {QUIET_N}, which is about a task"
+            why = f"{_called(credential)} has check {QUIET_N}, which is about a task"
+            yield Problem(why, (credential.at(check.n, "n"),))
         # 2
         elif check.ok and stated(check) is None:
             kind = type(check.evidence).__struct_config__.tag
-            yield f"{_called(credential)}, check {check.n} ({check.name}): its evidence shows nothing: {kind}"
+            why = f"{_called(credential)}, check {check.n} ({check.name}): its evidence shows nothing: {kind}"
+            yield Problem(why, (credential.at(check.n, "evidence"), credential.at(check.n, "n")))
 
 
-def _missing_checks(credential: Credential, *, forced: bool) -> Iterator[str]:
+def _missing_checks(credential: Credential, *, forced: bool) -> Iterator[Problem]:
     # 3
     holds = {check.n for check in credential.said.checks if check.ok}
     verdict = credential.said.verdict
@@ -73,65 +82,111 @@ def _missing_checks(credential: Credential, *, forced: bool) -> Iterator[str]:
     needed = (*_ALWAYS_NEEDED, TARGET_N) if verdict is Verdict.TARGET_CONFIRMED else _ALWAYS_NEEDED
     for n in needed:
         if n not in holds:
-            yield f"{_called(credential)} is called {verdict} although check {n} ({NAMES[n]}) does not hold"
+            why = f"{_called(credential)} is called {verdict} although check {n} ({NAMES[n]}) does not hold"
+            yield Problem(why, (_verdict_at(credential), credential.at(n)))
+    if TARGET_N in holds and verdict is Verdict.AUDIT_CONFIRMED:
+        why = f"{_called(credential)} is called {verdict}, and check {TARGET_N} says more"
+        yield Problem(why, (_verdict_at(credential), credential.at(TARGET_N)))
     end = _stated(credential, 2)
     has_expired = isinstance(end, Expiry)
     if end is not None and has_expired is not (verdict is Verdict.EXPIRED):
         shown = "its time was over" if has_expired else "it was revoked"
-        yield f"{_called(credential)} is called {verdict}, and its evidence says that {shown}"
+        why = f"{_called(credential)} is called {verdict}, and its evidence says that {shown}"
+        yield Problem(why, (_verdict_at(credential), credential.at(2, "evidence")))
     if credential.lease_id and verdict is Verdict.EXPIRED:
-        yield f"{_called(credential)} is called expired: only a token can be proven in that way"
+        why = f"{_called(credential)} is called expired: only a token can be proven in that way"
+        yield Problem(why, (_verdict_at(credential),))
 
 
-def _time_problems(credential: Credential) -> Iterator[str]:
+def _time_problems(credential: Credential) -> Iterator[Problem]:
     # 4
     issue, end, gone, between = (_stated(credential, n) for n in (1, 2, 3, 4))
     begun, over = time_of(issue), time_of(gone)
     if begun is None or over is None:
         return
-    steps = [("issued", begun), ("revoked", time_of(end)), ("seen gone", over)]
-    known = [(name, at) for name, at in steps if at is not None]
-    for (before, first), (after, second) in pairwise(known):
+    steps = [("issued", 1, begun), ("revoked", 2, time_of(end)), ("seen gone", 3, over)]
+    known = [(name, n, at) for name, n, at in steps if at is not None]
+    for (before, n, first), (after, m, second) in pairwise(known):
         # an expiry and the look-up after it are shown by one time or by two, in either order
         if second < first and not (isinstance(end, Expiry) and after == "seen gone"):
-            yield f"{_called(credential)} was {after} before it was {before}"
-    if isinstance(between, Interval) and (between.begin, between.end) != (begun, over):
-        yield f"{_called(credential)}: check 4 covers another interval than from its issue to its look-up"
+            why = f"{_called(credential)} was {after} before it was {before}"
+            yield Problem(why, (credential.at(n, "evidence", "at"), credential.at(m, "evidence", "at")))
+    if isinstance(between, Interval):
+        pairs = (("begin", 1, between.begin, begun), ("end", 3, between.end, over))
+        for name, n, said, shown in pairs:
+            if said != shown:
+                why = f"{_called(credential)}: check 4 covers another interval than from its issue to its look-up"
+                yield Problem(why, (credential.at(4, "evidence", name), credential.at(n, "evidence", "at")))
 
 
-def _never_issued(credential: Credential) -> Iterator[str]:
+def _never_issued(credential: Credential) -> Iterator[Problem]:
+    at = (_verdict_at(credential),)
     if credential.lease_id:
-        yield f"{_called(credential)} is called never issued, and a lease that is known was issued"
+        yield Problem(f"{_called(credential)} is called never issued, and a lease that is known was issued", at)
     elif credential.accessor:
-        yield f"{_called(credential)} is called never issued, and its grant has an accessor, which Vault gives a token"
+        why = f"{_called(credential)} is called never issued, and its grant has an accessor, which Vault gives a token"
+        yield Problem(why, (*at, *credential.identity))
     elif any(check.ok for check in credential.said.checks if check.n != QUIET_N):
-        yield f"{_called(credential)} is called never issued, and has checks of one that was"
+        yield Problem(
+            f"{_called(credential)} is called never issued, and has checks of one that was",
+            (*at, f"{credential.place}/checks"),
+        )
 
 
-def _list_problems(receipt: Receipt) -> Iterator[str]:
+def _list_problems(receipt: Receipt) -> Iterator[Problem]:
     """Yield where the receipt's lists do not fit each other."""
-    proof = receipt.proof
-    made = [grant for grant in receipt.grants[:-1] if grant.accessor_hmac]
-    if [grant.verdict for grant in made] != [token.verdict for token in proof.earlier_tokens]:
-        yield "the earlier tokens of the proof are not those of the grants"
+    # 6
+    proof, grants = receipt.proof, f"{PREDICATE}/grants"
+    made = [(n, grant) for n, grant in enumerate(receipt.grants[:-1]) if grant.accessor_hmac]
+    if [grant.verdict for _, grant in made] != [token.verdict for token in proof.earlier_tokens]:
+        differing = [
+            place
+            for (n, grant), (m, token) in zip(made, enumerate(proof.earlier_tokens), strict=False)
+            if grant.verdict is not token.verdict
+            for place in (f"{_PROOF}/earlier_tokens/{m}/verdict", f"{grants}/{n}/verdict")
+        ]
+        why = "the earlier tokens of the proof are not those of the grants"
+        yield Problem(why, tuple(differing) or (f"{_PROOF}/earlier_tokens", grants))
     last = receipt.grants[-1].verdict if receipt.grants else Verdict.NEVER_ISSUED
     if proof.token.verdict is not last:
-        yield f"the proof calls the task's token {proof.token.verdict}, and its grant {last}"
-    for name, values in (
-        ("lease", [lease.lease_id for lease in proof.leases]),
-        ("token", [grant.accessor_hmac for grant in receipt.grants if grant.accessor_hmac]),
+        at = f"{grants}/{len(receipt.grants) - 1}/verdict" if receipt.grants else grants
+        why = f"the proof calls the task's token {proof.token.verdict}, and its grant {last}"
+        yield Problem(why, (f"{_PROOF}/token/verdict", at))
+    for name, at, values in (
+        ("lease", f"{_PROOF}/leases", [lease.lease_id for lease in proof.leases]),
+        ("token", grants, [grant.accessor_hmac for grant in receipt.grants if grant.accessor_hmac]),
+        ("attempt", grants, [str(grant.attempt) for grant in receipt.grants]),
     ):
         for value, count in Counter(values).items():
             if count > 1:
-                yield f"the {name} {one_line(str(value))} is listed {count} times"
+                yield Problem(f"the {name} {one_line(str(value))} is listed {count} times", (at,))
     if proof.leases and not any(grant.accessor_hmac for grant in receipt.grants):
-        yield "there are leases, and no token that can have read them"
+        yield Problem("there are leases, and no token that can have read them", (grants,))
+    ids = {grant.grant for grant in receipt.grants}
+    for n, one in enumerate(receipt.extensions):
+        if one.replaces is not None and one.replaces not in ids:
+            why = f"extension {n + 1} replaced the token of a grant that is none of the receipt's"
+            yield Problem(why, (f"{PREDICATE}/extensions/{n}/replaces", grants))
     yield from _shared_lines(receipt)
 
 
-def _shared_lines(receipt: Receipt) -> Iterator[str]:
+def _lease_problems(receipt: Receipt) -> Iterator[Problem]:
+    """Yield leases that none of the approved access gives, and those with an error although they ended."""
+    for n, lease in enumerate(receipt.proof.leases):
+        at = f"{_PROOF}/leases/{n}"
+        paths = {one.path: one.template for one in receipt.access}
+        path = lease.lease_id.rpartition("/")[0]
+        if lease.template != paths.get(path, path):
+            why = f"lease {one_line(lease.lease_id)} is not one of template {one_line(lease.template)!r:.80}"
+            yield Problem(why, (f"{at}/template", f"{at}/lease_id", f"{PREDICATE}/access"))
+        if lease.error is not None and lease.verdict not in _UNENDED:
+            why = f"lease {one_line(lease.lease_id)} is called {lease.verdict} and has an error of its revocation"
+            yield Problem(why, (f"{at}/error", f"{at}/verdict"))
+
+
+def _shared_lines(receipt: Receipt) -> Iterator[Problem]:
     """Yield each line that is to show the end of two credentials."""
-    owners: dict[tuple[int, str], str] = {}
+    owners: dict[tuple[int, str], Credential] = {}
     for credential in credentials(receipt):
         # one revocation by a prefix ends many tokens
         for n in (1, 2, 3):
@@ -140,53 +195,83 @@ def _shared_lines(receipt: Receipt) -> Iterator[str]:
                 continue
             if n == 2 and not credential.lease_id and prefix_of(found.path, "revoke-prefix") is not None:
                 continue
-            other = owners.setdefault((n, found.sha256), credential.name)
-            if other != credential.name:
-                yield f"line {found.sha256[:16]} is check {n} both of {one_line(other)} and of {_called(credential)}"
+            other = owners.setdefault((n, found.sha256), credential)
+            if other != credential:
+                both = f"{one_line(other.name)} and of {_called(credential)}"
+                at = (other.at(n, "evidence", "sha256"), credential.at(n, "evidence", "sha256"))
+                yield Problem(f"line {found.sha256[:16]} is check {n} both of {both}", at)
 
 
-def _task_problems(receipt: Receipt) -> Iterator[str]:
+def _task_problems(receipt: Receipt) -> Iterator[Problem]:
     # 5
     proof = receipt.proof
     if proof.task_id != receipt.task:
-        yield f"the proof is about task {one_line(proof.task_id)!r:.80}, and the receipt is about another one"
+        why = f"the proof is about task {one_line(proof.task_id)!r:.80}, and the receipt is about another one"
+        yield Problem(why, (f"{_PROOF}/task_id", f"{PREDICATE}/task"))
     if (proof.state, proof.confirmed) not in ((State.CONFIRMED, True), (State.UNVERIFIED, False)):
-        yield f"it says {proof.state} with confirmed: {str(proof.confirmed).lower()}, which no closed task is"
+        why = f"it says {proof.state} with confirmed: {str(proof.confirmed).lower()}, which no closed task is"
+        yield Problem(why, (f"{_PROOF}/state", f"{_PROOF}/confirmed"))
+    if receipt.ended is not None and receipt.ended.reason != proof.end_reason:
+        why = f"the task ended because of {one_line(receipt.ended.reason)}, and its proof says {proof.end_reason}"
+        yield Problem(why, (f"{PREDICATE}/ended/reason", f"{_PROOF}/end_reason"))
+    asked = _is_target_asked(receipt)
+    if proof.target_asked is not asked:
+        why = f"it says that the target was {'' if proof.target_asked else 'not '}asked, and its checks say otherwise"
+        yield Problem(why, (f"{_PROOF}/target_asked",))
     if proof.confirmed:
         yield from _unproven_credentials(receipt)
         yield from _not_quiet(receipt)
 
 
-def _unproven_credentials(receipt: Receipt) -> Iterator[str]:
+def _is_target_asked(receipt: Receipt) -> bool | None:
+    """Return whether each lease has the target's answer; None without one."""
+    leases = [lease.check(TARGET_N) for lease in receipt.proof.leases]
+    return None not in leases if leases else None
+
+
+def _unproven_credentials(receipt: Receipt) -> Iterator[Problem]:
     """Yield what is not proven dead, which a confirmed task cannot have."""
+    at = f"{_PROOF}/confirmed"
     for credential in credentials(receipt):
         if credential.said.verdict not in DEAD:
-            yield f"the task is called confirmed, and {_called(credential)} is {credential.said.verdict}"
+            why = f"the task is called confirmed, and {_called(credential)} is {credential.said.verdict}"
+            yield Problem(why, (_verdict_at(credential), at))
         elif (target := credential.check(TARGET_N)) is not None and not target.ok:
-            yield f"the task is called confirmed, and check {TARGET_N} of {_called(credential)} does not hold"
+            why = f"the task is called confirmed, and check {TARGET_N} of {_called(credential)} does not hold"
+            yield Problem(why, (credential.at(TARGET_N, "ok"), at))
     if receipt.policy.obligations.confirm == "target":
-        for lease in receipt.proof.leases:
+        for n, lease in enumerate(receipt.proof.leases):
             if lease.verdict is not Verdict.TARGET_CONFIRMED:
-                yield f"policy demands proof by the target, and lease {one_line(lease.lease_id)} is {lease.verdict}"
-    for child in receipt.children:
+                why = f"policy demands proof by the target, and lease {one_line(lease.lease_id)} is {lease.verdict}"
+                yield Problem(why, (f"{_PROOF}/leases/{n}/verdict", f"{PREDICATE}/policy/obligations/confirm"))
+    for n, child in enumerate(receipt.children):
         if child.state not in _CLOSED_CHILDREN:
-            yield f"the task is called confirmed, and its delegated task {one_line(child.task)} is {child.state}"
+            why = f"the task is called confirmed, and its delegated task {one_line(child.task)} is {child.state}"
+            yield Problem(why, (f"{PREDICATE}/children/{n}/state", at))
 
 
-def _not_quiet(receipt: Receipt) -> Iterator[str]:
-    quiet = next((check for check in receipt.proof.token.checks if check.n == QUIET_N), None)
+def _not_quiet(receipt: Receipt) -> Iterator[Problem]:
+    token = next(credentials(receipt))
+    quiet = token.check(QUIET_N)
     found = stated(quiet)
     if quiet is None or not quiet.ok:
-        yield f"the task is called confirmed without check {QUIET_N} ({NAMES[QUIET_N]})"
+        why = f"the task is called confirmed without check {QUIET_N} ({NAMES[QUIET_N]})"
+        yield Problem(why, (token.at(QUIET_N),))
     elif found is not None and isinstance(found, NoToken) is any(grant.accessor_hmac for grant in receipt.grants):
-        yield f"check {QUIET_N} and the grants disagree whether there was a token"
+        why = f"check {QUIET_N} and the grants disagree whether there was a token"
+        yield Problem(why, (token.at(QUIET_N, "evidence"), f"{PREDICATE}/grants"))
     elif isinstance(found, Quiet) and found.ms < QUIET_MS:
-        yield f"check {QUIET_N} has {found.ms} ms of quiet, and needs {QUIET_MS}"
+        why = f"check {QUIET_N} has {found.ms} ms of quiet, and needs {QUIET_MS}"
+        yield Problem(why, (token.at(QUIET_N, "evidence", "ms"),))
 
 
 def _stated(credential: Credential, n: int) -> Evidence | None:
     """Return the evidence of a check that holds, None where it does not hold."""
     return stated(credential.check(n))
+
+
+def _verdict_at(credential: Credential) -> str:
+    return f"{credential.place}/verdict"
 
 
 def _called(credential: Credential) -> str:

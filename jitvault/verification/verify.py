@@ -3,7 +3,8 @@
 1. The signature, by a key that the auditor has, and the key's version.
 2. The content: a receipt in the one form in which jitvault signs.
 3. Each verdict follows from the evidence that stands beside it.
-4. Approvals, extensions and digests fit each other.
+4. The revision has the digest that was approved and says what the receipt says; so do the documents that people
+   signed; approvals, extensions and digests fit each other.
 5. With `status --json`: the history is the one whose hash the receipt names.
 6. With audit files: each line that the receipt names is there and shows what the receipt says.
 7. With audit files: they show no lease, token, use or act that the receipt leaves out.
@@ -12,7 +13,7 @@
 9. The task was closed with proof.
 
 A check without its input was not made: then nothing is said to hold as a whole. The history is no such input, since
-whoever can have a receipt signed can write one as well.
+whoever can have a receipt signed can write one as well. What no check derives again is listed by its place as attested.
 
 Nothing here knows Vault, a ledger or settings: an auditor runs it on copies of files.
 """
@@ -22,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from jitvault.documents.receipt import Receipt
+from jitvault.documents.receipt import Receipt, Statement
 from jitvault.documents.signed import RECEIPT_KEY
 from jitvault.formats.shorten import one_line
 from jitvault.model.proof_check import NOT_ASKED, TARGET_N
@@ -32,6 +33,8 @@ from jitvault.verification.approvals import (
     may_be_lost,
     needed_approvals,
 )
+from jitvault.verification.approved_revision import revision_problems
+from jitvault.verification.attested import attested
 from jitvault.verification.audit_scan import Scan, scan, wanted_lines
 from jitvault.verification.callers import check_callers
 from jitvault.verification.history import History, history_problems
@@ -39,9 +42,10 @@ from jitvault.verification.keys import ReceiptKey
 from jitvault.verification.left_out import left_out_problems, unclaimed_tokens
 from jitvault.verification.line_claims import line_problems, unshown_by_lines
 from jitvault.verification.log_lines import LogLine
-from jitvault.verification.outcome import Checked, Outcome
-from jitvault.verification.receipt import credentials, read_content
+from jitvault.verification.outcome import Basis, Checked, Outcome, Problem
+from jitvault.verification.receipt import PREDICATE, credentials, read_content
 from jitvault.verification.signature import Signed, open_envelope
+from jitvault.verification.signed_documents import Papers, read_documents
 from jitvault.verification.trust import NO_TRUST, Trust
 from jitvault.verification.verdicts import verdict_problems
 
@@ -52,9 +56,13 @@ Files = Sequence[Iterable[LogLine]]
 class Verified:
     """A receipt whose signature holds, and what else was found about it."""
 
-    receipt: Receipt
+    statement: Statement
     signed: Signed
     outcome: Outcome
+
+    @property
+    def receipt(self) -> Receipt:
+        return self.statement.predicate
 
 
 def verify(
@@ -68,48 +76,52 @@ def verify(
     # 1
     signed = open_envelope(data, keys)
     # 2
-    receipt = read_content(signed.payload)
+    statement = read_content(signed.payload)
+    receipt, papers = statement.predicate, read_documents(statement, trust)
     outcome = Outcome(told=list(_told(receipt)))
     outcome.checked += [
         _signature(signed, receipt),
-        Checked("content", "a receipt, in the one form that jitvault signs", tuple(_content_problems(receipt))),
+        Checked("content", "a receipt, in the one form that jitvault signs", tuple(revision_problems(statement))),
         Checked("verdicts", _verdicts_seen(receipt), tuple(verdict_problems(receipt))),
-        _approvals(receipt),
+        _documents(papers),
+        _approvals(statement, papers),
     ]
     if history is not None:
         seen = f"the {receipt.chain.events} events of the history have the hash of the receipt, and so has the revision"
-        outcome.checked.append(Checked("history", seen, tuple(history_problems(receipt, history))))
+        outcome.checked.append(Checked("history", seen, tuple(history_problems(statement, history))))
     found = scan(receipt, files) if files else None
     outcome.checked += [*_audit_checks(receipt, found, trust), check_callers(receipt, found, trust)]
     outcome.checked.append(_closing(receipt))
     outcome.not_checked += _not_checked(receipt, signed, found, trust, has_history=history is not None)
-    return Verified(receipt, signed, outcome)
+    outcome.attested += attested(statement, papers, has_log=found is not None, has_history=history is not None)
+    return Verified(statement, signed, outcome)
 
 
 def _signature(signed: Signed, receipt: Receipt) -> Checked:
     seen = f"by version {signed.version} of {RECEIPT_KEY}; SHA-256 of the key: {signed.key.fingerprint}"
     made = signed.key.made_at
     is_older = made is not None and receipt.sealed_at < made
-    problems = (f"this version of the key was made at {made}, after the receipt was sealed",) if is_older else ()
+    why = f"this version of the key was made at {made}, after the receipt was sealed"
+    problems = (Problem(why, (f"{PREDICATE}/sealed_at",)),) if is_older else ()
     return Checked("signature", seen, problems)
 
 
-def _content_problems(receipt: Receipt) -> Iterator[str]:
-    if receipt.kind != "Receipt":
-        yield f"its kind is {one_line(receipt.kind)!r:.60}, and not Receipt"
-    numbers = [grant.attempt for grant in receipt.grants]
-    if len(set(numbers)) != len(numbers):
-        yield "two of its grants are the same attempt"
-    asked = receipt.proof.target_asked
-    if asked is not None and asked is not is_target_asked(receipt):
-        yield f"it says that the target was {'' if asked else 'not '}asked, and its checks say otherwise"
-
-
-def _approvals(receipt: Receipt) -> Checked:
+def _documents(papers: Papers) -> Checked:
     # 4
-    problems = (*approval_problems(receipt), *extension_problems(receipt))
+    unproven, every = len(papers.unproven), papers.number
+    by = "each by a key that you brought" if not unproven else f"{unproven} of them by a key that you did not bring"
+    basis = Basis.ATTESTED if unproven else Basis.REDERIVED
+    seen = f"{_count(every, 'document')} that people signed, about this task and what it says; {by}"
+    return Checked("documents", seen, tuple(papers.problems), basis=basis)
+
+
+def _approvals(statement: Statement, papers: Papers) -> Checked:
+    receipt = statement.predicate
+    problems = (*approval_problems(receipt), *extension_problems(statement))
     lost = f"not counted: the record was rebuilt, and may have lost some ({_approvals_seen(receipt)})"
-    return Checked("approvals", _approvals_seen(receipt), problems, unchecked=lost if may_be_lost(receipt) else "")
+    unchecked = lost if may_be_lost(receipt) else ""
+    basis = Basis.REDERIVED if papers.quorum_is_proven else Basis.ATTESTED
+    return Checked("approvals", _approvals_seen(receipt), problems, unchecked=unchecked, basis=basis)
 
 
 def _audit_checks(receipt: Receipt, found: Scan | None, trust: Trust) -> Iterator[Checked]:
@@ -133,16 +145,12 @@ def _closing(receipt: Receipt) -> Checked:
         how = "by force: Vault forgot a lease, and that the target refused it is the worker's word alone"
         return Checked("closed", "", unchecked=how)
     if proof.confirmed:
-        how = NOT_ASKED if is_target_asked(receipt) is False else "with proof"
+        how = NOT_ASKED if proof.target_asked is False else "with proof"
         return Checked("closed", f"{how}: sealed at {receipt.sealed_at:%Y-%m-%d %H:%M:%S} UTC")
     who = f" by {one_line(proof.forced.name)}: {one_line(proof.forced.reason)}" if proof.forced else ""
-    return Checked("closed", "", (f"the task was closed WITHOUT PROOF{who}",))
-
-
-def is_target_asked(receipt: Receipt) -> bool | None:
-    """Return whether each lease has the target's answer; None without one."""
-    leases = [lease.check(TARGET_N) for lease in credentials(receipt) if lease.lease_id]
-    return None not in leases if leases else None
+    return Checked(
+        "closed", "", (Problem(f"the task was closed WITHOUT PROOF{who}", (f"{PREDICATE}/proof/confirmed",)),)
+    )
 
 
 def _rests_on_the_target(receipt: Receipt) -> bool:
@@ -214,7 +222,7 @@ def _not_checked(
     if not has_history:
         yield f"the {receipt.chain.events} events of its history, of which it has the last hash alone (--status FILE)"
     if receipt.approved_by or receipt.extensions:
-        yield "the approvers' own signatures, and their groups: they are in Vault"
+        yield "the approvers' groups: they are in Vault"
     if receipt.extensions:
         yield "how many approvals policy demanded for an extension"
     if any(one.check(TARGET_N) for one in credentials(receipt)):

@@ -40,9 +40,9 @@ path "jitvault/data/checks/*" {
   capabilities = ["read"]
 }
 
-# Public halves only: the keys are not exportable.
+# Public halves only: the keys are not exportable. The list has whose keys `jitvault export-keys` takes.
 path "jitvault-transit/keys/*" {
-  capabilities = ["read"]
+  capabilities = ["read", "list"]
 }
 
 # The installation's id: a ledger that is read has to belong to this Vault's installation.

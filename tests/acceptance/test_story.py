@@ -196,7 +196,7 @@ def test_a_receipt_that_a_thief_signed_does_not_pass(
     receipt, key = sealed_receipt(cli, file.stem, tmp_path)
     vault = Vault(Connection(world.address), world.worker_token)
     true = base64.b64decode(json.loads(receipt.read_text())["payload"])
-    lease = json.loads(true)["proof"]["leases"][0]["lease_id"]
+    lease = json.loads(true)["predicate"]["proof"]["leases"][0]["lease_id"]
 
     def verified(payload: bytes, kind: str = RECEIPT_TYPE) -> str:
         envelope = Transit(vault).sign(json.loads(payload), kind, key=RECEIPT_KEY)
@@ -210,9 +210,10 @@ def test_a_receipt_that_a_thief_signed_does_not_pass(
     another = true.replace(file.stem.encode(), b"task-that-never-was")
     assert "Vault gave a token of it to another task" in verified(another)
     assert "NOT ITS" in verified(true.replace(lease.encode(), lease[:-4].encode() + b"0000"))
-    bare = {**json.loads(true)}
-    bare["proof"] = {**bare["proof"], "leases": [], "token": {**bare["proof"]["token"], "checks": []}}
+    bare = json.loads(true)
+    bare["predicate"]["proof"]["leases"] = bare["predicate"]["proof"]["token"]["checks"] = []
     assert "no line shows how task token was issued" in verified(json.dumps(bare).encode())
     never = json.loads(true)
-    never["grants"][0]["verdict"] = never["proof"]["token"]["verdict"] = "never_issued"
+    said = never["predicate"]
+    said["grants"][0]["verdict"] = said["proof"]["token"]["verdict"] = "never_issued"
     assert "called never_issued, and Vault issued it" in verified(json.dumps(never).encode())

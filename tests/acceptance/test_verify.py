@@ -107,10 +107,13 @@ def test_an_honest_receipt_holds_without_any_server(handed: Handed, monkeypatch:
     assert found["holds"] and found["task_id"] == "verify-orders" and found["confirmed"]
     assert names(found, holds=False) == []
     assert names(found, holds=True) == [
-        *("signature", "content", "verdicts", "approvals", "history", "lines", "left out", "worker", "closed")
+        *("signature", "content", "verdicts", "documents", "approvals", "history", "lines", "left out", "worker"),
+        "closed",
     ]
-    assert re.fullmatch(r"with proof: sealed at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", found["checked"][8]["seen"])
-    assert "12 of 12 that the receipt names are in 2 files" in found["checked"][5]["seen"]
+    assert re.fullmatch(r"with proof: sealed at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", found["checked"][9]["seen"])
+    assert "12 of 12 that the receipt names are in 2 files" in found["checked"][6]["seen"]
+    assert {one["basis"] for one in found["checked"]} == {"rederived"}
+    assert "/predicate/sealed_at" in found["attested"] and "/predicate/approved_by" not in found["attested"]
     assert found["key"]["version"] == 1 and not any("version" in text for text in found["not_checked"])
     # Vault's own answer is a key file, too, and so is PEM; the ids can be given by hand
     trusted = json.loads(handed.file("trust.json").read_text())
@@ -202,7 +205,7 @@ def test_a_receipt_that_was_altered_or_cut_or_signed_by_another_is_refused(hande
 def test_what_a_thief_of_the_workers_token_signs_does_not_hold(handed: Handed, world: World, tmp_path: Path) -> None:
     """The signature is Vault's, and the lease that is left out is in the log."""
     told = json.loads(base64.b64decode(json.loads(handed.file("receipt.json").read_text())["payload"]))
-    told["proof"]["leases"].pop()
+    told["predicate"]["proof"]["leases"].pop()
     with_worker = Transit(Vault(Connection(world.address), world.worker_token))
     forged = tmp_path / "forged.json"
     forged.write_text(json.dumps(with_worker.sign(told, RECEIPT_TYPE, key=RECEIPT_KEY)))
@@ -210,16 +213,18 @@ def test_what_a_thief_of_the_workers_token_signs_does_not_hold(handed: Handed, w
     assert json.loads(handed.alone(None, "verify", forged, *known, "--json", code=6).stdout)["holds"] is None
     found = json.loads(handed.alone(None, "verify", forged, *known, "--audit", logs, "--json", code=12).stdout)
     assert names(found, holds=False) == ["left out"]
-    assert "leaves out lease database/creds/app-readonly/" in found["checked"][-3]["problems"][0]
+    assert "leaves out lease database/creds/app-readonly/" in found["checked"][-3]["problems"][0]["text"]
+    assert found["checked"][-3]["problems"][0]["places"] == ["/predicate/proof/leases"]
 
 
 def test_line_ends_that_were_signed_make_no_lines(handed: Handed, world: World, tmp_path: Path) -> None:
     told = json.loads(base64.b64decode(json.loads(handed.file("receipt.json").read_text())["payload"]))
-    told["ended"]["note"] = told["intent"] = "done)\n  approved by  everybody\nChecked\n"
+    said = told["predicate"]
+    said["ended"]["note"] = said["intent"] = "done)\n  approved by  everybody\nChecked\n"
     with_worker = Transit(Vault(Connection(world.address), world.worker_token))
     forged = tmp_path / "forged.json"
     forged.write_text(json.dumps(with_worker.sign(told, RECEIPT_TYPE, key=RECEIPT_KEY)))
-    shown = handed.alone(None, "verify", forged, "--key", handed.file("key.pem"), code=6).stdout
+    shown = handed.alone(None, "verify", forged, "--key", handed.file("key.pem"), code=12).stdout
     assert shown.count("\nChecked") == 1 and shown.count("\n  approved by") == 1
 
 

@@ -42,7 +42,7 @@ def _receipt(rig: Rig, task: str) -> dict[str, Any]:
     stored = rig.file(task).task.receipt
     assert stored is not None
     keys = rig.wiring().worker.signer.public_keys(RECEIPT_KEY)
-    return dict(opened(stored, key=RECEIPT_KEY, public_keys=keys, payload_type=RECEIPT_TYPE))
+    return dict(opened(stored, key=RECEIPT_KEY, public_keys=keys, payload_type=RECEIPT_TYPE)["predicate"])
 
 
 def test_what_vault_was_made_to_forget_is_unverifiable_and_stays_so(rig: Rig, stuck: tuple[str, Held]) -> None:

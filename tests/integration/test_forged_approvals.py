@@ -197,4 +197,4 @@ def test_rows_of_decisions_that_were_edited_change_nothing_and_are_found(
     assert receipt is not None and receipt.receipt is not None
     from jitvault.documents.signed import payload_of
 
-    assert payload_of(receipt.receipt)["approved_by"] == [rig.entity("approver-1")]
+    assert payload_of(receipt.receipt)["predicate"]["approved_by"] == [rig.entity("approver-1")]

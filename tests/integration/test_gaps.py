@@ -206,7 +206,7 @@ def test_what_is_confirmed_and_cannot_be_sealed_says_why_and_can_be_closed(rig: 
     assert closed.json["state"] == "unverified"
     # what was proven of its own stays so
     assert [lease["verdict"] for lease in closed.json["leases"]] == ["target_confirmed"]
-    assert payload_of(rig.file(file.stem).task.receipt or {})["proof"]["state"] == "unverified"
+    assert payload_of(rig.file(file.stem).task.receipt or {})["predicate"]["proof"]["state"] == "unverified"
     rig.admin.write("sys/leases/revoke", {"lease_id": strange, "sync": True})
 
 

@@ -131,7 +131,7 @@ def test_the_end_of_a_parent_ends_all_below_it_from_the_leaves_up(rig: Rig, spec
     rig.settle()
     for name in names:
         assert rig("operator", "status", name).json["state"] == "sealed"
-    receipt = payload_of(rig.file(names[2]).task.receipt or {})
+    receipt = payload_of(rig.file(names[2]).task.receipt or {})["predicate"]
     assert [(link["task"], link["digest"]) for link in receipt["delegation"]] == [
         (name, rig.file(name).task.digest) for name in names[:2]
     ]
@@ -156,14 +156,14 @@ def test_a_parent_is_sealed_after_what_it_handed_on_and_its_receipt_says_so(
     assert sealed == sorted(sealed)
     for above, below in ((top, middle), (middle, leaf)):
         row = rig.file(below).task
-        receipt = payload_of(rig.file(above).task.receipt or {})
+        receipt = payload_of(rig.file(above).task.receipt or {})["predicate"]
         assert receipt["children"] == [
             {
                 **{"task": below, "digest": row.digest, "state": "sealed"},
                 "chain": {"events": row.seq, "head": row.head},
             }
         ]
-    assert payload_of(rig.file(leaf).task.receipt or {})["children"] == []
+    assert payload_of(rig.file(leaf).task.receipt or {})["predicate"]["children"] == []
 
 
 def test_a_late_lease_below_takes_the_proof_above_it_back(rig: Rig, spec: Spec, child: Any, hurried: None) -> None:
@@ -229,15 +229,15 @@ def test_a_parent_that_cannot_hand_anything_on_is_refused(rig: Rig, spec: Spec, 
     itself = spec(task="itself", more="  parent: itself\n")
     refused(rig, itself, 8, "a task cannot be its own parent")
     refused(rig, child("nobody"), 8, "there is no task nobody")
-    told = {"installation": "another", "task_id": "elsewhere", "state": "active", "body": "", "findings": []}
-    rig.put("tasks/elsewhere", {**told, "chain": {"seq": 1, "head": ""}, "proof": None, "error": None})
+    waiting = spec(criticality="medium")
+    rig("operator", "submit", waiting)
+    told = rig.document(f"tasks/{waiting.stem}")
+    rig.put("tasks/elsewhere", {**told, "installation": "another", "task_id": "elsewhere", "state": "active"})
     try:
         refused(rig, child("elsewhere"), 8, "belongs to another installation")
     finally:
         # other tests share this Vault, and a kill switch would go by it
         rig.admin.delete("jitvault/metadata/tasks/elsewhere")
-    waiting = spec(criticality="medium")
-    rig("operator", "submit", waiting)
     refused(rig, child(waiting.stem, criticality="medium"), 8, f"task {waiting.stem} is pending_approval")
     ended = spec()
     rig.active(ended)

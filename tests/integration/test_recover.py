@@ -199,7 +199,7 @@ def test_a_ledger_that_was_lost_is_rebuilt_and_what_held_access_is_ended(rig: Ri
         payload = opened(
             signed, key=RECEIPT_KEY, public_keys=Transit(rig.admin).public_keys(RECEIPT_KEY), payload_type=RECEIPT_TYPE
         )
-        assert [one["from"]["state"] for one in payload["recovered"]]
+        assert [one["from"]["state"] for one in payload["predicate"]["recovered"]]
 
     # what was never granted is granted once, and the approval still counts
     assert wrapped["wrapping"] and delivered

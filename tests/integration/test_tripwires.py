@@ -477,7 +477,7 @@ def test_use_after_completion_is_told_at_once_and_everything_shows_it(rig: Rig, 
     assert [f["rule"] for f in sealed["findings"]] == ["after_end"]
     receipt, report = tmp_path / "receipt.json", tmp_path / "report.csv"
     rig("auditor", "report", file.stem, "--receipt", receipt)
-    (told,) = payload_of(json.loads(receipt.read_text()))["findings"]
+    (told,) = payload_of(json.loads(receipt.read_text()))["predicate"]["findings"]
     assert (told["rule"], told["line"], told["message"]) == ("after_end", finding["line"], finding["message"])
     rig.cli("auditor", "report", file.stem, "-o", "csv", "--out", report)
     (row,) = csv.DictReader(io.StringIO(report.read_text()))

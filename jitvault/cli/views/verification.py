@@ -13,9 +13,10 @@ from jitvault.cli.views.proposal_sentence import chosen
 from jitvault.cli.views.status import ended_in_full
 from jitvault.cli.views.task import end_in_words
 from jitvault.documents.receipt import Receipt
+from jitvault.formats.plural import counted
 from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.shorten import one_line
-from jitvault.verification.outcome import Outcome
+from jitvault.verification.outcome import Basis, Outcome
 from jitvault.verification.verify import Verified
 
 
@@ -36,14 +37,15 @@ def print_verified(found: Verified, *, as_json: bool) -> None:
         "intent": receipt.intent,
         **_held(receipt),
     }
-    facts = {"digest": receipt.digest, "sealed": output.readable(rfc3339(receipt.sealed_at))}
+    facts = {"digest": found.statement.digest, "sealed": output.readable(rfc3339(receipt.sealed_at))}
     # what was signed may have line ends, which would read as further facts
     least = max(map(len, (*said, *facts)))
     output.print_facts(console, {name: one_line(value) for name, value in said.items()}, least=least, mark=MARK)
     output.print_facts(console, facts, least=least)
     _print_checked(console, found.outcome)
     _print_list(console, "The receipt says", found.outcome.told, mark=MARK)
-    _print_list(console, "Not checked", found.outcome.not_checked)
+    attested = f"{counted(len(found.outcome.attested), 'value')}, by their places in -o json: the signer's word"
+    _print_list(console, "Not checked", [*found.outcome.not_checked, attested])
     if found.outcome.holds:
         console.print(output.coloured("Every check was made and holds.", "green"))
 
@@ -84,7 +86,8 @@ def _print_checked(console: Console, outcome: Outcome) -> None:
     width = max(len(one.name) for one in outcome.checked)
     for one in outcome.checked:
         if one.holds:
-            _line(console, one.seen, first=f"  ✓ {one.name:<{width}}  ")
+            word = " (attested)" if one.basis is Basis.ATTESTED else ""
+            _line(console, f"{one.seen}{word}", first=f"  ✓ {one.name:<{width}}  ")
             continue
         if one.holds is None:
             _line(console, one.unchecked, first=f"  ? {one.name:<{width}}  ", style="yellow")
@@ -92,7 +95,7 @@ def _print_checked(console: Console, outcome: Outcome) -> None:
         fails = f"does NOT hold in {one.read}" if one.read else "does NOT hold"
         _line(console, fails, first=f"  ✗ {one.name:<{width}}  ", style="red")
         for problem in one.problems:
-            _line(console, problem, first=f"      {MARK}", rest=f"      {MARK}")
+            _line(console, str(problem), first=f"      {MARK}", rest=f"      {MARK}")
 
 
 def _print_list(console: Console, title: str, texts: list[str], *, mark: str = "") -> None:
@@ -118,7 +121,7 @@ def _as_json(found: Verified) -> dict[str, object]:
     return {
         "task_id": receipt.task,
         "installation": receipt.installation,
-        "digest": receipt.digest,
+        "digest": found.statement.digest,
         "requester": receipt.requester.name,
         "agent": receipt.agent.name,
         "owner": receipt.owner.name,
@@ -135,4 +138,5 @@ def _as_json(found: Verified) -> dict[str, object]:
         "checked": [one.as_json() for one in found.outcome.checked],
         "told": found.outcome.told,
         "not_checked": found.outcome.not_checked,
+        "attested": found.outcome.attested,
     }

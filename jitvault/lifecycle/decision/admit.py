@@ -224,7 +224,12 @@ def _create(
         parent=submitted.spec.spec.parent,
     )
     rows = (*opened_rows(task.task_id, revision, number, decision.policy), *decision_rows(task.task_id, decision))
-    body = {"revision": number, "digest": revision.digest, **decision_event_body(task.task_id, decision)}
+    body = {
+        "revision": number,
+        "digest": revision.digest,
+        "request": dict(submitted.envelope),
+        **decision_event_body(task.task_id, decision),
+    }
     if recovered_from is not None:
         body["recovered_from"] = dict(recovered_from)
     worker.ledger.create(task, Change(EventKind.SUBMITTED, body, rows=rows), at=now)

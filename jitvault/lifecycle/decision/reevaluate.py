@@ -6,7 +6,6 @@ Policy, the approvals and the templates' checks are read anew each time, since e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import look_at, request_path
@@ -24,7 +23,7 @@ from jitvault.lifecycle.record.history import (
     opened_rows,
     revision_row,
 )
-from jitvault.lifecycle.requests.reader import submission
+from jitvault.lifecycle.requests.reader import Submission, submission
 from jitvault.model.approval import RequestDecision
 from jitvault.model.grant_terms import grant_terms
 from jitvault.model.kinds import EventKind
@@ -71,7 +70,7 @@ def reevaluate(worker: WorkerContext, file: TaskRecord, claim: int) -> Evaluatio
     if not changed and _was_denied(file):
         return Evaluation(submitted, decision)
     if changed:
-        _revise(worker, file, claim, revision, decision, submitted.written_at)
+        _revise(worker, file, claim, revision, decision, submitted)
     elif _is_news(file, decision):
         counting = decision_rows(task.task_id, decision)
         decided = revision_row(task.task_id, revision, task.revision, decision.policy)
@@ -139,20 +138,25 @@ def _revise(
     claim: int,
     revision: Revision,
     decision: RequestDecision,
-    written_at: datetime,
+    submitted: Submission,
 ) -> None:
-    """Replace the task's revision by the next one, of a request of that time."""
+    """Replace the task's revision by the next one, of this request."""
     number = file.task.revision + 1
     if file.task.state not in BEFORE_GRANT:
         raise WrongState(f"task {file.task.task_id} is {file.task.state} and cannot be revised")
     change = Change(
         EventKind.REVISED,
-        {"revision": number, "digest": revision.digest, **decision_event_body(file.task.task_id, decision)},
+        {
+            "revision": number,
+            "digest": revision.digest,
+            "request": dict(submitted.envelope),
+            **decision_event_body(file.task.task_id, decision),
+        },
         state=decision.state,
         fields={
             "revision": number,
             "digest": revision.digest,
-            "due_at": look_at(revision.window, written_at, worker.now()),
+            "due_at": look_at(revision.window, submitted.written_at, worker.now()),
             "parent": revision.spec.spec.parent,
         },
         rows=(

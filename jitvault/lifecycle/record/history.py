@@ -218,7 +218,7 @@ def lapsed_rows(file: TaskRecord, counting: Sequence[DecisionRow]) -> list[Decis
 
 
 def decision_event_body(task_id: str, decision: RequestDecision) -> dict[str, object]:
-    """Return what the event chain keeps of a decision."""
+    """Return what the event chain keeps of a decision, with what those who decided signed."""
     policy = decision.policy.as_json()
     return {
         "policy": policy["policy_digest"],
@@ -227,6 +227,7 @@ def decision_event_body(task_id: str, decision: RequestDecision) -> dict[str, ob
         "obligations": policy["obligations"],
         "approved_by": [one.entity_id for one in decision.tally.approved_by],
         "denied_by": decision.tally.denied_by.entity_id if decision.tally.denied_by else None,
+        "signed": [dict(one.envelope) for one in (*decision.tally.approved_by, decision.tally.denied_by) if one],
         "missing": decision.tally.missing_json(),
         "refused": [refusal.as_json() for refusal in decision.tally.refused],
         "why": decision.why_denied if decision.state is State.DENIED else "",

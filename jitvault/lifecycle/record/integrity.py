@@ -23,7 +23,8 @@ from jitvault.documents.published_task import (
     PublishedTask,
     read_published,
 )
-from jitvault.documents.signed import RECEIPT_KEY, RECEIPT_TYPE, opened
+from jitvault.documents.receipt import statement_in
+from jitvault.documents.signed import RECEIPT_KEY
 from jitvault.errors import CorruptRecord, SecurityFinding
 from jitvault.formats.canonical_json import sha256_hex
 from jitvault.ledger.model import TaskRecord
@@ -276,12 +277,12 @@ def _receipt(worker: WorkerContext, file: TaskRecord) -> list[str]:
         return []
     keys = worker.signer.public_keys(RECEIPT_KEY)
     try:
-        receipt = opened(file.task.receipt, key=RECEIPT_KEY, public_keys=keys, payload_type=RECEIPT_TYPE)
+        receipt = statement_in(file.task.receipt, keys).predicate
     except SecurityFinding:
         return ["the task was never sealed: its receipt is not signed"]
     heads = {e.body["head"] for e in file.events if e.kind in (EventKind.SEALED, EventKind.UNVERIFIED)}
     heads |= {e.body["sealed_head"] for e in file.events if e.kind == EventKind.RECOVERED}
-    if receipt.get("task") != file.task.task_id or (receipt.get("chain") or {}).get("head") not in heads:
+    if receipt.task != file.task.task_id or receipt.chain.head not in heads:
         return ["the task's receipt is another one's"]
     return []
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC
 
 from jitvault.documents.paths import published_path
 from jitvault.documents.published_task import PublishedDocument, PublishedTask, read_published
-from jitvault.documents.receipt import CLOSED, verified
+from jitvault.documents.receipt import CLOSED, Receipt, verified
 from jitvault.documents.signed import RECEIPT_KEY
 from jitvault.errors import VaultRefused, VaultRejected
 from jitvault.vault.interface import Documents, Signer, Stored
@@ -71,7 +71,7 @@ def _as_published(task_id: str, stored: Stored) -> PublishedDocument:
     return read_published(task_id, stored.document, stored.written_at)
 
 
-def _receipt(said: PublishedDocument, keys: Mapping[int, str]) -> dict[str, Any] | None:
+def _receipt(said: PublishedDocument, keys: Mapping[int, str]) -> Receipt | None:
     """Return the document's receipt if its signature holds.
 
     The key belongs to one Vault, and so to one installation.
@@ -88,7 +88,5 @@ def _receipt(said: PublishedDocument, keys: Mapping[int, str]) -> dict[str, Any]
     )
 
 
-def _signed(told: Mapping[str, Any]) -> str:
-    # a worker's RFC 3339 time in UTC, in the form of all times that people read
-    at = str(told.get("sealed_at"))[:19].replace("T", " ")
-    return f"a receipt that Vault's key signed, sealed at {at} UTC"
+def _signed(receipt: Receipt) -> str:
+    return f"a receipt that Vault's key signed, sealed at {receipt.sealed_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

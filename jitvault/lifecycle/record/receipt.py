@@ -14,7 +14,7 @@ from msgspec import structs
 
 from jitvault.documents.proof import CredentialProof, LeaseProof, Proof, settled_proof, target_asked
 from jitvault.documents.published_parts import GrantedExtension, PublishedExtension, Reads
-from jitvault.documents.receipt import Receipt, StatedAccess
+from jitvault.documents.receipt import Receipt, StatedAccess, StatedExtension, Statement, statement_of
 from jitvault.formats.conversion import converter
 from jitvault.ledger.model import GrantRow, LeaseRow, OpState, TaskRecord
 from jitvault.lifecycle.record.check_words import evidence_in_words, failure_in_words
@@ -32,6 +32,8 @@ from jitvault.policy.decision import Decision
 _granted = converter(GrantedExtension)
 _extension = converter(PublishedExtension)
 _receipt = converter(Receipt)
+_REVISION_KINDS = (EventKind.SUBMITTED, EventKind.REVISED, EventKind.RECOVERED)
+_END_KINDS = (EventKind.ENDING, EventKind.NOTED, EventKind.FORCE_INTENDED)
 _DECIDED = ("permitted", "obligations", "rules", "reasons", "policy_digest")
 
 
@@ -228,8 +230,12 @@ def extensions_of(file: TaskRecord) -> list[GrantedExtension]:
 
 
 def _granted_extension(event: Event) -> GrantedExtension:
+    return _granted(_extension_fields(event, GrantedExtension))
+
+
+def _extension_fields(event: Event, kind: type[GrantedExtension]) -> dict[str, Any]:
     said = {**event.body["extension"], **event.body, "at": event.at}
-    return _granted({name: said[name] for name in GrantedExtension.__struct_fields__})
+    return {name: said[name] for name in kind.__struct_fields__}
 
 
 def last_extension(file: TaskRecord) -> PublishedExtension | None:
@@ -257,20 +263,18 @@ def extension_in(event: Event) -> PublishedExtension:
 
 def receipt_of(
     installation: str, file: TaskRecord, sealed_at: datetime, *, children: Sequence[Mapping[str, Any]]
-) -> Receipt:
-    """Return the content of the receipt of a closed task.
+) -> Statement:
+    """Return what is signed of a closed task.
 
     `children` has the state of each delegated task.
     """
     task, revision = file.task, Revision.of(file.revision.body)
     content = revision.content
-    return _receipt(
+    receipt = _receipt(
         {
-            "kind": "Receipt",
             "installation": installation,
             "task": task.task_id,
             "revision": task.revision,
-            "digest": task.digest,
             "requester": content.requester,
             "agent": content.agent,
             "owner": content.owner,
@@ -282,9 +286,14 @@ def receipt_of(
             "approvers": _approvers(file),
             "access": [StatedAccess(entry.template, entry.path, entry.with_) for entry in content.access],
             "ended": ended_of(file),
+            "documents": {
+                "request": _signed_request(file),
+                "decisions": last_decision(file).get("signed", []),
+                "ends": _signed_ends(file),
+            },
             "policy": Decision.of(file.revision.decision).as_json(),
             "grants": [_stated_grant(grant) for grant in file.grants],
-            "extensions": extensions_of(file),
+            "extensions": [_extension_fields(event, StatedExtension) for event in extended(file.events)],
             "findings": [{key: found[key] for key in ("rule", "message", "line")} for found in file.findings],
             "proof": settled_proof(_proof_of_ended(file)),
             "chain": {"events": task.seq, "head": task.head},
@@ -292,6 +301,22 @@ def receipt_of(
             "sealed_at": sealed_at,
         }
     )
+    return statement_of(receipt, file.revision.body)
+
+
+def _signed_request(file: TaskRecord) -> Mapping[str, Any] | None:
+    """Return the request for the task's revision as it was signed; None where the record was rebuilt."""
+    opened = (event.body for event in reversed(file.events) if event.kind in _REVISION_KINDS)
+    return next((body["request"] for body in opened if body["digest"] == file.task.digest and "request" in body), None)
+
+
+def _signed_ends(file: TaskRecord) -> list[Mapping[str, Any]]:
+    """Return each signed request to end the task, once."""
+    found: list[Mapping[str, Any]] = []
+    for event in file.events:
+        if event.kind in _END_KINDS and (signed := event.body.get("signed")) and signed not in found:
+            found.append(signed)
+    return found
 
 
 def _stated_grant(grant: GrantRow) -> dict[str, Any]:

@@ -7,13 +7,13 @@ from typing import Any
 import msgspec
 
 from jitvault.context import WorkerContext
-from jitvault.documents.receipt import Receipt
+from jitvault.documents.receipt import Statement
 from jitvault.documents.signed import RECEIPT_KEY, RECEIPT_TYPE, to_sign
 from jitvault.model.kinds import OperationKind
 from jitvault.operations import announce
 
 
-def sign_receipt(worker: WorkerContext, task_id: str, receipt: Receipt) -> dict[str, Any]:
+def sign_receipt(worker: WorkerContext, task_id: str, receipt: Statement) -> dict[str, Any]:
     """Return the signed receipt.
 
     What is signed is committed before, as the HMAC by which the audit line of the signature shows it. A line without

@@ -233,6 +233,8 @@ def _apply(
         **_decision_body(asked, decision),
         "replaces": grant.grant_id if asked.replaces else None,
         "ends_at": rfc3339(asked.extension.until),
+        "signed_request": dict(asked.request.envelope),
+        "signed": [dict(one.envelope) for one in decision.tally.approved_by],
     }
     change = Change(
         EventKind.EXTENDED,

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import Kept, path_of
@@ -45,19 +45,21 @@ T = TypeVar("T")
 class EndRequest:
     """A request to end a task.
 
-    `reason` is None for a cancellation before its grant.
+    `reason` is None for a cancellation before its grant. `envelope` is what its author signed, None where the
+    signature does not hold any more.
     """
 
     by: Entity
     reason: EndReason | None
     note: str
+    envelope: Mapping[str, Any] | None
 
     def event_body(self) -> dict[str, object]:
         """Return what the event chain keeps of the request.
 
         The name is the entity's at this moment: a later reader of the chain cannot ask Vault for it.
         """
-        return {"by": self.by.id, "name": self.by.name, "note": self.note}
+        return {"by": self.by.id, "name": self.by.name, "note": self.note, "signed": self.envelope}
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +225,7 @@ def _read_request(worker: WorkerContext, task_id: str, author: str) -> _WrittenR
     entity = worker.identity.by_id(author) if paper else None
     if paper is None or entity is None:
         return None
-    said = EndRequest(entity, _REASONS[paper.reason], paper.note)
+    said = EndRequest(entity, _REASONS[paper.reason], paper.note, found.envelope if found else None)
     # a request to close a task without proof needs a valid signature
     return _WrittenRequest(said, found is not None and paper.reason == "forced", stored.written_at)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from jitvault.context import WorkerContext
 from jitvault.documents.approvers import Registry, is_withdrawn, void
@@ -23,7 +23,7 @@ from jitvault.documents.signed import (
     SignedDocument,
     SubmitDocument,
     WithdrawDocument,
-    opened,
+    opened_whole,
     parse_signed,
     signer_key,
 )
@@ -41,13 +41,17 @@ P = TypeVar("P", bound=SignedDocument)
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A verified request for access. `written_at` is Vault's time of it."""
+    """A verified request for access.
+
+    `written_at` is Vault's time of it, `envelope` what its requester signed.
+    """
 
     requester: Entity
     spec: TaskSpec
     revise: bool
     nonce: str
     written_at: datetime
+    envelope: Mapping[str, Any]
 
     @property
     def stands_until(self) -> datetime:
@@ -69,14 +73,16 @@ class ExtensionRequest:
     nonce: str
     written_at: datetime
     cancels: str | None
+    envelope: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class VerifiedDocument(Generic[P]):
-    """A verified document, and Vault's time of it."""
+    """A verified document, Vault's time of it, and its envelope for the receipt."""
 
     paper: P
     written_at: datetime
+    envelope: Mapping[str, Any]
 
 
 def submission(worker: WorkerContext, task_id: str, requester: str, stored: Stored | None = None) -> Submission | None:
@@ -96,7 +102,7 @@ def submission(worker: WorkerContext, task_id: str, requester: str, stored: Stor
     entity = worker.identity.by_id(requester)
     if entity is None or entity.disabled:
         raise InvalidInput(f"task {task_id}: the requester's Vault entity does not exist or is disabled")
-    return Submission(entity, spec, found.paper.revise, found.paper.nonce, found.written_at)
+    return Submission(entity, spec, found.paper.revise, found.paper.nonce, found.written_at, found.envelope)
 
 
 def find_request(worker: WorkerContext, task_id: str, *, hint: str | None) -> tuple[str, Stored] | None:
@@ -137,6 +143,7 @@ def extension_requests(
                     nonce=paper.nonce,
                     written_at=stored.written_at,
                     cancels=paper.cancels,
+                    envelope=stored.envelope,
                 )
             )
     return found
@@ -203,6 +210,7 @@ def _approver_decision(
         withdrawn=withdrawn,
         person=entity.person,
         persons=frozenset({entity.person, registered.person.lower() if registered else ""} - {""}),
+        envelope=stored.envelope,
     )
 
 
@@ -243,7 +251,7 @@ def verified(
     key = signer_key(entity)
     public_keys = worker.signer.public_keys(key)
     try:
-        payload = opened(stored.document, key=key, public_keys=public_keys, payload_type=DOCUMENT_TYPE)
+        payload, envelope = opened_whole(stored.document, key=key, public_keys=public_keys, payload_type=DOCUMENT_TYPE)
         paper = parse_signed(model, payload, task=task_id, entity=entity)
     except SecurityFinding as error:
         why = stored.unread or str(error)
@@ -254,7 +262,7 @@ def verified(
             what = stored.unread or "its author did not sign as it stands"
             record_author_finding(worker, entity, "forged_document", f"{folder}/{entity}/ has a document that {what}")
         return None
-    return VerifiedDocument(paper, stored.written_at)
+    return VerifiedDocument(paper, stored.written_at, envelope)
 
 
 def _concerns_task(worker: WorkerContext, folder: str, task_id: str, entity: str) -> bool:

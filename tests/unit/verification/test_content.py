@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
-from forger import KNOWN, Edit, Forger, content, history
+from forger import KNOWN, Edit, Forger, content, history, statement, texts
 
 from jitvault.errors import SecurityFinding
 from jitvault.formats.canonical_json import canonical_bytes
@@ -144,16 +145,16 @@ FORGED: dict[str, tuple[Edit, str]] = {
     "another task's proof": (put("other", "proof", "task_id"), "about another one"),
     "an ending task": (put("ending", "proof", "state"), "no closed task"),
     "confirmed by word": (put("unverified", "proof", "state"), "no closed task"),
-    "another kind": (put("Report", "kind"), "its kind is 'Report'"),
     "more time by word": (put(999_999, "extensions", 0, "seconds"), "another digest than what it says"),
-    "another revision": (put("sha256:" + "0" * 64, "digest"), "another digest than what it says"),
+    "another intent": (put("Drop the orders.", "intent"), "the revision that was approved says otherwise"),
+    "another access": (put([], "access"), "the revision that was approved says otherwise"),
     "another lease's id twice": (
         lambda told: lease(told, 1).update(lease_id=lease(told)["lease_id"]),
         "is listed 2 times",
     ),
     "an open child": (
         lambda told: told["children"].append(
-            {"task": "child", "digest": told["digest"], "state": "active", "chain": told["chain"]}
+            {"task": "child", "digest": told["extensions"][0]["digest"], "state": "active", "chain": told["chain"]}
         ),
         "its delegated task child is active",
     ),
@@ -163,7 +164,7 @@ FORGED: dict[str, tuple[Edit, str]] = {
 @pytest.mark.parametrize(("edit", "says"), FORGED.values(), ids=FORGED)
 def test_what_does_not_follow_from_the_evidence_does_not_hold(forger: Forger, edit: Edit, says: str) -> None:
     found = forger.verify(forger.receipt(edit)).outcome
-    assert not found.holds and any(says in problem for problem in found.problems), found.problems
+    assert not found.holds and any(says in problem for problem in texts(found)), texts(found)
 
 
 @pytest.mark.parametrize(
@@ -190,31 +191,13 @@ def test_approvals_that_policy_demands_have_to_be_there(forger: Forger, edit: Ed
     assert any(says in problem for problem in problems), problems
 
 
-@pytest.mark.parametrize(
-    "edit",
-    [
-        put("Drop the orders.", "intent"),
-        put([{"template": "postgres-readonly", "path": "database/creds/other", "with": {}}], "access"),
-    ],
-)
-def test_intent_and_access_are_those_of_the_approved_revision(forger: Forger, edit: Edit) -> None:
-    found = forger.verify(forger.receipt(edit), told=history()).outcome
-    assert found.problems == ["the receipt names another intent or access than the revision that was approved"]
-
-
-@pytest.mark.parametrize("changed", [{}, {"reason": "revoked"}, {"at": "2020-01-01T00:00:00Z"}])
+@pytest.mark.parametrize("changed", [{}, {"reason": "revoked"}, {"at": "2020-01-01T00:00:00.000000+00:00"}])
 def test_the_end_is_one_of_the_history(forger: Forger, changed: Told) -> None:
     ending = next(event for event in history()["timeline"] if event["event"] == "ending")
     ended = {"at": ending["at"], "reason": ending["body"]["reason"], "note": "", "name": None, "by": None}
     found = forger.verify(forger.receipt(put({**ended, **changed}, "ended")), told=history()).outcome
     wrong = "no event of the history is the end that the receipt names"
-    assert found.problems == ([wrong] if changed else [])
-
-
-@pytest.mark.parametrize("edit", [put([], "access"), lambda told: told.update(access=[], ended=None)])
-def test_a_receipt_that_leaves_out_the_access_does_not_hold(forger: Forger, edit: Edit) -> None:
-    found = forger.verify(forger.receipt(edit), told=history()).outcome
-    assert found.problems == ["the receipt names another intent or access than the revision that was approved"]
+    assert (wrong in texts(found)) is bool(changed)
 
 
 def closed_without_proof(told: Told) -> None:
@@ -224,7 +207,7 @@ def closed_without_proof(told: Told) -> None:
 
 
 def test_a_task_that_was_closed_without_proof_does_not_hold(forger: Forger) -> None:
-    problems = forger.problems(closed_without_proof)
+    problems = forger.problems(closed_without_proof, fits=True)
     assert problems == ["the task was closed WITHOUT PROOF by ines: the target is gone"]
 
 
@@ -238,8 +221,8 @@ def test_a_lease_that_vault_forgot_needs_what_the_target_said(forger: Forger) ->
         forced(told)
         check(lease(told), 6)["ok"] = False
 
-    assert forger.problems(forced) == []
-    assert any("although check 6" in problem for problem in forger.problems(and_unasked))
+    assert forger.problems(forced, fits=True) == []
+    assert any("although check 6" in problem for problem in forger.problems(and_unasked, fits=True))
 
 
 def test_what_a_receipt_says_in_passing_is_told(forger: Forger) -> None:
@@ -253,6 +236,16 @@ def test_what_a_receipt_says_in_passing_is_told(forger: Forger) -> None:
     assert told[1] == "not proven: that its TLS sessions are over" and "rebuilt 1 time" in told[2]
 
 
+def whole(**changed: object) -> bytes:
+    """A statement with other fields in its predicate."""
+    return canonical_bytes({**statement(), "predicate": {**content(), **changed}})
+
+
+def without_field(name: str) -> bytes:
+    predicate = {key: value for key, value in content().items() if key != name}
+    return canonical_bytes({**statement(), "predicate": predicate})
+
+
 @pytest.mark.parametrize(
     ("payload", "says"),
     [
@@ -260,18 +253,28 @@ def test_what_a_receipt_says_in_passing_is_told(forger: Forger) -> None:
         (b"{}", "missing required field"),
         (b"\xff\xfe", "is no receipt"),
         (b'{"a":' * 5000, "is no receipt"),
-        (canonical_bytes({**content(), "sealed_at": "yesterday"}), "at /sealed_at: "),
-        (canonical_bytes({**content(), "more": 1}), "at /more: .*unknown field"),
-        (canonical_bytes({**content(), "policy": {**content()["policy"], "more": 1}}), "at /policy/more: "),
-        *((canonical_bytes({k: v for k, v in content().items() if k != name}), f"at /{name}: ") for name in content()),
-        (canonical_bytes({**content(), "chain": {"events": 0, "head": "x"}}), "chain"),
-        (json.dumps(content()).encode(), "not in canonical form"),
-        (canonical_bytes(content())[:-1] + b',"task":"other"}', "not in canonical form"),
+        (whole(sealed_at="yesterday"), "at /predicate/sealed_at: "),
+        (whole(sealed_at="2026-12-01T00:00:00+00:00"), "not in canonical form, at /predicate/sealed_at"),
+        (whole(more=1), "at /predicate/more: .*unknown field"),
+        (whole(kind="Receipt"), "at /predicate/kind: .*unknown field"),
+        (whole(policy={**content()["policy"], "more": 1}), "at /predicate/policy/more: "),
+        *((without_field(name), f"at /predicate/{name}: ") for name in content()),
+        (whole(chain={"events": 1, "head": "x"}), "at /predicate/chain/head"),
+        (whole(proof={**content()["proof"], "token": "it was revoked"}), "at /predicate/proof/token: "),
+        (canonical_bytes({**statement(), "predicateType": "https://jitvault.dev/receipt/v2"}), "at /predicateType: "),
+        (canonical_bytes({**statement(), "_type": "https://in-toto.io/Statement/v0.1"}), "at /_type: "),
+        (canonical_bytes({**statement(), "subject": []}), "at /subject: "),
+        (json.dumps(statement()).encode(), "not in canonical form"),
+        (canonical_bytes(statement())[:-1] + b',"_type":"https://in-toto.io/Statement/v1"}', "not in canonical form"),
     ],
 )
 def test_what_is_signed_and_no_receipt_is_refused(forger: Forger, payload: bytes, says: str) -> None:
+    data = json.dumps(forger.envelope(payload)).encode()
     with pytest.raises(SecurityFinding, match=says):
-        forger.verify(json.dumps(forger.envelope(payload)).encode())
+        forger.verify(data)
+    code, said = forger.run(data, forger.log())
+    place = re.search(r"at (/[^: ]*)", says)
+    assert code == 1 and (place is None or f"WRONG   {place[1]}" in said or f", {place[1]}" in said), said
 
 
 def changed(told: Told) -> None:
@@ -291,7 +294,7 @@ HISTORIES: dict[str, tuple[Edit, str]] = {
 def test_a_history_that_is_not_the_receipts_does_not_hold(forger: Forger, edit: Edit, says: str) -> None:
     told = history()
     edit(told)
-    problems = forger.verify(forger.receipt(), told=told).outcome.problems
+    problems = texts(forger.verify(forger.receipt(), told=told).outcome)
     assert any(says in problem for problem in problems), problems
 
 
@@ -304,10 +307,10 @@ def parties(**given: str) -> Told:
 
 def test_who_has_a_part_in_the_task_above_approves_nothing(forger: Forger) -> None:
     def edit(told: Told) -> None:
-        link = {"task": "above", "digest": told["digest"], **parties(requester=told["approved_by"][0])}
+        link = {"task": "above", "digest": told["extensions"][0]["digest"], **parties(requester=told["approved_by"][0])}
         told["delegation"] = [link]
 
-    problems = forger.refused(edit, forger.log(), task="fix-orders")
+    problems = forger.refused(edit, forger.log(), task="fix-orders", fits=True)
     approver = content("fix-orders")["approved_by"][0]
     assert problems == [
         f"entity {approver} approved the task and is its requester of above",
@@ -323,7 +326,7 @@ def test_nobody_with_a_part_in_it_approves_an_extension(forger: Forger, who: str
     def edit(told: Told) -> None:
         told["extensions"][0]["approved_by"] = [told[who]]
 
-    problems = forger.refused(edit, forger.log())
+    problems = forger.refused(edit, forger.log(), fits=True)
     assert len(problems) == 1 and says in problems[0], problems
 
 
@@ -334,10 +337,11 @@ def test_approvals_that_may_be_lost_are_not_called_counted(forger: Forger) -> No
     def edit(told: Told) -> None:
         told.update(recovered=[rebuilt], approved_by=[], approvers=[])
 
-    found = forger.verify(forger.receipt(edit, "fix-orders"), forger.log()).outcome
+    receipt = forger.receipt(edit, "fix-orders", fits=True)
+    found = forger.verify(receipt, forger.log()).outcome
     assert found.problems == [] and found.holds is None
     assert [one.name for one in found.unchecked] == ["approvals"]
-    assert forger.script(forger.receipt(edit, "fix-orders"), forger.log()) == 3
+    assert forger.script(receipt, forger.log()) == 3
     kept = forger.verify(forger.receipt(put([rebuilt], "recovered"), "fix-orders"), forger.log()).outcome
     assert kept.holds
     for unsaid in (None, {}, {**rebuilt, "at": "now"}):

@@ -7,12 +7,13 @@ import hashlib
 import json
 import lzma
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from forger import LINES, Forger, content
+from forger import LINES, Forger, content, texts
 from vaults_form import VaultsForm
 
 from jitvault.audit.classify import observe
@@ -87,13 +88,13 @@ def test_all_lines_are_there_in_whichever_files(forger: Forger, tmp_path: Path) 
 @pytest.mark.parametrize("name", sorted(named()))
 def test_each_line_that_is_missing_is_named(forger: Forger, name: str) -> None:
     log = forger.log(line for line in LINES if name_of(line) != name)
-    problems = forger.verify(forger.receipt(), log).outcome.problems
+    problems = texts(forger.verify(forger.receipt(), log).outcome)
     assert any(f"line {name[:16]} (" in problem and "is in none of the files" in problem for problem in problems)
 
 
 def test_a_line_that_was_changed_is_missing(forger: Forger) -> None:
     log = forger.log(line.replace(b'"127.0.0.1"', b'"127.0.0.2"') for line in LINES)
-    assert len([p for p in forger.verify(forger.receipt(), log).outcome.problems if "in none of the files" in p]) == 12
+    assert len([p for p in texts(forger.verify(forger.receipt(), log).outcome) if "in none of the files" in p]) == 12
 
 
 def renamed(old: bytes, new: bytes) -> tuple[Callable[[Told], None], list[bytes]]:
@@ -181,7 +182,7 @@ SUBSTITUTES: dict[str, tuple[bytes, bytes, str]] = {
 def test_a_line_that_shows_something_else_is_not_taken(forger: Forger, old: bytes, new: bytes, says: str) -> None:
     if b'"request"' not in new:
         log = forger.log([new if line == old else line for line in LINES])
-        problems = forger.verify(forger.receipt(), log).outcome.problems
+        problems = texts(forger.verify(forger.receipt(), log).outcome)
     else:
         edit, lines = renamed(old, new)
         problems = forger.problems(edit, forger.log(lines))
@@ -230,11 +231,11 @@ def use_after_its_end() -> Iterator[bytes]:
     for line in LINES:
         entry = json.loads(line)
         if entry["type"] == "request" and entry["request"]["path"] == "database/creds/app-readonly":
-            yield edited(line, lambda e: e.update(time="2026-11-29T14:00:00Z"))
+            yield edited(line, lambda e: e.update(time="2026-12-02T14:00:00Z"))
 
 
 def test_a_use_after_the_end_is_found(forger: Forger) -> None:
-    problems = forger.verify(forger.receipt(), forger.log([*LINES, *use_after_its_end()])).outcome.problems
+    problems = texts(forger.verify(forger.receipt(), forger.log([*LINES, *use_after_its_end()])).outcome)
     assert len(problems) == 2 and all("was used after it was seen gone" in problem for problem in problems)
 
 
@@ -243,7 +244,11 @@ def act_at(path: str, *, check: int = 1) -> bytes:
     entry = json.loads(of("lease", check))
     root = {"accessor": "hmac-sha256:" + "1" * 64, "policies": ["root"]}
     request = {"id": "r-1", "operation": "update", "path": path, "namespace": {"id": "root"}}
-    time = entry["time"][:-4] + "999Z"
+    # the first token was seen gone at about the same time as its lease
+    checks = content()["proof"]["earlier_tokens"][0]["checks"]
+    ends = [one["evidence"]["at"] for one in checks if one["n"] == check == 3]
+    at = max(datetime.fromisoformat(each) for each in (f"{entry['time'][:26].rstrip('Z')}Z", *ends))
+    time = (at + timedelta(microseconds=2)).isoformat()
     return (
         json.dumps({"time": time, "type": "response", "auth": root, "request": request, "response": {}}).encode()
         + b"\n"
@@ -262,7 +267,7 @@ def act_at(path: str, *, check: int = 1) -> bytes:
     ],
 )
 def test_an_act_that_can_fake_an_end_is_found(forger: Forger, path: str, *, found: bool) -> None:
-    problems = forger.verify(forger.receipt(), forger.log([*LINES, act_at(path)])).outcome.problems
+    problems = texts(forger.verify(forger.receipt(), forger.log([*LINES, act_at(path)])).outcome)
     assert any(f"the files show '{path}'" in problem for problem in problems) is found, problems
     after = act_at(path, check=3)
     assert forger.verify(forger.receipt(), forger.log([*LINES, after])).outcome.holds

@@ -11,9 +11,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from forger import Forger, content
+from forger import Forger, content, texts
 
-from jitvault.documents.signed import DOCUMENT_TYPE
+from jitvault.documents.signed import DOCUMENT_TYPE, RECEIPT_TYPE
 from jitvault.errors import InvalidInput, SecurityFinding
 from jitvault.formats.canonical_json import canonical_bytes
 from jitvault.verification.keys import read_keys
@@ -89,7 +89,7 @@ def test_a_document_of_another_kind_is_no_receipt(forger: Forger) -> None:
     with pytest.raises(InvalidInput, match="no receipt but"):
         forger.verify(json.dumps(envelope).encode())
     # neither is one that only says that it is a receipt
-    disguised = {**envelope, "payloadType": "application/vnd.jitvault.receipt+json"}
+    disguised = {**envelope, "payloadType": RECEIPT_TYPE}
     with pytest.raises(SecurityFinding, match="does not hold"):
         forger.verify(json.dumps(disguised).encode())
 
@@ -114,7 +114,7 @@ def test_the_version_has_to_be_that_of_the_key(forger: Forger, tmp_path: Path) -
 def test_a_key_that_was_made_after_the_seal_signed_no_honest_receipt(forger: Forger) -> None:
     late = vaults(v1={"public_key": forger.raw, "creation_time": "2099-01-01T00:00:00.123456789Z"})
     found = verify(forger.receipt(), read_keys(late), history=None, files=[])
-    assert any("after the receipt was sealed" in problem for problem in found.outcome.problems)
+    assert any("after the receipt was sealed" in problem for problem in texts(found.outcome))
 
 
 def rsa_key() -> bytes:

@@ -15,6 +15,7 @@ from test_forgeries import (
     OPENED,
     REVOKED_LEASE,
     WRAPPED,
+    after_the_end,
     by_lease,
     evidence,
     expired,
@@ -62,15 +63,14 @@ def test_the_end_of_a_used_token_by_its_own_lease_is_not_checked_where_the_recor
 
 def test_an_expiry_before_any_look_up_is_not_checked(forger: Forger) -> None:
     """The line of a creation does not say how long the token lives, and the worker died right after it."""
-    over_at = "2026-11-28T14:40:00Z"
 
     def edit(told: Told) -> None:
-        expired(told, over_at)
+        expired(told, after_the_end(1000))
 
     def keeps(line: bytes) -> bool:
         return LAST not in line or not any(act in line for act in (b"-accessor", b"renew", b"wrapping/unwrap"))
 
-    later = edited(of("lease", 3), lambda e: e.update(time="2026-11-28T14:41:00Z"))
+    later = edited(of("lease", 3), lambda e: e.update(time=after_the_end(1060)))
     assert not_shown(forger, forger.receipt(edit), [*filter(keeps, LINES), later]) == ["lines"]
 
 
@@ -80,7 +80,9 @@ def owner_of_both(told: Told) -> None:
     told["approved_by"][0] = told["owner"]["entity"]
     told["approvers"] = []
     parties = {part: {"entity": f"e-{part}", "name": part} for part in ("requester", "agent")}
-    told["delegation"] = [{"task": "above", "digest": told["digest"], "owner": told["owner"], **parties}]
+    told["delegation"] = [
+        {"task": "above", "digest": told["extensions"][0]["digest"], "owner": told["owner"], **parties}
+    ]
 
 
 def test_an_owner_who_asked_for_what_is_handed_on_may_not_have_approved(forger: Forger) -> None:
@@ -88,7 +90,7 @@ def test_an_owner_who_asked_for_what_is_handed_on_may_not_have_approved(forger: 
         owner_of_both(told)
         told["delegation"][0]["requester"] = told["owner"]
 
-    (problem,) = forger.refused(edit, forger.log(), task="fix-orders")
+    (problem,) = forger.refused(edit, forger.log(), task="fix-orders", fits=True)
     assert problem.endswith("approved the task and is its requester of above")
 
 
@@ -98,7 +100,7 @@ def owner_of_more_time(told: Told) -> None:
 
 @pytest.mark.parametrize(("edit", "task"), [(owner_of_both, "fix-orders"), (owner_of_more_time, "read-orders")])
 def test_an_owner_may_have_approved(forger: Forger, edit: Any, task: str) -> None:
-    assert forger.accepts(forger.receipt(edit, task), forger.log())
+    assert forger.accepts(forger.receipt(edit, task, fits=True), forger.log())
 
 
 def test_a_token_that_somebody_named_to_revoke_it_is_shown_in_its_stored_form_by_vault(forger: Forger) -> None:

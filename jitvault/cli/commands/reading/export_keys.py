@@ -29,8 +29,9 @@ def export_keys(
 ) -> None:
     """Write the trust file by which receipts are verified offline.
 
-    It has the public keys of receipts, the id of jitvault's namespace, and the ids of the worker's entities, as Vault
-    has them now. Take it from Vault yourself, early, and keep it offline; `jitvault verify --trust` reads it.
+    It has the public keys of receipts and of everybody who signs, the id of jitvault's namespace, and the ids of the
+    worker's entities, as Vault has them now. Take it from Vault yourself, early, and keep it offline; `jitvault verify
+    --trust` reads it.
 
     Example: jitvault export-keys --out trust.json
     """

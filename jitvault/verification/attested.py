@@ -1,0 +1,117 @@
+"""Which values of a receipt are the word of whoever signed it, with what the auditor brings.
+
+The values that are not listed are derived again: from the revision's bytes, from documents by the keys of those who
+signed them, from audit lines, from the history, or from the evidence that stands beside them. docs/receipt.md has this
+for each field, and says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from jitvault.documents.receipt import Statement
+from jitvault.verification.receipt import PREDICATE
+from jitvault.verification.signed_documents import Papers, forcing_end, supporting_end
+
+_ALWAYS = (
+    "children",
+    "approvers/*/name",
+    "ended/name",
+    "policy",
+    "grants/*/grant",
+    "grants/*/attempt",
+    "grants/*/requested_ttl_s",
+    "grants/*/ttl_s",
+    "grants/*/step_s",
+    "grants/*/issued_at",
+    "grants/*/expires_at",
+    "extensions/*/approved_by/*/name",
+    "extensions/*/by/name",
+    "extensions/*/rules",
+    "extensions/*/policy_digest",
+    "extensions/*/at",
+    "findings/*/rule",
+    "findings/*/message",
+    "proof/reopened",
+    "proof/forced/name",
+    "proof/dead_ms",
+    "proof/confirmed_ms",
+    "proof/not_proven",
+    "recovered",
+    "sealed_at",
+)
+_BY_LOG = ("grants/*/accessor_hmac", "grants/*/role", "findings/*/line", "proof/leases/*/lease_id")
+_BY_HISTORY = ("chain", "ended/at")
+_CREDENTIALS = ("token", "leases/*", "earlier_tokens/*")
+# by the kind of the evidence, what of it nobody can derive again, and what only the log shows
+_EVIDENCE_ALWAYS = {
+    "line": ("source",),
+    "contiguous": ("source", "begin", "end"),
+    "gap": ("closed",),
+    "target_answer": ("engine", "question", "answer"),
+    "quiet": ("ms", "listed"),
+    "missing": ("",),
+}
+_EVIDENCE_BY_LOG = {
+    "line": ("sha256", "request_id", "operation", "path", "at"),
+    "expiry": ("at",),
+    "gap": ("listing", "line"),
+}
+
+
+def attested(statement: Statement, papers: Papers, *, has_log: bool, has_history: bool) -> list[str]:
+    """Return the JSON pointers of the values that nothing derives again, each with all that is below it."""
+    plain: dict[str, Any] = msgspec.to_builtins(statement.predicate)
+    patterns = [*_ALWAYS, *_unsupported(statement, papers)]
+    patterns += () if has_log else _BY_LOG
+    patterns += () if has_history else _BY_HISTORY
+    places = [place for pattern in patterns for place in _places(plain, pattern.split("/"), PREDICATE)]
+    return [*places, *_of_evidence(plain["proof"], has_log=has_log), *papers.unproven]
+
+
+def _unsupported(statement: Statement, papers: Papers) -> Iterator[str]:
+    """Yield what only a signed document supports, where the auditor brings no key for one."""
+    receipt = statement.predicate
+    end, forcing = supporting_end(receipt, papers.ends), forcing_end(receipt, papers.ends)
+    if end is None or not end.is_proven:
+        yield from ("ended/by", "ended/note", "ended/reason", "proof/end_reason")
+    if forcing is None or not forcing.is_proven:
+        yield "proof/forced"
+    if not papers.quorum_is_proven or receipt.recovered:
+        yield from ("approved_by", "extensions/*/approved_by")
+    if papers.request is None:
+        yield "documents/request"
+
+
+def _of_evidence(proof: dict[str, Any], *, has_log: bool) -> Iterator[str]:
+    """Yield what of the checks' evidence, and whether an expiry, nobody derives again."""
+    for pattern in _CREDENTIALS:
+        for place in _places(proof, [*pattern.split("/"), "checks", "*"], f"{PREDICATE}/proof"):
+            evidence = _at(proof, place.removeprefix(f"{PREDICATE}/proof/").split("/"))["evidence"]
+            names = [*_EVIDENCE_ALWAYS.get(evidence["kind"], ())]
+            names += () if has_log else _EVIDENCE_BY_LOG.get(evidence["kind"], ())
+            yield from (f"{place}/evidence/{name}".rstrip("/") for name in names)
+
+
+def _places(value: Any, pattern: list[str], place: str) -> Iterator[str]:
+    """Yield the pointer of each value that a pattern names; `*` is each item of a list."""
+    if not pattern:
+        yield place
+        return
+    first, *rest = pattern
+    inner: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, list) and first == "*":
+        inner = ((str(n), one) for n, one in enumerate(value))
+    elif isinstance(value, dict) and first in value:
+        inner = ((first, value[first]),)
+    for key, one in inner:
+        yield from _places(one, rest, f"{place}/{key}")
+
+
+def _at(value: Any, keys: list[str]) -> Any:
+    for key in keys:
+        value = value[int(key)] if isinstance(value, list) else value[key]
+    return value

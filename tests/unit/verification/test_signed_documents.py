@@ -1,0 +1,145 @@
+"""What people signed stands in the receipt as they signed it; both verifiers refuse what is another's."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from forger import KNOWN, Forger, content, statement
+
+from jitvault.verification.outcome import Basis
+
+Told = dict[str, Any]
+
+
+def rewritten(envelope: Told, **changed: object) -> None:
+    """The same envelope with another content, under the signature that it had."""
+    said = json.loads(base64.b64decode(envelope["payload"])) | changed
+    envelope["payload"] = base64.b64encode(json.dumps(said).encode()).decode()
+
+
+def of_another_task(told: Told) -> None:
+    told["documents"]["decisions"][0] = content("read-orders")["documents"]["request"]
+
+
+def another_tasks_end(told: Told) -> None:
+    told["documents"]["ends"] = content("read-orders")["documents"]["ends"]
+
+
+def under_another_name(told: Told) -> None:
+    one, two = told["documents"]["decisions"]
+    one["signatures"] = two["signatures"]
+
+
+def with_anothers_key(told: Told) -> None:
+    """What one approver signed, as the decision of the other."""
+    one, two = told["documents"]["decisions"]
+    entity = json.loads(base64.b64decode(two["payload"]))["entity"]
+    one["payload"] = two["payload"]
+    one["signatures"][0]["keyid"] = f"jitvault-signer-{entity}:v1"
+
+
+def an_end_as_a_request(told: Told) -> None:
+    told["documents"]["request"] = told["documents"]["ends"][0]
+
+
+def a_sentence(told: Told) -> None:
+    told["documents"]["request"]["payload"] = base64.b64encode(b"the operator asked for it").decode()
+
+
+DECISIONS = "/predicate/documents/decisions"
+REFUSED: dict[str, tuple[Callable[[Told], object], str]] = {
+    "of another task": (of_another_task, f"{DECISIONS}/0/payload"),
+    "an end of another task": (another_tasks_end, "/predicate/documents/ends/0/payload"),
+    "under another name": (under_another_name, f"{DECISIONS}/0/signatures/0/keyid"),
+    "what another one signed": (with_anothers_key, f"{DECISIONS}/0/signatures/0/sig"),
+    "an end in place of the request": (an_end_as_a_request, "/predicate/documents/request/payload"),
+    "a sentence": (a_sentence, "/predicate/documents/request/payload"),
+    "with a later expiry": (
+        lambda told: rewritten(told["documents"]["decisions"][0], expires_at="2030-01-01T00:00:00Z"),
+        f"{DECISIONS}/0/payload",
+    ),
+    "of another type": (
+        lambda told: told["documents"]["decisions"][0].update(payloadType="application/vnd.in-toto+json"),
+        f"{DECISIONS}/0/payloadType",
+    ),
+    "no request": (lambda told: told["documents"].update(request=None), "/predicate/documents/request"),
+    "no approval": (lambda told: told["documents"].update(decisions=[]), "/predicate/approved_by/0"),
+    "an approval twice": (
+        lambda told: told["documents"]["decisions"].append(told["documents"]["decisions"][0]),
+        f"{DECISIONS}/0/payload",
+    ),
+    "no approval of more time": (
+        lambda told: told["extensions"][0].update(signed=[]),
+        "/predicate/extensions/0/approved_by/0/entity",
+    ),
+    "more time than was asked for": (
+        lambda told: told["extensions"][0].update(seconds=301),
+        "/predicate/extensions/0/seconds",
+    ),
+}
+
+
+@pytest.mark.parametrize(("edit", "place"), REFUSED.values(), ids=REFUSED)
+def test_a_document_of_another_task_or_signer_is_refused_at_its_place(
+    forger: Forger, edit: Callable[[Told], object], place: str
+) -> None:
+    receipt = forger.receipt(edit, "fix-orders")
+    problems = forger.verify(receipt, forger.log()).outcome.problems
+    assert any(place in problem.places for problem in problems), problems
+    code, said = forger.run(receipt, forger.log())
+    named = [line for line in said.splitlines() if "WRONG" in line]
+    assert code == 1 and any(place.removesuffix("/sig") in line for line in named), named
+
+
+def approvers(told: Told) -> list[str]:
+    return [one["entity"] for one in told["approvers"]]
+
+
+def basis(forger: Forger, signers: dict[tuple[str, int], bytes]) -> tuple[Basis, list[str]]:
+    trust = replace(KNOWN, signers=signers)
+    outcome = forger.verify(forger.receipt(task="fix-orders"), forger.log(), trust=trust).outcome
+    assert outcome.holds
+    (found,) = (one.basis for one in outcome.checked if one.name == "approvals")
+    return found, outcome.attested
+
+
+def test_the_quorum_counts_as_rederived_only_against_keys_that_the_auditor_brings(forger: Forger) -> None:
+    """Keys in the receipt would be the worker's word: whoever can have it signed could put in any."""
+    everybody = dict(KNOWN.signers)
+    rederived, places = basis(forger, everybody)
+    assert rederived is Basis.REDERIVED and "/predicate/approved_by" not in places
+    first = approvers(content("fix-orders"))[0]
+    for known in ({}, {key: one for key, one in everybody.items() if key[0] != first}):
+        attested, places = basis(forger, known)
+        assert attested is Basis.ATTESTED and "/predicate/approved_by" in places
+        _, said = forger.run(forger.receipt(task="fix-orders"), forger.log(), trust=replace(KNOWN, signers=known))
+        assert "  ATTESTED /predicate/approved_by\n" in said
+
+
+def test_approvals_that_nobody_signed_are_attested_at_most(forger: Forger) -> None:
+    """A thief of the worker's token writes what the approvers would have signed, by versions that no key file has."""
+
+    def edit(told: Told) -> None:
+        told["intent"] = "Count something else."
+
+    receipt = forger.receipt(edit, "fix-orders", fits=True)
+    outcome = forger.verify(receipt, forger.log()).outcome
+    assert outcome.problems == [] and {"/predicate/approved_by", f"{DECISIONS}/0"} <= {*outcome.attested}
+    code, said = forger.run(receipt, forger.log())
+    assert code == 0 and f"ATTESTED {DECISIONS}/0\n" in said
+
+
+def test_the_revision_is_the_one_that_was_approved(forger: Forger) -> None:
+    def edit(whole: Told) -> None:
+        whole["subject"] = statement("read-orders")["subject"]
+
+    receipt = forger.signed(edit, "fix-orders")
+    places = {place for one in forger.verify(receipt, forger.log()).outcome.problems for place in one.places}
+    assert {"/subject/0/name", "/predicate/access/0/path", f"{DECISIONS}/0/payload"} <= places
+    code, said = forger.run(receipt, forger.log())
+    assert code == 1 and "/predicate/access/0/path: the revision says otherwise" in said
