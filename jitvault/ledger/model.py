@@ -369,7 +369,7 @@ class Turn(Enum):
 
 
 class GapKind(StrEnum):
-    """Why a segment of an audit source does not continue the segment before it, as far as anything is decided by it.
+    """Why a segment of an audit source does not continue the one before it.
 
     - `READ_FROM_START`: a recovery reads the source again from its beginning;
     - `LEDGER_REBUILT`: a recovery is over, and lines from before it were not checked when they were read;
