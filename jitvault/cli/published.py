@@ -67,7 +67,7 @@ def published_proof(wiring: Wiring, task_id: str) -> tuple[PublishedTask, Publis
     if isinstance(found.document, PublishedRefusal):
         raise unknown_task(wiring, task_id, found.document)
     if isinstance(found.document, IllegibleDocument):
-        raise illegible(task_id)
+        raise illegible(task_id, found.document.place)
     return found.document, found
 
 

@@ -23,10 +23,10 @@ from jitvault.cli.refused import only
 from jitvault.cli.views.output import warn
 from jitvault.documents.illegible import illegible
 from jitvault.documents.paths import published_path
+from jitvault.documents.published_parts import PublishedError
 from jitvault.documents.published_task import (
     IllegibleDocument,
     PublishedDocument,
-    PublishedError,
     PublishedRefusal,
     PublishedTask,
     read_published,
@@ -167,7 +167,7 @@ def known(wiring: Wiring, task_id: str) -> PublishedTask:
     """
     document = _existing(wiring, task_id)
     if isinstance(document, IllegibleDocument):
-        raise illegible(task_id)
+        raise illegible(task_id, document.place)
     return document
 
 

@@ -5,22 +5,27 @@ The output of `status`, receipts and reports contain these parts as well.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NotRequired, TypedDict
+from datetime import datetime
+from typing import Annotated, Any
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 
-from jitvault.model.proof_check import Check
+from jitvault.model.extension import ExtensionContent
+from jitvault.model.revision import Party
 
 Seconds = Annotated[int, Meta(ge=0)]
 """A duration; a negative one is nothing that a worker publishes."""
+Instant = Annotated[datetime, Meta(tz=True)]
 
 
-class MissingApproval(TypedDict):
+class MissingApproval(Struct, frozen=True, forbid_unknown_fields=True):
+    """How many approvals by members of a group are missing, or are demanded."""
+
     group: str
-    count: int
+    count: Annotated[int, Meta(ge=1)]
 
 
-class UncountedDecision(TypedDict):
+class UncountedDecision(Struct, frozen=True, forbid_unknown_fields=True):
     """A decision that does not count, and why."""
 
     entity: str
@@ -29,25 +34,20 @@ class UncountedDecision(TypedDict):
     withdrawn: bool
 
 
-class CountedDecision(TypedDict):
+class CountedDecision(Struct, frozen=True, forbid_unknown_fields=True):
     entity: str
     decision: str
     digest: str
 
 
-class Reads(TypedDict):
+class Reads(Struct, frozen=True, forbid_unknown_fields=True):
     """How many credentials a task's newest token got, and how many it may get."""
 
     done: int
     allowed: int
 
 
-class Author(TypedDict):
-    entity: str
-    name: str
-
-
-class Ended(TypedDict):
+class Ended(Struct, frozen=True, forbid_unknown_fields=True):
     """Who ended or cancelled the task.
 
     `by` and `name` are None where no person did.
@@ -55,43 +55,36 @@ class Ended(TypedDict):
 
     by: str | None
     name: str | None
-    at: str
+    at: Instant
     reason: str
     note: str
 
 
-class ExtensionContent(TypedDict):
-    """The signed content of an extension (`jitvault.model.extension`)."""
+class PublishedError(Struct, frozen=True, forbid_unknown_fields=True):
+    """The error that last kept the task from going on."""
 
-    apiVersion: NotRequired[str]
-    kind: NotRequired[str]
-    installation: str
-    task: str
-    revision: int
-    revision_digest: str
-    by: Author
-    reason: str
-    since: str
-    seconds: Seconds
-    until: str
-    window_s: Seconds
+    exit_code: int
+    message: str
+    hint: str | None
 
 
-class RefusedGrant(TypedDict):
+class RefusedGrant(Struct, frozen=True, forbid_unknown_fields=True):
     """The last request for a grant that was refused, which settles it.
 
-    `request` is its nonce, `error` has `exit_code`, `message` and `hint`. `revision` is that of the task at that time,
-    which an older worker's document lacks.
+    `request` is its nonce. `revision` is that of the task at that time.
     """
 
     request: str
-    revision: NotRequired[int]
-    at: str
-    error: dict[str, Any]
+    revision: int
+    at: Instant
+    error: PublishedError
 
 
-class PublishedExtension(TypedDict):
-    """The last request for more time, and its result."""
+class PublishedExtension(Struct, frozen=True, forbid_unknown_fields=True):
+    """The last request for more time, and its result.
+
+    `decision` is policy's, None where it was not asked.
+    """
 
     state: str
     request: str
@@ -99,64 +92,29 @@ class PublishedExtension(TypedDict):
     content: ExtensionContent
     replaces: bool
     decision: dict[str, Any] | None
-    approved_by: list[dict[str, Any]]
+    approved_by: list[Party]
     missing: list[MissingApproval]
     open_to: list[str]
     refused: list[UncountedDecision]
-    error: dict[str, Any] | None
+    error: PublishedError | None
 
 
-class GrantedExtension(TypedDict):
-    """An extension that was granted."""
+class GrantedExtension(Struct, frozen=True, forbid_unknown_fields=True):
+    """An extension that was granted: what was signed, and who approved it.
 
-    by: Author
+    `replaces` is the grant whose token it replaced, if any. The published copy and the receipt have it, and so has the
+    verifier.
+    """
+
+    by: Party
     reason: str
     since: str
     seconds: Seconds
     until: str
     window_s: Seconds
-    digest: str
-    approved_by: list[dict[str, Any]]
+    digest: Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}$")]
+    approved_by: list[Party]
     rules: list[str]
     policy_digest: str
     replaces: str | bool | None
-    at: str
-
-
-class CredentialProof(TypedDict):
-    verdict: str
-    checks: list[Check]
-
-
-class LeaseProof(CredentialProof):
-    lease_id: str
-    template: str
-    error: str | None
-
-
-class Forced(TypedDict):
-    by: str
-    name: str
-    reason: str
-
-
-class Proof(TypedDict):
-    """The proof of a task's end.
-
-    `lifecycle.record.receipt.proof_of` renders it. An older worker's proof lacks the keys that are not required.
-    """
-
-    task_id: str
-    state: str
-    end_reason: str | None
-    confirmed: bool
-    reopened: NotRequired[int]
-    forced: Forced | None
-    dead_ms: int | None
-    confirmed_ms: int | None
-    leases: list[LeaseProof]
-    token: CredentialProof
-    earlier_tokens: list[CredentialProof]
-    target_asked: NotRequired[bool | None]
-    unproven_because: NotRequired[str | None]
-    not_proven: NotRequired[list[str]]
+    at: Instant

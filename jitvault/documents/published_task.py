@@ -12,25 +12,26 @@ import json
 import zlib
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
+from jitvault.documents.proof import Proof
 from jitvault.documents.published_parts import (
     CountedDecision,
     Ended,
     GrantedExtension,
+    Instant,
     MissingApproval,
-    Proof,
+    PublishedError,
     PublishedExtension,
     Reads,
     RefusedGrant,
     UncountedDecision,
 )
 from jitvault.errors import CorruptRecord
-from jitvault.formats.conversion import converter
-from jitvault.formats.rfc3339 import rfc3339
+from jitvault.formats.conversion import converter, place_of
 from jitvault.model.extension import Extension
 from jitvault.model.revision import Revision
 from jitvault.model.states import EndReason, State
@@ -46,10 +47,8 @@ written by a thief can unpack to gigabytes.
 """
 _UNPACK_ERRORS = (ValueError, RecursionError, zlib.error)
 
-Instant = Annotated[datetime, Meta(tz=True)]
 
-
-class ChainEnd(Struct, frozen=True):
+class ChainEnd(Struct, frozen=True, forbid_unknown_fields=True):
     """The last event of a task's chain when the task was published.
 
     Who finds a ledger that does not hold this event knows that it was edited or restored.
@@ -59,18 +58,10 @@ class ChainEnd(Struct, frozen=True):
     head: str
 
 
-class PublishedError(Struct, frozen=True):
-    """The error that last kept the task from going on."""
-
-    exit_code: int
-    message: str
-    hint: str | None
-
-
-class PublishedTask(Struct, frozen=True, kw_only=True):
+class PublishedTask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The state of a task as a worker published it.
 
-    `written_at` is Vault's time of the document. Fields with a default are missing in what an older worker published.
+    `written_at` is Vault's time of the document.
 
     - `body` is the revision's exact bytes, and `approved` those of the last revision before it that was approved;
     - `decision` is policy's decision about the revision, `decisions` are the approvers';
@@ -81,40 +72,40 @@ class PublishedTask(Struct, frozen=True, kw_only=True):
     - `error` is for people who wait and can read nothing but this document.
     """
 
-    installation: str = ""
+    installation: str
     task_id: str
     state: State
-    end_reason: EndReason | None = None
-    revision: int = 0
-    digest: str = ""
+    end_reason: EndReason | None
+    revision: int
+    digest: str
     chain: ChainEnd
     body: bytes
-    requester: str = ""
-    agent: str = ""
-    parent: str | None = None
-    delegation: list[str] = []
-    decision: dict[str, Any] = {}
-    approved: bytes | None = None
-    open_to: list[str] = []
-    missing: list[MissingApproval] = []
-    refused: list[UncountedDecision] = []
-    decisions: list[CountedDecision] = []
-    ended: Ended | None = None
-    why_denied: str | None = None
-    stands_until: Instant | None = None
-    refused_grant: RefusedGrant | None = None
-    grant_id: str | None = None
-    expires_at: Instant | None = None
-    unwrap_until: Instant | None = None
-    ends_at: Instant | None = None
-    ttl: dict[str, int] | None = None
-    reads: Reads | None = None
-    extension: PublishedExtension | None = None
-    extensions: list[GrantedExtension] = []
-    proof: Proof | None = None
-    receipt: dict[str, Any] | None = None
-    findings: list[str] = []
-    error: PublishedError | None = None
+    requester: str
+    agent: str
+    parent: str | None
+    delegation: list[str]
+    decision: dict[str, Any]
+    approved: bytes | None
+    open_to: list[str]
+    missing: list[MissingApproval]
+    refused: list[UncountedDecision]
+    decisions: list[CountedDecision]
+    ended: Ended | None
+    why_denied: str | None
+    stands_until: Instant | None
+    refused_grant: RefusedGrant | None
+    grant_id: str | None
+    expires_at: Instant | None
+    unwrap_until: Instant | None
+    ends_at: Instant | None
+    ttl: dict[str, int] | None
+    reads: Reads | None
+    extension: PublishedExtension | None
+    extensions: list[GrantedExtension]
+    proof: Proof | None
+    receipt: dict[str, Any] | None
+    findings: list[str]
+    error: PublishedError | None
     written_at: Instant
 
     @property
@@ -138,64 +129,29 @@ class PublishedTask(Struct, frozen=True, kw_only=True):
     @property
     def refused_request(self) -> str | None:
         """The nonce of the last request for a grant that was refused."""
-        return self.refused_grant["request"] if self.refused_grant else None
+        return self.refused_grant.request if self.refused_grant else None
 
     def as_json(self) -> dict[str, Any]:
         """Return the document with its proof and receipt as JSON data.
 
         The time at which it was written is left out.
         """
-        return {
-            "installation": self.installation,
-            "task_id": self.task_id,
-            "state": self.state.value,
-            "end_reason": self.end_reason.value if self.end_reason else None,
-            "revision": self.revision,
-            "digest": self.digest,
-            "chain": msgspec.to_builtins(self.chain),
-            "body": _base64(self.body),
-            "requester": self.requester,
-            "agent": self.agent,
-            "parent": self.parent,
-            "delegation": self.delegation,
-            "decision": self.decision,
-            "approved": _base64(self.approved) if self.approved is not None else None,
-            "open_to": self.open_to,
-            "missing": self.missing,
-            "refused": self.refused,
-            "decisions": self.decisions,
-            "ended": self.ended,
-            "why_denied": self.why_denied,
-            "stands_until": rfc3339(self.stands_until) if self.stands_until else None,
-            "refused_grant": self.refused_grant,
-            "grant_id": self.grant_id,
-            "expires_at": rfc3339(self.expires_at) if self.expires_at else None,
-            "unwrap_until": rfc3339(self.unwrap_until) if self.unwrap_until else None,
-            "ends_at": rfc3339(self.ends_at) if self.ends_at else None,
-            "ttl": self.ttl,
-            "reads": self.reads,
-            "extension": self.extension,
-            "extensions": self.extensions,
-            "proof": msgspec.to_builtins(self.proof),
-            "receipt": self.receipt,
-            "findings": self.findings,
-            "error": msgspec.to_builtins(self.error) if self.error else None,
-        }
+        return _without_time(self)
 
     def as_document(self) -> dict[str, Any]:
         """Return the document as it is stored in Vault."""
         return {**self.as_json(), "proof": packed(self.proof), "receipt": packed(self.receipt)}
 
 
-class PublishedRefusal(Struct, frozen=True, kw_only=True):
+class PublishedRefusal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="state", tag=REFUSED):
     """A request that a worker refused, which settles it.
 
     `request` is its nonce.
     """
 
     task_id: str
-    requester: str = ""
-    request: str = ""
+    requester: str
+    request: str
     error: PublishedError
     written_at: Instant
 
@@ -205,23 +161,19 @@ class PublishedRefusal(Struct, frozen=True, kw_only=True):
 
     def as_document(self) -> dict[str, Any]:
         """Return the document as it is stored in Vault."""
-        return {
-            "task_id": self.task_id,
-            "state": REFUSED,
-            "requester": self.requester,
-            "request": self.request,
-            "error": msgspec.to_builtins(self.error),
-        }
+        return _without_time(self)
 
 
 class IllegibleDocument(Struct, frozen=True, kw_only=True):
     """What no worker can have written, but a thief of a worker's token can.
 
-    `installation` is the one that the document names, if it names any.
+    `installation` is the one that the document names, if it names any. `place` is a JSON pointer to what is wrong,
+    empty where that is not one place.
     """
 
     task_id: str
     installation: str
+    place: str = ""
     written_at: Instant
 
     @property
@@ -229,23 +181,31 @@ class IllegibleDocument(Struct, frozen=True, kw_only=True):
         return ILLEGIBLE
 
 
+def _without_time(document: Struct) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.to_builtins(document)
+    del found["written_at"]
+    return found
+
+
 PublishedDocument = PublishedTask | PublishedRefusal | IllegibleDocument
 
 
-_error = converter(PublishedError)
 _refusal = converter(PublishedRefusal)
 _task = converter(PublishedTask)
-_text = converter(str)
 
 
 def read_published(task_id: str, document: Mapping[str, Any], written_at: datetime) -> PublishedDocument:
     """Return what lies at `tasks/<task_id>`, decoded and checked."""
     try:
         return _decoded(task_id, document, written_at)
-    except (CorruptRecord, msgspec.ValidationError, *_UNPACK_ERRORS):
+    except (CorruptRecord, msgspec.ValidationError, *_UNPACK_ERRORS) as error:
         installation = document.get("installation")
-        named = installation if isinstance(installation, str) else ""
-        return IllegibleDocument(task_id=task_id, installation=named, written_at=written_at)
+        return IllegibleDocument(
+            task_id=task_id,
+            installation=installation if isinstance(installation, str) else "",
+            place=place_of(error) if isinstance(error, msgspec.ValidationError) else "",
+            written_at=written_at,
+        )
 
 
 def _decoded(task_id: str, document: Mapping[str, Any], written_at: datetime) -> PublishedTask | PublishedRefusal:
@@ -257,14 +217,14 @@ def _decoded(task_id: str, document: Mapping[str, Any], written_at: datetime) ->
         raise CorruptRecord(f"the document at the name of task {task_id} is about another task")
     if document.get("state") == REFUSED:
         return _refusal({**document, "written_at": written_at})
-    packed_proof = document.get("proof")
-    proof = _unpacked(packed_proof) if isinstance(packed_proof, str) else packed_proof
-    whole = {**document, "proof": proof, "receipt": unpacked_receipt(document), "written_at": written_at}
+    whole = {**document, "written_at": written_at}
+    if isinstance(proof := document.get("proof"), str):
+        whole["proof"] = _unpacked(proof)
+    if "receipt" in document:
+        whole["receipt"] = unpacked_receipt(document)
     task = _task(whole)
     for body in filter(None, (task.body, task.approved)):
         _ = Revision.of(body).content
-    if task.refused_grant is not None:
-        _error(task.refused_grant["error"])
     decision = Decision.of(task.decision).as_json()
     return msgspec.structs.replace(task, decision=decision, extension=_checked_extension(task.extension))
 
@@ -276,19 +236,15 @@ def _checked_extension(extension: PublishedExtension | None) -> PublishedExtensi
     """
     if extension is None:
         return None
-    _ = Extension.of(extension["content"])
-    for one in extension["approved_by"]:
-        _text(one.get("entity"))
-    if extension["error"] is not None:
-        _error(extension["error"])
-    if extension["decision"] is not None:
-        return {**extension, "decision": Decision.of(extension["decision"]).as_json()}
-    if extension["state"] == "pending":
+    _ = Extension.of(extension.content)
+    if extension.decision is not None:
+        return msgspec.structs.replace(extension, decision=Decision.of(extension.decision).as_json())
+    if extension.state == "pending":
         raise CorruptRecord("nobody decided about the extension that waits for an approval")
     return extension
 
 
-def packed(part: Mapping[str, Any] | None) -> str | None:
+def packed(part: Proof | Mapping[str, Any] | None) -> str | None:
     """Pack a part into one string.
 
     OpenBao refuses a request that holds 1,000 strings, and 22 leases with their checks do.

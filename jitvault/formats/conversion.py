@@ -25,3 +25,16 @@ def converter(kind: type[T]) -> Callable[[Any], T]:
     """
     msgspec.json.Decoder(kind)
     return partial(msgspec.convert, type=kind)
+
+
+def place_of(error: msgspec.ValidationError) -> str:
+    """Return the place of what is wrong as a JSON pointer, also of a field that is missing or unknown.
+
+    msgspec writes it as "... field `name` - at `$.list[0].inner`"; a key that a mapping may have at will is a `*`.
+    """
+    what, _, where = str(error).partition(" - at `$")
+    path = where.removesuffix("`").replace("[...]", ".*").replace("[", ".").replace("]", "")
+    keys = [key for key in path.split(".") if key]
+    if "field `" in what:
+        keys.append(what.partition("field `")[2].removesuffix("`"))
+    return "".join("/" + key.replace("~", "~0").replace("/", "~1") for key in keys)

@@ -7,11 +7,11 @@ has no access. No run of the kill switch changes that, so no run fails because o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any
 
 from jitvault.context import WorkerContext
+from jitvault.documents.proof import LeaseProof
 from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.record.receipt import proof_of, unproven_reason
 from jitvault.lifecycle.unexpected_error import others_go_on
@@ -50,13 +50,13 @@ def shows_no_access(file: TaskRecord) -> bool:
     if not verdicts <= _GONE:
         return False
     proof = proof_of(file)
-    return proof is not None and all(_is_refused(lease) for lease in proof["leases"])
+    return proof is not None and all(_is_refused(lease) for lease in proof.leases)
 
 
-def _is_refused(lease: Mapping[str, Any]) -> bool:
+def _is_refused(lease: LeaseProof) -> bool:
     """Return whether the target, where it is asked, refuses a credential.
 
     Where it is not asked there is only Vault's look-up, which counts if no act can have faked it.
     """
-    ok = {check.n: check.ok for check in lease["checks"]}
+    ok = {check.n: check.ok for check in lease.checks}
     return bool(ok.get(_TARGET_REFUSES, ok.get(_NOTHING_IN_BETWEEN, False)))

@@ -31,7 +31,7 @@ from jitvault.ledger.model import OpState, TaskRecord
 from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.record.history import proof_level_of
 from jitvault.lifecycle.record.integrity import published
-from jitvault.lifecycle.record.receipt import proof_of, unproven_because
+from jitvault.lifecycle.record.receipt import proof_of
 from jitvault.lifecycle.requests.scope_names import covers_any, scope_by_name_and_id
 from jitvault.lifecycle.requests.sign import sign_end
 from jitvault.lifecycle.revocation.cascade import live_below
@@ -311,11 +311,11 @@ def _result(task_id: str, file: TaskRecord | None, error: JitvaultError | None, 
     if file is None:
         return Result(task_id, None, error)
     proof = proof_of(file)
-    left: Sequence[str] = proof["not_proven"] if proof else ()
+    left: Sequence[str] = proof.not_proven if proof else ()
     if _is_proven(file):
-        asked = proof["target_asked"] if proof else None
+        asked = proof.target_asked if proof else None
         return Result(task_id, file.task.state, not_proven=left, target_asked=asked)
-    because = unproven_because(proof) if proof else None
+    because = proof.unproven_because if proof else None
     nothing_to_end = ended_earlier and not isinstance(error, SecurityFinding) and shows_no_access(file)
     error = error or (NotConfirmed(because) if because else None)
     return Result(task_id, file.task.state, error, ended_earlier=nothing_to_end, not_proven=left)

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from jitvault.errors import CorruptRecord
 from jitvault.formats.canonical_json import canonical_bytes, digest_of
@@ -34,24 +34,24 @@ _HOUR = timedelta(hours=1)
 _SECOND = timedelta(seconds=1)
 
 
-class _StoredParty(Struct, frozen=True):
-    entity: str
-    name: str
+class ExtensionContent(Struct, frozen=True, forbid_unknown_fields=True):
+    """The signed content of an extension, as it is stored (`Extension` has the meaning)."""
 
-
-class _Stored(Struct, frozen=True):
+    api_version: Literal["jitvault.dev/v1"] = field(name="apiVersion")
+    kind: Literal["Extension"]
     installation: str
     task: str
     revision: int
     revision_digest: str
-    by: _StoredParty
+    by: Party
     reason: str
     since: str
     seconds: Seconds
+    until: str
     window_s: Seconds
 
 
-_stored = converter(_Stored)
+_content = converter(ExtensionContent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +107,16 @@ class Extension:
         return extension_id(self.digest)
 
     @classmethod
-    def of(cls, content: Mapping[str, Any]) -> Extension:
+    def of(cls, content: Mapping[str, Any] | ExtensionContent) -> Extension:
         """Return the extension with this content. Raises CorruptRecord."""
         try:
-            found = _stored(content)
+            found = content if isinstance(content, ExtensionContent) else _content(content)
             extension = cls(
                 installation=found.installation,
                 task=found.task,
                 revision=found.revision,
                 revision_digest=found.revision_digest,
-                by=Party(found.by.entity, found.by.name),
+                by=found.by,
                 reason=found.reason,
                 since=datetime.fromisoformat(found.since),
                 seconds=found.seconds,

@@ -28,9 +28,8 @@ from jitvault.model.vault_access import AccessPolicy, Capability, Fetch
 from jitvault.policy.decision import Seconds, highest
 
 
-@dataclass(frozen=True, slots=True)
-class Party:
-    """A Vault entity with a part in the task."""
+class Party(Struct, frozen=True, forbid_unknown_fields=True):
+    """A Vault entity with a part in the task, and the name that Vault had for it."""
 
     entity: str
     name: str
@@ -90,17 +89,12 @@ class Resolved:
         return found
 
 
-class _Party(Struct, frozen=True):
-    entity: str
-    name: str
-
-
 class _Link(Struct, frozen=True):
     task: str
     digest: str
-    requester: _Party
-    agent: _Party
-    owner: _Party
+    requester: Party
+    agent: Party
+    owner: Party
 
 
 class _Access(Struct, frozen=True):
@@ -138,9 +132,9 @@ class _Content(Struct, frozen=True):
     installation: str
     task: str
     revision: int
-    requester: _Party
-    agent: _Party
-    owner: _Party
+    requester: Party
+    agent: Party
+    owner: Party
     risk: str
     spec: _Spec
     access: list[_Access]

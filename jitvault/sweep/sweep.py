@@ -135,7 +135,7 @@ def _closed(worker: WorkerContext, inventory: Inventory) -> Iterator[Closed]:
         if file and forced:
             tokens = [g.accessor_hmac or g.grant_id for g in file.grants if g.verdict is Verdict.UNVERIFIABLE]
             leases = [lease.lease_id for lease in file.leases if lease.verdict is Verdict.UNVERIFIABLE]
-            yield Closed(task.task_id, forced["name"], forced["reason"], (*tokens, *leases))
+            yield Closed(task.task_id, forced.name, forced.reason, (*tokens, *leases))
 
 
 def _row(

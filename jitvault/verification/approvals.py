@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import msgspec
 
+from jitvault.documents.published_parts import GrantedExtension
+from jitvault.documents.receipt import Link, Receipt
 from jitvault.formats.canonical_json import digest_of
 from jitvault.formats.plural import counted
 from jitvault.formats.shorten import one_line
-from jitvault.verification.receipt import Link, Receipt, StatedExtension
 
 
 def approval_problems(receipt: Receipt) -> Iterator[str]:
@@ -89,7 +90,7 @@ def extension_problems(receipt: Receipt) -> Iterator[str]:
             yield f"extension {number} has another digest than what it says (who, why, from when, to when)"
 
 
-def _signed_content(receipt: Receipt, one: StatedExtension) -> dict[str, object]:
+def _signed_content(receipt: Receipt, one: GrantedExtension) -> dict[str, object]:
     return {
         "apiVersion": "jitvault.dev/v1",
         "kind": "Extension",

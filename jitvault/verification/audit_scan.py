@@ -14,11 +14,12 @@ from jitvault.audit.entry import Auth, Entry
 from jitvault.audit.entry_facts import has_failed, is_task_token
 from jitvault.audit.hazard_paths import READING
 from jitvault.audit.observation import Kind, Observation, Place
+from jitvault.documents.receipt import Receipt
 from jitvault.formats.shorten import one_line, shorten
 from jitvault.model.proof_check import Check
 from jitvault.verification.evidence import lines_in, stated
 from jitvault.verification.log_lines import LogLine
-from jitvault.verification.receipt import Credential, Receipt, credentials
+from jitvault.verification.receipt import Credential, credentials
 
 _PUBLISHED = "jitvault/data/tasks/"
 _REQUESTED = "jitvault/data/requests/"

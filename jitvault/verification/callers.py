@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from jitvault.audit.observation import Kind, Observation
+from jitvault.documents.receipt import Receipt
 from jitvault.formats.shorten import one_line
 from jitvault.lifecycle.confirmation.timeline import prefix_of
 from jitvault.verification.audit_scan import Rest, Scan, SeenLine, resting_lines
 from jitvault.verification.outcome import Checked
-from jitvault.verification.receipt import Receipt
 from jitvault.verification.trust import Trust
 
 

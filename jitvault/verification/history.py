@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from jitvault.documents.published_parts import Ended
+from jitvault.documents.receipt import Receipt
 from jitvault.errors import InvalidInput
 from jitvault.formats.canonical_json import digest_of
 from jitvault.model.event_chain import GENESIS, link
-from jitvault.verification.receipt import Receipt, StatedEnd
 
 
 class _Event(Struct):
@@ -73,7 +74,7 @@ def history_problems(receipt: Receipt, history: History) -> Iterator[str]:
         yield "no event of the history is the end that the receipt names"
 
 
-def _is_end(event: _Event, ended: StatedEnd) -> bool:
+def _is_end(event: _Event, ended: Ended) -> bool:
     try:
         return datetime.fromisoformat(event.at) == ended.at and event.body.get("reason", "cancelled") == ended.reason
     except (ValueError, TypeError):

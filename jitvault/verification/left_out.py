@@ -8,13 +8,14 @@ from datetime import datetime
 from jitvault.audit.observation import Kind, Observation, issued
 from jitvault.audit.trail import derived_tokens, done, owning_token
 from jitvault.audit.tripwires.trip import Rule
+from jitvault.documents.receipt import Receipt
 from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.shorten import one_line
 from jitvault.lifecycle.confirmation.hazards import hazardous_acts, touches
 from jitvault.lifecycle.confirmation.wrapped_reads import is_wrapped
 from jitvault.verification.audit_scan import Scan, SeenLine, home_of
 from jitvault.verification.evidence import lines_in, stated, time_of
-from jitvault.verification.receipt import Credential, Receipt, credentials
+from jitvault.verification.receipt import Credential, credentials
 
 _USES = frozenset({Kind.USED, Kind.LEASE_ISSUED, Kind.RENEWED})
 _SHOW_LIFE = frozenset({Kind.TOKEN_LOOKUP, Kind.RENEWED})

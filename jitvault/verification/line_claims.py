@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from jitvault.audit.audit_form import is_hashed
 from jitvault.audit.observation import Kind, Observation, is_token_lease
 from jitvault.audit.trail import derived_tokens, done, owning_token, with_subjects
+from jitvault.documents.receipt import Receipt
 from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.shorten import one_line
 from jitvault.lifecycle.confirmation.timeline import is_below, prefix_of
@@ -31,7 +32,7 @@ from jitvault.model.evidence import Evidence, Line
 from jitvault.verification.audit_scan import Rest, Scan, SeenLine, resting_lines
 from jitvault.verification.evidence import stated
 from jitvault.verification.expiry import expiry_problems, unshown_expiry
-from jitvault.verification.receipt import Credential, Receipt, credentials
+from jitvault.verification.receipt import Credential, credentials
 
 _LISTING = "sys/leases/lookup/"
 # Vault's words for what is not there, by the kind of line that asked

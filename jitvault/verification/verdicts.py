@@ -16,13 +16,14 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 
+from jitvault.documents.receipt import Receipt
 from jitvault.formats.shorten import one_line
 from jitvault.lifecycle.confirmation.timeline import prefix_of
 from jitvault.model.evidence import Evidence, Expiry, Interval, Line, NoToken, Quiet
 from jitvault.model.proof_check import NAMES, QUIET_N, TARGET_N
 from jitvault.model.states import DEAD, State, Verdict
 from jitvault.verification.evidence import QUIET_MS, stated, time_of
-from jitvault.verification.receipt import Credential, Receipt, credentials
+from jitvault.verification.receipt import Credential, credentials
 
 _ALWAYS_NEEDED = (1, 2, 3, 4, 5)
 # where Vault was made to forget a lease, its answers about the end do not count, and the target has to say it

@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from jitvault.documents.receipt import Receipt
 from jitvault.documents.signed import RECEIPT_KEY
 from jitvault.formats.shorten import one_line
 from jitvault.model.proof_check import NOT_ASKED, TARGET_N
@@ -39,7 +40,7 @@ from jitvault.verification.left_out import left_out_problems, unclaimed_tokens
 from jitvault.verification.line_claims import line_problems, unshown_by_lines
 from jitvault.verification.log_lines import LogLine
 from jitvault.verification.outcome import Checked, Outcome
-from jitvault.verification.receipt import Receipt, credentials, read_content
+from jitvault.verification.receipt import credentials, read_content
 from jitvault.verification.signature import Signed, open_envelope
 from jitvault.verification.trust import NO_TRUST, Trust
 from jitvault.verification.verdicts import verdict_problems

@@ -56,7 +56,8 @@ EXTENDED = {
 CHECKS = [{"n": int, "ok": bool, "evidence": dict}]
 ENDED = {
     **{"task_id": str, "state": str, "end_reason": str, "confirmed": bool, "forced": NOTHING},
-    **{"reopened": int, "unproven_because": NOTHING, "not_proven": [str], "dead_ms": int, "confirmed_ms": int},
+    **{"reopened": int, "unproven_because": NOTHING, "open_besides": NOTHING, "not_proven": [str]},
+    **{"dead_ms": int, "confirmed_ms": int},
     "target_asked": (bool, NOTHING),
     "leases": [{"lease_id": LEASE, "template": str, "verdict": str, "error": NOTHING, "checks": CHECKS}],
     "token": {"verdict": str, "checks": CHECKS},

@@ -153,7 +153,7 @@ def stuck(seen: Seen, about: str | None, *results: Result) -> list[str]:
     mute = [
         f"task {file.task.task_id} is ending, and its proof says nothing of why"
         for file in seen.files
-        if file.task.state is State.ENDING and not (proof_of(file) or {}).get("unproven_because")
+        if file.task.state is State.ENDING and not getattr(proof_of(file), "unproven_because", None)
     ]
     if results and results[-1].code not in (0, 6):
         return mute

@@ -103,7 +103,7 @@ def why_open(rig: Rig, task: str) -> str:
     """Why a task is not proven or not sealed, as every output has it."""
     proof = proof_of(rig.file(task))
     assert proof is not None
-    return str(proof["unproven_because"])
+    return str(proof.unproven_because)
 
 
 def tried_once_more(rig: Rig, *arguments: str, extra: dict[str, str] | None = None) -> Result:

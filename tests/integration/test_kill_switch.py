@@ -120,7 +120,8 @@ def test_what_cannot_be_read_stops_none_of_it(rig: Rig, spec: Spec) -> None:
     ((body,),) = rig.rows("SELECT body FROM revisions WHERE task_id = ?", edited.task.task_id)
     edit = "UPDATE revisions SET body = ? WHERE task_id = ?"
     rig.sql(edit, b"[", edited.task.task_id)
-    documents = {
+    whole = rig.document(f"tasks/{other.task.task_id}")
+    documents: dict[str, dict[str, object]] = {
         "h-1": {"body": 5},
         "h-2": {"body": "eA=="},
         "h-3": {"body": "W10="},
@@ -128,7 +129,7 @@ def test_what_cannot_be_read_stops_none_of_it(rig: Rig, spec: Spec) -> None:
         "h-5": {"proof": "eA=="},
     }
     for name, said in documents.items():
-        rig.put(f"tasks/{name}", {"state": "active", "body": "", **said})
+        rig.put(f"tasks/{name}", {**whole, "task_id": name, **said})
     try:
         rig("operator", "revoke", "--agent", "nobody", "--reason", "x", "--yes", "--wait", "1", code=None)
         ended = rig("operator", "revoke", "--agent", "research-agent", "--reason", "x", "--yes", "--wait", "1", code=12)

@@ -86,7 +86,7 @@ def _check_may_decide(wiring: Wiring, matter: ApprovalSubject, decision: str, di
     """
     document = matter.document
     task = document.task_id
-    if document.state == "denied" and any(one["decision"] == "deny" for one in document.decisions):
+    if document.state == "denied" and any(one.decision == "deny" for one in document.decisions):
         raise WrongState(
             f"task {task} is denied: {document.why_denied}",
             hint="The denial of this revision is final. Its requester can change the spec and run "
@@ -141,10 +141,10 @@ def _await_counting(
 
     document = session.settle(wiring, task, counted, wait)
     decided = document.extension if matter.extension else None
-    refused = decided["refused"] if decided else document.refused
+    refused = decided.refused if decided else document.refused
     if why := _refusal(refused, me):
         raise Denied(f"your decision about task {task} does not count: {name or me} {why}", hint="Ask an approver.")
-    missing = decided["missing"] if decided else document.missing
+    missing = decided.missing if decided else document.missing
     if matter.extension is not None:
         extension.print_decided(document, matter.extension, decision, expires, missing=missing, as_json=as_json)
         return
@@ -192,4 +192,4 @@ def _groups(wiring: Wiring, matter: ApprovalSubject, decision: str, named: Seque
 
 
 def _refusal(refused: Sequence[UncountedDecision], entity: str) -> str | None:
-    return next((one["why"] for one in refused if one["entity"] == entity), None)
+    return next((one.why for one in refused if one.entity == entity), None)

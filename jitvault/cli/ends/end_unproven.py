@@ -5,11 +5,11 @@ from __future__ import annotations
 from jitvault.cli import session
 from jitvault.cli.lookups.end_rights import is_operator
 from jitvault.cli.views.task import proof_in
-from jitvault.documents.published_parts import Proof
+from jitvault.documents.proof import Proof
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import AuditUntrusted, JitvaultError, NotConfirmed, OutcomeUnknown, WaitTimedOut
 from jitvault.formats.plural import counted
-from jitvault.lifecycle.record.receipt import is_past_proof, unproven_because
+from jitvault.lifecycle.record.receipt import is_past_proof
 from jitvault.model.proof_check import QUIET_N
 from jitvault.model.states import Verdict
 from jitvault.wiring import Wiring
@@ -29,8 +29,7 @@ def why_unfinished(wiring: Wiring, document: PublishedTask, error: JitvaultError
     if document.error is not None:
         return _cut_short(document.task_id, session.refused(document.error))
     proof = document.proof
-    owners = [proof["token"], *proof["earlier_tokens"], *proof["leases"]] if proof else []
-    if any(owner["verdict"] in _UNTRIED for owner in owners):
+    if proof and any(credential.verdict in _UNTRIED for credential in proof.credentials):
         return error
     return not_confirmed(wiring, document)
 
@@ -55,17 +54,17 @@ def not_confirmed(wiring: Wiring, document: PublishedTask) -> NotConfirmed:
     task = document.task_id
     proof = proof_in(document)
     if document.state == "unverified":
-        reason = proof["forced"]["reason"] if proof["forced"] else "no reason given"
+        reason = proof.forced.reason if proof.forced else "no reason given"
         return NotConfirmed(
             f"task {task} was closed without proof: {reason}",
             hint="jitvault does nothing more about it. Check the target yourself: a credential may still work there. "
             "The task stays in every list and report as unverified.",
         )
-    alive = [lease for lease in proof["leases"] if lease["verdict"] in ("revoke_failed", "irrevocable")]
+    alive = [lease for lease in proof.leases if lease.verdict in ("revoke_failed", "irrevocable")]
     if alive:
         return NotConfirmed(
             f"task {task} is NOT revoked: Vault could not end {counted(len(alive), 'lease')}, which may still work: "
-            f"{alive[0]['error'] or 'no reason given'}",
+            f"{alive[0].error or 'no reason given'}",
             hint="Repair that at the target, not in Vault: after a write to the engine's role or connection the end "
             "cannot be proven. Then run the same command again. A worker also tries again; Vault is trying, or has "
             f"given up. `jitvault status {task}` names the leases.",
@@ -80,7 +79,7 @@ def not_confirmed(wiring: Wiring, document: PublishedTask) -> NotConfirmed:
         )
     if is_past_proof(proof):
         return NotConfirmed(
-            f"task {task} is revoked as far as Vault says, and cannot be proven any more: {unproven_because(proof)}",
+            f"task {task} is revoked as far as Vault says, and cannot be proven any more: {proof.unproven_because}",
             hint="Check at the target that the credential does not work any more. Then "
             f"{force} closes the task without proof.",
         )
@@ -90,7 +89,7 @@ def not_confirmed(wiring: Wiring, document: PublishedTask) -> NotConfirmed:
         # a lease of another lost task counts as unaccounted for until that task is imported
         hint = "`jitvault ledger recover` accounts for the tasks that the ledger lost, and proves this end with theirs."
     return NotConfirmed(
-        f"task {task} is revoked as far as Vault says, and not proven: {unproven_because(proof)}", hint=hint
+        f"task {task} is revoked as far as Vault says, and not proven: {proof.unproven_because}", hint=hint
     )
 
 
@@ -99,5 +98,5 @@ def _is_token_unknown(proof: Proof) -> bool:
 
     Nobody could revoke or judge that token.
     """
-    token = proof["token"]
-    return token["verdict"] == Verdict.UNVERIFIABLE and not any(check.n != QUIET_N for check in token["checks"])
+    checks = proof.token.checks
+    return proof.token.verdict is Verdict.UNVERIFIABLE and not any(check.n != QUIET_N for check in checks)

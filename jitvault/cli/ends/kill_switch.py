@@ -220,7 +220,7 @@ def _kill_there(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) ->
     while True:
         for task in tasks:
             document = session.known(wiring, task)
-            asked = document.proof.get("target_asked") if document.proof is not None else None
+            asked = document.proof.target_asked if document.proof is not None else None
             open_ends[task] = (not_proven(document), asked)
             if document.state in session.DONE:
                 done[task] = document.state

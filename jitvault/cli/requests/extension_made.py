@@ -25,16 +25,16 @@ def check_none_waits(wiring: Wiring, document: PublishedTask, seconds: int, reas
     it. The same request again replaces nothing. The requester's request comes before the agent's.
     """
     waiting, task = document.extension, document.task_id
-    if document.state not in session.GRANTED or waiting is None or waiting["state"] != "pending":
+    if document.state not in session.GRANTED or waiting is None or waiting.state != "pending":
         return
-    content, name = waiting["content"], extension_id(waiting["digest"])
-    author = content["by"]["name"]
-    if content["by"]["entity"] == wiring.person.entity:
-        if (content["seconds"], content["reason"]) == (seconds, reason):
+    content, name = waiting.content, extension_id(waiting.digest)
+    author = content.by.name
+    if content.by.entity == wiring.person.entity:
+        if (content.seconds, content.reason) == (seconds, reason):
             return
         raise WrongState(
-            f"task {task}: your request for {in_words(content['seconds'])} more (extension {name}, "
-            f"{content['reason']!r}) still waits {views.waits_for(waiting)}, and another one would replace it",
+            f"task {task}: your request for {in_words(content.seconds)} more (extension {name}, "
+            f"{content.reason!r}) still waits {views.waits_for(waiting)}, and another one would replace it",
             hint=f"`jitvault extend {task} --cancel` takes it back; then ask for the other one.",
         )
     if wiring.person.entity == document.requester:
@@ -75,9 +75,7 @@ def made_before(
 def _made(document: PublishedTask, entity: str, seconds: int, reason: str) -> GrantedExtension | None:
     """Return the newest extension of the task by that request."""
     same = [
-        each
-        for each in document.extensions
-        if (each["by"]["entity"], each["seconds"], each["reason"]) == (entity, seconds, reason)
+        each for each in document.extensions if (each.by.entity, each.seconds, each.reason) == (entity, seconds, reason)
     ]
     return same[-1] if same else None
 
@@ -91,7 +89,7 @@ def cancel_request(task: str, *, wait: float, as_json: bool) -> None:
     wiring = session.open_session()
     document = session.known(wiring, task)
     waiting = _waiting(document, wiring.person.entity)
-    content = waiting["content"]
+    content = waiting.content
     with session.signing(
         f"cancel more time for task {task}",
         "its requester, and its agent where policy lets it,",
@@ -100,26 +98,26 @@ def cancel_request(task: str, *, wait: float, as_json: bool) -> None:
         nonce = sign_extension(
             wiring.person,
             document.full_revision,
-            ends_at=datetime.fromisoformat(content["since"]),
-            seconds=content["seconds"],
-            reason=content["reason"],
-            cancels=waiting["request"],
+            ends_at=datetime.fromisoformat(content.since),
+            seconds=content.seconds,
+            reason=content.reason,
+            cancels=waiting.request,
         )
-    digest = waiting["digest"]
+    digest = waiting.digest
 
     def is_answered(d: PublishedTask) -> bool:
         now = d.extension
         if now is None or d.state not in session.GRANTED:
             return d.state not in session.GRANTED
-        return now["request"] == nonce or _is_over(now, digest)
+        return now.request == nonce or _is_over(now, digest)
 
     document = session.settle(wiring, task, is_answered, wait)
     answer = document.extension
-    if answer is not None and answer["request"] == nonce and answer["state"] == "cancelled":
+    if answer is not None and answer.request == nonce and answer.state == "cancelled":
         views.print_cancelled(document, digest, as_json=as_json)
         return
     if answer is not None and _is_over(answer, digest):
-        raise WrongState(f"task {task}: the request was answered first: more time is {answer['state']}")
+        raise WrongState(f"task {task}: the request was answered first: more time is {answer.state}")
     if document.state not in session.GRANTED:
         raise WrongState(f"task {task} is {document.state}: nothing waits any more")
     raise WaitTimedOut(f"task {task}: no worker has cancelled the request for more time")
@@ -128,10 +126,10 @@ def cancel_request(task: str, *, wait: float, as_json: bool) -> None:
 def _waiting(document: PublishedTask, entity: str) -> PublishedExtension:
     """Return the caller's request that waits. Raises WrongState without one."""
     waiting = document.extension
-    if document.state not in session.GRANTED or waiting is None or waiting["state"] != "pending":
+    if document.state not in session.GRANTED or waiting is None or waiting.state != "pending":
         raise WrongState(f"task {document.task_id}: no request for more time waits")
-    if waiting["content"]["by"]["entity"] != entity:
-        author = waiting["content"]["by"]["name"]
+    if waiting.content.by.entity != entity:
+        author = waiting.content.by.name
         raise WrongState(
             f"task {document.task_id}: the request for more time is {author}'s, who alone can cancel it",
             hint=f"An approver can deny it with `jitvault deny {document.task_id}`.",
@@ -140,4 +138,4 @@ def _waiting(document: PublishedTask, entity: str) -> PublishedExtension:
 
 
 def _is_over(extension: PublishedExtension, digest: str) -> bool:
-    return extension["digest"] == digest and extension["state"] != "pending"
+    return extension.digest == digest and extension.state != "pending"

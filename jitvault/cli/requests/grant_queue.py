@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from jitvault.cli import session
 from jitvault.documents.paths import request_path
-from jitvault.documents.published_task import PublishedError, PublishedTask
+from jitvault.documents.published_task import PublishedTask
 from jitvault.documents.signed import payload_of
 from jitvault.errors import Denied, Frozen, InvalidInput
 from jitvault.formats.canonical_json import digest_of
@@ -43,7 +43,7 @@ class GrantAsked:
         """
         refusal = document.refused_grant
         if refusal is not None and self.is_refused(document) and document.state is not State.DENIED:
-            raise session.refused(PublishedError(**refusal["error"]))
+            raise session.refused(refusal.error)
 
 
 def queue_end(wiring: Wiring, spec: TaskSpec, *, queue: bool) -> datetime | None:

@@ -122,7 +122,7 @@ def _when_nothing_is_missing(
         lacks = _what_it_lacks(document) if _lacks_something(wiring, asked, document, spec) else ""
         if lacks and lacks != told:
             told = lacks
-            missing = tuple(Approvals(each["group"], each["count"]) for each in document.missing)
+            missing = tuple(Approvals(each.group, each.count) for each in document.missing)
             caller.tell(Waiting(spec.id, missing, spec.window.not_before, lacks))
             how = f". To approve: `jitvault approve {spec.id}`" if document.missing else ""
             tell(f"Task {spec.id} waits for {lacks}; this command waits {in_words(max(1, left))} more{how}")
@@ -157,11 +157,11 @@ def raise_for(document: PublishedTask, *, as_json: bool | None = None, waited: f
     if as_json is not None and state in ("pending_approval", "approved", "denied", "lapsed"):
         print_decision(document, as_json=as_json, is_refused=True)
     if state == "pending_approval":
-        missing = ", ".join(f"{m['count']} of {m['group']}" for m in document.missing)
+        missing = ", ".join(f"{m.count} of {m.group}" for m in document.missing)
         after = f" after {in_words(waited)}" if waited else ""
         raise ApprovalMissing(f"task {task} needs approval{after}: {missing}", hint=how_to_go_on(document))
     if state == "denied":
-        by_a_person = any(one["decision"] == "deny" for one in document.decisions)
+        by_a_person = any(one.decision == "deny" for one in document.decisions)
         final = "The denial of this revision is final. Change the spec and run `jitvault submit SPEC --revise`."
         hint = final if by_a_person else _ask_to_close_findings(document)
         raise Denied(f"task {task} is denied: {document.why_denied}", hint=hint)

@@ -123,7 +123,7 @@ def _check_free(wiring: Wiring, spec: TaskSpec, *, revise: bool) -> None:
     if document is None or isinstance(document, PublishedRefusal):
         return
     if isinstance(document, IllegibleDocument):
-        raise illegible(spec.id)
+        raise illegible(spec.id, document.place)
     if document.requester != wiring.person.entity:
         owner = document.full_revision.content["requester"]["name"]
         raise WrongState(f"task {spec.id} was submitted by {owner}", hint=_OTHER)

@@ -11,10 +11,10 @@ from jitvault.cli.quiet import note
 from jitvault.cli.views import output
 from jitvault.cli.views import task as render
 from jitvault.cli.views.output import NewFile
-from jitvault.documents.published_parts import MissingApproval
+from jitvault.documents.published_parts import GrantedExtension, MissingApproval, PublishedExtension
 from jitvault.documents.published_task import PublishedTask
 from jitvault.formats.rfc3339 import rfc3339
-from jitvault.model.extension import Extension, extension_id
+from jitvault.model.extension import Extension, ExtensionContent, extension_id
 from jitvault.model.states import State
 
 _LEFT = (
@@ -32,19 +32,19 @@ class Shown:
 
     state: str
     digest: str
-    content: Mapping[str, Any]
+    content: ExtensionContent | GrantedExtension
     replaces: bool
     missing: Sequence[MissingApproval]
 
 
-def waits_for(extension: Mapping[str, Any]) -> str:
+def waits_for(extension: PublishedExtension) -> str:
     """Return for whom a published extension waits.
 
     It waits for approvals, or for its author, who takes the new token.
     """
-    if extension["missing"]:
-        return f"for {render.missing_approvals(extension['missing'])}"
-    return f"for {extension['content']['by']['name']} to run the same command again and take the new token"
+    if extension.missing:
+        return f"for {render.missing_approvals(extension.missing)}"
+    return f"for {extension.content.by.name} to run the same command again and take the new token"
 
 
 def facts(shown: Mapping[str, Any]) -> dict[str, str]:
@@ -56,29 +56,28 @@ def facts(shown: Mapping[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     if shown["extensions"]:
         given = (
-            f"{render.in_words(each['seconds'])} for {each['by']['name']} ({each['reason']}){_approved_by(each)}"
+            f"{render.in_words(each.seconds)} for {each.by.name} ({each.reason}){_approved_by(each)}"
             for each in shown["extensions"]
         )
         found["extended"] = ", ".join(given)
     last = shown["extension"]
-    if shown["state"] not in ("issuing", "issued", "active") or last is None or last["state"] == "extended":
+    if shown["state"] not in ("issuing", "issued", "active") or last is None or last.state == "extended":
         return found
-    content, task = last["content"], shown["task_id"]
-    asked = f"{render.in_words(content['seconds'])} asked for by {content['by']['name']}"
-    if last["error"] is not None:
+    content, task = last.content, shown["task_id"]
+    asked = f"{render.in_words(content.seconds)} asked for by {content.by.name}"
+    if last.error is not None:
         # refused, or cancelled by its author: nothing waits
-        return {**found, "more time": f"{last['state']}: {last['error']['message']} ({asked})"}
-    name, until = extension_id(last["digest"]), output.readable(content["since"])
-    found["more time"] = f"{asked} ({content['reason']}), extension {name}: waits {waits_for(last)}, until {until}"
-    if last["missing"]:
-        found["ask"] = render.ask_approvers(task, last["missing"])
+        return {**found, "more time": f"{last.state}: {last.error.message} ({asked})"}
+    name, until = extension_id(last.digest), output.readable(content.since)
+    found["more time"] = f"{asked} ({content.reason}), extension {name}: waits {waits_for(last)}, until {until}"
+    if last.missing:
+        found["ask"] = render.ask_approvers(task, last.missing)
     return found
 
 
-def _approved_by(extension: Mapping[str, Any]) -> str:
+def _approved_by(extension: GrantedExtension) -> str:
     """Return who approved an extension; nothing where policy alone did."""
-    # what is published may be anybody's
-    names = " and ".join(str(each.get("name", "?")) for each in extension["approved_by"])
+    names = " and ".join(each.name for each in extension.approved_by)
     return f", approved by {names}" if names else ""
 
 
@@ -99,7 +98,9 @@ def print_extension(
     """
     wrappings = list(message["wrapping"]) if message else []
     name = extension_id(extension.digest)
-    content = {key: extension.content[key] for key in ("by", "reason", "since", "seconds", "until", "window_s")}
+    content = {
+        key: getattr(extension.content, key) for key in ("by", "reason", "since", "seconds", "until", "window_s")
+    }
     shown: dict[str, Any] = {
         "task_id": document.task_id,
         "grant_id": document.grant_id,
@@ -124,7 +125,7 @@ def print_extension(
     console.print(f"Task {shown['task_id']} {now}{before}")
     facts = {"id": name, "expires": output.readable(shown["ends_at"])}
     if is_pending:
-        facts |= {"then": output.readable(content["until"]), "digest": extension.digest}
+        facts |= {"then": output.readable(extension.content.until), "digest": extension.digest}
     if extension.missing:
         facts["missing"] = render.missing_approvals(extension.missing)
     if made_at:
@@ -173,7 +174,7 @@ def print_decided(
 
     `missing` are the approvals that the extension still lacks.
     """
-    until = next((each["until"] for each in document.extensions if each["digest"] == extension.digest), None)
+    until = next((each.until for each in document.extensions if each.digest == extension.digest), None)
     shown = {
         "task_id": document.task_id,
         "decision": decision,

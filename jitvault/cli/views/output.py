@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ import typer
 from jitvault.cli.folding import ID, folded, for_terminal
 from jitvault.cli.quiet import is_quiet, note
 from jitvault.errors import UsageError
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.shorten import printable
 
 if TYPE_CHECKING:
@@ -196,6 +198,7 @@ def pairs(values: Mapping[str, str]) -> str:
     return ", ".join(f"{name}={value}" for name, value in sorted(values.items()))
 
 
-def readable(at: str | None) -> str:
-    """Return an RFC 3339 time as `2024-05-01 12:00:00 UTC`."""
+def readable(at: datetime | str | None) -> str:
+    """Return a time in UTC, also one in RFC 3339, as `2024-05-01 12:00:00 UTC`."""
+    at = rfc3339(at) if isinstance(at, datetime) else at
     return f"{at[:10]} {at[11:19]} UTC" if at else "not known yet"

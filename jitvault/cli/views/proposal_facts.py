@@ -199,7 +199,7 @@ def _approvals(subject: ApprovalSubject) -> str:
         return "policy denies it, whoever approves"
     if not needed:
         return "none needed"
-    missing = sum(each["count"] for each in subject.missing)
+    missing = sum(each.count for each in subject.missing)
     given = f"{max(0, needed - missing)} of {needed} given"
     return f"{given}; missing: {missing_approvals(subject.missing)}" if subject.missing else given
 

@@ -26,7 +26,7 @@ def sentence(subject: ApprovalSubject) -> str:
     agent = word(revision.content["agent"]["name"])
     if subject.extension is not None and subject.request is not None:
         given = f"keeps its access to {_targets(revision)} {_longer(subject.extension)}"
-        if subject.request["replaces"]:
+        if subject.request.replaces:
             given += ", with a new token after the end of its present one is proven"
     else:
         given = f"gets {_access(revision)}"

@@ -11,6 +11,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+from msgspec import structs
 from rich.console import Console
 
 from jitvault.cli.views import extension, output, timeline
@@ -24,16 +25,16 @@ from jitvault.cli.views.task import (
     heading_end,
     in_words,
     missing_approvals,
-    not_proven,
-    print_decision,
+    next_step,
     print_proof,
     uncounted,
 )
 from jitvault.cli.views.task_list import who_lifts
+from jitvault.documents.published_parts import Ended
 from jitvault.documents.published_task import PublishedTask
 from jitvault.model.revision import names_in
 from jitvault.model.revision_text import describe_unasked
-from jitvault.model.states import DEAD, DELIVERED_STATES, EndReason, Verdict
+from jitvault.model.states import DEAD, DELIVERED_STATES, EndReason, State, Verdict
 from jitvault.model.token_limits import reads_left_in_words
 from jitvault.model.verifiers import unproven
 
@@ -59,88 +60,130 @@ _ENDED = {
 def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
     """Print a task as the ledger has it.
 
-    `shown` is what `status_of` gives, with `missing` and `end_requested`.
+    `shown` is what `status_of` gives, with `missing`, `freeze` and `end_requested`.
     """
-    if output.print_for_scripts(shown, shown["state"], as_json=as_json):
-        return
+    if not output.print_for_scripts(shown, shown["state"], as_json=as_json):
+        findings = list(_grouped_findings(shown["findings"]))
+        _print({**shown, "findings": findings, "because": None, "next": None, "held_up": None, "source": {}})
 
+
+def print_published(document: PublishedTask, shown: Mapping[str, Any], now: datetime, *, as_json: bool) -> None:
+    """Print a task as a worker published it, where there is no ledger.
+
+    `shown` is the document as JSON data, with its source, who requested its end, and the freeze that covers it. What is
+    not known from that is printed as well.
+    """
+    if not output.print_for_scripts(shown, document.state.value, as_json=as_json):
+        _print(_published(document, shown, now))
+
+
+def _published(document: PublishedTask, shown: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """Return a published task in the form in which a ledger's is printed.
+
+    None is what is not published: who decided by name, the newest token, and what happened.
+    """
+    content = document.full_revision.content
+    return {
+        **structs.asdict(document),
+        "revision": {"number": content["revision"], "digest": document.full_revision.digest, "content": content},
+        "children": (),
+        "decisions": None,
+        "grant": None,
+        "due_at": None,
+        "uses": (),
+        "timeline": None,
+        "findings": [(message, "") for message in dict.fromkeys(document.findings)],
+        "frozen": None,
+        "freeze": shown["freeze"],
+        "end_requested": shown["end_requested"],
+        "because": document.why_denied,
+        "next": next_step(document),
+        "held_up": document.error.message if document.error else None,
+        "source": fallback.facts(document, shown["published"], now),
+    }
+
+
+def _print(shown: Mapping[str, Any]) -> None:
     console = output.console()
     content = shown["revision"]["content"]
     reason = heading_end(shown["end_reason"], shown["ended"])
     console.print(f"Task {shown['task_id']} is", output.coloured(shown["state"]), *reason)
+    output.print_facts(console, _facts(shown, content))
+    _print_end_requests(console, shown["end_requested"])
+    if shown["frozen"]:
+        console.print(f"  FROZEN     {shown['frozen']['why']}", style="red")
+    for message, origin in shown["findings"]:
+        line = output.indented(message, console.width, first="  FINDING    ", rest=" " * 13)
+        console.print(line, style="red", soft_wrap=True)
+        if origin:
+            console.print(f"             {origin}", style="red", soft_wrap=True)
+    _print_uses(console, shown["uses"])
+    if shown["proof"]:
+        print_proof(console, shown["proof"])
+    if shown["timeline"] is not None:
+        happened = timeline.rows(shown["timeline"], _names(shown), requester=content["requester"]["name"])
+        print_listing(console, [Column("when (UTC)"), Column("what happened")], happened)
+
+
+def _facts(shown: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is known of a task, by the name of the line."""
     facts: dict[str, str] = {
         "requester": content["requester"]["name"],
         "agent": content["agent"]["name"],
         "owner": content["owner"]["name"],
         "intent": content["spec"]["spec"]["intent"],
-        **_access(content),
+        "access": "; ".join(map(chosen, content["access"])),
         **_family(shown),
         "risk": content["risk"],
         "revision": str(shown["revision"]["number"]),
-        "digest": shown["digest"],
+        "digest": shown["revision"]["digest"],
         "policy": decision_line(shown["decision"]),
-        "decisions": _decisions(shown) or ("none yet" if shown["missing"] else "none needed or made"),
+        **_decisions(shown),
         **_waits_for(shown),
         **_freeze(shown),
         **_refused_grant(shown),
+        **_open_points(shown, content["access"]),
+        **_token(shown, content["spec"]["spec"]),
+        **extension.facts(shown),
+        **_end_facts(shown),
     }
-    facts |= _unasked(content["access"], shown["decision"], shown["proof"])
-    if shown["proof"] is None and shown["state"] not in NEVER_HELD:
-        open_points = unproven(content["access"])
-        if open_points:
-            facts["not proven"] = "; ".join(open_points)
-    if shown["grant"]:
-        grant = shown["grant"]
+    more = {"because": shown["because"], "next": shown["next"], "held up": shown["held_up"]}
+    return {**facts, **{name: said for name, said in more.items() if said}, **shown["source"]}
+
+
+def _open_points(shown: Mapping[str, Any], access: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return what no check will look at, and for which templates the end will rest on Vault's word.
+
+    A proof says both itself.
+    """
+    if shown["proof"] is not None or shown["state"] in NEVER_HELD:
+        return {}
+    points = {"end": describe_unasked(access, shown["decision"]), "not proven": unproven(access)}
+    return {name: "; ".join(said) for name, said in points.items() if said}
+
+
+def _token(shown: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is known of the newest token of a task that has one."""
+    facts: dict[str, str] = {}
+    if grant := shown["grant"]:
         facts["token"] = f"{grant['verdict']}, {_expires(grant['verdict'])} {output.readable(grant['expires_at'])}"
         ttl, requested, step = (in_words(grant[key]) for key in ("ttl_s", "requested_ttl_s", "step_s"))
-        facts["ttl"] = f"{ttl} of {requested} {_origin_of_ttl(content['spec']['spec'])}, {step} at a time"
-        facts |= _window_cut(content["spec"]["spec"]["window"], shown["decision"])
-        if shown["state"] in DELIVERED_STATES:
-            facts["reads"] = reads_left_in_words(**shown["reads"])
-        facts |= _unwrap_until(shown)
+        facts["ttl"] = f"{ttl} of {requested} {_origin_of_ttl(spec)}, {step} at a time"
         facts["deadline"] = output.readable(shown["ends_at"])
-        facts |= extension.facts(shown)
-    facts |= _end_facts(shown)
-    if shown["state"] == "ending" and shown["due_at"]:
+    if shown["reads"] is not None and (cut := window_cut(spec["window"], shown["decision"])):
+        facts["window"] = cut
+    if shown["reads"] is not None and shown["state"] in DELIVERED_STATES:
+        facts["reads"] = reads_left_in_words(shown["reads"].done, shown["reads"].allowed)
+    if until := shown["unwrap_until"]:
+        facts["unwrap"] = f"until {output.readable(until)}, or the task ends"
+    if shown["state"] == State.ENDING and shown["due_at"]:
         facts["tried again"] = f"from {output.readable(shown['due_at'])} on, and by each command on the task"
-    output.print_facts(console, facts)
-    _print_end_requests(console, shown["end_requested"])
-    if shown["frozen"]:
-        console.print(f"  FROZEN     {shown['frozen']['why']}", style="red")
-    for message, origin in _grouped_findings(shown["findings"]):
-        _print_finding(console, message)
-        console.print(f"             {origin}", style="red", soft_wrap=True)
-    _print_uses(console, shown["uses"])
-    if shown["proof"]:
-        print_proof(console, shown["proof"], shown["proof"]["not_proven"])
-    happened = timeline.rows(shown["timeline"], _names(shown), requester=content["requester"]["name"])
-    print_listing(console, [Column("when (UTC)"), Column("what happened")], happened)
+    return facts
 
 
 def _origin_of_ttl(spec: Mapping[str, Any]) -> str:
     """Return whose TTL a task has: the spec's, or its criticality's."""
     return "asked for" if "ttl" in spec["window"] else f"by default (criticality {spec['criticality']})"
-
-
-def _window_cut(window: Mapping[str, str], decision: Mapping[str, Any]) -> dict[str, str]:
-    cut = window_cut(window, decision)
-    return {"window": cut} if cut else {}
-
-
-def _access(content: Mapping[str, Any]) -> dict[str, str]:
-    """Return what the task has access to, by its revision's content."""
-    return {"access": "; ".join(map(chosen, content["access"]))}
-
-
-def _unasked(
-    access: Sequence[Mapping[str, Any]], decision: Mapping[str, Any], proof: Mapping[str, Any] | None
-) -> dict[str, str]:
-    """Return for which templates the end will rest on Vault's word, and why.
-
-    A proof says itself what no target was asked about.
-    """
-    reasons = describe_unasked(access, decision) if proof is None else ()
-    return {"end": "; ".join(reasons)} if reasons else {}
 
 
 def _expires(verdict: str) -> str:
@@ -161,12 +204,6 @@ def _waits_for(shown: Mapping[str, Any]) -> dict[str, str]:
     return {"waiting": f"for {missing_approvals(missing)}", "ask": ask_approvers(shown["task_id"], missing)}
 
 
-def _unwrap_until(shown: Mapping[str, Any]) -> dict[str, str]:
-    """Return until when the token of an issued task has to be unwrapped."""
-    until = shown["unwrap_until"]
-    return {"unwrap": f"until {output.readable(until)}, or the task ends"} if until else {}
-
-
 def _freeze(shown: Mapping[str, Any]) -> dict[str, str]:
     """Return who can lift the operator's freeze that covers the task."""
     freeze = shown["freeze"]
@@ -181,20 +218,21 @@ def _refused_grant(shown: Mapping[str, Any]) -> dict[str, str]:
     refusal = shown["refused_grant"]
     if refusal is None or shown["state"] not in ("pending_approval", "approved"):
         return {}
-    revision = shown["revision"]
-    number = revision["number"] if isinstance(revision, Mapping) else revision
-    if refusal.get("revision", number) != number:
+    if refusal.revision != shown["revision"]["number"]:
         return {}
-    return {"grant refused": f"{output.readable(refusal['at'])}: {refusal['error']['message']}"}
+    return {"grant refused": f"{output.readable(refusal.at)}: {refusal.error.message}"}
 
 
-def _decisions(shown: Mapping[str, Any]) -> str:
+def _decisions(shown: Mapping[str, Any]) -> dict[str, str]:
     """Return the decisions that count, and why others do not."""
-    refused = shown["refused"]
+    refused = uncounted(shown["refused"])
+    if shown["decisions"] is None:
+        return {"refused": "; ".join(refused)} if refused else {}
     # RFC 3339 times of one clock: an older one sorts first
     decisions = sorted(shown["decisions"], key=lambda d: str(d.get("counted_at") or ""))
-    counted = [f"{d['name']}: {d['decision']}{_counted_at(d)}" for d in decisions]
-    return "; ".join([", ".join(counted), *uncounted(refused)] if counted else uncounted(refused))
+    counted = ", ".join(f"{d['name']}: {d['decision']}{_counted_at(d)}" for d in decisions)
+    nobody = "none yet" if shown["missing"] else "none needed or made"
+    return {"decisions": "; ".join(filter(None, [counted, *refused])) or nobody}
 
 
 def _counted_at(decision: Mapping[str, Any]) -> str:
@@ -205,8 +243,9 @@ def _counted_at(decision: Mapping[str, Any]) -> str:
 
 def _names(shown: Mapping[str, Any]) -> dict[str, str]:
     """Return the names of entities with a part in the task, by id."""
-    decided = [*shown["decisions"], *shown["refused"]]
-    return {**names_in(shown["revision"]["content"]), **{one["entity"]: one["name"] for one in decided}}
+    counted = {one["entity"]: one["name"] for one in shown["decisions"]}
+    refused = {one.entity: one.name for one in shown["refused"]}
+    return {**names_in(shown["revision"]["content"]), **counted, **refused}
 
 
 def _grouped_findings(findings: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
@@ -237,22 +276,20 @@ def _end_facts(shown: Mapping[str, Any]) -> dict[str, str]:
     It says when and why, as far as that has happened.
     """
     facts: dict[str, str] = {}
-    ended = shown["ended"]
-    forced = (shown["proof"] or {}).get("forced")
-    if ended:
-        facts["ended"] = ended_at(ended["at"], ended["name"], ended["reason"], ended["note"])
-    if forced:
-        facts["forced"] = f"by {forced['name']}: {forced['reason']}"
+    if shown["ended"]:
+        facts["ended"] = ended_in_full(shown["ended"])
+    if shown["proof"] and (forced := shown["proof"].forced):
+        facts["forced"] = f"by {forced.name}: {forced.reason}"
     return facts
 
 
-def ended_at(at: str, name: str | None, reason: str, note: str) -> str:
+def ended_in_full(ended: Ended) -> str:
     """Return when a task ended, by whom and why."""
-    author = f" by {name}" if name else ""
-    words = next((words for known, words in _ENDED.items() if known == reason), "")
+    author = f" by {ended.name}" if ended.name else ""
+    words = next((words for known, words in _ENDED.items() if known == ended.reason), "")
     # the note of a freeze is why somebody froze, which is no reason of this task
-    why = note if reason != EndReason.FROZEN else ": ".join(filter(None, (words, note)))
-    return ": ".join(filter(None, (f"{output.readable(at)}{author}", why or words)))
+    why = ended.note if ended.reason != EndReason.FROZEN else ": ".join(filter(None, (words, ended.note)))
+    return ": ".join(filter(None, (f"{output.readable(ended.at)}{author}", why or words)))
 
 
 def _family(shown: Mapping[str, Any]) -> dict[str, str]:
@@ -273,11 +310,6 @@ def _print_end_requests(console: Console, requests: Sequence[Mapping[str, Any]])
         console.print(line, style="yellow", soft_wrap=True)
 
 
-def _print_finding(console: Console, message: str) -> None:
-    line = output.indented(message, console.width, first="  FINDING    ", rest=" " * 13)
-    console.print(line, style="red", soft_wrap=True)
-
-
 def _print_uses(console: Console, uses: Sequence[Mapping[str, Any]]) -> None:
     """Print what the task's tokens did, by the audit stream."""
     for use in uses[:_MOST_USES]:
@@ -287,46 +319,3 @@ def _print_uses(console: Console, uses: Sequence[Mapping[str, Any]]) -> None:
         console.print(line, soft_wrap=True)
     if len(uses) > _MOST_USES:
         console.print(f"  … and {len(uses) - _MOST_USES} more; --json has all")
-
-
-def print_published(document: PublishedTask, shown: Mapping[str, Any], now: datetime, *, as_json: bool) -> None:
-    """Print a task as a worker published it, where there is no ledger.
-
-    `shown` is the document as JSON data, with its source and with who requested its end. What is not known from that
-    is printed as well.
-    """
-    if output.print_for_scripts(shown, document.state.value, as_json=as_json):
-        return
-    held_up = {"held up": document.error.message} if document.error else {}
-    unproven = not_proven(document)
-    open_points = {"not proven": "; ".join(unproven)} if unproven and document.proof is None else {}
-    reads: dict[str, str] = {}
-    if document.reads is not None and document.state in DELIVERED_STATES:
-        reads["reads"] = reads_left_in_words(**document.reads)
-    window = document.full_revision.spec.spec.window.canonical()
-    access, held = document.full_revision.access, document.state not in NEVER_HELD
-    unasked = _unasked(access, document.decision, document.proof) if held else {}
-    facts = {
-        **_access(document.full_revision.content),
-        **unasked,
-        **reads,
-        **(_window_cut(window, document.decision) if document.grant_id else {}),
-        **_unwrap_until(shown),
-        **extension.facts(shown),
-        **_freeze(shown),
-        **_refused_grant(shown),
-        **_end_facts(shown),
-        **held_up,
-        **open_points,
-        **fallback.facts(document, shown["published"], now),
-    }
-    # one table: its names are as wide in both halves
-    least = max(len("missing"), *map(len, facts))
-    print_decision(document, as_json=False, is_status=True, least=least)
-    console = output.console()
-    output.print_facts(console, facts, least=least)
-    _print_end_requests(console, shown["end_requested"])
-    for message in dict.fromkeys(document.findings):
-        _print_finding(console, message)
-    if document.proof is not None:
-        print_proof(console, document.proof, unproven)

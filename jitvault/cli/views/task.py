@@ -13,7 +13,8 @@ from jitvault.cli.views import output
 from jitvault.cli.views.output import NewFile, to_json
 from jitvault.cli.views.policy import window_cut
 from jitvault.documents.illegible import illegible
-from jitvault.documents.published_parts import Ended, MissingApproval, Proof, UncountedDecision
+from jitvault.documents.proof import CredentialProof, Proof
+from jitvault.documents.published_parts import Ended, MissingApproval, UncountedDecision
 from jitvault.documents.published_task import PublishedTask
 from jitvault.formats.plural import counted
 from jitvault.formats.shorten import quoted
@@ -36,14 +37,11 @@ NEVER_HELD = frozenset({"denied", "cancelled", "lapsed"})
 """The states of a task that is over and never held access."""
 
 
-def print_decision(
-    document: PublishedTask, *, as_json: bool, is_status: bool = False, is_refused: bool = False, least: int = 0
-) -> None:
+def print_decision(document: PublishedTask, *, as_json: bool, is_refused: bool = False) -> None:
     """Print the state of a task that was decided about.
 
-    Whose approval is missing and the next command are printed as well. `is_status` says that the command is `status`,
-    which is no next step after itself. `is_refused` says that an error follows, which says why and what is next: who
-    has both before them at a terminal reads it once. `least` is the minimal width of the names.
+    Whose approval is missing and the next command are printed as well. `is_refused` says that an error follows, which
+    says why and what is next: who has both before them at a terminal reads it once.
     """
     task = document.task_id
     state = document.state.value
@@ -52,28 +50,18 @@ def print_decision(
         "approved": f"jitvault grant {task}",
         "denied": _after_a_denial(document),
     }
-    if is_status:
-        steps |= dict.fromkeys(("issued", "active"), f"jitvault complete {task}, when the work is done")
-        if takes := _taken_by(document):
-            steps["issued"] = f"{takes}: {take_command(document)}"
-        # the reader may be anybody, and `ask` says who is to do what
-        steps.pop("pending_approval")
-        last = None
-    else:
-        last = f"jitvault status {task}"
     shown: dict[str, Any] = {
         "task_id": task,
         "state": state,
         "digest": document.digest,
         "missing": document.missing,
-        "next": steps.get(state, last),
+        "next": steps.get(state, f"jitvault status {task}"),
     }
     if output.print_for_scripts(shown, task, as_json=as_json):
         return
     console = output.console()
-    reason = heading_end(document.end_reason, document.ended) if is_status else []
-    console.print(f"Task {task} is", output.coloured(state), *reason)
-    least = max(least, len("missing"))
+    console.print(f"Task {task} is", output.coloured(state))
+    least = len("missing")
     output.print_facts(console, {"digest": document.digest}, least=least)
     if is_refused and sys.stdout.isatty() and sys.stderr.isatty():
         for one in uncounted(document.refused):
@@ -85,9 +73,23 @@ def print_decision(
         missing.append({"ask": ask_approvers(task, document.missing)})
     absent = [{"refused": one} for one in uncounted(document.refused)]
     because = [{"because": document.why_denied}] if document.why_denied else []
-    then = [{"next": shown["next"]}] if shown["next"] else []
-    for fact in (*missing, *absent, *because, *then):
+    for fact in (*missing, *absent, *because, {"next": shown["next"]}):
         output.print_facts(console, fact, least=least)
+
+
+def next_step(document: PublishedTask) -> str | None:
+    """Return what comes next for a task, for anybody who reads its `status`; None where nothing does."""
+    task = document.task_id
+    match document.state:
+        case State.APPROVED:
+            return f"jitvault grant {task}"
+        case State.DENIED:
+            return _after_a_denial(document)
+        case State.ISSUED | State.ACTIVE:
+            takes = _taken_by(document)
+            return f"{takes}: {take_command(document)}" if takes else f"jitvault complete {task}, when the work is done"
+        case _:
+            return None
 
 
 def _after_a_denial(document: PublishedTask) -> str:
@@ -95,20 +97,20 @@ def _after_a_denial(document: PublishedTask) -> str:
 
     A person's denial of a revision is final, and policy's is not.
     """
-    if any(one["decision"] == "deny" for one in document.decisions):
+    if any(one.decision == "deny" for one in document.decisions):
         return "change the spec and run `jitvault submit SPEC --revise`"
     return f"jitvault grant {document.task_id}, when the reason is gone"
 
 
 def missing_approvals(missing: Sequence[MissingApproval]) -> str:
     """Return the missing approvals as `1 approval by A and 2 approvals by B`."""
-    words = [f"{counted(each['count'], 'approval')} by {each['group']}" for each in missing]
+    words = [f"{counted(each.count, 'approval')} by {each.group}" for each in missing]
     return " and ".join(words)
 
 
 def ask_approvers(task: str, missing: Sequence[MissingApproval]) -> str:
     """Return whom to ask for the missing approvals, and for what."""
-    groups = " and one of ".join(each["group"] for each in missing)
+    groups = " and one of ".join(each.group for each in missing)
     return f"a member of {groups} to run `jitvault approve {task}`"
 
 
@@ -241,23 +243,23 @@ def print_end(document: PublishedTask, *, as_json: bool) -> None:
     if output.print_for_scripts(proof, document.task_id, as_json=as_json):
         return
     console = output.console()
-    reason = f"({end_in_words(proof['end_reason'], document.ended)})"
-    console.print(f"Task {proof['task_id']} is", output.coloured(proof["state"]), reason)
-    print_proof(console, proof, not_proven(document))
+    reason = f"({end_in_words(proof.end_reason, document.ended)})"
+    console.print(f"Task {proof.task_id} is", output.coloured(proof.state), reason)
+    print_proof(console, proof)
 
 
-def end_in_words(reason: str | None, ended: Ended | Mapping[str, str | None] | None) -> str:
+def end_in_words(reason: str | None, ended: Ended | None) -> str:
     """Return why a task ended, for people; who revoked it, if so.
 
     Of a task that was given back it is what the signed end says.
 
     The reason `operator` is that of every `revoke`, also of one by the task's agent.
     """
-    if reason == EndReason.COMPLETED and ended is not None and ended["note"]:
+    if reason == EndReason.COMPLETED and ended is not None and ended.note:
         # whoever gave it back said how: a program that was killed has completed nothing
-        said = quoted(str(ended["note"]), _LONGEST_NOTE)
-        return f"{ended['name']}: {said}" if ended["name"] else said
-    name = ended["name"] if ended else None
+        said = quoted(ended.note, _LONGEST_NOTE)
+        return f"{ended.name}: {said}" if ended.name else said
+    name = ended.name if ended else None
     by = f" by {name}" if name else ""
     if reason == EndReason.FROZEN:
         return f"frozen{by}"
@@ -266,8 +268,7 @@ def end_in_words(reason: str | None, ended: Ended | Mapping[str, str | None] | N
 
 def by_whom(ended: Ended) -> str:
     """Return ` by NAME: "why"`, as far as each is known, on one line."""
-    name = ended["name"]
-    return (f" by {name}" if name else "") + quoted_note(ended)
+    return (f" by {ended.name}" if ended.name else "") + quoted_note(ended)
 
 
 def quoted_note(ended: Ended) -> str:
@@ -275,16 +276,15 @@ def quoted_note(ended: Ended) -> str:
 
     What another person wrote stays in its quotation marks, and is read by programs and models: it has no token.
     """
-    note = ended["note"]
-    return f": {quoted(without_tokens(str(note)), _LONGEST_REASON)}" if note else ""
+    return f": {quoted(without_tokens(ended.note), _LONGEST_REASON)}" if ended.note else ""
 
 
-def heading_end(reason: str | None, ended: Ended | Mapping[str, str | None] | None) -> list[str]:
+def heading_end(reason: str | None, ended: Ended | None) -> list[str]:
     """Return why a task ended, in parentheses, as words of a heading.
 
     There are none where the line `ended` below it says the same: what the signed end says.
     """
-    if not reason or (reason == EndReason.COMPLETED and ended is not None and ended["note"]):
+    if not reason or (reason == EndReason.COMPLETED and ended is not None and ended.note):
         return []
     return [f"({end_in_words(reason, ended)})"]
 
@@ -300,18 +300,10 @@ def proof_in(document: PublishedTask) -> Proof:
 
 
 def not_proven(document: PublishedTask) -> Sequence[str]:
-    """Return what no check of the task's proof looks at.
-
-    An older worker's document does not contain it: then it is computed here.
-    """
-    proof = document.proof
-    access = document.full_revision.access
-    if proof is None:
-        return unproven(access) if document.state not in NEVER_HELD else ()
-    if "not_proven" in proof:
-        return proof["not_proven"]
-    given = dict.fromkeys(lease["template"] for lease in proof["leases"])
-    return unproven(access, given, is_whole=proof["confirmed"])
+    """Return what no check of the task's proof looks at, or will look at."""
+    if document.proof is not None:
+        return document.proof.not_proven
+    return unproven(document.full_revision.access) if document.state not in NEVER_HELD else ()
 
 
 def print_counted_decision(
@@ -351,17 +343,16 @@ def print_counted_decision(
 
 def uncounted(decisions: Iterable[UncountedDecision]) -> list[str]:
     """Return the decisions that do not count, each with the reason."""
-    return [f"{one['name']} {one['why']}" for one in decisions]
+    return [f"{one.name} {one.why}" for one in decisions]
 
 
-def _took(proof: Mapping[str, Any]) -> str:
+def _took(proof: Proof) -> str:
     """Return in words how long the end took.
 
     It is by the clocks of the processes that worked on it. What no target was asked about is never called proven.
     """
-    dead = proof["dead_ms"]
-    proven = proof["confirmed_ms"]
-    is_asked = proof.get("target_asked") is not False
+    dead, proven = proof.dead_ms, proof.confirmed_ms
+    is_asked = proof.target_asked is not False
     what = "revoked and proven" if is_asked else NOT_ASKED
     if dead is None or proven is None:
         return f"{what}; a clock was wrong, so how long it took is not known"
@@ -370,52 +361,32 @@ def _took(proof: Mapping[str, Any]) -> str:
     return f"revoked after {dead} ms, proven after {proven} ms"
 
 
-def print_proof(console: Console, proof: Mapping[str, Any], unproven: Sequence[str]) -> None:
-    """Print each credential with its checks, and why a task is still open.
-
-    `unproven` is what no check looks at.
-    """
-    if proof["confirmed"]:
+def print_proof(console: Console, proof: Proof) -> None:
+    """Print each credential with its checks, why a task is still open, and what no check looks at."""
+    if proof.confirmed:
         console.print(f"  every credential {_took(proof)}")
-    _print_verdict(console, "task token", proof["token"], "")
-    for token in proof["earlier_tokens"]:
-        _print_verdict(console, "old token", token, "")
-    for lease in proof["leases"]:
-        _print_verdict(console, "lease", lease, lease["lease_id"])
-    owners = (proof["token"], *proof["earlier_tokens"], *proof["leases"])
-    failed = [c for owner in owners for c in owner["checks"] if not c.ok]
-    lines = [f"check {check.n} ({check.name}): {evidence_in_words(check.evidence)}" for check in failed]
-    if why := _what_else(proof, failed):
-        lines.append(f"{'not sealed' if proof['confirmed'] else 'not proven'}: {why}")
-    if times := proof.get("reopened"):
-        lines.append(f"its end was reopened {times} times: it had been proven, or a revocation was found undone")
+    _print_verdict(console, "task token", proof.token)
+    for token in proof.earlier_tokens:
+        _print_verdict(console, "old token", token)
+    for lease in proof.leases:
+        _print_verdict(console, "lease", lease)
+        # an id has a line of its own and is never folded, so that it can be copied
+        console.print(f"    {lease.lease_id}", soft_wrap=True)
+        if lease.error:
+            console.print(f"    {lease.error}", style="red", soft_wrap=True)
+    lines = [f"check {check.n} ({check.name}): {evidence_in_words(check.evidence)}" for check in proof.failed]
+    if proof.open_besides:
+        lines.append(f"{'not sealed' if proof.confirmed else 'not proven'}: {proof.open_besides}")
+    if proof.reopened:
+        lines.append(f"its end was reopened {proof.reopened} times: it had been proven, or a revocation was undone")
     for line in lines:
         console.print(output.indented(line, console.width), style="red", soft_wrap=True)
-    for line in unproven:
+    for line in proof.not_proven:
         console.print(output.indented(f"not proven: {line}", console.width), style="yellow", soft_wrap=True)
 
 
-def _what_else(proof: Mapping[str, Any], failed: Sequence[Check]) -> str:
-    """Return why a task is open, where no error or failed check says it."""
-    shown = [
-        *(str(lease["error"]) for lease in proof["leases"] if lease["error"]),
-        *(evidence_in_words(c.evidence) for c in failed),
-    ]
-    why = str(proof.get("unproven_because") or "")
-    return "" if any(why.endswith(text) for text in shown) else why
-
-
-def _print_verdict(console: Console, what: str, owner: Mapping[str, Any], name: str) -> None:
-    """Print one credential.
-
-    Its id has a line of its own and is never folded, so that it can be copied.
-    """
-    line = f"  {what:<12}{owner['verdict']:<18}{_checks(owner['checks'])}"
-    console.print(line)
-    if name:
-        console.print(f"    {name}", soft_wrap=True)
-    if owner.get("error"):
-        console.print(f"    {owner['error']}", style="red", soft_wrap=True)
+def _print_verdict(console: Console, what: str, owner: CredentialProof) -> None:
+    console.print(f"  {what:<12}{owner.verdict.value:<18}{_checks(owner.checks)}")
 
 
 def _checks(checks: Sequence[Check]) -> str:

@@ -10,12 +10,12 @@ from rich.console import Console
 from jitvault.cli.folding import CONTINUED, MARK, for_terminal
 from jitvault.cli.views import output
 from jitvault.cli.views.proposal_sentence import chosen
-from jitvault.cli.views.status import ended_at
+from jitvault.cli.views.status import ended_in_full
 from jitvault.cli.views.task import end_in_words
+from jitvault.documents.receipt import Receipt
 from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.shorten import one_line
 from jitvault.verification.outcome import Outcome
-from jitvault.verification.receipt import Receipt
 from jitvault.verification.verify import Verified
 
 
@@ -26,8 +26,7 @@ def print_verified(found: Verified, *, as_json: bool) -> None:
         return
     console = output.console()
     receipt = found.receipt
-    end = {"name": receipt.ended.name, "note": receipt.ended.note} if receipt.ended else None
-    ended = f" ({end_in_words(receipt.proof.end_reason, end)})" if receipt.proof.end_reason else ""
+    ended = f" ({end_in_words(receipt.proof.end_reason, receipt.ended)})" if receipt.proof.end_reason else ""
     _line(console, one_line(f"Receipt of task {receipt.task}{ended}"), first="", rest=CONTINUED, style="bold")
     said = {
         "requester": receipt.requester.name,
@@ -50,10 +49,7 @@ def print_verified(found: Verified, *, as_json: bool) -> None:
 
 
 def _approved_by(receipt: Receipt) -> list[dict[str, str | None]]:
-    """Return `{entity, name}` of each approver.
-
-    The name is None in the receipt of an older worker, which has the ids alone.
-    """
+    """Return `{entity, name}` of each approver; the name is None where the worker did not know it."""
     names = {one.entity: one.name for one in receipt.approvers}
     return [{"entity": entity, "name": names.get(entity)} for entity in receipt.approved_by]
 
@@ -74,8 +70,7 @@ def _held(receipt: Receipt) -> dict[str, str]:
     if issued := _issued_at(receipt):
         facts["issued"] = output.readable(issued)
     if receipt.ended:
-        end = receipt.ended
-        facts["ended"] = ended_at(rfc3339(end.at), end.name, end.reason, end.note)
+        facts["ended"] = ended_in_full(receipt.ended)
     return facts
 
 

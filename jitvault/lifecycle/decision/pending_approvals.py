@@ -12,7 +12,7 @@ from typing import Any
 from jitvault.context import Person
 from jitvault.documents.approvers import Registered, registered
 from jitvault.documents.paths import APPROVERS, PUBLISHED, published_path
-from jitvault.documents.published_parts import MissingApproval, PublishedExtension, UncountedDecision
+from jitvault.documents.published_parts import CountedDecision, MissingApproval, PublishedExtension, UncountedDecision
 from jitvault.documents.published_task import PublishedTask, read_published
 from jitvault.errors import Denied
 from jitvault.formats.rfc3339 import rfc3339
@@ -60,7 +60,7 @@ class ApprovalSubject:
         access = describe(self.revision, self.decision)
         if self.extension is None or self.request is None:
             return access
-        return [*describe_extension(self.extension, replaces=self.request["replaces"]), *access]
+        return [*describe_extension(self.extension, replaces=self.request.replaces), *access]
 
     def is_decided_by(self, entity: str, decision: str) -> bool:
         """Return whether the decision of `entity` on this digest was counted.
@@ -68,8 +68,8 @@ class ApprovalSubject:
         Decisions are "approve" and "deny". Of an extension only approvals are known.
         """
         if self.request is not None:
-            return decision == "approve" and entity in {one["entity"] for one in self.request["approved_by"]}
-        return {"entity": entity, "decision": decision, "digest": self.digest} in self.document.decisions
+            return decision == "approve" and entity in {one.entity for one in self.request.approved_by}
+        return CountedDecision(entity, decision, self.digest) in self.document.decisions
 
 
 def approval_subject(document: PublishedTask) -> ApprovalSubject | None:
@@ -85,16 +85,16 @@ def approval_subject(document: PublishedTask) -> ApprovalSubject | None:
             missing=document.missing,
             refused=document.refused,
         )
-    if document.state not in LIVE_STATES or request is None or request["state"] != "pending":
+    if document.state not in LIVE_STATES or request is None or request.state != "pending":
         return None
     return ApprovalSubject(
         document=document,
         request=request,
-        extension=Extension.of(request["content"]),
-        decision=request["decision"] or {},
-        open_to=request["open_to"],
-        missing=request["missing"],
-        refused=request["refused"],
+        extension=Extension.of(request.content),
+        decision=request.decision or {},
+        open_to=request.open_to,
+        missing=request.missing,
+        refused=request.refused,
     )
 
 

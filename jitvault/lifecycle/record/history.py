@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
-from jitvault.documents.published_parts import Ended, Forced, RefusedGrant
+from jitvault.documents.proof import Forced
+from jitvault.documents.published_parts import Ended, PublishedError, RefusedGrant, UncountedDecision
 from jitvault.formats.canonical_json import digest_of
+from jitvault.formats.conversion import converter
 from jitvault.formats.rfc3339 import rfc3339
 from jitvault.ledger.model import AccessRow, DecisionRow, RevisionRow, Row, TaskRecord
 from jitvault.model.approval import RequestDecision
@@ -24,12 +27,14 @@ from jitvault.model.revision import Revision, names_in
 from jitvault.model.states import EndReason, State
 from jitvault.policy.decision import ProofLevel, needed_proof_level, obliged_proof_level
 
+_error = converter(PublishedError)
+_uncounted = converter(list[UncountedDecision])
+
 
 def ended_of(file: TaskRecord) -> Ended | None:
     """Return who ended or cancelled a task, when and why.
 
-    The result is `{by, name, at, reason, note}`. None for any other task. `by` (an entity) and `name` are None where no
-    person requested the end; `reason` is the end reason.
+    None for any other task.
     """
     ended = (EventKind.ENDING, EventKind.CANCELLED, EventKind.RECOVERED)
     event = next(
@@ -39,13 +44,13 @@ def ended_of(file: TaskRecord) -> Ended | None:
         return None
     said = _signed_later(file, event) or event.body
     by = said.get("by")
-    return {
-        "by": by,
-        "name": _name(file, by) if by else None,
-        "at": event.at,
-        "reason": event.body.get("reason", "cancelled"),
-        "note": said.get("note", ""),
-    }
+    return Ended(
+        by=by,
+        name=_name(file, by) if by else None,
+        at=datetime.fromisoformat(event.at),
+        reason=event.body.get("reason", "cancelled"),
+        note=said.get("note", ""),
+    )
 
 
 def _signed_later(file: TaskRecord, ending: Event) -> Mapping[str, Any] | None:
@@ -85,12 +90,12 @@ def refused_grant_of(file: TaskRecord) -> RefusedGrant | None:
         return None
     last = refusals[-1]
     later = sum(event.seq > last.seq and event.kind == EventKind.REVISED for event in file.events)
-    return {
-        "request": last.body["request"],
-        "revision": file.task.revision - later,
-        "at": last.at,
-        "error": dict(last.body["error"]),
-    }
+    return RefusedGrant(
+        request=last.body["request"],
+        revision=file.task.revision - later,
+        at=datetime.fromisoformat(last.at),
+        error=_error(last.body["error"]),
+    )
 
 
 def reached_state_at(file: TaskRecord) -> str | None:
@@ -108,7 +113,7 @@ def reached_state_at(file: TaskRecord) -> str | None:
 
 
 def forced_of(file: TaskRecord) -> Forced | None:
-    """Return `{by, name, reason}` of a forced task, else None.
+    """Return who forced the task closed, None where nobody did.
 
     It names the operator who had Vault forget a lease, or had the task closed without proof.
     """
@@ -116,16 +121,13 @@ def forced_of(file: TaskRecord) -> Forced | None:
     if not bodies:
         return None
     last = bodies[-1]
-    return {"by": last["by"], "name": _name(file, last["by"]), "reason": last["note"]}
+    return Forced(last["by"], _name(file, last["by"]), last["note"])
 
 
-def uncounted_of(file: TaskRecord) -> Sequence[Mapping[str, Any]]:
-    """Return each decision that does not count.
-
-    An item is `{entity, name, why, withdrawn}`. It is as of the last time that decisions were counted.
-    """
+def uncounted_of(file: TaskRecord) -> list[UncountedDecision]:
+    """Return each decision that does not count, as of the last time that decisions were counted."""
     refused = [event.body["refused"] for event in file.events if "refused" in event.body]
-    return list(refused[-1]) if refused else []
+    return _uncounted(refused[-1]) if refused else []
 
 
 def withdrawn_by(file: TaskRecord) -> list[str]:

@@ -5,21 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-import msgspec
+from msgspec import structs
 
-from jitvault.documents.published_parts import (
-    CredentialProof,
-    GrantedExtension,
-    LeaseProof,
-    Proof,
-    PublishedExtension,
-    Reads,
-)
-from jitvault.formats.rfc3339 import rfc3339
+from jitvault.documents.proof import CredentialProof, LeaseProof, Proof, settled_proof, target_asked
+from jitvault.documents.published_parts import GrantedExtension, PublishedExtension, Reads
+from jitvault.documents.receipt import Receipt
+from jitvault.formats.conversion import converter
 from jitvault.ledger.model import GrantRow, LeaseRow, OpState, TaskRecord
 from jitvault.lifecycle.record.check_words import evidence_in_words, failure_in_words
 from jitvault.lifecycle.record.history import ended_of, forced_of, last_decision
@@ -31,7 +26,11 @@ from jitvault.model.proof_check import NOT_ASKED, QUIET_N, TARGET_N, Check
 from jitvault.model.revision import Revision
 from jitvault.model.states import ENDED, PROVEN, State, Verdict
 from jitvault.model.verifiers import unproven
+from jitvault.policy.decision import Decision
 
+_granted = converter(GrantedExtension)
+_extension = converter(PublishedExtension)
+_receipt = converter(Receipt)
 _DECIDED = ("permitted", "obligations", "rules", "reasons", "policy_digest")
 
 
@@ -40,67 +39,60 @@ def proof_of(file: TaskRecord) -> Proof | None:
 
     Its shape is in docs/reference.md, at `jitvault complete`.
     """
+    return _proof_of_ended(file) if file.task.state in ENDED else None
+
+
+def _proof_of_ended(file: TaskRecord) -> Proof:
     task = file.task
-    if task.state not in ENDED:
-        return None
     revision = Revision.of(file.revision.body)
     token = file.grants[-1] if file.grants else None
-    proof: Proof = {
-        "task_id": task.task_id,
-        "state": task.state.value,
-        "end_reason": task.end_reason.value if task.end_reason else None,
-        "confirmed": task.state in PROVEN,
-        "reopened": times_reopened(file.events),
-        "forced": forced_of(file),
-        "dead_ms": task.dead_ms,
-        "confirmed_ms": task.confirmed_ms,
-        "leases": [
-            {
-                "lease_id": lease.lease_id,
-                "template": (revision.template_of(lease.path) or {}).get("template", lease.path),
-                "verdict": lease.verdict.value,
-                "error": _error(file, lease),
-                "checks": checks_of(file, lease.lease_id),
-            }
-            for lease in file.leases
-        ],
-        "token": {
-            "verdict": token.verdict.value if token else "never_issued",
-            "checks": [
+    leases = [
+        LeaseProof(
+            lease_id=lease.lease_id,
+            template=(revision.template_of(lease.path) or {}).get("template", lease.path),
+            verdict=lease.verdict,
+            error=_error(file, lease),
+            checks=checks_of(file, lease.lease_id),
+        )
+        for lease in file.leases
+    ]
+    proof = Proof(
+        task_id=task.task_id,
+        state=task.state,
+        end_reason=task.end_reason,
+        confirmed=task.state in PROVEN,
+        reopened=times_reopened(file.events),
+        forced=forced_of(file),
+        dead_ms=task.dead_ms,
+        confirmed_ms=task.confirmed_ms,
+        leases=leases,
+        token=CredentialProof(
+            verdict=token.verdict if token else Verdict.NEVER_ISSUED,
+            checks=[
                 *(checks_of(file, token.accessor_hmac or token.grant_id) if token else ()),
                 *checks_of(file, task.task_id),
             ],
-        },
+        ),
         # the ones before it: an extension replaced them, or they were never delivered
-        "earlier_tokens": [
-            {"verdict": grant.verdict.value, "checks": checks_of(file, grant.accessor_hmac)}
+        earlier_tokens=[
+            CredentialProof(verdict=grant.verdict, checks=checks_of(file, grant.accessor_hmac))
             for grant in file.grants[:-1]
             if grant.accessor_hmac
         ],
-    }
-    proof["target_asked"] = target_asked(proof["leases"])
-    proof["unproven_because"] = _why_open(file, proof)
-    proof["not_proven"] = [*_unasked(proof, revision), *_not_proven(file, revision)]
-    return proof
+        target_asked=target_asked(leases),
+        not_proven=[*_unasked(leases, revision, is_proven=task.state in PROVEN), *_not_proven(file, revision)],
+        unproven_because=None,
+        open_besides=None,
+    )
+    return _with_reason(file, proof)
 
 
-def target_asked(leases: Sequence[LeaseProof]) -> bool | None:
-    """Return whether the target was asked about each of the leases.
-
-    None without a lease: then there was nothing that a target could tell.
-    """
-    asked = [any(check.n == TARGET_N for check in lease["checks"]) for lease in leases]
-    return all(asked) if asked else None
-
-
-def _unasked(proof: Proof, revision: Revision) -> list[str]:
+def _unasked(leases: Sequence[LeaseProof], revision: Revision, *, is_proven: bool) -> list[str]:
     """Return for which templates a confirmed end rests on Vault's word alone.
 
     Each sentence ends with why nobody asks the target. Policy can have had it asked all the same.
     """
-    if not proof["confirmed"]:
-        return []
-    alone = {lease["template"] for lease in proof["leases"] if target_asked([lease]) is False}
+    alone = {lease.template for lease in leases if is_proven and lease.check(TARGET_N) is None}
     reasons = {entry["template"]: entry.get("confirm_why") for entry in revision.access}
     return [f"{name}: {NOT_ASKED}: {reasons.get(name) or 'no reason given'}" for name in sorted(alone)]
 
@@ -118,17 +110,23 @@ def _not_proven(file: TaskRecord, revision: Revision) -> list[str]:
     return unproven(revision.access, ended, is_whole=file.task.state in PROVEN)
 
 
-def _why_open(file: TaskRecord, proof: Proof) -> str | None:
-    """Return why a task is not proven, or not sealed; never None while ending."""
+def _with_reason(file: TaskRecord, proof: Proof) -> Proof:
+    """Return the proof with why the task is not proven, or not sealed.
+
+    There is always a reason while it is ending.
+    """
     match file.task.state:
         case State.ENDING:
-            why = _first_failure(proof) or _unanswered(file) or _unjudged(file)
-            left = why_listing_unsettled(file.events)
-            return f"{why}; {left}" if left else why
+            shown = _first_failure(proof)
+            others = ["" if shown else _unanswered(file) or _unjudged(file), why_listing_unsettled(file.events)]
+            besides = "; ".join(filter(None, others))
+            why = "; ".join(filter(None, [shown, besides]))
+            return structs.replace(proof, unproven_because=why, open_besides=besides or None)
         case State.CONFIRMED:
-            return why_seal_postponed(file.events)
+            put_off = why_seal_postponed(file.events)
+            return structs.replace(proof, unproven_because=put_off, open_besides=put_off)
         case _:
-            return None
+            return proof
 
 
 def _unanswered(file: TaskRecord) -> str | None:
@@ -161,36 +159,21 @@ def _error(file: TaskRecord, lease: LeaseRow) -> str | None:
     return next((op.answer for op in reversed(asked) if op.state in (OpState.ABANDONED, OpState.UNKNOWN)), None)
 
 
-def unproven_because(proof: Proof) -> str | None:
-    """Return the first reason why a proof (`proof_of`) does not hold.
-
-    The result is None if it does.
-
-    A proof that an older worker published does not name its reason, so its checks are read.
-    """
-    reason = proof.get("unproven_because")
-    return str(reason) if reason else _first_failure(proof)
-
-
 def _target_says(lease: LeaseProof) -> str:
     """Return what the target said of a lease that Vault could not revoke.
 
     The credential may be unusable at the target all the same.
     """
-    answer = next((check for check in lease["checks"] if check.n == TARGET_N and not check.ok), None)
-    return f" (the target: {evidence_in_words(answer.evidence)})" if answer else ""
+    answer = lease.check(TARGET_N)
+    return f" (the target: {evidence_in_words(answer.evidence)})" if answer and not answer.ok else ""
 
 
 def _first_failure(proof: Proof) -> str | None:
-    """Return the lease that Vault could not revoke, or the failed check.
-
-    The check is the first that fails.
-    """
-    for lease in proof["leases"]:
-        if lease["error"]:
-            return f"Vault could not end {lease['lease_id']}: {lease['error']}{_target_says(lease)}"
-    failed = next((check for check in _checks_in(proof) if not check.ok), None)
-    return failure_in_words(failed) if failed else None
+    """Return the lease that Vault could not revoke, or the first check that fails."""
+    for lease in proof.leases:
+        if lease.error:
+            return f"Vault could not end {lease.lease_id}: {lease.error}{_target_says(lease)}"
+    return failure_in_words(proof.failed[0]) if proof.failed else None
 
 
 def unproven_reason(file: TaskRecord) -> str | None:
@@ -199,20 +182,14 @@ def unproven_reason(file: TaskRecord) -> str | None:
     The result is None where only check 7 is missing.
     """
     proof = proof_of(file) if file.task.state is State.ENDING else None
-    if proof is None or all(check.ok or check.n == QUIET_N for check in _checks_in(proof)):
+    if proof is None or all(check.n == QUIET_N for check in proof.failed):
         return None
-    return unproven_because(proof)
+    return proof.unproven_because
 
 
 def is_past_proof(proof: Proof) -> bool:
     """Return whether a check failed that can never pass any more."""
-    return any(check.permanent for check in _checks_in(proof))
-
-
-def _checks_in(proof: Proof) -> Iterator[Check]:
-    credentials: tuple[CredentialProof, ...] = (*proof["leases"], proof["token"], *proof["earlier_tokens"])
-    for credential in credentials:
-        yield from credential["checks"]
+    return any(check.permanent for check in proof.failed)
 
 
 def checks_of(file: TaskRecord, subject: str) -> list[Check]:
@@ -250,21 +227,8 @@ def extensions_of(file: TaskRecord) -> list[GrantedExtension]:
 
 
 def _granted_extension(event: Event) -> GrantedExtension:
-    content = event.body["extension"]
-    return {
-        "by": content["by"],
-        "reason": content["reason"],
-        "since": content["since"],
-        "seconds": content["seconds"],
-        "until": content["until"],
-        "window_s": content["window_s"],
-        "digest": event.body["digest"],
-        "approved_by": event.body["approved_by"],
-        "rules": event.body["rules"],
-        "policy_digest": event.body["policy_digest"],
-        "replaces": event.body["replaces"],
-        "at": event.at,
-    }
+    said = {**event.body["extension"], **event.body, "at": event.at}
+    return _granted({name: said[name] for name in GrantedExtension.__struct_fields__})
 
 
 def last_extension(file: TaskRecord) -> PublishedExtension | None:
@@ -278,68 +242,66 @@ def last_extension(file: TaskRecord) -> PublishedExtension | None:
 
 def extension_in(event: Event) -> PublishedExtension:
     """Return the request for more time that an event is about, and its result."""
-    state, body = event.kind.removeprefix("extension_"), event.body
-    return {
-        "state": state,
-        "request": body["request"],
-        "digest": body["digest"],
+    body = {**dict.fromkeys(("approved_by", "missing", "open_to", "refused"), ()), "error": None, **event.body}
+    said = {name: body[name] for name in PublishedExtension.__struct_fields__ if name in body}
+    decision = {key: body[key] for key in _DECIDED} if "obligations" in body else None
+    of_event = {
+        "state": event.kind.removeprefix("extension_"),
         "content": body["extension"],
         "replaces": bool(body.get("replaces")),
-        "decision": {key: body[key] for key in _DECIDED} if "obligations" in body else None,
-        "approved_by": list(body.get("approved_by", ())),
-        "missing": list(body.get("missing", ())),
-        "open_to": list(body.get("open_to", ())),
-        "refused": list(body.get("refused", ())),
-        "error": body.get("error"),
+        "decision": decision,
     }
+    return _extension({**said, **of_event})
 
 
 def receipt_of(
     installation: str, file: TaskRecord, sealed_at: datetime, *, children: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Return the content of the receipt.
+) -> Receipt:
+    """Return the content of the receipt of a closed task.
 
-    It says who requested and who approved, what was granted, who ended it and why, how each credential ended, and the
-    state of each delegated task (`children`).
+    `children` has the state of each delegated task.
     """
     task, content = file.task, Revision.of(file.revision.body).content
+    return _receipt(
+        {
+            "kind": "Receipt",
+            "installation": installation,
+            "task": task.task_id,
+            "revision": task.revision,
+            "digest": task.digest,
+            "requester": content["requester"],
+            "agent": content["agent"],
+            "owner": content["owner"],
+            "delegation": content.get("delegation", []),
+            "children": list(children),
+            "intent": content["spec"]["spec"]["intent"],
+            # as the chain has them: the rows are a cache
+            "approved_by": list(last_decision(file).get("approved_by", ())),
+            "approvers": _approvers(file),
+            "access": [{name: entry[name] for name in ("template", "path", "with")} for entry in content["access"]],
+            "ended": ended_of(file),
+            "policy": Decision.of(file.revision.decision).as_json(),
+            "grants": [_stated_grant(grant) for grant in file.grants],
+            "extensions": extensions_of(file),
+            "findings": [{key: found[key] for key in ("rule", "message", "line")} for found in file.findings],
+            "proof": settled_proof(_proof_of_ended(file)),
+            "chain": {"events": task.seq, "head": task.head},
+            "recovered": recovered_of(file),
+            "sealed_at": sealed_at,
+        }
+    )
+
+
+def _stated_grant(grant: GrantRow) -> dict[str, Any]:
     return {
-        "kind": "Receipt",
-        "installation": installation,
-        "task": task.task_id,
-        "revision": task.revision,
-        "digest": task.digest,
-        "requester": content["requester"],
-        "agent": content["agent"],
-        "owner": content["owner"],
-        "delegation": content.get("delegation", []),
-        "children": list(children),
-        "intent": content["spec"]["spec"]["intent"],
-        # as the chain has them: the rows are a cache
-        "approved_by": list(last_decision(file).get("approved_by", ())),
-        "approvers": _approvers(file),
-        "access": [{"template": e["template"], "path": e["path"], "with": e["with"]} for e in content["access"]],
-        "ended": ended_of(file),
-        "policy": dict(file.revision.decision),
-        "grants": [
-            {
-                "grant": grant.grant_id,
-                "attempt": grant.attempt,
-                "role": grant.role,
-                "accessor_hmac": grant.accessor_hmac,
-                **lifetime_of(grant),
-                "issued_at": rfc3339(grant.issued_at) if grant.issued_at else None,
-                "expires_at": rfc3339(grant.expires_at) if grant.expires_at else None,
-                "verdict": grant.verdict.value,
-            }
-            for grant in file.grants
-        ],
-        "extensions": extensions_of(file),
-        "findings": [{key: found[key] for key in ("rule", "message", "line")} for found in file.findings],
-        "proof": _settled_proof(file),
-        "chain": {"events": task.seq, "head": task.head},
-        "recovered": recovered_of(file),
-        "sealed_at": rfc3339(sealed_at),
+        "grant": grant.grant_id,
+        "attempt": grant.attempt,
+        "role": grant.role,
+        "accessor_hmac": grant.accessor_hmac,
+        **lifetime_of(grant),
+        "issued_at": grant.issued_at,
+        "expires_at": grant.expires_at,
+        "verdict": grant.verdict,
     }
 
 
@@ -351,14 +313,6 @@ def _approvers(file: TaskRecord) -> list[dict[str, str]]:
     names = {row.entity_id: row.name for row in file.decisions}
     approved = last_decision(file).get("approved_by", ())
     return [{"entity": entity, "name": names[entity]} for entity in approved if entity in names]
-
-
-def _settled_proof(file: TaskRecord) -> dict[str, Any]:
-    """Return the proof for a receipt, without what kept it open before."""
-    proof = proof_of(file)
-    return (
-        msgspec.to_builtins({key: value for key, value in proof.items() if key != "unproven_because"}) if proof else {}
-    )
 
 
 def recovered_of(file: TaskRecord) -> list[dict[str, Any]]:

@@ -107,12 +107,12 @@ def waiting_extension(state: str | None, extension: PublishedExtension | None) -
 
     `state` is the task's: one that holds no access cannot be extended any more.
     """
-    if state not in LIVE_STATES or extension is None or extension["state"] != "pending":
+    if state not in LIVE_STATES or extension is None or extension.state != "pending":
         return None
     return {
-        "id": extension_id(extension["digest"]),
-        "by": extension["content"]["by"]["name"],
-        "missing": extension["missing"],
+        "id": extension_id(extension.digest),
+        "by": extension.content.by.name,
+        "missing": extension.missing,
     }
 
 
@@ -127,7 +127,7 @@ def status_of(
     content = revision.content
     grant = file.grants[-1] if file.grants else None
     uncounted = uncounted_of(file)
-    left_out = {one["entity"] for one in uncounted}
+    left_out = {one.entity for one in uncounted}
     return {
         **summary_of(task),
         "delegation": ancestor_ids(content),
@@ -269,20 +269,19 @@ def _ended(file: TaskRecord) -> dict[str, Any]:
 
     The result has the form of a report's columns.
     """
-    ended: Mapping[str, Any] = ended_of(file) or {}
-    forced: Mapping[str, Any] = forced_of(file) or {}
+    ended, forced = ended_of(file), forced_of(file)
     return {
-        "ended_by": ended.get("name"),
-        "end_note": ended.get("note") or None,
-        "forced_by": forced.get("name"),
-        "forced_reason": forced.get("reason"),
+        "ended_by": ended and ended.name,
+        "end_note": (ended and ended.note) or None,
+        "forced_by": forced and forced.name,
+        "forced_reason": forced and forced.reason,
     }
 
 
 def _over_at(file: TaskRecord) -> str | None:
     """Return when a task began to end, or was denied, cancelled or lapsed."""
     if ended := ended_of(file):
-        return ended["at"]
+        return rfc3339(ended.at)
     return reached_state_at(file) if file.task.state in OVER else None
 
 
@@ -343,15 +342,15 @@ def report_rows(file: TaskRecord) -> list[dict[str, Any]]:
         "requested_ttl_s": token.requested_ttl_s if token else None,
         "ttl_s": token.ttl_s if token else None,
         "ends_at": rfc3339(task.ends_at) if task.ends_at else None,
-        "extended_s": sum(one["seconds"] for one in extensions_of(file)),
+        "extended_s": sum(one.seconds for one in extensions_of(file)),
         "findings": [found["rule"] for found in file.findings],
-        "not_proven": proof["not_proven"] if proof else [],
+        "not_proven": proof.not_proven if proof else [],
         "intent": content["spec"]["spec"]["intent"],
         "requested_at": rfc3339(task.created_at),
         "over_at": _over_at(file),
         **_denial_of(file),
         "extension_approved_by": list(
-            dict.fromkeys(who["name"] for one in extensions_of(file) for who in one["approved_by"])
+            dict.fromkeys(who.name for one in extensions_of(file) for who in one.approved_by)
         ),
     }
     none: dict[str, Any] = dict.fromkeys(("path", "lease_id", "issued_at", "dead_at", "verdict", "target_asked"))

@@ -11,8 +11,8 @@ from typing import Any
 
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import published_path, stands_until
-from jitvault.documents.published_parts import CountedDecision, MissingApproval, UncountedDecision
-from jitvault.documents.published_task import ChainEnd, PublishedError, PublishedRefusal, PublishedTask
+from jitvault.documents.published_parts import CountedDecision, MissingApproval, PublishedError, UncountedDecision
+from jitvault.documents.published_task import ChainEnd, PublishedRefusal, PublishedTask
 from jitvault.errors import JitvaultError
 from jitvault.ledger.model import TaskRecord, TaskRow
 from jitvault.lifecycle.record.history import ended_of, refused_grant_of

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import pytest
+from test_published_task import honest
 
 from jitvault.cli.access.giving_back import is_withdrawable
-from jitvault.documents.published_task import ChainEnd, PublishedTask
+from jitvault.documents.published_task import ChainEnd
 from jitvault.model.revision import Revision
 from jitvault.model.states import State
 
-_MINE = PublishedTask(
-    task_id="t-1",
+_MINE = honest(
     state=State.PENDING_APPROVAL,
     revision=1,
     body=b"{}",
     requester="e-1",
     agent="e-2",
-    parent=None,
     chain=ChainEnd(1, "h1"),
     end_reason=None,
     grant_id=None,
     ends_at=None,
-    decision={},
-    ttl={},
-    receipt=None,
     digest=Revision.of(b"{}").digest,
-    written_at=datetime(2026, 11, 24, tzinfo=UTC),
 )
 
 

@@ -17,12 +17,23 @@ from hypothesis import strategies as st
 from test_extension import PLAIN
 from test_revision import revision as a_revision
 
+from jitvault.documents.proof import Proof
+from jitvault.documents.published_parts import (
+    CountedDecision,
+    Ended,
+    GrantedExtension,
+    MissingApproval,
+    PublishedError,
+    PublishedExtension,
+    Reads,
+    RefusedGrant,
+    UncountedDecision,
+)
 from jitvault.documents.published_task import (
     MOST_UNPACKED,
     ChainEnd,
     IllegibleDocument,
     PublishedDocument,
-    PublishedError,
     PublishedRefusal,
     PublishedTask,
     packed,
@@ -48,16 +59,18 @@ PROOF: dict[str, Any] = {
     "dead_ms": 12,
     "confirmed_ms": 1_300,
     "leases": [
-        {"lease_id": "l", "template": "pg-read", "verdict": "target_confirmed", "error": None, "checks": [CHECK]}
+        {"verdict": "target_confirmed", "checks": [CHECK], "lease_id": "l", "template": "pg-read", "error": None}
     ],
     "token": {"verdict": "audit_confirmed", "checks": [CHECK]},
     "earlier_tokens": [],
-    "unproven_because": None,
+    "target_asked": False,
     "not_proven": [],
+    "unproven_because": None,
+    "open_besides": None,
 }
 ERROR = {"exit_code": 3, "message": "no", "hint": "ask"}
 UNCOUNTED = {"entity": "e-1", "name": "anna", "why": "the approval has expired", "withdrawn": False}
-APPROVED = {"entity": "e-2", "name": "bert", "decision": "approve"}
+APPROVED = {"entity": "e-2", "name": "bert"}
 EXTENSION: dict[str, Any] = {
     "state": "pending",
     "request": "n",
@@ -93,7 +106,7 @@ HONEST: dict[str, Any] = {
     "ended": {"by": None, "name": None, "at": "2030-01-31T09:00:00Z", "reason": "completed", "note": ""},
     "why_denied": None,
     "stands_until": "2030-02-07T09:00:00Z",
-    "refused_grant": {"request": "n", "at": "2030-01-31T09:00:00Z", "error": ERROR},
+    "refused_grant": {"request": "n", "revision": 1, "at": "2030-01-31T09:00:00Z", "error": ERROR},
     "grant_id": "a" * 32,
     "expires_at": "2030-01-31T09:10:00Z",
     "unwrap_until": None,
@@ -104,7 +117,12 @@ HONEST: dict[str, Any] = {
     "extensions": [
         {
             **{key: PLAIN.content[key] for key in ("by", "reason", "since", "seconds", "until", "window_s")},
-            **{"digest": PLAIN.digest, "approved_by": [APPROVED], "rules": ["r-1"], "policy_digest": "sha256:p"},
+            **{
+                "digest": PLAIN.digest,
+                "approved_by": [{"entity": "e-2", "name": "bert"}],
+                "rules": ["r-1"],
+                "policy_digest": "sha256:p",
+            },
             **{"replaces": None, "at": "2030-01-31T09:00:00Z"},
         }
     ],
@@ -114,8 +132,7 @@ HONEST: dict[str, Any] = {
     "error": ERROR,
 }
 """A document with something in every field, as it is stored."""
-REFUSAL = {"task_id": "t-1", "state": "refused", "requester": "e-req", "request": "n", "error": ERROR}
-NEEDED = {"task_id", "state", "chain", "body"}
+REFUSAL = {"state": "refused", "task_id": "t-1", "requester": "e-req", "request": "n", "error": ERROR}
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda s: st.lists(s, max_size=3) | st.dictionaries(st.text(), s, max_size=3),
@@ -127,6 +144,13 @@ def read(document: dict[str, Any]) -> PublishedDocument:
     return read_published("t-1", document, NOW)
 
 
+def honest(**changes: Any) -> PublishedTask:
+    """An honest document, as it is decoded, with other values."""
+    found = read(HONEST)
+    assert isinstance(found, PublishedTask)
+    return msgspec.structs.replace(found, **changes)
+
+
 def zipped(length: int, what: bytes = b" ", *, before: bytes = b"") -> str:
     return base64.b64encode(zlib.compress(before + what * length)).decode()
 
@@ -135,7 +159,7 @@ def zipped(length: int, what: bytes = b" ", *, before: bytes = b"") -> str:
 
 
 def test_what_is_stored_has_these_keys_and_these_values() -> None:
-    """The keys stay as they are: older workers, scripts and a recovery read them."""
+    """Scripts and a recovery read them."""
     task = PublishedTask(
         installation="i-1",
         task_id="t-1",
@@ -147,23 +171,27 @@ def test_what_is_stored_has_these_keys_and_these_values() -> None:
         body=REVISION.body,
         requester="e-req",
         agent="e-agent",
+        parent=None,
         delegation=["t-0"],
         decision=HONEST["decision"],
         approved=REVISION.body,
-        missing=HONEST["missing"],
-        refused=HONEST["refused"],
-        decisions=HONEST["decisions"],
-        refused_grant=HONEST["refused_grant"],
-        ended=HONEST["ended"],
+        open_to=[],
+        missing=msgspec.convert(HONEST["missing"], list[MissingApproval]),
+        refused=msgspec.convert(HONEST["refused"], list[UncountedDecision]),
+        decisions=msgspec.convert(HONEST["decisions"], list[CountedDecision]),
+        refused_grant=msgspec.convert(HONEST["refused_grant"], RefusedGrant),
+        ended=msgspec.convert(HONEST["ended"], Ended),
+        why_denied=None,
+        unwrap_until=None,
         stands_until=datetime(2030, 2, 7, 9, 0, tzinfo=UTC),
         grant_id="a" * 32,
         expires_at=datetime(2030, 1, 31, 9, 10, tzinfo=UTC),
         ends_at=datetime(2030, 1, 31, 9, 15, 0, 1, tzinfo=UTC),
         ttl=HONEST["ttl"],
-        reads=HONEST["reads"],
-        extension=HONEST["extension"],
-        extensions=HONEST["extensions"],
-        proof=PROOF,  # type: ignore[arg-type]
+        reads=msgspec.convert(HONEST["reads"], Reads),
+        extension=msgspec.convert(HONEST["extension"], PublishedExtension),
+        extensions=msgspec.convert(HONEST["extensions"], list[GrantedExtension]),
+        proof=msgspec.convert(PROOF, Proof),
         receipt={"payload": "x"},
         findings=["something"],
         error=PublishedError(3, "no", "ask"),
@@ -188,19 +216,35 @@ def test_what_a_worker_wrote_is_read_and_written_again_as_it_was() -> None:
     assert refused.as_document() == REFUSAL
 
 
-def test_what_an_older_or_a_newer_worker_wrote_is_read() -> None:
-    older = read({key: HONEST[key] for key in NEEDED})
-    assert isinstance(older, PublishedTask)
-    assert (older.extensions, older.proof, older.findings, older.digest) == ([], None, [], "")
-    # an older worker's decision and proof lack what came later
-    lacking = {key: value for key, value in PROOF.items() if key not in ("reopened", "unproven_because", "not_proven")}
-    decision = {"permitted": True, "rules": [], "obligations": {"approvals": []}}
-    found = read({**HONEST, "proof": packed(lacking), "decision": decision})
+@pytest.mark.parametrize("name", sorted({*HONEST} - {"task_id", "state"}))
+def test_a_document_that_lacks_a_field_is_refused_with_its_place(name: str) -> None:
+    found = read({key: value for key, value in HONEST.items() if key != name})
+    assert isinstance(found, IllegibleDocument) and found.place == f"/{name}"
+
+
+@pytest.mark.parametrize(
+    ("document", "place"),
+    [
+        ({**HONEST, "later": 1}, "/later"),
+        ({**HONEST, "extension": {**EXTENSION, "later": 1}}, "/extension/later"),
+        (
+            {**HONEST, "extension": {**EXTENSION, "content": {**PLAIN.content, "a/b": 1}}},
+            "/extension/content/a~1b",
+        ),
+        ({**HONEST, "missing": [{"group": "g", "count": "one"}]}, "/missing/0/count"),
+        ({**HONEST, "proof": packed({**PROOF, "token": {"verdict": "gone"}})}, "/proof/token/checks"),
+        ({**REFUSAL, "later": 1}, "/later"),
+    ],
+)
+def test_an_unknown_or_a_wrong_field_is_refused_with_its_place(document: dict[str, Any], place: str) -> None:
+    found = read(document)
+    assert isinstance(found, IllegibleDocument) and found.place == place
+
+
+def test_a_decision_that_lacks_parts_is_read_with_all_of_them() -> None:
+    found = read({**HONEST, "decision": {"permitted": True, "rules": [], "obligations": {"approvals": []}}})
     assert isinstance(found, PublishedTask)
-    assert msgspec.to_builtins(found.proof) == lacking
     assert Decision.of(found.decision).obligations == NO_OBLIGATIONS
-    newer = read({**HONEST, "later": {"x": 1}, "extension": {**EXTENSION, "later": 1}})
-    assert newer == read(HONEST)
 
 
 @pytest.mark.parametrize("receipt", [None, 7, "no", base64.b64encode(b"no").decode()])
@@ -263,8 +307,8 @@ def body(**changes: Any) -> str:
 )
 def test_what_no_worker_can_have_written_says_so(forged: dict[str, Any]) -> None:
     found = read({**HONEST, **forged})
-    assert found == IllegibleDocument(task_id="t-1", installation="i-1", written_at=NOW)
-    assert found.state == "illegible"
+    assert isinstance(found, IllegibleDocument)
+    assert (found.task_id, found.installation, found.written_at, found.state) == ("t-1", "i-1", NOW, "illegible")
 
 
 def paths(value: Any, *way: Any) -> Iterator[tuple[Any, ...]]:

@@ -12,6 +12,7 @@ import pytest
 from credential_story import Story
 from hypothesis import given
 from hypothesis import strategies as st
+from test_published_task import HONEST, honest
 from test_revision import revision as a_revision
 
 from jitvault.audit.observation import Kind
@@ -47,8 +48,7 @@ states = st.sampled_from(State)
 
 
 def said(state: State = State.ACTIVE, **changes: Any) -> PublishedTask:
-    found = PublishedTask(
-        task_id="t-1",
+    found = honest(
         state=state,
         revision=1,
         body=b"{}",
@@ -63,7 +63,11 @@ def said(state: State = State.ACTIVE, **changes: Any) -> PublishedTask:
         ttl={},
         receipt=None,
         digest=Revision.of(b"{}").digest,
-        written_at=NOW,
+        proof=None,
+        extension=None,
+        extensions=[],
+        refused_grant=None,
+        error=None,
     )
     return msgspec.structs.replace(found, **changes)
 
@@ -272,7 +276,7 @@ def test_only_a_holder_of_the_workers_policy_made_a_task_token() -> None:
 
 def document(**changes: Any) -> dict[str, Any]:
     revision = a_revision()
-    return {
+    own = {
         "installation": revision.content["installation"],
         "task_id": revision.content["task"],
         "state": "active",
@@ -286,7 +290,8 @@ def document(**changes: Any) -> dict[str, Any]:
         "decision": {"obligations": {}},
         "ttl": {"ttl_s": 60},
         "receipt": packed({"payload": "x"}),
-    } | changes
+    }
+    return {**HONEST, **own, **changes}
 
 
 def read(**changes: Any) -> PublishedTask:

@@ -205,14 +205,8 @@ def test_intent_and_access_are_those_of_the_approved_revision(forger: Forger, ed
 @pytest.mark.parametrize("changed", [{}, {"reason": "revoked"}, {"at": "2020-01-01T00:00:00Z"}])
 def test_the_end_is_one_of_the_history(forger: Forger, changed: Told) -> None:
     ending = next(event for event in history()["timeline"] if event["event"] == "ending")
-    ended = {"at": ending["at"], "reason": ending["body"]["reason"], "note": "", "name": None}
-    access = history()["revision"]["content"]["access"]
-
-    def edit(told: Told) -> None:
-        told["access"] = [{name: each[name] for name in ("template", "path", "with")} for each in access]
-        told["ended"] = {**ended, **changed}
-
-    found = forger.verify(forger.receipt(edit), told=history()).outcome
+    ended = {"at": ending["at"], "reason": ending["body"]["reason"], "note": "", "name": None, "by": None}
+    found = forger.verify(forger.receipt(put({**ended, **changed}, "ended")), told=history()).outcome
     wrong = "no event of the history is the end that the receipt names"
     assert found.problems == ([wrong] if changed else [])
 
@@ -266,7 +260,10 @@ def test_what_a_receipt_says_in_passing_is_told(forger: Forger) -> None:
         (b"{}", "missing required field"),
         (b"\xff\xfe", "is no receipt"),
         (b'{"a":' * 5000, "is no receipt"),
-        (canonical_bytes({**content(), "sealed_at": "yesterday"}), "sealed_at"),
+        (canonical_bytes({**content(), "sealed_at": "yesterday"}), "at /sealed_at: "),
+        (canonical_bytes({**content(), "more": 1}), "at /more: .*unknown field"),
+        (canonical_bytes({**content(), "policy": {**content()["policy"], "more": 1}}), "at /policy/more: "),
+        *((canonical_bytes({k: v for k, v in content().items() if k != name}), f"at /{name}: ") for name in content()),
         (canonical_bytes({**content(), "chain": {"events": 0, "head": "x"}}), "chain"),
         (json.dumps(content()).encode(), "not in canonical form"),
         (canonical_bytes(content())[:-1] + b',"task":"other"}', "not in canonical form"),

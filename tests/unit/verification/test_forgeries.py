@@ -439,7 +439,7 @@ def test_nothing_that_a_receipt_says_begins_a_line_of_the_scripts(forger: Forger
 
     def edit(told: Told) -> None:
         told["task"] = told["proof"]["task_id"] = words
-        told["proof"] |= {"end_reason": words, "not_proven": [words]}
+        told["proof"] |= {"not_proven": [words]}
         told["proof"]["leases"][0]["lease_id"] = words
 
     said = forger.said(forger.receipt(edit), forger.log())

@@ -33,9 +33,9 @@ def rows(forger: Forger, words: str, width: int, monkeypatch: pytest.MonkeyPatch
         told["task"] = words or "x"
         for part in ("requester", "agent", "owner"):
             told[part]["name"] = words
-        told["ended"] = {"at": told["sealed_at"], "reason": "revoked", "name": words, "note": words}
+        told["ended"] = {"by": None, "at": told["sealed_at"], "reason": "revoked", "name": words, "note": words}
         told["findings"] = [{"rule": words, "message": words, "line": None}]
-        told["proof"] |= {"task_id": f"{words}!", "not_proven": [words], "end_reason": words}
+        told["proof"] |= {"task_id": f"{words}!", "not_proven": [words]}
         told["access"] = [{"template": words, "path": words, "with": {"database": words}}]
 
     shown = Terminal()

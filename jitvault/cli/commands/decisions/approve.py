@@ -17,7 +17,7 @@ from jitvault.cli.options import DEFAULT_WAIT, Json, Reason, Task, Wait, Yes
 from jitvault.cli.views import task as render
 from jitvault.cli.views.proposal import print_pending
 from jitvault.documents.paths import ANYONE, decision_path
-from jitvault.documents.published_parts import GrantedExtension, PublishedExtension
+from jitvault.documents.published_parts import CountedDecision, PublishedExtension
 from jitvault.documents.published_task import PublishedTask
 from jitvault.documents.signed import payload_of
 from jitvault.errors import WrongState
@@ -103,7 +103,7 @@ def withdraw(
     def counted(d: PublishedTask) -> bool:
         if was_granted:
             return d.state in session.DONE or not (is_decisive or _approved_extension(d, me))
-        return {"entity": me, "decision": "approve", "digest": revision.digest} not in d.decisions
+        return CountedDecision(me, "approve", revision.digest) not in d.decisions
 
     document = session.settle(wiring, task, counted, wait)
     render.print_counted_decision(document, "withdraw", revision.digest, None, missing=document.missing, as_json=json_)
@@ -132,7 +132,7 @@ def _is_decisive(wiring: Wiring, document: PublishedTask, revision: Revision) ->
     """
     me = wiring.person.entity
     task = document.task_id
-    if any(one["entity"] == me and one["withdrawn"] for one in document.refused):
+    if any(one.entity == me and one.withdrawn for one in document.refused):
         raise WrongState(f"you have withdrawn your approval of task {task} already")
     own = wiring.person.documents.get(decision_path(me, task))
     signed: Mapping[str, Any] = payload_of(own) if own else {}
@@ -153,8 +153,8 @@ def _approved_extension(document: PublishedTask, entity: str) -> bool:
 
 def _extended_by(document: PublishedTask, entity: str) -> bool:
     """Return whether the entity approved an extension of the task."""
-    return any(_is_approver(extension, entity) for extension in document.extensions)
+    return any(entity in {one.entity for one in extension.approved_by} for extension in document.extensions)
 
 
-def _is_approver(extension: PublishedExtension | GrantedExtension | None, entity: str) -> bool:
-    return extension is not None and entity in {one["entity"] for one in extension["approved_by"]}
+def _is_approver(extension: PublishedExtension | None, entity: str) -> bool:
+    return extension is not None and entity in {one.entity for one in extension.approved_by}

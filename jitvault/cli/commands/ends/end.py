@@ -21,7 +21,7 @@ from jitvault.cli.views import task as render
 from jitvault.cli.views.output import warn
 from jitvault.documents.illegible import illegible
 from jitvault.documents.paths import ANYONE, request_path
-from jitvault.documents.published_parts import Proof
+from jitvault.documents.proof import Proof
 from jitvault.documents.published_task import ILLEGIBLE, IllegibleDocument, PublishedTask
 from jitvault.errors import (
     AuditUntrusted,
@@ -165,9 +165,9 @@ def _note_without_reason(reason: Any, note: str) -> None:
 def _print_result(wiring: Wiring, document: PublishedTask | IllegibleDocument, *, as_json: bool) -> None:
     """Print the proof of a task's end. Raises NotConfirmed, SecurityFinding."""
     if isinstance(document, IllegibleDocument):
-        raise illegible(document.task_id)
+        raise illegible(document.task_id, document.place)
     render.print_end(document, as_json=as_json)
-    if not render.proof_in(document)["confirmed"]:
+    if not render.proof_in(document).confirmed:
         raise not_confirmed(wiring, document)
     session.check_findings(document.task_id, document.findings, end_reason=document.end_reason)
 
@@ -219,8 +219,8 @@ def _check_forceable(task: str, state: str, proof: Proof | None, note: str) -> N
         raise UsageError("--force needs --reason WHY", hint="The reason is the only record of this decision.")
     if state == "sealed":
         raise WrongState(f"task {task} is sealed: nothing has to be forced")
-    if state == "confirmed" and not (proof and proof.get("unproven_because")):
-        times = _times(proof.get("reopened", 0) if proof else 0)
+    if state == "confirmed" and not (proof and proof.unproven_because):
+        times = _times(proof.reopened if proof else 0)
         before = f", as it was {times} before" if times else ""
         raise WrongState(
             f"task {task} is confirmed{before}: nothing has to be forced",

@@ -154,13 +154,13 @@ def _tripwire_signs(wiring: Wiring) -> list[dict[str, Any]]:
 def _sign(document: PublishedTask) -> dict[str, str] | None:
     """Return when and how a tripwire concerned the task, None if none did."""
     refusal = document.refused_grant
-    if refusal is not None and refusal["error"]["exit_code"] == SecurityFinding.exit_code:
-        return {"at": refusal["at"], "message": f"its grant was refused: {refusal['error']['message']}"}
+    if refusal is not None and refusal.error.exit_code == SecurityFinding.exit_code:
+        return {"at": rfc3339(refusal.at), "message": f"its grant was refused: {refusal.error.message}"}
     error = document.error
     if error is not None and error.exit_code == SecurityFinding.exit_code and document.state in BEFORE_GRANT:
         return {"at": rfc3339(document.written_at), "message": f"it waits: {error.message}"}
     ended = document.ended
     # an operator's freeze has an author
-    if document.end_reason is EndReason.FROZEN and ended is not None and ended["by"] is None:
-        return {"at": ended["at"], "message": f"it was ended, since everything was frozen: {ended['note']}"}
+    if document.end_reason is EndReason.FROZEN and ended is not None and ended.by is None:
+        return {"at": rfc3339(ended.at), "message": f"it was ended, since everything was frozen: {ended.note}"}
     return None

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from jitvault.cli import published as fallback
@@ -137,7 +138,7 @@ def _rows_of_ledger(wiring: Wiring, ledger: Ledger, wanted: _Wanted, freezes: Se
             content = Revision.of(bodies[task.task_id]).content
         if wanted.includes(task.state, content):
             more_time = None
-            with suppress(KeyError, TypeError):
+            with suppress(KeyError, TypeError, msgspec.ValidationError):
                 last = extensions.get(task.task_id)
                 more_time = waiting_extension(task.state, extension_in(last) if last else None)
             own = {"missing": [], "findings": findings.get(task.task_id, 0), "more_time": more_time}

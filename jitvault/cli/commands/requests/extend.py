@@ -19,8 +19,9 @@ from jitvault.cli.views.task import ask_approvers, end_in_words, missing_approva
 from jitvault.documents.illegible import illegible
 from jitvault.documents.paths import ANYONE, request_path
 from jitvault.documents.published_parts import GrantedExtension, PublishedExtension
-from jitvault.documents.published_task import PublishedError, PublishedTask
+from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import ApprovalMissing, Denied, InvalidInput, UsageError, WaitTimedOut, WrongState
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.time_window import MAX_DURATION, format_duration, parse_seconds
 from jitvault.lifecycle.requests.sign import sign_extension
 from jitvault.wiring import Wiring
@@ -111,7 +112,7 @@ def _extend(
         _raise_for(document, nonce)
     extension = _extension_of(document)
     shown = views.Shown(
-        extension["state"], extension["digest"], extension["content"], bool(extension["replaces"]), extension["missing"]
+        extension.state, extension.digest, extension.content, bool(extension.replaces), extension.missing
     )
     views.print_extension(document, shown, message, out=out, as_json=as_json, is_held=is_held)
     if message is not None:
@@ -129,9 +130,9 @@ def _show_made(
     """
     is_held = _is_held(wiring, document, out)
     is_left = is_held or (document.is_for_agent and out is None)
-    message = inbox.message_for(wiring, document) if made["replaces"] and not is_left else None
-    shown = views.Shown("extended", made["digest"], made, bool(made["replaces"]), [])
-    views.print_extension(document, shown, message, out=out, as_json=as_json, made_at=made["at"], is_held=is_held)
+    message = inbox.message_for(wiring, document) if made.replaces and not is_left else None
+    shown = views.Shown("extended", made.digest, made, bool(made.replaces), [])
+    views.print_extension(document, shown, message, out=out, as_json=as_json, made_at=rfc3339(made.at), is_held=is_held)
     if message is not None:
         inbox.empty(wiring, document.task_id)
     session.check_findings(document.task_id, document.findings)
@@ -187,7 +188,7 @@ def _is_answered(document: PublishedTask, nonce: str) -> bool:
     if document.state not in session.GRANTED:
         return True
     extension = document.extension
-    return extension is not None and extension["request"] == nonce and document.state != "issuing"
+    return extension is not None and extension.request == nonce and document.state != "issuing"
 
 
 def _raise_for(document: PublishedTask, nonce: str) -> None:
@@ -198,20 +199,20 @@ def _raise_for(document: PublishedTask, nonce: str) -> None:
     """
     task = document.task_id
     extension = document.extension
-    is_own = extension is not None and extension["request"] == nonce
-    if is_own and extension is not None and extension["error"] is not None:
-        raise session.refused(PublishedError(**extension["error"]))
+    is_own = extension is not None and extension.request == nonce
+    if is_own and extension is not None and extension.error is not None:
+        raise session.refused(extension.error)
     if document.state not in session.GRANTED:
         # its agent may have taken the next token and ended the task before this command looked again
-        is_made = is_own and extension is not None and extension["state"] == "extended"
+        is_made = is_own and extension is not None and extension.state == "extended"
         what = "ended after its deadline was moved" if is_made else "was not extended"
         raise Denied(
             f"task {task} {what}: it is {document.state} ({end_in_words(document.end_reason, document.ended)})",
             hint=f"`jitvault status {task}` says why it ended. Submit another task.",
         )
     if not is_own:
-        if extension is not None and extension["state"] == "pending":
-            first = extension["content"]["by"]["name"]
+        if extension is not None and extension.state == "pending":
+            first = extension.content.by.name
             raise WrongState(
                 f"task {task}: the earlier request of {first} for more time still waits for approval",
                 hint=f"Ask again once it is decided: `jitvault status {task}` shows who is missing. {first} can cancel "
@@ -237,16 +238,16 @@ def _raise_waiting(document: PublishedTask) -> None:
     """
     extension = _extension_of(document)
     task = document.task_id
-    if extension["state"] != "pending":
+    if extension.state != "pending":
         return
-    if not extension["missing"]:
+    if not extension.missing:
         raise ApprovalMissing(
             f"more time for task {task} takes a new token, which goes to its requester",
             hint="Ask the requester to run the same command: they receive the token.",
         )
-    again = ", then run the same command again" if extension["replaces"] and not document.is_for_agent else ""
+    again = ", then run the same command again" if extension.replaces and not document.is_for_agent else ""
     raise ApprovalMissing(
-        f"more time for task {task} needs {missing_approvals(extension['missing'])}",
-        hint=f"Ask {ask_approvers(task, extension['missing'])}{again}. The task continues until its deadline. "
+        f"more time for task {task} needs {missing_approvals(extension.missing)}",
+        hint=f"Ask {ask_approvers(task, extension.missing)}{again}. The task continues until its deadline. "
         f"`jitvault extend {task} --cancel` cancels the request.",
     )

@@ -159,7 +159,7 @@ def _check_withdrawable(document: PublishedTask) -> None:
     task = document.task_id
     state = document.state
     if state in ("denied", "lapsed"):
-        is_final = state == "lapsed" or any(one["decision"] == "deny" for one in document.decisions)
+        is_final = state == "lapsed" or any(one.decision == "deny" for one in document.decisions)
         hint = "It can only be granted as a new revision: `jitvault submit SPEC --revise`." if is_final else None
         raise WrongState(f"task {task} is {state}: there is nothing to cancel", hint=hint)
     if state in session.DONE:

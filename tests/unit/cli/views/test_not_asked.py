@@ -16,13 +16,13 @@ from jitvault.cli.commands.ends.end import _check_forceable
 from jitvault.cli.views import kill_switch, task_list
 from jitvault.cli.views.status import print_published
 from jitvault.cli.views.task import print_grant, print_proof
-from jitvault.documents.published_parts import LeaseProof, Proof
+from jitvault.documents.proof import LeaseProof, Proof, target_asked
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import WrongState
-from jitvault.lifecycle.record.receipt import target_asked
 from jitvault.lifecycle.record.report import parties_of
 from jitvault.model.evidence import NoToken
 from jitvault.model.proof_check import NOT_ASKED, TARGET_N, Check
+from jitvault.model.states import Verdict
 
 WHY = "It has no door."
 ACCESS = [{**REVISION.access[0], "confirm": "audit", "confirm_why": WHY}]
@@ -36,15 +36,15 @@ def document(**changes: Any) -> PublishedTask:
     return found
 
 
-def printed(proof: dict[str, Any], *open_points: str) -> str:
+def printed(proof: dict[str, Any]) -> str:
     console = Console(file=io.StringIO(), width=200)
-    print_proof(console, msgspec.convert(proof, Proof), open_points)
+    print_proof(console, msgspec.convert(proof, Proof))
     return str(console.file.getvalue())  # type: ignore[attr-defined]
 
 
 def lease(*checks: int) -> LeaseProof:
-    made: list[Any] = [Check(n, ok=True, evidence=NoToken()) for n in checks]
-    return {"lease_id": "l", "template": "t", "verdict": "", "error": None, "checks": made}
+    made = [Check(n, ok=True, evidence=NoToken()) for n in checks]
+    return LeaseProof(lease_id="l", template="t", verdict=Verdict.AUDIT_CONFIRMED, error=None, checks=made)
 
 
 def test_the_target_was_asked_where_each_lease_has_its_check() -> None:
@@ -73,8 +73,7 @@ def test_a_grant_and_a_status_say_that_it_will_not_be_asked(capsys: pytest.Captu
 
 
 SHOWN: dict[str, Any] = {
-    **{"unwrap_until": None, "extension": None, "extensions": [], "freeze": None, "refused_grant": None},
-    **{"ended": None, "proof": None, "end_requested": [], "state": "active", "ends_at": None},
+    **{"freeze": None, "end_requested": []},
     "published": {"at": "2030-01-31T09:00:00Z", "age_s": 1, "vouched_by": "nobody", "vouched": ""},
 }
 

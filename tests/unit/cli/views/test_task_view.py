@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
+
+from msgspec import structs
 
 from jitvault.cli.views.status import _grouped_findings, _waits_for
 from jitvault.cli.views.task import heading_end
+from jitvault.documents.published_parts import Ended, MissingApproval
 
 
 def finding(message: str, request: str, line: str | None = "a" * 64) -> dict[str, Any]:
@@ -23,7 +27,7 @@ def test_a_finding_without_a_line_names_its_rule() -> None:
 
 
 def test_a_task_that_waits_says_for_whom_and_what_gives_it() -> None:
-    missing = [{"group": "jitvault-approvers", "count": 1}, {"group": "jitvault-security", "count": 2}]
+    missing = [MissingApproval("jitvault-approvers", 1), MissingApproval("jitvault-security", 2)]
     assert _waits_for({"task_id": "t1", "missing": missing}) == {
         "waiting": "for 1 approval by jitvault-approvers and 2 approvals by jitvault-security",
         "ask": "a member of jitvault-approvers and one of jitvault-security to run `jitvault approve t1`",
@@ -32,8 +36,9 @@ def test_a_task_that_waits_says_for_whom_and_what_gives_it() -> None:
 
 
 def test_the_heading_does_not_say_what_the_line_of_the_end_says() -> None:
-    ended = {"name": "churn-bot", "note": "the program did not start"}
+    at = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
+    ended = Ended("e-1", "churn-bot", at, "completed", "the program did not start")
     assert heading_end("completed", ended) == []
-    assert heading_end("completed", {**ended, "note": ""}) == ["(completed)"]
+    assert heading_end("completed", structs.replace(ended, note="")) == ["(completed)"]
     assert heading_end("operator", ended) == ["(revoked by churn-bot)"]
     assert heading_end(None, None) == []

@@ -46,8 +46,8 @@ def test_a_task_that_was_given_back_ended_as_its_agent_signed(
     ending: dict[str, Any], then: list[tuple[str, dict[str, Any]]], says: tuple[str | None, str]
 ) -> None:
     ended = ended_of(chain(("unwrapped", {}), ("ending", ending), *then))
-    assert ended is not None and (ended["by"], ended["note"]) == says
-    assert (ended["at"], ended["reason"]) == ("2026-11-29T12:00:02Z", ending["reason"])
+    assert ended is not None and (ended.by, ended.note) == says
+    assert (ended.at.isoformat(), ended.reason) == ("2026-11-29T12:00:02+00:00", ending["reason"])
 
 
 def test_an_approval_is_as_old_as_it_counts_without_a_break() -> None:
