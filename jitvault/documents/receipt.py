@@ -12,12 +12,12 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, field
 
 from jitvault.documents.proof import SettledProof
-from jitvault.documents.published_parts import Ended, GrantedExtension, MissingApproval
+from jitvault.documents.published_parts import Ended, GrantedExtension
 from jitvault.documents.signed import RECEIPT_KEY, RECEIPT_TYPE, opened
 from jitvault.errors import SecurityFinding
 from jitvault.model.revision import Party
 from jitvault.model.states import State, Verdict
-from jitvault.policy.decision import ProofLevel
+from jitvault.policy.decision import ProofLevel, Requirement
 
 CLOSED = frozenset({State.SEALED, State.UNVERIFIED})
 """The states that have a receipt."""
@@ -95,7 +95,7 @@ class Recovery(Struct, frozen=True, forbid_unknown_fields=True):
 class StatedObligations(Struct, frozen=True, forbid_unknown_fields=True):
     """What policy demanded (`jitvault.policy.decision.Obligations`)."""
 
-    approvals: list[MissingApproval]
+    approvals: list[Requirement]
     max_ttl_s: int | None
     max_window_s: int | None
     confirm: ProofLevel | None

@@ -15,6 +15,7 @@ from typing import Any
 from msgspec import Struct
 
 from jitvault.formats.rfc3339 import rfc3339
+from jitvault.model.event_bodies import NOTHING, EventBody
 from jitvault.model.event_chain import Event
 from jitvault.model.kinds import EventKind
 from jitvault.model.proof_check import Check
@@ -229,7 +230,7 @@ class Change:
     """
 
     event: EventKind
-    body: Mapping[str, Any] = field(default_factory=dict)
+    body: EventBody = NOTHING
     state: State | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
     rows: Sequence[Row] = ()

@@ -122,9 +122,9 @@ class Notifier:
         if file is None:
             return {}
         content = Revision.of(file.revision.body).content
-        obligations = last_decision(file).get("obligations") or {}
+        decided = last_decision(file)
         parties = {part: content[part]["name"] for part in ("requester", "agent", "owner")}
-        notify = list(obligations.get("notify", ()))
+        notify = list(decided.policy.obligations.notify) if decided else []
         return {**parties, "risk": content["risk"], "notify": notify, "frozen": self._freeze(content)}
 
     def _freeze(self, content: Mapping[str, Any]) -> dict[str, object] | None:

@@ -21,7 +21,7 @@ from jitvault.errors import AuditUntrusted, InvalidInput, SecurityFinding
 from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.decision.evaluate import resolve
 from jitvault.lifecycle.requests.reader import Submission, approver_decisions, submission
-from jitvault.model.kinds import EventKind
+from jitvault.model.event_bodies import Recovered, said
 from jitvault.model.states import BEFORE_GRANT
 from jitvault.model.vault_access import ROLE_PREFIX
 from jitvault.policy.decision import Decision
@@ -202,7 +202,7 @@ def _case(
 
 def _here(file: TaskRecord, published: PublishedTask) -> LedgerState:
     events = {event.seq: event.hash for event in file.events}
-    told = any(e.body["from"] == published.chain_and_state for e in file.events if e.kind == EventKind.RECOVERED)
+    told = any(body.from_ == published.chain_and_state for _, body in said(file.events, Recovered))
     return LedgerState(
         state=file.task.state,
         requester=file.task.requester,

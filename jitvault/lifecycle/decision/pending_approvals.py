@@ -12,15 +12,16 @@ from typing import Any
 from jitvault.context import Person
 from jitvault.documents.approvers import Registered, registered
 from jitvault.documents.paths import APPROVERS, PUBLISHED, published_path
-from jitvault.documents.published_parts import CountedDecision, MissingApproval, PublishedExtension, UncountedDecision
+from jitvault.documents.published_parts import CountedDecision, PublishedExtension
 from jitvault.documents.published_task import PublishedTask, read_published
 from jitvault.errors import Denied
 from jitvault.formats.rfc3339 import rfc3339
+from jitvault.model.event_bodies import Refusal
 from jitvault.model.extension import Extension, describe_extension
 from jitvault.model.revision import Revision
 from jitvault.model.revision_text import describe, difference
 from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, State
-from jitvault.policy.decision import Decision, Obligations
+from jitvault.policy.decision import Decision, Obligations, Requirement
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,8 @@ class ApprovalSubject:
     extension: Extension | None
     decision: Mapping[str, Any]
     open_to: Sequence[str]
-    missing: Sequence[MissingApproval]
-    refused: Sequence[UncountedDecision]
+    missing: Sequence[Requirement]
+    refused: Sequence[Refusal]
 
     @property
     def revision(self) -> Revision:
@@ -90,7 +91,7 @@ def approval_subject(document: PublishedTask) -> ApprovalSubject | None:
     return ApprovalSubject(
         document=document,
         request=request,
-        extension=Extension.of(request.content),
+        extension=request.content,
         decision=request.decision or {},
         open_to=request.open_to,
         missing=request.missing,
@@ -109,7 +110,7 @@ class PendingApproval:
     task_id: str
     subject: ApprovalSubject
     groups: tuple[str, ...]
-    missing: Sequence[MissingApproval]
+    missing: Sequence[Requirement]
     changes: list[str] | None
 
     def as_json(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from msgspec import structs
 
 from jitvault.documents.proof import CredentialProof, LeaseProof, Proof, settled_proof, target_asked
@@ -19,19 +20,16 @@ from jitvault.ledger.model import GrantRow, LeaseRow, OpState, TaskRecord
 from jitvault.lifecycle.record.check_words import evidence_in_words, failure_in_words
 from jitvault.lifecycle.record.history import ended_of, forced_of, last_decision
 from jitvault.lifecycle.record.reopenings import times_reopened, why_listing_unsettled, why_seal_postponed
+from jitvault.model.event_bodies import AboutExtension, Extended, ExtensionDecided, ExtensionPending, Recovered, said
 from jitvault.model.event_chain import Event
-from jitvault.model.extension import extended, extension_events
-from jitvault.model.kinds import EventKind, OperationKind
+from jitvault.model.kinds import OperationKind
 from jitvault.model.proof_check import NOT_ASKED, QUIET_N, TARGET_N, Check
 from jitvault.model.revision import Revision
 from jitvault.model.states import ENDED, PROVEN, State, Verdict
 from jitvault.model.verifiers import unproven
 from jitvault.policy.decision import Decision
 
-_granted = converter(GrantedExtension)
-_extension = converter(PublishedExtension)
 _receipt = converter(Receipt)
-_DECIDED = ("permitted", "obligations", "rules", "reasons", "policy_digest")
 
 
 def proof_of(file: TaskRecord) -> Proof | None:
@@ -223,12 +221,21 @@ def extensions_of(file: TaskRecord) -> list[GrantedExtension]:
 
     Each says what was signed, by whom, and the grant whose token it replaced, if any.
     """
-    return [_granted_extension(event) for event in extended(file.events)]
+    return [_granted_extension(event, body) for event, body in said(file.events, Extended)]
 
 
-def _granted_extension(event: Event) -> GrantedExtension:
-    said = {**event.body["extension"], **event.body, "at": event.at}
-    return _granted({name: said[name] for name in GrantedExtension.__struct_fields__})
+def _granted_extension(event: Event, body: Extended) -> GrantedExtension:
+    content, decision = body.extension.content, body.decision
+    return GrantedExtension(
+        **{name: content[name] for name in ("reason", "since", "seconds", "until", "window_s")},
+        by=body.extension.by,
+        digest=body.extension.digest,
+        approved_by=list(body.approved_by),
+        rules=list(decision.rules),
+        policy_digest=decision.policy_digest,
+        replaces=body.replaces,
+        at=datetime.fromisoformat(event.at),
+    )
 
 
 def last_extension(file: TaskRecord) -> PublishedExtension | None:
@@ -236,22 +243,26 @@ def last_extension(file: TaskRecord) -> PublishedExtension | None:
 
     The result is None where there was no request.
     """
-    said = extension_events(file.events)
-    return extension_in(said[-1]) if said else None
+    return next((extension_in(event, body) for event, body in said(reversed(file.events), AboutExtension)), None)
 
 
-def extension_in(event: Event) -> PublishedExtension:
+def extension_in(event: Event, body: AboutExtension) -> PublishedExtension:
     """Return the request for more time that an event is about, and its result."""
-    body = {**dict.fromkeys(("approved_by", "missing", "open_to", "refused"), ()), "error": None, **event.body}
-    said = {name: body[name] for name in PublishedExtension.__struct_fields__ if name in body}
-    decision = {key: body[key] for key in _DECIDED} if "obligations" in body else None
-    of_event = {
-        "state": event.kind.removeprefix("extension_"),
-        "content": body["extension"],
-        "replaces": bool(body.get("replaces")),
-        "decision": decision,
-    }
-    return _extension({**said, **of_event})
+    pending = body if isinstance(body, ExtensionPending) else None
+    decided = body if isinstance(body, ExtensionDecided) else None
+    return PublishedExtension(
+        state=event.kind.removeprefix("extension_"),
+        request=body.request,
+        digest=body.extension.digest,
+        content=body.extension,
+        replaces=bool(getattr(body, "replaces", False)),
+        decision=decided.decision.as_json() if decided else None,
+        approved_by=list(decided.approved_by) if decided else [],
+        missing=list(pending.missing) if pending else [],
+        open_to=list(pending.open_to) if pending else [],
+        refused=list(pending.refused) if pending else [],
+        error=getattr(body, "error", None),
+    )
 
 
 def receipt_of(
@@ -276,7 +287,7 @@ def receipt_of(
             "children": list(children),
             "intent": content["spec"]["spec"]["intent"],
             # as the chain has them: the rows are a cache
-            "approved_by": list(last_decision(file).get("approved_by", ())),
+            "approved_by": _approved_by(file),
             "approvers": _approvers(file),
             "access": [{name: entry[name] for name in ("template", "path", "with")} for entry in content["access"]],
             "ended": ended_of(file),
@@ -311,8 +322,12 @@ def _approvers(file: TaskRecord) -> list[dict[str, str]]:
     The name is the one that Vault had for the entity when the worker counted the approval.
     """
     names = {row.entity_id: row.name for row in file.decisions}
-    approved = last_decision(file).get("approved_by", ())
-    return [{"entity": entity, "name": names[entity]} for entity in approved if entity in names]
+    return [{"entity": entity, "name": names[entity]} for entity in _approved_by(file) if entity in names]
+
+
+def _approved_by(file: TaskRecord) -> list[str]:
+    decided = last_decision(file)
+    return list(decided.approved_by) if decided else []
 
 
 def recovered_of(file: TaskRecord) -> list[dict[str, Any]]:
@@ -321,7 +336,6 @@ def recovered_of(file: TaskRecord) -> list[dict[str, Any]]:
     Each says when, from which published event, and which signatures confirmed the revision.
     """
     return [
-        {"at": event.at, "from": event.body["from"], "verified_by": event.body["verified_by"]}
-        for event in file.events
-        if event.kind == EventKind.RECOVERED
+        {"at": event.at, "from": msgspec.to_builtins(body.from_), "verified_by": list(body.verified_by)}
+        for event, body in said(file.events, Recovered)
     ]

@@ -295,7 +295,9 @@ def _denial_of(file: TaskRecord) -> dict[str, str | None]:
     denial = next((row for row in file.decisions if row.decision == "deny"), None)
     if denial is not None:
         return {"denied_by": denial.name, "denied_reason": denial.reason or None}
-    return {"denied_by": None, "denied_reason": last_decision(file).get("why") or None}
+    decided = last_decision(file)
+    reason = decided.policy.why_denied if decided and not decided.policy.permitted else None
+    return {"denied_by": None, "denied_reason": reason}
 
 
 def _dead_at(lease: LeaseRow) -> str | None:

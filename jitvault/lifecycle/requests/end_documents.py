@@ -22,6 +22,7 @@ from jitvault.ledger.documents.index import DocumentStatus, Indexed, retry_missi
 from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.requests.complete_index import complete_index, index_is_complete
 from jitvault.lifecycle.requests.reader import record_author_finding, verified
+from jitvault.model.event_bodies import EndCause, Signed
 from jitvault.model.revision import Revision
 from jitvault.model.states import EndReason
 from jitvault.policy.decision import OPERATORS
@@ -51,12 +52,13 @@ class EndRequest:
     reason: EndReason | None
     note: str
 
-    def event_body(self) -> dict[str, object]:
-        """Return what the event chain keeps of the request.
+    def event_body(self) -> Signed:
+        """Return what the event chain keeps of the request."""
+        return Signed(by=self.by.id, name=self.by.name, note=self.note)
 
-        The name is the entity's at this moment: a later reader of the chain cannot ask Vault for it.
-        """
-        return {"by": self.by.id, "name": self.by.name, "note": self.note}
+    def ends_task(self, otherwise: EndReason) -> EndCause:
+        """Return the request as the cause of the task's end, with the reason `otherwise` where it has none."""
+        return EndCause(reason=self.reason or otherwise, by=self.by.id, name=self.by.name, note=self.note)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,10 +28,10 @@ from jitvault.documents.signed import (
     signer_key,
 )
 from jitvault.errors import InvalidInput, SecurityFinding
-from jitvault.lifecycle.record.history import last_decision
+from jitvault.lifecycle.record.history import obligations_of
 from jitvault.lifecycle.requests.approvers import registry
 from jitvault.model.approval import ApproverDecision
-from jitvault.model.extension import extension_events
+from jitvault.model.event_bodies import ExtensionDecided, said
 from jitvault.model.revision import Revision
 from jitvault.model.spec import TaskSpec
 from jitvault.vault.interface import Entity, Stored
@@ -277,8 +277,8 @@ def _decides(worker: WorkerContext, task_id: str, entity: str) -> bool:
     file = worker.file(task_id)
     if any(decision.entity_id == entity for decision in file.decisions):
         return True
-    said = (last_decision(file), *(event.body for event in extension_events(file.events)))
-    needed = {one["group"] for body in said for one in (body.get("obligations") or {}).get("approvals", ())}
+    asked = (body.decision.obligations for _, body in said(file.events, ExtensionDecided))
+    needed = {one.group for obligations in (*obligations_of(file), *asked) for one in obligations.approvals}
     return bool(needed & {*registry(worker).groups_of(entity)})
 
 

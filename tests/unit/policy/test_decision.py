@@ -121,7 +121,7 @@ def test_a_decision_as_json() -> None:
         "policy_digest": "sha256:x",
     }
     assert obliged_proof_level(told) == "target"
-    assert Obligations.of(told["obligations"]) == obligations
+    assert Decision.of(told).obligations == obligations
 
 
 def test_the_owner_counts_in_a_group_when_all_who_ask_for_it_say_so() -> None:

@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
 from jitvault.cli import published as fallback
@@ -137,10 +136,8 @@ def _rows_of_ledger(wiring: Wiring, ledger: Ledger, wanted: _Wanted, freezes: Se
         with suppress(CorruptRecord, KeyError):
             content = Revision.of(bodies[task.task_id]).content
         if wanted.includes(task.state, content):
-            more_time = None
-            with suppress(KeyError, TypeError, msgspec.ValidationError):
-                last = extensions.get(task.task_id)
-                more_time = waiting_extension(task.state, extension_in(last) if last else None)
+            last = extensions.get(task.task_id)
+            more_time = waiting_extension(task.state, extension_in(*last) if last else None)
             own = {"missing": [], "findings": findings.get(task.task_id, 0), "more_time": more_time}
             own["frozen"] = None if task.state in OVER else freezes.of(content)
             rows.append({**summary_of(task), **parties_of(content, decisions.get(task.task_id)), **own})
