@@ -31,7 +31,7 @@ def rig(lab: World, tmp_path: Path) -> Iterator[Rig]:
 
 
 @pytest.mark.parametrize("worker", [True, False], ids=["worker", "no worker"])
-def test_whom_a_worker_ends_meanwhile_is_counted_and_waited_for(rig: Rig, spec: Spec, *, worker: bool) -> None:
+def test_freeze_counts_and_awaits_the_tasks_that_a_worker_ends_meanwhile(rig: Rig, spec: Spec, *, worker: bool) -> None:
     """With the worker's identity both are at it, this command and the worker beside it."""
     files = [spec(), spec()]
     for file in files:
@@ -211,7 +211,7 @@ def test_without_a_terminal_everything_is_frozen_only_with_yes(rig: Rig, *, work
 
 
 @pytest.mark.parametrize("worker", [True, False], ids=["worker", "no worker"])
-def test_what_nobody_froze_is_not_called_lifted(rig: Rig, *, worker: bool) -> None:
+def test_unfreezing_a_scope_that_is_not_frozen_is_refused(rig: Rig, *, worker: bool) -> None:
     rig("operator", "freeze", *TEMPLATE, *WHY)
     for scope in (("--agent", "reserch-agent"), AGENT, ("--template", "postgres-readwrite")):
         refused = rig.cli("operator", "unfreeze", *scope, "--reason", "x", "--json", code=9, worker=worker).error

@@ -181,7 +181,7 @@ def test_a_group_role_that_the_database_does_not_have_is_named_with_what_to_do(r
 # -- what is refused for granting, and why -------------------------------------------------------------------
 
 
-def test_a_revocation_that_does_nothing_is_found_and_what_stays_is_told_loudly(rig: Rig, spec: Spec) -> None:
+def test_a_role_whose_revocation_does_nothing_fails_its_check_which_names_what_stays(rig: Rig, spec: Spec) -> None:
     before = rig.database_roles()
     with role_with(rig, revocation_statements=["SELECT 1;"]):
         result = check(rig, code=6)

@@ -41,7 +41,7 @@ def requests_of(rig: Rig, task: str) -> list[str]:
     return rig.admin.list(f"jitvault/metadata/requests/{rig.entity('operator')}/{task}")
 
 
-def test_where_there_is_no_ledger_that_is_not_said_to_be_empty(lab: World, rig: Rig, spec: Spec) -> None:
+def test_a_missing_ledger_is_an_error_and_no_empty_list(lab: World, rig: Rig, spec: Spec) -> None:
     """First, since no task is in this Vault yet: an empty answer is right here."""
     refused = spec()
     refused.write_text(refused.read_text().replace("research-agent", "nobody-knows-it"))

@@ -298,7 +298,7 @@ def body(**changes: Any) -> str:
     ],
     ids=lambda forged: json.dumps(forged)[:40],
 )
-def test_what_no_worker_can_have_written_says_so(forged: dict[str, Any]) -> None:
+def test_a_published_copy_that_no_worker_can_have_written_is_illegible(forged: dict[str, Any]) -> None:
     found = read({**HONEST, **forged})
     assert isinstance(found, IllegibleDocument)
     assert (found.task_id, found.installation, found.written_at, found.state) == ("t-1", "i-1", NOW, "illegible")
