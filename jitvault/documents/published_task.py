@@ -223,7 +223,8 @@ def _decoded(task_id: str, document: Mapping[str, Any], written_at: datetime) ->
         whole["receipt"] = unpacked_receipt(document)
     task = _task(whole)
     for body in filter(None, (task.body, task.approved)):
-        _ = Revision.of(body).content
+        # reads its content, too
+        _ = Revision.of(body).spec
     decision = Decision.of(task.decision).as_json()
     return msgspec.structs.replace(task, decision=decision, extension=_checked_extension(task.extension))
 

@@ -75,6 +75,7 @@ ASKED = {
     "audit.observation_detail": VAULTS,
     "audit.tripwires.task_rules": VAULTS,
     "cli.commands.requests.spec": SHOWN,
+    "formats.conversion": "msgspec names a place in its message alone; it is shown, and decides nothing",
     "ledger.findings": "a finding is stored once: by equal words, whatever they say",
     "ledger.rows": VAULTS,
     "ledger.storage.postgres": SHOWN,

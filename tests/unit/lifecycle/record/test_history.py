@@ -11,6 +11,7 @@ import pytest
 from event_examples import example
 
 from jitvault.formats.canonical_json import canonical_bytes
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.ledger.model import DecisionRow, TaskRecord
 from jitvault.lifecycle.record.history import counted_at, ended_of
 from jitvault.model.event_chain import Event
@@ -49,7 +50,7 @@ def test_a_task_that_was_given_back_ended_as_its_agent_signed(
 ) -> None:
     ended = ended_of(chain(("unwrapped", {}), ("ending", ending), *then))
     assert ended is not None and (ended.by, ended.note) == says
-    assert (ended.at.isoformat(), ended.reason) == ("2026-11-29T12:00:02+00:00", ending["reason"])
+    assert (rfc3339(ended.at), ended.reason) == ("2026-11-29T12:00:02Z", ending["reason"])
 
 
 def test_an_approval_is_as_old_as_it_counts_without_a_break() -> None:
