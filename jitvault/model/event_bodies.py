@@ -31,7 +31,10 @@ class _Part(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RowDigests(_Part, frozen=True):
-    """The digests of the rows that an event writes, by table and key, and the version of the digested columns."""
+    """The digests of the rows that an event writes, by table and key.
+
+    `columns` is the version of the columns that are digested.
+    """
 
     columns: int
     digests: dict[str, dict[str, str]]
@@ -83,7 +86,10 @@ class RecoveredGrant(_Part, frozen=True):
 
 
 class PublishedEnd(_Part, frozen=True, omit_defaults=True):
-    """The event and state that a published copy names; `refused_request` is the last refused request for a grant."""
+    """The event and state that a published copy names.
+
+    `refused_request` is the last request for a grant that was refused.
+    """
 
     seq: int
     head: str
@@ -95,7 +101,7 @@ class PublishedEnd(_Part, frozen=True, omit_defaults=True):
 
 
 class LedgerPart(Struct, frozen=True, kw_only=True):
-    """What the ledger adds to each event: the task's state after it, and the digests of the rows that it writes.
+    """What the ledger adds to each event: the task's state after it, and digests of the rows it writes.
 
     `ops` are the operations that the event intends, by their ids, with what each is about.
     """
@@ -112,7 +118,10 @@ class EventBody(LedgerPart, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Signed(EventBody, frozen=True, kw_only=True):
-    """What an entity signed about a task's end. The name is the one at that time: a later reader cannot ask for it."""
+    """What an entity signed about a task's end.
+
+    The name is the one at that time: a later reader cannot ask for it.
+    """
 
     by: str
     name: str
@@ -149,7 +158,10 @@ class EndCause(EventBody, frozen=True, kw_only=True):
 
 
 class Recovered(EventBody, frozen=True, kw_only=True):
-    """What a lost record was rebuilt from. `decision` is the one about the revision, where the ledger had none."""
+    """What a lost record was rebuilt from.
+
+    `decision` is the one about the revision, where the ledger had none.
+    """
 
     from_: PublishedEnd = field(name="from")
     revision: int
@@ -281,7 +293,10 @@ class Judged(EventBody, frozen=True, kw_only=True):
 
 
 class Confirmed(EventBody, frozen=True, kw_only=True):
-    """The outcome of each check, as lease or token, number, and whether it holds; `quiet` is check 7's evidence."""
+    """The outcome of each check, as lease or token, number, and whether it holds.
+
+    `quiet` is check 7's evidence.
+    """
 
     checks: tuple[tuple[str, int, bool], ...]
     quiet: Evidence | None
