@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from beside import at_work, is_beside, turn
 from forked import run_forked
 
 from jitvault import shipped_files as shipped
 from jitvault.cli import app
+from jitvault.errors import JitvaultError
 from jitvault.sandbox.binary import find_binary
 
 EXAMPLE = Path(__file__).parent.parent / "docs" / "examples" / "read-orders.yaml"
@@ -79,7 +81,11 @@ class Result:
 
 
 class Cli:
-    """`jitvault …` in a child process with one person's environment."""
+    """`jitvault …` in a child process with one person's environment.
+
+    A worker takes its turns where a command waits for one (`beside.py`). `alone` is a command with the worker's
+    identity where no worker runs; `worker` False is a person's own machine, with no worker beside it either.
+    """
 
     def __init__(self, variables: dict[str, str], home: Path) -> None:
         self.variables = variables
@@ -97,19 +103,27 @@ class Cli:
         token = {"VAULT_TOKEN": self.variables[PEOPLE[who]]} if who else {}
         return {**base, "HOME": str(self.home), "COLUMNS": "100", **shared, **token}
 
+    def turn(self, task: str, *, code: int = 0, extra: dict[str, str] | None = None) -> JitvaultError | None:
+        """Let a worker do what is due for the task; `code` is that of what keeps it from that, 0 for nothing."""
+        failure = turn({**self.environment(None), **(extra or {})}, task)
+        assert (failure.exit_code if failure else 0) == code, failure
+        return failure
+
     def __call__(
         self,
         who: str | None,
         *args: str | Path,
         code: int | None = 0,
         worker: bool = True,
+        alone: bool = False,
         given: str = "",
         extra: dict[str, str] | None = None,
         timeout: float = 60,
     ) -> Result:
         """Run it; `code` is the exit code that is asserted, None for any."""
         environment = {**self.environment(who, worker=worker), **(extra or {})}
-        done = run_forked([*map(str, args)], environment, given, timeout)
+        beside = not alone and is_beside(environment)
+        done = run_forked([*map(str, args)], environment, given, timeout, beside=beside)
         result = Result(done.returncode, done.stdout, done.stderr)
         self.transcript.append((" ".join(map(str, args)), result))
         assert code is None or result.code == code, (args, result)
@@ -153,13 +167,16 @@ class Quick(Cli):
         *args: str | Path,
         code: int | None = 0,
         worker: bool = True,
+        alone: bool = False,
         given: str = "",
         extra: dict[str, str] | None = None,
         timeout: float = 60,
     ) -> Result:
         out, err, ended = io.StringIO(), io.StringIO(), 0
         environment = {**self.environment(who, worker=worker), **(extra or {})}
+        beside = not alone and is_beside(environment)
         with (
+            at_work() if beside else contextlib.nullcontext(),
             mock.patch.dict(os.environ, environment, clear=True),
             mock.patch.object(sys, "argv", ["jitvault", *map(str, args)]),
             mock.patch.object(sys, "stdin", io.StringIO(given)),
