@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
 from jitvault.cli import session
 from jitvault.cli.waiting import Wait
-from jitvault.errors import JitvaultError
+from jitvault.errors import JitvaultError, WrongState
 from jitvault.recovery.lost_task import advance_or_end_lost
 from jitvault.settings import load
 from jitvault.wiring import Wiring
@@ -47,12 +47,18 @@ def is_beside(environment: Mapping[str, str]) -> bool:
 @contextmanager
 def at_work() -> Iterator[None]:
     """While the block lasts, a worker takes a turn wherever a command of this process waits for one."""
-    wait_for_worker = session.wait_for_worker
+    wait_for_worker, pause = session.wait_for_worker, Wait.rest
 
     def waiting(wiring: Wiring, task: str, *args: Any, **kwargs: Any) -> Any:
         def rest(wait: Wait) -> None:
-            with suppress(JitvaultError):
+            try:
                 _take_turn(wiring, task, wiring.person.entity)
+            except WrongState:
+                # another process works on the task
+                pause(wait)
+                return
+            except JitvaultError:
+                pass
             wait.until = wiring.clock.monotonic()
 
         with mock.patch.object(Wait, "rest", rest):

@@ -376,6 +376,8 @@ def _finding_here(wiring: Wiring, task_id: str, document: PublishedDocument | No
         file = ledger.file(task_id)
     except SecurityFinding as error:
         return error
+    except JitvaultError:
+        return None
     if file is None:
         return lost(document) if document is not None and is_own(document, ledger.installation()) else None
     found = [finding for finding in file.findings if finding["closed_at"] is None]
