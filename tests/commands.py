@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from beside import at_work, is_beside, turn
+from beside import at_work, is_beside, own_process, turn
 from forked import run_forked
 
 from jitvault import shipped_files as shipped
@@ -138,9 +138,10 @@ def at_terminal(
     ours, its = pty.openpty()
     # both sizes: otherwise a dumb terminal has 80 columns
     plain = {"COLUMNS": str(width), "LINES": "40", "NO_COLOR": "1", "TERM": "dumb"}
-    argv = [sys.executable, "-m", "jitvault", *args]
     environment = {**cli.environment(who), **plain, **extra}
-    process = subprocess.Popen(argv, env=environment, stdin=its, stdout=its, stderr=its, close_fds=True)
+    process = subprocess.Popen(
+        own_process(args, environment), env=environment, stdin=its, stdout=its, stderr=its, close_fds=True
+    )
     os.close(its)
     seen, is_asked = b"", False
     # a terminal whose last program has ended is an error to read from

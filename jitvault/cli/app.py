@@ -19,37 +19,25 @@ import typer
 from typer.main import get_command
 
 from jitvault import __version__
-from jitvault.cli import help
 from jitvault.cli.caller import heed_caller, tell_failure
 from jitvault.cli.closing import on_exit
-from jitvault.cli.commands.access import execute, hold, mcp, unwrap
-from jitvault.cli.commands.decisions import approve, approvers, policy
-from jitvault.cli.commands.ends import end, findings, freeze, freeze_list
-from jitvault.cli.commands.installation import (
-    agents,
-    audit_receive,
-    audit_status,
-    completion,
-    doctor,
-    init,
-    ledger,
-    sweep,
-    template_check,
-    templates,
-    tidy,
-    worker,
-)
-from jitvault.cli.commands.reading import export_keys, report, show, task_list, verify
-from jitvault.cli.commands.requests import extend, grant, spec
-from jitvault.cli.options import made_task_hint
-from jitvault.cli.output_options import wants_json, with_output_options
+from jitvault.cli.command_table import COMMANDS, GROUPS
+from jitvault.cli.commands.installation.completion import answer_shell
+from jitvault.cli.folding import for_terminal
+from jitvault.cli.help import Group
+from jitvault.cli.lazy_commands import commands_of
+from jitvault.cli.options import OWN_FAILURE, made_task_hint
+from jitvault.cli.output_options import wants_json
 from jitvault.cli.refused import hint_for
-from jitvault.errors import JitvaultError, UsageError
+from jitvault.errors import JitvaultError, UsageError, VaultNotServing, VaultUnavailable
+from jitvault.formats.shorten import printable
+from jitvault.formats.token_pattern import without_tokens
 
 _OBJECTS_BEFORE_COLLECTION = 50_000
 
 app = typer.Typer(
     name="jitvault",
+    cls=Group,
     help="Give an AI agent access for one approved task, revoke it, and prove that it is revoked.",
     epilog="Exit codes: 0 done, 1 bug, 2 usage, 3 denied, 4 approval missing, 5 Vault unavailable, "
     "6 revoked but not confirmed, 7 audit stream not trusted, 8 invalid spec, 9 not found or wrong state, "
@@ -83,73 +71,6 @@ def root(
     pass
 
 
-_OPERATORS = "For operators"
-_APPROVERS = "For approvers"
-_AGENTS = "For agents (and grant, status, extend, complete, cancel, spec new)"
-_AUDITORS = "For auditors"
-_ADMINS = "For administrators"
-_LOCAL = "On this machine"
-
-app.command(rich_help_panel=_OPERATORS)(grant.submit)
-app.command(rich_help_panel=_OPERATORS)(grant.grant)
-app.command(rich_help_panel=_OPERATORS)(extend.extend)
-app.command(rich_help_panel=_OPERATORS)(end.complete)
-app.command(rich_help_panel=_OPERATORS)(end.revoke)
-app.command(rich_help_panel=_OPERATORS)(grant.cancel)
-app.command(rich_help_panel=_OPERATORS)(freeze.freeze)
-app.command(rich_help_panel=_OPERATORS)(freeze.unfreeze)
-app.command(rich_help_panel=_OPERATORS)(freeze_list.freezes)
-app.command(rich_help_panel=_APPROVERS)(approve.approve)
-app.command(rich_help_panel=_APPROVERS)(approve.deny)
-app.command(rich_help_panel=_APPROVERS)(approve.withdraw)
-app.command(rich_help_panel=_APPROVERS)(approve.approvals)
-app.command(rich_help_panel=_AGENTS)(unwrap.unwrap)
-app.command("exec", rich_help_panel=_AGENTS)(execute.execute)
-app.command(rich_help_panel=_AGENTS, hidden=True)(hold.hold)
-app.command(rich_help_panel=_AGENTS)(mcp.mcp)
-app.command(rich_help_panel=_AUDITORS)(show.status)
-app.command("list", rich_help_panel=_AUDITORS)(task_list.list_)
-app.command(rich_help_panel=_AUDITORS)(report.report)
-app.command(rich_help_panel=_AUDITORS)(verify.verify)
-app.command(rich_help_panel=_AUDITORS)(export_keys.export_keys)
-app.command(rich_help_panel=_ADMINS)(worker.worker)
-app.command(rich_help_panel=_ADMINS)(sweep.sweep)
-app.command(rich_help_panel=_ADMINS)(init.init)
-app.command(rich_help_panel=_ADMINS)(tidy.tidy)
-app.command(rich_help_panel=_ADMINS)(doctor.doctor)
-app.add_typer(agents.agents_app, name="agents", rich_help_panel=_ADMINS)
-app.add_typer(approvers.approvers_app, name="approvers", rich_help_panel=_ADMINS)
-app.add_typer(findings.findings_app, name="findings", rich_help_panel=_ADMINS)
-app.add_typer(ledger.ledger_app, name="ledger", rich_help_panel=_ADMINS)
-audit_receive.audit_app.command("status")(audit_status.audit_status)
-audit_receive.audit_app.command("accept")(audit_status.audit_accept)
-app.add_typer(audit_receive.audit_app, name="audit", rich_help_panel=_ADMINS)
-app.add_typer(spec.spec_app, name="spec", rich_help_panel=_LOCAL)
-templates.templates_app.command("check")(template_check.templates_check)
-app.add_typer(templates.templates_app, name="templates", rich_help_panel=_LOCAL)
-app.add_typer(policy.policy_app, name="policy", rich_help_panel=_LOCAL)
-app.command(rich_help_panel=_LOCAL)(templates.demo)
-app.command(rich_help_panel=_LOCAL)(templates.dev)
-app.command(rich_help_panel=_LOCAL)(completion.completion)
-
-
-def _complete_commands(commands: typer.Typer) -> None:
-    """Make each command's docstring its help, and add its output options."""
-    commands.info.cls = help.Group
-    for command in commands.registered_commands:
-        if command.callback is None:
-            continue
-        command.cls = help.Command
-        command.help = help.help_text(command.callback.__doc__ or "")
-        command.callback = with_output_options(command.callback)
-    for group in commands.registered_groups:
-        if group.typer_instance is not None:
-            _complete_commands(group.typer_instance)
-
-
-_complete_commands(app)
-
-
 def main() -> None:
     """Run one command.
 
@@ -164,15 +85,14 @@ def main() -> None:
 
 @cache
 def _commands() -> Any:
-    """Return the commands as typer runs them.
-
-    They are cached because building them takes tens of milliseconds and some processes run many commands.
-    """
-    return get_command(app)
+    """Return the commands as typer runs them."""
+    group: Any = get_command(app)
+    group.commands = commands_of(COMMANDS, GROUPS)
+    return group
 
 
 def _run() -> NoReturn:
-    completion.answer_shell(_commands)
+    answer_shell(_commands)
     arguments = sys.argv[1:]
     # what comes after -- is of another program
     debug = "--debug" in takewhile("--".__ne__, arguments)
@@ -188,7 +108,7 @@ def _run() -> NoReturn:
         lines = error.format_message().replace("Value error, ", "").splitlines()
         message = " ".join(filter(None, map(str.strip, lines)))
         # whatever keeps the program of `exec` from running has one code
-        code = str(execute.OWN_FAILURE) if _command_of(error) == "jitvault exec" else None
+        code = str(OWN_FAILURE) if _command_of(error) == "jitvault exec" else None
         if message:
             _print_error(message, _hint_for_usage(error, arguments), error.exit_code, as_json=as_json, exit_code=code)
         sys.exit(int(code or error.exit_code))
@@ -242,7 +162,6 @@ def _with_server_program(hint: str, error: JitvaultError) -> str:
     """
     if "`bao " not in hint:
         return hint
-    from jitvault.errors import VaultNotServing, VaultUnavailable
     from jitvault.formats.server_product import with_commands
     from jitvault.settings import load
     from jitvault.wiring import Wiring
@@ -291,10 +210,7 @@ def _print_error(message: str, hint: str, code: int, *, as_json: bool, exit_code
 
     The exit code is the error's own, or `exit_code`, which only `exec` sets.
     """
-    from jitvault.cli.folding import for_terminal
     from jitvault.cli.views.output import to_json
-    from jitvault.formats.shorten import printable
-    from jitvault.formats.token_pattern import without_tokens
 
     message = without_tokens(printable(message))
     hint = without_tokens(printable(hint))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from jitvault.documents.delivery import Delivery, read_delivery
 from jitvault.documents.paths import inbox_path
+from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import SecurityFinding
-
-if TYPE_CHECKING:
-    from jitvault.documents.delivery import Delivery
-    from jitvault.documents.published_task import PublishedTask
-    from jitvault.wiring import Wiring
+from jitvault.lifecycle.requests.sign import sign_end
+from jitvault.model.states import EndReason
+from jitvault.wiring import Wiring
 
 
 def delivered(wiring: Wiring, task: str) -> Delivery | None:
@@ -18,8 +16,6 @@ def delivered(wiring: Wiring, task: str) -> Delivery | None:
 
     None where it has nothing. Raises SecurityFinding for what no worker delivers, with the alarm signed.
     """
-    from jitvault.documents.delivery import read_delivery
-
     document = wiring.person.documents.get(inbox_path(wiring.person.entity, task))
     if document is None:
         return None
@@ -48,9 +44,6 @@ def sign_alarm(wiring: Wiring, task: str, what: str) -> SecurityFinding:
 
     No audit line names the task then. `what` says what is in the inbox instead.
     """
-    from jitvault.lifecycle.requests.sign import sign_end
-    from jitvault.model.states import EndReason
-
     sign_end(wiring.person, task, reason=EndReason.INTERCEPTED, note=f"in its inbox: {what}"[:500])
     return SecurityFinding(
         what,

@@ -1,6 +1,6 @@
 """Options that many commands share.
 
-Only typer is imported at the top, because `--help` has to start fast.
+What takes long to import is imported where it is needed, because `--help` has to start fast.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Annotated
 
 import typer
 
-from jitvault.errors import UsageError
+from jitvault.errors import InvalidInput, JitvaultError, UsageError
+from jitvault.formats.token_pattern import without_tokens
 
 _TASK_ID = re.compile(r"(?!.*\.\.)[a-z0-9][a-z0-9._-]{0,62}")
 
@@ -83,6 +84,10 @@ def set_exit_code(context: typer.Context, code: int) -> None:
         context.obj["EXIT_CODE"] = str(code)
 
 
+OWN_FAILURE = 125
+"""The exit code of `exec` where the program did not run, as of `env` and `docker run`."""
+
+
 def set_program_ended(context: typer.Context) -> None:
     """Say that the exit code is another program's.
 
@@ -98,18 +103,26 @@ def task_id(context: typer.Context, text: str | None) -> str | None:
     Raises UsageError for text that is not a task id. The id becomes part of Vault paths, so it is checked before
     anything else.
     """
-    if text is not None and not is_task_id(text):
-        from jitvault.formats.token_pattern import without_tokens
-
-        shown = without_tokens(text)
-        raise UsageError(
-            "TASK: expected 1 to 63 of a-z 0-9 . _ - beginning with a letter or digit, without `..`, "
-            f"got {shown!a:.80}",
-            hint="Operators, approvers and auditors see all tasks with `jitvault list`.",
-        )
+    _check_id("TASK", text, hint="Operators, approvers and auditors see all tasks with `jitvault list`.")
     if text is not None:
         set_hint_task(context, text)
     return text
+
+
+def _given_id(text: str | None) -> str | None:
+    """Return the id as it was typed. Raises UsageError for another text."""
+    _check_id("--id", text, hint="Name the task with such an id. Nothing was written.")
+    return text
+
+
+def _check_id(name: str, text: str | None, *, hint: str) -> None:
+    """Raise UsageError for text that is no task id. `name` is what the text was given for."""
+    if text is not None and not is_task_id(text):
+        raise UsageError(
+            f"{name}: expected 1 to 63 of a-z 0-9 . _ - beginning with a letter or digit, without `..`, "
+            f"got {without_tokens(text)!a:.80}",
+            hint=hint,
+        )
 
 
 def seconds(*, least: float = 0, most: float | None = None) -> Callable[[str | float], float]:
@@ -119,7 +132,6 @@ def seconds(*, least: float = 0, most: float | None = None) -> Callable[[str | f
     """
 
     def read(text: str | float) -> float:
-        from jitvault.errors import InvalidInput
         from jitvault.formats.time_window import format_duration, parse_seconds
 
         if not isinstance(text, str):
@@ -143,7 +155,6 @@ def template_names(incomplete: str) -> list[str]:
 
     A shell can show no error: where the templates cannot be read, nothing is completed.
     """
-    from jitvault.errors import JitvaultError
     from jitvault.settings import load
     from jitvault.wiring import Wiring
 
@@ -190,3 +201,28 @@ ApprovalWait = Annotated[
 ]
 
 DEFAULT_WAIT = 30.0
+
+Server = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        metavar="PATH",
+        envvar="JITVAULT_SANDBOX_SERVER",
+        show_envvar=False,
+        help="The program of an OpenBao (bao) or a HashiCorp Vault (vault) to run, or a container image with one, "
+        "instead of the sandbox's own OpenBao. It can also be set in JITVAULT_SANDBOX_SERVER.",
+    ),
+]
+
+SpecFile = Annotated[
+    str, typer.Argument(metavar="SPEC", help="A task spec, YAML or JSON: a file, or - for standard input.")
+]
+TaskId = Annotated[
+    str | None,
+    typer.Option(
+        "--id",
+        metavar="ID",
+        callback=_given_id,
+        help="The task's id, in place of the one in the spec: one spec serves many tasks.",
+    ),
+]

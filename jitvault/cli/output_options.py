@@ -1,4 +1,4 @@
-"""Give each command `-o FORMAT`, its short form `--json`, and `-q`.
+"""Give each command `--debug`, and one with a result `-o FORMAT`, its short form `--json`, and `-q`.
 
 A command that prints a result as text or as JSON declares `json_: Json = False`. One with more formats declares
 `format_` instead: a StrEnum of its formats, with a default of one of them, or None for text. Both get all options.
@@ -15,7 +15,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from jitvault.cli.options import Json, Quiet
+from jitvault.cli.options import Debug, Json, Quiet
 from jitvault.cli.quiet import quiet_if
 
 _JSON = "json"
@@ -24,6 +24,7 @@ _FLAG = "json_"
 # the names of the options' parameters, before `-o` and `--json` become one value
 _GIVEN = "given_format"
 _QUIET = "quiet"
+_DEBUG = "debug"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +65,16 @@ def wants_json(arguments: Sequence[str]) -> bool:
     return False
 
 
-def with_output_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Return the command with `-o`, `--json` and `-q`.
-
-    A command that prints no result is returned unchanged.
-    """
+def with_common_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Return the command with `--debug`, which `main` heeds, and the options of one with a result."""
     signature = inspect.signature(command, eval_str=True)
     formats = _declared(signature)
-    if formats is None:
-        return command
 
     def run(**given: Any) -> None:
+        del given[_DEBUG]
+        if formats is None:
+            command(**given)
+            return
         options = {
             "-o": given.pop(_GIVEN),
             "--json": _JSON if given.pop(_FLAG) else None,
@@ -119,8 +119,18 @@ def _only(options: Mapping[str, str | None], names: Sequence[str]) -> str | None
     return next(iter(given.values()), None)
 
 
-def _parameters(signature: inspect.Signature, formats: _Formats) -> list[inspect.Parameter]:
-    """Return a command's parameters with the output options."""
+def _parameters(signature: inspect.Signature, formats: _Formats | None) -> list[inspect.Parameter]:
+    """Return a command's parameters with the common options."""
+    added = _output_options(formats)
+    found: list[inspect.Parameter] = []
+    for name, parameter in signature.parameters.items():
+        found += added if name in (_FORMAT, _FLAG) else [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
+    return [*found, _keyword(_DEBUG, Debug, default=False)]
+
+
+def _output_options(formats: _Formats | None) -> list[inspect.Parameter]:
+    if formats is None:
+        return []
 
     def complete(incomplete: str) -> list[str]:
         return [name for name in formats.names if name.startswith(incomplete)]
@@ -128,12 +138,11 @@ def _parameters(signature: inspect.Signature, formats: _Formats) -> list[inspect
     text = formats.meaning or f"Print the result as {' or '.join(formats.names)}."
     default = f" {formats.default} is the default." if formats.default else ""
     output = typer.Option("--output", "-o", metavar="FORMAT", help=text + default, autocompletion=complete)
-    added = [_keyword(_GIVEN, Annotated[str | None, output], None), _keyword(_FLAG, Json, default=False)]
-    added.append(_keyword(_QUIET, Quiet, default=False))
-    found: list[inspect.Parameter] = []
-    for name, parameter in signature.parameters.items():
-        found += added if name in (_FORMAT, _FLAG) else [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
-    return found
+    return [
+        _keyword(_GIVEN, Annotated[str | None, output], None),
+        _keyword(_FLAG, Json, default=False),
+        _keyword(_QUIET, Quiet, default=False),
+    ]
 
 
 def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:

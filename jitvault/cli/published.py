@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from jitvault.cli.views.output import readable, warn
 from jitvault.documents.illegible import illegible
-from jitvault.documents.paths import PUBLISHED, published_path, request_path
+from jitvault.documents.paths import PUBLISHED, is_stale, published_path, request_path
 from jitvault.documents.published_task import IllegibleDocument, PublishedRefusal, PublishedTask, read_published
 from jitvault.errors import JitvaultError, LedgerUnreachable, NotFound, UnusedLedger
 from jitvault.formats.did_you_mean import nearest
+from jitvault.lifecycle.record import published_proof as proofs
+from jitvault.lifecycle.record.published_proof import PublishedProof
+from jitvault.lifecycle.record.report import parties_of, waiting_extension
 from jitvault.model.states import OVER
+from jitvault.wiring import Wiring
 
 if TYPE_CHECKING:
     from jitvault.ledger.ledger import Ledger
-    from jitvault.lifecycle.record.published_proof import PublishedProof
-    from jitvault.wiring import Wiring
 
 UNKNOWN = ("uses", "timeline", "frozen", "children")
 """What only the ledger knows of a task: it is left out, never guessed."""
@@ -67,8 +69,6 @@ def published_proof(wiring: Wiring, task_id: str) -> tuple[PublishedTask, Publis
 
     Raises NotFound, SecurityFinding.
     """
-    from jitvault.lifecycle.record import published_proof as proofs
-
     newest = wiring.person.documents.read(published_path(task_id))
     if newest is None:
         raise unknown_task(wiring, task_id, None)
@@ -109,8 +109,6 @@ def rows(
     `published_at` and `age_s` say how old each is. `includes` says by its state, and the content of its revision,
     whether a task is listed; `freeze_of` gives the freeze that covers it.
     """
-    from jitvault.lifecycle.record.report import parties_of, waiting_extension
-
     found: list[dict[str, Any]] = []
     for name in names:
         stored = wiring.documents.read(published_path(name))
@@ -173,8 +171,6 @@ def requested_at(wiring: Wiring, task_id: str) -> datetime | None:
     None without a request that can still begin a task. None also for a caller whom Vault does not let read their
     requests. A stale request counts as none, since what was published of it may have been removed.
     """
-    from jitvault.documents.paths import is_stale
-
     if wiring.person_token is None:
         return None
     with suppress(JitvaultError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jitvault import shipped_files as shipped
 from jitvault.errors import Denied, JitvaultError, VaultNotServing, VaultRefused, WorkerRefused
 
 _ASK_THE_OPERATOR = (
@@ -19,7 +20,6 @@ def needed_groups(error: JitvaultError) -> str | None:
     """
     if not isinstance(error, VaultRefused) or not error.path:
         return None
-    from jitvault import shipped_files as shipped
     from jitvault.provision.who_may import groups_that_may
 
     groups = groups_that_may(error.method, error.path, shipped.vault_policies())

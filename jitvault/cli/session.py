@@ -50,16 +50,20 @@ from jitvault.errors import (
 from jitvault.formats.clocks import TOLERANCE
 from jitvault.formats.time_window import format_duration
 from jitvault.ledger.ownership import knows_nothing
+from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.record.missing_tasks import is_own, lost, missing_tasks
+from jitvault.lifecycle.requests.quota import over_quota_notice
+from jitvault.login import exposed_secrets
 from jitvault.model.finding import describe_finding
 from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, EndReason, State
-from jitvault.settings import load, misspelt
+from jitvault.provision.names import KV_MOUNT
+from jitvault.recovery.lost_task import advance_or_end_lost
+from jitvault.settings import Settings, load, misspelt
+from jitvault.vault.client import Vault
 from jitvault.wiring import Wiring
 
 if TYPE_CHECKING:
     from jitvault.ledger.ledger import Ledger
-    from jitvault.settings import Settings
-    from jitvault.vault.client import Vault
 
 # denied (a freeze), invalid (a template lost its check), a security finding: waiting does not help, a person has to act
 _FINAL = frozenset({Denied.exit_code, InvalidInput.exit_code, SecurityFinding.exit_code})
@@ -89,7 +93,6 @@ def _warn_of_exposed_secrets(settings: Settings) -> None:
     """Warn of a secret id's file that others on this host may read."""
     if settings.agent_secret_id_file is None and settings.worker_secret_id_file is None:
         return
-    from jitvault.login import exposed_secrets
 
     for variable, path, mode in exposed_secrets(settings):
         warn(f"warning: {variable}: {path} has mode {mode:04o} and should have 0600: whoever reads it has this login")
@@ -207,8 +210,6 @@ def current(wiring: Wiring, task_id: str) -> PublishedTask | IllegibleDocument:
     if (document is None or document.state in BEFORE) and wiring.has_worker:
         task = wiring.worker.ledger.task(task_id)
         if task is not None and task.state in GRANTED | ENDING | DONE:
-            from jitvault.lifecycle.advance import advance
-
             # Without an audit stream the task is published and revoked as well. A foreign document prevents no end.
             with suppress(AuditUntrusted, SecurityFinding):
                 advance(wiring.worker, task_id)
@@ -240,8 +241,6 @@ def signing(what: str, who: str, *, writes: str) -> Iterator[None]:
     The message says that nothing was written. `writes` is the document's path, with any entity as its author: the hint
     names the groups that may write there, since more groups may sign, or read what is looked at before.
     """
-    from jitvault.provision.names import KV_MOUNT
-
     with allowed(f"{what}: nothing was written", who):
         try:
             yield
@@ -299,8 +298,6 @@ def settle(
     """
     if not wiring.has_worker:
         return wait_for_worker(wiring, task_id, done, wait, signed, tell)
-    from jitvault.recovery.lost_task import advance_or_end_lost
-
     hint = wiring.person.entity if wiring.person_token else None
     notifier = wiring.teller
     try:
@@ -410,8 +407,6 @@ def _over_quota(wiring: Wiring) -> str:
 
     It is the end of a sentence, and empty without a notice to the caller.
     """
-    from jitvault.lifecycle.requests.quota import over_quota_notice
-
     notice = over_quota_notice(wiring.person.documents, wiring.person.entity)
     return f": {notice}" if notice else ""
 

@@ -24,7 +24,6 @@ from jitvault.ledger.model import (
     GrantRow,
     LeaseRow,
     OperationRow,
-    OpState,
     UntrackedCredentialRow,
 )
 from jitvault.ledger.rows import get, get_observation, put
@@ -34,7 +33,7 @@ from jitvault.ledger.storage.dialect import batches, upsert
 from jitvault.ledger.stream.task_trail import can_touch, in_order, worker_sessions
 from jitvault.ledger.task_change import settle_seen
 from jitvault.model.revision import Revision
-from jitvault.model.states import DEAD, LIVING, UNSEALED, Verdict
+from jitvault.model.states import DEAD, UNSEALED, Verdict
 
 _SKEW = timedelta(seconds=30)
 
@@ -201,15 +200,6 @@ class SweepQueries:
                 for path in _paths(body):
                     found[path] = found.get(path, False) or state in UNSEALED
         return found
-
-    def unfinished_operations(self) -> list[OperationRow]:
-        """Return intended and unknown operations of tasks that may hold access."""
-        op, task = schema.operations.c, schema.tasks.c
-        joined = schema.operations.join(schema.tasks, task.task_id == op.task_id)
-        open_ = and_(op.state.in_((OpState.INTENDED, OpState.UNKNOWN)), task.state.in_(LIVING))
-        query = select(schema.operations).select_from(joined).where(open_).order_by(op.sent_at, op.op_id)
-        with self._db.read() as connection:
-            return [get(row, OperationRow) for row in connection.execute(query).mappings()]
 
 
 def _paths(body: bytes) -> list[str]:

@@ -77,14 +77,6 @@ class Verdict(StrEnum):
     UNVERIFIABLE = "unverifiable"
 
 
-LADDER = (
-    Verdict.LIVE,
-    Verdict.REVOKE_REQUESTED,
-    Verdict.ACKNOWLEDGED,
-    Verdict.GONE,
-    Verdict.AUDIT_CONFIRMED,
-    Verdict.TARGET_CONFIRMED,
-)
 DEAD = frozenset({Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXPIRED, Verdict.NEVER_ISSUED})
 """The verdicts of a credential that was proven dead, or was never issued."""
 
@@ -143,8 +135,3 @@ def check_move(task_id: str, before: State | None, after: State, event: str = ""
         allowed = RECOVERED_TO if before not in _FINAL else frozenset()
     if after not in allowed:
         raise WrongState(f"task {task_id} cannot go from {before or 'nothing'} to {after}")
-
-
-def reaches(verdict: Verdict, rung: Verdict) -> bool:
-    """Return whether `verdict` is on the ladder at `rung` or above it."""
-    return verdict in LADDER and LADDER.index(verdict) >= LADDER.index(rung)

@@ -37,7 +37,7 @@ def test_an_example_can_be_copied(alone: Quick, path: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("path", LEAVES, ids=" ".join)
 def test_an_example_names_only_options_that_there_are(path: tuple[str, ...]) -> None:
-    command = LEAVES[path]
+    command = LEAVES[path].imported()
     known = {name for each in command.params for name in each.opts}
     for example in re.findall(r"^Example:\n(.*)$", command.help, re.MULTILINE):
         used = {word for word in example.split() if re.fullmatch(r"--?[a-z].*", word)}

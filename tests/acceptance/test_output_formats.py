@@ -38,7 +38,7 @@ def alone(tmp_path: Path) -> Quick:
 
 @pytest.mark.parametrize("path", LEAVES, ids=" ".join)
 def test_every_command_that_prints_a_result_takes_o_and_json(path: tuple[str, ...]) -> None:
-    options = {name for each in LEAVES[path].params for name in each.opts}
+    options = {name for each in LEAVES[path].imported().params for name in each.opts}
     assert ({"-o", "--output", "--json"} <= options) is (path not in WITHOUT_RESULT)
 
 

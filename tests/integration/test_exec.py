@@ -24,8 +24,8 @@ import pytest
 from attended import Attended, wait_for
 from rig import Rig
 
-from jitvault.cli.commands.access.giving_back import give_back
-from jitvault.cli.commands.access.withdrawal import withdrawn_if_interrupted
+from jitvault.cli.access.giving_back import give_back
+from jitvault.cli.access.withdrawal import withdrawn_if_interrupted
 from jitvault.model.revision import Revision
 
 pytestmark = pytest.mark.usefixtures("lab")

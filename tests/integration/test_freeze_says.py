@@ -10,7 +10,7 @@ from attended import Attended
 from commands import EXAMPLE, Quick, at_terminal
 from rig import Rig, own_rig
 
-from jitvault.cli.commands.ends import frozen_tasks
+from jitvault.cli.ends import frozen_tasks
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import World, env, provisioned
 

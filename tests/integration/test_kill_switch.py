@@ -21,7 +21,7 @@ from invariants import check, check_over, files
 from rig import Held, Rig
 from test_two_at_once import at_once
 
-from jitvault.cli.commands.ends import kill_switch as killswitch
+from jitvault.cli.ends import kill_switch as killswitch
 from jitvault.context import WorkerContext
 from jitvault.errors import VaultUnavailable
 from jitvault.kill_switch import ended_before as earlier

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from jitvault.cli.views import output
 from jitvault.cli.views.listing import Column, print_listing
-
-if TYPE_CHECKING:
-    from jitvault.provision.agents import Agent
+from jitvault.provision.agents import Agent
 
 
 def print_agents(found: Sequence[Agent], *, as_json: bool) -> None:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from jitvault.cli.views import output
 from jitvault.cli.views.listing import Column, print_listing
-
-if TYPE_CHECKING:
-    from jitvault.provision.approvers import Approver
+from jitvault.provision.approvers import Approver
 
 
 def print_approvers(found: Sequence[Approver], *, as_json: bool) -> None:

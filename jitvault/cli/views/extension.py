@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jitvault.cli.folding import folded
 from jitvault.cli.quiet import note
 from jitvault.cli.views import output
 from jitvault.cli.views import task as render
-from jitvault.model.extension import extension_id
+from jitvault.cli.views.output import NewFile
+from jitvault.documents.published_parts import MissingApproval
+from jitvault.documents.published_task import PublishedTask
+from jitvault.model.extension import Extension, extension_id
 from jitvault.model.states import State
-
-if TYPE_CHECKING:
-    from jitvault.cli.views.output import NewFile
-    from jitvault.documents.published_parts import MissingApproval
-    from jitvault.documents.published_task import PublishedTask
-    from jitvault.model.extension import Extension
-
 
 _LEFT = (
     "The new token waits in the inbox for the process that holds the task here. One that does not take it (`jitvault "

@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jitvault.cli.views import output
+from jitvault.kill_switch.kill import Result
 from jitvault.model.proof_check import NOT_ASKED
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from jitvault.kill_switch.kill import Result
-
 
 _MOST_SHOWN = 5
 

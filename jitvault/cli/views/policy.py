@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from jitvault.formats.plural import counted
+from jitvault.formats.time_window import format_duration, parse_duration
+
 
 def obligation_facts(obligations: Mapping[str, Any]) -> dict[str, str]:
     """Return the obligations of a decision as facts to print.
 
     Empty where there are none.
     """
-    from jitvault.formats.plural import counted
-    from jitvault.formats.time_window import format_duration
-
     needed = [f"{counted(each['count'], 'approval')} by {each['group']}" for each in obligations["approvals"]]
     facts = {"needs": " and ".join(needed)}
     for name, key in (("token", "max_ttl_s"), ("window", "max_window_s")):
@@ -31,8 +31,6 @@ def window_cut(window: Mapping[str, str], decision: Mapping[str, Any]) -> str:
 
     `window` is the spec's. Empty where nothing was cut, or the spec names the end and not the length.
     """
-    from jitvault.formats.time_window import format_duration, parse_duration
-
     most_s = (decision.get("obligations") or {}).get("max_window_s")
     if most_s is None or "for" not in window:
         return ""

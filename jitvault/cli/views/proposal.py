@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.text import Text
 
@@ -18,10 +18,8 @@ from jitvault.cli.views import output
 from jitvault.cli.views.proposal_facts import Fact, asked, freeze, more_time, open_questions, own_words, policy, terms
 from jitvault.cli.views.proposal_sentence import sentence, word
 from jitvault.formats.time_window import format_duration, spell_duration
+from jitvault.lifecycle.decision.pending_approvals import ApprovalSubject, PendingApproval
 from jitvault.model.revision import Revision
-
-if TYPE_CHECKING:
-    from jitvault.lifecycle.decision.pending_approvals import ApprovalSubject, PendingApproval
 
 _COLUMN = 16
 """The column of the values."""

@@ -9,24 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jitvault.cli.views.output import pairs
 from jitvault.cli.views.policy import obligation_facts
 from jitvault.cli.views.proposal_sentence import chosen, quoted, utc, word
 from jitvault.cli.views.task import missing_approvals
 from jitvault.formats.time_window import format_duration
+from jitvault.lifecycle.decision.pending_approvals import ApprovalSubject
 from jitvault.model.connection import facts_of
+from jitvault.model.revision import Revision
 from jitvault.model.revision_text import describe_unasked, is_asked
 from jitvault.model.scope import Scope
 from jitvault.model.states import State
 from jitvault.model.ttl import DEFAULT_TTLS, least
 from jitvault.model.verifiers import describe_acceptance, unproven_sessions
 from jitvault.policy.decision import Level
-
-if TYPE_CHECKING:
-    from jitvault.lifecycle.decision.pending_approvals import ApprovalSubject
-    from jitvault.model.revision import Revision
 
 RISK_STYLES = {"low": "green", "medium": "yellow", "high": "red", "critical": "bold red"}
 

@@ -9,17 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jitvault.cli.folding import ID
 from jitvault.cli.views.output import pairs
 from jitvault.formats.time_window import spell_duration
+from jitvault.lifecycle.decision.pending_approvals import ApprovalSubject
 from jitvault.model.connection import facts_of
-
-if TYPE_CHECKING:
-    from jitvault.lifecycle.decision.pending_approvals import ApprovalSubject
-    from jitvault.model.extension import Extension
-    from jitvault.model.revision import Revision
+from jitvault.model.extension import Extension
+from jitvault.model.revision import Revision
 
 
 def sentence(subject: ApprovalSubject) -> str:

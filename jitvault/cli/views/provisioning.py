@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
+from rich.console import Console
 
 from jitvault.cli.views import output
 from jitvault.cli.views.output import to_json
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from jitvault.provision.init import Plan
+from jitvault.provision.init import Plan
 
 _SIGNS = {"create": ("+", "green"), "update": ("~", "green"), "delete": ("-", "red")}
 

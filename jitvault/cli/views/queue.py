@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from jitvault.cli.views import output
 from jitvault.cli.views.output import NewFile
 from jitvault.cli.views.task import missing_approvals
+from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import WaitTimedOut
-
-if TYPE_CHECKING:
-    from jitvault.documents.published_task import PublishedTask
 
 
 def print_queued(document: PublishedTask, until: datetime, *, out: NewFile | None, as_json: bool) -> None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from jitvault.cli.views import output
 from jitvault.cli.views.listing import Cell, Column, print_listing
+from jitvault.documents.tidy import Remains
 from jitvault.formats.plural import counted
-
-if TYPE_CHECKING:
-    from jitvault.documents.tidy import Remains
 
 
 def print_remains(found: Sequence[Remains], *, removed: int | None, as_json: bool) -> None:

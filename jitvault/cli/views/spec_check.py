@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jitvault.cli.views import output
-
-if TYPE_CHECKING:
-    from jitvault.model.vault_access import Fetch
+from jitvault.model.vault_access import Fetch
 
 
 def print_spec_check(name: str, spec: Mapping[str, Any], fetches: Sequence[Fetch], *, as_json: bool) -> None:

@@ -6,11 +6,15 @@ It comes from the ledger, or from what a worker published.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from jitvault.cli.views import output
+from rich.console import Console
+
+from jitvault.cli.views import extension, output, timeline
+from jitvault.cli.views import published as fallback
 from jitvault.cli.views.listing import Column, print_listing
 from jitvault.cli.views.policy import decision_line, window_cut
 from jitvault.cli.views.proposal_sentence import chosen
@@ -26,17 +30,12 @@ from jitvault.cli.views.task import (
     uncounted,
 )
 from jitvault.cli.views.task_list import who_lifts
+from jitvault.documents.published_task import PublishedTask
 from jitvault.model.revision import names_in
 from jitvault.model.revision_text import describe_unasked
 from jitvault.model.states import DEAD, DELIVERED_STATES, EndReason, Verdict
 from jitvault.model.token_limits import reads_left_in_words
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from rich.console import Console
-
-    from jitvault.documents.published_task import PublishedTask
+from jitvault.model.verifiers import unproven
 
 _MOST_USES = 12
 # why a task ended, where no person and no note says it
@@ -64,8 +63,6 @@ def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
     """
     if output.print_for_scripts(shown, shown["state"], as_json=as_json):
         return
-    from jitvault.cli.views import extension, timeline
-    from jitvault.model.verifiers import unproven
 
     console = output.console()
     content = shown["revision"]["content"]
@@ -298,9 +295,6 @@ def print_published(document: PublishedTask, shown: Mapping[str, Any], now: date
     `shown` is the document as JSON data, with its source and with who requested its end. What is not known from that
     is printed as well.
     """
-    from jitvault.cli.views import extension
-    from jitvault.cli.views import published as fallback
-
     if output.print_for_scripts(shown, document.state.value, as_json=as_json):
         return
     held_up = {"held up": document.error.message} if document.error else {}

@@ -12,6 +12,9 @@ from jitvault.cli.quiet import note
 from jitvault.cli.views import output
 from jitvault.cli.views.output import NewFile, to_json
 from jitvault.cli.views.policy import window_cut
+from jitvault.documents.illegible import illegible
+from jitvault.documents.published_parts import Ended, MissingApproval, Proof, UncountedDecision
+from jitvault.documents.published_task import PublishedTask
 from jitvault.formats.plural import counted
 from jitvault.formats.shorten import quoted
 from jitvault.formats.time_window import format_duration
@@ -19,14 +22,12 @@ from jitvault.formats.token_pattern import without_tokens
 from jitvault.lifecycle.record.check_words import evidence_in_words
 from jitvault.model.proof_check import NOT_ASKED, Check
 from jitvault.model.revision_text import describe_unasked
+from jitvault.model.spec import TaskSpec
 from jitvault.model.states import EndReason, State
+from jitvault.model.verifiers import unproven
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from jitvault.documents.published_parts import Ended, MissingApproval, Proof, UncountedDecision
-    from jitvault.documents.published_task import PublishedTask
-    from jitvault.model.spec import TaskSpec
 
 _LONGEST_NOTE = 100
 _LONGEST_REASON = 200
@@ -293,8 +294,6 @@ def proof_in(document: PublishedTask) -> Proof:
 
     Raises SecurityFinding for a task that is published as ended without one, which no worker does.
     """
-    from jitvault.documents.illegible import illegible
-
     if document.proof is None:
         raise illegible(document.task_id)
     return document.proof
@@ -305,8 +304,6 @@ def not_proven(document: PublishedTask) -> Sequence[str]:
 
     An older worker's document does not contain it: then it is computed here.
     """
-    from jitvault.model.verifiers import unproven
-
     proof = document.proof
     access = document.full_revision.access
     if proof is None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.console import Console
 
 from jitvault.cli.folding import wrapped
 from jitvault.cli.quiet import note
@@ -15,9 +17,6 @@ from jitvault.cli.views.published import age
 from jitvault.cli.views.task import end_in_words
 from jitvault.model.proof_check import NOT_ASKED
 from jitvault.model.states import LIVE_STATES, PROVEN
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 _UNASKED = "target not asked"
 _LAGS = (

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from jitvault.agent.credential import Credential, as_dsn, as_env, as_text
+from jitvault.agent.unwrap import TaskToken
 from jitvault.cli.quiet import is_quiet
 from jitvault.cli.views import output
 from jitvault.cli.views.output import NewFile, text, to_json
 from jitvault.formats.server_product import with_commands
 from jitvault.formats.time_window import format_duration
 from jitvault.model.token_limits import RENEWED_FOR_YOU, reads_left_in_words
-
-if TYPE_CHECKING:
-    from jitvault.agent.credential import Credential
-    from jitvault.agent.unwrap import TaskToken
+from jitvault.model.vault_access import data_by_path
 
 
 def print_task_token(held: TaskToken, *, out: NewFile | None, as_json: bool, commands: Sequence[str] = ()) -> None:
@@ -23,8 +22,6 @@ def print_task_token(held: TaskToken, *, out: NewFile | None, as_json: bool, com
 
     `commands` are the server's programs, which a token with a heartbeat is looked up with.
     """
-    from jitvault.model.vault_access import data_by_path
-
     bodies = data_by_path(held.reads)
     may = {"may": held.limits.in_words() if held.limits else RENEWED_FOR_YOU, **_heartbeat(held, commands)}
     uses = [held.use_of(fetch) for fetch in held.reads]
@@ -94,8 +91,6 @@ def read_yourself(held: TaskToken, done: int) -> str:
 
 def _formatted(held: TaskToken, found: Sequence[Credential], format_: str) -> str:
     """Return the secrets in a format for programs."""
-    from jitvault.agent.credential import as_dsn, as_env
-
     if format_ == "dsn":
         return as_dsn(found)
     facts = {"task_id": held.task_id, **_times(held, found)}
@@ -115,8 +110,6 @@ def _times(held: TaskToken, found: Sequence[Credential]) -> dict[str, str]:
 
 def _print_for_people(found: Sequence[Credential]) -> int:
     """Print each secret with where it is used; return the width of the labels."""
-    from jitvault.agent.credential import as_text
-
     console = output.console()
     facts = []
     for secret in found:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
 from jitvault.cli.views import output
 from jitvault.cli.views.listing import Cell, Column, print_listing
 from jitvault.cli.views.output import to_json
-
-if TYPE_CHECKING:
-    from jitvault.provision.template_check.steps import Outcome
-
+from jitvault.formats.time_window import parse_duration
+from jitvault.model.verifiers import describe_acceptance
+from jitvault.provision.template_check.steps import Outcome
 
 _AFTER = "accepted_after_end"
 _SECOND = timedelta(seconds=1)
@@ -86,9 +85,6 @@ def print_template(
 
 def _accepted_after(spec: Mapping[str, Any]) -> dict[str, str]:
     """Return for how long others may accept a certificate after its end."""
-    from jitvault.formats.time_window import parse_duration
-    from jitvault.model.verifiers import describe_acceptance
-
     if _AFTER not in spec:
         return {}
     after_s, ttl_s = (parse_duration(spec[name]) // _SECOND for name in (_AFTER, "ttl"))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 import msgspec
+from rich.console import Console
 
 from jitvault.cli.folding import CONTINUED, MARK, for_terminal
 from jitvault.cli.views import output
@@ -13,13 +13,9 @@ from jitvault.cli.views.proposal_sentence import chosen
 from jitvault.cli.views.status import ended_at
 from jitvault.cli.views.task import end_in_words
 from jitvault.formats.shorten import one_line
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from jitvault.verification.outcome import Outcome
-    from jitvault.verification.receipt import Receipt
-    from jitvault.verification.verify import Verified
+from jitvault.verification.outcome import Outcome
+from jitvault.verification.receipt import Receipt
+from jitvault.verification.verify import Verified
 
 
 def print_verified(found: Verified, *, as_json: bool) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jitvault.cli.commands.access.hold_steps import Caller, hints_for_a_program
+from jitvault.cli.access.hold_steps import Caller, hints_for_a_program
 from jitvault.errors import (
     ApprovalMissing,
     Denied,

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from jitvault.cli.commands.access.giving_back import Answer, is_given_back
+from jitvault.cli.access.giving_back import Answer, is_given_back
 
 
 @pytest.mark.parametrize(("answer", "has_token", "is_known"), [*product(Answer, (True, False), (True, False))])

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from jitvault.cli.commands.access.withdrawable import is_withdrawable
+from jitvault.cli.access.giving_back import is_withdrawable
 from jitvault.documents.published_task import ChainEnd, PublishedTask
 from jitvault.model.revision import Revision
 from jitvault.model.states import State

@@ -8,7 +8,7 @@ from pathlib import Path
 import builders as b
 import pytest
 
-from jitvault.cli.commands.sandbox.dev_events import EventFeed
+from jitvault.cli.sandbox.dev_events import EventFeed
 from jitvault.errors import LedgerUnreachable
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change

@@ -9,14 +9,11 @@ from jitvault.model.states import (
     BEFORE_GRANT,
     EDGES,
     ENDED,
-    LADDER,
     LIVE_STATES,
     OVER,
     PROVEN,
     State,
-    Verdict,
     check_move,
-    reaches,
 )
 
 # The table as the design tells it, spelled out here and not read from the code: every pair that is not
@@ -114,15 +111,3 @@ def test_whoever_holds_a_credential_cannot_slip_past_its_proof() -> None:
         new = {after for state in new for after in EDGES[state] if after is not State.CONFIRMED} - reached
         reached |= new
     assert reached == {State.ISSUING, State.ISSUED, State.ACTIVE, State.ENDING, State.UNVERIFIED}
-
-
-def test_a_verdict_reaches_the_rungs_up_to_its_own() -> None:
-    ladder = ["live", "revoke_requested", "acknowledged", "gone", "audit_confirmed", "target_confirmed"]
-    for verdict, rung in itertools.product(Verdict, LADDER):
-        expected = verdict in ladder and ladder.index(verdict) >= ladder.index(rung)
-        assert reaches(verdict, rung) is expected, (verdict, rung)
-
-
-def test_what_stands_beside_the_ladder_reaches_nothing() -> None:
-    beside = {"revoke_failed", "irrevocable", "expired", "never_issued", "unverifiable"}
-    assert {verdict.value for verdict in Verdict if not reaches(verdict, Verdict.LIVE)} == beside

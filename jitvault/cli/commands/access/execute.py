@@ -11,20 +11,30 @@ from typing import Annotated
 
 import typer
 
-from jitvault.cli.commands.requests.spec_file import TaskId
+from jitvault.agent.execution import mapping
+from jitvault.agent.execution.allowed_program import names_of
+from jitvault.agent.execution.run import StopRule
+from jitvault.agent.execution.streams import fill_closed
+from jitvault.cli import session
+from jitvault.cli.access import execute_for_mcp as for_mcp
+from jitvault.cli.access import execute_steps as steps
+from jitvault.cli.access.execute_run import run
+from jitvault.cli.access.held_access import OtherToken, monitored
 from jitvault.cli.options import (
     APPROVAL_WAIT,
+    OWN_FAILURE,
     ApprovalWait,
-    Debug,
     Json,
+    TaskId,
     seconds,
     set_exit_code,
     set_hint_task,
     set_program_ended,
 )
 from jitvault.cli.output_options import Meaning
+from jitvault.errors import InvalidInput, NotFound, UsageError
 
-OWN_FAILURE, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
+NOT_EXECUTABLE, NOT_FOUND = 126, 127
 _MAX_ENV_FILE = 1_000_000
 _GETS = "What it gets"
 _ENDS = "How it ends"
@@ -104,7 +114,6 @@ def execute(
         int | None, typer.Option("--mcp-secrets", metavar="FD", hidden=True, help="Ask here for its secrets.")
     ] = None,
     json_: Annotated[Json, Meaning("Print this command's errors as json; stdout is the program's.")] = False,
-    debug: Debug = False,
 ) -> None:
     """Run a program with a task's access, then give the access back.
 
@@ -116,16 +125,6 @@ def execute(
 
     Example: jitvault exec read-orders.yaml --preset postgres -- psql
     """
-    from jitvault.agent.execution import mapping
-    from jitvault.agent.execution.allowed_program import names_of
-    from jitvault.agent.execution.run import StopRule
-    from jitvault.agent.execution.streams import fill_closed
-    from jitvault.cli import session
-    from jitvault.cli.commands.access import execute_for_mcp as for_mcp
-    from jitvault.cli.commands.access import execute_steps as steps
-    from jitvault.cli.commands.access.execute_run import run
-    from jitvault.cli.commands.access.held_access import OtherToken, monitored
-
     fill_closed()
     set_exit_code(context, OWN_FAILURE)
     executable = _executable(context, command[0])
@@ -157,8 +156,6 @@ def _executable(context: typer.Context, name: str) -> str:
 
     Raises NotFound, UsageError with a shell's exit codes.
     """
-    from jitvault.errors import NotFound, UsageError
-
     found = shutil.which(name)
     if found is not None:
         return str(Path(found).absolute())
@@ -172,8 +169,6 @@ def _executable(context: typer.Context, name: str) -> str:
 
 
 def _text(env_file: Path | None) -> str:
-    from jitvault.errors import InvalidInput
-
     if env_file is None:
         return ""
     try:
@@ -184,8 +179,6 @@ def _text(env_file: Path | None) -> str:
 
 
 def _signal(name: str) -> int:
-    from jitvault.errors import UsageError
-
     try:
         return int(signal.Signals[f"SIG{name.upper().removeprefix('SIG')}"])
     except KeyError:

@@ -7,7 +7,12 @@ from typing import Annotated
 
 import typer
 
-from jitvault.cli.options import APPROVAL_WAIT, ApprovalWait, Debug, Json, set_hint_task
+from jitvault.agent.execution.allowed_program import names_of
+from jitvault.agent.execution.mapping import Wanted
+from jitvault.cli import session
+from jitvault.cli.access import execute_steps, held_access, hold_steps
+from jitvault.cli.options import APPROVAL_WAIT, ApprovalWait, Json, set_hint_task
+from jitvault.errors import UsageError
 
 
 def hold(
@@ -18,7 +23,6 @@ def hold(
         int | None, typer.Option(metavar="FD", hidden=True, help="Can be read once the caller has ended.")
     ] = None,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Hold a task's access for another process, until standard input ends.
 
@@ -27,12 +31,6 @@ def hold(
 
     Example: jitvault hold count-orders.yaml
     """
-    from jitvault.agent.execution.allowed_program import names_of
-    from jitvault.agent.execution.mapping import Wanted
-    from jitvault.cli import session
-    from jitvault.cli.commands.access import execute_steps, held_access, hold_steps
-    from jitvault.errors import UsageError
-
     if sys.stdout.isatty():
         raise UsageError("this would print secrets to your terminal", hint="`jitvault exec` runs a program with them.")
     program = ("python", *names_of(sys.executable))

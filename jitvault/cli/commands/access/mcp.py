@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from contextlib import closing
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
+from pydantic import SecretStr
 
-from jitvault.cli.options import Debug, seconds
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from jitvault.errors import JitvaultError
-    from jitvault.mcp.calls import Known
-    from jitvault.settings import Settings
+from jitvault.agent.execution.allowed_program import find_tool
+from jitvault.cli import session
+from jitvault.cli.lookups.own_identity import own_name
+from jitvault.cli.options import seconds
+from jitvault.cli.quiet import note
+from jitvault.cli.views.output import warn
+from jitvault.documents.published_task import PublishedTask
+from jitvault.errors import JitvaultError, UsageError
+from jitvault.mcp.calls import Known, Setup
+from jitvault.settings import Settings
+from jitvault.wiring import Wiring
 
 
 def mcp(
@@ -38,7 +44,6 @@ def mcp(
             help="How long a request waits for approvals.",
         ),
     ] = 1800.0,
-    debug: Debug = False,
 ) -> None:
     """Serve a model by MCP on standard input and output.
 
@@ -48,11 +53,6 @@ def mcp(
 
     Example: jitvault mcp --tool psql
     """
-    from jitvault.cli import session
-    from jitvault.cli.quiet import note
-    from jitvault.cli.views.output import warn
-    from jitvault.errors import JitvaultError, UsageError
-
     try:
         from jitvault.mcp.server import serve
     except ModuleNotFoundError as error:
@@ -62,7 +62,6 @@ def mcp(
             "jitvault mcp needs the package `mcp`",
             hint="Install jitvault with its extra `mcp`: docs/mcp.md says how.",
         ) from None
-    from jitvault.mcp.calls import Setup
 
     try:
         settings = session.open_session().settings
@@ -87,9 +86,6 @@ def _warn_of_missing(tools: Sequence[str]) -> None:
 
     They may be installed later, so the server starts all the same.
     """
-    from jitvault.agent.execution.allowed_program import find_tool
-    from jitvault.cli.views.output import warn
-
     for name in tools:
         if find_tool(name) is None:
             warn(f"warning: --tool {name!r:.80}: there is no such program in PATH; a model cannot run it")
@@ -101,15 +97,6 @@ def _known(settings: Settings, name: str | None, tasks: Sequence[str]) -> Known:
     Vault alone may know that, for which a login is made, and revoked again: the agent is the entity of the login, and
     templates and tasks are published. Raises UsageError, InvalidInput, and what a login raises.
     """
-    from contextlib import closing
-
-    from jitvault.cli import session
-    from jitvault.cli.commands.lookups.own_identity import own_name
-    from jitvault.documents.published_task import PublishedTask
-    from jitvault.errors import UsageError
-    from jitvault.mcp.calls import Known
-    from jitvault.wiring import Wiring
-
     with closing(Wiring(settings)) as wiring:
         me = own_name(wiring)
         agent = name or me or settings.agent_login_role or wiring.person.me.meta.get("role_name")
@@ -138,8 +125,6 @@ def _check_has_login(settings: Settings) -> None:
 
     It says which variables set one: a client that starts this command passes few of its own.
     """
-    from jitvault.errors import UsageError
-
     if settings.agent_login is None and settings.person is None:
         raise UsageError(
             "it is not known who the agent is: no login is set",
@@ -151,8 +136,6 @@ def _check_has_login(settings: Settings) -> None:
 
 def _own_secrets(settings: Settings) -> list[tuple[str, str, str]]:
     """Return what this process logs in with: what it is, and the secret."""
-    from pydantic import SecretStr
-
     found = [(name, value.get_secret_value()) for name, value in settings if isinstance(value, SecretStr)]
     if settings.person is not None:
         found.append(("token", settings.person.reveal()))

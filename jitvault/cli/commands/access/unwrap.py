@@ -5,19 +5,24 @@ from __future__ import annotations
 import os
 import sys
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from jitvault.cli.options import Debug, Out, set_hint_task
-
-if TYPE_CHECKING:
-    from jitvault.agent.opened_wrappings import Record
-    from jitvault.agent.unwrap import TaskToken
-    from jitvault.cli.commands.access.wrapping_source import Given
-    from jitvault.cli.views.output import NewFile
-    from jitvault.vault.client import Vault
-    from jitvault.wiring import Wiring
+from jitvault.agent.credential import Credential
+from jitvault.agent.opened_wrappings import Record, locked_record, state_directory
+from jitvault.agent.unwrap import TaskToken, read_all
+from jitvault.cli import inbox, session
+from jitvault.cli.access.wrapping_source import Given, opened
+from jitvault.cli.access.wrapping_source import given as wrapping_given
+from jitvault.cli.folding import for_terminal
+from jitvault.cli.options import Out, set_hint_task
+from jitvault.cli.views import output
+from jitvault.cli.views import task_token as view
+from jitvault.cli.views.output import NewFile
+from jitvault.errors import JitvaultError, OutcomeUnknown, UsageError, WrongState, error_like
+from jitvault.vault.client import Vault
+from jitvault.wiring import Wiring
 
 
 class UnwrapFormat(StrEnum):
@@ -42,7 +47,6 @@ def unwrap(
     read: Annotated[bool, typer.Option("--read", help="Read the task's secrets at once, and print them.")] = False,
     out: Out = None,
     format_: UnwrapFormat | None = None,
-    debug: Debug = False,
 ) -> None:
     """Take a task token out of its wrapping.
 
@@ -55,13 +59,6 @@ def unwrap(
 
     Example: jitvault unwrap read-orders --read -o env --out orders.env
     """
-    from jitvault.agent.opened_wrappings import locked_record, state_directory
-    from jitvault.cli import inbox, session
-    from jitvault.cli.commands.access.wrapping_source import given as wrapping_given
-    from jitvault.cli.views import output
-    from jitvault.cli.views import task_token as view
-    from jitvault.errors import UsageError
-
     as_json = format_ is UnwrapFormat.JSON
     if format_ is not None and not as_json and not read:
         raise UsageError(
@@ -91,11 +88,6 @@ def _read(vault: Vault, held: TaskToken, file: NewFile | None, format_: UnwrapFo
     The wrapping is open: whatever goes wrong, the agent is not left with nothing. Raises what kept the secrets from
     being read, and WrongState for secrets that are no URL.
     """
-    from jitvault.agent.credential import Credential
-    from jitvault.agent.unwrap import read_all
-    from jitvault.cli.views import task_token as view
-    from jitvault.errors import JitvaultError, WrongState, error_like
-
     found: list[Credential] = []
     try:
         for credential in read_all(vault, held):
@@ -123,9 +115,6 @@ def _take(wiring: Wiring, given: Given, record: Record) -> TaskToken:
     Raises NotFound for one that has expired or that somebody else opened, and OutcomeUnknown where Vault may have
     opened it and its answer was lost. It is remembered then, too: a second unwrap would be an alarm.
     """
-    from jitvault.cli.commands.access.wrapping_source import opened
-    from jitvault.errors import OutcomeUnknown
-
     try:
         held = opened(wiring, given)
     except OutcomeUnknown:
@@ -137,6 +126,4 @@ def _take(wiring: Wiring, given: Given, record: Record) -> TaskToken:
 
 def _warn(message: str) -> None:
     """Print a warning to stderr."""
-    from jitvault.cli.folding import for_terminal
-
     typer.echo(for_terminal(message, sys.stderr, first="warning: ", rest=" " * 9), err=True)

@@ -6,18 +6,25 @@ They show exactly what would be granted before anything is signed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Reason, Task, Wait, Yes
+from jitvault.cli import session
+from jitvault.cli.decisions.decide import approvers, decide
+from jitvault.cli.lookups.seen_freezes import SeenFreezes
+from jitvault.cli.options import DEFAULT_WAIT, Json, Reason, Task, Wait, Yes
+from jitvault.cli.views import task as render
+from jitvault.cli.views.proposal import print_pending
 from jitvault.documents.paths import ANYONE, decision_path
-
-if TYPE_CHECKING:
-    from jitvault.documents.published_parts import GrantedExtension, PublishedExtension
-    from jitvault.documents.published_task import PublishedTask
-    from jitvault.model.revision import Revision
-    from jitvault.wiring import Wiring
+from jitvault.documents.published_parts import GrantedExtension, PublishedExtension
+from jitvault.documents.published_task import PublishedTask
+from jitvault.documents.signed import payload_of
+from jitvault.errors import WrongState
+from jitvault.lifecycle.decision.pending_approvals import pending_approvals
+from jitvault.lifecycle.requests.sign import sign_withdrawal
+from jitvault.model.revision import Revision
+from jitvault.wiring import Wiring
 
 Digest = Annotated[
     str | None,
@@ -37,7 +44,6 @@ def approve(
     yes: Yes = False,
     wait: Wait = DEFAULT_WAIT,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Show what a task would be granted, and sign your approval.
 
@@ -45,8 +51,6 @@ def approve(
 
     Example: jitvault approve count-orders --reason "agreed with the data owner"
     """
-    from jitvault.cli.commands.decisions.decide import decide
-
     decide(task, "approve", digest=digest, groups=group, reason=reason, yes=yes, wait=wait, as_json=json_)
 
 
@@ -58,7 +62,6 @@ def deny(
     yes: Yes = False,
     wait: Wait = DEFAULT_WAIT,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Show what a task would be granted, and sign a denial.
 
@@ -66,8 +69,6 @@ def deny(
 
     Example: jitvault deny count-orders --reason "the orders have a report of their own"
     """
-    from jitvault.cli.commands.decisions.decide import decide
-
     decide(task, "deny", digest=digest, groups=group, reason=reason, yes=yes, wait=wait, as_json=json_)
 
 
@@ -77,7 +78,6 @@ def withdraw(
     yes: Yes = False,
     wait: Wait = DEFAULT_WAIT,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Withdraw your approval of a task.
 
@@ -85,12 +85,6 @@ def withdraw(
 
     Example: jitvault withdraw count-orders --reason "approved by mistake"
     """
-    from jitvault.cli import session
-    from jitvault.cli.commands.decisions.decide import approvers
-    from jitvault.cli.views import task as render
-    from jitvault.errors import WrongState
-    from jitvault.lifecycle.requests.sign import sign_withdrawal
-
     wiring = session.open_session()
     document = session.known(wiring, task)
     if document.state not in session.BEFORE | session.GRANTED:
@@ -115,19 +109,13 @@ def withdraw(
     render.print_counted_decision(document, "withdraw", revision.digest, None, missing=document.missing, as_json=json_)
 
 
-def approvals(json_: Json = False, debug: Debug = False) -> None:
+def approvals(json_: Json = False) -> None:
     """Show every task that waits for your approval.
 
     For each, the command shows what it would be granted and what changed since it was approved last.
 
     Example: jitvault approvals
     """
-    from jitvault.cli import session
-    from jitvault.cli.commands.decisions.decide import approvers
-    from jitvault.cli.commands.lookups.seen_freezes import SeenFreezes
-    from jitvault.cli.views.proposal import print_pending
-    from jitvault.lifecycle.decision.pending_approvals import pending_approvals
-
     wiring = session.open_session()
     with session.allowed("see what waits for approval", approvers()):
         found = pending_approvals(wiring.person)
@@ -142,9 +130,6 @@ def _is_decisive(wiring: Wiring, document: PublishedTask, revision: Revision) ->
     False where they approved only an extension that still waits. Raises WrongState where they have approved neither
     this revision nor an extension of it.
     """
-    from jitvault.documents.signed import payload_of
-    from jitvault.errors import WrongState
-
     me = wiring.person.entity
     task = document.task_id
     if any(one["entity"] == me and one["withdrawn"] for one in document.refused):

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from jitvault.cli.options import Debug, Json
-
-if TYPE_CHECKING:
-    from jitvault.vault.client import Vault
-
-approvers_app = typer.Typer(help="Register, remove and list approvers.", no_args_is_help=True)
+from jitvault.cli import session
+from jitvault.cli.options import Json
+from jitvault.cli.views import approvers as views
+from jitvault.policy.decision import APPROVERS
+from jitvault.provision import approvers
+from jitvault.vault.client import Vault
 
 Who = Annotated[str, typer.Argument(metavar="ENTITY", help="The Vault entity's name or id.")]
 
 
-@approvers_app.command("add")
 def add(
     who: Who,
     person: Annotated[
@@ -29,7 +28,6 @@ def add(
         ),
     ] = None,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Register an approver with their groups and their signing key.
 
@@ -38,19 +36,13 @@ def add(
 
     Example: jitvault approvers add alice --person alice@example.org
     """
-    from jitvault.cli.views import approvers as views
-    from jitvault.policy.decision import APPROVERS
-    from jitvault.provision import approvers
-
     found = approvers.register(_vault(), who, person=person, groups=group or [APPROVERS])
     views.print_approver("registered", found, as_json=json_)
 
 
-@approvers_app.command("remove")
 def remove(
     who: Annotated[str, typer.Argument(metavar="ENTITY|PERSON", help="The approver to remove.")],
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Remove an approver's registration.
 
@@ -58,27 +50,18 @@ def remove(
 
     Example: jitvault approvers remove alice@example.org
     """
-    from jitvault.cli.views import approvers as views
-    from jitvault.provision import approvers
-
     views.print_approver("removed", approvers.remove(_vault(), who), as_json=json_)
 
 
-@approvers_app.command("list")
-def list_(json_: Json = False, debug: Debug = False) -> None:
+def list_(json_: Json = False) -> None:
     """List the registered approvers with their groups.
 
     The list also shows what keeps one of them from approving.
 
     Example: jitvault approvers list -o json
     """
-    from jitvault.cli.views import approvers as views
-    from jitvault.provision import approvers
-
     views.print_approvers(approvers.listed(_vault()), as_json=json_)
 
 
 def _vault() -> Vault:
-    from jitvault.cli import session
-
     return session.administrator(session.open_session(), "approvers")

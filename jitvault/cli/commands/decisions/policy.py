@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from jitvault.cli.commands.requests.spec_file import SpecFile, TaskId
-from jitvault.cli.options import Debug, Json
+from jitvault.cli import session
+from jitvault.cli.decisions.policy_warnings import warnings_of
+from jitvault.cli.folding import for_terminal
+from jitvault.cli.lookups.own_identity import own_identity
+from jitvault.cli.options import Json, SpecFile, TaskId
+from jitvault.cli.requests.spec_file import ReadSpec, missing_file, read_spec
+from jitvault.cli.views import output
+from jitvault.cli.views.policy import obligation_facts
+from jitvault.documents.published_task import PublishedTask
+from jitvault.errors import InvalidInput, JitvaultError, WrongState
 from jitvault.formats.plural import counted
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from jitvault.cli.commands.requests.spec_file import ReadSpec
-    from jitvault.model.decision_input import DecisionInput
-    from jitvault.model.spec import TaskSpec
-    from jitvault.policy.cases import Outcome
-    from jitvault.policy.decision import Obligations
-    from jitvault.policy.question import Principal
-    from jitvault.wiring import Wiring
-
-policy_app = typer.Typer(help="Check, test and explain the policies that decide about grants.", no_args_is_help=True)
+from jitvault.formats.strict_yaml import MAX_BYTES, place
+from jitvault.lifecycle.decision.evaluate import enabled
+from jitvault.lifecycle.decision.explain import access_entry, explain
+from jitvault.lifecycle.decision.questions import decision_input_for, principal_of
+from jitvault.lifecycle.requests.freezes import freezes_covering_request, freezes_covering_seen
+from jitvault.model.decision_input import DecisionInput
+from jitvault.model.spec import TaskSpec
+from jitvault.policy.cases import Outcome, parse_cases
+from jitvault.policy.compared_literals import networks_named
+from jitvault.policy.decision import AGENTS, OPERATORS, Obligations
+from jitvault.policy.question import Principal
+from jitvault.wiring import Wiring
 
 _NOTHING_FROZEN = "nothing is frozen"
 # what `policy explain` assumes without the worker's identity
@@ -38,14 +47,12 @@ _ASSUMED = (
 _ASSUMED_OF_PARENT = "its parent has this access, you may delegate it, and it was not delegated to the parent"
 
 
-@policy_app.command("check")
 def policy_check(
     directory: Annotated[
         Path | None,
         typer.Argument(metavar="DIR", help="A directory with policies and their schema; by default those in use."),
     ] = None,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Check a policy set against its schema, and find rules that never decide.
 
@@ -55,12 +62,6 @@ def policy_check(
 
     Example: jitvault policy check policies/cedar
     """
-    from jitvault.cli import session
-    from jitvault.cli.commands.decisions.policy_warnings import warnings_of
-    from jitvault.cli.folding import for_terminal
-    from jitvault.cli.views import output
-    from jitvault.errors import InvalidInput
-
     wiring = session.open_session()
     found = wiring.policies(directory or wiring.settings.policies)
     rules = list(found.rules.values())
@@ -95,11 +96,9 @@ def policy_check(
         )
 
 
-@policy_app.command("test")
 def policy_test(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The test cases, YAML or JSON.")],
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Run test cases against the policies in use.
 
@@ -107,11 +106,6 @@ def policy_test(
 
     Example: jitvault policy test cases.yaml
     """
-    from jitvault.cli import session
-    from jitvault.cli.views import output
-    from jitvault.errors import InvalidInput
-    from jitvault.policy.cases import Outcome, parse_cases
-
     authorizer = session.open_session().authorizer
     outcomes = []
     for case in parse_cases(_read(file), str(file)):
@@ -130,12 +124,10 @@ def policy_test(
         )
 
 
-@policy_app.command("explain")
 def policy_explain(
     spec: SpecFile,
     task_id: TaskId = None,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Explain what the policies would decide about a spec now.
 
@@ -144,14 +136,6 @@ def policy_explain(
 
     Example: jitvault policy explain task.yaml
     """
-    from jitvault.cli import session
-    from jitvault.cli.commands.requests.spec_file import read_spec
-    from jitvault.cli.views import output
-    from jitvault.cli.views.policy import obligation_facts
-    from jitvault.lifecycle.decision.explain import explain
-    from jitvault.lifecycle.requests.freezes import freezes_covering_request
-    from jitvault.policy.compared_literals import networks_named
-
     wiring = session.open_session()
     _check_has_policies(wiring)
     read = read_spec(wiring, spec, task_id)
@@ -202,10 +186,6 @@ def _taken_id(wiring: Wiring, read: ReadSpec) -> dict[str, str]:
 
     Policy does not know of it, and the request would be refused. Nothing is known without a login.
     """
-    from jitvault.cli import session
-    from jitvault.documents.published_task import PublishedTask
-    from jitvault.errors import JitvaultError
-
     if wiring.person_token is None or read.prefix is not None:
         return {}
     with suppress(JitvaultError):
@@ -218,8 +198,6 @@ def _taken_id(wiring: Wiring, read: ReadSpec) -> dict[str, str]:
 
 def _check_has_policies(wiring: Wiring) -> None:
     """Raise WrongState on an agent's host without the worker's policies."""
-    from jitvault.errors import WrongState
-
     if wiring.settings.lacks_policies:
         raise WrongState(
             "the policies that decide are the worker's, and are not on this agent's host",
@@ -235,9 +213,6 @@ def _freezes_seen(
 
     Without the worker's identity they are those that the caller may read in Vault.
     """
-    from jitvault.errors import JitvaultError
-    from jitvault.lifecycle.requests.freezes import freezes_covering_seen
-
     if wiring.person_token is None:
         return [], assumed
     try:
@@ -255,8 +230,6 @@ def _resulting_state(permitted: bool, obligations: Obligations) -> str:
 
 
 def _show_outcomes(outcomes: Sequence[Outcome]) -> None:
-    from jitvault.cli.views import output
-
     console = output.console()
     for outcome in outcomes:
         mark = output.coloured("✗", "red") if outcome.differences else output.coloured("✓", "green")
@@ -270,15 +243,6 @@ def _question_of(wiring: Wiring, spec: TaskSpec) -> tuple[DecisionInput, list[st
 
     The second value says what of it is assumed.
     """
-    from dataclasses import replace
-
-    from jitvault.lifecycle.decision.evaluate import enabled
-    from jitvault.lifecycle.decision.explain import access_entry
-    from jitvault.lifecycle.decision.questions import decision_input_for, principal_of
-    from jitvault.model.decision_input import DecisionInput
-    from jitvault.policy.decision import AGENTS
-    from jitvault.policy.question import Principal
-
     access = [access_entry(wiring.templates[entry.template]) for entry in spec.spec.access]
     you, assumed = _assumed_caller(wiring, spec)
     depth = 1 if spec.spec.parent else 0
@@ -321,10 +285,6 @@ def _assumed_caller(wiring: Wiring, spec: TaskSpec) -> tuple[Principal, list[str
     The worker's identity, which knows, is not here. A login shows who its user is, as far as Vault says; on an agent's
     host without one that is the agent itself, which asks for nobody else.
     """
-    from jitvault.cli.commands.lookups.own_identity import own_identity
-    from jitvault.policy.decision import AGENTS, OPERATORS
-    from jitvault.policy.question import Principal
-
     is_agents_host = wiring.settings.agent_login is not None and not wiring.has_worker
     if is_agents_host and spec.spec.parent:
         you = Principal("Operator", "you", "you", (AGENTS,))
@@ -346,10 +306,6 @@ def _read(path: Path) -> bytes:
 
     Raises InvalidInput.
     """
-    from jitvault.cli.commands.requests.spec_file import missing_file
-    from jitvault.errors import InvalidInput
-    from jitvault.formats.strict_yaml import MAX_BYTES, place
-
     try:
         with path.open("rb") as file:
             return file.read(MAX_BYTES + 1)

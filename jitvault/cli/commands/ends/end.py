@@ -5,18 +5,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from contextlib import suppress
+from dataclasses import replace
+from typing import Annotated, Any
 
 import typer
 
-from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Reason, Task, Wait, Yes, task_id
+from jitvault.cli import published as fallback
+from jitvault.cli import quiet, session
+from jitvault.cli.ends.end_unproven import not_confirmed, why_unfinished
+from jitvault.cli.ends.kill_switch import revoke_scope
+from jitvault.cli.lookups.end_rights import check_may_end
+from jitvault.cli.options import DEFAULT_WAIT, Json, Reason, Task, Wait, Yes, task_id
+from jitvault.cli.views import task as render
+from jitvault.cli.views.output import warn
+from jitvault.documents.illegible import illegible
 from jitvault.documents.paths import ANYONE, request_path
-
-if TYPE_CHECKING:
-    from jitvault.documents.published_parts import Proof
-    from jitvault.documents.published_task import IllegibleDocument, PublishedTask
-    from jitvault.errors import LedgerUnavailable
-    from jitvault.wiring import Wiring
+from jitvault.documents.published_parts import Proof
+from jitvault.documents.published_task import ILLEGIBLE, IllegibleDocument, PublishedTask
+from jitvault.errors import (
+    AuditUntrusted,
+    JitvaultError,
+    LedgerUnavailable,
+    OutcomeUnknown,
+    UsageError,
+    WaitTimedOut,
+    WrongState,
+)
+from jitvault.lifecycle.requests.sign import sign_end
+from jitvault.lifecycle.revocation.without_ledger import RevocationCount, revoke_without_ledger
+from jitvault.model.scope import Scope
+from jitvault.model.states import EndReason
+from jitvault.wiring import Wiring
 
 _OPEN = frozenset({"pending_approval", "approved"})
 """The states of a task that holds no access and may be granted without another request."""
@@ -29,13 +49,11 @@ Force = Annotated[
 ]
 
 
-def complete(task: Task, wait: Wait = DEFAULT_WAIT, json_: Json = False, debug: Debug = False) -> None:
+def complete(task: Task, wait: Wait = DEFAULT_WAIT, json_: Json = False) -> None:
     """Complete a task: revoke its access and confirm the revocation.
 
     Example: jitvault complete count-orders
     """
-    from jitvault.model.states import EndReason
-
     _end(task, EndReason.COMPLETED, note="", wait=wait, as_json=json_)
 
 
@@ -55,7 +73,6 @@ def revoke(
     yes: Yes = False,
     wait: Wait = DEFAULT_WAIT,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Revoke the access of one task, or of many tasks, at once.
 
@@ -65,15 +82,9 @@ def revoke(
 
     Example: jitvault revoke --agent research-agent --freeze --reason "stolen host"
     """
-    from jitvault.errors import UsageError
-    from jitvault.model.states import EndReason
-
     if sum(map(bool, (task, agent, template, owner, all_))) != 1:
         raise UsageError("revoke takes one of TASK, --agent, --template, --owner and --all")
     if task is None:
-        from jitvault.cli.commands.ends.kill_switch import revoke_scope
-        from jitvault.model.scope import Scope
-
         if force:
             raise UsageError(
                 "--force is for one task",
@@ -93,14 +104,6 @@ def revoke(
 def _end(
     task: str, reason: Any, *, note: str, wait: float, as_json: bool, force: bool = False, yes: bool = False
 ) -> None:
-    from jitvault.cli import quiet, session
-    from jitvault.cli.commands.ends.end_unproven import why_unfinished
-    from jitvault.cli.views import task as render
-    from jitvault.cli.views.output import warn
-    from jitvault.documents.published_task import ILLEGIBLE, PublishedTask
-    from jitvault.errors import AuditUntrusted, LedgerUnavailable, OutcomeUnknown, WaitTimedOut, WrongState
-    from jitvault.model.states import EndReason
-
     wiring = session.open_session()
     withdrawn = _withdrawn(wiring, task, note, wait) if reason is EndReason.OPERATOR else None
     if withdrawn is not None and withdrawn.state == "cancelled":
@@ -142,10 +145,6 @@ def _end(
 
 def _sign(wiring: Wiring, document: PublishedTask | IllegibleDocument, reason: Any, *, note: str, force: bool) -> None:
     """Sign the end of a task. Raises Denied for who may not end it."""
-    from jitvault.cli import session
-    from jitvault.cli.commands.lookups.end_rights import check_may_end
-    from jitvault.lifecycle.requests.sign import sign_end
-
     task = document.task_id
     check_may_end(wiring, document, force=force)
     with session.signing(
@@ -159,21 +158,12 @@ def _note_without_reason(reason: Any, note: str) -> None:
 
     `reason` is the end that this command signed, None where it signed none.
     """
-    from jitvault.cli import quiet
-    from jitvault.model.states import EndReason
-
     if reason is EndReason.OPERATOR and not note:
         quiet.note("No reason is given, and every report says so. --reason WHY gives one.")
 
 
 def _print_result(wiring: Wiring, document: PublishedTask | IllegibleDocument, *, as_json: bool) -> None:
     """Print the proof of a task's end. Raises NotConfirmed, SecurityFinding."""
-    from jitvault.cli import session
-    from jitvault.cli.commands.ends.end_unproven import not_confirmed
-    from jitvault.cli.views import task as render
-    from jitvault.documents.illegible import illegible
-    from jitvault.documents.published_task import IllegibleDocument
-
     if isinstance(document, IllegibleDocument):
         raise illegible(document.task_id)
     render.print_end(document, as_json=as_json)
@@ -187,12 +177,6 @@ def _revoke_without_ledger(wiring: Wiring, task: str, error: LedgerUnavailable) 
 
     Returns the error to raise, which says how much was revoked.
     """
-    from contextlib import suppress
-    from dataclasses import replace
-
-    from jitvault.errors import JitvaultError, LedgerUnavailable
-    from jitvault.lifecycle.revocation.without_ledger import RevocationCount, revoke_without_ledger
-
     revoked = RevocationCount()
     with suppress(JitvaultError):
         # where the ledger cannot even be read, the task's credentials are not known
@@ -210,13 +194,6 @@ def _withdrawn(wiring: Wiring, task: str, note: str, wait: float) -> PublishedTa
     Returns what a worker published of the task then. Nothing else is done for the task before. None for a task that is
     published as granted or over. The task may be granted meanwhile: the signed end holds for the grant as well.
     """
-    from jitvault.cli import published as fallback
-    from jitvault.cli import session
-    from jitvault.cli.commands.lookups.end_rights import check_may_end
-    from jitvault.documents.published_task import PublishedTask
-    from jitvault.lifecycle.requests.sign import sign_end
-    from jitvault.model.states import EndReason
-
     document = session.published(wiring, task)
     # a request that no worker has admitted yet would be granted by the first one that does
     is_open = document.state in _OPEN if document is not None else fallback.requested_at(wiring, task) is not None
@@ -238,8 +215,6 @@ def _check_forceable(task: str, state: str, proof: Proof | None, note: str) -> N
 
     A task whose revocation is confirmed is refused as well. Raises UsageError, WrongState.
     """
-    from jitvault.errors import UsageError, WrongState
-
     if not note:
         raise UsageError("--force needs --reason WHY", hint="The reason is the only record of this decision.")
     if state == "sealed":

@@ -9,17 +9,24 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
+import msgspec
 import typer
 
-from jitvault.cli.options import Debug, Json, task_id
+from jitvault.cli import session
+from jitvault.cli.commands.installation.audit_status import checked_reason
+from jitvault.cli.options import Json, task_id
 from jitvault.cli.quiet import note
+from jitvault.cli.views import output
+from jitvault.cli.views.findings import print_findings
+from jitvault.context import WorkerContext
+from jitvault.errors import NotFound, UsageError, WrongState
+from jitvault.formats.did_you_mean import nearest
 from jitvault.formats.plural import counted
+from jitvault.ledger.model import Closing
+from jitvault.wiring import Wiring
 
 if TYPE_CHECKING:
-    from jitvault.context import WorkerContext
     from jitvault.ledger.ledger import Ledger
-    from jitvault.ledger.model import Closing
-    from jitvault.wiring import Wiring
 
 _MOST_NAMES = 20
 _ENTITY = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -32,13 +39,10 @@ class _Party(NamedTuple):
     name: str
 
 
-findings_app = typer.Typer(help="List findings, and close those that were looked into.", no_args_is_help=True)
-
 Why = Annotated[str, typer.Option("--reason", help="Why it is safe again. The ledger keeps it.")]
 Agent = Annotated[str | None, typer.Option("--agent", metavar="NAME", help="The agent's Vault entity name.")]
 
 
-@findings_app.command("list")
 def list_(
     all_: Annotated[bool, typer.Option("--all", help="List closed findings as well.")] = False,
     task: Annotated[
@@ -48,7 +52,6 @@ def list_(
         str | None, typer.Option("--agent", metavar="ENTITY", help="Only those of this agent, by entity id or name.")
     ] = None,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """List open findings with their numbers.
 
@@ -59,10 +62,6 @@ def list_(
 
     Example: jitvault findings list --all --task count-orders
     """
-    from jitvault.cli import session
-    from jitvault.cli.views import output
-    from jitvault.cli.views.findings import print_findings
-
     wiring = session.open_session()
     ledger = session.ledger_to_read(wiring)
     entity = _entity_of(wiring, ledger, agent) if agent else None
@@ -78,7 +77,6 @@ def list_(
             note(f"{counted(len(closed), 'closed one')}: `jitvault findings list --all` also shows who closed it.")
 
 
-@findings_app.command("close")
 def close(
     reason: Why,
     numbers: Annotated[
@@ -89,7 +87,6 @@ def close(
         list[str] | None, typer.Option("--rule", metavar="RULE", help="All open ones of this rule. May be repeated.")
     ] = None,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Close findings by number, by rule, or all of an agent's tasks.
 
@@ -102,9 +99,6 @@ def close(
 
     Example: jitvault findings close --rule unknown_publication --reason restored
     """
-    from jitvault.cli.views import output
-    from jitvault.errors import UsageError
-
     if sum(map(bool, (numbers, agent is not None, rule))) != 1:
         raise UsageError(
             "findings close takes one of numbers, --rule RULE and --agent NAME",
@@ -129,10 +123,6 @@ def _closing(reason: str) -> tuple[WorkerContext, Closing]:
     The caller's own token says whose name that is. Where none is set, the name is that of the worker's identity, and
     nobody knows whose hand it was.
     """
-    from jitvault.cli import session
-    from jitvault.cli.commands.installation.audit_status import checked_reason
-    from jitvault.ledger.model import Closing
-
     why = checked_reason(reason)
     wiring = session.open_session()
     worker = wiring.worker
@@ -151,8 +141,6 @@ def close_of_agent(worker: WorkerContext, agent: str, closing: Closing) -> int:
 
     Raises NotFound for an agent that Vault does not know, and WrongState where it has no open finding.
     """
-    from jitvault.errors import NotFound, WrongState
-
     entity = worker.identity.by_name(agent)
     if entity is None:
         raise NotFound(
@@ -169,9 +157,6 @@ def close_of_rules(worker: WorkerContext, rules: Sequence[str], closing: Closing
 
     Raises WrongState where none was open, as for a misspelt rule.
     """
-    from jitvault.errors import WrongState
-    from jitvault.formats.did_you_mean import nearest
-
     known = {row.rule for row in worker.ledger.findings(closed=False)}
     for rule in rules:
         if rule not in known:
@@ -200,8 +185,6 @@ def _entity_of(wiring: Wiring, ledger: Ledger, who: str) -> str:
     A name is looked up in Vault with the worker's identity, and without it among those in the ledger's tasks. Raises
     NotFound for a name that nobody has, since an empty list would say that nothing was found about them.
     """
-    from jitvault.errors import NotFound, UsageError
-
     if _ENTITY.fullmatch(who):
         return who
     entity = wiring.worker.identity.by_name(who) if wiring.has_worker else None
@@ -223,8 +206,6 @@ def _entity_of(wiring: Wiring, ledger: Ledger, who: str) -> str:
 
 def _parties(body: bytes) -> Iterator[_Party]:
     """Yield whom a stored revision names; nobody where it cannot be read."""
-    import msgspec
-
     try:
         content = msgspec.json.decode(body, type=dict[str, Any])
         for role in ("agent", "requester", "owner"):

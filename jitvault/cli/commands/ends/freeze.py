@@ -8,19 +8,32 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated
+from datetime import datetime
+from typing import Annotated
 
 import typer
 
-from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Wait, Yes
+from jitvault.cli import session
+from jitvault.cli.commands.installation import audit_status as trust
+from jitvault.cli.ends import kill_switch as killswitch
+from jitvault.cli.ends.frozen_tasks import end_frozen
+from jitvault.cli.ends.kill_switch import in_scope
+from jitvault.cli.lookups.names_in_tasks import NamesInTasks, contents_published
+from jitvault.cli.options import DEFAULT_WAIT, Json, Wait, Yes
+from jitvault.cli.views import output
+from jitvault.cli.views.freezes import print_frozen
+from jitvault.cli.views.output import readable, warn
+from jitvault.documents.paths import ANYONE, freeze_path
+from jitvault.documents.signed import check_name, check_note
+from jitvault.errors import InvalidInput, JitvaultError, NotConfirmed, NotFound, UsageError, WaitTimedOut
+from jitvault.formats.clocks import TOLERANCE
+from jitvault.formats.did_you_mean import nearest
 from jitvault.formats.plural import counted
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from jitvault.errors import NotFound
-    from jitvault.model.scope import Scope
-    from jitvault.wiring import Wiring
+from jitvault.lifecycle.requests.freeze_history import first_at, freeze_history
+from jitvault.lifecycle.requests.freezes import all_freezes, freezes_seen_by_person
+from jitvault.lifecycle.requests.sign import sign_freeze
+from jitvault.model.scope import Scope
+from jitvault.wiring import Wiring
 
 Agent = Annotated[str, typer.Option("--agent", help="Tasks of this agent (its name or entity id).")]
 Template = Annotated[str, typer.Option("--template", help="Tasks that use this template.")]
@@ -37,7 +50,6 @@ def freeze(
     yes: Yes = False,
     wait: Wait = DEFAULT_WAIT,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Freeze an agent, template, owner or everything, and end held access.
 
@@ -47,13 +59,6 @@ def freeze(
 
     Example: jitvault freeze --agent research-agent --reason "its host was compromised"
     """
-    from jitvault.cli import session
-    from jitvault.cli.commands.ends.frozen_before import frozen_before
-    from jitvault.cli.commands.ends.frozen_tasks import end_frozen
-    from jitvault.cli.views.freezes import print_frozen
-    from jitvault.cli.views.output import warn
-    from jitvault.formats.clocks import TOLERANCE
-
     requested = _scope(agent, template, owner, all_, reason)
     wiring = session.open_session()
     if not unseen:
@@ -61,7 +66,7 @@ def freeze(
         _check_template_is_known(wiring, template)
     if all_ and not yes:
         _ask_for_all(wiring)
-    earlier = frozen_before(wiring, requested)
+    earlier = _frozen_before(wiring, requested)
     begun = wiring.clock.agreed()
     # before anything is counted: nothing may keep the freeze from being signed, or delay it
     written_at = _sign(requested, reason=reason, freezes=True)
@@ -74,11 +79,6 @@ def freeze(
 
 def _ask_for_all(wiring: Wiring) -> None:
     """Ask whether to freeze everything. Raises UsageError without a yes."""
-    from jitvault.cli import session
-    from jitvault.cli.commands.ends.kill_switch import in_scope
-    from jitvault.errors import JitvaultError, UsageError
-    from jitvault.model.scope import Scope
-
     if not sys.stdin.isatty():
         raise UsageError(
             "nothing was frozen: there is no terminal on which to ask about a freeze of everything",
@@ -98,9 +98,6 @@ def _check_ended(scope: Scope, ended: Mapping[str, str], wait: float, *, by_work
     Raises NotConfirmed with the worker's identity, since this command has tried. Without it only a worker can, and
     WaitTimedOut is raised.
     """
-    from jitvault.cli import session
-    from jitvault.errors import NotConfirmed, WaitTimedOut
-
     left = {task: state for task, state in ended.items() if state not in session.DONE}
     if not left:
         return
@@ -131,7 +128,6 @@ def unfreeze(
         typer.Option("--unseen", help="Sign the lift though no such freeze is found, for example after a restore."),
     ] = False,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Lift a freeze, so that tasks can be granted again.
 
@@ -141,11 +137,6 @@ def unfreeze(
 
     Example: jitvault unfreeze --agent research-agent --reason "the host was rebuilt"
     """
-    from jitvault.cli import session
-    from jitvault.cli.commands.installation import audit_status as trust
-    from jitvault.cli.views import output
-    from jitvault.errors import UsageError
-
     if not (agent or template or owner or all_):
         if not session.open_session().has_worker:
             raise UsageError(
@@ -175,12 +166,6 @@ def _freezes_in(wiring: Wiring, scope: Scope) -> list[tuple[str, str]]:
 
     Each has the time since when it holds. With the worker's identity those count as well that only its ledger knows.
     """
-    from jitvault.cli import session
-    from jitvault.documents.paths import ANYONE, freeze_path
-    from jitvault.lifecycle.requests.freeze_history import first_at, freeze_history
-    from jitvault.lifecycle.requests.freezes import all_freezes, freezes_seen_by_person
-    from jitvault.model.scope import Scope
-
     with session.signing(f"unfreeze {scope}", "operators", writes=freeze_path(ANYONE, scope.key)):
         found = freezes_seen_by_person(wiring.person)
         history = freeze_history(wiring.person.documents)
@@ -192,8 +177,6 @@ def _freezes_in(wiring: Wiring, scope: Scope) -> list[tuple[str, str]]:
 
 
 def _nothing_frozen(scope: Scope) -> NotFound:
-    from jitvault.errors import NotFound
-
     return NotFound(
         f"no operator froze {scope}: nothing was lifted",
         hint="`jitvault freezes` shows the active freezes with their scopes. After a restore a worker may know one "
@@ -208,14 +191,6 @@ def check_name_is_used(wiring: Wiring, name: str) -> None:
     A typing error must not look like a success. Only the worker's identity can ask Vault for an entity. Without it, the
     agent or owner of some task has to have the name.
     """
-    from jitvault.cli.commands.ends import kill_switch as killswitch
-    from jitvault.cli.commands.lookups.known_tasks import contents_published
-    from jitvault.cli.commands.lookups.names_in_tasks import NamesInTasks
-    from jitvault.documents.signed import check_name
-    from jitvault.errors import NotFound
-    from jitvault.formats.did_you_mean import nearest
-    from jitvault.model.scope import Scope
-
     if not name:
         return
     check_name(name)
@@ -230,11 +205,6 @@ def check_name_is_used(wiring: Wiring, name: str) -> None:
 
 def _check_template_is_known(wiring: Wiring, name: str) -> None:
     """Raise NotFound for a template that is neither here nor in a task."""
-    from jitvault.cli.commands.ends import kill_switch as killswitch
-    from jitvault.errors import JitvaultError, NotFound
-    from jitvault.formats.did_you_mean import nearest
-    from jitvault.model.scope import Scope
-
     if not name:
         return
     here: set[str] = set()
@@ -249,10 +219,6 @@ def _check_template_is_known(wiring: Wiring, name: str) -> None:
 
 def _scope(agent: str, template: str, owner: str, all_: bool, reason: str) -> Scope:
     """Return the scope that the options name. Raises UsageError, InvalidInput."""
-    from jitvault.documents.signed import check_note
-    from jitvault.errors import InvalidInput, UsageError
-    from jitvault.model.scope import Scope
-
     if sum(map(bool, (agent, template, owner, all_))) != 1:
         raise UsageError("a freeze takes one of --agent, --template, --owner and --all")
     if not check_note(reason):
@@ -265,12 +231,33 @@ def _sign(scope: Scope, *, reason: str, freezes: bool) -> datetime | None:
 
     `freezes` False signs the lift. Raises InvalidInput, VaultRefused.
     """
-    from jitvault.cli import session
-    from jitvault.documents.paths import ANYONE, freeze_path
-    from jitvault.lifecycle.requests.sign import sign_freeze
-
     wiring = session.open_session()
     act = f"{'freeze' if freezes else 'unfreeze'} {scope}"
     with session.signing(act, "operators", writes=freeze_path(ANYONE, scope.key)):
         sign_freeze(wiring.person, scope, freezes=freezes, reason=reason)
     return session.written_at(wiring, freeze_path(wiring.person.entity, scope.key))
+
+
+def _frozen_before(wiring: Wiring, scope: Scope) -> list[str]:
+    """Return in words who froze the same scope before, since when and why.
+
+    The caller's own freeze is replaced by another one; those of others hold as well. Nothing where Vault does not show
+    the freezes: a doubt about them must not keep the new one from being signed.
+    """
+    found: list[str] = []
+    with suppress(JitvaultError):
+        same = [one for one in freezes_seen_by_person(wiring.person) if Scope(**one["scope"]).is_same(scope)]
+        history = freeze_history(wiring.person.documents) if same else []
+        for one in same:
+            own = one["by"] == "you"
+            then = "your new reason replaces that one" if own else "both reasons hold, and one lift ends both"
+            by = one["by"] if own else _name(wiring, one["by"])
+            since = readable(first_at(one, history))
+            found.append(f"{scope} was frozen already, by {by} since {since}: {one['reason']}; {then}")
+    return found
+
+
+def _name(wiring: Wiring, entity: str) -> str:
+    """Return an entity's name, or its id where nobody here may ask Vault."""
+    known = wiring.worker.identity.by_id(entity) if wiring.has_worker else None
+    return known.name if known is not None else entity

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from jitvault.cli.options import Debug, Json
-
-if TYPE_CHECKING:
-    from jitvault.lifecycle.requests.freeze_history import PastFreeze
-    from jitvault.wiring import Wiring
+from jitvault.cli import published as fallback
+from jitvault.cli import session
+from jitvault.cli.lookups.names_in_tasks import contents_in, contents_published
+from jitvault.cli.options import Json
+from jitvault.cli.views import output
+from jitvault.cli.views.freezes import print_freezes, print_lifted_freezes
+from jitvault.documents.paths import PUBLISHED
+from jitvault.documents.published_task import PublishedTask
+from jitvault.errors import JitvaultError, SecurityFinding
+from jitvault.lifecycle.requests.freeze_history import PastFreeze, first_at, freeze_history
+from jitvault.lifecycle.requests.freezes import all_freezes, freezes_of_everything, freezes_seen_by_person
+from jitvault.model.revision import names_in
+from jitvault.model.scope import Scope
+from jitvault.model.states import BEFORE_GRANT, EndReason
+from jitvault.wiring import Wiring
 
 Row = dict[str, Any]
 
@@ -20,7 +30,6 @@ Row = dict[str, Any]
 def freezes(
     all_: Annotated[bool, typer.Option("--all", help="Also those that were lifted, with who lifted them.")] = False,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """List the active freezes: of what, by whom, since when and why.
 
@@ -30,14 +39,6 @@ def freezes(
 
     Example: jitvault freezes
     """
-    from jitvault.cli import published as fallback
-    from jitvault.cli import session
-    from jitvault.cli.commands.ends.tripwire_signs import tripwire_signs
-    from jitvault.cli.views import output
-    from jitvault.cli.views.freezes import print_freezes, print_lifted_freezes
-    from jitvault.lifecycle.requests.freeze_history import first_at, freeze_history
-    from jitvault.model.scope import Scope
-
     wiring = session.open_session()
     known = wiring.has_worker or fallback.has_ledger(wiring)
     with session.allowed("see what is frozen", "operators, approvers and auditors"):
@@ -46,7 +47,7 @@ def freezes(
     found = [{**row, "first_at": first_at(row, history)} for row in found]
     lifted = _lifted(wiring, history, found, known=known) if all_ else []
     names = _names(wiring, [*found, *lifted])
-    signs = [] if known else tripwire_signs(wiring)
+    signs = [] if known else _tripwire_signs(wiring)
     scopes = [str(Scope(**row["scope"])) for row in found]
     shown: Row = {"freezes": _named(found, names), "tripwires_known": known, "signs": signs}
     if all_:
@@ -61,9 +62,6 @@ def freezes(
 
 
 def _in_force(wiring: Wiring, *, known: bool) -> list[Row]:
-    from jitvault.cli import session
-    from jitvault.lifecycle.requests.freezes import all_freezes, freezes_of_everything, freezes_seen_by_person
-
     if wiring.has_worker:
         return all_freezes(wiring.worker)
     of_everything = freezes_of_everything(session.ledger_to_read(wiring)) if known else []
@@ -77,8 +75,6 @@ def _lifted(wiring: Wiring, history: Sequence[PastFreeze], found: Sequence[Row],
 
     Each has its lift. One that is in force all the same is left out: the author of its lift is no operator.
     """
-    from jitvault.cli import session
-
     in_force = [(row["scope"], row["at"]) for row in found]
     rows: list[Row] = [
         {
@@ -125,11 +121,6 @@ def _names(wiring: Wiring, rows: Sequence[Row]) -> dict[str, str]:
     Only the worker may ask Vault for the name of an entity. Without its identity they are those of entities with a part
     in some task. Nothing is read where nobody froze anything.
     """
-    from jitvault.cli import published as fallback
-    from jitvault.cli.commands.lookups.known_tasks import contents_in, contents_published
-    from jitvault.errors import JitvaultError
-    from jitvault.model.revision import names_in
-
     authors = {one for row in rows for one in (row["by"], (row.get("lifted") or {}).get("by")) if one}
     names: dict[str, str] = {}
     if not authors:
@@ -142,3 +133,33 @@ def _names(wiring: Wiring, rows: Sequence[Row]) -> dict[str, str]:
         for content in contents_in(wiring.ledger) if has_ledger else contents_published(wiring):
             names |= names_in(content)
     return names
+
+
+def _tripwire_signs(wiring: Wiring) -> list[dict[str, Any]]:
+    """Return `{task_id, at, message}` for each such task, the newest first.
+
+    A sign says nothing about now: the freeze may have been lifted since.
+    """
+    found = []
+    for task_id in wiring.documents.names(PUBLISHED):
+        document = session.published(wiring, task_id)
+        if isinstance(document, PublishedTask):
+            sign = _sign(document)
+            if sign is not None:
+                found.append({"task_id": task_id, **sign})
+    return sorted(found, key=lambda sign: sign["at"], reverse=True)
+
+
+def _sign(document: PublishedTask) -> dict[str, str] | None:
+    """Return when and how a tripwire concerned the task, None if none did."""
+    refusal = document.refused_grant
+    if refusal is not None and refusal["error"]["exit_code"] == SecurityFinding.exit_code:
+        return {"at": refusal["at"], "message": f"its grant was refused: {refusal['error']['message']}"}
+    error = document.error
+    if error is not None and error.exit_code == SecurityFinding.exit_code and document.state in BEFORE_GRANT:
+        return {"at": document.written_at.isoformat(), "message": f"it waits: {error.message}"}
+    ended = document.ended
+    # an operator's freeze has an author
+    if document.end_reason is EndReason.FROZEN and ended is not None and ended["by"] is None:
+        return {"at": ended["at"], "message": f"it was ended, since everything was frozen: {ended['note']}"}
+    return None

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from jitvault.cli.options import Debug, Json
-
-if TYPE_CHECKING:
-    from jitvault.provision.agent_login import AgentLogin, Kind
-    from jitvault.vault.client import Vault
-
-agents_app = typer.Typer(help="Register, remove and list agents.", no_args_is_help=True)
+from jitvault.cli import session
+from jitvault.cli.options import Json
+from jitvault.cli.quiet import note
+from jitvault.cli.views import agents as views
+from jitvault.errors import InvalidInput, UsageError
+from jitvault.formats.time_window import parse_duration
+from jitvault.provision import agents
+from jitvault.provision.agent_login import AgentLogin, Kind, agent_login
+from jitvault.vault.client import Vault
 
 _WAY = "How it proves who it is"
 _ROLE = "Its role in Vault"
@@ -22,7 +24,6 @@ _MAX_CA = 1_000_000
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The agent's name: its entity and its role have it, too.")]
 
 
-@agents_app.command("add")
 def add(
     name: Name,
     spiffe_id: Annotated[
@@ -72,7 +73,6 @@ def add(
         typer.Option(metavar="TTL", help="How long a token of its login lives: 60s to 2m.", rich_help_panel=_ROLE),
     ] = "2m",
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Register an agent with its login, its signing key and its group.
 
@@ -82,14 +82,6 @@ def add(
 
     Example: jitvault agents add churn-bot --spiffe-id spiffe://example.org/agents/churn
     """
-    from jitvault.cli import session
-    from jitvault.cli.quiet import note
-    from jitvault.cli.views import agents as views
-    from jitvault.errors import UsageError
-    from jitvault.formats.time_window import parse_duration
-    from jitvault.provision import agents
-    from jitvault.provision.agent_login import agent_login
-
     ways: dict[Kind, str | None] = {
         "spiffe": spiffe_id,
         "kubernetes": kubernetes,
@@ -122,37 +114,27 @@ def add(
         note(f"{name} logs in from {', '.join(kept)} alone, as before. --cidr 0.0.0.0/0 --cidr ::/0 lifts that.")
 
 
-@agents_app.command("remove")
-def remove(name: Name, json_: Json = False, debug: Debug = False) -> None:
+def remove(name: Name, json_: Json = False) -> None:
     """Remove an agent with its login and its entity.
 
     The worker ends what it holds. Its tokens are refused from now on.
 
     Example: jitvault agents remove churn-bot
     """
-    from jitvault.cli.views import agents as views
-    from jitvault.provision import agents
-
     views.print_removed(agents.remove(_vault(), name), as_json=json_)
 
 
-@agents_app.command("list")
-def list_(json_: Json = False, debug: Debug = False) -> None:
+def list_(json_: Json = False) -> None:
     """List the agents with their logins.
 
     The list also shows what keeps one of them from acting, and what lets somebody else act for it.
 
     Example: jitvault agents list -o json
     """
-    from jitvault.cli.views import agents as views
-    from jitvault.provision import agents
-
     views.print_agents(agents.listed(_vault()), as_json=json_)
 
 
 def _authority(path: Path | None) -> str:
-    from jitvault.errors import InvalidInput
-
     if path is None:
         return ""
     try:
@@ -166,6 +148,4 @@ def _authority(path: Path | None) -> str:
 
 
 def _vault() -> Vault:
-    from jitvault.cli import session
-
     return session.administrator(session.open_session(), "agents")

@@ -12,18 +12,19 @@ from functools import partial
 from pathlib import Path
 from threading import Event
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from jitvault.cli.options import Debug, Json, seconds
+from jitvault.audit.files.spool import Spool
+from jitvault.audit.receivers import receiver as receiving
+from jitvault.audit.receivers.http_device import Endpoint, HttpReceiver
+from jitvault.audit.receivers.receiver import Notices, Receiver
+from jitvault.audit.receivers.socket_device import Address, SocketReceiver
+from jitvault.audit.receivers.stdin import StreamReceiver
+from jitvault.cli.options import Json, seconds
 from jitvault.cli.quiet import note
-
-if TYPE_CHECKING:
-    from jitvault.audit.receivers.receiver import Notices, Receiver
-
-audit_app = typer.Typer(help="Receive, check and repair the audit stream.", no_args_is_help=True)
-
+from jitvault.errors import UsageError
 
 Into = Annotated[Path, typer.Option("--into", metavar="DIR", help="The spool directory, for this receiver alone.")]
 SocketUrl = Annotated[
@@ -69,7 +70,6 @@ Keep = Annotated[
 ]
 
 
-@audit_app.command("receive")
 def receive(
     into: Into,
     socket: SocketUrl = None,
@@ -83,7 +83,6 @@ def receive(
     client_ca: ClientCa = None,
     keep: Keep = 7 * 86_400.0,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Receive what Vault's audit devices push.
 
@@ -94,10 +93,6 @@ def receive(
 
     Example: jitvault audit receive --into /srv/spool --socket unix:///run/jitvault.sock
     """
-    from jitvault.audit.files.spool import Spool
-    from jitvault.audit.receivers import receiver as receiving
-    from jitvault.errors import UsageError
-
     if [socket is not None, http is not None, stdin].count(True) != 1:
         raise UsageError("audit receive needs one of --socket, --http and --stdin")
     if prefix and not stdin:
@@ -108,18 +103,12 @@ def receive(
         raise UsageError("--tls-cert, --tls-key, --bearer-file and --client-ca go with --http")
     begin: Callable[[Spool, Notices], Receiver]
     if http is not None:
-        from jitvault.audit.receivers.http_device import Endpoint, HttpReceiver
-
         endpoint = Endpoint.parse(http, certificate=tls_cert, key=tls_key, bearer_file=bearer_file, client_ca=client_ca)
         begin = partial(HttpReceiver, endpoint)
     elif socket is not None:
-        from jitvault.audit.receivers.socket_device import Address, SocketReceiver
-
         address = Address.parse(socket, users=allow_user or ())
         begin = partial(SocketReceiver, address)
     else:
-        from jitvault.audit.receivers.stdin import StreamReceiver
-
         begin = partial(StreamReceiver, prefix=prefix)
     notices = receiving.Notices(lambda text: typer.echo(text, err=True))
     spool = Spool(into)

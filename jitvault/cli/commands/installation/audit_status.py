@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jitvault.cli.options import Debug, Json
+from jitvault.cli import session
+from jitvault.cli.options import Json
 from jitvault.cli.quiet import note
+from jitvault.cli.views import output
+from jitvault.context import WorkerContext
+from jitvault.documents.signed import check_note
+from jitvault.errors import AuditLagging, AuditUntrusted, Frozen, InvalidInput, WrongState
 from jitvault.formats.plural import counted
+from jitvault.kill_switch.triggers import end_all, tripped
+from jitvault.stream.status import Trust, examine, stream_status_from_ledger
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from jitvault.context import WorkerContext
 
 _FROZEN = (
     "Treat the worker's identity as stolen (docs/operations/break-glass.md), unless agents share an address with the "
@@ -27,7 +32,7 @@ _FROZEN = (
 _COLOURS = {"trusted": "green", "lagging": "yellow", "untrusted": "red", "unknown": "yellow"}
 
 
-def audit_status(json_: Json = False, debug: Debug = False) -> None:
+def audit_status(json_: Json = False) -> None:
     """Send a canary through the audit stream and show each source.
 
     The command exits with 7 when the stream is not trusted: then nothing is granted or confirmed. Without the worker's
@@ -35,10 +40,6 @@ def audit_status(json_: Json = False, debug: Debug = False) -> None:
 
     Example: jitvault audit status
     """
-    from jitvault.cli import session
-    from jitvault.errors import AuditLagging, AuditUntrusted, Frozen
-    from jitvault.stream.status import Trust, examine, stream_status_from_ledger
-
     wiring = session.open_session()
     found = examine(wiring.worker) if wiring.has_worker else stream_status_from_ledger(session.ledger_to_read(wiring))
     _show(found.as_json(), as_json=json_)
@@ -52,7 +53,6 @@ def audit_status(json_: Json = False, debug: Debug = False) -> None:
 def audit_accept(
     reason: Annotated[str, typer.Option("--reason", help="What was lost, and why it will not happen again.")],
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Accept that audit lines were lost, after you have repaired the cause.
 
@@ -61,9 +61,6 @@ def audit_accept(
 
     Example: jitvault audit accept --reason "the disk was full; it has its own now"
     """
-    from jitvault.cli.views import output
-    from jitvault.errors import WrongState
-
     worker, why = worker_with_reason(reason)
     missing = worker.ledger.unseen_operations(worker.now())
     if not missing:
@@ -84,8 +81,6 @@ def lift_tripwires(reason: str, *, as_json: bool) -> None:
 
     What is still held is ended first. Raises WrongState.
     """
-    from jitvault.cli.views import output
-
     worker, why = worker_with_reason(reason)
     lifted = _lift(worker, why)
     answer = {"lifted": lifted, "reason": why}
@@ -99,9 +94,6 @@ def _lift(worker: WorkerContext, why: str) -> int:
 
     Raises WrongState while a task is still held, or if nothing is frozen.
     """
-    from jitvault.errors import WrongState
-    from jitvault.kill_switch.triggers import end_all, tripped
-
     if worker.ledger.freeze() is not None:
         end_all(worker, tripped(worker, {}), note)
         if held := worker.ledger.live_tasks():
@@ -120,17 +112,12 @@ def worker_with_reason(reason: str) -> tuple[WorkerContext, str]:
 
     Raises InvalidInput for an empty reason, UsageError without the identity.
     """
-    from jitvault.cli import session
-
     why = checked_reason(reason)
     return session.open_session().worker, why
 
 
 def checked_reason(reason: str) -> str:
     """Return the reason of a decision. Raises InvalidInput for an empty one."""
-    from jitvault.documents.signed import check_note
-    from jitvault.errors import InvalidInput
-
     why = check_note(reason)
     if not why:
         raise InvalidInput("--reason: expected a reason", hint="The reason is the only record of this decision.")
@@ -138,8 +125,6 @@ def checked_reason(reason: str) -> str:
 
 
 def _show(found: Mapping[str, Any], *, as_json: bool) -> None:
-    from jitvault.cli.views import output
-
     if as_json:
         typer.echo(output.to_json(found))
         return
@@ -170,16 +155,12 @@ def _not_kept(kinds: Sequence[Mapping[str, Any]]) -> str:
 
     Anyone can make Vault write them, and they belong to no task or say nothing new.
     """
-    from jitvault.cli.views import output
-
     last = max(kinds, key=lambda counted: str(counted["last_at"]))
     counts = ", ".join(f"{counted['lines']:,} {counted['kind'].replace('_', ' ')}" for counted in kinds)
     return f"{counts}: only counted, the last {output.readable(last['last_at'])} from {last['last_from'] or 'nowhere'}"
 
 
 def _show_source(console: Console, source: Mapping[str, Any]) -> None:
-    from jitvault.cli.views import output
-
     console.print(source["name"], soft_wrap=True)
     facts = {
         "counts": "yes" if source["counts"] else _why_not(source),
@@ -197,8 +178,6 @@ def _why_not(source: Mapping[str, Any]) -> str:
 
 
 def _read(source: Mapping[str, Any]) -> str:
-    from jitvault.cli.views import output
-
     return f"{source['offset']:,} bytes of stretch {source['stretch']}, {output.readable(source['read_at'])}"
 
 

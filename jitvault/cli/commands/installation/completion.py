@@ -11,8 +11,8 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
-
-from jitvault.cli.options import Debug
+from typer._completion_classes import completion_init
+from typer._completion_shared import get_completion_script
 
 _PROGRAM = "jitvault"
 _ASKED = "_JITVAULT_COMPLETE"
@@ -28,7 +28,6 @@ class Shell(StrEnum):
 
 def completion(
     shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="The shell: bash, zsh or fish.")],
-    debug: Debug = False,
 ) -> None:
     """Print the completion script of a shell.
 
@@ -38,8 +37,6 @@ def completion(
 
     Example: source <(jitvault completion bash)
     """
-    from typer._completion_shared import get_completion_script
-
     typer.echo(get_completion_script(prog_name=_PROGRAM, complete_var=_ASKED, shell=shell.value))
 
 
@@ -49,7 +46,5 @@ def answer_shell(commands: Callable[[], Any]) -> None:
     Then the process ends. `commands` returns the commands as typer runs them.
     """
     if _ASKED in os.environ:
-        from typer._completion_classes import completion_init
-
         completion_init()
         commands()(prog_name=_PROGRAM, complete_var=_ASKED)

@@ -6,20 +6,24 @@ That is whether access can be granted, revoked and proven.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from itertools import groupby
+from typing import Any
 
 import typer
+from rich.text import Text
 
-from jitvault.cli.options import Debug, Json
-
-if TYPE_CHECKING:
-    from jitvault.doctor.check import Ability, Check
+from jitvault.cli import session
+from jitvault.cli.options import Json
+from jitvault.cli.views import output
+from jitvault.doctor.check import Ability, Check, can, counts, first_failure
+from jitvault.doctor.run import all_checks
+from jitvault.errors import UsageError
 
 _MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red"), "skipped": ("-", "dim")}
 _CAN = {True: ("yes", "green"), False: ("no", "red"), None: ("not known", "yellow")}
 
 
-def doctor(json_: Json = False, debug: Debug = False) -> None:
+def doctor(json_: Json = False) -> None:
     """Check whether access can be granted, revoked and proven here.
 
     The command changes nothing and uses whatever identities there are. It exits with 0 when all three can be done, with
@@ -27,11 +31,6 @@ def doctor(json_: Json = False, debug: Debug = False) -> None:
 
     Example: jitvault doctor
     """
-    from jitvault.cli import session
-    from jitvault.doctor.check import can, first_failure
-    from jitvault.doctor.run import all_checks
-    from jitvault.errors import UsageError
-
     wiring = session.open_session()
     at = wiring.clock.now()
     checks = list(all_checks(wiring))
@@ -53,9 +52,6 @@ def doctor(json_: Json = False, debug: Debug = False) -> None:
 
 
 def _print_json(head: Mapping[str, Any], checks: Sequence[Check], able: Mapping[Ability, bool | None]) -> None:
-    from jitvault.cli.views import output
-    from jitvault.doctor.check import counts
-
     body = {
         **head,
         "can": {ability.value: answer for ability, answer in able.items()},
@@ -70,13 +66,6 @@ def _print(checks: Sequence[Check], able: Mapping[Ability, bool | None]) -> None
 
     Checks of an area with the same result are printed once, with all their names.
     """
-    from itertools import groupby
-
-    from rich.text import Text
-
-    from jitvault.cli.views import output
-    from jitvault.doctor.check import counts
-
     console = output.console()
     for area, group in groupby(checks, key=lambda check: check.about.area):
         console.print(area, style="bold")

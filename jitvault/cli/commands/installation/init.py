@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from jitvault.cli.options import Debug, Json, Yes
-
-if TYPE_CHECKING:
-    from jitvault.cli.views.provisioning import Actor
-    from jitvault.provision.init import Plan, Want
-    from jitvault.vault.client import Vault
-    from jitvault.wiring import Wiring
-
+from jitvault import shipped_files as shipped
+from jitvault.cli import session
+from jitvault.cli.commands.installation.templates import warn_of_placeholder
+from jitvault.cli.options import Json, Yes
+from jitvault.cli.views import provisioning as view
+from jitvault.cli.views.provisioning import Actor
+from jitvault.errors import UsageError, WrongState
+from jitvault.formats.server_product import with_commands
+from jitvault.provision import init as provision
+from jitvault.provision.init import Plan, Want
+from jitvault.provision.template_check.record import unchecked
+from jitvault.provision.worker_login import worker_login
+from jitvault.vault.client import Vault
+from jitvault.vault.identity import Identity
+from jitvault.vault.tokens import Tokens
+from jitvault.wiring import Wiring
 
 Plans = Annotated[bool, typer.Option("--plan", help="Show the changes and make none.")]
 Network = Annotated[
@@ -53,7 +61,6 @@ def init(
     worker_cidr: WorkerCidr = None,
     yes: Yes = False,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Provision Vault's mounts, policies, roles, groups, keys and limits.
 
@@ -63,14 +70,6 @@ def init(
 
     Example: jitvault init --plan --network office=10.1.0.0/16
     """
-    from jitvault.cli import session
-    from jitvault.cli.commands.installation.template_check import warn_of_placeholder
-    from jitvault.cli.views import provisioning as view
-    from jitvault.errors import UsageError
-    from jitvault.formats.server_product import with_commands
-    from jitvault.provision import init as provision
-    from jitvault.provision.template_check.record import unchecked
-
     if worker_cidr and not worker_approle:
         raise UsageError("--worker-cidr goes with --worker-approle")
     wiring = session.open_session()
@@ -104,10 +103,6 @@ def _want(
 
     `worker_cidrs` is None where no AppRole is wanted.
     """
-    from jitvault import shipped_files as shipped
-    from jitvault.provision.init import Want
-    from jitvault.provision.worker_login import worker_login
-
     return Want(
         wiring.templates,
         wiring.engines,
@@ -128,10 +123,6 @@ def _who_may(wiring: Wiring) -> str:
 
 def _actor(wiring: Wiring, vault: Vault) -> Actor:
     """Return whose identity acts, by the token itself."""
-    from jitvault.cli.views.provisioning import Actor
-    from jitvault.vault.identity import Identity
-    from jitvault.vault.tokens import Tokens
-
     settings = wiring.settings
     me = Tokens(vault).lookup_self()
     entity = Identity(vault).by_id(me.entity_id) if me.entity_id else None
@@ -152,10 +143,6 @@ def _ask(vault: Vault, want: Want, shown: Plan) -> None:
 
     Raises UsageError without a yes, and where there is no terminal to ask on; WrongState where Vault was changed since.
     """
-    from jitvault.cli import session
-    from jitvault.errors import UsageError, WrongState
-    from jitvault.provision import init as provision
-
     count = f"{len(shown.changes)} change{'' if len(shown.changes) == 1 else 's'}"
     if not sys.stdin.isatty():
         raise UsageError(
@@ -172,8 +159,6 @@ def _ask(vault: Vault, want: Want, shown: Plan) -> None:
 
 
 def _networks(given: Sequence[str]) -> dict[str, list[str]]:
-    from jitvault.errors import UsageError
-
     found: dict[str, list[str]] = {}
     for item in given:
         name, separator, cidrs = item.partition("=")

@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from jitvault.cli.commands.installation.ledger_recover import ledger_recover
-from jitvault.cli.options import Debug, Json
+from jitvault.cli import session
+from jitvault.cli.options import Json
+from jitvault.cli.views.output import to_json
+from jitvault.errors import SecurityFinding, VaultRefused, VaultUnavailable
 from jitvault.formats.plural import counted
-
-if TYPE_CHECKING:
-    from jitvault.errors import SecurityFinding
-    from jitvault.ledger.chains import ChainCheck
-    from jitvault.ledger.storage.database import Database
-    from jitvault.wiring import Wiring
-
-ledger_app = typer.Typer(help="Create, upgrade, check, copy and recover the ledger.", no_args_is_help=True)
-ledger_app.command("recover")(ledger_recover)
+from jitvault.ledger.chains import ChainCheck, lacking, look
+from jitvault.ledger.copy import copy
+from jitvault.ledger.storage.database import Database, opened, raw, upgrade, version
+from jitvault.ledger.storage.rights import grants
+from jitvault.lifecycle.record.integrity import published_heads
+from jitvault.vault.documents import Documents
+from jitvault.wiring import Wiring
 
 
-@ledger_app.command("upgrade")
-def ledger_upgrade(json_: Json = False, debug: Debug = False) -> None:
+def ledger_upgrade(json_: Json = False) -> None:
     """Create the ledger's tables, or upgrade them to this version.
 
     Workers may go on running meanwhile.
 
     Example: jitvault ledger upgrade
     """
-    from jitvault.cli import session
-    from jitvault.cli.views.output import to_json
-    from jitvault.ledger.storage.database import raw, upgrade, version
-
     wiring = session.open_session()
     database = raw(_address(wiring), create=True)
     if version(database) is not None:
@@ -51,13 +46,11 @@ def ledger_upgrade(json_: Json = False, debug: Debug = False) -> None:
         typer.echo(f"The ledger at {place} was {what}: version {after}.")
 
 
-@ledger_app.command("grants")
 def ledger_grants(
     role: Annotated[str, typer.Argument(help="The role of PostgreSQL as which a worker or a reader logs in.")],
     reader: Annotated[bool, typer.Option("--reader", help="For an auditor, who only reads.")] = False,
     inside: Annotated[str, typer.Option("--schema", metavar="NAME", help="The schema with the tables.")] = "public",
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Print the SQL that gives a role what it needs at a ledger on PostgreSQL.
 
@@ -66,15 +59,11 @@ def ledger_grants(
 
     Example: jitvault ledger grants jitvault_worker | psql "$OWNER_URL"
     """
-    from jitvault.cli.views.output import to_json
-    from jitvault.ledger.storage.rights import grants
-
     statements = grants(role, writes=not reader, where=inside)
     typer.echo(to_json({"statements": statements}) if json_ else "".join(f"{line};\n" for line in statements), nl=json_)
 
 
-@ledger_app.command("check")
-def ledger_check(json_: Json = False, debug: Debug = False) -> None:
+def ledger_check(json_: Json = False) -> None:
     """Check the ledger's schema and triggers, and every task's event chain.
 
     The command also compares the chains with what Vault says that the ledger held. It exits with 11 for a schema that
@@ -82,11 +71,6 @@ def ledger_check(json_: Json = False, debug: Debug = False) -> None:
 
     Example: jitvault ledger check
     """
-    from jitvault.cli import session
-    from jitvault.cli.views.output import to_json
-    from jitvault.ledger.chains import look
-    from jitvault.ledger.storage.database import opened, version
-
     wiring = session.open_session()
     wiring.check_owner()
     database = opened(_address(wiring), create=False)
@@ -120,8 +104,6 @@ def edited_or_restored(found: ChainCheck, missing: Sequence[str]) -> SecurityFin
     `missing` are the tasks that lack the event that Vault knows of. Where that is all, an older ledger was put back:
     who changes rows breaks a chain, if they do not make all of it anew.
     """
-    from jitvault.errors import SecurityFinding
-
     problems = [f"{name}: {'; '.join(what)}" for name, what in found.broken.items()]
     problems += [f"{name}: events that Vault knows of are missing" for name in missing]
     problems += [f"the trigger {name} is missing: rows can be changed" for name in found.unguarded]
@@ -136,13 +118,11 @@ def edited_or_restored(found: ChainCheck, missing: Sequence[str]) -> SecurityFin
     )
 
 
-@ledger_app.command("copy")
 def ledger_copy(
     to: Annotated[
         str, typer.Option("--to", metavar="URL", help="An empty database, or a path. It is created if needed.")
     ],
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Copy the whole ledger into an empty database, and verify the copy.
 
@@ -150,11 +130,6 @@ def ledger_copy(
 
     Example: jitvault ledger copy --to postgresql://jitvault@db.example.org/jitvault
     """
-    from jitvault.cli import session
-    from jitvault.cli.views.output import to_json
-    from jitvault.ledger.copy import copy
-    from jitvault.ledger.storage.database import opened, raw, upgrade
-
     wiring = session.open_session()
     wiring.check_owner()
     source = opened(_address(wiring), create=False)
@@ -178,11 +153,6 @@ def _heads(wiring: Wiring, database: Database) -> dict[str, Any]:
     That needs a token that may read the heads. Returns `{compared, missing, said}`; `compared` is None where Vault
     could not be asked.
     """
-    from jitvault.errors import VaultRefused, VaultUnavailable
-    from jitvault.ledger.chains import lacking
-    from jitvault.lifecycle.record.integrity import published_heads
-    from jitvault.vault.documents import Documents
-
     token = wiring.login_if_any or wiring.person_token
     if token is None:
         return {"compared": None, "missing": [], "said": "Not compared with Vault: there is no token."}

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
-from jitvault.cli.options import Debug, Json, seconds
+from jitvault.cli import session
+from jitvault.cli.options import Json, seconds
 from jitvault.cli.quiet import note
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from jitvault.cli.views import output
+from jitvault.recovery.recover import plan as look
+from jitvault.recovery.recover import recover_ledger
+from jitvault.recovery.report import as_json, outcome
 
 _MEANINGS = {
     "kept": "the ledger agrees with Vault",
@@ -45,7 +48,6 @@ def ledger_recover(
         ),
     ] = 120.0,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Rebuild a lost ledger, or correct a restored one.
 
@@ -55,12 +57,6 @@ def ledger_recover(
 
     Example: jitvault ledger recover --plan
     """
-    from jitvault.cli import session
-    from jitvault.cli.views import output
-    from jitvault.recovery.recover import plan as look
-    from jitvault.recovery.recover import recover_ledger
-    from jitvault.recovery.report import as_json, outcome
-
     wiring = session.open_session()
     worker = wiring.worker
     found = look(worker) if plan else recover_ledger(worker, wait_s=wait, tell=note)
@@ -75,8 +71,6 @@ def ledger_recover(
 
 
 def _show(console: Console, report: Mapping[str, Any], *, plan: bool) -> None:
-    from jitvault.cli.views import output
-
     def line(text: str) -> None:
         console.print(text, soft_wrap=True)
 
@@ -118,8 +112,6 @@ def _summary(task: Mapping[str, Any]) -> str:
 
 
 def _show_rest(console: Console, report: Mapping[str, Any], line: Any) -> None:
-    from jitvault.cli.views import output
-
     if report["left"]:
         line(f"Not recovered ({len(report['left'])})")
         output.print_facts(console, report["left"])

@@ -6,15 +6,17 @@ Untracked ones are in Vault and belong to no task, missing ones belong to a task
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
-from jitvault.cli.options import Debug, Json
+from jitvault.cli import session
+from jitvault.cli.options import Json
+from jitvault.cli.views import output
 from jitvault.formats.plural import counted
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from jitvault.sweep.report import as_json, outcome
+from jitvault.sweep.sweep import sweep as run
 
 
 def sweep(
@@ -26,7 +28,6 @@ def sweep(
         ),
     ] = False,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Compare Vault's tokens and leases with the ledger and the audit stream.
 
@@ -36,11 +37,6 @@ def sweep(
 
     Example: jitvault sweep --fix
     """
-    from jitvault.cli import session
-    from jitvault.cli.views import output
-    from jitvault.sweep.report import as_json, outcome
-    from jitvault.sweep.sweep import sweep as run
-
     wiring = session.open_session()
     swept = run(wiring.worker, fix=fix)
     found = as_json(swept, wiring.vault_command)
@@ -54,8 +50,6 @@ def sweep(
 
 
 def _show(console: Console, found: Mapping[str, Any]) -> None:
-    from jitvault.cli.views import output
-
     looked = found["looked_at"]
     tokens, leases, paths = looked["tokens"], looked["leases"], len(looked["paths"])
     extent = f"{counted(tokens, 'token')} and {counted(leases, 'lease')} below {counted(paths, 'path')}"
@@ -80,8 +74,6 @@ def _show(console: Console, found: Mapping[str, Any]) -> None:
 
 
 def _part(console: Console, title: str, items: Sequence[Mapping[str, Any]], facts: Any) -> None:
-    from jitvault.cli.views import output
-
     if not items:
         return
     console.print(f"{title} ({len(items)})", soft_wrap=True)
@@ -95,8 +87,6 @@ def _part(console: Console, title: str, items: Sequence[Mapping[str, Any]], fact
 
 
 def _untracked(item: Mapping[str, Any]) -> dict[str, str]:
-    from jitvault.cli.views import output
-
     checks = " ".join(f"{c['n']}{'✓' if c['ok'] else '✗'}" for c in item["checks"])
     return {
         "state": f"{item['verdict']}   {checks}".rstrip(),
@@ -108,8 +98,6 @@ def _untracked(item: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _unlinked(item: Mapping[str, Any]) -> dict[str, str]:
-    from jitvault.cli.views import output
-
     issued = f"{output.readable(item['at'])} at {item['path']} from {item['remote']}"
     return {"issued": issued, "line": f"{item['line'][:16]}, request {item['request_id']}"}
 

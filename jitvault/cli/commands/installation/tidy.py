@@ -10,8 +10,13 @@ from typing import Annotated
 
 import typer
 
-from jitvault.cli.options import Debug, Json, Yes, seconds
+from jitvault.cli import session
+from jitvault.cli.options import Json, Yes, seconds
+from jitvault.cli.views.remains import print_remains
+from jitvault.documents.paths import REQUEST_LIFE
+from jitvault.errors import UsageError
 from jitvault.formats.plural import counted
+from jitvault.provision import tidy as provision
 
 
 def tidy(
@@ -28,7 +33,6 @@ def tidy(
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be removed and remove nothing.")] = False,
     yes: Yes = False,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Remove documents of old requests and finished tasks from Vault.
 
@@ -38,12 +42,6 @@ def tidy(
 
     Example: jitvault tidy --older-than 90d --plan
     """
-    from jitvault.cli import session
-    from jitvault.cli.views.remains import print_remains
-    from jitvault.documents.paths import REQUEST_LIFE
-    from jitvault.errors import UsageError
-    from jitvault.provision import tidy as provision
-
     age = timedelta(seconds=older_than)
     if age < REQUEST_LIFE:
         raise UsageError(

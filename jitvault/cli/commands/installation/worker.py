@@ -5,15 +5,20 @@ from __future__ import annotations
 import gc
 from contextlib import closing
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from jitvault.cli.options import Debug, seconds
-
-if TYPE_CHECKING:
-    from jitvault.worker.once import Once
-    from jitvault.worker.process import Plan
+from jitvault.cli.options import seconds
+from jitvault.errors import InvalidInput, JitvaultError
+from jitvault.formats.time_window import parse_seconds
+from jitvault.memory_protection import keep_private
+from jitvault.settings import load
+from jitvault.wiring import Wiring
+from jitvault.worker.logs import death, log_to_stderr
+from jitvault.worker.loop_base import Pace
+from jitvault.worker.once import PACE, Once
+from jitvault.worker.process import Plan, work
 
 _DEFAULT = 4
 _MOST = 64
@@ -56,7 +61,6 @@ def worker(
             help="How long --once works at most (exit code 13).",
         ),
     ] = 60.0,
-    debug: Debug = False,
 ) -> None:
     """Run the lifecycle of all tasks until Ctrl-C or SIGTERM.
 
@@ -66,11 +70,6 @@ def worker(
 
     Example: jitvault worker --concurrency 8 --health 127.0.0.1:8080
     """
-    from jitvault.memory_protection import keep_private
-    from jitvault.worker.loop_base import Pace
-    from jitvault.worker.once import PACE, Once
-    from jitvault.worker.process import Plan
-
     # before anything secret is read
     # a worker lives long: what Python finds early is memory that it does not keep (`main` has it search seldom)
     gc.set_threshold(700, 10, 10)
@@ -82,12 +81,6 @@ def worker(
 
 def _work(plan: Plan, once: Once | None, *, as_json: bool) -> None:
     """Run the worker; in a JSON log its death is the last event."""
-    from jitvault.errors import JitvaultError
-    from jitvault.settings import load
-    from jitvault.wiring import Wiring
-    from jitvault.worker.logs import death, log_to_stderr
-    from jitvault.worker.process import work
-
     logger = log_to_stderr(as_json=as_json)
     try:
         settings = load()
@@ -108,9 +101,6 @@ def _work(plan: Plan, once: Once | None, *, as_json: bool) -> None:
 
 def _sweep_s(text: str) -> float:
     """Return how often to sweep, in seconds; 0 for `never`."""
-    from jitvault.errors import InvalidInput
-    from jitvault.formats.time_window import parse_seconds
-
     if text == "never":
         return 0
     try:

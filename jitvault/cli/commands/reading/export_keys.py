@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import msgspec
 import typer
 
-from jitvault.cli.options import Debug, Json, Out
+from jitvault.cli import session
+from jitvault.cli.options import Json, Out
+from jitvault.cli.views import output
+from jitvault.vault.trusted import trusted
 
 _INIT_MAKES = "jitvault-worker"
 
@@ -22,7 +26,6 @@ def export_keys(
     ] = None,
     out: Out = None,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Write the trust file by which receipts are verified offline.
 
@@ -31,12 +34,6 @@ def export_keys(
 
     Example: jitvault export-keys --out trust.json
     """
-    import msgspec
-
-    from jitvault.cli import session
-    from jitvault.cli.views import output
-    from jitvault.vault.trusted import trusted
-
     wiring = session.open_session()
     with output.new_file(out) as file:
         found = trusted(wiring.vault(wiring.person_token or wiring.settings.admin), worker or [_INIT_MAKES])

@@ -9,13 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jitvault.cli.options import Debug, Out, task_id
+from jitvault.cli import session
+from jitvault.cli.lookups.deleted_tasks import check_names, check_none_is_missing, check_not_missing
+from jitvault.cli.lookups.names_in_tasks import NamesInTasks
+from jitvault.cli.options import Out, task_id
+from jitvault.cli.quiet import note
+from jitvault.cli.views import output
+from jitvault.errors import CorruptRecord, NotFound, SecurityFinding, UsageError, WrongState, readable
+from jitvault.formats.plural import counted
+from jitvault.lifecycle.record.csv_export import as_csv
+from jitvault.lifecycle.record.report import REPORT_COLUMNS
+from jitvault.lifecycle.record.report_filter import ReportFilter, parse_states, parse_time
+from jitvault.model.revision import Revision
+from jitvault.model.states import OVER
 
 if TYPE_CHECKING:
-    from jitvault.cli.commands.lookups.names_in_tasks import NamesInTasks
-    from jitvault.errors import CorruptRecord
     from jitvault.ledger.ledger import Ledger
-    from jitvault.lifecycle.record.report_filter import ReportFilter
 
 
 class ReportFormat(StrEnum):
@@ -52,7 +61,6 @@ def report(
         Path | None,
         typer.Option("--receipt", metavar="FILE", help="Write the signed receipt of a sealed TASK to this new file."),
     ] = None,
-    debug: Debug = False,
 ) -> None:
     """Export one row for each lease, and the receipt of a sealed task.
 
@@ -67,12 +75,6 @@ def report(
 
     Example: jitvault report --agent research-agent --since 7d -o csv --out week.csv
     """
-    from jitvault.cli import session
-    from jitvault.cli.commands.lookups.deleted_tasks import check_names, check_none_is_missing, check_not_missing
-    from jitvault.cli.views import output
-    from jitvault.errors import UsageError
-    from jitvault.lifecycle.record.report_filter import ReportFilter, parse_states, parse_time
-
     wiring = session.open_session()
     now = wiring.clock.agreed()
     wanted = ReportFilter(
@@ -111,10 +113,6 @@ def _say_what_is_missing(found: _Found, wanted: ReportFilter, receipt: Path | No
     Raises SecurityFinding for tasks that cannot be read: whether they match nobody can tell. The report of the others
     was written nevertheless.
     """
-    from jitvault.cli.quiet import note
-    from jitvault.errors import SecurityFinding
-    from jitvault.formats.plural import counted
-
     if receipt is not None:
         note(f"receipt written to {receipt}")
     if not found.rows:
@@ -139,8 +137,6 @@ class _Found:
 
 def _check_options(task: str | None, wanted: ReportFilter, *, out: Path | None, receipt: Path | None) -> None:
     """Raise UsageError for options that contradict each other."""
-    from jitvault.errors import UsageError
-
     if receipt is None:
         return
     if task is None:
@@ -156,8 +152,6 @@ def _format_of(chosen: ReportFormat | None, out: Path | None) -> ReportFormat:
 
     Raises UsageError where both say something else, and for an ending of no format where none was chosen.
     """
-    from jitvault.errors import UsageError
-
     ending = out.suffix.lower().removeprefix(".") if out is not None else ""
     named = ReportFormat(ending) if ending in {each.value for each in ReportFormat} else None
     if ending and chosen is None and named is None:
@@ -178,10 +172,6 @@ def _collect(ledger: Ledger, task: str | None, wanted: ReportFilter) -> _Found:
 
     Raises NotFound for a task that is not there, UsageError for one that the filter excludes.
     """
-    from jitvault.cli.commands.lookups.names_in_tasks import NamesInTasks
-    from jitvault.errors import CorruptRecord, NotFound, UsageError, readable
-    from jitvault.model.revision import Revision
-
     found = _Found(NamesInTasks())
     for name in [task] if task else [row.task_id for row in ledger.tasks()]:
         try:
@@ -204,9 +194,6 @@ def _collect(ledger: Ledger, task: str | None, wanted: ReportFilter) -> _Found:
 
 def _receipt_of(ledger: Ledger, task: str) -> dict[str, Any]:
     """Return the signed receipt. Raises WrongState before the seal."""
-    from jitvault.errors import WrongState
-    from jitvault.model.states import OVER
-
     row = ledger.task(task)
     if row is None or row.receipt is None:
         state = row.state if row else "gone"
@@ -217,8 +204,4 @@ def _receipt_of(ledger: Ledger, task: str) -> dict[str, Any]:
 
 
 def _rendered(rows: list[dict[str, Any]], format_: ReportFormat) -> str:
-    from jitvault.cli.views import output
-    from jitvault.lifecycle.record.csv_export import as_csv
-    from jitvault.lifecycle.record.report import REPORT_COLUMNS
-
     return as_csv(rows, REPORT_COLUMNS) if format_ is ReportFormat.CSV else output.to_json({"leases": rows}) + "\n"

@@ -6,14 +6,38 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from jitvault.cli.options import Debug, Json, Task
+from jitvault.cli import published as fallback
+from jitvault.cli import session
+from jitvault.cli.lookups.deleted_tasks import check_not_missing
+from jitvault.cli.lookups.seen_freezes import SeenFreezes
+from jitvault.cli.options import Json, Task
+from jitvault.cli.published import NEARLY
+from jitvault.cli.views import status as overview
+from jitvault.documents.published_parts import MissingApproval
+from jitvault.documents.published_task import PublishedTask
+from jitvault.errors import (
+    AuditUntrusted,
+    Frozen,
+    JitvaultError,
+    NotConfirmed,
+    NotFound,
+    SecurityFinding,
+    VaultRefused,
+    VaultUnavailable,
+    WaitTimedOut,
+    readable,
+)
+from jitvault.formats.did_you_mean import nearest
+from jitvault.lifecycle.advance import advance
+from jitvault.lifecycle.record.report import status_of
+from jitvault.lifecycle.requests.end_requests import pending_end_requests
+from jitvault.lifecycle.requests.freezes import recovery_as_freeze
+from jitvault.model.revision import names_in
+from jitvault.model.states import OVER, State
+from jitvault.wiring import Wiring
 
 if TYPE_CHECKING:
-    from jitvault.documents.published_parts import MissingApproval
-    from jitvault.errors import JitvaultError
     from jitvault.ledger.ledger import Ledger
-    from jitvault.model.states import State
-    from jitvault.wiring import Wiring
 
 # how long `status` does what is due for the task before it shows the task
 _PATIENCE_S = 10.0
@@ -23,7 +47,7 @@ _INCIDENT = (
 )
 
 
-def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
+def status(task: Task, json_: Json = False) -> None:
     """Show a task with its revision, decisions, grant, leases and timeline.
 
     With the worker's identity the command first does what is due for the task, for some seconds at most. Without a
@@ -31,24 +55,6 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
 
     Example: jitvault status count-orders
     """
-    from jitvault.cli import published as fallback
-    from jitvault.cli import session
-    from jitvault.cli.commands.lookups.deleted_tasks import check_not_missing
-    from jitvault.cli.views import status as overview
-    from jitvault.errors import (
-        AuditUntrusted,
-        Frozen,
-        NotConfirmed,
-        NotFound,
-        VaultRefused,
-        VaultUnavailable,
-        WaitTimedOut,
-        readable,
-    )
-    from jitvault.lifecycle.advance import advance
-    from jitvault.lifecycle.record.report import status_of
-    from jitvault.lifecycle.requests.freezes import recovery_as_freeze
-
     wiring = session.open_session()
     failure: JitvaultError | None = None
     if wiring.has_worker:
@@ -95,9 +101,6 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
 
 def _meant(ledger: Ledger, task: str) -> str:
     """Return ` (did you mean …?)` where the ledger has nearly this task."""
-    from jitvault.cli.published import NEARLY
-    from jitvault.formats.did_you_mean import nearest
-
     return nearest(task, (row.task_id for row in ledger.tasks()), likeness=NEARLY)
 
 
@@ -106,11 +109,6 @@ def _show_published(wiring: Wiring, task: str, *, as_json: bool) -> None:
 
     Raises SecurityFinding where the document is not trusted.
     """
-    from jitvault.cli import published as fallback
-    from jitvault.cli import session
-    from jitvault.cli.views import status as overview
-    from jitvault.errors import SecurityFinding
-
     session.known(wiring, task)
     document, found = fallback.published_proof(wiring, task)
     requests = _end_requests(wiring, task, document.state, document.full_revision.content)
@@ -128,8 +126,6 @@ def _shown_above(failure: JitvaultError) -> JitvaultError:
 
     The command has just shown what the failure is about.
     """
-    from jitvault.errors import NotConfirmed
-
     if isinstance(failure, NotConfirmed):
         failure.hint = "The check that failed is shown above. Run `jitvault revoke TASK` to try again at once."
     return failure
@@ -141,11 +137,6 @@ def _end_requests(wiring: Wiring, task: str, state: State, content: Mapping[str,
     `content` is that of the task's revision. The list is empty with the worker's identity: such a command has just done
     them.
     """
-    from jitvault.cli import session
-    from jitvault.errors import JitvaultError
-    from jitvault.lifecycle.requests.end_requests import pending_end_requests
-    from jitvault.model.revision import names_in
-
     is_open = state in session.BEFORE | session.GRANTED
     if is_open and not wiring.has_worker and wiring.person_token:
         # a ledger can be shown without a usable identity, and while Vault does not answer
@@ -160,9 +151,6 @@ def _freeze(wiring: Wiring, state: State, content: Mapping[str, Any]) -> dict[st
 
     `content` is that of the task's revision. None for a task that is over, and where the caller may not read freezes.
     """
-    from jitvault.cli.commands.lookups.seen_freezes import SeenFreezes
-    from jitvault.model.states import OVER
-
     found = None if state in OVER else SeenFreezes(wiring, wiring.ledger if wiring.has_worker else None).of(content)
     return found if found is not None and found["kind"] == "operator" else None
 
@@ -172,10 +160,6 @@ def _missing(wiring: Wiring, task: str, state: State) -> list[MissingApproval]:
 
     Nothing where Vault cannot be asked.
     """
-    from jitvault.cli import session
-    from jitvault.documents.published_task import PublishedTask
-    from jitvault.errors import JitvaultError
-
     if state != "pending_approval":
         return []
     with suppress(JitvaultError):

@@ -9,15 +9,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jitvault.cli.options import Debug, Json
+from jitvault.cli import published as fallback
+from jitvault.cli import session
+from jitvault.cli.lookups.deleted_tasks import check_names, check_none_is_missing
+from jitvault.cli.lookups.names_in_tasks import NamesInTasks, contents_in, contents_published
+from jitvault.cli.lookups.seen_freezes import SeenFreezes
+from jitvault.cli.options import Json
+from jitvault.cli.views import task_list as views
 from jitvault.documents.paths import PUBLISHED
+from jitvault.documents.published_task import PublishedTask
+from jitvault.errors import CorruptRecord, JitvaultError
+from jitvault.lifecycle.record.receipt import extension_in
+from jitvault.lifecycle.record.report import parties_of, summary_of, waiting_extension
+from jitvault.model.revision import Revision
+from jitvault.model.scope import Scope
 from jitvault.model.states import LIVE_STATES, OVER, State
+from jitvault.wiring import Wiring
 
 if TYPE_CHECKING:
-    from jitvault.cli.commands.lookups.seen_freezes import SeenFreezes
     from jitvault.ledger.ledger import Ledger
-    from jitvault.model.scope import Scope
-    from jitvault.wiring import Wiring
 
 # a request that was refused never became a task, and is published all the same
 _REFUSED = "refused"
@@ -49,7 +59,6 @@ def list_(
     owner: OfOwner = "",
     template: OfTemplate = "",
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """List tasks: whose they are, what they hold and who is waited for.
 
@@ -58,15 +67,6 @@ def list_(
 
     Example: jitvault list --open --agent research-agent
     """
-    from jitvault.cli import published as fallback
-    from jitvault.cli import session
-    from jitvault.cli.commands.lookups.deleted_tasks import check_names, check_none_is_missing
-    from jitvault.cli.commands.lookups.known_tasks import contents_in, contents_published
-    from jitvault.cli.commands.lookups.names_in_tasks import NamesInTasks
-    from jitvault.cli.commands.lookups.seen_freezes import SeenFreezes
-    from jitvault.cli.views import task_list as views
-    from jitvault.model.scope import Scope
-
     wanted = _Wanted(_checked(state or []), Scope(agent, template, owner), only_open=open_)
     wiring = session.open_session()
     if has_ledger := fallback.has_ledger(wiring):
@@ -124,11 +124,6 @@ def _checked(states: Sequence[str]) -> frozenset[str]:
 
 def _rows_of_ledger(wiring: Wiring, ledger: Ledger, wanted: _Wanted, freezes: SeenFreezes) -> list[dict[str, Any]]:
     """Return the rows of the tasks that the ledger knows."""
-    from jitvault.errors import CorruptRecord
-    from jitvault.lifecycle.record.receipt import extension_in
-    from jitvault.lifecycle.record.report import parties_of, summary_of, waiting_extension
-    from jitvault.model.revision import Revision
-
     left_out = OVER if wanted.only_open else frozenset[State]()
     tasks = ledger.tasks(frozenset(State) - left_out)
     bodies = ledger.current_bodies([task.task_id for task in tasks])
@@ -156,10 +151,6 @@ def _with_missing(wiring: Wiring, rows: list[dict[str, Any]]) -> list[dict[str, 
 
     The ledger does not have them, so they are as published; none where Vault cannot be asked.
     """
-    from jitvault.cli import session
-    from jitvault.documents.published_task import PublishedTask
-    from jitvault.errors import JitvaultError
-
     if wiring.unverified:
         return rows
     with suppress(JitvaultError):

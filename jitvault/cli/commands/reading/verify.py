@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from jitvault.cli.options import Debug, Json
+from jitvault.cli.options import Json
+from jitvault.cli.views import verification as view
+from jitvault.documents.trust import read_trust_file
+from jitvault.errors import InvalidInput, NotConfirmed, SecurityFinding, UsageError
 from jitvault.formats.plural import counted
 from jitvault.formats.shorten import one_line
-
-if TYPE_CHECKING:
-    from jitvault.verification.history import History
-    from jitvault.verification.keys import ReceiptKey
-    from jitvault.verification.trust import Trust
+from jitvault.verification.history import History, read_history
+from jitvault.verification.keys import MAX_KEY_FILE, ReceiptKey, read_keys
+from jitvault.verification.log_lines import files_in, lines_of
+from jitvault.verification.signature import MAX_RECEIPT
+from jitvault.verification.trust import Trust, keys_in, trust_in
+from jitvault.verification.verify import verify as verified
 
 _LOOKED_AT = 100
 """How many lines of a file are looked at before it is called no audit log."""
@@ -58,7 +62,6 @@ def verify(
         typer.Option("--status", metavar="FILE", help="What `jitvault status TASK -o json` printed, with its history."),
     ] = None,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Verify a receipt offline, and say what was checked and what was not.
 
@@ -73,12 +76,6 @@ def verify(
 
     Example: jitvault verify receipt.json --trust trust.json --audit audit.log
     """
-    from jitvault.cli.views import verification as view
-    from jitvault.errors import NotConfirmed, SecurityFinding
-    from jitvault.verification.log_lines import files_in, lines_of
-    from jitvault.verification.signature import MAX_RECEIPT
-    from jitvault.verification.verify import verify as verified
-
     data = _content(receipt, MAX_RECEIPT, "receipt")
     keys, known = _trusted(trust, key, namespace, worker_entity or ())
     files = files_in(audit or ())
@@ -109,11 +106,6 @@ def _trusted(
 
     An empty id is none. Raises UsageError, InvalidInput.
     """
-    from jitvault.documents.trust import read_trust_file
-    from jitvault.errors import UsageError
-    from jitvault.verification.keys import MAX_KEY_FILE, read_keys
-    from jitvault.verification.trust import Trust, keys_in, trust_in
-
     if trust is None:
         if key is None:
             raise UsageError(
@@ -131,9 +123,6 @@ def _trusted(
 
 def _check_audit_logs(named: Sequence[Path]) -> None:
     """Raise InvalidInput for a file that was named and has no audit entry."""
-    from jitvault.errors import InvalidInput
-    from jitvault.verification.log_lines import lines_of
-
     for path in named:
         lines = list(islice(lines_of(path), _LOOKED_AT)) if path.is_file() else []
         if lines and not any(line.entry for line in lines):
@@ -144,8 +133,6 @@ def _check_audit_logs(named: Sequence[Path]) -> None:
 
 
 def _history(status: Path | None) -> History | None:
-    from jitvault.verification.history import read_history
-
     return None if status is None else read_history(_content(status, _MAX_HISTORY, "history"))
 
 
@@ -154,8 +141,6 @@ def _content(path: Path, most: int, what: str) -> bytes:
 
     Raises UsageError, and InvalidInput for a file of more than `most` bytes.
     """
-    from jitvault.errors import InvalidInput, UsageError
-
     try:
         with path.open("rb") as file:
             data = file.read(most + 1)

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from datetime import datetime, timedelta
+from typing import Annotated
 
 import typer
 
-from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Out, Task, Wait
+from jitvault.agent.held_tasks import is_held_here
+from jitvault.cli import inbox, session
+from jitvault.cli.options import DEFAULT_WAIT, Json, Out, Task, Wait
+from jitvault.cli.requests.extension_made import cancel_request, check_none_waits, made_before
+from jitvault.cli.views import extension as views
+from jitvault.cli.views import output
+from jitvault.cli.views.output import NewFile
+from jitvault.cli.views.task import ask_approvers, end_in_words, missing_approvals
+from jitvault.documents.illegible import illegible
 from jitvault.documents.paths import ANYONE, request_path
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from jitvault.cli.views.output import NewFile
-    from jitvault.documents.published_parts import GrantedExtension, PublishedExtension
-    from jitvault.documents.published_task import PublishedTask
-    from jitvault.wiring import Wiring
+from jitvault.documents.published_parts import GrantedExtension, PublishedExtension
+from jitvault.documents.published_task import PublishedError, PublishedTask
+from jitvault.errors import ApprovalMissing, Denied, InvalidInput, UsageError, WaitTimedOut, WrongState
+from jitvault.formats.time_window import MAX_DURATION, format_duration, parse_seconds
+from jitvault.lifecycle.requests.sign import sign_extension
+from jitvault.wiring import Wiring
 
 For = Annotated[
     str, typer.Option("--for", metavar="DURATION", help="By how much to move the deadline, for example 30m.")
@@ -35,7 +42,6 @@ def extend(
     out: Out = None,
     wait: Wait = DEFAULT_WAIT,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Move the deadline of a task that holds access.
 
@@ -46,11 +52,6 @@ def extend(
 
     Example: jitvault extend count-orders --for 30m --reason "the import takes longer"
     """
-    from jitvault.cli import session
-    from jitvault.cli.commands.requests.extension_made import cancel_request, check_none_waits, made_before
-    from jitvault.cli.views import output
-    from jitvault.errors import UsageError
-
     if cancel:
         if for_ or reason or again:
             raise UsageError("--cancel goes without --for, --reason and --again")
@@ -85,10 +86,6 @@ def _extend(
     wiring: Wiring, document: PublishedTask, asked: _Asked, *, out: NewFile | None, wait: float, as_json: bool
 ) -> None:
     """Sign the request, wait for its answer, and print it."""
-    from jitvault.cli import inbox, session
-    from jitvault.cli.views import extension as views
-    from jitvault.lifecycle.requests.sign import sign_extension
-
     task = document.task_id
     with session.signing(
         f"extend task {task}",
@@ -130,9 +127,6 @@ def _show_made(
 
     A new wrapping token that was not fetched yet is printed once.
     """
-    from jitvault.cli import inbox, session
-    from jitvault.cli.views import extension as views
-
     is_held = _is_held(wiring, document, out)
     is_left = is_held or (document.is_for_agent and out is None)
     message = inbox.message_for(wiring, document) if made["replaces"] and not is_left else None
@@ -149,15 +143,11 @@ def _is_held(wiring: Wiring, document: PublishedTask, out: NewFile | None) -> bo
     That is `jitvault exec` or a Python program of this user, who is the agent. --out says that this command takes the
     token.
     """
-    from jitvault.agent.held_tasks import is_held_here
-
     return out is None and wiring.person.entity == document.agent and is_held_here(document.task_id)
 
 
 def _check_may_extend(wiring: Wiring, document: PublishedTask) -> None:
     """Raise Denied unless the caller is the task's requester or agent."""
-    from jitvault.errors import Denied
-
     task = document.task_id
     if wiring.person.entity not in (document.requester, document.agent):
         hint = f"Ask one of them to run `jitvault extend {task}`."
@@ -165,11 +155,6 @@ def _check_may_extend(wiring: Wiring, document: PublishedTask) -> None:
 
 
 def _seconds(text: str) -> int:
-    from datetime import timedelta
-
-    from jitvault.errors import InvalidInput
-    from jitvault.formats.time_window import MAX_DURATION, format_duration, parse_seconds
-
     try:
         found = parse_seconds(text)
     except InvalidInput as error:
@@ -187,9 +172,6 @@ def _deadline_of(document: PublishedTask) -> datetime:
 
     Raises WrongState for a task that holds no access.
     """
-    from jitvault.cli import session
-    from jitvault.errors import WrongState
-
     if document.state not in session.GRANTED or document.ends_at is None:
         hint = "Only a task that holds access can be extended. Submit another task."
         message = f"task {document.task_id} is {document.state}: there is no deadline to move"
@@ -202,8 +184,6 @@ def _is_answered(document: PublishedTask, nonce: str) -> bool:
 
     A task between two tokens is not answered yet.
     """
-    from jitvault.cli import session
-
     if document.state not in session.GRANTED:
         return True
     extension = document.extension
@@ -216,11 +196,6 @@ def _raise_for(document: PublishedTask, nonce: str) -> None:
     Raises Denied where the task is over. Raises WrongState while another request for more time waits,
     WaitTimedOut where no worker has answered.
     """
-    from jitvault.cli import session
-    from jitvault.cli.views.task import end_in_words
-    from jitvault.documents.published_task import PublishedError
-    from jitvault.errors import Denied, WaitTimedOut, WrongState
-
     task = document.task_id
     extension = document.extension
     is_own = extension is not None and extension["request"] == nonce
@@ -250,8 +225,6 @@ def _extension_of(document: PublishedTask) -> PublishedExtension:
 
     Raises SecurityFinding where none is published any more.
     """
-    from jitvault.documents.illegible import illegible
-
     if document.extension is None:
         raise illegible(document.task_id)
     return document.extension
@@ -262,9 +235,6 @@ def _raise_waiting(document: PublishedTask) -> None:
 
     That is an approver, or its requester.
     """
-    from jitvault.cli.views.task import ask_approvers, missing_approvals
-    from jitvault.errors import ApprovalMissing
-
     extension = _extension_of(document)
     task = document.task_id
     if extension["state"] != "pending":

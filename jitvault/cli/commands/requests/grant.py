@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from jitvault.cli.commands.requests.spec_file import SpecFile, TaskId
+from jitvault.cli import inbox, session
+from jitvault.cli import published as fallback
+from jitvault.cli.lookups.end_rights import check_may_end
 from jitvault.cli.options import (
     DEFAULT_WAIT,
-    Debug,
     Json,
     Out,
     Reason,
+    SpecFile,
     Task,
+    TaskId,
     Wait,
     seconds,
     set_hint_task,
     set_interrupt_hint,
 )
+from jitvault.cli.quiet import note
+from jitvault.cli.requests.grant_wait import is_about, own_request, raise_for, request_grant
+from jitvault.cli.requests.submission import is_spec, naming_agents, own_spec, submit_spec
+from jitvault.cli.views import output
+from jitvault.cli.views import queue as queue_view
+from jitvault.cli.views import task as render
 from jitvault.documents.paths import ANYONE, request_path
-
-if TYPE_CHECKING:
-    from jitvault.documents.published_task import PublishedTask
-    from jitvault.errors import WrongState
-    from jitvault.model.spec import TaskSpec
-    from jitvault.wiring import Wiring
-
-_OPEN_FINDING_RULE = "no-access-with-an-open-finding"
-"""The id of the shipped policy by which an agent with an open finding gets nothing."""
+from jitvault.documents.published_task import PublishedTask
+from jitvault.errors import NotFound, UsageError, WrongState
+from jitvault.lifecycle.requests.sign import sign_end
+from jitvault.model.spec import TaskSpec
+from jitvault.wiring import Wiring
 
 Queue = Annotated[
     bool,
@@ -56,7 +61,6 @@ def submit(
     revise: Revise = False,
     wait: Wait = DEFAULT_WAIT,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Sign a task spec and request a decision about it.
 
@@ -65,11 +69,6 @@ def submit(
 
     Example: jitvault submit task.yaml
     """
-    from jitvault.cli import session
-    from jitvault.cli.commands.requests.grant_wait import is_about, own_request
-    from jitvault.cli.commands.requests.submission import naming_agents, submit_spec
-    from jitvault.cli.views import task as render
-
     wiring = session.open_to_ask()
     read = submit_spec(context, wiring, spec, task_id, revise=revise, as_json=json_)
     submitted = session.written_at(wiring, own_request(wiring, read.id, "submit"))
@@ -95,7 +94,6 @@ def grant(
     out: Out = None,
     wait: GrantWait = None,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Issue a task's access, and print its wrapping token or who takes it.
 
@@ -107,15 +105,6 @@ def grant(
 
     Example: jitvault grant task.yaml --wait 10m --out wrapped.json
     """
-    from jitvault.cli import inbox, session
-    from jitvault.cli.commands.requests.grant_wait import request_grant
-    from jitvault.cli.commands.requests.submission import naming_agents
-    from jitvault.cli.quiet import note
-    from jitvault.cli.views import output
-    from jitvault.cli.views import queue as queue_view
-    from jitvault.cli.views import task as render
-    from jitvault.errors import WrongState
-
     wiring = session.open_to_ask()
     with output.new_file(out) as file:
         read = _requested_spec(context, wiring, what, task_id, revise=revise, as_json=json_)
@@ -143,19 +132,11 @@ def grant(
     session.check_findings(read.id, document.findings, end_reason=document.end_reason)
 
 
-def cancel(
-    task: Task, reason: Reason = "", wait: Wait = DEFAULT_WAIT, json_: Json = False, debug: Debug = False
-) -> None:
+def cancel(task: Task, reason: Reason = "", wait: Wait = DEFAULT_WAIT, json_: Json = False) -> None:
     """Cancel a task that has not been granted.
 
     Example: jitvault cancel count-orders --reason "not needed any more"
     """
-    from jitvault.cli import published as fallback
-    from jitvault.cli import session
-    from jitvault.cli.commands.lookups.end_rights import check_may_end
-    from jitvault.cli.views import task as render
-    from jitvault.lifecycle.requests.sign import sign_end
-
     wiring = session.open_session()
     document: PublishedTask | None = None
     # a request that no worker has admitted yet would be granted by the first one that does
@@ -175,9 +156,6 @@ def cancel(
 
 def _check_withdrawable(document: PublishedTask) -> None:
     """Raise WrongState for a task that is granted or over."""
-    from jitvault.cli import session
-    from jitvault.errors import WrongState
-
     task = document.task_id
     state = document.state
     if state in ("denied", "lapsed"):
@@ -198,9 +176,6 @@ def _requested_spec(
     It is that of a file, which is submitted first, or that of a submitted task. Raises NotFound where `what` is
     neither.
     """
-    from jitvault.cli.commands.requests.submission import is_spec, own_spec, submit_spec
-    from jitvault.errors import NotFound, UsageError
-
     if is_spec(what):
         return submit_spec(context, wiring, what, task_id, revise=revise, as_json=as_json)
     if task_id is not None:
@@ -213,75 +188,6 @@ def _requested_spec(
         raise NotFound(f"there is no file {what!r:.80}, and you have submitted no task of that name")
     set_hint_task(context, mine.id)
     return mine
-
-
-def raise_for(document: PublishedTask, *, as_json: bool | None = None, waited: float | None = None) -> None:
-    """Raise the error that gives a task that was not granted its exit code.
-
-    With `as_json`, the task's state is printed first. `waited` is for how many seconds the command waited for
-    approvals. `submit` gives neither: it has printed the state, and to it a task that waits is a success.
-    """
-    from jitvault.cli.views import task as render
-    from jitvault.errors import ApprovalMissing, Denied, WrongState
-
-    state = document.state
-    task = document.task_id
-    is_submit = as_json is None and waited is None
-    if state in ("issuing", "issued", "active") or (is_submit and state in ("approved", "pending_approval")):
-        return
-    if as_json is not None and state in ("pending_approval", "approved", "denied", "lapsed"):
-        render.print_decision(document, as_json=as_json, is_refused=True)
-    if state == "pending_approval":
-        missing = ", ".join(f"{m['count']} of {m['group']}" for m in document.missing)
-        after = f" after {render.in_words(waited)}" if waited else ""
-        raise ApprovalMissing(f"task {task} needs approval{after}: {missing}", hint=render.how_to_go_on(document))
-    if state == "denied":
-        by_a_person = any(one["decision"] == "deny" for one in document.decisions)
-        final = "The denial of this revision is final. Change the spec and run `jitvault submit SPEC --revise`."
-        hint = final if by_a_person else _ask_to_close_findings(document)
-        raise Denied(f"task {task} is denied: {document.why_denied}", hint=hint)
-    if state == "approved":
-        raise _not_issued(document)
-    by = render.by_whom(document.ended) if state == "cancelled" and document.ended is not None else ""
-    again = "`jitvault submit SPEC` asks again, as long as its window is not over. " if state == "lapsed" else ""
-    raise WrongState(f"task {task} is {state}{by}", hint=f"{again}With `--id ID` the same spec asks for another task.")
-
-
-def _ask_to_close_findings(document: PublishedTask) -> str | None:
-    """Return whom to ask where an open finding of the agent is in the way."""
-    if _OPEN_FINDING_RULE not in document.decision.get("rules", ()):
-        return None
-    agent = document.full_revision.content["agent"]["name"]
-    return (
-        f"Ask whoever runs the worker for `jitvault findings close --agent {agent} --reason WHY`, once the finding was "
-        f"looked into. Then run `jitvault grant {document.task_id}` again."
-    )
-
-
-def _not_issued(document: PublishedTask) -> WrongState:
-    """Return the error for an approved task that was not issued.
-
-    Its window has not begun, or another process has it in hand.
-    """
-    from jitvault.cli.views.queue import window_start
-    from jitvault.errors import WrongState
-
-    task = document.task_id
-    if document.full_revision.spec.window.not_before is None:
-        return WrongState(
-            f"task {task} is approved, and its token is not issued yet",
-            hint=f"Another process has it in hand. Run `jitvault grant {task}` again.",
-        )
-    begins = window_start(document)
-    again = (
-        f"Run `jitvault grant {task}` again when it has begun, or with --wait for so long; with --queue the request "
-        "waits for that."
-    )
-    later = f"The token then goes to the inbox of its agent. `jitvault cancel {task}` cancels that."
-    return WrongState(
-        f"task {task} is approved and its window has not begun: it begins at {begins}",
-        hint=later if document.is_for_agent else again,
-    )
 
 
 def _nothing(_: str) -> None:

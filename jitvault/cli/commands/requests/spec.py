@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from jitvault.cli.commands.requests.spec_file import SpecFile, TaskId
-from jitvault.cli.options import Debug, Json, Out, template_names
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
-
-    from jitvault.model.spec_draft import DraftOptions
-    from jitvault.model.template import AccessTemplate
-
-spec_app = typer.Typer(help="Begin and check task specs.", no_args_is_help=True)
+from jitvault.cli import session
+from jitvault.cli.commands.installation.templates import found
+from jitvault.cli.options import Json, Out, SpecFile, TaskId, template_names
+from jitvault.cli.quiet import note
+from jitvault.cli.requests.spec_file import read_spec
+from jitvault.cli.views import output
+from jitvault.cli.views.spec_check import print_spec_check
+from jitvault.errors import InvalidInput, UsageError
+from jitvault.formats.fields import field_name, validated
+from jitvault.formats.strict_yaml import Document, shown
+from jitvault.formats.time_window import format_duration
+from jitvault.model.spec_draft import DraftOptions, draft
+from jitvault.model.spec_file import placeholders
+from jitvault.model.template import AccessTemplate
+from jitvault.model.vault_access import Fetch
 
 
 class SpecFormat(StrEnum):
@@ -41,7 +49,6 @@ def _completing(names: Sequence[str]) -> Callable[[str], list[str]]:
     return complete
 
 
-@spec_app.command("new")
 def spec_new(
     template: Annotated[
         str,
@@ -110,7 +117,6 @@ def spec_new(
     ] = None,
     out: Out = None,
     format_: SpecFormat = SpecFormat.YAML,
-    debug: Debug = False,
 ) -> None:
     """Print a task spec for a template, to be completed and granted.
 
@@ -120,13 +126,6 @@ def spec_new(
 
     Example: jitvault spec new postgres-readonly --agent research-agent --out task.yaml
     """
-    from jitvault.cli import session
-    from jitvault.cli.commands.installation.template_check import found
-    from jitvault.cli.views import output
-    from jitvault.formats.fields import field_name
-    from jitvault.model.spec_draft import draft
-    from jitvault.model.spec_file import placeholders
-
     given = {
         "--id": task_id,
         "--generate-name": prefix,
@@ -165,11 +164,6 @@ def _mapping(template: AccessTemplate) -> str:
 
 def _checked(given: Mapping[str, object]) -> DraftOptions:
     """Return the options as the spec takes them. Raises UsageError."""
-    from jitvault.errors import InvalidInput, UsageError
-    from jitvault.formats.fields import validated
-    from jitvault.formats.strict_yaml import Document
-    from jitvault.model.spec_draft import DraftOptions
-
     if given["--id"] is not None and given["--generate-name"] is not None:
         raise UsageError("--id and --generate-name exclude each other", hint="Use one of them.")
     try:
@@ -181,11 +175,6 @@ def _checked(given: Mapping[str, object]) -> DraftOptions:
 
 def _check_window(template: AccessTemplate, options: DraftOptions) -> None:
     """Refuse a window that the template does not allow. Raises UsageError."""
-    from datetime import timedelta
-
-    from jitvault.errors import UsageError
-    from jitvault.formats.time_window import format_duration
-
     longest = template.spec.max_window
     shortest = timedelta(seconds=10)
     if options.window is not None and not shortest <= options.window <= longest:
@@ -201,9 +190,6 @@ def _choices(template: AccessTemplate, given: Sequence[str]) -> dict[str, str]:
 
     Raises UsageError for what the template does not have.
     """
-    from jitvault.errors import InvalidInput, UsageError
-    from jitvault.formats.strict_yaml import shown
-
     chosen: dict[str, str] = {}
     for item in given:
         name, separator, value = item.partition("=")
@@ -222,10 +208,6 @@ def _choices(template: AccessTemplate, given: Sequence[str]) -> dict[str, str]:
 
 def _say_next(left: Sequence[str], out: Path | None, command: str) -> None:
     """Say on stderr what is to be filled in, or which `command` is next."""
-    import shlex
-
-    from jitvault.cli.quiet import note
-
     file = shlex.quote(str(out)) if out else "SPEC"
     if left:
         note(f"Fill in {' and '.join(left)}. Then run `jitvault spec check {file}`.")
@@ -233,12 +215,10 @@ def _say_next(left: Sequence[str], out: Path | None, command: str) -> None:
         note(f"Next: `jitvault {command.format(file)}`")
 
 
-@spec_app.command("check")
 def spec_check(
     spec: SpecFile,
     task_id: TaskId = None,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Check a task spec and its templates.
 
@@ -247,11 +227,6 @@ def spec_check(
 
     Example: jitvault spec check task.yaml
     """
-    from jitvault.cli import session
-    from jitvault.cli.commands.requests.spec_file import read_spec
-    from jitvault.cli.views.spec_check import print_spec_check
-    from jitvault.model.vault_access import Fetch
-
     wiring = session.open_session()
     read = read_spec(wiring, spec, task_id)
     fetches = []

@@ -17,22 +17,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
 from rich.text import Text
 
 from jitvault.cli.commands.sandbox.dev import SPEC, sandbox
 from jitvault.cli.folding import folded
+from jitvault.cli.options import Json, Server
 from jitvault.cli.views import output
 from jitvault.cli.views.output import to_json
 from jitvault.errors import JitvaultError
 from jitvault.model.states import State
 from jitvault.sandbox.binary import find_binary
 from jitvault.sandbox.keeper import keeping
+from jitvault.sandbox.world import World
 
 if TYPE_CHECKING:
     import psycopg
-    from rich.console import Console
-
-    from jitvault.sandbox.world import World
 
 TASK = "count-orders"
 _SEAL_S = 30.0
@@ -47,7 +47,20 @@ _PEOPLE = {
 }
 
 
-def run(server: str | None, *, as_json: bool) -> None:
+def demo(
+    server: Server = None,
+    json_: Json = False,
+) -> None:
+    """Run one task from its request to its seal on real servers.
+
+    The demo starts a real Vault and a real PostgreSQL, and stops and removes them at the end.
+
+    Example: jitvault demo
+    """
+    _run(server, as_json=json_)
+
+
+def _run(server: str | None, *, as_json: bool) -> None:
     """Run the demo on the server program `server`, or on the sandbox's own.
 
     Raises JitvaultError at the first step that goes wrong.

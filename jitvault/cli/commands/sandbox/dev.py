@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
+from typing import Annotated
 
 import typer
 
 from jitvault import settings
-from jitvault.cli.commands.sandbox.dev_events import EventFeed
-from jitvault.cli.commands.sandbox.dev_files import WatchedFiles
+from jitvault.cli.options import Server
+from jitvault.cli.sandbox.dev_events import EventFeed
+from jitvault.cli.sandbox.dev_files import WatchedFiles
 from jitvault.cli.views import dev as view
 from jitvault.cli.views import output
 from jitvault.cli.views.dev import event_line
@@ -109,6 +111,55 @@ def _check_directories(templates: Path | None, policies: Path | None) -> None:
         raise InvalidInput(f"there is no template in {templates}", hint="A template is a file *.yaml, *.yml or *.json.")
     if policies is not None:
         Wiring(settings.load()).policies(policies)
+
+
+def dev(
+    env_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--env-dir",
+            metavar="DIR",
+            help="Write a file for each role into this new directory: operator.env, agent.env, approver-1.env, "
+            "approver-2.env, auditor.env, worker.env and admin.env. A shell that sources one is that role alone.",
+        ),
+    ] = None,
+    env_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--env-file",
+            metavar="PATH",
+            help="Write one file with everybody's tokens, for scripts: who sources it can act as anybody. It is "
+            "complete once it exists.",
+        ),
+    ] = None,
+    templates: Annotated[
+        Path | None,
+        typer.Option(
+            "--templates",
+            metavar="DIR",
+            help="The access templates to provision and check, instead of the shipped ones. JITVAULT_TEMPLATES is for "
+            "other Vaults and is ignored.",
+        ),
+    ] = None,
+    policies: Annotated[
+        Path | None,
+        typer.Option(
+            "--policies",
+            metavar="DIR",
+            help="The Cedar policies of the sandbox's worker, instead of the shipped ones. JITVAULT_POLICIES is for "
+            "other Vaults and is ignored.",
+        ),
+    ] = None,
+    server: Server = None,
+) -> None:
+    """Run a provisioned sandbox in the foreground until Ctrl-C.
+
+    The command prints where everything is, the roles and the first commands, and then a line for each event. Its worker
+    reads templates and policies when it starts, and again when you edit them.
+
+    Example: jitvault dev --env-dir dev
+    """
+    foreground(Wish(server, templates, policies, env_file, env_dir))
 
 
 def foreground(wish: Wish) -> None:

@@ -44,7 +44,7 @@ from jitvault.lifecycle.confirmation.checks import Proof, is_proven, judge_crede
 from jitvault.lifecycle.confirmation.timeline import Credential
 from jitvault.model.evidence import Contiguous, Gap, Lack, Missing
 from jitvault.model.proof_check import Check
-from jitvault.model.states import LADDER, Verdict
+from jitvault.model.states import Verdict
 
 
 def judge(story: Story, credential: Credential | None = None, *, probed: ProbeResult | None = DEAD_TARGET) -> Proof:
@@ -58,6 +58,10 @@ def judge_token(story: Story, credential: Credential | None = None) -> Proof:
 
 def failed(proof: Proof) -> set[int]:
     return {check.n for check in proof.checks if not check.ok}
+
+
+# the first six values say more one after another
+LADDER = [*Verdict][:6]
 
 
 def rank(verdict: Verdict) -> int:

@@ -1,0 +1,1 @@
+"""What an approver reads and signs, and what is wrong with policies."""

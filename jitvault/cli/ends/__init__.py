@@ -1,0 +1,1 @@
+"""How tasks are ended and frozen, and what is said where that is not proven."""

@@ -1,0 +1,51 @@
+"""Who may end a task, as far as the caller can see that.
+
+Vault lets every agent write a request to end any task, and a worker counts only those of whoever may end it. A command
+that waited for such a worker would say that there is none.
+"""
+
+from __future__ import annotations
+
+from jitvault.documents.paths import freeze_path
+from jitvault.documents.published_task import IllegibleDocument, PublishedTask
+from jitvault.errors import Denied, VaultRefused
+from jitvault.lifecycle.requests.end_documents import may_end
+from jitvault.wiring import Wiring
+
+
+def check_may_end(wiring: Wiring, document: PublishedTask | IllegibleDocument, *, force: bool = False) -> None:
+    """Raise Denied where the caller may not end the task.
+
+    No worker would count such a request. With `force` only an operator's counts. An unreadable document names nobody,
+    so it keeps no one from an end.
+    """
+    if isinstance(document, IllegibleDocument):
+        return
+    content = document.full_revision.content
+    has_part = wiring.person.entity in may_end(content)
+    if (has_part and not force) or is_operator(wiring):
+        return
+    task = document.task_id
+    if force:
+        raise Denied(
+            f"task {task}: only a member of jitvault-operators can close it without proof; nothing was written",
+            hint=f"Ask an operator to run `jitvault revoke {task} --force --reason WHY`.",
+        )
+    parts = ", ".join(f"its {part} {content[part]['name']}" for part in ("requester", "agent", "owner"))
+    raise Denied(
+        f"task {task} is not yours to end: nothing was written",
+        hint=f"Who can: {parts}, and members of jitvault-operators. `bao token lookup` shows who you are.",
+    )
+
+
+def is_operator(wiring: Wiring) -> bool:
+    """Return whether the caller may end everybody's tasks.
+
+    Vault lets operators and auditors alone read freezes, and no auditor writes a request. The worker's identity is not
+    used: an end must not depend on its login, nor on the ledger.
+    """
+    try:
+        wiring.person.documents.read(freeze_path(wiring.person.entity, "all"))
+    except VaultRefused:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""How a task is requested, and its grant awaited."""

@@ -1,0 +1,206 @@
+"""Ask for a grant, wait for what it still lacks, and say why there is none.
+
+What a grant may lack is approvals, and the beginning of its window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from jitvault.agent.command_events import Approvals, Waiting
+from jitvault.cli import caller, session
+from jitvault.cli.options import DEFAULT_WAIT
+from jitvault.cli.requests.grant_queue import GrantAsked, answer, queue_end
+from jitvault.cli.views.queue import window_start
+from jitvault.cli.views.task import by_whom, how_to_go_on, in_words, missing_approvals, print_decision
+from jitvault.documents.paths import request_path
+from jitvault.documents.published_task import PublishedTask
+from jitvault.errors import ApprovalMissing, AuditUntrusted, Denied, VaultUnavailable, WrongState
+from jitvault.lifecycle.requests.sign import sign_grant_request
+from jitvault.model.spec import TaskSpec
+from jitvault.model.states import State
+from jitvault.wiring import Wiring
+
+_POLL_S = 1.0
+_OPEN_FINDING_RULE = "no-access-with-an-open-finding"
+"""The id of the shipped policy by which an agent with an open finding gets nothing."""
+
+
+def request_grant(
+    wiring: Wiring, spec: TaskSpec, *, queue: bool, wait: float | None, tell: Callable[[str], None]
+) -> tuple[GrantAsked, PublishedTask]:
+    """Sign a request for a grant; return the request and what became of it.
+
+    Without `wait` the result is what a worker did at once. With `wait`, in seconds, the command waits that long for
+    approvals and for the window, and signs another request when nothing is missing: a request for the requester's
+    inbox counts only after the last approval. `tell` is called with what the command waits for.
+    """
+    clock = wiring.clock
+    deadline = clock.monotonic() + (wait or 0.0)
+    asked, document = _ask(wiring, spec, queue=queue, wait=DEFAULT_WAIT if wait is None else wait, tell=tell)
+    while clock.monotonic() < deadline and _waits(wiring, asked, document, spec):
+        document = _when_nothing_is_missing(wiring, asked, document, spec, deadline, tell)
+        if document.state is State.APPROVED and not _lacks_something(wiring, asked, document, spec):
+            # the approvals may have come at the last moment: a worker still has the usual time to issue
+            left = max(DEFAULT_WAIT, deadline - clock.monotonic())
+            asked, document = _ask(wiring, spec, queue=queue, wait=left, tell=tell)
+    return asked, document
+
+
+def is_about(document: PublishedTask, spec: TaskSpec, wiring: Wiring) -> bool:
+    """Return whether a published task is the caller's, with this spec."""
+    return document.requester == wiring.person.entity and spec_of(document) == spec.canonical()
+
+
+def spec_of(document: PublishedTask) -> dict[str, Any]:
+    """Return the canonical spec of a published task."""
+    spec: dict[str, Any] = document.full_revision.content["spec"]
+    return spec
+
+
+def own_request(wiring: Wiring, task_id: str, kind: str) -> str:
+    """Return the path of the caller's request of that kind."""
+    return request_path(wiring.person.entity, task_id, kind)
+
+
+def _ask(
+    wiring: Wiring, spec: TaskSpec, *, queue: bool, wait: float, tell: Callable[[str], None]
+) -> tuple[GrantAsked, PublishedTask]:
+    """Sign a request for a grant, and wait for a worker's answer."""
+    until = queue_end(wiring, spec, queue=queue)
+    asked = GrantAsked(sign_grant_request(wiring.person, spec, queued_until=until), until)
+    signed = session.Signed(
+        at=session.written_at(wiring, own_request(wiring, spec.id, "grant")),
+        submitted=session.written_at(wiring, own_request(wiring, spec.id, "submit")),
+    )
+
+    def is_granted_or_lacks_something(document: PublishedTask) -> bool:
+        # a task stays approved only before its window
+        is_settled = document.state is not State.APPROVED or not _is_open(wiring, spec)
+        return is_settled and is_about(document, spec, wiring)
+
+    return asked, answer(wiring, asked, spec.id, is_granted_or_lacks_something, wait, signed, tell)
+
+
+def _waits(wiring: Wiring, asked: GrantAsked, document: PublishedTask, spec: TaskSpec) -> bool:
+    """Return whether the command goes on waiting.
+
+    A task lacks nothing and is not granted where it was approved while another process had it in hand: nobody has read
+    the request yet. One that is queued waits for that without the command.
+    """
+    may_wait = asked.queued_until is None or _lacks_something(wiring, asked, document, spec)
+    return asked.is_open(document) and may_wait
+
+
+def _lacks_something(wiring: Wiring, asked: GrantAsked, document: PublishedTask, spec: TaskSpec) -> bool:
+    """Return whether approvals are missing, or the window has not begun."""
+    if not asked.is_open(document):
+        return False
+    return document.state is State.PENDING_APPROVAL or not _is_open(wiring, spec)
+
+
+def _is_open(wiring: Wiring, spec: TaskSpec) -> bool:
+    return spec.window.opens(wiring.clock.agreed())
+
+
+def _when_nothing_is_missing(
+    wiring: Wiring,
+    asked: GrantAsked,
+    document: PublishedTask,
+    spec: TaskSpec,
+    deadline: float,
+    tell: Callable[[str], None],
+) -> PublishedTask:
+    """Return the task when it lacks nothing, or as it is at the deadline.
+
+    Vault may be away for a while, and the audit stream late: they are asked again until the deadline.
+    """
+    clock = wiring.clock
+    told = ""
+    while (left := deadline - clock.monotonic()) > 0:
+        lacks = _what_it_lacks(document) if _lacks_something(wiring, asked, document, spec) else ""
+        if lacks and lacks != told:
+            told = lacks
+            missing = tuple(Approvals(each["group"], each["count"]) for each in document.missing)
+            caller.tell(Waiting(spec.id, missing, spec.window.not_before, lacks))
+            how = f". To approve: `jitvault approve {spec.id}`" if document.missing else ""
+            tell(f"Task {spec.id} waits for {lacks}; this command waits {in_words(max(1, left))} more{how}")
+        clock.sleep(min(_POLL_S, left))
+        try:
+            document = session.settle(wiring, spec.id, lambda _: True, DEFAULT_WAIT)
+        except (VaultUnavailable, AuditUntrusted):
+            if clock.monotonic() >= deadline:
+                raise
+        if not _lacks_something(wiring, asked, document, spec):
+            break
+    return document
+
+
+def _what_it_lacks(document: PublishedTask) -> str:
+    if document.missing:
+        return missing_approvals(document.missing)
+    return f"its window, which begins at {window_start(document)}"
+
+
+def raise_for(document: PublishedTask, *, as_json: bool | None = None, waited: float | None = None) -> None:
+    """Raise the error that gives a task that was not granted its exit code.
+
+    With `as_json`, the task's state is printed first. `waited` is for how many seconds the command waited for
+    approvals. `submit` gives neither: it has printed the state, and to it a task that waits is a success.
+    """
+    state = document.state
+    task = document.task_id
+    is_submit = as_json is None and waited is None
+    if state in ("issuing", "issued", "active") or (is_submit and state in ("approved", "pending_approval")):
+        return
+    if as_json is not None and state in ("pending_approval", "approved", "denied", "lapsed"):
+        print_decision(document, as_json=as_json, is_refused=True)
+    if state == "pending_approval":
+        missing = ", ".join(f"{m['count']} of {m['group']}" for m in document.missing)
+        after = f" after {in_words(waited)}" if waited else ""
+        raise ApprovalMissing(f"task {task} needs approval{after}: {missing}", hint=how_to_go_on(document))
+    if state == "denied":
+        by_a_person = any(one["decision"] == "deny" for one in document.decisions)
+        final = "The denial of this revision is final. Change the spec and run `jitvault submit SPEC --revise`."
+        hint = final if by_a_person else _ask_to_close_findings(document)
+        raise Denied(f"task {task} is denied: {document.why_denied}", hint=hint)
+    if state == "approved":
+        raise _not_issued(document)
+    by = by_whom(document.ended) if state == "cancelled" and document.ended is not None else ""
+    again = "`jitvault submit SPEC` asks again, as long as its window is not over. " if state == "lapsed" else ""
+    raise WrongState(f"task {task} is {state}{by}", hint=f"{again}With `--id ID` the same spec asks for another task.")
+
+
+def _ask_to_close_findings(document: PublishedTask) -> str | None:
+    """Return whom to ask where an open finding of the agent is in the way."""
+    if _OPEN_FINDING_RULE not in document.decision.get("rules", ()):
+        return None
+    agent = document.full_revision.content["agent"]["name"]
+    return (
+        f"Ask whoever runs the worker for `jitvault findings close --agent {agent} --reason WHY`, once the finding was "
+        f"looked into. Then run `jitvault grant {document.task_id}` again."
+    )
+
+
+def _not_issued(document: PublishedTask) -> WrongState:
+    """Return the error for an approved task that was not issued.
+
+    Its window has not begun, or another process has it in hand.
+    """
+    task = document.task_id
+    if document.full_revision.spec.window.not_before is None:
+        return WrongState(
+            f"task {task} is approved, and its token is not issued yet",
+            hint=f"Another process has it in hand. Run `jitvault grant {task}` again.",
+        )
+    begins = window_start(document)
+    again = (
+        f"Run `jitvault grant {task}` again when it has begun, or with --wait for so long; with --queue the request "
+        "waits for that."
+    )
+    later = f"The token then goes to the inbox of its agent. `jitvault cancel {task}` cancels that."
+    return WrongState(
+        f"task {task} is approved and its window has not begun: it begins at {begins}",
+        hint=later if document.is_for_agent else again,
+    )

@@ -1,0 +1,1 @@
+"""What `jitvault dev` shows while it runs."""
