@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 # the agent frameworks of docs/examples/frameworks, which jitvault's own tools need not agree with
 FRAMEWORKS := .venv/frameworks
 
-.PHONY: demo test test-all frameworks test-vault test-postgresql outages gateway faults fleet soak soak-state mutants races check bench bench-keep fuzz format schemas lock recording wheel clean
+.PHONY: demo test test-all frameworks test-vault test-postgresql outages gateway faults fleet soak soak-state mutants races check check-style check-types check-layout bench bench-keep fuzz format schemas lock recording wheel clean
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
@@ -95,10 +95,16 @@ mutants: $(STAMP)
 races: $(STAMP)
 	JITVAULT_TEST_REVOCATIONS=30 $(BIN)/python -m pytest -n 0 tests/integration/test_in_flight.py
 
-check: $(STAMP)
+check: check-style check-types check-layout
+
+check-types: $(STAMP)
+	$(BIN)/mypy
+
+check-style: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+
+check-layout: $(STAMP)
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest -q -n 0 tests/unit/test_layout.py
 	$(BIN)/python -m jitvault.schemas --check

@@ -9,14 +9,12 @@ between two commands. `attended.py` and `worker_process.py` have the whole worke
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from jitvault.cli import app, session
+from jitvault.cli import session
 from jitvault.cli.waiting import Wait
 from jitvault.errors import JitvaultError, WrongState
 from jitvault.recovery.lost_task import advance_or_end_lost
@@ -44,12 +42,6 @@ def turn(environment: Mapping[str, str], task: str) -> JitvaultError | None:
 def is_beside(environment: Mapping[str, str]) -> bool:
     """Whether the environment is one of a host with a worker."""
     return any(name.startswith("JITVAULT_WORKER_") and value for name, value in environment.items())
-
-
-def own_process(args: Sequence[str | Path], environment: Mapping[str, str]) -> list[str]:
-    """The words that start the command in a process of its own, with a worker beside it where there is one."""
-    program = [__file__] if is_beside(environment) else ["-m", "jitvault"]
-    return [sys.executable, *program, *map(str, args)]
 
 
 @contextmanager
@@ -83,10 +75,3 @@ def _take_turn(wiring: Wiring, task: str, hint: str | None) -> None:
         advance_or_end_lost(wiring.worker, task, hint=hint, deadline=deadline)
     finally:
         notifier.tell_for(_TELL_S)
-
-
-if __name__ == "__main__":
-    # a command in a process of its own, with a worker beside it
-    sys.argv[0] = "jitvault"
-    with at_work():
-        app.main()

@@ -7,15 +7,15 @@ import io
 import json
 import os
 import pty
-import subprocess
 import sys
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from beside import at_work, is_beside, own_process, turn
-from forked import run_forked
+from beside import at_work, is_beside, turn
+from forked import forked_at, run_forked
 
 from jitvault import shipped_files as shipped
 from jitvault.cli import app
@@ -99,7 +99,7 @@ class Cli:
             # a person's own machine: no worker's identity, no ledger, no audit file
             own = ("JITVAULT_WORKER_", "JITVAULT_LEDGER", "JITVAULT_AUDIT_FILE")
             shared = {name: value for name, value in shared.items() if not name.startswith(own)}
-        base = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+        base = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
         token = {"VAULT_TOKEN": self.variables[PEOPLE[who]]} if who else {}
         return {**base, "HOME": str(self.home), "COLUMNS": "100", **shared, **token}
 
@@ -139,20 +139,18 @@ def at_terminal(
     # both sizes: otherwise a dumb terminal has 80 columns
     plain = {"COLUMNS": str(width), "LINES": "40", "NO_COLOR": "1", "TERM": "dumb"}
     environment = {**cli.environment(who), **plain, **extra}
-    process = subprocess.Popen(
-        own_process(args, environment), env=environment, stdin=its, stdout=its, stderr=its, close_fds=True
-    )
-    os.close(its)
     seen, is_asked = b"", False
-    # a terminal whose last program has ended is an error to read from
-    with contextlib.suppress(OSError):
-        while more := os.read(ours, 4096):
-            seen += more
+    with forked_at(Path(os.ttyname(its)), args, environment, beside=is_beside(environment)) as process:
+        while ours in wait([ours, process.sentinel], timeout=60):
+            seen += os.read(ours, 4096)
             if question.encode() in seen and not is_asked:
                 is_asked = True
                 os.write(ours, f"{answer}\n".encode())
+        process.join(60)
+    os.close(its)
     os.close(ours)
-    return Result(process.wait(60), seen.decode().replace("\r", ""), "")
+    assert process.exitcode is not None, seen
+    return Result(process.exitcode, seen.decode().replace("\r", ""), "")
 
 
 class Quick(Cli):

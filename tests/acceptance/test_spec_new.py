@@ -147,8 +147,9 @@ def test_templates_of_ones_own_are_begun_and_completed_by_a_shell(tmp_path: Path
 # -- standard input ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", ["yaml", "json"])
-@pytest.mark.parametrize("template", ["postgres-readonly", "postgres-readwrite", "pki-service"])
+@pytest.mark.parametrize(
+    ("template", "form"), [("postgres-readonly", "yaml"), ("postgres-readwrite", "json"), ("pki-service", "yaml")]
+)
 def test_what_it_prints_is_granted_as_it_is(cli: Cli, template: str, form: str) -> None:
     new = cli(None, "spec", "new", template, *COMPLETE, "-o", form, extra=NO_VAULT)
     risky = template != "postgres-readonly"
@@ -192,17 +193,9 @@ def test_every_command_that_takes_a_spec_takes_standard_input(cli: Cli, spec: Ca
     ids=["empty", "blank", "binary", "not-utf-8", "huge", "not-yaml", "not-a-spec"],
 )
 def test_what_is_no_spec_is_refused_by_the_name_of_standard_input(cli: Cli, given: bytes, said: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "jitvault", "grant", "-"],
-        input=given,
-        env=cli.environment("operator"),
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    error = done.stderr.decode()
-    assert done.returncode == 8 and done.stdout == b"" and said in error, error
-    assert "Nothing was written." in error and "Correct the file" not in error and "Traceback" not in error
+    refused = cli("operator", "grant", "-", given=given.decode(errors="surrogateescape"), code=8)
+    assert refused.stdout == "" and said in refused.stderr
+    assert "Nothing was written." in refused.stderr and "Correct the file" not in refused.stderr
 
 
 def test_standard_input_that_is_closed_is_refused(cli: Cli) -> None:
@@ -277,11 +270,11 @@ def test_before_a_submission_there_is_no_id(quick: Quick, drawn: Path) -> None:
     assert "Task drawn-* would be approved" in quick("operator", "policy", "explain", drawn).stdout
 
 
-@pytest.mark.parametrize("task", ["A", "../x", "a/b", "a..b", "x" * 64, "", "-x", "a b", "hvs.CAESIJ"])
 @pytest.mark.parametrize("command", [("grant",), ("submit",), ("spec", "check"), ("policy", "explain")], ids=" ".join)
-def test_a_wrong_id_is_refused_before_anything(quick: Quick, drawn: Path, command: tuple[str, ...], task: str) -> None:
-    refused = quick("operator", *command, drawn, f"--id={task}", code=2)
-    assert "error: --id: expected 1 to 63 of a-z 0-9 . _ -" in refused.stderr and ids(refused) == set()
+def test_a_wrong_id_is_refused_before_anything(quick: Quick, drawn: Path, command: tuple[str, ...]) -> None:
+    for task in ("A", "../x", "a/b", "a..b", "x" * 64, "", "-x", "a b", "hvs.CAESIJ"):
+        refused = quick("operator", *command, drawn, f"--id={task}", code=2)
+        assert "error: --id: expected 1 to 63 of a-z 0-9 . _ -" in refused.stderr and ids(refused) == set(), task
 
 
 def test_an_id_is_for_a_spec_and_a_revision_for_an_id(quick: Quick, drawn: Path) -> None:
