@@ -9,6 +9,8 @@ import os
 import pty
 import sys
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoints, entry_points
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from forked import forked_at, run_forked
 
 from jitvault import shipped_files as shipped
 from jitvault.cli import app
+from jitvault.engines import installed
 from jitvault.errors import JitvaultError
 from jitvault.sandbox.binary import find_binary
 
@@ -58,6 +61,19 @@ def without_limits(directory: Path) -> Path:
         if path.name != "limits.cedar":
             (directory / path.name).write_text(path.read_text())
     return directory
+
+
+def look_for_engines_once() -> None:
+    """Let all commands of this process share what is installed, as long as it looks in the same places for it.
+
+    A command is a process of its own elsewhere, which reads the metadata of all packages for that.
+    """
+
+    @cache
+    def found(group: str, places: tuple[str, ...]) -> EntryPoints:
+        return entry_points(group=group)
+
+    installed.entry_points = lambda *, group: found(group, tuple(sys.path))  # type: ignore[attr-defined,assignment]
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,14 @@ from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.record.receipt import proof_of
 from jitvault.model.event_chain import chain_problems
 from jitvault.model.states import ENDED, PROVEN, State, Verdict
-from jitvault.model.vault_access import REVOCATION_BEGUN
 
 PREFIXES = (PREFIX, "database/creds/app-readwrite")
 # what Vault must not have any more when the ledger says this of a credential
 DEAD = frozenset(
     {Verdict.GONE, Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXPIRED, Verdict.NEVER_ISSUED}
 )
+# when each lease was issued, which never changes
+_ISSUED: dict[str, datetime] = {}
 EXITS = frozenset({0, 3, 4, 5, 6, 7, 9, 11, 12, 13})
 
 
@@ -77,17 +78,7 @@ def check_over(rig: Rig, task: str) -> None:
 
 def live_tokens(rig: Rig) -> list[dict[str, Any]]:
     """Every task token in Vault of the rig's tasks: any task that its ledger ever had."""
-    tasks = set(_tasks(rig))
-    found = []
-    for accessor in rig.admin.list("auth/token/accessors/"):
-        try:
-            facts = rig.admin.write("auth/token/lookup-accessor", {"accessor": accessor})["data"]
-        except VaultRejected:
-            continue
-        is_accepted = facts["num_uses"] != REVOCATION_BEGUN
-        if is_accepted and (facts.get("meta") or {}).get("jitvault_task") in tasks:
-            found.append(facts)
-    return found
+    return rig.tokens_of(set(_tasks(rig)))
 
 
 def live_leases(rig: Rig, known: Iterable[TaskRecord]) -> dict[str, datetime]:
@@ -96,13 +87,17 @@ def live_leases(rig: Rig, known: Iterable[TaskRecord]) -> dict[str, datetime]:
     found = {}
     for prefix in PREFIXES:
         for key in rig.admin.list(f"sys/leases/lookup/{prefix}/"):
+            lease_id = f"{prefix}/{key}"
+            if begun is None or _ISSUED.get(lease_id, begun) < begun:
+                # an earlier test's
+                continue
             try:
-                record = rig.admin.write("sys/leases/lookup", {"lease_id": f"{prefix}/{key}"})["data"]
+                record = rig.admin.write("sys/leases/lookup", {"lease_id": lease_id})["data"]
             except VaultRejected:
                 continue
-            issued_at = datetime.fromisoformat(record["issue_time"])
-            if begun is not None and issued_at >= begun:
-                found[f"{prefix}/{key}"] = issued_at
+            issued_at = _ISSUED[lease_id] = datetime.fromisoformat(record["issue_time"])
+            if issued_at >= begun:
+                found[lease_id] = issued_at
     return found
 
 

@@ -20,6 +20,8 @@ from jitvault.sandbox.world import World
 
 SAMPLE = 8
 STEP_S = 6
+# twenty lives of a task one after the other: how long they take together says something of the machine
+LONG = pytest.mark.timeout(600)
 # after these there is something in Vault that the ledger does not know yet
 ACTS = (
     "/v1/auth/token/create/",
@@ -35,6 +37,7 @@ def check_ledger(rig: Rig, task: str) -> None:
     assert file.findings == ()
 
 
+@LONG
 def test_a_grant_that_dies_anywhere_ends_in_one_token(
     world: World, variables: dict[str, str], tmp_path: Path, mortal: Mortal
 ) -> None:
@@ -88,6 +91,7 @@ def test_a_token_of_a_process_that_died_may_be_over_before_anybody_comes(
     check_ledger(rig, file.stem)
 
 
+@LONG
 def test_a_complete_that_dies_anywhere_ends_in_proof(
     world: World, variables: dict[str, str], tmp_path: Path, mortal: Mortal
 ) -> None:
