@@ -330,10 +330,8 @@ def wait_for_worker(
         if document is not None and signed.is_answered_by(document):
             if isinstance(document, PublishedRefusal):
                 raise refused(document.error)
-            if isinstance(document, PublishedTask):
-                if done(document):
-                    return document
-                check_not_final(document)
+            if isinstance(document, PublishedTask) and done(document):
+                return document
         if waiting.is_over:
             raise _not_done(wiring, task_id, document, since, f"no worker has done this within {wait:g} s")
         if _LONG_S < waiting.left_s <= tells_at_s:
