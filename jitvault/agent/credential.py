@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.model.connection import ConnectionFacts, CredentialUse
 
 # what an engine answers beside its secrets
@@ -52,7 +53,7 @@ class Credential:
             "with": self.use.choices,
             "path": self.use.path,
             "lease_id": self.lease_id,
-            "expires_at": self.expires_at.isoformat(timespec="seconds"),
+            "expires_at": rfc3339(self.expires_at),
             "connection": self.connection.as_json() if self.connection else None,
             "fields": dict(self.fields),
         }

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from jitvault.errors import WrongState
 from jitvault.formats.canonical_json import sha256_hex
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.secret import Secret
 
 KEPT_FOR = timedelta(days=30)
@@ -74,7 +75,7 @@ class Record:
         """
         if self._descriptor is None:
             return
-        said = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "task_id": task_id, "vault": vault}
+        said = {"at": rfc3339(datetime.now(UTC)), "task_id": task_id, "vault": vault}
         try:
             os.write(self._descriptor, json.dumps(said).encode() + b"\n")
             os.fsync(self._descriptor)

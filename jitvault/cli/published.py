@@ -16,6 +16,7 @@ from jitvault.documents.paths import PUBLISHED, is_stale, published_path, reques
 from jitvault.documents.published_task import IllegibleDocument, PublishedRefusal, PublishedTask, read_published
 from jitvault.errors import JitvaultError, LedgerUnreachable, NotFound, UnusedLedger
 from jitvault.formats.did_you_mean import nearest
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.lifecycle.record import published_proof as proofs
 from jitvault.lifecycle.record.published_proof import PublishedProof
 from jitvault.lifecycle.record.report import parties_of, waiting_extension
@@ -87,7 +88,7 @@ def with_source(wiring: Wiring, document: PublishedTask, found: PublishedProof) 
     """
     at = document.written_at
     about = {
-        "at": at.isoformat(),
+        "at": rfc3339(at),
         "age_s": _age_s(wiring, at),
         "vouched_by": found.by,
         "vouched": found.why,
@@ -128,7 +129,7 @@ def rows(
             row["frozen"] = None if said.state in OVER else freeze_of(content)
         elif isinstance(said, PublishedRefusal):
             row["requester"] = said.requester
-        found.append({**row, "published_at": said.written_at.isoformat(), "age_s": _age_s(wiring, said.written_at)})
+        found.append({**row, "published_at": rfc3339(said.written_at), "age_s": _age_s(wiring, said.written_at)})
     return found
 
 
@@ -142,7 +143,7 @@ def unknown_task(wiring: Wiring, task_id: str, document: PublishedRefusal | None
         return NotFound(f"there is no task {task_id}: its request was refused: {why.message}", hint=why.hint)
     requested = requested_at(wiring, task_id)
     if requested is not None:
-        when = readable(requested.isoformat())
+        when = readable(rfc3339(requested))
         return NotFound(
             f"there is no task {task_id} yet: no worker has admitted your request of {when}",
             hint=f"Check that a worker is running. `jitvault cancel {task_id}` withdraws the request.",

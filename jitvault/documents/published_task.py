@@ -30,6 +30,7 @@ from jitvault.documents.published_parts import (
 )
 from jitvault.errors import CorruptRecord
 from jitvault.formats.conversion import converter
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.model.extension import Extension
 from jitvault.model.revision import Revision
 from jitvault.model.states import EndReason, State
@@ -165,12 +166,12 @@ class PublishedTask(Struct, frozen=True, kw_only=True):
             "decisions": self.decisions,
             "ended": self.ended,
             "why_denied": self.why_denied,
-            "stands_until": self.stands_until.isoformat() if self.stands_until else None,
+            "stands_until": rfc3339(self.stands_until) if self.stands_until else None,
             "refused_grant": self.refused_grant,
             "grant_id": self.grant_id,
-            "expires_at": self.expires_at.isoformat() if self.expires_at else None,
-            "unwrap_until": self.unwrap_until.isoformat() if self.unwrap_until else None,
-            "ends_at": self.ends_at.isoformat() if self.ends_at else None,
+            "expires_at": rfc3339(self.expires_at) if self.expires_at else None,
+            "unwrap_until": rfc3339(self.unwrap_until) if self.unwrap_until else None,
+            "ends_at": rfc3339(self.ends_at) if self.ends_at else None,
             "ttl": self.ttl,
             "reads": self.reads,
             "extension": self.extension,

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 import durationpy
 
 from jitvault.errors import InvalidInput
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.strict_yaml import shown
 
 MAX_DURATION = timedelta(days=30)
@@ -162,9 +163,9 @@ class Window:
             found.append("window.for: expected more than zero")
         if self.until is not None:
             if self.until <= now:
-                found.append(f"window.until: expected a time to come, {_utc_text(self.until)} is past")
+                found.append(f"window.until: expected a time to come, {rfc3339(self.until)} is past")
             if self.not_before is not None and self.until <= self.not_before:
-                found.append(f"window.until: expected a time after not_before, {_utc_text(self.not_before)}")
+                found.append(f"window.until: expected a time after not_before, {rfc3339(self.not_before)}")
         if self._length(now) > max_window:
             name = "for" if self.until is None else "until"
             limit = format_duration(max_window)
@@ -198,7 +199,3 @@ class Window:
             if instant is not None and instant.microsecond:
                 found.append(f"window.{name}: expected whole seconds")
         return found
-
-
-def _utc_text(instant: datetime) -> str:
-    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -14,6 +14,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.model.event_chain import Event
 from jitvault.model.kinds import EventKind
 from jitvault.model.proof_check import Check
@@ -351,7 +352,7 @@ class StoredFinding:
     closed_by_entity: str | None
 
     def as_json(self) -> dict[str, Any]:
-        times = {"at": self.at.isoformat(), "closed_at": self.closed_at.isoformat() if self.closed_at else None}
+        times = {"at": rfc3339(self.at), "closed_at": rfc3339(self.closed_at) if self.closed_at else None}
         return {**asdict(self), **times}
 
 

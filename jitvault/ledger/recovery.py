@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
 from jitvault.audit.source import Position
 from jitvault.errors import Frozen
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.ledger.model import READ_FROM_START
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import Database
@@ -46,7 +47,7 @@ class RecoveryQueries:
         def unit(connection: Connection) -> datetime:
             begun = open_since(connection)
             if begun is None:
-                values = {"reason": REASON, "line": f"{_PREFIX}{at.isoformat()}", "at": at}
+                values = {"reason": REASON, "line": f"{_PREFIX}{rfc3339(at)}", "at": at}
                 connection.execute(insert(schema.freezes).values(values))
             return begun or at
 

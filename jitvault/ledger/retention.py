@@ -7,8 +7,9 @@ from datetime import datetime
 
 from sqlalchemy import func, select
 
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.ledger.model import OperationRow, OpState
-from jitvault.ledger.rows import get, rfc3339
+from jitvault.ledger.rows import get
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import Database
 from jitvault.ledger.storage.dialect import batches

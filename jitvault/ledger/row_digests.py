@@ -12,12 +12,13 @@ sent, not what a task is. Neither are accesses, which repeat the revision.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from jitvault.formats.canonical_json import canonical_bytes, likely_bytes, sha256_hex
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.ledger.model import CheckRow, GrantRow, LeaseRow, RevisionRow, Row, TaskRecord, TaskRow, columns_of
 from jitvault.model.event_chain import Event
 from jitvault.model.kinds import EventKind
@@ -146,7 +147,7 @@ def _column(value: object) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """Return a column's value as JSON data, the same before it is stored and after."""
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="microseconds")
+        return rfc3339(value)
     if isinstance(value, msgspec.Struct):
         return msgspec.to_builtins(value)
     return value.hex() if isinstance(value, bytes) else value

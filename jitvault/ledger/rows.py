@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
-from datetime import UTC, datetime
 from functools import cache
 from itertools import groupby
 from typing import Any, TypeVar
@@ -169,8 +168,3 @@ def get_observation(row: RowMapping) -> Observation:
     values = {name: row[name] for name in _OF_LINE}
     values["place"] = {"source": row["source"], "epoch": row["epoch"], "offset": row["offset"]}
     return _converted(values, _OBSERVATION, Observation)
-
-
-def rfc3339(at: datetime) -> str:
-    """Return a time as events store it: UTC with microseconds."""
-    return at.astimezone(UTC).isoformat(timespec="microseconds")

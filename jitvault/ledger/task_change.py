@@ -10,6 +10,7 @@ from typing import TypeVar
 from sqlalchemy import BindParameter, Connection, bindparam, insert, select, update
 
 from jitvault.errors import WrongState
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.ledger.model import (
     Change,
     CheckRow,
@@ -23,7 +24,7 @@ from jitvault.ledger.model import (
 )
 from jitvault.ledger.notices import tell_change
 from jitvault.ledger.row_digests import digests_of
-from jitvault.ledger.rows import put, rfc3339
+from jitvault.ledger.rows import put
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.dialect import batches
 from jitvault.model.event_chain import GENESIS, Event, link

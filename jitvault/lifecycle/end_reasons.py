@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from jitvault.audit.tripwires.trip import TripwireHit
 from jitvault.context import WorkerContext
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.ledger.model import Change, TaskRecord
 from jitvault.lifecycle.decision.ancestors import ended_above
 from jitvault.lifecycle.decision.drift import drift_since_approval
@@ -63,7 +64,7 @@ def _requested_or_due(worker: WorkerContext, file: TaskRecord) -> EndCause | Non
         return request.reason or EndReason.OPERATOR, request.event_body()
     ends_at = file.task.ends_at
     if ends_at is not None and worker.now() >= ends_at:
-        return EndReason.DEADLINE, {"deadline": ends_at.isoformat()}
+        return EndReason.DEADLINE, {"deadline": rfc3339(ends_at)}
     return None
 
 
@@ -114,7 +115,7 @@ def _silent(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
     beat_by = next_heartbeat_deadline(worker, file)
     if beat_by is None or worker.now() < beat_by:
         return None
-    return EndReason.HEARTBEAT, {"note": "no audited line of its token came in time", "beat_by": beat_by.isoformat()}
+    return EndReason.HEARTBEAT, {"note": "no audited line of its token came in time", "beat_by": rfc3339(beat_by)}
 
 
 def _forbidden(worker: WorkerContext, file: TaskRecord) -> EndCause | None:

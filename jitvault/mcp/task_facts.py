@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from jitvault.errors import WrongState
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.mcp.access_process import AccessProcess, State
 from jitvault.mcp.answers import Answer, Failure, failed, told
 
@@ -16,7 +17,7 @@ def check_token_lasts(access: AccessProcess, more: timedelta) -> None:
     It would be replaced, which ends the programs that have the old login.
     """
     if access.until is not None and access.latest_end is not None and access.until + more > access.latest_end:
-        latest = access.latest_end.isoformat(timespec="seconds")
+        latest = rfc3339(access.latest_end)
         raise WrongState(
             f"task {access.task} can be extended until {latest} at most",
             hint="Its programs go on until its end. Call request_access for what is left. Nothing was asked for.",
@@ -38,7 +39,7 @@ def facts(access: AccessProcess) -> dict[str, Any]:
         return {**found, "waits_for": access.waits_for or "the answer of a worker"}
     if access.state is State.ENDED:
         return {**found, "why": end_of(access).message}
-    until = access.until.isoformat(timespec="seconds") if access.until else None
+    until = rfc3339(access.until) if access.until else None
     return {**found, "until": until, "tools": list(access.tools), "variables": list(access.variables)}
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.shorten import quoted
 from jitvault.model.decision_input import DecisionInput
 from jitvault.model.extension import Extension
@@ -55,7 +56,7 @@ class ApproverDecision:
             "name": self.name,
             "decision": self.decision,
             "digest": self.digest,
-            "expires_at": self.expires_at.isoformat(),
+            "expires_at": rfc3339(self.expires_at),
             "reason": self.reason,
         }
 

@@ -18,6 +18,7 @@ from msgspec import Struct
 from jitvault.errors import CorruptRecord
 from jitvault.formats.canonical_json import canonical_bytes, digest_of
 from jitvault.formats.conversion import converter
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.time_window import format_duration
 from jitvault.model.event_chain import Event
 from jitvault.model.kinds import EventKind
@@ -87,9 +88,9 @@ class Extension:
             "revision_digest": self.revision_digest,
             "by": self.by.as_json(),
             "reason": self.reason,
-            "since": self.since.isoformat(),
+            "since": rfc3339(self.since),
             "seconds": self.seconds,
-            "until": self.until.isoformat(),
+            "until": rfc3339(self.until),
             "window_s": self.window_s,
         }
 

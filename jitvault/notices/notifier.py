@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from jitvault.context import Clock
 from jitvault.errors import CorruptRecord, JitvaultError
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.lifecycle.record.history import last_decision
 from jitvault.lifecycle.requests.freeze_documents import freeze_last_read
 from jitvault.lifecycle.requests.freezes import signed_freeze, tripwire_freeze
@@ -106,7 +107,7 @@ class Notifier:
         told: dict[str, object] = {
             "id": notice.id,
             "event": notice.kind.value,
-            "at": notice.at.isoformat(),
+            "at": rfc3339(notice.at),
             "installation": self._ledger.installation(),
             "task_id": notice.task_id,
             **notice.body,

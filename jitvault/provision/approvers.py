@@ -18,6 +18,7 @@ from jitvault.documents.approvers import Registered, Registry, check_new, check_
 from jitvault.documents.paths import APPROVERS
 from jitvault.documents.signed import signer_key
 from jitvault.errors import Denied, InvalidInput, NotFound
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.provision.items import SigningKey
 from jitvault.provision.live import Live
 from jitvault.provision.plan import carry_out, difference
@@ -49,7 +50,7 @@ class Approver:
             "name": self.name,
             "person": self.person,
             "groups": list(self.groups),
-            "since": self.since.isoformat(),
+            "since": rfc3339(self.since),
             "problems": list(self.problems),
         }
 

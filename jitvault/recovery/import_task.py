@@ -15,6 +15,7 @@ from typing import Any
 from jitvault.context import WorkerContext
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import InvalidInput, JitvaultError
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.ledger.model import AccessRow, Change, GrantRow, RevisionRow, Row, TaskRecord, TaskRow
 from jitvault.lifecycle.decision.admit import readmit_request
 from jitvault.lifecycle.decision.questions import decision_input
@@ -97,7 +98,7 @@ def _create(worker: WorkerContext, case: RecoveryCase) -> None:
             **_decided(case, decision),
             **_ended(case, state),
             "leases": [lease.lease_id for lease in leases],
-            "ends_at": published.ends_at.isoformat() if published.ends_at else None,
+            "ends_at": rfc3339(published.ends_at) if published.ends_at else None,
         },
         rows=(*_opened(case, decision), *grants, *leases, *checks),
     )

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jitvault.errors import JitvaultError, NotConfirmed, SecurityFinding, WaitTimedOut, error_like
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.recovery.recover import RecoveryResult
 from jitvault.recovery.survey import AuditFiles, RecoveryCase
 from jitvault.sweep import report as swept
@@ -20,7 +21,7 @@ def as_json(found: RecoveryResult, vault_command: str) -> dict[str, Any]:
     """Return the documented shape of `jitvault ledger recover --json`."""
     return {
         "finished": found.finished,
-        "since": found.since.isoformat() if found.since else None,
+        "since": rfc3339(found.since) if found.since else None,
         "files": _files(found.stock.files),
         "tasks": [_task(case, found) for case in found.stock.cases],
         "left": dict(sorted(found.left.items())),
@@ -69,7 +70,7 @@ def _named(names: list[str]) -> str:
 def _files(files: AuditFiles) -> dict[str, Any]:
     return {
         "sources": list(files.sources),
-        "since": files.since.isoformat() if files.since else None,
+        "since": rfc3339(files.since) if files.since else None,
         "lines": files.lines,
         "tokens": len(files.made),
         "gaps": list(files.gaps),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jitvault.context import WorkerContext
 from jitvault.errors import AuditLagging, AuditUntrusted
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.ledger.stream.model import CountedLines, Freeze, Gap
 from jitvault.stream.reading import canary
 
@@ -165,4 +166,4 @@ def _ms(duration: timedelta | None) -> int | None:
 
 
 def _iso(at: datetime | None) -> str | None:
-    return at.isoformat() if at else None
+    return rfc3339(at) if at else None

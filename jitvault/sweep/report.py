@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jitvault.errors import JitvaultError, NotConfirmed, SecurityFinding, VaultRefused
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.ledger.model import UntrackedCredentialRow
 from jitvault.model.states import PROVEN as PROVEN_STATES
 from jitvault.sweep.compare import Classification
@@ -22,7 +23,7 @@ def as_json(swept: SweepResult, vault_command: str) -> dict[str, Any]:
     """
     inventory = swept.inventory
     return {
-        "at": inventory.canary.at.isoformat(),
+        "at": rfc3339(inventory.canary.at),
         "fix": swept.fix,
         "looked_at": {
             "paths": list(inventory.paths),
@@ -46,7 +47,7 @@ def as_json(swept: SweepResult, vault_command: str) -> dict[str, Any]:
         ],
         "unlinked": [
             {
-                **{"kind": one.kind, "subject": one.issue.subject, "path": one.path, "at": one.issue.at.isoformat()},
+                **{"kind": one.kind, "subject": one.issue.subject, "path": one.path, "at": rfc3339(one.issue.at)},
                 **{"remote": one.issue.remote, "line": one.issue.line, "request_id": one.issue.request_id},
             }
             for one in swept.unlinked
@@ -62,7 +63,7 @@ def as_json(swept: SweepResult, vault_command: str) -> dict[str, Any]:
             for one in swept.closed
         ],
         "advanced": dict(swept.advanced),
-        "frozen": swept.freeze and {"why": swept.freeze.reason, "at": swept.freeze.at.isoformat()},
+        "frozen": swept.freeze and {"why": swept.freeze.reason, "at": rfc3339(swept.freeze.at)},
     }
 
 
@@ -159,4 +160,4 @@ def _listed(one: Classification) -> dict[str, Any]:
 
 
 def _iso(at: Any) -> str | None:
-    return at.isoformat() if at else None
+    return rfc3339(at) if at else None

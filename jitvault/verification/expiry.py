@@ -12,6 +12,7 @@ from datetime import datetime
 
 from jitvault.audit.observation import Kind, renewed_until
 from jitvault.audit.trail import derived_tokens, done, owning_token
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.shorten import one_line
 from jitvault.model.evidence import Expiry
 from jitvault.model.vault_access import last_end
@@ -29,9 +30,9 @@ def expiry_problems(credential: Credential, found: Scan) -> Iterator[str]:
     if life.last is None:
         yield f"no line says how long {name} lived"
     elif over_at < life.last and life.is_shown:
-        yield f"{name} was not over at {over_at.isoformat()}: by the files it could live until {life.last.isoformat()}"
+        yield f"{name} was not over at {rfc3339(over_at)}: by the files it could live until {rfc3339(life.last)}"
     if found.last is None or found.last < over_at:
-        yield f"the files end before {over_at.isoformat()}, when the time of {name} is said to be over"
+        yield f"the files end before {rfc3339(over_at)}, when the time of {name} is said to be over"
 
 
 def unshown_expiry(credential: Credential, found: Scan) -> Iterator[str]:
@@ -42,8 +43,8 @@ def unshown_expiry(credential: Credential, found: Scan) -> Iterator[str]:
     over_at, life = _over_at(credential), _life(credential, found)
     if over_at is not None and life.last is not None and over_at < life.last and not life.is_shown:
         yield (
-            f"no line says whether {one_line(credential.name)} was over at {over_at.isoformat()}; its role allows it "
-            f"until {life.last.isoformat()}"
+            f"no line says whether {one_line(credential.name)} was over at {rfc3339(over_at)}; its role allows it "
+            f"until {rfc3339(life.last)}"
         )
 
 

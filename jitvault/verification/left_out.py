@@ -8,6 +8,7 @@ from datetime import datetime
 from jitvault.audit.observation import Kind, Observation, issued
 from jitvault.audit.trail import derived_tokens, done, owning_token
 from jitvault.audit.tripwires.trip import Rule
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.shorten import one_line
 from jitvault.lifecycle.confirmation.hazards import hazardous_acts, touches
 from jitvault.lifecycle.confirmation.wrapped_reads import is_wrapped
@@ -85,7 +86,7 @@ def _wrapped_reads(receipt: Receipt, lines: list[Observation]) -> Iterator[str]:
     for read in requests.values():
         is_failed = any(line.closing and line.failed for line in read)
         if is_wrapped(read) and not is_failed and not found & {line.line for line in read}:
-            at = f"{one_line(read[0].path)!r:.120} at {read[0].at.isoformat()}"
+            at = f"{one_line(read[0].path)!r:.120} at {rfc3339(read[0].at)}"
             yield f"a token of the task read {at} in a wrapping, and no finding of the receipt says so"
 
 
@@ -98,7 +99,7 @@ def _unknown_leases(receipt: Receipt, lines: list[Observation]) -> Iterator[str]
     for line, lease in given:
         is_own = owning_token(line, derived) in own
         if is_own and lease.lease_id not in known:
-            yield f"the receipt leaves out lease {one_line(lease.lease_id)}, read at {line.at.isoformat()}"
+            yield f"the receipt leaves out lease {one_line(lease.lease_id)}, read at {rfc3339(line.at)}"
         elif not is_own and lease.lease_id in known and line.request_id not in ours:
             yield f"lease {one_line(lease.lease_id)} was read by a token that is none of the receipt's"
 
@@ -115,14 +116,14 @@ def _used_later(credential: Credential, lines: list[Observation]) -> Iterator[st
     late = (o for o in lines if o.actor == credential.accessor and o.kind in _USES and not o.closing and o.at > gone_at)
     first = next(late, None)
     if first is not None:
-        how = f"{one_line(first.path)!r:.120} at {first.at.isoformat()}"
+        how = f"{one_line(first.path)!r:.120} at {rfc3339(first.at)}"
         yield f"{credential.name} was used after it was seen gone: {how}"
     about = [o for o in lines if o.subject == credential.accessor and o.kind in _SHOW_LIFE]
     before = {o.request_id for o in about if not o.closing and o.at <= gone_at}
     after = (o for o in about if o.at > gone_at and o.request_id not in before)
     living = next((o for o in after if done(o) and "revocation_begun" not in o.detail), None)
     if living is not None:
-        yield f"{credential.name} lived after it was seen gone: {living.path} at {living.at.isoformat()}"
+        yield f"{credential.name} lived after it was seen gone: {living.path} at {rfc3339(living.at)}"
 
 
 def _hazards(credential: Credential, found: Scan) -> Iterator[str]:
@@ -149,7 +150,7 @@ def _hazards(credential: Credential, found: Scan) -> Iterator[str]:
             continue
         is_write = act.path.startswith(f"{mount}/")
         if is_write or end is None or not any(act.at < at <= end for at in seen_alive):
-            shown = f"{one_line(act.path)!r:.120} at {act.at.isoformat()} (line {act.line[:16]})"
+            shown = f"{one_line(act.path)!r:.120} at {rfc3339(act.at)} (line {act.line[:16]})"
             yield f"{one_line(credential.name)}: check 4 says that nothing came in between, and the files show {shown}"
 
 

@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from jitvault.audit.audit_form import is_hashed
 from jitvault.audit.observation import Kind, Observation, is_token_lease
 from jitvault.audit.trail import derived_tokens, done, owning_token, with_subjects
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.shorten import one_line
 from jitvault.lifecycle.confirmation.timeline import is_below, prefix_of
 from jitvault.model.evidence import Evidence, Line
@@ -104,7 +105,7 @@ def _problem(rest: Rest, told: Evidence, seen: SeenLine, line: Observation, foun
     if rest.part == "alive":
         return _alive_problem(rest.credential, line)
     if isinstance(told, Line) and (line.at, line.path) != (told.at, told.path):
-        return f"is about {one_line(line.path)!r:.120} at {line.at.isoformat()}, and the receipt says otherwise"
+        return f"is about {one_line(line.path)!r:.120} at {rfc3339(line.at)}, and the receipt says otherwise"
     if why := _main_problem(rest, seen, line, found):
         return why
     if isinstance(told, Line) and (line.request_id, line.kind) != (told.request_id, told.operation):

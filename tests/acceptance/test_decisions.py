@@ -401,7 +401,7 @@ def http(world: World, path: str, token: str, method: str = "GET") -> Any:
         return json.loads(answer.read() or b"null")
 
 
-def test_what_was_refused_is_not_granted_later_when_nobody_looks(
+def test_a_refused_grant_is_not_issued_when_its_reason_is_gone(
     cli: Cli, spec: Callable[..., Path], world: World
 ) -> None:
     file = spec()

@@ -24,7 +24,7 @@ from jitvault.vault.documents import Documents
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 HEX_32 = re.compile(r"[0-9a-f]{32}")
 ENTITY = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(\+00:00|Z)")
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z")
 TOKEN = re.compile(r"(hv)?s\.[\w-]{20,}")
 LEASE = re.compile(r"database/creds/app-readonly/\w{20,}")
 NOTHING = type(None)

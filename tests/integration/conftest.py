@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import EXAMPLE
+from commands import EXAMPLE, Quick
 from hands import Mirror
 from mortal import Mortal, mortals
 from rig import Rig, own_rig
@@ -30,6 +30,12 @@ def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Rig:
     """A rig with a ledger of one test's own: on the `lab` where the test uses that, else on the world of all."""
     world: World = request.getfixturevalue("lab" if "lab" in request.fixturenames else "world")
     return own_rig(world, env(world, "", EXAMPLE), tmp_path)
+
+
+@pytest.fixture
+def in_this_process(rig: Rig) -> None:
+    """What people read is read here as well: a process for each command takes twice the time and shows nothing more."""
+    rig.cli = Quick(rig.cli.variables, rig.cli.home)
 
 
 @pytest.fixture

@@ -190,7 +190,7 @@ def test_two_agents_never_become_one(rig: Rig, place: Place, api: WorkloadApi, t
     assert rig.admin.read("identity/entity/name/second-bot") is None
 
 
-def test_another_role_by_which_somebody_could_become_the_agent_is_refused_and_told(
+def test_a_role_by_which_another_could_log_in_as_the_agent_is_refused(
     rig: Rig, place: Place, api: WorkloadApi, tmp_path: Path
 ) -> None:
     registered(rig, place, api, "file", tmp_path)

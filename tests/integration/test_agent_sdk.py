@@ -293,7 +293,9 @@ def monitor_of(holder: int) -> int:
 
 
 @pytest.mark.parametrize("victim", ["program", "copied program", "group of the program", "holder", "monitor"])
-def test_whoever_is_killed_the_access_is_given_back(rig: Rig, spec: Spec, victim: str) -> None:
+def test_the_access_of_a_python_program_ends_whichever_of_its_processes_is_killed(
+    rig: Rig, spec: Spec, victim: str
+) -> None:
     file = spec()
     with running(rig, STAYS, file, *victim.split()[:-1]) as process:
         inside = said(process)

@@ -291,7 +291,7 @@ def test_a_failover_while_a_task_is_held_is_confirmed_by_looking(rig: Rig, spec:
     assert new.rows("SELECT count(*) FROM freezes") == [(0,)]
 
 
-def test_a_node_steps_down_under_load_and_nothing_false_is_said(rig: Rig, spec: Spec, cluster: Cluster) -> None:
+def test_a_step_down_under_load_leads_to_no_false_proof(rig: Rig, spec: Spec, cluster: Cluster) -> None:
     """Five agents read while another node takes over; whoever had no answer asks the new one."""
     roles = rig.database_roles()
     files = [spec() for _ in range(5)]

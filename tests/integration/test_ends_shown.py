@@ -19,7 +19,7 @@ from jitvault.errors import VaultRefused
 from jitvault.lifecycle.requests.sign import sign_grant_request
 from jitvault.model.spec import parse_spec
 
-pytestmark = pytest.mark.usefixtures("lab", "hurried")
+pytestmark = pytest.mark.usefixtures("lab", "hurried", "in_this_process")
 Spec = Callable[..., Path]
 
 

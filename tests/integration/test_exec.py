@@ -276,7 +276,7 @@ def test_a_program_that_nobody_signed_and_a_mapping_that_cannot_be_filled_start_
     assert b"and you are operator" in refused.stderr and rig.state(file.stem) is None
 
 
-def test_who_interrupts_the_wait_for_an_approval_withdraws_the_request(rig: Rig, spec: Spec) -> None:
+def test_ctrl_c_during_the_wait_for_an_approval_withdraws_the_request(rig: Rig, spec: Spec) -> None:
     file = spec(criticality="medium", more="  deliver: agent\n")
     waiting = subprocess.Popen(command(file, "--", "true"), env=environment(rig), stderr=subprocess.PIPE)
     wait_for(lambda: rig.state(file.stem) == "pending_approval" or waiting.poll() is not None, 30)
@@ -308,7 +308,9 @@ def test_who_interrupts_the_wait_for_access_that_another_host_took_ends_nothing(
 @pytest.mark.parametrize(
     "victim", ["exec", "copied exec", "monitor", "program", "group of the program", "group of exec"]
 )
-def test_whoever_is_killed_nothing_is_left(rig: Rig, spec: Spec, tmp_path: Path, victim: str) -> None:
+def test_exec_leaves_nothing_whichever_of_its_processes_is_killed(
+    rig: Rig, spec: Spec, tmp_path: Path, victim: str
+) -> None:
     file = spec()
     with running(rig, file, tmp_path, program=COPIED if victim == "copied exec" else "") as held:
         assert logs_in(held.url)
@@ -487,7 +489,7 @@ def test_a_wrapping_that_somebody_else_opened_starts_nothing_and_ends_the_task(r
     assert rig.admin.read(f"jitvault/data/requests/{rig.entity('research-agent')}/{file.stem}/end") is None
 
 
-def test_what_no_worker_delivers_starts_nothing_and_ends_the_task(rig: Rig, spec: Spec) -> None:
+def test_an_inbox_document_that_no_worker_delivered_starts_nothing_and_ends_the_task(rig: Rig, spec: Spec) -> None:
     file = spec(more="  deliver: agent\n")
     rig("operator", "grant", file)
     rig.put(f"inbox/{rig.entity('research-agent')}/{file.stem}", {"wrapping": [{}]})

@@ -15,6 +15,7 @@ from rig import Rig
 
 from jitvault.documents.signed import DOCUMENT_TYPE, signer_key
 from jitvault.errors import VaultRefused, VaultUnavailable
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.lifecycle import advance
 from jitvault.lifecycle.requests.sign import sign_extension, sign_freeze
 from jitvault.model.extension import extended
@@ -22,7 +23,7 @@ from jitvault.model.revision import Revision
 from jitvault.model.scope import Scope
 
 Spec = Callable[..., Path]
-pytestmark = pytest.mark.usefixtures("lab")
+pytestmark = pytest.mark.usefixtures("lab", "in_this_process")
 
 
 def extend(rig: Rig, task: str, how_long: str = "5m", who: str = "operator", **how: Any) -> Any:
@@ -105,7 +106,7 @@ def test_an_approver_sees_by_how_much_and_signs_exactly_that(rig: Rig, spec: Spe
     (waiting,) = [one for one in rig("approver-1", "approvals").json["tasks"] if one["task_id"] == task]
     assert waiting["digest"] == waits["extension"]["digest"] != rig.file(task).task.digest
     assert "asks for 5m more" in waiting["words"][0] and "10m in all" in waiting["words"][0]
-    assert waiting["extends_until"] == (before + timedelta(minutes=5)).isoformat()
+    assert waiting["extends_until"] == rfc3339(before + timedelta(minutes=5))
     # the approval of the revision is none of more time, and neither is one of another length
     assert "not sha256:" in rig("approver-1", "approve", task, "--digest", rig.file(task).task.digest, code=9).stderr
     # a second request would replace the one that waits
@@ -397,7 +398,7 @@ def test_what_an_approval_carried_is_shown_when_the_command_is_run_again(rig: Ri
     waits = extend(rig, task, code=4).json
     until = before + timedelta(minutes=5)
     told = rig("approver-1", "approve", task, "--yes").json
-    assert (told["extension"], told["extended_until"]) == (waits["extension"]["id"], until.isoformat())
+    assert (told["extension"], told["extended_until"]) == (waits["extension"]["id"], rfc3339(until))
     assert extend(rig, task).json["extension"]["digest"] == waits["extension"]["digest"]
     assert ends_at(rig, task) == until and len(extended(rig.file(task).events)) == 1
     rig("operator", "complete", task)

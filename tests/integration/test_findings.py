@@ -19,7 +19,7 @@ SLOW = (
 
 
 @pytest.fixture
-def rig(rig: Rig) -> Rig:
+def rig(rig: Rig, in_this_process: None) -> Rig:
     """A ledger with two findings of no task, one of them about what an entity wrote."""
     rig("operator", "audit", "status")
     with rig.ledger() as ledger:

@@ -15,7 +15,7 @@ from jitvault.documents.signed import RECEIPT_KEY, RECEIPT_TYPE, opened
 from jitvault.lifecycle.requests.sign import sign_end
 from jitvault.model.states import EndReason
 
-pytestmark = pytest.mark.usefixtures("lab", "hurried")
+pytestmark = pytest.mark.usefixtures("lab", "hurried", "in_this_process")
 Spec = Callable[..., Path]
 ROLE = "database/roles/app-readonly"
 

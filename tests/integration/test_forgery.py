@@ -431,7 +431,7 @@ def test_a_request_that_holds_the_spec_of_another_task_is_not_taken(rig: Rig, sp
 
 
 @pytest.mark.parametrize("signer", ["approver-1", "nobody"])
-def test_who_is_not_entitled_ends_nothing_and_is_told_of(rig: Rig, spec: Spec, signer: str) -> None:
+def test_an_end_request_without_the_right_ends_nothing_and_is_a_finding(rig: Rig, spec: Spec, signer: str) -> None:
     file = spec()
     held = rig.active(file)
     entity = rig.entity("approver-1" if signer != "nobody" else "auditor")

@@ -80,7 +80,7 @@ def test_a_first_unwrap_is_seen_by_any_spelling(rig: Rig, spec: Spec, spelled: C
     ("path", "spelled"),
     [("cubbyhole/response", kept), ("cubbyhole/response", respelled), ("unwrap", respelled), ("unwrap", broken)],
 )
-def test_a_wrapping_that_was_emptied_by_another_spelling_is_told_when_the_agent_opens_it(
+def test_a_wrapping_emptied_under_another_spelling_is_a_finding_when_the_agent_unwraps(
     rig: Rig, spec: Spec, path: str, spelled: Callable[[str], str]
 ) -> None:
     file = spec()

@@ -11,23 +11,17 @@ from commands import EXAMPLE, Quick, at_terminal
 from rig import Rig, own_rig
 
 from jitvault.cli.ends import frozen_tasks
-from jitvault.sandbox.servers import running_servers
-from jitvault.sandbox.world import World, env, provisioned
+from jitvault.sandbox.world import World, env
 
 Spec = Callable[..., Path]
 AGENT, TEMPLATE = ("--agent", "research-agent"), ("--template", "postgres-readonly")
 WHY = ("--reason", "look first")
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[World]:
-    with running_servers() as servers:
-        yield provisioned(servers)
-
-
 @pytest.fixture
 def rig(lab: World, tmp_path: Path) -> Iterator[Rig]:
     own = own_rig(lab, env(lab, "", EXAMPLE), tmp_path)
+    own.cli = Quick(own.cli.variables, own.cli.home)
     yield own
     own("operator", "unfreeze", "--all", "--unseen", "--reason", "the test is over")
     own("operator", "revoke", "--all", "--yes", "--reason", "the test is over", code=None)
@@ -37,14 +31,13 @@ def rig(lab: World, tmp_path: Path) -> Iterator[Rig]:
 
 
 @pytest.mark.parametrize("worker", [True, False], ids=["worker", "no worker"])
-def test_whom_a_worker_ends_meanwhile_is_counted_and_waited_for(rig: Rig, spec: Spec, *, worker: bool) -> None:
+def test_freeze_counts_and_awaits_the_tasks_that_a_worker_ends_meanwhile(rig: Rig, spec: Spec, *, worker: bool) -> None:
     """With the worker's identity both are at it, this command and the worker beside it."""
     files = [spec(), spec()]
     for file in files:
         rig.active(file)
     with Attended(rig):
-        person = Quick(rig.cli.variables, rig.cli.home)
-        said = person("operator", "freeze", *AGENT, *WHY, "--json", worker=worker).json
+        said = rig.cli("operator", "freeze", *AGENT, *WHY, "--json", worker=worker).json
     # the worker may have sealed them by then
     assert sorted(said["ended"]) == sorted(file.stem for file in files)
     assert set(said["ended"].values()) <= {"confirmed", "sealed"}
@@ -164,13 +157,12 @@ def test_whom_a_worker_has_ended_before_they_are_counted_is_counted(
 def test_without_a_worker_it_is_not_said_that_one_ends_the_rest(rig: Rig, spec: Spec) -> None:
     width = "80"
     rig.active(file := spec())
-    person = Quick(rig.cli.variables, rig.cli.home)
-    late = person("operator", "freeze", *AGENT, *WHY, "--wait", "1", code=13, worker=False, extra={"COLUMNS": width})
+    late = rig.cli("operator", "freeze", *AGENT, *WHY, "--wait", "1", code=13, worker=False, extra={"COLUMNS": width})
     assert "1 task held access, 0 ended and confirmed." in late.stdout
     said = " ".join(late.stderr.split())
     assert f"the freeze of agent research-agent holds; 1 of 1 task not proven to be ended: {file.stem} (issued)" in said
     assert "no worker has done this within 1 s" in said and "Whether one is running is not known here" in said
-    nothing = person("operator", "freeze", "--agent", "operator", "--unseen", *WHY, worker=False)
+    nothing = rig.cli("operator", "freeze", "--agent", "operator", "--unseen", *WHY, worker=False)
     assert "No task of it held access, by what is published in Vault." in nothing.stdout
 
 
@@ -186,8 +178,7 @@ def test_a_task_that_had_ended_before_is_not_counted(rig: Rig, spec: Spec) -> No
     rig.active(file := spec())
     rig("operator", "complete", file.stem)
     for worker in (True, False):
-        person = Quick(rig.cli.variables, rig.cli.home)
-        said = person("operator", "freeze", *TEMPLATE, *WHY, "--json", worker=worker).json
+        said = rig.cli("operator", "freeze", *TEMPLATE, *WHY, "--json", worker=worker).json
         assert (said["ended"], said["not_ended"]) == ({}, {})
 
 
@@ -209,11 +200,10 @@ def test_a_freeze_of_everything_asks_on_a_terminal_and_names_whom_it_ends(rig: R
 
 @pytest.mark.parametrize("worker", [True, False], ids=["worker", "no worker"])
 def test_without_a_terminal_everything_is_frozen_only_with_yes(rig: Rig, *, worker: bool) -> None:
-    person = Quick(rig.cli.variables, rig.cli.home)
-    refused = person("operator", "freeze", "--all", *WHY, "--json", code=2, worker=worker, given="y\n").error
+    refused = rig.cli("operator", "freeze", "--all", *WHY, "--json", code=2, worker=worker, given="y\n").error
     assert "nothing was frozen: there is no terminal" in refused["message"] and "--yes" in refused["hint"]
     assert rig("operator", "freezes").json["freezes"] == []
-    person("operator", "freeze", "--all", "--yes", *WHY, worker=worker)
+    rig.cli("operator", "freeze", "--all", "--yes", *WHY, worker=worker)
     assert len(rig("operator", "freezes").json["freezes"]) == 1
 
 
@@ -221,19 +211,18 @@ def test_without_a_terminal_everything_is_frozen_only_with_yes(rig: Rig, *, work
 
 
 @pytest.mark.parametrize("worker", [True, False], ids=["worker", "no worker"])
-def test_what_nobody_froze_is_not_called_lifted(rig: Rig, *, worker: bool) -> None:
-    person = Quick(rig.cli.variables, rig.cli.home)
+def test_unfreezing_a_scope_that_is_not_frozen_is_refused(rig: Rig, *, worker: bool) -> None:
     rig("operator", "freeze", *TEMPLATE, *WHY)
     for scope in (("--agent", "reserch-agent"), AGENT, ("--template", "postgres-readwrite")):
-        refused = person("operator", "unfreeze", *scope, "--reason", "x", "--json", code=9, worker=worker).error
+        refused = rig.cli("operator", "unfreeze", *scope, "--reason", "x", "--json", code=9, worker=worker).error
         assert f"no operator froze {scope[0][2:]} {scope[1]}: nothing was lifted" in refused["message"]
         assert "jitvault freezes" in refused["hint"]
-    said = person("operator", "unfreeze", *TEMPLATE, "--reason", "x", worker=worker).stdout
+    said = rig.cli("operator", "unfreeze", *TEMPLATE, "--reason", "x", worker=worker).stdout
     assert said.startswith("lifted: template postgres-readonly, frozen since ") and " UTC\n" in said
     # lifted already
-    person("operator", "unfreeze", *TEMPLATE, "--reason", "x", code=9, worker=worker)
-    person("operator", "unfreeze", "--all", "--reason", "x", code=9, worker=worker)
-    signed = person("operator", "unfreeze", *TEMPLATE, "--unseen", "--reason", "x", worker=worker).stdout
+    rig.cli("operator", "unfreeze", *TEMPLATE, "--reason", "x", code=9, worker=worker)
+    rig.cli("operator", "unfreeze", "--all", "--reason", "x", code=9, worker=worker)
+    signed = rig.cli("operator", "unfreeze", *TEMPLATE, "--unseen", "--reason", "x", worker=worker).stdout
     assert "no freeze of it was found here" in signed and "lifted" not in signed
 
 
@@ -245,7 +234,6 @@ def test_a_freeze_that_only_the_ledger_knows_any_more_can_be_lifted(rig: Rig, sp
     for name in rig.admin.list(f"{own}/"):
         rig.admin.delete(f"{own}/{name}")
     rig("operator", "grant", file, code=3)
-    person = Quick(rig.cli.variables, rig.cli.home)
-    person("operator", "unfreeze", *AGENT, "--reason", "x", code=9, worker=False)
+    rig.cli("operator", "unfreeze", *AGENT, "--reason", "x", code=9, worker=False)
     rig("operator", "unfreeze", *AGENT, "--reason", "looked")
     rig("operator", "grant", file)

@@ -158,7 +158,9 @@ def test_a_target_that_is_silent_at_the_seal_takes_nothing_back(stage: Stage, ri
     assert kinds(rig, file.stem)["confirmed"] == 1
 
 
-def test_what_goes_round_three_times_is_told_held_back_and_can_be_closed(stage: Stage, rig: Rig, spec: Spec) -> None:
+def test_a_task_confirmed_anew_three_times_alarms_is_delayed_and_can_be_closed_by_force(
+    stage: Stage, rig: Rig, spec: Spec
+) -> None:
     """Somebody makes the login anew before each seal: what the target says then is newer than what it said before."""
     logins = {file.stem: over_a_gap(stage, rig, file) for file in (spec(), spec())}
     for n in range(3):

@@ -13,7 +13,7 @@ from rig import Rig
 
 from jitvault import shipped_files as shipped
 
-pytestmark = pytest.mark.usefixtures("lab", "hurried")
+pytestmark = pytest.mark.usefixtures("lab", "hurried", "in_this_process")
 Spec = Callable[..., Path]
 Extra = dict[str, str]
 ROLE, CONNECTION = "database/roles/app-readonly", "database/config/app"

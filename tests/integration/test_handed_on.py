@@ -318,9 +318,7 @@ def test_two_children_never_hold_more_than_their_parent(rig: Rig, spec: Spec, ch
 # -- what goes wrong -------------------------------------------------------------------------------------------------
 
 
-def test_what_is_open_to_everybody_keeps_neither_a_child_nor_its_parent_from_being_proven(
-    rig: Rig, spec: Spec, child: Any
-) -> None:
+def test_reads_that_any_token_may_make_block_no_proof_of_a_task_or_its_parent(rig: Rig, spec: Spec, child: Any) -> None:
     """Its child's agent reads such paths in a wrapping, and logs in with the token as well: that gives no lease."""
     top = spec()
     rig.active(top)

@@ -54,7 +54,7 @@ def test_a_document_that_nobody_can_read_stops_nobody(rig: Rig, spec: Spec) -> N
             rig.admin.delete(f"jitvault/metadata/{path}")
 
 
-def test_an_agents_garbage_about_the_task_of_somebody_else_is_told_of_the_agent_alone(rig: Rig, spec: Spec) -> None:
+def test_a_forged_document_about_anothers_task_is_a_finding_about_its_author_alone(rig: Rig, spec: Spec) -> None:
     """Below its own path it may write the name of any task: signed by nobody, and signed though it may not end it."""
     theirs = spec()
     theirs.write_text(theirs.read_text().replace("agent: research-agent", "agent: approver-1"))
@@ -116,7 +116,7 @@ def test_garbage_of_somebody_whom_the_task_asks_for_a_decision_is_told_of_the_ta
 LARGE = '{"data":{"x":[' + "[]," * 300_000 + "0]}}"
 
 
-def test_a_document_that_is_too_large_is_not_read_to_its_end_and_told_of_its_author(rig: Rig, spec: Spec) -> None:
+def test_an_oversized_document_is_not_read_whole_and_is_a_finding_about_its_author(rig: Rig, spec: Spec) -> None:
     theirs = spec()
     theirs.write_text(theirs.read_text().replace("agent: research-agent", "agent: approver-1"))
     rig("operator", "grant", theirs)

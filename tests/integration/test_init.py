@@ -135,7 +135,7 @@ def test_networks_that_init_did_not_write_are_not_taken(rig: Rig, document: dict
         rig.put("networks", good)
 
 
-def test_what_a_live_task_uses_is_not_removed(rig: Rig, spec: Spec, tmp_path: Path) -> None:
+def test_init_removes_no_network_role_or_policy_that_a_live_task_uses(rig: Rig, spec: Spec, tmp_path: Path) -> None:
     file = spec(more="  network: loopback\n")
     granted = rig.granted(file)
     before = (worker_policy(rig), roles(rig), networks(rig))

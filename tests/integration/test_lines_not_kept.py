@@ -43,7 +43,9 @@ def counted(rig: Rig) -> dict[str, int]:
     return {one["kind"]: one["lines"] for one in rig("auditor", "audit", "status").json["not_kept"]}
 
 
-def test_what_strangers_send_is_counted_and_not_kept(rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_that_strangers_cause_are_counted_and_not_kept(
+    rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = spec()
     rig.active(file)
     rig("operator", "status", file.stem)

@@ -255,7 +255,7 @@ def test_a_freeze_is_never_missed_and_one_whose_document_is_gone_holds_until_it_
 
 
 @pytest.mark.parametrize("what", ["a freeze", "an end"])
-def test_what_a_line_told_of_and_is_not_there_yet_is_looked_for_again(
+def test_a_document_known_from_its_audit_line_is_read_again_until_the_node_has_it(
     rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """So a node answers that was the active one and does not know yet that another is: docs/vault-facts.md."""

@@ -62,7 +62,7 @@ def events(rig: Rig, task: str) -> list[str]:
     return [event.kind for event in rig.file(task).events]
 
 
-def test_what_was_confirmed_is_looked_up_before_the_seal_and_ended_anew(stage: Stage, rig: Rig, spec: Spec) -> None:
+def test_a_confirmed_credential_is_looked_up_before_the_seal_and_ended_anew(stage: Stage, rig: Rig, spec: Spec) -> None:
     file = spec()
     held = active(rig, file)
     snapshot = stage.snapshot()
@@ -80,7 +80,7 @@ def test_what_was_confirmed_is_looked_up_before_the_seal_and_ended_anew(stage: S
     check_over(rig, file.stem)
 
 
-def test_what_somebody_froze_since_the_snapshot_stays_frozen_and_the_restore_is_told(
+def test_a_freeze_made_after_the_snapshot_survives_a_restore_which_is_a_finding(
     stage: Stage, rig: Rig, spec: Spec
 ) -> None:
     rig("operator", "grant", first := spec())
@@ -149,7 +149,7 @@ def test_what_comes_back_while_a_task_ends_is_ended_before_it_is_confirmed(stage
     check_over(rig, file.stem)
 
 
-def test_what_comes_back_after_the_seal_is_found_by_a_sweep_and_ended(stage: Stage, rig: Rig, spec: Spec) -> None:
+def test_a_credential_restored_after_the_seal_is_found_by_a_sweep_and_ended(stage: Stage, rig: Rig, spec: Spec) -> None:
     file = spec()
     held = active(rig, file)
     snapshot = stage.snapshot()

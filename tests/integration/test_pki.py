@@ -247,7 +247,7 @@ def _provision(rig: Rig) -> None:
 # -- what others saved ------------------------------------------------------------------------------------
 
 
-def test_what_a_verifier_saved_says_good_for_no_longer_than_the_template_says(rig: Rig, spec: Spec) -> None:
+def test_a_cached_ocsp_answer_or_crl_is_valid_no_longer_than_the_template_allows(rig: Rig, spec: Spec) -> None:
     """An OCSP answer is stapled, a list lies in a file: both are the issuer's word until they expire."""
     file = certified(spec)
     held = active(rig, file)
@@ -270,7 +270,7 @@ def test_what_a_verifier_saved_says_good_for_no_longer_than_the_template_says(ri
         assert until is not None and until <= ended + bound
 
 
-def test_who_saved_a_list_of_before_is_told_as_one_who_accepts_a_certificate_until_it_expires(
+def test_a_verifier_with_an_older_crl_is_named_as_accepting_the_certificate_until_it_expires(
     rig: Rig, spec: Spec, tmp_path: Path
 ) -> None:
     """Lists lived for three days until `init` shortened them, and none of them is ever called back."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Cli, Result, without_limits
+from commands import Quick, Result, without_limits
 from ledgers import place_of
 from rig import Rig
 
@@ -24,7 +24,7 @@ GRANT = 'permit (principal, action == Action::"grant", resource);\n'
 
 @pytest.fixture
 def rig(variables: dict[str, str], world: Any, tmp_path: Path) -> Rig:
-    return Rig(world, Cli(variables, tmp_path), place_of(variables["JITVAULT_LEDGER"]))
+    return Rig(world, Quick(variables, tmp_path), place_of(variables["JITVAULT_LEDGER"]))
 
 
 @pytest.fixture

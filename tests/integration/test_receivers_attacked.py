@@ -125,7 +125,7 @@ def test_another_user_of_the_host_cannot_connect(spool: Path, door: str) -> None
         assert receiver.files() == []
 
 
-def test_of_users_who_can_connect_only_those_who_may_send_do(spool: Path, door: str) -> None:
+def test_a_unix_socket_takes_lines_of_allowed_users_alone(spool: Path, door: str) -> None:
     with Receiving(spool, "--socket", door, "--allow-user", "12345") as receiver:
         with user(12346):
             stranger = connect(receiver)

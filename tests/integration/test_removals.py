@@ -98,7 +98,7 @@ def test_the_command_shows_what_it_would_remove_and_asks(rig: Rig) -> None:
     assert paths_of(rig, task) == []
 
 
-def test_whoever_removes_their_request_takes_it_back(rig: Rig, spec: Spec) -> None:
+def test_deleting_a_request_withdraws_it(rig: Rig, spec: Spec) -> None:
     pending, held = spec(criticality="medium"), spec()
     rig("operator", "submit", pending)
     token = rig.active(held).token
@@ -111,7 +111,7 @@ def test_whoever_removes_their_request_takes_it_back(rig: Rig, spec: Spec) -> No
     assert rig.findings(pending.stem) == [], "nothing is wrong with it"
 
 
-def test_what_is_removed_and_written_again_is_another_request_and_grants_nothing_twice(rig: Rig, spec: Spec) -> None:
+def test_a_request_deleted_and_written_again_grants_nothing_twice(rig: Rig, spec: Spec) -> None:
     file, wrong = spec(), spec(choices="{database: nowhere}")
     rig.granted(file)
     rig("operator", "revoke", file.stem)

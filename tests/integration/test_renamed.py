@@ -56,7 +56,7 @@ def test_a_freeze_follows_its_agent_to_another_name(rig: Rig, spec: Spec) -> Non
 
 
 @pytest.mark.parametrize("how", ["freeze", "revoke"])
-def test_what_is_held_under_the_old_name_ends_by_the_new_one(rig: Rig, spec: Spec, how: str) -> None:
+def test_freeze_and_revoke_by_a_new_name_end_what_was_granted_under_the_old(rig: Rig, spec: Spec, how: str) -> None:
     held = rig.active(file := spec())
     with renamed(rig, AGENT, RENAMED):
         sure = ("--yes",) if how == "revoke" else ()

@@ -141,7 +141,7 @@ QUEUES = {
 
 
 @pytest.mark.parametrize("what", QUEUES)
-def test_who_makes_everybody_wait_for_a_catalog_is_thrown_out(rig: Rig, spec: Spec, what: str) -> None:
+def test_a_login_that_locks_a_catalog_is_disconnected(rig: Rig, spec: Spec, what: str) -> None:
     """These wait before they are refused: behind them nobody gets in, or Vault revokes nothing."""
     mine, other = spec(), spec()
     held, others = rig.active(mine), rig.active(other)
@@ -231,7 +231,7 @@ def half_open(rig: Rig, user: str) -> Iterator[None]:
     wait_for(lambda: not nobody_gets_in(rig))
 
 
-def test_strangers_who_take_every_connection_keep_nothing_from_its_end_that_is_open_already(
+def test_exhausted_connections_block_no_end_over_a_connection_that_is_open(
     rig: Rig, spec: Spec, probe: PostgresqlProbe
 ) -> None:
     file = spec()

@@ -106,7 +106,7 @@ def test_a_second_unwrap_by_somebody_else_is_an_interception(rig: Rig, spec: Spe
 
 
 @pytest.mark.parametrize("path", ["auth/token/renew", "auth/token/renew-accessor"])
-def test_a_renewal_by_an_administrator_is_told_and_ends_the_task(rig: Rig, spec: Spec, path: str) -> None:
+def test_a_token_renewal_by_an_administrator_is_a_finding_and_ends_the_task(rig: Rig, spec: Spec, path: str) -> None:
     """Whoever renews in the worker's place looks at nothing before it: not at policy, freezes or the heartbeat."""
     file, other = spec(), spec()
     held = rig.active(file)
@@ -119,7 +119,7 @@ def test_a_renewal_by_an_administrator_is_told_and_ends_the_task(rig: Rig, spec:
     untouched(rig, other.stem)
 
 
-def test_a_renewal_of_a_lease_by_anybody_with_a_token_is_told_and_ends_the_task(rig: Rig, spec: Spec) -> None:
+def test_a_lease_renewal_with_any_token_is_a_finding_and_ends_the_task(rig: Rig, spec: Spec) -> None:
     """Vault's `default` policy lets everybody renew a lease whose id they know."""
     file, other = spec(), spec()
     held = rig.active(file)
@@ -175,7 +175,7 @@ def test_a_wrapping_in_the_inbox_that_jitvault_did_not_make_is_not_opened_and_en
 
 
 @pytest.mark.parametrize("command", ["unwrap", "grant"])
-def test_what_no_worker_delivers_is_an_alarm_of_whoever_reads_it(rig: Rig, spec: Spec, command: str) -> None:
+def test_an_inbox_document_that_no_worker_delivered_alarms_its_reader(rig: Rig, spec: Spec, command: str) -> None:
     reader, name = ("agent", "research-agent") if command == "unwrap" else ("operator", "operator")
     file = spec(more="  deliver: agent\n" if command == "unwrap" else "")
     if command == "unwrap":

@@ -88,7 +88,7 @@ def shown(
 # -- what a server does ------------------------------------------------------------------------------------------
 
 
-def test_sessions_go_on_at_a_server_that_looks_at_handshakes_and_that_is_told_or_fails(
+def test_a_server_that_keeps_tls_sessions_after_revocation_is_named_or_fails_the_check(
     rig: Rig, server: Callable[[Kind], TlsServer]
 ) -> None:
     """The revoked certificate is refused anew, while the open connection and one resumed from a ticket go on."""

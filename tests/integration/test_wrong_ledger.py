@@ -12,7 +12,7 @@ from worker_process import WorkerProcess
 
 from jitvault.sandbox.world import World
 
-pytestmark = pytest.mark.usefixtures("lab")
+pytestmark = pytest.mark.usefixtures("lab", "in_this_process")
 Spec = Callable[..., Path]
 ANOTHER = "0" * 32
 ASKING = ["grant", "submit", "approve", "extend"]
@@ -41,7 +41,7 @@ def requests_of(rig: Rig, task: str) -> list[str]:
     return rig.admin.list(f"jitvault/metadata/requests/{rig.entity('operator')}/{task}")
 
 
-def test_where_there_is_no_ledger_that_is_not_said_to_be_empty(lab: World, rig: Rig, spec: Spec) -> None:
+def test_a_missing_ledger_is_an_error_and_no_empty_list(lab: World, rig: Rig, spec: Spec) -> None:
     """First, since no task is in this Vault yet: an empty answer is right here."""
     refused = spec()
     refused.write_text(refused.read_text().replace("research-agent", "nobody-knows-it"))
@@ -99,33 +99,31 @@ def test_a_command_whose_ledger_is_not_set_signs_nothing_and_makes_none(rig: Rig
     assert requests_of(rig, file.stem) == [] and not place.parent.exists()
 
 
-@pytest.mark.parametrize("command", ASKING)
 @pytest.mark.parametrize("how", ["missing", "another's"])
 def test_nothing_is_asked_for_by_a_command_with_the_wrong_ledger(
-    rig: Rig, spec: Spec, tmp_path: Path, command: str, how: str
+    rig: Rig, spec: Spec, tmp_path: Path, how: str
 ) -> None:
-    file, who = spec(criticality="medium"), "approver-1" if command == "approve" else "operator"
     ledger = tmp_path / "misspelt.db" if how == "missing" else of_another(rig, tmp_path / "another.db")
-    if command in ("approve", "extend"):
-        rig("operator", "submit", file)
-    before = requests_of(rig, file.stem)
-    wrong = rig(who, *arguments(command, file), code=11, extra=at(ledger)).error
-    assert str(ledger) in wrong["message"] and "JITVAULT_LEDGER" in wrong["hint"]
-    assert requests_of(rig, file.stem) == before and ledger.exists() == (how != "missing")
-    assert rig.admin.read(f"jitvault/data/decisions/{rig.entity('approver-1')}/{file.stem}") is None
+    for command in ASKING:
+        file, who = spec(criticality="medium"), "approver-1" if command == "approve" else "operator"
+        if command in ("approve", "extend"):
+            rig("operator", "submit", file)
+        before = requests_of(rig, file.stem)
+        wrong = rig(who, *arguments(command, file), code=11, extra=at(ledger)).error
+        assert str(ledger) in wrong["message"] and "JITVAULT_LEDGER" in wrong["hint"], command
+        assert requests_of(rig, file.stem) == before and ledger.exists() == (how != "missing"), command
+        assert rig.admin.read(f"jitvault/data/decisions/{rig.entity('approver-1')}/{file.stem}") is None
 
 
-@pytest.mark.parametrize("command", READING, ids=" ".join)
-@pytest.mark.parametrize("worker", [True, False], ids=["worker", "no worker"])
-def test_nothing_is_read_from_a_ledger_of_another_installation(
-    rig: Rig, tmp_path: Path, command: tuple[str, ...], worker: bool
-) -> None:
+def test_nothing_is_read_from_a_ledger_of_another_installation(rig: Rig, tmp_path: Path) -> None:
     ledger = of_another(rig, tmp_path / "another.db")
-    wrong = rig.cli("auditor", *command, "--json", code=11, worker=worker, extra=at(ledger))
-    assert wrong.stdout == ""
     said = f"the ledger at {ledger} belongs to another installation of jitvault than that of the Vault at "
-    assert wrong.error["message"] == said + rig.world.address
-    assert "JITVAULT_LEDGER and VAULT_ADDR do not belong together" in wrong.error["hint"]
+    for command in READING:
+        for worker in (True, False):
+            wrong = rig.cli("auditor", *command, "--json", code=11, worker=worker, extra=at(ledger))
+            assert wrong.stdout == "", command
+            assert wrong.error["message"] == said + rig.world.address, command
+            assert "JITVAULT_LEDGER and VAULT_ADDR do not belong together" in wrong.error["hint"], command
 
 
 def test_an_upgrade_and_a_copy_look_whose_the_ledger_is_and_say_where_it_is(rig: Rig, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from jitvault.agent.process_end import opened_end
 from jitvault.cli.access.access_watch import over_error, why_over, wiring_of_thread
 from jitvault.cli.access.held_access import Access, signed_tools
 from jitvault.errors import UsageError
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.mcp import shared_secrets, task_end
 from jitvault.mcp.frames import RUNNER, SETTING, Setting, line
 
@@ -74,7 +75,7 @@ def setting(access: Access, serving: Serving, shared: int | None) -> dict[str, s
         tuple(signed_tools(access.document)),
         secrets,
         tuple(sorted({*given.variables, *given.files})),
-        until.isoformat(timespec="seconds") if until else None,
+        rfc3339(until) if until else None,
         shared,
         asking,
     )

@@ -42,6 +42,7 @@ from jitvault.errors import (
     WaitTimedOut,
     WrongState,
 )
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.lifecycle.requests.sign import sign_end
 from jitvault.model.states import LIVE_STATES, EndReason
 from jitvault.wiring import SystemClock, Wiring
@@ -183,7 +184,7 @@ def hold(access: Access, monitor: Monitor, caller: Caller) -> None:
 
 def _until_over(access: Access, monitor: Monitor, caller: Caller) -> AccessEnd | None:
     """Return why the access is over, and tell the caller; None where it left."""
-    watch = watch_of(access, lambda ends_at: tell({"ends_at": ends_at.isoformat()}))
+    watch = watch_of(access, lambda ends_at: tell({"ends_at": rfc3339(ends_at)}))
     watch.start()
     try:
         end = _until_the_end(access, watch, monitor, caller)
@@ -234,12 +235,12 @@ def _held(access: Access) -> dict[str, Any]:
     credentials = access.credentials
     return {
         "task_id": access.document.task_id,
-        "ends_at": access.ends_at.isoformat() if access.ends_at else None,
+        "ends_at": rfc3339(access.ends_at) if access.ends_at else None,
         "credentials": [
             {
                 "name": name,
                 "template": each.use.template,
-                "expires_at": each.expires_at.isoformat(),
+                "expires_at": rfc3339(each.expires_at),
                 "connection": each.connection.as_json() if each.connection else None,
                 "fields": dict(fields_of(each)),
             }

@@ -15,6 +15,7 @@ from jitvault.documents.published_parts import UncountedDecision
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import Denied, UsageError, WrongState
 from jitvault.formats.did_you_mean import nearest
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.lifecycle.decision.pending_approvals import (
     ApprovalSubject,
     approval_subject,
@@ -69,7 +70,7 @@ def decide(
             reason=reason,
             extension=matter.extension,
         )
-    _await_counting(wiring, task, matter, decision, expires.isoformat(), wait=wait, as_json=as_json)
+    _await_counting(wiring, task, matter, decision, rfc3339(expires), wait=wait, as_json=as_json)
 
 
 def _freeze(wiring: Wiring, document: PublishedTask) -> Mapping[str, Any] | None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC
 
 from jitvault.cli.views.dev import event_line, event_words
 from jitvault.errors import CorruptRecord, LedgerUnavailable
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.ledger.ledger import Ledger
 
 
@@ -56,6 +56,6 @@ class EventFeed:
         for finding in self._ledger.findings(closed=True):
             if finding.id not in self._findings_told:
                 self._findings_told.add(finding.id)
-                at = finding.at.astimezone(UTC).isoformat()
+                at = rfc3339(finding.at)
                 words = f"FINDING {finding.id}: {finding.message}"
                 yield event_line(at, finding.task_id or "every task", words, width)

@@ -13,6 +13,7 @@ from jitvault.cli.views import task as render
 from jitvault.cli.views.output import NewFile
 from jitvault.documents.published_parts import MissingApproval
 from jitvault.documents.published_task import PublishedTask
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.model.extension import Extension, extension_id
 from jitvault.model.states import State
 
@@ -103,7 +104,7 @@ def print_extension(
         "task_id": document.task_id,
         "grant_id": document.grant_id,
         "state": document.state.value,
-        "ends_at": document.ends_at.isoformat() if document.ends_at else None,
+        "ends_at": rfc3339(document.ends_at) if document.ends_at else None,
         "extension": {"id": name, "state": extension.state, "digest": extension.digest, **content},
         "made_at": made_at,
         "replaces": extension.replaces,
@@ -147,7 +148,7 @@ def _where_left(document: PublishedTask) -> str:
 
 def print_cancelled(document: PublishedTask, digest: str, *, as_json: bool) -> None:
     """Print that a request for more time was cancelled."""
-    ends_at = document.ends_at.isoformat() if document.ends_at else None
+    ends_at = rfc3339(document.ends_at) if document.ends_at else None
     name = extension_id(digest)
     extension = {"id": name, "state": "cancelled", "digest": digest}
     state = document.state.value
@@ -199,8 +200,8 @@ def _result(extension: Extension, decision: str, *, until: str | None, is_missin
     if until is not None:
         return f"it is extended until {output.readable(until)}"
     if decision == "deny":
-        return f"it ends at {output.readable(extension.since.isoformat())}, as before"
-    later = output.readable(extension.until.isoformat())
+        return f"it ends at {output.readable(rfc3339(extension.since))}, as before"
+    later = output.readable(rfc3339(extension.until))
     if is_missing:
         return f"the deadline moves to {later} once nothing is missing"
     again = "runs the same `jitvault extend` again and receives the new token"

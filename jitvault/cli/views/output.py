@@ -55,7 +55,7 @@ def to_json(value: object) -> str:
 
 
 def _plain(value: object) -> object:
-    return msgspec.to_builtins(value) if isinstance(value, msgspec.Struct) else str(value)
+    return msgspec.to_builtins(value, enc_hook=str)
 
 
 def print_for_scripts(shown: object, *ids: str, as_json: bool) -> bool:

@@ -11,6 +11,7 @@ from jitvault.agent.unwrap import TaskToken
 from jitvault.cli.quiet import is_quiet
 from jitvault.cli.views import output
 from jitvault.cli.views.output import NewFile, text, to_json
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.server_product import with_commands
 from jitvault.formats.time_window import format_duration
 from jitvault.model.token_limits import RENEWED_FOR_YOU, reads_left_in_words
@@ -28,8 +29,8 @@ def print_task_token(held: TaskToken, *, out: NewFile | None, as_json: bool, com
     shown: dict[str, Any] = {
         "task_id": held.task_id,
         "token": held.token.reveal(),
-        "expires_at": held.expires_at.isoformat(timespec="seconds"),
-        "ends_at": held.ends_at.isoformat(timespec="seconds") if held.ends_at else None,
+        "expires_at": rfc3339(held.expires_at),
+        "ends_at": rfc3339(held.ends_at) if held.ends_at else None,
         "reads": [fetch.path for fetch in held.reads],
         "sends": bodies,
         "uses": [
@@ -105,7 +106,7 @@ def _times(held: TaskToken, found: Sequence[Credential]) -> dict[str, str]:
     """Return when the secrets end: without a worker, and with the task."""
     first = min([each.expires_at for each in found], default=held.expires_at)
     times = {"expires_at": first, "ends_at": held.ends_at}
-    return {name: at.isoformat(timespec="seconds") for name, at in times.items() if at is not None}
+    return {name: rfc3339(at) for name, at in times.items() if at is not None}
 
 
 def _print_for_people(found: Sequence[Credential]) -> int:
@@ -138,8 +139,8 @@ def _print_until(held: TaskToken, found: Sequence[Credential], *, stderr: bool, 
 def _until(held: TaskToken) -> str:
     """Return until when a token or its secrets work, in words."""
     if held.ends_at is not None:
-        return f"until {output.readable(held.ends_at.isoformat())}"
-    return f"until {output.readable(held.expires_at.isoformat())}, and longer while a worker renews it"
+        return f"until {output.readable(rfc3339(held.ends_at))}"
+    return f"until {output.readable(rfc3339(held.expires_at))}, and longer while a worker renews it"
 
 
 def _heartbeat_s(held: TaskToken) -> int | None:

@@ -105,7 +105,7 @@ def _actors(
 
 
 def _when(at: str) -> str:
-    return at[:23].replace("T", " ")
+    return at[:23].rstrip("Z").replace("T", " ")
 
 
 def _describe(event: str, bodies: Sequence[Mapping[str, Any]]) -> str:

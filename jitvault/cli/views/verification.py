@@ -12,6 +12,7 @@ from jitvault.cli.views import output
 from jitvault.cli.views.proposal_sentence import chosen
 from jitvault.cli.views.status import ended_at
 from jitvault.cli.views.task import end_in_words
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.shorten import one_line
 from jitvault.verification.outcome import Outcome
 from jitvault.verification.receipt import Receipt
@@ -36,7 +37,7 @@ def print_verified(found: Verified, *, as_json: bool) -> None:
         "intent": receipt.intent,
         **_held(receipt),
     }
-    facts = {"digest": receipt.digest, "sealed": output.readable(receipt.sealed_at.isoformat())}
+    facts = {"digest": receipt.digest, "sealed": output.readable(rfc3339(receipt.sealed_at))}
     # what was signed may have line ends, which would read as further facts
     least = max(map(len, (*said, *facts)))
     output.print_facts(console, {name: one_line(value) for name, value in said.items()}, least=least, mark=MARK)
@@ -74,13 +75,13 @@ def _held(receipt: Receipt) -> dict[str, str]:
         facts["issued"] = output.readable(issued)
     if receipt.ended:
         end = receipt.ended
-        facts["ended"] = ended_at(end.at.isoformat(), end.name, end.reason, end.note)
+        facts["ended"] = ended_at(rfc3339(end.at), end.name, end.reason, end.note)
     return facts
 
 
 def _issued_at(receipt: Receipt) -> str | None:
     times = [grant.issued_at for grant in receipt.grants if grant.issued_at]
-    return min(times).isoformat() if times else None
+    return rfc3339(min(times)) if times else None
 
 
 def _print_checked(console: Console, outcome: Outcome) -> None:
@@ -132,7 +133,7 @@ def _as_json(found: Verified) -> dict[str, object]:
         "issued_at": _issued_at(receipt),
         "ended": msgspec.to_builtins(receipt.ended),
         "end_reason": receipt.proof.end_reason,
-        "sealed_at": receipt.sealed_at.isoformat(),
+        "sealed_at": rfc3339(receipt.sealed_at),
         "confirmed": receipt.proof.confirmed,
         "key": {"version": found.signed.version, "sha256": found.signed.key.fingerprint},
         "holds": found.outcome.holds,

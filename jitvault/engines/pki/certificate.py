@@ -20,6 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 from jitvault.engines.pki.config import USAGES
 from jitvault.engines.pki.x509_revocation import reading
 from jitvault.errors import NotConfirmed
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.strict_yaml import shown
 
 _EXTENSIONS = frozenset(
@@ -69,13 +70,13 @@ def as_asked(text: object, asked: Mapping[str, str], role: Mapping[str, Any], *,
         certificate = _parsed(str(text))
         more = [*_powers(certificate), *_names(certificate, asked, role)]
         if certificate.not_valid_after_utc > until:
-            more.append(f"it ends at {certificate.not_valid_after_utc.isoformat()}, not by {until.isoformat()}")
+            more.append(f"it ends at {rfc3339(certificate.not_valid_after_utc)}, not by {rfc3339(until)}")
         subject = certificate.subject.rfc4514_string()
     if more:
         raise NotConfirmed(f"what was issued is more than was asked for: {'; '.join(more)}")
     return (
         f"it is an end entity's, for {shown(subject)} and no other name, and ends at "
-        f"{certificate.not_valid_after_utc.isoformat()}"
+        f"{rfc3339(certificate.not_valid_after_utc)}"
     )
 
 

@@ -21,6 +21,7 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import SignatureAlgorithmOID
 
 from jitvault.errors import NotConfirmed, ProbeUnusable, StillAccepted
+from jitvault.formats.rfc3339 import rfc3339
 
 # the largest difference of two clocks
 SKEW = timedelta(seconds=60)
@@ -79,7 +80,7 @@ def spelled(serial: int) -> str:
 
 def on_crl(crl: x509.CertificateRevocationList, serial: int, now: datetime) -> str:
     """Return that `crl` lists `serial` for good. Raises NotConfirmed."""
-    dated = crl.last_update_utc.isoformat()
+    dated = rfc3339(crl.last_update_utc)
     with reading("the CRL"):
         entry = crl.get_revoked_certificate_by_serial_number(serial)
         if entry is None:
@@ -108,14 +109,14 @@ def revoked_by_ocsp(der: bytes, serial: int, issuer: x509.Certificate, now: date
         raise NotConfirmed(f"OCSP calls serial {spelled(serial)} {single.certificate_status.name.lower()}")
     if single.revocation_reason in _NOT_FOR_GOOD:
         raise NotConfirmed(f"OCSP calls serial {spelled(serial)} revoked, but not for good")
-    return f"OCSP calls it revoked as of {single.this_update_utc.isoformat()}"
+    return f"OCSP calls it revoked as of {rfc3339(single.this_update_utc)}"
 
 
 def check_off_crl(crl: x509.CertificateRevocationList, serial: int) -> None:
     """Raise NotConfirmed if `crl` lists `serial`."""
     with reading("the CRL"):
         if crl.get_revoked_certificate_by_serial_number(serial) is not None:
-            raise NotConfirmed(f"serial {spelled(serial)} is on the CRL of {crl.last_update_utc.isoformat()} already")
+            raise NotConfirmed(f"serial {spelled(serial)} is on the CRL of {rfc3339(crl.last_update_utc)} already")
 
 
 def check_good_by_ocsp(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) -> None:
@@ -161,8 +162,8 @@ def expired(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) ->
     certificate = _certificate(der, serial, issuer)
     end = certificate.not_valid_after_utc
     if now <= end + SKEW:
-        raise NotConfirmed(f"serial {spelled(serial)} is valid until {end.isoformat()}")
-    return f"the certificate with serial {spelled(serial)} expired at {end.isoformat()}"
+        raise NotConfirmed(f"serial {spelled(serial)} is valid until {rfc3339(end)}")
+    return f"the certificate with serial {spelled(serial)} expired at {rfc3339(end)}"
 
 
 def check_valid(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) -> None:
@@ -170,9 +171,7 @@ def check_valid(der: bytes, serial: int, issuer: x509.Certificate, now: datetime
     certificate = _certificate(der, serial, issuer)
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if not begin - SKEW <= now < end:
-        raise NotConfirmed(
-            f"serial {spelled(serial)} is valid from {begin.isoformat()} until {end.isoformat()}, not now"
-        )
+        raise NotConfirmed(f"serial {spelled(serial)} is valid from {rfc3339(begin)} until {rfc3339(end)}, not now")
 
 
 def _certificate(der: bytes, serial: int, issuer: x509.Certificate) -> x509.Certificate:
@@ -193,11 +192,11 @@ def _certificate(der: bytes, serial: int, issuer: x509.Certificate) -> x509.Cert
 
 def _check_fresh(what: str, begins: datetime, ends: datetime | None, now: datetime, mend: str = "") -> None:
     if begins > now + SKEW:
-        raise NotConfirmed(f"{what} is of {begins.isoformat()}, which is in the future")
+        raise NotConfirmed(f"{what} is of {rfc3339(begins)}, which is in the future")
     if ends is None:
         raise NotConfirmed(f"{what} does not say until when it holds")
     if ends <= now:
-        raise NotConfirmed(f"{what} is stale: it held until {ends.isoformat()}{mend}")
+        raise NotConfirmed(f"{what} is stale: it held until {rfc3339(ends)}{mend}")
 
 
 def _check_scope(crl: x509.CertificateRevocationList) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from jitvault.audit.observation import Place
 from jitvault.documents.paths import Kept
+from jitvault.formats.rfc3339 import rfc3339
 
 
 class DocumentStatus(StrEnum):
@@ -69,7 +70,7 @@ def retry_missing(document: Indexed, now: datetime) -> Indexed | None:
     missing_since = datetime.fromisoformat(document.body[_MISSED]) if _MISSED in document.body else now
     if abs(now - missing_since) > APPEARS_WITHIN:
         return None
-    return replace(document, body={**document.body, _MISSED: missing_since.isoformat()})
+    return replace(document, body={**document.body, _MISSED: rfc3339(missing_since)})
 
 
 @dataclass(frozen=True, slots=True)

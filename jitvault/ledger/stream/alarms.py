@@ -16,6 +16,7 @@ from jitvault.audit.observation import Kind, Observation, restores
 from jitvault.audit.tripwires.fleet_rules import is_publication, is_signature, of_fleet
 from jitvault.documents.paths import OF_WORKER
 from jitvault.errors import CorruptRecord
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.ledger.findings import put_finding
 from jitvault.ledger.model import ENDED_UNSEEN, OpState
 from jitvault.ledger.recovery import is_recovery, newest
@@ -127,7 +128,7 @@ def tell_restores(connection: Connection, lines: Sequence[Observation], at: date
     """
     for o in restores(lines):
         message = (
-            f"Vault was restored from a snapshot at {o.at.isoformat(timespec='seconds')}: entities that were disabled "
+            f"Vault was restored from a snapshot at {rfc3339(o.at)}: entities that were disabled "
             "since it was made are enabled again, and approvals that were withdrawn since count again"
         )
         put_finding(connection, None, "vault_restored", message, at, line=o.line, request_id=o.request_id)

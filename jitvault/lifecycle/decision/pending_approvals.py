@@ -15,6 +15,7 @@ from jitvault.documents.paths import APPROVERS, PUBLISHED, published_path
 from jitvault.documents.published_parts import MissingApproval, PublishedExtension, UncountedDecision
 from jitvault.documents.published_task import PublishedTask, read_published
 from jitvault.errors import Denied
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.model.extension import Extension, describe_extension
 from jitvault.model.revision import Revision
 from jitvault.model.revision_text import describe, difference
@@ -117,7 +118,7 @@ class PendingApproval:
             "task_id": self.task_id,
             "revision": content["revision"],
             "digest": self.subject.digest,
-            "extends_until": extension.until.isoformat() if extension else None,
+            "extends_until": rfc3339(extension.until) if extension else None,
             "requester": content["requester"]["name"],
             "agent": content["agent"]["name"],
             "owner": content["owner"]["name"],

@@ -17,6 +17,7 @@ from jitvault.audit.create_intent import ttl_word
 from jitvault.context import WorkerContext, new_id
 from jitvault.documents.paths import inbox_path
 from jitvault.errors import JitvaultError, OutcomeUnknown, SecurityFinding, WrongState
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.time_window import format_duration
 from jitvault.ledger.model import Change, GrantAdmission, GrantRow, OperationRow, OpState, TaskRecord
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_above, check_room
@@ -168,7 +169,7 @@ def _create(worker: WorkerContext, revision: Revision, grant: GrantRow, ends_at:
             "jitvault_reads": " ".join(sorted(fetch.as_word() for fetch in revision.fetches)),
             "jitvault_limits": TokenLimits(revision.lease_budget, worker.denied_limit).as_word(),
             "jitvault_uses": uses_as_word(revision.uses),
-            "jitvault_ends_at": ends_at.isoformat(),
+            "jitvault_ends_at": rfc3339(ends_at),
             **_heartbeat(revision),
         },
         ttl_s=grant.step_s,
@@ -250,8 +251,8 @@ def _deliver(
         "task_id": task_id,
         "grant_id": grant.grant_id,
         "digest": revision.digest,
-        "expires_at": grant.expires_at.isoformat() if grant.expires_at else None,
-        "ends_at": ends_at.isoformat(),
+        "expires_at": rfc3339(grant.expires_at) if grant.expires_at else None,
+        "ends_at": rfc3339(ends_at),
         "wrapping": [
             {
                 "token": wrapped.wrapping_token.reveal(),

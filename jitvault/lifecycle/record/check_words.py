@@ -6,6 +6,7 @@ The words are for people alone: nothing that decides reads them.
 from __future__ import annotations
 
 from jitvault.audit.audit_form import ELIDED
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.model.evidence import (
     Closed,
     Contiguous,
@@ -73,11 +74,11 @@ def evidence_in_words(evidence: Evidence) -> str:
     """Return what a check rests on or lacks, as one sentence for people."""
     match evidence:
         case Line(sha256=line, path=path, at=at):
-            return f"line {line[:_LINE_DIGITS]} {path} at {at.isoformat()}"
+            return f"line {line[:_LINE_DIGITS]} {path} at {rfc3339(at)}"
         case Expiry(at=at):
-            return f"its TTL was over at {at.isoformat()}, by Vault's clock"
+            return f"its TTL was over at {rfc3339(at)}, by Vault's clock"
         case Interval(begin=begin, end=end):
-            return f"none from {begin.isoformat()} to {end.isoformat()}"
+            return f"none from {rfc3339(begin)} to {rfc3339(end)}"
         case Contiguous(source=source, begin=first, end=last):
             return f"{source} bytes {first} to {last} read contiguously"
         case Gap(listing=listing, closed=closed, line=line):
@@ -99,7 +100,7 @@ def _missing(it: Missing) -> str:
     what = _LACKS[it.lack].format(
         about=it.about,
         name=name,
-        at=it.at.isoformat() if it.at else "",
+        at=rfc3339(it.at) if it.at else "",
         line=_short(it.line),
         read=_read(it.read) if it.read else "",
         count=it.count,
@@ -109,7 +110,7 @@ def _missing(it: Missing) -> str:
 
 
 def _read(read: Read) -> str:
-    at = read.at.isoformat() if read.at else ""
+    at = rfc3339(read.at) if read.at else ""
     return _READS[read.how].format(path=read.path, at=at, line=_short(read.line))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from jitvault.documents.published_parts import Ended, Forced, RefusedGrant
 from jitvault.formats.canonical_json import digest_of
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.ledger.model import AccessRow, DecisionRow, RevisionRow, Row, TaskRecord
 from jitvault.model.approval import RequestDecision
 from jitvault.model.event_chain import Event
@@ -159,7 +160,7 @@ def decisions_digest(rows: Iterable[DecisionRow]) -> str:
     By this digest an edited row is found.
     """
     told = [
-        [row.entity_id, row.name, row.decision, row.digest, row.expires_at.isoformat(), row.reason]
+        [row.entity_id, row.name, row.decision, row.digest, rfc3339(row.expires_at), row.reason]
         for row in sorted(rows, key=lambda row: row.entity_id)
     ]
     return digest_of({"votes": told})

@@ -19,6 +19,7 @@ from jitvault.documents.published_parts import (
     PublishedExtension,
     Reads,
 )
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.ledger.model import GrantRow, LeaseRow, OpState, TaskRecord
 from jitvault.lifecycle.record.check_words import evidence_in_words, failure_in_words
 from jitvault.lifecycle.record.history import ended_of, forced_of, last_decision
@@ -327,8 +328,8 @@ def receipt_of(
                 "role": grant.role,
                 "accessor_hmac": grant.accessor_hmac,
                 **lifetime_of(grant),
-                "issued_at": grant.issued_at.isoformat() if grant.issued_at else None,
-                "expires_at": grant.expires_at.isoformat() if grant.expires_at else None,
+                "issued_at": rfc3339(grant.issued_at) if grant.issued_at else None,
+                "expires_at": rfc3339(grant.expires_at) if grant.expires_at else None,
                 "verdict": grant.verdict.value,
             }
             for grant in file.grants
@@ -338,7 +339,7 @@ def receipt_of(
         "proof": _settled_proof(file),
         "chain": {"events": task.seq, "head": task.head},
         "recovered": recovered_of(file),
-        "sealed_at": sealed_at.isoformat(),
+        "sealed_at": rfc3339(sealed_at),
     }
 
 

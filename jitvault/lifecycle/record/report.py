@@ -8,6 +8,7 @@ from typing import Any
 from jitvault.audit.observation import Kind
 from jitvault.audit.trail import AuditTrail, derived_tokens, linked
 from jitvault.documents.published_parts import PublishedExtension
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.ledger.model import DecisionRow, GrantRow, LeaseRow, TaskRecord, TaskRow
 from jitvault.ledger.stream.model import Freeze
 from jitvault.lifecycle.record.history import (
@@ -148,7 +149,7 @@ def status_of(
             {
                 "lease_id": lease.lease_id,
                 "template": (revision.template_of(lease.path) or {}).get("template", lease.path),
-                "issued_at": lease.issued_at.isoformat(),
+                "issued_at": rfc3339(lease.issued_at),
                 "dead_at": _dead_at(lease),
                 "verdict": lease.verdict.value,
                 "checks": checks_of(file, lease.lease_id),
@@ -160,7 +161,7 @@ def status_of(
         "proof": proof_of(file),
         "uses": uses_of(file, trail),
         "findings": [_finding(found) for found in file.findings],
-        "frozen": freeze and {"why": freeze.reason, "at": freeze.at.isoformat(), "line": freeze.line},
+        "frozen": freeze and {"why": freeze.reason, "at": rfc3339(freeze.at), "line": freeze.line},
         "timeline": [{"seq": e.seq, "at": e.at, "event": e.kind, "body": dict(e.body)} for e in file.events],
     }
 
@@ -179,7 +180,7 @@ def _decision(row: DecisionRow) -> dict[str, Any]:
 def _unwrap_until(file: TaskRecord) -> str | None:
     """Return when the task ends if nobody has unwrapped its token."""
     deadline = file.grants[-1].unwrap_deadline if file.task.state is State.ISSUED and file.grants else None
-    return deadline.isoformat() if deadline else None
+    return rfc3339(deadline) if deadline else None
 
 
 def _grant(grant: GrantRow) -> dict[str, Any]:
@@ -190,8 +191,8 @@ def _grant(grant: GrantRow) -> dict[str, Any]:
         "role": grant.role,
         **lifetime_of(grant),
         "wrap_ttl_s": grant.wrap_ttl_s,
-        "issued_at": grant.issued_at.isoformat() if grant.issued_at else None,
-        "expires_at": grant.expires_at.isoformat() if grant.expires_at else None,
+        "issued_at": rfc3339(grant.issued_at) if grant.issued_at else None,
+        "expires_at": rfc3339(grant.expires_at) if grant.expires_at else None,
         "verdict": grant.verdict.value,
     }
 
@@ -225,7 +226,7 @@ def uses_of(file: TaskRecord, trail: AuditTrail) -> list[dict[str, Any]]:
             "path": entry["path"],
             "count": len(entry["requests"]),
             "addresses": sorted(entry["addresses"]),
-            "last_at": entry["last_at"].isoformat(),
+            "last_at": rfc3339(entry["last_at"]),
         }
         for entry in found.values()
     ]
@@ -237,10 +238,10 @@ def _finding(found: Mapping[str, Any]) -> dict[str, Any]:
         "rule": found["rule"],
         "message": describe_finding(found),
         "more": found["more"],
-        "at": found["at"].isoformat(),
+        "at": rfc3339(found["at"]),
     }
     closed = found["closed_at"] and {
-        "at": found["closed_at"].isoformat(),
+        "at": rfc3339(found["closed_at"]),
         "by": found["closed_by"],
         "why": found["closed_why"],
     }
@@ -257,9 +258,9 @@ def summary_of(task: TaskRow) -> dict[str, Any]:
         "requester": task.requester,
         "agent": task.agent,
         "parent": task.parent,
-        "created_at": task.created_at.isoformat(),
-        "due_at": task.due_at.isoformat() if task.due_at else None,
-        "ends_at": task.ends_at.isoformat() if task.ends_at else None,
+        "created_at": rfc3339(task.created_at),
+        "due_at": rfc3339(task.due_at) if task.due_at else None,
+        "ends_at": rfc3339(task.ends_at) if task.ends_at else None,
     }
 
 
@@ -304,7 +305,7 @@ def _dead_at(lease: LeaseRow) -> str | None:
     A force-revoke does not count: Vault only forgets the lease.
     """
     gone = lease.verdict in DEAD or lease.verdict is Verdict.GONE
-    return lease.dead_at.isoformat() if lease.dead_at and gone else None
+    return rfc3339(lease.dead_at) if lease.dead_at and gone else None
 
 
 def _is_target_asked(file: TaskRecord, lease: LeaseRow) -> bool | None:
@@ -341,12 +342,12 @@ def report_rows(file: TaskRecord) -> list[dict[str, Any]]:
         "token_verdict": token.verdict.value if token else None,
         "requested_ttl_s": token.requested_ttl_s if token else None,
         "ttl_s": token.ttl_s if token else None,
-        "ends_at": task.ends_at.isoformat() if task.ends_at else None,
+        "ends_at": rfc3339(task.ends_at) if task.ends_at else None,
         "extended_s": sum(one["seconds"] for one in extensions_of(file)),
         "findings": [found["rule"] for found in file.findings],
         "not_proven": proof["not_proven"] if proof else [],
         "intent": content["spec"]["spec"]["intent"],
-        "requested_at": task.created_at.isoformat(),
+        "requested_at": rfc3339(task.created_at),
         "over_at": _over_at(file),
         **_denial_of(file),
         "extension_approved_by": list(
@@ -360,7 +361,7 @@ def report_rows(file: TaskRecord) -> list[dict[str, Any]]:
             "template": (revision.template_of(lease.path) or {}).get("template"),
             "path": lease.path,
             "lease_id": lease.lease_id,
-            "issued_at": lease.issued_at.isoformat(),
+            "issued_at": rfc3339(lease.issued_at),
             "dead_at": _dead_at(lease),
             "verdict": lease.verdict.value,
             "target_asked": _is_target_asked(file, lease),

@@ -15,6 +15,7 @@ from typing import Any
 
 from jitvault.context import WorkerContext
 from jitvault.errors import Denied, InvalidInput, JitvaultError, NotConfirmed, WrongState
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.time_window import format_duration
 from jitvault.ledger.model import Change, GrantRow, Row, TaskRecord
 from jitvault.lifecycle.confirmation.confirm import TaskJudgement, judge
@@ -230,7 +231,7 @@ def _apply(
     body = {
         **_decision_body(asked, decision),
         "replaces": grant.grant_id if asked.replaces else None,
-        "ends_at": asked.extension.until.isoformat(),
+        "ends_at": rfc3339(asked.extension.until),
     }
     change = Change(
         EventKind.EXTENDED,

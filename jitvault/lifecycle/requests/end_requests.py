@@ -11,6 +11,7 @@ from contextlib import suppress
 from jitvault.documents.paths import REQUESTS, request_path
 from jitvault.documents.signed import EndDocument, parse_signed, payload_of
 from jitvault.errors import SecurityFinding, VaultRefused
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.vault.interface import Documents
 
 
@@ -40,5 +41,5 @@ def _asked(documents: Documents, entity: str, task_id: str) -> dict[str, str] | 
         stored = documents.read(request_path(entity, task_id, "end"))
         if stored is not None:
             paper = parse_signed(EndDocument, payload_of(stored.document), task=task_id, entity=entity)
-            return {"at": stored.written_at.isoformat(), "reason": paper.reason, "note": paper.note}
+            return {"at": rfc3339(stored.written_at), "reason": paper.reason, "note": paper.note}
     return None

@@ -22,6 +22,7 @@ from jitvault.context import WorkerContext
 from jitvault.documents.paths import Kept, path_of
 from jitvault.documents.signed import FreezeDocument, parse_signed, payload_of
 from jitvault.errors import AuditUntrusted, LedgerUnavailable, SecurityFinding
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.ledger.documents.index import DocumentStatus, Indexed, retry_missing
 from jitvault.lifecycle.requests.complete_index import complete_index
 from jitvault.lifecycle.requests.reader import record_author_finding, verified
@@ -107,7 +108,7 @@ def _dated(worker: WorkerContext, found: Sequence[Indexed]) -> list[Indexed]:
         statement = _statement(one) if one.standing in (DocumentStatus.COUNTS, DocumentStatus.LIFTS) else None
         dated = statement and as_dated(statement, now)
         if statement is not None and dated != statement:
-            body = {**one.body, "at": dated.at.isoformat()} if dated else {}
+            body = {**one.body, "at": rfc3339(dated.at)} if dated else {}
             changed.append(one := replace(one, standing=one.standing if dated else DocumentStatus.VOID, body=body))
         kept.append(one)
     # the date counts from the first reading on: otherwise a lift that follows would come too early
@@ -171,7 +172,7 @@ def _read_document(worker: WorkerContext, lifters: _Lifters, one: Indexed) -> In
         return replace(one, read=one.news, standing=DocumentStatus.VOID, body={})
     body = {
         **{"agent": scope.agent, "template": scope.template, "owner": scope.owner},
-        **{"reason": paper.reason, "at": stored.written_at.isoformat(), "by": lifters.name(one.author)},
+        **{"reason": paper.reason, "at": rfc3339(stored.written_at), "by": lifters.name(one.author)},
     }
     known = str(one.body.get("entity") or "")
     body["entity"] = known if one.body.get("at") == body["at"] else entity_named(worker, scope.name)

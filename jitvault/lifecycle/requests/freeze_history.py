@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jitvault.documents.paths import FREEZES, freeze_path
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.lifecycle.requests.freeze_documents import unverified_statement
 from jitvault.model.scope import FreezeStatement, lifts
 from jitvault.vault.interface import Documents
@@ -51,7 +52,7 @@ def first_at(freeze: Mapping[str, Any], history: Sequence[PastFreeze]) -> str:
     Its author may have signed it anew, with another reason. `freeze` is as `signed_freeze` returns it.
     """
     known = (past for past in history if past.last.scope.as_json() == freeze["scope"])
-    return next((past.first.at.isoformat() for past in known if past.last.at.isoformat() == freeze["at"]), freeze["at"])
+    return next((rfc3339(past.first.at) for past in known if rfc3339(past.last.at) == freeze["at"]), freeze["at"])
 
 
 def _places(documents: Documents) -> Iterator[tuple[str, str]]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from jitvault.context import Person, WorkerContext
 from jitvault.documents.paths import FREEZES, freeze_path
 from jitvault.errors import Denied, Frozen
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.shorten import quoted
 from jitvault.ledger.model import TaskRecord
 from jitvault.ledger.stream.model import Freeze
@@ -106,7 +107,7 @@ def signed_freeze(statement: FreezeStatement) -> dict[str, Any]:
         "kind": "operator",
         "scope": statement.scope.as_json(),
         "by": statement.by,
-        "at": statement.at.isoformat(),
+        "at": rfc3339(statement.at),
         "reason": statement.reason,
         "line": None,
     }
@@ -117,7 +118,7 @@ def _rebuilt(since: datetime) -> dict[str, Any]:
         "kind": "recovery",
         "scope": {},
         "by": None,
-        "at": since.isoformat(),
+        "at": rfc3339(since),
         "reason": "nothing is granted before `jitvault ledger recover` has rebuilt the ledger",
         "line": None,
     }
@@ -128,7 +129,7 @@ def _tripped(freeze: Freeze) -> dict[str, Any]:
         "kind": "tripwire",
         "scope": {},
         "by": None,
-        "at": freeze.at.isoformat(),
+        "at": rfc3339(freeze.at),
         "reason": freeze.reason,
         "line": freeze.line,
     }

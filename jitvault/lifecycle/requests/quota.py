@@ -8,6 +8,7 @@ from __future__ import annotations
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import INBOX
 from jitvault.errors import JitvaultError
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.model.kinds import OperationKind
 from jitvault.operations import announce
 from jitvault.vault.interface import Documents
@@ -23,7 +24,7 @@ def record_over_quota(worker: WorkerContext, author: str, waiting: int, per_minu
     """
     worker.ledger.keep_over_quota(author, waiting, worker.now())
     if waiting:
-        notice = {"waiting": waiting, "per_minute": per_minute, "at": worker.now().isoformat()}
+        notice = {"waiting": waiting, "per_minute": per_minute, "at": rfc3339(worker.now())}
         op = announce(worker, OperationKind.DELIVER, notice_path(author))
         worker.documents.deliver(notice_path(author), notice, op=op)
 

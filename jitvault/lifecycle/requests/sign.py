@@ -24,6 +24,7 @@ from jitvault.documents.paths import APPROVAL_LIFE, decision_path, freeze_path, 
 from jitvault.documents.signed import DOCUMENT_TYPE, check_name, check_note, signer_key
 from jitvault.errors import InvalidInput
 from jitvault.formats.canonical_json import digest_of
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.model.extension import Extension, extension_part
 from jitvault.model.revision import Revision
 from jitvault.model.scope import Scope
@@ -44,7 +45,7 @@ def sign_grant_request(person: Person, spec: TaskSpec, *, queued_until: datetime
     """
     fields: dict[str, object] = {"spec_digest": digest_of(spec.canonical())}
     if queued_until is not None:
-        fields["queued_until"] = queued_until.isoformat()
+        fields["queued_until"] = rfc3339(queued_until)
     return _sign(person, request_path(person.entity, spec.id, "grant"), "grant", spec.id, **fields)
 
 
@@ -61,7 +62,7 @@ def sign_extension(
     task_id = revision.spec.id
     fields: dict[str, object] = {
         "digest": revision.digest,
-        "ends_at": ends_at.isoformat(),
+        "ends_at": rfc3339(ends_at),
         "seconds": seconds,
         "reason": reason,
     }
@@ -105,7 +106,7 @@ def sign_decision(
         "decision": decision,
         "groups": sorted(groups),
         "reason": check_note(reason),
-        "expires_at": expires.isoformat(),
+        "expires_at": rfc3339(expires),
     }
     _sign(person, decision_path(person.entity, task_id, below), "decision", task_id, **fields)
     return expires
@@ -146,7 +147,7 @@ def _sign(person: Person, path: str, kind: str, task_id: str, **fields: object) 
         "task": task_id,
         "entity": person.entity,
         "nonce": nonce,
-        "at": person.clock.agreed().isoformat(),
+        "at": rfc3339(person.clock.agreed()),
         **fields,
     }
     person.documents.put(path, person.signer.sign(payload, DOCUMENT_TYPE, key=signer_key(person.entity)))

@@ -6,8 +6,8 @@ import pytest
 from test_handed_on import (
     child,
     test_a_late_lease_below_takes_the_proof_above_it_back,
+    test_reads_that_any_token_may_make_block_no_proof_of_a_task_or_its_parent,
     test_the_end_of_a_parent_ends_all_below_it_from_the_leaves_up,
-    test_what_is_open_to_everybody_keeps_neither_a_child_nor_its_parent_from_being_proven,
 )
 from test_wrapped_reads import (
     test_one_read_in_a_wrapping_ends_the_task_when_it_is_asked_for,

@@ -155,15 +155,15 @@ def test_old_records_go_when_a_new_one_comes(tmp_path: Path) -> None:
 def test_the_last_wrapping_of_a_task_is_found_by_its_name(tmp_path: Path) -> None:
     assert opened_of_task("t-1", "", tmp_path / "none") is None
     first = opened(tmp_path, Secret("s.first"))
-    first.write_text(json.dumps({"at": "2030-01-01T00:00:00+00:00", "task_id": "t-1"}))
+    first.write_text(json.dumps({"at": "2030-01-01T00:00:00Z", "task_id": "t-1"}))
     second = opened(tmp_path, Secret("s.second"))
-    second.write_text(json.dumps({"at": "2030-01-02T00:00:00+00:00", "task_id": "t-1"}))
+    second.write_text(json.dumps({"at": "2030-01-02T00:00:00Z", "task_id": "t-1"}))
     opened(tmp_path, Secret("s.third"), "t-2")
     found = opened_of_task("t-1", "", tmp_path)
     assert found is not None and found.at == datetime(2030, 1, 2, tzinfo=UTC)
     assert opened_of_task("t-3", "", tmp_path) is None
     # a task of that name in another Vault
-    second.write_text(json.dumps({"at": "2030-01-02T00:00:00+00:00", "task_id": "t-1", "vault": "http://a"}))
+    second.write_text(json.dumps({"at": "2030-01-02T00:00:00Z", "task_id": "t-1", "vault": "http://a"}))
     first.unlink()
     assert opened_of_task("t-1", "http://a", tmp_path) is not None
     assert opened_of_task("t-1", "http://b", tmp_path) is None

@@ -37,7 +37,7 @@ def credential(name: str = "pg", connection: dict[str, Any] | None = None, **fie
     return {
         "name": name,
         "template": name,
-        "expires_at": "2030-01-01T00:00:00+00:00",
+        "expires_at": "2030-01-01T00:00:00Z",
         "connection": LOGIN if connection is None else connection,
         "fields": fields or {"username": "v-1", "password": WORD},
     }

@@ -826,7 +826,7 @@ def test_long_warnings_are_cut() -> None:
     assert o.detail["warnings"] == ["w" * 199 + "…"] * 3
 
 
-def test_what_anybody_can_make_long_is_cut_and_says_so() -> None:
+def test_long_texts_of_an_audit_line_are_cut_with_a_mark_that_tells_them_apart() -> None:
     long = dict.fromkeys(("id", "client_token", "remote_address"), "a" * 100_000)
     found = entry("a/" * 50_000, by=auth("b" * 99, POLICY), operation="read", error="x" * 100_000, **long)
     o = seen(found)

@@ -25,7 +25,7 @@ MESSAGE = {
     "grant_id": "0" * 32,
     "digest": "sha256:" + "0" * 64,
     "expires_at": None,
-    "ends_at": "2030-01-31T09:00:00+00:00",
+    "ends_at": "2030-01-31T09:00:00Z",
     "wrapping": [WRAPPED],
 }
 JSON = st.recursive(

@@ -90,14 +90,14 @@ HONEST: dict[str, Any] = {
     "missing": [{"group": "jitvault-approvers", "count": 1}],
     "refused": [UNCOUNTED],
     "decisions": [{"entity": "e-2", "decision": "approve", "digest": REVISION.digest}],
-    "ended": {"by": None, "name": None, "at": "2030-01-31T09:00:00+00:00", "reason": "completed", "note": ""},
+    "ended": {"by": None, "name": None, "at": "2030-01-31T09:00:00Z", "reason": "completed", "note": ""},
     "why_denied": None,
-    "stands_until": "2030-02-07T09:00:00+00:00",
-    "refused_grant": {"request": "n", "at": "2030-01-31T09:00:00+00:00", "error": ERROR},
+    "stands_until": "2030-02-07T09:00:00Z",
+    "refused_grant": {"request": "n", "at": "2030-01-31T09:00:00Z", "error": ERROR},
     "grant_id": "a" * 32,
-    "expires_at": "2030-01-31T09:10:00+00:00",
+    "expires_at": "2030-01-31T09:10:00Z",
     "unwrap_until": None,
-    "ends_at": "2030-01-31T09:15:00.000001+00:00",
+    "ends_at": "2030-01-31T09:15:00.000001Z",
     "ttl": {"requested_ttl_s": 600, "ttl_s": 600, "step_s": 60},
     "reads": {"done": 2, "allowed": 3},
     "extension": EXTENSION,
@@ -105,7 +105,7 @@ HONEST: dict[str, Any] = {
         {
             **{key: PLAIN.content[key] for key in ("by", "reason", "since", "seconds", "until", "window_s")},
             **{"digest": PLAIN.digest, "approved_by": [APPROVED], "rules": ["r-1"], "policy_digest": "sha256:p"},
-            **{"replaces": None, "at": "2030-01-31T09:00:00.000000+00:00"},
+            **{"replaces": None, "at": "2030-01-31T09:00:00Z"},
         }
     ],
     "proof": packed(PROOF),
@@ -261,7 +261,7 @@ def body(**changes: Any) -> str:
     ],
     ids=lambda forged: json.dumps(forged)[:40],
 )
-def test_what_no_worker_can_have_written_says_so(forged: dict[str, Any]) -> None:
+def test_a_published_copy_that_no_worker_can_have_written_is_illegible(forged: dict[str, Any]) -> None:
     found = read({**HONEST, **forged})
     assert found == IllegibleDocument(task_id="t-1", installation="i-1", written_at=NOW)
     assert found.state == "illegible"

@@ -21,7 +21,7 @@ from jitvault.documents.signed import (
 )
 from jitvault.errors import InvalidInput, SecurityFinding
 
-COMMON = {"task": "t1", "entity": "e1", "nonce": "0" * 32, "at": "2030-01-01T00:00:00+00:00"}
+COMMON = {"task": "t1", "entity": "e1", "nonce": "0" * 32, "at": "2030-01-01T00:00:00Z"}
 PAPERS: dict[type[SignedDocument], dict[str, Any]] = {
     SubmitDocument: {**COMMON, "kind": "submit", "spec": {"a": 1}, "revise": False},
     GrantDocument: {**COMMON, "kind": "grant", "spec_digest": "sha256:" + "a" * 64},
@@ -35,7 +35,7 @@ PAPERS: dict[type[SignedDocument], dict[str, Any]] = {
         "decision": "deny",
         "groups": ["jitvault-approvers"],
         "reason": "too many rows",
-        "expires_at": "2030-01-01T00:30:00+00:00",
+        "expires_at": "2030-01-01T00:30:00Z",
     },
     WithdrawDocument: {
         **COMMON,

@@ -74,7 +74,7 @@ def judged(certificate: x509.Certificate, asked: dict[str, str] = ASKED) -> str:
 def test_what_was_asked_for_is_described() -> None:
     said = judged(issued(SIGNS, SERVES, named(DNS), (x509.BasicConstraints(ca=False, path_length=None), True)))
     assert said == (
-        "it is an end entity's, for 'CN=orders.svc.internal' and no other name, and ends at 2026-11-24T12:15:00+00:00"
+        "it is an end entity's, for 'CN=orders.svc.internal' and no other name, and ends at 2026-11-24T12:15:00Z"
     )
 
 

@@ -334,7 +334,7 @@ def test_a_template_that_asks_for_more_than_it_says_is_refused(change: dict[str,
     ],
     ids=str,
 )
-def test_what_is_believed_for_longer_than_the_template_says_is_refused(crl: dict[str, Any], says: str) -> None:
+def test_a_mount_whose_crl_lives_longer_than_the_template_allows_is_refused(crl: dict[str, Any], says: str) -> None:
     PKI.check_template(spec(), {"crl": KEPT_5M})
     with pytest.raises(InvalidInput) as refused:
         PKI.check_template(spec(), {"crl": {**KEPT_5M, **crl}})

@@ -29,6 +29,7 @@ from jitvault.engines.pki.x509_revocation import (
     spelled,
 )
 from jitvault.errors import NotConfirmed, StillAccepted
+from jitvault.formats.rfc3339 import rfc3339
 
 CA = Authority.new()
 # the same name, another key: what anybody can make
@@ -67,7 +68,7 @@ def test_a_serial_number_is_spelled_as_vault_does(serial: int, vaults: str) -> N
 def test_a_serial_on_the_issuers_current_crl_is_listed(kind: str) -> None:
     ca = Authority.new(kind)
     found = listed(ca.crl(), issuer=ca)
-    assert found == f"serial {spelled(SERIAL)} is on the CRL of {(NOW - HOUR).isoformat()}"
+    assert found == f"serial {spelled(SERIAL)} is on the CRL of {rfc3339(NOW - HOUR)}"
 
 
 @settings(max_examples=40, deadline=None)
@@ -189,7 +190,7 @@ def test_what_is_no_crl_is_no_evidence(der: bytes) -> None:
 @pytest.mark.parametrize("kind", ["ec", "rsa", "ed25519"])
 def test_a_current_answer_of_the_issuer_calls_it_revoked(kind: str) -> None:
     ca = Authority.new(kind)
-    assert answered(ca.ocsp(), issuer=ca) == f"OCSP calls it revoked as of {(NOW - HOUR).isoformat()}"
+    assert answered(ca.ocsp(), issuer=ca) == f"OCSP calls it revoked as of {rfc3339(NOW - HOUR)}"
 
 
 @pytest.mark.parametrize("kind", ["ec", "rsa", "ed25519"])
@@ -308,7 +309,7 @@ _REVOKED, _LISTED = CA.ocsp(), CA.crl()
 
 def test_a_certificate_whose_time_is_over_says_so_itself() -> None:
     end = NOW - SKEW - timedelta(seconds=1)
-    assert over(CA.leaf(ends=end)) == f"the certificate with serial {spelled(SERIAL)} expired at {end.isoformat()}"
+    assert over(CA.leaf(ends=end)) == f"the certificate with serial {spelled(SERIAL)} expired at {rfc3339(end)}"
 
 
 @pytest.mark.parametrize("end", [NOW + HOUR, NOW, NOW - SKEW], ids=["lives", "just over", "over by one clock"])

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ledgers import LedgerPlace, Shelf, address
+from ledgers import LedgerPlace, Shelf, address, new_file
 
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.storage.database import Database, opened
@@ -28,6 +28,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> LedgerPlace:
 
 @pytest.fixture
 def database(place: LedgerPlace) -> Iterator[Database]:
+    if isinstance(place, Path):
+        new_file(place)
     made = opened(address(place), create=True)
     yield made
     made.close()

@@ -65,7 +65,7 @@ def test_the_end_of_a_task_with_more_time_is_asked_for_without_a_process(monkeyp
             server.tasks[name] = task = AccessProcess(name, "pg", ("psql",), timedelta(minutes=15))
             task.state, task.until, task.may_be_extended = State.HELD, END - timedelta(hours=1), name == "t-2"
         found = {each["task"]: each["until"] for each in (await asked(server, "list_access"))["tasks"]}
-        assert found == {"t-1": "2030-01-31T08:00:00+00:00", "t-2": "2030-01-31T09:00:00+00:00"}
+        assert found == {"t-1": "2030-01-31T08:00:00Z", "t-2": "2030-01-31T09:00:00Z"}
 
     asyncio.run(talk())
     assert wanted == [["t-2"]]

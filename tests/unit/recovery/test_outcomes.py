@@ -282,7 +282,7 @@ def document(**changes: Any) -> dict[str, Any]:
         "chain": {"seq": 3, "head": "h3"},
         "body": base64.b64encode(revision.body).decode(),
         "grant_id": "a" * 32,
-        "ends_at": "2030-01-31T09:15:00+00:00",
+        "ends_at": "2030-01-31T09:15:00Z",
         "decision": {"obligations": {}},
         "ttl": {"ttl_s": 60},
         "receipt": packed({"payload": "x"}),

@@ -491,7 +491,7 @@ def not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("is_new", [True, False], ids=["new", "kept"])
 @pytest.mark.parametrize("version", [None, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_what_came_before_a_request_is_no_answer_to_it(
+def test_bytes_that_came_before_a_request_are_no_answer_to_it(
     authority: Authority, monkeypatch: pytest.MonkeyPatch, version: ssl.TLSVersion | None, is_new: bool
 ) -> None:
     """Nothing of the request was sent. With TLS 1.3 a server says something after the handshake that is no answer."""

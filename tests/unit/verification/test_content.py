@@ -106,7 +106,7 @@ def shared_lookup(told: Told) -> None:
 
 
 EVERY_N = (1, 2, 3, 4, 5, 6)
-NOON = "2026-11-28T12:00:00+00:00"
+NOON = "2026-11-28T12:00:00Z"
 NOTHING = {"kind": "no_token"}
 FORGED: dict[str, tuple[Edit, str]] = {
     **{f"check {n} failed": (fails(n), f"although check {n} (") for n in EVERY_N},
@@ -128,7 +128,7 @@ FORGED: dict[str, tuple[Edit, str]] = {
         evidence(6, kind="target_answer", engine="postgresql", question="x", answer=" "),
         "shows nothing",
     ),
-    "a lease that expired": (evidence(2, kind="expiry", at="2026-11-28T14:22:30+00:00"), "its time was over"),
+    "a lease that expired": (evidence(2, kind="expiry", at="2026-11-28T14:22:30Z"), "its time was over"),
     "expired by word": (put("expired", "proof", "leases", 0, "verdict"), "only a token can be"),
     "times in the wrong order": (swap_times, "was seen gone before it was revoked"),
     "one look-up for two leases": (shared_lookup, "is check 3 both of"),
@@ -202,7 +202,7 @@ def test_intent_and_access_are_those_of_the_approved_revision(forger: Forger, ed
     assert found.problems == ["the receipt names another intent or access than the revision that was approved"]
 
 
-@pytest.mark.parametrize("changed", [{}, {"reason": "revoked"}, {"at": "2020-01-01T00:00:00.000000+00:00"}])
+@pytest.mark.parametrize("changed", [{}, {"reason": "revoked"}, {"at": "2020-01-01T00:00:00Z"}])
 def test_the_end_is_one_of_the_history(forger: Forger, changed: Told) -> None:
     ending = next(event for event in history()["timeline"] if event["event"] == "ending")
     ended = {"at": ending["at"], "reason": ending["body"]["reason"], "note": "", "name": None}
@@ -252,7 +252,7 @@ def test_what_a_receipt_says_in_passing_is_told(forger: Forger) -> None:
     def edit(told: Told) -> None:
         told["findings"] = [{"rule": "denied", "message": "a request was\x1b[2J denied", "line": None}]
         told["proof"]["not_proven"] = ["that its TLS sessions are over"]
-        told["recovered"] = [{"at": "2026-11-28T15:00:00+00:00", "from": {}, "verified_by": []}]
+        told["recovered"] = [{"at": "2026-11-28T15:00:00Z", "from": {}, "verified_by": []}]
 
     told = forger.verify(forger.receipt(edit)).outcome.told
     assert told[0] == "finding denied: a request was\\x1b[2J denied"
@@ -332,7 +332,7 @@ def test_nobody_with_a_part_in_it_approves_an_extension(forger: Forger, who: str
 
 def test_approvals_that_may_be_lost_are_not_called_counted(forger: Forger) -> None:
     """A rebuilt record may lack some, so they are not checked; but who rebuilt it has to be said."""
-    rebuilt = {"at": "2026-11-28T15:00:00+00:00", "from": {"seq": 3}, "verified_by": []}
+    rebuilt = {"at": "2026-11-28T15:00:00Z", "from": {"seq": 3}, "verified_by": []}
 
     def edit(told: Told) -> None:
         told.update(recovered=[rebuilt], approved_by=[], approvers=[])

@@ -352,8 +352,8 @@ def expired(told: Told, at: str) -> None:
     ("over_at", "says"),
     [
         # the token's last renewal, 60 s before its revocation, gave it two minutes
-        ("2026-11-28T14:22:43.600000+00:00", "it could live until"),
-        ("2026-11-28T15:22:43.600000+00:00", "the files end before"),
+        ("2026-11-28T14:22:43.600000Z", "it could live until"),
+        ("2026-11-28T15:22:43.600000Z", "the files end before"),
     ],
 )
 def test_a_live_token_did_not_expire_by_word(forger: Forger, over_at: str, says: str) -> None:
@@ -381,7 +381,7 @@ def test_a_renewal_whose_answer_is_in_a_wrapping_may_have_given_all_that_the_rol
     """The line does not say how long, and on HashiCorp Vault it does not show what was asked for either."""
 
     def edit(told: Told) -> None:
-        expired(told, "2026-11-28T14:40:00+00:00")
+        expired(told, "2026-11-28T14:40:00Z")
 
     later = edited(of("lease", 3), lambda e: e.update(time="2026-11-28T14:41:00Z"))
     log = [line for line in LINES if line not in (of("token", 2), of("token", 3))]

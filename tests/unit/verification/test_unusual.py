@@ -54,7 +54,7 @@ def test_the_end_of_a_used_token_by_its_own_lease_is_not_checked_where_the_recor
     """The accessor was lost with the ledger. Whether the lease is the token's no line shows, so nothing is said."""
 
     def edit(told: Told) -> None:
-        told["recovered"] = [{"at": "2026-11-28T15:00:00+00:00", "from": {"seq": 3}, "verified_by": []}]
+        told["recovered"] = [{"at": "2026-11-28T15:00:00Z", "from": {"seq": 3}, "verified_by": []}]
         by_lease(told, REVOKED_LEASE, GONE_LEASE)
 
     assert not_shown(forger, forger.receipt(edit), [*LINES, REVOKED_LEASE, GONE_LEASE]) == ["lines"]
@@ -62,7 +62,7 @@ def test_the_end_of_a_used_token_by_its_own_lease_is_not_checked_where_the_recor
 
 def test_an_expiry_before_any_look_up_is_not_checked(forger: Forger) -> None:
     """The line of a creation does not say how long the token lives, and the worker died right after it."""
-    over_at = "2026-11-28T14:40:00+00:00"
+    over_at = "2026-11-28T14:40:00Z"
 
     def edit(told: Told) -> None:
         expired(told, over_at)

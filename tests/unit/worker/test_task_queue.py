@@ -46,7 +46,7 @@ def test_what_is_to_be_revoked_comes_first_and_the_others_share_the_hands() -> N
     assert [name for name in order if name[0] == "h"] == [f"h{n}" for n in range(8)], "who came first"
 
 
-def test_authors_take_turns_whoever_wrote_more() -> None:
+def test_documents_are_read_in_turns_of_their_authors() -> None:
     agenda = TaskQueue(hands=99, may_hang=1)
     for n in range(1000):
         agenda.want(job(f"junk-{n}", Urgency.ASKED, author="mallory"), 0.0)

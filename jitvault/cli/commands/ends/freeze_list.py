@@ -17,6 +17,7 @@ from jitvault.cli.views.freezes import print_freezes, print_lifted_freezes
 from jitvault.documents.paths import PUBLISHED
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import JitvaultError, SecurityFinding
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.lifecycle.requests.freeze_history import PastFreeze, first_at, freeze_history
 from jitvault.lifecycle.requests.freezes import all_freezes, freezes_of_everything, freezes_seen_by_person
 from jitvault.model.revision import names_in
@@ -81,13 +82,13 @@ def _lifted(wiring: Wiring, history: Sequence[PastFreeze], found: Sequence[Row],
             "kind": "operator",
             "scope": past.last.scope.as_json(),
             "by": past.last.by,
-            "at": past.first.at.isoformat(),
+            "at": rfc3339(past.first.at),
             "reason": past.last.reason,
             "line": None,
-            "lifted": {"by": past.lift.by, "at": past.lift.at.isoformat(), "reason": past.lift.reason},
+            "lifted": {"by": past.lift.by, "at": rfc3339(past.lift.at), "reason": past.lift.reason},
         }
         for past in history
-        if past.lift is not None and (past.last.scope.as_json(), past.last.at.isoformat()) not in in_force
+        if past.lift is not None and (past.last.scope.as_json(), rfc3339(past.last.at)) not in in_force
     ]
     if known:
         ledger = wiring.worker.ledger if wiring.has_worker else session.ledger_to_read(wiring)
@@ -96,10 +97,10 @@ def _lifted(wiring: Wiring, history: Sequence[PastFreeze], found: Sequence[Row],
                 "kind": "tripwire",
                 "scope": {},
                 "by": None,
-                "at": one.at.isoformat(),
+                "at": rfc3339(one.at),
                 "reason": one.reason,
                 "line": one.line,
-                "lifted": {"by": None, "at": one.lifted_at.isoformat(), "reason": one.lifted_why},
+                "lifted": {"by": None, "at": rfc3339(one.lifted_at), "reason": one.lifted_why},
             }
             for one in ledger.lifted_freezes()
         ]
@@ -157,7 +158,7 @@ def _sign(document: PublishedTask) -> dict[str, str] | None:
         return {"at": refusal["at"], "message": f"its grant was refused: {refusal['error']['message']}"}
     error = document.error
     if error is not None and error.exit_code == SecurityFinding.exit_code and document.state in BEFORE_GRANT:
-        return {"at": document.written_at.isoformat(), "message": f"it waits: {error.message}"}
+        return {"at": rfc3339(document.written_at), "message": f"it waits: {error.message}"}
     ended = document.ended
     # an operator's freeze has an author
     if document.end_reason is EndReason.FROZEN and ended is not None and ended["by"] is None:

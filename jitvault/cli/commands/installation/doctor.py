@@ -18,6 +18,7 @@ from jitvault.cli.views import output
 from jitvault.doctor.check import Ability, Check, can, counts, first_failure
 from jitvault.doctor.run import all_checks
 from jitvault.errors import UsageError
+from jitvault.formats.rfc3339 import rfc3339
 
 _MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red"), "skipped": ("-", "dim")}
 _CAN = {True: ("yes", "green"), False: ("no", "red"), None: ("not known", "yellow")}
@@ -36,7 +37,7 @@ def doctor(json_: Json = False) -> None:
     checks = list(all_checks(wiring))
     able = can(checks)
     if json_:
-        _print_json({"at": at.isoformat(), "vault": wiring.settings.vault_addr}, checks, able)
+        _print_json({"at": rfc3339(at), "vault": wiring.settings.vault_addr}, checks, able)
     else:
         _print(checks, able)
     failed = first_failure(checks)

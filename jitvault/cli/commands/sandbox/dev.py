@@ -28,6 +28,7 @@ from jitvault.cli.views import dev as view
 from jitvault.cli.views import output
 from jitvault.cli.views.dev import event_line
 from jitvault.errors import InvalidInput, UsageError
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.storage.database import opened, raw, upgrade
 from jitvault.sandbox import target
@@ -220,7 +221,7 @@ def _follow(feed: EventFeed, goes_on: Callable[[], bool], news_of_files: Callabl
     while goes_on():
         if news := news_of_files():
             what, *whole = news.split("\n", 1)
-            typer.echo("\n".join([event_line(datetime.now(UTC).isoformat(), "sandbox", what, width), *whole]))
+            typer.echo("\n".join([event_line(rfc3339(datetime.now(UTC)), "sandbox", what, width), *whole]))
         for line in feed.lines(width):
             typer.echo(line)
         time.sleep(_POLL_S)

@@ -612,7 +612,7 @@ def test_an_agent_that_was_not_told_may_try_for_the_grace(make: Any) -> None:
 
 
 @pytest.mark.parametrize("make", [used, lease, denied, refused])
-def test_what_was_used_before_the_end_is_no_trip_whatever_vaults_clock_said(make: Any) -> None:
+def test_a_use_before_the_end_is_no_finding_whatever_vaults_clock(make: Any) -> None:
     """The clock was set back in between, or another node's was behind: the end has an earlier time than the use."""
     earlier, elsewhere = Place("audit", 1, 5), Place("node-2", 1, 1)
     assert rules(make(3600), ended_at=at(10), ended_in=Place("audit", 1, 4_000_000), agent_knew=True) == []

@@ -11,7 +11,7 @@ from jitvault.cli.views.findings import closed_line
 
 REASON = "the clock of the host was wrong by an hour, and it was set"
 ROW: dict[str, Any] = {
-    "closed_at": "2030-01-31T09:00:00+00:00",
+    "closed_at": "2030-01-31T09:00:00Z",
     "closed_by": "ines",
     "closed_by_entity": "0f" * 16,
     "closed_why": REASON,

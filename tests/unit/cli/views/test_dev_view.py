@@ -9,7 +9,7 @@ import pytest
 from jitvault.cli.views.dev import event_line, event_words, first_commands
 from jitvault.model.kinds import EventKind
 
-AT = "2030-01-02T03:04:05.678901+00:00"
+AT = "2030-01-02T03:04:05.678901Z"
 NAMES = {"e-1": "approver-1", "e-2": "approver-2"}
 
 

@@ -53,7 +53,7 @@ def test_the_target_was_asked_where_each_lease_has_its_check() -> None:
     assert target_asked([lease(1, TARGET_N), lease(1)]) is False
 
 
-def test_a_confirmed_end_says_in_words_that_the_target_was_not_asked() -> None:
+def test_an_end_proven_by_audit_alone_states_that_no_target_was_asked() -> None:
     asked = printed({**PROOF, "target_asked": True})
     assert "every credential revoked after 12 ms, proven after 1300 ms" in asked and NOT_ASKED not in asked
     for times in ({}, {"dead_ms": None}):
@@ -75,7 +75,7 @@ def test_a_grant_and_a_status_say_that_it_will_not_be_asked(capsys: pytest.Captu
 SHOWN: dict[str, Any] = {
     **{"unwrap_until": None, "extension": None, "extensions": [], "freeze": None, "refused_grant": None},
     **{"ended": None, "proof": None, "end_requested": [], "state": "active", "ends_at": None},
-    "published": {"at": "2030-01-31T09:00:00+00:00", "age_s": 1, "vouched_by": "nobody", "vouched": ""},
+    "published": {"at": "2030-01-31T09:00:00Z", "age_s": 1, "vouched_by": "nobody", "vouched": ""},
 }
 
 

@@ -16,7 +16,7 @@ def test_a_dead_token_does_not_expire_any_more(verdict: Verdict) -> None:
 
 
 def test_findings_count_as_closed_when_none_of_them_is_open() -> None:
-    closed = {"at": "2026-11-28T14:00:00+00:00", "by": "ines", "why": "a try"}
+    closed = {"at": "2026-11-28T14:00:00Z", "by": "ines", "why": "a try"}
     found = {"rule": "denied", "message": "m", "line": None, "request_id": None, "closed": closed}
     assert list(_grouped_findings([found])) == [("m", "denied; closed 2026-11-28 14:00:00 UTC by ines: a try")]
     assert list(_grouped_findings([found, {**found, "closed": None}])) == [("m", "denied, and 1 more like it")]

@@ -24,7 +24,7 @@ def events(*kinds: str | tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for n, kind in enumerate(kinds):
         name, body = kind if isinstance(kind, tuple) else (kind, BODIES.get(kind, {}))
-        found.append({"seq": n + 1, "at": f"2026-11-25T00:00:{n:02}.000000+00:00", "event": name, "body": body})
+        found.append({"seq": n + 1, "at": f"2026-11-25T00:00:{n:02}.000001Z", "event": name, "body": body})
     return found
 
 
@@ -52,7 +52,7 @@ def test_who_froze_and_who_asked_for_more_time_is_named() -> None:
         ("ending", {"reason": "frozen", "note": "a tripwire", "line": "abc"}),
         ("extension_pending", {"extension": extension, "missing": []}),
         ("extension_refused", {"extension": extension, "error": {"message": "too long"}}),
-        ("extended", {"extension": extension, "ends_at": "2026-11-25T00:20:00+00:00"}),
+        ("extended", {"extension": extension, "ends_at": "2026-11-25T00:20:00Z"}),
     )
     assert [words for _, words in rows(told)] == [
         "ending: frozen by operator (look first)",
@@ -120,7 +120,7 @@ def test_who_asked_approved_and_was_given_the_token_is_named() -> None:
     names = {"e-1": "ada", "e-2": "bob", "e-3": "research-agent"}
     state = {"state": "pending_approval", "refused": [], "why": ""}
     extension = {"by": {"entity": "e-3", "name": "research-agent"}, "reason": "it is slow"}
-    more = {"extension": extension, "ends_at": "2026-11-25T00:20:00+00:00"}
+    more = {"extension": extension, "ends_at": "2026-11-25T00:20:00Z"}
     told = events(
         ("submitted", {**state, "approved_by": []}),
         ("decided", {**state, "approved_by": ["e-1"]}),
@@ -155,7 +155,7 @@ def test_lines_that_were_read_are_added_up() -> None:
 
 def test_another_day_is_named() -> None:
     first, last = events("judged", "judged")
-    last["at"] = "2026-11-26T08:00:00.000000+00:00"
+    last["at"] = "2026-11-26T08:00:00.000001Z"
     assert rows([first, last]) == [
         ("2026-11-25 00:00:00.000", "judged (2 times, last at 2026-11-26 08:00:00)"),
     ]

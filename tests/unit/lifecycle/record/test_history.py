@@ -22,8 +22,7 @@ AGENT, OPERATOR = (CONTENT[part]["entity"] for part in ("agent", "requester"))
 def chain(*events: tuple[str, dict[str, Any]]) -> TaskRecord:
     """A task whose n-th event was n seconds after noon."""
     found = tuple(
-        Event("t", seq, "", "", kind, f"2026-11-29T12:00:{seq:02}+00:00", body)
-        for seq, (kind, body) in enumerate(events, 1)
+        Event("t", seq, "", "", kind, f"2026-11-29T12:00:{seq:02}Z", body) for seq, (kind, body) in enumerate(events, 1)
     )
     return cast(TaskRecord, SimpleNamespace(events=found, revision=SimpleNamespace(body=canonical_bytes(CONTENT))))
 
@@ -48,7 +47,7 @@ def test_a_task_that_was_given_back_ended_as_its_agent_signed(
 ) -> None:
     ended = ended_of(chain(("unwrapped", {}), ("ending", ending), *then))
     assert ended is not None and (ended["by"], ended["note"]) == says
-    assert (ended["at"], ended["reason"]) == ("2026-11-29T12:00:02+00:00", ending["reason"])
+    assert (ended["at"], ended["reason"]) == ("2026-11-29T12:00:02Z", ending["reason"])
 
 
 def test_an_approval_is_as_old_as_it_counts_without_a_break() -> None:
