@@ -291,7 +291,7 @@ def settle(
     signed: Signed = NEVER,
     tell: Callable[[str], None] = lambda _: None,
 ) -> PublishedTask:
-    """Advance the task with the worker's identity, or wait for a worker without it; return what is published.
+    """Advance the task, or wait for a worker, and return what is published.
 
     With the worker's identity nothing new is begun after `wait` seconds, and whatever error kept the task from going on
     is raised. Without it, as `wait_for_worker`.
