@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from beside import needs_worker, take_turns, working
 from forked import run_forked
 
 from jitvault import shipped_files as shipped
 from jitvault.cli import app
+from jitvault.errors import JitvaultError
 from jitvault.sandbox.binary import find_binary
 
 EXAMPLE = Path(__file__).parent.parent / "docs" / "examples" / "read-orders.yaml"
@@ -79,7 +81,12 @@ class Result:
 
 
 class Cli:
-    """`jitvault …` in a child process with one person's environment."""
+    """`jitvault …` in a child process with one person's environment.
+
+    A worker runs beside each command that waits for one, for as long as it waits: between two commands nothing is done
+    unless the test says so (`turns`). `alone` is a command with the worker's identity where no worker runs; `worker`
+    False is a person's own machine, with no worker beside it either.
+    """
 
     def __init__(self, variables: dict[str, str], home: Path) -> None:
         self.variables = variables
@@ -97,19 +104,25 @@ class Cli:
         token = {"VAULT_TOKEN": self.variables[PEOPLE[who]]} if who else {}
         return {**base, "HOME": str(self.home), "COLUMNS": "100", **shared, **token}
 
+    def turns(self, wait_s: float = 60.0, extra: dict[str, str] | None = None) -> JitvaultError | None:
+        """Let a worker take its turns until nothing is due; give what is left undone, as `worker --once` says it."""
+        return take_turns({**self.environment(None), **(extra or {})}, wait_s)
+
     def __call__(
         self,
         who: str | None,
         *args: str | Path,
         code: int | None = 0,
         worker: bool = True,
+        alone: bool = False,
         given: str = "",
         extra: dict[str, str] | None = None,
         timeout: float = 60,
     ) -> Result:
         """Run it; `code` is the exit code that is asserted, None for any."""
         environment = {**self.environment(who, worker=worker), **(extra or {})}
-        done = run_forked([*map(str, args)], environment, given, timeout)
+        with working(environment) if worker and not alone and needs_worker(args) else contextlib.nullcontext():
+            done = run_forked([*map(str, args)], environment, given, timeout)
         result = Result(done.returncode, done.stdout, done.stderr)
         self.transcript.append((" ".join(map(str, args)), result))
         assert code is None or result.code == code, (args, result)
@@ -129,8 +142,9 @@ def at_terminal(
     process = subprocess.Popen(argv, env=environment, stdin=its, stdout=its, stderr=its, close_fds=True)
     os.close(its)
     seen, is_asked = b"", False
+    beside = working(environment) if needs_worker(args) else contextlib.nullcontext()
     # a terminal whose last program has ended is an error to read from
-    with contextlib.suppress(OSError):
+    with beside, contextlib.suppress(OSError):
         while more := os.read(ours, 4096):
             seen += more
             if question.encode() in seen and not is_asked:
@@ -153,6 +167,7 @@ class Quick(Cli):
         *args: str | Path,
         code: int | None = 0,
         worker: bool = True,
+        alone: bool = False,
         given: str = "",
         extra: dict[str, str] | None = None,
         timeout: float = 60,
@@ -160,6 +175,7 @@ class Quick(Cli):
         out, err, ended = io.StringIO(), io.StringIO(), 0
         environment = {**self.environment(who, worker=worker), **(extra or {})}
         with (
+            working(environment) if worker and not alone and needs_worker(args) else contextlib.nullcontext(),
             mock.patch.dict(os.environ, environment, clear=True),
             mock.patch.object(sys, "argv", ["jitvault", *map(str, args)]),
             mock.patch.object(sys, "stdin", io.StringIO(given)),

@@ -1,7 +1,6 @@
-"""Carry out a command, directly or by waiting for a worker.
+"""Open a command's session, read what workers published, and wait for what a worker does.
 
-A command that has the worker's identity does the work itself. Either way the result is what the worker publishes in
-Vault, so both ways show the same output.
+A command signs, and a worker acts: the result of a command is what a worker publishes in Vault.
 """
 
 from __future__ import annotations
@@ -32,7 +31,6 @@ from jitvault.documents.published_task import (
     read_published,
 )
 from jitvault.errors import (
-    AuditUntrusted,
     Denied,
     InvalidInput,
     JitvaultError,
@@ -46,6 +44,7 @@ from jitvault.errors import (
     WorkerRefused,
     error_of,
 )
+from jitvault.formats.clocks import TOLERANCE
 from jitvault.formats.time_window import format_duration
 from jitvault.ledger.ownership import knows_nothing
 from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, EndReason, State
@@ -108,12 +107,10 @@ def administrator(wiring: Wiring, command: str) -> Vault:
 
 
 def open_to_ask() -> Wiring:
-    """Return the adapters of a command that signs for access.
+    """Return the adapters of a command that signs for access: a request, or an approval.
 
-    The command signs a request, or an approval.
-
-    With the worker's identity the command carries it out itself, so its ledger is checked before anything is signed: a
-    signed request would be carried out later by a worker. Raises UsageError, LedgerUnavailable.
+    Where the worker's identity is, its ledger is as well. One that is missing or another installation's means that
+    these settings do not belong to this Vault, so nothing is signed. Raises UsageError, LedgerUnavailable.
     """
     wiring = open_session()
     if wiring.has_worker:
@@ -176,43 +173,22 @@ def _existing(wiring: Wiring, task_id: str) -> PublishedTask | IllegibleDocument
     return document
 
 
-def state_here(wiring: Wiring, task_id: str, document: PublishedTask | IllegibleDocument) -> str:
-    """Return the state of a task, by the ledger or as published.
+def current(wiring: Wiring, task_id: str) -> tuple[PublishedTask | IllegibleDocument, str]:
+    """Return what is published of a task that has to exist, legible or not, and its state.
 
-    It is the ledger's where that says that the task may hold access, else the published one. The ledger is asked only
-    with the worker's identity. It comes first because a thief of the worker's token can publish that the task is over.
-    A full ledger, or a worker login that Vault refuses, does not keep a caller from signing the end of a task that is
-    published as held. Raises JitvaultError where the login fails and the task is published as over: nothing would
-    confirm it.
+    Raises NotFound. The state is the ledger's where one can be read here that says that the task may hold access, else
+    the published one: a thief of the worker's token can publish that the task is over, and a restored Vault may have
+    lost what was published.
     """
-    task = None
-    try:
-        task = wiring.worker.ledger.task(task_id) if wiring.has_worker else None
-    except LedgerUnavailable:
-        # only the published state is left
-        pass
-    except JitvaultError:
-        if document.state in DONE:
-            raise
-    return task.state if task is not None and task.state in GRANTED | ENDING else document.state
-
-
-def current(wiring: Wiring, task_id: str) -> PublishedTask | IllegibleDocument:
-    """Return what is published of a task, brought up to date.
-
-    It is brought up to date with this process's own ledger. A restored Vault has documents of an earlier time: where
-    the ledger knows of a grant that they do not show, the task is advanced first. Raises NotFound.
-    """
-    document = published(wiring, task_id)
-    if (document is None or document.state in BEFORE) and wiring.has_worker:
-        task = wiring.worker.ledger.task(task_id)
-        if task is not None and task.state in GRANTED | ENDING | DONE:
-            from jitvault.lifecycle.advance import advance
-
-            # Without an audit stream the task is published and revoked as well. A foreign document prevents no end.
-            with suppress(AuditUntrusted, SecurityFinding):
-                advance(wiring.worker, task_id)
-    return _existing(wiring, task_id)
+    row = None
+    # a full ledger, or another's, keeps nobody from signing the end of a task that is published as held
+    with suppress(LedgerUnavailable):
+        row = wiring.ledger.task(task_id) if wiring.has_ledger else None
+    held = row.state.value if row is not None and row.state in GRANTED | ENDING else ""
+    if held and published(wiring, task_id) is None:
+        return IllegibleDocument(task_id=task_id, installation="", written_at=wiring.clock.agreed() - TOLERANCE), held
+    document = _existing(wiring, task_id)
+    return document, held or document.state
 
 
 @contextmanager
@@ -278,10 +254,9 @@ NEVER = Signed()
 def written_at(wiring: Wiring, path: str) -> datetime | None:
     """Return when the caller's document at `path` was written.
 
-    The time is by Vault's clock. None with the worker's identity, since such a command does the work itself and need
-    not wait.
+    The time is by Vault's clock.
     """
-    stored = None if wiring.has_worker else wiring.person.documents.read(path)
+    stored = wiring.person.documents.read(path)
     return stored.written_at if stored is not None else None
 
 
@@ -293,28 +268,18 @@ def settle(
     signed: Signed = NEVER,
     tell: Callable[[str], None] = lambda _: None,
 ) -> PublishedTask:
-    """Advance the task, or wait for a worker, and return what is published.
+    """Wait for a worker to have done something for the task, and return what is published.
 
     `tell` is called with a sentence where no worker answers for long.
 
-    A worker has done it when `done` holds for a document that was published after the request was `signed`. With the
-    worker's identity nothing new is begun after `wait` seconds either. Raises WaitTimedOut after `wait` seconds, and
-    whatever error kept the worker from doing it.
+    A worker has done it when `done` holds for a document that was published after the request was `signed`. After
+    `wait` seconds it raises the error that kept a worker from doing it meanwhile, else WaitTimedOut.
     """
     clock = wiring.clock
+    since = clock.agreed() - TOLERANCE
     deadline = clock.monotonic() + wait
     told_at = clock.monotonic() + _LONG_S
     pause_s = _FIRST_POLL_S
-    if wiring.has_worker:
-        from jitvault.recovery.lost_task import advance_or_end_lost
-
-        hint = wiring.person.entity if wiring.person_token else None
-        notifier = wiring.teller
-        try:
-            advance_or_end_lost(wiring.worker, task_id, hint=hint, deadline=deadline)
-        finally:
-            notifier.tell_for(_NOTIFY_S)
-        return known(wiring, task_id)
     while True:
         document = published(wiring, task_id)
         if document is not None and signed.is_answered_by(document):
@@ -325,8 +290,7 @@ def settle(
                     return document
                 check_not_final(document)
         if clock.monotonic() >= deadline:
-            why = _held_up(document) or _over_quota(wiring)
-            raise WaitTimedOut(f"task {task_id}: no worker has done this within {wait:g} s{why}")
+            raise _not_done(wiring, task_id, document, since, f"no worker has done this within {wait:g} s")
         if told_at <= clock.monotonic() < deadline - _LONG_S:
             told_at = deadline
             left = format_duration(timedelta(seconds=round(deadline - clock.monotonic())))
@@ -335,6 +299,35 @@ def settle(
             )
         clock.sleep(pause_s)
         pause_s = min(1.5 * pause_s, _POLL_S)
+
+
+def end_without_worker(wiring: Wiring, task_id: str, wait: float) -> PublishedTask:
+    """End a task with the worker's identity, where no worker does: break glass.
+
+    Nothing new is begun after `wait` seconds.
+    """
+    from jitvault.recovery.lost_task import advance_or_end_lost
+
+    notifier = wiring.teller
+    deadline = wiring.clock.monotonic() + wait
+    try:
+        advance_or_end_lost(wiring.worker, task_id, hint=wiring.person.entity, deadline=deadline)
+    finally:
+        notifier.tell_for(_NOTIFY_S)
+    return known(wiring, task_id)
+
+
+def _not_done(
+    wiring: Wiring, task_id: str, document: PublishedDocument | None, since: datetime, late: str
+) -> JitvaultError:
+    """Return the error of a wait that is over: what a worker met meanwhile, else WaitTimedOut.
+
+    What a worker published before `since` says nothing of this request, and is only named.
+    """
+    error = document.error if isinstance(document, PublishedTask | PublishedRefusal) else None
+    if document is not None and error is not None and document.written_at >= since:
+        return error_of(error.exit_code, f"task {task_id}: {late}: {error.message}", error.hint)
+    return WaitTimedOut(f"task {task_id}: {late}{_held_up(document) or _over_quota(wiring)}")
 
 
 def check_not_final(document: PublishedTask) -> None:

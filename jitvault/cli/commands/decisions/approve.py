@@ -124,14 +124,14 @@ def approvals(json_: Json = False, debug: Debug = False) -> None:
     """
     from jitvault.cli import session
     from jitvault.cli.commands.decisions.decide import approvers
-    from jitvault.cli.commands.lookups.seen_freezes import SeenFreezes
+    from jitvault.cli.commands.lookups.seen_freezes import SeenFreezes, ledger_here
     from jitvault.cli.views.proposal import print_pending
     from jitvault.lifecycle.decision.pending_approvals import pending_approvals
 
     wiring = session.open_session()
     with session.allowed("see what waits for approval", approvers()):
         found = pending_approvals(wiring.person)
-    freezes = SeenFreezes(wiring, wiring.ledger if wiring.has_worker else None)
+    freezes = SeenFreezes(wiring, ledger_here(wiring))
     frozen = {each.task_id: freezes.covering(each.subject.revision.content) for each in found}
     print_pending(found, frozen, as_json=json_)
 

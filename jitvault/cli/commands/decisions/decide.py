@@ -70,10 +70,9 @@ def decide(
 
 def _freeze(wiring: Wiring, document: PublishedTask) -> Mapping[str, Any] | None:
     """Return the freeze that covers the task, as far as the caller can see it."""
-    from jitvault.cli.commands.lookups.seen_freezes import SeenFreezes
+    from jitvault.cli.commands.lookups.seen_freezes import SeenFreezes, ledger_here
 
-    ledger = wiring.ledger if wiring.has_worker else None
-    return SeenFreezes(wiring, ledger).covering(document.full_revision.content)
+    return SeenFreezes(wiring, ledger_here(wiring)).covering(document.full_revision.content)
 
 
 def _check_may_decide(wiring: Wiring, matter: ApprovalSubject, decision: str, digest: str | None) -> None:

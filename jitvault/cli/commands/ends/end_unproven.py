@@ -26,7 +26,7 @@ def why_unfinished(wiring: Wiring, document: PublishedTask, error: JitvaultError
     from jitvault.cli import session
     from jitvault.errors import WaitTimedOut
 
-    if wiring.has_worker or not isinstance(error, WaitTimedOut):
+    if not isinstance(error, WaitTimedOut):
         return _cut_short(document.task_id, error)
     if document.error is not None:
         return _cut_short(document.task_id, session.refused(document.error))

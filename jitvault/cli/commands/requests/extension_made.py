@@ -64,7 +64,6 @@ def made_before(
     found = _made(document, wiring.person.entity, seconds, reason)
     if found is None:
         return None
-    # with the worker's identity this also does what an interrupted command left
     document = session.settle(wiring, document.task_id, lambda d: d.state is not State.ISSUING, wait)
     if document.state not in session.GRANTED:
         raise Denied(

@@ -227,7 +227,7 @@ def raise_for(document: PublishedTask, *, as_json: bool | None = None, waited: f
     state = document.state
     task = document.task_id
     is_submit = as_json is None and waited is None
-    if state in ("issuing", "issued", "active") or (is_submit and state in ("approved", "pending_approval")):
+    if state in ("issued", "active") or (is_submit and state in ("issuing", "approved", "pending_approval")):
         return
     if as_json is not None and state in ("pending_approval", "approved", "denied", "lapsed"):
         render.print_decision(document, as_json=as_json, is_refused=True)
@@ -240,7 +240,7 @@ def raise_for(document: PublishedTask, *, as_json: bool | None = None, waited: f
         final = "The denial of this revision is final. Change the spec and run `jitvault submit SPEC --revise`."
         hint = final if by_a_person else _ask_to_close_findings(document)
         raise Denied(f"task {task} is denied: {document.why_denied}", hint=hint)
-    if state == "approved":
+    if state in ("approved", "issuing"):
         raise _not_issued(document)
     by = render.by_whom(document.ended) if state == "cancelled" and document.ended is not None else ""
     again = "`jitvault submit SPEC` asks again, as long as its window is not over. " if state == "lapsed" else ""
@@ -259,7 +259,7 @@ def _ask_to_close_findings(document: PublishedTask) -> str | None:
 
 
 def _not_issued(document: PublishedTask) -> WrongState:
-    """Return the error for an approved task that was not issued.
+    """Return the error for an approved task whose token was not issued, or not surely.
 
     Its window has not begun, or another process has it in hand.
     """
@@ -267,9 +267,9 @@ def _not_issued(document: PublishedTask) -> WrongState:
     from jitvault.errors import WrongState
 
     task = document.task_id
-    if document.full_revision.spec.window.not_before is None:
+    if document.state == "issuing" or document.full_revision.spec.window.not_before is None:
         return WrongState(
-            f"task {task} is approved, and its token is not issued yet",
+            f"task {task} is {document.state}, and its token is not issued yet",
             hint=f"Another process has it in hand. Run `jitvault grant {task}` again.",
         )
     begins = window_start(document)

@@ -11,7 +11,6 @@ from jitvault.cli import session
 from jitvault.documents.paths import request_path
 from jitvault.documents.published_task import PublishedError, PublishedTask
 from jitvault.documents.signed import payload_of
-from jitvault.errors import Denied, Frozen, InvalidInput
 from jitvault.formats.canonical_json import digest_of
 from jitvault.model.grant_refusal import QUEUE_LIFE
 from jitvault.model.states import State
@@ -86,11 +85,4 @@ def answer(
     def is_answered(document: PublishedTask) -> bool:
         return asked.is_refused(document) or (is_queued and document.error is not None) or settled(document)
 
-    try:
-        return session.settle(wiring, task, is_answered, wait, signed, tell)
-    except (Denied, Frozen, InvalidInput):
-        document = session.published(wiring, task) if is_queued else None
-        # with the worker's identity, what holds the request up is raised here
-        if not isinstance(document, PublishedTask) or not asked.is_open(document):
-            raise
-        return document
+    return session.settle(wiring, task, is_answered, wait, signed, tell)

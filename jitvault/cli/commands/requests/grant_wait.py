@@ -76,9 +76,9 @@ def _ask(
     )
 
     def is_granted_or_lacks_something(document: PublishedTask) -> bool:
-        # a task stays approved only before its window
-        is_settled = document.state is not State.APPROVED or not _is_open(wiring, spec)
-        return is_settled and is_about(document, spec, wiring)
+        # a task stays approved only before its window; where Vault's answer was lost, it stays issuing for a while
+        goes_on = document.state is State.ISSUING or (document.state is State.APPROVED and _is_open(wiring, spec))
+        return not goes_on and is_about(document, spec, wiring)
 
     return asked, answer(wiring, asked, spec.id, is_granted_or_lacks_something, wait, signed, tell)
 
