@@ -1,89 +1,115 @@
-"""The worker beside the tests' commands: a real one, in threads of the test's process.
+"""The worker beside the tests' commands: it takes its turns in the command's process, where the command waits for it.
 
-It is the only place where tests start one for commands. A test about a worker itself has `attended.py` and
-`worker_process.py`.
+What it does is a worker's own, on the real servers: a turn is the call that each thread of `jitvault worker` makes for
+a task. Where a turn leaves something undone, the worker tries again after the command's wait, so no test waits for
+that. So a command and its turn take no longer than the work, are killed at one point together, and nothing is done
+between two commands. `attended.py` and `worker_process.py` have the whole worker, which works all the time.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Lock
+from typing import Any
 from unittest import mock
 
+from jitvault.cli import session
+from jitvault.cli.waiting import Wait
 from jitvault.errors import JitvaultError
-from jitvault.settings import Settings, load
-from jitvault.worker.loop_base import Pace
-from jitvault.worker.once import Once
-from jitvault.worker.process import Plan, start
-from jitvault.worker.supervisor import Supervisor
+from jitvault.kill_switch.triggers import covered_by_freeze
+from jitvault.recovery.lost_task import advance_or_end_lost
+from jitvault.settings import load
+from jitvault.wiring import Wiring
 
-_WAITING = frozenset(
-    ("submit", "grant", "extend", "complete", "approve", "deny", "withdraw", "cancel", "freeze", "revoke")
-)
-"""The commands that wait for a worker."""
-_PACE = Pace(sweep_s=0, canary_s=0.2, wake_s=0.05, due_s=0.02)
-"""Faster than a worker that stays: a test waits for each of its rounds."""
-_SETTINGS = Lock()
-"""Settings are read from the environment of the process, which threads share."""
-_JOIN_S = 15.0
-_LOOK_S = 0.02
+_PATIENCE_S = 10.0
+"""How long a worker tries for one task in one turn."""
+_TELL_S = 1.0
+_LOOK_S = 0.05
 
 
-class _Silent:
-    """A log that nobody reads."""
+def turn(environment: Mapping[str, str], task: str) -> JitvaultError | None:
+    """Let a worker with this environment do what is due for the task; give what keeps it from that, if anything."""
+    with mock.patch.dict(os.environ, {k: v for k, v in environment.items() if k != "VAULT_TOKEN"}, clear=True):
+        wiring = Wiring(load())
+        try:
+            _take_turn(wiring, task, None)
+        except JitvaultError as error:
+            return error
+        finally:
+            wiring.close()
+    return None
 
-    def info(self, event: str, **values: object) -> None: ...
 
-    warning = error = info
-
-
-def needs_worker(args: Sequence[str | Path]) -> bool:
-    """Whether a worker has to run beside the command. The kill switch acts by itself."""
-    scoped = {"--all", "--agent", "--template", "--owner"} & {*map(str, args)}
-    return str(args[0]) in _WAITING and not (args[0] == "revoke" and scoped)
+def is_beside(environment: Mapping[str, str]) -> bool:
+    """Whether the environment is one of a host with a worker."""
+    return any(name.startswith("JITVAULT_WORKER_") and value for name, value in environment.items())
 
 
-@contextlib.contextmanager
-def working(environment: Mapping[str, str]) -> Iterator[None]:
-    """A worker with this environment while the block lasts.
+def looks_at(args: Sequence[str | Path]) -> str | None:
+    """The task that `status` shows: a worker at work has done what is due for it by then."""
+    return str(args[1]) if args[0] == "status" and len(args) > 1 else None
 
-    Where it cannot start, the command meets what keeps it from that.
-    """
-    supervisor, started = Supervisor(), None
-    with contextlib.suppress(JitvaultError):
-        started = start(_settings(environment), supervisor, Plan(pace=_PACE), _Silent())
-    try:
+
+@contextmanager
+def at_work() -> Iterator[None]:
+    """While the block lasts, a worker takes a turn wherever a command of this process waits for one."""
+    beside = _Beside(session.settle)
+
+    def rest(wait: Wait) -> None:
+        beside.rest(wait)
+
+    with mock.patch.object(session, "settle", beside.settle), mock.patch.object(Wait, "rest", rest):
         yield
-    finally:
-        supervisor.stopping.set()
-        supervisor.join(_JOIN_S)
-        if started is not None:
-            started.close()
 
 
-def take_turns(environment: Mapping[str, str], wait_s: float) -> JitvaultError | None:
-    """Let a worker do everything that is due, as `jitvault worker --once`; give why something is left, if so.
+class _Beside:
+    """Takes the worker's turn in place of a command's pause; knows what the command waits for."""
 
-    Raises JitvaultError where it cannot start.
-    """
-    supervisor, once = Supervisor(), Once(wait_s)
-    started = start(_settings(environment), supervisor, Plan(pace=_PACE), _Silent())
+    def __init__(self, settle: Callable[..., Any]) -> None:
+        self._settle = settle
+        self._task: tuple[Wiring, str] | None = None
+        self._waits_for_worker = True
+
+    def settle(self, wiring: Wiring, task: str, *args: Any, **kwargs: Any) -> Any:
+        """The command's wait for what a worker does for a task."""
+        self._task, self._waits_for_worker = (wiring, task), True
+        try:
+            return self._settle(wiring, task, *args, **kwargs)
+        finally:
+            self._waits_for_worker = False
+
+    def rest(self, wait: Wait) -> None:
+        """The command's pause."""
+        with suppress(JitvaultError):
+            if self._task is None:
+                _end_frozen(wait.wiring)
+            else:
+                _take_turn(*self._task, self._task[0].person.entity)
+        if self._waits_for_worker:
+            wait.until = wait.wiring.clock.monotonic()
+        else:
+            # for people: an approval, the beginning of a window
+            time.sleep(min(_LOOK_S, wait.left_s))
+
+
+def _take_turn(wiring: Wiring, task: str, hint: str | None) -> None:
+    deadline = wiring.clock.monotonic() + _PATIENCE_S
+    notifier = wiring.teller
     try:
-        while once.goes_on(started):
-            time.sleep(_LOOK_S)
+        advance_or_end_lost(wiring.worker, task, hint=hint, deadline=deadline)
     finally:
-        supervisor.stopping.set()
-        supervisor.join(_JOIN_S)
-        started.close()
-    return once.failure
+        notifier.tell_for(_TELL_S)
 
 
-def _settings(environment: Mapping[str, str]) -> Settings:
-    """The settings of a worker, which has nobody's own token."""
-    own = {name: value for name, value in environment.items() if name != "VAULT_TOKEN"}
-    with _SETTINGS, mock.patch.dict(os.environ, own, clear=True):
-        return load()
+def _end_frozen(wiring: Wiring) -> None:
+    """End what the freezes cover, as the loops of a worker do: the tokens of all first, then the rest of each."""
+    worker = wiring.worker
+    reasons = covered_by_freeze(worker, list_again=True)
+    for patience_s in (0.0, _PATIENCE_S):
+        for task in reasons:
+            with suppress(JitvaultError):
+                advance_or_end_lost(worker, task, deadline=worker.clock.monotonic() + patience_s)
+    wiring.teller.tell_for(_TELL_S)

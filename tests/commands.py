@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from beside import needs_worker, take_turns, working
+from beside import at_work, is_beside, looks_at, turn
 from forked import run_forked
 
 from jitvault import shipped_files as shipped
@@ -83,9 +83,9 @@ class Result:
 class Cli:
     """`jitvault …` in a child process with one person's environment.
 
-    A worker runs beside each command that waits for one, for as long as it waits: between two commands nothing is done
-    unless the test says so (`turns`). `alone` is a command with the worker's identity where no worker runs; `worker`
-    False is a person's own machine, with no worker beside it either.
+    A worker takes its turns where a command waits for one, and before `status` (`beside.py`). `alone` is a command with
+    the worker's identity where no worker runs; `worker` False is a person's own machine, with no worker beside it
+    either.
     """
 
     def __init__(self, variables: dict[str, str], home: Path) -> None:
@@ -104,9 +104,11 @@ class Cli:
         token = {"VAULT_TOKEN": self.variables[PEOPLE[who]]} if who else {}
         return {**base, "HOME": str(self.home), "COLUMNS": "100", **shared, **token}
 
-    def turns(self, wait_s: float = 60.0, extra: dict[str, str] | None = None) -> JitvaultError | None:
-        """Let a worker take its turns until nothing is due; give what is left undone, as `worker --once` says it."""
-        return take_turns({**self.environment(None), **(extra or {})}, wait_s)
+    def turn(self, task: str, *, code: int = 0, extra: dict[str, str] | None = None) -> JitvaultError | None:
+        """Let a worker do what is due for the task; `code` is that of what keeps it from that, 0 for nothing."""
+        failure = turn({**self.environment(None), **(extra or {})}, task)
+        assert (failure.exit_code if failure else 0) == code, failure
+        return failure
 
     def __call__(
         self,
@@ -121,8 +123,10 @@ class Cli:
     ) -> Result:
         """Run it; `code` is the exit code that is asserted, None for any."""
         environment = {**self.environment(who, worker=worker), **(extra or {})}
-        with working(environment) if worker and not alone and needs_worker(args) else contextlib.nullcontext():
-            done = run_forked([*map(str, args)], environment, given, timeout)
+        beside = not alone and is_beside(environment)
+        if beside and (task := looks_at(args)):
+            assert turn(environment, task) is None or code != 0, args
+        done = run_forked([*map(str, args)], environment, given, timeout, beside=beside)
         result = Result(done.returncode, done.stdout, done.stderr)
         self.transcript.append((" ".join(map(str, args)), result))
         assert code is None or result.code == code, (args, result)
@@ -142,9 +146,8 @@ def at_terminal(
     process = subprocess.Popen(argv, env=environment, stdin=its, stdout=its, stderr=its, close_fds=True)
     os.close(its)
     seen, is_asked = b"", False
-    beside = working(environment) if needs_worker(args) else contextlib.nullcontext()
     # a terminal whose last program has ended is an error to read from
-    with beside, contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):
         while more := os.read(ours, 4096):
             seen += more
             if question.encode() in seen and not is_asked:
@@ -174,8 +177,11 @@ class Quick(Cli):
     ) -> Result:
         out, err, ended = io.StringIO(), io.StringIO(), 0
         environment = {**self.environment(who, worker=worker), **(extra or {})}
+        beside = not alone and is_beside(environment)
+        if beside and (task := looks_at(args)):
+            assert turn(environment, task) is None or code != 0, args
         with (
-            working(environment) if worker and not alone and needs_worker(args) else contextlib.nullcontext(),
+            at_work() if beside else contextlib.nullcontext(),
             mock.patch.dict(os.environ, environment, clear=True),
             mock.patch.object(sys, "argv", ["jitvault", *map(str, args)]),
             mock.patch.object(sys, "stdin", io.StringIO(given)),

@@ -32,13 +32,13 @@ _STREAMS = {"in": os.O_RDONLY, "out": os.O_WRONLY | os.O_CREAT, "err": os.O_WRON
 
 
 def run_forked(
-    arguments: Sequence[str], environment: Mapping[str, str], given: str, timeout: float
+    arguments: Sequence[str], environment: Mapping[str, str], given: str, timeout: float, *, beside: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    """Run it to its end. Raises TimeoutExpired, and then it is gone."""
+    """Run it to its end, with a worker `beside` it (`beside.py`). Raises TimeoutExpired, and then it is gone."""
     with TemporaryDirectory(prefix="jitvault-test-") as name:
         directory = Path(name)
         (directory / "in").write_text(given)
-        process = _SERVER.Process(target=_become, args=(list(arguments), dict(environment), name))
+        process = _SERVER.Process(target=_become, args=(list(arguments), dict(environment), name, beside))
         process.start()
         process.join(timeout)
         if process.exitcode is None:
@@ -49,7 +49,7 @@ def run_forked(
         return subprocess.CompletedProcess(arguments, process.exitcode, *said)
 
 
-def _become(arguments: list[str], environment: dict[str, str], directory: str) -> None:
+def _become(arguments: list[str], environment: dict[str, str], directory: str, beside: bool) -> None:
     """Be that command from here on."""
     os.environ.clear()
     os.environ.update(environment)
@@ -60,4 +60,9 @@ def _become(arguments: list[str], environment: dict[str, str], directory: str) -
     sys.stdin, sys.argv = os.fdopen(0, closefd=False), ["jitvault", *arguments]
     from jitvault.cli import app
 
-    app.main()
+    if not beside:
+        app.main()
+    from beside import at_work
+
+    with at_work():
+        app.main()

@@ -19,6 +19,7 @@ from jitvault.formats.did_you_mean import nearest
 from jitvault.model.states import OVER
 
 if TYPE_CHECKING:
+    from jitvault.ledger.ledger import Ledger
     from jitvault.lifecycle.record.published_proof import PublishedProof
     from jitvault.wiring import Wiring
 
@@ -52,6 +53,13 @@ def has_ledger(wiring: Wiring) -> bool:
         _warn(str(error))
         return False
     return True
+
+
+def ledger_here(wiring: Wiring) -> Ledger | None:
+    """Return the ledger where one can be read here, without a word where it cannot."""
+    with suppress(JitvaultError):
+        return wiring.ledger if wiring.has_ledger else None
+    return None
 
 
 def published_proof(wiring: Wiring, task_id: str) -> tuple[PublishedTask, PublishedProof]:

@@ -20,6 +20,7 @@ from jitvault.cli.closing import on_exit
 from jitvault.cli.folding import for_terminal
 from jitvault.cli.refused import only
 from jitvault.cli.views.output import warn
+from jitvault.cli.waiting import Wait
 from jitvault.documents.illegible import illegible
 from jitvault.documents.paths import published_path
 from jitvault.documents.published_task import (
@@ -47,6 +48,8 @@ from jitvault.errors import (
 from jitvault.formats.clocks import TOLERANCE
 from jitvault.formats.time_window import format_duration
 from jitvault.ledger.ownership import knows_nothing
+from jitvault.lifecycle.record.missing_tasks import is_own, lost
+from jitvault.model.finding import describe_finding
 from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, EndReason, State
 from jitvault.settings import load, misspelt
 from jitvault.wiring import Wiring
@@ -56,8 +59,6 @@ if TYPE_CHECKING:
     from jitvault.settings import Settings
     from jitvault.vault.client import Vault
 
-_FIRST_POLL_S = 0.02
-_POLL_S = 0.2
 # denied (a freeze), invalid (a template lost its check), a security finding: waiting does not help, a person has to act
 _FINAL = frozenset({Denied.exit_code, InvalidInput.exit_code, SecurityFinding.exit_code})
 _NOTIFY_S = 1.0
@@ -176,18 +177,27 @@ def _existing(wiring: Wiring, task_id: str) -> PublishedTask | IllegibleDocument
 def current(wiring: Wiring, task_id: str) -> tuple[PublishedTask | IllegibleDocument, str]:
     """Return what is published of a task that has to exist, legible or not, and its state.
 
-    Raises NotFound. The state is the ledger's where one can be read here that says that the task may hold access, else
-    the published one: a thief of the worker's token can publish that the task is over, and a restored Vault may have
-    lost what was published.
+    The state is the ledger's where one can be read here that says that the task may hold access, else the published
+    one: a thief of the worker's token can publish that the task is over, and a restored Vault may have lost what was
+    published. A ledger that cannot be read keeps nobody from signing the end of a task that is published as held.
+
+    Raises NotFound, and JitvaultError where a task is published as over and its ledger does not confirm that.
     """
-    row = None
-    # a full ledger, or another's, keeps nobody from signing the end of a task that is published as held
-    with suppress(LedgerUnavailable):
+    held = ""
+    unread: JitvaultError | None = None
+    try:
         row = wiring.ledger.task(task_id) if wiring.has_ledger else None
-    held = row.state.value if row is not None and row.state in GRANTED | ENDING else ""
+        held = row.state.value if row is not None and row.state in GRANTED | ENDING else ""
+    except LedgerUnavailable:
+        # only the published state is left
+        pass
+    except JitvaultError as error:
+        unread = error
     if held and published(wiring, task_id) is None:
         return IllegibleDocument(task_id=task_id, installation="", written_at=wiring.clock.agreed() - TOLERANCE), held
     document = _existing(wiring, task_id)
+    if unread is not None and document.state in DONE:
+        raise unread
     return document, held or document.state
 
 
@@ -273,13 +283,11 @@ def settle(
     `tell` is called with a sentence where no worker answers for long.
 
     A worker has done it when `done` holds for a document that was published after the request was `signed`. After
-    `wait` seconds it raises the error that kept a worker from doing it meanwhile, else WaitTimedOut.
+    `wait` seconds it raises what kept a worker from doing it, as far as that is known here, else WaitTimedOut.
     """
-    clock = wiring.clock
-    since = clock.agreed() - TOLERANCE
-    deadline = clock.monotonic() + wait
-    told_at = clock.monotonic() + _LONG_S
-    pause_s = _FIRST_POLL_S
+    since = wiring.clock.agreed() - TOLERANCE
+    waiting = Wait(wiring, wait)
+    tells_at_s = wait - _LONG_S
     while True:
         document = published(wiring, task_id)
         if document is not None and signed.is_answered_by(document):
@@ -289,16 +297,15 @@ def settle(
                 if done(document):
                     return document
                 check_not_final(document)
-        if clock.monotonic() >= deadline:
+        if waiting.is_over:
             raise _not_done(wiring, task_id, document, since, f"no worker has done this within {wait:g} s")
-        if told_at <= clock.monotonic() < deadline - _LONG_S:
-            told_at = deadline
-            left = format_duration(timedelta(seconds=round(deadline - clock.monotonic())))
+        if _LONG_S < waiting.left_s <= tells_at_s:
+            tells_at_s = 0.0
+            left = format_duration(timedelta(seconds=round(waiting.left_s)))
             tell(
                 f"No worker has answered about task {task_id} yet{_held_up(document)}. This command waits {left} more."
             )
-        clock.sleep(pause_s)
-        pause_s = min(1.5 * pause_s, _POLL_S)
+        waiting.rest()
 
 
 def end_without_worker(wiring: Wiring, task_id: str, wait: float) -> PublishedTask:
@@ -322,12 +329,33 @@ def _not_done(
 ) -> JitvaultError:
     """Return the error of a wait that is over: what a worker met meanwhile, else WaitTimedOut.
 
-    What a worker published before `since` says nothing of this request, and is only named.
+    What a worker published before `since` says nothing of this request, and is only named. A finding keeps a worker
+    from publishing anything of a task, so that is looked up in the ledger, where one can be read here.
     """
     error = document.error if isinstance(document, PublishedTask | PublishedRefusal) else None
     if document is not None and error is not None and document.written_at >= since:
         return error_of(error.exit_code, f"task {task_id}: {late}: {error.message}", error.hint)
+    if (found := _finding_here(wiring, task_id, document)) is not None:
+        return found
     return WaitTimedOut(f"task {task_id}: {late}{_held_up(document) or _over_quota(wiring)}")
+
+
+def _finding_here(wiring: Wiring, task_id: str, document: PublishedDocument | None) -> SecurityFinding | None:
+    """Return what the ledger says against a task that no worker goes on with.
+
+    None where the ledger says nothing, or none can be read here.
+    """
+    ledger = fallback.ledger_here(wiring)
+    if ledger is None:
+        return None
+    try:
+        file = ledger.file(task_id)
+    except SecurityFinding as error:
+        return error
+    if file is None:
+        return lost(document) if document is not None and is_own(document, ledger.installation()) else None
+    found = [finding for finding in file.findings if finding["closed_at"] is None]
+    return SecurityFinding(f"task {task_id}: {describe_finding(found[-1])}") if found else None
 
 
 def check_not_final(document: PublishedTask) -> None:

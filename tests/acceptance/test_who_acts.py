@@ -54,7 +54,7 @@ def test_without_a_worker_grant_writes_the_request_and_gives_up_after_wait(
 def test_a_worker_does_the_work_that_lies_there(quick: Cli, spec: Callable[..., Path]) -> None:
     file = spec()
     quick("operator", "grant", file, "--wait", "0", code=13, worker=False)
-    quick.turns()
+    quick.turn(file.stem)
     assert quick("auditor", "status", file.stem, "--json").json["state"] == "issued"
     assert quick("operator", "grant", file.stem, "--json", worker=False).json["wrapping"], "it waits in the inbox"
 
@@ -65,7 +65,7 @@ def test_a_waiting_grant_prints_the_token_when_a_worker_has_issued_it(
     file = spec()
     waiting = started(cli, "grant", file, "--wait", "20", "--json")
     written(documents, f"requests/{world.entity_ids['operator']}/{file.stem}/grant")
-    cli.turns()
+    cli.turn(file.stem)
     out, err = waiting.communicate(timeout=20)
     assert (waiting.returncode, err) == (0, "")
     assert json.loads(out)["wrapping"][0]["token"]
@@ -79,7 +79,7 @@ def test_complete_without_the_workers_identity_waits_for_the_proof(
     assert quick("operator", "complete", file.stem, "--wait", "0", code=13, worker=False).stdout == ""
     waiting = started(cli, "complete", file.stem, "--wait", "20", "--json")
     written(documents, f"requests/{world.entity_ids['operator']}/{file.stem}/end")
-    quick.turns()
+    quick.turn(file.stem)
     out, err = waiting.communicate(timeout=20)
     assert (waiting.returncode, err) == (0, "")
     proof = json.loads(out)
@@ -93,7 +93,7 @@ def test_approve_without_the_workers_identity_counts_when_a_worker_saw_it(
     file = spec(criticality="medium")
     quick("operator", "submit", file)
     quick("approver-1", "approve", file.stem, "--yes", "--wait", "0", code=13, worker=False)
-    quick.turns()
+    quick.turn(file.stem)
     assert quick(None, "status", file.stem, "--json").json["state"] == "approved"
 
 
@@ -128,7 +128,7 @@ def test_an_issued_task_says_until_when_it_has_to_be_unwrapped(
     shown = " ".join(quick("operator", "status", file.stem, worker=worker).stdout.split())
     assert f"unwrap until {until[:10]} {until[11:19]} UTC, or the task ends" in shown
     quick("agent", "unwrap", file.stem)
-    quick.turns()
+    quick.turn(file.stem)
     assert "or the task ends" not in quick("operator", "status", file.stem, worker=worker).stdout
     quick("operator", "complete", file.stem)
 

@@ -145,9 +145,9 @@ class Rig:
         assert result.code != 1, (args, result)
         return result
 
-    def turns(self, wait_s: float = 60.0, extra: dict[str, str] | None = None) -> JitvaultError | None:
-        """Let a worker take its turns until nothing is due; give what is left undone."""
-        return self.cli.turns(wait_s, extra)
+    def turn(self, task: str, *, code: int = 0, extra: dict[str, str] | None = None) -> JitvaultError | None:
+        """Let a worker do what is due for the task; `code` is that of what keeps it from that, 0 for nothing."""
+        return self.cli.turn(task, code=code, extra=extra)
 
     def settle(self) -> None:
         """Wait until the settle window of its commands is over."""

@@ -38,7 +38,7 @@ def not_revocable(rig: Rig, login: str) -> Iterator[None]:
 def test_asking_for_help_freezes_nothing_ends_nothing_and_stands_for_no_act(rig: Rig, spec: Spec) -> None:
     file = spec()
     held = rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     token = anybody(rig)
     for path in ("auth/token/create/jitvault-15m", f"sys/leases/revoke/{held.lease_id}", "sys/leases/tidy"):
         assert ask(rig, "GET", f"{path}?help=1", token, source=THIEF)[0] == 200
@@ -51,16 +51,16 @@ def test_asking_for_help_freezes_nothing_ends_nothing_and_stands_for_no_act(rig:
 def test_junk_of_strangers_does_not_enter_the_ledger(rig: Rig, spec: Spec) -> None:
     file = spec()
     rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     # the lines of what that one did: it cut the lease to a step
-    rig.turns()
+    rig("operator", "status", file.stem)
     ours = "kind = 'own' AND actor IN (SELECT accessor_hmac FROM worker_sessions)"
     others = f"SELECT line, kind FROM observations WHERE NOT ({ours})"
     before = set(rig.rows(others))
     for token in ("", "junk", anybody(rig)):
         for method, path in (("PUT", "sys/leases/revoke"), ("PUT", "auth/token/create/jitvault-15m"), ("GET", "x/y")):
             ask(rig, method, path, token, {"lease_id": "x"}, source=THIEF, headers={"X-Jitvault-Op": "f" * 32})
-    rig.turns()
+    rig("operator", "status", file.stem)
     # the status itself leaves its canaries, and a renewal where one is due
     kinds = {kind for _, kind in set(rig.rows(others)) - before}
     assert kinds <= {"canary", "token_lookup", "renewed"}
@@ -70,7 +70,7 @@ def test_junk_of_strangers_does_not_enter_the_ledger(rig: Rig, spec: Spec) -> No
 def test_what_was_read_in_a_wrapping_from_elsewhere_is_never_confirmed_over(rig: Rig, spec: Spec) -> None:
     file = spec()
     held = rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     with one_more_path(rig, file.stem, OTHER, "read"):
         status, answer = ask(rig, "GET", OTHER, held.token, headers={"X-Vault-Wrap-TTL": "60s"})
         assert status == 200

@@ -69,7 +69,7 @@ def test_an_agent_that_only_vault_knows_any_more_is_no_wrong_name(rig: Rig, spec
     copy = rig.snapshot(tmp_path / "empty.db")
     file = spec()
     rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     rig.put_back(copy)
     ended = rig("operator", *KILL, code=12)
     told = {task["task_id"]: task["error"] for task in ended.json["tasks"]}
@@ -81,7 +81,7 @@ def test_an_agent_that_only_vault_knows_any_more_is_no_wrong_name(rig: Rig, spec
 def test_the_kill_switch_does_not_call_it_done_over_a_task_whose_row_says_sealed(rig: Rig, spec: Spec) -> None:
     file = spec()
     held = rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     rig.drop_triggers()
     rig.sql("UPDATE tasks SET state = 'sealed' WHERE task_id = ?", file.stem)
     ended = rig("operator", *KILL, code=None)
@@ -110,7 +110,7 @@ def test_a_ledger_that_takes_no_writes_stops_no_kill_switch(
     """`revoke TASK` ends the access all the same; a kill switch must not be weaker."""
     file = spec()
     held = rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 100)
     with locked(rig):
         rig("operator", *command, code=11)
@@ -125,7 +125,7 @@ def test_an_audit_file_that_the_system_does_not_even_look_at_stops_no_revocation
     """As below a directory that jitvault may not enter any more. Root may, so here a name on the way is too long."""
     file = spec()
     held = rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     lost = tmp_path / "audit.log"
     lost.symlink_to("x" * 300)
     task = (file.stem,) if command == ("complete",) else ()
@@ -162,7 +162,7 @@ def test_a_wish_that_had_nothing_to_force_forces_nothing_later(rig: Rig, spec: S
     as_superuser(rig, f'CREATE SCHEMA "{file.stem}" AUTHORIZATION "{login}"')
     try:
         # somebody looks, and wants nothing
-        rig.turns()
+        rig("auditor", "status", file.stem, code=None)
         assert rig.file(file.stem).task.state == "ending"
         assert rig.lease_is_live(lease), "Vault was made to forget a credential that works"
     finally:
@@ -206,7 +206,7 @@ def test_a_ledger_that_was_edited_and_takes_no_writes_ends_nobody_elses_token(
     """With a ledger that works this is exit 12, and nothing is revoked from it."""
     file = spec()
     rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     somebody = rig.admin.write("auth/token/create", {"policies": ["default"], "ttl": "5m"})["auth"]
     rig.drop_triggers()
     rig.sql("UPDATE grants SET wrapped_accessor = ? WHERE task_id = ?", somebody["accessor"], file.stem)
@@ -226,7 +226,7 @@ def test_what_a_restored_vault_has_back_is_not_confirmed_by_what_was_seen_before
     rig = stage.rig(tmp_path / "rig")
     file, copy = spec(), tmp_path / "raft"
     held = rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     stage.copy_files(copy)
     time.sleep(1)
     if when == "revoked, not yet judged":

@@ -36,7 +36,7 @@ def start(lab: World, tmp_path: Path) -> Any:
 def with_two_leases(rig: Rig, file: Path) -> Held:
     held = rig.active(file)
     rig.vault(held.token).read(PREFIX)
-    rig.turns()
+    rig("operator", "status", file.stem)
     assert len(rig.file(file.stem).leases) == 2
     return held
 
@@ -104,7 +104,7 @@ def left_over(rig: Rig, file: Path) -> list[tuple[str, str]]:
     left = [without_a_token(rig, held) for _ in range(2)]
     for _, login in left:
         as_superuser(rig, "CREATE SCHEMA {name} AUTHORIZATION {name}", login)
-    rig.turns()
+    rig("operator", "status", file.stem)
     assert len(rig.file(file.stem).leases) == 3
     return left
 

@@ -326,7 +326,7 @@ def finding_open(rig: Rig) -> Iterator[Environment]:
     granted = rig.granted(spec)
     rig.use(granted, read=False)
     rig("agent", "unwrap", granted["wrapping"][0]["token"], code=9)
-    rig.turns()
+    rig("operator", "status", spec.stem, code=None)
     yield WORKER
 
 
@@ -354,7 +354,7 @@ def end_unproven_for_long(rig: Rig) -> Iterator[Environment]:
 def lease_resists(rig: Rig) -> Iterator[Environment]:
     spec = _spec(rig, "resists")
     rig.active(spec)
-    rig.turns()
+    rig("operator", "status", spec.stem)
     assert rig.sql("UPDATE leases SET verdict = 'irrevocable'") == 1
     yield WORKER
 

@@ -51,7 +51,7 @@ def notes(rig: Rig, task: str) -> list[tuple[str, str]]:
 def test_an_end_that_waits_for_a_worker_is_shown_to_whoever_may_see_it(rig: Rig, spec: Spec) -> None:
     file = spec()
     rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     assert rig("operator", "status", file.stem).json["end_requested"] == []
     rig.cli("operator", "revoke", file.stem, "--reason", "it is enough", "--wait", "0", code=13, worker=False)
     said = "at 2", " UTC, waits for a worker: it is enough"
@@ -252,7 +252,7 @@ def test_a_list_of_what_is_open_leaves_out_what_is_over(rig: Rig, spec: Spec) ->
     rig("operator", "cancel", waiting.stem)
     rig("operator", "revoke", held.stem, "--reason", "x")
     rig.settle()
-    rig.turns()
+    rig("operator", "status", held.stem)
     assert rig.cli("auditor", "list", "--open").stdout.strip() == "There are no open tasks."
 
 

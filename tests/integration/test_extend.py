@@ -70,7 +70,7 @@ def test_past_the_roles_cap_the_next_token_comes_after_the_old_one_is_proven_dea
         rig.vault(held.token).read("database/creds/app-readonly")
     again = rig.use(told)
     assert rig.is_live(again.token) and rig.lease_is_live(again.lease_id)
-    rig.turns()
+    rig("operator", "status", file.stem)
     assert rig.file(file.stem).task.state == "active"
     proof = rig("operator", "complete", file.stem).json
     assert proof["confirmed"] and [x["verdict"] for x in proof["leases"]] == ["target_confirmed"] * 2
@@ -128,7 +128,7 @@ def test_an_approval_of_more_time_alone_can_be_taken_back(rig: Rig, spec: Spec) 
     extend(rig, task, code=4)
     rig("approver-2", "approve", task, "--yes", "--group", "jitvault-approvers", code=None)
     assert len(extended(rig.file(task).events)) == 1
-    rig.turns()
+    rig("operator", "status", task)
     assert rig.file(task).task.state == "active"
     rig("approver-2", "withdraw", task, "--yes", code=None)
     file = rig.file(task)
@@ -140,7 +140,7 @@ def test_asking_for_more_still_hides_no_approval_that_carries_the_task(rig: Rig,
     task = approved(rig, spec, window="55m")
     extend(rig, task, code=4)
     rig("approver-2", "approve", task, "--yes", "--group", "jitvault-approvers", code=None)
-    rig.turns()
+    rig("operator", "status", task)
     extend(rig, task, "7h", code=8)
     rig("approver-2", "withdraw", task, "--yes", code=None)
     assert rig.file(task).task.end_reason == "policy"
@@ -223,7 +223,7 @@ def test_what_policy_and_templates_do_not_allow_changes_nothing(
     assert said in found.stderr
     unchanged(rig, file.stem, before)
     # a request that was refused is not looked at again, when nobody waits for it
-    rig.turns()
+    rig("operator", "status", file.stem)
     unchanged(rig, file.stem, before)
     rig("operator", "complete", file.stem)
     assert "there is no deadline to move" in extend(rig, file.stem, code=9).stderr
@@ -253,7 +253,7 @@ def test_a_request_that_is_put_back_or_forged_moves_nothing(rig: Rig, spec: Spec
     extend(rig, file.stem, "1m")
     before, used = ends_at(rig, file.stem), rig.document(place)
     # as it was
-    rig.turns()
+    rig("operator", "status", file.stem)
     unchanged(rig, file.stem, before)
     wanted = {
         "kind": "extend",
@@ -304,10 +304,10 @@ def test_a_child_ends_no_later_than_its_parent_and_outlives_its_parents_token(
         between.setattr(advance, "issue_replacement", away)
         extend(rig, top.stem, "20m", code=5)
         assert rig.file(top.stem).task.state == "issuing"
-        rig.turns()
+        rig("operator", "status", child.stem)
     rig.use(dict(rig("operator", "grant", top.stem).json), read=False)
     assert not rig.is_live(parent.token)
-    rig.turns()
+    rig("operator", "status", child.stem)
     assert rig.is_live(held.token) and rig.file(child.stem).task.state == "active"
     extend(rig, child.stem, "5m")
     assert ends_at(rig, child.stem) == before + timedelta(minutes=5)
@@ -321,7 +321,7 @@ def test_an_agents_new_token_lies_in_its_inbox(rig: Rig, spec: Spec) -> None:
     rig("agent", "unwrap", file.stem)
     assert extend(rig, file.stem, "20m").json["wrapping"] == []
     rig("agent", "unwrap", file.stem)
-    rig.turns()
+    rig("operator", "status", file.stem)
     assert rig.file(file.stem).task.state == "active"
     rig("operator", "complete", file.stem)
 
@@ -331,7 +331,7 @@ def test_a_lease_that_comes_to_the_old_token_is_ended(rig: Rig, spec: Spec) -> N
     held = rig.active(file)
     rig.use(extend(rig, file.stem, "20m").json)
     late, _ = without_a_token(rig, held)
-    rig.turns()
+    rig("operator", "status", file.stem)
     assert not rig.lease_is_live(late)
     assert rig.file(file.stem).task.state == "active"
     rig("operator", "complete", file.stem)
@@ -344,7 +344,7 @@ def test_what_needed_no_renewal_is_renewed_from_then_on(rig: Rig, spec: Spec) ->
     # on a machine without the worker's identity it is only signed
     alone = ("--for", "4m", "--reason", "slow", "--wait", "0.5", "--json")
     rig.cli("operator", "extend", file.stem, *alone, worker=False, code=13)
-    rig.turns()
+    rig("operator", "status", file.stem)
     (grant,) = rig.file(file.stem).grants
     assert grant.rolling and grant.renew_at is not None
     assert [op.answer for op in rig.operations(file.stem) if op.kind == "renew_token"] == ["ok"]
@@ -363,7 +363,7 @@ def test_while_the_old_lease_cannot_be_ended_there_is_no_new_token(rig: Rig, spe
         assert not all(check["ok"] for check in shown["leases"][0]["checks"])
     finally:
         rig.world.servers.postgres.start()
-    rig.turns()
+    rig("operator", "status", file.stem)
     assert not rig.lease_is_live(held.lease_id)
     rig.use(dict(rig("operator", "grant", file.stem).json))
     rig("operator", "complete", file.stem)
@@ -472,7 +472,7 @@ def test_a_request_that_waits_can_be_cancelled_and_counts_no_more(rig: Rig, spec
     )
     # put back as it was signed, it is none
     rig.put(f"requests/{rig.entity('operator')}/{task}/extend", asked)
-    rig.turns()
+    rig("operator", "status", task)
     unchanged(rig, task, before)
     assert rig("operator", "status", task).json["extension"]["state"] == "cancelled"
     assert "no request for more time waits" in rig("operator", "extend", task, "--cancel", code=9).stderr
@@ -491,7 +491,7 @@ def test_nobody_cancels_the_request_of_another(rig: Rig, spec: Spec) -> None:
     sign_extension(
         rig.wiring("agent").person, revision, ends_at=ends_at(rig, task), seconds=300, reason="mine", cancels=waiting
     )
-    rig.turns()
+    rig("operator", "status", task)
     assert rig("approver-1", "approve", task, "--yes").json["extended_until"] is not None
     for who, has_worker in (("auditor", True), ("operator", False)):
         shown = rig.cli(who, "status", task, worker=has_worker).stdout
@@ -506,7 +506,7 @@ def test_without_the_workers_identity_a_worker_cancels_it(rig: Rig, spec: Spec) 
     extend(rig, task, code=4)
     late = rig.cli("operator", "extend", task, "--cancel", "--wait", "0.5", "--json", worker=False, code=13)
     assert late.stdout == ""
-    rig.turns()
+    rig("operator", "status", task)
     assert rig("operator", "status", task).json["extension"]["state"] == "cancelled"
     rig("operator", "complete", task)
 

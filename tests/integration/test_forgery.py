@@ -213,7 +213,7 @@ def test_no_second_token_when_settled_is_flipped_or_the_history_is_rewritten(rig
 def test_a_lease_that_is_deleted_from_the_ledger_is_never_confirmed_over(rig: Rig, spec: Spec, rewritten: bool) -> None:
     file = spec()
     held = rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     assert rig.sql("DELETE FROM leases WHERE lease_id = ?", held.lease_id) == 1
     if rewritten:
         rig.rewrite_events(file.stem, lambda e: not (e.kind == "observed" and e.body["leases"]))
@@ -243,7 +243,7 @@ _ROWS = {
 def test_rows_that_name_another_credential_are_found(rig: Rig, spec: Spec, what: str) -> None:
     file = spec()
     rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     rig.sql(_ROWS[what], file.stem)
     ended = rig("operator", "complete", file.stem, code=12)
     assert '"confirmed": true' not in ended.stdout
@@ -274,7 +274,7 @@ def _as_if_it_had_ended(rig: Rig, task: str, state: str) -> None:
 def test_a_task_that_was_written_confirmed_by_hand_is_proven_anew(rig: Rig, spec: Spec) -> None:
     file = spec()
     held = rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     _as_if_it_had_ended(rig, file.stem, "confirmed")
     assert rig("operator", "complete", file.stem).json["confirmed"]
     assert not rig.is_live(held.token)
@@ -284,7 +284,7 @@ def test_a_task_that_was_written_confirmed_by_hand_is_proven_anew(rig: Rig, spec
 def test_a_task_that_was_written_sealed_by_hand_has_no_receipt(rig: Rig, spec: Spec) -> None:
     file = spec()
     rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     _as_if_it_had_ended(rig, file.stem, "sealed")
     assert "receipt" in rig("operator", "complete", file.stem, code=12).error["message"]
 

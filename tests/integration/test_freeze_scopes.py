@@ -11,8 +11,6 @@ from attended import Attended, wait_for
 from commands import EXAMPLE, Quick
 from rig import Rig, own_rig
 
-from jitvault.cli.commands.ends.frozen_tasks import wait_for_frozen
-from jitvault.errors import NotConfirmed
 from jitvault.model.scope import Scope
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import World, env, provisioned
@@ -32,9 +30,8 @@ def lab() -> Iterator[World]:
 def rig(lab: World, tmp_path: Path) -> Iterator[Rig]:
     own = own_rig(lab, env(lab, "", EXAMPLE), tmp_path)
     yield own
-    # before the next test: the freezes are Vault's, not the ledger's, and so are the published tasks that one counts
+    # before the next test: the freezes are Vault's, not the ledger's
     own("operator", "unfreeze", "--all", "--unseen", "--reason", "the test is over")
-    own("operator", "revoke", "--all", "--yes", "--reason", "the test is over", code=None)
 
 
 @pytest.mark.parametrize("scope", [AGENT, TEMPLATE, ("--all",), ("--owner", "data-owner")], ids=str)
@@ -179,15 +176,7 @@ def test_a_template_that_there_is_not_is_not_frozen(rig: Rig, spec: Spec, *, wor
     assert len(rig("operator", "freezes").json["freezes"]) == 3
 
 
-def test_a_freeze_that_a_later_lift_ends_is_not_waited_for(rig: Rig) -> None:
-    """As after Vault's clock was set back: then a lift may be dated later than a freeze that follows it."""
-    rig("operator", "freeze", "--agent", "operator", *WHY)
-    rig("operator", "unfreeze", "--agent", "operator", "--reason", "it was a drill")
-    with pytest.raises(NotConfirmed, match="has no effect"):
-        wait_for_frozen(rig.wiring("operator"), Scope(agent="operator"), since=datetime.now(UTC), wait=1)
-
-
-@pytest.mark.parametrize(("ahead_s", "code"), [(3600, 0), (4, 13)])
+@pytest.mark.parametrize(("ahead_s", "code"), [(3600, 0), (4, 6)])
 def test_a_lift_that_is_dated_later_than_now_hides_no_freeze(rig: Rig, spec: Spec, ahead_s: int, code: int) -> None:
     """As after Vault's clock was set back; by so little that it cannot be told, the command says what came of it."""
     held = rig.active(file := spec())
@@ -197,9 +186,9 @@ def test_a_lift_that_is_dated_later_than_now_hides_no_freeze(rig: Rig, spec: Spe
     rig.granted(other := spec())
     at = (datetime.now(UTC) + timedelta(seconds=ahead_s)).isoformat()
     rig.sql("UPDATE documents SET body = json_set(body, '$.at', ?) WHERE standing = 'lifts'", at)
-    frozen = rig("operator", "freeze", *AGENT, *WHY, "--wait", "5s", code=code)
+    frozen = rig("operator", "freeze", *AGENT, *WHY, code=code)
     if code:
-        assert file.stem in frozen.error["message"]
+        assert "has no effect" in frozen.error["message"]
         assert rig.is_live(held.token)
         rig("operator", "complete", file.stem)
         rig("operator", "complete", other.stem)

@@ -77,7 +77,7 @@ def kinds(rig: Rig, task: str) -> Counter[str]:
 def settled(rig: Rig, task: str, *, looks: int = 4) -> State:
     """Look after a task as a worker would until it is sealed, or for so many settle windows."""
     for _ in range(looks):
-        rig.turns()
+        rig("operator", "status", task, code=None)
         if (state := rig.file(task).task.state) is State.SEALED:
             break
         rig.settle()
@@ -118,7 +118,7 @@ def test_tasks_that_end_while_the_audit_file_is_copied_and_truncated_are_sealed(
     during, after = spec(), spec()
     for file in (during, after):
         rig.active(file)
-    rig.turns()
+    rig("operator", "status", after.stem)
     with load(rig):
         struck = stage.between.when(REVOKE_LEASE, "before", lambda: copy_and_truncate(rig))
         until_done(rig, "complete", during.stem, watch=lambda result: check(rig, result))
@@ -135,7 +135,7 @@ def test_tasks_that_end_while_the_audit_file_is_copied_and_truncated_are_sealed(
 def test_a_second_gap_between_look_up_and_listing_has_the_listing_made_anew(stage: Stage, rig: Rig, spec: Spec) -> None:
     file = spec()
     rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     copy_and_truncate(rig)
     struck = stage.between.when(LIST_LEASES, "before", lambda: copy_and_truncate(rig))
     until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
@@ -198,7 +198,7 @@ def test_what_is_confirmed_and_cannot_be_sealed_says_why_and_can_be_closed(rig: 
     shown = rig("operator", "status", file.stem, code=None).json
     assert (shown["state"], strange in shown["proof"]["unproven_because"]) == ("confirmed", True)
     assert kinds(rig, file.stem)["seal_put_off"] == 1
-    rig.turns()
+    rig("operator", "status", file.stem, code=None)
     assert kinds(rig, file.stem)["seal_put_off"] == 1
     closed = rig("operator", "revoke", file.stem, *FORCE, code=6)
     assert closed.json["state"] == "unverified"
@@ -240,7 +240,7 @@ def test_a_task_whose_judge_died_says_what_is_known_of_it(stage: Stage, rig: Rig
     """All was revoked and looked up, and Vault died before the canary that would prove it: no check failed."""
     file = spec()
     held = rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     stage.between.when(REVOKE_LEASE, "after", lambda: stage.between.when(CANARY, "before", stage.kill))
     tried_once_more(rig, "complete", file.stem)
     assert rig.file(file.stem).task.state is State.ENDING

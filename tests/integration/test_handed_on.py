@@ -77,7 +77,8 @@ def tree(rig: Rig, spec: Spec, child: Callable[..., Path]) -> tuple[list[str], l
     for window in ("10m", "5m"):
         files.append(child(files[-1].stem, window=window))
         held.append(rig.active(files[-1]))
-    rig.turns()
+    for file in files:
+        rig("operator", "status", file.stem)
     return [file.stem for file in files], held
 
 
@@ -180,7 +181,7 @@ def test_a_late_lease_below_takes_the_proof_above_it_back(rig: Rig, spec: Spec, 
     try:
         # the late one cannot be proven
         rig.put("probes/postgres", {"dsn": probe["dsn"].replace("password=", "password=wrong")})
-        rig.turns()
+        rig("operator", "status", top.stem, code=None)
         assert [state(rig, file.stem)[0] for file in (top, below)] == ["ending", "ending"]
     finally:
         rig.put("probes/postgres", probe)
@@ -188,7 +189,7 @@ def test_a_late_lease_below_takes_the_proof_above_it_back(rig: Rig, spec: Spec, 
     (why,) = [e.body["why"] for e in rig.file(top.stem).events if e.kind == "unproven"]
     assert why == f"tasks below it are not proven any more: {below.stem}"
     # and it is proven again with what is below it
-    rig.turns()
+    rig("operator", "status", top.stem)
     assert [state(rig, file.stem)[0] for file in (top, below)] == ["confirmed", "confirmed"]
 
 
@@ -367,7 +368,7 @@ def test_what_was_closed_without_proof_keeps_its_parent_unproven(
     rig.active(top)
     low = child(top.stem)
     held = rig.active(low)
-    rig.turns()
+    rig("operator", "status", low.stem)
     with not_revocable(rig, held.login["user"]):
         rig("operator", "complete", top.stem, code=6)
         why = ("--force", "--yes", "--reason", "its owner keeps what it made")
@@ -450,7 +451,7 @@ def test_the_end_of_a_tree_may_die_anywhere(lab: World, tmp_path: Path, mortal: 
         low.write_text(f"{text}  parent: {top.stem}\n")
         for file in (top, low):
             rig.active(file)
-        rig.turns()
+        rig("operator", "status", low.stem)
         return rig, [top.stem, low.stem]
 
     rig, names = grown("dry")
@@ -464,7 +465,7 @@ def test_the_end_of_a_tree_may_die_anywhere(lab: World, tmp_path: Path, mortal: 
         time_passes(rig)
         if point % 2:
             # whoever looks at the child goes on with it
-            rig.turns()
+            rig("operator", "status", names[1], code=None)
         check(rig, rig("operator", "status", names[0], code=None))
         until_done(rig, "complete", names[0])
         for name in names:
@@ -586,7 +587,7 @@ def test_a_child_ends_when_its_parents_deadline_was_edited(rig: Rig, spec: Spec,
     broken = rig("auditor", "ledger", "check", code=12).json["broken"]
     assert broken == [{"task_id": top.stem, "problems": ["the task's ends_at was set by hand"]}]
     rig("operator", "extend", low.stem, "--for", "30m", "--reason", "more", code=None)
-    rig.turns()
+    rig("operator", "status", low.stem, code=None)
     assert not rig.is_live(held.token) and not rig.lease_is_live(held.lease_id)
     assert state(rig, low.stem)[1] == "parent"
 

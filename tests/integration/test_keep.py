@@ -94,7 +94,7 @@ def test_the_worker_dead_for_one_step_all_is_gone(rig: Rig, spec: Spec) -> None:
     wait_for(lambda: not can_log_in(rig, held.login), STEP_S + 2 - (time.monotonic() - dead))
     assert not rig.lease_is_live(held.lease_id)
     # whoever comes next finds it, and proves it
-    rig.turns()
+    rig("operator", "status", file.stem, code=None)
     told = rig("operator", "status", file.stem).json
     # its settle window began when the token expired, so a slow command may find it over
     assert told["state"] in PROVEN and told["end_reason"] == "expired"
@@ -106,7 +106,7 @@ def test_a_lease_is_cut_to_a_step_by_any_command_that_has_the_workers_identity(r
     file = spec(more="  network: loopback\n")
     held = rig.active(file)
     assert lease_ttl(rig, held.lease_id) > 800
-    rig.turns()
+    rig("operator", "status", file.stem)
     assert lease_ttl(rig, held.lease_id) <= STEP_S
     rig("operator", "complete", file.stem)
 
@@ -116,7 +116,7 @@ def test_a_step_that_was_edited_in_the_ledger_gives_no_more_than_the_workers_own
     held = rig.active(file)
     assert rig.sql("UPDATE grants SET step_s = 900 WHERE task_id = ?", file.stem) == 1
     rig.redigest(file.stem)
-    rig.turns()
+    rig("operator", "status", file.stem)
     assert renewals(rig, file.stem, "renew_lease") and lease_ttl(rig, held.lease_id) <= STEP_S
     rig("operator", "complete", file.stem)
 
@@ -126,12 +126,12 @@ def test_what_cannot_be_renewed_is_left_alone(rig: Rig, spec: Spec) -> None:
     rig("operator", "grant", file, code=4)
     rig("approver-1", "approve", file.stem, "--yes")
     held = rig.use(dict(rig("operator", "grant", file.stem).json))
-    rig.turns()
+    rig("operator", "status", file.stem)
     (lease,) = rig.file(file.stem).leases
     assert (lease.renew_at, renewals(rig, file.stem, "renew_lease")) == (None, [OpState.ABANDONED])
     assert lease_ttl(rig, held.lease_id) > 800
     time.sleep(STEP_S / 2)
-    rig.turns()
+    rig("operator", "status", file.stem)
     assert len(renewals(rig, file.stem, "renew_lease")) == 1
     assert OpState.ABANDONED not in renewals(rig, file.stem, "renew_token")
     rig("operator", "complete", file.stem)
@@ -168,7 +168,7 @@ def test_a_renewal_whose_answer_is_lost_is_looked_up(rig: Rig, spec: Spec, momen
         time.sleep(STEP_S / 2)
         between.when("auth/token/renew-accessor", moment, fate=Fate.LOSE)
         between.when("sys/leases/renew", moment, fate=Fate.LOSE)
-        rig.turns()
+        rig("operator", "status", file.stem, code=None)
     finally:
         between.down()
     assert renewals(rig, file.stem, "renew_token") == renewals(rig, file.stem, "renew_lease") == [OpState.SETTLED]
@@ -193,7 +193,7 @@ def test_nothing_is_renewed_while_the_stream_is_not_trusted(rig: Rig, spec: Spec
     rig("operator", "status", file.stem, code=7, extra={"JITVAULT_AUDIT_FILE": str(foreign)})
     assert not renewals(rig, file.stem, "renew_token")
     wait_for(lambda: not rig.is_live(held.token), STEP_S)
-    rig.turns()
+    rig("operator", "status", file.stem, code=None)
     assert rig.file(file.stem).task.end_reason == "expired"
 
 
@@ -230,7 +230,7 @@ def test_a_target_that_does_not_answer_keeps_no_token_from_its_renewal(rig: Rig,
     finally:
         rig.world.servers.postgres.start()
     assert rig.file(file.stem).task.due_at <= datetime.now(UTC)
-    rig.turns()
+    rig("operator", "status", file.stem)
     assert lease_ttl(rig, held.lease_id) <= STEP_S
     rig("operator", "complete", file.stem)
 
@@ -314,7 +314,7 @@ def test_a_denial_after_the_issue_ends_it(rig: Rig, spec: Spec) -> None:
 def test_an_approval_that_expires_bounds_the_issue_alone(rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
     file = approved(rig, spec)
     monkeypatch.setattr(papers, "APPROVAL_LIFE", timedelta(seconds=1))
-    rig.turns()
+    rig("operator", "status", file.stem)
     assert renewals(rig, file.stem, "renew_token")
     assert rig.file(file.stem).task.state == "active"
     rig("operator", "complete", file.stem)

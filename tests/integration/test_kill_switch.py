@@ -466,7 +466,7 @@ def test_what_is_delivered_between_two_phases_is_ended_by_the_next(rig: Rig, spe
     hand, revocations = ThreadContext(wiring.worker, wiring.person), dict[str, PhasedRevocation]()
     assert not phases._revoke_tokens(hand, file.stem, "it was stolen", revocations=revocations)
     held = rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     assert phases._revoke_leases(
         hand, file.stem, "it was stolen", revocations=revocations, hanging=phases._SlowTasks(0)
     )
@@ -478,7 +478,7 @@ def test_each_credential_is_revoked_once(rig: Rig, spec: Spec) -> None:
     file = spec()
     rig.active(file)
     # the lease is known
-    rig.turns()
+    rig("operator", "status", file.stem)
     rig("operator", "revoke", "--agent", "research-agent", "--reason", "it was stolen", "--yes")
     kinds = [op.kind for op in rig.file(file.stem).operations if op.kind.startswith("revoke")]
     assert sorted(kinds) == ["revoke_lease", "revoke_token"], rig.file(file.stem).operations
@@ -488,7 +488,7 @@ def test_what_is_there_again_after_it_was_gone_is_revoked_again(rig: Rig, spec: 
     """As after the restore of a snapshot: the ledger has it gone, and Vault has it."""
     file = spec()
     held = rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     worker = rig.wiring().worker
     (lease,), now = rig.file(file.stem).leases, worker.now()
     with worker.ledger.claim(file.stem) as claim:

@@ -124,7 +124,7 @@ def is_found(rig: Rig, lease_id: str) -> bool:
 def test_a_lease_that_is_left_in_vaults_memory_is_proven_dead(stage: Stage, rig: Rig, spec: Spec) -> None:
     file = spec()
     held = rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     left_in_memory(stage, rig, held, lambda: rig("operator", "complete", file.stem, code=None))
     until_done(rig, "complete", file.stem)
     assert verdicts(rig, file.stem) == ["audit_confirmed", "target_confirmed"]

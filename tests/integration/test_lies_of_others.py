@@ -117,7 +117,7 @@ def test_a_lease_that_was_never_issued_is_never_confirmed(rig: Rig, spec: Spec, 
     """Vault revokes any name with 204 and then says "invalid lease"; here the ledger is made to believe in one."""
     file = spec()
     held = rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     if rewritten:
         rig.rewrite_events(file.stem, lambda e: not (e.kind == "observed" and e.body["leases"]))
     rig.drop_triggers()

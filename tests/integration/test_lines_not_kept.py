@@ -46,7 +46,7 @@ def counted(rig: Rig) -> dict[str, int]:
 def test_what_strangers_send_is_counted_and_not_kept(rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
     file = spec()
     rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     monkeypatch.setattr(stored_lines, "MOST_REWRAPS", 2)
     before, token = rows(rig), anybody(rig)
     wrapping = rig.admin.write("sys/wrapping/wrap", {"a": "b"}, wrap_ttl_s=60)["wrap_info"]["token"]
@@ -90,7 +90,7 @@ def test_what_is_sent_again_and_again_about_a_task_is_kept_up_to_a_number(
     granted = rig.granted(file)
     held = rig.use(granted)
     wrapping = granted["wrapping"][0]["token"]
-    rig.turns()
+    rig("operator", "status", file.stem)
     before = rows(rig)
     flood(rig, TIMES, "POST", "sys/wrapping/unwrap", body={"token": wrapping})
     flood(rig, TIMES, "GET", "sys/mounts", held.token)

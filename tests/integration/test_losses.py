@@ -30,7 +30,7 @@ def _lose(rig: Rig, mirror: Mirror, file: Path) -> None:
 def test_what_is_lost_with_a_known_gap_blocks_nothing_afterwards(rig: Rig, spec: Spec, mirror: Mirror) -> None:
     file = spec()
     held = rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     _lose(rig, mirror, file)
     assert not rig.is_live(held.token)
     assert rig("auditor", "audit", "status").json["state"] == "trusted"
@@ -44,7 +44,7 @@ def test_what_is_lost_with_a_known_gap_blocks_nothing_afterwards(rig: Rig, spec:
 def test_what_is_filtered_without_a_gap_waits_for_a_person(rig: Rig, spec: Spec, mirror: Mirror) -> None:
     file = spec()
     rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     mirror.keep = lambda line: b"sys/leases/revoke" not in line
     rig("operator", "complete", file.stem, code=None)
     time.sleep(_COUNTS_AS_MISSING_S)
@@ -69,7 +69,7 @@ def test_what_is_filtered_without_a_gap_waits_for_a_person(rig: Rig, spec: Spec,
 def test_while_vault_hashes_nothing_access_is_taken_away_all_the_same(rig: Rig, spec: Spec) -> None:
     file = spec()
     held = rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     without = {"JITVAULT_AUDIT_DEVICE": "no-such-device"}
     assert rig("operator", "grant", spec(), code=7, extra=without).error
     assert "no-such-device" in rig("operator", "complete", file.stem, code=7, extra=without).error["message"]

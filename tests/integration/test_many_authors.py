@@ -78,7 +78,7 @@ def entity_disabled(rig: Rig, name: str, *, disabled: bool) -> None:
 
 def test_a_look_costs_the_same_however_many_people_have_written(rig: Rig, spec: Spec) -> None:
     rig.active(file := spec())
-    rig.turns()
+    rig("operator", "status", file.stem)
     before = requests(rig, "status", file.stem)
     people(rig, "something-else", "submit")
     people(rig, "something-else", "end")
@@ -89,7 +89,7 @@ def test_a_look_costs_the_same_however_many_people_have_written(rig: Rig, spec: 
 
 def test_what_counts_for_nothing_is_read_once(rig: Rig, spec: Spec) -> None:
     rig.active(file := spec())
-    rig.turns()
+    rig("operator", "status", file.stem)
     before = requests(rig, "status", file.stem)
     people(rig, file.stem, "end")
     looks = [requests(rig, "status", file.stem) for _ in range(4)]
@@ -99,14 +99,14 @@ def test_what_counts_for_nothing_is_read_once(rig: Rig, spec: Spec) -> None:
 
 def test_a_look_costs_the_same_however_much_was_frozen_and_lifted(rig: Rig, spec: Spec) -> None:
     rig.active(file := spec())
-    rig.turns()
+    rig("operator", "status", file.stem)
     before = requests(rig, "status", file.stem)
     for n in range(MANY):
         freeze(rig, "operator", f"old-{n}", freezes=True)
         freeze(rig, "operator", f"old-{n}", freezes=False)
     for _ in range(MANY):
         rig.put(f"freezes/{rig.entity('operator')}/{secrets.token_hex(16)}", JUNK["data"])
-    rig.turns()
+    rig("operator", "status", file.stem)
     assert requests(rig, "status", file.stem) <= before
     rule = "SELECT count(*) FROM findings WHERE task_id IS NULL AND rule = 'forged_document'"
     assert rig.rows(rule) == [(1,)], "garbage is one finding on its author"
@@ -150,7 +150,7 @@ def test_a_worker_finds_an_end_whose_line_was_read_while_none_ran(
     """Whatever a worker looks back: as long as the task is not due nothing else brings anybody to it."""
     monkeypatch.setattr(pending, "_BEHIND", timedelta(0))
     held = rig.active(file := spec())
-    rig.turns()
+    rig("operator", "status", file.stem)
     with leads(rig):
         sign_end(rig.wiring(who).person, file.stem, reason=EndReason.OPERATOR, note="it is enough")
         rig("auditor", "audit", "status")
@@ -187,7 +187,7 @@ def test_a_look_that_leaves_something_unread_keeps_nobody_from_looking(rig: Rig,
     people(rig, file.stem, "end", 2 * ends.AT_ONCE)
     is_all = []
     for _ in range(3):
-        rig.turns()
+        rig("operator", "status", file.stem)
         with rig.ledger() as ledger:
             is_all.append(ledger.parts([file.stem])[file.stem].done is not None)
     assert is_all == [False, True, True]
@@ -203,7 +203,7 @@ def test_an_operator_who_is_disabled_when_it_is_read_ends_a_task_once_enabled(ri
             assert rig("operator", "status", file.stem).json["state"] == "active"
         finally:
             entity_disabled(rig, "approver-1", disabled=False)
-        rig.turns()
+        rig("operator", "status", file.stem)
         assert not rig.is_live(held.token)
 
 
@@ -235,7 +235,7 @@ def test_a_freeze_is_never_missed_and_one_whose_document_is_gone_holds_until_it_
     name = "RESEARCH-agent"
     freeze(rig, "operator", name, freezes=True)
     freeze(rig, "operator", name, freezes=False)
-    rig.turns()
+    rig("operator", "status", file.stem)
     freeze(rig, "operator", name, freezes=True)
     if missed == "a gap":
         os.truncate(rig.world.audit_file, 0)
@@ -260,7 +260,7 @@ def test_what_a_line_told_of_and_is_not_there_yet_is_looked_for_again(
 ) -> None:
     """So a node answers that was the active one and does not know yet that another is: docs/vault-facts.md."""
     held = rig.active(file := spec())
-    rig.turns()
+    rig("operator", "status", file.stem)
     author = rig.entity("operator" if what == "a freeze" else "approver-1")
     read = Documents.read
 
@@ -276,7 +276,7 @@ def test_what_a_line_told_of_and_is_not_there_yet_is_looked_for_again(
             else:
                 ask_for_the_end(rig, file.stem)
             assert rig("operator", "status", file.stem).json["state"] == "active"
-        rig.turns()
+        rig("operator", "status", file.stem, code=None)
     assert not rig.is_live(held.token)
     if what == "a freeze":
         freeze(rig, "operator", "research-agent", freezes=False)

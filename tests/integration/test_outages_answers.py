@@ -43,7 +43,7 @@ def holding(rig: Rig, file: Path, leases: int) -> Held:
     held = rig.active(file)
     for _ in range(leases - 1):
         rig.vault(held.token).read(PREFIX)
-    rig.turns()
+    rig("operator", "status", file.stem)
     assert len(rig.file(file.stem).leases) == leases
     return held
 
@@ -187,7 +187,7 @@ def test_look_ups_that_hang_before_a_revocation_delay_it_for_a_moment_only(
     file = spec()
     held = holding(rig, file, 5)
     rig.admin.write("sys/leases/tidy")
-    rig.turns()
+    rig("operator", "status", file.stem)
     stage.between.clear()
     stage.between.when("PUT sys/leases/lookup|PUT auth/token/lookup-accessor", "before", fate=Fate.HOLD, times=ALWAYS)
     worker = rig.wiring().worker
@@ -209,7 +209,7 @@ def test_a_lease_that_is_gone_already_is_not_looked_up_before_the_token_is_revok
     held = rig.active(file)
     again = rig.use(rig("operator", "extend", file.stem, "--for", "20m", "--reason", "slow").json)
     late, _ = without_a_token(rig, held)
-    rig.turns()
+    rig("operator", "status", file.stem)
     assert [lease.verdict for lease in rig.file(file.stem).leases if lease.lease_id == late] == ["gone"]
     stage.between.clear()
     rig("operator", "complete", file.stem)

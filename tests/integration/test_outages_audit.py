@@ -130,7 +130,7 @@ def test_the_only_device_takes_no_answers_for_a_while(place: tuple[Stage, Picky]
     """Everything that is asked is done, and all of it looks undone."""
     file = spec()
     held = rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     picky = place[1]
     picky.refuse("response", REVOKE_TOKEN, REVOKE_LEASE, times=ALWAYS)
     first = rig("operator", "complete", file.stem, code=None)
@@ -154,7 +154,7 @@ def test_what_another_device_alone_has_is_done_and_proves_nothing(
     """With a second device nothing fails; the lines that ours does not have are missed until a person has looked."""
     file = spec()
     held = rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     picky = place[1]
     picky.refuse("response", where, times=ALWAYS)
     first = rig("operator", "complete", file.stem, code=None)

@@ -107,7 +107,7 @@ def test_the_audit_disk_is_full_during_a_complete(
 ) -> None:
     file = spec()
     rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     before = torn(rig)
     full_at(place, rig, case, "complete", file.stem)
     assert torn(rig) == before + 1
@@ -124,7 +124,7 @@ def test_a_revocation_whose_answer_does_not_fit_on_the_disk_is_done_and_proven(
 ) -> None:
     file = spec()
     held = rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     without_an_answer(place, rig, held, REVOKE_LEASE)
     until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
     check_over(rig, file.stem)
@@ -136,7 +136,7 @@ def test_a_tokens_end_whose_answer_does_not_fit_on_the_disk_is_never_called_prov
     """It is dead. The line that would prove it never came, and behind it begins a gap: an operator has to close it."""
     file = spec()
     held = rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     without_an_answer(place, rig, held, REVOKE_TOKEN)
     ended = rig("operator", "complete", file.stem, code=6)
     check(rig, ended)

@@ -106,7 +106,7 @@ def test_ten_outages_in_a_row(
         for _ in range(2):
             unlucky("status", file.stem)
         time.sleep(1.5)
-        rig.turns()
+        rig("operator", "status", file.stem)
         check_over(rig, file.stem)
         assert rig.file(file.stem).task.state is State.SEALED
     except Exception as error:

@@ -110,7 +110,7 @@ def test_a_full_disk_keeps_no_access_alive(
 ) -> None:
     file = spec()
     held = rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     with in_use(rig):
         first = full_at(stage, disk, rig, where, moment, "complete", file.stem)
     assert not rig.is_live(held.token)
@@ -128,7 +128,7 @@ def test_a_full_disk_keeps_no_access_alive_where_nobody_has_the_ledger_open(
     """There is no room for SQLite's own index of its log, so the ledger can only be read as it lies there."""
     file = spec()
     held = rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     assert [path.name for path in rig.ledger_path.parent.glob(rig.ledger_path.name + "-*")] == []
     first = full_at(stage, disk, rig, "GET auth/token/lookup-self", "before", "complete", file.stem)
     assert not rig.is_live(held.token)
@@ -156,7 +156,7 @@ def test_a_ledger_that_may_not_grow_is_full(rig: Rig, spec: Spec, monkeypatch: p
     assert rig.ledger_path, "there is no such limit on a server"
     file = spec()
     held = rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     connect = sqlite._on_connect
 
     def limited(connection: Any, record: object) -> None:
@@ -220,7 +220,7 @@ def test_a_ledger_that_is_put_back_does_nothing_and_hides_nothing(
     rig("operator", "submit", file)
     early = rig.snapshot(tmp_path / "early.db")
     held = rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     late = rig.snapshot(tmp_path / "late.db")
     if taken == "before the end":
         rig("operator", "complete", file.stem)

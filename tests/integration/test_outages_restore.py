@@ -37,7 +37,7 @@ def rig(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 def active(rig: Rig, file: Path) -> Held:
     held = rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     return held
 
 
@@ -71,7 +71,7 @@ def test_what_was_confirmed_is_looked_up_before_the_seal_and_ended_anew(stage: S
     assert rig.is_live(held.token)
     assert rig.lease_is_live(held.lease_id)
     time.sleep(SETTLED_S)
-    rig.turns()
+    rig("operator", "status", file.stem, code=None)
     assert not rig.is_live(held.token)
     assert not rig.lease_is_live(held.lease_id)
     until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))

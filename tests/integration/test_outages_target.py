@@ -53,7 +53,7 @@ def active(rig: Rig, file: Path, leases: int = 1) -> Held:
     held = rig.active(file)
     for _ in range(leases - 1):
         rig.vault(held.token).read(PREFIX)
-    rig.turns()
+    rig("operator", "status", file.stem)
     return held
 
 

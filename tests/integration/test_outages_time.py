@@ -45,7 +45,7 @@ def test_nothing_is_granted_by_a_wrong_clock(rig: Rig, spec: Spec, wrong: str) -
 def test_access_is_taken_away_by_a_wrong_clock_and_not_confirmed(rig: Rig, spec: Spec, wrong: str) -> None:
     file = spec()
     held = rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     ended = at(rig, wrong, "complete", file.stem)
     assert ended.code == 7, ended
     assert names_the_clock(ended, wrong), ended

@@ -88,7 +88,7 @@ def not_revocable(rig: Rig, held: Held) -> Iterator[None]:
 
 def active(rig: Rig, file: Path) -> Held:
     held = rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     return held
 
 
@@ -320,7 +320,7 @@ def test_an_older_ledger_is_corrected_forward(rig: Rig, spec: Spec, tmp_path: Pa
     rig("approver-1", "approve", granted_since.stem, "--yes")
     held = active(rig, granted_since)
     used = rig.use(issued)
-    rig.turns()
+    rig("operator", "status", used_since.stem)
     rig("operator", "complete", ended_since.stem)
     unknown = spec()
     lost = active(rig, unknown)

@@ -65,7 +65,7 @@ def ended_by_its_agent(rig: Rig, held: Held) -> None:
 
 
 def seal(rig: Rig, task: str) -> None:
-    rig.turns()
+    rig("operator", "status", task)
     rig.settle()
     assert rig("operator", "status", task).json["state"] == "sealed"
 
@@ -265,7 +265,7 @@ def test_a_ledger_in_which_it_may_still_be_granted_does_not_grant_it_again(
 def test_a_ledger_in_which_it_was_held_ends_it_and_gives_nothing(rig: Rig, spec: Spec, tmp_path: Path) -> None:
     file = spec()
     held = rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     copy = rig.snapshot(tmp_path / "before.db")
     ended_by_its_agent(rig, held)
     seal(rig, file.stem)

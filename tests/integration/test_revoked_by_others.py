@@ -16,7 +16,7 @@ Spec = Callable[..., Path]
 def test_a_token_that_was_named_in_the_body_of_its_revocation_is_proven_dead(rig: Rig, spec: Spec, path: str) -> None:
     file = spec()
     held = rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     assert ask(rig, "PUT", path, rig.token_of("admin"), {"token": held.token})[0] == 204
     ended = rig("operator", "complete", file.stem).json
     assert (ended["confirmed"], ended["token"]["verdict"]) == (True, "audit_confirmed")

@@ -83,7 +83,7 @@ def test_what_a_thief_published_as_over_is_ended_and_not_believed(
     rig.active(sealed)
     rig("operator", "complete", sealed.stem)
     rig.settle()
-    rig.turns()
+    rig("operator", "status", sealed.stem)
     held = rig.active(file)
     over, said = rig.document(f"tasks/{sealed.stem}"), rig.document(f"tasks/{file.stem}")
     said |= {key: over[key] for key in ("state", "end_reason", "ended", "proof", "receipt")}
@@ -122,7 +122,7 @@ def test_a_renewal_with_the_workers_token_that_no_worker_meant_freezes_everythin
 ) -> None:
     file = spec()
     held = rig.active(file)
-    rig.turns()
+    rig("operator", "status", file.stem)
     (grant,) = rig.file(file.stem).grants
     path, body = "auth/token/renew-accessor", {"accessor": grant.wrapped_accessor, "increment": 900}
     if what == "its lease":

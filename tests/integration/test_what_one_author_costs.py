@@ -69,7 +69,7 @@ def test_refused_wishes_for_more_time_fill_no_chain_and_keep_nobody_else_from_an
     assert ends_at is not None
     for n in range(MOST_ASKED + 5):
         sign_extension(person, revision, ends_at=ends_at, seconds=60 + n, reason="it is slow")
-        rig.turns()
+        rig("operator", "status", file.stem)
     assert [event.kind for event in rig.file(file.stem).events].count(EventKind.EXTENSION_REFUSED) == MOST_ASKED
     rig("operator", "extend", file.stem, "--for", "5m", "--reason", "the import is slow")
     later = rig.file(file.stem).task.ends_at

@@ -174,5 +174,5 @@ def test_a_revocation_is_signed_whatever_the_ledger_and_says_that_a_worker_has_t
     wrong = rig("operator", "revoke", file.stem, code=11, extra=at(rig.cli.home / "misspelt.db")).error
     assert "there is no ledger at" in wrong["message"]
     assert "end" in requests_of(rig, file.stem)
-    rig.turns()
+    rig("operator", "status", file.stem)
     assert rig.state(file.stem) in ("confirmed", "sealed")

@@ -124,7 +124,8 @@ def approvals(json_: Json = False, debug: Debug = False) -> None:
     """
     from jitvault.cli import session
     from jitvault.cli.commands.decisions.decide import approvers
-    from jitvault.cli.commands.lookups.seen_freezes import SeenFreezes, ledger_here
+    from jitvault.cli.commands.lookups.seen_freezes import SeenFreezes
+    from jitvault.cli.published import ledger_here
     from jitvault.cli.views.proposal import print_pending
     from jitvault.lifecycle.decision.pending_approvals import pending_approvals
 

@@ -70,7 +70,8 @@ def decide(
 
 def _freeze(wiring: Wiring, document: PublishedTask) -> Mapping[str, Any] | None:
     """Return the freeze that covers the task, as far as the caller can see it."""
-    from jitvault.cli.commands.lookups.seen_freezes import SeenFreezes, ledger_here
+    from jitvault.cli.commands.lookups.seen_freezes import SeenFreezes
+    from jitvault.cli.published import ledger_here
 
     return SeenFreezes(wiring, ledger_here(wiring)).covering(document.full_revision.content)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from jitvault.cli import session
 from jitvault.cli.commands.ends.kill_switch import Progress
 from jitvault.cli.commands.lookups.known_tasks import published_in
 from jitvault.cli.views.output import warn
+from jitvault.cli.waiting import Wait
 from jitvault.documents.published_task import ILLEGIBLE, PublishedTask
 from jitvault.errors import NotConfirmed
 from jitvault.lifecycle.requests.freezes import freezes_seen_by_person
@@ -20,8 +20,6 @@ from jitvault.model.states import EndReason, State
 if TYPE_CHECKING:
     from jitvault.wiring import Wiring
 
-_POLL_S = 0.5
-
 
 def wait_for_frozen(wiring: Wiring, scope: Scope, *, since: datetime, wait: float) -> dict[str, str]:
     """Wait until a worker has ended the tasks of a scope that was frozen, by what is published.
@@ -30,27 +28,27 @@ def wait_for_frozen(wiring: Wiring, scope: Scope, *, since: datetime, wait: floa
     signed at `since`. Raises NotConfirmed where the freeze does not count.
     """
     _check_in_force(wiring, scope)
-    deadline = time.monotonic() + wait
+    waiting = Wait(wiring, wait, poll_s=0.5)
     found: dict[str, str] = {}
     # a task may have been about to be granted, so it is looked again when all are ended
     while more := [task for task in _covered(wiring, scope, since) if task not in found]:
-        found |= _until_done(wiring, more, deadline)
-        if time.monotonic() >= deadline:
+        found |= _until_done(wiring, more, waiting)
+        if waiting.is_over:
             break
     return found
 
 
-def _until_done(wiring: Wiring, tasks: Collection[str], deadline: float) -> dict[str, str]:
-    """Return the tasks' states once all are ended, or at `deadline`."""
+def _until_done(wiring: Wiring, tasks: Collection[str], waiting: Wait) -> dict[str, str]:
+    """Return the tasks' states once all are ended, or when the wait is over."""
     progress = Progress()
     states = {task: _published_state(wiring, task) for task in tasks}
     while True:
         left = [task for task, state in states.items() if state not in session.DONE]
-        is_last = not left or time.monotonic() + _POLL_S > deadline
+        is_last = not left or waiting.is_over
         progress("ended and confirmed", len(tasks) - len(left), len(tasks), final=is_last)
         if is_last:
             return states
-        time.sleep(_POLL_S)
+        waiting.rest()
         for task in left:
             states[task] = _published_state(wiring, task)
 

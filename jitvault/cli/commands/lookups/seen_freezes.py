@@ -15,13 +15,6 @@ if TYPE_CHECKING:
     from jitvault.wiring import Wiring
 
 
-def ledger_here(wiring: Wiring) -> Ledger | None:
-    """Return the ledger where one can be read here."""
-    with suppress(JitvaultError):
-        return wiring.ledger if wiring.has_ledger else None
-    return None
-
-
 class SeenFreezes:
     """The freezes that the caller can see.
 

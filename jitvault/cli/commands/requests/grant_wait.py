@@ -14,6 +14,7 @@ from jitvault.cli.commands.requests.grant_queue import GrantAsked, answer, queue
 from jitvault.cli.options import DEFAULT_WAIT
 from jitvault.cli.views.queue import window_start
 from jitvault.cli.views.task import in_words, missing_approvals
+from jitvault.cli.waiting import Wait
 from jitvault.documents.paths import request_path
 from jitvault.errors import AuditUntrusted, VaultUnavailable
 from jitvault.lifecycle.requests.sign import sign_grant_request
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from jitvault.documents.published_task import PublishedTask
     from jitvault.model.spec import TaskSpec
     from jitvault.wiring import Wiring
-
-_POLL_S = 1.0
 
 
 def request_grant(
@@ -116,21 +115,21 @@ def _when_nothing_is_missing(
 
     Vault may be away for a while, and the audit stream late: they are asked again until the deadline.
     """
-    clock = wiring.clock
+    waiting = Wait(wiring, deadline - wiring.clock.monotonic(), poll_s=1.0)
     told = ""
-    while (left := deadline - clock.monotonic()) > 0:
+    while not waiting.is_over:
         lacks = _what_it_lacks(document) if _lacks_something(wiring, asked, document, spec) else ""
         if lacks and lacks != told:
             told = lacks
             missing = tuple(Approvals(each["group"], each["count"]) for each in document.missing)
             caller.tell(Waiting(spec.id, missing, spec.window.not_before, lacks))
             how = f". To approve: `jitvault approve {spec.id}`" if document.missing else ""
-            tell(f"Task {spec.id} waits for {lacks}; this command waits {in_words(max(1, left))} more{how}")
-        clock.sleep(min(_POLL_S, left))
+            tell(f"Task {spec.id} waits for {lacks}; this command waits {in_words(max(1, waiting.left_s))} more{how}")
+        waiting.rest()
         try:
             document = session.settle(wiring, spec.id, lambda _: True, DEFAULT_WAIT)
         except (VaultUnavailable, AuditUntrusted):
-            if clock.monotonic() >= deadline:
+            if waiting.is_over:
                 raise
         if not _lacks_something(wiring, asked, document, spec):
             break
