@@ -24,7 +24,7 @@ from jitvault.recovery.lost_task import advance_or_end_lost
 from jitvault.settings import load
 from jitvault.wiring import Wiring
 
-_PATIENCE_S = 10.0
+_PATIENCE_S = 30.0
 """How long a worker tries for one task in one turn."""
 _TELL_S = 1.0
 _LOOK_S = 0.05

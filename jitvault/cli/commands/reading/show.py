@@ -31,7 +31,8 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
     from jitvault.cli import session
     from jitvault.cli.commands.lookups.deleted_tasks import check_not_missing
     from jitvault.cli.views import status as overview
-    from jitvault.errors import NotFound, readable
+    from jitvault.documents.published_task import PublishedRefusal
+    from jitvault.errors import NotFound, UsageError, VaultRefused, VaultUnavailable, readable
     from jitvault.lifecycle.record.report import status_of
     from jitvault.lifecycle.requests.freezes import recovery_as_freeze
 
@@ -45,6 +46,9 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
     if file is None:
         session.check_knows_tasks(wiring, ledger)
         check_not_missing(wiring, task)
+        with suppress(VaultRefused, VaultUnavailable, UsageError):
+            if isinstance(refusal := session.published(wiring, task), PublishedRefusal):
+                raise fallback.unknown_task(wiring, task, refusal)
         raise NotFound(f"there is no task {task}{_meant(ledger, task)}")
     freeze = ledger.freeze()
     children = ledger.children(task)
