@@ -18,7 +18,7 @@ from unittest import mock
 
 from jitvault.cli import session
 from jitvault.cli.waiting import Wait
-from jitvault.errors import JitvaultError
+from jitvault.errors import JitvaultError, WrongState
 from jitvault.kill_switch.triggers import covered_by_freeze
 from jitvault.recovery.lost_task import advance_or_end_lost
 from jitvault.settings import load
@@ -56,38 +56,44 @@ def looks_at(args: Sequence[str | Path]) -> str | None:
 @contextmanager
 def at_work() -> Iterator[None]:
     """While the block lasts, a worker takes a turn wherever a command of this process waits for one."""
-    beside = _Beside(session.settle)
+    beside = _Beside(session.wait_for_worker)
 
     def rest(wait: Wait) -> None:
         beside.rest(wait)
 
-    with mock.patch.object(session, "settle", beside.settle), mock.patch.object(Wait, "rest", rest):
+    with mock.patch.object(session, "wait_for_worker", beside.wait_for_worker), mock.patch.object(Wait, "rest", rest):
         yield
 
 
 class _Beside:
     """Takes the worker's turn in place of a command's pause; knows what the command waits for."""
 
-    def __init__(self, settle: Callable[..., Any]) -> None:
-        self._settle = settle
+    def __init__(self, wait: Callable[..., Any]) -> None:
+        self._wait = wait
         self._task: tuple[Wiring, str] | None = None
         self._waits_for_worker = True
 
-    def settle(self, wiring: Wiring, task: str, *args: Any, **kwargs: Any) -> Any:
+    def wait_for_worker(self, wiring: Wiring, task: str, *args: Any, **kwargs: Any) -> Any:
         """The command's wait for what a worker does for a task."""
         self._task, self._waits_for_worker = (wiring, task), True
         try:
-            return self._settle(wiring, task, *args, **kwargs)
+            return self._wait(wiring, task, *args, **kwargs)
         finally:
             self._waits_for_worker = False
 
     def rest(self, wait: Wait) -> None:
         """The command's pause."""
-        with suppress(JitvaultError):
+        try:
             if self._task is None:
                 _end_frozen(wait.wiring)
             else:
                 _take_turn(*self._task, self._task[0].person.entity)
+        except WrongState:
+            # another process works on the task
+            time.sleep(_LOOK_S)
+            return
+        except JitvaultError:
+            pass
         if self._waits_for_worker:
             wait.until = wait.wiring.clock.monotonic()
         else:

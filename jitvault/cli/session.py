@@ -270,7 +270,7 @@ def written_at(wiring: Wiring, path: str) -> datetime | None:
     return stored.written_at if stored is not None else None
 
 
-def settle(
+def wait_for_worker(
     wiring: Wiring,
     task_id: str,
     done: Callable[[PublishedTask], bool],
@@ -352,6 +352,8 @@ def _finding_here(wiring: Wiring, task_id: str, document: PublishedDocument | No
         file = ledger.file(task_id)
     except SecurityFinding as error:
         return error
+    except JitvaultError:
+        return None
     if file is None:
         return lost(document) if document is not None and is_own(document, ledger.installation()) else None
     found = [finding for finding in file.findings if finding["closed_at"] is None]

@@ -5,16 +5,27 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 
 import pytest
 
 from mutants import trial, witness
-from mutants.mutation import ROOT, Mutation, mutations
+from mutants.mutation import ROOT, Mutation, Stale, mutations
 from mutants.trial import Copy
 
 ALL = mutations()
 WHOLE = "tests/unit/lifecycle/confirmation/test_checks.py"
 NARROW = f"{WHOLE}::test_tidying_tokens_is_a_hazard_to_a_token"
+
+
+@lru_cache(8)
+def _dumped(text: str) -> str:
+    return ast.dump(ast.parse(text))
+
+
+@lru_cache(8)
+def _read(file: str) -> str:
+    return (ROOT / file).read_text()
 
 
 def named(words: str) -> Mutation:
@@ -31,19 +42,30 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
     yield Copy(tmp_path_factory.mktemp("mutants") / "copy")
 
 
-@pytest.mark.parametrize("mutation", ALL, ids=lambda m: f"{m.table} {m.breaks}")
-def test_a_mutation_still_applies(mutation: Mutation) -> None:
-    assert mutation.why_stale(ROOT) == ""
-    text = (ROOT / mutation.file).read_text().replace(mutation.old, mutation.new)
+@pytest.mark.parametrize("table", dict.fromkeys(mutation.table for mutation in ALL))
+def test_the_mutations_of_a_table_still_apply(table: str) -> None:
+    wrong = {m.breaks: why for m in ALL if m.table == table and (why := _why_it_cannot_be_seen(m))}
+    assert wrong == {}
+
+
+def _why_it_cannot_be_seen(mutation: Mutation) -> str:
+    if stale := mutation.why_stale(ROOT):
+        return stale
+    text = (ROOT / mutation.file).read_text()
     if mutation.file.endswith(".py"):
-        ast.parse(text)
-    for test in mutation.tests:
-        file, _, name = test.partition("::")
-        assert not name or f"def {name}(" in (ROOT / file).read_text()
+        try:
+            mutant = ast.parse(mutation.applied(text))
+        except SyntaxError as error:
+            return f"it is no Python any more: {error}"
+        if ast.dump(mutant) == _dumped(text):
+            return "it changes nothing"
+    named = [(file, name) for file, _, name in (test.partition("::") for test in mutation.tests) if name]
+    missing = [name for file, name in named if f"def {name}(" not in _read(file)]
+    return f"there is no {missing[0]}" if missing else ""
 
 
 def test_each_mutation_is_one_of_its_own() -> None:
-    assert len({(m.file, m.old, m.new) for m in ALL}) == len(ALL)
+    assert len({(m.file, m.within, m.old, m.new) for m in ALL}) == len(ALL)
     assert len({m.breaks for m in ALL}) == len(ALL)
 
 
@@ -85,8 +107,49 @@ def test_code_that_is_only_broken_is_no_mutant(copy: Copy, new: str) -> None:
 
 
 def test_a_mutation_whose_text_is_not_there_once_is_stale(copy: Copy) -> None:
-    for old in ("this is nowhere", "return"):
-        assert copy.judge(hazards(old=old)).why.startswith("stale")
+    for changes in ({"old": "this is nowhere"}, {"old": "o"}, {"within": "nobody"}):
+        assert copy.judge(hazards(**changes)).why.startswith("stale")
+
+
+MOVED = """\
+class Door:
+    def open(self, key: str) -> bool:
+        if key in self.keys:
+            return True
+        return False
+
+def open(key: str) -> bool:
+    return True
+"""
+
+
+def mutation_of(within: str, old: str, new: str) -> Mutation:
+    return Mutation("doors", "everybody has a key", "door.py", old, new, (), within)
+
+
+def test_a_mutation_is_of_the_function_that_it_names_however_its_text_is_indented_and_broken() -> None:
+    for old in ("if key in self.keys:\n    return True", "if   key in\n   self.keys: return True"):
+        changed = mutation_of("Door.open", old, "return True").applied(MOVED)
+        assert changed == MOVED.replace("if key in self.keys:\n            return True", "return True")
+    outer = mutation_of("Door.open", "return True\n        return False", "    pass\nreturn True").applied(MOVED)
+    assert outer == MOVED.replace("return True\n        return False", "pass\n        return True")
+    assert mutation_of("open", "True", "False").applied(MOVED) == MOVED.replace(
+        "    return True\n", "    return False\n"
+    ).replace("            return False\n        return", "            return True\n        return")
+
+
+@pytest.mark.parametrize(
+    ("within", "old", "new", "why"),
+    [
+        ("", "return True", "pass", "2 times in door.py"),
+        ("Door", "def shut", "pass", "0 times in Door of door.py"),
+        ("Door.shut", "return True", "pass", "Door.shut is defined 0 times"),
+        ("open", "return True", "return  True".replace("  ", " "), "changes nothing"),
+    ],
+)
+def test_a_mutation_of_what_is_not_there_says_where_it_looked(within: str, old: str, new: str, why: str) -> None:
+    with pytest.raises(Stale, match=why):
+        mutation_of(within, old, new).applied(MOVED)
 
 
 @pytest.mark.thorough

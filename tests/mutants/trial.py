@@ -86,7 +86,7 @@ class Copy:
             return Verdict(mutation, f"stale: {stale}", "", 0.0)
         path = self.place / mutation.file
         before = path.read_text()
-        path.write_text(before.replace(mutation.old, mutation.new))
+        path.write_text(mutation.applied(before))
         try:
             run = self.run(mutation.tests)
         finally:

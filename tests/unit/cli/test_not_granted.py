@@ -1,20 +1,17 @@
-"""What a command says of a grant that is not there, and of a wait that nobody ended."""
+"""What a command says of a grant that is not there."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import cast
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
 
-from jitvault.cli import session
 from jitvault.cli.commands.requests.grant import raise_for
-from jitvault.documents.published_task import ChainEnd, PublishedError, PublishedTask
-from jitvault.errors import AuditUntrusted, JitvaultError, WaitTimedOut, WrongState
+from jitvault.documents.published_task import ChainEnd, PublishedTask
+from jitvault.errors import WrongState
 from jitvault.model.revision import Revision
 from jitvault.model.states import State
-from jitvault.wiring import Wiring
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 TASK = PublishedTask(
@@ -35,7 +32,6 @@ TASK = PublishedTask(
     digest=Revision.of(b"{}").digest,
     written_at=NOW,
 )
-LAGS = PublishedError(AuditUntrusted.exit_code, "its last lines are missing", "Repair it.")
 
 
 def test_a_task_whose_token_may_not_have_been_made_is_not_granted() -> None:
@@ -44,15 +40,3 @@ def test_a_task_whose_token_may_not_have_been_made_is_not_granted() -> None:
         raise_for(TASK, waited=1.0)
     raise_for(TASK)
     raise_for(msgspec.structs.replace(TASK, state=State.ISSUED), waited=1.0)
-
-
-@pytest.mark.parametrize(
-    ("since", "kind"), [(NOW - timedelta(seconds=1), AuditUntrusted), (NOW + timedelta(seconds=1), WaitTimedOut)]
-)
-def test_a_wait_ends_with_what_a_worker_met_meanwhile(since: datetime, kind: type[JitvaultError]) -> None:
-    """What it met before says nothing of this request: perhaps no worker lives any more."""
-    document = msgspec.structs.replace(TASK, error=LAGS)
-    # nobody is asked where the document says what is wrong
-    found = session._not_done(cast("Wiring", None), "t-1", document, since, "no worker has done this within 9 s")
-    assert type(found) is kind
-    assert str(found) == "task t-1: no worker has done this within 9 s: its last lines are missing"

@@ -136,7 +136,7 @@ def _await_counting(
         # a refusal that was published before is about an earlier decision of this approver
         return bool(_refusal(now.refused, me)) and (written_at is None or d.written_at >= written_at)
 
-    document = session.settle(wiring, task, counted, wait)
+    document = session.wait_for_worker(wiring, task, counted, wait)
     decided = document.extension if matter.extension else None
     refused = decided["refused"] if decided else document.refused
     if why := _refusal(refused, me):

@@ -157,7 +157,7 @@ def _ended(wiring: Wiring, task: str, done: Collection[str], wait: float, *, bef
     until = wiring.clock.monotonic() + wait
 
     def has_come_to(states: Collection[str], wait: float) -> PublishedTask:
-        return session.settle(wiring, task, lambda d: d.state in states and d.written_at > before, wait)
+        return session.wait_for_worker(wiring, task, lambda d: d.state in states and d.written_at > before, wait)
 
     if wiring.has_worker:
         try:
@@ -257,7 +257,7 @@ def _withdrawn(wiring: Wiring, task: str, note: str, wait: float) -> PublishedTa
         sign_end(wiring.person, task, reason=EndReason.OPERATOR, note=note)
     signed = session.Signed(at=session.written_at(wiring, request_path(wiring.person.entity, task, "end")))
     still = {*_OPEN, *session.GRANTED, "ending"}
-    return session.settle(wiring, task, lambda d: d.state not in still, wait, signed)
+    return session.wait_for_worker(wiring, task, lambda d: d.state not in still, wait, signed)
 
 
 def _check_forceable(task: str, state: str, proof: Proof | None, note: str) -> None:

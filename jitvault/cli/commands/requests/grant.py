@@ -75,7 +75,7 @@ def submit(
     submitted = session.written_at(wiring, own_request(wiring, read.id, "submit"))
     signed = session.Signed(at=submitted, submitted=submitted)
     with naming_agents(wiring, read):
-        document = session.settle(wiring, read.id, lambda d: is_about(d, read, wiring), wait, signed)
+        document = session.wait_for_worker(wiring, read.id, lambda d: is_about(d, read, wiring), wait, signed)
     is_refused = document.state not in ("approved", "pending_approval")
     render.print_decision(document, as_json=json_, is_refused=is_refused)
     raise_for(document)
@@ -169,7 +169,7 @@ def cancel(
             f"cancel task {task}", "operators and the task's agent", writes=request_path(ANYONE, task, "end")
         ):
             sign_end(wiring.person, task, reason=None, note=reason)
-        document = session.settle(wiring, task, lambda d: d.state not in session.BEFORE, wait)
+        document = session.wait_for_worker(wiring, task, lambda d: d.state not in session.BEFORE, wait)
     render.print_decision(document, as_json=json_)
 
 

@@ -85,4 +85,4 @@ def answer(
     def is_answered(document: PublishedTask) -> bool:
         return asked.is_refused(document) or (is_queued and document.error is not None) or settled(document)
 
-    return session.settle(wiring, task, is_answered, wait, signed, tell)
+    return session.wait_for_worker(wiring, task, is_answered, wait, signed, tell)

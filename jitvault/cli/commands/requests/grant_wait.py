@@ -127,7 +127,7 @@ def _when_nothing_is_missing(
             tell(f"Task {spec.id} waits for {lacks}; this command waits {in_words(max(1, waiting.left_s))} more{how}")
         waiting.rest()
         try:
-            document = session.settle(wiring, spec.id, lambda _: True, DEFAULT_WAIT)
+            document = session.wait_for_worker(wiring, spec.id, lambda _: True, DEFAULT_WAIT)
         except (VaultUnavailable, AuditUntrusted):
             if waiting.is_over:
                 raise
