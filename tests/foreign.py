@@ -2,6 +2,7 @@
 
 `make foreign` runs this. cosign is built from its Go module into build/foreign, which takes minutes the first time;
 where it cannot be built, that part is skipped and said. Each tool has to refuse a receipt with one other byte as well.
+`python -m foreign build` only builds it, and `python -m foreign check` takes what is built by then.
 """
 
 from __future__ import annotations
@@ -81,26 +82,24 @@ def _runs(command: list[str], home: Path) -> bool:
     return done.returncode == 0
 
 
-def built_cosign() -> Path:
-    """Return cosign, built from its module.
-
-    Raises OSError without Go, and subprocess.SubprocessError where the module is not reached or does not build.
-    """
-    cosign = _BUILT / "cosign"
-    if not cosign.exists():
-        _BUILT.mkdir(parents=True, exist_ok=True)
-        place = {**os.environ, "GOBIN": str(_BUILT)}
-        subprocess.run(["go", "install", COSIGN], cwd=_BUILT, env=place, timeout=_BUILT_WITHIN_S, check=True)
-    return cosign
-
-
-def main() -> int:
-    failed: list[str] = []
-    cosign = None
+def build_cosign() -> None:
+    """Build cosign from its module. Says so where Go is missing, or does not reach or build it."""
+    _BUILT.mkdir(parents=True, exist_ok=True)
+    place = {**os.environ, "GOBIN": str(_BUILT)}
     try:
-        cosign = built_cosign()
+        subprocess.run(["go", "install", COSIGN], cwd=_BUILT, env=place, timeout=_BUILT_WITHIN_S, check=True)
     except (OSError, subprocess.SubprocessError) as error:
-        print(f"SKIPPED: cosign, which could not be built: {error}")
+        print(f"cosign could not be built: {error}")
+
+
+def main(part: str) -> int:
+    cosign, failed = _BUILT / "cosign", list[str]()
+    if part != "check" and not cosign.exists():
+        build_cosign()
+    if part == "build":
+        return 0
+    if not (has_cosign := cosign.exists()):
+        print("SKIPPED: cosign, which is not built")
     with running_servers() as servers, tempfile.TemporaryDirectory() as directory:
         home = Path(directory)
         make_receipt(provisioned(servers), home)
@@ -108,14 +107,14 @@ def main() -> int:
             unpack(home, forged=forged)
             if openssl_accepts(home) is forged:
                 failed.append(f"openssl, {forged=}")
-            if cosign is not None and cosign_accepts(home, cosign) is forged:
+            if has_cosign and cosign_accepts(home, cosign) is forged:
                 failed.append(f"cosign, {forged=}")
         unpack(home, forged=False)
-        if cosign is not None and cosign_accepts(home, cosign, blob="signed.bin"):
+        if has_cosign and cosign_accepts(home, cosign, blob="signed.bin"):
             failed.append("cosign, with another blob than the revision")
     print("\n".join(f"FAILED: {one}" for one in failed) or "accepted, and refused with another byte")
     return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("".join(sys.argv[1:])))
