@@ -41,7 +41,7 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not thorough"
 
-# everything: about 50 minutes on two cores
+# everything: about an hour on two cores
 test-all: $(STAMP) frameworks
 	$(BIN)/python -m pytest
 

@@ -26,7 +26,8 @@ COSIGN = "github.com/sigstore/cosign/v2/cmd/cosign@v2.6.5"
 TYPE = "https://jitvault.dev/receipt/v1"
 _BUILT_WITHIN_S = 2700
 _SEALED_WITHIN_S = 120
-_BUILT = Path(__file__).parents[1] / "build" / "foreign"
+# another version is another place: what is built stays until it is deleted
+_BUILT = Path(__file__).parents[1] / "build" / "foreign" / COSIGN.rpartition("@")[2]
 _HEAD = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA{}\n-----END PUBLIC KEY-----\n"
 
 

@@ -133,7 +133,7 @@ def unknown_task(wiring: Wiring, task_id: str, document: PublishedRefusal | None
         return NotFound(f"there is no task {task_id}: its request was refused: {why.message}", hint=why.hint)
     requested = requested_at(wiring, task_id)
     if requested is not None:
-        when = readable(rfc3339(requested))
+        when = readable(requested)
         return NotFound(
             f"there is no task {task_id} yet: no worker has admitted your request of {when}",
             hint=f"Check that a worker is running. `jitvault cancel {task_id}` withdraws the request.",

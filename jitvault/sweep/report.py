@@ -96,9 +96,8 @@ def outcome(swept: SweepResult) -> JitvaultError | None:
 
 def command(row: UntrackedCredentialRow | Classification, vault_command: str) -> str | None:
     """Return the command by which an administrator revokes it."""
-    lease_id = (
-        row.lease_id if isinstance(row, UntrackedCredentialRow) else (row.listed.lease_id if row.listed else None)
-    )
+    found = row if isinstance(row, UntrackedCredentialRow) else row.listed
+    lease_id = found.lease_id if found else None
     return f"{vault_command} lease revoke -sync {shlex.quote(lease_id)}" if lease_id else None
 
 

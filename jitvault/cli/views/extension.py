@@ -201,8 +201,8 @@ def _result(extension: Extension, decision: str, *, until: str | None, is_missin
     if until is not None:
         return f"it is extended until {output.readable(until)}"
     if decision == "deny":
-        return f"it ends at {output.readable(rfc3339(extension.since))}, as before"
-    later = output.readable(rfc3339(extension.until))
+        return f"it ends at {output.readable(extension.since)}, as before"
+    later = output.readable(extension.until)
     if is_missing:
         return f"the deadline moves to {later} once nothing is missing"
     again = "runs the same `jitvault extend` again and receives the new token"

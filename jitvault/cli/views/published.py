@@ -8,7 +8,6 @@ from typing import Any
 
 from jitvault.cli.views.output import readable
 from jitvault.documents.published_task import PublishedTask
-from jitvault.formats.rfc3339 import rfc3339
 from jitvault.model.states import LIVE_STATES
 
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
@@ -23,7 +22,7 @@ def facts(document: PublishedTask, published: Mapping[str, Any], now: datetime) 
     found: dict[str, str] = {}
     if document.state in LIVE_STATES and deadline is not None:
         over = ", which is over: its end is not published yet" if deadline <= now else ""
-        found["deadline"] = readable(rfc3339(deadline)) + over
+        found["deadline"] = readable(deadline) + over
     ago = age(published["age_s"])
     unvouched = "nobody: " if published["vouched_by"] == "nobody" else ""
     return {

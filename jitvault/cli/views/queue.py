@@ -31,12 +31,12 @@ def print_queued(document: PublishedTask, until: datetime, *, out: NewFile | Non
     }
     if out is not None:
         hint = f"Run `jitvault grant {task} --out FILE` again to take the token. `jitvault cancel {task}` cancels it."
-        raise WaitTimedOut(f"task {task} waits until {output.readable(rfc3339(until))}: {why}", hint=hint)
+        raise WaitTimedOut(f"task {task} waits until {output.readable(until)}: {why}", hint=hint)
     if output.print_for_scripts(shown, task, as_json=as_json):
         return
     console = output.console()
     console.print(f"Task {task} waits, and is issued as soon as nothing holds it up")
-    facts = {"waits for": why, "until": f"{output.readable(rfc3339(until))}, then the request lapses"}
+    facts = {"waits for": why, "until": f"{output.readable(until)}, then the request lapses"}
     if document.is_for_agent:
         facts["then"] = f"the token is in the inbox of {document.full_revision.content['agent']['name']}"
     else:
@@ -56,4 +56,4 @@ def _waits_for(document: PublishedTask) -> str:
 def window_start(document: PublishedTask) -> str:
     """Return when the task's window begins."""
     begins = document.full_revision.spec.window.not_before
-    return output.readable(rfc3339(begins)) if begins else "once"
+    return output.readable(begins) if begins else "once"

@@ -139,8 +139,8 @@ def _print_until(held: TaskToken, found: Sequence[Credential], *, stderr: bool, 
 def _until(held: TaskToken) -> str:
     """Return until when a token or its secrets work, in words."""
     if held.ends_at is not None:
-        return f"until {output.readable(rfc3339(held.ends_at))}"
-    return f"until {output.readable(rfc3339(held.expires_at))}, and longer while a worker renews it"
+        return f"until {output.readable(held.ends_at)}"
+    return f"until {output.readable(held.expires_at)}, and longer while a worker renews it"
 
 
 def _heartbeat_s(held: TaskToken) -> int | None:

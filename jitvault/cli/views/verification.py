@@ -37,7 +37,7 @@ def print_verified(found: Verified, *, as_json: bool) -> None:
         "intent": receipt.intent,
         **_held(receipt),
     }
-    facts = {"digest": found.statement.digest, "sealed": output.readable(rfc3339(receipt.sealed_at))}
+    facts = {"digest": found.statement.digest, "sealed": output.readable(receipt.sealed_at)}
     # what was signed may have line ends, which would read as further facts
     least = max(map(len, (*said, *facts)))
     output.print_facts(console, {name: one_line(value) for name, value in said.items()}, least=least, mark=MARK)
