@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from beside import at_work, is_beside, turn
 from forked import forked_at, run_forked
 
 from jitvault import shipped_files as shipped
 from jitvault.cli import app
 from jitvault.engines import installed
+from jitvault.errors import JitvaultError
 from jitvault.sandbox.binary import find_binary
 
 EXAMPLE = Path(__file__).parent.parent / "docs" / "examples" / "read-orders.yaml"
@@ -95,7 +97,11 @@ class Result:
 
 
 class Cli:
-    """`jitvault …` in a child process with one person's environment."""
+    """`jitvault …` in a child process with one person's environment.
+
+    A worker takes its turns where a command waits for one (`beside.py`). `alone` is a command with the worker's
+    identity where no worker runs; `worker` False is a person's own machine, with no worker beside it either.
+    """
 
     def __init__(self, variables: dict[str, str], home: Path) -> None:
         self.variables = variables
@@ -113,19 +119,27 @@ class Cli:
         token = {"VAULT_TOKEN": self.variables[PEOPLE[who]]} if who else {}
         return {**base, "HOME": str(self.home), "COLUMNS": "100", **shared, **token}
 
+    def turn(self, task: str, *, code: int = 0, extra: dict[str, str] | None = None) -> JitvaultError | None:
+        """Let a worker do what is due for the task; `code` is that of what keeps it from that, 0 for nothing."""
+        failure = turn({**self.environment(None), **(extra or {})}, task)
+        assert (failure.exit_code if failure else 0) == code, failure
+        return failure
+
     def __call__(
         self,
         who: str | None,
         *args: str | Path,
         code: int | None = 0,
         worker: bool = True,
+        alone: bool = False,
         given: str = "",
         extra: dict[str, str] | None = None,
         timeout: float = 60,
     ) -> Result:
         """Run it; `code` is the exit code that is asserted, None for any."""
         environment = {**self.environment(who, worker=worker), **(extra or {})}
-        done = run_forked([*map(str, args)], environment, given, timeout)
+        beside = not alone and is_beside(environment)
+        done = run_forked([*map(str, args)], environment, given, timeout, beside=beside)
         result = Result(done.returncode, done.stdout, done.stderr)
         self.transcript.append((" ".join(map(str, args)), result))
         assert code is None or result.code == code, (args, result)
@@ -142,7 +156,7 @@ def at_terminal(
     plain = {"COLUMNS": str(width), "LINES": "40", "NO_COLOR": "1", "TERM": "dumb"}
     environment = {**cli.environment(who), **plain, **extra}
     seen, is_asked = b"", False
-    with forked_at(Path(os.ttyname(its)), args, environment) as process:
+    with forked_at(Path(os.ttyname(its)), args, environment, beside=is_beside(environment)) as process:
         while ours in wait([ours, process.sentinel], timeout=60):
             seen += os.read(ours, 4096)
             if question.encode() in seen and not is_asked:
@@ -168,13 +182,16 @@ class Quick(Cli):
         *args: str | Path,
         code: int | None = 0,
         worker: bool = True,
+        alone: bool = False,
         given: str = "",
         extra: dict[str, str] | None = None,
         timeout: float = 60,
     ) -> Result:
         out, err, ended = io.StringIO(), io.StringIO(), 0
         environment = {**self.environment(who, worker=worker), **(extra or {})}
+        beside = not alone and is_beside(environment)
         with (
+            at_work() if beside else contextlib.nullcontext(),
             mock.patch.dict(os.environ, environment, clear=True),
             mock.patch.object(sys, "argv", ["jitvault", *map(str, args)]),
             mock.patch.object(sys, "stdin", io.StringIO(given)),

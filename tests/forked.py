@@ -34,13 +34,13 @@ _STREAMS = {"in": os.O_RDONLY, "out": os.O_WRONLY | os.O_CREAT, "err": os.O_WRON
 
 
 def run_forked(
-    arguments: Sequence[str], environment: Mapping[str, str], given: str, timeout: float
+    arguments: Sequence[str], environment: Mapping[str, str], given: str, timeout: float, *, beside: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    """Run it to its end. Raises TimeoutExpired, and then it is gone."""
+    """Run it to its end, with a worker `beside` it (`beside.py`). Raises TimeoutExpired, and then it is gone."""
     with TemporaryDirectory(prefix="jitvault-test-") as name:
         streams = {stream: Path(name) / stream for stream in _STREAMS}
         streams["in"].write_text(given, errors="surrogateescape")
-        process = _started(arguments, environment, streams)
+        process = _started(arguments, environment, streams, beside=beside)
         process.join(timeout)
         if process.exitcode is None:
             process.kill()
@@ -51,9 +51,11 @@ def run_forked(
 
 
 @contextmanager
-def forked_at(terminal: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> Iterator[BaseProcess]:
-    """Run it with all of its streams at a terminal, which somebody holds open meanwhile."""
-    process = _started(arguments, environment, dict.fromkeys(_STREAMS, terminal))
+def forked_at(
+    terminal: Path, arguments: Sequence[str], environment: Mapping[str, str], *, beside: bool = False
+) -> Iterator[BaseProcess]:
+    """Run it with all of its streams at a terminal, which somebody holds open, and a worker `beside` it."""
+    process = _started(arguments, environment, dict.fromkeys(_STREAMS, terminal), beside=beside)
     try:
         yield process
     finally:
@@ -61,13 +63,16 @@ def forked_at(terminal: Path, arguments: Sequence[str], environment: Mapping[str
         process.join()
 
 
-def _started(arguments: Sequence[str], environment: Mapping[str, str], streams: Mapping[str, Path]) -> BaseProcess:
-    process = _SERVER.Process(target=_become, args=(list(arguments), dict(environment), dict(streams)))
+def _started(
+    arguments: Sequence[str], environment: Mapping[str, str], streams: Mapping[str, Path], *, beside: bool
+) -> BaseProcess:
+    how = {"beside": beside}
+    process = _SERVER.Process(target=_become, args=(list(arguments), dict(environment), dict(streams)), kwargs=how)
     process.start()
     return process
 
 
-def _become(arguments: list[str], environment: dict[str, str], streams: dict[str, Path]) -> None:
+def _become(arguments: list[str], environment: dict[str, str], streams: dict[str, Path], *, beside: bool) -> None:
     """Be that command from here on."""
     os.environ.clear()
     os.environ.update(environment)
@@ -81,4 +86,9 @@ def _become(arguments: list[str], environment: dict[str, str], streams: dict[str
         sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
     from jitvault.cli import app
 
-    app.main()
+    if not beside:
+        app.main()
+    from beside import at_work
+
+    with at_work():
+        app.main()

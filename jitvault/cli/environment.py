@@ -1,7 +1,7 @@
 """The environment variables that matter to each command, for its help.
 
-docs/reference.md has all settings. A command of the worker's can be carried out by whoever has the worker's identity,
-so its variables are not repeated for each command of an operator or approver.
+docs/reference.md has all settings. Whoever has the worker's identity can carry out what a worker does by a command that
+takes it, so the worker's other variables are not repeated for each of these.
 """
 
 from __future__ import annotations
@@ -32,9 +32,8 @@ _SANDBOX = ("JITVAULT_SANDBOX_SERVER",)
 
 _VARIABLES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("submit", "grant"), (*_ACTS, *_TEMPLATES)),
-    **dict.fromkeys(("extend", "complete", "revoke", "cancel", "freeze", "unfreeze"), _ACTS),
-    **dict.fromkeys(("approve", "deny", "withdraw"), _ACTS),
-    "approvals": _PERSON,
+    **dict.fromkeys(("complete", "revoke", "freeze", "unfreeze"), _ACTS),
+    **dict.fromkeys(("extend", "cancel", "approve", "deny", "withdraw", "approvals"), _PERSON),
     "unwrap": (*_PERSON, "XDG_STATE_HOME"),
     "exec": (*_PERSON, "XDG_STATE_HOME", "XDG_RUNTIME_DIR"),
     **dict.fromkeys(("status", "list", "report", "freezes", "findings list"), _READS),

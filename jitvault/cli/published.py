@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jitvault.cli.views.output import readable, warn
 from jitvault.documents.illegible import illegible
@@ -22,6 +22,9 @@ from jitvault.lifecycle.record.published_proof import PublishedProof
 from jitvault.lifecycle.record.report import parties_of, waiting_extension
 from jitvault.model.states import OVER
 from jitvault.wiring import Wiring
+
+if TYPE_CHECKING:
+    from jitvault.ledger.ledger import Ledger
 
 UNKNOWN = ("uses", "timeline", "frozen", "children")
 """What only the ledger knows of a task: it is left out, never guessed."""
@@ -53,6 +56,13 @@ def has_ledger(wiring: Wiring) -> bool:
         _warn(str(error))
         return False
     return True
+
+
+def ledger_here(wiring: Wiring) -> Ledger | None:
+    """Return the ledger where one can be read here, without a word where it cannot."""
+    with suppress(JitvaultError):
+        return wiring.ledger if wiring.has_ledger else None
+    return None
 
 
 def published_proof(wiring: Wiring, task_id: str) -> tuple[PublishedTask, PublishedProof]:

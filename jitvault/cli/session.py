@@ -1,6 +1,6 @@
-"""Carry out a command, directly or by waiting for a worker.
+"""Carry out a command by waiting for a worker, or directly where the worker's identity is at hand.
 
-A command that has the worker's identity does the work itself. Either way the result is what the worker publishes in
+Only `submit`, `grant` and what ends access is done directly. Either way the result is what the worker publishes in
 Vault, so both ways show the same output.
 """
 
@@ -21,6 +21,7 @@ from jitvault.cli.closing import on_exit
 from jitvault.cli.folding import for_terminal
 from jitvault.cli.refused import only
 from jitvault.cli.views.output import warn
+from jitvault.cli.waiting import Wait
 from jitvault.documents.illegible import illegible
 from jitvault.documents.paths import published_path
 from jitvault.documents.published_parts import PublishedError
@@ -46,12 +47,14 @@ from jitvault.errors import (
     WorkerRefused,
     error_of,
 )
+from jitvault.formats.clocks import TOLERANCE
 from jitvault.formats.time_window import format_duration
 from jitvault.ledger.ownership import knows_nothing
 from jitvault.lifecycle.advance import advance
-from jitvault.lifecycle.record.missing_tasks import missing_tasks
+from jitvault.lifecycle.record.missing_tasks import is_own, lost, missing_tasks
 from jitvault.lifecycle.requests.quota import over_quota_notice
 from jitvault.login import exposed_secrets
+from jitvault.model.finding import describe_finding
 from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, EndReason, State
 from jitvault.provision.names import KV_MOUNT
 from jitvault.recovery.lost_task import advance_or_end_lost
@@ -62,8 +65,6 @@ from jitvault.wiring import Wiring
 if TYPE_CHECKING:
     from jitvault.ledger.ledger import Ledger
 
-_FIRST_POLL_S = 0.02
-_POLL_S = 0.2
 # denied (a freeze), invalid (a template lost its check), a security finding: waiting does not help, a person has to act
 _FINAL = frozenset({Denied.exit_code, InvalidInput.exit_code, SecurityFinding.exit_code})
 _NOTIFY_S = 1.0
@@ -276,10 +277,9 @@ NEVER = Signed()
 def written_at(wiring: Wiring, path: str) -> datetime | None:
     """Return when the caller's document at `path` was written.
 
-    The time is by Vault's clock. None with the worker's identity, since such a command does the work itself and need
-    not wait.
+    The time is by Vault's clock.
     """
-    stored = None if wiring.has_worker else wiring.person.documents.read(path)
+    stored = wiring.person.documents.read(path)
     return stored.written_at if stored is not None else None
 
 
@@ -293,44 +293,90 @@ def settle(
 ) -> PublishedTask:
     """Advance the task, or wait for a worker, and return what is published.
 
+    With the worker's identity nothing new is begun after `wait` seconds, and whatever error kept the task from going on
+    is raised. Without it, as `wait_for_worker`.
+    """
+    if not wiring.has_worker:
+        return wait_for_worker(wiring, task_id, done, wait, signed, tell)
+    hint = wiring.person.entity if wiring.person_token else None
+    notifier = wiring.teller
+    try:
+        advance_or_end_lost(wiring.worker, task_id, hint=hint, deadline=wiring.clock.monotonic() + wait)
+    finally:
+        notifier.tell_for(_NOTIFY_S)
+    return known(wiring, task_id)
+
+
+def wait_for_worker(
+    wiring: Wiring,
+    task_id: str,
+    done: Callable[[PublishedTask], bool],
+    wait: float,
+    signed: Signed = NEVER,
+    tell: Callable[[str], None] = lambda _: None,
+) -> PublishedTask:
+    """Wait for a worker to have done something for the task, and return what is published.
+
     `tell` is called with a sentence where no worker answers for long.
 
-    A worker has done it when `done` holds for a document that was published after the request was `signed`. With the
-    worker's identity nothing new is begun after `wait` seconds either. Raises WaitTimedOut after `wait` seconds, and
-    whatever error kept the worker from doing it.
+    A worker has done it when `done` holds for a document that was published after the request was `signed`. After
+    `wait` seconds it raises what kept a worker from doing it, as far as that is known here, else WaitTimedOut.
     """
-    clock = wiring.clock
-    deadline = clock.monotonic() + wait
-    told_at = clock.monotonic() + _LONG_S
-    pause_s = _FIRST_POLL_S
-    if wiring.has_worker:
-        hint = wiring.person.entity if wiring.person_token else None
-        notifier = wiring.teller
-        try:
-            advance_or_end_lost(wiring.worker, task_id, hint=hint, deadline=deadline)
-        finally:
-            notifier.tell_for(_NOTIFY_S)
-        return known(wiring, task_id)
+    since = wiring.clock.agreed() - TOLERANCE
+    waiting = Wait(wiring, wait)
+    tells_at_s = wait - _LONG_S
     while True:
         document = published(wiring, task_id)
         if document is not None and signed.is_answered_by(document):
             if isinstance(document, PublishedRefusal):
                 raise refused(document.error)
-            if isinstance(document, PublishedTask):
-                if done(document):
-                    return document
-                check_not_final(document)
-        if clock.monotonic() >= deadline:
-            why = _held_up(document) or _over_quota(wiring)
-            raise WaitTimedOut(f"task {task_id}: no worker has done this within {wait:g} s{why}")
-        if told_at <= clock.monotonic() < deadline - _LONG_S:
-            told_at = deadline
-            left = format_duration(timedelta(seconds=round(deadline - clock.monotonic())))
+            if isinstance(document, PublishedTask) and done(document):
+                return document
+        if waiting.is_over:
+            raise _not_done(wiring, task_id, document, since, f"no worker has done this within {wait:g} s")
+        if _LONG_S < waiting.left_s <= tells_at_s:
+            tells_at_s = 0.0
+            left = format_duration(timedelta(seconds=round(waiting.left_s)))
             tell(
                 f"No worker has answered about task {task_id} yet{_held_up(document)}. This command waits {left} more."
             )
-        clock.sleep(pause_s)
-        pause_s = min(1.5 * pause_s, _POLL_S)
+        waiting.rest()
+
+
+def _not_done(
+    wiring: Wiring, task_id: str, document: PublishedDocument | None, since: datetime, late: str
+) -> JitvaultError:
+    """Return the error of a wait that is over: what a worker met meanwhile, else WaitTimedOut.
+
+    What a worker published before `since` says nothing of this request, and is only named. A finding keeps a worker
+    from publishing anything of a task, so that is looked up in the ledger, where one can be read here.
+    """
+    error = document.error if isinstance(document, PublishedTask | PublishedRefusal) else None
+    if document is not None and error is not None and document.written_at >= since:
+        return error_of(error.exit_code, f"task {task_id}: {late}: {error.message}", error.hint)
+    if (found := _finding_here(wiring, task_id, document)) is not None:
+        return found
+    return WaitTimedOut(f"task {task_id}: {late}{_held_up(document) or _over_quota(wiring)}")
+
+
+def _finding_here(wiring: Wiring, task_id: str, document: PublishedDocument | None) -> SecurityFinding | None:
+    """Return what the ledger says against a task that no worker goes on with.
+
+    None where the ledger says nothing, or none can be read here.
+    """
+    ledger = fallback.ledger_here(wiring)
+    if ledger is None:
+        return None
+    try:
+        file = ledger.file(task_id)
+    except SecurityFinding as error:
+        return error
+    except JitvaultError:
+        return None
+    if file is None:
+        return lost(document) if document is not None and is_own(document, ledger.installation()) else None
+    found = [finding for finding in file.findings if finding["closed_at"] is None]
+    return SecurityFinding(f"task {task_id}: {describe_finding(found[-1])}") if found else None
 
 
 def check_not_final(document: PublishedTask) -> None:

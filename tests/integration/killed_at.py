@@ -65,7 +65,9 @@ class Points:
 
 
 def run(order: dict[str, Any]) -> None:
-    """In the forked process: one command, whole or not."""
+    """In the forked process: one command, whole or not, with the worker's turns."""
+    from beside import at_work
+
     from jitvault.cli import app
     from jitvault.ledger.storage.database import Database
     from jitvault.lifecycle import ending as finish
@@ -86,7 +88,8 @@ def run(order: dict[str, Any]) -> None:
         os.dup2(file, number)
     code = 0
     try:
-        app.main()
+        with at_work():
+            app.main()
     except SystemExit as end:
         code = int(end.code or 0)
     sys.stdout.flush()
@@ -102,7 +105,7 @@ def main() -> None:
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from forked import modules
 
-    for name in modules():
+    for name in (*modules(), "beside"):
         import_module(name)
     for line in sys.stdin:
         order = json.loads(line)

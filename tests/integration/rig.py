@@ -25,7 +25,7 @@ from commands import PEOPLE, Cli, Quick, Result, without_limits
 from ledgers import LedgerPlace, address, ask, bind, has_table, kind_of, new_place
 
 from jitvault.agent.unwrap import TaskToken, read_all, unwrap
-from jitvault.errors import VaultRefused, VaultRejected
+from jitvault.errors import JitvaultError, VaultRefused, VaultRejected
 from jitvault.formats.secret import Secret
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change, OperationRow, TaskRecord, TaskRow
@@ -134,13 +134,22 @@ class Rig:
         return row.state.value if row else None
 
     def __call__(
-        self, who: str | None, *args: str | Path, code: int | None = 0, extra: dict[str, str] | None = None
+        self,
+        who: str | None,
+        *args: str | Path,
+        code: int | None = 0,
+        alone: bool = False,
+        extra: dict[str, str] | None = None,
     ) -> Result:
         """`jitvault ARGS… --json` as `who`, in this process. Not for two threads at once."""
         here = Quick(self.cli.variables, self.cli.home)
-        result = here(who, *args, "--json", code=code, extra=extra)
+        result = here(who, *args, "--json", code=code, alone=alone, extra=extra)
         assert result.code != 1, (args, result)
         return result
+
+    def turn(self, task: str, *, code: int = 0, extra: dict[str, str] | None = None) -> JitvaultError | None:
+        """Let a worker do what is due for the task; `code` is that of what keeps it from that, 0 for nothing."""
+        return self.cli.turn(task, code=code, extra=extra)
 
     def settle(self) -> None:
         """Wait until the settle window of its commands is over."""

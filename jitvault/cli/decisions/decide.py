@@ -134,12 +134,13 @@ def _await_counting(
 
     def counted(d: PublishedTask) -> bool:
         now = approval_subject(d)
-        if now is None or now.digest != matter.digest or now.is_decided_by(me, decision):
+        if now is None or now.digest != matter.digest:
             return True
-        # a refusal that was published before is about an earlier decision of this approver
-        return bool(_refusal(now.refused, me)) and (written_at is None or d.written_at >= written_at)
+        # what was published before is about an earlier decision of this approver
+        is_newer = written_at is None or d.written_at >= written_at
+        return is_newer and (now.is_decided_by(me, decision) or bool(_refusal(now.refused, me)))
 
-    document = session.settle(wiring, task, counted, wait)
+    document = session.wait_for_worker(wiring, task, counted, wait)
     decided = document.extension if matter.extension else None
     refused = decided.refused if decided else document.refused
     if why := _refusal(refused, me):

@@ -61,8 +61,7 @@ def made_before(
     found = _made(document, wiring.person.entity, seconds, reason)
     if found is None:
         return None
-    # with the worker's identity this also does what an interrupted command left
-    document = session.settle(wiring, document.task_id, lambda d: d.state is not State.ISSUING, wait)
+    document = session.wait_for_worker(wiring, document.task_id, lambda d: d.state is not State.ISSUING, wait)
     if document.state not in session.GRANTED:
         raise Denied(
             f"task {document.task_id} was extended and is {document.state} "
@@ -111,7 +110,7 @@ def cancel_request(task: str, *, wait: float, as_json: bool) -> None:
             return d.state not in session.GRANTED
         return now.request == nonce or _is_over(now, digest)
 
-    document = session.settle(wiring, task, is_answered, wait)
+    document = session.wait_for_worker(wiring, task, is_answered, wait)
     answer = document.extension
     if answer is not None and answer.request == nonce and answer.state == "cancelled":
         views.print_cancelled(document, digest, as_json=as_json)

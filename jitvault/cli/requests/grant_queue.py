@@ -81,7 +81,10 @@ def answer(
     is_queued = asked.queued_until is not None
 
     def is_answered(document: PublishedTask) -> bool:
-        return asked.is_refused(document) or (is_queued and document.error is not None) or settled(document)
+        if asked.is_refused(document) or (is_queued and document.error is not None) or settled(document):
+            return True
+        session.check_not_final(document)
+        return False
 
     try:
         return session.settle(wiring, task, is_answered, wait, signed, tell)

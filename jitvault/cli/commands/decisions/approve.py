@@ -105,7 +105,7 @@ def withdraw(
             return d.state in session.DONE or not (is_decisive or _approved_extension(d, me))
         return CountedDecision(me, "approve", revision.digest) not in d.decisions
 
-    document = session.settle(wiring, task, counted, wait)
+    document = session.wait_for_worker(wiring, task, counted, wait)
     render.print_counted_decision(document, "withdraw", revision.digest, None, missing=document.missing, as_json=json_)
 
 

@@ -101,7 +101,7 @@ def _extend(
             reason=asked.reason,
         )
     before = document.grant_id
-    document = session.settle(wiring, task, lambda d: _is_answered(d, nonce), wait)
+    document = session.wait_for_worker(wiring, task, lambda d: _is_answered(d, nonce), wait)
     _raise_for(document, nonce)
     is_held = _is_held(wiring, document, out)
     is_left = is_held or (document.is_for_agent and out is None)

@@ -150,7 +150,7 @@ def cancel(task: Task, reason: Reason = "", wait: Wait = DEFAULT_WAIT, json_: Js
             f"cancel task {task}", "operators and the task's agent", writes=request_path(ANYONE, task, "end")
         ):
             sign_end(wiring.person, task, reason=None, note=reason)
-        document = session.settle(wiring, task, lambda d: d.state not in session.BEFORE, wait)
+        document = session.wait_for_worker(wiring, task, lambda d: d.state not in session.BEFORE, wait)
     render.print_decision(document, as_json=json_)
 
 

@@ -1,8 +1,8 @@
 """`jitvault demo`: one task from request to seal on real servers.
 
-It is done by the commands that people type. Each step is a child process with one person's environment, so what is
-shown is what the product does. The wrapping token and the database login go through files with mode 0600, and are never
-shown.
+It is done by the commands that people type, and by a worker that runs beside them. Each step is a child process with
+one person's environment, so what is shown is what the product does. The wrapping token and the database login go
+through files with mode 0600, and are never shown.
 """
 
 from __future__ import annotations
@@ -26,13 +26,18 @@ from jitvault.cli.options import Json, Server
 from jitvault.cli.views import output
 from jitvault.cli.views.output import to_json
 from jitvault.errors import JitvaultError
+from jitvault.model.states import State
 from jitvault.sandbox.binary import find_binary
+from jitvault.sandbox.keeper import keeping
 from jitvault.sandbox.world import World
 
 if TYPE_CHECKING:
     import psycopg
 
 TASK = "count-orders"
+_SEAL_S = 30.0
+"""How long the worker may take to seal the task, after its settle window."""
+_POLL_S = 0.2
 _PEOPLE = {
     "admin": "JITVAULT_ADMIN_TOKEN",
     "operator": "JITVAULT_OPERATOR_TOKEN",
@@ -40,8 +45,6 @@ _PEOPLE = {
     "research-agent": "JITVAULT_AGENT_TOKEN",
     "auditor": "JITVAULT_AUDITOR_TOKEN",
 }
-# people whose commands have the worker's identity and do the work themselves; the others only write and sign
-_BESIDE_THE_WORKER = frozenset({"operator", "approver-1"})
 
 
 def demo(
@@ -66,7 +69,7 @@ def _run(server: str | None, *, as_json: bool) -> None:
     console = output.console(quiet=as_json)
     binary = find_binary(server)
     console.print(f"Starting {binary.release} and PostgreSQL, provisioned as an administrator would …")
-    with sandbox(binary) as (world, variables):
+    with sandbox(binary) as (world, variables), keeping(world.servers.directory, variables):
         story = _Story(world, variables, console, as_json=as_json)
         result = story.play()
     result["seconds"] = round(time.monotonic() - started, 1)
@@ -108,6 +111,7 @@ class _Story:
         settle_s = int(self.variables["JITVAULT_SETTLE_WINDOW"].rstrip("s"))
         self.note(f"The settle window, {settle_s} s: a late lease would appear now")
         time.sleep(settle_s)
+        self.wait_for_seal()
         sealed = self.step("Sealed: nothing of it can come back", "operator", "status", TASK)
         return {
             "task_id": TASK,
@@ -116,6 +120,14 @@ class _Story:
             "proof": proof,
             **self.write_documents(),
         }
+
+    def wait_for_seal(self) -> None:
+        """Wait until the worker has sealed the task. Raises JitvaultError where it does not."""
+        until = time.monotonic() + _SEAL_S
+        while self.run("operator", "status", TASK, "--json")[0]["state"] != State.SEALED:
+            if time.monotonic() > until:
+                raise JitvaultError(f"the worker has not sealed the task within {_SEAL_S:g} s")
+            time.sleep(_POLL_S)
 
     def use(self, login: dict[str, str]) -> psycopg.Connection[Any]:
         connection = self.connect(login)
@@ -195,9 +207,7 @@ class _Story:
         environment = {**os.environ, **self.variables, "VAULT_TOKEN": self.variables[_PEOPLE[who]]}
         # what `unwrap` remembers of these wrappings is of no use afterwards
         environment["XDG_STATE_HOME"] = str(self.files)
-        hidden = [*_PEOPLE.values()]
-        if who not in _BESIDE_THE_WORKER:
-            hidden.append("JITVAULT_WORKER_TOKEN")
+        hidden = [*_PEOPLE.values(), "JITVAULT_WORKER_TOKEN"]
         for name in hidden:
             environment.pop(name, None)
         environment["COLUMNS"] = str(self.console.width)

@@ -1,0 +1,72 @@
+"""Commands that decide, ask for more time or cancel sign and wait; a worker acts, whoever else has its identity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hands import Mirror
+from rig import Rig
+
+Spec = Callable[..., Path]
+MORE = ("--for", "5m", "--reason", "slow")
+
+
+def alone(rig: Rig, who: str, *args: str) -> None:
+    """The command has the worker's identity, and no worker runs."""
+    late = rig(who, *args, "--wait", "1s", code=13, alone=True).error
+    assert "no worker has done this within 1 s" in late["message"]
+
+
+@pytest.mark.parametrize(
+    ("command", "state"), [(("approve", "--yes"), "approved"), (("deny", "--yes", "--reason", "no"), "denied")]
+)
+def test_a_decision_is_counted_by_a_worker_and_not_by_the_approvers_command(
+    rig: Rig, spec: Spec, command: tuple[str, ...], state: str
+) -> None:
+    rig("operator", "submit", file := spec(criticality="medium"))
+    task = file.stem
+    alone(rig, "approver-1", command[0], task, *command[1:])
+    assert rig.state(task) == "pending_approval"
+    rig.turn(task)
+    assert rig.state(task) == state
+
+
+def test_more_time_is_given_by_a_worker_and_not_by_the_command_that_asks(rig: Rig, spec: Spec) -> None:
+    rig.active(file := spec())
+    before = rig.file(file.stem).task.ends_at
+    alone(rig, "operator", "extend", file.stem, *MORE)
+    assert rig.file(file.stem).task.ends_at == before
+    rig.turn(file.stem)
+    assert rig.file(file.stem).task.ends_at != before
+
+
+def test_a_request_is_cancelled_by_a_worker_and_not_by_the_command(rig: Rig, spec: Spec) -> None:
+    rig("operator", "submit", file := spec(criticality="medium"))
+    alone(rig, "operator", "cancel", file.stem)
+    assert rig.state(file.stem) == "pending_approval"
+    rig.turn(file.stem)
+    assert rig.state(file.stem) == "cancelled"
+
+
+def test_a_wait_ends_with_the_code_of_what_kept_the_worker_from_it(rig: Rig, spec: Spec, tmp_path: Path) -> None:
+    rig.active(file := spec())
+    Mirror(rig.world.audit_file, tmp_path / "mirror.log").close()
+    blind = {"JITVAULT_AUDIT_FILE": str(tmp_path / "mirror.log")}
+    late = rig("operator", "extend", file.stem, *MORE, code=7, extra=blind).error
+    assert "no worker has done this within 30 s" in late["message"] and file.stem in late["message"]
+
+
+def test_a_finding_that_keeps_the_worker_from_it_is_told_where_the_ledger_is(rig: Rig, spec: Spec) -> None:
+    """A worker publishes nothing of a task whose record cannot be believed."""
+    rig.active(file := spec())
+    rig.sql("UPDATE tasks SET ends_at = '2100-01-01 00:00:00.000000' WHERE task_id = ?", file.stem)
+    found = rig("operator", "extend", file.stem, *MORE, code=12).error
+    assert "no worker" not in found["message"] and file.stem in found["message"]
+
+
+def test_a_task_that_the_ledger_lost_is_told_as_lost(rig: Rig, spec: Spec) -> None:
+    rig.active(file := spec())
+    rig.forget(file.stem)
+    assert "missing in the ledger" in rig("operator", "extend", file.stem, *MORE, code=12).error["message"]
