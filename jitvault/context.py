@@ -46,7 +46,7 @@ class RunMode:
     """How a process works on a task.
 
     It says how long the process works on the task, what it waits for, and which answers it shares. The defaults are
-    those of a command. The worker daemon and the kill switch set others.
+    those of a command that breaks glass. A worker and the kill switch set others.
     """
 
     deadline: float | None = None

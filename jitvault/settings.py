@@ -9,7 +9,7 @@ VAULT_SKIP_VERIFY                   refused
 
 JITVAULT_NODES           more nodes of the cluster, asked for the active node where VAULT_ADDR does not answer
 
-The worker's identity; a command that has it acts itself instead of leaving that to a worker. One of these three:
+The worker's identity; a command that has it can end access where no worker does. One of these three:
 JITVAULT_WORKER_TOKEN    a token
 JITVAULT_WORKER_TOKEN_FILE  a file with a token, read again when it changes
 JITVAULT_WORKER_LOGIN    approle, jwt, spiffe or cert, with

@@ -9,14 +9,17 @@ between two commands. `attended.py` and `worker_process.py` have the whole worke
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from jitvault.cli import session
 from jitvault.cli.waiting import Wait
 from jitvault.errors import JitvaultError, WrongState
+from jitvault.kill_switch.triggers import covered_by_freeze
 from jitvault.recovery.lost_task import advance_or_end_lost
 from jitvault.settings import load
 from jitvault.wiring import Wiring
@@ -24,6 +27,7 @@ from jitvault.wiring import Wiring
 _PATIENCE_S = 30.0
 """How long a worker tries for one task in one turn."""
 _TELL_S = 1.0
+_LOOK_S = 0.05
 
 
 def turn(environment: Mapping[str, str], task: str) -> JitvaultError | None:
@@ -44,28 +48,57 @@ def is_beside(environment: Mapping[str, str]) -> bool:
     return any(name.startswith("JITVAULT_WORKER_") and value for name, value in environment.items())
 
 
+def looks_at(args: Sequence[str | Path]) -> str | None:
+    """The task that `status` shows: a worker at work has done what is due for it by then."""
+    return str(args[1]) if args[0] == "status" and len(args) > 1 else None
+
+
 @contextmanager
 def at_work() -> Iterator[None]:
     """While the block lasts, a worker takes a turn wherever a command of this process waits for one."""
-    wait_for_worker, pause = session.wait_for_worker, Wait.rest
+    beside = _Beside(session.wait_for_worker)
 
-    def waiting(wiring: Wiring, task: str, *args: Any, **kwargs: Any) -> Any:
-        def rest(wait: Wait) -> None:
-            try:
-                _take_turn(wiring, task, wiring.person.entity)
-            except WrongState:
-                # another process works on the task
-                pause(wait)
-                return
-            except JitvaultError:
-                pass
-            wait.until = wiring.clock.monotonic()
+    def rest(wait: Wait) -> None:
+        beside.rest(wait)
 
-        with mock.patch.object(Wait, "rest", rest):
-            return wait_for_worker(wiring, task, *args, **kwargs)
-
-    with mock.patch.object(session, "wait_for_worker", waiting):
+    with mock.patch.object(session, "wait_for_worker", beside.wait_for_worker), mock.patch.object(Wait, "rest", rest):
         yield
+
+
+class _Beside:
+    """Takes the worker's turn in place of a command's pause; knows what the command waits for."""
+
+    def __init__(self, wait: Callable[..., Any]) -> None:
+        self._wait = wait
+        self._task: tuple[Wiring, str] | None = None
+        self._waits_for_worker = True
+
+    def wait_for_worker(self, wiring: Wiring, task: str, *args: Any, **kwargs: Any) -> Any:
+        """The command's wait for what a worker does for a task."""
+        self._task, self._waits_for_worker = (wiring, task), True
+        try:
+            return self._wait(wiring, task, *args, **kwargs)
+        finally:
+            self._waits_for_worker = False
+
+    def rest(self, wait: Wait) -> None:
+        """The command's pause."""
+        try:
+            if self._task is None:
+                _end_frozen(wait.wiring)
+            else:
+                _take_turn(*self._task, self._task[0].person.entity)
+        except WrongState:
+            # another process works on the task
+            time.sleep(_LOOK_S)
+            return
+        except JitvaultError:
+            pass
+        if self._waits_for_worker:
+            wait.until = wait.wiring.clock.monotonic()
+        else:
+            # for people: an approval, the beginning of a window
+            time.sleep(min(_LOOK_S, wait.left_s))
 
 
 def _take_turn(wiring: Wiring, task: str, hint: str | None) -> None:
@@ -75,3 +108,14 @@ def _take_turn(wiring: Wiring, task: str, hint: str | None) -> None:
         advance_or_end_lost(wiring.worker, task, hint=hint, deadline=deadline)
     finally:
         notifier.tell_for(_TELL_S)
+
+
+def _end_frozen(wiring: Wiring) -> None:
+    """End what the freezes cover, as the loops of a worker do: the tokens of all first, then the rest of each."""
+    worker = wiring.worker
+    reasons = covered_by_freeze(worker, list_again=True)
+    for patience_s in (0.0, _PATIENCE_S):
+        for task in reasons:
+            with suppress(JitvaultError):
+                advance_or_end_lost(worker, task, deadline=worker.clock.monotonic() + patience_s)
+    wiring.teller.tell_for(_TELL_S)

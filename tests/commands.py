@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from beside import at_work, is_beside, turn
+from beside import at_work, is_beside, looks_at, turn
 from forked import forked_at, run_forked
 
 from jitvault import shipped_files as shipped
@@ -99,8 +99,9 @@ class Result:
 class Cli:
     """`jitvault …` in a child process with one person's environment.
 
-    A worker takes its turns where a command waits for one (`beside.py`). `alone` is a command with the worker's
-    identity where no worker runs; `worker` False is a person's own machine, with no worker beside it either.
+    A worker takes its turns where a command waits for one, and before `status` (`beside.py`). `alone` is a command with
+    the worker's identity where no worker runs; `worker` False is a person's own machine, with no worker beside it
+    either.
     """
 
     def __init__(self, variables: dict[str, str], home: Path) -> None:
@@ -139,6 +140,8 @@ class Cli:
         """Run it; `code` is the exit code that is asserted, None for any."""
         environment = {**self.environment(who, worker=worker), **(extra or {})}
         beside = not alone and is_beside(environment)
+        if beside and (task := looks_at(args)):
+            assert turn(environment, task) is None or code != 0, args
         done = run_forked([*map(str, args)], environment, given, timeout, beside=beside)
         result = Result(done.returncode, done.stdout, done.stderr)
         self.transcript.append((" ".join(map(str, args)), result))
@@ -190,6 +193,8 @@ class Quick(Cli):
         out, err, ended = io.StringIO(), io.StringIO(), 0
         environment = {**self.environment(who, worker=worker), **(extra or {})}
         beside = not alone and is_beside(environment)
+        if beside and (task := looks_at(args)):
+            assert turn(environment, task) is None or code != 0, args
         with (
             at_work() if beside else contextlib.nullcontext(),
             mock.patch.dict(os.environ, environment, clear=True),

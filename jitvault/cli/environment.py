@@ -1,7 +1,7 @@
 """The environment variables that matter to each command, for its help.
 
-docs/reference.md has all settings. Whoever has the worker's identity can carry out what a worker does by a command that
-takes it, so the worker's other variables are not repeated for each of these.
+docs/reference.md has all settings. With the worker's identity `complete` and `revoke` can break glass: they end access
+where no worker does.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ _MEANINGS = {
     "VAULT_TOKEN": "who you are; without it ~/.vault-token",
     "JITVAULT_AGENT_LOGIN": "or an agent's own login: jwt, spiffe, cert or approle",
     "JITVAULT_ADMIN_TOKEN": "the administrator's token; VAULT_TOKEN without it",
-    "JITVAULT_WORKER_TOKEN": "the worker's identity: the command acts itself",
+    "JITVAULT_WORKER_TOKEN": "the worker's identity, which ends access where no worker does",
     "JITVAULT_WORKER_LOGIN": "or a login of it: approle, jwt, spiffe or cert",
     "JITVAULT_LEDGER": "where the ledger is: a path, or postgresql://…",
     "JITVAULT_AUDIT_FILE": "the audit device's file, or the spool directory",
@@ -22,7 +22,7 @@ _MEANINGS = {
     "XDG_STATE_HOME": "where it remembers which wrappings you opened",
 }
 _PERSON = ("VAULT_ADDR", "VAULT_TOKEN", "JITVAULT_AGENT_LOGIN")
-_ACTS = (*_PERSON, "JITVAULT_WORKER_TOKEN")
+_ENDS = (*_PERSON, "JITVAULT_WORKER_TOKEN")
 _WORKER = ("VAULT_ADDR", "JITVAULT_WORKER_TOKEN", "JITVAULT_WORKER_LOGIN", "JITVAULT_LEDGER", "JITVAULT_AUDIT_FILE")
 _READS = (*_PERSON, "JITVAULT_LEDGER")
 _ADMIN = ("VAULT_ADDR", "JITVAULT_ADMIN_TOKEN")
@@ -31,9 +31,9 @@ _POLICIES = ("JITVAULT_POLICIES", "JITVAULT_TEMPLATES")
 _SANDBOX = ("JITVAULT_SANDBOX_SERVER",)
 
 _VARIABLES: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("submit", "grant"), (*_ACTS, *_TEMPLATES)),
-    **dict.fromkeys(("complete", "revoke", "freeze", "unfreeze"), _ACTS),
-    **dict.fromkeys(("extend", "cancel", "approve", "deny", "withdraw", "approvals"), _PERSON),
+    **dict.fromkeys(("submit", "grant"), (*_PERSON, *_TEMPLATES)),
+    **dict.fromkeys(("complete", "revoke", "unfreeze"), _ENDS),
+    **dict.fromkeys(("extend", "cancel", "freeze", "approve", "deny", "withdraw", "approvals"), _PERSON),
     "unwrap": (*_PERSON, "XDG_STATE_HOME"),
     "exec": (*_PERSON, "XDG_STATE_HOME", "XDG_RUNTIME_DIR"),
     **dict.fromkeys(("status", "list", "report", "freezes", "findings list"), _READS),

@@ -1,7 +1,6 @@
-"""Carry out a command by waiting for a worker, or directly where the worker's identity is at hand.
+"""Open a command's session, read what workers published, and wait for what a worker does.
 
-Only `submit`, `grant` and what ends access is done directly. Either way the result is what the worker publishes in
-Vault, so both ways show the same output.
+A command signs, and a worker acts: the result of a command is what a worker publishes in Vault.
 """
 
 from __future__ import annotations
@@ -33,7 +32,6 @@ from jitvault.documents.published_task import (
     read_published,
 )
 from jitvault.errors import (
-    AuditUntrusted,
     Denied,
     InvalidInput,
     JitvaultError,
@@ -50,7 +48,6 @@ from jitvault.errors import (
 from jitvault.formats.clocks import TOLERANCE
 from jitvault.formats.time_window import format_duration
 from jitvault.ledger.ownership import knows_nothing
-from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.record.missing_tasks import is_own, lost, missing_tasks
 from jitvault.lifecycle.requests.quota import over_quota_notice
 from jitvault.login import exposed_secrets
@@ -113,12 +110,10 @@ def administrator(wiring: Wiring, command: str) -> Vault:
 
 
 def open_to_ask() -> Wiring:
-    """Return the adapters of a command that signs for access.
+    """Return the adapters of a command that signs for access: a request, or an approval.
 
-    The command signs a request, or an approval.
-
-    With the worker's identity the command carries it out itself, so its ledger is checked before anything is signed: a
-    signed request would be carried out later by a worker. Raises UsageError, LedgerUnavailable.
+    Where the worker's identity is, its ledger is as well. One that is missing or another installation's means that
+    these settings do not belong to this Vault, so nothing is signed. Raises UsageError, LedgerUnavailable.
     """
     wiring = open_session()
     if wiring.has_worker:
@@ -179,41 +174,31 @@ def _existing(wiring: Wiring, task_id: str) -> PublishedTask | IllegibleDocument
     return document
 
 
-def state_here(wiring: Wiring, task_id: str, document: PublishedTask | IllegibleDocument) -> str:
-    """Return the state of a task, by the ledger or as published.
+def current(wiring: Wiring, task_id: str) -> tuple[PublishedTask | IllegibleDocument, str]:
+    """Return what is published of a task that has to exist, legible or not, and its state.
 
-    It is the ledger's where that says that the task may hold access, else the published one. The ledger is asked only
-    with the worker's identity. It comes first because a thief of the worker's token can publish that the task is over.
-    A full ledger, or a worker login that Vault refuses, does not keep a caller from signing the end of a task that is
-    published as held. Raises JitvaultError where the login fails and the task is published as over: nothing would
-    confirm it.
+    The state is the ledger's where one can be read here that says that the task may hold access, else the published
+    one: a thief of the worker's token can publish that the task is over, and a restored Vault may have lost what was
+    published. A ledger that cannot be read keeps nobody from signing the end of a task that is published as held.
+
+    Raises NotFound, and JitvaultError where a task is published as over and its ledger does not confirm that.
     """
-    task = None
+    held = ""
+    unread: JitvaultError | None = None
     try:
-        task = wiring.worker.ledger.task(task_id) if wiring.has_worker else None
+        row = wiring.ledger.task(task_id) if wiring.has_ledger else None
+        held = row.state.value if row is not None and row.state in GRANTED | ENDING else ""
     except LedgerUnavailable:
         # only the published state is left
         pass
-    except JitvaultError:
-        if document.state in DONE:
-            raise
-    return task.state if task is not None and task.state in GRANTED | ENDING else document.state
-
-
-def current(wiring: Wiring, task_id: str) -> PublishedTask | IllegibleDocument:
-    """Return what is published of a task, brought up to date.
-
-    It is brought up to date with this process's own ledger. A restored Vault has documents of an earlier time: where
-    the ledger knows of a grant that they do not show, the task is advanced first. Raises NotFound.
-    """
-    document = published(wiring, task_id)
-    if (document is None or document.state in BEFORE) and wiring.has_worker:
-        task = wiring.worker.ledger.task(task_id)
-        if task is not None and task.state in GRANTED | ENDING | DONE:
-            # Without an audit stream the task is published and revoked as well. A foreign document prevents no end.
-            with suppress(AuditUntrusted, SecurityFinding):
-                advance(wiring.worker, task_id)
-    return _existing(wiring, task_id)
+    except JitvaultError as error:
+        unread = error
+    if held and published(wiring, task_id) is None:
+        return IllegibleDocument(task_id=task_id, installation="", written_at=wiring.clock.agreed() - TOLERANCE), held
+    document = _existing(wiring, task_id)
+    if unread is not None and document.state in DONE:
+        raise unread
+    return document, held or document.state
 
 
 @contextmanager
@@ -283,30 +268,6 @@ def written_at(wiring: Wiring, path: str) -> datetime | None:
     return stored.written_at if stored is not None else None
 
 
-def settle(
-    wiring: Wiring,
-    task_id: str,
-    done: Callable[[PublishedTask], bool],
-    wait: float,
-    signed: Signed = NEVER,
-    tell: Callable[[str], None] = lambda _: None,
-) -> PublishedTask:
-    """Advance the task, or wait for a worker, and return what is published.
-
-    With the worker's identity nothing new is begun after `wait` seconds, and whatever error kept the task from going on
-    is raised. Without it, as `wait_for_worker`.
-    """
-    if not wiring.has_worker:
-        return wait_for_worker(wiring, task_id, done, wait, signed, tell)
-    hint = wiring.person.entity if wiring.person_token else None
-    notifier = wiring.teller
-    try:
-        advance_or_end_lost(wiring.worker, task_id, hint=hint, deadline=wiring.clock.monotonic() + wait)
-    finally:
-        notifier.tell_for(_NOTIFY_S)
-    return known(wiring, task_id)
-
-
 def wait_for_worker(
     wiring: Wiring,
     task_id: str,
@@ -341,6 +302,20 @@ def wait_for_worker(
                 f"No worker has answered about task {task_id} yet{_held_up(document)}. This command waits {left} more."
             )
         waiting.rest()
+
+
+def end_without_worker(wiring: Wiring, task_id: str, wait: float) -> PublishedTask:
+    """End a task with the worker's identity, where no worker does: break glass.
+
+    Nothing new is begun after `wait` seconds.
+    """
+    notifier = wiring.teller
+    deadline = wiring.clock.monotonic() + wait
+    try:
+        advance_or_end_lost(wiring.worker, task_id, hint=wiring.person.entity, deadline=deadline)
+    finally:
+        notifier.tell_for(_NOTIFY_S)
+    return known(wiring, task_id)
 
 
 def _not_done(

@@ -5,20 +5,22 @@ They hit a tripwire, a freeze covers them, or their agent revoked its own token.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from jitvault.context import WorkerContext
-from jitvault.documents.paths import Kept
+from jitvault.documents.paths import PUBLISHED, Kept
+from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import CorruptRecord, JitvaultError
 from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.advance import advance
+from jitvault.lifecycle.record.integrity import published
 from jitvault.lifecycle.requests.complete_index import rebuild_index
 from jitvault.lifecycle.requests.freeze_documents import freezes
 from jitvault.lifecycle.unexpected_error import failure_of
 from jitvault.model.revision import Revision
 from jitvault.model.scope import FreezeStatement
-from jitvault.model.states import State
+from jitvault.model.states import LIVE_STATES, State
 from jitvault.stream.tripwires import watch
 
 Reasons = Mapping[str, str]
@@ -79,7 +81,7 @@ def _is_given_back(worker: WorkerContext, file: TaskRecord) -> bool:
 
 
 def covered_by_freeze(worker: WorkerContext, *, list_again: bool = False) -> Reasons:
-    """Return the held tasks that operators' freezes cover.
+    """Return the held tasks that operators' freezes cover, with those that the ledger lost.
 
     `list_again` lists Vault for freezes that no audit line has shown.
     """
@@ -89,6 +91,23 @@ def covered_by_freeze(worker: WorkerContext, *, list_again: bool = False) -> Rea
     for task_id in worker.ledger.live_tasks() if words else ():
         if (word := next((word for word in words if _covers(worker, word, task_id)), None)) is not None:
             found[task_id] = f"{word.by} froze {word.scope}: {word.reason}"
+    if words and worker.ledger.recovering() is not None:
+        found |= _lost_and_frozen(worker, words)
+    return found
+
+
+def _lost_and_frozen(worker: WorkerContext, words: Sequence[FreezeStatement]) -> Reasons:
+    """Return the tasks that the ledger lost, are published as open, and are covered by a freeze.
+
+    Each is imported before it ends (`jitvault.recovery.lost_task`).
+    """
+    found = dict[str, str]()
+    for task_id in worker.ledger.unknown_tasks(worker.documents.names(PUBLISHED)):
+        said = published(worker, task_id)
+        if isinstance(said, PublishedTask) and said.state in LIVE_STATES | {State.ENDING}:
+            for word in words:
+                if word.covers(said.full_revision.content):
+                    found[task_id] = f"{word.by} froze {word.scope}: {word.reason}"
     return found
 
 

@@ -1,8 +1,8 @@
 """The state machine of a task: `advance` does whatever is due for it now.
 
-Commands and the worker daemon both call `advance`, under the task's claim. Each turn (`_turn`) decides by the task's
-state in the ledger and by what Vault and the audit stream say at that moment. So it does not matter which process ran
-the last turn, or where that process crashed.
+A worker calls `advance`, under the task's claim, and so does a command that breaks glass. Each turn (`_turn`) decides
+by the task's state in the ledger and by what Vault and the audit stream say at that moment. So it does not matter which
+process ran the last turn, or where that process crashed.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.record.integrity import published
 from jitvault.lifecycle.requests.end_documents import end_request, may_end
+from jitvault.lifecycle.requests.freeze_documents import freeze_covering
 from jitvault.model.states import LIVE_STATES, State
 from jitvault.recovery.recover import recover_task
 from jitvault.recovery.survey import signed_request
@@ -46,10 +47,11 @@ def advance_or_end_lost(
 def _has_to_end(worker: WorkerContext, task_id: str) -> bool:
     """Return whether the task may hold access, and has to end.
 
-    It has to if somebody who may has signed its end. Who may is read in what is published: whoever could write another
-    name there can also end the task. What is published as over, proven or never granted is left to a whole recovery,
-    and so is what cannot be imported alone: each try reads the audit files, and anyone with a part in it can cause one.
-    Whether a task without a signed request can be imported only those files say, so they are read for an operator.
+    It has to if a freeze covers it, or somebody who may has signed its end. Who may is read in what is published:
+    whoever could write another name there can also end the task. What is published as over, proven or never granted is
+    left to a whole recovery, and so is what cannot be imported alone: each try reads the audit files, and anyone with a
+    part in it can cause one. Whether a task without a signed request can be imported only those files say, so they are
+    read for an operator: a freeze is an operator's.
     """
     said = published(worker, task_id)
     if not isinstance(said, PublishedTask) or said.state not in LIVE_STATES | {State.ENDING}:
@@ -58,6 +60,8 @@ def _has_to_end(worker: WorkerContext, task_id: str) -> bool:
     parent = content["spec"]["spec"].get("parent")
     if parent is not None and worker.ledger.task(parent) is None:
         return False
+    if freeze_covering(worker, content) is not None:
+        return True
     parties = may_end(content)
     asked = end_request(worker, task_id, entitled=parties)
     if asked is None:

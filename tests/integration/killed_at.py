@@ -66,7 +66,7 @@ class Points:
 
 def run(order: dict[str, Any]) -> None:
     """In the forked process: one command, whole or not, with the worker's turns."""
-    from beside import at_work
+    from beside import at_work, looks_at, turn
 
     from jitvault.cli import app
     from jitvault.ledger.storage.database import Database
@@ -88,6 +88,8 @@ def run(order: dict[str, Any]) -> None:
         os.dup2(file, number)
     code = 0
     try:
+        if (task := looks_at(order["arguments"])) is not None:
+            turn(order["environment"], task)
         with at_work():
             app.main()
     except SystemExit as end:

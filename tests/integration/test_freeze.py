@@ -181,7 +181,7 @@ def test_without_the_stream_a_freeze_still_takes_access_away(rig: Rig, spec: Spe
     rig.active(other)
     assert create(rig, worker_token(rig), policy_of(rig, file.stem))[0] == 200
     rig("operator", "status", other.stem, code=12)
-    rig("operator", "status", file.stem, code=7, extra={"JITVAULT_AUDIT_FILE": str(tmp_path / "gone")})
+    rig.turn(file.stem, code=7, extra={"JITVAULT_AUDIT_FILE": str(tmp_path / "gone")})
     assert not rig.is_live(held.token)
     assert not rig.lease_is_live(held.lease_id)
     assert rig.file(file.stem).task.state == "ending"

@@ -200,7 +200,7 @@ def test_nothing_is_renewed_while_the_stream_is_not_trusted(rig: Rig, spec: Spec
     foreign = tmp_path / "elsewhere.log"
     foreign.write_bytes(b"")
     time.sleep(STEP_S / 2)
-    rig("operator", "status", file.stem, code=7, extra={"JITVAULT_AUDIT_FILE": str(foreign)})
+    rig.turn(file.stem, code=7, extra={"JITVAULT_AUDIT_FILE": str(foreign)})
     assert not renewals(rig, file.stem, "renew_token")
     wait_for(lambda: not rig.is_live(held.token), STEP_S)
     rig("operator", "status", file.stem, code=None)
@@ -232,8 +232,8 @@ def test_a_target_that_does_not_answer_keeps_no_token_from_its_renewal(rig: Rig,
     time.sleep(STEP_S / 2)
     rig.world.servers.postgres.stop()
     try:
-        error = rig("operator", "status", file.stem, code=5).error
-        assert "could not renew a lease" in error["message"] and "when the target answers" in error["hint"]
+        error = rig.turn(file.stem, code=5)
+        assert error is not None and "could not renew a lease" in str(error) and "when the target answers" in error.hint
         assert renewals(rig, file.stem, "renew_token") != [OpState.ABANDONED]
         assert OpState.ABANDONED in renewals(rig, file.stem, "renew_lease") + renewals(rig, file.stem, "renew_token")
         assert rig.is_live(held.token)

@@ -292,7 +292,7 @@ def test_without_the_stream_people_and_freezes_are_read_all_the_same(
     held = [rig.active(one) for one in (asked, frozen)]
     with leads(rig):
         ask_for_the_end(rig, asked.stem)
-        rig("operator", "status", asked.stem, code=7, extra=blind)
+        rig.turn(asked.stem, code=7, extra=blind)
     assert [rig.is_live(one.token) for one in held] == [False, True]
     freeze(rig, "operator", "research-agent", freezes=True)
     rig("operator", "status", frozen.stem, code=None, extra=blind)

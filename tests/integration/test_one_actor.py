@@ -1,4 +1,4 @@
-"""Commands that decide, ask for more time or cancel sign and wait; a worker acts, whoever else has its identity."""
+"""Commands sign and wait; a worker acts. Without a worker only what takes access away is done."""
 
 from __future__ import annotations
 
@@ -50,11 +50,43 @@ def test_a_request_is_cancelled_by_a_worker_and_not_by_the_command(rig: Rig, spe
     assert rig.state(file.stem) == "cancelled"
 
 
+def test_a_command_with_the_workers_identity_decides_and_issues_nothing(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    late = rig("operator", "grant", file, "--wait", "4s", code=13, alone=True).error
+    assert "no worker has done this within 4 s" in late["message"]
+    assert rig.state(file.stem) is None and rig.task_tokens(file.stem) == []
+
+
+def test_the_status_of_a_task_does_nothing_for_it(rig: Rig, spec: Spec) -> None:
+    held = rig.active(file := spec())
+    rig.cli("operator", "revoke", file.stem, "--wait", "0", worker=False, code=13)
+    before = rig.file(file.stem).task.seq
+    shown = rig("operator", "status", file.stem, alone=True).json
+    assert [one["reason"] for one in shown["end_requested"]] == ["operator"]
+    assert rig.file(file.stem).task.seq == before and rig.is_live(held.token)
+    rig.turn(file.stem)
+    assert rig.state(file.stem) == "confirmed" and not rig.is_live(held.token)
+
+
+@pytest.mark.parametrize("command", ["complete", "revoke"])
+def test_an_end_that_no_worker_begins_is_done_with_the_workers_identity(rig: Rig, spec: Spec, command: str) -> None:
+    held = rig.active(file := spec())
+    assert rig("operator", command, file.stem, alone=True).json["confirmed"]
+    assert not rig.is_live(held.token)
+
+
+def test_an_end_that_waits_for_a_worker_without_its_identity_is_signed_and_nothing_more(rig: Rig, spec: Spec) -> None:
+    held = rig.active(file := spec())
+    rig.cli("operator", "revoke", file.stem, "--wait", "5s", worker=False, code=13)
+    assert rig.is_live(held.token)
+    rig.turn(file.stem)
+    assert not rig.is_live(held.token)
+
+
 def test_a_wait_ends_with_the_code_of_what_kept_the_worker_from_it(rig: Rig, spec: Spec, tmp_path: Path) -> None:
-    rig.active(file := spec())
     Mirror(rig.world.audit_file, tmp_path / "mirror.log").close()
-    blind = {"JITVAULT_AUDIT_FILE": str(tmp_path / "mirror.log")}
-    late = rig("operator", "extend", file.stem, *MORE, code=7, extra=blind).error
+    rig.cli.variables = {**rig.cli.variables, "JITVAULT_AUDIT_FILE": str(tmp_path / "mirror.log")}
+    late = rig("operator", "grant", file := spec(), code=7).error
     assert "no worker has done this within 30 s" in late["message"] and file.stem in late["message"]
 
 

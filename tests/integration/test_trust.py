@@ -651,12 +651,12 @@ def test_what_is_taken_away_unseen_is_proven_when_the_stream_is_back(rig: Rig, s
     assert rig("operator", "complete", file.stem).json["confirmed"]
 
 
-def test_a_status_without_the_stream_ends_nothing(rig: Rig, spec: Spec, mirror: Mirror) -> None:
+def test_a_turn_without_the_stream_ends_nothing(rig: Rig, spec: Spec, mirror: Mirror) -> None:
     file = spec()
     held = held_in(rig, file)
     away = mirror.path.with_suffix(".away")
     mirror.change(lambda path: path.rename(away))
-    rig("operator", "status", file.stem, code=7)
+    rig.turn(file.stem, code=7)
     assert rig.is_live(held.token)
     mirror.change(away.rename)
     assert rig("operator", "status", file.stem).json["state"] == "active"

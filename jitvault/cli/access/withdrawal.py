@@ -69,7 +69,7 @@ def _withdraw(context: typer.Context, wiring: Wiring, monitor: Monitor, task: st
     set_interrupt_hint(
         context, f"The withdrawal is signed. `jitvault status {task}` shows whether a worker has read it."
     )
-    document = session.settle(wiring, task, lambda d: d.state not in WAITING | LIVE_STATES, DEFAULT_WAIT)
+    document = session.wait_for_worker(wiring, task, lambda d: d.state not in WAITING | LIVE_STATES, DEFAULT_WAIT)
     set_interrupt_hint(
         context,
         f"The request is withdrawn: task {task} is {document.state.value}. With `--id ID` the same spec asks again.",

@@ -7,6 +7,7 @@ from typing import Any
 
 from jitvault.cli import session
 from jitvault.cli.lookups.seen_freezes import SeenFreezes
+from jitvault.cli.published import ledger_here
 from jitvault.cli.quiet import is_quiet
 from jitvault.cli.views import extension, output, proposal
 from jitvault.cli.views import task as render
@@ -75,8 +76,7 @@ def decide(
 
 def _freeze(wiring: Wiring, document: PublishedTask) -> Mapping[str, Any] | None:
     """Return the freeze that covers the task, as far as the caller can see it."""
-    ledger = wiring.ledger if wiring.has_worker else None
-    return SeenFreezes(wiring, ledger).covering(document.full_revision.content)
+    return SeenFreezes(wiring, ledger_here(wiring)).covering(document.full_revision.content)
 
 
 def _check_may_decide(wiring: Wiring, matter: ApprovalSubject, decision: str, digest: str | None) -> None:

@@ -24,7 +24,7 @@ def why_unfinished(wiring: Wiring, document: PublishedTask, error: JitvaultError
     A worker may have done everything that it can do now: then it is not a worker that is missing, but the proof. What
     was not tried yet waits for a worker.
     """
-    if wiring.has_worker or not isinstance(error, WaitTimedOut):
+    if not isinstance(error, WaitTimedOut):
         return _cut_short(document.task_id, error)
     if document.error is not None:
         return _cut_short(document.task_id, session.refused(document.error))

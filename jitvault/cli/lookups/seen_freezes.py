@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from jitvault.errors import JitvaultError
-from jitvault.lifecycle.requests.freezes import all_freezes, freezes_of_everything, freezes_seen_by_person
+from jitvault.lifecycle.requests.freezes import freezes_last_seen, freezes_of_everything, freezes_seen_by_person
 from jitvault.model.scope import Scope
 from jitvault.wiring import Wiring
 
@@ -18,17 +18,15 @@ if TYPE_CHECKING:
 class SeenFreezes:
     """The freezes that the caller can see.
 
-    Whoever may not read them, as an agent, or cannot ask Vault, sees the tasks without them.
+    Who may not read those of operators in Vault, as an agent, sees those that the ledger has.
     """
 
     def __init__(self, wiring: Wiring, ledger: Ledger | None) -> None:
-        self._found = freezes_of_everything(ledger) if ledger is not None else []
+        self._found = freezes_last_seen(ledger) if ledger is not None else []
         with suppress(JitvaultError):
-            # a list takes no ledger into use that no worker has used yet
-            if wiring.has_worker and ledger is not None:
-                self._found = all_freezes(wiring.worker_without_session)
-            elif wiring.person_token is not None and not wiring.unverified:
-                self._found += freezes_seen_by_person(wiring.person)
+            if wiring.person_token is not None and not wiring.unverified:
+                signed = freezes_seen_by_person(wiring.person)
+                self._found = [*(freezes_of_everything(ledger) if ledger is not None else ()), *signed]
 
     def of(self, content: Mapping[str, Any] | None) -> dict[str, Any] | None:
         """Return the first freeze that covers a task, as `{kind, scope}`.

@@ -10,7 +10,6 @@ from jitvault.cli import session
 from jitvault.documents.paths import request_path
 from jitvault.documents.published_task import PublishedTask
 from jitvault.documents.signed import payload_of
-from jitvault.errors import Denied, Frozen, InvalidInput
 from jitvault.formats.canonical_json import digest_of
 from jitvault.model.grant_refusal import QUEUE_LIFE
 from jitvault.model.spec import TaskSpec
@@ -86,11 +85,4 @@ def answer(
         session.check_not_final(document)
         return False
 
-    try:
-        return session.settle(wiring, task, is_answered, wait, signed, tell)
-    except (Denied, Frozen, InvalidInput):
-        document = session.published(wiring, task) if is_queued else None
-        # with the worker's identity, what holds the request up is raised here
-        if not isinstance(document, PublishedTask) or not asked.is_open(document):
-            raise
-        return document
+    return session.wait_for_worker(wiring, task, is_answered, wait, signed, tell)

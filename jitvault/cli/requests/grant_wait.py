@@ -14,6 +14,7 @@ from jitvault.cli.options import DEFAULT_WAIT
 from jitvault.cli.requests.grant_queue import GrantAsked, answer, queue_end
 from jitvault.cli.views.queue import window_start
 from jitvault.cli.views.task import by_whom, how_to_go_on, in_words, missing_approvals, print_decision
+from jitvault.cli.waiting import Wait
 from jitvault.documents.paths import request_path
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import ApprovalMissing, AuditUntrusted, Denied, VaultUnavailable, WrongState
@@ -22,7 +23,6 @@ from jitvault.model.spec import TaskSpec
 from jitvault.model.states import State
 from jitvault.wiring import Wiring
 
-_POLL_S = 1.0
 _OPEN_FINDING_RULE = "no-access-with-an-open-finding"
 """The id of the shipped policy by which an agent with an open finding gets nothing."""
 
@@ -76,9 +76,9 @@ def _ask(
     )
 
     def is_granted_or_lacks_something(document: PublishedTask) -> bool:
-        # a task stays approved only before its window
-        is_settled = document.state is not State.APPROVED or not _is_open(wiring, spec)
-        return is_settled and is_about(document, spec, wiring)
+        # a task stays approved only before its window; where Vault's answer was lost, it stays issuing for a while
+        goes_on = document.state is State.ISSUING or (document.state is State.APPROVED and _is_open(wiring, spec))
+        return not goes_on and is_about(document, spec, wiring)
 
     return asked, answer(wiring, asked, spec.id, is_granted_or_lacks_something, wait, signed, tell)
 
@@ -116,21 +116,21 @@ def _when_nothing_is_missing(
 
     Vault may be away for a while, and the audit stream late: they are asked again until the deadline.
     """
-    clock = wiring.clock
+    waiting = Wait(wiring, deadline - wiring.clock.monotonic(), poll_s=1.0)
     told = ""
-    while (left := deadline - clock.monotonic()) > 0:
+    while not waiting.is_over:
         lacks = _what_it_lacks(document) if _lacks_something(wiring, asked, document, spec) else ""
         if lacks and lacks != told:
             told = lacks
             missing = tuple(Approvals(each.group, each.count) for each in document.missing)
             caller.tell(Waiting(spec.id, missing, spec.window.not_before, lacks))
             how = f". To approve: `jitvault approve {spec.id}`" if document.missing else ""
-            tell(f"Task {spec.id} waits for {lacks}; this command waits {in_words(max(1, left))} more{how}")
-        clock.sleep(min(_POLL_S, left))
+            tell(f"Task {spec.id} waits for {lacks}; this command waits {in_words(max(1, waiting.left_s))} more{how}")
+        waiting.rest()
         try:
-            document = session.settle(wiring, spec.id, lambda _: True, DEFAULT_WAIT)
+            document = session.wait_for_worker(wiring, spec.id, lambda _: True, DEFAULT_WAIT)
         except (VaultUnavailable, AuditUntrusted):
-            if clock.monotonic() >= deadline:
+            if waiting.is_over:
                 raise
         if not _lacks_something(wiring, asked, document, spec):
             break
@@ -152,7 +152,7 @@ def raise_for(document: PublishedTask, *, as_json: bool | None = None, waited: f
     state = document.state
     task = document.task_id
     is_submit = as_json is None and waited is None
-    if state in ("issuing", "issued", "active") or (is_submit and state in ("approved", "pending_approval")):
+    if state in ("issued", "active") or (is_submit and state in ("issuing", "approved", "pending_approval")):
         return
     if as_json is not None and state in ("pending_approval", "approved", "denied", "lapsed"):
         print_decision(document, as_json=as_json, is_refused=True)
@@ -165,7 +165,7 @@ def raise_for(document: PublishedTask, *, as_json: bool | None = None, waited: f
         final = "The denial of this revision is final. Change the spec and run `jitvault submit SPEC --revise`."
         hint = final if by_a_person else _ask_to_close_findings(document)
         raise Denied(f"task {task} is denied: {document.why_denied}", hint=hint)
-    if state == "approved":
+    if state in ("approved", "issuing"):
         raise _not_issued(document)
     by = by_whom(document.ended) if state == "cancelled" and document.ended is not None else ""
     again = "`jitvault submit SPEC` asks again, as long as its window is not over. " if state == "lapsed" else ""
@@ -184,14 +184,14 @@ def _ask_to_close_findings(document: PublishedTask) -> str | None:
 
 
 def _not_issued(document: PublishedTask) -> WrongState:
-    """Return the error for an approved task that was not issued.
+    """Return the error for an approved task whose token was not issued, or not surely.
 
     Its window has not begun, or another process has it in hand.
     """
     task = document.task_id
-    if document.full_revision.spec.window.not_before is None:
+    if document.state == "issuing" or document.full_revision.spec.window.not_before is None:
         return WrongState(
-            f"task {task} is approved, and its token is not issued yet",
+            f"task {task} is {document.state}, and its token is not issued yet",
             hint=f"Another process has it in hand. Run `jitvault grant {task}` again.",
         )
     begins = window_start(document)

@@ -16,11 +16,8 @@ _MOST_SHOWN = 5
 _FREEZERS = {"recovery": "jitvault ledger recover", "tripwire": "a tripwire"}
 
 
-def print_frozen(scope: Scope, reason: str, states: Mapping[str, str], *, by_worker: bool, as_json: bool) -> None:
-    """Print what a freeze has ended.
-
-    `by_worker` says that the ledger was read. What is not ended is in the error that follows.
-    """
+def print_frozen(scope: Scope, reason: str, states: Mapping[str, str], *, as_json: bool) -> None:
+    """Print what a freeze has ended. What is not ended is in the error that follows."""
     ended = {task: state for task, state in states.items() if state in PROVEN}
     left = {task: state for task, state in states.items() if task not in ended}
     shown = {"frozen": scope.as_json(), "reason": reason, "ended": ended, "not_ended": left}
@@ -30,8 +27,7 @@ def print_frozen(scope: Scope, reason: str, states: Mapping[str, str], *, by_wor
     console.print(f"Frozen: {scope}.", soft_wrap=True)
     console.print("Nothing of it is granted or renewed until it is lifted.")
     if not states:
-        source = "" if by_worker else ", by what is published in Vault"
-        console.print(f"No task of it held access{source}.")
+        console.print("No task of it held access, by what is published in Vault.")
         return
     held = "1 task held" if len(states) == 1 else f"{len(states)} tasks held"
     console.print(f"{held} access, {len(ended)} ended and confirmed.")

@@ -14,6 +14,7 @@ from jitvault.cli import session
 from jitvault.cli.decisions.decide import approvers, decide
 from jitvault.cli.lookups.seen_freezes import SeenFreezes
 from jitvault.cli.options import DEFAULT_WAIT, Json, Reason, Task, Wait, Yes
+from jitvault.cli.published import ledger_here
 from jitvault.cli.views import task as render
 from jitvault.cli.views.proposal import print_pending
 from jitvault.documents.paths import ANYONE, decision_path
@@ -119,7 +120,7 @@ def approvals(json_: Json = False) -> None:
     wiring = session.open_session()
     with session.allowed("see what waits for approval", approvers()):
         found = pending_approvals(wiring.person)
-    freezes = SeenFreezes(wiring, wiring.ledger if wiring.has_worker else None)
+    freezes = SeenFreezes(wiring, ledger_here(wiring))
     frozen = {each.task_id: freezes.covering(each.subject.revision.content) for each in found}
     print_pending(found, frozen, as_json=json_)
 

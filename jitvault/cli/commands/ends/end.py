@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -37,6 +39,9 @@ from jitvault.lifecycle.revocation.without_ledger import RevocationCount, revoke
 from jitvault.model.scope import Scope
 from jitvault.model.states import EndReason
 from jitvault.wiring import Wiring
+
+_WORKER_BEGINS_S = 3.0
+"""How long a worker may take to begin an end before the worker's identity acts here."""
 
 _OPEN = frozenset({"pending_approval", "approved"})
 """The states of a task that holds no access and may be granted without another request."""
@@ -110,8 +115,7 @@ def _end(
         render.print_decision(withdrawn, as_json=as_json)
         quiet.note(f"task {task} was never granted: there was nothing to revoke, and now it never is")
         return
-    document = withdrawn if withdrawn is not None else session.current(wiring, task)
-    state = session.state_here(wiring, task, document)
+    document, state = session.current(wiring, task) if withdrawn is None else (withdrawn, withdrawn.state)
     if state in {"cancelled", *session.BEFORE}:
         hint = "There is nothing to revoke." + (f" `jitvault cancel {task}` withdraws it." if state in _OPEN else "")
         raise WrongState(f"task {task} is {state}: it was never granted", hint=hint)
@@ -130,7 +134,7 @@ def _end(
     done = session.DONE - {"confirmed"} if unsealed else session.DONE
     if state not in done:
         try:
-            document = session.settle(wiring, task, lambda d: d.state in done, wait)
+            document = _ended(wiring, task, done, wait, before=document.written_at)
         except (AuditUntrusted, OutcomeUnknown, WaitTimedOut) as error:
             document = session.known(wiring, task)
             if document.proof:
@@ -141,6 +145,25 @@ def _end(
             raise _revoke_without_ledger(wiring, task, error) from None
     _note_without_reason(reason if is_signed else None, note)
     _print_result(wiring, document, as_json=as_json)
+
+
+def _ended(wiring: Wiring, task: str, done: Collection[str], wait: float, *, before: datetime) -> PublishedTask:
+    """Wait until a worker has ended the task; end it here where none begins.
+
+    Only the worker's identity can do that here. `before` is when the task was last published. A worker publishes it
+    again when it has begun, and when it has ended it; a thief may have published before that it is over.
+    """
+    until = wiring.clock.monotonic() + wait
+
+    def has_come_to(states: Collection[str], wait: float) -> PublishedTask:
+        return session.wait_for_worker(wiring, task, lambda d: d.state in states and d.written_at > before, wait)
+
+    if wiring.has_worker:
+        try:
+            has_come_to({*done, "ending"}, min(wait, _WORKER_BEGINS_S))
+        except JitvaultError:
+            return session.end_without_worker(wiring, task, until - wiring.clock.monotonic())
+    return has_come_to(done, until - wiring.clock.monotonic())
 
 
 def _sign(wiring: Wiring, document: PublishedTask | IllegibleDocument, reason: Any, *, note: str, force: bool) -> None:
@@ -207,7 +230,7 @@ def _withdrawn(wiring: Wiring, task: str, note: str, wait: float) -> PublishedTa
         sign_end(wiring.person, task, reason=EndReason.OPERATOR, note=note)
     signed = session.Signed(at=session.written_at(wiring, request_path(wiring.person.entity, task, "end")))
     still = {*_OPEN, *session.GRANTED, "ending"}
-    return session.settle(wiring, task, lambda d: d.state not in still, wait, signed)
+    return session.wait_for_worker(wiring, task, lambda d: d.state not in still, wait, signed)
 
 
 def _check_forceable(task: str, state: str, proof: Proof | None, note: str) -> None:

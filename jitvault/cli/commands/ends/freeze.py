@@ -16,7 +16,7 @@ import typer
 from jitvault.cli import session
 from jitvault.cli.commands.installation import audit_status as trust
 from jitvault.cli.ends import kill_switch as killswitch
-from jitvault.cli.ends.frozen_tasks import end_frozen
+from jitvault.cli.ends.frozen_tasks import wait_for_frozen
 from jitvault.cli.ends.kill_switch import in_scope
 from jitvault.cli.lookups.names_in_tasks import NamesInTasks, contents_published
 from jitvault.cli.options import DEFAULT_WAIT, Json, Wait, Yes
@@ -53,9 +53,9 @@ def freeze(
 ) -> None:
     """Freeze an agent, template, owner or everything, and end held access.
 
-    Nothing that the freeze covers is granted or renewed, and its tasks that hold access end: a worker ends them, or
-    this command if it has the worker's identity. The command waits until all are proven to be ended. With --all it asks
-    first; without a terminal it needs --yes. The freeze holds until an operator lifts it with `jitvault unfreeze`.
+    Nothing that the freeze covers is granted or renewed, and a worker ends its tasks that hold access. The command
+    waits until all are proven to be ended. With --all it asks first; without a terminal it needs --yes. The freeze
+    holds until an operator lifts it with `jitvault unfreeze`.
 
     Example: jitvault freeze --agent research-agent --reason "its host was compromised"
     """
@@ -70,11 +70,11 @@ def freeze(
     begun = wiring.clock.agreed()
     # before anything is counted: nothing may keep the freeze from being signed, or delay it
     written_at = _sign(requested, reason=reason, freezes=True)
-    ended = end_frozen(wiring, requested, since=written_at or begun - TOLERANCE, wait=wait)
-    print_frozen(requested, reason, ended, by_worker=wiring.has_worker, as_json=json_)
+    ended = wait_for_frozen(wiring, requested, since=written_at or begun - TOLERANCE, wait=wait)
+    print_frozen(requested, reason, ended, as_json=json_)
     for line in earlier:
         warn(line)
-    _check_ended(requested, ended, wait, by_worker=wiring.has_worker)
+    _check_ended(requested, ended, wait)
 
 
 def _ask_for_all(wiring: Wiring) -> None:
@@ -92,11 +92,10 @@ def _ask_for_all(wiring: Wiring) -> None:
     session.ask(f"Freeze everything? {what}, and grant nothing until it is lifted", done="nothing was frozen")
 
 
-def _check_ended(scope: Scope, ended: Mapping[str, str], wait: float, *, by_worker: bool) -> None:
+def _check_ended(scope: Scope, ended: Mapping[str, str], wait: float) -> None:
     """Raise an error while a task of the freeze is not proven to be ended.
 
-    Raises NotConfirmed with the worker's identity, since this command has tried. Without it only a worker can, and
-    WaitTimedOut is raised.
+    Raises NotConfirmed where a worker has begun to end each of them, else WaitTimedOut.
     """
     left = {task: state for task, state in ended.items() if state not in session.DONE}
     if not left:
@@ -107,8 +106,8 @@ def _check_ended(scope: Scope, ended: Mapping[str, str], wait: float, *, by_work
         f"the freeze of {scope} holds; {len(left)} of {counted(len(ended), 'task')} not proven to be ended: {names}"
     )
     first = next(iter(left))
-    if by_worker:
-        hint = f"`jitvault status {first}` shows what is missing. The same command, or a worker, tries again."
+    if {*left.values()} == session.ENDING:
+        hint = f"`jitvault status {first}` shows what is missing. The worker tries again."
         raise NotConfirmed(message, hint=hint)
     raise WaitTimedOut(
         f"{message}; no worker has done this within {wait:g} s",

@@ -74,7 +74,7 @@ def submit(
     submitted = session.written_at(wiring, own_request(wiring, read.id, "submit"))
     signed = session.Signed(at=submitted, submitted=submitted)
     with naming_agents(wiring, read):
-        document = session.settle(wiring, read.id, lambda d: is_about(d, read, wiring), wait, signed)
+        document = session.wait_for_worker(wiring, read.id, lambda d: is_about(d, read, wiring), wait, signed)
     is_refused = document.state not in ("approved", "pending_approval")
     render.print_decision(document, as_json=json_, is_refused=is_refused)
     raise_for(document)
