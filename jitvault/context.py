@@ -163,6 +163,8 @@ class Person:
     signer: Signer
     documents: Documents
     clock: Clock
+    written: list[str] = field(default_factory=list)
+    """The paths of what this process has signed and written, oldest first."""
 
     @property
     def entity(self) -> str:

@@ -39,11 +39,12 @@ prints them in one place. No error carries a secret: no token, no password, no r
     │   ├── LostTask            12   Vault knows of a task, and the ledger does not
     │   └── Frozen              12   nothing is granted until an operator has investigated
     └── WaitTimedOut            13   no worker did the work in time
+        └── NoWorkerActed       13   what a command signed is stored, and no worker has done anything about it yet
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import ClassVar
 
@@ -325,6 +326,31 @@ class WaitTimedOut(JitvaultError):
     default_hint = (
         "The request is stored. Check that a worker is running, and wait longer with --wait or ask again later."
     )
+
+
+class NoWorkerActed(WaitTimedOut):
+    """Raised where a command's wait for a worker is over.
+
+    `written` has the paths of the documents that the command signed, below jitvault's KV mount. `begun` says that a
+    worker published something of the task meanwhile, so that one is running.
+    """
+
+    default_hint = (
+        "What you signed is stored and holds. If no worker is running, start one where the worker's identity is: "
+        "`jitvault worker`, or `jitvault worker --once` for what is due now. Then run the same command again."
+    )
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, written: Sequence[str] = (), begun: bool = False
+    ) -> None:
+        going_on = "A worker is at work on it. Wait longer with --wait, or ask again later."
+        super().__init__(message, hint=hint or (going_on if begun else None))
+        self.written = written
+        self.begun = begun
+
+    def as_json(self) -> dict[str, object]:
+        """Return what was written, whether a worker has begun, and the commands that start one."""
+        return {"written": [*self.written], "begun": self.begun, "start": ["jitvault worker", "jitvault worker --once"]}
 
 
 def error_like(error: JitvaultError, message: str, *, hint: str) -> JitvaultError:

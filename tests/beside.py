@@ -9,6 +9,7 @@ between two commands. `attended.py` and `worker_process.py` have the whole worke
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -119,3 +120,14 @@ def _end_frozen(wiring: Wiring) -> None:
             with suppress(JitvaultError):
                 advance_or_end_lost(worker, task, deadline=worker.clock.monotonic() + patience_s)
     wiring.teller.tell_for(_TELL_S)
+
+
+if __name__ == "__main__":
+    # a command and the worker beside it, in a process of their own
+    from jitvault.cli import app
+
+    if looked_at := looks_at(sys.argv[1:]):
+        turn(os.environ, looked_at)
+    sys.argv[0] = "jitvault"
+    with at_work():
+        app.main()

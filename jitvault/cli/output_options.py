@@ -84,7 +84,7 @@ def with_common_options(command: Callable[..., None]) -> Callable[..., None]:
             given[_FLAG] = chosen == _JSON
         else:
             given[_FORMAT] = formats.kind(chosen) if chosen else formats.default
-        with quiet_if(given.pop(_QUIET)):
+        with quiet_if(given.pop(_QUIET), for_program=chosen == _JSON):
             command(**given)
 
     return _as_command(run, command, _parameters(signature, formats))

@@ -1,4 +1,4 @@
-"""Whether the running command was asked to print its result alone."""
+"""Whether the running command was asked to print its result alone, or for a program to read."""
 
 from __future__ import annotations
 
@@ -12,25 +12,38 @@ from jitvault.cli.folding import for_terminal
 
 
 class _Mode:
-    """What --quiet says, for all threads of this process."""
+    """What --quiet and -o say, for all threads of this process."""
 
     is_quiet = False
+    is_for_program = False
 
 
 @contextmanager
-def quiet_if(asked: bool) -> Iterator[None]:
-    """Keep progress and notes back meanwhile, if `asked`."""
-    before = _Mode.is_quiet
-    _Mode.is_quiet = asked
+def quiet_if(asked: bool, *, for_program: bool = False) -> Iterator[None]:
+    """Keep progress and notes back meanwhile, if `asked`.
+
+    `for_program` says that a program reads the output: then what the command waits for is kept back.
+    """
+    before = _Mode.is_quiet, _Mode.is_for_program
+    _Mode.is_quiet, _Mode.is_for_program = asked, for_program
     try:
         yield
     finally:
-        _Mode.is_quiet = before
+        _Mode.is_quiet, _Mode.is_for_program = before
 
 
 def is_quiet() -> bool:
     """Return whether only the result, or its id, is to be printed."""
     return _Mode.is_quiet
+
+
+def waits(text: str) -> None:
+    """Print what the command waits for, to stderr.
+
+    With --quiet, or where a program reads the output, nothing is printed.
+    """
+    if not _Mode.is_for_program:
+        note(text)
 
 
 def note(text: str, *, nl: bool = True) -> None:

@@ -18,6 +18,7 @@ import typer
 from jitvault.cli import published as fallback
 from jitvault.cli.closing import on_exit
 from jitvault.cli.folding import for_terminal
+from jitvault.cli.quiet import waits
 from jitvault.cli.refused import only
 from jitvault.cli.views.output import warn
 from jitvault.cli.waiting import Wait
@@ -36,12 +37,12 @@ from jitvault.errors import (
     InvalidInput,
     JitvaultError,
     LedgerUnavailable,
+    NoWorkerActed,
     SecurityFinding,
     UsageError,
     VaultRefused,
     VaultRejected,
     VaultUnavailable,
-    WaitTimedOut,
     WorkerRefused,
     error_of,
 )
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
 _FINAL = frozenset({Denied.exit_code, InvalidInput.exit_code, SecurityFinding.exit_code})
 _NOTIFY_S = 1.0
 # a worker answers within a second or two
-_LONG_S = 5.0
+_LONG_S = 3.0
 BEFORE = BEFORE_GRANT
 GRANTED = LIVE_STATES
 DONE = frozenset({State.CONFIRMED, State.SEALED, State.UNVERIFIED})
@@ -274,34 +275,39 @@ def wait_for_worker(
     done: Callable[[PublishedTask], bool],
     wait: float,
     signed: Signed = NEVER,
-    tell: Callable[[str], None] = lambda _: None,
 ) -> PublishedTask:
     """Wait for a worker to have done something for the task, and return what is published.
 
-    `tell` is called with a sentence where no worker answers for long.
-
     A worker has done it when `done` holds for a document that was published after the request was `signed`. After
-    `wait` seconds it raises what kept a worker from doing it, as far as that is known here, else WaitTimedOut.
+    `wait` seconds it raises what kept a worker from doing it, as far as that is known here, else NoWorkerActed.
     """
     since = wiring.clock.agreed() - TOLERANCE
     waiting = Wait(wiring, wait)
-    tells_at_s = wait - _LONG_S
+    notes_at_s = wait - _LONG_S
+    document = before = published(wiring, task_id)
     while True:
-        document = published(wiring, task_id)
         if document is not None and signed.is_answered_by(document):
             if isinstance(document, PublishedRefusal):
                 raise refused(document.error)
             if isinstance(document, PublishedTask) and done(document):
                 return document
         if waiting.is_over:
-            raise _not_done(wiring, task_id, document, since, f"no worker has done this within {wait:g} s")
-        if _LONG_S < waiting.left_s <= tells_at_s:
-            tells_at_s = 0.0
-            left = format_duration(timedelta(seconds=round(waiting.left_s)))
-            tell(
-                f"No worker has answered about task {task_id} yet{_held_up(document)}. This command waits {left} more."
-            )
+            begun = document is not None and (before is None or document.written_at > before.written_at)
+            late = f"no worker has done this within {wait:g} s"
+            raise _not_done(wiring, task_id, document, since, late, begun=begun)
+        if _LONG_S < waiting.left_s <= notes_at_s:
+            notes_at_s = 0.0
+            waits(_waits_on(task_id, document, waiting.left_s))
         waiting.rest()
+        document = published(wiring, task_id)
+
+
+def _waits_on(task_id: str, document: PublishedDocument | None, left_s: float) -> str:
+    """Return what a command says that has waited for long."""
+    left = format_duration(timedelta(seconds=round(left_s)))
+    met = _held_up(document)
+    start = "" if met else " If none is running, start one: `jitvault worker`, or `jitvault worker --once`."
+    return f"No worker has answered about task {task_id} yet{met}.{start} This command waits {left} more."
 
 
 def end_without_worker(wiring: Wiring, task_id: str, wait: float) -> PublishedTask:
@@ -309,6 +315,7 @@ def end_without_worker(wiring: Wiring, task_id: str, wait: float) -> PublishedTa
 
     Nothing new is begun after `wait` seconds.
     """
+    waits(f"No worker ends task {task_id}: this command does, with the worker's identity.")
     notifier = wiring.teller
     deadline = wiring.clock.monotonic() + wait
     try:
@@ -319,9 +326,9 @@ def end_without_worker(wiring: Wiring, task_id: str, wait: float) -> PublishedTa
 
 
 def _not_done(
-    wiring: Wiring, task_id: str, document: PublishedDocument | None, since: datetime, late: str
+    wiring: Wiring, task_id: str, document: PublishedDocument | None, since: datetime, late: str, *, begun: bool
 ) -> JitvaultError:
-    """Return the error of a wait that is over: what a worker met meanwhile, else WaitTimedOut.
+    """Return the error of a wait that is over: what a worker met meanwhile, else NoWorkerActed.
 
     What a worker published before `since` says nothing of this request, and is only named. A finding keeps a worker
     from publishing anything of a task, so that is looked up in the ledger, where one can be read here.
@@ -331,7 +338,8 @@ def _not_done(
         return error_of(error.exit_code, f"task {task_id}: {late}: {error.message}", error.hint)
     if (found := _finding_here(wiring, task_id, document)) is not None:
         return found
-    return WaitTimedOut(f"task {task_id}: {late}{_held_up(document) or _over_quota(wiring)}")
+    message = f"task {task_id}: {late}{_held_up(document) or _over_quota(wiring)}"
+    return NoWorkerActed(message, written=wiring.person.written, begun=begun)
 
 
 def _finding_here(wiring: Wiring, task_id: str, document: PublishedDocument | None) -> SecurityFinding | None:

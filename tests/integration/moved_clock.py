@@ -7,6 +7,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import beside
 from commands import Result
 from rig import Rig
 
@@ -21,8 +22,8 @@ def moved(wrong: str) -> dict[str, str]:
 
 
 def at(rig: Rig, wrong: str, *arguments: str | Path, who: str = "operator") -> Result:
-    """A command on a host whose clock is off by so much."""
-    argv = [sys.executable, "-m", "jitvault", *map(str, arguments), "--json"]
+    """A command on a host whose clock is off by so much, and that of the worker beside it as well."""
+    argv = [sys.executable, beside.__file__, *map(str, arguments), "--json"]
     environment = {**rig.cli.environment(who), **moved(wrong)}
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert "Traceback" not in done.stderr, done.stderr

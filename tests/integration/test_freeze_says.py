@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attended import Attended
@@ -143,14 +144,14 @@ def test_whom_a_worker_has_ended_before_they_are_counted_is_counted(
     rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig.active(file := spec())
-    covered = frozen_tasks.covered_by_freeze
+    covered = frozen_tasks._covered
 
-    def late(*args: object, **how: object) -> object:
+    def late(*args: Any) -> list[str]:
         # as a worker that was faster than this command
-        rig.cli("operator", "status", file.stem)
-        return covered(*args, **how)  # type: ignore[arg-type]
+        rig.turn(file.stem)
+        return covered(*args)
 
-    monkeypatch.setattr(frozen_tasks, "covered_by_freeze", late)
+    monkeypatch.setattr(frozen_tasks, "_covered", late)
     assert rig("operator", "freeze", *AGENT, *WHY).json["ended"] == {file.stem: "confirmed"}
 
 
@@ -161,7 +162,7 @@ def test_without_a_worker_it_is_not_said_that_one_ends_the_rest(rig: Rig, spec: 
     assert "1 task held access, 0 ended and confirmed." in late.stdout
     said = " ".join(late.stderr.split())
     assert f"the freeze of agent research-agent holds; 1 of 1 task not proven to be ended: {file.stem} (issued)" in said
-    assert "no worker has done this within 1 s" in said and "Whether one is running is not known here" in said
+    assert "no worker has done this within 1 s" in said and "If none is running, start one: `jitvault worker`" in said
     nothing = rig.cli("operator", "freeze", "--agent", "operator", "--unseen", *WHY, worker=False)
     assert "No task of it held access, by what is published in Vault." in nothing.stdout
 

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest import mock
@@ -28,9 +27,9 @@ QUESTION = "waits for 1 approval by jitvault-approvers"
 class Waiting:
     """A command of the operator's in a process of its own, which waits."""
 
-    def __init__(self, rig: Rig, *args: str | Path, worker: bool) -> None:
+    def __init__(self, rig: Rig, *args: str | Path) -> None:
         argv = [sys.executable, "-m", "jitvault", *map(str, args)]
-        environment = rig.cli.environment("operator", worker=worker)
+        environment = rig.cli.environment("operator", worker=False)
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(argv, env=environment, stdout=pipe, stderr=pipe, text=True)
         self.said = self.next_line()
@@ -44,42 +43,47 @@ class Waiting:
         return self.process.returncode, out, self.said + err
 
 
-@contextmanager
-def working(rig: Rig, *, worker: bool) -> Iterator[None]:
-    """Somebody does the work: the command itself, or a worker beside it."""
-    with nullcontext() if worker else Attended(rig):
+@pytest.fixture
+def attended(rig: Rig) -> Iterator[None]:
+    """A worker that works all the time."""
+    with Attended(rig):
         yield
+
+
+with_a_worker = pytest.mark.usefixtures("attended")
 
 
 def in_s(seconds: float) -> str:
     return (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-@pytest.mark.parametrize("worker", [True, False], ids=["worker", "no worker"])
-def test_it_takes_the_token_when_the_approvals_are_given(rig: Rig, spec: Spec, tmp_path: Path, *, worker: bool) -> None:
+@with_a_worker
+def test_it_takes_the_token_when_the_approvals_are_given(rig: Rig, spec: Spec, tmp_path: Path) -> None:
     file, out = spec(criticality="high"), tmp_path / "wrapped.json"
-    with working(rig, worker=worker):
-        waiting = Waiting(rig, "grant", file, "--wait", "2m", "--out", out, worker=worker)
-        both = f"Task {file.stem} {QUESTION} and 1 approval by jitvault-security; this command waits "
-        assert waiting.said.startswith(both) and waiting.said.endswith(
-            f" more. To approve: `jitvault approve {file.stem}`\n"
-        )
-        rig("approver-1", "approve", file.stem, "--yes")
-        assert waiting.next_line().startswith(f"Task {file.stem} waits for 1 approval by jitvault-security; ")
-        rig("approver-2", "approve", file.stem, "--yes")
-        code, shown, err = waiting.end()
-        assert code == 0 and f"Task {file.stem} is issued" in shown, (shown, err)
+    waiting = Waiting(rig, "grant", file, "--wait", "2m", "--out", out)
+    both = f"Task {file.stem} {QUESTION} and 1 approval by jitvault-security; this command waits "
+    assert waiting.said.startswith(both) and waiting.said.endswith(
+        f" more. To approve: `jitvault approve {file.stem}`\n"
+    )
+    rig("approver-1", "approve", file.stem, "--yes")
+    assert waiting.next_line().startswith(f"Task {file.stem} waits for 1 approval by jitvault-security; ")
+    rig("approver-2", "approve", file.stem, "--yes")
+    code, shown, err = waiting.end()
+    assert code == 0 and f"Task {file.stem} is issued" in shown, (shown, err)
     wrapped = json.loads(out.read_text())
     assert wrapped["wrapping"][0]["token"] and rig("agent", "unwrap", out).json["task_id"] == file.stem
     rig("operator", "complete", file.stem)
 
 
+@with_a_worker
 def test_with_json_nothing_is_said_while_it_waits(rig: Rig, spec: Spec) -> None:
     file = spec(criticality="medium")
     rig("operator", "submit", file)
     pipe = subprocess.PIPE
     argv = [sys.executable, "-m", "jitvault", "grant", file.stem, "--wait", "60s", "-o", "json"]
-    process = subprocess.Popen(argv, env=rig.cli.environment("operator"), stdout=pipe, stderr=pipe, text=True)
+    process = subprocess.Popen(
+        argv, env=rig.cli.environment("operator", worker=False), stdout=pipe, stderr=pipe, text=True
+    )
     time.sleep(2)
     assert process.poll() is None
     rig("approver-1", "approve", file.stem, "--yes")
@@ -113,28 +117,29 @@ def test_when_the_wait_is_over_the_code_is_4_and_a_later_approval_issues_nothing
     rig("operator", "complete", file.stem)
 
 
+@with_a_worker
 def test_a_denial_ends_the_wait(rig: Rig, spec: Spec) -> None:
     file = spec(criticality="medium")
-    waiting = Waiting(rig, "grant", file, "--wait", "2m", worker=True)
+    waiting = Waiting(rig, "grant", file, "--wait", "2m")
     rig("approver-1", "deny", file.stem, "--yes", "--reason", "not today")
     code, _, err = waiting.end()
     assert code == 3 and f'task {file.stem} is denied: approver-1 denied it: "not today"' in err
 
 
+@with_a_worker
 def test_a_cancellation_ends_the_wait(rig: Rig, spec: Spec) -> None:
     file = spec(criticality="medium")
-    waiting = Waiting(rig, "grant", file, "--wait", "2m", worker=True)
+    waiting = Waiting(rig, "grant", file, "--wait", "2m")
     rig("operator", "cancel", file.stem)
     code, _, err = waiting.end()
     assert code == 9 and f"task {file.stem} is cancelled" in err
 
 
-@pytest.mark.parametrize("worker", [True, False], ids=["worker", "no worker"])
-def test_the_end_of_the_window_ends_the_wait(rig: Rig, spec: Spec, *, worker: bool) -> None:
+@with_a_worker
+def test_the_end_of_the_window_ends_the_wait(rig: Rig, spec: Spec) -> None:
     file = spec(criticality="medium")
     file.write_text(file.read_text().replace("{for: 15m}", f"{{until: '{in_s(30)}'}}"))
-    with working(rig, worker=worker):
-        code, shown, err = Waiting(rig, "grant", file, "--wait", "2m", worker=worker).end()
+    code, shown, err = Waiting(rig, "grant", file, "--wait", "2m").end()
     assert code == 9 and f"task {file.stem} is lapsed" in err, (shown, err)
 
 
@@ -147,19 +152,21 @@ def test_a_request_that_nobody_decides_about_lapses_and_may_be_signed_again(rig:
     rig("operator", "cancel", file.stem)
 
 
+@with_a_worker
 def test_it_waits_for_the_window_to_begin(rig: Rig, spec: Spec) -> None:
     file = spec()
     file.write_text(file.read_text().replace("{for: 15m}", f"{{for: 15m, not_before: '{in_s(15)}'}}"))
-    waiting = Waiting(rig, "grant", file, "--wait", "1m", worker=True)
+    waiting = Waiting(rig, "grant", file, "--wait", "1m")
     assert f"Task {file.stem} waits for its window, which begins at " in waiting.said
     code, shown, err = waiting.end()
     assert code == 0 and f"Task {file.stem} is issued" in shown, err
     rig("operator", "complete", file.stem)
 
 
+@with_a_worker
 def test_what_is_for_the_agent_is_issued_whoever_waits(rig: Rig, spec: Spec) -> None:
     file = spec(criticality="medium", more=FOR_AGENT)
-    waiting = Waiting(rig, "grant", file, "--wait", "2m", worker=True)
+    waiting = Waiting(rig, "grant", file, "--wait", "2m")
     rig("approver-1", "approve", file.stem, "--yes")
     code, out, _ = waiting.end()
     assert code == 0 and "once, by research-agent" in out
@@ -168,27 +175,32 @@ def test_what_is_for_the_agent_is_issued_whoever_waits(rig: Rig, spec: Spec) -> 
 
 def test_where_no_worker_answers_it_says_so_while_it_waits(rig: Rig, spec: Spec) -> None:
     file = spec()
-    waiting = Waiting(rig, "grant", file, "--wait", "11s", worker=False)
-    assert waiting.said == f"No worker has answered about task {file.stem} yet. This command waits 6s more.\n"
+    waiting = Waiting(rig, "grant", file, "--wait", "7s")
+    assert waiting.said == (
+        f"No worker has answered about task {file.stem} yet. If none is running, start one: `jitvault worker`, or "
+        "`jitvault worker --once`. This command waits 4s more.\n"
+    )
     code, _, err = waiting.end()
-    assert code == 13 and "no worker has done this within 11 s" in err
+    assert code == 13 and "no worker has done this within 7 s" in err
 
 
+@with_a_worker
 def test_a_queued_request_waits_on_after_the_command(rig: Rig, spec: Spec) -> None:
     file = spec(criticality="medium")
     waits = rig("operator", "grant", file, "--wait", "2", "--queue").json
     assert (waits["state"], waits["next"]) == ("pending_approval", f"jitvault cancel {file.stem}")
-    waiting = Waiting(rig, "grant", file.stem, "--wait", "2m", worker=True)
+    waiting = Waiting(rig, "grant", file.stem, "--wait", "2m")
     rig("approver-1", "approve", file.stem, "--yes")
     code, shown, err = waiting.end()
     assert code == 0 and "jitvault unwrap " in shown, err
     rig("operator", "complete", file.stem)
 
 
+@with_a_worker
 @pytest.mark.parametrize(("more", "said"), [("", "issues nothing"), (FOR_AGENT, "The request stays")])
 def test_ctrl_c_says_what_becomes_of_the_task(rig: Rig, spec: Spec, more: str, said: str) -> None:
     file = spec(criticality="medium", more=more)
-    waiting = Waiting(rig, "grant", file, "--wait", "2m", worker=True)
+    waiting = Waiting(rig, "grant", file, "--wait", "2m")
     waiting.process.send_signal(signal.SIGINT)
     code, _, err = waiting.end()
     assert code == 130 and "interrupted" in err and said in err and f"jitvault cancel {file.stem}" in err

@@ -72,7 +72,7 @@ def requested(
     mapping.check_uses(wanted, _uses_in(wiring, asked))
     spec = submit_spec(context, wiring, what, task_id, revise=False, as_json=False, heartbeat=HEARTBEAT)
     with withdrawn_if_interrupted(context, wiring, monitor, spec.id):
-        request, document = request_grant(wiring, spec, queue=False, wait=wait, tell=say)
+        request, document = request_grant(wiring, spec, queue=False, wait=wait)
     request.check_not_refused(document)
     raise_for(document, waited=wait)
     # whatever happens from here on ends the task, and nobody can go on with it

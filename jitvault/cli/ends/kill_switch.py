@@ -22,9 +22,9 @@ from jitvault.errors import (
     JitvaultError,
     LedgerUnavailable,
     NotConfirmed,
+    NoWorkerActed,
     SecurityFinding,
     UsageError,
-    WaitTimedOut,
     error_like,
 )
 from jitvault.formats.plural import counted
@@ -229,7 +229,7 @@ def _kill_there(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) ->
         if final:
             break
         time.sleep(_POLL_S)
-    late = WaitTimedOut(f"no worker has done this within {wait:g} s")
+    late = NoWorkerActed(f"no worker has done this within {wait:g} s", written=wiring.person.written)
     missed = {task: unsigned.get(task, late) for task in tasks if task not in done}
     return [
         Result(task, done.get(task), missed.get(task), not_proven=left, target_asked=asked)

@@ -69,11 +69,10 @@ def answer(
     settled: Callable[[PublishedTask], bool],
     wait: float,
     signed: session.Signed,
-    tell: Callable[[str], None],
 ) -> PublishedTask:
     """Wait until a worker has answered a request for a grant.
 
-    It has granted or refused the request, or has said why the request waits. `tell` is called where none answers.
+    It has granted or refused the request, or has said why the request waits.
 
     `settled` says whether no worker will do more for the task now.
     """
@@ -85,4 +84,4 @@ def answer(
         session.check_not_final(document)
         return False
 
-    return session.wait_for_worker(wiring, task, is_answered, wait, signed, tell)
+    return session.wait_for_worker(wiring, task, is_answered, wait, signed)

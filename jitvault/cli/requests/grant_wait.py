@@ -5,12 +5,12 @@ What a grant may lack is approvals, and the beginning of its window.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from jitvault.agent.command_events import Approvals, Waiting
 from jitvault.cli import caller, session
 from jitvault.cli.options import DEFAULT_WAIT
+from jitvault.cli.quiet import waits
 from jitvault.cli.requests.grant_queue import GrantAsked, answer, queue_end
 from jitvault.cli.views.queue import window_start
 from jitvault.cli.views.task import by_whom, how_to_go_on, in_words, missing_approvals, print_decision
@@ -28,23 +28,23 @@ _OPEN_FINDING_RULE = "no-access-with-an-open-finding"
 
 
 def request_grant(
-    wiring: Wiring, spec: TaskSpec, *, queue: bool, wait: float | None, tell: Callable[[str], None]
+    wiring: Wiring, spec: TaskSpec, *, queue: bool, wait: float | None
 ) -> tuple[GrantAsked, PublishedTask]:
     """Sign a request for a grant; return the request and what became of it.
 
     Without `wait` the result is what a worker did at once. With `wait`, in seconds, the command waits that long for
     approvals and for the window, and signs another request when nothing is missing: a request for the requester's
-    inbox counts only after the last approval. `tell` is called with what the command waits for.
+    inbox counts only after the last approval.
     """
     clock = wiring.clock
     deadline = clock.monotonic() + (wait or 0.0)
-    asked, document = _ask(wiring, spec, queue=queue, wait=DEFAULT_WAIT if wait is None else wait, tell=tell)
+    asked, document = _ask(wiring, spec, queue=queue, wait=DEFAULT_WAIT if wait is None else wait)
     while clock.monotonic() < deadline and _waits(wiring, asked, document, spec):
-        document = _when_nothing_is_missing(wiring, asked, document, spec, deadline, tell)
+        document = _when_nothing_is_missing(wiring, asked, document, spec, deadline)
         if document.state is State.APPROVED and not _lacks_something(wiring, asked, document, spec):
             # the approvals may have come at the last moment: a worker still has the usual time to issue
             left = max(DEFAULT_WAIT, deadline - clock.monotonic())
-            asked, document = _ask(wiring, spec, queue=queue, wait=left, tell=tell)
+            asked, document = _ask(wiring, spec, queue=queue, wait=left)
     return asked, document
 
 
@@ -64,9 +64,7 @@ def own_request(wiring: Wiring, task_id: str, kind: str) -> str:
     return request_path(wiring.person.entity, task_id, kind)
 
 
-def _ask(
-    wiring: Wiring, spec: TaskSpec, *, queue: bool, wait: float, tell: Callable[[str], None]
-) -> tuple[GrantAsked, PublishedTask]:
+def _ask(wiring: Wiring, spec: TaskSpec, *, queue: bool, wait: float) -> tuple[GrantAsked, PublishedTask]:
     """Sign a request for a grant, and wait for a worker's answer."""
     until = queue_end(wiring, spec, queue=queue)
     asked = GrantAsked(sign_grant_request(wiring.person, spec, queued_until=until), until)
@@ -80,7 +78,7 @@ def _ask(
         goes_on = document.state is State.ISSUING or (document.state is State.APPROVED and _is_open(wiring, spec))
         return not goes_on and is_about(document, spec, wiring)
 
-    return asked, answer(wiring, asked, spec.id, is_granted_or_lacks_something, wait, signed, tell)
+    return asked, answer(wiring, asked, spec.id, is_granted_or_lacks_something, wait, signed)
 
 
 def _waits(wiring: Wiring, asked: GrantAsked, document: PublishedTask, spec: TaskSpec) -> bool:
@@ -110,7 +108,6 @@ def _when_nothing_is_missing(
     document: PublishedTask,
     spec: TaskSpec,
     deadline: float,
-    tell: Callable[[str], None],
 ) -> PublishedTask:
     """Return the task when it lacks nothing, or as it is at the deadline.
 
@@ -125,7 +122,7 @@ def _when_nothing_is_missing(
             missing = tuple(Approvals(each.group, each.count) for each in document.missing)
             caller.tell(Waiting(spec.id, missing, spec.window.not_before, lacks))
             how = f". To approve: `jitvault approve {spec.id}`" if document.missing else ""
-            tell(f"Task {spec.id} waits for {lacks}; this command waits {in_words(max(1, waiting.left_s))} more{how}")
+            waits(f"Task {spec.id} waits for {lacks}; this command waits {in_words(max(1, waiting.left_s))} more{how}")
         waiting.rest()
         try:
             document = session.wait_for_worker(wiring, spec.id, lambda _: True, DEFAULT_WAIT)

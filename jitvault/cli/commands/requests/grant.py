@@ -22,7 +22,6 @@ from jitvault.cli.options import (
     set_hint_task,
     set_interrupt_hint,
 )
-from jitvault.cli.quiet import note
 from jitvault.cli.requests.grant_wait import is_about, own_request, raise_for, request_grant
 from jitvault.cli.requests.submission import is_spec, naming_agents, own_spec, submit_spec
 from jitvault.cli.views import output
@@ -109,9 +108,8 @@ def grant(
     with output.new_file(out) as file:
         read = _requested_spec(context, wiring, what, task_id, revise=revise, as_json=json_)
         set_interrupt_hint(context, render.when_interrupted(read, queue=queue))
-        tell = _nothing if json_ else note
         with naming_agents(wiring, read):
-            request, document = request_grant(wiring, read, queue=queue, wait=wait, tell=tell)
+            request, document = request_grant(wiring, read, queue=queue, wait=wait)
         if request.queued_until is not None and request.is_open(document):
             queue_view.print_queued(document, request.queued_until, out=file, as_json=json_)
             return
@@ -188,7 +186,3 @@ def _requested_spec(
         raise NotFound(f"there is no file {what!r:.80}, and you have submitted no task of that name")
     set_hint_task(context, mine.id)
     return mine
-
-
-def _nothing(_: str) -> None:
-    """Tell nobody what the command waits for: its output is for a program."""
