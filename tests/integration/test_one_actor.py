@@ -17,6 +17,10 @@ def alone(rig: Rig, who: str, *args: str) -> None:
     """The command has the worker's identity, and no worker runs."""
     late = rig(who, *args, "--wait", "1s", code=13, alone=True).error
     assert "no worker has done this within 1 s" in late["message"]
+    assert "`jitvault worker`" in late["hint"] and "`jitvault worker --once`" in late["hint"]
+    waiting = late["waiting"]
+    assert waiting["written"] and all(rig.document(path) for path in waiting["written"])
+    assert (waiting["begun"], waiting["start"]) == (False, ["jitvault worker", "jitvault worker --once"])
 
 
 @pytest.mark.parametrize(

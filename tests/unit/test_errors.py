@@ -51,6 +51,7 @@ KINDS = {
     "UnusedLedger": "LedgerUnavailable",
     "ForeignLedger": "LedgerUnavailable",
     "OlderRules": "LedgerUnavailable",
+    "NoWorkerActed": "WaitTimedOut",
 }
 DRAWN = re.compile(r"^(?P<indent> +[│ ]*)(?:[├└]── )?(?P<name>[A-Z]\w+) +(?P<code>\d+)(?: +\S.*)?$")
 

@@ -1,57 +1,70 @@
-"""What a command says of a wait that nobody ended."""
+"""What a command says where a worker has not done, or not finished, what was asked."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import cast
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
 
-import msgspec
 import pytest
+from test_published_task import NOW, honest
 
-from jitvault.cli import session
-from jitvault.documents.published_task import ChainEnd, PublishedError, PublishedTask
-from jitvault.errors import AuditUntrusted, JitvaultError, WaitTimedOut
-from jitvault.model.revision import Revision
+from jitvault.cli import app, session
+from jitvault.cli.commands.ends import freeze
+from jitvault.cli.requests.grant_wait import raise_for
+from jitvault.documents.published_task import PublishedError
+from jitvault.errors import AuditUntrusted, JitvaultError, NotConfirmed, NoWorkerActed, WrongState
+from jitvault.model.scope import Scope
 from jitvault.model.states import State
-from jitvault.wiring import Wiring
-
-NOW = datetime(2026, 12, 1, tzinfo=UTC)
-TASK = PublishedTask(
-    task_id="t-1",
-    state=State.ISSUING,
-    revision=1,
-    body=b"{}",
-    requester="e-1",
-    agent="e-2",
-    parent=None,
-    chain=ChainEnd(1, "h1"),
-    end_reason=None,
-    grant_id=None,
-    ends_at=None,
-    decision={},
-    ttl={},
-    receipt=None,
-    digest=Revision.of(b"{}").digest,
-    written_at=NOW,
-)
-
-
-class NoLedger:
-    """What a command has on a person's own machine."""
-
-    has_ledger = False
-
 
 LAGS = PublishedError(AuditUntrusted.exit_code, "its last lines are missing", "Repair it.")
+LATE = "no worker has done this within 9 s"
+START = ["jitvault worker", "jitvault worker --once"]
+
+
+def wiring(*written: str) -> Any:
+    """What a command has on a person's own machine: no ledger."""
+    return SimpleNamespace(has_ledger=False, person=SimpleNamespace(written=written))
 
 
 @pytest.mark.parametrize(
-    ("since", "kind"), [(NOW - timedelta(seconds=1), AuditUntrusted), (NOW + timedelta(seconds=1), WaitTimedOut)]
+    ("since", "kind"), [(NOW - timedelta(seconds=1), AuditUntrusted), (NOW + timedelta(seconds=1), NoWorkerActed)]
 )
-def test_a_wait_ends_with_what_a_worker_met_meanwhile(since: datetime, kind: type[JitvaultError]) -> None:
+def test_a_wait_ends_with_what_a_worker_met_meanwhile(since: Any, kind: type[JitvaultError]) -> None:
     """What it met before says nothing of this request: perhaps no worker lives any more."""
-    document = msgspec.structs.replace(TASK, error=LAGS)
-    # nobody is asked where the document says what is wrong
-    found = session._not_done(cast("Wiring", NoLedger()), "t-1", document, since, "no worker has done this within 9 s")
+    found = session._not_done(wiring(), "t-1", honest(error=LAGS), since, LATE, begun=False)
     assert type(found) is kind
     assert str(found) == "task t-1: no worker has done this within 9 s: its last lines are missing"
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_wait_without_a_worker_names_what_was_written_and_what_to_start(
+    capsys: pytest.CaptureFixture[str], *, begun: bool
+) -> None:
+    document = honest(error=LAGS)
+    late = session._not_done(wiring("requests/e/t-1/end"), "t-1", document, NOW + timedelta(1), LATE, begun=begun)
+    assert isinstance(late, NoWorkerActed)
+    assert late.as_json() == {"written": ["requests/e/t-1/end"], "begun": begun, "start": START}
+    assert all(command in late.hint for command in START) is not begun
+    with pytest.raises(SystemExit, match="13"):
+        app._print_error(str(late), late.hint, late.exit_code, as_json=True, waiting=late.as_json())
+    assert '"written": [' in capsys.readouterr().err
+
+
+def test_a_task_whose_token_may_not_have_been_made_is_not_granted() -> None:
+    """Vault's answer to the create was lost: a script must not go on with an exit code of 0 and no token."""
+    task = honest(state=State.ISSUING)
+    with pytest.raises(WrongState, match="is issuing, and its token is not issued yet"):
+        raise_for(task, waited=1.0)
+    raise_for(task)
+    raise_for(honest(state=State.ISSUED), waited=1.0)
+
+
+@pytest.mark.parametrize(("other", "kind"), [("ending", NotConfirmed), ("issued", NoWorkerActed)])
+def test_a_freeze_is_unproven_where_a_worker_ends_all_tasks_and_else_waits_for_one(
+    other: str, kind: type[JitvaultError]
+) -> None:
+    states = {"t-1": "confirmed", "t-2": "ending", "t-3": other}
+    with pytest.raises(kind, match=rf"2 of 3 tasks not proven to be ended: t-2 \(ending\), t-3 \({other}\)"):
+        freeze._check_ended(Scope(agent="a"), states, 9.0, ["freezes/e/agent"])
+    freeze._check_ended(Scope(agent="a"), {"t-1": "confirmed"}, 9.0, [])
