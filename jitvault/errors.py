@@ -44,7 +44,7 @@ prints them in one place. No error carries a secret: no token, no password, no r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import ClassVar
 
@@ -58,6 +58,8 @@ class JitvaultError(Exception):
 
     exit_code: ClassVar[int] = 1
     default_hint: ClassVar[str] = "This is a bug in jitvault. Run the command again with --debug and report it."
+    data: Mapping[str, object] = {}
+    """What a program reads of this error besides its code."""
     leads_on: bool = False
     """Whether the hint says how the task of this command goes on, or that its request is settled."""
 
@@ -345,12 +347,8 @@ class NoWorkerActed(WaitTimedOut):
     ) -> None:
         going_on = "A worker is at work on it. Wait longer with --wait, or ask again later."
         super().__init__(message, hint=hint or (going_on if begun else None))
-        self.written = written
-        self.begun = begun
-
-    def as_json(self) -> dict[str, object]:
-        """Return what was written, whether a worker has begun, and the commands that start one."""
-        return {"written": [*self.written], "begun": self.begun, "start": ["jitvault worker", "jitvault worker --once"]}
+        start = ["jitvault worker", "jitvault worker --once"]
+        self.data = {"waiting": {"written": [*written], "begun": begun, "start": start}}
 
 
 def error_like(error: JitvaultError, message: str, *, hint: str) -> JitvaultError:

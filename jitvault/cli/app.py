@@ -29,7 +29,7 @@ from jitvault.cli.lazy_commands import commands_of
 from jitvault.cli.options import OWN_FAILURE, made_task_hint
 from jitvault.cli.output_options import wants_json
 from jitvault.cli.refused import hint_for
-from jitvault.errors import JitvaultError, NoWorkerActed, UsageError, VaultNotServing, VaultUnavailable
+from jitvault.errors import JitvaultError, UsageError, VaultNotServing, VaultUnavailable
 from jitvault.formats.shorten import printable
 from jitvault.formats.token_pattern import without_tokens
 
@@ -126,7 +126,7 @@ def _run() -> NoReturn:
             error.exit_code,
             as_json=as_json,
             exit_code=placeholders.get("EXIT_CODE"),
-            waiting=error.as_json() if isinstance(error, NoWorkerActed) else None,
+            **error.data,
         )
     except (BrokenPipeError, SystemExit):
         # the reader of our output has gone (typer exits only for that): Python must not complain about it at exit
@@ -207,17 +207,11 @@ def _hint_for_usage(error: typer.TyperException, arguments: Sequence[str]) -> st
 
 
 def _print_error(
-    message: str,
-    hint: str,
-    code: int,
-    *,
-    as_json: bool,
-    exit_code: str | None = None,
-    waiting: Mapping[str, object] | None = None,
+    message: str, hint: str, code: int, *, as_json: bool, exit_code: str | None = None, **data: object
 ) -> NoReturn:
     """Print an error and exit.
 
-    The exit code is the error's own, or `exit_code`, which only `exec` sets. `waiting` is what waits for a worker.
+    The exit code is the error's own, or `exit_code`, which only `exec` sets. `data` is more of it, for programs alone.
     """
     from jitvault.cli.views.output import to_json
 
@@ -225,8 +219,8 @@ def _print_error(
     hint = without_tokens(printable(hint))
     tell_failure(code, message, hint)
     if as_json:
-        error = {"exit_code": code, "message": message, "hint": hint} | ({"waiting": waiting} if waiting else {})
-        typer.echo(to_json({"error": error}), err=True)
+        body: dict[str, Any] = {"error": {"exit_code": code, "message": message, "hint": hint, **data}}
+        typer.echo(to_json(body), err=True)
     else:
         prefix = "error: "
         typer.secho(prefix, fg="red", bold=True, err=True, nl=False)

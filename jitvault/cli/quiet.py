@@ -24,12 +24,13 @@ def quiet_if(asked: bool, *, for_program: bool = False) -> Iterator[None]:
 
     `for_program` says that a program reads the output: then what the command waits for is kept back.
     """
-    before = _Mode.is_quiet, _Mode.is_for_program
-    _Mode.is_quiet, _Mode.is_for_program = asked, for_program
+    _Mode.is_quiet = asked
+    _Mode.is_for_program = for_program
     try:
         yield
     finally:
-        _Mode.is_quiet, _Mode.is_for_program = before
+        _Mode.is_quiet = False
+        _Mode.is_for_program = False
 
 
 def is_quiet() -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Result
 from disk import Disk, Limit, small_disk
 from go_between import Fate, Moment
 from invariants import at_target, check, check_over, live_tokens, unknown_tokens, verdicts
@@ -68,19 +69,30 @@ def in_use(rig: Rig) -> Iterator[None]:
         yield
 
 
-def full_at(stage: Stage, disk: Disk, rig: Rig, where: str, moment: Moment, *arguments: str | Path) -> Any:
-    """The command, during which the disk becomes full; and what it says."""
+@contextmanager
+def full_at(stage: Stage, disk: Disk, rig: Rig, where: str, moment: Moment) -> Iterator[None]:
+    """What is done meanwhile makes one such request, at which the disk becomes full."""
     struck = stage.between.when(where, moment, disk.fill)
     try:
-        first = rig("operator", *arguments, code=None)
+        yield
     finally:
         disk.free()
     assert struck.struck == 1
     claims_run_out(rig)
-    assert first.code == 11, first
+
+
+def complete(rig: Rig, task: str) -> Result:
+    """No worker can end it, and the command reads on what the ledger's disk lacks."""
+    first = rig("operator", "complete", task, code=11)
     assert "ledger" in first.error["message"]
     assert "space" in first.error["hint"]
     return first
+
+
+def turn(rig: Rig, task: str) -> None:
+    """A worker cannot do what is due."""
+    failure = rig.turn(task, code=11)
+    assert failure is not None and "ledger" in str(failure) and "space" in failure.hint
 
 
 @pytest.mark.parametrize(("where", "moment"), [(CREATE, "before"), (CREATE, "after"), (DELIVER, "after")])
@@ -89,9 +101,10 @@ def test_a_disk_that_is_full_during_a_grant(
 ) -> None:
     file = spec()
     rig("operator", "submit", file)
-    with in_use(rig):
-        first = full_at(stage, disk, rig, where, moment, "grant", file)
-    check(rig, first)
+    rig("operator", "grant", file, "--wait", "0", alone=True, code=13)
+    with in_use(rig), full_at(stage, disk, rig, where, moment):
+        turn(rig, file.stem)
+    check(rig)
     until_done(rig, "grant", file, watch=lambda result: check(rig, result))
     assert len(live_tokens(rig)) == 1
 
@@ -111,8 +124,8 @@ def test_a_full_disk_keeps_no_access_alive(
     file = spec()
     held = rig.active(file)
     rig("operator", "status", file.stem)
-    with in_use(rig):
-        first = full_at(stage, disk, rig, where, moment, "complete", file.stem)
+    with in_use(rig), full_at(stage, disk, rig, where, moment):
+        first = complete(rig, file.stem)
     assert not rig.is_live(held.token)
     assert not rig.lease_is_live(held.lease_id)
     assert not at_target(rig, rig.file(file.stem))
@@ -130,7 +143,8 @@ def test_a_full_disk_keeps_no_access_alive_where_nobody_has_the_ledger_open(
     held = rig.active(file)
     rig("operator", "status", file.stem)
     assert [path.name for path in rig.ledger_path.parent.glob(rig.ledger_path.name + "-*")] == []
-    first = full_at(stage, disk, rig, "GET auth/token/lookup-self", "before", "complete", file.stem)
+    with full_at(stage, disk, rig, "GET auth/token/lookup-self", "before"):
+        first = complete(rig, file.stem)
     assert not rig.is_live(held.token)
     assert not rig.lease_is_live(held.lease_id)
     check(rig, first)
@@ -143,9 +157,9 @@ def test_a_disk_that_is_full_while_a_task_is_sealed(stage: Stage, disk: Disk, ri
     rig.active(file)
     rig("operator", "complete", file.stem)
     time.sleep(2.2)
-    with in_use(rig):
-        first = full_at(stage, disk, rig, SIGN_RECEIPT, "after", "status", file.stem)
-    check(rig, first)
+    with in_use(rig), full_at(stage, disk, rig, SIGN_RECEIPT, "after"):
+        turn(rig, file.stem)
+    check(rig)
     assert rig.file(file.stem).task.state == "confirmed"
     sealed(rig, file.stem)
     check_over(rig, file.stem)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -60,28 +59,3 @@ def queue_end(wiring: Wiring, spec: TaskSpec, *, queue: bool) -> datetime | None
         return None
     until = datetime.fromisoformat(former["queued_until"])
     return until if until > now else None
-
-
-def answer(
-    wiring: Wiring,
-    asked: GrantAsked,
-    task: str,
-    settled: Callable[[PublishedTask], bool],
-    wait: float,
-    signed: session.Signed,
-) -> PublishedTask:
-    """Wait until a worker has answered a request for a grant.
-
-    It has granted or refused the request, or has said why the request waits.
-
-    `settled` says whether no worker will do more for the task now.
-    """
-    is_queued = asked.queued_until is not None
-
-    def is_answered(document: PublishedTask) -> bool:
-        if asked.is_refused(document) or (is_queued and document.error is not None) or settled(document):
-            return True
-        session.check_not_final(document)
-        return False
-
-    return session.wait_for_worker(wiring, task, is_answered, wait, signed)

@@ -11,7 +11,7 @@ from jitvault.agent.command_events import Approvals, Waiting
 from jitvault.cli import caller, session
 from jitvault.cli.options import DEFAULT_WAIT
 from jitvault.cli.quiet import waits
-from jitvault.cli.requests.grant_queue import GrantAsked, answer, queue_end
+from jitvault.cli.requests.grant_queue import GrantAsked, queue_end
 from jitvault.cli.views.queue import window_start
 from jitvault.cli.views.task import by_whom, how_to_go_on, in_words, missing_approvals, print_decision
 from jitvault.cli.waiting import Wait
@@ -73,12 +73,17 @@ def _ask(wiring: Wiring, spec: TaskSpec, *, queue: bool, wait: float) -> tuple[G
         submitted=session.written_at(wiring, own_request(wiring, spec.id, "submit")),
     )
 
-    def is_granted_or_lacks_something(document: PublishedTask) -> bool:
+    def is_answered(document: PublishedTask) -> bool:
+        if asked.is_refused(document) or (until is not None and document.error is not None):
+            return True
         # a task stays approved only before its window; where Vault's answer was lost, it stays issuing for a while
         goes_on = document.state is State.ISSUING or (document.state is State.APPROVED and _is_open(wiring, spec))
-        return not goes_on and is_about(document, spec, wiring)
+        if goes_on or not is_about(document, spec, wiring):
+            session.check_not_final(document)
+            return False
+        return True
 
-    return asked, answer(wiring, asked, spec.id, is_granted_or_lacks_something, wait, signed)
+    return asked, session.wait_for_worker(wiring, spec.id, is_answered, wait, signed)
 
 
 def _waits(wiring: Wiring, asked: GrantAsked, document: PublishedTask, spec: TaskSpec) -> bool:

@@ -44,10 +44,10 @@ def test_a_wait_without_a_worker_names_what_was_written_and_what_to_start(
     document = honest(error=LAGS)
     late = session._not_done(wiring("requests/e/t-1/end"), "t-1", document, NOW + timedelta(1), LATE, begun=begun)
     assert isinstance(late, NoWorkerActed)
-    assert late.as_json() == {"written": ["requests/e/t-1/end"], "begun": begun, "start": START}
+    assert late.data == {"waiting": {"written": ["requests/e/t-1/end"], "begun": begun, "start": START}}
     assert all(command in late.hint for command in START) is not begun
     with pytest.raises(SystemExit, match="13"):
-        app._print_error(str(late), late.hint, late.exit_code, as_json=True, waiting=late.as_json())
+        app._print_error(str(late), late.hint, late.exit_code, as_json=True, **late.data)
     assert '"written": [' in capsys.readouterr().err
 
 
