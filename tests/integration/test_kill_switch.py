@@ -16,6 +16,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from beside import turn
 from commands import Quick
 from invariants import check, check_over, files
 from rig import Held, Rig
@@ -351,11 +352,15 @@ def test_without_a_worker_what_is_granted_meanwhile_is_asked_to_end_as_well(
     rig.active(first)
     waiting = [second]
 
+    sleep = killswitch.time.sleep
+
     def work(seconds: float) -> None:
-        for file in (first, second):
-            rig.cli("operator", "status", file.stem, code=None)
-        if waiting:
-            rig.cli("operator", "grant", waiting.pop())
+        with monkeypatch.context() as awake:
+            awake.setattr(killswitch.time, "sleep", sleep)
+            for file in (first, second):
+                turn(rig.cli.environment(None), file.stem)
+            if waiting:
+                rig.cli("operator", "grant", waiting.pop())
 
     monkeypatch.setattr(killswitch.time, "sleep", work)
     here = Quick(rig.cli.variables, rig.cli.home)
