@@ -345,8 +345,7 @@ class NoWorkerActed(WaitTimedOut):
     def __init__(
         self, message: str, *, hint: str | None = None, written: Sequence[str] = (), begun: bool = False
     ) -> None:
-        going_on = "A worker is at work on it. Wait longer with --wait, or ask again later."
-        super().__init__(message, hint=hint or (going_on if begun else None))
+        super().__init__(message, hint=hint)
         start = ["jitvault worker", "jitvault worker --once"]
         self.data = {"waiting": {"written": [*written], "begun": begun, "start": start}}
 
@@ -357,7 +356,9 @@ def error_like(error: JitvaultError, message: str, *, hint: str) -> JitvaultErro
     Its exit code is that of `error`.
     """
     kind = VaultRefused if isinstance(error, VaultRejected) else type(error)
-    return kind(message, hint=hint)
+    like = kind(message, hint=hint)
+    like.data = error.data
+    return like
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
@@ -293,8 +293,7 @@ def wait_for_worker(
                 return document
         if waiting.is_over:
             begun = document is not None and (before is None or document.written_at > before.written_at)
-            late = f"no worker has done this within {wait:g} s"
-            raise _not_done(wiring, task_id, document, since, late, begun=begun)
+            _raise_not_done(wiring, task_id, document, since, f"no worker has done this within {wait:g} s", begun=begun)
         if _LONG_S < waiting.left_s <= notes_at_s:
             notes_at_s = 0.0
             waits(_waits_on(task_id, document, waiting.left_s))
@@ -325,41 +324,34 @@ def end_without_worker(wiring: Wiring, task_id: str, wait: float) -> PublishedTa
     return known(wiring, task_id)
 
 
-def _not_done(
+def _raise_not_done(
     wiring: Wiring, task_id: str, document: PublishedDocument | None, since: datetime, late: str, *, begun: bool
-) -> JitvaultError:
-    """Return the error of a wait that is over: what a worker met meanwhile, else NoWorkerActed.
+) -> NoReturn:
+    """Raise the error of a wait that is over: what a worker met meanwhile, else NoWorkerActed.
 
     What a worker published before `since` says nothing of this request, and is only named. A finding keeps a worker
     from publishing anything of a task, so that is looked up in the ledger, where one can be read here.
     """
     error = document.error if isinstance(document, PublishedTask | PublishedRefusal) else None
     if document is not None and error is not None and document.written_at >= since:
-        return error_of(error.exit_code, f"task {task_id}: {late}: {error.message}", error.hint)
-    if (found := _finding_here(wiring, task_id, document)) is not None:
-        return found
+        raise error_of(error.exit_code, f"task {task_id}: {late}: {error.message}", error.hint)
+    _check_ledger(wiring, task_id, document)
     message = f"task {task_id}: {late}{_held_up(document) or _over_quota(wiring)}"
-    return NoWorkerActed(message, written=wiring.person.written, begun=begun)
+    raise NoWorkerActed(message, written=wiring.person.written, begun=begun)
 
 
-def _finding_here(wiring: Wiring, task_id: str, document: PublishedDocument | None) -> SecurityFinding | None:
-    """Return what the ledger says against a task that no worker goes on with.
-
-    None where the ledger says nothing, or none can be read here.
-    """
+def _check_ledger(wiring: Wiring, task_id: str, document: PublishedDocument | None) -> None:
+    """Raise what the ledger says against a task that no worker goes on with, where one can be read here."""
     ledger = fallback.ledger_here(wiring)
     if ledger is None:
-        return None
-    try:
+        return
+    with suppress(LedgerUnavailable):
         file = ledger.file(task_id)
-    except SecurityFinding as error:
-        return error
-    except JitvaultError:
-        return None
-    if file is None:
-        return lost(document) if document is not None and is_own(document, ledger.installation()) else None
-    found = [finding for finding in file.findings if finding["closed_at"] is None]
-    return SecurityFinding(f"task {task_id}: {describe_finding(found[-1])}") if found else None
+        if file is None and document is not None and is_own(document, ledger.installation()):
+            raise lost(document)
+        found = [finding for finding in (file.findings if file else ()) if finding["closed_at"] is None]
+        if found:
+            raise SecurityFinding(f"task {task_id}: {describe_finding(found[-1])}")
 
 
 def check_not_final(document: PublishedTask) -> None:

@@ -105,9 +105,8 @@ def _lost_and_frozen(worker: WorkerContext, words: Sequence[FreezeStatement]) ->
     for task_id in worker.ledger.unknown_tasks(worker.documents.names(PUBLISHED)):
         said = published(worker, task_id)
         if isinstance(said, PublishedTask) and said.state in LIVE_STATES | {State.ENDING}:
-            for word in words:
-                if word.covers(said.full_revision.content):
-                    found[task_id] = f"{word.by} froze {word.scope}: {word.reason}"
+            for word in (one for one in words if one.covers(said.full_revision.content)):
+                found[task_id] = f"{word.by} froze {word.scope}: {word.reason}"
     return found
 
 

@@ -23,6 +23,7 @@ from rig import Held, Rig
 from test_two_at_once import at_once
 
 from jitvault.cli.ends import kill_switch as killswitch
+from jitvault.cli.waiting import Wait
 from jitvault.context import WorkerContext
 from jitvault.errors import VaultUnavailable
 from jitvault.kill_switch import ended_before as earlier
@@ -352,17 +353,13 @@ def test_without_a_worker_what_is_granted_meanwhile_is_asked_to_end_as_well(
     rig.active(first)
     waiting = [second]
 
-    sleep = killswitch.time.sleep
+    def work(wait: Wait) -> None:
+        for file in (first, second):
+            turn(rig.cli.environment(None), file.stem)
+        if waiting:
+            rig.cli("operator", "grant", waiting.pop())
 
-    def work(seconds: float) -> None:
-        with monkeypatch.context() as awake:
-            awake.setattr(killswitch.time, "sleep", sleep)
-            for file in (first, second):
-                turn(rig.cli.environment(None), file.stem)
-            if waiting:
-                rig.cli("operator", "grant", waiting.pop())
-
-    monkeypatch.setattr(killswitch.time, "sleep", work)
+    monkeypatch.setattr(Wait, "rest", work)
     here = Quick(rig.cli.variables, rig.cli.home)
     kill = ("revoke", "--agent", "research-agent", "--reason", "x", "--yes", "--wait", "40", "--json")
     ended = here("operator", *kill, worker=False).json

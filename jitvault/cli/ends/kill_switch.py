@@ -15,6 +15,7 @@ from jitvault.cli.lookups.names_in_tasks import published_in
 from jitvault.cli.quiet import note
 from jitvault.cli.views.kill_switch import print_kill_results
 from jitvault.cli.views.task import not_proven
+from jitvault.cli.waiting import Wait
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import ANYONE, freeze_path, request_path
 from jitvault.documents.signed import check_note
@@ -45,8 +46,6 @@ from jitvault.lifecycle.requests.sign import sign_end, sign_freeze
 from jitvault.model.scope import Scope
 from jitvault.model.states import EndReason, State
 from jitvault.wiring import Wiring
-
-_POLL_S = 0.5
 
 
 def revoke_scope(scope: Scope, *, note: str, yes: bool, freeze: bool, wait: float, as_json: bool) -> None:
@@ -213,7 +212,7 @@ def _kill_there(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) ->
         error = _sign_end(wiring, task, note)
         if error is not None:
             unsigned[task] = error
-    deadline = time.monotonic() + wait
+    waiting = Wait(wiring, wait, poll_s=0.5)
     progress = Progress()
     done: dict[str, State] = {}
     open_ends: dict[str, tuple[Sequence[str], bool | None]] = {}
@@ -224,11 +223,11 @@ def _kill_there(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) ->
             open_ends[task] = (not_proven(document), asked)
             if document.state in session.DONE:
                 done[task] = document.state
-        final = len(done) == len(tasks) or time.monotonic() >= deadline
+        final = len(done) == len(tasks) or waiting.is_over
         progress("confirmed", len(done), len(tasks), final=final)
         if final:
             break
-        time.sleep(_POLL_S)
+        waiting.rest()
     late = NoWorkerActed(f"no worker has done this within {wait:g} s", written=wiring.person.written)
     missed = {task: unsigned.get(task, late) for task in tasks if task not in done}
     return [
@@ -289,5 +288,6 @@ def _raise_for(results: Sequence[Result]) -> None:
     error = next((result.error for result in unproven if result.error is not None), None)
     if error is None:
         raise NotConfirmed(message, hint=hint)
-    # a task that the ledger does not have needs another remedy than running the command again
-    raise error_like(error, f"{message}: {error}", hint=error.hint if isinstance(error, SecurityFinding) else hint)
+    # what the ledger does not have, or no worker has ended, needs another remedy than what Vault could not end
+    own = isinstance(error, SecurityFinding | NoWorkerActed)
+    raise error_like(error, f"{message}: {error}", hint=error.hint if own else hint)

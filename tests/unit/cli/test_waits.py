@@ -32,20 +32,21 @@ def wiring(*written: str) -> Any:
 )
 def test_a_wait_ends_with_what_a_worker_met_meanwhile(since: Any, kind: type[JitvaultError]) -> None:
     """What it met before says nothing of this request: perhaps no worker lives any more."""
-    found = session._not_done(wiring(), "t-1", honest(error=LAGS), since, LATE, begun=False)
-    assert type(found) is kind
-    assert str(found) == "task t-1: no worker has done this within 9 s: its last lines are missing"
+    with pytest.raises(kind) as found:
+        session._raise_not_done(wiring(), "t-1", honest(error=LAGS), since, LATE, begun=False)
+    assert str(found.value) == "task t-1: no worker has done this within 9 s: its last lines are missing"
 
 
 @pytest.mark.parametrize("begun", [True, False])
 def test_a_wait_without_a_worker_names_what_was_written_and_what_to_start(
     capsys: pytest.CaptureFixture[str], *, begun: bool
 ) -> None:
-    document = honest(error=LAGS)
-    late = session._not_done(wiring("requests/e/t-1/end"), "t-1", document, NOW + timedelta(1), LATE, begun=begun)
-    assert isinstance(late, NoWorkerActed)
+    here = wiring("requests/e/t-1/end")
+    with pytest.raises(NoWorkerActed) as found:
+        session._raise_not_done(here, "t-1", honest(error=LAGS), NOW + timedelta(1), LATE, begun=begun)
+    late = found.value
     assert late.data == {"waiting": {"written": ["requests/e/t-1/end"], "begun": begun, "start": START}}
-    assert all(command in late.hint for command in START) is not begun
+    assert all(command in late.hint for command in START)
     with pytest.raises(SystemExit, match="13"):
         app._print_error(str(late), late.hint, late.exit_code, as_json=True, **late.data)
     assert '"written": [' in capsys.readouterr().err
