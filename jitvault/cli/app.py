@@ -219,8 +219,7 @@ def _print_error(
     hint = without_tokens(printable(hint))
     tell_failure(code, message, hint)
     if as_json:
-        body: dict[str, Any] = {"error": {"exit_code": code, "message": message, "hint": hint, **data}}
-        typer.echo(to_json(body), err=True)
+        typer.echo(to_json({"error": {"exit_code": code, "message": message, "hint": hint, **data}}), err=True)
     else:
         prefix = "error: "
         typer.secho(prefix, fg="red", bold=True, err=True, nl=False)

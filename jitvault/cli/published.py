@@ -61,7 +61,7 @@ def has_ledger(wiring: Wiring) -> bool:
 def ledger_here(wiring: Wiring) -> Ledger | None:
     """Return the ledger where one can be read here, without a word where it cannot."""
     with suppress(JitvaultError):
-        return wiring.ledger if wiring.has_ledger else None
+        return wiring.ledger
     return None
 
 

@@ -89,9 +89,6 @@ def open_session() -> Wiring:
 
 def _warn_of_exposed_secrets(settings: Settings) -> None:
     """Warn of a secret id's file that others on this host may read."""
-    if settings.agent_secret_id_file is None and settings.worker_secret_id_file is None:
-        return
-
     for variable, path, mode in exposed_secrets(settings):
         warn(f"warning: {variable}: {path} has mode {mode:04o} and should have 0600: whoever reads it has this login")
 
@@ -296,17 +293,16 @@ def wait_for_worker(
             _raise_not_done(wiring, task_id, document, since, f"no worker has done this within {wait:g} s", begun=begun)
         if _LONG_S < waiting.left_s <= notes_at_s:
             notes_at_s = 0.0
-            waits(_waits_on(task_id, document, waiting.left_s))
+            waits(_waits_on(document, waiting.left_s))
         waiting.rest()
         document = published(wiring, task_id)
 
 
-def _waits_on(task_id: str, document: PublishedDocument | None, left_s: float) -> str:
+def _waits_on(document: PublishedDocument | None, left_s: float) -> str:
     """Return what a command says that has waited for long."""
     left = format_duration(timedelta(seconds=round(left_s)))
-    met = _held_up(document)
-    start = "" if met else " If none is running, start one: `jitvault worker`, or `jitvault worker --once`."
-    return f"No worker has answered about task {task_id} yet{met}.{start} This command waits {left} more."
+    start = "If none is running, start one: `jitvault worker`, or `jitvault worker --once`."
+    return f"No worker has answered yet{_held_up(document)}. {start} This command waits {left} more."
 
 
 def end_without_worker(wiring: Wiring, task_id: str, wait: float) -> PublishedTask:

@@ -177,8 +177,8 @@ def test_where_no_worker_answers_it_says_so_while_it_waits(rig: Rig, spec: Spec)
     file = spec()
     waiting = Waiting(rig, "grant", file, "--wait", "7s")
     assert waiting.said == (
-        f"No worker has answered about task {file.stem} yet. If none is running, start one: `jitvault worker`, or "
-        "`jitvault worker --once`. This command waits 4s more.\n"
+        "No worker has answered yet. If none is running, start one: `jitvault worker`, or `jitvault worker --once`. "
+        "This command waits 4s more.\n"
     )
     code, _, err = waiting.end()
     assert code == 13 and "no worker has done this within 7 s" in err

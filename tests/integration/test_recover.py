@@ -231,9 +231,10 @@ def test_a_new_ledger_beside_open_tasks_grants_nothing_and_ends_what_is_to_end(r
     # an agent that removes its request hides nothing
     mine = f"jitvault/metadata/requests/{rig.entity('research-agent')}/{below.stem}/submit"
     rig.vault(rig.token_of("agent")).delete(mine)
-    for asked, why in ((new, "has had to be rebuilt"), (file, "missing in the ledger")):
-        refused = rig("operator", "grant", asked, code=12).error
-        assert why in refused["message"] and "ledger recover" in refused["hint"]
+    refused = rig("operator", "grant", new, code=12).error
+    assert "has had to be rebuilt" in refused["message"] and "ledger recover" in refused["hint"]
+    lost = rig.turn(file.stem, code=12)
+    assert lost is not None and "missing in the ledger" in str(lost) and "ledger recover" in lost.hint
     (usable,) = [c for c in rig("operator", "doctor", code=None).json["checks"] if c["name"] == "usable"]
     assert usable["status"] == "fail" and "ledger recover" in usable["mend"]
     # who only reads the ledger is told as well
@@ -325,7 +326,8 @@ def test_an_older_ledger_is_corrected_forward(rig: Rig, spec: Spec, tmp_path: Pa
     unknown = spec()
     lost = active(rig, unknown)
     rig.put_back(copy)
-    assert "recover" in rig("operator", "status", granted_since.stem, code=12).error["hint"]
+    failure = rig.turn(granted_since.stem, code=12)
+    assert failure is not None and "recover" in failure.hint
     rig.put_back(copy)
 
     told = recover(rig)
