@@ -20,6 +20,9 @@ from jitvault.model.states import LIVE_STATES, State
 from jitvault.recovery.recover import recover_task
 from jitvault.recovery.survey import signed_request
 
+_UNHURRIED_S = 5.0
+"""How long an imported task's end is tried at least, also by a worker that first revokes the tokens of all tasks."""
+
 
 def advance_or_end_lost(
     worker: WorkerContext, task_id: str, *, hint: str | None = None, deadline: float | None = None
@@ -27,7 +30,7 @@ def advance_or_end_lost(
     """Do what is due for the task, as `advance` does.
 
     A task that was lost with the ledger is imported first if its end is asked for; what that takes is added to
-    `deadline`. Raises LostTask for one whose end is not asked for, and where nobody said that the ledger has to be
+    `deadline`, and then it has a few seconds at least. Raises LostTask for one whose end is not asked for, and where nobody said that the ledger has to be
     rebuilt.
     """
     try:
@@ -40,7 +43,7 @@ def advance_or_end_lost(
     recover_task(worker, task_id)
     if deadline is not None:
         # a token that is revoked in haste, and was not seen alive before, is never proven dead
-        deadline += worker.clock.monotonic() - begun
+        deadline = max(deadline, begun + _UNHURRIED_S) + worker.clock.monotonic() - begun
     return advance(worker, task_id, hint=hint, deadline=deadline)
 
 

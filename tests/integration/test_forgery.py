@@ -319,7 +319,8 @@ def test_who_lost_its_claim_while_vault_made_the_token_delivers_nothing(
         patch.setattr(Tokens, "create_wrapped", robbed)
         if dies:
             patch.setattr("jitvault.lifecycle.issuance.issue._revoke_overtaken", lambda *_: None)
-        rig("operator", "grant", file.stem, code=9)
+        rig("operator", "grant", file.stem, "--wait", "0", alone=True, code=13)
+        rig.turn(file.stem, code=9)
     if not dies:
         assert rig.task_tokens(file.stem) == []
         # nobody looked it up, so its end is proven when its step is over, and no second one is made before
