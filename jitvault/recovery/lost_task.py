@@ -30,8 +30,8 @@ def advance_or_end_lost(
     """Do what is due for the task, as `advance` does.
 
     A task that was lost with the ledger is imported first if its end is asked for; what that takes is added to
-    `deadline`, and then it has a few seconds at least. Raises LostTask for one whose end is not asked for, and where nobody said that the ledger has to be
-    rebuilt.
+    `deadline`, and then it has a few seconds at least. Raises LostTask for one whose end is not asked for, and where
+    nobody said that the ledger has to be rebuilt.
     """
     try:
         return advance(worker, task_id, hint=hint, deadline=deadline)
