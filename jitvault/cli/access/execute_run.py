@@ -40,7 +40,8 @@ def run(
         say(f"task {access.document.task_id} has more time and another token: the program is started anew")
         take_next(access)
     if _has_changed(outcome, end) and outcome.was_interrupted:
-        outcome, end = replace(outcome, over=None), None
+        outcome = replace(outcome, over=None)
+        end = None
     _check(outcome, access)
     if end:
         raise over_error(access, end, _of_program(access, f"the program ended with exit code {outcome.code}, and "))

@@ -153,7 +153,8 @@ def naming_agents(wiring: Wiring, spec: TaskSpec) -> Iterator[None]:
     try:
         yield
     except InvalidInput as error:
-        agent, known = spec.spec.agent, _agents_of_tasks(wiring)
+        agent = spec.spec.agent
+        known = _agents_of_tasks(wiring)
         meant = nearest(agent, known) if agent not in known else ""
         error.hint += f" No other task has the agent {agent}{meant}." if meant else ""
         raise

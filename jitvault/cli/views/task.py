@@ -351,7 +351,8 @@ def _took(proof: Proof) -> str:
 
     It is by the clocks of the processes that worked on it. What no target was asked about is never called proven.
     """
-    dead, proven = proof.dead_ms, proof.confirmed_ms
+    dead = proof.dead_ms
+    proven = proof.confirmed_ms
     is_asked = proof.target_asked is not False
     what = "revoked and proven" if is_asked else NOT_ASKED
     if dead is None or proven is None:
