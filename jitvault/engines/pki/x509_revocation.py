@@ -169,7 +169,8 @@ def expired(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) ->
 def check_valid(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) -> None:
     """Raise NotConfirmed unless certificate `serial` is valid at `now`."""
     certificate = _certificate(der, serial, issuer)
-    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    begin = certificate.not_valid_before_utc
+    end = certificate.not_valid_after_utc
     if not begin - SKEW <= now < end:
         raise NotConfirmed(f"serial {spelled(serial)} is valid from {rfc3339(begin)} until {rfc3339(end)}, not now")
 
@@ -247,7 +248,8 @@ def _hashes(issuer: x509.Certificate) -> tuple[bytes, bytes]:
 def _key_bits(issuer: x509.Certificate) -> bytes:
     """Return the subjectPublicKey's bits, without the algorithm around them."""
     key = issuer.public_key()
-    raw, der = serialization.Encoding.Raw, serialization.Encoding.DER
+    raw = serialization.Encoding.Raw
+    der = serialization.Encoding.DER
     if isinstance(key, rsa.RSAPublicKey):
         return key.public_bytes(der, serialization.PublicFormat.PKCS1)
     if isinstance(key, ec.EllipticCurvePublicKey):
@@ -267,7 +269,8 @@ def _key(issuer: x509.Certificate) -> CertificateIssuerPublicKeyTypes:
 def _is_signed(answer: ocsp.OCSPResponse, key: CertificateIssuerPublicKeyTypes) -> bool:
     """Return whether the issuer's key itself signed the response."""
 
-    data, signature = answer.tbs_response_bytes, answer.signature
+    data = answer.tbs_response_bytes
+    signature = answer.signature
     try:
         if isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
             key.verify(signature, data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +27,8 @@ from jitvault.formats.did_you_mean import nearest
 from jitvault.lifecycle.record.report import status_of
 from jitvault.lifecycle.requests.end_requests import pending_end_requests
 from jitvault.lifecycle.requests.freezes import recovery_as_freeze
-from jitvault.model.revision import names_in
+from jitvault.model.revision import Revision
+from jitvault.model.revision_content import RevisionContent
 from jitvault.model.states import OVER, State
 from jitvault.wiring import Wiring
 
@@ -63,15 +63,19 @@ def status(task: Task, json_: Json = False) -> None:
                 raise fallback.unknown_task(wiring, task, refusal)
         raise NotFound(f"there is no task {task}{_meant(ledger, task)}")
     freeze = ledger.freeze()
-    children = ledger.children(task)
-    held_up = freeze or recovery_as_freeze(ledger)
     with readable(task):
-        shown = status_of(file, ledger.trail(file), held_up, children)
-        requests = _end_requests(wiring, task, file.task.state, shown["revision"]["content"])
-    missing = _missing(wiring, task, file.task.state)
-    seen = _freeze(wiring, ledger, file.task.state, shown["revision"]["content"])
-    more = {"freeze": seen, "end_requested": requests, "missing": missing, "published": None}
-    overview.print_status({**shown, **more}, as_json=json_)
+        held_up = freeze or recovery_as_freeze(ledger)
+        shown = status_of(file, ledger.trail(file), held_up, ledger.children(task))
+        revision = Revision.of(file.revision.body).check_form()
+        requests = _end_requests(wiring, task, file.task.state, revision.content)
+    seen = _freeze(wiring, ledger, file.task.state, revision.content)
+    more = {
+        "freeze": seen,
+        "end_requested": requests,
+        "missing": _missing(wiring, task, file.task.state),
+        "published": None,
+    }
+    overview.print_status(revision, {**shown, **more}, as_json=json_)
     frozen = [f"everything is frozen: {freeze.reason}"] if freeze else []
     messages = [*frozen, *(finding["message"] for finding in shown["findings"])]
     session.check_findings(task, messages, end_reason=None if frozen else shown["end_reason"], hint=_INCIDENT)
@@ -99,7 +103,7 @@ def _show_published(wiring: Wiring, task: str, *, as_json: bool) -> None:
     session.check_findings(task, document.findings, end_reason=document.end_reason, hint=_INCIDENT)
 
 
-def _end_requests(wiring: Wiring, task: str, state: State, content: Mapping[str, Any]) -> list[dict[str, str]]:
+def _end_requests(wiring: Wiring, task: str, state: State, content: RevisionContent) -> list[dict[str, str]]:
     """Return the requested ends of the task that no worker has done yet.
 
     `content` is that of the task's revision.
@@ -109,11 +113,11 @@ def _end_requests(wiring: Wiring, task: str, state: State, content: Mapping[str,
         # a ledger can be shown without a usable identity, and while Vault does not answer
         with suppress(JitvaultError):
             me = wiring.person
-            return pending_end_requests(me.documents, task, own=me.entity, names=names_in(content))
+            return pending_end_requests(me.documents, task, own=me.entity, names=content.names)
     return []
 
 
-def _freeze(wiring: Wiring, ledger: Ledger | None, state: State, content: Mapping[str, Any]) -> dict[str, Any] | None:
+def _freeze(wiring: Wiring, ledger: Ledger | None, state: State, content: RevisionContent) -> dict[str, Any] | None:
     """Return the operator's freeze that covers the task, as `list` shows it.
 
     `content` is that of the task's revision. None for a task that is over, and where the caller may not read freezes.
