@@ -30,6 +30,7 @@ from jitvault.errors import (
     JitvaultError,
     LedgerUnavailable,
     OutcomeUnknown,
+    SecurityFinding,
     UsageError,
     WaitTimedOut,
     WrongState,
@@ -135,7 +136,7 @@ def _end(
     if state not in done:
         try:
             document = _ended(wiring, task, done, wait, before=document.written_at)
-        except (AuditUntrusted, OutcomeUnknown, WaitTimedOut) as error:
+        except (AuditUntrusted, OutcomeUnknown, SecurityFinding, WaitTimedOut) as error:
             document = session.known(wiring, task)
             if document.proof:
                 render.print_end(document, as_json=as_json)
