@@ -44,7 +44,7 @@ prints them in one place. No error carries a secret: no token, no password, no r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import ClassVar
 
@@ -333,21 +333,13 @@ class WaitTimedOut(JitvaultError):
 class NoWorkerActed(WaitTimedOut):
     """Raised where a command's wait for a worker is over.
 
-    `written` has the paths of the documents that the command signed, below jitvault's KV mount. `begun` says that a
-    worker published something of the task meanwhile, so that one is running.
+    `data` says what the command signed, whether a worker has begun, and what starts one.
     """
 
     default_hint = (
         "What you signed is stored and holds. If no worker is running, start one where the worker's identity is: "
         "`jitvault worker`, or `jitvault worker --once` for what is due now. Then run the same command again."
     )
-
-    def __init__(
-        self, message: str, *, hint: str | None = None, written: Sequence[str] = (), begun: bool = False
-    ) -> None:
-        super().__init__(message, hint=hint)
-        start = ["jitvault worker", "jitvault worker --once"]
-        self.data = {"waiting": {"written": [*written], "begun": begun, "start": start}}
 
 
 def error_like(error: JitvaultError, message: str, *, hint: str) -> JitvaultError:

@@ -68,6 +68,7 @@ _FINAL = frozenset({Denied.exit_code, InvalidInput.exit_code, SecurityFinding.ex
 _NOTIFY_S = 1.0
 # a worker answers within a second or two
 _LONG_S = 3.0
+_START = "If none is running, start one: `jitvault worker`, or `jitvault worker --once`."
 BEFORE = BEFORE_GRANT
 GRANTED = LIVE_STATES
 DONE = frozenset({State.CONFIRMED, State.SEALED, State.UNVERIFIED})
@@ -293,16 +294,10 @@ def wait_for_worker(
             _raise_not_done(wiring, task_id, document, since, f"no worker has done this within {wait:g} s", begun=begun)
         if _LONG_S < waiting.left_s <= notes_at_s:
             notes_at_s = 0.0
-            waits(_waits_on(document, waiting.left_s))
+            left = format_duration(timedelta(seconds=round(waiting.left_s)))
+            waits(f"No worker has answered yet{_held_up(document)}. {_START} This command waits {left} more.")
         waiting.rest()
         document = published(wiring, task_id)
-
-
-def _waits_on(document: PublishedDocument | None, left_s: float) -> str:
-    """Return what a command says that has waited for long."""
-    left = format_duration(timedelta(seconds=round(left_s)))
-    start = "If none is running, start one: `jitvault worker`, or `jitvault worker --once`."
-    return f"No worker has answered yet{_held_up(document)}. {start} This command waits {left} more."
 
 
 def end_without_worker(wiring: Wiring, task_id: str, wait: float) -> PublishedTask:
@@ -333,7 +328,18 @@ def _raise_not_done(
         raise error_of(error.exit_code, f"task {task_id}: {late}: {error.message}", error.hint)
     _check_ledger(wiring, task_id, document)
     message = f"task {task_id}: {late}{_held_up(document) or _over_quota(wiring)}"
-    raise NoWorkerActed(message, written=wiring.person.written, begun=begun)
+    raise nobody_acted(wiring, message, begun=begun)
+
+
+def nobody_acted(wiring: Wiring, message: str, *, hint: str | None = None, begun: bool = False) -> NoWorkerActed:
+    """Return the error of a command whose wait for a worker is over.
+
+    `begun` says that a worker published something of the task meanwhile, so that one is running.
+    """
+    error = NoWorkerActed(message, hint=hint)
+    start = ["jitvault worker", "jitvault worker --once"]
+    error.data = {"waiting": {"written": [*wiring.person.written], "begun": begun, "start": start}}
+    return error
 
 
 def _check_ledger(wiring: Wiring, task_id: str, document: PublishedDocument | None) -> None:

@@ -228,7 +228,7 @@ def _kill_there(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) ->
         if final:
             break
         waiting.rest()
-    late = NoWorkerActed(f"no worker has done this within {wait:g} s", written=wiring.person.written)
+    late = session.nobody_acted(wiring, f"no worker has done this within {wait:g} s")
     missed = {task: unsigned.get(task, late) for task in tasks if task not in done}
     return [
         Result(task, done.get(task), missed.get(task), not_proven=left, target_asked=asked)

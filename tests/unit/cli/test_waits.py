@@ -13,7 +13,8 @@ from jitvault.cli import app, session
 from jitvault.cli.commands.ends import freeze
 from jitvault.cli.requests.grant_wait import raise_for
 from jitvault.documents.published_task import PublishedError
-from jitvault.errors import AuditUntrusted, JitvaultError, NotConfirmed, NoWorkerActed, WrongState
+from jitvault.errors import AuditUntrusted, JitvaultError, MissingLedger, NotConfirmed, NoWorkerActed, WrongState
+from jitvault.ledger.ledger import Ledger
 from jitvault.model.scope import Scope
 from jitvault.model.states import State
 
@@ -22,9 +23,16 @@ LATE = "no worker has done this within 9 s"
 START = ["jitvault worker", "jitvault worker --once"]
 
 
+class Here(SimpleNamespace):
+    """What a command has on a person's own machine."""
+
+    @property
+    def ledger(self) -> Ledger:
+        raise MissingLedger("there is none")
+
+
 def wiring(*written: str) -> Any:
-    """What a command has on a person's own machine: no ledger."""
-    return SimpleNamespace(has_ledger=False, person=SimpleNamespace(written=written))
+    return Here(person=SimpleNamespace(written=written))
 
 
 @pytest.mark.parametrize(
@@ -67,5 +75,5 @@ def test_a_freeze_is_unproven_where_a_worker_ends_all_tasks_and_else_waits_for_o
 ) -> None:
     states = {"t-1": "confirmed", "t-2": "ending", "t-3": other}
     with pytest.raises(kind, match=rf"2 of 3 tasks not proven to be ended: t-2 \(ending\), t-3 \({other}\)"):
-        freeze._check_ended(Scope(agent="a"), states, 9.0, ["freezes/e/agent"])
-    freeze._check_ended(Scope(agent="a"), {"t-1": "confirmed"}, 9.0, [])
+        freeze._check_ended(wiring("freezes/e/agent"), Scope(agent="a"), states, 9.0)
+    freeze._check_ended(wiring(), Scope(agent="a"), {"t-1": "confirmed"}, 9.0)

@@ -6,7 +6,7 @@ A freeze stops grants and renewals of a scope until it is lifted.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Annotated
@@ -25,7 +25,7 @@ from jitvault.cli.views.freezes import print_frozen
 from jitvault.cli.views.output import readable, warn
 from jitvault.documents.paths import ANYONE, freeze_path
 from jitvault.documents.signed import check_name, check_note
-from jitvault.errors import InvalidInput, JitvaultError, NotConfirmed, NotFound, NoWorkerActed, UsageError
+from jitvault.errors import InvalidInput, JitvaultError, NotConfirmed, NotFound, UsageError
 from jitvault.formats.clocks import TOLERANCE
 from jitvault.formats.did_you_mean import nearest
 from jitvault.formats.plural import counted
@@ -74,7 +74,7 @@ def freeze(
     print_frozen(requested, reason, ended, as_json=json_)
     for line in earlier:
         warn(line)
-    _check_ended(requested, ended, wait, wiring.person.written)
+    _check_ended(wiring, requested, ended, wait)
 
 
 def _ask_for_all(wiring: Wiring) -> None:
@@ -92,7 +92,7 @@ def _ask_for_all(wiring: Wiring) -> None:
     session.ask(f"Freeze everything? {what}, and grant nothing until it is lifted", done="nothing was frozen")
 
 
-def _check_ended(scope: Scope, ended: Mapping[str, str], wait: float, written: Sequence[str]) -> None:
+def _check_ended(wiring: Wiring, scope: Scope, ended: Mapping[str, str], wait: float) -> None:
     """Raise an error while a task of the freeze is not proven to be ended.
 
     Raises NotConfirmed where a worker has begun to end each of them, else NoWorkerActed.
@@ -109,12 +109,12 @@ def _check_ended(scope: Scope, ended: Mapping[str, str], wait: float, written: S
     if {*left.values()} == session.ENDING:
         hint = f"`jitvault status {first}` shows what is missing. The worker tries again."
         raise NotConfirmed(message, hint=hint)
-    raise NoWorkerActed(
+    raise session.nobody_acted(
+        wiring,
         f"{message}; no worker has done this within {wait:g} s",
         hint="The freeze is signed, and a worker ends them when it reads it. If none is running, start one: `jitvault "
         f"worker`, or `jitvault worker --once`. Then run `jitvault status {first}`. `jitvault revoke` with the same "
         "scope goes on.",
-        written=written,
     )
 
 

@@ -61,7 +61,8 @@ def status(task: Task, json_: Json = False) -> None:
         with suppress(VaultRefused, VaultUnavailable, UsageError):
             if isinstance(refusal := session.published(wiring, task), PublishedRefusal):
                 raise fallback.unknown_task(wiring, task, refusal)
-        raise NotFound(f"there is no task {task}{_meant(ledger, task)}")
+        meant = nearest(task, (row.task_id for row in ledger.tasks()), likeness=NEARLY)
+        raise NotFound(f"there is no task {task}{meant}")
     freeze = ledger.freeze()
     with readable(task):
         held_up = freeze or recovery_as_freeze(ledger)
@@ -79,11 +80,6 @@ def status(task: Task, json_: Json = False) -> None:
     frozen = [f"everything is frozen: {freeze.reason}"] if freeze else []
     messages = [*frozen, *(finding["message"] for finding in shown["findings"])]
     session.check_findings(task, messages, end_reason=None if frozen else shown["end_reason"], hint=_INCIDENT)
-
-
-def _meant(ledger: Ledger, task: str) -> str:
-    """Return ` (did you mean …?)` where the ledger has nearly this task."""
-    return nearest(task, (row.task_id for row in ledger.tasks()), likeness=NEARLY)
 
 
 def _show_published(wiring: Wiring, task: str, *, as_json: bool) -> None:
