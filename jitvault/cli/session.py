@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 _FINAL = frozenset({Denied.exit_code, InvalidInput.exit_code, SecurityFinding.exit_code})
 _NOTIFY_S = 1.0
 # a worker answers within a second or two
-_LONG_S = 3.0
+_LONG_S = 5.0
 _START = "If none is running, start one: `jitvault worker`, or `jitvault worker --once`."
 BEFORE = BEFORE_GRANT
 GRANTED = LIVE_STATES
@@ -289,10 +289,10 @@ def wait_for_worker(
                 raise refused(document.error)
             if isinstance(document, PublishedTask) and done(document):
                 return document
+        begun = document is not None and (before is None or document.written_at > before.written_at)
         if waiting.is_over:
-            begun = document is not None and (before is None or document.written_at > before.written_at)
             _raise_not_done(wiring, task_id, document, since, f"no worker has done this within {wait:g} s", begun=begun)
-        if _LONG_S < waiting.left_s <= notes_at_s:
+        if not begun and _LONG_S < waiting.left_s <= notes_at_s:
             notes_at_s = 0.0
             left = format_duration(timedelta(seconds=round(waiting.left_s)))
             waits(f"No worker has answered yet{_held_up(document)}. {_START} This command waits {left} more.")

@@ -175,13 +175,13 @@ def test_what_is_for_the_agent_is_issued_whoever_waits(rig: Rig, spec: Spec) -> 
 
 def test_where_no_worker_answers_it_says_so_while_it_waits(rig: Rig, spec: Spec) -> None:
     file = spec()
-    waiting = Waiting(rig, "grant", file, "--wait", "7s")
+    waiting = Waiting(rig, "grant", file, "--wait", "11s")
     assert waiting.said == (
         "No worker has answered yet. If none is running, start one: `jitvault worker`, or `jitvault worker --once`. "
-        "This command waits 4s more.\n"
+        "This command waits 6s more.\n"
     )
     code, _, err = waiting.end()
-    assert code == 13 and "no worker has done this within 7 s" in err
+    assert code == 13 and "no worker has done this within 11 s" in err
 
 
 @with_a_worker
