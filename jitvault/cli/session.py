@@ -268,11 +268,7 @@ def written_at(wiring: Wiring, path: str) -> datetime | None:
 
 
 def wait_for_worker(
-    wiring: Wiring,
-    task_id: str,
-    done: Callable[[PublishedTask], bool],
-    wait: float,
-    signed: Signed = NEVER,
+    wiring: Wiring, task_id: str, done: Callable[[PublishedTask], bool], wait: float, signed: Signed = NEVER
 ) -> PublishedTask:
     """Wait for a worker to have done something for the task, and return what is published.
 

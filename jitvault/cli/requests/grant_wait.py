@@ -107,11 +107,7 @@ def _is_open(wiring: Wiring, spec: TaskSpec) -> bool:
 
 
 def _when_nothing_is_missing(
-    wiring: Wiring,
-    asked: GrantAsked,
-    document: PublishedTask,
-    spec: TaskSpec,
-    deadline: float,
+    wiring: Wiring, asked: GrantAsked, document: PublishedTask, spec: TaskSpec, deadline: float
 ) -> PublishedTask:
     """Return the task when it lacks nothing, or as it is at the deadline.
 
