@@ -268,12 +268,19 @@ def written_at(wiring: Wiring, path: str) -> datetime | None:
 
 
 def wait_for_worker(
-    wiring: Wiring, task_id: str, done: Callable[[PublishedTask], bool], wait: float, signed: Signed = NEVER
+    wiring: Wiring,
+    task_id: str,
+    done: Callable[[PublishedTask], bool],
+    wait: float,
+    signed: Signed = NEVER,
+    *,
+    begun: bool = False,
 ) -> PublishedTask:
     """Wait for a worker to have done something for the task, and return what is published.
 
     A worker has done it when `done` holds for a document that was published after the request was `signed`. After
-    `wait` seconds it raises what kept a worker from doing it, as far as that is known here, else NoWorkerActed.
+    `wait` seconds it raises what kept a worker from doing it, as far as that is known here, else NoWorkerActed. `begun`
+    says that a worker has done a part of it.
     """
     since = wiring.clock.agreed() - TOLERANCE
     waiting = Wait(wiring, wait)
@@ -285,7 +292,7 @@ def wait_for_worker(
                 raise refused(document.error)
             if isinstance(document, PublishedTask) and done(document):
                 return document
-        begun = document is not None and (before is None or document.written_at > before.written_at)
+        begun = begun or (document is not None and (before is None or document.written_at > before.written_at))
         if waiting.is_over:
             _raise_not_done(wiring, task_id, document, since, f"no worker has done this within {wait:g} s", begun=begun)
         if not begun and _LONG_S < waiting.left_s <= notes_at_s:
@@ -317,12 +324,13 @@ def _raise_not_done(
     """Raise the error of a wait that is over: what a worker met meanwhile, else NoWorkerActed.
 
     What a worker published before `since` says nothing of this request, and is only named. A finding keeps a worker
-    from publishing anything of a task, so that is looked up in the ledger, where one can be read here.
+    from publishing anything of a task, so where none has `begun` the ledger is looked at, if one can be read here.
     """
     error = document.error if isinstance(document, PublishedTask | PublishedRefusal) else None
     if document is not None and error is not None and document.written_at >= since:
         raise error_of(error.exit_code, f"task {task_id}: {late}: {error.message}", error.hint)
-    _check_ledger(wiring, task_id, document)
+    if not begun:
+        _check_ledger(wiring, task_id, document)
     message = f"task {task_id}: {late}{_held_up(document) or _over_quota(wiring)}"
     raise nobody_acted(wiring, message, begun=begun)
 

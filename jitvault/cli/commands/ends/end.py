@@ -156,15 +156,17 @@ def _ended(wiring: Wiring, task: str, done: Collection[str], wait: float, *, bef
     """
     until = wiring.clock.monotonic() + wait
 
-    def has_come_to(states: Collection[str], wait: float) -> PublishedTask:
-        return session.wait_for_worker(wiring, task, lambda d: d.state in states and d.written_at > before, wait)
+    def has_come_to(states: Collection[str], wait: float, *, begun: bool = False) -> PublishedTask:
+        return session.wait_for_worker(
+            wiring, task, lambda d: d.state in states and d.written_at > before, wait, begun=begun
+        )
 
     if wiring.has_worker:
         try:
             has_come_to({*done, "ending"}, min(wait, _WORKER_BEGINS_S))
         except JitvaultError:
             return session.end_without_worker(wiring, task, until - wiring.clock.monotonic())
-    return has_come_to(done, until - wiring.clock.monotonic())
+    return has_come_to(done, until - wiring.clock.monotonic(), begun=wiring.has_worker)
 
 
 def _sign(wiring: Wiring, document: PublishedTask | IllegibleDocument, reason: Any, *, note: str, force: bool) -> None:
