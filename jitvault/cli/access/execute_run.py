@@ -56,7 +56,7 @@ def _goes_on(access: Access) -> str:
     document = access.document
     task = document.task_id
     until = f" until {access.ends_at:%Y-%m-%d %H:%M:%S} UTC" if access.ends_at is not None else ""
-    holder = document.full_revision.content["agent" if document.is_for_agent else "requester"]["name"]
+    holder = document.full_revision.recipient.name
     return (
         f"task {task} goes on{until}: {holder} takes its other token with `jitvault exec {task} -- CMD`; `jitvault "
         f"complete {task}` ends it"

@@ -175,7 +175,7 @@ def _warn_of_lacking(*, held: bool, private: bool) -> None:
 
 def signed_tools(document: PublishedTask) -> list[str]:
     """Return the tools that the task's approvers signed; none for any."""
-    return list(document.full_revision.content["spec"]["spec"]["tools"])
+    return list(document.full_revision.spec.spec.tools)
 
 
 def say(message: str) -> None:
