@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -156,17 +156,16 @@ def _ended(wiring: Wiring, task: str, done: Collection[str], wait: float, *, bef
     """
     until = wiring.clock.monotonic() + wait
 
-    def has_come_to(states: Collection[str], wait: float, *, begun: bool = False) -> PublishedTask:
-        return session.wait_for_worker(
-            wiring, task, lambda d: d.state in states and d.written_at > before, wait, begun=begun
-        )
+    def has_come_to(states: Collection[str]) -> Callable[[PublishedTask], bool]:
+        return lambda document: document.state in states and document.written_at > before
 
     if wiring.has_worker:
         try:
-            has_come_to({*done, "ending"}, min(wait, _WORKER_BEGINS_S))
+            session.wait_for_worker(wiring, task, has_come_to({*done, "ending"}), min(wait, _WORKER_BEGINS_S))
         except JitvaultError:
             return session.end_without_worker(wiring, task, until - wiring.clock.monotonic())
-    return has_come_to(done, until - wiring.clock.monotonic(), begun=wiring.has_worker)
+    left_s = until - wiring.clock.monotonic()
+    return session.wait_for_worker(wiring, task, has_come_to(done), left_s, begun=wiring.has_worker)
 
 
 def _sign(wiring: Wiring, document: PublishedTask | IllegibleDocument, reason: Any, *, note: str, force: bool) -> None:
