@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -34,13 +34,11 @@ _LOOK_S = 0.05
 def turn(environment: Mapping[str, str], task: str) -> JitvaultError | None:
     """Let a worker with this environment do what is due for the task; give what keeps it from that, if anything."""
     with mock.patch.dict(os.environ, {k: v for k, v in environment.items() if k != "VAULT_TOKEN"}, clear=True):
-        wiring = Wiring(load())
         try:
-            _take_turn(wiring, task, None)
+            with closing(Wiring(load())) as wiring:
+                _take_turn(wiring, task, None)
         except JitvaultError as error:
             return error
-        finally:
-            wiring.close()
     return None
 
 

@@ -327,7 +327,7 @@ def _raise_not_done(
     from publishing anything of a task, so where none has `begun` the ledger is looked at, if one can be read here.
     """
     error = document.error if isinstance(document, PublishedTask | PublishedRefusal) else None
-    if document is not None and error is not None and document.written_at >= since:
+    if document is not None and error is not None and (begun or document.written_at >= since):
         raise error_of(error.exit_code, f"task {task_id}: {late}: {error.message}", error.hint)
     if not begun:
         _check_ledger(wiring, task_id, document)
