@@ -49,10 +49,7 @@ def test_a_wait_ends_with_what_a_worker_met_meanwhile(since: Any, kind: type[Jit
 def test_a_wait_without_a_worker_names_what_was_written_and_what_to_start(
     capsys: pytest.CaptureFixture[str], *, begun: bool
 ) -> None:
-    here = wiring("requests/e/t-1/end")
-    with pytest.raises(NoWorkerActed) as found:
-        session._raise_not_done(here, "t-1", honest(error=LAGS), NOW + timedelta(1), LATE, begun=begun)
-    late = found.value
+    late = session.nobody_acted(wiring("requests/e/t-1/end"), f"task t-1: {LATE}", begun=begun)
     assert late.data == {"waiting": {"written": ["requests/e/t-1/end"], "begun": begun, "start": START}}
     assert all(command in late.hint for command in START)
     with pytest.raises(SystemExit, match="13"):
