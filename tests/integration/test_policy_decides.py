@@ -229,7 +229,8 @@ def test_who_has_a_login_is_explained_its_own_request(rig: Rig, spec: Spec) -> N
 
 def test_explain_says_what_is_frozen(rig: Rig, spec: Spec) -> None:
     file = spec()
-    rig("operator", "freeze", "--template", "postgres-readonly", "--reason", "the vendor has an incident")
+    # tasks of other tests' ledgers may be held, and nobody ends those
+    rig("operator", "freeze", "--template", "postgres-readonly", "--reason", "the vendor has an incident", code=None)
     try:
         (one,) = rig("operator", "policy", "explain", file).json["frozen"]
         assert one["scope"] == {"template": "postgres-readonly"} and one["reason"] == "the vendor has an incident"
