@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from jitvault.documents.receipt import Statement
+from jitvault.verification.issuer_answers import IssuerAnswers
 from jitvault.verification.receipt import PREDICATE
 from jitvault.verification.signed_documents import Papers, forcing_end, supporting_end
 
@@ -52,6 +53,7 @@ _EVIDENCE_ALWAYS = {
     "contiguous": ("source", "begin", "end"),
     "gap": ("closed",),
     "target_answer": ("engine", "question", "answer"),
+    "signed_answer": ("answer",),
     "quiet": ("ms", "listed"),
     "missing": ("",),
 }
@@ -59,17 +61,23 @@ _EVIDENCE_BY_LOG = {
     "line": ("sha256", "request_id", "operation", "path", "at"),
     "expiry": ("at",),
     "gap": ("listing", "line"),
+    "signed_answer": ("question",),
 }
+_EVIDENCE_BY_ISSUER = ("engine", "question", "form", "sha256", "der")
 
 
-def attested(statement: Statement, papers: Papers, *, has_log: bool, has_history: bool) -> list[str]:
+def attested(
+    statement: Statement, papers: Papers, answers: IssuerAnswers, *, has_log: bool, has_history: bool
+) -> list[str]:
     """Return the JSON pointers of the values that nothing derives again, each with all that is below it."""
     plain: dict[str, Any] = msgspec.to_builtins(statement.predicate)
     patterns = [*_ALWAYS, *_unsupported(statement, papers)]
     patterns += () if has_log else _BY_LOG
     patterns += () if has_history else _BY_HISTORY
     places = [place for pattern in patterns for place in _places(plain, pattern.split("/"), PREDICATE)]
-    return [*places, *_of_evidence(plain["proof"], has_log=has_log), *papers.unproven]
+    unsigned = [f"{place}/{name}" for place in answers.unproven for name in _EVIDENCE_BY_ISSUER]
+    found = [*places, *_of_evidence(plain["proof"], has_log=has_log), *papers.unproven, *unsigned]
+    return list(dict.fromkeys(found))
 
 
 def _unsupported(statement: Statement, papers: Papers) -> Iterator[str]:
