@@ -14,8 +14,9 @@ import msgspec
 
 from jitvault.documents.receipt import Statement
 from jitvault.verification.issuer_answers import IssuerAnswers
+from jitvault.verification.papers import Papers
 from jitvault.verification.receipt import PREDICATE
-from jitvault.verification.signed_documents import Papers, forcing_end, supporting_end
+from jitvault.verification.signed_ends import forcing_end, supporting_end
 
 _ALWAYS = (
     "children",
@@ -83,7 +84,7 @@ def attested(
 def _unsupported(statement: Statement, papers: Papers) -> Iterator[str]:
     """Yield what only a signed document supports, where the auditor brings no key for one."""
     receipt = statement.predicate
-    end, forcing = supporting_end(receipt, papers.ends), forcing_end(receipt, papers.ends)
+    end, forcing = supporting_end(receipt, papers), forcing_end(receipt, papers.ends)
     if end is None or not end.is_proven:
         yield from ("ended/by", "ended/note", "ended/reason", "proof/end_reason")
     if forcing is None or not forcing.is_proven:

@@ -45,9 +45,10 @@ from jitvault.verification.left_out import left_out_problems, unclaimed_tokens
 from jitvault.verification.line_claims import line_problems, unshown_by_lines
 from jitvault.verification.log_lines import LogLine
 from jitvault.verification.outcome import Basis, Checked, Outcome, Problem
+from jitvault.verification.papers import Papers
 from jitvault.verification.receipt import PREDICATE, credentials, read_content
 from jitvault.verification.signature import Signed, open_envelope
-from jitvault.verification.signed_documents import Papers, read_documents
+from jitvault.verification.signed_documents import read_documents
 from jitvault.verification.trust import NO_TRUST, Trust
 from jitvault.verification.verdicts import verdict_problems
 

@@ -24,7 +24,7 @@ from jitvault.model.extension import extended, extension_events
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.proof_check import NOT_ASKED, QUIET_N, TARGET_N, Check
 from jitvault.model.revision import Revision
-from jitvault.model.states import ENDED, PROVEN, State, Verdict
+from jitvault.model.states import ENDED, PROVEN, EndReason, State, Verdict
 from jitvault.model.verifiers import unproven
 from jitvault.policy.decision import Decision
 
@@ -288,6 +288,7 @@ def receipt_of(
                 "request": _signed_request(file),
                 "decisions": last_decision(file).get("signed", []),
                 "ends": _signed_ends(file),
+                "freeze": _signed_freeze(file),
             },
             "policy": Decision.of(file.revision.decision).as_json(),
             "grants": [_stated_grant(grant) for grant in file.grants],
@@ -312,9 +313,17 @@ def _signed_ends(file: TaskRecord) -> list[Mapping[str, Any]]:
     """Return each signed request to end the task, once."""
     found: list[Mapping[str, Any]] = []
     for event in file.events:
-        if event.kind in _END_KINDS and (signed := event.body.get("signed")) and signed not in found:
+        is_freeze = event.body.get("reason") == EndReason.FROZEN
+        signed = event.body.get("signed")
+        if event.kind in _END_KINDS and signed and not is_freeze and signed not in found:
             found.append(signed)
     return found
+
+
+def _signed_freeze(file: TaskRecord) -> Mapping[str, Any] | None:
+    """Return the operator's freeze that ended the task, as it was signed."""
+    ending = next((event.body for event in file.events if event.kind == EventKind.ENDING), {})
+    return ending.get("signed") if ending.get("reason") == EndReason.FROZEN else None
 
 
 def _stated_grant(grant: GrantRow) -> dict[str, Any]:
