@@ -1,4 +1,4 @@
-"""Whose certificate an OCSP response is about, and whether its issuer itself signed it."""
+"""Which certificate an OCSP response is about, and whether its issuer itself signed it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ from jitvault.errors import NotConfirmed
 _WEAK = (hashes.MD5, hashes.SHA1)
 UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension)
 """What the parsers raise for malformed bytes."""
+
+
+def spelled(serial: int) -> str:
+    """Return a serial number as Vault writes and takes it."""
+    return serial.to_bytes(max(1, (serial.bit_length() + 7) // 8), "big").hex(":")
 
 
 def key_of(issuer: x509.Certificate) -> CertificateIssuerPublicKeyTypes:
@@ -36,7 +41,7 @@ def hashes_of(issuer: x509.Certificate) -> tuple[bytes, bytes]:
     return asked.issuer_name_hash, asked.issuer_key_hash
 
 
-def is_of(single: ocsp.OCSPSingleResponse, issuer: x509.Certificate) -> bool:
+def is_of(single: ocsp.OCSPSingleResponse | ocsp.OCSPResponse, issuer: x509.Certificate) -> bool:
     """Return whether a response is about a certificate of this issuer.
 
     The request uses SHA-256, so the response does as well.
@@ -47,7 +52,8 @@ def is_of(single: ocsp.OCSPSingleResponse, issuer: x509.Certificate) -> bool:
 
 def is_signed(answer: ocsp.OCSPResponse, issuer: x509.Certificate) -> bool:
     """Return whether the issuer's key itself signed the response. Raises NotConfirmed."""
-    key, data, signature = key_of(issuer), answer.tbs_response_bytes, answer.signature
+    key = key_of(issuer)
+    data, signature = answer.tbs_response_bytes, answer.signature
     try:
         if isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
             key.verify(signature, data)

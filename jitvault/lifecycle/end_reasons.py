@@ -39,9 +39,10 @@ def frozen(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
     statement = freeze_of(worker, file)
     if statement is None:
         return None
+    by: dict[str, object] = {"by": statement.author, "name": statement.by}
     # a freeze that covers the task by another name of its agent or owner does not show by itself that it does
-    signed = statement.envelope if statement.scope.covers(Revision.of(file.revision.body).content) else None
-    by = {"by": statement.author, "name": statement.by, "signed": signed}
+    if statement.scope.covers(Revision.of(file.revision.body).content):
+        by["signed"] = statement.envelope
     return EndReason.FROZEN, {"note": statement.reason, **by, "scope": str(statement.scope)}
 
 

@@ -96,9 +96,9 @@ class SignedForm(StrEnum):
 
 
 class SignedAnswer(TargetAnswer, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="signed_answer"):
-    """The same about a certificate, with the bytes that its issuer signed and from which the answer was read.
+    """The same about a certificate, with what its issuer signed and the answer was read from.
 
-    They are the OCSP response that calls it revoked, or the certificate itself, which has expired. `der` is None for
+    That is the OCSP response which calls it revoked, or the certificate itself, which has expired. `der` is None for
     more than `MOST_SIGNED` bytes: then `sha256` alone says which they were, and nobody can read the answer again.
     """
 

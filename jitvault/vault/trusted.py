@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -34,7 +35,7 @@ def trusted(vault: Vault, workers: Iterable[str], mounts: Iterable[str]) -> Trus
         signers=list(_signers(vault)),
         namespace=HomeNamespace(str(group["namespace_id"]), (vault.connection.namespace or "").strip("/")),
         workers=[_worker(vault, name) for name in dict.fromkeys(workers)],
-        issuers=[pem for mount in dict.fromkeys(mounts) for pem in _issuers(vault, mount.strip("/"))],
+        issuers=list(_issuers(vault, mounts)),
     )
 
 
@@ -63,14 +64,18 @@ def _worker(vault: Vault, name: str) -> TrustedWorker:
     return TrustedWorker(str(found["data"]["id"]), name)
 
 
-def _issuers(vault: Vault, mount: str) -> Iterator[str]:
-    """Yield the certificate of each issuer of a mount, which Vault gives to everybody."""
-    known = vault.list(f"{mount}/issuers")
-    if not known:
-        raise NotFound(f"Vault has no issuer at {mount!r:.80}", hint="Name the mount of a PKI engine with --pki.")
-    for issuer in known:
-        missing = f"Vault has no issuer {issuer} any more"
-        yield _data(vault, f"{mount}/issuer/{issuer}/json", missing, "Run the command again.")["certificate"]
+def _issuers(vault: Vault, mounts: Iterable[str]) -> Iterator[str]:
+    """Yield the certificate of each issuer of these mounts, which Vault gives to everybody."""
+    for mount in dict.fromkeys(mounts):
+        known: list[str] = []
+        # everybody may list those of a PKI engine, so that a refusal is one of another engine, or of none
+        with suppress(VaultRefused):
+            known = vault.list(f"{mount}/issuers")
+        if not known:
+            raise NotFound(f"Vault has no issuer at {mount!r:.80}", hint="Name the mount of a PKI engine with --pki.")
+        for issuer in known:
+            missing = f"Vault has no issuer {issuer} any more"
+            yield _data(vault, f"{mount}/issuer/{issuer}/json", missing, "Run the command again.")["certificate"]
 
 
 def _data(vault: Vault, path: str, missing: str, hint: str) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ for each field, and says why.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import product
 from typing import Any
 
 import msgspec
@@ -76,7 +77,7 @@ def attested(
     patterns += () if has_log else _BY_LOG
     patterns += () if has_history else _BY_HISTORY
     places = [place for pattern in patterns for place in _places(plain, pattern.split("/"), PREDICATE)]
-    unsigned = [f"{place}/{name}" for place in answers.unproven for name in _EVIDENCE_BY_ISSUER]
+    unsigned = map("/".join, product(answers.unproven, _EVIDENCE_BY_ISSUER))
     found = [*places, *_of_evidence(plain["proof"], has_log=has_log), *papers.unproven, *unsigned]
     return list(dict.fromkeys(found))
 

@@ -91,8 +91,10 @@ class _Reader:
         try:
             payload, sig = (base64.b64decode(text, validate=True) for text in (envelope.payload, signature.sig))
             content = msgspec.json.decode(payload, type=dict)
-            # a freeze is about a scope and no task
-            about = str(content.get("task")) if model is FreezeDocument else self.task
+            about = self.task
+            if model is FreezeDocument:
+                # it is about a scope, and no task
+                about = str(content.get("task"))
             said = parse_signed(model, content, task=about, entity=str(content.get("entity")))
         except (SecurityFinding, ValueError, RecursionError) as error:
             why = one_line(str(error)) if isinstance(error, SecurityFinding) else type(error).__name__

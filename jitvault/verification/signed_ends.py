@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import msgspec
+
 from jitvault.documents.receipt import Receipt
 from jitvault.documents.signed import EndDocument, FreezeDocument
 from jitvault.formats.shorten import one_line
@@ -19,7 +21,7 @@ from jitvault.verification.outcome import Problem
 from jitvault.verification.papers import Paper, Papers
 from jitvault.verification.receipt import PREDICATE
 
-_FROZEN = EndReason.FROZEN
+_ENDED = f"{PREDICATE}/ended"
 _ENDED_BY = {"completed": "completed", "operator": "operator", "forced": "operator", "intercepted": "intercepted"}
 
 
@@ -30,9 +32,8 @@ def end_problems(receipt: Receipt, papers: Papers) -> Iterator[Problem]:
     by_them = [one for one in ends if ended is not None and one.said.entity == ended.by]
     # a freeze has an author as well, and is no signed end
     if ended is not None and by_them and ended.reason in _ENDED_BY.values() and supporting_end(receipt, papers) is None:
-        at = f"{PREDICATE}/ended"
         why = f"entity {one_line(str(ended.by))} signed another end than the receipt says"
-        yield Problem(why, (f"{at}/note", f"{at}/reason", f"{by_them[0].place}/payload"))
+        yield Problem(why, (f"{_ENDED}/note", f"{_ENDED}/reason", f"{by_them[0].place}/payload"))
     if forced is not None and not receipt.recovered and forcing_end(receipt, ends) is None:
         at = f"{PREDICATE}/proof/forced"
         why = f"entity {one_line(forced.by)} is said to have had it forced, and signed no such end"
@@ -44,28 +45,23 @@ def freeze_problems(receipt: Receipt, freeze: Paper[FreezeDocument] | None) -> I
     # 2
     if freeze is None:
         return
-    at, said, ended = f"{freeze.place}/payload", freeze.said, receipt.ended
+    said, ended = freeze.said, receipt.ended
     scope = Scope(said.agent, said.template, said.owner)
+    at = f"{freeze.place}/payload"
     if not said.freezes or said.task != scope.key:
         yield Problem("what is signed is no freeze", (at,))
-    held = {
-        "agent": (scope.agent, [receipt.agent.name, receipt.agent.entity]),
-        "owner": (scope.owner, [receipt.owner.name, receipt.owner.entity]),
-        "access": (scope.template, [one.template for one in receipt.access]),
-    }
-    for part, (name, names) in held.items():
-        if name and name.casefold() not in [one.casefold() for one in names]:
-            why = f"the freeze is of {one_line(name)!r:.120}, and the task is not"
-            yield Problem(why, (at, f"{PREDICATE}/{part}"))
-    if ended is None or (said.entity, said.reason, _FROZEN) != (ended.by, ended.note, ended.reason):
-        places = tuple(f"{PREDICATE}/ended/{name}" for name in ("by", "note", "reason"))
-        yield Problem("what is signed is not the freeze that ended the task", (*places, freeze.place))
+    if not scope.covers(msgspec.to_builtins(receipt)):
+        places = (at, f"{PREDICATE}/agent", f"{PREDICATE}/owner", f"{PREDICATE}/access")
+        yield Problem(f"the freeze is of {one_line(str(scope))!r:.200}, and the task is not", places)
+    if ended is None or (said.entity, said.reason, EndReason.FROZEN) != (ended.by, ended.note, ended.reason):
+        places = (at, f"{_ENDED}/by", f"{_ENDED}/note", f"{_ENDED}/reason")
+        yield Problem("what is signed is not the freeze that ended the task", places)
 
 
 def supporting_end(receipt: Receipt, papers: Papers) -> Paper[EndDocument] | Paper[FreezeDocument] | None:
     """Return the document by which somebody ended the task as the receipt says, if there is one."""
     ended = receipt.ended
-    if ended is None or ended.reason == _FROZEN:
+    if ended is None or ended.reason == EndReason.FROZEN:
         return papers.freeze
     told = (ended.by, ended.note, ended.reason)
     for one in papers.ends:

@@ -101,8 +101,8 @@ def verify(
     outcome.not_checked += _not_checked(receipt, signed, found, trust, has_history=history is not None)
     if any(one.check(TARGET_N) and one.lease_id not in answers.proven for one in credentials(receipt)):
         outcome.not_checked.append(_ANSWERED)
-    has_log, has_history = found is not None, history is not None
-    outcome.attested += attested(statement, papers, answers, has_log=has_log, has_history=has_history)
+    has_log = found is not None
+    outcome.attested += attested(statement, papers, answers, has_log=has_log, has_history=history is not None)
     return Verified(statement, signed, outcome)
 
 
@@ -117,21 +117,32 @@ def _signature(signed: Signed, receipt: Receipt) -> Checked:
 
 def _certificates(answers: IssuerAnswers) -> Iterator[Checked]:
     # 4
-    unproven, every = len(answers.unproven), len(answers.unproven) + len(answers.proven)
-    by = "each by an issuer that you brought" if not unproven else f"{unproven} of them by none that you brought"
+    unproven = len(answers.unproven)
+    every = unproven + len(answers.proven)
+    by = _brought(unproven, "an issuer")
     seen = f"{_count(every, 'lease')} whose certificate is over, as its issuer signed; {by}"
     if every:
-        basis = Basis.ATTESTED if unproven else Basis.REDERIVED
-        yield Checked("certificates", seen, answers.problems, basis=basis)
+        yield Checked("certificates", seen, tuple(answers.problems), basis=_basis(not unproven))
 
 
 def _documents(papers: Papers) -> Checked:
     # 5
-    unproven, every = len(papers.unproven), papers.number
-    by = "each by a key that you brought" if not unproven else f"{unproven} of them by a key that you did not bring"
-    basis = Basis.ATTESTED if unproven else Basis.REDERIVED
-    seen = f"{_count(every, 'document')} that people signed, about this task and what it says; {by}"
-    return Checked("documents", seen, tuple(papers.problems), basis=basis)
+    unproven = len(papers.unproven)
+    every = _count(papers.number, "document")
+    seen = f"{every} that people signed, about this task and what it says; {_brought(unproven, 'a key')}"
+    return Checked("documents", seen, tuple(papers.problems), basis=_basis(not unproven))
+
+
+def _brought(unproven: int, signer: str) -> str:
+    if unproven:
+        return f"{unproven} of them by {signer} that you did not bring"
+    return f"each by {signer} that you brought"
+
+
+def _basis(is_rederived: bool) -> Basis:
+    if is_rederived:
+        return Basis.REDERIVED
+    return Basis.ATTESTED
 
 
 def _approvals(statement: Statement, papers: Papers) -> Checked:
@@ -139,7 +150,7 @@ def _approvals(statement: Statement, papers: Papers) -> Checked:
     problems = (*approval_problems(receipt), *extension_problems(statement))
     lost = f"not counted: the record was rebuilt, and may have lost some ({_approvals_seen(receipt)})"
     unchecked = lost if may_be_lost(receipt) else ""
-    basis = Basis.REDERIVED if papers.quorum_is_proven else Basis.ATTESTED
+    basis = _basis(papers.quorum_is_proven)
     return Checked("approvals", _approvals_seen(receipt), problems, unchecked=unchecked, basis=basis)
 
 
@@ -174,8 +185,7 @@ def _closing(receipt: Receipt, answers: IssuerAnswers) -> Checked:
 
 def _rests_on_the_target(receipt: Receipt, answers: IssuerAnswers) -> bool:
     """Return whether a lease is proven by an answer of the target alone, which nobody signed."""
-    unsigned = (one for one in credentials(receipt) if one.lease_id and one.lease_id not in answers.proven)
-    revoked = (lease.check(2) for lease in unsigned)
+    revoked = (one.check(2) for one in credentials(receipt) if one.lease_id and one.lease_id not in answers.proven)
     return receipt.proof.forced is not None and any(check is None or not check.ok for check in revoked)
 
 

@@ -19,7 +19,7 @@ from cryptography.x509 import ocsp
 
 from jitvault.errors import NotConfirmed, ProbeUnusable, StillAccepted
 from jitvault.formats.rfc3339 import rfc3339
-from jitvault.formats.x509_signature import UNREADABLE, hashes_of, is_of, is_signed, is_weak, key_of
+from jitvault.formats.x509_signature import UNREADABLE, hashes_of, is_of, is_signed, is_weak, key_of, spelled
 
 # the largest difference of two clocks
 SKEW = timedelta(seconds=60)
@@ -66,11 +66,6 @@ def current_crl(der: bytes, issuer: x509.Certificate, now: datetime) -> x509.Cer
     mend = "; a worker that runs has it renewed in time, and reading the mount's crl/rotate does it once"
     _check_fresh("the CRL", crl.last_update_utc, crl.next_update_utc, now, mend)
     return crl
-
-
-def spelled(serial: int) -> str:
-    """Return a serial number as Vault writes and takes it."""
-    return serial.to_bytes(max(1, (serial.bit_length() + 7) // 8), "big").hex(":")
 
 
 def on_crl(crl: x509.CertificateRevocationList, serial: int, now: datetime) -> str:

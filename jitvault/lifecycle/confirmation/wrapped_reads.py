@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from heapq import heappop, heappush
 
+from msgspec import structs
+
 from jitvault.audit.observation import Kind, Observation
 from jitvault.audit.trail import AuditTrail, Canary, Point, done
 from jitvault.engines.interface import ProbeResult
@@ -221,8 +223,9 @@ def target_check(engine: str, question: str, answer: ProbeResult) -> Check:
     evidence: Evidence = Missing(lack=Lack.TARGET_SILENT, about=text)
     if answer.seen and answer.signed:
         form, der = answer.signed
-        kept = der if len(der) <= MOST_SIGNED else None
-        evidence = SignedAnswer(engine, question, text, form, sha256_hex(der), kept)
+        evidence = SignedAnswer(engine, question, text, form, sha256_hex(der), der)
+        if len(der) > MOST_SIGNED:
+            evidence = structs.replace(evidence, der=None)
     elif answer.seen:
         evidence = TargetAnswer(engine, question, text)
     return Check(TARGET_N, answer.is_over, evidence)

@@ -287,8 +287,7 @@ def receipt_of(
             "documents": {
                 "request": _signed_request(file),
                 "decisions": last_decision(file).get("signed", []),
-                "ends": _signed_ends(file),
-                "freeze": _signed_freeze(file),
+                **_signed_ends(file),
             },
             "policy": Decision.of(file.revision.decision).as_json(),
             "grants": [_stated_grant(grant) for grant in file.grants],
@@ -309,21 +308,18 @@ def _signed_request(file: TaskRecord) -> Mapping[str, Any] | None:
     return next((body["request"] for body in opened if body["digest"] == file.task.digest and "request" in body), None)
 
 
-def _signed_ends(file: TaskRecord) -> list[Mapping[str, Any]]:
-    """Return each signed request to end the task, once."""
-    found: list[Mapping[str, Any]] = []
+def _signed_ends(file: TaskRecord) -> dict[str, Any]:
+    """Return each signed request to end the task, once, and the operator's freeze that ended it."""
+    found: dict[str, Any] = {"ends": [], "freeze": None}
     for event in file.events:
-        is_freeze = event.body.get("reason") == EndReason.FROZEN
         signed = event.body.get("signed")
-        if event.kind in _END_KINDS and signed and not is_freeze and signed not in found:
-            found.append(signed)
+        if event.kind not in _END_KINDS or not signed:
+            continue
+        if event.body.get("reason") == EndReason.FROZEN:
+            found["freeze"] = signed
+        elif signed not in found["ends"]:
+            found["ends"].append(signed)
     return found
-
-
-def _signed_freeze(file: TaskRecord) -> Mapping[str, Any] | None:
-    """Return the operator's freeze that ended the task, as it was signed."""
-    ending = next((event.body for event in file.events if event.kind == EventKind.ENDING), {})
-    return ending.get("signed") if ending.get("reason") == EndReason.FROZEN else None
 
 
 def _stated_grant(grant: GrantRow) -> dict[str, Any]:

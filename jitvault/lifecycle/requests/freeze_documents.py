@@ -170,11 +170,12 @@ def _read_document(worker: WorkerContext, lifters: _Lifters, one: Indexed) -> In
     scope = Scope(paper.agent, paper.template, paper.owner) if paper else None
     if paper is None or scope is None or scope.key != one.about:
         return replace(one, read=one.news, standing=DocumentStatus.VOID, body={})
-    body = {
+    body: dict[str, Any] = {
         **{"agent": scope.agent, "template": scope.template, "owner": scope.owner},
         **{"reason": paper.reason, "at": rfc3339(stored.written_at), "by": lifters.name(one.author)},
-        "signed": found.envelope if found else None,
     }
+    if found is not None:
+        body["signed"] = found.envelope
     known = str(one.body.get("entity") or "")
     body["entity"] = known if one.body.get("at") == body["at"] else entity_named(worker, scope.name)
     standing = DocumentStatus.COUNTS
@@ -233,7 +234,7 @@ def _statement(document: Indexed) -> FreezeStatement:
         datetime.fromisoformat(body["at"]),
         body.get("entity") or "",
         document.author,
-        body["signed"],
+        body.get("signed"),
     )
 
 

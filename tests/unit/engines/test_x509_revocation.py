@@ -25,11 +25,11 @@ from jitvault.engines.pki.x509_revocation import (
     on_crl,
     request_for,
     revoked_by_ocsp,
-    spelled,
 )
 from jitvault.errors import NotConfirmed, StillAccepted
 from jitvault.formats import x509_signature
 from jitvault.formats.rfc3339 import rfc3339
+from jitvault.formats.x509_signature import spelled
 
 CA = Authority.new()
 # the same name, another key: what anybody can make
