@@ -20,6 +20,7 @@ from jitvault.formats.rfc3339 import rfc3339
 from jitvault.lifecycle.record import published_proof as proofs
 from jitvault.lifecycle.record.published_proof import PublishedProof
 from jitvault.lifecycle.record.report import parties_of, waiting_extension
+from jitvault.model.revision_content import RevisionContent
 from jitvault.model.states import OVER
 from jitvault.wiring import Wiring
 
@@ -92,8 +93,8 @@ def with_source(wiring: Wiring, document: PublishedTask, found: PublishedProof) 
 def rows(
     wiring: Wiring,
     names: Iterable[str],
-    includes: Callable[[str, Mapping[str, Any] | None], bool],
-    freeze_of: Callable[[Mapping[str, Any] | None], Mapping[str, Any] | None],
+    includes: Callable[[str, RevisionContent | None], bool],
+    freeze_of: Callable[[RevisionContent | None], Mapping[str, Any] | None],
 ) -> list[dict[str, Any]]:
     """Return the rows of a task list from what is published.
 
@@ -106,12 +107,13 @@ def rows(
         if stored is None:
             continue
         said = read_published(name, stored.document, stored.written_at)
-        content = said.full_revision.content if isinstance(said, PublishedTask) else None
+        revision = said.full_revision if isinstance(said, PublishedTask) else None
+        content = revision.content if revision else None
         if not includes(str(said.state), content):
             continue
         row = dict.fromkeys((*_ROW, "more_time", "frozen"), None)
         row |= {"task_id": name, "state": str(said.state), "missing": [], "findings": 0}
-        row |= parties_of(content, said.decision if isinstance(said, PublishedTask) else None)
+        row |= parties_of(revision, said.decision if isinstance(said, PublishedTask) else None)
         if isinstance(said, PublishedTask):
             values = said.as_json()
             row |= {key: values[key] for key in _ROW} | {"missing": said.missing, "findings": len(said.findings)}

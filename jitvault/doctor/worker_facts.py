@@ -13,8 +13,7 @@ from itertools import islice
 from jitvault.context import WorkerContext
 from jitvault.doctor.ledger import Outliving
 from jitvault.doctor.stream import Stream
-from jitvault.ledger.model import LeaseRow, TaskRecord
-from jitvault.ledger.stream.model import GapKind
+from jitvault.ledger.model import GapKind, LeaseRow, TaskRecord
 from jitvault.model.states import DEAD
 from jitvault.stream.status import Trust, examine
 

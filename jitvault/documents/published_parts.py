@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from jitvault.model.extension import ExtensionContent
-from jitvault.model.revision import Party
+from jitvault.model.revision_content import Party
 
 Seconds = Annotated[int, Meta(ge=0)]
 """A duration; a negative one is nothing that a worker publishes."""

@@ -224,8 +224,7 @@ def _decoded(task_id: str, document: Mapping[str, Any], written_at: datetime) ->
         whole["receipt"] = unpacked_receipt(document)
     task = _task(whole)
     for body in filter(None, (task.body, task.approved)):
-        # reads its content, too
-        _ = Revision.of(body).spec
+        Revision.of(body).check_form()
     decision = Decision.of(task.decision).as_json()
     return msgspec.structs.replace(task, decision=decision, extension=_checked_extension(task.extension))
 

@@ -20,7 +20,7 @@ from jitvault.documents.signed import RECEIPT_KEY, RECEIPT_TYPE, opened
 from jitvault.errors import SecurityFinding
 from jitvault.formats.canonical_json import sha256_hex
 from jitvault.formats.conversion import converter
-from jitvault.model.revision import Party
+from jitvault.model.revision_content import Party
 from jitvault.model.states import State, Verdict
 from jitvault.policy.decision import ProofLevel
 

@@ -53,7 +53,8 @@ def is_of(single: ocsp.OCSPSingleResponse | ocsp.OCSPResponse, issuer: x509.Cert
 def is_signed(answer: ocsp.OCSPResponse, issuer: x509.Certificate) -> bool:
     """Return whether the issuer's key itself signed the response. Raises NotConfirmed."""
     key = key_of(issuer)
-    data, signature = answer.tbs_response_bytes, answer.signature
+    data = answer.tbs_response_bytes
+    signature = answer.signature
     try:
         if isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
             key.verify(signature, data)

@@ -397,7 +397,7 @@ def _prove_credentials(hand: ThreadContext, task_id: str, note: str) -> bool:
     access = Revision.of(file.revision.body)
     return all(grant.verdict in DEAD for grant in file.grants) and all(
         lease.verdict is Verdict.TARGET_CONFIRMED
-        or (lease.verdict in DEAD and proof_level_of(file, access.template_of(lease.path) or {}) != ProofLevel.TARGET)
+        or (lease.verdict in DEAD and proof_level_of(file, access.access_at(lease.path)) != ProofLevel.TARGET)
         for lease in file.leases
     )
 

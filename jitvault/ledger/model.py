@@ -368,5 +368,15 @@ class Turn(Enum):
     OVER = auto()
 
 
-READ_FROM_START = "read from its beginning when the ledger was rebuilt: nobody looked for canaries in it before"
-"""What the gap says of a source that is read again from its beginning after a recovery. Stored."""
+class GapKind(StrEnum):
+    """Why a segment of an audit source does not continue the one before it.
+
+    - `READ_FROM_START`: a recovery reads the source again from its beginning;
+    - `LEDGER_REBUILT`: a recovery is over, and lines from before it were not checked when they were read;
+    - `DEVICE_ANEW`: the audit device has another salt.
+    """
+
+    READ_FROM_START = auto()
+    LEDGER_REBUILT = auto()
+    DEVICE_ANEW = auto()
+    OTHER = auto()

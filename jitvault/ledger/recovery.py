@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 from jitvault.audit.source import Position
 from jitvault.errors import Frozen
 from jitvault.formats.rfc3339 import rfc3339
-from jitvault.ledger.model import READ_FROM_START
+from jitvault.ledger.model import GapKind
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import Database
 from jitvault.ledger.storage.dialect import batches, upsert
@@ -90,7 +90,8 @@ class RecoveryQueries:
                 # The claim is ended as well: a process that reads at this moment would write the old segment back.
                 ended_claim = {"claim_epoch": table.c.claim_epoch + 1, "claim_until": 0}
                 connection.execute(update(table).where(table.c.name == source).values(**values, **ended_claim))
-            row = {"source": source, "epoch": epoch, "what": READ_FROM_START, "at": at}
+            what = "read from its beginning when the ledger was rebuilt: nobody looked for canaries in it before"
+            row = {"source": source, "epoch": epoch, "kind": GapKind.READ_FROM_START, "what": what, "at": at}
             connection.execute(upsert(connection, gap).values(row).on_conflict_do_nothing())
 
         self._db.write(unit, alone=True)

@@ -208,7 +208,7 @@ def _paths(body: bytes) -> list[str]:
     Empty for a request that cannot be read: what templates allow is known elsewhere.
     """
     try:
-        return [entry["path"] for entry in Revision.of(body).access]
+        return [entry.path for entry in Revision.of(body).access]
     except CorruptRecord:
         return []
 

@@ -128,10 +128,10 @@ def _forbidden(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
     Its requester is disabled, its approvals do not hold any more, or the policy does not permit that it is renewed.
     """
     revision = Revision.of(file.revision.body)
-    requester = revision.content["requester"]
-    entity = worker.identity.by_id(requester["entity"])
+    requester = revision.content.requester
+    entity = worker.identity.by_id(requester.entity)
     if entity is None or entity.disabled:
-        return EndReason.POLICY, {"note": f"the requester {requester['name']} is disabled or gone"}
+        return EndReason.POLICY, {"note": f"the requester {requester.name} is disabled or gone"}
     lapse = approval_lapse_reason(worker, file)
     if lapse:
         return EndReason.POLICY, lapse

@@ -164,7 +164,7 @@ def count(
     where the entities' metadata do not name persons.
     """
     content = revision.content
-    subject = Subject(revision.digest, content["revision"], content["requester"]["entity"])
+    subject = Subject(revision.digest, content.revision, content.requester.entity)
     if extension is not None:
         subject = Subject(extension.digest, extension.revision, extension.by.entity)
     parts = revision.involved()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from ipaddress import IPv6Address
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote
@@ -20,7 +20,6 @@ import msgspec
 from msgspec import Meta, Struct
 from pydantic import Field, model_validator
 
-from jitvault.formats.conversion import converter
 from jitvault.formats.fields import Name, Strict, problem
 
 DATABASE_ENGINE = "database"
@@ -106,7 +105,7 @@ class Connection(Strict):
         return self.model_dump(exclude_none=True)
 
 
-class ConnectionFacts(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ConnectionFacts(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Where one credential of a task is used, without parameters."""
 
     host: Annotated[str, Meta(min_length=1, max_length=253)]
@@ -158,10 +157,6 @@ class ConnectionFacts(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return f"postgresql://{login}@{self.address}/{quote(self.database or '', safe='')}?{more}"
 
 
-facts_of = converter(ConnectionFacts)
-"""Convert the connection in a revision's access."""
-
-
 class CredentialUse(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a task token's metadata say of the use of one credential.
 
@@ -196,19 +191,6 @@ def uses_of_word(word: str) -> tuple[CredentialUse, ...]:
         return ()
     connections = [use.connection for use in uses if use.connection is not None]
     return () if any(connection.problem() for connection in connections) else tuple(uses)
-
-
-def uses_of_access(access: Iterable[Mapping[str, Any]]) -> list[CredentialUse]:
-    """Return how each credential of a revision's access is used."""
-    return [
-        CredentialUse(
-            template=entry["template"],
-            path=entry["path"],
-            choices=entry["with"],
-            connection=facts_of(entry["connection"]) if entry.get("connection") else None,
-        )
-        for entry in access
-    ]
 
 
 def _is_ipv6(host: str) -> bool:

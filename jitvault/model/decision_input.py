@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
+from jitvault.model.revision_content import TemplateFacts
 from jitvault.model.spec import TaskSpec
 from jitvault.policy.decision import AGENTS, OPERATORS, highest
 from jitvault.policy.question import Action, HeldLeases, Moment, Principal, Question
@@ -19,13 +19,13 @@ TO_ISSUE = (Action.SUBMIT, Action.GRANT)
 class DecisionInput:
     """The values that questions to policy are built from.
 
-    `access` are the entries of a revision. `loads` says how many leases other tasks hold, by template. `requester`
-    answers for the task; for a delegated task this is the requester of the first task. `delegator` delegates it.
-    `depth` is the number of ancestors.
+    `access` are the entries of a revision, or what policy asks of the templates of a spec. `loads` says how many
+    leases other tasks hold, by template. `requester` answers for the task; for a delegated task this is the requester
+    of the first task. `delegator` delegates it. `depth` is the number of ancestors.
     """
 
     spec: TaskSpec
-    access: Sequence[Mapping[str, Any]]
+    access: Sequence[TemplateFacts]
     requester: Principal
     agent: Principal
     owner: Principal
@@ -66,13 +66,13 @@ class DecisionInput:
                 principal=principal or self.requester,
                 agent=self.agent,
                 owner=self.owner,
-                template=entry["template"],
-                tier=entry["tier"],
-                data_domains=tuple(entry["data_domains"]),
-                template_owner=entry["template_owner"],
-                lease_budget=entry["lease_budget"],
+                template=entry.template,
+                tier=entry.tier,
+                data_domains=tuple(entry.data_domains),
+                template_owner=entry.template_owner,
+                lease_budget=entry.lease_budget,
                 criticality=body.criticality,
-                risk=highest([*(e["tier"] for e in self.access), body.criticality]).value,
+                risk=highest([*(e.tier for e in self.access), body.criticality]).value,
                 intent=body.intent,
                 tools=tuple(body.tools),
                 window_s=self._window_s(),
@@ -87,15 +87,15 @@ class DecisionInput:
             for action in actions
         ]
 
-    def _load(self, entry: Mapping[str, Any]) -> HeldLeases:
+    def _load(self, entry: TemplateFacts) -> HeldLeases:
         """Return the leases held besides this access.
 
         The lease budgets of the task's other accesses count as held, since all of them are issued.
         """
-        load = self.loads.get(entry["template"], HeldLeases())
-        whole = sum(other["lease_budget"] for other in self.access)
-        alike = sum(other["lease_budget"] for other in self.access if other["template"] == entry["template"])
-        own = entry["lease_budget"]
+        load = self.loads.get(entry.template, HeldLeases())
+        whole = sum(other.lease_budget for other in self.access)
+        alike = sum(other.lease_budget for other in self.access if other.template == entry.template)
+        own = entry.lease_budget
         return replace(
             load,
             agent_leases=load.agent_leases + whole - own,

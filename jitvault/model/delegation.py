@@ -18,37 +18,34 @@ be.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from ipaddress import ip_network
 from typing import Any
 
 from jitvault.formats.time_window import Window, format_instant
 from jitvault.model.revision import Revision
+from jitvault.model.revision_content import Access, Link, RevisionContent
 from jitvault.policy.decision import Obligations, highest, strictest
 from jitvault.policy.question import Kind
 
 # A token is created a moment after its TTL was calculated, and Vault counts in whole seconds.
 MARGIN = timedelta(seconds=2)
-_PARTIES = ("requester", "agent", "owner")
 
 
-def delegation_chain(parent: Revision) -> list[dict[str, Any]]:
+def delegation_chain(parent: Revision) -> list[Link]:
     """Return the delegation chain of a child of `parent`.
 
     The chain has every ancestor, from the first task on.
     """
-    content = parent.content
-    link = {"task": content["task"], "digest": parent.digest, **{part: content[part] for part in _PARTIES}}
+    above = parent.content
+    link = Link(task=above.task, digest=parent.digest, requester=above.requester, agent=above.agent, owner=above.owner)
     return [*parent.delegation, link]
 
 
-def ancestor_ids(content: Mapping[str, Any]) -> list[str]:
-    """Return the ids of a task's ancestors, from the first to the parent.
-
-    `content` is the content of the task's revision.
-    """
-    return [link["task"] for link in content.get("delegation", [])]
+def ancestor_ids(content: RevisionContent) -> list[str]:
+    """Return the ids of a task's ancestors, from the first to the parent."""
+    return [link.task for link in content.delegation]
 
 
 def delegator_kind(child: Revision) -> Kind | None:
@@ -59,10 +56,10 @@ def delegator_kind(child: Revision) -> Kind | None:
     agent that got its own access by delegation.
     """
     parent = child.delegation[-1]
-    entity = child.content["requester"]["entity"]
-    if entity not in (parent["requester"]["entity"], parent["agent"]["entity"]):
+    entity = child.content.requester.entity
+    if entity not in (parent.requester.entity, parent.agent.entity):
         return None
-    return "Operator" if entity == child.delegation[0]["requester"]["entity"] else "Agent"
+    return "Operator" if entity == child.delegation[0].requester.entity else "Agent"
 
 
 def excess_over_parent(child: Revision, parent: Revision) -> list[str]:
@@ -72,21 +69,21 @@ def excess_over_parent(child: Revision, parent: Revision) -> list[str]:
     """
     mine = child.spec.spec
     its = parent.spec.spec
-    above = [link["task"] for link in child.delegation]
+    above = ancestor_ids(child.content)
     found = []
     # 1
-    if child.content["task"] in above or len(set(above)) != len(above):
-        found.append(f"the tasks above it go in a circle: {' → '.join([*above, child.content['task']])}")
+    if child.content.task in above or len(set(above)) != len(above):
+        found.append(f"the tasks above it go in a circle: {' → '.join([*above, child.content.task])}")
     elif child.delegation != delegation_chain(parent):
         found.append("it names others above it than its parent does")
     # 2
     held = parent.access
-    found += [f"access: its parent does not have {_entry_text(entry)}" for entry in child.access if entry not in held]
+    found += [f"access: its parent does not have {entry.chosen}" for entry in child.access if entry not in held]
     # 3
     if more := sorted(set(mine.tools) - set(its.tools)):
         found.append(f"tools: its parent does not have {', '.join(more)}")
     # 4
-    if its.network is not None and not _within(child.content["cidrs"], parent.content["cidrs"]):
+    if its.network is not None and not _within(child.content.cidrs, parent.content.cidrs):
         found.append(f"network: its parent's token works from {its.network} alone")
     # 5
     if highest([mine.criticality, its.criticality]).value != mine.criticality:
@@ -126,21 +123,16 @@ def over_budget(child: Revision, parent: Revision, others: Iterable[Revision]) -
     return [
         f"access: other children of its parent hold {path}, and together they could take {together[path]} leases; "
         f"the parent may {allowed[path]}"
-        for path in sorted({entry["path"] for entry in child.access})
+        for path in sorted({entry.path for entry in child.access})
         if together[path] > allowed[path]
     ]
 
 
-def _budgets(access: Iterable[Mapping[str, Any]]) -> Counter[str]:
+def _budgets(access: Iterable[Access]) -> Counter[str]:
     found: Counter[str] = Counter()
     for entry in access:
-        found[entry["path"]] += entry["lease_budget"]
+        found[entry.path] += entry.lease_budget
     return found
-
-
-def _entry_text(entry: Mapping[str, Any]) -> str:
-    choices = ", ".join(f"{name}={value}" for name, value in sorted(entry["with"].items()))
-    return f"{entry['template']} with {choices}" if choices else str(entry["template"])
 
 
 def _within(inner: Sequence[str], outer: Sequence[str]) -> bool:

@@ -22,7 +22,7 @@ from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.time_window import format_duration
 from jitvault.model.event_chain import Event
 from jitvault.model.kinds import EventKind
-from jitvault.model.revision import Party
+from jitvault.model.revision_content import Party
 from jitvault.policy.decision import Seconds
 
 EXTENSION_KINDS = frozenset(
@@ -86,7 +86,7 @@ class Extension:
             "task": self.task,
             "revision": self.revision,
             "revision_digest": self.revision_digest,
-            "by": self.by.as_json(),
+            "by": msgspec.to_builtins(self.by),
             "reason": self.reason,
             "since": rfc3339(self.since),
             "seconds": self.seconds,

@@ -48,10 +48,10 @@ def grant_terms(
     capped = start + timedelta(seconds=obligations.max_window_s) if obligations.max_window_s is not None else None
     closes = min(filter(None, (until or revision.window.closes_at(start), capped)))
     left_s = (closes - start) // second
-    ttl_s = least(requested_s, left_s, obligations.max_ttl_s, *(entry["ttl_s"] for entry in revision.access))
+    ttl_s = least(requested_s, left_s, obligations.max_ttl_s, *(entry.ttl_s for entry in revision.access))
     shortest_s = WRAP_TTLS[0] // second
     work_s = WORK_AFTER_UNWRAP // second
-    wrap_s = least(ttl_s - work_s, *(entry["wrap_ttl_s"] for entry in revision.access))
+    wrap_s = least(ttl_s - work_s, *(entry.wrap_ttl_s for entry in revision.access))
     if wrap_s < shortest_s:
         name = "window" if left_s == ttl_s else "window.ttl"
         raise InvalidInput(

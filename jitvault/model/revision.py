@@ -14,28 +14,19 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 import msgspec
-from msgspec import Struct, field
 
 from jitvault.errors import CorruptRecord, InvalidInput
 from jitvault.formats.canonical_json import canonical_bytes, digest_of, sha256_hex
-from jitvault.formats.conversion import converter
 from jitvault.formats.time_window import Window
-from jitvault.model.connection import ConnectionFacts, CredentialUse, uses_of_access
+from jitvault.model.connection import CredentialUse
+from jitvault.model.revision_content import Access, Link, Party, RevisionContent
 from jitvault.model.spec import TaskSpec
 from jitvault.model.template import AccessTemplate
 from jitvault.model.ttl import requested_ttl
 from jitvault.model.vault_access import AccessPolicy, Capability, Fetch
-from jitvault.policy.decision import Seconds, highest
+from jitvault.policy.decision import highest
 
-
-class Party(Struct, frozen=True, forbid_unknown_fields=True):
-    """A Vault entity with a part in the task, and the name that Vault had for it."""
-
-    entity: str
-    name: str
-
-    def as_json(self) -> dict[str, str]:
-        return {"entity": self.entity, "name": self.name}
+_SECOND = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,97 +43,40 @@ class Resolved:
     engine: Mapping[str, Any]
     capability: Capability = "read"
 
-    def as_json(self) -> dict[str, Any]:
+    def approved(self) -> Access:
+        """Return what of it approvers sign."""
         body = self.template.spec
-        found: dict[str, Any] = {
-            "template": self.template.name,
-            "template_digest": f"sha256:{self.template.digest()}",
-            "description": self.template.metadata.description,
-            "with": dict(self.with_),
-            "engine": body.engine,
-            "mount": body.mount,
-            "path": self.path,
-            "capability": self.capability,
-            "data": body.fill_data(self.with_),
-            "template_owner": self.template.metadata.owner,
-            "tier": body.tier,
-            "data_domains": list(body.data_domains),
-            "ttl_s": body.ttl // timedelta(seconds=1),
-            "max_window_s": body.max_window // timedelta(seconds=1),
-            "wrap_ttl_s": body.wrap_ttl // timedelta(seconds=1),
-            "lease_budget": body.lease_budget,
-            "confirm": body.confirm,
-            "probe": body.probe,
-            "confirm_why": body.confirm_why,
-            "policy": self.policy.name,
-            "policy_sha256": self.policy.sha256,
-            "engine_config": digest_of(self.engine),
-            # left out when empty: revisions from before there were verifiers keep their digest
-            **({"verifiers": list(body.verifiers)} if body.verifiers else {}),
-        }
-        if body.accepted_after_end is not None:
-            found["accepted_after_end_s"] = body.accepted_after_end // timedelta(seconds=1)
-        connection = body.fill_connection(self.with_)
-        if connection is not None:
-            # left out when absent, as the verifiers are
-            found["connection"] = connection.as_json()
-        return found
+        after = body.accepted_after_end
+        return Access(
+            template=self.template.name,
+            template_digest=f"sha256:{self.template.digest()}",
+            description=self.template.metadata.description,
+            with_=dict(self.with_),
+            engine=body.engine,
+            mount=body.mount,
+            path=self.path,
+            capability=self.capability,
+            data=body.fill_data(self.with_),
+            template_owner=self.template.metadata.owner,
+            tier=body.tier,
+            data_domains=list(body.data_domains),
+            ttl_s=body.ttl // _SECOND,
+            max_window_s=body.max_window // _SECOND,
+            wrap_ttl_s=body.wrap_ttl // _SECOND,
+            lease_budget=body.lease_budget,
+            confirm=body.confirm,
+            probe=body.probe,
+            confirm_why=body.confirm_why,
+            policy=self.policy.name,
+            policy_sha256=self.policy.sha256,
+            engine_config=digest_of(self.engine),
+            verifiers=list(body.verifiers),
+            accepted_after_end_s=None if after is None else after // _SECOND,
+            connection=body.fill_connection(self.with_),
+        )
 
 
-class _Link(Struct, frozen=True):
-    task: str
-    digest: str
-    requester: Party
-    agent: Party
-    owner: Party
-
-
-class _Access(Struct, frozen=True):
-    template: str
-    description: str
-    engine: str
-    path: str
-    capability: str
-    data: dict[str, Any]
-    tier: str
-    ttl_s: Seconds
-    wrap_ttl_s: Seconds
-    lease_budget: int
-    confirm: str
-    with_: dict[str, str] = field(name="with")
-    confirm_why: str | None = None
-    accepted_after_end_s: Seconds | None = None
-    max_window_s: Seconds | None = None
-    verifiers: list[str] = []
-    connection: ConnectionFacts | None = None
-
-
-class _SpecBody(Struct, frozen=True):
-    intent: str
-    parent: str | None = None
-
-
-class _Spec(Struct, frozen=True):
-    spec: _SpecBody
-
-
-class _Content(Struct, frozen=True):
-    """The form of a revision's content, as far as anyone reads it."""
-
-    installation: str
-    task: str
-    revision: int
-    requester: Party
-    agent: Party
-    owner: Party
-    risk: str
-    spec: _Spec
-    access: list[_Access]
-    cidrs: list[str]
-    delegation: list[_Link] = []
-
-
-_content = converter(_Content)
+_content = msgspec.json.Decoder(RevisionContent)
 
 
 def _corrupt(error: Exception) -> CorruptRecord:
@@ -168,45 +102,55 @@ class Revision:
         return _revision_of(body)
 
     @cached_property
-    def content(self) -> dict[str, Any]:
+    def content(self) -> RevisionContent:
         """Return what the bytes say.
 
         Raises CorruptRecord unless a revision has this form.
         """
         try:
-            found: dict[str, Any] = msgspec.json.decode(self.body)
-            _content(found)
+            return _content.decode(self.body)
         except (ValueError, RecursionError) as error:
             raise _corrupt(error) from None
-        return found
 
     @cached_property
     def spec(self) -> TaskSpec:
         """The task's spec. Raises CorruptRecord."""
         try:
-            return TaskSpec.from_data(self.content["spec"], "the approved spec")
+            return TaskSpec.from_data(self.content.spec, "the approved spec")
         except InvalidInput as error:
             raise _corrupt(error) from None
 
+    def check_form(self) -> Revision:
+        """Return the revision itself. Raises CorruptRecord where its content or its spec cannot be read."""
+        _ = self.content, self.spec
+        return self
+
     @property
-    def access(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.content["access"]
-        return found
+    def recipient(self) -> Party:
+        """Whose inbox the wrapping token goes to."""
+        return self.content.agent if self.spec.spec.deliver == "agent" else self.content.requester
+
+    @property
+    def access(self) -> list[Access]:
+        return self.content.access
 
     @property
     def lease_budget(self) -> int:
         """How many leases one token of the task may get, by all templates."""
-        return sum(entry["lease_budget"] for entry in self.access)
+        return sum(entry.lease_budget for entry in self.access)
 
     @property
     def fetches(self) -> list[Fetch]:
         """The requests by which the agent gets its credentials."""
-        return [Fetch(e["template"], e["path"], e["capability"], e["data"]) for e in self.access]
+        return [Fetch(e.template, e.path, e.capability, e.data) for e in self.access]
 
     @property
     def uses(self) -> list[CredentialUse]:
         """Where each credential is used, as far as its template says it."""
-        return uses_of_access(self.access)
+        return [
+            CredentialUse(template=e.template, path=e.path, choices=e.with_, connection=e.connection)
+            for e in self.access
+        ]
 
     @property
     def window(self) -> Window:
@@ -222,13 +166,12 @@ class Revision:
         return requested_ttl(body.window.ttl, body.criticality) // timedelta(seconds=1)
 
     @property
-    def delegation(self) -> list[dict[str, Any]]:
+    def delegation(self) -> list[Link]:
         """The tasks that handed the access on, from the first one to the parent.
 
         The list is empty without delegation.
         """
-        found: list[dict[str, Any]] = self.content.get("delegation", [])
-        return found
+        return self.content.delegation
 
     def involved(self) -> dict[str, str]:
         """Return the entities that cannot approve the revision.
@@ -236,12 +179,17 @@ class Revision:
         Each has its part in the task, or in an ancestor that handed access on. Policy may let an owner approve, so that
         another part of the same entity, wherever it is, goes before that; and a part in the task before one above.
         """
-        held = [*((link, f" of {link['task']}") for link in self.delegation), (self.content, "")]
+        held = [*((link, f" of {link.task}") for link in self.delegation), (self.content, "")]
         ranked = (("owner",), ("agent", "requester"))
-        return {task[part]["entity"]: part + of for parts in ranked for task, of in held for part in parts}
+        return {getattr(task, part).entity: part + of for parts in ranked for task, of in held for part in parts}
 
-    def template_of(self, path: str) -> dict[str, Any] | None:
-        return next((entry for entry in self.access if entry["path"] == path), None)
+    def access_at(self, path: str) -> Access | None:
+        """Return the access whose credentials Vault gives at this path."""
+        return next((entry for entry in self.access if entry.path == path), None)
+
+    def template_at(self, path: str) -> str | None:
+        """Return the name of its template."""
+        return next((entry.template for entry in self.access if entry.path == path), None)
 
 
 @lru_cache(maxsize=256)
@@ -260,7 +208,7 @@ def build(
     owner: Party,
     access: Sequence[Resolved],
     cidrs: Sequence[str],
-    delegation: Sequence[Mapping[str, Any]] = (),
+    delegation: Sequence[Link] = (),
 ) -> Revision:
     """Return revision `number` of a task; equal arguments give equal bytes.
 
@@ -269,23 +217,22 @@ def build(
     """
     _refuse_mixed(access)
     tiers = [entry.template.spec.tier for entry in access]
-    content = {
-        "apiVersion": "jitvault.dev/v1",
-        "kind": "Revision",
-        "installation": installation,
-        "task": spec.id,
-        "revision": number,
-        "requester": requester.as_json(),
-        "agent": agent.as_json(),
-        "owner": owner.as_json(),
-        "risk": highest([*tiers, spec.spec.criticality]).value,
-        "spec": spec.canonical(),
-        "access": [entry.as_json() for entry in access],
-        "cidrs": sorted(cidrs),
-    }
-    if delegation:
-        content["delegation"] = [dict(link) for link in delegation]
-    return Revision.of(canonical_bytes(content))
+    content = RevisionContent(
+        api_version="jitvault.dev/v1",
+        kind="Revision",
+        installation=installation,
+        task=spec.id,
+        revision=number,
+        requester=requester,
+        agent=agent,
+        owner=owner,
+        risk=highest([*tiers, spec.spec.criticality]).value,
+        spec=spec.canonical(),
+        access=[entry.approved() for entry in access],
+        cidrs=sorted(cidrs),
+        delegation=list(delegation),
+    )
+    return Revision.of(canonical_bytes(msgspec.to_builtins(content)))
 
 
 def _refuse_mixed(access: Sequence[Resolved]) -> None:
@@ -301,8 +248,3 @@ def _refuse_mixed(access: Sequence[Resolved]) -> None:
                 f"spec.access: two entries send different data to {entry.path}; a task can have one of them",
                 hint="Make a task of its own for each.",
             )
-
-
-def names_in(content: Mapping[str, Any]) -> dict[str, str]:
-    """Return the names of the entities with a part in a revision, by id."""
-    return {content[part]["entity"]: content[part]["name"] for part in ("requester", "agent", "owner")}

@@ -9,9 +9,11 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
+import msgspec
+
 from jitvault.formats.time_window import format_duration
-from jitvault.model.connection import facts_of
 from jitvault.model.revision import Revision
+from jitvault.model.revision_content import Access
 from jitvault.model.ttl import least
 from jitvault.model.verifiers import describe_acceptance, unproven_sessions
 from jitvault.policy.decision import ProofLevel, needed_proof_level, obliged_proof_level
@@ -25,28 +27,27 @@ def describe(revision: Revision, decision: Mapping[str, Any] | None = None) -> l
     content = revision.content
     body = revision.spec.spec
     window = revision.window
-    ttl = least(revision.requested_ttl_s, *(entry["ttl_s"] for entry in revision.access))
+    ttl = least(revision.requested_ttl_s, *(entry.ttl_s for entry in revision.access))
     lines = [
-        f"{content['requester']['name']} asks for access for the agent {content['agent']['name']}; "
-        f"{content['owner']['name']} owns the data.",
+        f"{content.requester.name} asks for access for the agent {content.agent.name}; "
+        f"{content.owner.name} owns the data.",
         f"Intent: {body.intent}",
-        f"Risk {content['risk']}: criticality {body.criticality}, "
-        f"tier {', '.join(sorted({e['tier'] for e in revision.access}))}.",
+        f"Risk {content.risk}: criticality {body.criticality}, "
+        f"tier {', '.join(sorted({e.tier for e in revision.access}))}.",
     ]
     if revision.delegation:
-        handed = " → ".join(f"{link['task']} (agent {link['agent']['name']})" for link in revision.delegation)
+        handed = " → ".join(f"{link.task} (agent {link.agent.name})" for link in revision.delegation)
         lines.append(f"Handed on by: {handed}; it ends with each of them.")
     for entry in revision.access:
-        choices = ", ".join(f"{name}={value}" for name, value in sorted(entry["with"].items()))
-        lines.append(f"Access: {entry['template']}{' with ' + choices if choices else ''}: {entry['description']}")
-        lines.append(f"  by a credential from {entry['path']} (tier {entry['tier']}), {_budget(entry['lease_budget'])}")
-        if "connection" in entry:
-            lines.append(f"  used at {facts_of(entry['connection']).in_words()}")
-        if entry["capability"] == "update":
-            sent = ", ".join(f"{key}={value}" for key, value in sorted(entry["data"].items()))
+        lines.append(f"Access: {entry.chosen}: {entry.description}")
+        lines.append(f"  by a credential from {entry.path} (tier {entry.tier}), {_budget(entry.lease_budget)}")
+        if entry.connection is not None:
+            lines.append(f"  used at {entry.connection.in_words()}")
+        if entry.capability == "update":
+            sent = ", ".join(f"{key}={value}" for key, value in sorted(entry.data.items()))
             lines.append(f"  asked for with exactly {sent or 'nothing'}")
-        if (after_s := entry.get("accepted_after_end_s")) is not None:
-            lines.append(f"  {describe_acceptance(after_s, entry['ttl_s'])}")
+        if (after_s := entry.accepted_after_end_s) is not None:
+            lines.append(f"  {describe_acceptance(after_s, entry.ttl_s)}")
     lines += [f"Reason for {asked.template}: {asked.reason}" for asked in body.access if asked.reason]
     if window.for_ is not None:
         length = f"for {format_duration(window.for_)} from the moment it is granted"
@@ -59,7 +60,7 @@ def describe(revision: Revision, decision: Mapping[str, Any] | None = None) -> l
     if body.window.heartbeat is not None:
         silent = format_duration(body.window.heartbeat)
         lines.append(f"Heartbeat: it ends when its token does nothing for {silent}.")
-    where = f"network {body.network} ({', '.join(content['cidrs'])})" if body.network else "any network"
+    where = f"network {body.network} ({', '.join(content.cidrs)})" if body.network else "any network"
     lines.append(f"From: {where}.")
     lines.append(f"Delivered to: the {body.deliver}, in a wrapping that works once.")
     if body.tools:
@@ -71,24 +72,24 @@ def describe(revision: Revision, decision: Mapping[str, Any] | None = None) -> l
     return lines
 
 
-def is_asked(entry: Mapping[str, Any], decision: Mapping[str, Any] | None) -> bool:
+def is_asked(entry: Access, decision: Mapping[str, Any] | None) -> bool:
     """Return whether the target is asked about the end of an access.
 
     `decision` is policy's, which can have it asked whatever the template says.
     """
-    return needed_proof_level(entry["confirm"], obliged_proof_level(decision)) == ProofLevel.TARGET
+    return needed_proof_level(entry.confirm, obliged_proof_level(decision)) == ProofLevel.TARGET
 
 
-def unasked(access: Iterable[Mapping[str, Any]], decision: Mapping[str, Any] | None) -> list[str]:
+def unasked(access: Iterable[Access], decision: Mapping[str, Any] | None) -> list[str]:
     """Return the templates whose end the target does not prove.
 
     Each is followed by the reason that the template gives.
     """
     alone = (entry for entry in access if not is_asked(entry, decision))
-    return sorted({f"{entry['template']}: {entry.get('confirm_why') or 'no reason given'}" for entry in alone})
+    return sorted({f"{entry.template}: {entry.confirm_why or 'no reason given'}" for entry in alone})
 
 
-def describe_unasked(access: Iterable[Mapping[str, Any]], decision: Mapping[str, Any] | None) -> list[str]:
+def describe_unasked(access: Iterable[Access], decision: Mapping[str, Any] | None) -> list[str]:
     """Describe the ends that will rest on Vault's word, one for each template."""
     return [f"revoked at Vault; the target is not asked about {reason}" for reason in unasked(access, decision)]
 
@@ -107,7 +108,7 @@ def difference_of_specs(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[
 
 def difference(old: Revision, new: Revision) -> list[str]:
     """Return what changed between two revisions, one `path: old → new` a line."""
-    return _changes(old.content, new.content)
+    return _changes(msgspec.to_builtins(old.content), msgspec.to_builtins(new.content))
 
 
 def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -9,6 +9,8 @@ from typing import Any
 
 from jitvault.formats.canonical_json import sha256_hex
 from jitvault.formats.clocks import TOLERANCE
+from jitvault.model.decision_input import DecisionInput
+from jitvault.model.revision_content import RevisionContent
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +40,12 @@ class Scope:
         """
         return "all" if self.is_all else sha256_hex(str(self).encode())[:32]
 
-    def covers(self, content: Mapping[str, Any]) -> bool:
-        """Return whether a task is in the scope, by the content of its revision."""
-        agent = content["agent"]
-        owner = content["owner"]
-        templates = [entry["template"] for entry in content["access"]]
+    def covers(self, content: RevisionContent | DecisionInput) -> bool:
+        """Return whether a task is in the scope, by the content of its revision or what is asked of policy."""
+        templates = [entry.template for entry in content.access]
         return (
-            (not self.agent or _is_one_of(self.agent, (agent["name"], agent["entity"])))
-            and (not self.owner or _is_one_of(self.owner, (owner["name"], owner["entity"])))
+            (not self.agent or _is_one_of(self.agent, (content.agent.name, content.agent.entity)))
+            and (not self.owner or _is_one_of(self.owner, (content.owner.name, content.owner.entity)))
             and (not self.template or _is_one_of(self.template, templates))
         )
 
@@ -92,7 +92,7 @@ class FreezeStatement:
     author: str = ""
     envelope: Mapping[str, Any] | None = None
 
-    def covers(self, content: Mapping[str, Any]) -> bool:
+    def covers(self, content: RevisionContent | DecisionInput) -> bool:
         """Return whether a task is in the scope, by name or by entity."""
         return any(scope.covers(content) for scope in self.scopes)
 

@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from operator import attrgetter
+from typing import Annotated
 
 from jitvault.formats.fields import Name
 from jitvault.formats.time_window import format_duration
+from jitvault.model.revision_content import Access
 
 SHOWN = "pki"
 """The engine whose credentials are shown to verifiers."""
@@ -46,12 +48,12 @@ class Verifiers:
 NO_VERIFIERS = Verifiers()
 
 
-def unproven_sessions(access: Iterable[Mapping[str, Any]]) -> list[str]:
+def unproven_sessions(access: Iterable[Access]) -> list[str]:
     """Return what no check proves of TLS sessions.
 
     There is one sentence for each template.
     """
-    return sorted({f"{entry['template']}: {_sessions(entry)}" for entry in _certificates(access)})
+    return sorted({f"{entry.template}: {_sessions(entry)}" for entry in _certificates(access)})
 
 
 def describe_acceptance(after_s: int, ttl_s: int, ended_at: datetime | None = None) -> str:
@@ -75,7 +77,7 @@ def _bound(how_long: str, until: str, seconds: int, ended_at: datetime | None) -
 
 
 def unproven(
-    access: Iterable[Mapping[str, Any]], ended: Mapping[str, datetime | None] | None = None, *, is_whole: bool = False
+    access: Iterable[Access], ended: Mapping[str, datetime | None] | None = None, *, is_whole: bool = False
 ) -> list[str]:
     """Return what the checks do not prove about a task's certificates.
 
@@ -85,21 +87,21 @@ def unproven(
     """
     known = ended or {}
     sentences: dict[str, None] = {}
-    for entry in sorted(_certificates(access), key=lambda entry: str(entry["template"])):
-        if entry["template"] in known or not is_whole:
-            sentences.update(dict.fromkeys(_unproven(entry, known.get(entry["template"]))))
+    for entry in sorted(_certificates(access), key=attrgetter("template")):
+        if entry.template in known or not is_whole:
+            sentences.update(dict.fromkeys(_unproven(entry, known.get(entry.template))))
     return list(sentences)
 
 
-def _unproven(entry: Mapping[str, Any], ended_at: datetime | None) -> Iterator[str]:
-    if after_s := entry.get("accepted_after_end_s"):
-        accepted = describe_acceptance(after_s, entry["ttl_s"], ended_at)
-        yield f"{entry['template']}: that its certificate is refused everywhere: {accepted}"
-    yield f"{entry['template']}: {_sessions(entry)}"
+def _unproven(entry: Access, ended_at: datetime | None) -> Iterator[str]:
+    if after_s := entry.accepted_after_end_s:
+        accepted = describe_acceptance(after_s, entry.ttl_s, ended_at)
+        yield f"{entry.template}: that its certificate is refused everywhere: {accepted}"
+    yield f"{entry.template}: {_sessions(entry)}"
 
 
-def _certificates(access: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    return (entry for entry in access if entry["engine"] == SHOWN)
+def _certificates(access: Iterable[Access]) -> Iterator[Access]:
+    return (entry for entry in access if entry.engine == SHOWN)
 
 
 def _second_after(at: datetime) -> str:
@@ -107,12 +109,12 @@ def _second_after(at: datetime) -> str:
     return f"{at.astimezone(UTC) + timedelta(seconds=1 if at.microsecond else 0):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _sessions(entry: Mapping[str, Any]) -> str:
+def _sessions(entry: Access) -> str:
     sentence = "that TLS sessions opened with its certificate are over"
-    if bound_s := entry.get("accepted_after_end_s"):
+    if bound_s := entry.accepted_after_end_s:
         sentence += (
             f" (by the template's word they are over {format_duration(timedelta(seconds=bound_s))} after its end)"
         )
-    if servers := entry.get("verifiers"):
+    if servers := entry.verifiers:
         return f"{sentence}; {', '.join(servers)} was shown another certificate, by the template's check"
     return f"{sentence}; no server that takes it was ever asked"

@@ -9,11 +9,11 @@ delivered is sent again later, by whichever process runs then.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jitvault.context import Clock
 from jitvault.errors import CorruptRecord, JitvaultError
@@ -23,6 +23,7 @@ from jitvault.lifecycle.requests.freeze_documents import freeze_last_read
 from jitvault.lifecycle.requests.freezes import signed_freeze, tripwire_freeze
 from jitvault.model.notice import Notice, next_pause
 from jitvault.model.revision import Revision
+from jitvault.model.revision_content import RevisionContent
 from jitvault.notices.interface import Messenger
 
 if TYPE_CHECKING:
@@ -123,11 +124,11 @@ class Notifier:
             return {}
         content = Revision.of(file.revision.body).content
         obligations = last_decision(file).get("obligations") or {}
-        parties = {part: content[part]["name"] for part in ("requester", "agent", "owner")}
+        parties = {part: getattr(content, part).name for part in ("requester", "agent", "owner")}
         notify = list(obligations.get("notify", ()))
-        return {**parties, "risk": content["risk"], "notify": notify, "frozen": self._freeze(content)}
+        return {**parties, "risk": content.risk, "notify": notify, "frozen": self._freeze(content)}
 
-    def _freeze(self, content: Mapping[str, Any]) -> dict[str, object] | None:
+    def _freeze(self, content: RevisionContent) -> dict[str, object] | None:
         """Return the freeze that covers the task.
 
         It is not granted until that is lifted, though somebody approves it.

@@ -62,7 +62,7 @@ def _tasks(vault: Vault, paths: frozenset[str], networks: frozenset[str]) -> Ite
             yield f"{what}: what is published of task {task_id} cannot be read"
         if isinstance(said, PublishedTask) and said.state in _NEEDS_RIGHTS:
             revision = said.full_revision
-            used = sorted({access["path"] for access in revision.access} & paths)
+            used = sorted({access.path for access in revision.access} & paths)
             if revision.spec.spec.network in networks:
                 used.append(f"network {revision.spec.spec.network}")
             if used:

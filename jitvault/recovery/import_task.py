@@ -7,7 +7,6 @@ proof from its target.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,10 +15,10 @@ from jitvault.context import WorkerContext
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import InvalidInput, JitvaultError
 from jitvault.formats.rfc3339 import rfc3339
-from jitvault.ledger.model import AccessRow, Change, GrantRow, RevisionRow, Row, TaskRecord, TaskRow
+from jitvault.ledger.model import Change, GrantRow, Row, TaskRecord, TaskRow
 from jitvault.lifecycle.decision.admit import readmit_request
 from jitvault.lifecycle.decision.questions import decision_input
-from jitvault.lifecycle.record.history import decisions_digest
+from jitvault.lifecycle.record.history import decisions_digest, opened_rows
 from jitvault.lifecycle.record.integrity import check_integrity
 from jitvault.lifecycle.requests.publish import publish
 from jitvault.model.event_chain import GENESIS
@@ -236,14 +235,5 @@ def _end_reason(published: PublishedTask) -> EndReason:
 
 
 def _opened(case: RecoveryCase, decision: Decision) -> tuple[Row, ...]:
-    published, revision = case.published, Revision.of(case.published.body)
-    agent, owner = (revision.content[part]["entity"] for part in ("agent", "owner"))
-    budgets: Counter[str] = Counter()
-    for entry in revision.access:
-        budgets[entry["template"]] += entry["lease_budget"]
-    row = RevisionRow(published.task_id, published.revision, published.digest, published.body, decision.as_json())
-    asked_for = (
-        AccessRow(published.task_id, published.revision, name, agent, owner, budget)
-        for name, budget in sorted(budgets.items())
-    )
-    return (row, *asked_for)
+    published = case.published
+    return opened_rows(published.task_id, published.full_revision, published.revision, decision)

@@ -85,7 +85,7 @@ def _of_nothing(case: RecoveryCase, attempt: int) -> GrantRow:
 
 def _blank(case: RecoveryCase, grant_id: str, attempt: int) -> GrantRow:
     ttl = case.published.ttl or {}
-    waits = [entry.get("wrap_ttl_s") for entry in Revision.of(case.published.body).access]
+    waits = [entry.wrap_ttl_s for entry in Revision.of(case.published.body).access]
     return GrantRow(
         grant_id=grant_id,
         task_id=case.published.task_id,

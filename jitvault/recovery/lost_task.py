@@ -54,13 +54,13 @@ def _has_to_end(worker: WorkerContext, task_id: str) -> bool:
     said = published(worker, task_id)
     if not isinstance(said, PublishedTask) or said.state not in LIVE_STATES | {State.ENDING}:
         return False
-    content = said.full_revision.content
-    parent = content["spec"]["spec"].get("parent")
+    parent = said.full_revision.spec.spec.parent
     if parent is not None and worker.ledger.task(parent) is None:
         return False
+    content = said.full_revision.content
     parties = may_end(content)
     asked = end_request(worker, task_id, entitled=parties)
     if asked is None:
         return False
-    is_requested, _ = signed_request(worker, task_id, content["requester"]["entity"])
+    is_requested, _ = signed_request(worker, task_id, content.requester.entity)
     return is_requested or asked.by.id not in parties

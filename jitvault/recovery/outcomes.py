@@ -41,14 +41,14 @@ def task_to_recover(said: PublishedTask | IllegibleDocument, installation: str) 
         is_whole = revision.spec.id == said.task_id
     except CorruptRecord:
         is_whole = False
-    own = (content["installation"], content["task"], content["revision"]) == (installation, said.task_id, said.revision)
+    own = (content.installation, content.task, content.revision) == (installation, said.task_id, said.revision)
     if not is_whole or not own or said.digest != revision.digest or said.revision < 1:
         raise InvalidInput("it is no document of the worker's (it contradicts itself)")
     return msgspec.structs.replace(
         said,
-        requester=content["requester"]["entity"],
-        agent=content["agent"]["entity"],
-        parent=content["spec"]["spec"].get("parent"),
+        requester=content.requester.entity,
+        agent=content.agent.entity,
+        parent=revision.spec.spec.parent,
         grant_id=said.grant_id if _GRANT_ID.fullmatch(said.grant_id or "") else None,
     )
 

@@ -15,8 +15,7 @@ from datetime import datetime
 
 from jitvault.context import WorkerContext
 from jitvault.errors import InvalidInput, JitvaultError, LedgerUnavailable, LostTask, NotFound, VaultUnavailable
-from jitvault.ledger.model import TaskRecord
-from jitvault.ledger.stream.model import LEDGER_REBUILT, GapKind
+from jitvault.ledger.model import GapKind, TaskRecord
 from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.revocation.phases import revoke_task_tokens
 from jitvault.model.kinds import EventKind
@@ -208,7 +207,8 @@ def _read(worker: WorkerContext, claim: int, files: AuditFiles) -> None:
     if missed:
         _read_up_to_now(worker, claim)
     if begun := _read_from_the_past(worker):
-        worker.ledger.start_segments(LEDGER_REBUILT, worker.now(), only=begun)
+        what = "the ledger was rebuilt: what stands before was not read under trust"
+        worker.ledger.start_segments(what, worker.now(), kind=GapKind.LEDGER_REBUILT, only=begun)
         _read_up_to_now(worker, claim)
 
 

@@ -23,13 +23,14 @@ from jitvault.context import WorkerContext, new_id
 from jitvault.errors import AuditLagging, AuditMissing, AuditUntrusted, LedgerUnavailable, WrongState
 from jitvault.formats.clocks import MAX_SKEW
 from jitvault.formats.server_product import another_server
-from jitvault.ledger.stream.model import DEVICE_ANEW, SourceReading
+from jitvault.ledger.model import GapKind
+from jitvault.ledger.stream.model import SourceReading
 
 PATIENCE_S = 5.0
 # where only reading on is needed: a revocation must not wait for a stream that does not arrive
 SHORT_PATIENCE_S = 1.0
 _POLL_S = 0.005
-DEVICE_ANEW_GAP = f"{DEVICE_ANEW}: its salt is another one"
+_DEVICE_ANEW = "the audit device was made anew: its salt is another one"
 _BY_LISTING = "Tasks that were held meanwhile are proven by look-ups and a listing, or not at all."
 _DEVICE_ANEW_HINT = (
     "Lines from before name the same tokens by other HMACs, and acts without a device have no line. "
@@ -130,8 +131,8 @@ def register_session(worker: WorkerContext) -> bool:
     with suppress(AuditUntrusted):
         is_anew = worker.ledger.record_salt(worker.hasher.hash(f"jitvault/{worker.installation}"), now)
         if is_anew:
-            worker.ledger.start_segments(DEVICE_ANEW_GAP, now)
-            message = f"By {now:%Y-%m-%d %H:%M:%S} UTC {DEVICE_ANEW_GAP}. {_DEVICE_ANEW_HINT}"
+            worker.ledger.start_segments(_DEVICE_ANEW, now, kind=GapKind.DEVICE_ANEW)
+            message = f"By {now:%Y-%m-%d %H:%M:%S} UTC {_DEVICE_ANEW}. {_DEVICE_ANEW_HINT}"
             worker.ledger.finding(None, "audit_device_anew", message, now)
         worker.ledger.record_session(worker.hasher.hash(me.accessor), now)
     return is_anew

@@ -77,8 +77,8 @@ def _limits(worker: WorkerContext, file: TaskRecord, trail: AuditTrail) -> TaskL
     return TaskLimits(
         tokens=tokens,
         leases=frozenset(lease.lease_id for lease in file.leases),
-        networks=tuple(revision.content["cidrs"]),
-        paths=frozenset(entry["path"] for entry in revision.access),
+        networks=tuple(revision.content.cidrs),
+        paths=frozenset(entry.path for entry in revision.access),
         # By Vault's clock: the token was not created before the window opened, whatever the difference of the clocks.
         opens_at=min([revision.window.not_before, *created]) if revision.window.not_before else None,
         ended_at=end.at if end else None,

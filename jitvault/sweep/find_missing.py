@@ -117,15 +117,15 @@ def _expiry(worker: WorkerContext, file: TaskRecord, lease: LeaseRow) -> datetim
     None where the configuration does not say.
     """
     try:
-        entry = Revision.of(file.revision.body).template_of(lease.path)
+        entry = Revision.of(file.revision.body).access_at(lease.path)
     except CorruptRecord:
         # the task is swept nevertheless; only when the lease expired is not known
         return None
-    if entry is None or entry["engine"] not in worker.engines:
+    if entry is None or entry.engine not in worker.engines:
         return None
-    engine, inside = worker.engines[entry["engine"]], entry["path"].removeprefix(f"{entry['mount']}/")
+    engine, inside = worker.engines[entry.engine], entry.path.removeprefix(f"{entry.mount}/")
     try:
-        role: Mapping[str, Any] = engine.snapshot(worker.reader.read, entry["mount"], inside).get("role") or {}
+        role: Mapping[str, Any] = engine.snapshot(worker.reader.read, entry.mount, inside).get("role") or {}
     except JitvaultError:
         return None
     ttl = role.get("default_ttl") or role.get("ttl")

@@ -66,7 +66,10 @@ def read_answers(receipt: Receipt, issuers: Sequence[x509.Certificate]) -> Issue
 def _contradiction(
     said: SignedAnswer, credential: Credential, sealed_at: datetime, issuers: Sequence[x509.Certificate]
 ) -> tuple[str, ...]:
-    """Return why what was signed does not show the end, and the fields that say so; an empty text if it does."""
+    """Return why what was signed does not show the end, and the fields that say so.
+
+    The text is empty where nothing speaks against it.
+    """
     if said.engine != "pki" or not credential.lease_id:
         return "only a certificate has an issuer that signs an answer", "engine"
     if said.der is None:
@@ -107,7 +110,7 @@ def _read(form: SignedForm, der: bytes, credential: Credential, sealed_at: datet
 
 
 def _is_signed(said: SignedAnswer, issuers: Sequence[x509.Certificate]) -> bool | None:
-    """Return whether the issuer that the bytes name signed them; None where the auditor brings no such issuer."""
+    """Return whether the issuer that the bytes name signed them; None where no such issuer is brought."""
     for issuer in issuers:
         with suppress(InvalidSignature, NotConfirmed, *UNREADABLE):
             if said.form is SignedForm.CERTIFICATE:

@@ -18,8 +18,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from jitvault.documents.receipt import Receipt, SignedByPerson, StatedExtension, Statement
 from jitvault.documents.signed import (
@@ -38,6 +36,7 @@ from jitvault.formats.shorten import one_line
 from jitvault.verification.outcome import Problem
 from jitvault.verification.papers import P, Paper, Papers
 from jitvault.verification.receipt import PREDICATE, differences
+from jitvault.verification.signature import is_signed
 from jitvault.verification.signed_ends import end_problems, freeze_problems
 from jitvault.verification.trust import Trust
 
@@ -106,22 +105,13 @@ class _Reader:
             return None
         # 2
         known = self.trust.signers.get((said.entity, int(version)))
-        if known is not None and not _is_signed(known, sig, payload):
+        if known is not None and not is_signed(known, sig, payload, DOCUMENT_TYPE):
             self._note(f"entity {one_line(said.entity)} did not sign this", f"{at}/sig", f"{place}/payload", at)
             return None
         return Paper(said, place, known is not None)
 
     def _note(self, text: str, *places: str) -> None:
         self.problems.append(Problem(text, places))
-
-
-def _is_signed(key: bytes, signature: bytes, payload: bytes) -> bool:
-    covered = b"DSSEv1 %d %b %d %b" % (len(DOCUMENT_TYPE), DOCUMENT_TYPE.encode(), len(payload), payload)
-    try:
-        Ed25519PublicKey.from_public_bytes(key).verify(signature, covered)
-    except InvalidSignature:
-        return False
-    return True
 
 
 def _request_problems(statement: Statement, papers: Papers) -> Iterator[Problem]:

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import msgspec
-
 from jitvault.documents.receipt import Receipt
 from jitvault.documents.signed import EndDocument, FreezeDocument
 from jitvault.formats.shorten import one_line
@@ -45,14 +43,20 @@ def freeze_problems(receipt: Receipt, freeze: Paper[FreezeDocument] | None) -> I
     # 2
     if freeze is None:
         return
-    said, ended = freeze.said, receipt.ended
+    said = freeze.said
+    ended = receipt.ended
     scope = Scope(said.agent, said.template, said.owner)
     at = f"{freeze.place}/payload"
     if not said.freezes or said.task != scope.key:
         yield Problem("what is signed is no freeze", (at,))
-    if not scope.covers(msgspec.to_builtins(receipt)):
-        places = (at, f"{PREDICATE}/agent", f"{PREDICATE}/owner", f"{PREDICATE}/access")
-        yield Problem(f"the freeze is of {one_line(str(scope))!r:.200}, and the task is not", places)
+    parts = (
+        (scope.agent, [receipt.agent.name, receipt.agent.entity]),
+        (scope.owner, [receipt.owner.name, receipt.owner.entity]),
+        (scope.template, [one.template for one in receipt.access]),
+    )
+    for name, names in parts:
+        if name and name.casefold() not in map(str.casefold, names):
+            yield Problem(f"the freeze is of {one_line(name)!r:.120}, and the task is not", (at,))
     if ended is None or (said.entity, said.reason, EndReason.FROZEN) != (ended.by, ended.note, ended.reason):
         places = (at, f"{_ENDED}/by", f"{_ENDED}/note", f"{_ENDED}/reason")
         yield Problem("what is signed is not the freeze that ended the task", places)
@@ -73,7 +77,8 @@ def supporting_end(receipt: Receipt, papers: Papers) -> Paper[EndDocument] | Pap
 def forcing_end(receipt: Receipt, ends: Iterable[Paper[EndDocument]]) -> Paper[EndDocument] | None:
     """Return the document by which an operator had the task forced, if there is one."""
     forced = receipt.proof.forced
-    asked = (one for one in ends if one.said.reason == "forced" and forced is not None)
-    return next(
-        (one for one in asked if forced and (one.said.entity, one.said.note) == (forced.by, forced.reason)), None
-    )
+    for one in ends:
+        told = (one.said.reason, one.said.entity, one.said.note)
+        if forced is not None and told == ("forced", forced.by, forced.reason):
+            return one
+    return None

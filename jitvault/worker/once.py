@@ -47,7 +47,8 @@ class Once:
             if placed == self._placed and not started.left() and started.loops.health.why_not_trusted is None:
                 self.failure = _unproven(started)
                 return False
-            self._passes, self._placed = passes, placed
+            self._passes = passes
+            self._placed = placed
         if time.monotonic() - self._begun < self.wait_s:
             return True
         self.failure = self._too_late(started)

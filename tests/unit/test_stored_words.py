@@ -7,7 +7,6 @@ ledgers, published documents and scripts have the old one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -23,16 +22,14 @@ from jitvault.documents.paths import Kept
 from jitvault.formats import server_product as product
 from jitvault.ledger.documents.index import DocumentStatus
 from jitvault.ledger.documents.judgements import Judgement
-from jitvault.ledger.model import OpState
+from jitvault.ledger.model import GapKind, OpState
 from jitvault.ledger.storage import schema
-from jitvault.ledger.stream.model import LEDGER_REBUILT, READ_FROM_START, Gap, GapKind
 from jitvault.model import evidence, notice
 from jitvault.model import states as lifecycle
 from jitvault.model.kinds import EventKind, LookupAnswer, OperationKind
 from jitvault.policy import decision as policy
 from jitvault.policy import question
 from jitvault.recovery.outcomes import RecoveryAction
-from jitvault.stream import reading
 from jitvault.stream.status import Trust
 from jitvault.sweep import compare as sweep
 from jitvault.sweep.missing import MissingCause
@@ -56,6 +53,7 @@ ENUMS: Mapping[str, type[Enum]] = {
     "causes of missing credentials": MissingCause,
     "recovery actions": RecoveryAction,
     "what a worker took in": Kept,
+    "kinds of gaps": GapKind,
     "standings of documents": DocumentStatus,
     "judgements of requests": Judgement,
     "states of the stream": Trust,
@@ -91,13 +89,6 @@ def test_a_stored_word_stays_as_it_is(name: str) -> None:
 def test_the_columns_of_the_ledger_stay_as_they_are() -> None:
     found = {name: sorted(column.name for column in table.columns) for name, table in schema.metadata.tables.items()}
     assert found == STORED["columns"]
-
-
-def test_a_gap_is_known_by_the_words_that_a_ledger_has_of_it() -> None:
-    kinds = {kind: Gap("audit", 2, STORED["gaps"][kind.name.lower()], datetime.now(UTC)).kind for kind in GapKind}
-    assert kinds == {kind: kind for kind in GapKind}
-    written = {READ_FROM_START, LEDGER_REBUILT, reading.DEVICE_ANEW_GAP}
-    assert written == set(STORED["gaps"].values()) - {STORED["gaps"]["other"]}
 
 
 def test_each_exit_code_keeps_its_meaning() -> None:

@@ -52,9 +52,9 @@ def context_text(revision: Revision, ends_at: datetime | None, variables: Collec
 
 def _accesses(revision: Revision) -> Iterator[str]:
     for entry, use in zip(revision.access, revision.uses, strict=True):
-        choices = "".join(f", {name} {value}" for name, value in sorted(entry["with"].items()))
+        choices = "".join(f", {name} {value}" for name, value in sorted(entry.with_.items()))
         facts = use.connection
         where = ""
         if facts is not None:
             where = f" At {facts.host}:{facts.port}" + (f", database {facts.database}." if facts.database else ".")
-        yield f"- {entry['template']}{choices}: {one_line(entry['description'])}{where}"
+        yield f"- {entry.template}{choices}: {one_line(entry.description)}{where}"

@@ -39,7 +39,8 @@ def watch_of(access: Access, moved: Callable[[datetime], None] | None = None) ->
     """
     other = wiring_of_thread(access)
     task = access.document.task_id
-    own, grant = other.vault(access.token.token), access.token.grant_id
+    own = other.vault(access.token.token)
+    grant = access.token.grant_id
 
     def published_end() -> AccessEnd | None:
         document = session.published(other, task)

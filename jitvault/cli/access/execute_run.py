@@ -40,7 +40,8 @@ def run(
         say(f"task {access.document.task_id} has more time and another token: the program is started anew")
         take_next(access)
     if _has_changed(outcome, end) and outcome.was_interrupted:
-        outcome, end = replace(outcome, over=None), None
+        outcome = replace(outcome, over=None)
+        end = None
     _check(outcome, access)
     if end:
         raise over_error(access, end, _of_program(access, f"the program ended with exit code {outcome.code}, and "))
@@ -55,7 +56,7 @@ def _goes_on(access: Access) -> str:
     document = access.document
     task = document.task_id
     until = f" until {access.ends_at:%Y-%m-%d %H:%M:%S} UTC" if access.ends_at is not None else ""
-    holder = document.full_revision.content["agent" if document.is_for_agent else "requester"]["name"]
+    holder = document.full_revision.recipient.name
     return (
         f"task {task} goes on{until}: {holder} takes its other token with `jitvault exec {task} -- CMD`; `jitvault "
         f"complete {task}` ends it"

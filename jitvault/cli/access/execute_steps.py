@@ -171,7 +171,8 @@ def _check_own(access: Access, grant: str | None = None) -> None:
     Its wrapping was jitvault's, but nobody put it into this inbox as this task's. The alarm is signed, and the token
     is given back unused.
     """
-    task, token = access.document.task_id, access.token
+    task = access.document.task_id
+    token = access.token
     if token.task_id == task and grant in (None, token.grant_id):
         return
     what = f"the token in your inbox is not that of task {task}" + (" that was published" if grant else "")

@@ -30,7 +30,8 @@ from jitvault.model.states import DELIVERED_STATES, LIVE_STATES
 from jitvault.wiring import Wiring
 
 # how long the monitor tries to give the access back
-_TRY_FOR_S, _TRY_AGAIN_S = 600.0, 1.0
+_TRY_FOR_S = 600.0
+_TRY_AGAIN_S = 1.0
 
 
 class OtherToken(Enum):
@@ -80,7 +81,9 @@ class Access:
 
     def replace_token(self, token: TaskToken) -> None:
         """Hold the token that came after this one, and was taken."""
-        self.token, self.ends_at, self.credentials = token, token.ends_at, ()
+        self.token = token
+        self.ends_at = token.ends_at
+        self.credentials = ()
         self.is_published = self.is_replaced = False
 
     @property
@@ -172,7 +175,7 @@ def _warn_of_lacking(*, held: bool, private: bool) -> None:
 
 def signed_tools(document: PublishedTask) -> list[str]:
     """Return the tools that the task's approvers signed; none for any."""
-    return list(document.full_revision.content["spec"]["spec"]["tools"])
+    return list(document.full_revision.spec.spec.tools)
 
 
 def say(message: str) -> None:

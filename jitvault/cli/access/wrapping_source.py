@@ -228,23 +228,23 @@ def _why_empty(document: PublishedTask, me: str) -> tuple[str, str]:
     `me` is the entity whose inbox it is.
     """
     task = document.task_id
-    content = document.full_revision.content
-    to = content["agent" if document.is_for_agent else "requester"]
+    to = document.full_revision.recipient
     if document.state in (State.DENIED, State.LAPSED):
         why = document.why_denied or ("it was not granted in time" if document.state is State.LAPSED else "")
         words = f"the task is {document.state.value}, and gets no token" + (f": {why}" if why else "")
-        return words, f"Its requester, {content['requester']['name']}, can ask again, or for a task with another id."
+        asker = document.full_revision.content.requester.name
+        return words, f"Its requester, {asker}, can ask again, or for a task with another id."
     if document.state in BEFORE or document.state is State.ISSUING:
         waits = f"`jitvault status {task}` shows what it waits for. Run the same command again when it is issued."
         return f"the task is {document.state.value}, so its token is not made yet", waits
     if document.state not in LIVE_STATES:
         ended = f" ({end_in_words(document.end_reason, document.ended)})" if document.end_reason else ""
         return f"the task is {document.state.value}{ended}", "Ask for a task with another id."
-    if to["entity"] != me:
-        hint = f"Ask {to['name']} for the file, or for a spec with `deliver: agent`."
+    if to.entity != me:
+        hint = f"Ask {to.name} for the file, or for a spec with `deliver: agent`."
         if document.is_for_agent:
-            hint = f"Only {to['name']} can take it, as the spec says (`deliver: agent`)."
-        return f"its wrapping token went to {to['name']}", hint
+            hint = f"Only {to.name} can take it, as the spec says (`deliver: agent`)."
+        return f"its wrapping token went to {to.name}", hint
     if document.state is State.ACTIVE:
         return (
             "its wrapping was opened",

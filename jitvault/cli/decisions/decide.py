@@ -57,7 +57,7 @@ def decide(
     if not (yes and is_quiet()):
         proposal.print_proposal(matter, differs, names, frozen=_freeze(wiring, document))
     if decision == "deny" and not reason:
-        requester = matter.revision.content["requester"]["name"]
+        requester = matter.revision.content.requester.name
         output.warn(f"No reason is given: {requester} will not know why. --reason WHY gives one.")
     if not yes:
         session.ask(proposal.question(matter, decision), done="nothing was signed")

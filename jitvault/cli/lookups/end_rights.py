@@ -31,7 +31,7 @@ def check_may_end(wiring: Wiring, document: PublishedTask | IllegibleDocument, *
             f"task {task}: only a member of jitvault-operators can close it without proof; nothing was written",
             hint=f"Ask an operator to run `jitvault revoke {task} --force --reason WHY`.",
         )
-    parts = ", ".join(f"its {part} {content[part]['name']}" for part in ("requester", "agent", "owner"))
+    parts = ", ".join(f"its {part} {getattr(content, part).name}" for part in ("requester", "agent", "owner"))
     raise Denied(
         f"task {task} is not yours to end: nothing was written",
         hint=f"Who can: {parts}, and members of jitvault-operators. `bao token lookup` shows who you are.",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jitvault.cli import session
 from jitvault.documents.paths import PUBLISHED
@@ -13,6 +13,7 @@ from jitvault.documents.published_task import IllegibleDocument, PublishedTask
 from jitvault.errors import CorruptRecord, NotFound
 from jitvault.formats.did_you_mean import nearest
 from jitvault.model.revision import Revision
+from jitvault.model.revision_content import RevisionContent
 from jitvault.model.scope import Scope
 from jitvault.wiring import Wiring
 
@@ -31,18 +32,18 @@ class NamesInTasks:
     templates: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, contents: Iterable[Mapping[str, Any]]) -> NamesInTasks:
+    def of(cls, contents: Iterable[RevisionContent]) -> NamesInTasks:
         """Return the names that occur in the contents of revisions."""
         found = cls()
         for content in contents:
             found.note(content)
         return found
 
-    def note(self, content: Mapping[str, Any]) -> None:
+    def note(self, content: RevisionContent) -> None:
         """Note who is named in the content of a task's revision."""
-        self.agents[content["agent"]["entity"]] = content["agent"]["name"]
-        self.owners[content["owner"]["entity"]] = content["owner"]["name"]
-        self.templates |= {entry["template"] for entry in content["access"]}
+        self.agents[content.agent.entity] = content.agent.name
+        self.owners[content.owner.entity] = content.owner.name
+        self.templates |= {entry.template for entry in content.access}
 
     def check(self, wiring: Wiring, *, agent: str | None, owner: str | None, template: str | None) -> None:
         """Raise NotFound for an agent, owner or template that nobody has.
@@ -85,14 +86,14 @@ def published_in(wiring: Wiring, scope: Scope) -> dict[str, PublishedTask | None
     return found
 
 
-def contents_in(ledger: Ledger) -> Iterator[Mapping[str, Any]]:
+def contents_in(ledger: Ledger) -> Iterator[RevisionContent]:
     """Yield the content of each task's revision that can be read."""
     for body in ledger.current_bodies([row.task_id for row in ledger.tasks()]).values():
         with suppress(CorruptRecord, KeyError):
             yield Revision.of(body).content
 
 
-def contents_published(wiring: Wiring) -> Iterator[Mapping[str, Any]]:
+def contents_published(wiring: Wiring) -> Iterator[RevisionContent]:
     """Yield the content of each published task that can be read."""
     for shown in published_in(wiring, Scope()).values():
         if shown is not None:

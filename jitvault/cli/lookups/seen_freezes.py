@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from jitvault.errors import JitvaultError
 from jitvault.lifecycle.requests.freezes import all_freezes, freezes_of_everything, freezes_seen_by_person
+from jitvault.model.revision_content import RevisionContent
 from jitvault.model.scope import Scope
 from jitvault.wiring import Wiring
 
@@ -30,7 +30,7 @@ class SeenFreezes:
             elif wiring.person_token is not None and not wiring.unverified:
                 self._found += freezes_seen_by_person(wiring.person)
 
-    def of(self, content: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    def of(self, content: RevisionContent | None) -> dict[str, Any] | None:
         """Return the first freeze that covers a task, as `{kind, scope}`.
 
         `content` is that of the task's revision.
@@ -38,7 +38,7 @@ class SeenFreezes:
         freeze = self.covering(content)
         return {"kind": freeze["kind"], "scope": freeze["scope"]} if freeze else None
 
-    def covering(self, content: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    def covering(self, content: RevisionContent | None) -> dict[str, Any] | None:
         """Return the first freeze that covers a task, as `freezes` has it."""
         for freeze in self._found:
             scope = Scope(**freeze["scope"])

@@ -55,8 +55,7 @@ def is_about(document: PublishedTask, spec: TaskSpec, wiring: Wiring) -> bool:
 
 def spec_of(document: PublishedTask) -> dict[str, Any]:
     """Return the canonical spec of a published task."""
-    spec: dict[str, Any] = document.full_revision.content["spec"]
-    return spec
+    return document.full_revision.content.spec
 
 
 def own_request(wiring: Wiring, task_id: str, kind: str) -> str:
@@ -176,7 +175,7 @@ def _ask_to_close_findings(document: PublishedTask) -> str | None:
     """Return whom to ask where an open finding of the agent is in the way."""
     if _OPEN_FINDING_RULE not in document.decision.get("rules", ()):
         return None
-    agent = document.full_revision.content["agent"]["name"]
+    agent = document.full_revision.content.agent.name
     return (
         f"Ask whoever runs the worker for `jitvault findings close --agent {agent} --reason WHY`, once the finding was "
         f"looked into. Then run `jitvault grant {document.task_id}` again."

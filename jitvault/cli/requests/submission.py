@@ -125,7 +125,7 @@ def _check_free(wiring: Wiring, spec: TaskSpec, *, revise: bool) -> None:
     if isinstance(document, IllegibleDocument):
         raise illegible(spec.id, document.place)
     if document.requester != wiring.person.entity:
-        owner = document.full_revision.content["requester"]["name"]
+        owner = document.full_revision.content.requester.name
         raise WrongState(f"task {spec.id} was submitted by {owner}", hint=_OTHER)
     changed = difference_of_specs(spec_of(document), spec.canonical())
     if not changed:
@@ -153,7 +153,8 @@ def naming_agents(wiring: Wiring, spec: TaskSpec) -> Iterator[None]:
     try:
         yield
     except InvalidInput as error:
-        agent, known = spec.spec.agent, _agents_of_tasks(wiring)
+        agent = spec.spec.agent
+        known = _agents_of_tasks(wiring)
         meant = nearest(agent, known) if agent not in known else ""
         error.hint += f" No other task has the agent {agent}{meant}." if meant else ""
         raise
@@ -166,7 +167,7 @@ def _agents_of_tasks(wiring: Wiring) -> set[str]:
         for name in islice(wiring.documents.names(PUBLISHED), _MOST_LOOKED_AT):
             document = session.published(wiring, name)
             if isinstance(document, PublishedTask):
-                found.add(document.full_revision.content["agent"]["name"])
+                found.add(document.full_revision.content.agent.name)
     return found
 
 

@@ -131,7 +131,7 @@ def print_extension(
     if made_at:
         facts["more"] = "the same command with --again"
     if extension.replaces and not made_at:
-        agent = document.full_revision.content["agent"]["name"]
+        agent = document.full_revision.content.agent.name
         when = "once it is extended" if is_pending else "from now on"
         facts["note"] = f"what {agent} read before is revoked {when}: it has to unwrap and read again"
     output.print_facts(console, facts, least=len("expires"))

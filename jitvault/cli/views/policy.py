@@ -7,7 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 from jitvault.formats.plural import counted
-from jitvault.formats.time_window import format_duration, parse_duration
+from jitvault.formats.time_window import format_duration
+from jitvault.model.spec import WindowFields
 
 
 def obligation_facts(obligations: Mapping[str, Any]) -> dict[str, str]:
@@ -26,18 +27,16 @@ def obligation_facts(obligations: Mapping[str, Any]) -> dict[str, str]:
     return {name: value for name, value in facts.items() if value}
 
 
-def window_cut(window: Mapping[str, str], decision: Mapping[str, Any]) -> str:
+def window_cut(window: WindowFields, decision: Mapping[str, Any]) -> str:
     """Return how policy cut the window that a spec asked for.
 
     `window` is the spec's. Empty where nothing was cut, or the spec names the end and not the length.
     """
     most_s = (decision.get("obligations") or {}).get("max_window_s")
-    if most_s is None or "for" not in window:
+    if most_s is None or window.for_ is None:
         return ""
     most = timedelta(seconds=most_s)
-    return (
-        f"{format_duration(most)} of {window['for']} asked for (policy)" if parse_duration(window["for"]) > most else ""
-    )
+    return f"{format_duration(most)} of {format_duration(window.for_)} asked for (policy)" if window.for_ > most else ""
 
 
 def decision_line(decision: Mapping[str, Any]) -> str:

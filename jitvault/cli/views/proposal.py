@@ -51,7 +51,7 @@ def question(subject: ApprovalSubject, decision: str) -> str:
     task = subject.document.task_id
     if subject.extension is not None:
         task = f"{format_duration(timedelta(seconds=subject.extension.seconds))} more for {task}"
-    return f"{decision.capitalize()} {task} (risk {word(subject.revision.content['risk'])})?"
+    return f"{decision.capitalize()} {task} (risk {word(subject.revision.content.risk)})?"
 
 
 def proposal_lines(
@@ -85,7 +85,7 @@ def proposal_lines(
         yield _line(f"In the words of {word(subject.extension.by.name)}, who asks for more time", width, "bold")
         yield from _rows([Fact("reason", subject.extension.reason)], width, mark=MARK)
         yield _line("", width)
-    yield _line(f"In the words of {word(revision.content['requester']['name'])}, the requester", width, "bold")
+    yield _line(f"In the words of {word(revision.content.requester.name)}, the requester", width, "bold")
     yield from _rows(own_words(revision), width, before=own_words(approved) if approved else None, mark=MARK)
     yield _line("", width)
     if changes is not None:
@@ -96,7 +96,7 @@ def proposal_lines(
 def _title(subject: ApprovalSubject) -> str:
     extension = subject.extension
     document = subject.document
-    title = f"Task {document.task_id}, revision {subject.revision.content['revision']}, is {document.state}"
+    title = f"Task {document.task_id}, revision {subject.revision.content.revision}, is {document.state}"
     if extension is None:
         return title
     return f"{title}; {spell_duration(timedelta(seconds=extension.seconds), more=True)} requested"
@@ -131,7 +131,7 @@ def _changes(changes: Sequence[str], approved: Revision | None, width: int) -> I
     if approved is None:
         yield _line("Nothing has changed since it was approved", width, "bold")
     else:
-        since = f"since revision {approved.content['revision']}, which was approved"
+        since = f"since revision {approved.content.revision}, which was approved"
         yield _line(f"Changed ({_CHANGED}) {since}", width, "bold")
     for change in changes:
         yield Text(folded(change, width, first="  ", keep_ids=False))

@@ -17,8 +17,8 @@ from jitvault.cli.views.proposal_sentence import chosen, quoted, utc, word
 from jitvault.cli.views.task import missing_approvals
 from jitvault.formats.time_window import format_duration
 from jitvault.lifecycle.decision.pending_approvals import ApprovalSubject
-from jitvault.model.connection import facts_of
 from jitvault.model.revision import Revision
+from jitvault.model.revision_content import Access
 from jitvault.model.revision_text import describe_unasked, is_asked
 from jitvault.model.scope import Scope
 from jitvault.model.states import State
@@ -42,16 +42,16 @@ def asked(revision: Revision) -> list[Fact]:
     """Return what is asked for and by whom, in the order of the table."""
     content = revision.content
     body = revision.spec.spec
-    tiers = ", ".join(sorted({entry["tier"] for entry in revision.access}))
-    risk = content["risk"]
-    facts = [Fact(part, word(content[part]["name"])) for part in ("requester", "agent", "owner")]
+    tiers = ", ".join(sorted({entry.tier for entry in revision.access}))
+    risk = content.risk
+    facts = [Fact(part, word(getattr(content, part).name)) for part in ("requester", "agent", "owner")]
     if revision.delegation:
         facts.append(Fact("delegation", _delegation(revision)))
     facts += [
         Fact("access", "; ".join(chosen(entry) for entry in revision.access)),
         Fact("risk", f"{risk} (criticality {body.criticality}, template {tiers})", RISK_STYLES.get(risk, "")),
         Fact("window", _window(revision)),
-        Fact("network", f"{body.network} ({', '.join(content['cidrs'])})" if body.network else "any"),
+        Fact("network", f"{body.network} ({', '.join(content.cidrs)})" if body.network else "any"),
     ]
     return facts
 
@@ -135,25 +135,25 @@ def own_words(revision: Revision) -> list[Fact]:
 
 
 def _delegation(revision: Revision) -> str:
-    above = (f"{word(link['task'])} of {word(link['agent']['name'])}" for link in revision.delegation)
+    above = (f"{word(link.task)} of {word(link.agent.name)}" for link in revision.delegation)
     return f"{' → '.join(above)} → this task, which ends with each of them"
 
 
-def _access(entry: Mapping[str, Any], *, is_only: bool) -> list[Fact]:
+def _access(entry: Access, *, is_only: bool) -> list[Fact]:
     """Return the terms of one access.
 
     The description of the only one is in the sentence above.
     """
-    facts = [] if is_only else [Fact("access", chosen(entry)), Fact("allows", quoted(entry["description"]))]
-    leases = entry["lease_budget"]
+    facts = [] if is_only else [Fact("access", chosen(entry)), Fact("allows", quoted(entry.description))]
+    leases = entry.lease_budget
     budget = "one lease" if leases == 1 else f"{leases} leases"
-    facts.append(Fact("credential", f"from {entry['path']}, {budget} at most"))
-    if entry.get("connection"):
-        facts.append(Fact("used at", facts_of(entry["connection"]).in_words()))
-    if entry["capability"] == "update":
-        facts.append(Fact("sends", f"exactly {pairs(entry['data']) or 'nothing'}"))
-    if (after_s := entry.get("accepted_after_end_s")) is not None:
-        facts.append(Fact("after it", describe_acceptance(after_s, entry["ttl_s"])))
+    facts.append(Fact("credential", f"from {entry.path}, {budget} at most"))
+    if entry.connection is not None:
+        facts.append(Fact("used at", entry.connection.in_words()))
+    if entry.capability == "update":
+        facts.append(Fact("sends", f"exactly {pairs(entry.data) or 'nothing'}"))
+    if (after_s := entry.accepted_after_end_s) is not None:
+        facts.append(Fact("after it", describe_acceptance(after_s, entry.ttl_s)))
     return facts
 
 
@@ -166,7 +166,7 @@ def _window(revision: Revision) -> str:
         length = f"until {utc(window.until)}" if window.until else ""
     if window.not_before is not None:
         length += f", not before {utc(window.not_before)}"
-    longest = min((entry["max_window_s"] for entry in revision.access if entry.get("max_window_s")), default=None)
+    longest = min((entry.max_window_s for entry in revision.access), default=None)
     if longest is not None:
         length += f" (template: at most {format_duration(timedelta(seconds=longest))})"
     return length
@@ -178,7 +178,7 @@ def _life(revision: Revision) -> str:
     It says where that is not what the template or the criticality gives by default.
     """
     body = revision.spec.spec
-    by_template = min((entry["ttl_s"] for entry in revision.access), default=None)
+    by_template = min((entry.ttl_s for entry in revision.access), default=None)
     life = least(revision.requested_ttl_s, by_template)
     length = body.window.for_
     if length is not None and length <= timedelta(seconds=life):

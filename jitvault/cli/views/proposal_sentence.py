@@ -7,23 +7,22 @@ one.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
 from jitvault.cli.folding import ID
 from jitvault.cli.views.output import pairs
+from jitvault.documents.receipt import StatedAccess
 from jitvault.formats.time_window import spell_duration
 from jitvault.lifecycle.decision.pending_approvals import ApprovalSubject
-from jitvault.model.connection import facts_of
 from jitvault.model.extension import Extension
 from jitvault.model.revision import Revision
+from jitvault.model.revision_content import Access
 
 
 def sentence(subject: ApprovalSubject) -> str:
     """Return what an approval of the subject gives, in one sentence."""
     revision = subject.revision
-    agent = word(revision.content["agent"]["name"])
+    agent = word(revision.content.agent.name)
     if subject.extension is not None and subject.request is not None:
         given = f"keeps its access to {_targets(revision)} {_longer(subject.extension)}"
         if subject.request.replaces:
@@ -46,10 +45,10 @@ def quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def chosen(entry: Mapping[str, Any]) -> str:
+def chosen(entry: Access | StatedAccess) -> str:
     """Return an access of a revision by its template and the choices."""
-    choices = f" with {pairs({name: word(value) for name, value in entry['with'].items()})}" if entry["with"] else ""
-    return f"{word(entry['template'])}{choices}"
+    choices = f" with {pairs({name: word(value) for name, value in entry.with_.items()})}" if entry.with_ else ""
+    return f"{word(entry.template)}{choices}"
 
 
 def utc(at: datetime) -> str:
@@ -68,10 +67,10 @@ def _access(revision: Revision) -> str:
         given += f", not before {utc(window.not_before)}"
     if revision.delegation:
         above = revision.delegation[-1]
-        given += f", handed on by {word(above['agent']['name'])} from task {word(above['task'])}, with which it ends"
+        given += f", handed on by {word(above.agent.name)} from task {word(above.task)}, with which it ends"
     if revision.spec.spec.deliver == "agent":
         return f"{given}, delivered to its own inbox"
-    return f"{given}, delivered through {word(revision.content['requester']['name'])}"
+    return f"{given}, delivered through {word(revision.content.requester.name)}"
 
 
 def _longer(extension: Extension) -> str:
@@ -89,14 +88,14 @@ def _targets(revision: Revision) -> str:
         return _target(revision.access[0])
     templates: dict[str, list[str]] = {}
     for entry in revision.access:
-        templates.setdefault(_target(entry), []).append(word(entry["template"]))
+        templates.setdefault(_target(entry), []).append(word(entry.template))
     return " and ".join(f"{target} by {' and '.join(names)}" for target, names in templates.items()) or "nothing"
 
 
-def _target(entry: Mapping[str, Any]) -> str:
-    if not entry.get("connection"):
+def _target(entry: Access) -> str:
+    facts = entry.connection
+    if facts is None:
         return chosen(entry)
-    facts = facts_of(entry["connection"])
     address = word(facts.address)
     return f"database {word(facts.database)} at {address}" if facts.database else address
 
@@ -108,4 +107,4 @@ def _allowed(revision: Revision) -> str:
     """
     if len(revision.access) != 1:
         return ""
-    return f": {quoted(revision.access[0]['description'].rstrip('.'))}"
+    return f": {quoted(revision.access[0].description.rstrip('.'))}"

@@ -38,7 +38,7 @@ def print_queued(document: PublishedTask, until: datetime, *, out: NewFile | Non
     console.print(f"Task {task} waits, and is issued as soon as nothing holds it up")
     facts = {"waits for": why, "until": f"{output.readable(until)}, then the request lapses"}
     if document.is_for_agent:
-        facts["then"] = f"the token is in the inbox of {document.full_revision.content['agent']['name']}"
+        facts["then"] = f"the token is in the inbox of {document.full_revision.content.agent.name}"
     else:
         facts["then"] = f"jitvault grant {task}, within minutes: it prints the token"
     output.print_facts(console, {**facts, "cancel": f"jitvault cancel {task}"})

@@ -32,8 +32,10 @@ from jitvault.cli.views.task import (
 from jitvault.cli.views.task_list import who_lifts
 from jitvault.documents.published_parts import Ended
 from jitvault.documents.published_task import PublishedTask
-from jitvault.model.revision import names_in
+from jitvault.model.revision import Revision
+from jitvault.model.revision_content import RevisionContent
 from jitvault.model.revision_text import describe_unasked
+from jitvault.model.spec import TaskBody
 from jitvault.model.states import DEAD, DELIVERED_STATES, EndReason, State, Verdict
 from jitvault.model.token_limits import reads_left_in_words
 from jitvault.model.verifiers import unproven
@@ -57,14 +59,15 @@ _ENDED = {
 }
 
 
-def print_status(shown: Mapping[str, Any], *, as_json: bool) -> None:
+def print_status(revision: Revision, shown: Mapping[str, Any], *, as_json: bool) -> None:
     """Print a task as the ledger has it.
 
     `shown` is what `status_of` gives, with `missing`, `freeze` and `end_requested`.
     """
     if not output.print_for_scripts(shown, shown["state"], as_json=as_json):
         findings = list(_grouped_findings(shown["findings"]))
-        _print({**shown, "findings": findings, "because": None, "next": None, "held_up": None, "source": {}})
+        more: dict[str, Any] = {"findings": findings, "because": None, "next": None, "held_up": None, "source": {}}
+        _print(revision, {**shown, **more})
 
 
 def print_published(document: PublishedTask, shown: Mapping[str, Any], now: datetime, *, as_json: bool) -> None:
@@ -74,7 +77,7 @@ def print_published(document: PublishedTask, shown: Mapping[str, Any], now: date
     not known from that is printed as well.
     """
     if not output.print_for_scripts(shown, document.state.value, as_json=as_json):
-        _print(_published(document, shown, now))
+        _print(document.full_revision, _published(document, shown, now))
 
 
 def _published(document: PublishedTask, shown: Mapping[str, Any], now: datetime) -> dict[str, Any]:
@@ -82,10 +85,8 @@ def _published(document: PublishedTask, shown: Mapping[str, Any], now: datetime)
 
     None is what is not published: who decided by name, the newest token, and what happened.
     """
-    content = document.full_revision.content
     return {
         **structs.asdict(document),
-        "revision": {"number": content["revision"], "digest": document.full_revision.digest, "content": content},
         "children": (),
         "decisions": None,
         "grant": None,
@@ -103,12 +104,12 @@ def _published(document: PublishedTask, shown: Mapping[str, Any], now: datetime)
     }
 
 
-def _print(shown: Mapping[str, Any]) -> None:
+def _print(revision: Revision, shown: Mapping[str, Any]) -> None:
     console = output.console()
-    content = shown["revision"]["content"]
+    content = revision.content
     reason = heading_end(shown["end_reason"], shown["ended"])
     console.print(f"Task {shown['task_id']} is", output.coloured(shown["state"]), *reason)
-    output.print_facts(console, _facts(shown, content))
+    output.print_facts(console, _facts(revision, shown))
     _print_end_requests(console, shown["end_requested"])
     if shown["frozen"]:
         console.print(f"  FROZEN     {shown['frozen']['why']}", style="red")
@@ -121,29 +122,30 @@ def _print(shown: Mapping[str, Any]) -> None:
     if shown["proof"]:
         print_proof(console, shown["proof"])
     if shown["timeline"] is not None:
-        happened = timeline.rows(shown["timeline"], _names(shown), requester=content["requester"]["name"])
+        happened = timeline.rows(shown["timeline"], _names(content, shown), requester=content.requester.name)
         print_listing(console, [Column("when (UTC)"), Column("what happened")], happened)
 
 
-def _facts(shown: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, str]:
+def _facts(revision: Revision, shown: Mapping[str, Any]) -> dict[str, str]:
     """Return what is known of a task, by the name of the line."""
+    content = revision.content
     facts: dict[str, str] = {
-        "requester": content["requester"]["name"],
-        "agent": content["agent"]["name"],
-        "owner": content["owner"]["name"],
-        "intent": content["spec"]["spec"]["intent"],
-        "access": "; ".join(map(chosen, content["access"])),
+        "requester": content.requester.name,
+        "agent": content.agent.name,
+        "owner": content.owner.name,
+        "intent": revision.spec.spec.intent,
+        "access": "; ".join(map(chosen, content.access)),
         **_family(shown),
-        "risk": content["risk"],
-        "revision": str(shown["revision"]["number"]),
-        "digest": shown["revision"]["digest"],
+        "risk": content.risk,
+        "revision": str(content.revision),
+        "digest": revision.digest,
         "policy": decision_line(shown["decision"]),
         **_decisions(shown),
         **_waits_for(shown),
         **_freeze(shown),
-        **_refused_grant(shown),
-        **_open_points(shown, content["access"]),
-        **_token(shown, content["spec"]["spec"]),
+        **_refused_grant(content, shown),
+        **_open_points(content, shown),
+        **_token(revision.spec.spec, shown),
         **extension.facts(shown),
         **_end_facts(shown),
     }
@@ -151,18 +153,18 @@ def _facts(shown: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, st
     return {**facts, **{name: said for name, said in more.items() if said}, **shown["source"]}
 
 
-def _open_points(shown: Mapping[str, Any], access: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def _open_points(content: RevisionContent, shown: Mapping[str, Any]) -> dict[str, str]:
     """Return what no check will look at, and for which templates the end will rest on Vault's word.
 
     A proof says both itself.
     """
     if shown["proof"] is not None or shown["state"] in NEVER_HELD:
         return {}
-    points = {"end": describe_unasked(access, shown["decision"]), "not proven": unproven(access)}
+    points = {"end": describe_unasked(content.access, shown["decision"]), "not proven": unproven(content.access)}
     return {name: "; ".join(said) for name, said in points.items() if said}
 
 
-def _token(shown: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, str]:
+def _token(spec: TaskBody, shown: Mapping[str, Any]) -> dict[str, str]:
     """Return what is known of the newest token of a task that has one."""
     facts: dict[str, str] = {}
     if grant := shown["grant"]:
@@ -170,7 +172,7 @@ def _token(shown: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, str]:
         ttl, requested, step = (in_words(grant[key]) for key in ("ttl_s", "requested_ttl_s", "step_s"))
         facts["ttl"] = f"{ttl} of {requested} {_origin_of_ttl(spec)}, {step} at a time"
         facts["deadline"] = output.readable(shown["ends_at"])
-    if shown["reads"] is not None and (cut := window_cut(spec["window"], shown["decision"])):
+    if shown["reads"] is not None and (cut := window_cut(spec.window, shown["decision"])):
         facts["window"] = cut
     if shown["reads"] is not None and shown["state"] in DELIVERED_STATES:
         facts["reads"] = reads_left_in_words(shown["reads"].done, shown["reads"].allowed)
@@ -181,9 +183,9 @@ def _token(shown: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, str]:
     return facts
 
 
-def _origin_of_ttl(spec: Mapping[str, Any]) -> str:
+def _origin_of_ttl(spec: TaskBody) -> str:
     """Return whose TTL a task has: the spec's, or its criticality's."""
-    return "asked for" if "ttl" in spec["window"] else f"by default (criticality {spec['criticality']})"
+    return f"by default (criticality {spec.criticality})" if spec.window.ttl is None else "asked for"
 
 
 def _expires(verdict: str) -> str:
@@ -210,7 +212,7 @@ def _freeze(shown: Mapping[str, Any]) -> dict[str, str]:
     return {"frozen": who_lifts(freeze["scope"])} if freeze is not None else {}
 
 
-def _refused_grant(shown: Mapping[str, Any]) -> dict[str, str]:
+def _refused_grant(content: RevisionContent, shown: Mapping[str, Any]) -> dict[str, str]:
     """Return the last refusal of a task that could be granted otherwise.
 
     The refusal of an earlier revision says nothing about the present one.
@@ -218,7 +220,7 @@ def _refused_grant(shown: Mapping[str, Any]) -> dict[str, str]:
     refusal = shown["refused_grant"]
     if refusal is None or shown["state"] not in ("pending_approval", "approved"):
         return {}
-    if refusal.revision != shown["revision"]["number"]:
+    if refusal.revision != content.revision:
         return {}
     return {"grant refused": f"{output.readable(refusal.at)}: {refusal.error.message}"}
 
@@ -241,11 +243,11 @@ def _counted_at(decision: Mapping[str, Any]) -> str:
     return f" ({output.readable(at)})" if at else ""
 
 
-def _names(shown: Mapping[str, Any]) -> dict[str, str]:
+def _names(content: RevisionContent, shown: Mapping[str, Any]) -> dict[str, str]:
     """Return the names of entities with a part in the task, by id."""
     counted = {one["entity"]: one["name"] for one in shown["decisions"]}
     refused = {one.entity: one.name for one in shown["refused"]}
-    return {**names_in(shown["revision"]["content"]), **counted, **refused}
+    return {**content.names, **counted, **refused}
 
 
 def _grouped_findings(findings: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:

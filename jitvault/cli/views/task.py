@@ -171,7 +171,7 @@ def print_grant(
     console = output.console()
     console.print(f"Task {shown['task_id']} is", output.coloured(shown["state"]))
     console.print(f"  expires  {output.readable(shown['ends_at'])}")
-    if cut := window_cut(document.full_revision.spec.spec.window.canonical(), document.decision):
+    if cut := window_cut(document.full_revision.spec.spec.window, document.decision):
         console.print(f"  window   {cut}")
     for reason in unasked:
         console.print(output.indented(reason, console.width, first="  end      ", rest=" " * 11), soft_wrap=True)
@@ -179,7 +179,7 @@ def print_grant(
     if takes is not None:
         for fetch in document.full_revision.fetches:
             console.print(f"  reads    {fetch.path}", soft_wrap=True)
-        within = in_words(min(entry["wrap_ttl_s"] for entry in document.full_revision.access))
+        within = in_words(min(entry.wrap_ttl_s for entry in document.full_revision.access))
         console.print(f"  unwrap   within {within}, once, by {takes}:")
         console.print(f"           {take_command(document)}", soft_wrap=True)
 
@@ -201,7 +201,7 @@ def _taken_by(document: PublishedTask) -> str | None:
     """
     if not document.is_for_agent or document.state != State.ISSUED:
         return None
-    return str(document.full_revision.content["agent"]["name"])
+    return str(document.full_revision.content.agent.name)
 
 
 def print_wrappings(console: Console, wrappings: Sequence[Mapping[str, Any]], out: NewFile | None) -> None:
@@ -227,7 +227,7 @@ def why_no_token(document: PublishedTask) -> str:
     """
     revision = document.full_revision
     if revision.spec.spec.deliver == "agent":
-        agent = revision.content["agent"]["name"]
+        agent = revision.content.agent.name
         if document.state == State.ACTIVE:
             return f"The wrapping token was opened; it was in the inbox of {agent}."
         return f"The wrapping token is in the inbox of {agent}, who takes it with `{take_command(document)}`."
@@ -351,7 +351,8 @@ def _took(proof: Proof) -> str:
 
     It is by the clocks of the processes that worked on it. What no target was asked about is never called proven.
     """
-    dead, proven = proof.dead_ms, proof.confirmed_ms
+    dead = proof.dead_ms
+    proven = proof.confirmed_ms
     is_asked = proof.target_asked is not False
     what = "revoked and proven" if is_asked else NOT_ASKED
     if dead is None or proven is None:

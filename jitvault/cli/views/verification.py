@@ -68,7 +68,7 @@ def _held(receipt: Receipt) -> dict[str, str]:
     """
     facts: dict[str, str] = {}
     if receipt.access:
-        facts["access"] = "; ".join(f"{chosen(msgspec.to_builtins(one))}: {one.path}" for one in receipt.access)
+        facts["access"] = "; ".join(f"{chosen(one)}: {one.path}" for one in receipt.access)
     if issued := _issued_at(receipt):
         facts["issued"] = output.readable(issued)
     if receipt.ended:

@@ -159,7 +159,8 @@ def expired(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) ->
 def check_valid(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) -> None:
     """Raise NotConfirmed unless certificate `serial` is valid at `now`."""
     certificate = _certificate(der, serial, issuer)
-    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    begin = certificate.not_valid_before_utc
+    end = certificate.not_valid_after_utc
     if not begin - SKEW <= now < end:
         raise NotConfirmed(f"serial {spelled(serial)} is valid from {rfc3339(begin)} until {rfc3339(end)}, not now")
 

@@ -206,7 +206,8 @@ def _own(login: _Login, other: _Login) -> Sessions:
 
     That one changes these things in an open transaction, below a savepoint that is over, so that no lock names them.
     """
-    session, helper = login.first(), other.first()
+    session = login.first()
+    helper = other.first()
     number = 1_000_000_000 + secrets.randbelow(1_000_000_000)
     forbidden = _refused(
         session,

@@ -67,7 +67,8 @@ _SESSIONS_OF = """
 OUT_S = 10.0
 """How long a login that held too many locks is thrown out, since it last did."""
 _LOOK_S = 5.0
-_FULL, _MANY = 2, 50
+_FULL = 2
+_MANY = 50
 """Which part of the lock table is too much for all such sessions together, and which makes one of them a holder."""
 
 

@@ -317,6 +317,7 @@ audit_gaps = Table(
     metadata,
     Column("source", String(255), primary_key=True),
     Column("epoch", Integer, primary_key=True),
+    Column("kind", String(16), nullable=False),
     Column("what", String(500), nullable=False),
     Column("at", UtcTime, nullable=False),
 )

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum, auto
 from types import MappingProxyType
 
 from jitvault.audit.observation import Observation, Place
 from jitvault.audit.source import Position
-from jitvault.ledger.model import READ_FROM_START
+from jitvault.ledger.model import GapKind
 
 NO_PLACES: Mapping[str, Place] = MappingProxyType({})
 
@@ -28,48 +27,15 @@ class SourceReading:
     read_at: datetime | None
 
 
-LEDGER_REBUILT = "the ledger was rebuilt: what stands before was not read under trust"
-DEVICE_ANEW = "the audit device was made anew"
-"""How the sentence of such a gap begins."""
-
-
-class GapKind(Enum):
-    """Why a segment does not continue the segment before it.
-
-    It says so as far as anything is decided by it.
-
-    - `READ_FROM_START`: a recovery reads the source again from its beginning;
-    - `LEDGER_REBUILT`: a recovery is over, and lines from before it were not checked when they were read;
-    - `DEVICE_ANEW`: the audit device has another salt;
-    - `OTHER`: everything else, for people to read.
-    """
-
-    READ_FROM_START = auto()
-    LEDGER_REBUILT = auto()
-    DEVICE_ANEW = auto()
-    OTHER = auto()
-
-
-_KINDS = {READ_FROM_START: GapKind.READ_FROM_START, LEDGER_REBUILT: GapKind.LEDGER_REBUILT}
-
-
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Why segment `epoch` of a source does not continue the segment before it.
-
-    `what` says it in words. The ledger stores these words alone, so they never change.
-    """
+    """Why segment `epoch` of a source does not continue the segment before it; `what` says it in words."""
 
     source: str
     epoch: int
+    kind: GapKind
     what: str
     at: datetime
-
-    @property
-    def kind(self) -> GapKind:
-        if self.what.startswith(DEVICE_ANEW):
-            return GapKind.DEVICE_ANEW
-        return _KINDS.get(self.what, GapKind.OTHER)
 
 
 @dataclass(frozen=True, slots=True)

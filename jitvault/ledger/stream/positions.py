@@ -16,7 +16,7 @@ from jitvault.audit.source import Batch, Position
 from jitvault.audit.trail import Canary
 from jitvault.errors import WrongState
 from jitvault.ledger.claims import held
-from jitvault.ledger.model import OpState
+from jitvault.ledger.model import GapKind, OpState
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import Database
 from jitvault.ledger.storage.dialect import upsert
@@ -135,7 +135,7 @@ class AuditPositions:
         def unit(connection: Connection) -> Canary | None:
             _advance(connection, source, after, batch.position, at)
             if batch.gaps:
-                _add_gap(connection, Gap(source, batch.position.epoch, "; ".join(batch.gaps), at))
+                _add_gap(connection, Gap(source, batch.position.epoch, GapKind.OTHER, "; ".join(batch.gaps), at))
             stream.ingest_batch(connection, batch.observations, at, shared)
             found = canaries.keep_seen(connection, source, batch.observations, expected)
             return found or (canaries.keep(connection, source, expected) if expected else None)
@@ -170,9 +170,10 @@ class AuditPositions:
     def gaps(self) -> Sequence[Gap]:
         """Return all gaps, the newest first."""
         gap = schema.audit_gaps.c
-        query = select(gap.source, gap.epoch, gap.what, gap.at).order_by(gap.at.desc(), gap.source, gap.epoch.desc())
+        query = select(schema.audit_gaps).order_by(gap.at.desc(), gap.source, gap.epoch.desc())
         with self._db.read() as connection:
-            return [Gap(*row) for row in connection.execute(query)]
+            rows = connection.execute(query).mappings()
+            return [Gap(**{**row, "kind": GapKind(row["kind"])}) for row in rows]
 
     def unseen_operations(self, before: datetime) -> list[str]:
         """Return own operations whose audit line is missing.
@@ -225,7 +226,9 @@ class AuditPositions:
 
         return self._db.write(unit, alone=True)
 
-    def start_segments(self, what: str, at: datetime, *, only: Collection[str] | None = None) -> int:
+    def start_segments(
+        self, what: str, at: datetime, *, kind: GapKind = GapKind.OTHER, only: Collection[str] | None = None
+    ) -> int:
         """Begin a new segment in every source, or in those of `only`.
 
         What comes next does not continue what was read before; `what` says why. Returns how many sources were changed.
@@ -242,7 +245,7 @@ class AuditPositions:
             )
             broken = connection.execute(change.returning(table.c.name, table.c.epoch)).all()
             for source, epoch in broken:
-                _add_gap(connection, Gap(source, epoch, what, at))
+                _add_gap(connection, Gap(source, epoch, kind, what, at))
             return len(broken)
 
         return self._db.write(unit, alone=True)

@@ -41,6 +41,7 @@ from jitvault.model.evidence import Evidence as CheckEvidence
 from jitvault.model.kinds import EventKind, LookupAnswer, OperationKind
 from jitvault.model.proof_check import Check
 from jitvault.model.revision import Revision
+from jitvault.model.revision_content import Access
 from jitvault.model.states import State, Verdict
 from jitvault.model.vault_access import last_end
 from jitvault.policy.decision import ProofLevel
@@ -93,7 +94,7 @@ def judge(worker: WorkerContext, found: Evidence) -> TaskJudgement:
         checks += _rows(file, grant.accessor_hmac or grant.grant_id, proof.checks)
         proven.append(is_never_issued(grant) or is_proven(proof, target=False))
     for lease in file.leases:
-        access = revision.template_of(lease.path) or {}
+        access = revision.access_at(lease.path)
         target = proof_level_of(file, access) == ProofLevel.TARGET
         answer = probed.get(lease.target_name or "") or by_lease.get(lease.lease_id)
         proof = judge_lease(hashed, file, lease, trail, answer, access=access, target=target)
@@ -248,7 +249,7 @@ def judge_lease(
     trail: AuditTrail,
     probed: Check | None,
     *,
-    access: Mapping[str, object],
+    access: Access | None,
     target: bool,
 ) -> Proof:
     """Judge one lease of the task.
@@ -261,7 +262,7 @@ def judge_lease(
             kind="lease",
             subject=lease.lease_id,
             lookup_subject=hashed(lease.lease_id),
-            mount=str(access.get("mount", lease.path.partition("/")[0])),
+            mount=access.mount if access else lease.path.partition("/")[0],
             reported=_reported(lease.verdict, file.operations, lease.lease_id),
             lookup_ops=gone_lookups(file.operations, lease.lease_id),
             gone_errors=_gone_errors(hashed, file, trail, lease.lease_id),
@@ -313,13 +314,13 @@ def probe(worker: WorkerContext, file: TaskRecord, revision: Revision, leases: I
     Returns check 6 by the name of the credential at its target. A target that cannot be asked gives no evidence: the
     check fails for its credentials, and the other checks are not affected.
     """
-    names_of: dict[tuple[str, str], list[str]] = {}
+    names_of: dict[tuple[str, str | None], list[str]] = {}
     for lease in leases:
-        entry = revision.template_of(lease.path)
+        entry = revision.access_at(lease.path)
         if not entry or proof_level_of(file, entry) != ProofLevel.TARGET:
             continue
         if lease.target_name and lease.verdict is not Verdict.LIVE:
-            names_of.setdefault((entry["engine"], entry["probe"]), []).append(lease.target_name)
+            names_of.setdefault((entry.engine, entry.probe), []).append(lease.target_name)
     answers: dict[str, Check] = {}
     for (engine, probe), names in names_of.items():
         try:

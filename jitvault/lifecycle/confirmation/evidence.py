@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import msgspec
 
@@ -34,6 +33,7 @@ from jitvault.lifecycle.record.reopenings import ACCOUNTED
 from jitvault.model.evidence import Missing
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.revision import Revision
+from jitvault.model.revision_content import Access
 from jitvault.operations import new_operation, record_answer
 from jitvault.policy.decision import ProofLevel
 from jitvault.stream.reading import canary
@@ -57,22 +57,22 @@ class Evidence:
         return open_questions(
             tokens_of(self.file),
             self.trail,
-            leased=frozenset(entry["path"] for entry in Revision.of(self.file.revision.body).access),
+            leased=frozenset(entry.path for entry in Revision.of(self.file.revision.body).access),
             settle=worker.settle_window,
             newest=self.newest,
             interrupted=self.interrupted,
             nameable=self._nameable(worker),
-            by_target=frozenset(entry["path"] for entry in self._by_target()),
+            by_target=frozenset(entry.path for entry in self._by_target()),
         )
 
-    def _by_target(self) -> list[Mapping[str, Any]]:
+    def _by_target(self) -> list[Access]:
         """Return the task's access entries that need proof from their target."""
         access = Revision.of(self.file.revision.body).access
         return [entry for entry in access if proof_level_of(self.file, entry) == ProofLevel.TARGET]
 
     def _nameable(self, worker: WorkerContext) -> frozenset[str]:
         """Return the paths whose targets can name credentials that no line shows."""
-        asked = ((entry["path"], worker.engines[entry["engine"]].probe) for entry in self._by_target())
+        asked = ((entry.path, worker.engines[entry.engine].probe) for entry in self._by_target())
         return frozenset(path for path, probe in asked if probe is not None and probe.finds_unnamed)
 
     def unnamed_tokens(self) -> list[Observation]:
@@ -145,7 +145,7 @@ def _list_leases(worker: WorkerContext, file: TaskRecord, claim: int, why: Missi
     Whether all are known is recorded.
     """
     task_id = file.task.task_id
-    paths = sorted({entry["path"] for entry in Revision.of(file.revision.body).access})
+    paths = sorted({entry.path for entry in Revision.of(file.revision.body).access})
     ops = [new_operation(worker, OperationKind.LIST_LEASES, path, task_id=task_id) for path in paths]
     intent = Change(
         EventKind.LISTING_INTENDED, {"ops": [op.op_id for op in ops], "why": msgspec.to_builtins(why)}, rows=ops

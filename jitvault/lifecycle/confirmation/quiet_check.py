@@ -66,7 +66,8 @@ def check_quiet(
         return Quiet(Check(QUIET_N, ok=False, evidence=why), soon=False, due_at=later)
     until = _held_back_until(worker, evidence)
     if until is not None:
-        times, last = times_reopened(file.events), why_reopened(file.events)
+        times = times_reopened(file.events)
+        last = why_reopened(file.events)
         why = Missing(lack=Lack.GOING_ROUND, count=times, about=last[:MOST_TEXT])
         return Quiet(Check(QUIET_N, ok=False, evidence=why), soon=False, due_at=until)
     return Quiet(check, soon=True, due_at=now)

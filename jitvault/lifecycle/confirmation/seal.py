@@ -46,7 +46,7 @@ def seal(worker: WorkerContext, found: Evidence, claim: int) -> bool:
     if settled is not None and newest.at < settled:
         return False
     revision = Revision.of(file.revision.body)
-    listed = {lease for entry in revision.access for lease in worker.leases.list(entry["path"])}
+    listed = {lease for entry in revision.access for lease in worker.leases.list(entry.path)}
     still_listed = listed & {lease.lease_id for lease in file.leases}
     if still_listed:
         _postpone(worker, file, claim, f"Vault lists {min(still_listed)} still")
@@ -61,7 +61,7 @@ def seal(worker: WorkerContext, found: Evidence, claim: int) -> bool:
     receipt = sign_receipt(worker, file.task.task_id, content)
     change = Change(
         EventKind.SEALED,
-        {"head": file.task.head, "listed_prefixes": sorted(entry["path"] for entry in revision.access)},
+        {"head": file.task.head, "listed_prefixes": sorted(entry.path for entry in revision.access)},
         state=State.SEALED,
         fields={"receipt": receipt, "due_at": None},
     )

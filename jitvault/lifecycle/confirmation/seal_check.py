@@ -60,7 +60,7 @@ def _lease_unproven(worker: WorkerContext, evidence: Evidence, hashed: Hashed) -
     refused = refused_by_target(file.events)
     doubtful: dict[LeaseRow, Proof] = {}
     for lease in file.leases:
-        entry = revision.template_of(lease.path) or {}
+        entry = revision.access_at(lease.path)
         proof = judge_lease(hashed, file, lease, evidence.trail, None, access=entry, target=False)
         if not is_proven(proof, target=False):
             doubtful[lease] = proof
@@ -71,7 +71,7 @@ def _lease_unproven(worker: WorkerContext, evidence: Evidence, hashed: Hashed) -
         return _first_failure(lease.lease_id, doubtful[lease])
     answers = probe(worker, file, revision, by_target)
     for lease in by_target:
-        entry = revision.template_of(lease.path) or {}
+        entry = revision.access_at(lease.path)
         answer = _answer_or_former(answers, lease)
         proof = judge_lease(hashed, file, lease, evidence.trail, answer, access=entry, target=True)
         if not is_proven(proof, target=True):

@@ -37,6 +37,7 @@ from jitvault.model.evidence import Lack, TargetAnswer
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.proof_check import TARGET_N, Check
 from jitvault.model.revision import Revision
+from jitvault.model.revision_content import Access
 from jitvault.operations import DONE, new_operation, record_answer
 from jitvault.policy.decision import ProofLevel
 
@@ -49,8 +50,8 @@ def ask_targets(worker: WorkerContext, found: Evidence, reads: Sequence[WrappedR
     answers: dict[str, Check] = {}
     for path in sorted({read.path for read in reads}):
         own = [read for read in reads if read.path == path]
-        entry = revision.template_of(path) or {}
-        if proof_level_of(found.file, entry) != ProofLevel.TARGET:
+        entry = revision.access_at(path)
+        if entry is None or proof_level_of(found.file, entry) != ProofLevel.TARGET:
             # a read whose lease showed after all is proven by that lease
             answers |= {read.line: open_read(read, _WITHOUT_TARGET) for read in own if not read.lease_id}
             continue
@@ -61,20 +62,18 @@ def ask_targets(worker: WorkerContext, found: Evidence, reads: Sequence[WrappedR
     return answers
 
 
-def _ask(
-    worker: WorkerContext, found: Evidence, entry: Mapping[str, Any], reads: Sequence[WrappedRead]
-) -> dict[str, Check]:
+def _ask(worker: WorkerContext, found: Evidence, entry: Access, reads: Sequence[WrappedRead]) -> dict[str, Check]:
     """Ask the target of one path about its wrapped reads.
 
     Raises NotConfirmed where the target cannot be asked or cannot tell.
     """
-    engine, mount, path = worker.engines[entry["engine"]], str(entry["mount"]), str(entry["path"])
+    engine, mount, path = worker.engines[entry.engine], entry.mount, entry.path
     written = written_since(tokens_of(found.file), found.trail, mount=mount, path=path, newest=found.newest)
     if written is not None:
         renamed = replace(in_the_way(written, for_good=True), lack=Lack.READ_RENAMED)
         return {read.line: Check(TARGET_N, False, replace(renamed, read=read.shown)) for read in reads}
     inside = path.removeprefix(f"{mount}/")
-    where = probe_target(worker, entry["probe"])
+    where = probe_target(worker, entry.probe)
     config = engine.snapshot(worker.reader.read, mount, inside)
     made = probe_of(engine).made_since(where, config, inside, min(read.begun for read in reads))
     known = worker.ledger.known_targets(sorted(made))
@@ -88,7 +87,7 @@ def _ask(
     return {read.line: judge_by_target(engine.name, read, unknown, probed) for read in reads}
 
 
-def probe_target(worker: WorkerContext, probe: str) -> Mapping[str, Any]:
+def probe_target(worker: WorkerContext, probe: str | None) -> Mapping[str, Any]:
     """Return how a probe reaches its target, as its document in Vault says.
 
     The document has the one standing credential that jitvault holds. Raises ProbeUnusable where there is no such

@@ -202,7 +202,7 @@ def _create(
 ) -> None:
     """Create the task in the ledger. Raises WrongState where it exists."""
     now = worker.now()
-    number = int(revision.content["revision"])
+    number = revision.content.revision
     task = TaskRow(
         task_id=submitted.spec.id,
         state=decision.state,
@@ -210,7 +210,7 @@ def _create(
         revision=number,
         digest=revision.digest,
         requester=submitted.requester.id,
-        agent=revision.content["agent"]["entity"],
+        agent=revision.content.agent.entity,
         version=0,
         seq=0,
         head=GENESIS,
@@ -223,7 +223,7 @@ def _create(
         receipt=None,
         parent=submitted.spec.spec.parent,
     )
-    rows = (*opened_rows(task.task_id, revision, number, decision), *decision_rows(task.task_id, decision))
+    rows = (*opened_rows(task.task_id, revision, number, decision.policy), *decision_rows(task.task_id, decision))
     body = {
         "revision": number,
         "digest": revision.digest,

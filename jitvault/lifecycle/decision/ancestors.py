@@ -52,12 +52,12 @@ def check_above(worker: WorkerContext, revision: Revision) -> None:
     """
     if not revision.delegation:
         return
-    names = {link["task"] for link in revision.delegation}
+    names = {link.task for link in revision.delegation}
     known = {task.task_id: verify(worker, task.task_id).file for task in worker.ledger.known_tasks(names)}
     why = _end_reason(worker, revision, known.get)
     if why:
         hint = "A task can delegate its access only from its grant to its end."
-        raise InvalidInput(f"task {revision.content['task']}: spec.parent: {why}", hint=hint)
+        raise InvalidInput(f"task {revision.content.task}: spec.parent: {why}", hint=hint)
 
 
 def ancestor_end_reason(worker: WorkerContext, revision: Revision) -> str | None:
@@ -71,9 +71,9 @@ def _end_reason(worker: WorkerContext, revision: Revision, read: Callable[[str],
     `read` returns the record of a task, if there is one.
     """
     for link in revision.delegation:
-        name = link["task"]
+        name = link.task
         file = read(name)
-        if file is None or file.task.digest != link["digest"]:
+        if file is None or file.task.digest != link.digest:
             return f"task {name} is not the one that handed it on"
         task = file.task
         # while an extension replaces its token, a task still counts as having access
@@ -94,7 +94,7 @@ def check_extends(worker: WorkerContext, revision: Revision, until: datetime) ->
     end = _first_end(worker, revision)
     if end is not None and until > end:
         raise InvalidInput(
-            f"task {revision.content['task']}: its parent ends at {format_instant(end)}, and it cannot end later",
+            f"task {revision.content.task}: its parent ends at {format_instant(end)}, and it cannot end later",
             hint="Have the parent extended first.",
         )
 
@@ -107,7 +107,7 @@ def check_window(worker: WorkerContext, revision: Revision) -> None:
     end = _first_end(worker, revision)
     problem = outlives(revision.window, worker.now(), end) if end is not None else None
     if problem:
-        raise InvalidInput(f"task {revision.content['task']}: spec.{problem}")
+        raise InvalidInput(f"task {revision.content.task}: spec.{problem}")
 
 
 def cap_to_ancestors(
@@ -128,8 +128,8 @@ def check_room(worker: WorkerContext, revision: Revision) -> None:
     """
     if not revision.delegation:
         return
-    task = revision.content["task"]
-    parent = _file(worker, revision.delegation[-1]["task"])
+    task = revision.content.task
+    parent = _file(worker, revision.delegation[-1].task)
     others = [_file(worker, name) for name in worker.ledger.children(parent.task.task_id) if name != task]
     held = [Revision.of(file.revision.body) for file in others if file.task.state in LIVING]
     if problems := over_budget(revision, Revision.of(parent.revision.body), held):
@@ -143,7 +143,7 @@ def _first_end(worker: WorkerContext, revision: Revision) -> datetime | None:
     The result is None where the task has no ancestor. Raises SecurityFinding where an ancestor's rows were edited.
     """
     ends: list[datetime] = []
-    ancestors = [worker.ledger.file(link["task"]) for link in revision.delegation]
+    ancestors = [worker.ledger.file(link.task) for link in revision.delegation]
     for file in filter(None, ancestors):
         check_integrity(worker, file)
         if file.task.ends_at:

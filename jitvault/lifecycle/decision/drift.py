@@ -35,8 +35,8 @@ def drift_besides_request(worker: WorkerContext, file: TaskRecord) -> str | None
     What the author does to the request afterwards does not change what the target was.
     """
     revision = Revision.of(file.revision.body)
-    requester = revision.content["requester"]
-    entity = Entity(requester["entity"], requester["name"], disabled=False, group_ids=frozenset())
+    requester = revision.content.requester
+    entity = Entity(requester.entity, requester.name, disabled=False, group_ids=frozenset())
     submitted = Submission(entity, revision.spec, revise=False, nonce="", written_at=file.task.created_at, envelope={})
     return _drift(worker, file, submitted)
 

@@ -24,7 +24,8 @@ from jitvault.model.decision_input import DecisionInput
 from jitvault.model.delegation import delegation_chain, excess_over_parent, over_budget
 from jitvault.model.extension import Extension, extension_part
 from jitvault.model.grant_terms import grant_terms
-from jitvault.model.revision import Party, Resolved, Revision, build
+from jitvault.model.revision import Resolved, Revision, build
+from jitvault.model.revision_content import Party
 from jitvault.model.spec import AccessEntry, TaskSpec
 from jitvault.model.template import AccessTemplate
 from jitvault.model.vault_access import CAPS, access_policy, role_name, smallest_cap
@@ -75,7 +76,7 @@ def check_grantable(worker: WorkerContext, revision: Revision) -> None:
     token role is missing, or a template has not passed its check.
     """
     spec = revision.spec
-    longest = timedelta(seconds=min(entry["max_window_s"] for entry in revision.access))
+    longest = timedelta(seconds=min(entry.max_window_s for entry in revision.access))
     problems = spec.window.problems(worker.now(), longest)
     if problems:
         raise InvalidInput(f"task {spec.id}: {problems[0]}")
@@ -181,7 +182,7 @@ def why_not_renewed(worker: WorkerContext, revision: Revision, window_s: int | N
 def _deny_delegation(decision: Decision, revision: Revision) -> Decision:
     """Return the denial for a requester who has no part in the parent task."""
     parent = revision.delegation[-1]
-    why = f"only {parent['requester']['name']} and {parent['agent']['name']} can hand task {parent['task']} on"
+    why = f"only {parent.requester.name} and {parent.agent.name} can hand task {parent.task} on"
     return Decision(False, Obligations(), (), decision.policy_digest, (why,))
 
 

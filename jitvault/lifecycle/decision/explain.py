@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import chain, product
-from typing import Any
 
 from jitvault.formats.time_window import format_duration, format_instant
 from jitvault.model.decision_input import DecisionInput
+from jitvault.model.revision_content import TemplateFacts
 from jitvault.model.spec import TaskSpec
 from jitvault.model.template import AccessTemplate
 from jitvault.policy.cases import CaseTemplate, Request, Who
@@ -150,19 +150,16 @@ def _grants(authorizer: Authorizer, template: CaseTemplate, level: str, longest:
         )
 
 
-def access_entry(template: AccessTemplate) -> Mapping[str, Any]:
-    """Return what policy reads of a template.
-
-    It has the form of a revision's access entry.
-    """
+def template_facts(template: AccessTemplate) -> TemplateFacts:
+    """Return what policy asks of a template."""
     body = template.spec
-    return {
-        "template": template.name,
-        "template_owner": template.metadata.owner,
-        "tier": body.tier,
-        "data_domains": list(body.data_domains),
-        "lease_budget": body.lease_budget,
-    }
+    return TemplateFacts(
+        template=template.name,
+        template_owner=template.metadata.owner,
+        tier=body.tier,
+        data_domains=list(body.data_domains),
+        lease_budget=body.lease_budget,
+    )
 
 
 def _decide(authorizer: Authorizer, asked: DecisionInput) -> Decision:

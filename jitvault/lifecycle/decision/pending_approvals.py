@@ -116,12 +116,12 @@ class PendingApproval:
         content, extension = self.subject.revision.content, self.subject.extension
         return {
             "task_id": self.task_id,
-            "revision": content["revision"],
+            "revision": content.revision,
             "digest": self.subject.digest,
             "extends_until": rfc3339(extension.until) if extension else None,
-            "requester": content["requester"]["name"],
-            "agent": content["agent"]["name"],
-            "owner": content["owner"]["name"],
+            "requester": content.requester.name,
+            "agent": content.agent.name,
+            "owner": content.owner.name,
             "groups": list(self.groups),
             "missing": list(self.missing),
             "words": self.subject.words,

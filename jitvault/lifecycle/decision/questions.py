@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
 
 from jitvault.context import WorkerContext
 from jitvault.model.decision_input import DecisionInput
 from jitvault.model.delegation import delegator_kind
 from jitvault.model.revision import Revision
+from jitvault.model.revision_content import Party, TemplateFacts
 from jitvault.model.spec import TaskSpec
 from jitvault.policy.decision import AGENTS
 from jitvault.policy.question import HeldLeases, Kind, Principal
@@ -35,19 +35,19 @@ def decision_input(worker: WorkerContext, revision: Revision) -> DecisionInput:
         worker,
         revision.spec,
         revision.access,
-        requester=_principal(worker, "Operator", first["requester"]),
-        agent=_principal(worker, "Agent", content["agent"]),
-        owner=_principal(worker, "Operator", content["owner"]),
+        requester=_principal(worker, "Operator", first.requester),
+        agent=_principal(worker, "Agent", content.agent),
+        owner=_principal(worker, "Operator", content.owner),
         depth=len(ancestors),
-        delegator=_principal(worker, kind, content["requester"]) if kind else None,
-        agent_asks=first["requester"]["entity"] == first["agent"]["entity"],
+        delegator=_principal(worker, kind, content.requester) if kind else None,
+        agent_asks=first.requester.entity == first.agent.entity,
     )
 
 
 def decision_input_for(
     worker: WorkerContext,
     spec: TaskSpec,
-    access: Sequence[Mapping[str, Any]],
+    access: Sequence[TemplateFacts],
     *,
     requester: Principal,
     agent: Principal,
@@ -60,7 +60,7 @@ def decision_input_for(
 
     The spec may have been submitted or not.
     """
-    templates = sorted({entry["template"] for entry in access})
+    templates = sorted({entry.template for entry in access})
     loads = _loads(worker, spec, access, agent.entity, owner.entity, templates)
     return DecisionInput(spec, access, requester, agent, owner, loads, depth, worker.now(), delegator, agent_asks)
 
@@ -68,7 +68,7 @@ def decision_input_for(
 def _loads(
     worker: WorkerContext,
     spec: TaskSpec,
-    access: Sequence[Mapping[str, Any]],
+    access: Sequence[TemplateFacts],
     agent: str,
     owner: str,
     templates: list[str],
@@ -88,7 +88,7 @@ def _loads(
     # the task itself has access, so the count includes its whole lease budget
     own: Counter[str] = Counter()
     for entry in access:
-        own[entry["template"]] += entry["lease_budget"]
+        own[entry.template] += entry.lease_budget
     return {name: load.without(own.total(), own[name]) for name, load in whole.items()}
 
 
@@ -108,12 +108,12 @@ def who_extends(worker: WorkerContext, revision: Revision, entity: Entity) -> Pr
 
     The agent requests it as itself, and a delegator in the role in which it delegated the access.
     """
-    if entity.id != revision.content["requester"]["entity"]:
+    if entity.id != revision.content.requester.entity:
         return principal_of(worker, "Agent", entity)
     kind = delegator_kind(revision) if revision.delegation else "Operator"
     return principal_of(worker, kind or "Agent", entity)
 
 
-def _principal(worker: WorkerContext, kind: Kind, party: Mapping[str, str]) -> Principal:
-    entity = worker.identity.by_id(party["entity"])
-    return principal_of(worker, kind, entity) if entity else Principal(kind, party["entity"], party["name"])
+def _principal(worker: WorkerContext, kind: Kind, party: Party) -> Principal:
+    entity = worker.identity.by_id(party.entity)
+    return principal_of(worker, kind, entity) if entity else Principal(kind, party.entity, party.name)

@@ -47,7 +47,7 @@ def reevaluate(worker: WorkerContext, file: TaskRecord, claim: int) -> Evaluatio
     submitted = submission(worker, task.task_id, task.requester, stored)
     if submitted is None:
         raise SecurityFinding(f"task {task.task_id} has no request by {task.requester} in Vault")
-    if worker.now() >= submitted.stands_until and submitted.spec.canonical() == old.content["spec"]:
+    if worker.now() >= submitted.stands_until and submitted.spec.canonical() == old.content.spec:
         if _was_denied(file):
             # a lapsed task can be asked for again, and a person denied this revision for ever
             return Evaluation(submitted, evaluate(worker, old))
@@ -58,7 +58,7 @@ def reevaluate(worker: WorkerContext, file: TaskRecord, claim: int) -> Evaluatio
     check_above(worker, revision)
     changed = revision.digest != old.digest
     if changed:
-        if submitted.spec.canonical() != old.content["spec"] and not submitted.revise:
+        if submitted.spec.canonical() != old.content.spec and not submitted.revise:
             raise WrongState(
                 f"task {task.task_id} was submitted with another spec: " + "; ".join(difference(old, revision)[:5]),
                 hint="`jitvault submit SPEC --revise` replaces it by a new revision. With `--id ID` this spec asks for "
@@ -73,7 +73,7 @@ def reevaluate(worker: WorkerContext, file: TaskRecord, claim: int) -> Evaluatio
         _revise(worker, file, claim, revision, decision, submitted)
     elif _is_news(file, decision):
         counting = decision_rows(task.task_id, decision)
-        decided = revision_row(task.task_id, revision, task.revision, decision)
+        decided = revision_row(task.task_id, revision, task.revision, decision.policy)
         rows: list[Row] = [decided, *counting, *lapsed_rows(file, counting)]
         _move(worker, file, claim, decision.state, decision_event_body(task.task_id, decision), rows)
     return Evaluation(submitted, decision)
@@ -83,8 +83,8 @@ def _cancel_removed(worker: WorkerContext, file: TaskRecord, claim: int) -> None
     """Cancel a task whose request its author or an administrator has removed."""
     if State.CANCELLED not in EDGES[file.task.state]:
         return
-    requester = Revision.of(file.revision.body).content["requester"]
-    body = {"by": requester["entity"], "name": requester["name"], "note": "the request was removed from Vault"}
+    requester = Revision.of(file.revision.body).content.requester
+    body = {"by": requester.entity, "name": requester.name, "note": "the request was removed from Vault"}
     change = Change(EventKind.CANCELLED, body, state=State.CANCELLED)
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
 
@@ -159,7 +159,10 @@ def _revise(
             "due_at": look_at(revision.window, submitted.written_at, worker.now()),
             "parent": revision.spec.spec.parent,
         },
-        rows=(*opened_rows(file.task.task_id, revision, number, decision), *decision_rows(file.task.task_id, decision)),
+        rows=(
+            *opened_rows(file.task.task_id, revision, number, decision.policy),
+            *decision_rows(file.task.task_id, decision),
+        ),
     )
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
 

@@ -12,6 +12,7 @@ from jitvault.lifecycle.requests.reader import approver_decisions, persons
 from jitvault.model.approval import Tally, count, denial
 from jitvault.model.extension import Extension, extended, extension_part
 from jitvault.model.revision import Revision
+from jitvault.model.revision_content import Party
 from jitvault.policy.decision import Obligations
 
 
@@ -24,7 +25,7 @@ def approval_lapse_reason(worker: WorkerContext, file: TaskRecord) -> dict[str, 
     """
     decided = last_decision(file)
     revision = Revision.of(file.revision.body)
-    if why := _why_not_agent(worker, revision.content["agent"], decided.get("agent_groups", ())):
+    if why := _why_not_agent(worker, revision.content.agent, decided.get("agent_groups", ())):
         return {"note": why}
     obligations = Obligations.of(decided["obligations"])
     tally = count(
@@ -71,13 +72,13 @@ def _missing_approvals(tally: Tally) -> dict[str, object] | None:
     return None
 
 
-def _why_not_agent(worker: WorkerContext, agent: dict[str, str], groups: list[str]) -> str | None:
+def _why_not_agent(worker: WorkerContext, agent: Party, groups: list[str]) -> str | None:
     """Return why the agent may not go on; None while it may.
 
     `groups` are the groups that the agent was in when the task was decided.
     """
-    entity = worker.identity.by_id(agent["entity"])
+    entity = worker.identity.by_id(agent.entity)
     if entity is None or entity.disabled:
-        return f"the agent {agent['name']} is disabled or gone"
+        return f"the agent {agent.name} is disabled or gone"
     lost = sorted({*groups} - {*worker.identity.groups_of(entity, groups)})
-    return f"the agent {agent['name']} is not in {lost[0]} any more" if lost else None
+    return f"the agent {agent.name} is not in {lost[0]} any more" if lost else None

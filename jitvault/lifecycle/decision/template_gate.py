@@ -17,6 +17,7 @@ from jitvault.documents.template_check import Basis, Record, read_record, templa
 from jitvault.engines.interface import Engine, probe_of
 from jitvault.errors import InvalidInput, NotConfirmed, ProbeUnusable, UsageError, VaultRefused, VaultRejected
 from jitvault.model.revision import Revision
+from jitvault.model.revision_content import Access
 from jitvault.policy.decision import ProofLevel, needed_proof_level
 
 _MEND = (
@@ -38,9 +39,9 @@ def check_templates_tested(worker: WorkerContext, revision: Revision, obliged: P
     """
     probes: dict[tuple[str, str], tuple[str, Mapping[str, Any]]] = {}
     for entry in revision.access:
-        if needed_proof_level(entry["confirm"], obliged) != ProofLevel.TARGET:
+        if needed_proof_level(entry.confirm, obliged) != ProofLevel.TARGET:
             continue
-        name, probe = entry["template"], entry["probe"]
+        name, probe = entry.template, entry.probe
         if probe is None:
             raise InvalidInput(
                 f"template {name} is not granted: policy wants its end proven by the target, and it names no probe",
@@ -53,7 +54,7 @@ def check_templates_tested(worker: WorkerContext, revision: Revision, obliged: P
                 hint="Run the same command again when the check has passed. A worker that runs reads edited templates "
                 "again at a SIGHUP: without one it still has the template of before.",
             )
-        probes[entry["engine"], probe] = (name, stored.document if stored else {})
+        probes[entry.engine, probe] = (name, stored.document if stored else {})
     return probes
 
 
@@ -112,21 +113,21 @@ def _records(worker: WorkerContext) -> list[Record]:
     return []
 
 
-def _why_not(worker: WorkerContext, entry: Mapping[str, Any], probe_at: datetime | None) -> str | None:
+def _why_not(worker: WorkerContext, entry: Access, probe_at: datetime | None) -> str | None:
     """Return why the check of an access entry's template does not count.
 
     The result is None where the check counts. `probe_at` is when the probe's document was written.
     """
-    name = entry["template"]
+    name = entry.template
     template = worker.templates.get(name)
-    if template is None or f"sha256:{template.digest()}" != entry["template_digest"]:
+    if template is None or f"sha256:{template.digest()}" != entry.template_digest:
         return "the worker has another template of that name"
     return why_not(
         _document(worker, name),
         installation=worker.installation,
         template=name,
-        path=entry["path"],
-        basis=Basis(template_digest(template), entry["engine_config"], probe_at),
+        path=entry.path,
+        basis=Basis(template_digest(template), entry.engine_config, probe_at),
     )
 
 

@@ -140,7 +140,7 @@ def _requested_values(worker: WorkerContext, revision: Revision, step_s: int) ->
 
     The request's audit line is later compared with them.
     """
-    policies = sorted({entry["policy"] for entry in revision.access})
+    policies = sorted({entry.policy for entry in revision.access})
     ttl = ttl_word(step_s)
     hashed = worker.hasher.hash
     return {"policies": {policy: hashed(policy) for policy in policies}, "ttl": {ttl: hashed(ttl)}}
@@ -157,13 +157,13 @@ def _create(worker: WorkerContext, revision: Revision, grant: GrantRow, ends_at:
     check_above(worker, revision)
     return worker.tokens.create_wrapped(
         grant.role,
-        policies=sorted({entry["policy"] for entry in revision.access}),
+        policies=sorted({entry.policy for entry in revision.access}),
         meta={
             "jitvault_installation": worker.installation,
             "jitvault_task": grant.task_id,
             "jitvault_grant": grant.grant_id,
             "jitvault_digest": revision.digest,
-            "jitvault_agent": content["agent"]["entity"],
+            "jitvault_agent": content.agent.entity,
             **_ancestors(revision),
             # with these the agent knows from its token alone what to read and what to send: template=path …
             "jitvault_reads": " ".join(sorted(fetch.as_word() for fetch in revision.fetches)),
@@ -191,7 +191,7 @@ def _revoke_overtaken(worker: WorkerContext, wrapped: WrappedToken) -> None:
 
 def _ancestors(revision: Revision) -> dict[str, str]:
     """Return the token metadata that names the task's ancestors."""
-    tasks = [link["task"] for link in revision.delegation]
+    tasks = [link.task for link in revision.delegation]
     return {"jitvault_parent": tasks[-1], "jitvault_delegation": " ".join(tasks)} if tasks else {}
 
 
@@ -221,7 +221,7 @@ def _check_token(worker: WorkerContext, revision: Revision, grant: GrantRow, fac
     A wrapped answer does not show Vault's warnings, so the token was looked up.
     """
     wrong = []
-    if sorted(facts.policies) != sorted({entry["policy"] for entry in revision.access}):
+    if sorted(facts.policies) != sorted({entry.policy for entry in revision.access}):
         wrong.append("its policies")
     # the cap is the role's: a token does not show it, and on renewal only the role's counts
     role = worker.tokens.role(grant.role) or {}
@@ -245,8 +245,6 @@ def _deliver(
     The task is `issued` by that commit.
     """
     task_id = grant.task_id
-    content = revision.content
-    to = content["agent" if revision.spec.spec.deliver == "agent" else "requester"]["entity"]
     message = {
         "task_id": task_id,
         "grant_id": grant.grant_id,
@@ -258,12 +256,13 @@ def _deliver(
                 "token": wrapped.wrapping_token.reveal(),
                 "ttl": wrapped.wrap_ttl_s,
                 "creation_path": wrapped.creation_path,
-                "template": ",".join(sorted({entry["template"] for entry in revision.access})),
-                "reads": sorted(entry["path"] for entry in revision.access),
+                "template": ",".join(sorted({entry.template for entry in revision.access})),
+                "reads": sorted(entry.path for entry in revision.access),
                 "sends": data_by_path(revision.fetches),
             }
         ],
     }
+    to = revision.recipient.entity
     inbox = inbox_path(to, task_id)
     _, operation = perform(
         worker,

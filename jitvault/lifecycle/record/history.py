@@ -23,9 +23,10 @@ from jitvault.model.event_chain import Event
 from jitvault.model.extension import extended
 from jitvault.model.grant_refusal import grant_refusals
 from jitvault.model.kinds import EventKind
-from jitvault.model.revision import Revision, names_in
+from jitvault.model.revision import Revision
+from jitvault.model.revision_content import Access
 from jitvault.model.states import EndReason, State
-from jitvault.policy.decision import ProofLevel, needed_proof_level, obliged_proof_level
+from jitvault.policy.decision import Decision, ProofLevel, needed_proof_level, obliged_proof_level
 
 _error = converter(PublishedError)
 _uncounted = converter(list[UncountedDecision])
@@ -60,7 +61,7 @@ def _signed_later(file: TaskRecord, ending: Event) -> Mapping[str, Any] | None:
     """
     if ending.body.get("reason") != EndReason.COMPLETED or ending.body.get("by"):
         return None
-    agent = Revision.of(file.revision.body).content["agent"]["entity"]
+    agent = Revision.of(file.revision.body).content.agent.entity
     noted = (event.body for event in file.events if event.kind == EventKind.NOTED and event.seq > ending.seq)
     return next((body for body in noted if body["by"] == agent), None)
 
@@ -142,7 +143,7 @@ def _name(file: TaskRecord, entity: str) -> str:
     The chain has the names of operators, and the revision those of entities with a part in the task.
     """
     named = {e.body["by"]: e.body["name"] for e in file.events if "name" in e.body and "by" in e.body}
-    return str({**names_in(Revision.of(file.revision.body).content), **named}.get(entity, entity))
+    return str({**Revision.of(file.revision.body).content.names, **named}.get(entity, entity))
 
 
 def last_decision(file: TaskRecord) -> Mapping[str, Any]:
@@ -168,33 +169,34 @@ def decisions_digest(rows: Iterable[DecisionRow]) -> str:
     return digest_of({"votes": told})
 
 
-def proof_level_of(file: TaskRecord, entry: Mapping[str, Any]) -> str:
+def proof_level_of(file: TaskRecord, entry: Access | None) -> str:
     """Return the proof level that a credential's end needs.
 
-    It is the template's level, or policy's where that is higher.
+    It is the template's level, or policy's where that is higher. A credential that is of no access needs the highest.
     """
-    level = str(entry.get("confirm") or ProofLevel.TARGET)
+    level = entry.confirm if entry else ProofLevel.TARGET.value
     for decision in (last_decision(file), *(event.body for event in extended(file.events))):
         level = needed_proof_level(level, obliged_proof_level(decision))
     return level
 
 
-def revision_row(task_id: str, revision: Revision, number: int, decision: RequestDecision) -> RevisionRow:
+def revision_row(task_id: str, revision: Revision, number: int, policy: Decision) -> RevisionRow:
     """Return the row of a revision with policy's decision about it."""
-    return RevisionRow(task_id, number, revision.digest, revision.body, decision.policy.as_json())
+    return RevisionRow(task_id, number, revision.digest, revision.body, policy.as_json())
 
 
-def opened_rows(task_id: str, revision: Revision, number: int, decision: RequestDecision) -> tuple[Row, ...]:
+def opened_rows(task_id: str, revision: Revision, number: int, policy: Decision) -> tuple[Row, ...]:
     """Return the rows of a new revision.
 
     They are the revision itself, and its lease budget by template.
     """
-    agent, owner = (revision.content[part]["entity"] for part in ("agent", "owner"))
+    agent = revision.content.agent.entity
+    owner = revision.content.owner.entity
     budgets: Counter[str] = Counter()
     for entry in revision.access:
-        budgets[entry["template"]] += entry["lease_budget"]
+        budgets[entry.template] += entry.lease_budget
     access = (AccessRow(task_id, number, name, agent, owner, budget) for name, budget in sorted(budgets.items()))
-    return (revision_row(task_id, revision, number, decision), *access)
+    return (revision_row(task_id, revision, number, policy), *access)
 
 
 def decision_rows(task_id: str, decision: RequestDecision) -> tuple[DecisionRow, ...]:

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from msgspec import structs
 
 from jitvault.documents.proof import CredentialProof, LeaseProof, Proof, settled_proof, target_asked
 from jitvault.documents.published_parts import GrantedExtension, PublishedExtension, Reads
-from jitvault.documents.receipt import Receipt, StatedExtension, Statement, statement_of
+from jitvault.documents.receipt import Receipt, StatedAccess, StatedExtension, Statement, statement_of
 from jitvault.formats.conversion import converter
 from jitvault.ledger.model import GrantRow, LeaseRow, OpState, TaskRecord
 from jitvault.lifecycle.record.check_words import evidence_in_words, failure_in_words
@@ -51,7 +52,7 @@ def _proof_of_ended(file: TaskRecord) -> Proof:
     leases = [
         LeaseProof(
             lease_id=lease.lease_id,
-            template=(revision.template_of(lease.path) or {}).get("template", lease.path),
+            template=revision.template_at(lease.path) or lease.path,
             verdict=lease.verdict,
             error=_error(file, lease),
             checks=checks_of(file, lease.lease_id),
@@ -95,7 +96,7 @@ def _unasked(leases: Sequence[LeaseProof], revision: Revision, *, is_proven: boo
     Each sentence ends with why nobody asks the target. Policy can have had it asked all the same.
     """
     alone = {lease.template for lease in leases if is_proven and lease.check(TARGET_N) is None}
-    reasons = {entry["template"]: entry.get("confirm_why") for entry in revision.access}
+    reasons = {entry.template: entry.confirm_why for entry in revision.access}
     return [f"{name}: {NOT_ASKED}: {reasons.get(name) or 'no reason given'}" for name in sorted(alone)]
 
 
@@ -106,8 +107,8 @@ def _not_proven(file: TaskRecord, revision: Revision) -> list[str]:
     """
     given: dict[str, list[datetime | None]] = {}
     for lease in file.leases:
-        if entry := revision.template_of(lease.path):
-            given.setdefault(entry["template"], []).append(lease.dead_at)
+        if entry := revision.access_at(lease.path):
+            given.setdefault(entry.template, []).append(lease.dead_at)
     ended = {name: None if None in times else max(filter(None, times)) for name, times in given.items()}
     return unproven(revision.access, ended, is_whole=file.task.state in PROVEN)
 
@@ -267,22 +268,23 @@ def receipt_of(
 
     `children` has the state of each delegated task.
     """
-    task, content = file.task, Revision.of(file.revision.body).content
+    task, revision = file.task, Revision.of(file.revision.body)
+    content = revision.content
     receipt = _receipt(
         {
             "installation": installation,
             "task": task.task_id,
             "revision": task.revision,
-            "requester": content["requester"],
-            "agent": content["agent"],
-            "owner": content["owner"],
-            "delegation": content.get("delegation", []),
+            "requester": content.requester,
+            "agent": content.agent,
+            "owner": content.owner,
+            "delegation": msgspec.to_builtins(content.delegation),
             "children": list(children),
-            "intent": content["spec"]["spec"]["intent"],
+            "intent": revision.spec.spec.intent,
             # as the chain has them: the rows are a cache
             "approved_by": list(last_decision(file).get("approved_by", ())),
             "approvers": _approvers(file),
-            "access": [{name: entry[name] for name in ("template", "path", "with")} for entry in content["access"]],
+            "access": [StatedAccess(entry.template, entry.path, entry.with_) for entry in content.access],
             "ended": ended_of(file),
             "documents": {
                 "request": _signed_request(file),

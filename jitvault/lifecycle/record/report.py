@@ -83,22 +83,23 @@ REPORT_COLUMNS = (
 )
 
 
-def parties_of(content: Mapping[str, Any] | None, decision: Mapping[str, Any] | None) -> dict[str, Any]:
+def parties_of(revision: Revision | None, decision: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the names, the risk and the templates of a task, for a list.
 
-    `content` is that of the task's revision, `decision` policy's about it. Every value is None where it cannot be read.
+    `decision` is policy's about the revision. Every value is None where it cannot be read.
     """
-    if content is None:
+    if revision is None:
         return dict.fromkeys(_PARTIES)
+    content = revision.content
     return {
-        "requester_name": content["requester"]["name"],
-        "agent_name": content["agent"]["name"],
-        "owner": content["owner"]["entity"],
-        "owner_name": content["owner"]["name"],
-        "risk": content["risk"],
-        "templates": list(dict.fromkeys(entry["template"] for entry in content["access"])),
-        "deliver": content["spec"]["spec"]["deliver"],
-        "target_asked": not unasked(content["access"], decision),
+        "requester_name": content.requester.name,
+        "agent_name": content.agent.name,
+        "owner": content.owner.entity,
+        "owner_name": content.owner.name,
+        "risk": content.risk,
+        "templates": list(dict.fromkeys(entry.template for entry in content.access)),
+        "deliver": revision.spec.spec.deliver,
+        "target_asked": not unasked(content.access, decision),
     }
 
 
@@ -148,7 +149,7 @@ def status_of(
         "leases": [
             {
                 "lease_id": lease.lease_id,
-                "template": (revision.template_of(lease.path) or {}).get("template", lease.path),
+                "template": revision.template_at(lease.path) or lease.path,
                 "issued_at": rfc3339(lease.issued_at),
                 "dead_at": _dead_at(lease),
                 "verdict": lease.verdict.value,
@@ -329,9 +330,9 @@ def report_rows(file: TaskRecord) -> list[dict[str, Any]]:
         "digest": task.digest,
         "state": task.state.value,
         "end_reason": task.end_reason.value if task.end_reason else None,
-        "requester": content["requester"]["name"],
-        "agent": content["agent"]["name"],
-        "owner": content["owner"]["name"],
+        "requester": content.requester.name,
+        "agent": content.agent.name,
+        "owner": content.owner.name,
         "parent": task.parent,
         "delegation": ancestor_ids(content),
         "approved_by": [d.name for d in approvals],
@@ -345,7 +346,7 @@ def report_rows(file: TaskRecord) -> list[dict[str, Any]]:
         "extended_s": sum(one.seconds for one in extensions_of(file)),
         "findings": [found["rule"] for found in file.findings],
         "not_proven": proof.not_proven if proof else [],
-        "intent": content["spec"]["spec"]["intent"],
+        "intent": revision.spec.spec.intent,
         "requested_at": rfc3339(task.created_at),
         "over_at": _over_at(file),
         **_denial_of(file),
@@ -354,10 +355,10 @@ def report_rows(file: TaskRecord) -> list[dict[str, Any]]:
         ),
     }
     none: dict[str, Any] = dict.fromkeys(("path", "lease_id", "issued_at", "dead_at", "verdict", "target_asked"))
-    none["template"] = ",".join(dict.fromkeys(entry["template"] for entry in content["access"]))
+    none["template"] = ",".join(dict.fromkeys(entry.template for entry in content.access))
     leases = [
         {
-            "template": (revision.template_of(lease.path) or {}).get("template"),
+            "template": revision.template_at(lease.path),
             "path": lease.path,
             "lease_id": lease.lease_id,
             "issued_at": rfc3339(lease.issued_at),

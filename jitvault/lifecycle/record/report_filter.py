@@ -18,6 +18,7 @@ from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.record.history import reached_state_at
 from jitvault.lifecycle.record.report import report_rows
 from jitvault.model.revision import Revision
+from jitvault.model.revision_content import Party, RevisionContent
 from jitvault.model.states import OVER, State
 
 _AGO = re.compile(r"(?:(\d{1,5})d)?(?:(\d{1,6})h)?(?:(\d{1,7})m)?(?:(\d{1,8})s?)?")
@@ -58,9 +59,9 @@ class ReportFilter:
     def contradiction(self, file: TaskRecord) -> str | None:
         """Return what of the task the filter excludes, None where nothing does."""
         content = Revision.of(file.revision.body).content
-        for name, wanted in (("agent", self.agent), ("owner", self.owner)):
-            if wanted and not _is_called(content[name], wanted):
-                return f"its {name} is {content[name]['name']}"
+        for name, party, wanted in (("agent", content.agent, self.agent), ("owner", content.owner, self.owner)):
+            if wanted and not _is_called(party, wanted):
+                return f"its {name} is {party.name}"
         if self.template and self.template not in _templates(content):
             return f"its templates are {', '.join(sorted(_templates(content)))}"
         if self.states and file.task.state not in self.states:
@@ -96,12 +97,12 @@ def _alive(row: Mapping[str, Any], file: TaskRecord) -> tuple[datetime, datetime
     return file.task.created_at, datetime.fromisoformat(over_at) if over_at else None
 
 
-def _templates(content: Mapping[str, Any]) -> frozenset[str]:
-    return frozenset(entry["template"] for entry in content["access"])
+def _templates(content: RevisionContent) -> frozenset[str]:
+    return frozenset(entry.template for entry in content.access)
 
 
-def _is_called(party: Mapping[str, str], wanted: str) -> bool:
-    return wanted == party["entity"] or wanted.casefold() == party["name"].casefold()
+def _is_called(party: Party, wanted: str) -> bool:
+    return wanted == party.entity or wanted.casefold() == party.name.casefold()
 
 
 def parse_states(names: list[str]) -> frozenset[State]:

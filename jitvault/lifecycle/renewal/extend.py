@@ -45,7 +45,8 @@ from jitvault.model.extension import (
 )
 from jitvault.model.grant_terms import grant_terms
 from jitvault.model.kinds import EventKind
-from jitvault.model.revision import Party, Revision
+from jitvault.model.revision import Revision
+from jitvault.model.revision_content import Party
 from jitvault.model.states import EndCause, EndReason, State, Verdict
 from jitvault.model.ttl import least
 from jitvault.model.vault_access import cap_of, role_name, smallest_cap
@@ -135,7 +136,7 @@ def _open_request(worker: WorkerContext, file: TaskRecord) -> _Requested | None:
     ends_at = task.ends_at
     if began is None or ends_at is None:
         return None
-    parts = [revision.content[part]["entity"] for part in ("requester", "agent")]
+    parts = [revision.content.requester.entity, revision.content.agent.entity]
     answered = answered_requests(file.events)
     for request in extension_requests(worker, task.task_id, parts, digest=revision.digest, ends_at=ends_at):
         too_often = is_too_often(file.events, request.by.id, request.nonce, worker.now())
@@ -179,7 +180,7 @@ def _check_possible(
     obligations = decision.policy.obligations
     if decision.state is State.DENIED:
         raise Denied(f"task {task_id} is not extended: {decision.why_denied}", hint=_AGAIN)
-    longest_s = min(entry["max_window_s"] for entry in revision.access)
+    longest_s = min(entry.max_window_s for entry in revision.access)
     whole = format_duration(timedelta(seconds=extension.window_s))
     if extension.window_s > longest_s:
         most = format_duration(timedelta(seconds=longest_s))
@@ -207,7 +208,7 @@ def _is_someone_ready(revision: Revision, asked: _Requested, decision: RequestDe
     """
     if not asked.replaces or revision.spec.spec.deliver == "agent":
         return True
-    by_requester = asked.request.by.id == revision.content["requester"]["entity"]
+    by_requester = asked.request.by.id == revision.content.requester.entity
     return by_requester and all(one.written_at < asked.request.written_at for one in decision.tally.approved_by)
 
 

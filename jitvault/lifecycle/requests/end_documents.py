@@ -23,6 +23,7 @@ from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.requests.complete_index import complete_index, index_is_complete
 from jitvault.lifecycle.requests.reader import record_author_finding, verified
 from jitvault.model.revision import Revision
+from jitvault.model.revision_content import Parties
 from jitvault.model.states import EndReason
 from jitvault.policy.decision import OPERATORS
 from jitvault.vault.interface import Entity, Stored
@@ -73,12 +74,9 @@ class _WrittenRequest:
     written_at: datetime
 
 
-def may_end(parts: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """Return who may end a task besides operators.
-
-    The result has each entity with its part in the task.
-    """
-    return {parts[part]["entity"]: part for part in ("requester", "agent", "owner")}
+def may_end(parties: Parties) -> dict[str, str]:
+    """Return who may end a task besides operators: each entity with its part in the task."""
+    return {parties.requester.entity: "requester", parties.agent.entity: "agent", parties.owner.entity: "owner"}
 
 
 def end_request(worker: WorkerContext, task_id: str, *, entitled: Mapping[str, str]) -> EndRequest | None:

@@ -27,6 +27,7 @@ from jitvault.ledger.documents.index import DocumentStatus, Indexed, retry_missi
 from jitvault.lifecycle.requests.complete_index import complete_index
 from jitvault.lifecycle.requests.reader import record_author_finding, verified
 from jitvault.lifecycle.requests.scope_names import entity_named
+from jitvault.model.revision_content import RevisionContent
 from jitvault.model.scope import FreezeStatement, Scope, as_dated, freezes_in_force
 from jitvault.policy.decision import OPERATORS
 from jitvault.stream.reading import observe
@@ -59,7 +60,7 @@ def freezes(worker: WorkerContext) -> list[FreezeStatement]:
     return [one.statement for one in _in_force(worker)]
 
 
-def freeze_covering(worker: WorkerContext, content: Mapping[str, Any]) -> FreezeStatement | None:
+def freeze_covering(worker: WorkerContext, content: RevisionContent) -> FreezeStatement | None:
     """Return the oldest freeze that covers a task.
 
     The content of the task's revision says what covers it.
@@ -67,7 +68,7 @@ def freeze_covering(worker: WorkerContext, content: Mapping[str, Any]) -> Freeze
     return next((one.statement for one in _in_force(worker) if one.statement.covers(content)), None)
 
 
-def freeze_last_read(ledger: Ledger, content: Mapping[str, Any]) -> FreezeStatement | None:
+def freeze_last_read(ledger: Ledger, content: RevisionContent) -> FreezeStatement | None:
     """Return the oldest freeze that covers a task, as it was last read."""
     return next((one for one in freezes_last_read(ledger) if one.covers(content)), None)
 

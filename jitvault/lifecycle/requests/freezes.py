@@ -48,9 +48,7 @@ def freezes_last_seen(ledger: Ledger) -> list[dict[str, Any]]:
 
 def freezes_covering_request(worker: WorkerContext, asked: DecisionInput) -> list[dict[str, Any]]:
     """Return the freezes that cover the access which is asked about."""
-    agent, owner = ({"name": who.name, "entity": who.entity} for who in (asked.agent, asked.owner))
-    content = {"agent": agent, "owner": owner, "access": asked.access}
-    covering = [signed_freeze(statement) for statement in freezes(worker) if statement.covers(content)]
+    covering = [signed_freeze(statement) for statement in freezes(worker) if statement.covers(asked)]
     return [*freezes_of_everything(worker.ledger), *covering]
 
 
@@ -59,9 +57,7 @@ def freezes_covering_seen(person: Person, asked: DecisionInput) -> list[dict[str
 
     They are those that a person sees. Raises VaultRefused for who may not read freezes.
     """
-    agent, owner = ({"name": who.name, "entity": who.entity} for who in (asked.agent, asked.owner))
-    content = {"agent": agent, "owner": owner, "access": asked.access}
-    return [one for one in freezes_seen_by_person(person) if Scope(**one["scope"]).covers(content)]
+    return [one for one in freezes_seen_by_person(person) if Scope(**one["scope"]).covers(asked)]
 
 
 def tripwire_freeze(ledger: Ledger) -> list[dict[str, Any]]:

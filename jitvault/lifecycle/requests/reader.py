@@ -177,7 +177,8 @@ def _approver_decision(
     entity: Entity,
     stored: VerifiedDocument[DecisionDocument],
 ) -> ApproverDecision:
-    paper, written_at = stored.paper, stored.written_at
+    paper = stored.paper
+    written_at = stored.written_at
     path = decision_path(entity.id, task_id, "/withdraw")
     there = worker.documents.read(path)
     taken_back = verified(worker, there, WithdrawDocument, path, entity.id, task_id) if there else None

@@ -126,8 +126,8 @@ def _about(revision: Revision) -> dict[str, object]:
     content = revision.content
     return {
         "digest": revision.digest,
-        "revision": content["revision"],
-        "requester": content["requester"]["entity"],
+        "revision": content.revision,
+        "requester": content.requester.entity,
     }
 
 

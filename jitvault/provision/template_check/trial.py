@@ -286,7 +286,8 @@ class _Check:
 
     def _name_shown(self) -> None:
         if self._probe is not None:
-            key, mount = self._probe.credential_key, self._template.spec.mount
+            key = self._probe.credential_key
+            mount = self._template.spec.mount
             plain = key in Live(self._vault).plain_response_keys(mount)
             self.note(1, ok=plain, evidence=f"the audit stream {'shows' if plain else 'hides'} `{key}` of {mount}/")
 
@@ -396,7 +397,9 @@ class _Check:
                 self._note(n, found)
 
     def _resist(self) -> None:
-        probe, trial, issuer = self._probe, self._trial, self._issuer
+        probe = self._probe
+        trial = self._trial
+        issuer = self._issuer
         if probe is None or trial is None or issuer is None:
             return
         for n in RESISTED:

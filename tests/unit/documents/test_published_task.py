@@ -256,7 +256,7 @@ def test_what_is_no_receipt_is_none(receipt: object) -> None:
 
 
 def body(**changes: Any) -> str:
-    return base64.b64encode(json.dumps({**REVISION.content, **changes}).encode()).decode()
+    return base64.b64encode(json.dumps({**json.loads(REVISION.body), **changes}).encode()).decode()
 
 
 @pytest.mark.parametrize(
@@ -327,14 +327,14 @@ def with_garbage(value: Any, way: tuple[Any, ...], garbage: Any) -> Any:
     return changed
 
 
-PLACES = sorted((way for way in paths({**HONEST, "proof": PROOF, "body": REVISION.content}) if way), key=str)
+PLACES = sorted((way for way in paths({**HONEST, "proof": PROOF, "body": json.loads(REVISION.body)}) if way), key=str)
 
 
 @st.composite
 def forgeries(draw: st.DrawFn) -> dict[str, Any]:
     """An honest document of any state with something else at one place, in its revision or in its proof, too."""
     way, garbage = draw(st.sampled_from(PLACES)), draw(JSON)
-    whole = {**HONEST, "state": draw(st.sampled_from(State)).value, "proof": PROOF, "body": REVISION.content}
+    whole = {**HONEST, "state": draw(st.sampled_from(State)).value, "proof": PROOF, "body": json.loads(REVISION.body)}
     forged = with_garbage(whole, way, garbage)
     if isinstance(forged["body"], dict):
         forged["body"] = base64.b64encode(json.dumps(forged["body"]).encode()).decode()

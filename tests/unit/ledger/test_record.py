@@ -35,7 +35,7 @@ from jitvault.audit.trail import Canary
 from jitvault.errors import WrongState
 from jitvault.ledger import claims
 from jitvault.ledger.ledger import Ledger
-from jitvault.ledger.model import Change, OpState
+from jitvault.ledger.model import Change, GapKind, OpState
 from jitvault.ledger.storage.database import opened
 from jitvault.ledger.stream.model import Freeze, Gap, SourceReading
 
@@ -144,7 +144,7 @@ def test_the_claim_of_another_source_is_none_of_this_one(ledger: Ledger) -> None
 
 def test_a_gap_is_kept(ledger: Ledger) -> None:
     read(ledger, [], gaps=("the file was cut", "the file was replaced"), epoch=2)
-    expected = [Gap("audit", 2, "the file was cut; the file was replaced", NOW)]
+    expected = [Gap("audit", 2, GapKind.OTHER, "the file was cut; the file was replaced", NOW)]
     assert ledger.gaps() == expected
     read(ledger, [], epoch=2)
     assert ledger.gaps() == expected
@@ -158,9 +158,9 @@ def test_gaps_are_kept_for_each_stretch_and_the_newest_comes_first(ledger: Ledge
     # told again it is the same gap
     read(ledger, [], gaps=("again",), epoch=3, at=NOW + 3 * SECOND)
     assert ledger.gaps() == [
-        Gap("node-2", 2, "three", NOW + 2 * SECOND),
-        Gap("audit", 3, "two", NOW + SECOND),
-        Gap("audit", 2, "one", NOW),
+        Gap("node-2", 2, GapKind.OTHER, "three", NOW + 2 * SECOND),
+        Gap("audit", 3, GapKind.OTHER, "two", NOW + SECOND),
+        Gap("audit", 2, GapKind.OTHER, "one", NOW),
     ]
 
 
@@ -177,8 +177,8 @@ def test_breaking_the_stretches_begins_a_new_one_in_every_source(ledger: Ledger)
     ledger.start_segments("made anew", NOW + SECOND)
     assert (position(ledger), position(ledger, "node-2")) == (Position("1:2", 200, 2), Position("1:2", 70, 6))
     assert ledger.gaps() == [
-        Gap("audit", 2, "made anew", NOW + SECOND),
-        Gap("node-2", 6, "made anew", NOW + SECOND),
+        Gap("audit", 2, GapKind.OTHER, "made anew", NOW + SECOND),
+        Gap("node-2", 6, GapKind.OTHER, "made anew", NOW + SECOND),
     ]
     assert {name: reading.vouched for name, reading in ledger.readings().items()} == {"audit": False, "node-2": True}
 

@@ -27,8 +27,7 @@ from jitvault.audit.observation import Kind
 from jitvault.audit.source import Position
 from jitvault.errors import Frozen
 from jitvault.ledger.ledger import Ledger
-from jitvault.ledger.model import READ_FROM_START, Change
-from jitvault.ledger.stream.model import LEDGER_REBUILT
+from jitvault.ledger.model import Change, GapKind
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import State
 
@@ -110,7 +109,7 @@ def test_a_new_source_is_read_from_its_beginning(ledger: Ledger) -> None:
     ledger.begin_in_the_past("audit", BEGINNING, NOW)
     assert position(ledger) == BEGINNING
     assert not ledger.readings()["audit"].vouched
-    assert [(gap.epoch, gap.what) for gap in ledger.gaps()] == [(1, READ_FROM_START)]
+    assert [(gap.epoch, gap.kind) for gap in ledger.gaps()] == [(1, GapKind.READ_FROM_START)]
 
 
 def test_a_source_that_was_read_is_read_again_as_another_stretch(ledger: Ledger) -> None:
@@ -124,7 +123,8 @@ def test_a_source_that_was_read_is_read_again_as_another_stretch(ledger: Ledger)
     # who read on meanwhile is refused
     with pytest.raises(Exception, match="another process"):
         ledger.observe("audit", batch([], offset=800, epoch=3), after=Position("1:2", 700, 3), at=NOW)
-    assert ledger.start_segments(LEDGER_REBUILT, NOW, only=["audit"]) == 1
+    assert ledger.start_segments("rebuilt", NOW, kind=GapKind.LEDGER_REBUILT, only=["audit"]) == 1
+    assert [gap.kind for gap in ledger.gaps()] == [GapKind.LEDGER_REBUILT, GapKind.READ_FROM_START]
     assert (position(ledger).epoch, position(ledger, "other").epoch) == (5, 1)
 
 

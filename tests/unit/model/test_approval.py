@@ -12,7 +12,7 @@ from test_revision import revision
 
 from jitvault.model import approval
 from jitvault.model.approval import ApproverDecision, Subject, denial, tally, unmet
-from jitvault.model.revision import Party
+from jitvault.model.revision_content import Party
 from jitvault.policy.decision import APPROVERS, Obligations, Requirement
 
 NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)

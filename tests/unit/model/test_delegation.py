@@ -27,7 +27,8 @@ from jitvault.model.delegation import (
     within,
 )
 from jitvault.model.grant_terms import grant_terms
-from jitvault.model.revision import Party, Revision, build
+from jitvault.model.revision import Revision, build
+from jitvault.model.revision_content import Party
 from jitvault.model.spec import parse_spec
 from jitvault.policy.decision import Level, Obligations
 
@@ -80,7 +81,7 @@ def revision(shape: Shape = Shape(), *, task: str = "top", above: Revision | Non
     if shape.network:
         body["network"] = shape.network
     if above:
-        body["parent"] = above.content["task"]
+        body["parent"] = above.content.task
     body.update(changes.pop("spec", {}))
     arguments: dict[str, Any] = {
         "installation": "i-1",
@@ -216,14 +217,14 @@ def test_children_together_never_hold_more_than_their_parent(family: tuple[Shape
         one = revision(shape, task=f"c{n}", above=above)
         refused = over_budget(one, above, held)
         # by the same template each child may take as many as the parent: one at a time
-        taken = {entry["path"] for other in held for entry in other.access}
-        assert bool(refused) == bool(taken & {entry["path"] for entry in one.access})
+        taken = {entry.path for other in held for entry in other.access}
+        assert bool(refused) == bool(taken & {entry.path for entry in one.access})
         held += [] if refused else [one]
     allowed, together = Counter[str](), Counter[str]()
     for entry in above.access:
-        allowed[entry["path"]] += entry["lease_budget"]
+        allowed[entry.path] += entry.lease_budget
     for entry in (entry for one in held for entry in one.access):
-        together[entry["path"]] += entry["lease_budget"]
+        together[entry.path] += entry.lease_budget
     assert together <= allowed
 
 
@@ -243,7 +244,7 @@ def test_a_chain_that_is_not_the_parents_is_refused() -> None:
 def test_the_digest_covers_everybody_above() -> None:
     digests = {revision(task="b", above=revision(task="a", **changes)).digest for changes in ({}, {"number": 2})}
     assert len(digests) == 2
-    assert "delegation" not in revision().content
+    assert b"delegation" not in revision().body
 
 
 def test_nobody_above_approves() -> None:

@@ -22,7 +22,7 @@ from jitvault.model.extension import (
     window_start,
 )
 from jitvault.model.kinds import EventKind
-from jitvault.model.revision import Party
+from jitvault.model.revision_content import Party
 
 NOW = datetime(2030, 1, 31, 9, tzinfo=UTC)
 PLAIN = Extension(

@@ -7,15 +7,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
+from test_revision import revision
 
 from jitvault.model.scope import FreezeStatement, Scope, as_dated, freezes_in_force
 
 NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
-CONTENT = {
-    "agent": {"entity": "e-agent", "name": "research-agent"},
-    "owner": {"entity": "e-owner", "name": "data-owner"},
-    "access": [{"template": "pg-read"}, {"template": "pki"}],
-}
+CONTENT = structs.replace(
+    revision().content, access=[structs.replace(revision().access[0], template=name) for name in ("pg-read", "pki")]
+)
 AGENT, TEMPLATE = Scope(agent="research-agent"), Scope(template="pg-read")
 
 

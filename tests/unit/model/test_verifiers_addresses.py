@@ -6,15 +6,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from msgspec import structs
+from test_revision import revision
 
 from jitvault.engines.interface import ProbeResult
+from jitvault.model.revision_content import Access
 from jitvault.model.verifiers import unproven, unproven_sessions
 
 OVER = "that TLS sessions opened with its certificate are over"
 
 
-def entry(**changes: Any) -> dict[str, Any]:
-    return {"template": "a", "engine": "pki", "ttl_s": 900, **changes}
+def entry(**changes: Any) -> Access:
+    return structs.replace(revision().access[0], **{"template": "a", "engine": "pki", "ttl_s": 900, **changes})
 
 
 def test_sessions_of_certificates_are_told_as_not_proven_whoever_was_asked() -> None:

@@ -277,11 +277,11 @@ def test_only_a_holder_of_the_workers_policy_made_a_task_token() -> None:
 def document(**changes: Any) -> dict[str, Any]:
     revision = a_revision()
     own = {
-        "installation": revision.content["installation"],
-        "task_id": revision.content["task"],
+        "installation": revision.content.installation,
+        "task_id": revision.content.task,
         "state": "active",
         "end_reason": None,
-        "revision": revision.content["revision"],
+        "revision": revision.content.revision,
         "digest": revision.digest,
         "chain": {"seq": 3, "head": "h3"},
         "body": base64.b64encode(revision.body).decode(),
@@ -295,7 +295,7 @@ def document(**changes: Any) -> dict[str, Any]:
 
 
 def read(**changes: Any) -> PublishedTask:
-    found = read_published(a_revision().content["task"], document(**changes), NOW)
+    found = read_published(a_revision().content.task, document(**changes), NOW)
     assert not isinstance(found, PublishedRefusal)
     return task_to_recover(found, document()["installation"])
 

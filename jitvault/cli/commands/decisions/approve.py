@@ -139,7 +139,7 @@ def _is_decisive(wiring: Wiring, document: PublishedTask, revision: Revision) ->
     if (signed.get("decision"), signed.get("digest")) == ("approve", revision.digest):
         return True
     if not _approved_extension(document, me):
-        raise WrongState(f"you have not approved revision {revision.content['revision']} of task {task}")
+        raise WrongState(f"you have not approved revision {revision.content.revision} of task {task}")
     return _extended_by(document, me)
 
 

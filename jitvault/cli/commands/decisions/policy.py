@@ -24,7 +24,7 @@ from jitvault.errors import InvalidInput, JitvaultError, WrongState
 from jitvault.formats.plural import counted
 from jitvault.formats.strict_yaml import MAX_BYTES, place
 from jitvault.lifecycle.decision.evaluate import enabled
-from jitvault.lifecycle.decision.explain import access_entry, explain
+from jitvault.lifecycle.decision.explain import explain, template_facts
 from jitvault.lifecycle.decision.questions import decision_input_for, principal_of
 from jitvault.lifecycle.requests.freezes import freezes_covering_request, freezes_covering_seen
 from jitvault.model.decision_input import DecisionInput
@@ -191,7 +191,7 @@ def _taken_id(wiring: Wiring, read: ReadSpec) -> dict[str, str]:
     with suppress(JitvaultError):
         document = session.published(wiring, read.spec.id)
         if isinstance(document, PublishedTask) and document.requester != wiring.person.entity:
-            owner = document.full_revision.content["requester"]["name"]
+            owner = document.full_revision.content.requester.name
             return {"id": f"taken: {owner} requested task {read.spec.id}; with --id ID the spec asks for another"}
     return {}
 
@@ -243,7 +243,7 @@ def _question_of(wiring: Wiring, spec: TaskSpec) -> tuple[DecisionInput, list[st
 
     The second value says what of it is assumed.
     """
-    access = [access_entry(wiring.templates[entry.template]) for entry in spec.spec.access]
+    access = [template_facts(wiring.templates[entry.template]) for entry in spec.spec.access]
     you, assumed = _assumed_caller(wiring, spec)
     depth = 1 if spec.spec.parent else 0
     about_parent = [_ASSUMED_OF_PARENT] if depth else []

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
 from jitvault.cli import session
@@ -19,10 +19,12 @@ from jitvault.cli.quiet import note
 from jitvault.cli.views import output
 from jitvault.cli.views.findings import print_findings
 from jitvault.context import WorkerContext
-from jitvault.errors import NotFound, UsageError, WrongState
+from jitvault.errors import CorruptRecord, NotFound, UsageError, WrongState
 from jitvault.formats.did_you_mean import nearest
 from jitvault.formats.plural import counted
 from jitvault.ledger.model import Closing
+from jitvault.model.revision import Revision
+from jitvault.model.revision_content import Party
 from jitvault.wiring import Wiring
 
 if TYPE_CHECKING:
@@ -30,13 +32,6 @@ if TYPE_CHECKING:
 
 _MOST_NAMES = 20
 _ENTITY = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-
-class _Party(NamedTuple):
-    """Somebody whom a revision names."""
-
-    entity: str
-    name: str
 
 
 Why = Annotated[str, typer.Option("--reason", help="Why it is safe again. The ledger keeps it.")]
@@ -204,11 +199,8 @@ def _entity_of(wiring: Wiring, ledger: Ledger, who: str) -> str:
     return found.pop()
 
 
-def _parties(body: bytes) -> Iterator[_Party]:
+def _parties(body: bytes) -> Iterator[Party]:
     """Yield whom a stored revision names; nobody where it cannot be read."""
-    try:
-        content = msgspec.json.decode(body, type=dict[str, Any])
-        for role in ("agent", "requester", "owner"):
-            yield _Party(str(content[role]["entity"]), str(content[role]["name"]))
-    except (msgspec.MsgspecError, KeyError, TypeError, RecursionError):
-        return
+    with suppress(CorruptRecord):
+        content = Revision.of(body).content
+        yield from (content.agent, content.requester, content.owner)

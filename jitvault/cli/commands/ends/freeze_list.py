@@ -20,7 +20,6 @@ from jitvault.errors import JitvaultError, SecurityFinding
 from jitvault.formats.rfc3339 import rfc3339
 from jitvault.lifecycle.requests.freeze_history import PastFreeze, first_at, freeze_history
 from jitvault.lifecycle.requests.freezes import all_freezes, freezes_of_everything, freezes_seen_by_person
-from jitvault.model.revision import names_in
 from jitvault.model.scope import Scope
 from jitvault.model.states import BEFORE_GRANT, EndReason
 from jitvault.wiring import Wiring
@@ -132,7 +131,7 @@ def _names(wiring: Wiring, rows: Sequence[Row]) -> dict[str, str]:
             return {one: known.name for one in authors if (known := identity.by_id(one)) is not None}
         has_ledger = fallback.has_ledger(wiring)
         for content in contents_in(wiring.ledger) if has_ledger else contents_published(wiring):
-            names |= names_in(content)
+            names |= content.names
     return names
 
 

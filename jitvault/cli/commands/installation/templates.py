@@ -222,10 +222,12 @@ def _still_holds(wiring: Wiring, template: AccessTemplate, document: Mapping[str
 
     None where the caller may not see that, or Vault does not answer.
     """
-    record, token = read_record(document), wiring.settings.admin
+    record = read_record(document)
+    token = wiring.settings.admin
     if record is None or token is None:
         return None
-    vault, engine = wiring.vault(token), wiring.engines[template.spec.engine]
+    vault = wiring.vault(token)
+    engine = wiring.engines[template.spec.engine]
     try:
         for choices in template.all_choices():
             path = template.resolve(choices)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,8 @@ from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.record.report import status_of
 from jitvault.lifecycle.requests.end_requests import pending_end_requests
 from jitvault.lifecycle.requests.freezes import recovery_as_freeze
-from jitvault.model.revision import names_in
+from jitvault.model.revision import Revision
+from jitvault.model.revision_content import RevisionContent
 from jitvault.model.states import OVER, State
 from jitvault.wiring import Wiring
 
@@ -83,15 +83,19 @@ def status(task: Task, json_: Json = False) -> None:
         _show_published(wiring, task, as_json=json_)
         return
     freeze = wiring.ledger.freeze()
-    children = wiring.ledger.children(task)
-    held_up = freeze or recovery_as_freeze(wiring.ledger)
     with readable(task):
-        shown = status_of(file, wiring.ledger.trail(file), held_up, children)
-        requests = _end_requests(wiring, task, file.task.state, shown["revision"]["content"])
-    missing = _missing(wiring, task, file.task.state)
-    seen = _freeze(wiring, file.task.state, shown["revision"]["content"])
-    more = {"freeze": seen, "end_requested": requests, "missing": missing, "published": None}
-    overview.print_status({**shown, **more}, as_json=json_)
+        held_up = freeze or recovery_as_freeze(wiring.ledger)
+        shown = status_of(file, wiring.ledger.trail(file), held_up, wiring.ledger.children(task))
+        revision = Revision.of(file.revision.body).check_form()
+        requests = _end_requests(wiring, task, file.task.state, revision.content)
+    seen = _freeze(wiring, file.task.state, revision.content)
+    more = {
+        "freeze": seen,
+        "end_requested": requests,
+        "missing": _missing(wiring, task, file.task.state),
+        "published": None,
+    }
+    overview.print_status(revision, {**shown, **more}, as_json=json_)
     if failure is not None:
         raise _shown_above(failure)
     frozen = [f"everything is frozen: {freeze.reason}"] if freeze else []
@@ -131,7 +135,7 @@ def _shown_above(failure: JitvaultError) -> JitvaultError:
     return failure
 
 
-def _end_requests(wiring: Wiring, task: str, state: State, content: Mapping[str, Any]) -> list[dict[str, str]]:
+def _end_requests(wiring: Wiring, task: str, state: State, content: RevisionContent) -> list[dict[str, str]]:
     """Return the requested ends of the task that no worker has done yet.
 
     `content` is that of the task's revision. The list is empty with the worker's identity: such a command has just done
@@ -142,11 +146,11 @@ def _end_requests(wiring: Wiring, task: str, state: State, content: Mapping[str,
         # a ledger can be shown without a usable identity, and while Vault does not answer
         with suppress(JitvaultError):
             me = wiring.person
-            return pending_end_requests(me.documents, task, own=me.entity, names=names_in(content))
+            return pending_end_requests(me.documents, task, own=me.entity, names=content.names)
     return []
 
 
-def _freeze(wiring: Wiring, state: State, content: Mapping[str, Any]) -> dict[str, Any] | None:
+def _freeze(wiring: Wiring, state: State, content: RevisionContent) -> dict[str, Any] | None:
     """Return the operator's freeze that covers the task, as `list` shows it.
 
     `content` is that of the task's revision. None for a task that is over, and where the caller may not read freezes.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +23,7 @@ from jitvault.errors import CorruptRecord, JitvaultError
 from jitvault.lifecycle.record.receipt import extension_in
 from jitvault.lifecycle.record.report import parties_of, summary_of, waiting_extension
 from jitvault.model.revision import Revision
+from jitvault.model.revision_content import RevisionContent
 from jitvault.model.scope import Scope
 from jitvault.model.states import LIVE_STATES, OVER, State
 from jitvault.wiring import Wiring
@@ -97,7 +98,7 @@ class _Wanted:
     scope: Scope
     only_open: bool
 
-    def includes(self, state: str, content: Mapping[str, Any] | None) -> bool:
+    def includes(self, state: str, content: RevisionContent | None) -> bool:
         """Return whether a task is listed, by the content of its revision.
 
         One whose content cannot be read may be of any agent, owner and template, so it is listed.
@@ -133,9 +134,10 @@ def _rows_of_ledger(wiring: Wiring, ledger: Ledger, wanted: _Wanted, freezes: Se
     extensions = ledger.last_extensions([task.task_id for task in tasks if task.state in LIVE_STATES])
     rows = []
     for task in tasks:
-        content = None
+        revision = None
         with suppress(CorruptRecord, KeyError):
-            content = Revision.of(bodies[task.task_id]).content
+            revision = Revision.of(bodies[task.task_id]).check_form()
+        content = revision.content if revision else None
         if wanted.includes(task.state, content):
             more_time = None
             with suppress(KeyError, TypeError, msgspec.ValidationError):
@@ -143,7 +145,7 @@ def _rows_of_ledger(wiring: Wiring, ledger: Ledger, wanted: _Wanted, freezes: Se
                 more_time = waiting_extension(task.state, extension_in(last) if last else None)
             own = {"missing": [], "findings": findings.get(task.task_id, 0), "more_time": more_time}
             own["frozen"] = None if task.state in OVER else freezes.of(content)
-            rows.append({**summary_of(task), **parties_of(content, decisions.get(task.task_id)), **own})
+            rows.append({**summary_of(task), **parties_of(revision, decisions.get(task.task_id)), **own})
     return _with_missing(wiring, rows)
 
 

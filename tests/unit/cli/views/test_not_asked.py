@@ -9,8 +9,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 from rich.console import Console
 from test_published_task import HONEST, PROOF, REVISION, read
+from test_revision import replaced
 
 from jitvault.cli.commands.ends.end import _check_forceable
 from jitvault.cli.views import kill_switch, task_list
@@ -25,9 +27,9 @@ from jitvault.model.proof_check import NOT_ASKED, TARGET_N, Check
 from jitvault.model.states import Verdict
 
 WHY = "It has no door."
-ACCESS = [{**REVISION.access[0], "confirm": "audit", "confirm_why": WHY}]
-BODY = base64.b64encode(json.dumps({**REVISION.content, "access": ACCESS}).encode()).decode()
-IS_NOT = f"revoked at Vault; the target is not asked about {ACCESS[0]['template']}: {WHY}"
+ALONE = replaced(REVISION, access=[structs.replace(REVISION.access[0], confirm="audit", confirm_why=WHY)])
+BODY = base64.b64encode(ALONE.body).decode()
+IS_NOT = f"revoked at Vault; the target is not asked about {ALONE.access[0].template}: {WHY}"
 
 
 def document(**changes: Any) -> PublishedTask:
@@ -89,11 +91,10 @@ def test_a_kill_switch_counts_apart_what_only_vault_said() -> None:
 
 @pytest.mark.parametrize(("state", "is_said"), [("sealed", True), ("confirmed", True), ("ending", False)])
 def test_a_list_says_it_of_what_has_ended(state: str, is_said: bool) -> None:
-    content = {**REVISION.content, "access": ACCESS}
-    assert task_list.is_unasked({"state": state, **parties_of(content, {})}) is is_said
+    assert task_list.is_unasked({"state": state, **parties_of(ALONE, {})}) is is_said
     for asked in (
-        parties_of(content, {"obligations": {"confirm": "target"}}),
-        parties_of(REVISION.content, {}),
+        parties_of(ALONE, {"obligations": {"confirm": "target"}}),
+        parties_of(REVISION, {}),
         parties_of(None, None),
     ):
         assert not task_list.is_unasked({"state": state, **asked})

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import base64
-import json
 from typing import Any
 
+from msgspec import structs
 from test_published_task import HONEST, PROOF, REVISION, read
+from test_revision import replaced
 
 from jitvault.cli.views.task import not_proven
 from jitvault.documents.published_task import PublishedTask
 from jitvault.model.verifiers import unproven
 
-ACCESS = [{**REVISION.access[0], "template": "pki-service", "engine": "pki", "accepted_after_end_s": 300}]
-BODY = base64.b64encode(json.dumps({**REVISION.content, "access": ACCESS}).encode()).decode()
+ACCESS = [structs.replace(REVISION.access[0], template="pki-service", engine="pki", accepted_after_end_s=300)]
+BODY = base64.b64encode(replaced(REVISION, access=ACCESS).body).decode()
 
 
 def published(**changes: Any) -> PublishedTask:

@@ -10,18 +10,20 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from terminals import HOSTILE as ANY
 from terminals import PILED, widest
 from test_extension import PLAIN
 from test_published_task import EXTENSION, HONEST, read
-from test_revision import SPEC, TEMPLATE, resolved, revision, set_in
+from test_revision import SPEC, TEMPLATE, replaced, resolved, revision, set_in
 
 from jitvault.cli.views.proposal import print_proposal, proposal_lines, question
 from jitvault.cli.views.proposal_sentence import sentence, word
 from jitvault.documents.published_task import PublishedTask
 from jitvault.lifecycle.decision.pending_approvals import ApprovalSubject, approval_subject, changes
 from jitvault.model.extension import Extension
-from jitvault.model.revision import Party, Revision
+from jitvault.model.revision import Revision
+from jitvault.model.revision_content import Party
 
 GROUPS = ("jitvault-approvers",)
 CONNECTION = {"host": "app-db.example.org", "port": 5432, "database": "{database}", "tls": "verify-full"}
@@ -218,9 +220,9 @@ def test_no_credential_outlives_a_short_window() -> None:
 
 
 def test_an_approver_reads_for_how_long_others_may_go_on_accepting() -> None:
-    content = at_database().content
-    content = {**content, "access": [{**content["access"][0], "accepted_after_end_s": 300}]}
-    assert "for 5m after its end" in value_of(waiting(Revision.of(json.dumps(content).encode())), "after it")
+    found = at_database()
+    bounded = replaced(found, access=[structs.replace(found.access[0], accepted_after_end_s=300)])
+    assert "for 5m after its end" in value_of(waiting(bounded), "after it")
 
 
 @pytest.mark.parametrize(
@@ -371,7 +373,6 @@ def test_a_change_in_the_words_of_others_begins_no_line(width: int) -> None:
 
 
 def test_what_a_thief_published_without_access_is_shown() -> None:
-    content = {**at_database().content, "access": []}
-    subject = waiting(Revision.of(json.dumps(content).encode()))
+    subject = waiting(replaced(at_database(), access=[]))
     assert "access to nothing" in sentence(subject)
     assert shown(subject)[-1] == f"Digest: {subject.digest}"

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from jitvault import shipped_files as shipped
 from jitvault.lifecycle.decision.explain import explain, grantable_not_renewable, uncovered_risks
 from jitvault.model.decision_input import DecisionInput
+from jitvault.model.revision_content import TemplateFacts
 from jitvault.model.spec import parse_spec
 from jitvault.model.template import load_templates
 from jitvault.policy.cedar import CedarAuthorizer
@@ -39,7 +41,7 @@ def asked(
             **{"access": [{"template": "pg"}], "window": {"for": "2h"}},
         },
     }
-    entry = {"template": "pg", "template_owner": "otto", "tier": tier, "data_domains": [], "lease_budget": 5}
+    entry = TemplateFacts(template="pg", template_owner="otto", tier=tier, data_domains=[], lease_budget=5)
     made = {
         "spec": parse_spec(json.dumps(spec).encode()),
         "access": [entry],
@@ -108,11 +110,12 @@ def test_what_is_held_is_named() -> None:
 def test_several_accesses_of_a_task_are_counted_together(held: dict[str, HeldLeases] | None) -> None:
     """Each by itself would fit: what is issued is all of it."""
     one = asked(loads=held or {})
-    access = [{**one.access[0], "lease_budget": 100}] * 2 + [{**one.access[0], "template": "other", "lease_budget": 7}]
+    pg = structs.replace(one.access[0], lease_budget=100)
+    access = [pg, pg, structs.replace(pg, template="other", lease_budget=7)]
     wide = replace(one, access=access)
     load = (held or {}).get("pg", HeldLeases())
-    pg, _, other = [question.load for question in wide.questions([Action.GRANT])]
-    assert pg == replace(
+    first, _, other = [question.load for question in wide.questions([Action.GRANT])]
+    assert first == replace(
         load,
         agent_leases=load.agent_leases + 107,
         owner_leases=load.owner_leases + 107,

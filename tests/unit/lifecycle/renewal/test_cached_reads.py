@@ -13,6 +13,7 @@ from jitvault.errors import AuditUntrusted
 from jitvault.lifecycle.decision.questions import decision_input_for
 from jitvault.lifecycle.renewal import cached_reads as glance
 from jitvault.lifecycle.renewal.cached_reads import read_up_to, with_cached_reads
+from jitvault.model.revision_content import TemplateFacts
 from jitvault.policy.question import HeldLeases
 from jitvault.vault.interface import Entity, Stored
 
@@ -198,7 +199,10 @@ def test_what_is_written_is_written_each_time() -> None:
 
 def test_how_much_others_hold_is_counted_once_and_never_with_the_tasks_own(monkeypatch: pytest.MonkeyPatch) -> None:
     vault = Vault()
-    access = [{"template": "pg", "lease_budget": 2}, {"template": "pki", "lease_budget": 3}]
+    access = [
+        TemplateFacts(template=name, template_owner="otto", tier="low", data_domains=[], lease_budget=leases)
+        for name, leases in (("pg", 2), ("pki", 3))
+    ]
     who = cast(Any, type("P", (), {"entity": "e-1"}))
     spec = cast(Any, type("S", (), {"id": "t-1"}))
 

@@ -1,6 +1,7 @@
 CREATE TABLE audit_gaps (
     source TEXT NOT NULL,
     epoch INTEGER NOT NULL,
+    kind TEXT NOT NULL,
     what TEXT NOT NULL,
     at TIMESTAMP WITH TIME ZONE NOT NULL,
     CONSTRAINT pk_audit_gaps PRIMARY KEY (source, epoch)

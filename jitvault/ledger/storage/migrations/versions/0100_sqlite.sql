@@ -1,6 +1,7 @@
 CREATE TABLE audit_gaps (
     source VARCHAR(255) NOT NULL,
     epoch INTEGER NOT NULL,
+    kind VARCHAR(16) NOT NULL,
     what VARCHAR(500) NOT NULL,
     at DATETIME NOT NULL,
     CONSTRAINT pk_audit_gaps PRIMARY KEY (source, epoch)
