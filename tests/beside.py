@@ -21,6 +21,7 @@ from jitvault.cli import session
 from jitvault.cli.waiting import Wait
 from jitvault.errors import JitvaultError, WrongState
 from jitvault.kill_switch.triggers import covered_by_freeze
+from jitvault.lifecycle.requests.freeze_documents import freezes
 from jitvault.recovery.lost_task import advance_or_end_lost
 from jitvault.settings import load
 from jitvault.wiring import Wiring
@@ -50,6 +51,12 @@ def is_beside(environment: Mapping[str, str]) -> bool:
 def looks_at(args: Sequence[str | Path]) -> str | None:
     """The task that `status` shows: a worker at work has done what is due for it by then."""
     return str(args[1]) if args[0] == "status" and len(args) > 1 else None
+
+
+def read_freezes(environment: Mapping[str, str]) -> None:
+    """Let a worker read the freezes, as one at work does within a moment after `freeze` has signed one."""
+    with mock.patch.dict(os.environ, environment, clear=True), suppress(JitvaultError), closing(Wiring(load())) as here:
+        freezes(here.worker)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from beside import at_work, is_beside, looks_at, turn
+from beside import at_work, is_beside, looks_at, read_freezes, turn
 from forked import forked_at, run_forked
 
 from jitvault import shipped_files as shipped
@@ -143,6 +143,8 @@ class Cli:
         if beside and (task := looks_at(args)):
             assert turn(environment, task) is None or code != 0, args
         done = run_forked([*map(str, args)], environment, given, timeout, beside=beside)
+        if beside and args[0] == "freeze":
+            read_freezes(environment)
         result = Result(done.returncode, done.stdout, done.stderr)
         self.transcript.append((" ".join(map(str, args)), result))
         assert code is None or result.code == code, (args, result)
@@ -207,6 +209,8 @@ class Quick(Cli):
                 app.main()
             except SystemExit as end:
                 ended = int(end.code or 0)
+        if beside and args[0] == "freeze":
+            read_freezes(environment)
         result = Result(ended, out.getvalue(), err.getvalue())
         self.transcript.append((" ".join(map(str, args)), result))
         assert code is None or result.code == code, (args, result)

@@ -39,7 +39,11 @@ def frozen(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
     statement = freeze_of(worker, file)
     if statement is None:
         return None
-    return EndReason.FROZEN, {"note": statement.reason, "by": statement.by, "scope": str(statement.scope)}
+    by: dict[str, object] = {"by": statement.author, "name": statement.by}
+    # a freeze that covers the task by another name of its agent or owner does not show by itself that it does
+    if statement.scope.covers(Revision.of(file.revision.body).content):
+        by["signed"] = statement.envelope
+    return EndReason.FROZEN, {"note": statement.reason, **by, "scope": str(statement.scope)}
 
 
 def _tripped(trips: Sequence[TripwireHit]) -> EndCause | None:
@@ -151,9 +155,10 @@ def _drifted(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
 def record_end_notes(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
     """Record notes that were signed on the task's end after it began to end.
 
-    The reason of the end that is in the chain does not change.
+    The reason of the end that is in the chain does not change. The kill switch has its person sign after the tokens are
+    revoked, so that its note is in the chain before, without the signature.
     """
-    known = {(event.body.get("by"), event.body.get("note")) for event in file.events}
+    known = {(event.body.get("by"), event.body.get("note")) for event in file.events if "signed" in event.body}
     for request in end_reasons(worker, file.task.task_id, entitled=entitled(file)):
         if (request.by.id, request.note) not in known:
             noted = Change(EventKind.NOTED, request.event_body())

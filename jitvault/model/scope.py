@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from jitvault.formats.canonical_json import sha256_hex
 from jitvault.formats.clocks import TOLERANCE
@@ -79,7 +80,7 @@ class FreezeStatement:
 
     `at` is Vault's time of the document. `entity` is the entity that had the name of the scope's agent or owner
     when a worker took the document in: an administrator can rename an entity, and its tasks carry the new name
-    then.
+    then. `author` is the entity that signed it, and `envelope` what it signed, None where the signature does not hold.
     """
 
     scope: Scope
@@ -88,6 +89,8 @@ class FreezeStatement:
     reason: str
     at: datetime
     entity: str = ""
+    author: str = ""
+    envelope: Mapping[str, Any] | None = None
 
     def covers(self, content: RevisionContent | DecisionInput) -> bool:
         """Return whether a task is in the scope, by name or by entity."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
 import json
@@ -24,7 +23,6 @@ from attended import Attended
 from psycopg import sql
 from rig import Rig
 
-from jitvault.lifecycle.requests.freeze_documents import freezes
 from jitvault.notices.channels import NOTICE_ID, SIGNATURE
 from jitvault.notices.interface import Messenger
 from jitvault.notices.notifier import Notifier
@@ -124,9 +122,6 @@ def test_who_is_asked_to_approve_hears_that_the_task_is_frozen(rig: Rig, spec: S
     frozen = ("--template", "postgres-readonly", "--reason", "look first")
     # tasks of other tests' ledgers may be held, and nobody ends those
     rig("operator", "freeze", *frozen, code=None)
-    with contextlib.closing(rig.wiring()) as wiring:
-        # a worker has read it
-        freezes(wiring.worker)
     file = spec(criticality="medium")
     rig("operator", "submit", file, extra=hook.extra)
     hook.heard(file.stem, ["pending"])

@@ -155,8 +155,7 @@ def _by(body: Mapping[str, Any]) -> str:
 def _end_reason(body: Mapping[str, Any]) -> str:
     """Return why a task began to end, and who wanted that."""
     if body["reason"] == EndReason.FROZEN:
-        # the event of an operator's freeze has its author's name alone
-        return f"frozen by {body['by']}" if body.get("by") else "frozen"
+        return f"frozen{_by(body)}"
     by = f", asked for{_by(body)}" if _by(body) else ""
     # the stored reason `operator` is that of every `revoke`, also of one by the task's agent
     reason = "revoked" if body["reason"] == EndReason.OPERATOR else body["reason"]

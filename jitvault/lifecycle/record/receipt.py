@@ -25,7 +25,7 @@ from jitvault.model.extension import extended, extension_events
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.proof_check import NOT_ASKED, QUIET_N, TARGET_N, Check
 from jitvault.model.revision import Revision
-from jitvault.model.states import ENDED, PROVEN, State, Verdict
+from jitvault.model.states import ENDED, PROVEN, EndReason, State, Verdict
 from jitvault.model.verifiers import unproven
 from jitvault.policy.decision import Decision
 
@@ -289,7 +289,7 @@ def receipt_of(
             "documents": {
                 "request": _signed_request(file),
                 "decisions": last_decision(file).get("signed", []),
-                "ends": _signed_ends(file),
+                **_signed_ends(file),
             },
             "policy": Decision.of(file.revision.decision).as_json(),
             "grants": [_stated_grant(grant) for grant in file.grants],
@@ -310,12 +310,17 @@ def _signed_request(file: TaskRecord) -> Mapping[str, Any] | None:
     return next((body["request"] for body in opened if body["digest"] == file.task.digest and "request" in body), None)
 
 
-def _signed_ends(file: TaskRecord) -> list[Mapping[str, Any]]:
-    """Return each signed request to end the task, once."""
-    found: list[Mapping[str, Any]] = []
+def _signed_ends(file: TaskRecord) -> dict[str, Any]:
+    """Return each signed request to end the task, once, and the operator's freeze that ended it."""
+    found: dict[str, Any] = {"ends": [], "freeze": None}
     for event in file.events:
-        if event.kind in _END_KINDS and (signed := event.body.get("signed")) and signed not in found:
-            found.append(signed)
+        signed = event.body.get("signed")
+        if event.kind not in _END_KINDS or not signed:
+            continue
+        if event.body.get("reason") == EndReason.FROZEN:
+            found["freeze"] = signed
+        elif signed not in found["ends"]:
+            found["ends"].append(signed)
     return found
 
 

@@ -171,10 +171,12 @@ def _read_document(worker: WorkerContext, lifters: _Lifters, one: Indexed) -> In
     scope = Scope(paper.agent, paper.template, paper.owner) if paper else None
     if paper is None or scope is None or scope.key != one.about:
         return replace(one, read=one.news, standing=DocumentStatus.VOID, body={})
-    body = {
+    body: dict[str, Any] = {
         **{"agent": scope.agent, "template": scope.template, "owner": scope.owner},
         **{"reason": paper.reason, "at": rfc3339(stored.written_at), "by": lifters.name(one.author)},
     }
+    if found is not None:
+        body["signed"] = found.envelope
     known = str(one.body.get("entity") or "")
     body["entity"] = known if one.body.get("at") == body["at"] else entity_named(worker, scope.name)
     standing = DocumentStatus.COUNTS
@@ -225,9 +227,15 @@ def unverified_statement(stored: Stored, entity: str, key: str) -> FreezeStateme
 def _statement(document: Indexed) -> FreezeStatement:
     body = document.body
     scope = Scope(body["agent"], body["template"], body["owner"])
-    at = datetime.fromisoformat(body["at"])
     return FreezeStatement(
-        scope, document.standing is DocumentStatus.COUNTS, body["by"], body["reason"], at, body.get("entity") or ""
+        scope,
+        document.standing is DocumentStatus.COUNTS,
+        body["by"],
+        body["reason"],
+        datetime.fromisoformat(body["at"]),
+        body.get("entity") or "",
+        document.author,
+        body.get("signed"),
     )
 
 

@@ -48,7 +48,7 @@ def test_what_is_no_try_is_never_folded(kinds: list[str]) -> None:
 def test_who_froze_and_who_asked_for_more_time_is_named() -> None:
     extension = {"by": {"entity": "e-1", "name": "research-agent"}, "reason": "it is slow"}
     told = events(
-        ("ending", {"reason": "frozen", "by": "operator", "scope": "everything", "note": "look first"}),
+        ("ending", {"reason": "frozen", "by": "e-1", "name": "operator", "scope": "everything", "note": "look first"}),
         ("ending", {"reason": "frozen", "note": "a tripwire", "line": "abc"}),
         ("extension_pending", {"extension": extension, "missing": []}),
         ("extension_refused", {"extension": extension, "error": {"message": "too long"}}),
