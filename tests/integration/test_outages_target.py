@@ -16,7 +16,6 @@ from invariants import at_target, check, check_over, reasons, verdicts
 from rig import PREFIX, ROLE, Held, Rig
 from stage import ALL, Stage, hasty, staged, thaw, until_done
 
-from jitvault.cli.commands.reading import show as auditor
 from jitvault.engines.postgresql import client
 from jitvault.errors import VaultRefused, VaultRejected
 from jitvault.model.vault_access import REVOCATION_BEGUN
@@ -129,7 +128,7 @@ def test_a_command_begins_nothing_new_once_its_time_is_over(stage: Stage, rig: R
     held = active(rig, file, 4)
     stage.pause_target()
     begun = time.monotonic()
-    first = rig("operator", "complete", file.stem, "--wait", "2", code=13)
+    first = rig("operator", "complete", file.stem, "--wait", "2", code=13, alone=True)
     assert time.monotonic() - begun < 6
     assert "--wait" in first.error["hint"]
     assert {lease["verdict"] for lease in first.json["leases"]} <= {"revoke_requested", "revoke_failed"}
@@ -139,7 +138,7 @@ def test_a_command_begins_nothing_new_once_its_time_is_over(stage: Stage, rig: R
     due = rig.file(file.stem).task.due_at
     assert due is not None and due < datetime.now(UTC) + timedelta(seconds=10)
     begun = time.monotonic()
-    rig("operator", "complete", file.stem, "--wait", "2", code=13)
+    rig("operator", "complete", file.stem, "--wait", "2", code=13, alone=True)
     assert time.monotonic() - begun < 6
     assert len(set(tried(rig, file.stem))) > len(early)
     thaw(stage.postgres)
@@ -177,12 +176,9 @@ def test_no_time_at_all_still_closes_the_door(stage: Stage, rig: Rig, spec: Spec
     check_over(rig, file.stem)
 
 
-def test_what_vault_says_nothing_about_is_told_as_not_revoked(
-    stage: Stage, rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_vault_says_nothing_about_is_told_as_not_revoked(stage: Stage, rig: Rig, spec: Spec) -> None:
     file = spec()
     active(rig, file)
-    monkeypatch.setattr(auditor, "_PATIENCE_S", 1.0)
     # as Vault's look-up of a lease does while its revocation hangs at the target
     stage.between.when("PUT sys/leases/lookup", "after", fate=Fate.LOSE, times=1_000)
     first = rig("operator", "complete", file.stem, code=6)

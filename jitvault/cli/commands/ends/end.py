@@ -161,7 +161,7 @@ def _ended(wiring: Wiring, task: str, done: Collection[str], wait: float, *, bef
 
     if wiring.has_worker:
         try:
-            session.wait_for_worker(wiring, task, has_come_to({*done, "ending"}), min(wait, _WORKER_BEGINS_S))
+            session.wait_for_worker(wiring, task, has_come_to({*done, "ending"}), min(wait / 2, _WORKER_BEGINS_S))
         except JitvaultError:
             return session.end_without_worker(wiring, task, until - wiring.clock.monotonic())
     left_s = until - wiring.clock.monotonic()
