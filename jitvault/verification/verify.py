@@ -87,7 +87,7 @@ def verify(
         _signature(signed, receipt),
         Checked("content", "a receipt, in the one form that jitvault signs", tuple(revision_problems(statement))),
         Checked("verdicts", _verdicts_seen(receipt), tuple(verdict_problems(receipt))),
-        *_certificates(answers),
+        *_certificates(answers, has_log=bool(files)),
         _documents(papers),
         _approvals(statement, papers),
     ]
@@ -114,13 +114,14 @@ def _signature(signed: Signed, receipt: Receipt) -> Checked:
     return Checked("signature", seen, problems)
 
 
-def _certificates(answers: IssuerAnswers) -> Iterator[Checked]:
+def _certificates(answers: IssuerAnswers, *, has_log: bool) -> Iterator[Checked]:
+    """Yield what issuers signed, if anything; that a certificate is the lease's own, the log alone shows."""
     unproven = len(answers.unproven)
     every = unproven + len(answers.proven)
     by = _brought(unproven, "an issuer")
     seen = f"{_count(every, 'lease')} whose certificate is over, as its issuer signed; {by}"
     if every:
-        yield Checked("certificates", seen, tuple(answers.problems), basis=_basis(not unproven))
+        yield Checked("certificates", seen, tuple(answers.problems), basis=_basis(has_log and not unproven))
 
 
 def _documents(papers: Papers) -> Checked:

@@ -87,7 +87,9 @@ def test_the_end_of_a_certificate_is_rederived_only_against_issuers_that_the_aud
 
 
 def test_without_the_log_nothing_shows_whose_serial_number_it_is(forger: Forger) -> None:
-    assert f"{AT}/question" in forger.verify(forger.receipt(task=TASK), trust=KNOWN).outcome.attested
+    outcome = forger.verify(forger.receipt(task=TASK), trust=KNOWN).outcome
+    assert f"{AT}/question" in outcome.attested and f"{AT}/der" not in outcome.attested
+    assert [one.basis for one in outcome.checked if one.name == "certificates"] == [Basis.ATTESTED]
 
 
 @pytest.mark.parametrize("kind", ["ec", "rsa", "ed25519"])
