@@ -201,9 +201,9 @@ def test_approvals_of_a_rebuilt_record_that_embeds_none_are_attested(forger: For
 
     def edit(told: Told) -> None:
         told["recovered"] = [{"at": "2026-11-28T15:00:00Z", "from": {"seq": 3}, "verified_by": []}]
-        told["documents"].update(request=None, decisions=[])
+        told["documents"] = {"request": None, "decisions": [], "ends": [], "freeze": None}
 
-    receipt = forger.receipt(edit, "fix-orders", fits=True)
+    receipt = forger.receipt(edit, "serve-orders")
     outcome = forger.verify(receipt, forger.log(), trust=KNOWN).outcome
     found = {one.name: one.basis for one in outcome.checked}
     assert outcome.holds and {found["approvals"], found["documents"]} == {Basis.ATTESTED}
