@@ -64,7 +64,7 @@ class Papers:
         return [*self.decisions, *(one for _, decisions in self.extensions for one in decisions)]
 
     def has_proof_of_approvals(self, receipt: Receipt) -> bool:
-        """Return whether keys of the auditor's signed an approval of each entity that the receipt says approved."""
+        """Return whether keys of the auditor signed an approval of each entity that is said to approve."""
         extensions = zip(receipt.extensions, self.extensions, strict=True)
         named = [({party.entity for party in one.approved_by}, signed) for one, (_, signed) in extensions]
         named.append(({*receipt.approved_by}, self.decisions))
