@@ -21,7 +21,6 @@ from jitvault.cli import session
 from jitvault.cli.waiting import Wait
 from jitvault.errors import JitvaultError, WrongState
 from jitvault.kill_switch.triggers import covered_by_freeze
-from jitvault.lifecycle.requests.freeze_documents import freezes
 from jitvault.recovery.lost_task import advance_or_end_lost
 from jitvault.settings import load
 from jitvault.wiring import Wiring
@@ -53,10 +52,10 @@ def looks_at(args: Sequence[str | Path]) -> str | None:
     return str(args[1]) if args[0] == "status" and len(args) > 1 else None
 
 
-def read_freezes(environment: Mapping[str, str]) -> None:
-    """Let a worker read the freezes, as one at work does within a moment after `freeze` has signed one."""
+def end_frozen(environment: Mapping[str, str]) -> None:
+    """Let a worker end what is frozen, as one at work does when `freeze` has signed one, whatever that waited for."""
     with mock.patch.dict(os.environ, environment, clear=True), suppress(JitvaultError), closing(Wiring(load())) as here:
-        freezes(here.worker)
+        _end_frozen(here)
 
 
 @contextmanager

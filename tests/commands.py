@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from beside import at_work, is_beside, looks_at, read_freezes, turn
+from beside import at_work, end_frozen, is_beside, looks_at, turn
 from forked import forked_at, run_forked
 
 from jitvault import shipped_files as shipped
@@ -144,7 +144,7 @@ class Cli:
             assert turn(environment, task) is None or code != 0, args
         done = run_forked([*map(str, args)], environment, given, timeout, beside=beside)
         if beside and args[0] == "freeze":
-            read_freezes(environment)
+            end_frozen(environment)
         result = Result(done.returncode, done.stdout, done.stderr)
         self.transcript.append((" ".join(map(str, args)), result))
         assert code is None or result.code == code, (args, result)
@@ -210,7 +210,7 @@ class Quick(Cli):
             except SystemExit as end:
                 ended = int(end.code or 0)
         if beside and args[0] == "freeze":
-            read_freezes(environment)
+            end_frozen(environment)
         result = Result(ended, out.getvalue(), err.getvalue())
         self.transcript.append((" ".join(map(str, args)), result))
         assert code is None or result.code == code, (args, result)

@@ -181,7 +181,7 @@ def test_what_vault_says_nothing_about_is_told_as_not_revoked(stage: Stage, rig:
     active(rig, file)
     # as Vault's look-up of a lease does while its revocation hangs at the target
     stage.between.when("PUT sys/leases/lookup", "after", fate=Fate.LOSE, times=1_000)
-    first = rig("operator", "complete", file.stem, code=6)
+    first = rig("operator", "complete", file.stem, code=6, alone=True)
     assert "NOT known to be revoked" in first.error["message"]
     assert [lease["verdict"] for lease in first.json["leases"]] == ["revoke_requested"]
     begun = time.monotonic()

@@ -29,9 +29,9 @@ from jitvault.errors import (
     AuditUntrusted,
     JitvaultError,
     LedgerUnavailable,
-    OutcomeUnknown,
     SecurityFinding,
     UsageError,
+    VaultUnavailable,
     WaitTimedOut,
     WrongState,
 )
@@ -136,7 +136,7 @@ def _end(
     if state not in done:
         try:
             document = _ended(wiring, task, done, wait, before=document.written_at)
-        except (AuditUntrusted, OutcomeUnknown, SecurityFinding, WaitTimedOut) as error:
+        except (AuditUntrusted, SecurityFinding, VaultUnavailable, WaitTimedOut) as error:
             document = session.known(wiring, task)
             if document.proof:
                 render.print_end(document, as_json=as_json)
