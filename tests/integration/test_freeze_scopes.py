@@ -144,7 +144,7 @@ def test_what_can_be_no_name_is_not_called_frozen(rig: Rig, name: str) -> None:
 @pytest.mark.parametrize("worker", [True, False])
 @pytest.mark.parametrize("part", ["--agent", "--owner"])
 def test_a_name_that_nobody_has_is_not_frozen(rig: Rig, spec: Spec, part: str, *, worker: bool) -> None:
-    rig("operator", "grant", spec())
+    rig("operator", "grant", file := spec())
     here, wrong = Quick(rig.cli.variables, rig.cli.home), (part, "reserch-agent", "--reason", "x")
     refused = here("operator", "freeze", *wrong, worker=worker, code=9)
     assert (
@@ -154,6 +154,7 @@ def test_a_name_that_nobody_has_is_not_frozen(rig: Rig, spec: Spec, part: str, *
     assert rig("operator", "freezes").json["freezes"] == []
     here("operator", "freeze", *wrong, "--unseen", worker=worker)
     assert len(rig("operator", "freezes").json["freezes"]) == 1
+    rig("operator", "complete", file.stem)
 
 
 def test_an_agent_without_a_task_can_be_frozen_with_the_workers_identity(rig: Rig) -> None:
@@ -166,11 +167,12 @@ def test_the_case_of_a_name_makes_no_difference(rig: Rig, spec: Spec) -> None:
     rig("operator", "grant", file := spec(), code=3)
     rig("operator", "unfreeze", "--agent", "RESEARCH-agent", "--reason", "it was right")
     rig("operator", "grant", file)
+    rig("operator", "complete", file.stem)
 
 
 @pytest.mark.parametrize("worker", [True, False])
 def test_a_template_that_there_is_not_is_not_frozen(rig: Rig, spec: Spec, *, worker: bool) -> None:
-    rig("operator", "grant", spec())
+    rig("operator", "grant", file := spec())
     here, wrong = Quick(rig.cli.variables, rig.cli.home), ("--template", "postgres-readwrote", "--reason", "x")
     told = here("operator", "freeze", *wrong, worker=worker, code=9).stderr
     assert "no template 'postgres-readwrote' (did you mean postgres-readwrite?): nothing was frozen" in told
@@ -182,6 +184,7 @@ def test_a_template_that_there_is_not_is_not_frozen(rig: Rig, spec: Spec, *, wor
     here("operator", "freeze", *TEMPLATE, *WHY, worker=False, code=None, extra={"JITVAULT_TEMPLATES": str(empty)})
     here("operator", "freeze", "--template", "postgres-readwrite", *WHY, worker=worker)
     assert len(rig("operator", "freezes").json["freezes"]) == 3
+    rig("operator", "complete", file.stem)
 
 
 def test_a_freeze_that_a_later_lift_ends_is_not_waited_for(rig: Rig) -> None:

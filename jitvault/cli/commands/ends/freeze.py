@@ -69,7 +69,7 @@ def freeze(
     earlier = _frozen_before(wiring, requested)
     begun = wiring.clock.agreed()
     # before anything is counted: nothing may keep the freeze from being signed, or delay it
-    written_at = _sign(requested, reason=reason, freezes=True)
+    written_at = _sign(wiring, requested, reason=reason, freezes=True)
     ended = wait_for_frozen(wiring, requested, since=written_at or begun - TOLERANCE, wait=wait)
     print_frozen(requested, reason, ended, as_json=json_)
     for line in earlier:
@@ -150,7 +150,7 @@ def unfreeze(
     lifted = _freezes_in(session.open_session(), scope)
     if not lifted and not unseen:
         raise _nothing_frozen(scope)
-    _sign(scope, reason=reason, freezes=False)
+    _sign(session.open_session(), scope, reason=reason, freezes=False)
     if json_:
         typer.echo(output.to_json({"lifted": scope.as_json(), "reason": reason}))
         return
@@ -227,12 +227,11 @@ def _scope(agent: str, template: str, owner: str, all_: bool, reason: str) -> Sc
     return Scope(agent, template, owner)
 
 
-def _sign(scope: Scope, *, reason: str, freezes: bool) -> datetime | None:
+def _sign(wiring: Wiring, scope: Scope, *, reason: str, freezes: bool) -> datetime | None:
     """Sign a freeze as an operator, or its lift; return Vault's time of it.
 
     `freezes` False signs the lift. Raises InvalidInput, VaultRefused.
     """
-    wiring = session.open_session()
     act = f"{'freeze' if freezes else 'unfreeze'} {scope}"
     with session.signing(act, "operators", writes=freeze_path(ANYONE, scope.key)):
         sign_freeze(wiring.person, scope, freezes=freezes, reason=reason)
