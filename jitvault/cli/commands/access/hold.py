@@ -12,6 +12,7 @@ from jitvault.agent.execution.mapping import Wanted
 from jitvault.cli import session
 from jitvault.cli.access import execute_steps, held_access, hold_steps
 from jitvault.cli.options import APPROVAL_WAIT, ApprovalWait, Json, set_hint_task
+from jitvault.cli.quiet import quiet_if
 from jitvault.errors import UsageError
 
 
@@ -36,7 +37,8 @@ def hold(
     program = ("python", *names_of(sys.executable))
     wiring = session.open_session()
     # before anything is known that is secret, and while this process has one thread and no connection
-    with hold_steps.hints_for_a_program(), held_access.monitored(wiring, "hold") as monitor:
+    # the caller reads on standard error what this command waits for
+    with quiet_if(asked=False), hold_steps.hints_for_a_program(), held_access.monitored(wiring, "hold") as monitor:
         caller = hold_steps.Caller(caller_end)
         wiring.clock = hold_steps.CallersClock(caller)
         try:
