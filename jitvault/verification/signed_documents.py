@@ -23,7 +23,7 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from jitvault.documents.receipt import Receipt, SignedByPerson, StatedExtension, Statement
+from jitvault.documents.receipt import Receipt, StatedExtension, Statement
 from jitvault.documents.signed import (
     DOCUMENT_TYPE,
     DecisionDocument,
@@ -37,6 +37,7 @@ from jitvault.documents.signed import (
 from jitvault.errors import SecurityFinding
 from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.shorten import one_line
+from jitvault.model.signed_document import SignedByPerson
 from jitvault.verification.outcome import Problem
 from jitvault.verification.receipt import PREDICATE, differences
 from jitvault.verification.trust import Trust
