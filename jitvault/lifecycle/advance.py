@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import assert_never
 
 from jitvault.audit.tripwires.trip import TripwireHit
 from jitvault.context import WorkerContext
@@ -77,7 +78,7 @@ from jitvault.model.approval import RequestDecision
 from jitvault.model.event_bodies import NOTHING, EndCause, EventBody, Signed
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
-from jitvault.model.states import BEFORE_GRANT, DELIVERED_STATES, EDGES, EndReason, State
+from jitvault.model.states import DELIVERED_STATES, EDGES, EndReason, State
 from jitvault.stream.reading import canary
 
 _JUST_NOW_S = 1.0
@@ -97,17 +98,17 @@ def advance(
         worker = worker.until(deadline)
     if hint is not None:
         worker = replace(worker, asked_by=hint)
-    entered = admit_request(worker, task_id, hint=hint)
+    evaluated = admit_request(worker, task_id, hint=hint)
     with worker.ledger.claim(task_id) as claim:
         claimed = worker.clock.monotonic()
         try:
-            task = verify(worker, task_id, claim)
+            verified = verify(worker, task_id, claim)
         except SecurityFinding:
-            _revoke_unverified(worker, task_id, claim)
+            _revoke_despite_contradiction(worker, task_id, claim)
             raise
-        file = task.file
+        file = verified.file
         was_ending = file.task.state is State.ENDING
-        step = Step(go_on=True, entered=entered, file=file, published=task.published)
+        step = Step(go_on=True, evaluated=evaluated, file=file, published=verified.published)
         try:
             # Vault may have answered slowly since the claim was taken; a fresh claim lasts for one turn
             claimed = _extend_claim(worker, task_id, claim, claimed)
@@ -130,21 +131,26 @@ def _turn(worker: WorkerContext, task_id: str, claim: int, last: Step) -> Step:
     """Do once what the task's state asks for."""
     file, trips = read_for_turn(worker, task_id, claim, last.file)
     match file.task.state:
-        case state if state in BEFORE_GRANT:
+        case State.PENDING_APPROVAL | State.APPROVED | State.DENIED | State.LAPSED:
             return _before_grant(worker, file, claim, last)
         case State.ISSUING if file.task.is_being_replaced:
             return _replace_token(worker, file, claim, trips)
         case State.ISSUING:
             return _resume_issue(worker, file, claim)
-        case state if state in DELIVERED_STATES:
+        case State.ISSUED | State.ACTIVE:
             return _renew_or_end(worker, file, claim)
         case State.ENDING:
             return _end(worker, file, claim, last)
         case State.CONFIRMED:
             return _seal(worker, file, claim)
-        case State.SEALED | State.UNVERIFIED if has_late_lease(file):
-            revoke_late_lease(worker, file, claim)
-    return Step()
+        case State.SEALED | State.UNVERIFIED:
+            if has_late_lease(file):
+                revoke_late_lease(worker, file, claim)
+            return Step()
+        case State.CANCELLED:
+            return Step()
+        case never:
+            assert_never(never)
 
 
 def _extend_claim(worker: WorkerContext, task_id: str, claim: int, since: float) -> float:
@@ -187,7 +193,7 @@ def _publish(
         raise
 
 
-def _revoke_unverified(worker: WorkerContext, task_id: str, claim: int) -> None:
+def _revoke_despite_contradiction(worker: WorkerContext, task_id: str, claim: int) -> None:
     """Revoke a task that has to end, although Vault's copy of it differs.
 
     The ledger and the published copy in Vault disagree about the task. Whoever holds the worker's token can overwrite
@@ -262,8 +268,8 @@ def _decide_or_grant(worker: WorkerContext, file: TaskRecord, claim: int, last: 
     Raises Denied, Frozen or InvalidInput for what must not be granted.
     """
     # a request that was admitted a moment ago and has not changed is not evaluated twice
-    entered = last.entered if file.task.seq == 1 else None
-    evaluation = entered or reevaluate(worker, file, claim)
+    evaluated = last.evaluated if file.task.seq == 1 else None
+    evaluation = evaluated or reevaluate(worker, file, claim)
     if evaluation is None:
         return Step()
     # a reevaluation records what is decided now
@@ -276,7 +282,7 @@ def _decide_or_grant(worker: WorkerContext, file: TaskRecord, claim: int, last: 
     if request is None or not request.counts(submitted.spec, decision.tally.approved_by):
         look = look_at(submitted.spec.window, submitted.written_at, worker.now())
         if is_due_now(worker, file) and look != file.task.due_at:
-            # its window is open, and the grant was not requested yet
+            # nothing can be granted now: it is looked at again when that may have changed
             worker.ledger.apply(
                 file.task.task_id, Change(EventKind.KEPT, fields={"due_at": look}), claim=claim, at=worker.now()
             )
@@ -332,7 +338,9 @@ def _replace_token(worker: WorkerContext, file: TaskRecord, claim: int, trips: S
     if not is_replaced_token_unproven(file):
         # as after any unfinished issue: a token that was made but is not known has to be found first
         file = resolve_unfinished_issue(worker, file, claim)
-    why = why_end_replacing(worker, file, trips) or issue_replacement(worker, file, claim)
+    why = why_end_replacing(worker, file, trips)
+    if why is None:
+        why = issue_replacement(worker, file, claim)
     if why is None:
         return Step()
     return _end(worker, worker.file(file.task.task_id), claim, why=why)
@@ -340,14 +348,16 @@ def _replace_token(worker: WorkerContext, file: TaskRecord, claim: int, trips: S
 
 def _renew_or_end(worker: WorkerContext, file: TaskRecord, claim: int) -> Step:
     """Renew a delivered task while everything holds, else end it at once."""
+    # what was read a moment ago is enough to find a reason to end; `worker` reads anew, and alone acts
     reader = with_cached_reads(worker)
     if is_due_now(worker, file) and why_end_blind(reader, file) is None:
         # Nothing is renewed on a stream that lags or belongs to another Vault, and an agent counts as silent only once
         # the stream was read up to now. A task that ends without evidence from the stream does not wait for it.
         try:
             read_up_to(worker, file.task.due_at)
-        except AuditUntrusted as error:
-            revoke_without_stream(worker, file, claim, error)
+        except AuditUntrusted:
+            revoke_without_stream(worker, file, claim)
+            raise
         # the stream may have shown lines of the task, up to the canary
         file = worker.ledger.refreshed(file)
     file, trips = check_tripwires(worker, file)

@@ -49,14 +49,14 @@ _SKEW = timedelta(seconds=5)
 class Step:
     """What one turn hands to the next one.
 
-    This is besides what the turn wrote to the ledger. `go_on` asks for another turn at once. `entered` is the
+    This is besides what the turn wrote to the ledger. `go_on` asks for another turn at once. `evaluated` is the
     evaluation by which the request was admitted just now, and `file` the task as it is now, where the turn knows that;
     before the first turn it was verified just now, and `published` is what was published of it. `tries` and `waits`
     count the retries and the quiet seconds so far, and `forced` says that Vault was made to forget the task's leases.
     """
 
     go_on: bool = False
-    entered: Evaluation | None = None
+    evaluated: Evaluation | None = None
     file: TaskRecord | None = None
     published: PublishedDocument | None = None
     decision: RequestDecision | None = None
@@ -77,7 +77,7 @@ def again_after_pause(worker: WorkerContext, last: Step) -> Step | None:
     if last.tries >= _TRIES or worker.is_late(pause_s):
         return None
     worker.clock.sleep(pause_s)
-    return replace(last, go_on=True, entered=None, file=None, published=None, tries=last.tries + 1)
+    return replace(last, go_on=True, evaluated=None, file=None, published=None, tries=last.tries + 1)
 
 
 def revoke_ending(worker: WorkerContext, file: TaskRecord, claim: int, last: Step, why: EndCause | None) -> TaskRecord:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NoReturn
 
 from jitvault.audit.tripwires.trip import TripwireHit
 from jitvault.context import WorkerContext
@@ -56,8 +55,8 @@ def check_tripwires(worker: WorkerContext, file: TaskRecord) -> tuple[TaskRecord
     return file, trips
 
 
-def revoke_without_stream(worker: WorkerContext, file: TaskRecord, claim: int, why: AuditUntrusted) -> NoReturn:
-    """Revoke what has to end, although the stream cannot be read, and raise `why`.
+def revoke_without_stream(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
+    """Revoke what has to end, although the stream cannot be read.
 
     Without the stream nothing is issued and nothing is confirmed, but revocation goes on.
     """
@@ -65,7 +64,6 @@ def revoke_without_stream(worker: WorkerContext, file: TaskRecord, claim: int, w
         _revoke_if_ending(replace(worker, is_blind=True), file, claim)
     elif file.task.state is State.ENDING:
         revoke_tree(worker, file, claim)
-    raise why
 
 
 def _needs_no_stream(worker: WorkerContext, file: TaskRecord) -> bool:
@@ -92,7 +90,8 @@ def _read_with_stream(worker: WorkerContext, task_id: str, claim: int, known: Ta
         unread = _read_stream(worker)
         file = verify_again(worker, task_id, file)
     if unread:
-        revoke_without_stream(worker, file, claim, unread)
+        revoke_without_stream(worker, file, claim)
+        raise unread
     return file
 
 

@@ -1,4 +1,7 @@
-"""One numbered check of a proof: its name, its result and its evidence."""
+"""One numbered check of a proof: its name, its result and its evidence.
+
+`jitvault.lifecycle.record.check_words` says in words what the evidence is.
+"""
 
 from __future__ import annotations
 

@@ -503,6 +503,8 @@ def test_forged_revocation_and_lookup_lines_do_not_confirm_a_live_lease(rig: Rig
             _forge_lines(rig, held.lease_id, file.stem)
             again = rig("operator", "complete", file.stem, code=6).json
             assert again["leases"][0]["verdict"] == "revoke_failed"
+            # what Vault answered about the lease counts and not the line that says otherwise, whatever the target says
+            assert [c.ok for c in rig.file(file.stem).checks if c.subject == held.lease_id and c.n == 3] == [False]
             assert rig.lease_is_live(held.lease_id)
         finally:
             target.execute("DROP SCHEMA hostage")
