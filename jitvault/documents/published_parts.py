@@ -5,19 +5,15 @@ The output of `status`, receipts and reports contain these parts as well.
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
 from jitvault.model.event_bodies import Refusal, StatedError
+from jitvault.model.evidence import Time
 from jitvault.model.extension import Extension
 from jitvault.model.revision_content import Party
-from jitvault.policy.decision import Decision, Requirement
-
-Seconds = Annotated[int, Meta(ge=0)]
-"""A duration; a negative one is nothing that a worker publishes."""
-Instant = Annotated[datetime, Meta(tz=True)]
+from jitvault.policy.decision import Decision, Requirement, Seconds
 
 
 class CountedDecision(Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,7 +37,7 @@ class Ended(Struct, frozen=True, forbid_unknown_fields=True):
 
     by: str | None
     name: str | None
-    at: Instant
+    at: Time
     reason: str
     note: str
 
@@ -54,7 +50,7 @@ class RefusedGrant(Struct, frozen=True, forbid_unknown_fields=True):
 
     request: str
     revision: int
-    at: Instant
+    at: Time
     error: StatedError
 
 
@@ -70,10 +66,10 @@ class PublishedExtension(Struct, frozen=True, forbid_unknown_fields=True):
     content: Extension
     replaces: bool
     decision: Decision | None
-    approved_by: list[Party]
-    missing: list[Requirement]
-    open_to: list[str]
-    refused: list[Refusal]
+    approved_by: tuple[Party, ...]
+    missing: tuple[Requirement, ...]
+    open_to: tuple[str, ...]
+    refused: tuple[Refusal, ...]
     error: StatedError | None
 
 
@@ -91,8 +87,8 @@ class GrantedExtension(Struct, frozen=True, forbid_unknown_fields=True):
     until: str
     window_s: Seconds
     digest: Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}$")]
-    approved_by: list[Party]
-    rules: list[str]
+    approved_by: tuple[Party, ...]
+    rules: tuple[str, ...]
     policy_digest: str
     replaces: str | bool | None
-    at: Instant
+    at: Time

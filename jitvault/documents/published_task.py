@@ -22,7 +22,6 @@ from jitvault.documents.published_parts import (
     CountedDecision,
     Ended,
     GrantedExtension,
-    Instant,
     PublishedExtension,
     Reads,
     RefusedGrant,
@@ -30,6 +29,7 @@ from jitvault.documents.published_parts import (
 from jitvault.errors import CorruptRecord
 from jitvault.formats.conversion import as_json, converter, place_of
 from jitvault.model.event_bodies import PublishedEnd, Refusal, StatedError
+from jitvault.model.evidence import Time
 from jitvault.model.revision import Revision
 from jitvault.model.states import EndReason, State
 from jitvault.policy.decision import Decision, Requirement
@@ -89,12 +89,12 @@ class PublishedTask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     decisions: list[CountedDecision]
     ended: Ended | None
     why_denied: str | None
-    stands_until: Instant | None
+    stands_until: Time | None
     refused_grant: RefusedGrant | None
     grant_id: str | None
-    expires_at: Instant | None
-    unwrap_until: Instant | None
-    ends_at: Instant | None
+    expires_at: Time | None
+    unwrap_until: Time | None
+    ends_at: Time | None
     ttl: dict[str, int] | None
     reads: Reads | None
     extension: PublishedExtension | None
@@ -103,7 +103,7 @@ class PublishedTask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     receipt: dict[str, Any] | None
     findings: list[str]
     error: StatedError | None
-    written_at: Instant
+    written_at: Time
 
     @property
     def full_revision(self) -> Revision:
@@ -152,7 +152,7 @@ class PublishedRefusal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     requester: str
     request: str
     error: StatedError
-    written_at: Instant
+    written_at: Time
 
     @property
     def state(self) -> str:
@@ -173,7 +173,7 @@ class IllegibleDocument(Struct, frozen=True, kw_only=True):
     task_id: str
     installation: str
     place: str = ""
-    written_at: Instant
+    written_at: Time
 
     @property
     def state(self) -> str:

@@ -9,7 +9,6 @@ each field by what it can be derived again.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, ValidationError, field
@@ -20,6 +19,7 @@ from jitvault.documents.signed import RECEIPT_KEY, RECEIPT_TYPE, opened
 from jitvault.errors import SecurityFinding
 from jitvault.formats.canonical_json import sha256_hex
 from jitvault.formats.conversion import converter
+from jitvault.model.evidence import Time
 from jitvault.model.revision_content import Party
 from jitvault.model.signed_document import SignedByPerson
 from jitvault.model.states import State, Verdict
@@ -28,7 +28,6 @@ from jitvault.policy.decision import ProofLevel, Requirement
 CLOSED = frozenset({State.SEALED, State.UNVERIFIED})
 """The states that have a receipt."""
 
-Time = Annotated[datetime, Meta(tz=True)]
 Head = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 Digest = Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}$")]
 
@@ -96,7 +95,7 @@ class StatedExtension(GrantedExtension, frozen=True, forbid_unknown_fields=True)
     """An extension with the request for it and the decisions about it, as they were signed."""
 
     signed_request: SignedByPerson
-    signed: list[SignedByPerson]
+    signed: tuple[SignedByPerson, ...]
 
 
 class Link(Struct, frozen=True, forbid_unknown_fields=True):

@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy import BindParameter, Connection, bindparam, insert, select, update
 
 from jitvault.errors import WrongState
+from jitvault.formats.conversion import as_json
 from jitvault.formats.rfc3339 import rfc3339
 from jitvault.ledger.model import (
     Change,
@@ -28,7 +29,6 @@ from jitvault.ledger.row_digests import digests_of
 from jitvault.ledger.rows import put
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.dialect import batches
-from jitvault.model.event_bodies import encode
 from jitvault.model.event_chain import GENESIS, Event, link
 from jitvault.model.kinds import OperationKind
 
@@ -85,7 +85,7 @@ def write_change(
         state=state.value,
         rows=digests_of(change.event, change.rows, written),
     )
-    event = link(task.task_id, task.seq + 1, task.head or GENESIS, str(change.event), rfc3339(at), encode(said))
+    event = link(task.task_id, task.seq + 1, task.head or GENESIS, str(change.event), rfc3339(at), as_json(said))
     put(connection, change.rows)
     has_settled = settle_seen(connection, change.rows)
     connection.execute(_INSERT_EVENT, asdict(event))

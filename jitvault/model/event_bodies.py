@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import msgspec
 from msgspec import Struct, field
 
 from jitvault.errors import CorruptRecord, JitvaultError
-from jitvault.formats.conversion import as_json, converter
+from jitvault.formats.conversion import converter
 from jitvault.formats.shorten import one_line
 from jitvault.model.event_chain import Event
 from jitvault.model.evidence import Evidence, Missing
@@ -374,11 +374,6 @@ _CONVERTERS = {kind: converter(body) for kind, body in BODIES.items()}
 _ledger_part = converter(LedgerPart)
 B = TypeVar("B", bound=EventBody)
 P = TypeVar("P", bound=LedgerPart)
-
-
-def encode(body: EventBody) -> dict[str, Any]:
-    """Return a body as JSON data: what an event's hash covers."""
-    return as_json(body)
 
 
 def decode(kind: str, body: object) -> EventBody:

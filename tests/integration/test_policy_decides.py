@@ -47,7 +47,7 @@ def limited(tmp_path: Path) -> dict[str, str]:
 
 
 def decisions(rig: Rig, task: str) -> list[dict[str, Any]]:
-    return [dict(e.body) for e in rig.file(task).events if e.kind in ("submitted", "revised", "decided")]
+    return [e.body["decision"] for e in rig.file(task).events if e.kind in ("submitted", "revised", "decided")]
 
 
 @pytest.mark.parametrize(("annotation", "seconds"), [('@max_ttl("60s")', 60), ('@max_window("90s")', 90)])

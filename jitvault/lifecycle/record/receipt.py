@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import structs
@@ -25,8 +25,6 @@ from jitvault.model.event_bodies import (
     EndCause,
     EventBody,
     Extended,
-    ExtensionDecided,
-    ExtensionPending,
     Recovered,
     Revised,
     Signed,
@@ -42,6 +40,12 @@ from jitvault.model.verifiers import unproven
 from jitvault.policy.decision import Decision
 
 _receipt = converter(Receipt)
+_UNSAID: dict[str, Any] = {
+    **dict.fromkeys(("replaces", "decision", "error")),
+    **dict.fromkeys(("approved_by", "missing", "open_to", "refused"), ()),
+}
+"""What an event about more time does not say, in the form in which it is published."""
+G = TypeVar("G", bound=GrantedExtension)
 
 
 def proof_of(file: TaskRecord) -> Proof | None:
@@ -233,26 +237,13 @@ def extensions_of(file: TaskRecord) -> list[GrantedExtension]:
 
     Each says what was signed, by whom, and the grant whose token it replaced, if any.
     """
-    return [_granted_extension(event, body) for event, body in said(file.events, Extended)]
+    return [_granted(event, body, GrantedExtension) for event, body in said(file.events, Extended)]
 
 
-def _granted_extension(event: Event, body: Extended) -> GrantedExtension:
-    content, decision = body.extension.content, body.decision
-    return GrantedExtension(
-        **{name: content[name] for name in ("reason", "since", "seconds", "until", "window_s")},
-        by=body.extension.by,
-        digest=body.extension.digest,
-        approved_by=list(body.approved_by),
-        rules=list(decision.rules),
-        policy_digest=decision.policy_digest,
-        replaces=body.replaces,
-        at=datetime.fromisoformat(event.at),
-    )
-
-
-def _stated_extension(event: Event, body: Extended) -> StatedExtension:
-    granted = structs.asdict(_granted_extension(event, body))
-    return StatedExtension(**granted, signed_request=body.signed_request, signed=list(body.signed))
+def _granted(event: Event, body: Extended, kind: type[G]) -> G:
+    known = {**body.extension.content, **structs.asdict(body.decision), **structs.asdict(body)}
+    known |= {"by": body.extension.by, "digest": body.extension.digest, "at": datetime.fromisoformat(event.at)}
+    return kind(**{name: known[name] for name in kind.__struct_fields__})
 
 
 def last_extension(file: TaskRecord) -> PublishedExtension | None:
@@ -265,21 +256,9 @@ def last_extension(file: TaskRecord) -> PublishedExtension | None:
 
 def extension_in(event: Event, body: AboutExtension) -> PublishedExtension:
     """Return the request for more time that an event is about, and its result."""
-    pending = body if isinstance(body, ExtensionPending) else None
-    decided = body if isinstance(body, ExtensionDecided) else None
-    return PublishedExtension(
-        state=event.kind.removeprefix("extension_"),
-        request=body.request,
-        digest=body.extension.digest,
-        content=body.extension,
-        replaces=bool(getattr(body, "replaces", False)),
-        decision=decided.decision if decided else None,
-        approved_by=list(decided.approved_by) if decided else [],
-        missing=list(pending.missing) if pending else [],
-        open_to=list(pending.open_to) if pending else [],
-        refused=list(pending.refused) if pending else [],
-        error=getattr(body, "error", None),
-    )
+    known = {**_UNSAID, **structs.asdict(body), "digest": body.extension.digest, "content": body.extension}
+    known |= {"state": event.kind.removeprefix("extension_"), "replaces": bool(known["replaces"])}
+    return PublishedExtension(**{name: known[name] for name in PublishedExtension.__struct_fields__})
 
 
 def receipt_of(
@@ -314,7 +293,7 @@ def receipt_of(
             },
             "policy": Decision.of(file.revision.decision).as_json(),
             "grants": [_stated_grant(grant) for grant in file.grants],
-            "extensions": [_stated_extension(event, body) for event, body in said(file.events, Extended)],
+            "extensions": [_granted(event, body, StatedExtension) for event, body in said(file.events, Extended)],
             "findings": [{key: found[key] for key in ("rule", "message", "line")} for found in file.findings],
             "proof": settled_proof(_proof_of_ended(file)),
             "chain": {"events": task.seq, "head": task.head},

@@ -57,7 +57,7 @@ from jitvault.ledger.model import (
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import HEAD, Database, opened, raw, upgrade
 from jitvault.ledger.storage.dialect import guards, triggers
-from jitvault.model.event_bodies import EventBody
+from jitvault.model.event_bodies import EventBody, ledger_part
 from jitvault.model.event_chain import GENESIS
 from jitvault.model.evidence import Lack, Missing, NoToken, Quiet
 from jitvault.model.states import EndReason, State, Verdict
@@ -132,6 +132,13 @@ def test_a_change_returns_what_its_line_has_settled_already(ledger: Ledger) -> N
     with ledger.claim("t-1") as claim:
         record = ledger.change(record, answered, claim=claim, at=NOW)
     assert record == file_of(ledger) and record.operations[0].state is OpState.SETTLED
+
+
+def test_an_event_names_the_acts_that_it_intends(ledger: Ledger) -> None:
+    make(ledger)
+    rows = (operation("op-9", OpState.INTENDED), operation("op-8", OpState.ANSWERED))
+    change(ledger, Change("revoke_intended", rows=rows))
+    assert ledger_part(file_of(ledger).events[-1]).ops == {"op-9": LEASE}
 
 
 def test_a_task_is_created_once(ledger: Ledger) -> None:
