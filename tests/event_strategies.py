@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -68,6 +69,8 @@ def _simple_values(kind: types.Type) -> st.SearchStrategy[Any]:
             return st.text(min_size=kind.min_length or 0, max_size=8)
         case types.DateTimeType():
             return _TIMES.map(rfc3339)
+        case types.BytesType():
+            return st.binary(max_size=8).map(lambda value: b64encode(value).decode())
         case types.BoolType():
             return st.booleans()
         case types.NoneType():

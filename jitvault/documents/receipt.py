@@ -83,12 +83,14 @@ class Documents(Struct, frozen=True, forbid_unknown_fields=True):
     """What people signed about the task.
 
     `request` is None, and `decisions` may lack some, where the task's record was rebuilt. `ends` has every signed
-    request to end the task, also one that came after its end had begun; there is none where nobody asked.
+    request to end the task, also one that came after its end had begun; there is none where nobody asked. `freeze` is
+    the operator's freeze that ended it, None where another cause did, or the freeze names its agent or owner otherwise.
     """
 
     request: SignedByPerson | None
     decisions: list[SignedByPerson]
     ends: list[SignedByPerson]
+    freeze: SignedByPerson | None
 
 
 class StatedExtension(GrantedExtension, frozen=True, forbid_unknown_fields=True):

@@ -38,7 +38,16 @@ def frozen(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
     statement = freeze_of(worker, file)
     if statement is None:
         return None
-    return EndCause(reason=EndReason.FROZEN, note=statement.reason, by=statement.by, scope=str(statement.scope))
+    # a freeze that covers the task by another name of its agent or owner does not show by itself that it does
+    shows = statement.scope.covers(Revision.of(file.revision.body).content)
+    return EndCause(
+        reason=EndReason.FROZEN,
+        note=statement.reason,
+        by=statement.author,
+        name=statement.by,
+        signed=statement.envelope if shows else None,
+        scope=str(statement.scope),
+    )
 
 
 def _tripped(trips: Sequence[TripwireHit]) -> EndCause | None:
@@ -150,9 +159,12 @@ def _drifted(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
 def record_end_notes(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
     """Record notes that were signed on the task's end after it began to end.
 
-    The reason of the end that is in the chain does not change.
+    The reason of the end that is in the chain does not change. The kill switch has its person sign after the tokens are
+    revoked, so that its note is in the chain before, without the signature.
     """
-    known = {(body.by, body.note) for _, body in said(file.events, EventBody) if isinstance(body, Signed | EndCause)}
+    bodies = (body for _, body in said(file.events, EventBody))
+    signed = (body for body in bodies if isinstance(body, Signed) or (isinstance(body, EndCause) and body.signed))
+    known = {(body.by, body.note) for body in signed}
     for request in end_reasons(worker, file.task.task_id, entitled=entitled(file)):
         if (request.by.id, request.note) not in known:
             noted = Change(EventKind.NOTED, request.event_body(Signed))

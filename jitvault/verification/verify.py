@@ -3,14 +3,15 @@
 1. The signature, by a key that the auditor has, and the key's version.
 2. The content: a receipt in the one form in which jitvault signs.
 3. Each verdict follows from the evidence that stands beside it.
-4. The revision has the digest that was approved and says what the receipt says; so do the documents that people
+4. What the issuers of certificates signed is about those of its leases, and calls them over.
+5. The revision has the digest that was approved and says what the receipt says; so do the documents that people
    signed; approvals, extensions and digests fit each other.
-5. With `status --json`: the history is the one whose hash the receipt names.
-6. With audit files: each line that the receipt names is there and shows what the receipt says.
-7. With audit files: they show no lease, token, use or act that the receipt leaves out.
-8. With the ids of jitvault's namespace and of the worker's entities: those lines are of that namespace, and the
+6. With `status --json`: the history is the one whose hash the receipt names.
+7. With audit files: each line that the receipt names is there and shows what the receipt says.
+8. With audit files: they show no lease, token, use or act that the receipt leaves out.
+9. With the ids of jitvault's namespace and of the worker's entities: those lines are of that namespace, and the
    worker's where they have to be.
-9. The task was closed with proof.
+10. The task was closed with proof.
 
 A check without its input was not made: then nothing is said to hold as a whole. The history is no such input, since
 whoever can have a receipt signed can write one as well. What no check derives again is listed by its place as attested.
@@ -38,17 +39,20 @@ from jitvault.verification.attested import attested
 from jitvault.verification.audit_scan import Scan, scan, wanted_lines
 from jitvault.verification.callers import check_callers
 from jitvault.verification.history import History, history_problems
+from jitvault.verification.issuer_answers import IssuerAnswers, read_answers
 from jitvault.verification.keys import ReceiptKey
 from jitvault.verification.left_out import left_out_problems, unclaimed_tokens
 from jitvault.verification.line_claims import line_problems, unshown_by_lines
 from jitvault.verification.log_lines import LogLine
 from jitvault.verification.outcome import Basis, Checked, Outcome, Problem
+from jitvault.verification.papers import Papers
 from jitvault.verification.receipt import PREDICATE, credentials, read_content
 from jitvault.verification.signature import Signed, open_envelope
-from jitvault.verification.signed_documents import Papers, read_documents
+from jitvault.verification.signed_documents import read_documents
 from jitvault.verification.trust import NO_TRUST, Trust
 from jitvault.verification.verdicts import verdict_problems
 
+_ANSWERED = "what a target answered (check 6): the worker asked it, and no line shows the answer"
 Files = Sequence[Iterable[LogLine]]
 
 
@@ -78,11 +82,13 @@ def verify(
     # 2
     statement = read_content(signed.payload)
     receipt, papers = statement.predicate, read_documents(statement, trust)
+    answers = read_answers(receipt, trust.issuers)
     outcome = Outcome(told=list(_told(receipt)))
     outcome.checked += [
         _signature(signed, receipt),
         Checked("content", "a receipt, in the one form that jitvault signs", tuple(revision_problems(statement))),
         Checked("verdicts", _verdicts_seen(receipt), tuple(verdict_problems(receipt))),
+        *_certificates(answers, has_log=bool(files)),
         _documents(papers),
         _approvals(statement, papers),
     ]
@@ -91,9 +97,12 @@ def verify(
         outcome.checked.append(Checked("history", seen, tuple(history_problems(statement, history))))
     found = scan(receipt, files) if files else None
     outcome.checked += [*_audit_checks(receipt, found, trust), check_callers(receipt, found, trust)]
-    outcome.checked.append(_closing(receipt))
+    outcome.checked.append(_closing(receipt, answers))
     outcome.not_checked += _not_checked(receipt, signed, found, trust, has_history=history is not None)
-    outcome.attested += attested(statement, papers, has_log=found is not None, has_history=history is not None)
+    if any(one.check(TARGET_N) and one.lease_id not in answers.proven for one in credentials(receipt)):
+        outcome.not_checked.append(_ANSWERED)
+    has_log = found is not None
+    outcome.attested += attested(statement, papers, answers, has_log=has_log, has_history=history is not None)
     return Verified(statement, signed, outcome)
 
 
@@ -106,13 +115,35 @@ def _signature(signed: Signed, receipt: Receipt) -> Checked:
     return Checked("signature", seen, problems)
 
 
-def _documents(papers: Papers) -> Checked:
+def _certificates(answers: IssuerAnswers, *, has_log: bool) -> Iterator[Checked]:
+    """Yield what issuers signed, if anything; that a certificate is the lease's own, the log alone shows."""
     # 4
-    unproven, every = len(papers.unproven), papers.number
-    by = "each by a key that you brought" if not unproven else f"{unproven} of them by a key that you did not bring"
-    basis = Basis.ATTESTED if unproven else Basis.REDERIVED
-    seen = f"{_count(every, 'document')} that people signed, about this task and what it says; {by}"
-    return Checked("documents", seen, tuple(papers.problems), basis=basis)
+    unproven = len(answers.unproven)
+    every = unproven + len(answers.proven)
+    by = _brought(unproven, "an issuer")
+    seen = f"{_count(every, 'lease')} whose certificate is over, as its issuer signed; {by}"
+    if every:
+        yield Checked("certificates", seen, tuple(answers.problems), basis=_basis(has_log and not unproven))
+
+
+def _documents(papers: Papers) -> Checked:
+    # 5
+    unproven = len(papers.unproven)
+    every = _count(papers.number, "document")
+    seen = f"{every} that people signed, about this task and what it says; {_brought(unproven, 'a key')}"
+    return Checked("documents", seen, tuple(papers.problems), basis=_basis(not unproven))
+
+
+def _brought(unproven: int, signer: str) -> str:
+    if unproven:
+        return f"{unproven} of them by {signer} that you did not bring"
+    return f"each by {signer} that you brought"
+
+
+def _basis(is_rederived: bool) -> Basis:
+    if is_rederived:
+        return Basis.REDERIVED
+    return Basis.ATTESTED
 
 
 def _approvals(statement: Statement, papers: Papers) -> Checked:
@@ -120,12 +151,12 @@ def _approvals(statement: Statement, papers: Papers) -> Checked:
     problems = (*approval_problems(receipt), *extension_problems(statement))
     lost = f"not counted: the record was rebuilt, and may have lost some ({_approvals_seen(receipt)})"
     unchecked = lost if may_be_lost(receipt) else ""
-    basis = Basis.REDERIVED if papers.quorum_is_proven else Basis.ATTESTED
+    basis = _basis(papers.quorum_is_proven)
     return Checked("approvals", _approvals_seen(receipt), problems, unchecked=unchecked, basis=basis)
 
 
 def _audit_checks(receipt: Receipt, found: Scan | None, trust: Trust) -> Iterator[Checked]:
-    # 6
+    # 7
     if found is None:
         yield Checked("lines", "", unchecked="not looked for: whoever has the worker's token can have anything signed")
         yield Checked("left out", "", unchecked="not looked for: nobody but Vault's log shows it (--audit FILE)")
@@ -133,15 +164,15 @@ def _audit_checks(receipt: Receipt, found: Scan | None, trust: Trust) -> Iterato
     unshown = "; ".join(unshown_by_lines(receipt, found))
     read, problems = _files_read(found), tuple(line_problems(receipt, found))
     yield Checked("lines", _lines_seen(receipt, found), problems, unchecked=unshown, read=read)
-    # 7
+    # 8
     left_out = tuple(left_out_problems(receipt, found, trust.namespace))
     yield Checked("left out", _nothing_left_out(found), left_out, read=read)
 
 
-def _closing(receipt: Receipt) -> Checked:
-    # 9
+def _closing(receipt: Receipt, answers: IssuerAnswers) -> Checked:
+    # 10
     proof = receipt.proof
-    if proof.confirmed and _rests_on_the_target(receipt):
+    if proof.confirmed and _rests_on_the_target(receipt, answers):
         how = "by force: Vault forgot a lease, and that the target refused it is the worker's word alone"
         return Checked("closed", "", unchecked=how)
     if proof.confirmed:
@@ -153,9 +184,9 @@ def _closing(receipt: Receipt) -> Checked:
     )
 
 
-def _rests_on_the_target(receipt: Receipt) -> bool:
-    """Return whether a lease is proven by the target's answer alone."""
-    revoked = (lease.check(2) for lease in credentials(receipt) if lease.lease_id)
+def _rests_on_the_target(receipt: Receipt, answers: IssuerAnswers) -> bool:
+    """Return whether a lease is proven by an answer of the target alone, which nobody signed."""
+    revoked = (one.check(2) for one in credentials(receipt) if one.lease_id and one.lease_id not in answers.proven)
     return receipt.proof.forced is not None and any(check is None or not check.ok for check in revoked)
 
 
@@ -225,8 +256,6 @@ def _not_checked(
         yield "the approvers' groups: they are in Vault"
     if receipt.extensions:
         yield "how many approvals policy demanded for an extension"
-    if any(one.check(TARGET_N) for one in credentials(receipt)):
-        yield "what a target answered (check 6): the worker asked it, and no line shows the answer"
 
 
 def _unclaimed(number: int) -> str:

@@ -155,8 +155,7 @@ def _by(body: bodies.Signed | bodies.EndCause) -> str:
 def _end_reason(body: bodies.EndCause) -> str:
     """Return why a task began to end, and who wanted that."""
     if body.reason is EndReason.FROZEN:
-        # the event of an operator's freeze has its author's name alone
-        return f"frozen by {body.by}" if body.by else "frozen"
+        return f"frozen{_by(body)}"
     by = f", asked for{_by(body)}" if body.name else ""
     # the stored reason `operator` is that of every `revoke`, also of one by the task's agent
     reason = "revoked" if body.reason is EndReason.OPERATOR else body.reason

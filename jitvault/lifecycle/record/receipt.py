@@ -35,7 +35,7 @@ from jitvault.model.kinds import OperationKind
 from jitvault.model.proof_check import NOT_ASKED, QUIET_N, TARGET_N, Check
 from jitvault.model.revision import Revision
 from jitvault.model.signed_document import SignedByPerson
-from jitvault.model.states import ENDED, PROVEN, State, Verdict
+from jitvault.model.states import ENDED, PROVEN, EndReason, State, Verdict
 from jitvault.model.verifiers import unproven
 from jitvault.policy.decision import Decision
 
@@ -289,7 +289,7 @@ def receipt_of(
             "documents": {
                 "request": _signed_request(file),
                 "decisions": last_decision(file).signed,
-                "ends": _signed_ends(file),
+                **_signed_ends(file),
             },
             "policy": Decision.of(file.revision.decision).as_json(),
             "grants": [_stated_grant(grant) for grant in file.grants],
@@ -310,12 +310,16 @@ def _signed_request(file: TaskRecord) -> SignedByPerson | None:
     return next((body.request for body in opened if body.digest == file.task.digest and body.request), None)
 
 
-def _signed_ends(file: TaskRecord) -> list[SignedByPerson]:
-    """Return each signed request to end the task, once."""
-    found: list[SignedByPerson] = []
+def _signed_ends(file: TaskRecord) -> dict[str, Any]:
+    """Return each signed request to end the task, once, and the operator's freeze that ended it."""
+    found: dict[str, Any] = {"ends": [], "freeze": None}
     for _, body in said(file.events, EventBody):
-        if isinstance(body, EndCause | Signed) and body.signed and body.signed not in found:
-            found.append(body.signed)
+        if not isinstance(body, EndCause | Signed) or not body.signed:
+            continue
+        if isinstance(body, EndCause) and body.reason is EndReason.FROZEN:
+            found["freeze"] = body.signed
+        elif body.signed not in found["ends"]:
+            found["ends"].append(body.signed)
     return found
 
 

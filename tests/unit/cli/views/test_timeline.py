@@ -52,7 +52,7 @@ def test_who_froze_and_who_asked_for_more_time_is_named() -> None:
     by = {"entity": "e-1", "name": "research-agent"}
     extension = {**WHOLE["extended"]["extension"], "by": by, "reason": "it is slow"}
     told = events(
-        ("ending", {"reason": "frozen", "by": "operator", "scope": "everything", "note": "look first"}),
+        ("ending", {"reason": "frozen", "by": "e-1", "name": "operator", "scope": "everything", "note": "look first"}),
         ("ending", {"reason": "frozen", "note": "a tripwire", "line": "abc"}),
         ("extension_pending", {"extension": extension, "missing": []}),
         ("extension_refused", {"extension": extension}),
