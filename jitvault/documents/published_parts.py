@@ -87,8 +87,8 @@ class GrantedExtension(Struct, frozen=True, forbid_unknown_fields=True):
     until: str
     window_s: Seconds
     digest: Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}$")]
-    approved_by: tuple[Party, ...]
-    rules: tuple[str, ...]
+    approved_by: list[Party]
+    rules: list[str]
     policy_digest: str
     replaces: str | bool | None
     at: Time

@@ -97,7 +97,7 @@ class StatedExtension(GrantedExtension, frozen=True, forbid_unknown_fields=True)
     """An extension with the request for it and the decisions about it, as they were signed."""
 
     signed_request: SignedByPerson
-    signed: tuple[SignedByPerson, ...]
+    signed: list[SignedByPerson]
 
 
 class Link(Struct, frozen=True, forbid_unknown_fields=True):

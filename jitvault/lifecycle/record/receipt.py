@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from msgspec import structs
@@ -15,7 +15,7 @@ from msgspec import structs
 from jitvault.documents.proof import CredentialProof, LeaseProof, Proof, settled_proof, target_asked
 from jitvault.documents.published_parts import GrantedExtension, PublishedExtension, Reads
 from jitvault.documents.receipt import Receipt, StatedAccess, StatedExtension, Statement, statement_of
-from jitvault.formats.conversion import converter
+from jitvault.formats.conversion import as_json, converter
 from jitvault.ledger.model import GrantRow, LeaseRow, OpState, TaskRecord
 from jitvault.lifecycle.record.check_words import evidence_in_words, failure_in_words
 from jitvault.lifecycle.record.history import ended_of, forced_of, last_decision
@@ -39,13 +39,13 @@ from jitvault.model.states import ENDED, PROVEN, EndReason, State, Verdict
 from jitvault.model.verifiers import unproven
 from jitvault.policy.decision import Decision
 
+_granted = converter(GrantedExtension)
 _receipt = converter(Receipt)
 _UNSAID: dict[str, Any] = {
     **dict.fromkeys(("replaces", "decision", "error")),
     **dict.fromkeys(("approved_by", "missing", "open_to", "refused"), ()),
 }
 """What an event about more time does not say, in the form in which it is published."""
-G = TypeVar("G", bound=GrantedExtension)
 
 
 def proof_of(file: TaskRecord) -> Proof | None:
@@ -237,13 +237,13 @@ def extensions_of(file: TaskRecord) -> list[GrantedExtension]:
 
     Each says what was signed, by whom, and the grant whose token it replaced, if any.
     """
-    return [_granted(event, body, GrantedExtension) for event, body in said(file.events, Extended)]
+    return [_granted(_granted_fields(event, body, GrantedExtension)) for event, body in said(file.events, Extended)]
 
 
-def _granted(event: Event, body: Extended, kind: type[G]) -> G:
-    known = {**body.extension.content, **structs.asdict(body.decision), **structs.asdict(body)}
-    known |= {"by": body.extension.by, "digest": body.extension.digest, "at": datetime.fromisoformat(event.at)}
-    return kind(**{name: known[name] for name in kind.__struct_fields__})
+def _granted_fields(event: Event, body: Extended, kind: type[GrantedExtension]) -> dict[str, Any]:
+    known = {**body.extension.content, **as_json(body.decision), **as_json(body)}
+    known |= {"digest": body.extension.digest, "at": event.at}
+    return {name: known[name] for name in kind.__struct_fields__}
 
 
 def last_extension(file: TaskRecord) -> PublishedExtension | None:
@@ -293,7 +293,9 @@ def receipt_of(
             },
             "policy": Decision.of(file.revision.decision).as_json(),
             "grants": [_stated_grant(grant) for grant in file.grants],
-            "extensions": [_granted(event, body, StatedExtension) for event, body in said(file.events, Extended)],
+            "extensions": [
+                _granted_fields(event, body, StatedExtension) for event, body in said(file.events, Extended)
+            ],
             "findings": [{key: found[key] for key in ("rule", "message", "line")} for found in file.findings],
             "proof": settled_proof(_proof_of_ended(file)),
             "chain": {"events": task.seq, "head": task.head},
