@@ -237,10 +237,10 @@ def extensions_of(file: TaskRecord) -> list[GrantedExtension]:
 
     Each says what was signed, by whom, and the grant whose token it replaced, if any.
     """
-    return [_granted(_granted_fields(event, body, GrantedExtension)) for event, body in said(file.events, Extended)]
+    return [_granted(_more_time(event, body, GrantedExtension)) for event, body in said(file.events, Extended)]
 
 
-def _granted_fields(event: Event, body: Extended, kind: type[GrantedExtension]) -> dict[str, Any]:
+def _more_time(event: Event, body: Extended, kind: type[GrantedExtension]) -> dict[str, Any]:
     known = {**body.extension.content, **as_json(body.decision), **as_json(body)}
     known |= {"digest": body.extension.digest, "at": event.at}
     return {name: known[name] for name in kind.__struct_fields__}
@@ -293,9 +293,7 @@ def receipt_of(
             },
             "policy": Decision.of(file.revision.decision).as_json(),
             "grants": [_stated_grant(grant) for grant in file.grants],
-            "extensions": [
-                _granted_fields(event, body, StatedExtension) for event, body in said(file.events, Extended)
-            ],
+            "extensions": [_more_time(event, body, StatedExtension) for event, body in said(file.events, Extended)],
             "findings": [{key: found[key] for key in ("rule", "message", "line")} for found in file.findings],
             "proof": settled_proof(_proof_of_ended(file)),
             "chain": {"events": task.seq, "head": task.head},
