@@ -452,6 +452,18 @@ def other_approvals(
             yield wrong("a signed approval is missing", place)
 
 
+def approvals_signed(receipt: dict, papers: Papers) -> bool:
+    """Whether keys that the auditor brought signed an approval of everybody who is named for one."""
+    named = {"/predicate/documents/decisions": receipt["approved_by"]}
+    for n, extension in enumerate(receipt["extensions"]):
+        named[f"/predicate/extensions/{n}/signed"] = [one["entity"] for one in extension["approved_by"]]
+    for place, entities in named.items():
+        signed = {one["entity"] for at, one in papers.below(place) if papers.are_proven(at)}
+        if not {*entities} <= signed:
+            return False
+    return True
+
+
 def other_extension(extension: dict, request: dict, digest: str, at: str, place: str) -> Iterator[str]:
     """Where the signed request for more time says something else than the extension."""
     pairs = {
@@ -626,8 +638,7 @@ def attested(receipt: dict, every: list[Credential], papers: Papers, issuers: li
         patterns += ["ended/by", "ended/note", "ended/reason", "proof/end_reason"]
     if (signed := force_signed(receipt, papers)) is None or not papers.are_proven(signed):
         patterns.append("proof/forced")
-    approvals = [f"/predicate/extensions/{n}/signed" for n in range(len(receipt["extensions"]))]
-    if not papers.are_proven("/predicate/documents/decisions", *approvals) or receipt["recovered"]:
+    if not approvals_signed(receipt, papers):
         patterns += ["approved_by", "extensions/*/approved_by"]
     patterns += [] if receipt["documents"]["request"] else ["documents/request"]
     for pattern in patterns:

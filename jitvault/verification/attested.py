@@ -90,7 +90,7 @@ def _unsupported(statement: Statement, papers: Papers) -> Iterator[str]:
         yield from ("ended/by", "ended/note", "ended/reason", "proof/end_reason")
     if forcing is None or not forcing.is_proven:
         yield "proof/forced"
-    if not papers.quorum_is_proven or receipt.recovered:
+    if not papers.has_proof_of_approvals(receipt):
         yield from ("approved_by", "extensions/*/approved_by")
     if papers.request is None:
         yield "documents/request"

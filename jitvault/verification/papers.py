@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from jitvault.documents.receipt import Receipt
 from jitvault.documents.signed import (
     DecisionDocument,
     EndDocument,
@@ -62,7 +63,9 @@ class Papers:
     def _approvals(self) -> list[Paper[DecisionDocument]]:
         return [*self.decisions, *(one for _, decisions in self.extensions for one in decisions)]
 
-    @property
-    def quorum_is_proven(self) -> bool:
-        """Whether every approval that there is was signed by a key of the auditor's."""
-        return all(one.is_proven for one in self._approvals)
+    def has_proof_of_approvals(self, receipt: Receipt) -> bool:
+        """Return whether keys of the auditor signed an approval of each entity that is said to approve."""
+        extensions = zip(receipt.extensions, self.extensions, strict=True)
+        named = [({party.entity for party in one.approved_by}, signed) for one, (_, signed) in extensions]
+        named.append(({*receipt.approved_by}, self.decisions))
+        return all(entities <= {one.said.entity for one in signed if one.is_proven} for entities, signed in named)

@@ -196,6 +196,22 @@ def test_the_quorum_counts_as_rederived_only_against_keys_that_the_auditor_bring
         assert "  ATTESTED /predicate/approved_by\n" in said
 
 
+def test_approvals_of_a_rebuilt_record_that_embeds_none_are_attested(forger: Forger) -> None:
+    """Whoever can have a receipt signed can say that its record was rebuilt, and leave out what people signed."""
+
+    def edit(told: Told) -> None:
+        told["recovered"] = [{"at": "2026-11-28T15:00:00Z", "from": {"seq": 3}, "verified_by": []}]
+        told["documents"] = {"request": None, "decisions": [], "ends": [], "freeze": None}
+
+    receipt = forger.receipt(edit, "serve-orders")
+    outcome = forger.verify(receipt, forger.log(), trust=KNOWN).outcome
+    found = {one.name: one.basis for one in outcome.checked}
+    assert outcome.holds and {found["approvals"], found["documents"]} == {Basis.ATTESTED}
+    assert {"/predicate/approved_by", "/predicate/documents/request"} <= {*outcome.attested}
+    _, said = forger.run(receipt, forger.log(), trust=KNOWN)
+    assert "  ATTESTED /predicate/approved_by\n" in said
+
+
 def test_approvals_that_nobody_signed_are_attested_at_most(forger: Forger) -> None:
     """A thief of the worker's token writes what the approvers would have signed, by versions that no key file has."""
 
