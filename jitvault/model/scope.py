@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from jitvault.formats.canonical_json import sha256_hex
 from jitvault.formats.clocks import TOLERANCE
 from jitvault.model.decision_input import DecisionInput
 from jitvault.model.revision_content import RevisionContent
+from jitvault.model.signed_document import SignedByPerson
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class FreezeStatement:
     at: datetime
     entity: str = ""
     author: str = ""
-    envelope: Mapping[str, Any] | None = None
+    envelope: SignedByPerson | None = None
 
     def covers(self, content: RevisionContent | DecisionInput) -> bool:
         """Return whether a task is in the scope, by name or by entity."""

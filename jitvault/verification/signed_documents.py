@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from jitvault.documents.receipt import Receipt, SignedByPerson, StatedExtension, Statement
+from jitvault.documents.receipt import Receipt, StatedExtension, Statement
 from jitvault.documents.signed import (
     DOCUMENT_TYPE,
     DecisionDocument,
@@ -33,6 +33,7 @@ from jitvault.documents.signed import (
 from jitvault.errors import SecurityFinding
 from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.shorten import one_line
+from jitvault.model.signed_document import SignedByPerson
 from jitvault.verification.outcome import Problem
 from jitvault.verification.papers import P, Paper, Papers
 from jitvault.verification.receipt import PREDICATE, differences
