@@ -12,13 +12,13 @@ from test_published_task import NOW, honest
 from jitvault.cli import app, session
 from jitvault.cli.commands.ends import freeze
 from jitvault.cli.requests.grant_wait import raise_for
-from jitvault.documents.published_task import PublishedError
 from jitvault.errors import AuditUntrusted, JitvaultError, MissingLedger, NotConfirmed, NoWorkerActed, WrongState
 from jitvault.ledger.ledger import Ledger
+from jitvault.model.event_bodies import StatedError
 from jitvault.model.scope import Scope
 from jitvault.model.states import State
 
-LAGS = PublishedError(AuditUntrusted.exit_code, "its last lines are missing", "Repair it.")
+LAGS = StatedError(AuditUntrusted.exit_code, "its last lines are missing", "Repair it.")
 LATE = "no worker has done this within 9 s"
 START = ["jitvault worker", "jitvault worker --once"]
 
