@@ -11,7 +11,7 @@ _MEANINGS = {
     "VAULT_TOKEN": "who you are; without it ~/.vault-token",
     "JITVAULT_AGENT_LOGIN": "or an agent's own login: jwt, spiffe, cert or approle",
     "JITVAULT_ADMIN_TOKEN": "the administrator's token; VAULT_TOKEN without it",
-    "JITVAULT_WORKER_TOKEN": "the worker's identity, which ends access where no worker does",
+    "JITVAULT_WORKER_TOKEN": "the worker's identity: ends access without a worker",
     "JITVAULT_WORKER_LOGIN": "or a login of it: approle, jwt, spiffe or cert",
     "JITVAULT_LEDGER": "where the ledger is: a path, or postgresql://…",
     "JITVAULT_AUDIT_FILE": "the audit device's file, or the spool directory",

@@ -61,8 +61,10 @@ def has_ledger(wiring: Wiring) -> bool:
 
 def ledger_here(wiring: Wiring) -> Ledger | None:
     """Return the ledger where one can be read here, without a word where it cannot."""
-    with suppress(JitvaultError):
-        return wiring.ledger
+    # without one, no database library is imported
+    if wiring.has_ledger:
+        with suppress(JitvaultError):
+            return wiring.ledger
     return None
 
 

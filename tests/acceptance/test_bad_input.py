@@ -577,12 +577,11 @@ def content(path: Path) -> object:
 
 
 @pytest.mark.parametrize(
-    ("audit_file", "code", "said"),
+    ("audit_file", "said"),
     [
-        ("missing.log", 7, "cannot be read: No such file"),
-        (".", 7, "there is no audit source"),
-        ("", 2, "JITVAULT_AUDIT_FILE is not set"),
-        ("other vault", 7, "does not show the request that was just sent to Vault"),
+        ("missing.log", "cannot be read: No such file"),
+        (".", "there is no audit source"),
+        ("other vault", "does not show the request that was just sent to Vault"),
     ],
 )
 def test_without_a_trusted_audit_stream_nothing_is_issued(
@@ -592,13 +591,17 @@ def test_without_a_trusted_audit_stream_nothing_is_issued(
     sealed: VaultServer,
     issues_nothing: Callable[[], None],
     audit_file: str,
-    code: int,
     said: str,
 ) -> None:
-    path = {"": "", "other vault": str(sealed.audit_file)}.get(audit_file, str(tmp_path / audit_file))
-    refused = cli("operator", "grant", spec(), code=code, extra={"JITVAULT_AUDIT_FILE": path})
+    path = {"other vault": str(sealed.audit_file)}.get(audit_file, str(tmp_path / audit_file))
+    refused = cli("operator", "grant", spec(), code=7, extra={"JITVAULT_AUDIT_FILE": path})
     assert said in refused.stderr and "audit" in refused.stderr.lower() and refused.stdout == ""
     issues_nothing()
+
+
+def test_a_worker_that_knows_no_audit_file_does_not_start(cli: Cli) -> None:
+    refused = cli(None, "worker", "--once", code=2, extra={"JITVAULT_AUDIT_FILE": ""})
+    assert "JITVAULT_AUDIT_FILE is not set" in refused.stderr
 
 
 # -- what the tests above stand on -------------------------------------------------------------------
