@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from jitvault.context import WorkerContext, new_id
 from jitvault.errors import JitvaultError, OutcomeUnknown, VaultRejected
 from jitvault.ledger.model import Change, GrantAdmission, OperationRow, OpState, Row
+from jitvault.model.event_bodies import Unanswered
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.states import State
 
@@ -78,8 +79,7 @@ def perform(
     """
     op = new_operation(worker, kind, subject, task_id=task_id, op_id=op_id)
     state: State | None = task.pop("state", None)
-    body = {"op": op.op_id, "subject": subject}
-    intent = Change(EventKind.of(kind, OpState.INTENDED), body, state=state, fields=task, rows=(*rows, op))
+    intent = Change(EventKind.of(kind, OpState.INTENDED), state=state, fields=task, rows=(*rows, op))
     worker.ledger.apply(task_id, intent, claim=claim, at=worker.now(), admission=admission)
     try:
         answer = call(op.op_id)
@@ -101,5 +101,5 @@ def _commit_failure(
     """
     answered = record_answer(worker, op, state, error)
     event = EventKind.of(OperationKind(op.kind), state)
-    change = Change(event, {"op": op.op_id, "answer": answered.answer}, rows=(answered,))
+    change = Change(event, Unanswered(op=op.op_id, answer=answered.answer), rows=(answered,))
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())

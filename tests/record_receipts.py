@@ -1,7 +1,8 @@
 """Record the receipts, the history, the trust file and the audit lines on which the verifiers' unit tests run.
 
-`make recorded` runs two tasks on real servers: `read-orders` is extended past the life of its first token and so has
-two, `fix-orders` is approved and extended by two people. Of the log only those lines are kept that are about the tasks,
+`make recorded` runs three tasks on real servers: `read-orders` is extended past the life of its first token and so has
+two, `fix-orders` is approved and extended by two people, `serve-orders` has a certificate and ends by a freeze. Of the
+log only those lines are kept that are about the tasks,
 and of the others one of each operation and path.
 """
 
@@ -20,11 +21,11 @@ from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import World, env, provisioned
 
 RECORDED = Path(__file__).parent / "unit" / "verification" / "recorded"
-_TASKS = ("read-orders", "fix-orders")
+_TASKS = ("read-orders", "fix-orders", "serve-orders")
 
 
 def record(world: World, home: Path) -> None:
-    """Run both tasks, and write what an auditor is handed of them."""
+    """Run the tasks, and write what an auditor is handed of them."""
     place = new_place(world.servers.postgres, home / "ledger.db")
     bind(place, world.installation)
     cli = Quick(env(world, address(place), EXAMPLE), home)
@@ -34,18 +35,25 @@ def record(world: World, home: Path) -> None:
     # the other task was granted in the time of this one
     cli("operator", "complete", "read-orders")
     cli("operator", "revoke", "fix-orders", "--reason", "the orders are mended")
+    _sealed(cli, *_TASKS[:2])
+    _serve_orders(cli, _spec(home, "serve-orders", criticality="low", template="pki-service", window="15m"))
+    _sealed(cli, *_TASKS[2:])
     for task in _TASKS:
-        while cli("operator", "status", task, "--json").json["state"] != "sealed":
-            pass
         cli("auditor", "report", task, "--receipt", home / f"{task}.json", "--out", home / f"{task}-report.json")
         _write(f"{task}.json", _statement(home / f"{task}.json"))
     status = cli("auditor", "status", "read-orders", "-o", "json").json
     _write("read-orders-status.json", {name: status[name] for name in ("task_id", "revision", "timeline")})
-    cli("auditor", "export-keys", "--worker", "worker", "--out", home / "trust.json")
+    cli("auditor", "export-keys", "--worker", "worker", "--pki", "pki", "--out", home / "trust.json")
     _write("trust.json", json.loads((home / "trust.json").read_text()))
     with world.audit_file.open("rb") as log:
         log.seek(begun)
         (RECORDED / "audit.jsonl").write_bytes(b"".join(_about(log.readlines(), _names(home))))
+
+
+def _sealed(cli: Quick, *tasks: str) -> None:
+    for task in tasks:
+        while cli("operator", "status", task, "--json").json["state"] != "sealed":
+            pass
 
 
 def _read_orders(cli: Quick, spec: Path) -> None:
@@ -69,9 +77,18 @@ def _fix_orders(cli: Quick, spec: Path) -> None:
     assert not cli(*longer).json["replaces"]
 
 
+def _serve_orders(cli: Quick, spec: Path) -> None:
+    cli("operator", "submit", spec)
+    cli("approver-1", "approve", spec.stem, "--yes")
+    granted = cli("operator", "grant", spec, "--json")
+    cli("agent", "unwrap", "-", "--read", given=granted.stdout)
+    cli("operator", "freeze", "--agent", "research-agent", "--reason", "its host was lost", "--yes")
+
+
 def _spec(home: Path, task: str, **terms: str) -> Path:
     file = home / f"{task}.yaml"
-    file.write_text(SPEC.format(id=task, intent="Count last week's orders by region.", more="", **terms))
+    text = SPEC.format(id=task, intent="Count last week's orders by region.", more="", **terms)
+    file.write_text(text.replace("{database: app}", "{service: orders}") if "pki" in terms["template"] else text)
     return file
 
 

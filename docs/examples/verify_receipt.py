@@ -12,8 +12,9 @@ anybody's.
     jitvault report TASK --receipt receipt.json
     python verify_receipt.py receipt.json key.json "$JITVAULT_AUDIT_FILE" --namespace root --worker-entity WORKER
 
-The file that `jitvault export-keys` writes has all three, and the keys of those who asked, approved and ended; without
-these, what people signed is attested: `verify_receipt.py receipt.json trust.json LOG`. Each WRONG names its places in
+The file that `jitvault export-keys` writes has all three, the keys of those who asked, approved and ended, and the
+issuers of certificates; without these, what people and issuers signed is attested: `verify_receipt.py receipt.json
+trust.json LOG`. Each WRONG names its places in
 the statement, and ATTESTED are those that nothing derives again. Rotated files beside each log are read as well,
 compressed or not; in a directory all files. The script uses the standard library and `cryptography`, and nothing of
 jitvault. Exit code 0: everything is there; 1: something is wrong; 2: a file cannot be read; 3: nothing is wrong, and
@@ -38,8 +39,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.x509 import ocsp
+from cryptography.x509.oid import SignatureAlgorithmOID
 
 TYPE = "application/vnd.in-toto+json"
 DOCUMENT = "application/vnd.jitvault.document+json"
@@ -61,6 +67,7 @@ PARTY = {"entity": TEXT, "name": TEXT}
 SIGNED = {"payload": BYTES, "payloadType": TEXT, "signatures": [{"keyid": TEXT, "sig": BYTES}, "alone"]}
 PARTIES = {"requester": PARTY, "agent": PARTY, "owner": PARTY}
 CHAIN = {"events": INT, "head": SHA256}
+ANSWER = {"engine": TEXT, "question": TEXT, "answer": TEXT}
 # what a check that does not hold lacks has more fields, by its kind
 EVIDENCE = {
     "line": {"sha256": SHA256, "source": TEXT, "request_id": TEXT, "operation": TEXT, "path": TEXT, "at": TIME},
@@ -68,13 +75,14 @@ EVIDENCE = {
     "interval": {"begin": TIME, "end": TIME},
     "contiguous": {"source": TEXT, "begin": INT, "end": INT},
     "gap": {"listing": SHA256, "closed": TEXT, "line": (SHA256, None)},
-    "target_answer": {"engine": TEXT, "question": TEXT, "answer": TEXT},
+    "target_answer": ANSWER,
+    "signed_answer": {**ANSWER, "form": TEXT, "sha256": SHA256, "der": (BYTES, None)},
     "quiet": {"ms": INT, "listed": ("missing", None)},
     "no_token": {},
     "missing": {},
 }
 PROVES = {1: ["line"], 2: ["line", "expiry"], 3: ["line", "expiry"], 4: ["interval"], 5: ["contiguous", "gap"]}
-PROVES |= {6: ["target_answer"], 7: ["quiet", "no_token"]}
+PROVES |= {6: ["target_answer", "signed_answer"], 7: ["quiet", "no_token"]}
 CREDENTIAL = {"verdict": TEXT, "checks": [{"n": INT, "ok": BOOL, "evidence": "evidence"}]}
 PROOF = {
     "task_id": TEXT, "state": TEXT, "end_reason": (TEXT, None), "confirmed": BOOL, "reopened": INT,
@@ -102,8 +110,8 @@ PREDICATE = {
     "children": [{"task": TEXT, "digest": DIGEST, "state": TEXT, "chain": CHAIN}],
     "access": [{"template": TEXT, "path": TEXT, "with": {"*": TEXT}}],
     "ended": ({"by": (TEXT, None), "name": (TEXT, None), "at": TIME, "reason": TEXT, "note": TEXT}, None),
-    "documents": {"request": (SIGNED, None), "decisions": [SIGNED], "ends": [SIGNED]}, "policy": POLICY,
-    "grants": [GRANT], "extensions": [EXTENSION], "proof": PROOF, "chain": CHAIN, "sealed_at": TIME,
+    "documents": {"request": (SIGNED, None), "decisions": [SIGNED], "ends": [SIGNED], "freeze": (SIGNED, None)},
+    "policy": POLICY, "grants": [GRANT], "extensions": [EXTENSION], "proof": PROOF, "chain": CHAIN, "sealed_at": TIME,
     "findings": [{"rule": TEXT, "message": TEXT, "line": (TEXT, None)}],
     "recovered": [{"at": TIME, "from": {"*": "anything"}, "verified_by": [TEXT]}],
 }  # fmt: skip
@@ -122,6 +130,7 @@ PAPERS = {
     "submit": {**PAPER, "spec": {"*": "anything"}, "revise": BOOL},
     "extend": {**PAPER, "digest": DIGEST, "ends_at": INSTANT, "seconds": INT, "reason": TEXT},
     "end": {**PAPER, "reason": TEXT, "note": TEXT},
+    "freeze": {**PAPER, "agent": TEXT, "template": TEXT, "owner": TEXT, "freezes": BOOL, "reason": TEXT},
     "decision": {
         **PAPER, "digest": DIGEST, "revision": INT, "requester": TEXT, "decision": TEXT, "groups": [TEXT],
         "reason": TEXT, "expires_at": TEXT,
@@ -136,7 +145,9 @@ ATTESTED = """
     proof/not_proven
 """
 OPAQUE = {"line": ["source"], "contiguous": ["source", "begin", "end"], "gap": ["closed"], "quiet": ["ms", "listed"]}
-OPAQUE |= {"target_answer": ["engine", "question", "answer"], "missing": [""]}
+OPAQUE |= {"target_answer": [*ANSWER], "signed_answer": ["answer"], "missing": [""]}
+BY_ISSUER = ("engine", "question", "form", "sha256", "der")
+UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension)
 
 
 @dataclass
@@ -180,12 +191,16 @@ class Credential:
 
 @dataclass
 class Known:
-    """What the auditor took from Vault: keys by version, the namespace's id, the ids of the worker's entities."""
+    """What the auditor took from Vault: keys by version, the namespace's id, the ids of the worker's entities.
+
+    And the keys of those who sign, by entity and version, and the issuers of certificates.
+    """
 
     keys: dict[str, str]
     namespace: str
     workers: list[str]
     signers: dict[tuple[str, str], str]
+    issuers: list[x509.Certificate] = field(default_factory=list)
 
 
 @dataclass
@@ -344,7 +359,8 @@ class Papers:
 def read_papers(receipt: dict, known: Known) -> Papers:
     """Read each embedded document, and check who signed it, about which task."""
     papers, documents = Papers(), receipt["documents"]
-    every = [("/predicate/documents/request", "submit", documents["request"])] if documents["request"] else []
+    single = [(name, kind) for name, kind in (("request", "submit"), ("freeze", "freeze")) if documents[name]]
+    every = [(f"/predicate/documents/{name}", kind, documents[name]) for name, kind in single]
     for name, kind in (("decisions", "decision"), ("ends", "end")):
         every += [(f"/predicate/documents/{name}/{n}", kind, one) for n, one in enumerate(documents[name])]
     for n, extension in enumerate(receipt["extensions"]):
@@ -367,7 +383,8 @@ def read_paper(papers: Papers, place: str, kind: str, envelope: dict, task: str,
         bad = [*misfits({key: one for key, one in said.items() if key != "cancels"}, PAPERS[kind])]
     except (ValueError, AttributeError, RecursionError):
         said, bad = {}, [""]
-    if bad or (said["kind"], said["task"]) != (kind, task):
+    about = scope_of(said) if kind == "freeze" and not bad else task
+    if bad or (said["kind"], said["task"]) != (kind, about):
         papers.wrong.append(wrong(f"it is no signed {kind} about this task", f"{place}/payload"))
         return
     key, _, version = envelope["signatures"][0]["keyid"].rpartition(":v")
@@ -379,6 +396,13 @@ def read_paper(papers: Papers, place: str, kind: str, envelope: dict, task: str,
     else:
         papers.said[place] = said
         papers.unproven += [] if public else [place]
+
+
+def scope_of(freeze: dict) -> str:
+    """What a freeze has in place of a task: the hash of the scope that it names."""
+    names = [(part, freeze[part]) for part in ("agent", "template", "owner") if freeze[part]]
+    words = " and ".join(f"{part} {name}" for part, name in names)
+    return hashlib.sha256(words.encode()).hexdigest()[:32] if names else "all"
 
 
 def other_papers(statement: dict, papers: Papers) -> Iterator[str]:
@@ -428,6 +452,18 @@ def other_approvals(
             yield wrong("a signed approval is missing", place)
 
 
+def approvals_signed(receipt: dict, papers: Papers) -> bool:
+    """Whether keys that the auditor brought signed an approval of everybody who is named for one."""
+    named = {"/predicate/documents/decisions": receipt["approved_by"]}
+    for n, extension in enumerate(receipt["extensions"]):
+        named[f"/predicate/extensions/{n}/signed"] = [one["entity"] for one in extension["approved_by"]]
+    for place, entities in named.items():
+        signed = {one["entity"] for at, one in papers.below(place) if papers.are_proven(at)}
+        if not {*entities} <= signed:
+            return False
+    return True
+
+
 def other_extension(extension: dict, request: dict, digest: str, at: str, place: str) -> Iterator[str]:
     """Where the signed request for more time says something else than the extension."""
     pairs = {
@@ -461,6 +497,9 @@ def end_signed(receipt: dict, papers: Papers) -> str | None:
     """The place of the document by which somebody ended the task as the receipt says."""
     ended, reasons = receipt["ended"] or {}, {"completed": "completed", "intercepted": "intercepted"}
     said = (ended.get("by"), ended.get("note"), ended.get("reason"))
+    for place, one in papers.below("/predicate/documents/freeze"):
+        if (one["entity"], one["reason"], "frozen") == said:
+            return place
     for place, one in papers.below("/predicate/documents/ends"):
         if (one["entity"], one["note"], reasons.get(one["reason"], "operator")) == said:
             return place
@@ -487,15 +526,119 @@ def other_ends(receipt: dict, papers: Papers) -> Iterator[str]:
         yield wrong("nobody signed that it be forced", "/predicate/proof/forced/by", "/predicate/proof/forced/reason")
 
 
-def attested(receipt: dict, every: list[Credential], papers: Papers) -> Iterator[str]:
+def other_freeze(receipt: dict, papers: Papers) -> Iterator[str]:
+    """Where a freeze does not have the task, or is not the one that ended it."""
+    for place, freeze in papers.below("/predicate/documents/freeze"):
+        held = {one: [receipt[one]["name"], receipt[one]["entity"]] for one in ("agent", "owner")}
+        held["template"] = [one["template"] for one in receipt["access"]]
+        for name, names in held.items():
+            if freeze[name] and freeze[name].casefold() not in map(str.casefold, names):
+                yield wrong(f"it is about another {name}", f"{place}/payload")
+        if not freeze["freezes"] or end_signed(receipt, papers) != place:
+            names = [f"/predicate/ended/{name}" for name in ("by", "note", "reason")]
+            yield wrong("it is not the freeze that ended the task", f"{place}/payload", *names)
+
+
+def answered(one: Credential) -> dict:
+    """The evidence of check 6 with what the issuer of a certificate signed; empty where there is none."""
+    found = one.checks.get(TARGET, {})
+    return found if found.get("kind") == "signed_answer" else {}
+
+
+def other_answer(one: Credential, sealed_at: str) -> Iterator[str]:
+    """Where what an issuer signed is not about the certificate that the receipt names, or does not call it over."""
+    said, at = answered(one), one.at(TARGET, "evidence")
+    if said["engine"] != "pki" or not one.lease:
+        yield wrong("only a certificate has an issuer", f"{at}/engine")
+    der = base64.b64decode(said["der"] or "")
+    if said["der"] is not None and hashlib.sha256(der).hexdigest() != said["sha256"]:
+        yield wrong("it has another digest", f"{at}/sha256", f"{at}/der")
+    elif said["der"] is not None:
+        try:
+            name, why = certificate_said(der, sealed_at) if said["form"] == "certificate" else response_said(der, one)
+        except UNREADABLE:
+            name, why = said["question"], "it cannot be read"
+        if why or said["form"] not in ("certificate", "ocsp"):
+            yield wrong(why or "there is no such form", f"{at}/der", f"{at}/form")
+        if name != said["question"]:
+            yield wrong("it is about another certificate", f"{at}/question", f"{at}/der")
+
+
+def spelled(serial: int) -> str:
+    """A serial number as Vault writes it."""
+    return serial.to_bytes((serial.bit_length() + 7) // 8 or 1, "big").hex(":")
+
+
+def certificate_said(der: bytes, sealed_at: str) -> tuple[str, str]:
+    """The serial number of a certificate, and why it does not show its end."""
+    certificate = x509.load_der_x509_certificate(der)
+    is_over = certificate.not_valid_after_utc < moment(sealed_at)
+    return spelled(certificate.serial_number), "" if is_over else "it was valid when the task was sealed"
+
+
+def response_said(der: bytes, one: Credential) -> tuple[str, str]:
+    """The serial number of an OCSP response, and why it does not show the end of that certificate."""
+    (single,) = ocsp.load_der_ocsp_response(der).responses
+    again = (x509.ReasonFlags.certificate_hold, x509.ReasonFlags.remove_from_crl)
+    if single.certificate_status != ocsp.OCSPCertStatus.REVOKED or single.revocation_reason in again:
+        return spelled(single.serial_number), "it does not call it revoked for good"
+    ends = [moment(one.checks[n]["at"]) for n in (ISSUED, REVOKED) if "at" in one.checks.get(n, {})]
+    # it has whole seconds
+    is_late = all(single.this_update_utc >= end.replace(microsecond=0) for end in ends)
+    return spelled(single.serial_number), "" if is_late else "it is older than the end of the lease"
+
+
+def issuer_signed(said: dict, issuers: list[x509.Certificate]) -> bool | None:
+    """Whether the issuer that the answer names signed it; None where that is none of these."""
+    if not said.get("der"):
+        return None
+    der = base64.b64decode(said["der"])
+    try:
+        if said["form"] == "certificate":
+            return any(is_issued(x509.load_der_x509_certificate(der), issuer) for issuer in issuers) or None
+        answer = ocsp.load_der_ocsp_response(der)
+        for issuer in issuers:
+            asked = ocsp.OCSPRequestBuilder().add_certificate(issuer, issuer, hashes.SHA256()).build()
+            names = (asked.issuer_name_hash, asked.issuer_key_hash)
+            if (answer.issuer_name_hash, answer.issuer_key_hash) == names:
+                return has_signed(issuer.public_key(), answer)
+    except UNREADABLE:
+        pass
+    return None
+
+
+def is_issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (InvalidSignature, *UNREADABLE):
+        return False
+    return True
+
+
+def has_signed(key: object, answer: ocsp.OCSPResponse) -> bool:
+    """Whether an issuer's own key signed an OCSP response, with a hash that nobody can forge."""
+    method, covered = answer.signature_hash_algorithm, answer.tbs_response_bytes
+    how: tuple = ()
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        how = (ec.ECDSA(method),)
+    elif isinstance(key, rsa.RSAPublicKey):
+        is_pss = answer.signature_algorithm_oid == SignatureAlgorithmOID.RSASSA_PSS
+        how = (padding.PSS(padding.MGF1(method), padding.PSS.AUTO) if is_pss else padding.PKCS1v15(), method)
+    try:
+        key.verify(answer.signature, covered, *how)
+    except InvalidSignature:
+        return False
+    return not isinstance(method, (hashes.MD5, hashes.SHA1))
+
+
+def attested(receipt: dict, every: list[Credential], papers: Papers, issuers: list) -> Iterator[str]:
     """The places of what nothing derives again."""
     patterns = ATTESTED.split()
     if (signed := end_signed(receipt, papers)) is None or not papers.are_proven(signed):
         patterns += ["ended/by", "ended/note", "ended/reason", "proof/end_reason"]
     if (signed := force_signed(receipt, papers)) is None or not papers.are_proven(signed):
         patterns.append("proof/forced")
-    approvals = [f"/predicate/extensions/{n}/signed" for n in range(len(receipt["extensions"]))]
-    if not papers.are_proven("/predicate/documents/decisions", *approvals) or receipt["recovered"]:
+    if not approvals_signed(receipt, papers):
         patterns += ["approved_by", "extensions/*/approved_by"]
     patterns += [] if receipt["documents"]["request"] else ["documents/request"]
     for pattern in patterns:
@@ -504,6 +647,8 @@ def attested(receipt: dict, every: list[Credential], papers: Papers) -> Iterator
     for one in every:
         for n, check in enumerate(one.said["checks"]):
             names = OPAQUE.get(check["evidence"]["kind"], [])
+            if check["evidence"] == answered(one) and not issuer_signed(check["evidence"], issuers):
+                names = [*names, *BY_ISSUER]
             yield from (f"{one.place}/checks/{n}/evidence/{name}".rstrip("/") for name in names)
 
 
@@ -955,7 +1100,9 @@ def known(file: str, namespace: str, workers: list[str]) -> Known:
     if "receipt_keys" in given:
         keys = {str(key["version"]): key["public_key"] for key in given["receipt_keys"]}
         signers = {(one["entity"], str(one["version"])): one["public_key"] for one in given["signers"]}
-        return Known(keys, given["namespace"]["id"], [worker["entity"] for worker in given["workers"]], signers)
+        issuers = [x509.load_pem_x509_certificate(pem.encode()) for pem in given["issuers"]]
+        workers = [worker["entity"] for worker in given["workers"]]
+        return Known(keys, given["namespace"]["id"], workers, signers, issuers)
     return Known({v: key["public_key"] for v, key in given["data"]["keys"].items()}, namespace, workers, {})
 
 
@@ -989,7 +1136,9 @@ def report(receipt: dict, every: list[Credential], log: Log, trusted: Known) -> 
     bad += not_approved(receipt)
     unchecked = [] if trusted.namespace else ["of which namespace the lines are (--namespace)"]
     unchecked += [] if trusted.workers else ["whether the worker caused the lines (--worker-entity)"]
-    unchecked += ["what the target answered, on which a forced end rests"] if proof.get("forced") else []
+    silent = [one for one in every if one.lease and REVOKED not in one.checks]
+    silent = [one for one in silent if not issuer_signed(answered(one), trusted.issuers)]
+    unchecked += ["what the target answered, on which a forced end rests"] if proof.get("forced") and silent else []
     unchecked += [uncounted(receipt)] if receipt["recovered"] and uncounted(receipt) else []
     unchecked += not_joined(every, log)
     return bad, unchecked
@@ -1007,6 +1156,9 @@ def told_otherwise(one: Credential, n: int, entry: dict) -> Iterator[str]:
     for name, is_so in shown.items():
         if not is_so:
             yield wrong("the line says otherwise", one.at(n, "evidence", name))
+    serial = part(entry, "response", "data").get("serial_number")
+    if n == ISSUED and answered(one) and answered(one)["question"] != serial:
+        yield wrong("the lease is another certificate's", one.at(TARGET, "evidence", "question"), *one.identity)
 
 
 def operations(path: str, n: int) -> tuple[str, ...]:
@@ -1053,12 +1205,16 @@ def main(receipt_file: str, key_file: str, audit_files: str, namespace: str = ""
         say(f"  {line}")
     found, unchecked = report(receipt, every, log, trusted)
     found += [*other_revision(statement), *papers.wrong, *other_papers(statement, papers)]
-    found += not_following(receipt, every)
+    found += [*other_freeze(receipt, papers), *not_following(receipt, every)]
+    for one in filter(answered, every):
+        found += other_answer(one, receipt["sealed_at"])
+        if issuer_signed(answered(one), trusted.issuers) is False:
+            found.append(wrong("its issuer did not sign it", one.at(TARGET, "evidence", "der")))
     for said in proof["not_proven"]:
         say(f"  not proven: {said}")
     for problem in dict.fromkeys(found):
         say(f"  WRONG   {problem}")
-    for place in attested(receipt, every, papers):
+    for place in attested(receipt, every, papers, trusted.issuers):
         say(f"  ATTESTED {place}")
     for what in unchecked:
         say(f"  NOT CHECKED: {what}")

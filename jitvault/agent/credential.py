@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from jitvault.formats.rfc3339 import rfc3339
 from jitvault.model.connection import ConnectionFacts, CredentialUse
 
@@ -54,7 +56,7 @@ class Credential:
             "path": self.use.path,
             "lease_id": self.lease_id,
             "expires_at": rfc3339(self.expires_at),
-            "connection": self.connection.as_json() if self.connection else None,
+            "connection": msgspec.to_builtins(self.connection),
             "fields": dict(self.fields),
         }
 

@@ -113,8 +113,9 @@ def rows(
             continue
         row = dict.fromkeys((*_ROW, "more_time", "frozen"), None)
         row |= {"task_id": name, "state": str(said.state), "missing": [], "findings": 0}
-        row |= parties_of(revision, said.decision if isinstance(said, PublishedTask) else None)
+        row |= parties_of(None)
         if isinstance(said, PublishedTask):
+            row |= parties_of(revision, said.decision.obligations)
             values = said.as_json()
             row |= {key: values[key] for key in _ROW} | {"missing": said.missing, "findings": len(said.findings)}
             row["more_time"] = waiting_extension(said.state, said.extension)

@@ -23,7 +23,6 @@ from jitvault.cli.refused import only
 from jitvault.cli.views.output import warn
 from jitvault.documents.illegible import illegible
 from jitvault.documents.paths import published_path
-from jitvault.documents.published_parts import PublishedError
 from jitvault.documents.published_task import (
     IllegibleDocument,
     PublishedDocument,
@@ -52,6 +51,7 @@ from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.record.missing_tasks import missing_tasks
 from jitvault.lifecycle.requests.quota import over_quota_notice
 from jitvault.login import exposed_secrets
+from jitvault.model.event_bodies import StatedError
 from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, EndReason, State
 from jitvault.provision.names import KV_MOUNT
 from jitvault.recovery.lost_task import advance_or_end_lost
@@ -397,7 +397,7 @@ def check_findings(
         raise SecurityFinding(f"task {task_id}: {findings[0]}", hint=_INTERCEPTED if intercepted else hint)
 
 
-def refused(error: PublishedError, *, is_settled: bool = True) -> JitvaultError:
+def refused(error: StatedError, *, is_settled: bool = True) -> JitvaultError:
     """Return the worker's published error as an exception with its exit code.
 
     `is_settled` says that the request which it answers is over.

@@ -5,33 +5,15 @@ The output of `status`, receipts and reports contain these parts as well.
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from jitvault.model.extension import ExtensionContent
+from jitvault.model.event_bodies import Refusal, StatedError
+from jitvault.model.evidence import Time
+from jitvault.model.extension import Extension
 from jitvault.model.revision_content import Party
-
-Seconds = Annotated[int, Meta(ge=0)]
-"""A duration; a negative one is nothing that a worker publishes."""
-Instant = Annotated[datetime, Meta(tz=True)]
-
-
-class MissingApproval(Struct, frozen=True, forbid_unknown_fields=True):
-    """How many approvals by members of a group are missing, or are demanded."""
-
-    group: str
-    count: Annotated[int, Meta(ge=1)]
-
-
-class UncountedDecision(Struct, frozen=True, forbid_unknown_fields=True):
-    """A decision that does not count, and why."""
-
-    entity: str
-    name: str
-    why: str
-    withdrawn: bool
+from jitvault.policy.decision import Decision, Requirement, Seconds
 
 
 class CountedDecision(Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,17 +37,9 @@ class Ended(Struct, frozen=True, forbid_unknown_fields=True):
 
     by: str | None
     name: str | None
-    at: Instant
+    at: Time
     reason: str
     note: str
-
-
-class PublishedError(Struct, frozen=True, forbid_unknown_fields=True):
-    """The error that last kept the task from going on."""
-
-    exit_code: int
-    message: str
-    hint: str | None
 
 
 class RefusedGrant(Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,8 +50,8 @@ class RefusedGrant(Struct, frozen=True, forbid_unknown_fields=True):
 
     request: str
     revision: int
-    at: Instant
-    error: PublishedError
+    at: Time
+    error: StatedError
 
 
 class PublishedExtension(Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,14 +63,14 @@ class PublishedExtension(Struct, frozen=True, forbid_unknown_fields=True):
     state: str
     request: str
     digest: str
-    content: ExtensionContent
+    content: Extension
     replaces: bool
-    decision: dict[str, Any] | None
-    approved_by: list[Party]
-    missing: list[MissingApproval]
-    open_to: list[str]
-    refused: list[UncountedDecision]
-    error: PublishedError | None
+    decision: Decision | None
+    approved_by: tuple[Party, ...]
+    missing: tuple[Requirement, ...]
+    open_to: tuple[str, ...]
+    refused: tuple[Refusal, ...]
+    error: StatedError | None
 
 
 class GrantedExtension(Struct, frozen=True, forbid_unknown_fields=True):
@@ -117,4 +91,4 @@ class GrantedExtension(Struct, frozen=True, forbid_unknown_fields=True):
     rules: list[str]
     policy_digest: str
     replaces: str | bool | None
-    at: Instant
+    at: Time

@@ -22,20 +22,17 @@ from jitvault.documents.published_parts import (
     CountedDecision,
     Ended,
     GrantedExtension,
-    Instant,
-    MissingApproval,
-    PublishedError,
     PublishedExtension,
     Reads,
     RefusedGrant,
-    UncountedDecision,
 )
 from jitvault.errors import CorruptRecord
-from jitvault.formats.conversion import converter, place_of
-from jitvault.model.extension import Extension
+from jitvault.formats.conversion import as_json, converter, place_of
+from jitvault.model.event_bodies import PublishedEnd, Refusal, StatedError
+from jitvault.model.evidence import Time
 from jitvault.model.revision import Revision
 from jitvault.model.states import EndReason, State
-from jitvault.policy.decision import Decision
+from jitvault.policy.decision import Decision, Requirement
 
 ILLEGIBLE = "illegible"
 """The state that is shown for a document that no worker can have written."""
@@ -84,20 +81,20 @@ class PublishedTask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     agent: str
     parent: str | None
     delegation: list[str]
-    decision: dict[str, Any]
+    decision: Decision
     approved: bytes | None
     open_to: list[str]
-    missing: list[MissingApproval]
-    refused: list[UncountedDecision]
+    missing: list[Requirement]
+    refused: list[Refusal]
     decisions: list[CountedDecision]
     ended: Ended | None
     why_denied: str | None
-    stands_until: Instant | None
+    stands_until: Time | None
     refused_grant: RefusedGrant | None
     grant_id: str | None
-    expires_at: Instant | None
-    unwrap_until: Instant | None
-    ends_at: Instant | None
+    expires_at: Time | None
+    unwrap_until: Time | None
+    ends_at: Time | None
     ttl: dict[str, int] | None
     reads: Reads | None
     extension: PublishedExtension | None
@@ -105,8 +102,8 @@ class PublishedTask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     proof: Proof | None
     receipt: dict[str, Any] | None
     findings: list[str]
-    error: PublishedError | None
-    written_at: Instant
+    error: StatedError | None
+    written_at: Time
 
     @property
     def full_revision(self) -> Revision:
@@ -122,9 +119,11 @@ class PublishedTask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return self.full_revision.spec.spec.deliver == "agent"
 
     @property
-    def chain_and_state(self) -> dict[str, Any]:
+    def chain_and_state(self) -> PublishedEnd:
         """The chain's last event and the state, as a `recovered` event names them."""
-        return {"seq": self.chain.seq, "head": self.chain.head, "state": self.state.value}
+        return PublishedEnd(
+            seq=self.chain.seq, head=self.chain.head, state=self.state, refused_request=self.refused_request
+        )
 
     @property
     def refused_request(self) -> str | None:
@@ -152,8 +151,8 @@ class PublishedRefusal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     task_id: str
     requester: str
     request: str
-    error: PublishedError
-    written_at: Instant
+    error: StatedError
+    written_at: Time
 
     @property
     def state(self) -> str:
@@ -174,7 +173,7 @@ class IllegibleDocument(Struct, frozen=True, kw_only=True):
     task_id: str
     installation: str
     place: str = ""
-    written_at: Instant
+    written_at: Time
 
     @property
     def state(self) -> str:
@@ -182,7 +181,7 @@ class IllegibleDocument(Struct, frozen=True, kw_only=True):
 
 
 def _without_time(document: Struct) -> dict[str, Any]:
-    found: dict[str, Any] = msgspec.to_builtins(document)
+    found = as_json(document)
     del found["written_at"]
     return found
 
@@ -225,23 +224,9 @@ def _decoded(task_id: str, document: Mapping[str, Any], written_at: datetime) ->
     task = _task(whole)
     for body in filter(None, (task.body, task.approved)):
         Revision.of(body).check_form()
-    decision = Decision.of(task.decision).as_json()
-    return msgspec.structs.replace(task, decision=decision, extension=_checked_extension(task.extension))
-
-
-def _checked_extension(extension: PublishedExtension | None) -> PublishedExtension | None:
-    """Return the extension with its decision complete.
-
-    Raises CorruptRecord for what no worker wrote.
-    """
-    if extension is None:
-        return None
-    _ = Extension.of(extension.content)
-    if extension.decision is not None:
-        return msgspec.structs.replace(extension, decision=Decision.of(extension.decision).as_json())
-    if extension.state == "pending":
+    if task.extension is not None and task.extension.state == "pending" and task.extension.decision is None:
         raise CorruptRecord("nobody decided about the extension that waits for an approval")
-    return extension
+    return task
 
 
 def packed(part: Proof | Mapping[str, Any] | None) -> str | None:

@@ -9,25 +9,25 @@ each field by what it can be derived again.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, ValidationError, field
 
 from jitvault.documents.proof import SettledProof
-from jitvault.documents.published_parts import Ended, GrantedExtension, MissingApproval
+from jitvault.documents.published_parts import Ended, GrantedExtension
 from jitvault.documents.signed import RECEIPT_KEY, RECEIPT_TYPE, opened
 from jitvault.errors import SecurityFinding
 from jitvault.formats.canonical_json import sha256_hex
 from jitvault.formats.conversion import converter
+from jitvault.model.evidence import Time
 from jitvault.model.revision_content import Party
+from jitvault.model.signed_document import SignedByPerson
 from jitvault.model.states import State, Verdict
-from jitvault.policy.decision import ProofLevel
+from jitvault.policy.decision import ProofLevel, Requirement
 
 CLOSED = frozenset({State.SEALED, State.UNVERIFIED})
 """The states that have a receipt."""
 
-Time = Annotated[datetime, Meta(tz=True)]
 Head = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 Digest = Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}$")]
 
@@ -79,31 +79,18 @@ class StatedFinding(Struct, frozen=True, forbid_unknown_fields=True):
     line: str | None
 
 
-class EnvelopeSignature(Struct, frozen=True, forbid_unknown_fields=True):
-    """A signature, base64, and the key that made it: `jitvault-signer-<entity>:v<version>`."""
-
-    keyid: str
-    sig: str
-
-
-class SignedByPerson(Struct, frozen=True, forbid_unknown_fields=True):
-    """A document as a person or an agent signed it: their DSSE envelope."""
-
-    payload: str
-    payload_type: str = field(name="payloadType")
-    signatures: Annotated[list[EnvelopeSignature], Meta(min_length=1, max_length=1)]
-
-
 class Documents(Struct, frozen=True, forbid_unknown_fields=True):
     """What people signed about the task.
 
     `request` is None, and `decisions` may lack some, where the task's record was rebuilt. `ends` has every signed
-    request to end the task, also one that came after its end had begun; there is none where nobody asked.
+    request to end the task, also one that came after its end had begun; there is none where nobody asked. `freeze` is
+    the operator's freeze that ended it, None where another cause did, or the freeze names its agent or owner otherwise.
     """
 
     request: SignedByPerson | None
     decisions: list[SignedByPerson]
     ends: list[SignedByPerson]
+    freeze: SignedByPerson | None
 
 
 class StatedExtension(GrantedExtension, frozen=True, forbid_unknown_fields=True):
@@ -134,7 +121,7 @@ class Recovery(Struct, frozen=True, forbid_unknown_fields=True):
 class StatedObligations(Struct, frozen=True, forbid_unknown_fields=True):
     """What policy demanded (`jitvault.policy.decision.Obligations`)."""
 
-    approvals: list[MissingApproval]
+    approvals: list[Requirement]
     max_ttl_s: int | None
     max_window_s: int | None
     confirm: ProofLevel | None

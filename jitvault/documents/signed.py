@@ -23,9 +23,11 @@ from securesystemslib.signer import Signature, SSlibKey  # type: ignore[attr-def
 
 from jitvault.errors import InvalidInput, SecurityFinding
 from jitvault.formats.canonical_json import canonical_bytes
+from jitvault.formats.conversion import converter
 from jitvault.formats.fields import Identifier, Prose, Strict
 from jitvault.formats.shorten import one_line
 from jitvault.formats.time_window import MAX_DURATION
+from jitvault.model.signed_document import SignedByPerson
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 # Notes are printed on other people's terminals.
@@ -33,6 +35,7 @@ Note = Annotated[str, Prose(500)] | Literal[""]
 Called = Annotated[str, Prose(255)] | Literal[""]
 _NOTE: TypeAdapter[str] = TypeAdapter(Note)
 _CALLED: TypeAdapter[str] = TypeAdapter(Called)
+_signed = converter(SignedByPerson)
 
 
 class SignedDocument(Strict):
@@ -227,7 +230,7 @@ def opened(document: object, *, key: str, public_keys: Mapping[int, str], payloa
 
 def opened_whole(
     document: object, *, key: str, public_keys: Mapping[int, str], payload_type: str
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[dict[str, Any], SignedByPerson]:
     """Return the payload as `opened` does, and the envelope with nothing but the signature that is valid.
 
     A receipt embeds that envelope: what an author wrote beside it would make the receipt one that nobody accepts.
@@ -242,7 +245,7 @@ def opened_whole(
     if envelope.payload_type != payload_type or not isinstance(payload, dict):
         raise SecurityFinding(f"a document signed by {key} is of type {envelope.payload_type!r:.80}")
     signatures = {keyid: one for keyid, one in envelope.signatures.items() if keyid in valid}
-    return payload, dict(Envelope(envelope.payload, envelope.payload_type, signatures).to_dict())
+    return payload, _signed(Envelope(envelope.payload, envelope.payload_type, signatures).to_dict())
 
 
 def payload_of(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The trust file: what an auditor took from Vault to verify receipts.
 
-It has the public keys of receipts and of everybody who signs, the namespace in which jitvault works, and the entities
-of the worker. Namespaces and entities are compared by their ids, which Vault makes: a name or a policy of the same name
-can be made by anybody who administers another namespace.
+It has the public keys of receipts and of everybody who signs, the namespace in which jitvault works, the entities of
+the worker, and the certificates of issuers. Namespaces and entities are compared by their ids, which Vault makes: a
+name or a policy of the same name can be made by anybody who administers another namespace.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ class TrustFile(Struct, frozen=True, forbid_unknown_fields=True):
     signers: list[TrustedSigner]
     namespace: HomeNamespace
     workers: Annotated[list[TrustedWorker], Meta(min_length=1)]
+    issuers: list[str]
+    """PEM, one certificate each."""
 
 
 def read_trust_file(data: bytes) -> TrustFile:

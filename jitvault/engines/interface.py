@@ -22,6 +22,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from jitvault.errors import InvalidInput, NotConfirmed
+from jitvault.model.evidence import SignedForm
 from jitvault.model.template import TemplateBody
 from jitvault.model.vault_access import Capability
 from jitvault.model.verifiers import NO_VERIFIERS, Verifiers
@@ -224,13 +225,14 @@ class ProbeResult:
 
     `refused` says that the credential is refused, and `open_sessions` how many of its sessions were still open;
     None if nobody looked for sessions: then nothing is known of them. `seen` is False if the target did not answer:
-    a target that cannot be asked neither refuses nor lets in.
+    a target that cannot be asked neither refuses nor lets in. `signed` is what the target signed of it, if it signs.
     """
 
     refused: bool
     open_sessions: int | None
     evidence: str
     seen: bool = True
+    signed: tuple[SignedForm, bytes] | None = None
 
     @property
     def is_over(self) -> bool:

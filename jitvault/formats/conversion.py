@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import Struct
 
 T = TypeVar("T")
 
@@ -38,3 +39,9 @@ def place_of(error: msgspec.ValidationError) -> str:
     if "field `" in what:
         keys.append(what.partition("field `")[2].removesuffix("`"))
     return "".join("/" + key.replace("~", "~0").replace("/", "~1") for key in keys)
+
+
+def as_json(value: Struct) -> dict[str, Any]:
+    """Return a Struct as the JSON data that is read back from what was written of it."""
+    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(value))
+    return found

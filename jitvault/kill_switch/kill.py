@@ -40,10 +40,11 @@ from jitvault.lifecycle.revocation.results import Verdicts
 from jitvault.lifecycle.revocation.revoke import is_replaced_token_unproven
 from jitvault.lifecycle.revocation.without_ledger import revoke_without_ledger
 from jitvault.lifecycle.unexpected_error import failure_of, others_go_on
-from jitvault.model.kinds import EventKind, OperationKind
+from jitvault.model.event_bodies import EndCause, said
+from jitvault.model.kinds import OperationKind
 from jitvault.model.revision import Revision
 from jitvault.model.scope import Scope
-from jitvault.model.states import DEAD, DELIVERED_STATES, PROVEN, EndCause, EndReason, State, Verdict
+from jitvault.model.states import DEAD, DELIVERED_STATES, PROVEN, EndReason, State, Verdict
 from jitvault.policy.decision import OPERATORS, ProofLevel
 
 _PAUSE_S = 2.0
@@ -330,7 +331,7 @@ def _revoke_tokens(hand: ThreadContext, task_id: str, note: str, *, revocations:
 
     def why(_worker: WorkerContext, file: TaskRecord) -> EndCause | None:
         has_access = file.task.state in DELIVERED_STATES or is_replaced_token_unproven(file)
-        return (EndReason.OPERATOR, {"by": hand.person.entity, "note": note}) if has_access else None
+        return EndCause(reason=EndReason.OPERATOR, by=hand.person.entity, note=note) if has_access else None
 
     revocation = revocations[task_id] = PhasedRevocation(task_id, why)
     try:
@@ -413,5 +414,5 @@ def _prove(hand: ThreadContext, task_id: str, note: str, *, patience_s: float) -
 
 def _signed(hand: ThreadContext, file: TaskRecord) -> bool:
     """Return whether another entity's decision to end the task is on record."""
-    authors = [event.body.get("by") for event in file.events if event.kind == EventKind.ENDING]
+    authors = [body.by for _, body in said(file.events, EndCause)]
     return bool(authors) and authors[-1] != hand.person.entity

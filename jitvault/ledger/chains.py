@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 
@@ -11,7 +11,6 @@ from sqlalchemy import ColumnElement, Connection, func, select
 
 from jitvault.errors import CorruptRecord
 from jitvault.ledger.row_digests import edited_columns
-from jitvault.ledger.rows import event_body
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import Database
 from jitvault.ledger.storage.dialect import guards, triggers
@@ -88,7 +87,7 @@ def _broken(connection: Connection, *which: ColumnElement[bool]) -> Iterator[tup
             continue
         problems = chain_problems(events, head=task.head)
         # the task's other rows are compared before a worker does anything
-        problems += edited_columns(task, [replace(event, body=event_body(event.body)) for event in events])
+        problems += edited_columns(task, events)
         if events[-1].seq != task.seq:
             problems.append(f"the task says that it has {task.seq} events")
         if problems:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, func, select
@@ -18,8 +19,8 @@ from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import HEAD, opened
 from jitvault.ledger.storage.location import file_of
 from jitvault.ledger.storage.rights import login_of
+from jitvault.model.event_bodies import Decided, decode, kinds_of
 from jitvault.model.event_chain import Event, chain_problems
-from jitvault.model.kinds import EventKind
 from jitvault.model.ledger_facts import Finding, LastDecision, LedgerFacts, Room
 from jitvault.model.states import LIVE_STATES, OVER, State, Verdict
 
@@ -122,11 +123,13 @@ def _stuck(connection: Connection) -> tuple[tuple[str, str], ...]:
 def _last_decision(connection: Connection) -> LastDecision | None:
     task, event = schema.tasks.c, schema.events.c
     latest = select(task.task_id).order_by(task.created_at.desc()).limit(_DECISION_AMONG_NEWEST)
-    decided = event.kind.in_([EventKind.SUBMITTED, EventKind.REVISED, EventKind.DECIDED])
-    query = select(event.task_id, event.at, event.body).where(event.task_id.in_(latest), decided)
+    decided = event.kind.in_(kinds_of(Decided))
+    query = select(event.task_id, event.at, event.kind, event.body).where(event.task_id.in_(latest), decided)
     for row in connection.execute(query.order_by(event.at.desc())):
-        if isinstance(row.body, dict) and "policy" in row.body:
-            return LastDecision(str(row.body["policy"]), row.task_id, datetime.fromisoformat(row.at))
+        with suppress(CorruptRecord):
+            body = decode(row.kind, row.body)
+            assert isinstance(body, Decided)  # noqa: S101 - for the type checker: its kind says so
+            return LastDecision(body.decision.policy.policy_digest, row.task_id, datetime.fromisoformat(row.at))
     return None
 
 

@@ -39,6 +39,7 @@ from jitvault.ledger.sweep_queries import SweepQueries
 from jitvault.ledger.task_change import record_after, write_change
 from jitvault.ledger.task_claims import TaskClaims
 from jitvault.ledger.task_queries import TASK_BY_ID, TaskQueries, read_record, read_task
+from jitvault.model.event_bodies import HandedOn, Recovered, TokenCreated
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import State, check_move
 
@@ -271,10 +272,10 @@ def _replay_known_lines(connection: Connection, task: TaskRow, change: Change, a
     knew the tokens, so no task was told of them.
     """
     accessors: list[str] = []
-    if change.event == EventKind.RECOVERED:
-        accessors = [grant["accessor"] for grant in change.body["grants"]]
-    elif change.event == EventKind.TOKEN_CREATED and "line" in change.body:
-        accessors = [change.body["accessor"]]
+    if isinstance(change.body, Recovered):
+        accessors = [grant.accessor for grant in change.body.grants]
+    elif isinstance(change.body, TokenCreated) and change.body.line:
+        accessors = [change.body.accessor or ""]
     if not accessors:
         return task
     stream.replay_known_lines(connection, task.task_id, accessors, at)
@@ -289,7 +290,7 @@ def _record_delegation(connection: Connection, admission: GrantAdmission, at: da
     """
     parent = read_task(connection, admission.parent) if admission.parent else None
     if parent is not None:
-        write_change(connection, parent, Change(EventKind.HANDED_ON, {"to": admission.task_id}), at)
+        write_change(connection, parent, Change(EventKind.HANDED_ON, HandedOn(to=admission.task_id)), at)
 
 
 def _fenced(connection: Connection, task_id: str, claim: int, change: Change) -> TaskRow:

@@ -7,14 +7,14 @@ A task changes in one function (`jitvault.ledger.task_change.write_change`). Eve
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum, auto
 from typing import Any
 
 from msgspec import Struct
 
-from jitvault.formats.rfc3339 import rfc3339
+from jitvault.model.event_bodies import NOTHING, EventBody
 from jitvault.model.event_chain import Event
 from jitvault.model.kinds import EventKind
 from jitvault.model.proof_check import Check
@@ -229,7 +229,7 @@ class Change:
     """
 
     event: EventKind
-    body: Mapping[str, Any] = field(default_factory=dict)
+    body: EventBody = NOTHING
     state: State | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
     rows: Sequence[Row] = ()
@@ -350,10 +350,6 @@ class StoredFinding:
     closed_why: str | None
     closed_by: str | None
     closed_by_entity: str | None
-
-    def as_json(self) -> dict[str, Any]:
-        times = {"at": rfc3339(self.at), "closed_at": rfc3339(self.closed_at) if self.closed_at else None}
-        return {**asdict(self), **times}
 
 
 class Turn(Enum):

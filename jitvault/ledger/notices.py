@@ -15,6 +15,7 @@ from jitvault.ledger.model import TaskRow
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import Database
 from jitvault.ledger.storage.dialect import upsert
+from jitvault.model.event_bodies import EventBody
 from jitvault.model.event_chain import Event
 from jitvault.model.finding import OF_DOCUMENTS
 from jitvault.model.kinds import EventKind
@@ -125,12 +126,14 @@ def _unproven(connection: Connection, task_id: str, at: datetime, body: Mapping[
     return Notice(notice_id(Kind.UNCONFIRMED, task_id, str(times)), task_id, Kind.UNCONFIRMED, at, body)
 
 
-def tell_change(connection: Connection, event: Event, task: TaskRow, at: datetime, *, before: State | None) -> None:
+def tell_change(
+    connection: Connection, event: Event, said: EventBody, task: TaskRow, at: datetime, *, before: State | None
+) -> None:
     """Queue a notice about a task's change, if people hear of such changes.
 
-    `before` is the task's state before the change, None for a new task.
+    `said` is what the event says, and `before` the task's state before the change, None for a new task.
     """
-    kind = kind_of_change(before, task.state, event.kind, event.body)
+    kind = kind_of_change(before, task.state, event.kind, said)
     if kind is None:
         return
     body = {
@@ -138,7 +141,7 @@ def tell_change(connection: Connection, event: Event, task: TaskRow, at: datetim
         "end_reason": task.end_reason.value if task.end_reason else None,
         "revision": task.revision,
         "digest": task.digest,
-        "message": str(event.body.get("note") or event.body.get("why") or ""),
+        "message": said.note,
     }
     if kind is Kind.UNCONFIRMED:
         _put(connection, _unproven(connection, event.task_id, at, body), author=task.requester, severe=True)

@@ -17,9 +17,11 @@ from typing import Any
 
 import msgspec
 
+from jitvault.errors import CorruptRecord
 from jitvault.formats.canonical_json import canonical_bytes, likely_bytes, sha256_hex
 from jitvault.formats.rfc3339 import rfc3339
 from jitvault.ledger.model import CheckRow, GrantRow, LeaseRow, RevisionRow, Row, TaskRecord, TaskRow, columns_of
+from jitvault.model.event_bodies import RowDigests, ledger_part
 from jitvault.model.event_chain import Event
 from jitvault.model.kinds import EventKind
 
@@ -53,7 +55,7 @@ DIGESTED: Mapping[type, tuple[str, ...]] = {
 _NAMES = {TaskRow: "task", RevisionRow: "revision", GrantRow: "grant", LeaseRow: "lease", CheckRow: "check"}
 
 
-def digests_of(event: EventKind | str, rows: Iterable[Row], written: Mapping[str, object]) -> dict[str, Any]:
+def digests_of(event: EventKind | str, rows: Iterable[Row], written: Mapping[str, object]) -> RowDigests | None:
     """Return what an event says of the rows that it writes.
 
     `written` are the columns that it writes in the task's row. A renewal changes no digested column of a lease, so the
@@ -66,7 +68,7 @@ def digests_of(event: EventKind | str, rows: Iterable[Row], written: Mapping[str
     columns = {name: value for name, value in written.items() if name in DIGESTED[TaskRow]}
     if columns:
         found["task"] = {name: sha256_hex(canonical_bytes(_column(value))) for name, value in columns.items()}
-    return {"rows": {"columns": COLUMNS, "digests": found}} if found else {}
+    return RowDigests(columns=COLUMNS, digests=found) if found else None
 
 
 def edited_rows(record: TaskRecord) -> list[str]:
@@ -76,8 +78,8 @@ def edited_rows(record: TaskRecord) -> list[str]:
     """
     try:
         vouched = _vouched(record.events)
-    except LookupError as error:
-        return [f"{error} has digests of columns that this version does not know"]
+    except CorruptRecord as error:
+        return [str(error)]
     problems = list(_edited_columns(record.task, vouched.pop("task", {})))
     rows: tuple[Row, ...] = (record.revision, *record.grants, *record.leases, *record.checks)
     for row in rows:
@@ -95,8 +97,8 @@ def edited_columns(task: TaskRow, events: Iterable[Event]) -> list[str]:
     """Return in words which columns of a task's own row are not as its events wrote them."""
     try:
         return list(_edited_columns(task, _vouched(events).get("task", {})))
-    except LookupError as error:
-        return [f"{error} has digests of columns that this version does not know"]
+    except CorruptRecord as error:
+        return [str(error)]
 
 
 def _edited_columns(task: TaskRow, vouched: Mapping[str, str]) -> Iterator[str]:
@@ -108,14 +110,16 @@ def _edited_columns(task: TaskRow, vouched: Mapping[str, str]) -> Iterator[str]:
 def _vouched(events: Iterable[Event]) -> dict[str, dict[str, str]]:
     """Return the last digest of each row and each column of the task.
 
-    Raises LookupError for digests of other columns.
+    Raises CorruptRecord for digests of other columns.
     """
     found: dict[str, dict[str, str]] = {}
     for event in events:
-        rows = event.body.get("rows") or {"columns": COLUMNS, "digests": {}}
-        if rows["columns"] != COLUMNS:
-            raise LookupError(f"event {event.seq}")
-        for name, digests in rows["digests"].items():
+        rows = ledger_part(event).rows
+        if rows is None:
+            continue
+        if rows.columns != COLUMNS:
+            raise CorruptRecord(f"event {event.seq} has digests of columns that this version does not know")
+        for name, digests in rows.digests.items():
             found.setdefault(name, {}).update(digests)
     return found
 

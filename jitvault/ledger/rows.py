@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from functools import cache
 from itertools import groupby
 from typing import Any, TypeVar
@@ -31,7 +31,7 @@ from jitvault.ledger.model import (
 )
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.dialect import Upsert, upsert_on
-from jitvault.model.event_chain import Event, EventBody
+from jitvault.model.event_chain import Event
 
 TABLES: Mapping[type, Table] = {
     TaskRow: schema.tasks,
@@ -104,16 +104,11 @@ def _converted(values: Mapping[str, Any], convert: Callable[[Any], T], kind: typ
 
 
 def event_of(values: Sequence[Any]) -> Event:
-    """Return the event in these columns. Raises CorruptRecord."""
+    """Return the event in these columns. Raises CorruptRecord where its body is no object."""
     event = Event(*values)
-    return replace(event, body=event_body(event.body))
-
-
-def event_body(body: object) -> EventBody:
-    """Return the body of an event. Raises CorruptRecord where it is no object."""
-    if not isinstance(body, dict):
+    if not isinstance(event.body, dict):
         raise CorruptRecord("the body of an event is no object")
-    return EventBody(body)
+    return event
 
 
 def of_task(connection: Connection, kind: type[R], task_id: str, *order: str) -> tuple[R, ...]:

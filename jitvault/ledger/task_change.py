@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import TypeVar
 
+import msgspec
 from sqlalchemy import BindParameter, Connection, bindparam, insert, select, update
 
 from jitvault.errors import WrongState
+from jitvault.formats.conversion import as_json
 from jitvault.formats.rfc3339 import rfc3339
 from jitvault.ledger.model import (
     Change,
@@ -76,8 +78,14 @@ def write_change(
     written = asdict(task) if is_new else change.fields
     # not a state that is only read: whoever edited it would be vouched for
     written = {**written, "state": state.value} if is_new or change.state else written
-    body = {**change.body, "state": state.value, **digests_of(change.event, change.rows, written)}
-    event = link(task.task_id, task.seq + 1, task.head or GENESIS, str(change.event), rfc3339(at), body)
+    ops = (row for row in change.rows if isinstance(row, OperationRow))
+    said = msgspec.structs.replace(
+        change.body,
+        ops={op.op_id: op.subject for op in ops if op.state is OpState.INTENDED},
+        state=state.value,
+        rows=digests_of(change.event, change.rows, written),
+    )
+    event = link(task.task_id, task.seq + 1, task.head or GENESIS, str(change.event), rfc3339(at), as_json(said))
     put(connection, change.rows)
     has_settled = settle_seen(connection, change.rows)
     connection.execute(_INSERT_EVENT, asdict(event))
@@ -92,7 +100,7 @@ def write_change(
     if changed.rowcount != 1:
         raise WrongState(f"task {task.task_id} changed in between", hint="Run the command again.")
     changed_task = replace(task, **values)
-    tell_change(connection, event, changed_task, at, before=None if is_new else task.state)
+    tell_change(connection, event, change.body, changed_task, at, before=None if is_new else task.state)
     return WrittenChange(changed_task, event, has_settled)
 
 

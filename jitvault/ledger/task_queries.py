@@ -37,8 +37,8 @@ from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import Database
 from jitvault.ledger.storage.dialect import batches
 from jitvault.ledger.task_change import FINISHED, NOT_READ_BACK
+from jitvault.model.event_bodies import AboutExtension, kinds_of, said
 from jitvault.model.event_chain import Event
-from jitvault.model.extension import EXTENSION_KINDS
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import LIVE_STATES, OVER, State
 
@@ -202,22 +202,22 @@ class TaskQueries:
                     found[row.task_id] = row.found
         return found
 
-    def last_extensions(self, task_ids: Collection[str]) -> dict[str, Event]:
+    def last_extensions(self, task_ids: Collection[str]) -> dict[str, tuple[Event, AboutExtension]]:
         """Return each task's last event about more time, by task id.
 
         A task without one is left out. An event that cannot be read is left out.
         """
         event = schema.events.c
         query = select(*(event[field.name] for field in fields(Event)), event.task_id).where(
-            event.kind.in_([kind.value for kind in EXTENSION_KINDS])
+            event.kind.in_(kinds_of(AboutExtension))
         )
-        found: dict[str, Event] = {}
+        found: dict[str, tuple[Event, AboutExtension]] = {}
         with self._db.read() as connection:
             for batch in batches(sorted(task_ids)):
                 for row in connection.execute(query.where(event.task_id.in_(batch)).order_by(event.seq)):
                     *columns, task_id = row
                     with suppress(CorruptRecord):
-                        found[task_id] = event_of(columns)
+                        (found[task_id],) = said([event_of(columns)], AboutExtension)
         return found
 
     def revision_bodies(self) -> Iterator[bytes]:

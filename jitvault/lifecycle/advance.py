@@ -8,7 +8,7 @@ the last turn, or where that process crashed.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import assert_never
 
@@ -75,9 +75,10 @@ from jitvault.lifecycle.revocation.cascade import children_due, revoke_tree
 from jitvault.lifecycle.revocation.revoke import is_replaced_token_unproven, revoke_superseded_leases
 from jitvault.lifecycle.unexpected_error import others_go_on
 from jitvault.model.approval import RequestDecision
+from jitvault.model.event_bodies import NOTHING, EndCause, EventBody, Signed
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
-from jitvault.model.states import DELIVERED_STATES, EDGES, EndCause, EndReason, State
+from jitvault.model.states import DELIVERED_STATES, EDGES, EndReason, State
 from jitvault.stream.reading import canary
 
 _JUST_NOW_S = 1.0
@@ -252,7 +253,7 @@ def _before_grant(worker: WorkerContext, file: TaskRecord, claim: int, last: Ste
     """Cancel, decide, or grant a task that has no access yet."""
     cancel = end_request(worker, file.task.task_id, entitled=entitled(file))
     if cancel is not None and State.CANCELLED in EDGES[file.task.state]:
-        _apply(worker, file, claim, EventKind.CANCELLED, cancel.event_body(), State.CANCELLED)
+        _apply(worker, file, claim, EventKind.CANCELLED, cancel.event_body(Signed), State.CANCELLED)
         return Step()
     try:
         return _decide_or_grant(worker, file, claim, last)
@@ -295,7 +296,7 @@ def _decide_or_grant(worker: WorkerContext, file: TaskRecord, claim: int, last: 
     # the canary made sure that all lines up to now are in the ledger
     cancel = end_request_of_others(worker, file.task.task_id, entitled=entitled(file))
     if cancel is not None:
-        _apply(worker, file, claim, EventKind.CANCELLED, cancel.event_body(), State.CANCELLED)
+        _apply(worker, file, claim, EventKind.CANCELLED, cancel.event_body(Signed), State.CANCELLED)
         return Step()
     check_not_frozen(worker, file)
     try:
@@ -318,10 +319,10 @@ def _resume_issue(worker: WorkerContext, file: TaskRecord, claim: int) -> Step:
     if stop := frozen(worker, file) or ended_above(worker, file):
         return _end(worker, file, claim, why=stop)
     if cancel is not None:
-        return _end(worker, file, claim, why=(cancel.reason or EndReason.ISSUE_FAILED, cancel.event_body()))
+        return _end(worker, file, claim, why=cancel.ends_task(EndReason.ISSUE_FAILED))
     decision = still_grantable(worker, file) if len(made) < MAX_ATTEMPTS else None
     if decision is None:
-        return _end(worker, file, claim, why=(EndReason.ISSUE_FAILED, {"note": "could not be delivered"}))
+        return _end(worker, file, claim, why=EndCause(reason=EndReason.ISSUE_FAILED, note="could not be delivered"))
     check_attempt_due(worker, file, claim)
     check_issuable(worker, file, claim)
     canary(worker)
@@ -363,7 +364,7 @@ def _renew_or_end(worker: WorkerContext, file: TaskRecord, claim: int) -> Step:
     why = why_end(reader, file, trips)
     if why is None:
         if file.task.state is State.ISSUED and unwrapped(worker, file):
-            file = _apply(worker, file, claim, EventKind.UNWRAPPED, {}, State.ACTIVE)
+            file = _apply(worker, file, claim, EventKind.UNWRAPPED, NOTHING, State.ACTIVE)
         file = extend(worker, file, claim)
         if file.task.is_being_replaced:
             return _replace_token(worker, file, claim, trips)
@@ -383,7 +384,7 @@ def _end(worker: WorkerContext, file: TaskRecord, claim: int, last: Step = FIRST
     The tasks below are confirmed first, then the task. `why` is the reason, where the task is not ending yet.
     """
     file = revoke_ending(worker, file, claim, last, why)
-    if why is not None and why[0] is not EndReason.COMPLETED and not worker.mode.is_daemon:
+    if why is not None and why.reason is not EndReason.COMPLETED and not worker.mode.is_daemon:
         # whoever was just cut off asks why; the proof would come too late for the answer
         publish(worker, file, None)
     _advance_children(worker, file, claim)
@@ -411,7 +412,7 @@ def _advance_children(worker: WorkerContext, file: TaskRecord, claim: int) -> No
 
 
 def _apply(
-    worker: WorkerContext, file: TaskRecord, claim: int, event: EventKind, body: Mapping[str, object], state: State
+    worker: WorkerContext, file: TaskRecord, claim: int, event: EventKind, body: EventBody, state: State
 ) -> TaskRecord:
     """Commit one event that moves the task to `state`; return the task."""
     change = Change(event, body, state=state)

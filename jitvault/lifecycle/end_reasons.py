@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from jitvault.audit.tripwires.trip import TripwireHit
 from jitvault.context import WorkerContext
-from jitvault.formats.rfc3339 import rfc3339
 from jitvault.ledger.model import Change, TaskRecord
 from jitvault.lifecycle.decision.ancestors import ended_above
 from jitvault.lifecycle.decision.drift import drift_since_approval
@@ -18,10 +17,10 @@ from jitvault.lifecycle.decision.still_approved import approval_lapse_reason
 from jitvault.lifecycle.renewal.schedule import next_heartbeat_deadline
 from jitvault.lifecycle.requests.end_documents import end_reasons, end_request, entitled
 from jitvault.lifecycle.requests.freezes import freeze_of
-from jitvault.model.extension import extended
+from jitvault.model.event_bodies import TOKEN_EXPIRED, EndCause, EventBody, Extended, Signed, said
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
-from jitvault.model.states import TOKEN_EXPIRED, EndCause, EndReason, State
+from jitvault.model.states import EndReason, State
 from jitvault.model.ttl import early_end
 
 REPLACED = "wrapping_replaced"
@@ -35,11 +34,20 @@ def frozen(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
     """
     freeze = worker.ledger.freeze()
     if freeze:
-        return EndReason.FROZEN, {"note": freeze.reason, "line": freeze.line}
+        return EndCause(reason=EndReason.FROZEN, note=freeze.reason, line=freeze.line or "")
     statement = freeze_of(worker, file)
     if statement is None:
         return None
-    return EndReason.FROZEN, {"note": statement.reason, "by": statement.by, "scope": str(statement.scope)}
+    # a freeze that covers the task by another name of its agent or owner does not show by itself that it does
+    shows = statement.scope.covers(Revision.of(file.revision.body).content)
+    return EndCause(
+        reason=EndReason.FROZEN,
+        note=statement.reason,
+        by=statement.author,
+        name=statement.by,
+        signed=statement.envelope if shows else None,
+        scope=str(statement.scope),
+    )
 
 
 def _tripped(trips: Sequence[TripwireHit]) -> EndCause | None:
@@ -47,7 +55,7 @@ def _tripped(trips: Sequence[TripwireHit]) -> EndCause | None:
     if not trips:
         return None
     first = trips[0]
-    return first.reason, {"rule": first.rule.value, "note": first.message, "line": first.line}
+    return EndCause(reason=first.reason, rule=first.rule.value, note=first.message, line=first.line)
 
 
 def _requested_or_due(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
@@ -61,10 +69,10 @@ def _requested_or_due(worker: WorkerContext, file: TaskRecord) -> EndCause | Non
         worker.ledger.finding(file.task.task_id, REPLACED, message, worker.now())
     if request is not None:
         # a request to cancel has no reason; a task that was granted in the meantime is ended by it
-        return request.reason or EndReason.OPERATOR, request.event_body()
+        return request.ends_task(EndReason.OPERATOR)
     ends_at = file.task.ends_at
     if ends_at is not None and worker.now() >= ends_at:
-        return EndReason.DEADLINE, {"deadline": rfc3339(ends_at)}
+        return EndCause(reason=EndReason.DEADLINE, deadline=ends_at)
     return None
 
 
@@ -91,16 +99,16 @@ def _over(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
     """
     grant = file.grants[-1]
     requested = _requested_or_due(worker, file)
-    if requested is not None and requested[0] is not EndReason.DEADLINE:
+    if requested is not None and requested.reason is not EndReason.DEADLINE:
         return requested
     if worker.ledger.was_revoked_by_itself(grant.accessor_hmac or ""):
-        return EndReason.COMPLETED, {"note": "the agent revoked its own token"}
+        return EndCause(reason=EndReason.COMPLETED, note="the agent revoked its own token")
     if requested is not None:
         return requested
     now = worker.now()
     unclaimed = file.task.state is State.ISSUED and now > (grant.unwrap_deadline or now)
     if unclaimed and not unwrapped(worker, file):
-        return EndReason.UNCLAIMED, {"wrap_ttl_s": grant.wrap_ttl_s}
+        return EndCause(reason=EndReason.UNCLAIMED, wrap_ttl_s=grant.wrap_ttl_s)
     expired_at = early_end(grant.expires_at, grant.renew_at, file.task.ends_at)
     if expired_at is not None and now >= expired_at:
         return TOKEN_EXPIRED
@@ -115,7 +123,8 @@ def _silent(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
     beat_by = next_heartbeat_deadline(worker, file)
     if beat_by is None or worker.now() < beat_by:
         return None
-    return EndReason.HEARTBEAT, {"note": "no audited line of its token came in time", "beat_by": rfc3339(beat_by)}
+    note = "no audited line of its token came in time"
+    return EndCause(reason=EndReason.HEARTBEAT, note=note, beat_by=beat_by)
 
 
 def _forbidden(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
@@ -127,14 +136,13 @@ def _forbidden(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
     requester = revision.content.requester
     entity = worker.identity.by_id(requester.entity)
     if entity is None or entity.disabled:
-        return EndReason.POLICY, {"note": f"the requester {requester.name} is disabled or gone"}
+        return EndCause(reason=EndReason.POLICY, note=f"the requester {requester.name} is disabled or gone")
     lapse = approval_lapse_reason(worker, file)
     if lapse:
-        return EndReason.POLICY, lapse
-    extensions = extended(file.events)
-    window_s = extensions[-1].body["extension"]["window_s"] if extensions else None
+        return lapse
+    window_s = next((body.extension.window_s for _, body in said(reversed(file.events), Extended)), None)
     why = why_not_renewed(worker, revision, window_s)
-    return (EndReason.POLICY, {"note": why}) if why else None
+    return EndCause(reason=EndReason.POLICY, note=why) if why else None
 
 
 def _drifted(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
@@ -145,18 +153,21 @@ def _drifted(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
     drift = drift_since_approval(worker, file)
     if drift is None:
         return None
-    return EndReason.DRIFT, {"note": f"it is not what was approved: {drift:.300}"}
+    return EndCause(reason=EndReason.DRIFT, note=f"it is not what was approved: {drift:.300}")
 
 
 def record_end_notes(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
     """Record notes that were signed on the task's end after it began to end.
 
-    The reason of the end that is in the chain does not change.
+    The reason of the end that is in the chain does not change. The kill switch has its person sign after the tokens are
+    revoked, so that its note is in the chain before, without the signature.
     """
-    known = {(event.body.get("by"), event.body.get("note")) for event in file.events}
+    bodies = (body for _, body in said(file.events, EventBody))
+    signed = (body for body in bodies if isinstance(body, Signed) or (isinstance(body, EndCause) and body.signed))
+    known = {(body.by, body.note) for body in signed}
     for request in end_reasons(worker, file.task.task_id, entitled=entitled(file)):
         if (request.by.id, request.note) not in known:
-            noted = Change(EventKind.NOTED, request.event_body())
+            noted = Change(EventKind.NOTED, request.event_body(Signed))
             worker.ledger.apply(file.task.task_id, noted, claim=claim, at=worker.now())
 
 

@@ -28,12 +28,13 @@ from jitvault.lifecycle.requests.end_documents import EndRequest, force_request,
 from jitvault.lifecycle.revocation.cascade import revoke_tree, unproven_below
 from jitvault.lifecycle.revocation.revoke import revoke
 from jitvault.model.approval import RequestDecision
+from jitvault.model.event_bodies import EndCause, EventBody, Judged
 from jitvault.model.evidence import MOST_TEXT, Lack, Missing
 from jitvault.model.finding import AFTER_SEAL
 from jitvault.model.kinds import EventKind
 from jitvault.model.proof_check import QUIET_N
 from jitvault.model.revision import Revision
-from jitvault.model.states import EndCause, State, Verdict
+from jitvault.model.states import State, Verdict
 
 _TRIES = 4
 _FIRST_PAUSE_S = 0.2
@@ -208,7 +209,7 @@ def reopen(worker: WorkerContext, file: TaskRecord, claim: int, event: EventKind
     leases = [replace(lease, verdict=Verdict.ACKNOWLEDGED) for lease in file.leases]
     again = Missing(lack=Lack.REOPENED, about=why[:MOST_TEXT])
     check = CheckRow(QUIET_N, ok=False, evidence=again, task_id=task_id, subject=task_id)
-    change = Change(event, {"why": why}, state=State.ENDING, rows=(*grants, *leases, check))
+    change = Change(event, EventBody(note=why), state=State.ENDING, rows=(*grants, *leases, check))
     file = worker.ledger.change(file, change, claim=claim, at=worker.now())
     record_round(worker, file)
     return file
@@ -236,5 +237,5 @@ def revoke_late_lease(worker: WorkerContext, file: TaskRecord, claim: int) -> No
     revoke(worker, file, claim)
     found = collect_evidence(worker, file.task.task_id)
     judged = judge(worker, found)
-    change = Change(EventKind.JUDGED, {"canary": found.newest.place.offset}, rows=(*judged.leases, *judged.checks))
+    change = Change(EventKind.JUDGED, Judged(canary=found.newest.place.offset), rows=(*judged.leases, *judged.checks))
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
-from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.shorten import quoted
 from jitvault.model.decision_input import DecisionInput
+from jitvault.model.event_bodies import Refusal
 from jitvault.model.extension import Extension
 from jitvault.model.revision import Revision
+from jitvault.model.signed_document import SignedByPerson
 from jitvault.model.states import State
 from jitvault.policy.decision import APPROVERS, Decision, Obligations, Requirement
 
@@ -45,38 +45,12 @@ class ApproverDecision:
     written_at: datetime
     revision: int
     requester: str
+    envelope: SignedByPerson
     void: str | None = None
     barred: str | None = None
     withdrawn: bool = False
     person: str = ""
     persons: frozenset[str] = frozenset()
-    envelope: Mapping[str, Any] = field(default_factory=dict)
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "entity": self.entity_id,
-            "name": self.name,
-            "decision": self.decision,
-            "digest": self.digest,
-            "expires_at": rfc3339(self.expires_at),
-            "reason": self.reason,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A decision that does not count, and why.
-
-    `withdrawn` is set if its author withdrew it.
-    """
-
-    entity_id: str
-    name: str
-    why: str
-    withdrawn: bool = False
-
-    def as_json(self) -> dict[str, Any]:
-        return {"entity": self.entity_id, "name": self.name, "why": self.why, "withdrawn": self.withdrawn}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +72,6 @@ class Tally:
         short = sum(each.count for each in self.missing)
         with_one_more = {each.group: unmet(needed, {**approvers, "": (each.group,)}) for each in needed}
         return tuple(sorted(group for group, rest in with_one_more.items() if sum(each.count for each in rest) < short))
-
-    def missing_json(self) -> list[dict[str, Any]]:
-        return [needed.as_json() for needed in self.missing]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +104,11 @@ def tally(
     for given in sorted(decisions, key=lambda one: one.entity_id):
         why = _why_not(given, obligations, subject=subject, barred=barred, now=now)
         if why:
-            refused.append(Refusal(given.entity_id, given.name, why, withdrawn=given.withdrawn and why == given.void))
+            refused.append(
+                Refusal(
+                    entity=given.entity_id, name=given.name, why=why, withdrawn=given.withdrawn and why == given.void
+                )
+            )
         elif given.decision == "deny":
             denied = denied or given
         elif given.decision == "approve":
@@ -296,9 +271,10 @@ class RequestDecision:
 
     @property
     def why_denied(self) -> str:
+        """The reason for a denial; empty where nothing is denied."""
         if self.tally.denied_by:
             return denial(self.tally.denied_by.name, self.tally.denied_by.reason)
-        return self.policy.why_denied
+        return "" if self.policy.permitted else self.policy.why_denied
 
 
 def denial(name: str, reason: str | None) -> str:

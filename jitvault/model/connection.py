@@ -124,11 +124,6 @@ class ConnectionFacts(Struct, frozen=True, kw_only=True, omit_defaults=True, for
             return f"connection.ca_file {self.ca_file!a:.80} is no absolute path"
         return None
 
-    def as_json(self) -> dict[str, Any]:
-        """Return plain JSON data without the fields that are absent."""
-        found: dict[str, Any] = msgspec.to_builtins(self)
-        return found
-
     @property
     def address(self) -> str:
         """Host and port, as in a URL."""

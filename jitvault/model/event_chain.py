@@ -8,108 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
-from msgspec import Meta, Struct
-
-from jitvault.errors import CorruptRecord
 from jitvault.formats.canonical_json import canonical_bytes, likely_bytes, sha256_hex
-from jitvault.formats.conversion import converter
 
 GENESIS = "0" * 64
-
-
-class _Entity(Struct):
-    entity: str
-    name: str
-
-
-class _Refusal(Struct):
-    name: str
-    withdrawn: bool
-
-
-class _Grant(Struct):
-    grant: str
-    accessor: str | None
-    line: str
-
-
-class _Extension(Struct):
-    by: _Entity
-    reason: str
-    since: str
-    seconds: int
-    until: str
-    window_s: int
-
-
-class _Rows(Struct):
-    columns: int
-    digests: dict[str, dict[str, str]]
-
-
-_TYPES: Mapping[str, Any] = {
-    "accessor": str | None,
-    "approved_by": list[Any],
-    "digest": str,
-    "ends_at": Annotated[datetime, Meta(tz=True)] | None,
-    "expires_at": Annotated[datetime, Meta(tz=True)] | None,
-    "extension": _Extension,
-    "from": dict[str, Any],
-    "grant": str,
-    "grants": list[_Grant],
-    "head": str,
-    "leases": list[str],
-    "missing": list[Any],
-    "obligations": dict[str, Any],
-    "open_to": list[str],
-    "reasons": list[str],
-    "refused": list[_Refusal],
-    "rows": _Rows,
-    "rules": list[str],
-    "sealed_head": str | None,
-    "subjects": list[str],
-    "suspects": list[str],
-    "verdicts": dict[str, str],
-}
-"""The types of the keys by whose content anything is decided, in the events of every kind."""
-_CONVERTERS = {key: converter(kind) for key, kind in _TYPES.items()}
-
-
-class EventBody(dict[str, Any]):
-    """The body of an event as the ledger has it.
-
-    To read a key that is missing, or whose value is not of its type, raises CorruptRecord. An edited body is kept as it
-    is until then: the hash of its event tells that it was edited.
-    """
-
-    def __getitem__(self, key: str) -> Any:
-        if key not in self:
-            raise CorruptRecord(f"an event has no {key}")
-        value = super().__getitem__(key)
-        if key in _CONVERTERS:
-            _check(key, value)
-        return value
-
-    def get(self, key: str, default: Any = None) -> Any:
-        return self[key] if super().get(key) is not None else default
-
-
-def _check(key: str, value: object) -> None:
-    try:
-        _CONVERTERS[key](value)
-    except (msgspec.ValidationError, RecursionError) as error:
-        raise CorruptRecord(f"{key} of an event is of another type ({type(error).__name__})") from None
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """One link of a task's chain: event `seq`, counted from 1.
 
-    `hash` covers task, seq, prev, kind, at and body.
+    `hash` covers task, seq, prev, kind, at and body. `jitvault.model.event_bodies` reads the body.
     """
 
     task_id: str

@@ -14,6 +14,9 @@ from msgspec import Meta, Struct
 MOST_TEXT = 1000
 """The most characters that are kept of a text of others, such as the answer of a target."""
 
+MOST_SIGNED = 16 * 1024
+"""The most bytes that are kept of what an issuer signed; an OCSP response or a certificate has some 1,000."""
+
 Time = Annotated[datetime, Meta(tz=True)]
 Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, Meta(min_length=1)]
@@ -83,6 +86,25 @@ class TargetAnswer(Struct, frozen=True, forbid_unknown_fields=True, tag_field="k
     engine: str
     question: str
     answer: Text
+
+
+class SignedForm(StrEnum):
+    """What the bytes are that a certificate's issuer signed, in DER."""
+
+    OCSP = "ocsp"
+    CERTIFICATE = "certificate"
+
+
+class SignedAnswer(TargetAnswer, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="signed_answer"):
+    """The same about a certificate, with what its issuer signed and the answer was read from.
+
+    That is the OCSP response which calls it revoked, or the certificate itself, which has expired. `der` is None for
+    more than `MOST_SIGNED` bytes: then `sha256` alone says which they were, and nobody can read the answer again.
+    """
+
+    form: SignedForm
+    sha256: Digest
+    der: bytes | None
 
 
 class ReadKind(StrEnum):
@@ -167,4 +189,4 @@ class NoToken(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind",
     """No token was ever created."""
 
 
-Evidence = Line | Expiry | Interval | Contiguous | Gap | TargetAnswer | Quiet | NoToken | Missing
+Evidence = Line | Expiry | Interval | Contiguous | Gap | TargetAnswer | SignedAnswer | Quiet | NoToken | Missing

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
+from jitvault.model.event_bodies import EventBody, GrantRefused, PublishedEnd, Submitted, said
 from jitvault.model.event_chain import Event
 from jitvault.model.kinds import EventKind
 
@@ -16,17 +17,17 @@ MOST_REFUSED: Final = 20
 _HOUR = timedelta(hours=1)
 
 
-def grant_refusals(events: Iterable[Event]) -> list[Event]:
-    """Return the chain's events about refused requests for a grant, in order."""
-    return [event for event in events if event.kind == EventKind.GRANT_REFUSED]
-
-
 def is_refused(events: Iterable[Event], request: str) -> bool:
     """Return whether the request with this nonce was refused.
 
     A ledger that was rebuilt knows of the last refusal before by what was published.
     """
-    return any(_refused_request(event) == request for event in events)
+    for _, body in said(events, EventBody):
+        match body:
+            case GrantRefused(request=refused) | Submitted(recovered_from=PublishedEnd(refused_request=refused)):
+                if refused == request:
+                    return True
+    return False
 
 
 def is_refused_too_often(events: Iterable[Event], now: datetime) -> bool:
@@ -34,13 +35,5 @@ def is_refused_too_often(events: Iterable[Event], now: datetime) -> bool:
 
     Whoever may request a grant could otherwise make the chain grow without end.
     """
-    refusals = grant_refusals(events)
-    return len([event for event in refusals if now - datetime.fromisoformat(event.at) < _HOUR]) >= MOST_REFUSED
-
-
-def _refused_request(event: Event) -> object:
-    """Return the nonce of the request that an event says was refused."""
-    if event.kind == EventKind.GRANT_REFUSED:
-        return event.body["request"]
-    former: Mapping[str, Any] = event.body.get("recovered_from") or {}
-    return former.get("refused_request") if event.kind == EventKind.SUBMITTED else None
+    refused = (event for event in events if event.kind == EventKind.GRANT_REFUSED)
+    return sum(now - datetime.fromisoformat(event.at) < _HOUR for event in refused) >= MOST_REFUSED

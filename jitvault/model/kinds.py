@@ -69,6 +69,7 @@ class EventKind(StrEnum):
     HANDED_ON = "handed_on"
     JUDGED = "judged"
     KEPT = "kept"
+    LAPSED = "lapsed"
     LATE_LEASE = "late_lease"
     LISTED = "listed"
     LISTING_INTENDED = "listing_intended"

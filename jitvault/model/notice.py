@@ -13,6 +13,7 @@ from typing import Any
 
 from jitvault.backoff import doubled
 from jitvault.formats.canonical_json import sha256_hex
+from jitvault.model.event_bodies import EventBody, ExtensionPending, VerdictsGiven
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import PROVEN, State, Verdict
 
@@ -58,19 +59,19 @@ class Notice:
     tries: int = 0
 
 
-def kind_of_change(before: State | None, after: State, event: str, body: Mapping[str, Any]) -> Kind | None:
+def kind_of_change(before: State | None, after: State, event: str, body: EventBody) -> Kind | None:
     """Return the kind of notice for a change of a task, or None.
 
     None means that only the ledger records the change.
     """
     if before in PROVEN and after is State.ENDING:
         return Kind.UNCONFIRMED
-    if event == "revoked" and _UNENDED & {*body.get("verdicts", {}).values()}:
+    if event == EventKind.REVOKED and isinstance(body, VerdictsGiven) and _UNENDED & {*body.verdicts.values()}:
         return Kind.UNCONFIRMED
-    if event == EventKind.EXTENSION_PENDING:
+    if isinstance(body, ExtensionPending):
         # with no approval missing, it waits for the requester to take a new token
-        return Kind.PENDING if body.get("missing") else None
-    return _OF_STATE.get(after) if before is not after or event == "revised" else None
+        return Kind.PENDING if body.missing else None
+    return _OF_STATE.get(after) if before is not after or event == EventKind.REVISED else None
 
 
 def notice_id(kind: Kind, task_id: str | None, what: str) -> str:

@@ -16,13 +16,13 @@ from jitvault.model.revision import Revision
 from jitvault.model.revision_content import Access
 from jitvault.model.ttl import least
 from jitvault.model.verifiers import describe_acceptance, unproven_sessions
-from jitvault.policy.decision import ProofLevel, needed_proof_level, obliged_proof_level
+from jitvault.policy.decision import NO_OBLIGATIONS, Obligations, ProofLevel, needed_proof_level
 
 
-def describe(revision: Revision, decision: Mapping[str, Any] | None = None) -> list[str]:
+def describe(revision: Revision, obligations: Obligations = NO_OBLIGATIONS) -> list[str]:
     """Describe what the signed bytes grant, a sentence a line, to approvers.
 
-    `decision` is policy's.
+    `obligations` are policy's.
     """
     content = revision.content
     body = revision.spec.spec
@@ -65,33 +65,33 @@ def describe(revision: Revision, decision: Mapping[str, Any] | None = None) -> l
     lines.append(f"Delivered to: the {body.deliver}, in a wrapping that works once.")
     if body.tools:
         lines.append(f"Tools: {', '.join(body.tools)}.")
-    if any(is_asked(entry, decision) for entry in revision.access):
+    if any(is_asked(entry, obligations) for entry in revision.access):
         lines.append("Its end is proven by the target.")
-    lines += [f"Its end is {reason}" for reason in describe_unasked(revision.access, decision)]
+    lines += [f"Its end is {reason}" for reason in describe_unasked(revision.access, obligations)]
     lines += [f"Not proven for {limit}." for limit in unproven_sessions(revision.access)]
     return lines
 
 
-def is_asked(entry: Access, decision: Mapping[str, Any] | None) -> bool:
+def is_asked(entry: Access, obligations: Obligations) -> bool:
     """Return whether the target is asked about the end of an access.
 
-    `decision` is policy's, which can have it asked whatever the template says.
+    `obligations` are policy's, which can have it asked whatever the template says.
     """
-    return needed_proof_level(entry.confirm, obliged_proof_level(decision)) == ProofLevel.TARGET
+    return needed_proof_level(entry.confirm, obligations.confirm) == ProofLevel.TARGET
 
 
-def unasked(access: Iterable[Access], decision: Mapping[str, Any] | None) -> list[str]:
+def unasked(access: Iterable[Access], obligations: Obligations) -> list[str]:
     """Return the templates whose end the target does not prove.
 
     Each is followed by the reason that the template gives.
     """
-    alone = (entry for entry in access if not is_asked(entry, decision))
+    alone = (entry for entry in access if not is_asked(entry, obligations))
     return sorted({f"{entry.template}: {entry.confirm_why or 'no reason given'}" for entry in alone})
 
 
-def describe_unasked(access: Iterable[Access], decision: Mapping[str, Any] | None) -> list[str]:
+def describe_unasked(access: Iterable[Access], obligations: Obligations) -> list[str]:
     """Describe the ends that will rest on Vault's word, one for each template."""
-    return [f"revoked at Vault; the target is not asked about {reason}" for reason in unasked(access, decision)]
+    return [f"revoked at Vault; the target is not asked about {reason}" for reason in unasked(access, obligations)]
 
 
 def _budget(leases: int) -> str:

@@ -10,6 +10,7 @@ from jitvault.formats.canonical_json import sha256_hex
 from jitvault.formats.clocks import TOLERANCE
 from jitvault.model.decision_input import DecisionInput
 from jitvault.model.revision_content import RevisionContent
+from jitvault.model.signed_document import SignedByPerson
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class FreezeStatement:
 
     `at` is Vault's time of the document. `entity` is the entity that had the name of the scope's agent or owner
     when a worker took the document in: an administrator can rename an entity, and its tasks carry the new name
-    then.
+    then. `author` is the entity that signed it, and `envelope` what it signed, None where the signature does not hold.
     """
 
     scope: Scope
@@ -88,6 +89,8 @@ class FreezeStatement:
     reason: str
     at: datetime
     entity: str = ""
+    author: str = ""
+    envelope: SignedByPerson | None = None
 
     def covers(self, content: RevisionContent | DecisionInput) -> bool:
         """Return whether a task is in the scope, by name or by entity."""

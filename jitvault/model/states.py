@@ -12,7 +12,6 @@ replaced by another one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -51,11 +50,6 @@ class EndReason(StrEnum):
     OPERATOR = "operator"
     PARENT = "parent"
     DRIFT = "drift"
-
-
-EndCause = tuple[EndReason, Mapping[str, object]]
-"""Why a task ends, and the body of its `ending` event in the chain."""
-TOKEN_EXPIRED: EndCause = (EndReason.EXPIRED, {"note": "its token was over before it was renewed"})
 
 
 class Verdict(StrEnum):

@@ -34,9 +34,6 @@ class TokenLimits:
         found = _WORD.fullmatch(word)
         return cls(int(found[1]), int(found[2])) if found else None
 
-    def as_json(self) -> dict[str, int]:
-        return {"reads": self.reads, "denied": self.denied}
-
     def in_words(self) -> str:
         """Return what the agent may do, for people who read it in a hurry."""
         reads = f"{self.reads} read" if self.reads == 1 else f"{self.reads} reads"

@@ -123,9 +123,8 @@ class Notifier:
         if file is None:
             return {}
         content = Revision.of(file.revision.body).content
-        obligations = last_decision(file).get("obligations") or {}
         parties = {part: getattr(content, part).name for part in ("requester", "agent", "owner")}
-        notify = list(obligations.get("notify", ()))
+        notify = list(last_decision(file).policy.obligations.notify)
         return {**parties, "risk": content.risk, "notify": notify, "frozen": self._freeze(content)}
 
     def _freeze(self, content: RevisionContent) -> dict[str, object] | None:

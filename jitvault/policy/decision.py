@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 
 from jitvault.errors import CorruptRecord
-from jitvault.formats.conversion import converter
+from jitvault.formats.conversion import as_json, converter
 
 OPERATORS = "jitvault-operators"
 AGENTS = "jitvault-agents"
@@ -31,7 +30,6 @@ class Level(StrEnum):
 
 
 _ORDER = tuple(Level)
-S = TypeVar("S", bound=Struct)
 
 
 def highest(levels: Iterable[str]) -> Level:
@@ -49,29 +47,27 @@ class ProofLevel(StrEnum):
     TARGET = "target"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Requirement:
+Seconds = Annotated[int, Meta(ge=0, le=10**10)]
+
+
+class Requirement(Struct, frozen=True, order=True, forbid_unknown_fields=True):
     """The approval of `count` distinct members of the Vault group `group`."""
 
     group: str
-    count: int
-
-    def as_json(self) -> dict[str, Any]:
-        return {"group": self.group, "count": self.count}
+    count: Annotated[int, Meta(ge=1)]
 
 
-@dataclass(frozen=True, slots=True)
-class Obligations:
+class Obligations(Struct, frozen=True, forbid_unknown_fields=True):
     """What has to hold before and while a permitted task is granted.
 
-    `approvals` names each group once, sorted, with a count of at least one. `max_ttl_s` caps the token's life and
-    `max_window_s` the window, in seconds. `confirm` raises what the templates require. `notify` names who is
-    notified. In the groups of `owner_may_approve` the owner of the data counts as every other member does.
+    `approvals` names each group once, sorted. `max_ttl_s` caps the token's life and `max_window_s` the window, in
+    seconds. `confirm` raises what the templates require. `notify` names who is notified. In the groups of
+    `owner_may_approve` the owner of the data counts as every other member does.
     """
 
     approvals: tuple[Requirement, ...] = ()
-    max_ttl_s: int | None = None
-    max_window_s: int | None = None
+    max_ttl_s: Seconds | None = None
+    max_window_s: Seconds | None = None
     confirm: ProofLevel | None = None
     notify: tuple[str, ...] = ()
     owner_may_approve: tuple[str, ...] = ()
@@ -84,65 +80,11 @@ class Obligations:
         """
         return tuple(needed.group for needed in self.approvals) or (APPROVERS,)
 
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "approvals": [needed.as_json() for needed in self.approvals],
-            "max_ttl_s": self.max_ttl_s,
-            "max_window_s": self.max_window_s,
-            "confirm": self.confirm.value if self.confirm else None,
-            "notify": list(self.notify),
-            "owner_may_approve": list(self.owner_may_approve),
-        }
-
-    @classmethod
-    def of(cls, stored: Mapping[str, Any]) -> Obligations:
-        """Return the obligations that `as_json` wrote. Raises CorruptRecord."""
-        return _converted(stored, _OBLIGATIONS).value
-
 
 NO_OBLIGATIONS = Obligations()
-Seconds = Annotated[int, Meta(ge=0, le=10**10)]
 
 
-class _StoredRequirement(Struct, frozen=True):
-    group: str
-    count: int
-
-
-class _StoredObligations(Struct, frozen=True):
-    approvals: tuple[_StoredRequirement, ...] = ()
-    max_ttl_s: Seconds | None = None
-    max_window_s: Seconds | None = None
-    confirm: ProofLevel | None = None
-    notify: tuple[str, ...] = ()
-    owner_may_approve: tuple[str, ...] = ()
-
-    @property
-    def value(self) -> Obligations:
-        return Obligations(
-            approvals=tuple(Requirement(each.group, each.count) for each in self.approvals),
-            max_ttl_s=self.max_ttl_s,
-            max_window_s=self.max_window_s,
-            confirm=self.confirm,
-            notify=self.notify,
-            owner_may_approve=self.owner_may_approve,
-        )
-
-
-class _StoredDecision(Struct, frozen=True):
-    permitted: bool = False
-    obligations: _StoredObligations = _StoredObligations()
-    rules: tuple[str, ...] = ()
-    reasons: tuple[str, ...] = ()
-    policy_digest: str = ""
-
-
-_OBLIGATIONS = converter(_StoredObligations)
-_DECISION = converter(_StoredDecision)
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True, forbid_unknown_fields=True):
     """The answer for one access, or for a whole task.
 
     `rules` are the `@id`s that decided: permits, or what forbade the access; none if nothing permits it. `reasons`
@@ -163,32 +105,18 @@ class Decision:
         return f"forbidden by {', '.join(self.rules)}" + (f": {'; '.join(self.reasons)}" if self.reasons else "")
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "permitted": self.permitted,
-            "obligations": self.obligations.as_json(),
-            "rules": list(self.rules),
-            "reasons": list(self.reasons),
-            "policy_digest": self.policy_digest,
-        }
+        return as_json(self)
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Decision:
         """Return the decision that `as_json` wrote. Raises CorruptRecord."""
-        found = _converted(stored, _DECISION)
-        return cls(
-            permitted=found.permitted,
-            obligations=found.obligations.value,
-            rules=found.rules,
-            policy_digest=found.policy_digest,
-            reasons=found.reasons,
-        )
+        try:
+            return _decision(stored)
+        except (msgspec.ValidationError, RecursionError) as error:
+            raise CorruptRecord(f"a stored decision is not one that jitvault wrote ({type(error).__name__})") from None
 
 
-def _converted(stored: Mapping[str, Any], convert: Callable[[Any], S]) -> S:
-    try:
-        return convert(stored)
-    except (msgspec.ValidationError, RecursionError) as error:
-        raise CorruptRecord(f"a stored decision is not one that jitvault wrote ({type(error).__name__})") from None
+_decision = converter(Decision)
 
 
 def strictest(first: Obligations, second: Obligations) -> Obligations:
@@ -249,9 +177,3 @@ def _least(first: int | None, second: int | None) -> int | None:
 def needed_proof_level(asked: str, obliged: str | None) -> str:
     """Return the higher of a template's proof level and the policy's."""
     return ProofLevel.TARGET.value if ProofLevel.TARGET.value in (asked, obliged) else asked
-
-
-def obliged_proof_level(decision: Mapping[str, Any] | None) -> str | None:
-    """Return the proof level in a decision that was stored as JSON, or None."""
-    level = ((decision or {}).get("obligations") or {}).get("confirm")
-    return str(level) if level else None

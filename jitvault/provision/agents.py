@@ -43,18 +43,6 @@ class Agent:
     environment: Mapping[str, str]
     problems: tuple[str, ...]
 
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "entity": self.entity,
-            "kind": self.kind,
-            "mount": self.mount,
-            "subject": self.subject,
-            "cidrs": list(self.cidrs),
-            "environment": dict(self.environment),
-            "problems": list(self.problems),
-        }
-
 
 def bound_networks(vault: Vault, name: str) -> tuple[str, ...]:
     """Return the networks from which an agent of `agents add` may log in.

@@ -18,7 +18,6 @@ from jitvault.documents.approvers import Registered, Registry, check_new, check_
 from jitvault.documents.paths import APPROVERS
 from jitvault.documents.signed import signer_key
 from jitvault.errors import Denied, InvalidInput, NotFound
-from jitvault.formats.rfc3339 import rfc3339
 from jitvault.provision.items import SigningKey
 from jitvault.provision.live import Live
 from jitvault.provision.plan import carry_out, difference
@@ -43,16 +42,6 @@ class Approver:
     groups: tuple[str, ...]
     since: datetime
     problems: tuple[str, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "entity": self.entity,
-            "name": self.name,
-            "person": self.person,
-            "groups": list(self.groups),
-            "since": rfc3339(self.since),
-            "problems": list(self.problems),
-        }
 
 
 def register(vault: Vault, who: str, *, person: str, groups: Sequence[str]) -> Approver:

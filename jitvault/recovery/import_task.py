@@ -11,16 +11,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
+
 from jitvault.context import WorkerContext
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import InvalidInput, JitvaultError
-from jitvault.formats.rfc3339 import rfc3339
 from jitvault.ledger.model import Change, GrantRow, Row, TaskRecord, TaskRow
 from jitvault.lifecycle.decision.admit import readmit_request
 from jitvault.lifecycle.decision.questions import decision_input
 from jitvault.lifecycle.record.history import decisions_digest, opened_rows
 from jitvault.lifecycle.record.integrity import check_integrity
 from jitvault.lifecycle.requests.publish import publish
+from jitvault.model.event_bodies import Recovered, RecoveredGrant, RevisionDecision
 from jitvault.model.event_chain import GENESIS
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
@@ -92,13 +94,11 @@ def _create(worker: WorkerContext, case: RecoveryCase) -> None:
     leases, checks = leases_of(case, grants)
     change = Change(
         EventKind.RECOVERED,
-        {
-            **_body(case, grants, published.digest),
-            **_decided(case, decision),
-            **_ended(case, state),
-            "leases": [lease.lease_id for lease in leases],
-            "ends_at": rfc3339(published.ends_at) if published.ends_at else None,
-        },
+        msgspec.structs.replace(
+            _body(case, grants, published.digest, ended=state is State.ENDING, decision=decision),
+            leases=tuple(lease.lease_id for lease in leases),
+            ends_at=published.ends_at,
+        ),
         rows=(*_opened(case, decision), *grants, *leases, *checks),
     )
     worker.ledger.create(task, change, at=now)
@@ -133,12 +133,11 @@ def _go_on(worker: WorkerContext, file: TaskRecord, case: RecoveryCase, claim: i
         proof = case.receipt.proof
         fields |= {"receipt": published.receipt, "dead_ms": proof.dead_ms, "confirmed_ms": proof.confirmed_ms}
         earlier = tuple(replace(grant, settled=True) for grant in earlier)
-    body = {**_body(case, grants, published.digest), **_ended(case, state)}
     rows: list[Row] = [*earlier, *grants]
-    if published.digest != file.task.digest:
-        decision = _decision(worker, case)
-        body |= _decided(case, decision)
+    decision = _decision(worker, case) if published.digest != file.task.digest else None
+    if decision is not None:
         rows += _opened(case, decision)
+    body = _body(case, grants, published.digest, ended=state is State.ENDING, decision=decision)
     if case.receipt:
         rows += verdicts_of(case, file)
     worker.ledger.apply(
@@ -149,52 +148,51 @@ def _go_on(worker: WorkerContext, file: TaskRecord, case: RecoveryCase, claim: i
 # -- what the event says --------------------------------------------------------------------------------------
 
 
-def _body(case: RecoveryCase, grants: Sequence[GrantRow], digest: str) -> dict[str, Any]:
+def _body(
+    case: RecoveryCase,
+    grants: Sequence[GrantRow],
+    digest: str,
+    *,
+    ended: bool = False,
+    decision: Decision | None = None,
+) -> Recovered:
     """Return what every `recovered` event says.
 
-    `digest` is the digest that the task has from then on.
+    `digest` is the digest that the task has from then on, and `decision` the one about the revision, if the ledger has
+    none.
     """
     published = case.published
     lines = {token.accessor: token.line for token in case.made}
-    return {
-        "from": published.chain_and_state,
-        "revision": published.revision,
-        "digest": digest,
-        "verified_by": list(case.verified_by),
-        "grants": [
-            {
-                "grant": grant.grant_id,
-                "accessor": grant.accessor_hmac,
-                "line": lines.get(grant.accessor_hmac or "", ""),
-            }
+    return Recovered(
+        from_=published.chain_and_state,
+        revision=published.revision,
+        digest=digest,
+        verified_by=tuple(case.verified_by),
+        grants=tuple(
+            RecoveredGrant(grant=grant.grant_id, accessor=grant.accessor_hmac, line=lines.get(grant.accessor_hmac, ""))
             for grant in grants
             if grant.accessor_hmac
-        ],
-        "leases": [],
-        "sealed_head": case.receipt.chain.head if case.receipt else None,
-        **({"request": case.request} if case.request else {}),
-    }
+        ),
+        leases=(),
+        sealed_head=case.receipt.chain.head if case.receipt else None,
+        request=case.request,
+        decision=_decided(case, decision) if decision else None,
+        reason=_end_reason(published) if ended else None,
+        note=(case.why or NOTE) if ended else "",
+    )
 
 
-def _decided(case: RecoveryCase, decision: Decision) -> dict[str, Any]:
-    """Return the event's decision, if the ledger has none.
-
-    It is the decision about the revision.
-    """
-    return {
-        "policy": decision.policy_digest,
-        "rules": list(decision.rules),
-        "permitted": decision.permitted,
-        "obligations": decision.obligations.as_json(),
-        "approved_by": [one.entity_id for one in case.approved],
-        "signed": [dict(one.envelope) for one in case.approved],
-        "denied_by": None,
-        "votes": decisions_digest(()),
-    }
-
-
-def _ended(case: RecoveryCase, state: State) -> dict[str, Any]:
-    return {"reason": _end_reason(case.published).value, "note": case.why or NOTE} if state is State.ENDING else {}
+def _decided(case: RecoveryCase, decision: Decision) -> RevisionDecision:
+    return RevisionDecision(
+        policy=decision,
+        approved_by=tuple(one.entity_id for one in case.approved),
+        signed=tuple(one.envelope for one in case.approved),
+        denied_by=None,
+        missing=(),
+        refused=(),
+        agent_groups=(),
+        votes=decisions_digest(()),
+    )
 
 
 def _decision(worker: WorkerContext, case: RecoveryCase) -> Decision:
@@ -203,12 +201,12 @@ def _decision(worker: WorkerContext, case: RecoveryCase) -> Decision:
     Its proof level is never below what policy requires now, and it is the target's where no signature confirms the
     revision: what was published decides nothing.
     """
-    former = Decision.of(case.published.decision)
+    former = case.published.decision
     obliged = former.obligations
     higher = ProofLevel.TARGET in (obliged.confirm, _proof_level_now(worker, case))
     return Decision(
         permitted=True,
-        obligations=replace(obliged, confirm=ProofLevel.TARGET if higher else obliged.confirm),
+        obligations=msgspec.structs.replace(obliged, confirm=ProofLevel.TARGET if higher else obliged.confirm),
         rules=former.rules,
         policy_digest=former.policy_digest,
     )

@@ -18,6 +18,7 @@ from jitvault.errors import InvalidInput, JitvaultError, LedgerUnavailable, Lost
 from jitvault.ledger.model import GapKind, TaskRecord
 from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.revocation.phases import revoke_task_tokens
+from jitvault.model.event_bodies import Recovered, said
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import State
 from jitvault.recovery.import_task import import_task
@@ -230,8 +231,7 @@ def _missed(worker: WorkerContext, files: AuditFiles) -> set[str]:
 
 
 def _lines_of(file: TaskRecord) -> set[str]:
-    grants = (grant for event in file.events if event.kind == EventKind.RECOVERED for grant in event.body["grants"])
-    return {str(grant["line"]) for grant in grants if grant["line"]}
+    return {grant.line for _, body in said(file.events, Recovered) for grant in body.grants if grant.line}
 
 
 def _read_from_the_past(worker: WorkerContext) -> list[str]:

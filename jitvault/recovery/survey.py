@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from jitvault.audit.observation import Kind, Observation
 from jitvault.context import WorkerContext
@@ -23,10 +22,10 @@ from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.decision.evaluate import resolve
 from jitvault.lifecycle.requests.reader import Submission, approver_decisions, submission
 from jitvault.model.approval import ApproverDecision
-from jitvault.model.kinds import EventKind
+from jitvault.model.event_bodies import Recovered, said
+from jitvault.model.signed_document import SignedByPerson
 from jitvault.model.states import BEFORE_GRANT
 from jitvault.model.vault_access import ROLE_PREFIX
-from jitvault.policy.decision import Decision
 from jitvault.recovery.issued_tokens import IssuedToken, ListedToken, issued_tokens, with_leases, worker_sessions
 from jitvault.recovery.outcomes import (
     LedgerState,
@@ -75,7 +74,7 @@ class RecoveryCase:
     made: tuple[IssuedToken, ...]
     verified_by: tuple[str, ...]
     receipt: Receipt | None
-    request: Mapping[str, Any] | None
+    request: SignedByPerson | None
     approved: tuple[ApproverDecision, ...]
     why: str
 
@@ -210,7 +209,7 @@ def _case(
 
 def _here(file: TaskRecord, published: PublishedTask) -> LedgerState:
     events = {event.seq: event.hash for event in file.events}
-    told = any(e.body["from"] == published.chain_and_state for e in file.events if e.kind == EventKind.RECOVERED)
+    told = any(body.from_ == published.chain_and_state for _, body in said(file.events, Recovered))
     return LedgerState(
         state=file.task.state,
         requester=file.task.requester,
@@ -240,7 +239,7 @@ def _receipt(worker: WorkerContext, published: PublishedTask) -> Receipt | None:
 
 def _verified(
     worker: WorkerContext, published: PublishedTask
-) -> tuple[bool, Mapping[str, Any] | None, tuple[str, ...], tuple[ApproverDecision, ...]]:
+) -> tuple[bool, SignedByPerson | None, tuple[str, ...], tuple[ApproverDecision, ...]]:
     """Return what signatures say of a task.
 
     That is whether there is a signed request, its envelope if it resolves to the revision, who confirms the revision,
@@ -250,11 +249,15 @@ def _verified(
     if not requested:
         return False, None, (), ()
     carried, approved = list[str](), list[ApproverDecision]()
-    request: Mapping[str, Any] | None = None
+    request: SignedByPerson | None = None
     try:
-        if submitted is not None and resolve(worker, submitted, number=published.revision).digest == published.digest:
+        if (
+            submitted is not None
+            and resolve(worker, submitted.requester, submitted.spec, number=published.revision).digest
+            == published.digest
+        ):
             carried.append("its signed request resolves to it")
-            request = dict(submitted.envelope)
+            request = submitted.envelope
     except InvalidInput:
         pass
     for one in approver_decisions(worker, published.task_id, _groups(published)):
@@ -281,7 +284,7 @@ def _groups(published: PublishedTask) -> list[str]:
 
     They only decide which memberships are looked up.
     """
-    return [needed.group for needed in Decision.of(published.decision).obligations.approvals]
+    return [needed.group for needed in published.decision.obligations.approvals]
 
 
 def _why(

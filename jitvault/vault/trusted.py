@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -16,11 +17,11 @@ _AUDITORS = "jitvault-auditors"
 _INIT = "An administrator runs `jitvault init` first."
 
 
-def trusted(vault: Vault, workers: Iterable[str]) -> TrustFile:
+def trusted(vault: Vault, workers: Iterable[str], mounts: Iterable[str]) -> TrustFile:
     """Return what an auditor trusts, as Vault has it now.
 
-    `workers` are the names of the worker's entities. Raises NotFound where Vault lacks one of the things, and
-    VaultRefused for whoever may not read them.
+    `workers` are the names of the worker's entities, `mounts` those of PKI engines whose issuers count. Raises NotFound
+    where Vault lacks one of the things, and VaultRefused for whoever may not read them.
     """
     key = _data(vault, f"{MOUNT}/keys/{RECEIPT_KEY}", f"Vault has no key {RECEIPT_KEY}", _INIT)
     # only a group of ours says which namespace this is: Vault shows a namespace's id at what is in it
@@ -34,6 +35,7 @@ def trusted(vault: Vault, workers: Iterable[str]) -> TrustFile:
         signers=list(_signers(vault)),
         namespace=HomeNamespace(str(group["namespace_id"]), (vault.connection.namespace or "").strip("/")),
         workers=[_worker(vault, name) for name in dict.fromkeys(workers)],
+        issuers=list(_issuers(vault, mounts)),
     )
 
 
@@ -60,6 +62,20 @@ def _worker(vault: Vault, name: str) -> TrustedWorker:
             hint="Name the worker's with --worker; docs/operations/worker-identity.md says how to give it one.",
         )
     return TrustedWorker(str(found["data"]["id"]), name)
+
+
+def _issuers(vault: Vault, mounts: Iterable[str]) -> Iterator[str]:
+    """Yield the certificate of each issuer of these mounts, which Vault gives to everybody."""
+    for mount in dict.fromkeys(mounts):
+        known: list[str] = []
+        # everybody may list those of a PKI engine, so that a refusal is one of another engine, or of none
+        with suppress(VaultRefused):
+            known = vault.list(f"{mount}/issuers")
+        if not known:
+            raise NotFound(f"Vault has no issuer at {mount!r:.80}", hint="Name the mount of a PKI engine with --pki.")
+        for issuer in known:
+            missing = f"Vault has no issuer {issuer} any more"
+            yield _data(vault, f"{mount}/issuer/{issuer}/json", missing, "Run the command again.")["certificate"]
 
 
 def _data(vault: Vault, path: str, missing: str, hint: str) -> Mapping[str, Any]:

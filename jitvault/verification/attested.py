@@ -8,13 +8,16 @@ for each field, and says why.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import product
 from typing import Any
 
 import msgspec
 
 from jitvault.documents.receipt import Statement
+from jitvault.verification.issuer_answers import IssuerAnswers
+from jitvault.verification.papers import Papers
 from jitvault.verification.receipt import PREDICATE
-from jitvault.verification.signed_documents import Papers, forcing_end, supporting_end
+from jitvault.verification.signed_ends import forcing_end, supporting_end
 
 _ALWAYS = (
     "children",
@@ -52,6 +55,7 @@ _EVIDENCE_ALWAYS = {
     "contiguous": ("source", "begin", "end"),
     "gap": ("closed",),
     "target_answer": ("engine", "question", "answer"),
+    "signed_answer": ("answer",),
     "quiet": ("ms", "listed"),
     "missing": ("",),
 }
@@ -59,28 +63,34 @@ _EVIDENCE_BY_LOG = {
     "line": ("sha256", "request_id", "operation", "path", "at"),
     "expiry": ("at",),
     "gap": ("listing", "line"),
+    "signed_answer": ("question",),
 }
+_EVIDENCE_BY_ISSUER = ("engine", "question", "form", "sha256", "der")
 
 
-def attested(statement: Statement, papers: Papers, *, has_log: bool, has_history: bool) -> list[str]:
+def attested(
+    statement: Statement, papers: Papers, answers: IssuerAnswers, *, has_log: bool, has_history: bool
+) -> list[str]:
     """Return the JSON pointers of the values that nothing derives again, each with all that is below it."""
     plain: dict[str, Any] = msgspec.to_builtins(statement.predicate)
     patterns = [*_ALWAYS, *_unsupported(statement, papers)]
     patterns += () if has_log else _BY_LOG
     patterns += () if has_history else _BY_HISTORY
     places = [place for pattern in patterns for place in _places(plain, pattern.split("/"), PREDICATE)]
-    return [*places, *_of_evidence(plain["proof"], has_log=has_log), *papers.unproven]
+    unsigned = map("/".join, product(answers.unproven, _EVIDENCE_BY_ISSUER))
+    found = [*places, *_of_evidence(plain["proof"], has_log=has_log), *papers.unproven, *unsigned]
+    return list(dict.fromkeys(found))
 
 
 def _unsupported(statement: Statement, papers: Papers) -> Iterator[str]:
     """Yield what only a signed document supports, where the auditor brings no key for one."""
     receipt = statement.predicate
-    end, forcing = supporting_end(receipt, papers.ends), forcing_end(receipt, papers.ends)
+    end, forcing = supporting_end(receipt, papers), forcing_end(receipt, papers.ends)
     if end is None or not end.is_proven:
         yield from ("ended/by", "ended/note", "ended/reason", "proof/end_reason")
     if forcing is None or not forcing.is_proven:
         yield "proof/forced"
-    if not papers.quorum_is_proven or receipt.recovered:
+    if not papers.has_proof_of_approvals(receipt):
         yield from ("approved_by", "extensions/*/approved_by")
     if papers.request is None:
         yield "documents/request"

@@ -31,11 +31,11 @@ def check_callers(receipt: Receipt, found: Scan | None, trust: Trust) -> Checked
     problems = tuple(_problems(receipt, found, trust)) if found is not None else ()
     rests = list(resting_lines(receipt))
     absent = sum(rest.line not in found.named for rest in rests) if found is not None else 0
-    unchecked = f"not looked at: {absent} of {len(rests)} lines, which are in none of the files" if absent else ""
+    why_not_made = f"not looked at: {absent} of {len(rests)} lines, which are in none of the files" if absent else ""
     if missing:
-        unchecked = f"not checked whether the lines are the worker's, in jitvault's namespace ({', '.join(missing)})"
+        why_not_made = f"not checked whether the lines are the worker's, in jitvault's namespace ({', '.join(missing)})"
     seen = f"{len(rests)} lines are of namespace {one_line(trust.namespace)}, and by the worker where they have to be"
-    return Checked("worker", seen, problems, unchecked=unchecked)
+    return Checked("worker", seen, problems, why_not_made=why_not_made)
 
 
 def _problems(receipt: Receipt, found: Scan, trust: Trust) -> Iterator[Problem]:

@@ -1,7 +1,7 @@
 """What the evidence of a check that holds says, for the verifier's own rules.
 
 Evidence of another kind than a check needs proves nothing. What a target answered (check 6) is a text of its engine,
-and nobody can derive it again.
+and nobody can derive it again, unless an issuer signed what it was read from (`issuer_answers`).
 """
 
 from __future__ import annotations

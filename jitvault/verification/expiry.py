@@ -23,14 +23,17 @@ from jitvault.verification.receipt import Credential
 
 
 def expiry_problems(credential: Credential, found: Scan) -> Iterator[Problem]:
-    """Yield where the files do not show that a token's time was over."""
+    """Yield what contradicts that a token's time was over.
+
+    That is a token without its creation and look-ups, a later end in the files, or files that end before.
+    """
     over_at, life = _over_at(credential), _life(credential, found)
     if over_at is None:
         return
     name, at = one_line(credential.name), (credential.at(2, "evidence", "at"),)
     if life.last is None:
         yield Problem(f"no line says how long {name} lived", at)
-    elif over_at < life.last and life.is_shown:
+    elif over_at < life.last and life.is_from_lines:
         until = rfc3339(life.last)
         yield Problem(f"{name} was not over at {rfc3339(over_at)}: by the files it could live until {until}", at)
     if found.last is None or found.last < over_at:
@@ -38,12 +41,12 @@ def expiry_problems(credential: Credential, found: Scan) -> Iterator[Problem]:
 
 
 def unshown_expiry(credential: Credential, found: Scan) -> Iterator[str]:
-    """Yield where no line says whether a token's time was over.
+    """Yield that only a token's role bounds its life, where that bound is later than the end that is said.
 
     The creation does not say how long the token lives. Where the worker died right after it, there is no look-up.
     """
     over_at, life = _over_at(credential), _life(credential, found)
-    if over_at is not None and life.last is not None and over_at < life.last and not life.is_shown:
+    if over_at is not None and life.last is not None and over_at < life.last and not life.is_from_lines:
         yield (
             f"no line says whether {one_line(credential.name)} was over at {rfc3339(over_at)}; its role allows it "
             f"until {rfc3339(life.last)}"
@@ -61,7 +64,7 @@ class _Life:
     """The latest end that lines of a token show, or else its role allows."""
 
     last: datetime | None
-    is_shown: bool
+    is_from_lines: bool
 
 
 def _life(credential: Credential, found: Scan) -> _Life:
@@ -80,4 +83,4 @@ def _life(credential: Credential, found: Scan) -> _Life:
         elif line.kind is Kind.RENEWED:
             # a renewal that does not say how long it gave can have given all that the role allows
             ends += filter(None, [renewed_until(line) or last_end(role, created)])
-    return _Life(max(ends, default=last_end(role, created)), is_shown=bool(ends))
+    return _Life(max(ends, default=last_end(role, created)), is_from_lines=bool(ends))

@@ -2,7 +2,8 @@
 
 By the check that rests on the line:
 
-1. the response of the issue: of the token with the grant's accessor, or of the lease with its id;
+1. the response of the issue: of the token with the grant's accessor, or of the lease with its id, and of the
+   certificate that its issuer called revoked (check 6);
 2. a response of the revocation, without an error, about that token or lease;
 3. a look-up that says that there is no such token or lease. A look-up's line names its lease by an HMAC that nobody can
    compare without Vault, but two leases have two names;
@@ -28,7 +29,8 @@ from jitvault.documents.receipt import Receipt
 from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.shorten import one_line
 from jitvault.lifecycle.confirmation.timeline import is_below, prefix_of
-from jitvault.model.evidence import Evidence, Line
+from jitvault.model.evidence import Evidence, Line, SignedAnswer
+from jitvault.model.proof_check import TARGET_N
 from jitvault.verification.audit_scan import Rest, Scan, SeenLine, resting_lines
 from jitvault.verification.evidence import stated
 from jitvault.verification.expiry import expiry_problems, unshown_expiry
@@ -99,6 +101,7 @@ def _problems_of(rest: Rest, told: Evidence, found: Scan) -> Iterator[Problem]:
         yield Problem(f"{where} {why}", (rest.place, *rest.credential.identity))
     elif isinstance(told, Line):
         yield from _told_otherwise(rest, told, seen.observation)
+        yield from _another_certificate(rest, seen.observation)
 
 
 def _told_otherwise(rest: Rest, told: Line, line: Observation) -> Iterator[Problem]:
@@ -114,6 +117,15 @@ def _told_otherwise(rest: Rest, told: Line, line: Observation) -> Iterator[Probl
         why = f"is {line.kind} of {one_line(line.path)!r:.120} at {rfc3339(line.at)}, and the receipt says otherwise"
         places = tuple(rest.credential.at(rest.check.n, "evidence", name) for name in differing)
         yield Problem(f"{rest.called} {why}", places)
+
+
+def _another_certificate(rest: Rest, line: Observation) -> Iterator[Problem]:
+    """Yield where the issuer called another certificate revoked than the lease's."""
+    answer = stated(rest.credential.check(TARGET_N))
+    shown = line.detail.get("target_name")
+    if rest.check.n == 1 and isinstance(answer, SignedAnswer) and shown != answer.question:
+        why = f"shows certificate {one_line(str(shown))!r:.120}, and the issuer's answer is about another one"
+        yield Problem(f"{rest.called} {why}", (rest.credential.at(TARGET_N, "evidence", "question"), rest.place))
 
 
 def _problem(rest: Rest, seen: SeenLine, line: Observation, found: Scan) -> str | None:

@@ -33,14 +33,14 @@ class Checked:
     """One check.
 
     `seen` says in words what was found where everything holds. `problems` says what does not hold; empty where
-    everything does. `unchecked` says why the check could not be made; empty where it was. `read` says which files it
+    everything does. `why_not_made` says why the check could not be made; empty where it was. `read` says which files it
     rests on.
     """
 
     name: str
     seen: str
     problems: tuple[Problem, ...] = ()
-    unchecked: str = ""
+    why_not_made: str = ""
     read: str = ""
     basis: Basis = Basis.REDERIVED
 
@@ -49,10 +49,10 @@ class Checked:
         """Whether the check holds; None where it could not be made."""
         if self.problems:
             return False
-        return None if self.unchecked else True
+        return None if self.why_not_made else True
 
     def as_json(self) -> dict[str, Any]:
-        seen = {True: self.seen, None: self.unchecked, False: self.read}[self.holds]
+        seen = {True: self.seen, None: self.why_not_made, False: self.read}[self.holds]
         problems = [problem.as_json() for problem in self.problems]
         return {"name": self.name, "holds": self.holds, "basis": self.basis, "seen": seen, "problems": problems}
 
@@ -61,13 +61,13 @@ class Checked:
 class Outcome:
     """The result of a verification.
 
-    `told` is what the receipt says that nobody should overlook, such as findings. `not_checked` says in words what no
-    input of this kind can show; what other inputs could show is a check that was not made. `attested` has the JSON
-    pointers of what is the word of whoever signed the receipt, with these inputs.
+    `remarks` is what the receipt says that nobody should overlook, such as findings. `not_checked` says in words what
+    these inputs cannot show, whatever the checks say; a check that lacks its input is `not_made`. `attested` has the
+    JSON pointers of what is the word of whoever signed the receipt, with these inputs.
     """
 
     checked: list[Checked] = field(default_factory=list)
-    told: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     not_checked: list[str] = field(default_factory=list)
     attested: list[str] = field(default_factory=list)
 
@@ -88,6 +88,6 @@ class Outcome:
         return [problem for one in self.checked for problem in one.problems]
 
     @property
-    def unchecked(self) -> list[Checked]:
+    def not_made(self) -> list[Checked]:
         """Return the checks that could not be made."""
         return [one for one in self.checked if one.holds is None]

@@ -48,10 +48,8 @@ def open_envelope(data: bytes, keys: Sequence[ReceiptKey]) -> Signed:
             f"the receipt says version {version} of {RECEIPT_KEY}, and the key file has {known}", hint=_MISTRUST
         )
     payload, signature = _base64(envelope["payload"]), _base64(envelope["signatures"][0].get("sig"))
-    # what DSSE has signed (PAE): the type counts as well
-    covered = b"DSSEv1 %d %b %d %b" % (len(RECEIPT_TYPE), RECEIPT_TYPE.encode(), len(payload), payload)
     for key in candidates:
-        if _is_signed(key, signature, covered):
+        if is_signed(key.raw, signature, payload, RECEIPT_TYPE):
             return Signed(payload, version, key)
     raise SecurityFinding(
         f"the signature does not hold: the receipt was changed, or another key than the file's signed it (it says "
@@ -60,9 +58,12 @@ def open_envelope(data: bytes, keys: Sequence[ReceiptKey]) -> Signed:
     )
 
 
-def _is_signed(key: ReceiptKey, signature: bytes, covered: bytes) -> bool:
+def is_signed(key: bytes, signature: bytes, payload: bytes, payload_type: str) -> bool:
+    """Return whether a key signed these bytes as a document of this type."""
+    # what DSSE has signed (PAE): the type counts as well
+    covered = b"DSSEv1 %d %b %d %b" % (len(payload_type), payload_type.encode(), len(payload), payload)
     try:
-        Ed25519PublicKey.from_public_bytes(key.raw).verify(signature, covered)
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, covered)
     except InvalidSignature:
         return False
     return True

@@ -5,8 +5,7 @@
 3. The request asks for the intent and the access of the revision, and is by the requester.
 4. The decisions are approvals of the revision's digest, one by each entity that the receipt names.
 5. An extension has the request for just that time, and approvals of its digest.
-6. Who signed an end signed the one that the receipt names, and who had the task forced closed signed that. An end
-   whose signature does not hold any more counted all the same, and is not embedded.
+6. Ends and a freeze are those that the receipt names (`signed_ends`).
 
 A key in the receipt would be the worker's word, so there is none: without the auditor's, a document is attested.
 """
@@ -16,20 +15,17 @@ from __future__ import annotations
 import base64
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from dataclasses import dataclass
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from jitvault.documents.receipt import Receipt, SignedByPerson, StatedExtension, Statement
+from jitvault.documents.receipt import Receipt, StatedExtension, Statement
 from jitvault.documents.signed import (
     DOCUMENT_TYPE,
     DecisionDocument,
     EndDocument,
     ExtendDocument,
-    SignedDocument,
+    FreezeDocument,
     SubmitDocument,
     parse_signed,
     signer_key,
@@ -37,62 +33,15 @@ from jitvault.documents.signed import (
 from jitvault.errors import SecurityFinding
 from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.shorten import one_line
+from jitvault.model.signed_document import SignedByPerson
 from jitvault.verification.outcome import Problem
+from jitvault.verification.papers import P, Paper, Papers
 from jitvault.verification.receipt import PREDICATE, differences
+from jitvault.verification.signature import is_signed
+from jitvault.verification.signed_ends import end_problems, freeze_problems
 from jitvault.verification.trust import Trust
 
-P = TypeVar("P", bound=SignedDocument)
-
 _DOCUMENTS = f"{PREDICATE}/documents"
-_ENDED_BY = {"completed": "completed", "operator": "operator", "forced": "operator", "intercepted": "intercepted"}
-
-
-@dataclass(frozen=True, slots=True)
-class Paper(Generic[P]):
-    """An embedded document and its place.
-
-    `is_proven` says whether a key that the auditor brought signed it.
-    """
-
-    said: P
-    place: str
-    is_proven: bool
-
-
-@dataclass(slots=True)
-class Papers:
-    """All embedded documents that could be read, and what is wrong with them."""
-
-    request: Paper[SubmitDocument] | None = None
-    decisions: list[Paper[DecisionDocument]] = field(default_factory=list)
-    ends: list[Paper[EndDocument]] = field(default_factory=list)
-    extensions: list[tuple[Paper[ExtendDocument] | None, list[Paper[DecisionDocument]]]] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-
-    @property
-    def number(self) -> int:
-        """How many could be read."""
-        return len(list(self._states()))
-
-    @property
-    def unproven(self) -> list[str]:
-        """The places of the documents that no key of the auditor's signed."""
-        return [place for place, is_proven in self._states() if not is_proven]
-
-    def _states(self) -> Iterator[tuple[str, bool]]:
-        requests = (self.request, *(request for request, _ in self.extensions))
-        yield from ((one.place, one.is_proven) for one in requests if one is not None)
-        yield from ((one.place, one.is_proven) for one in self._approvals)
-        yield from ((one.place, one.is_proven) for one in self.ends)
-
-    @property
-    def _approvals(self) -> list[Paper[DecisionDocument]]:
-        return [*self.decisions, *(one for _, decisions in self.extensions for one in decisions)]
-
-    @property
-    def quorum_is_proven(self) -> bool:
-        """Whether every approval that there is was signed by a key of the auditor's."""
-        return all(one.is_proven for one in self._approvals)
 
 
 def read_documents(statement: Statement, trust: Trust) -> Papers:
@@ -104,6 +53,8 @@ def read_documents(statement: Statement, trust: Trust) -> Papers:
         papers.request = reader.read(documents.request, SubmitDocument, f"{_DOCUMENTS}/request")
     papers.decisions = reader.all(documents.decisions, DecisionDocument, f"{_DOCUMENTS}/decisions")
     papers.ends = reader.all(documents.ends, EndDocument, f"{_DOCUMENTS}/ends")
+    if documents.freeze is not None:
+        papers.freeze = reader.read(documents.freeze, FreezeDocument, f"{_DOCUMENTS}/freeze")
     for n, one in enumerate(receipt.extensions):
         at = f"{PREDICATE}/extensions/{n}"
         request = reader.read(one.signed_request, ExtendDocument, f"{at}/signed_request")
@@ -112,7 +63,9 @@ def read_documents(statement: Statement, trust: Trust) -> Papers:
         *_request_problems(statement, papers),
         *_decision_problems(statement, papers.decisions),
         *_extension_problems(statement, papers),
-        *_end_problems(receipt, papers.ends),
+        # 6
+        *end_problems(receipt, papers),
+        *freeze_problems(receipt, papers.freeze),
     ]
     return papers
 
@@ -138,7 +91,11 @@ class _Reader:
         try:
             payload, sig = (base64.b64decode(text, validate=True) for text in (envelope.payload, signature.sig))
             content = msgspec.json.decode(payload, type=dict)
-            said = parse_signed(model, content, task=self.task, entity=str(content.get("entity")))
+            about = self.task
+            if model is FreezeDocument:
+                # it is about a scope, and no task
+                about = str(content.get("task"))
+            said = parse_signed(model, content, task=about, entity=str(content.get("entity")))
         except (SecurityFinding, ValueError, RecursionError) as error:
             why = one_line(str(error)) if isinstance(error, SecurityFinding) else type(error).__name__
             self._note(f"an embedded document is not one about this task: {why}", f"{place}/payload")
@@ -149,22 +106,13 @@ class _Reader:
             return None
         # 2
         known = self.trust.signers.get((said.entity, int(version)))
-        if known is not None and not _is_signed(known, sig, payload):
+        if known is not None and not is_signed(known, sig, payload, DOCUMENT_TYPE):
             self._note(f"entity {one_line(said.entity)} did not sign this", f"{at}/sig", f"{place}/payload", at)
             return None
         return Paper(said, place, known is not None)
 
     def _note(self, text: str, *places: str) -> None:
         self.problems.append(Problem(text, places))
-
-
-def _is_signed(key: bytes, signature: bytes, payload: bytes) -> bool:
-    covered = b"DSSEv1 %d %b %d %b" % (len(DOCUMENT_TYPE), DOCUMENT_TYPE.encode(), len(payload), payload)
-    try:
-        Ed25519PublicKey.from_public_bytes(key).verify(signature, covered)
-    except InvalidSignature:
-        return False
-    return True
 
 
 def _request_problems(statement: Statement, papers: Papers) -> Iterator[Problem]:
@@ -253,42 +201,3 @@ def _other_request(
             )
     if said.digest != statement.digest or said.cancels is not None:
         yield Problem("what is signed is no request for more time of this revision", (f"{request.place}/payload",))
-
-
-def _end_problems(receipt: Receipt, ends: Sequence[Paper[EndDocument]]) -> Iterator[Problem]:
-    # 6
-    ended, forced = receipt.ended, receipt.proof.forced
-    by_them = [one for one in ends if ended is not None and one.said.entity == ended.by]
-    # a freeze has an author as well, and is no signed end
-    if ended is not None and by_them and ended.reason in _ENDED_BY.values() and supporting_end(receipt, ends) is None:
-        at = f"{PREDICATE}/ended"
-        why = f"entity {one_line(str(ended.by))} signed another end than the receipt says"
-        yield Problem(why, (f"{at}/note", f"{at}/reason", f"{by_them[0].place}/payload"))
-    if forced is not None and not receipt.recovered and forcing_end(receipt, ends) is None:
-        at = f"{PREDICATE}/proof/forced"
-        why = f"entity {one_line(forced.by)} is said to have had it forced, and signed no such end"
-        yield Problem(why, (f"{at}/by", f"{at}/reason"))
-
-
-def supporting_end(receipt: Receipt, ends: Iterable[Paper[EndDocument]]) -> Paper[EndDocument] | None:
-    """Return the document by which somebody ended the task as the receipt says, if there is one."""
-    ended = receipt.ended
-    return next(
-        (
-            one
-            for one in ends
-            if ended is not None
-            and (one.said.entity, one.said.note, _ENDED_BY.get(one.said.reason, "operator"))
-            == (ended.by, ended.note, ended.reason)
-        ),
-        None,
-    )
-
-
-def forcing_end(receipt: Receipt, ends: Iterable[Paper[EndDocument]]) -> Paper[EndDocument] | None:
-    """Return the document by which an operator had the task forced, if there is one."""
-    forced = receipt.proof.forced
-    asked = (one for one in ends if one.said.reason == "forced" and forced is not None)
-    return next(
-        (one for one in asked if forced and (one.said.entity, one.said.note) == (forced.by, forced.reason)), None
-    )

@@ -1,16 +1,18 @@
-"""Verify a receipt: what it rests on, one thing after the other.
+"""Verify a receipt: one check after the other, by the names under which they are printed.
 
-1. The signature, by a key that the auditor has, and the key's version.
-2. The content: a receipt in the one form in which jitvault signs.
-3. Each verdict follows from the evidence that stands beside it.
-4. The revision has the digest that was approved and says what the receipt says; so do the documents that people
-   signed; approvals, extensions and digests fit each other.
-5. With `status --json`: the history is the one whose hash the receipt names.
-6. With audit files: each line that the receipt names is there and shows what the receipt says.
-7. With audit files: they show no lease, token, use or act that the receipt leaves out.
-8. With the ids of jitvault's namespace and of the worker's entities: those lines are of that namespace, and the
-   worker's where they have to be.
-9. The task was closed with proof.
+- `signature`: by a key that the auditor has, and that was there at the seal.
+- `content`: a receipt in the one form in which jitvault signs; the revision has the digest that was approved, and says
+  what the receipt says.
+- `verdicts`: each follows from the evidence that stands beside it.
+- `certificates`: what their issuers signed is about those of the receipt's leases, and calls them over.
+- `documents`: what people signed is about this task, by who the receipt says signed it.
+- `approvals`: approvers, policy, extensions and digests fit each other.
+- `history`, with `status --json`: it is the one whose hash the receipt names.
+- `lines`, with audit files: each line that the receipt names is there and shows what the receipt says.
+- `left out`, with audit files: they show no lease, token, use or act that the receipt leaves out.
+- `worker`, with the ids of jitvault's namespace and of the worker's entities: those lines are of that namespace, and
+  the worker's where they have to be.
+- `closed`: with proof.
 
 A check without its input was not made: then nothing is said to hold as a whole. The history is no such input, since
 whoever can have a receipt signed can write one as well. What no check derives again is listed by its place as attested.
@@ -38,17 +40,20 @@ from jitvault.verification.attested import attested
 from jitvault.verification.audit_scan import Scan, scan, wanted_lines
 from jitvault.verification.callers import check_callers
 from jitvault.verification.history import History, history_problems
+from jitvault.verification.issuer_answers import IssuerAnswers, read_answers
 from jitvault.verification.keys import ReceiptKey
 from jitvault.verification.left_out import left_out_problems, unclaimed_tokens
 from jitvault.verification.line_claims import line_problems, unshown_by_lines
 from jitvault.verification.log_lines import LogLine
 from jitvault.verification.outcome import Basis, Checked, Outcome, Problem
+from jitvault.verification.papers import Papers
 from jitvault.verification.receipt import PREDICATE, credentials, read_content
 from jitvault.verification.signature import Signed, open_envelope
-from jitvault.verification.signed_documents import Papers, read_documents
+from jitvault.verification.signed_documents import read_documents
 from jitvault.verification.trust import NO_TRUST, Trust
 from jitvault.verification.verdicts import verdict_problems
 
+_ANSWERED = "what a target answered (check 6): the worker asked it, and no line shows the answer"
 Files = Sequence[Iterable[LogLine]]
 
 
@@ -73,27 +78,30 @@ def verify(
     Raises InvalidInput for a file that is no receipt, and SecurityFinding for one that none of `keys` signed or that
     has no receipt's content: then nothing in it can be believed, and nothing further is checked.
     """
-    # 1
     signed = open_envelope(data, keys)
-    # 2
     statement = read_content(signed.payload)
     receipt, papers = statement.predicate, read_documents(statement, trust)
-    outcome = Outcome(told=list(_told(receipt)))
+    answers = read_answers(receipt, trust.issuers)
+    outcome = Outcome(remarks=list(_remarks(receipt)))
     outcome.checked += [
         _signature(signed, receipt),
         Checked("content", "a receipt, in the one form that jitvault signs", tuple(revision_problems(statement))),
         Checked("verdicts", _verdicts_seen(receipt), tuple(verdict_problems(receipt))),
+        *_certificates(answers, has_log=bool(files)),
         _documents(papers),
         _approvals(statement, papers),
     ]
     if history is not None:
-        seen = f"the {receipt.chain.events} events of the history have the hash of the receipt, and so has the revision"
+        seen = f"the {receipt.chain.events} events of the history end in the hash that the receipt names"
         outcome.checked.append(Checked("history", seen, tuple(history_problems(statement, history))))
     found = scan(receipt, files) if files else None
     outcome.checked += [*_audit_checks(receipt, found, trust), check_callers(receipt, found, trust)]
-    outcome.checked.append(_closing(receipt))
+    outcome.checked.append(_closing(receipt, answers))
     outcome.not_checked += _not_checked(receipt, signed, found, trust, has_history=history is not None)
-    outcome.attested += attested(statement, papers, has_log=found is not None, has_history=history is not None)
+    if any(one.check(TARGET_N) and one.lease_id not in answers.proven for one in credentials(receipt)):
+        outcome.not_checked.append(_ANSWERED)
+    has_log = found is not None
+    outcome.attested += attested(statement, papers, answers, has_log=has_log, has_history=history is not None)
     return Verified(statement, signed, outcome)
 
 
@@ -106,44 +114,66 @@ def _signature(signed: Signed, receipt: Receipt) -> Checked:
     return Checked("signature", seen, problems)
 
 
+def _certificates(answers: IssuerAnswers, *, has_log: bool) -> Iterator[Checked]:
+    """Yield what issuers signed, if anything; that a certificate is the lease's own, the log alone shows."""
+    unproven = len(answers.unproven)
+    every = unproven + len(answers.proven)
+    by = _brought(unproven, "an issuer")
+    seen = f"{_count(every, 'lease')} whose certificate is over, as its issuer signed; {by}"
+    if every:
+        yield Checked("certificates", seen, tuple(answers.problems), basis=_basis(has_log and not unproven))
+
+
 def _documents(papers: Papers) -> Checked:
-    # 4
-    unproven, every = len(papers.unproven), papers.number
-    by = "each by a key that you brought" if not unproven else f"{unproven} of them by a key that you did not bring"
-    basis = Basis.ATTESTED if unproven else Basis.REDERIVED
-    seen = f"{_count(every, 'document')} that people signed, about this task and what it says; {by}"
-    return Checked("documents", seen, tuple(papers.problems), basis=basis)
+    unproven = len(papers.unproven)
+    every = _count(papers.number, "document")
+    seen = f"{every} that people signed, about this task and what it says; {_brought(unproven, 'a key')}"
+    if papers.number == 0:
+        # of a record that was rebuilt: any other receipt without the request is refused
+        return Checked("documents", "none that people signed", tuple(papers.problems), basis=Basis.ATTESTED)
+    return Checked("documents", seen, tuple(papers.problems), basis=_basis(not unproven))
+
+
+def _brought(unproven: int, signer: str) -> str:
+    if unproven:
+        return f"{unproven} of them by {signer} that you did not bring"
+    return f"each by {signer} that you brought"
+
+
+def _basis(is_rederived: bool) -> Basis:
+    if is_rederived:
+        return Basis.REDERIVED
+    return Basis.ATTESTED
 
 
 def _approvals(statement: Statement, papers: Papers) -> Checked:
     receipt = statement.predicate
     problems = (*approval_problems(receipt), *extension_problems(statement))
     lost = f"not counted: the record was rebuilt, and may have lost some ({_approvals_seen(receipt)})"
-    unchecked = lost if may_be_lost(receipt) else ""
-    basis = Basis.REDERIVED if papers.quorum_is_proven else Basis.ATTESTED
-    return Checked("approvals", _approvals_seen(receipt), problems, unchecked=unchecked, basis=basis)
+    why_not_made = lost if may_be_lost(receipt) else ""
+    basis = _basis(papers.has_proof_of_approvals(receipt))
+    return Checked("approvals", _approvals_seen(receipt), problems, why_not_made=why_not_made, basis=basis)
 
 
 def _audit_checks(receipt: Receipt, found: Scan | None, trust: Trust) -> Iterator[Checked]:
-    # 6
     if found is None:
-        yield Checked("lines", "", unchecked="not looked for: whoever has the worker's token can have anything signed")
-        yield Checked("left out", "", unchecked="not looked for: nobody but Vault's log shows it (--audit FILE)")
+        yield Checked(
+            "lines", "", why_not_made="not looked for: whoever has the worker's token can have anything signed"
+        )
+        yield Checked("left out", "", why_not_made="not looked for: nobody but Vault's log shows it (--audit FILE)")
         return
     unshown = "; ".join(unshown_by_lines(receipt, found))
     read, problems = _files_read(found), tuple(line_problems(receipt, found))
-    yield Checked("lines", _lines_seen(receipt, found), problems, unchecked=unshown, read=read)
-    # 7
+    yield Checked("lines", _lines_seen(receipt, found), problems, why_not_made=unshown, read=read)
     left_out = tuple(left_out_problems(receipt, found, trust.namespace))
     yield Checked("left out", _nothing_left_out(found), left_out, read=read)
 
 
-def _closing(receipt: Receipt) -> Checked:
-    # 9
+def _closing(receipt: Receipt, answers: IssuerAnswers) -> Checked:
     proof = receipt.proof
-    if proof.confirmed and _rests_on_the_target(receipt):
-        how = "by force: Vault forgot a lease, and that the target refused it is the worker's word alone"
-        return Checked("closed", "", unchecked=how)
+    if proof.confirmed and _rests_on_the_target(receipt, answers):
+        how = "by force: Vault forgot a lease, and only the worker says that the target refused it"
+        return Checked("closed", "", why_not_made=how)
     if proof.confirmed:
         how = NOT_ASKED if proof.target_asked is False else "with proof"
         return Checked("closed", f"{how}: sealed at {receipt.sealed_at:%Y-%m-%d %H:%M:%S} UTC")
@@ -153,9 +183,9 @@ def _closing(receipt: Receipt) -> Checked:
     )
 
 
-def _rests_on_the_target(receipt: Receipt) -> bool:
-    """Return whether a lease is proven by the target's answer alone."""
-    revoked = (lease.check(2) for lease in credentials(receipt) if lease.lease_id)
+def _rests_on_the_target(receipt: Receipt, answers: IssuerAnswers) -> bool:
+    """Return whether a lease is proven by an answer of the target alone, which nobody signed."""
+    revoked = (one.check(2) for one in credentials(receipt) if one.lease_id and one.lease_id not in answers.proven)
     return receipt.proof.forced is not None and any(check is None or not check.ok for check in revoked)
 
 
@@ -188,7 +218,7 @@ def _files_read(found: Scan) -> str:
     return f"{_count(found.files, 'file')} ({_count(found.lines, 'line')}{covered})"
 
 
-def _told(receipt: Receipt) -> Iterator[str]:
+def _remarks(receipt: Receipt) -> Iterator[str]:
     """Yield what the receipt itself says that an auditor should not overlook."""
     for one in receipt.findings:
         yield f"finding {one_line(one.rule)}: {one_line(one.message)}"
@@ -199,7 +229,8 @@ def _told(receipt: Receipt) -> Iterator[str]:
     if receipt.recovered:
         yield f"the record of the task was rebuilt {_count(len(receipt.recovered), 'time')} from what was published"
     if receipt.proof.forced and receipt.proof.confirmed:
-        yield f"{one_line(receipt.proof.forced.name)} had Vault forget a lease; the target proved its end"
+        name = one_line(receipt.proof.forced.name)
+        yield f"{name} had Vault forget a lease; its end rests on what the target answered"
     if receipt.children:
         names = ", ".join(one_line(child.task) for child in receipt.children)
         yield f"access was delegated to {names}: each has a receipt of its own"
@@ -225,8 +256,6 @@ def _not_checked(
         yield "the approvers' groups: they are in Vault"
     if receipt.extensions:
         yield "how many approvals policy demanded for an extension"
-    if any(one.check(TARGET_N) for one in credentials(receipt)):
-        yield "what a target answered (check 6): the worker asked it, and no line shows the answer"
 
 
 def _unclaimed(number: int) -> str:

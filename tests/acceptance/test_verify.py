@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Never
 
 import pytest
+import requests
 from commands import SPEC, Quick, at_terminal
 
 from jitvault.documents.signed import RECEIPT_KEY, RECEIPT_TYPE
@@ -246,3 +247,8 @@ def test_a_trust_file_names_what_vault_has(variables: dict[str, str], tmp_path: 
     assert "no entity named 'nobody'" in nobody and not (tmp_path / "trust.json").exists()
     denied = cli("agent", "export-keys", "--worker", "worker", code=10).stderr
     assert "may not read identity/group/name/jitvault-auditors" in denied
+    no_issuer = cli("auditor", "export-keys", "--worker", "worker", "--pki", "database", code=9).stderr
+    assert "no issuer at 'database'" in no_issuer
+    found = cli("auditor", "export-keys", "--worker", "worker", "--pki", "pki", "--pki", "pki", "--json").json
+    issuer = requests.get(f"{variables['VAULT_ADDR']}/v1/pki/ca/pem", timeout=10).text
+    assert [pem.strip() for pem in found["issuers"]] == [issuer.strip()]

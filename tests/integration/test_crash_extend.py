@@ -16,7 +16,7 @@ from invariants import Seen, check, check_over, files, live_tokens, second_deliv
 from mortal import Mortal, new_rig, points_of, time_passes, until_done
 from rig import Rig
 
-from jitvault.model.extension import extended
+from jitvault.model.event_bodies import Extended, said
 from jitvault.model.states import State
 from jitvault.sandbox.world import World, env
 
@@ -43,7 +43,7 @@ def more(file: Path) -> tuple[str, ...]:
 def check_one_lives(rig: Rig, task: str) -> None:
     assert not second_deliveries(rig, Seen(files(rig), live_tokens(rig)))
     file = rig.file(task)
-    if not extended(file.events):
+    if not list(said(file.events, Extended)):
         assert len(rig.task_tokens(task)) == 1
 
 
@@ -83,7 +83,7 @@ def test_an_extension_past_the_tokens_cap_may_die_anywhere(start: Any, mortal: M
         (token,) = rig.task_tokens(file.stem)
         task = rig.file(file.stem)
         assert task.task.state in (State.ISSUED, State.ACTIVE), point
-        assert len(extended(task.events)) == 1, point
+        assert len(list(said(task.events, Extended))) == 1, point
         assert not rig.is_live(held.token) and not rig.lease_is_live(held.lease_id), point
         assert token["meta"]["jitvault_grant"] == task.grants[-1].grant_id, point
         assert rig("operator", "complete", file.stem).json["confirmed"], point

@@ -18,7 +18,7 @@ from jitvault.errors import VaultRefused, VaultUnavailable
 from jitvault.formats.rfc3339 import rfc3339
 from jitvault.lifecycle import advance
 from jitvault.lifecycle.requests.sign import sign_extension, sign_freeze
-from jitvault.model.extension import extended
+from jitvault.model.event_bodies import Extended, said
 from jitvault.model.revision import Revision
 from jitvault.model.scope import Scope
 
@@ -76,7 +76,7 @@ def test_past_the_roles_cap_the_next_token_comes_after_the_old_one_is_proven_dea
     proof = rig("operator", "complete", file.stem).json
     assert proof["confirmed"] and [x["verdict"] for x in proof["leases"]] == ["target_confirmed"] * 2
     assert rig.findings(file.stem) == []
-    assert len(extended(rig.file(file.stem).events)) == 1
+    assert len(list(said(rig.file(file.stem).events, Extended))) == 1
     rig.settle()
     assert rig("operator", "status", file.stem).json["state"] == "sealed"
 
@@ -128,7 +128,7 @@ def test_an_approval_of_more_time_alone_can_be_taken_back(rig: Rig, spec: Spec) 
     task = approved(rig, spec, window="55m")
     extend(rig, task, code=4)
     rig("approver-2", "approve", task, "--yes", "--group", "jitvault-approvers", code=None)
-    assert len(extended(rig.file(task).events)) == 1
+    assert len(list(said(rig.file(task).events, Extended))) == 1
     rig("operator", "status", task)
     assert rig.file(task).task.state == "active"
     rig("approver-2", "withdraw", task, "--yes", code=None)
@@ -152,7 +152,7 @@ def test_a_new_token_waits_for_who_takes_it(rig: Rig, spec: Spec) -> None:
     extend(rig, task, "30m", code=4)
     rig("approver-1", "approve", task, "--yes")
     # approved, and nobody of the requester's is there to take it
-    assert rig.file(task).task.state == "active" and not extended(rig.file(task).events)
+    assert rig.file(task).task.state == "active" and not list(said(rig.file(task).events, Extended))
     told = extend(rig, task, "30m").json
     assert told["replaces"] and rig.use(told).secrets
     rig("operator", "complete", task)
@@ -240,7 +240,7 @@ def test_what_is_frozen_is_not_extended(rig: Rig, spec: Spec) -> None:
     finally:
         sign_freeze(rig.wiring().person, scope, freezes=False, reason="looked")
     assert rig.file(file.stem).task.end_reason == "frozen"
-    assert not extended(rig.file(file.stem).events)
+    assert not list(said(rig.file(file.stem).events, Extended))
 
 
 def test_a_request_that_is_put_back_or_forged_moves_nothing(rig: Rig, spec: Spec) -> None:
@@ -382,9 +382,9 @@ def test_the_same_command_extends_once_and_shows_by_its_id_what_was_made(rig: Ri
     again = extend(rig, file.stem, "7m").json
     assert again["extension"] == first["extension"] and again["made_at"] is not None
     assert ends_at(rig, file.stem) == before + timedelta(minutes=7) == datetime.fromisoformat(again["ends_at"])
-    assert len(extended(rig.file(file.stem).events)) == 1
-    said = rig.cli("operator", "extend", file.stem, "--for", "7m", "--reason", "the import is slow").stdout
-    assert f"id       {first['extension']['id']}" in said and "nothing more was asked" in said and "--again" in said
+    assert len(list(said(rig.file(file.stem).events, Extended))) == 1
+    shown = rig.cli("operator", "extend", file.stem, "--for", "7m", "--reason", "the import is slow").stdout
+    assert f"id       {first['extension']['id']}" in shown and "nothing more was asked" in shown and "--again" in shown
     # for another reason it is another request, and so it is with --again
     rig("operator", "extend", file.stem, "--for", "7m", "--reason", "and the export")
     rig("operator", "extend", file.stem, "--for", "7m", "--reason", "the import is slow", "--again")
@@ -400,7 +400,7 @@ def test_what_an_approval_carried_is_shown_when_the_command_is_run_again(rig: Ri
     told = rig("approver-1", "approve", task, "--yes").json
     assert (told["extension"], told["extended_until"]) == (waits["extension"]["id"], rfc3339(until))
     assert extend(rig, task).json["extension"]["digest"] == waits["extension"]["digest"]
-    assert ends_at(rig, task) == until and len(extended(rig.file(task).events)) == 1
+    assert ends_at(rig, task) == until and len(list(said(rig.file(task).events, Extended))) == 1
     rig("operator", "complete", task)
 
 
@@ -419,7 +419,7 @@ def test_a_new_token_that_was_not_fetched_is_printed_by_the_same_command(
     told = extend(rig, file.stem, "20m").json
     assert len(told["wrapping"]) == 1 and rig.use(told).secrets
     assert extend(rig, file.stem, "20m").json["wrapping"] == []
-    assert len(extended(rig.file(file.stem).events)) == 1
+    assert len(list(said(rig.file(file.stem).events, Extended))) == 1
     rig("operator", "complete", file.stem)
 
 

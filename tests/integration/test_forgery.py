@@ -15,6 +15,7 @@ import psycopg
 import pytest
 import requests
 from commands import SPEC, Result
+from event_examples import example
 from psycopg import sql
 from rig import PREFIX, Rig, own_rig
 
@@ -263,8 +264,11 @@ def test_a_verdict_that_is_written_by_hand_proves_nothing(rig: Rig, spec: Spec, 
 
 def _as_if_it_had_ended(rig: Rig, task: str, state: str) -> None:
     # every move is one that a task can make
-    more = [("ending", {"state": "ending", "reason": "completed"}), ("confirmed", {"state": "confirmed"})]
-    rig.rewrite_events(task, lambda _: True, *more, (state, {"state": state, "head": ""}))
+    more = [
+        ("ending", {"state": "ending", "reason": "completed"}),
+        ("confirmed", example("confirmed", state="confirmed")),
+    ]
+    rig.rewrite_events(task, lambda _: True, *more, (state, example(state, state=state)))
     rig.sql("UPDATE tasks SET state = ?, end_reason = 'completed' WHERE task_id = ?", state, task)
     rig.sql("UPDATE grants SET verdict = 'audit_confirmed', settled = TRUE WHERE task_id = ?", task)
     rig.sql("UPDATE leases SET verdict = 'target_confirmed' WHERE task_id = ?", task)

@@ -11,6 +11,7 @@ from attended import Attended, wait_for
 from commands import EXAMPLE, Quick
 from rig import Rig, own_rig
 
+from jitvault.documents.signed import payload_of
 from jitvault.model.scope import Scope
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import World, env, provisioned
@@ -42,7 +43,12 @@ def test_a_freeze_ends_what_is_held_and_lets_nobody_in_until_it_is_lifted(
     held = rig.active(file)
     frozen = rig("operator", "freeze", *scope, "--yes", *WHY).json
     assert frozen["ended"] == {file.stem: "confirmed"}
-    assert rig.file(file.stem).task.end_reason == "frozen"
+    ended = rig.file(file.stem)
+    assert ended.task.end_reason == "frozen"
+    (ending,) = (event.body for event in ended.events if event.kind == "ending")
+    assert (ending["by"], ending["name"]) == (rig.entity("operator"), "operator")
+    # for the receipt, as its author signed it
+    assert payload_of(ending["signed"])["reason"] == WHY[1]
     assert not rig.is_live(held.token) and not rig.lease_is_live(held.lease_id)
     refused = rig("operator", "grant", again := spec(), code=3).error
     assert "operator froze" in refused["message"] and WHY[1] in refused["message"]

@@ -186,7 +186,7 @@ def test_a_late_lease_below_takes_the_proof_above_it_back(rig: Rig, spec: Spec, 
     finally:
         rig.put("probes/postgres", probe)
         rig.vouch()
-    (why,) = [e.body["why"] for e in rig.file(top.stem).events if e.kind == "unproven"]
+    (why,) = [e.body["note"] for e in rig.file(top.stem).events if e.kind == "unproven"]
     assert why == f"tasks below it are not proven any more: {below.stem}"
     # and it is proven again with what is below it
     rig("operator", "status", top.stem)

@@ -23,6 +23,7 @@ from test_two_at_once import at_once
 
 from jitvault.cli.ends import kill_switch as killswitch
 from jitvault.context import WorkerContext
+from jitvault.documents.signed import payload_of
 from jitvault.errors import VaultUnavailable
 from jitvault.kill_switch import ended_before as earlier
 from jitvault.kill_switch import kill as phases
@@ -70,6 +71,9 @@ def test_all_of_an_agent_end_and_each_is_proven(rig: Rig, spec: Spec, monkeypatc
         assert shown["end_reason"] == "operator"
         (ending,) = [event["body"] for event in shown["timeline"] if event["event"] == "ending"]
         assert (ending["by"], ending["note"]) == (rig.entity("operator"), "it was stolen")
+        # signed after the tokens were revoked, for the receipt
+        (noted,) = [event["body"] for event in shown["timeline"] if event["event"] == "noted"]
+        assert payload_of(noted["signed"])["note"] == "it was stolen"
         # whose will it was can be seen by everybody, not in our ledger alone
         assert rig.document(f"requests/{rig.entity('operator')}/{task}/end")
     # in an incident nobody waits until the files of all that ever was are read

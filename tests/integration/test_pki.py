@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 import time
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,7 +29,7 @@ from rig import Held, Rig, own_rig, rests_on
 
 from jitvault import shipped_files as shipped
 from jitvault.engines.pki import x509_revocation as revocation
-from jitvault.engines.pki.x509_revocation import spelled
+from jitvault.formats.x509_signature import spelled
 from jitvault.model.template import load_templates
 from jitvault.provision import init
 from jitvault.sandbox.servers import running_servers
@@ -121,7 +122,11 @@ def test_a_certificate_is_granted_used_and_proven_revoked(rig: Rig, spec: Spec) 
     ended = complete(rig, file.stem, code=0)
     (lease,) = ended["leases"]
     assert (lease["lease_id"], lease["verdict"]) == (held.lease_id, "target_confirmed")
-    (refused,) = [rests_on(check) for check in lease["checks"] if check["n"] == 6]
+    (sixth,) = [check for check in lease["checks"] if check["n"] == 6]
+    refused = rests_on(sixth)
+    response = ocsp.load_der_ocsp_response(b64decode(sixth["evidence"]["der"]))
+    assert (sixth["evidence"]["form"], response.serial_number) == ("ocsp", certificate.serial_number)
+    assert response.certificate_status is ocsp.OCSPCertStatus.REVOKED
     # as Vault writes it, so that whoever looks there finds it
     serial = held.secrets[0]["fields"]["serial_number"]
     assert refused.startswith(f"serial {serial} is on the CRL of ")
@@ -565,6 +570,11 @@ def test_a_certificate_that_is_over_is_on_no_crl_and_proven_by_its_own_time(
     (lease,) = complete(rig, file.stem, code=0)["leases"]
     assert lease["verdict"] == "target_confirmed"
     assert f"serial {spelled(certificate.serial_number)} expired at" in rests_on(lease["checks"][-1])
+    said = lease["checks"][-1]["evidence"]
+    assert (said["form"], b64decode(said["der"])) == (
+        "certificate",
+        certificate.public_bytes(serialization.Encoding.DER),
+    )
 
 
 def test_a_revocation_through_the_old_hands_of_an_administrator_is_proven_too(rig: Rig, spec: Spec) -> None:

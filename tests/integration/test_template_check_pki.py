@@ -18,7 +18,7 @@ from cryptography import x509
 from rig import Rig
 
 from jitvault.engines.pki.trial import PkiTrial
-from jitvault.engines.pki.x509_revocation import spelled
+from jitvault.formats.x509_signature import spelled
 from jitvault.provision.template_check import trial as selftest
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried", "checked")

@@ -14,7 +14,7 @@ from jitvault.documents.signed import signer_key
 from jitvault.ledger import findings
 from jitvault.ledger.documents import lines as document_lines
 from jitvault.lifecycle.requests.sign import sign_end, sign_extension
-from jitvault.model.extension import MOST_ASKED
+from jitvault.model.extension_history import MOST_ASKED
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
 from jitvault.model.states import EndReason

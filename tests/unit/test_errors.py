@@ -8,8 +8,8 @@ import pytest
 
 from jitvault import errors
 from jitvault.cli import app, session
-from jitvault.documents.published_task import PublishedError
 from jitvault.errors import ApprovalMissing, JitvaultError, VaultRejected, WaitTimedOut
+from jitvault.model.event_bodies import StatedError
 
 # Exit codes are a promise to scripts, so they are spelled out here a second time.
 CODES = {
@@ -134,7 +134,7 @@ def test_how_a_task_goes_on_whose_id_the_command_made_is_added_where_the_hint_do
 
 
 def test_a_refused_request_is_settled_and_one_that_stands_is_not() -> None:
-    told = PublishedError(8, "no", "Wait.")
+    told = StatedError(8, "no", "Wait.")
     assert session.refused(told).leads_on and not session.refused(told, is_settled=False).leads_on
 
 

@@ -22,6 +22,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import msgspec
+
 from jitvault.agent.credential import names
 from jitvault.agent.execution.mapping import fields_of
 from jitvault.agent.execution.monitor import Gone, Monitor
@@ -241,7 +243,7 @@ def _held(access: Access) -> dict[str, Any]:
                 "name": name,
                 "template": each.use.template,
                 "expires_at": rfc3339(each.expires_at),
-                "connection": each.connection.as_json() if each.connection else None,
+                "connection": msgspec.to_builtins(each.connection),
                 "fields": dict(fields_of(each)),
             }
             for name, each in zip(names([each.use for each in credentials]), credentials, strict=True)

@@ -11,7 +11,6 @@ from jitvault.cli.quiet import is_quiet
 from jitvault.cli.views import extension, output, proposal
 from jitvault.cli.views import task as render
 from jitvault.documents.paths import ANYONE, decision_path
-from jitvault.documents.published_parts import UncountedDecision
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import Denied, UsageError, WrongState
 from jitvault.formats.did_you_mean import nearest
@@ -24,6 +23,7 @@ from jitvault.lifecycle.decision.pending_approvals import (
     registration,
 )
 from jitvault.lifecycle.requests.sign import sign_decision
+from jitvault.model.event_bodies import Refusal
 from jitvault.model.extension import extension_part
 from jitvault.policy.decision import APPROVERS, SECURITY
 from jitvault.wiring import Wiring
@@ -191,5 +191,5 @@ def _groups(wiring: Wiring, matter: ApprovalSubject, decision: str, named: Seque
     return list(mine) if decision == "deny" and not named else found
 
 
-def _refusal(refused: Sequence[UncountedDecision], entity: str) -> str | None:
+def _refusal(refused: Sequence[Refusal], entity: str) -> str | None:
     return next((one.why for one in refused if one.entity == entity), None)

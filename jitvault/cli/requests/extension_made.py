@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from jitvault.cli import session
 from jitvault.cli.quiet import note
 from jitvault.cli.views import extension as views
@@ -98,7 +96,7 @@ def cancel_request(task: str, *, wait: float, as_json: bool) -> None:
         nonce = sign_extension(
             wiring.person,
             document.full_revision,
-            ends_at=datetime.fromisoformat(content.since),
+            ends_at=content.since,
             seconds=content.seconds,
             reason=content.reason,
             cancels=waiting.request,

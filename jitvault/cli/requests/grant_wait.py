@@ -173,7 +173,7 @@ def raise_for(document: PublishedTask, *, as_json: bool | None = None, waited: f
 
 def _ask_to_close_findings(document: PublishedTask) -> str | None:
     """Return whom to ask where an open finding of the agent is in the way."""
-    if _OPEN_FINDING_RULE not in document.decision.get("rules", ()):
+    if _OPEN_FINDING_RULE not in document.decision.rules:
         return None
     agent = document.full_revision.content.agent.name
     return (

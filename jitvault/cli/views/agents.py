@@ -12,7 +12,7 @@ from jitvault.provision.agents import Agent
 
 def print_agents(found: Sequence[Agent], *, as_json: bool) -> None:
     names = (agent.name for agent in found)
-    if output.print_for_scripts({"agents": [agent.as_json() for agent in found]}, *names, as_json=as_json):
+    if output.print_for_scripts({"agents": found}, *names, as_json=as_json):
         return
     console = output.console()
     if not found:
@@ -30,7 +30,7 @@ def print_added(agent: Agent, command: str, *, as_json: bool) -> None:
 
     `command` is the server's program, with which a secret id is made.
     """
-    if output.print_for_scripts(agent.as_json(), agent.name, as_json=as_json):
+    if output.print_for_scripts(agent, agent.name, as_json=as_json):
         return
     console = output.console()
     console.print(f"{agent.name} is registered")
@@ -44,7 +44,7 @@ def print_added(agent: Agent, command: str, *, as_json: bool) -> None:
 
 
 def print_removed(agent: Agent, *, as_json: bool) -> None:
-    if output.print_for_scripts(agent.as_json(), agent.name, as_json=as_json):
+    if output.print_for_scripts(agent, agent.name, as_json=as_json):
         return
     console = output.console()
     console.print(f"{agent.name} is removed, with its login and its entity. The worker ends what it holds.")

@@ -11,7 +11,7 @@ from jitvault.provision.approvers import Approver
 
 def print_approvers(found: Sequence[Approver], *, as_json: bool) -> None:
     ids = (approver.entity for approver in found)
-    if output.print_for_scripts({"approvers": [approver.as_json() for approver in found]}, *ids, as_json=as_json):
+    if output.print_for_scripts({"approvers": found}, *ids, as_json=as_json):
         return
     console = output.console()
     if not found:
@@ -28,7 +28,7 @@ def print_approvers(found: Sequence[Approver], *, as_json: bool) -> None:
 
 def print_approver(done: str, approver: Approver, *, as_json: bool) -> None:
     """Print what was done to one registration; `done` is a past participle."""
-    if output.print_for_scripts(approver.as_json(), approver.entity, as_json=as_json):
+    if output.print_for_scripts(approver, approver.entity, as_json=as_json):
         return
     console = output.console()
     console.print(f"{approver.person} is {done}")

@@ -7,6 +7,7 @@ from typing import Any
 
 from jitvault.cli.views import timeline
 from jitvault.formats.shorten import one_line
+from jitvault.model.event_bodies import Decided, Observed, RevisionDecision, decode
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import State
 
@@ -38,40 +39,39 @@ _WORDS = {
     EventKind.CONFIRMED: "confirmed: every credential passed its checks",
     EventKind.SEALED: "sealed: the receipt is signed",
 }
-_DECISIONS = frozenset({EventKind.SUBMITTED, EventKind.REVISED, EventKind.DECIDED})
 
 
 def event_words(kind: str, at: str, body: Mapping[str, Any], names: Mapping[str, str]) -> str | None:
     """Return what happened in a few words, None for what need not be told.
 
-    `names` has the names of entities by their ids.
+    `names` has the names of entities by their ids. Raises CorruptRecord.
     """
     if kind in _NOT_TOLD:
         return None
-    if kind == EventKind.OBSERVED:
-        paths = dict.fromkeys(lease.rpartition("/")[0] for lease in body["leases"])
-        return f"credential read: {', '.join(paths)}" if paths else None
     if kind in _WORDS:
         return _WORDS[EventKind(kind)]
-    if kind in _DECISIONS and (decided := _decided(body, names)):
+    said = decode(kind, body)
+    if isinstance(said, Observed):
+        paths = dict.fromkeys(lease.rpartition("/")[0] for lease in said.leases)
+        return f"credential read: {', '.join(paths)}" if paths else None
+    if isinstance(said, Decided) and (decided := _decided(said.state, said.decision, names)):
         return f"{kind}: {decided}"
     ((_, words),) = timeline.rows([{"event": kind, "at": at, "body": body}])
     return words
 
 
-def _decided(body: Mapping[str, Any], names: Mapping[str, str]) -> str:
+def _decided(state: str, decision: RevisionDecision, names: Mapping[str, str]) -> str:
     """Return who decided, and of which groups an approval is missing.
 
     Empty where policy alone decided.
     """
-    denied = body.get("denied_by")
-    if denied:
-        return f"denied by {names.get(denied, denied)}"
-    approved = ", ".join(names.get(entity, entity) for entity in body.get("approved_by") or ())
-    if body["state"] != State.PENDING_APPROVAL:
-        return f"{body['state']} by {approved}" if approved else ""
+    if decision.denied_by:
+        return f"denied by {names.get(decision.denied_by, decision.denied_by)}"
+    approved = ", ".join(names.get(entity, entity) for entity in decision.approved_by)
+    if state != State.PENDING_APPROVAL:
+        return f"{state} by {approved}" if approved else ""
     # a line is short, and every group is one of jitvault's
-    missing = ", ".join(f"{e['count']} of {e['group'].removeprefix('jitvault-')}" for e in body.get("missing") or ())
+    missing = ", ".join(f"{needed.count} of {needed.group.removeprefix('jitvault-')}" for needed in decision.missing)
     parts = [f"approved by {approved}" if approved else "", f"waits for {missing}" if missing else ""]
     return ", ".join(filter(None, parts))
 

@@ -11,11 +11,12 @@ from jitvault.cli.quiet import note
 from jitvault.cli.views import output
 from jitvault.cli.views import task as render
 from jitvault.cli.views.output import NewFile
-from jitvault.documents.published_parts import GrantedExtension, MissingApproval, PublishedExtension
+from jitvault.documents.published_parts import GrantedExtension, PublishedExtension
 from jitvault.documents.published_task import PublishedTask
 from jitvault.formats.rfc3339 import rfc3339
-from jitvault.model.extension import Extension, ExtensionContent, extension_id
+from jitvault.model.extension import Extension, extension_id
 from jitvault.model.states import State
+from jitvault.policy.decision import Requirement
 
 _LEFT = (
     "The new token waits in the inbox for the process that holds the task here. One that does not take it (`jitvault "
@@ -32,9 +33,9 @@ class Shown:
 
     state: str
     digest: str
-    content: ExtensionContent | GrantedExtension
+    content: Extension | GrantedExtension
     replaces: bool
-    missing: Sequence[MissingApproval]
+    missing: Sequence[Requirement]
 
 
 def waits_for(extension: PublishedExtension) -> str:
@@ -167,7 +168,7 @@ def print_decided(
     decision: str,
     expires: str | None,
     *,
-    missing: Sequence[MissingApproval],
+    missing: Sequence[Requirement],
     as_json: bool,
 ) -> None:
     """Print a decision about more time that was counted, and its result.

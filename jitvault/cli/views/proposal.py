@@ -78,8 +78,8 @@ def proposal_lines(
     yield _line("", width)
     yield _line("On these terms", width, "bold")
     yield from _rows(policy(subject), width)
-    before = terms(approved, subject.decision) if approved else None
-    yield from _rows(terms(revision, subject.decision), width, before=before)
+    before = terms(approved, subject.obligations) if approved else None
+    yield from _rows(terms(revision, subject.obligations), width, before=before)
     yield _line("", width)
     if subject.extension is not None:
         yield _line(f"In the words of {word(subject.extension.by.name)}, who asks for more time", width, "bold")

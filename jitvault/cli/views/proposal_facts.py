@@ -24,7 +24,7 @@ from jitvault.model.scope import Scope
 from jitvault.model.states import State
 from jitvault.model.ttl import DEFAULT_TTLS, least
 from jitvault.model.verifiers import describe_acceptance, unproven_sessions
-from jitvault.policy.decision import Level
+from jitvault.policy.decision import Level, Obligations
 
 RISK_STYLES = {"low": "green", "medium": "yellow", "high": "red", "critical": "bold red"}
 
@@ -88,7 +88,7 @@ def freeze(frozen: Mapping[str, Any] | None) -> list[Fact]:
     return [Fact("FROZEN", why, "red")]
 
 
-def terms(revision: Revision, decision: Mapping[str, Any]) -> list[Fact]:
+def terms(revision: Revision, obligations: Obligations) -> list[Fact]:
     """Return on which terms the access is held, by the spec and its templates."""
     body = revision.spec.spec
     facts = [fact for entry in revision.access for fact in _access(entry, is_only=len(revision.access) == 1)]
@@ -97,9 +97,9 @@ def terms(revision: Revision, decision: Mapping[str, Any]) -> list[Fact]:
         silent = format_duration(body.window.heartbeat)
         facts.append(Fact("heartbeat", f"it ends when its token does nothing for {silent}"))
     facts.append(Fact("delivery", f"to the {body.deliver}, in a wrapping that works once"))
-    if any(is_asked(entry, decision) for entry in revision.access):
+    if any(is_asked(entry, obligations) for entry in revision.access):
         facts.append(Fact("proof", "of its end by the target"))
-    facts += [Fact("end", reason) for reason in describe_unasked(revision.access, decision)]
+    facts += [Fact("end", reason) for reason in describe_unasked(revision.access, obligations)]
     return [*facts, *(Fact("not proven", f"for {limit}") for limit in unproven_sessions(revision.access))]
 
 
@@ -109,11 +109,11 @@ def policy(subject: ApprovalSubject) -> list[Fact]:
     The approvals that it needs are among the open questions.
     """
     decision = subject.decision
-    limits = obligation_facts(decision["obligations"])
+    limits = obligation_facts(decision.obligations)
     limits.pop("needs", None)
     facts = [
-        Fact("policy", "; ".join(decision["reasons"])),
-        Fact("rules", ", ".join(decision["rules"]) or "none permits it"),
+        Fact("policy", "; ".join(decision.reasons)),
+        Fact("rules", ", ".join(decision.rules) or "none permits it"),
         Fact("limits", "; ".join(f"{name} {limit}" for name, limit in limits.items())),
     ]
     return [fact for fact in facts if fact.value]
@@ -195,7 +195,7 @@ def _life(revision: Revision) -> str:
 
 def _approvals(subject: ApprovalSubject) -> str:
     needed = sum(each.count for each in subject.obligations.approvals)
-    if not subject.decision.get("permitted"):
+    if not subject.decision.permitted:
         return "policy denies it, whoever approves"
     if not needed:
         return "none needed"

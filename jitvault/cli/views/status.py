@@ -160,7 +160,8 @@ def _open_points(content: RevisionContent, shown: Mapping[str, Any]) -> dict[str
     """
     if shown["proof"] is not None or shown["state"] in NEVER_HELD:
         return {}
-    points = {"end": describe_unasked(content.access, shown["decision"]), "not proven": unproven(content.access)}
+    unasked = describe_unasked(content.access, shown["decision"].obligations)
+    points = {"end": unasked, "not proven": unproven(content.access)}
     return {name: "; ".join(said) for name, said in points.items() if said}
 
 
@@ -172,7 +173,7 @@ def _token(spec: TaskBody, shown: Mapping[str, Any]) -> dict[str, str]:
         ttl, requested, step = (in_words(grant[key]) for key in ("ttl_s", "requested_ttl_s", "step_s"))
         facts["ttl"] = f"{ttl} of {requested} {_origin_of_ttl(spec)}, {step} at a time"
         facts["deadline"] = output.readable(shown["ends_at"])
-    if shown["reads"] is not None and (cut := window_cut(spec.window, shown["decision"])):
+    if shown["reads"] is not None and (cut := window_cut(spec.window, shown["decision"].obligations)):
         facts["window"] = cut
     if shown["reads"] is not None and shown["state"] in DELIVERED_STATES:
         facts["reads"] = reads_left_in_words(shown["reads"].done, shown["reads"].allowed)

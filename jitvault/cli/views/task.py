@@ -14,18 +14,20 @@ from jitvault.cli.views.output import NewFile, to_json
 from jitvault.cli.views.policy import window_cut
 from jitvault.documents.illegible import illegible
 from jitvault.documents.proof import CredentialProof, Proof
-from jitvault.documents.published_parts import Ended, MissingApproval, UncountedDecision
+from jitvault.documents.published_parts import Ended
 from jitvault.documents.published_task import PublishedTask
 from jitvault.formats.plural import counted
 from jitvault.formats.shorten import quoted
 from jitvault.formats.time_window import format_duration
 from jitvault.formats.token_pattern import without_tokens
 from jitvault.lifecycle.record.check_words import evidence_in_words
+from jitvault.model.event_bodies import Refusal
 from jitvault.model.proof_check import NOT_ASKED, Check
 from jitvault.model.revision_text import describe_unasked
 from jitvault.model.spec import TaskSpec
 from jitvault.model.states import EndReason, State
 from jitvault.model.verifiers import unproven
+from jitvault.policy.decision import Requirement
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -102,13 +104,13 @@ def _after_a_denial(document: PublishedTask) -> str:
     return f"jitvault grant {document.task_id}, when the reason is gone"
 
 
-def missing_approvals(missing: Sequence[MissingApproval]) -> str:
+def missing_approvals(missing: Sequence[Requirement]) -> str:
     """Return the missing approvals as `1 approval by A and 2 approvals by B`."""
     words = [f"{counted(each.count, 'approval')} by {each.group}" for each in missing]
     return " and ".join(words)
 
 
-def ask_approvers(task: str, missing: Sequence[MissingApproval]) -> str:
+def ask_approvers(task: str, missing: Sequence[Requirement]) -> str:
     """Return whom to ask for the missing approvals, and for what."""
     groups = " and one of ".join(each.group for each in missing)
     return f"a member of {groups} to run `jitvault approve {task}`"
@@ -153,7 +155,7 @@ def print_grant(
     `message` is the caller's inbox message with the wrapping token, which is shown only once.
     """
     stored = document.as_json()
-    unasked = describe_unasked(document.full_revision.access, document.decision)
+    unasked = describe_unasked(document.full_revision.access, document.decision.obligations)
     shown = {
         **{key: stored[key] for key in ("task_id", "grant_id", "state", "digest", "expires_at", "ends_at", "ttl")},
         "target_asked": not unasked,
@@ -171,7 +173,7 @@ def print_grant(
     console = output.console()
     console.print(f"Task {shown['task_id']} is", output.coloured(shown["state"]))
     console.print(f"  expires  {output.readable(shown['ends_at'])}")
-    if cut := window_cut(document.full_revision.spec.spec.window, document.decision):
+    if cut := window_cut(document.full_revision.spec.spec.window, document.decision.obligations):
         console.print(f"  window   {cut}")
     for reason in unasked:
         console.print(output.indented(reason, console.width, first="  end      ", rest=" " * 11), soft_wrap=True)
@@ -312,7 +314,7 @@ def print_counted_decision(
     digest: str,
     expires: str | None,
     *,
-    missing: Sequence[MissingApproval],
+    missing: Sequence[Requirement],
     as_json: bool,
     is_again: bool = False,
 ) -> None:
@@ -341,7 +343,7 @@ def print_counted_decision(
         console.print(f"  missing  {missing_approvals(missing)}")
 
 
-def uncounted(decisions: Iterable[UncountedDecision]) -> list[str]:
+def uncounted(decisions: Iterable[Refusal]) -> list[str]:
     """Return the decisions that do not count, each with the reason."""
     return [f"{one.name} {one.why}" for one in decisions]
 

@@ -15,9 +15,9 @@ from jitvault.cli.views import output
 from jitvault.cli.views.listing import Cell, Column, print_listing
 from jitvault.cli.views.published import age
 from jitvault.cli.views.task import end_in_words
-from jitvault.documents.published_parts import MissingApproval
 from jitvault.model.proof_check import NOT_ASKED
 from jitvault.model.states import LIVE_STATES, PROVEN
+from jitvault.policy.decision import Requirement
 
 _UNASKED = "target not asked"
 _LAGS = (
@@ -129,7 +129,7 @@ def waits_for(row: Mapping[str, Any]) -> str:
     return "; ".join(filter(None, (_waits_for(row), asked)))
 
 
-def _groups(missing: Sequence[MissingApproval]) -> str:
+def _groups(missing: Sequence[Requirement]) -> str:
     return ", ".join(f"{each.count} of {each.group}" for each in missing)
 
 

@@ -38,11 +38,11 @@ def print_task_token(held: TaskToken, *, out: NewFile | None, as_json: bool, com
                 "template": use.template,
                 "with": use.choices,
                 "path": use.path,
-                "connection": use.connection.as_json() if use.connection else None,
+                "connection": use.connection,
             }
             for use in uses
         ],
-        "limits": held.limits.as_json() if held.limits else None,
+        "limits": held.limits,
         "heartbeat_s": _heartbeat_s(held),
     }
     if as_json or out:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jitvault.formats.plural import counted
+from jitvault.model import event_bodies as bodies
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import EndReason
 
@@ -24,7 +25,6 @@ _TRIED = frozenset(
 
 # the stored kind `kept` says little
 _LOOKED_LATER = "nothing was due yet; the next look is later"
-_DECISIONS = (EventKind.SUBMITTED, EventKind.REVISED, EventKind.DECIDED)
 
 
 @dataclass
@@ -34,22 +34,23 @@ class Line:
     event: str
     first: str
     last: str
-    bodies: list[Mapping[str, Any]] = field(default_factory=list)
+    tries: list[bodies.EventBody] = field(default_factory=list)
 
     @property
     def count(self) -> int:
-        return len(self.bodies)
+        return len(self.tries)
 
 
 def folded(timeline: Iterable[Mapping[str, Any]]) -> list[Line]:
     """Return the events in their order.
 
-    A later try with the same outcome is counted where it happened first.
+    A later try with the same outcome is counted where it happened first. Raises CorruptRecord.
     """
     lines: list[Line] = []
     tries: dict[tuple[object, ...], Line] = {}
     for event in timeline:
-        kind, at, body = event["event"], event["at"], event["body"]
+        kind, at = event["event"], event["at"]
+        body = bodies.decode(kind, event["body"])
         if kind not in _TRIED:
             tries = {}
         key = (kind, _describe(kind, [body]) if kind in (EventKind.REVOKED, EventKind.LISTED) else "")
@@ -60,7 +61,7 @@ def folded(timeline: Iterable[Mapping[str, Any]]) -> list[Line]:
             if kind in _TRIED:
                 tries[key] = line
         line.last = at
-        line.bodies.append(body)
+        line.tries.append(body)
     return lines
 
 
@@ -75,10 +76,10 @@ def rows(
     found = []
     approved: Collection[str] = ()
     for line in folded(timeline):
-        body = line.bodies[0]
-        words = _describe(line.event, line.bodies)
+        body = line.tries[0]
+        words = _describe(line.event, line.tries)
         words += _actors(line.event, body, names or {}, approved, requester)
-        approved = body.get("approved_by", approved) if line.event in _DECISIONS else approved
+        approved = body.decision.approved_by if isinstance(body, bodies.Decided) else approved
         if line.count > 1:
             same_day = line.first[:10] == line.last[:10]
             words += f" ({line.count} times, last at {_when(line.last)[11 if same_day else 0 : 19]})"
@@ -87,19 +88,19 @@ def rows(
 
 
 def _actors(
-    event: str, body: Mapping[str, Any], names: Mapping[str, str], approved: Collection[str], requester: str
+    event: str, body: bodies.EventBody, names: Mapping[str, str], approved: Collection[str], requester: str
 ) -> str:
     """Return who asked, approved, or was given the token.
 
     `approved` are the entities whose approvals counted at the last decision.
     """
-    if event == EventKind.DELIVERED:
-        to = names.get(body.get("to", ""))
+    if isinstance(body, bodies.Delivered):
+        to = names.get(body.to)
         return f" to {to}" if to else ""
-    if event not in _DECISIONS:
+    if not isinstance(body, bodies.Decided):
         return ""
     asked = [f"{requester} asked"] if requester and event != EventKind.DECIDED else []
-    new = [names.get(entity, entity) for entity in body.get("approved_by", ()) if entity not in approved]
+    new = [names.get(entity, entity) for entity in body.decision.approved_by if entity not in approved]
     done = [*asked, *([f"{' and '.join(new)} approved"] if new else [])]
     return "".join(f"; {each}" for each in done)
 
@@ -108,71 +109,68 @@ def _when(at: str) -> str:
     return at[:23].rstrip("Z").replace("T", " ")
 
 
-def _describe(event: str, bodies: Sequence[Mapping[str, Any]]) -> str:
-    body = bodies[0]
+def _describe(event: str, tries: Sequence[bodies.EventBody]) -> str:
+    body = tries[0]
     words = _LOOKED_LATER if event == EventKind.KEPT else event.replace("_", " ")
-    match event:
-        case EventKind.OBSERVED:
-            lines, leases = (sum(len(one[part]) for one in bodies) for part in ("lines", "leases"))
+    match body:
+        case bodies.Observed():
+            seen = [one for one in tries if isinstance(one, bodies.Observed)]
+            lines = sum(len(one.lines) for one in seen)
+            leases = sum(len(one.leases) for one in seen)
             return f"observed {counted(lines, 'audit line')}" + (f", {counted(leases, 'new lease')}" if leases else "")
-        case EventKind.HANDED_ON:
-            return f"delegated to {body['to']}"
-        case EventKind.RECOVERED:
-            published = body["from"]
-            return f"recovered: {body['state']}, from the published event {published['seq']} ({published['state']})"
-        case EventKind.SUBMITTED | EventKind.REVISED | EventKind.DECIDED:
-            why = [f"{one['name']} {one['why']}" for one in body.get("refused", ())] + [body.get("why", "")]
-            return f"{words}: {body['state']}" + _because("; ".join(filter(None, why)))
-        case EventKind.ENDING:
-            return f"ending: {_end_reason(body)}" + _because(body.get("note"))
-        case EventKind.CANCELLED | EventKind.NOTED | EventKind.UNPROVEN | EventKind.LATE_LEASE | EventKind.SEAL_PUT_OFF:
-            return words + _by(body) + _because(body.get("note") or body.get("why"))
-        case EventKind.FORCE_INTENDED | EventKind.UNVERIFIED:
+        case bodies.HandedOn():
+            return f"delegated to {body.to}"
+        case bodies.Recovered():
+            return f"recovered: {body.state}, from the published event {body.from_.seq} ({body.from_.state})"
+        case bodies.Decided():
+            why = [f"{one.name} {one.why}" for one in body.decision.refused] + [body.note]
+            return f"{words}: {body.state}" + _because("; ".join(filter(None, why)))
+        case bodies.EndCause():
+            return f"ending: {_end_reason(body)}" + _because(body.note)
+        case bodies.Signed():
             done = "closed without proof" if event == EventKind.UNVERIFIED else words
-            return done + _by(body) + _because(body["note"])
-        case EventKind.EXTENDED | EventKind.EXTENSION_PENDING | EventKind.EXTENSION_REFUSED:
-            return _more_time(event, body)
-        case EventKind.GRANT_REFUSED | EventKind.EXTENSION_CANCELLED:
-            return f"{words.replace('extension', 'more time')}: {body['error']['message']}"
-        case EventKind.REVOKED:
+            return done + _by(body) + _because(body.note)
+        case bodies.GrantRefused() | bodies.ExtensionCancelled():
+            return f"{words.replace('extension', 'more time')}: {body.error.message}"
+        case bodies.AboutExtension():
+            return _more_time(body)
+        case bodies.VerdictsGiven() if event == EventKind.REVOKED:
             return f"revoked: {_outcome(body)}"
-        case EventKind.LISTED:
-            suspects = len(body["suspects"])
-            return f"listed: {body['answer']}" + (f", {suspects} of no task" if suspects else "")
+        case bodies.Listed():
+            suspects = len(body.suspects)
+            return f"listed: {body.answer}" + (f", {suspects} of no task" if suspects else "")
         case _:
-            return words
+            return words + _because(body.note)
 
 
-def _outcome(body: Mapping[str, Any]) -> str:
-    counts = Counter(body["verdicts"].values())
+def _outcome(body: bodies.VerdictsGiven) -> str:
+    counts = Counter(body.verdicts.values())
     return ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
 
 
-def _by(body: Mapping[str, Any]) -> str:
-    return f" by {body['name']}" if body.get("name") else ""
+def _by(body: bodies.Signed | bodies.EndCause) -> str:
+    return f" by {body.name}" if body.name else ""
 
 
-def _end_reason(body: Mapping[str, Any]) -> str:
+def _end_reason(body: bodies.EndCause) -> str:
     """Return why a task began to end, and who wanted that."""
-    if body["reason"] == EndReason.FROZEN:
-        # the event of an operator's freeze has its author's name alone
-        return f"frozen by {body['by']}" if body.get("by") else "frozen"
-    by = f", asked for{_by(body)}" if _by(body) else ""
+    if body.reason is EndReason.FROZEN:
+        return f"frozen{_by(body)}"
+    by = f", asked for{_by(body)}" if body.name else ""
     # the stored reason `operator` is that of every `revoke`, also of one by the task's agent
-    reason = "revoked" if body["reason"] == EndReason.OPERATOR else body["reason"]
+    reason = "revoked" if body.reason is EndReason.OPERATOR else body.reason
     return f"{reason}{by}"
 
 
-def _more_time(event: str, body: Mapping[str, Any]) -> str:
+def _more_time(body: bodies.AboutExtension) -> str:
     """Return the result of a request for more time, with author and reason."""
-    extension = body["extension"]
-    asked = f"asked for by {extension['by']['name']}{_because(extension['reason'])}"
-    if event == EventKind.EXTENDED:
-        by = " and ".join(str(one["name"]) for one in body.get("approved_by", ()))
-        return f"extended until {_when(body['ends_at'])[:19]}, {asked}{f'; {by} approved' if by else ''}"
-    if event == EventKind.EXTENSION_PENDING:
-        return f"more time pending, {asked}"
-    return f"more time refused, {asked}: {body['error']['message']}"
+    asked = f"asked for by {body.extension.by.name}{_because(body.extension.reason)}"
+    if isinstance(body, bodies.Extended):
+        by = " and ".join(one.name for one in body.approved_by)
+        return f"extended until {body.extension.until:%Y-%m-%d %H:%M:%S}, {asked}{f'; {by} approved' if by else ''}"
+    if isinstance(body, bodies.ExtensionRefused):
+        return f"more time refused, {asked}: {body.error.message}"
+    return f"more time pending, {asked}"
 
 
 def _because(why: str | None) -> str:

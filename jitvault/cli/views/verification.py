@@ -43,7 +43,7 @@ def print_verified(found: Verified, *, as_json: bool) -> None:
     output.print_facts(console, {name: one_line(value) for name, value in said.items()}, least=least, mark=MARK)
     output.print_facts(console, facts, least=least)
     _print_checked(console, found.outcome)
-    _print_list(console, "The receipt says", found.outcome.told, mark=MARK)
+    _print_list(console, "The receipt says", found.outcome.remarks, mark=MARK)
     attested = f"{counted(len(found.outcome.attested), 'value')}, by their places in -o json: the signer's word"
     _print_list(console, "Not checked", [*found.outcome.not_checked, attested])
     if found.outcome.holds:
@@ -90,7 +90,7 @@ def _print_checked(console: Console, outcome: Outcome) -> None:
             _line(console, f"{one.seen}{word}", first=f"  ✓ {one.name:<{width}}  ")
             continue
         if one.holds is None:
-            _line(console, one.unchecked, first=f"  ? {one.name:<{width}}  ", style="yellow")
+            _line(console, one.why_not_made, first=f"  ? {one.name:<{width}}  ", style="yellow")
             continue
         fails = f"does NOT hold in {one.read}" if one.read else "does NOT hold"
         _line(console, fails, first=f"  ✗ {one.name:<{width}}  ", style="red")
@@ -136,7 +136,7 @@ def _as_json(found: Verified) -> dict[str, object]:
         "key": {"version": found.signed.version, "sha256": found.signed.key.fingerprint},
         "holds": found.outcome.holds,
         "checked": [one.as_json() for one in found.outcome.checked],
-        "told": found.outcome.told,
+        "remarks": found.outcome.remarks,
         "not_checked": found.outcome.not_checked,
         "attested": found.outcome.attested,
     }

@@ -14,11 +14,12 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
-_UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension)
+from jitvault.formats.x509_signature import UNREADABLE
+
 _SANS: Mapping[str, type[x509.DNSName] | type[x509.RFC822Name] | type[x509.UniformResourceIdentifier]] = {
     "dns": x509.DNSName,
     "email": x509.RFC822Name,
@@ -46,7 +47,7 @@ def trusts(entry: Mapping[str, Any], chain: Sequence[str]) -> bool:
         trusted = list(_certificates(str(entry.get("certificate") or "")))
         keys = {_key(issuer) for issuer in issuers}
         return any(_key(ca) in keys or any(_signed(ca, issuer) for issuer in issuers) for ca in trusted)
-    except _UNREADABLE:
+    except UNREADABLE:
         return True
 
 
@@ -58,7 +59,7 @@ def takes(entry: Mapping[str, Any], certificate: str) -> bool:
     """
     try:
         names = _names(certificate)
-    except _UNREADABLE:
+    except UNREADABLE:
         return True
     return all(
         _met(entry.get(demand) or (), [name for kind in kinds for name in names[kind]])
@@ -105,6 +106,6 @@ def _key(certificate: x509.Certificate) -> bytes:
 def _signed(above: x509.Certificate, below: x509.Certificate) -> bool:
     try:
         below.verify_directly_issued_by(above)
-    except (*_UNREADABLE, InvalidSignature):
+    except (*UNREADABLE, InvalidSignature):
         return False
     return True

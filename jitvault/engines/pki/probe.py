@@ -9,6 +9,7 @@ from typing import Any
 from jitvault.engines.interface import Probe, ProbeResult
 from jitvault.engines.pki.revocations import Revocations, serial_of
 from jitvault.errors import NotConfirmed, StillAccepted
+from jitvault.model.evidence import SignedForm
 
 # A serial number of no certificate: a responder that answers for it answers for all.
 _ANY = 1
@@ -48,27 +49,28 @@ def _look(revocations: Revocations, name: str) -> ProbeResult:
     try:
         serial = serial_of(name)
     except NotConfirmed as error:
-        return _probed(str(error), seen=False)
+        return _unproven(error)
     try:
-        return _probed(f"{_revoked(revocations, serial)}; {_UNSEEN}", refused=True)
+        return _revoked(revocations, serial)
     except NotConfirmed as why:
-        expiry = _expired(revocations, name, serial)
-        if expiry:
-            return _probed(f"{expiry}; {_UNSEEN}", refused=True)
-        return _probed(str(why), seen=isinstance(why, StillAccepted))
+        return _expired(revocations, name, serial) or _unproven(why)
 
 
-def _revoked(revocations: Revocations, serial: int) -> str:
-    """Return that CRL and OCSP call it revoked. Raises NotConfirmed."""
+def _revoked(revocations: Revocations, serial: int) -> ProbeResult:
+    """Return that CRL and OCSP call it revoked. Raises NotConfirmed.
+
+    The OCSP response is kept of what was read: a CRL can have megabytes.
+    """
     from jitvault.engines.pki.x509_revocation import on_crl, revoked_by_ocsp
 
     listed = on_crl(revocations.crl, serial, datetime.now(UTC))
     answer = revocations.by_ocsp(serial)
-    return f"{listed}; {revoked_by_ocsp(answer, serial, revocations.issuer, datetime.now(UTC))}"
+    revoked = revoked_by_ocsp(answer, serial, revocations.issuer, datetime.now(UTC))
+    return _refused(f"{listed}; {revoked}", SignedForm.OCSP, answer)
 
 
-def _expired(revocations: Revocations, name: str, serial: int) -> str:
-    """Return the sentence that the certificate has expired, or "".
+def _expired(revocations: Revocations, name: str, serial: int) -> ProbeResult | None:
+    """Return that the certificate has expired; None where it has not.
 
     The certificate itself shows that. Vault does not put a certificate on the CRL that expires within seconds, and OCSP
     goes on calling it good.
@@ -76,11 +78,17 @@ def _expired(revocations: Revocations, name: str, serial: int) -> str:
     from jitvault.engines.pki.x509_revocation import expired
 
     try:
-        return expired(revocations.certificate(name), serial, revocations.issuer, datetime.now(UTC))
+        certificate = revocations.certificate(name)
+        over = expired(certificate, serial, revocations.issuer, datetime.now(UTC))
     except NotConfirmed:
-        return ""
+        return None
+    return _refused(over, SignedForm.CERTIFICATE, certificate)
 
 
-def _probed(evidence: str, *, refused: bool = False, seen: bool = True) -> ProbeResult:
+def _refused(evidence: str, form: SignedForm, der: bytes) -> ProbeResult:
     # CRL and OCSP know of no session: sessions are at servers that the probe does not ask
-    return ProbeResult(refused=refused, open_sessions=None, evidence=evidence, seen=seen)
+    return ProbeResult(refused=True, open_sessions=None, evidence=f"{evidence}; {_UNSEEN}", signed=(form, der))
+
+
+def _unproven(why: NotConfirmed) -> ProbeResult:
+    return ProbeResult(refused=False, open_sessions=None, evidence=str(why), seen=isinstance(why, StillAccepted))

@@ -13,21 +13,16 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPublicKeyTypes
 from cryptography.x509 import ocsp
-from cryptography.x509.oid import SignatureAlgorithmOID
 
 from jitvault.errors import NotConfirmed, ProbeUnusable, StillAccepted
 from jitvault.formats.rfc3339 import rfc3339
+from jitvault.formats.x509_signature import UNREADABLE, hashes_of, is_of, is_signed, is_weak, key_of, spelled
 
 # the largest difference of two clocks
 SKEW = timedelta(seconds=60)
-_WEAK = (hashes.MD5, hashes.SHA1)
-# what the parsers raise for malformed bytes
-_UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension)
 # these can be withdrawn, or withdraw an entry
 _NOT_FOR_GOOD = (x509.ReasonFlags.certificate_hold, x509.ReasonFlags.remove_from_crl)
 
@@ -39,7 +34,7 @@ def issuer_of(pem: object) -> x509.Certificate:
     try:
         found = x509.load_pem_x509_certificate(pem.encode())
         found.public_key()
-    except _UNREADABLE:
+    except UNREADABLE:
         raise ProbeUnusable("the issuer in the probe's document is no certificate") from None
     return found
 
@@ -52,7 +47,7 @@ def reading(what: str) -> Iterator[None]:
         warnings.simplefilter("ignore")
         try:
             yield
-        except _UNREADABLE:
+        except UNREADABLE:
             raise NotConfirmed(f"{what} cannot be read") from None
 
 
@@ -63,19 +58,14 @@ def current_crl(der: bytes, issuer: x509.Certificate, now: datetime) -> x509.Cer
     """
     with reading("the CRL"):
         crl = x509.load_der_x509_crl(der)
-        signed = crl.issuer == issuer.subject and crl.is_signature_valid(_key(issuer))
-        if not signed or isinstance(crl.signature_hash_algorithm, _WEAK):
+        signed = crl.issuer == issuer.subject and crl.is_signature_valid(key_of(issuer))
+        if not signed or is_weak(crl.signature_hash_algorithm):
             hint = "The probe's dsn is the mount's public URL, and its issuer the certificate that signs."
             raise ProbeUnusable("the CRL is not signed by the issuer", hint=hint)
         _check_scope(crl)
     mend = "; a worker that runs has it renewed in time, and reading the mount's crl/rotate does it once"
     _check_fresh("the CRL", crl.last_update_utc, crl.next_update_utc, now, mend)
     return crl
-
-
-def spelled(serial: int) -> str:
-    """Return a serial number as Vault writes and takes it."""
-    return serial.to_bytes(max(1, (serial.bit_length() + 7) // 8), "big").hex(":")
 
 
 def on_crl(crl: x509.CertificateRevocationList, serial: int, now: datetime) -> str:
@@ -92,7 +82,7 @@ def on_crl(crl: x509.CertificateRevocationList, serial: int, now: datetime) -> s
 
 def request_for(serial: int, issuer: x509.Certificate) -> bytes:
     """Return the OCSP request (DER) about `serial`."""
-    name, key = _hashes(issuer)
+    name, key = hashes_of(issuer)
     builder = ocsp.OCSPRequestBuilder().add_certificate_by_hash(name, key, serial, hashes.SHA256())
     return builder.build().public_bytes(serialization.Encoding.DER)
 
@@ -146,11 +136,11 @@ def _single(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) ->
         answer = ocsp.load_der_ocsp_response(der)
         if answer.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
             raise NotConfirmed(f"OCSP answers {answer.response_status.name.lower()}")
-        signed = _is_signed(answer, _key(issuer))
+        signed = is_signed(answer, issuer)
         singles = list(answer.responses)
     if not signed:
         raise NotConfirmed("the OCSP response is not signed by the issuer")
-    if len(singles) != 1 or not _is_about(singles[0], serial, issuer):
+    if len(singles) != 1 or singles[0].serial_number != serial or not is_of(singles[0], issuer):
         raise NotConfirmed("the OCSP response is about another certificate")
     single = singles[0]
     _check_fresh("the OCSP response", single.this_update_utc, single.next_update_utc, now)
@@ -184,7 +174,7 @@ def _certificate(der: bytes, serial: int, issuer: x509.Certificate) -> x509.Cert
         certificate = x509.load_der_x509_certificate(der)
         try:
             certificate.verify_directly_issued_by(issuer)
-        except (*_UNREADABLE, InvalidSignature):
+        except (*UNREADABLE, InvalidSignature):
             raise NotConfirmed("the certificate is not the issuer's") from None
     if certificate.serial_number != serial:
         raise NotConfirmed("the certificate is another one")
@@ -222,70 +212,3 @@ def _reason(entry: x509.RevokedCertificate) -> x509.ReasonFlags | None:
         return entry.extensions.get_extension_for_class(x509.CRLReason).value.reason
     except x509.ExtensionNotFound:
         return None
-
-
-def _is_about(single: ocsp.OCSPSingleResponse, serial: int, issuer: x509.Certificate) -> bool:
-    """Return whether a response is about `serial` of this issuer.
-
-    The request uses SHA-256, so the response does as well.
-    """
-    asked = (serial, *_hashes(issuer))
-    return (
-        isinstance(single.hash_algorithm, hashes.SHA256)
-        and (single.serial_number, single.issuer_name_hash, single.issuer_key_hash) == asked
-    )
-
-
-def _hashes(issuer: x509.Certificate) -> tuple[bytes, bytes]:
-    """Return the SHA-256 of the issuer's name and key bits (RFC 6960)."""
-    name = hashes.Hash(hashes.SHA256())
-    key = hashes.Hash(hashes.SHA256())
-    name.update(issuer.subject.public_bytes())
-    key.update(_key_bits(issuer))
-    return name.finalize(), key.finalize()
-
-
-def _key_bits(issuer: x509.Certificate) -> bytes:
-    """Return the subjectPublicKey's bits, without the algorithm around them."""
-    key = issuer.public_key()
-    raw = serialization.Encoding.Raw
-    der = serialization.Encoding.DER
-    if isinstance(key, rsa.RSAPublicKey):
-        return key.public_bytes(der, serialization.PublicFormat.PKCS1)
-    if isinstance(key, ec.EllipticCurvePublicKey):
-        return key.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
-    if isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
-        return key.public_bytes(raw, serialization.PublicFormat.Raw)
-    raise NotConfirmed("the issuer's key is of a kind that cannot be verified")
-
-
-def _key(issuer: x509.Certificate) -> CertificateIssuerPublicKeyTypes:
-    key = issuer.public_key()
-    if isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
-        return key
-    raise NotConfirmed("the issuer's key is of a kind that cannot be verified")
-
-
-def _is_signed(answer: ocsp.OCSPResponse, key: CertificateIssuerPublicKeyTypes) -> bool:
-    """Return whether the issuer's key itself signed the response."""
-
-    data = answer.tbs_response_bytes
-    signature = answer.signature
-    try:
-        if isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
-            key.verify(signature, data)
-            return True
-        method = answer.signature_hash_algorithm
-        if method is None or isinstance(method, _WEAK):
-            return False
-        if isinstance(key, ec.EllipticCurvePublicKey):
-            key.verify(signature, data, ec.ECDSA(method))
-        elif isinstance(key, rsa.RSAPublicKey):
-            pss = answer.signature_algorithm_oid == SignatureAlgorithmOID.RSASSA_PSS
-            how = padding.PSS(padding.MGF1(method), padding.PSS.AUTO) if pss else padding.PKCS1v15()
-            key.verify(signature, data, how, method)
-        else:
-            return False
-    except InvalidSignature:
-        return False
-    return True

@@ -25,6 +25,7 @@ from jitvault.ledger.storage import schema
 from jitvault.ledger.stream import alarms, stored_lines
 from jitvault.ledger.stream.task_trail import tokens_for
 from jitvault.ledger.task_change import write_change
+from jitvault.model.event_bodies import Observed
 from jitvault.model.finding import AFTER_SEAL
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import DELIVERED_STATES, State, Verdict
@@ -253,7 +254,8 @@ def _write_observed(
     if rows and task.state is State.SEALED:
         # no worker looks at a sealed task by itself
         put_finding(connection, task_id, *AFTER_SEAL, at, line=None, request_id=None)
-    body = {"lines": sorted({o.line for _, o in linked_lines}), "leases": [row.lease_id for row in rows]}
+    lines = tuple(sorted({o.line for _, o in linked_lines}))
+    body = Observed(lines=lines, leases=tuple(row.lease_id for row in rows))
     due = _due(task, linked_lines, rows, at)
     write_change(connection, task, Change(EventKind.OBSERVED, body, fields=due, rows=rows), at)
 

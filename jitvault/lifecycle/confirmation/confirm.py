@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 
-import msgspec
-
 from jitvault.audit.observation import Kind
 from jitvault.audit.trail import AuditTrail, done
 from jitvault.context import WorkerContext
@@ -37,6 +35,7 @@ from jitvault.lifecycle.record.lookups import (
     live_lookups,
     proven_before,
 )
+from jitvault.model.event_bodies import Confirmed, Judged
 from jitvault.model.evidence import Evidence as CheckEvidence
 from jitvault.model.kinds import EventKind, LookupAnswer, OperationKind
 from jitvault.model.proof_check import Check
@@ -136,7 +135,7 @@ def record_judgement(worker: WorkerContext, evidence: Evidence, claim: int) -> C
     settled = tuple(replace(grant, settled=True) for grant in found.grants)
     change = Change(
         EventKind.CONFIRMED,
-        {"checks": [[c.subject, c.n, c.ok] for c in found.checks], "quiet": msgspec.to_builtins(quiet.check.evidence)},
+        Confirmed(checks=tuple((c.subject, c.n, c.ok) for c in found.checks), quiet=quiet.check.evidence),
         state=State.CONFIRMED,
         fields={
             **_durations(file, credentials, worker.now()),
@@ -162,7 +161,7 @@ def _record_unconfirmed(
         fields = {"due_at": quiet.due_at} if found.proven else {}
         change = Change(
             EventKind.JUDGED,
-            {"quiet": msgspec.to_builtins(quiet.check.evidence)},
+            Judged(quiet=quiet.check.evidence),
             fields=fields,
             rows=(*credentials, *checks),
         )

@@ -17,8 +17,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-import msgspec
-
 from jitvault.audit.observation import Kind, Observation, is_token_lease
 from jitvault.audit.trail import AuditTrail, Canary, done
 from jitvault.context import WorkerContext
@@ -30,6 +28,7 @@ from jitvault.lifecycle.decision.drift import drift_besides_request
 from jitvault.lifecycle.decision.template_gate import leases_under_check
 from jitvault.lifecycle.record.history import proof_level_of
 from jitvault.lifecycle.record.reopenings import ACCOUNTED
+from jitvault.model.event_bodies import Listed, ListingIntended, said
 from jitvault.model.evidence import Missing
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.revision import Revision
@@ -147,9 +146,7 @@ def _list_leases(worker: WorkerContext, file: TaskRecord, claim: int, why: Missi
     task_id = file.task.task_id
     paths = sorted({entry.path for entry in Revision.of(file.revision.body).access})
     ops = [new_operation(worker, OperationKind.LIST_LEASES, path, task_id=task_id) for path in paths]
-    intent = Change(
-        EventKind.LISTING_INTENDED, {"ops": [op.op_id for op in ops], "why": msgspec.to_builtins(why)}, rows=ops
-    )
+    intent = Change(EventKind.LISTING_INTENDED, ListingIntended(why=why), rows=ops)
     worker.ledger.apply(task_id, intent, claim=claim, at=worker.now())
     listed = [lease for op in ops for lease in worker.leases.list(op.subject, op=op.op_id)]
     # leases that were issued to other tasks just now are known once the stream was read up to here
@@ -163,7 +160,9 @@ def _list_leases(worker: WorkerContext, file: TaskRecord, claim: int, why: Missi
         message = f"{len(lasting)} leases that belong to no task were made while its token lived: {min(lasting)}"
         worker.ledger.finding(task_id, "unaccounted_lease", message, worker.now())
     answered = [record_answer(worker, op, OpState.ANSWERED, answer) for op in ops]
-    change = Change(EventKind.LISTED, {"answer": answer, "suspects": unknown[:100], "drift": drifted}, rows=answered)
+    change = Change(
+        EventKind.LISTED, Listed(answer=answer, suspects=tuple(unknown[:100]), drift=drifted), rows=answered
+    )
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
 
 
@@ -181,7 +180,7 @@ def _listed_before(file: TaskRecord) -> set[str]:
 
     Vault ends the leases of a revoked token within a moment, so a lease becomes a finding only when it is listed twice.
     """
-    listings = (e.body["suspects"] for e in reversed(file.events) if e.kind == EventKind.LISTED)
+    listings = (body.suspects for _, body in said(reversed(file.events), Listed))
     return set(next(listings, ()))
 
 

@@ -17,6 +17,7 @@ from jitvault.lifecycle.record.receipt import receipt_of
 from jitvault.lifecycle.record.sign_receipt import sign_receipt
 from jitvault.lifecycle.requests.end_documents import EndRequest
 from jitvault.lifecycle.revocation.cascade import children_for_receipt
+from jitvault.model.event_bodies import Forced, Unverified
 from jitvault.model.kinds import EventKind, LookupAnswer, OperationKind
 from jitvault.model.states import DEAD, State, Verdict
 from jitvault.operations import DONE, new_operation, record_answer
@@ -33,19 +34,14 @@ def force_revoke(worker: WorkerContext, file: TaskRecord, claim: int, request: E
         return False
     task_id = file.task.task_id
     ops = [new_operation(worker, OperationKind.FORCE_LEASE, lease.lease_id, task_id=task_id) for lease in held]
-    intent = {
-        **request.event_body(),
-        "subjects": [op.subject for op in ops],
-        "ops": [op.op_id for op in ops],
-    }
-    worker.ledger.apply(task_id, Change(EventKind.FORCE_INTENDED, intent, rows=ops), claim=claim, at=worker.now())
+    intent = Change(EventKind.FORCE_INTENDED, request.event_body(Forced), rows=ops)
+    worker.ledger.apply(task_id, intent, claim=claim, at=worker.now())
     answers: list[Row] = []
     try:
         for op in ops:
             answers.append(_force_one(worker, op))
     finally:
-        change = Change(EventKind.FORCED, {"ops": [op.op_id for op in ops[: len(answers)]]}, rows=answers)
-        worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
+        worker.ledger.apply(task_id, Change(EventKind.FORCED, rows=answers), claim=claim, at=worker.now())
     return True
 
 
@@ -75,7 +71,7 @@ def close_without_proof(worker: WorkerContext, file: TaskRecord, claim: int, req
     receipt = sign_receipt(worker, file.task.task_id, content)
     change = Change(
         EventKind.UNVERIFIED,
-        {"head": file.task.head, **request.event_body()},
+        request.event_body(Unverified, head=file.task.head),
         state=State.UNVERIFIED,
         fields={"receipt": receipt, "due_at": None},
         rows=(*grants, *leases),

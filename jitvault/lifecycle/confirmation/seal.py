@@ -17,6 +17,7 @@ from jitvault.lifecycle.record.receipt import receipt_of
 from jitvault.lifecycle.record.reopenings import why_seal_postponed
 from jitvault.lifecycle.record.sign_receipt import sign_receipt
 from jitvault.lifecycle.revocation.cascade import children_for_receipt, unsealed_below
+from jitvault.model.event_bodies import EventBody, Sealed
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
 from jitvault.model.states import DEAD, State, Verdict
@@ -61,7 +62,7 @@ def seal(worker: WorkerContext, found: Evidence, claim: int) -> bool:
     receipt = sign_receipt(worker, file.task.task_id, content)
     change = Change(
         EventKind.SEALED,
-        {"head": file.task.head, "listed_prefixes": sorted(entry.path for entry in revision.access)},
+        Sealed(head=file.task.head, listed_prefixes=tuple(sorted(entry.path for entry in revision.access))),
         state=State.SEALED,
         fields={"receipt": receipt, "due_at": None},
     )
@@ -75,7 +76,7 @@ def _postpone(worker: WorkerContext, file: TaskRecord, claim: int, why: str) -> 
     Each reason is recorded once.
     """
     if why != why_seal_postponed(file.events):
-        change = Change(EventKind.SEAL_PUT_OFF, {"why": why})
+        change = Change(EventKind.SEAL_PUT_OFF, EventBody(note=why))
         worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
 
 

@@ -33,6 +33,7 @@ from jitvault.lifecycle.confirmation.wrapped_reads import (
 )
 from jitvault.lifecycle.record.history import proof_level_of
 from jitvault.lifecycle.record.reopenings import refused_by_target
+from jitvault.model.event_bodies import WrappingsEnded
 from jitvault.model.evidence import Lack, TargetAnswer
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.proof_check import TARGET_N, Check
@@ -149,11 +150,10 @@ def _revoke_all(worker: WorkerContext, task_id: str, claim: int, doomed: Sequenc
     """Commit all intents, revoke, and commit the answers."""
     worker.ledger.extend(task_id, claim)
     ops = [new_operation(worker, OperationKind.REVOKE_WRAPPING, lease_id, task_id=task_id) for lease_id in doomed]
-    intent = Change(EventKind.WRAPPINGS_INTENDED, {"ops": [op.op_id for op in ops]}, rows=ops)
-    worker.ledger.apply(task_id, intent, claim=claim, at=worker.now())
+    worker.ledger.apply(task_id, Change(EventKind.WRAPPINGS_INTENDED, rows=ops), claim=claim, at=worker.now())
     answers = [_revoke(worker, op) for op in ops]
     ended = sum(op.answer == DONE for op in answers)
-    change = Change(EventKind.WRAPPINGS_ENDED, {"ended": ended, "of": len(answers)}, rows=answers)
+    change = Change(EventKind.WRAPPINGS_ENDED, WrappingsEnded(ended=ended, of=len(answers)), rows=answers)
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
 
 

@@ -17,12 +17,25 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from heapq import heappop, heappush
 
+from msgspec import structs
+
 from jitvault.audit.observation import Kind, Observation
 from jitvault.audit.trail import AuditTrail, Canary, Point, done
 from jitvault.engines.interface import ProbeResult
+from jitvault.formats.canonical_json import sha256_hex
 from jitvault.lifecycle.confirmation.hazards import first_write_to_mount
 from jitvault.lifecycle.confirmation.timeline import Credential
-from jitvault.model.evidence import MOST_TEXT, Evidence, Lack, Missing, Read, ReadKind, TargetAnswer
+from jitvault.model.evidence import (
+    MOST_SIGNED,
+    MOST_TEXT,
+    Evidence,
+    Lack,
+    Missing,
+    Read,
+    ReadKind,
+    SignedAnswer,
+    TargetAnswer,
+)
 from jitvault.model.proof_check import TARGET_N, Check
 from jitvault.model.states import Verdict
 
@@ -208,7 +221,12 @@ def target_check(engine: str, question: str, answer: ProbeResult) -> Check:
     """Return check 6 by what a target, asked by its engine, answered about a credential of this name."""
     text = answer.evidence[:MOST_TEXT]
     evidence: Evidence = Missing(lack=Lack.TARGET_SILENT, about=text)
-    if answer.seen:
+    if answer.seen and answer.signed:
+        form, der = answer.signed
+        evidence = SignedAnswer(engine, question, text, form, sha256_hex(der), der)
+        if len(der) > MOST_SIGNED:
+            evidence = structs.replace(evidence, der=None)
+    elif answer.seen:
         evidence = TargetAnswer(engine, question, text)
     return Check(TARGET_N, answer.is_over, evidence)
 

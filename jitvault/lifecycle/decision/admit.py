@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
 
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import REQUEST_LIFE, is_stale, look_at, request_path
@@ -15,15 +13,16 @@ from jitvault.ledger.documents.judgements import Judged, Judgement
 from jitvault.ledger.model import Change, TaskRow
 from jitvault.lifecycle.decision.evaluate import Evaluation, check_grantable, evaluate, resolve
 from jitvault.lifecycle.record.history import (
-    decision_event_body,
     decision_rows,
     opened_rows,
+    stated_decision,
 )
 from jitvault.lifecycle.record.integrity import published
 from jitvault.lifecycle.record.missing_tasks import is_own, lost
 from jitvault.lifecycle.requests.publish import publish_refusal
 from jitvault.lifecycle.requests.reader import Submission, find_request, submission
 from jitvault.model.approval import RequestDecision
+from jitvault.model.event_bodies import PublishedEnd, Submitted
 from jitvault.model.event_chain import GENESIS
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
@@ -105,7 +104,7 @@ def _enter(worker: WorkerContext, submitted: Submission, published_copy: Publish
     if count >= worker.open_requests:
         raise _refused(worker, submitted, _too_many(submitted, count), _TOO_MANY)
     try:
-        revision = resolve(worker, submitted, number=1)
+        revision = resolve(worker, submitted.requester, submitted.spec, number=1)
         check_grantable(worker, revision)
     except InvalidInput as error:
         raise _refused(worker, submitted, str(error), _REFUSED) from None
@@ -130,26 +129,17 @@ def readmit_request(worker: WorkerContext, task_id: str, *, published_copy: Publ
     if submitted is None:
         raise NotFound(f"no one has submitted a task {task_id}")
     try:
-        revision = resolve(worker, submitted, number=published_copy.revision)
+        revision = resolve(worker, submitted.requester, submitted.spec, number=published_copy.revision)
         if revision.digest != published_copy.digest:
-            revision = resolve(worker, submitted, number=published_copy.revision + 1)
+            revision = resolve(worker, submitted.requester, submitted.spec, number=published_copy.revision + 1)
         check_grantable(worker, revision)
     except InvalidInput as error:
         raise _refused(worker, submitted, str(error), _REFUSED) from None
     decision = evaluate(worker, revision)
     with suppress(WrongState):
         # another worker may have admitted the same request at the same moment
-        _create(worker, submitted, revision, decision, recovered_from=_former(published_copy))
+        _create(worker, submitted, revision, decision, recovered_from=published_copy.chain_and_state)
     return decision
-
-
-def _former(published_copy: PublishedTask) -> dict[str, Any]:
-    """Return what the chain keeps of a task that the ledger lost.
-
-    A request for a grant that was refused stays refused.
-    """
-    refused = published_copy.refused_request
-    return {**published_copy.chain_and_state, **({"refused_request": refused} if refused else {})}
 
 
 def check_not_refused(published_copy: PublishedDocument | None, submitted: Submission) -> None:
@@ -198,7 +188,7 @@ def _create(
     revision: Revision,
     decision: RequestDecision,
     *,
-    recovered_from: Mapping[str, Any] | None = None,
+    recovered_from: PublishedEnd | None = None,
 ) -> None:
     """Create the task in the ledger. Raises WrongState where it exists."""
     now = worker.now()
@@ -224,12 +214,12 @@ def _create(
         parent=submitted.spec.spec.parent,
     )
     rows = (*opened_rows(task.task_id, revision, number, decision.policy), *decision_rows(task.task_id, decision))
-    body = {
-        "revision": number,
-        "digest": revision.digest,
-        "request": dict(submitted.envelope),
-        **decision_event_body(task.task_id, decision),
-    }
-    if recovered_from is not None:
-        body["recovered_from"] = dict(recovered_from)
+    body = Submitted(
+        revision=number,
+        digest=revision.digest,
+        request=submitted.envelope,
+        decision=stated_decision(task.task_id, decision),
+        note=decision.why_denied,
+        recovered_from=recovered_from,
+    )
     worker.ledger.create(task, Change(EventKind.SUBMITTED, body, rows=rows), at=now)

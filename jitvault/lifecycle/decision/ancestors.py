@@ -17,9 +17,10 @@ from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.record.integrity import check_integrity, is_edited, published, verify
 from jitvault.lifecycle.requests.end_documents import end_request, may_end
 from jitvault.model.delegation import outlives, over_budget, within
+from jitvault.model.event_bodies import EndCause
 from jitvault.model.revision import Revision
 from jitvault.model.spec import TaskSpec
-from jitvault.model.states import DELIVERED_STATES, LIVING, EndCause, EndReason
+from jitvault.model.states import DELIVERED_STATES, LIVING, EndReason
 from jitvault.policy.decision import NO_OBLIGATIONS, Obligations
 
 
@@ -165,4 +166,4 @@ def ended_above(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
     A delegated task ends with any task that it descends from.
     """
     why = ancestor_end_reason(worker, Revision.of(file.revision.body))
-    return (EndReason.PARENT, {"note": why}) if why else None
+    return EndCause(reason=EndReason.PARENT, note=why) if why else None

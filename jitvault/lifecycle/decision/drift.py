@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from jitvault.context import WorkerContext
 from jitvault.errors import InvalidInput
 from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.decision.evaluate import resolve
-from jitvault.lifecycle.requests.reader import Submission, submission
+from jitvault.lifecycle.requests.reader import submission
 from jitvault.model.revision import Revision
 from jitvault.model.revision_text import difference
 from jitvault.vault.interface import Entity
@@ -26,7 +24,7 @@ def drift_since_approval(worker: WorkerContext, file: TaskRecord) -> str | None:
         submitted = submission(worker, file.task.task_id, file.task.requester)
     except InvalidInput as error:
         return str(error)
-    return "its request is gone" if submitted is None else _drift(worker, file, submitted)
+    return "its request is gone" if submitted is None else _drift(worker, file, submitted.requester)
 
 
 def drift_besides_request(worker: WorkerContext, file: TaskRecord) -> str | None:
@@ -34,21 +32,19 @@ def drift_besides_request(worker: WorkerContext, file: TaskRecord) -> str | None
 
     What the author does to the request afterwards does not change what the target was.
     """
-    revision = Revision.of(file.revision.body)
-    requester = revision.content.requester
+    requester = Revision.of(file.revision.body).content.requester
     entity = Entity(requester.entity, requester.name, disabled=False, group_ids=frozenset())
-    submitted = Submission(entity, revision.spec, revise=False, nonce="", written_at=file.task.created_at, envelope={})
-    return _drift(worker, file, submitted)
+    return _drift(worker, file, entity)
 
 
-def _drift(worker: WorkerContext, file: TaskRecord, submitted: Submission) -> str | None:
+def _drift(worker: WorkerContext, file: TaskRecord, requester: Entity) -> str | None:
     """Return the first difference between approved revision and spec.
 
     The comparison is with the spec as it resolves now.
     """
     approved = Revision.of(file.revision.body)
     try:
-        now = resolve(worker, replace(submitted, spec=approved.spec), number=file.task.revision)
+        now = resolve(worker, requester, approved.spec, number=file.task.revision)
     except InvalidInput as error:
         return str(error)
     if now.digest == approved.digest:

@@ -42,20 +42,19 @@ class Evaluation:
     decision: RequestDecision
 
 
-def resolve(worker: WorkerContext, submitted: Submission, *, number: int) -> Revision:
-    """Return revision `number` of a request, resolved in Vault now.
+def resolve(worker: WorkerContext, requester: Entity, spec: TaskSpec, *, number: int) -> Revision:
+    """Return revision `number` of a request for this spec, resolved in Vault now.
 
-    What is resolved are the names in the request. Raises InvalidInput for anything that does not exist or is not
+    What is resolved are the names in the spec. Raises InvalidInput for anything that does not exist or is not
     provisioned.
     """
-    spec = submitted.spec
     body = spec.spec
     parent = parent_of(worker, spec)
     revision = build(
         installation=worker.installation,
         number=number,
         spec=spec,
-        requester=_party(submitted.requester),
+        requester=_party(requester),
         agent=_party(enabled(worker, spec, "agent")),
         owner=_party(enabled(worker, spec, "owner")),
         access=[_resolved(worker, entry) for entry in body.access],

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import chain, product
 
+from msgspec import structs
+
 from jitvault.formats.time_window import format_duration, format_instant
 from jitvault.model.decision_input import DecisionInput
 from jitvault.model.revision_content import TemplateFacts
@@ -62,7 +64,7 @@ def for_another_agent(authorizer: Authorizer, asked: DecisionInput, decision: De
     if not _decide(authorizer, asked.for_its_requester()).permitted:
         return decision
     why = f"{asked.requester.name} asks, the spec is for {asked.agent.name}, and an agent asks for itself alone"
-    return replace(decision, reasons=(*decision.reasons, why))
+    return structs.replace(decision, reasons=(*decision.reasons, why))
 
 
 def grantable_not_renewable(authorizer: Authorizer, templates: Iterable[AccessTemplate]) -> list[str]:

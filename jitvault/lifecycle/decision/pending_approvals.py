@@ -5,22 +5,23 @@ No ledger is needed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from jitvault.context import Person
 from jitvault.documents.approvers import Registered, registered
 from jitvault.documents.paths import APPROVERS, PUBLISHED, published_path
-from jitvault.documents.published_parts import CountedDecision, MissingApproval, PublishedExtension, UncountedDecision
+from jitvault.documents.published_parts import CountedDecision, PublishedExtension
 from jitvault.documents.published_task import PublishedTask, read_published
 from jitvault.errors import Denied
 from jitvault.formats.rfc3339 import rfc3339
+from jitvault.model.event_bodies import Refusal
 from jitvault.model.extension import Extension, describe_extension
 from jitvault.model.revision import Revision
 from jitvault.model.revision_text import describe, difference
 from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, State
-from jitvault.policy.decision import Decision, Obligations
+from jitvault.policy.decision import Decision, Obligations, Requirement
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +35,10 @@ class ApprovalSubject:
     document: PublishedTask
     request: PublishedExtension | None
     extension: Extension | None
-    decision: Mapping[str, Any]
+    decision: Decision
     open_to: Sequence[str]
-    missing: Sequence[MissingApproval]
-    refused: Sequence[UncountedDecision]
+    missing: Sequence[Requirement]
+    refused: Sequence[Refusal]
 
     @property
     def revision(self) -> Revision:
@@ -53,11 +54,11 @@ class ApprovalSubject:
 
     @property
     def obligations(self) -> Obligations:
-        return Decision.of(self.decision).obligations
+        return self.decision.obligations
 
     @property
     def words(self) -> list[str]:
-        access = describe(self.revision, self.decision)
+        access = describe(self.revision, self.obligations)
         if self.extension is None or self.request is None:
             return access
         return [*describe_extension(self.extension, replaces=self.request.replaces), *access]
@@ -85,13 +86,13 @@ def approval_subject(document: PublishedTask) -> ApprovalSubject | None:
             missing=document.missing,
             refused=document.refused,
         )
-    if document.state not in LIVE_STATES or request is None or request.state != "pending":
+    if document.state not in LIVE_STATES or request is None or request.decision is None or request.state != "pending":
         return None
     return ApprovalSubject(
         document=document,
         request=request,
-        extension=Extension.of(request.content),
-        decision=request.decision or {},
+        extension=request.content,
+        decision=request.decision,
         open_to=request.open_to,
         missing=request.missing,
         refused=request.refused,
@@ -109,7 +110,7 @@ class PendingApproval:
     task_id: str
     subject: ApprovalSubject
     groups: tuple[str, ...]
-    missing: Sequence[MissingApproval]
+    missing: Sequence[Requirement]
     changes: list[str] | None
 
     def as_json(self) -> dict[str, Any]:

@@ -5,8 +5,6 @@ Policy, the approvals and the templates' checks are read anew each time, since e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import look_at, request_path
 from jitvault.errors import InvalidInput, SecurityFinding, WrongState
@@ -16,15 +14,16 @@ from jitvault.lifecycle.decision.drift import drift_since_approval
 from jitvault.lifecycle.decision.evaluate import Evaluation, check_grantable, evaluate, resolve
 from jitvault.lifecycle.decision.template_gate import check_provable
 from jitvault.lifecycle.record.history import (
-    decision_event_body,
     decision_rows,
     lapsed_rows,
     last_decision,
     opened_rows,
     revision_row,
+    stated_decision,
 )
 from jitvault.lifecycle.requests.reader import Submission, submission
 from jitvault.model.approval import RequestDecision
+from jitvault.model.event_bodies import Decided, EventBody, Revised, Signed
 from jitvault.model.grant_terms import grant_terms
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
@@ -52,9 +51,10 @@ def reevaluate(worker: WorkerContext, file: TaskRecord, claim: int) -> Evaluatio
             # a lapsed task can be asked for again, and a person denied this revision for ever
             return Evaluation(submitted, evaluate(worker, old))
         why = "its window is over" if submitted.spec.window.until else "it was not granted in time"
-        _move(worker, file, claim, State.LAPSED, {"why": why})
+        lapsed = Change(EventKind.LAPSED, EventBody(note=why), state=State.LAPSED)
+        worker.ledger.apply(task.task_id, lapsed, claim=claim, at=worker.now())
         return None
-    revision = resolve(worker, submitted, number=task.revision)
+    revision = resolve(worker, submitted.requester, submitted.spec, number=task.revision)
     check_above(worker, revision)
     changed = revision.digest != old.digest
     if changed:
@@ -64,7 +64,7 @@ def reevaluate(worker: WorkerContext, file: TaskRecord, claim: int) -> Evaluatio
                 hint="`jitvault submit SPEC --revise` replaces it by a new revision. With `--id ID` this spec asks for "
                 "another task.",
             )
-        revision = resolve(worker, submitted, number=task.revision + 1)
+        revision = resolve(worker, submitted.requester, submitted.spec, number=task.revision + 1)
         check_grantable(worker, revision)
     decision = evaluate(worker, revision)
     if not changed and _was_denied(file):
@@ -75,7 +75,9 @@ def reevaluate(worker: WorkerContext, file: TaskRecord, claim: int) -> Evaluatio
         counting = decision_rows(task.task_id, decision)
         decided = revision_row(task.task_id, revision, task.revision, decision.policy)
         rows: list[Row] = [decided, *counting, *lapsed_rows(file, counting)]
-        _move(worker, file, claim, decision.state, decision_event_body(task.task_id, decision), rows)
+        body = Decided(decision=stated_decision(task.task_id, decision), note=decision.why_denied)
+        change = Change(EventKind.DECIDED, body, state=decision.state, rows=rows)
+        worker.ledger.apply(task.task_id, change, claim=claim, at=worker.now())
     return Evaluation(submitted, decision)
 
 
@@ -84,7 +86,7 @@ def _cancel_removed(worker: WorkerContext, file: TaskRecord, claim: int) -> None
     if State.CANCELLED not in EDGES[file.task.state]:
         return
     requester = Revision.of(file.revision.body).content.requester
-    body = {"by": requester.entity, "name": requester.name, "note": "the request was removed from Vault"}
+    body = Signed(by=requester.entity, name=requester.name, note="the request was removed from Vault")
     change = Change(EventKind.CANCELLED, body, state=State.CANCELLED)
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
 
@@ -95,9 +97,7 @@ def _is_news(file: TaskRecord, decision: RequestDecision) -> bool:
     A decision by another policy set differs even when its result is equal.
     """
     task_id = file.task.task_id
-    last = last_decision(file)
-    body = decision_event_body(task_id, decision)
-    if any(last.get(key) != value for key, value in body.items()):
+    if last_decision(file) != stated_decision(task_id, decision):
         return True
     return decision.state is not file.task.state or decision_rows(task_id, decision) != file.decisions
 
@@ -107,7 +107,7 @@ def _was_denied(file: TaskRecord) -> bool:
 
     A denial is final, whatever the approver signs afterwards.
     """
-    return file.task.state is State.DENIED and last_decision(file).get("denied_by") is not None
+    return file.task.state is State.DENIED and last_decision(file).denied_by is not None
 
 
 def still_grantable(worker: WorkerContext, file: TaskRecord) -> RequestDecision | None:
@@ -128,7 +128,7 @@ def still_grantable(worker: WorkerContext, file: TaskRecord) -> RequestDecision 
         check_provable(worker, revision, decision.policy.obligations.confirm)
     except InvalidInput:
         return None
-    same = decision.policy.obligations.as_json() == last_decision(file).get("obligations")
+    same = decision.policy.obligations == last_decision(file).policy.obligations
     return decision if same and decision.state is State.APPROVED else None
 
 
@@ -144,14 +144,16 @@ def _revise(
     number = file.task.revision + 1
     if file.task.state not in BEFORE_GRANT:
         raise WrongState(f"task {file.task.task_id} is {file.task.state} and cannot be revised")
+    decided = stated_decision(file.task.task_id, decision)
     change = Change(
         EventKind.REVISED,
-        {
-            "revision": number,
-            "digest": revision.digest,
-            "request": dict(submitted.envelope),
-            **decision_event_body(file.task.task_id, decision),
-        },
+        Revised(
+            revision=number,
+            digest=revision.digest,
+            request=submitted.envelope,
+            decision=decided,
+            note=decision.why_denied,
+        ),
         state=decision.state,
         fields={
             "revision": number,
@@ -165,25 +167,3 @@ def _revise(
         ),
     )
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
-
-
-def _move(
-    worker: WorkerContext,
-    file: TaskRecord,
-    claim: int,
-    state: State,
-    body: dict[str, object],
-    rows: Sequence[Row] = (),
-) -> None:
-    """Commit a decision that moves the task to `state`.
-
-    Nothing is committed where the decision changes nothing.
-    """
-    if not rows and file.task.state is state:
-        return
-    worker.ledger.apply(
-        file.task.task_id,
-        Change(EventKind.DECIDED, body, state=state, rows=rows),
-        claim=claim,
-        at=worker.now(),
-    )

@@ -11,6 +11,7 @@ from jitvault.context import WorkerContext
 from jitvault.errors import NotConfirmed
 from jitvault.ledger.model import Change, GrantRow, TaskRecord
 from jitvault.lifecycle.issuance.issue import MAX_ATTEMPTS
+from jitvault.model.event_bodies import Unanswered, said
 from jitvault.model.kinds import EventKind
 from jitvault.model.ttl import LONGEST_PAUSE, is_due
 
@@ -62,7 +63,6 @@ def _sent_at(file: TaskRecord, grant: GrantRow) -> datetime:
 
 def _last_answer(file: TaskRecord) -> str:
     """Return what Vault said to the last attempt."""
-    for event in reversed(file.events):
-        if event.kind.startswith("create_token_") and "answer" in event.body:
-            return str(event.body["answer"])
-    return "it did not answer"
+    failed = (EventKind.CREATE_TOKEN_ABANDONED, EventKind.CREATE_TOKEN_UNKNOWN)
+    answers = (body.answer for event, body in said(reversed(file.events), Unanswered) if event.kind in failed)
+    return str(next(answers, "it did not answer"))

@@ -23,6 +23,7 @@ from jitvault.ledger.model import Change, GrantAdmission, GrantRow, OperationRow
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_above, check_room
 from jitvault.lifecycle.decision.template_gate import check_provable
 from jitvault.model.connection import uses_as_word
+from jitvault.model.event_bodies import Delivered, TokenCreated, Unanswered
 from jitvault.model.grant_terms import Terms, grant_terms
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.revision import Revision
@@ -82,11 +83,7 @@ def issue(
     )
     created = Change(
         EventKind.TOKEN_CREATED,
-        {
-            "grant": grant.grant_id,
-            "op": operation.op_id,
-            "accessor": known.accessor_hmac,
-        },
+        TokenCreated(grant=grant.grant_id, op=operation.op_id, accessor=known.accessor_hmac),
         rows=(known, operation),
     )
     try:
@@ -210,7 +207,7 @@ def _take_back_name(worker: WorkerContext, grant: GrantRow, operation: Operation
     error = OutcomeUnknown(f"task {grant.task_id}: what answered the request for its token does not name that token")
     unknown = record_answer(worker, operation, OpState.UNKNOWN, error)
     event = EventKind.of(OperationKind.CREATE_TOKEN, OpState.UNKNOWN)
-    body = {"op": unknown.op_id, "grant": grant.grant_id, "answer": unknown.answer}
+    body = Unanswered(op=unknown.op_id, grant=grant.grant_id, answer=unknown.answer)
     worker.ledger.apply(grant.task_id, Change(event, body, rows=(grant, unknown)), claim=claim, at=worker.now())
     return error
 
@@ -245,7 +242,7 @@ def _deliver(
     The task is `issued` by that commit.
     """
     task_id = grant.task_id
-    message = {
+    message: dict[str, Any] = {
         "task_id": task_id,
         "grant_id": grant.grant_id,
         "digest": revision.digest,
@@ -277,7 +274,7 @@ def _deliver(
     expired_at = early_end(grant.expires_at, grant.renew_at, ends_at)
     change = Change(
         EventKind.DELIVERED,
-        {"grant": grant.grant_id, "to": to, "expires_at": message["expires_at"], "ends_at": message["ends_at"]},
+        Delivered(grant=grant.grant_id, to=to, expires_at=message["expires_at"], ends_at=message["ends_at"]),
         state=State.ISSUED,
         fields={
             "due_at": next_look(ends_at, expired_at, grant.renew_at, grant.unwrap_deadline),

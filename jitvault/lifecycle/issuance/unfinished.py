@@ -21,6 +21,7 @@ from jitvault.ledger.model import ENDED_UNSEEN, Change, GrantRow, OperationRow, 
 from jitvault.lifecycle.confirmation.confirm import judge
 from jitvault.lifecycle.confirmation.evidence import Evidence, collect_evidence
 from jitvault.lifecycle.revocation.revoke import revoke_unfinished_token
+from jitvault.model.event_bodies import AttemptSettled, NeverCreated, TokenCreated
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import Verdict
 from jitvault.stream.reading import canary
@@ -54,7 +55,7 @@ def _settle(worker: WorkerContext, file: TaskRecord, claim: int, grant: GrantRow
     dead = (Verdict.NEVER_ISSUED, Verdict.AUDIT_CONFIRMED, Verdict.EXPIRED, Verdict.GONE)
     if grant.verdict not in dead:
         raise OutcomeUnknown(f"task {file.task.task_id}: the token of attempt {grant.attempt} is not proven dead yet")
-    body = {"grant": grant.grant_id, "verdict": grant.verdict.value, "canary": newest.place.offset}
+    body = AttemptSettled(grant=grant.grant_id, verdict=grant.verdict.value, canary=newest.place.offset)
     change = Change(EventKind.ATTEMPT_SETTLED, body, rows=(replace(grant, settled=True),))
     return worker.ledger.change(file, change, claim=claim, at=worker.now())
 
@@ -87,7 +88,7 @@ def _find(worker: WorkerContext, file: TaskRecord, grant: GrantRow, claim: int) 
     if unseen:
         grant = replace(grant, token_lease=unseen[-1], dead_at=worker.now())
     never = replace(operation, state=OpState.ABANDONED, answer=ENDED_UNSEEN if unseen else "never sent")
-    waited: dict[str, object] = {"op": operation.op_id, "canary": newest.place.offset, "ended": unseen}
+    waited = NeverCreated(op=operation.op_id, canary=newest.place.offset, ended=tuple(unseen))
     worker.ledger.apply(
         file.task.task_id, Change(EventKind.NEVER_CREATED, waited, rows=(grant, never)), claim=claim, at=worker.now()
     )
@@ -223,14 +224,9 @@ def _named_by_line(grant: GrantRow, created: Observation) -> GrantRow:
     return replace(grant, accessor_hmac=created.subject, verdict=Verdict.LIVE, expires_at=expires_at)
 
 
-def _created_body(grant: GrantRow, created: Observation) -> dict[str, object]:
+def _created_body(grant: GrantRow, created: Observation) -> TokenCreated:
     """Return what the chain keeps of a token that its line alone names."""
-    return {
-        "grant": grant.grant_id,
-        "op": created.op,
-        "accessor": created.subject,
-        "line": created.line,
-    }
+    return TokenCreated(grant=grant.grant_id, op=created.op, accessor=created.subject, line=created.line)
 
 
 def _unknown_tokens(worker: WorkerContext, grant: GrantRow, since: datetime, until: datetime) -> list[GrantRow]:

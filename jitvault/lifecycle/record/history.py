@@ -7,29 +7,25 @@ events it is read who ended a task, closed it without proof, or withdrew an appr
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 from jitvault.documents.proof import Forced
-from jitvault.documents.published_parts import Ended, PublishedError, RefusedGrant, UncountedDecision
+from jitvault.documents.published_parts import Ended, RefusedGrant
+from jitvault.errors import CorruptRecord
 from jitvault.formats.canonical_json import digest_of
-from jitvault.formats.conversion import converter
 from jitvault.formats.rfc3339 import rfc3339
 from jitvault.ledger.model import AccessRow, DecisionRow, RevisionRow, Row, TaskRecord
+from jitvault.model import event_bodies as bodies
 from jitvault.model.approval import RequestDecision
+from jitvault.model.event_bodies import EndCause, EventBody, Recovered, Refusal, RevisionDecision, Signed, said
 from jitvault.model.event_chain import Event
-from jitvault.model.extension import extended
-from jitvault.model.grant_refusal import grant_refusals
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
 from jitvault.model.revision_content import Access
-from jitvault.model.states import EndReason, State
-from jitvault.policy.decision import Decision, ProofLevel, needed_proof_level, obliged_proof_level
-
-_error = converter(PublishedError)
-_uncounted = converter(list[UncountedDecision])
+from jitvault.model.states import EndReason
+from jitvault.policy.decision import Decision, Obligations, ProofLevel, needed_proof_level
 
 
 def ended_of(file: TaskRecord) -> Ended | None:
@@ -37,33 +33,32 @@ def ended_of(file: TaskRecord) -> Ended | None:
 
     None for any other task.
     """
-    ended = (EventKind.ENDING, EventKind.CANCELLED, EventKind.RECOVERED)
-    event = next(
-        (e for e in file.events if e.kind in ended and (e.kind != EventKind.RECOVERED or "reason" in e.body)), None
-    )
-    if event is None:
-        return None
-    said = _signed_later(file, event) or event.body
-    by = said.get("by")
-    return Ended(
-        by=by,
-        name=_name(file, by) if by else None,
-        at=datetime.fromisoformat(event.at),
-        reason=event.body.get("reason", "cancelled"),
-        note=said.get("note", ""),
-    )
+    reason: str
+    for event, body in said(file.events, EventBody):
+        match body:
+            case EndCause(reason=reason) | Recovered(reason=EndReason() as reason):
+                pass
+            case Signed() if event.kind == EventKind.CANCELLED:
+                reason = "cancelled"
+            case _:
+                continue
+        stated = _signed_later(file, event, body) or body
+        by = getattr(stated, "by", "") or None
+        name = _name(file, by) if by else None
+        return Ended(by=by, name=name, at=datetime.fromisoformat(event.at), reason=reason, note=stated.note)
+    return None
 
 
-def _signed_later(file: TaskRecord, ending: Event) -> Mapping[str, Any] | None:
+def _signed_later(file: TaskRecord, event: Event, ending: EventBody) -> Signed | None:
     """Return what the signed end says of a task whose token was given back.
 
     The audit line by which a token revoked itself is often read before the signed end, which says who did that and why.
     """
-    if ending.body.get("reason") != EndReason.COMPLETED or ending.body.get("by"):
+    if not isinstance(ending, EndCause) or ending.reason is not EndReason.COMPLETED or ending.by:
         return None
     agent = Revision.of(file.revision.body).content.agent.entity
-    noted = (event.body for event in file.events if event.kind == EventKind.NOTED and event.seq > ending.seq)
-    return next((body for body in noted if body["by"] == agent), None)
+    later = (e for e in file.events if e.kind == EventKind.NOTED and e.seq > event.seq)
+    return next((body for _, body in said(later, Signed) if body.by == agent), None)
 
 
 def counted_at(file: TaskRecord, decision: DecisionRow) -> str | None:
@@ -73,10 +68,8 @@ def counted_at(file: TaskRecord, decision: DecisionRow) -> str | None:
     decided about anew.
     """
     since = None
-    for event in file.events:
-        if "approved_by" not in event.body or "denied_by" not in event.body:
-            continue
-        counts = decision.entity_id in (*event.body["approved_by"], event.body["denied_by"])
+    for event, decided in _decisions(file.events):
+        counts = decision.entity_id in (*decided.approved_by, decided.denied_by)
         if not counts:
             since = None
         elif since is None or event.kind == EventKind.REVISED:
@@ -86,17 +79,11 @@ def counted_at(file: TaskRecord, decision: DecisionRow) -> str | None:
 
 def refused_grant_of(file: TaskRecord) -> RefusedGrant | None:
     """Return the last request for a grant that was refused; None without one."""
-    refusals = grant_refusals(file.events)
-    if not refusals:
-        return None
-    last = refusals[-1]
-    later = sum(event.seq > last.seq and event.kind == EventKind.REVISED for event in file.events)
-    return RefusedGrant(
-        request=last.body["request"],
-        revision=file.task.revision - later,
-        at=datetime.fromisoformat(last.at),
-        error=_error(last.body["error"]),
-    )
+    for last, body in said(reversed(file.events), bodies.GrantRefused):
+        later = sum(event.seq > last.seq and event.kind == EventKind.REVISED for event in file.events)
+        at = datetime.fromisoformat(last.at)
+        return RefusedGrant(request=body.request, revision=file.task.revision - later, at=at, error=body.error)
+    return None
 
 
 def reached_state_at(file: TaskRecord) -> str | None:
@@ -107,7 +94,7 @@ def reached_state_at(file: TaskRecord) -> str | None:
     """
     state, since = None, None
     for event in file.events:
-        reached = event.body.get("state", state)
+        reached = bodies.ledger_part(event).state
         if reached != state or event.kind == EventKind.REVISED:
             state, since = reached, event.at
     return since if state == file.task.state else None
@@ -118,23 +105,29 @@ def forced_of(file: TaskRecord) -> Forced | None:
 
     It names the operator who had Vault forget a lease, or had the task closed without proof.
     """
-    bodies = [event.body for event in file.events if event.kind in (EventKind.FORCE_INTENDED, EventKind.UNVERIFIED)]
-    if not bodies:
-        return None
-    last = bodies[-1]
-    return Forced(last["by"], _name(file, last["by"]), last["note"])
+    for _, last in said(reversed(file.events), bodies.Forced):
+        return Forced(last.by, _name(file, last.by), last.note)
+    return None
 
 
-def uncounted_of(file: TaskRecord) -> list[UncountedDecision]:
+def uncounted_of(file: TaskRecord) -> list[Refusal]:
     """Return each decision that does not count, as of the last time that decisions were counted."""
-    refused = [event.body["refused"] for event in file.events if "refused" in event.body]
-    return _uncounted(refused[-1]) if refused else []
+    return list(next(_refused(reversed(file.events)), ()))
 
 
 def withdrawn_by(file: TaskRecord) -> list[str]:
     """Return the names of those who withdrew an approval at any time."""
-    refused = (one for e in file.events for one in e.body.get("refused", ()))
-    return list(dict.fromkeys(one["name"] for one in refused if one["withdrawn"]))
+    return list(dict.fromkeys(one.name for refused in _refused(file.events) for one in refused if one.withdrawn))
+
+
+def _refused(events: Iterable[Event]) -> Iterator[tuple[Refusal, ...]]:
+    """Yield which decisions did not count, each time that decisions were counted."""
+    for _, body in said(events, EventBody):
+        match body:
+            case bodies.Decided(decision=RevisionDecision(refused=refused)):
+                yield refused
+            case bodies.ExtensionPending(refused=refused) | EndCause(refused=tuple(refused)):
+                yield refused
 
 
 def _name(file: TaskRecord, entity: str) -> str:
@@ -142,19 +135,25 @@ def _name(file: TaskRecord, entity: str) -> str:
 
     The chain has the names of operators, and the revision those of entities with a part in the task.
     """
-    named = {e.body["by"]: e.body["name"] for e in file.events if "name" in e.body and "by" in e.body}
-    return str({**Revision.of(file.revision.body).content.names, **named}.get(entity, entity))
+    named = Revision.of(file.revision.body).content.names
+    for _, body in said(file.events, EventBody):
+        if isinstance(body, Signed | EndCause) and body.name:
+            named[body.by] = body.name
+    return named.get(entity, entity)
 
 
-def last_decision(file: TaskRecord) -> Mapping[str, Any]:
-    """Return the body of the last decision in the task's chain.
+def last_decision(file: TaskRecord) -> RevisionDecision:
+    """Return the last decision in the task's chain. Raises CorruptRecord where there is none."""
+    for _, decided in _decisions(reversed(file.events)):
+        return decided
+    raise CorruptRecord(f"no event of task {file.task.task_id} has a decision")
 
-    The result is empty where there is no decision. It has policy's decision, the obligations, and who approved or
-    denied.
-    """
-    kinds = (EventKind.SUBMITTED, EventKind.REVISED, EventKind.DECIDED, EventKind.RECOVERED)
-    decisions = [event.body for event in file.events if event.kind in kinds and "policy" in event.body]
-    return decisions[-1] if decisions else {}
+
+def _decisions(events: Iterable[Event]) -> Iterator[tuple[Event, RevisionDecision]]:
+    """Yield the decisions about a task, each with the event that has it."""
+    for event, body in said(events, EventBody):
+        if isinstance(body, bodies.Decided | Recovered) and body.decision is not None:
+            yield event, body.decision
 
 
 def decisions_digest(rows: Iterable[DecisionRow]) -> str:
@@ -175,9 +174,15 @@ def proof_level_of(file: TaskRecord, entry: Access | None) -> str:
     It is the template's level, or policy's where that is higher. A credential that is of no access needs the highest.
     """
     level = entry.confirm if entry else ProofLevel.TARGET.value
-    for decision in (last_decision(file), *(event.body for event in extended(file.events))):
-        level = needed_proof_level(level, obliged_proof_level(decision))
+    for obligations in obligations_of(file):
+        level = needed_proof_level(level, obligations.confirm)
     return level
+
+
+def obligations_of(file: TaskRecord) -> list[Obligations]:
+    """Return what policy obliged the task to, when it was last decided and at each extension."""
+    granted = (body.decision.obligations for _, body in said(file.events, bodies.Extended))
+    return [last_decision(file).policy.obligations, *granted]
 
 
 def revision_row(task_id: str, revision: Revision, number: int, policy: Decision) -> RevisionRow:
@@ -217,20 +222,16 @@ def lapsed_rows(file: TaskRecord, counting: Sequence[DecisionRow]) -> list[Decis
     return [replace(row, decision="lapsed") for row in file.decisions if row.entity_id not in counted]
 
 
-def decision_event_body(task_id: str, decision: RequestDecision) -> dict[str, object]:
+def stated_decision(task_id: str, decision: RequestDecision) -> RevisionDecision:
     """Return what the event chain keeps of a decision, with what those who decided signed."""
-    policy = decision.policy.as_json()
-    return {
-        "policy": policy["policy_digest"],
-        "rules": policy["rules"],
-        "permitted": policy["permitted"],
-        "obligations": policy["obligations"],
-        "approved_by": [one.entity_id for one in decision.tally.approved_by],
-        "denied_by": decision.tally.denied_by.entity_id if decision.tally.denied_by else None,
-        "signed": [dict(one.envelope) for one in (*decision.tally.approved_by, decision.tally.denied_by) if one],
-        "missing": decision.tally.missing_json(),
-        "refused": [refusal.as_json() for refusal in decision.tally.refused],
-        "why": decision.why_denied if decision.state is State.DENIED else "",
-        "agent_groups": list(decision.agent_groups),
-        "votes": decisions_digest(decision_rows(task_id, decision)),
-    }
+    tally = decision.tally
+    return RevisionDecision(
+        policy=decision.policy,
+        approved_by=tuple(one.entity_id for one in tally.approved_by),
+        denied_by=tally.denied_by.entity_id if tally.denied_by else None,
+        signed=tuple(one.envelope for one in (*tally.approved_by, tally.denied_by) if one),
+        missing=tally.missing,
+        refused=tally.refused,
+        agent_groups=tuple(decision.agent_groups),
+        votes=decisions_digest(decision_rows(task_id, decision)),
+    )

@@ -31,6 +31,7 @@ from jitvault.ledger.model import TaskRecord
 from jitvault.ledger.row_digests import edited_rows
 from jitvault.lifecycle.record.history import decisions_digest, last_decision
 from jitvault.lifecycle.record.lookups import BACK, is_any_live, proven_before
+from jitvault.model.event_bodies import Recovered, Sealed, Unverified, ledger_part, said
 from jitvault.model.event_chain import Event, chain_problems
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import BEFORE_GRANT, EDGES, RECOVERED_TO, State
@@ -178,8 +179,7 @@ def check_integrity(worker: WorkerContext, file: TaskRecord) -> None:
     """
     if problems := problems_of(worker, file):
         raise _edited(worker, file, "; ".join(problems))
-    said = last_decision(file).get("votes")
-    if said is not None and said != decisions_digest(file.decisions):
+    if last_decision(file).votes != decisions_digest(file.decisions):
         _edited(worker, file, "the decisions are not the ones that were counted")
 
 
@@ -196,15 +196,16 @@ def is_edited(worker: WorkerContext, file: TaskRecord) -> bool:
 
 def problems_of(worker: WorkerContext, file: TaskRecord) -> list[str]:
     """Return in words where the task's rows do not agree with its chain."""
+    problems = chain_problems(file.events, head=file.task.head)
     try:
-        return _problems(worker, file)
+        return problems + _problems(worker, file)
     except CorruptRecord as error:
-        return [f"its rows cannot be read: {error}"]
+        return [*problems, f"its rows cannot be read: {error}"]
 
 
 def _problems(worker: WorkerContext, file: TaskRecord) -> list[str]:
     task, revision = file.task, file.revision
-    problems = chain_problems(file.events, head=task.head) + edited_rows(file) + _moved(file) + _receipt(worker, file)
+    problems = edited_rows(file) + _moved(file) + _receipt(worker, file)
     if not file.events or task.seq != file.events[-1].seq:
         problems.append(f"the task says that it has {task.seq} events")
     if "sha256:" + sha256_hex(revision.body) != revision.digest or revision.digest != task.digest:
@@ -255,18 +256,18 @@ def check_issuable(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
 
 def _moved(file: TaskRecord) -> list[str]:
     """Check that each move from one state to the next is one that a task can make."""
-    states = [event.body.get("state") for event in file.events]
+    states = [ledger_part(event).state for event in file.events]
     moves = zip(file.events[1:], states, states[1:], strict=False)
     jumped = any(before != after and not _moves(event, before, after) for event, before, after in moves)
     return ["the task's state was set by hand"] if jumped else []
 
 
-def _moves(event: Event, before: object, after: object) -> bool:
+def _moves(event: Event, before: str, after: str) -> bool:
     """Return whether an event can have moved its task so.
 
     An observation moves none.
     """
-    if event.kind == EventKind.OBSERVED or not isinstance(before, str) or before not in EDGES:
+    if event.kind == EventKind.OBSERVED or before not in EDGES:
         return False
     return after in (RECOVERED_TO if event.kind == EventKind.RECOVERED else EDGES[State(before)])
 
@@ -280,8 +281,8 @@ def _receipt(worker: WorkerContext, file: TaskRecord) -> list[str]:
         receipt = statement_in(file.task.receipt, keys).predicate
     except SecurityFinding:
         return ["the task was never sealed: its receipt is not signed"]
-    heads = {e.body["head"] for e in file.events if e.kind in (EventKind.SEALED, EventKind.UNVERIFIED)}
-    heads |= {e.body["sealed_head"] for e in file.events if e.kind == EventKind.RECOVERED}
+    heads = {body.sealed_head for _, body in said(file.events, Recovered)}
+    heads |= {body.head for _, body in said(file.events, Sealed)} | {b.head for _, b in said(file.events, Unverified)}
     if receipt.task != file.task.task_id or receipt.chain.head not in heads:
         return ["the task's receipt is another one's"]
     return []

@@ -15,26 +15,37 @@ from msgspec import structs
 from jitvault.documents.proof import CredentialProof, LeaseProof, Proof, settled_proof, target_asked
 from jitvault.documents.published_parts import GrantedExtension, PublishedExtension, Reads
 from jitvault.documents.receipt import Receipt, StatedAccess, StatedExtension, Statement, statement_of
-from jitvault.formats.conversion import converter
+from jitvault.formats.conversion import as_json, converter
 from jitvault.ledger.model import GrantRow, LeaseRow, OpState, TaskRecord
 from jitvault.lifecycle.record.check_words import evidence_in_words, failure_in_words
 from jitvault.lifecycle.record.history import ended_of, forced_of, last_decision
 from jitvault.lifecycle.record.reopenings import times_reopened, why_listing_unsettled, why_seal_postponed
+from jitvault.model.event_bodies import (
+    AboutExtension,
+    EndCause,
+    EventBody,
+    Extended,
+    Recovered,
+    Revised,
+    Signed,
+    said,
+)
 from jitvault.model.event_chain import Event
-from jitvault.model.extension import extended, extension_events
-from jitvault.model.kinds import EventKind, OperationKind
+from jitvault.model.kinds import OperationKind
 from jitvault.model.proof_check import NOT_ASKED, QUIET_N, TARGET_N, Check
 from jitvault.model.revision import Revision
-from jitvault.model.states import ENDED, PROVEN, State, Verdict
+from jitvault.model.signed_document import SignedByPerson
+from jitvault.model.states import ENDED, PROVEN, EndReason, State, Verdict
 from jitvault.model.verifiers import unproven
 from jitvault.policy.decision import Decision
 
 _granted = converter(GrantedExtension)
-_extension = converter(PublishedExtension)
 _receipt = converter(Receipt)
-_REVISION_KINDS = (EventKind.SUBMITTED, EventKind.REVISED, EventKind.RECOVERED)
-_END_KINDS = (EventKind.ENDING, EventKind.NOTED, EventKind.FORCE_INTENDED)
-_DECIDED = ("permitted", "obligations", "rules", "reasons", "policy_digest")
+_UNSAID: dict[str, Any] = {
+    **dict.fromkeys(("replaces", "decision", "error")),
+    **dict.fromkeys(("approved_by", "missing", "open_to", "refused"), ()),
+}
+"""What an event about more time does not say, in the form in which it is published."""
 
 
 def proof_of(file: TaskRecord) -> Proof | None:
@@ -226,16 +237,13 @@ def extensions_of(file: TaskRecord) -> list[GrantedExtension]:
 
     Each says what was signed, by whom, and the grant whose token it replaced, if any.
     """
-    return [_granted_extension(event) for event in extended(file.events)]
+    return [_granted(_more_time(event, body, GrantedExtension)) for event, body in said(file.events, Extended)]
 
 
-def _granted_extension(event: Event) -> GrantedExtension:
-    return _granted(_extension_fields(event, GrantedExtension))
-
-
-def _extension_fields(event: Event, kind: type[GrantedExtension]) -> dict[str, Any]:
-    said = {**event.body["extension"], **event.body, "at": event.at}
-    return {name: said[name] for name in kind.__struct_fields__}
+def _more_time(event: Event, body: Extended, kind: type[GrantedExtension]) -> dict[str, Any]:
+    known = {**body.extension.content, **as_json(body.decision), **as_json(body)}
+    known |= {"digest": body.extension.digest, "at": event.at}
+    return {name: known[name] for name in kind.__struct_fields__}
 
 
 def last_extension(file: TaskRecord) -> PublishedExtension | None:
@@ -243,22 +251,14 @@ def last_extension(file: TaskRecord) -> PublishedExtension | None:
 
     The result is None where there was no request.
     """
-    said = extension_events(file.events)
-    return extension_in(said[-1]) if said else None
+    return next((extension_in(event, body) for event, body in said(reversed(file.events), AboutExtension)), None)
 
 
-def extension_in(event: Event) -> PublishedExtension:
+def extension_in(event: Event, body: AboutExtension) -> PublishedExtension:
     """Return the request for more time that an event is about, and its result."""
-    body = {**dict.fromkeys(("approved_by", "missing", "open_to", "refused"), ()), "error": None, **event.body}
-    said = {name: body[name] for name in PublishedExtension.__struct_fields__ if name in body}
-    decision = {key: body[key] for key in _DECIDED} if "obligations" in body else None
-    of_event = {
-        "state": event.kind.removeprefix("extension_"),
-        "content": body["extension"],
-        "replaces": bool(body.get("replaces")),
-        "decision": decision,
-    }
-    return _extension({**said, **of_event})
+    known = {**_UNSAID, **structs.asdict(body), "digest": body.extension.digest, "content": body.extension}
+    known |= {"state": event.kind.removeprefix("extension_"), "replaces": bool(known["replaces"])}
+    return PublishedExtension(**{name: known[name] for name in PublishedExtension.__struct_fields__})
 
 
 def receipt_of(
@@ -282,18 +282,18 @@ def receipt_of(
             "children": list(children),
             "intent": revision.spec.spec.intent,
             # as the chain has them: the rows are a cache
-            "approved_by": list(last_decision(file).get("approved_by", ())),
+            "approved_by": last_decision(file).approved_by,
             "approvers": _approvers(file),
             "access": [StatedAccess(entry.template, entry.path, entry.with_) for entry in content.access],
             "ended": ended_of(file),
             "documents": {
                 "request": _signed_request(file),
-                "decisions": last_decision(file).get("signed", []),
-                "ends": _signed_ends(file),
+                "decisions": last_decision(file).signed,
+                **_signed_ends(file),
             },
             "policy": Decision.of(file.revision.decision).as_json(),
             "grants": [_stated_grant(grant) for grant in file.grants],
-            "extensions": [_extension_fields(event, StatedExtension) for event in extended(file.events)],
+            "extensions": [_more_time(event, body, StatedExtension) for event, body in said(file.events, Extended)],
             "findings": [{key: found[key] for key in ("rule", "message", "line")} for found in file.findings],
             "proof": settled_proof(_proof_of_ended(file)),
             "chain": {"events": task.seq, "head": task.head},
@@ -304,18 +304,22 @@ def receipt_of(
     return statement_of(receipt, file.revision.body)
 
 
-def _signed_request(file: TaskRecord) -> Mapping[str, Any] | None:
+def _signed_request(file: TaskRecord) -> SignedByPerson | None:
     """Return the request for the task's revision as it was signed; None where the record was rebuilt."""
-    opened = (event.body for event in reversed(file.events) if event.kind in _REVISION_KINDS)
-    return next((body["request"] for body in opened if body["digest"] == file.task.digest and "request" in body), None)
+    opened = (body for _, body in said(reversed(file.events), EventBody) if isinstance(body, Revised | Recovered))
+    return next((body.request for body in opened if body.digest == file.task.digest and body.request), None)
 
 
-def _signed_ends(file: TaskRecord) -> list[Mapping[str, Any]]:
-    """Return each signed request to end the task, once."""
-    found: list[Mapping[str, Any]] = []
-    for event in file.events:
-        if event.kind in _END_KINDS and (signed := event.body.get("signed")) and signed not in found:
-            found.append(signed)
+def _signed_ends(file: TaskRecord) -> dict[str, Any]:
+    """Return each signed request to end the task, once, and the operator's freeze that ended it."""
+    found: dict[str, Any] = {"ends": [], "freeze": None}
+    for _, body in said(file.events, EventBody):
+        if not isinstance(body, EndCause | Signed) or not body.signed:
+            continue
+        if isinstance(body, EndCause) and body.reason is EndReason.FROZEN:
+            found["freeze"] = body.signed
+        elif body.signed not in found["ends"]:
+            found["ends"].append(body.signed)
     return found
 
 
@@ -338,8 +342,7 @@ def _approvers(file: TaskRecord) -> list[dict[str, str]]:
     The name is the one that Vault had for the entity when the worker counted the approval.
     """
     names = {row.entity_id: row.name for row in file.decisions}
-    approved = last_decision(file).get("approved_by", ())
-    return [{"entity": entity, "name": names[entity]} for entity in approved if entity in names]
+    return [{"entity": one, "name": names[one]} for one in last_decision(file).approved_by if one in names]
 
 
 def recovered_of(file: TaskRecord) -> list[dict[str, Any]]:
@@ -348,7 +351,6 @@ def recovered_of(file: TaskRecord) -> list[dict[str, Any]]:
     Each says when, from which published event, and which signatures confirmed the revision.
     """
     return [
-        {"at": event.at, "from": event.body["from"], "verified_by": event.body["verified_by"]}
-        for event in file.events
-        if event.kind == EventKind.RECOVERED
+        {"at": event.at, "from": msgspec.to_builtins(body.from_), "verified_by": list(body.verified_by)}
+        for event, body in said(file.events, Recovered)
     ]

@@ -6,7 +6,9 @@ A counter of its own could be edited or lost; the events say the number already.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 
+from jitvault.model.event_bodies import Confirmed, EventBody, Listed, said
 from jitvault.model.event_chain import Event
 from jitvault.model.kinds import EventKind
 from jitvault.model.proof_check import TARGET_N
@@ -28,7 +30,7 @@ def times_reopened(events: Iterable[Event]) -> int:
 
 def why_reopened(events: Sequence[Event]) -> str:
     """Return why the task was last reopened; empty where it never was."""
-    return next((str(e.body.get("why", "")) for e in reversed(events) if e.kind in REOPENING_EVENTS), "")
+    return next((body.note for e, body in said(reversed(events), EventBody) if e.kind in REOPENING_EVENTS), "")
 
 
 def is_going_round(events: Iterable[Event]) -> bool:
@@ -44,14 +46,8 @@ def unsettled_listings(events: Sequence[Event]) -> int:
 
     In a listing without an open lease, every lease was accounted for.
     """
-    count = 0
-    for event in reversed(events):
-        if event.kind != EventKind.LISTED:
-            continue
-        if str(event.body["answer"]) == ACCOUNTED:
-            break
-        count += 1
-    return count
+    listings = (body for _, body in said(reversed(events), Listed))
+    return sum(1 for _ in takewhile(lambda listed: listed.answer != ACCOUNTED, listings))
 
 
 def why_listing_unsettled(events: Sequence[Event]) -> str:
@@ -59,19 +55,19 @@ def why_listing_unsettled(events: Sequence[Event]) -> str:
 
     The result is empty where it left none open.
     """
-    last = next((e.body for e in reversed(events) if e.kind == EventKind.LISTED), None)
-    if last is None or last["answer"] == ACCOUNTED:
+    last = next((body for _, body in said(reversed(events), Listed)), None)
+    if last is None or last.answer == ACCOUNTED:
         return ""
-    if last["suspects"]:
-        return f"Vault lists {last['suspects'][0]}, which belongs to no task"
-    return f"what was approved is not what is there now: {last['drift']}" if last.get("drift") else str(last["answer"])
+    if last.suspects:
+        return f"Vault lists {last.suspects[0]}, which belongs to no task"
+    return f"what was approved is not what is there now: {last.drift}" if last.drift else last.answer
 
 
 def why_seal_postponed(events: Sequence[Event]) -> str | None:
     """Return what kept a confirmed task from its seal at the last try, if any."""
-    for event in reversed(events):
+    for event, body in said(reversed(events), EventBody):
         if event.kind == EventKind.SEAL_PUT_OFF:
-            return str(event.body["why"])
+            return body.note
         if event.kind == EventKind.CONFIRMED:
             break
     return None
@@ -83,9 +79,9 @@ def refused_by_target(events: Sequence[Event]) -> frozenset[str]:
     The `confirmed` event in the chain keeps the result of each check. It does not count any more once the task was
     reopened.
     """
-    for event in reversed(events):
+    for event, body in said(reversed(events), EventBody):
         if event.kind in REOPENING_EVENTS:
             break
-        if event.kind == EventKind.CONFIRMED:
-            return frozenset(subject for subject, n, ok in event.body.get("checks", ()) if n == TARGET_N and ok)
+        if isinstance(body, Confirmed):
+            return frozenset(subject for subject, n, ok in body.checks if n == TARGET_N and ok)
     return frozenset()

@@ -29,6 +29,7 @@ from jitvault.model.proof_check import TARGET_N
 from jitvault.model.revision import Revision
 from jitvault.model.revision_text import unasked
 from jitvault.model.states import DEAD, LIVE_STATES, OVER, State, Verdict
+from jitvault.policy.decision import NO_OBLIGATIONS, Decision, Obligations
 
 _REFUSALS = frozenset({Kind.UNWRAP_REFUSED, Kind.DENIED, Kind.REFUSED})
 _USES = _REFUSALS | {
@@ -83,10 +84,10 @@ REPORT_COLUMNS = (
 )
 
 
-def parties_of(revision: Revision | None, decision: Mapping[str, Any] | None) -> dict[str, Any]:
+def parties_of(revision: Revision | None, obligations: Obligations = NO_OBLIGATIONS) -> dict[str, Any]:
     """Return the names, the risk and the templates of a task, for a list.
 
-    `decision` is policy's about the revision. Every value is None where it cannot be read.
+    `obligations` are policy's about the revision. Every value is None where it cannot be read.
     """
     if revision is None:
         return dict.fromkeys(_PARTIES)
@@ -99,7 +100,7 @@ def parties_of(revision: Revision | None, decision: Mapping[str, Any] | None) ->
         "risk": content.risk,
         "templates": list(dict.fromkeys(entry.template for entry in content.access)),
         "deliver": revision.spec.spec.deliver,
-        "target_asked": not unasked(content.access, decision),
+        "target_asked": not unasked(content.access, obligations),
     }
 
 
@@ -134,7 +135,7 @@ def status_of(
         "delegation": ancestor_ids(content),
         "children": list(children),
         "revision": {"number": task.revision, "digest": task.digest, "content": content},
-        "decision": dict(file.revision.decision),
+        "decision": Decision.of(file.revision.decision),
         "decisions": [
             {**_decision(row), "counted_at": counted_at(file, row)}
             for row in file.decisions
@@ -296,7 +297,9 @@ def _denial_of(file: TaskRecord) -> dict[str, str | None]:
     denial = next((row for row in file.decisions if row.decision == "deny"), None)
     if denial is not None:
         return {"denied_by": denial.name, "denied_reason": denial.reason or None}
-    return {"denied_by": None, "denied_reason": last_decision(file).get("why") or None}
+    policy = last_decision(file).policy
+    reason = None if policy.permitted else policy.why_denied
+    return {"denied_by": None, "denied_reason": reason}
 
 
 def _dead_at(lease: LeaseRow) -> str | None:

@@ -8,14 +8,14 @@ commit; if this process stops after it, the next run goes on from there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from msgspec import structs
+
 from jitvault.context import WorkerContext
 from jitvault.errors import Denied, InvalidInput, JitvaultError, NotConfirmed, WrongState
-from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.time_window import format_duration
 from jitvault.ledger.model import Change, GrantRow, Row, TaskRecord
 from jitvault.lifecycle.confirmation.confirm import TaskJudgement, judge
@@ -32,25 +32,33 @@ from jitvault.lifecycle.requests.reader import ExtensionRequest, extension_reque
 from jitvault.lifecycle.revocation.results import next_try
 from jitvault.lifecycle.revocation.revoke import is_replaced_token_unproven, revoke
 from jitvault.model.approval import RequestDecision
-from jitvault.model.extension import (
+from jitvault.model.event_bodies import (
+    AboutExtension,
+    AttemptSettled,
+    EndCause,
+    Extended,
+    ExtensionCancelled,
+    ExtensionPending,
+    ExtensionRefused,
+    Judged,
+    StatedError,
+    said,
+)
+from jitvault.model.extension import Extension, whole_window_s
+from jitvault.model.extension_history import (
     MOST_ASKED,
-    Extension,
     answered_requests,
-    extended,
-    extension_events,
     is_too_often,
     recent_extension_events,
-    whole_window_s,
     window_start,
 )
 from jitvault.model.grant_terms import grant_terms
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
 from jitvault.model.revision_content import Party
-from jitvault.model.states import EndCause, EndReason, State, Verdict
+from jitvault.model.states import EndReason, State, Verdict
 from jitvault.model.ttl import least
 from jitvault.model.vault_access import cap_of, role_name, smallest_cap
-from jitvault.policy.decision import Obligations
 from jitvault.stream.reading import canary
 
 _ROUNDS = 3
@@ -104,14 +112,14 @@ def issue_replacement(worker: WorkerContext, file: TaskRecord, claim: int) -> En
     The caller has settled what an unfinished run may have made of the next token. Returns why the task has to end where
     no token can be issued. Raises NotConfirmed while the former token is not proven dead.
     """
-    event = extended(file.events)[-1]
+    extension = next(body for _, body in said(reversed(file.events), Extended))
     if is_replaced_token_unproven(file):
         _revoke_former(worker, file, claim)
         file = worker.file(file.task.task_id)
-    first = next(grant.attempt for grant in file.grants if grant.grant_id == event.body["replaces"])
+    first = next(grant.attempt for grant in file.grants if grant.grant_id == extension.replaces)
     made = [grant for grant in file.grants if grant.attempt > first and grant.accessor_hmac is not None]
     if len(made) >= MAX_ATTEMPTS:
-        return EndReason.ISSUE_FAILED, {"note": "the token for its extension could not be delivered"}
+        return EndCause(reason=EndReason.ISSUE_FAILED, note="the token for its extension could not be delivered")
     worker.ledger.extend(file.task.task_id, claim)
     check_attempt_due(worker, file, claim)
     publish(worker, file, None)
@@ -119,9 +127,9 @@ def issue_replacement(worker: WorkerContext, file: TaskRecord, claim: int) -> En
     canary(worker)
     try:
         # the cap on the window was checked for the whole window already: counted from now on it would be wrong
-        issue(worker, file, claim, replace(Obligations.of(event.body["obligations"]), max_window_s=None))
+        issue(worker, file, claim, structs.replace(extension.decision.obligations, max_window_s=None))
     except InvalidInput as error:
-        return EndReason.ISSUE_FAILED, {"note": str(error)}
+        return EndCause(reason=EndReason.ISSUE_FAILED, note=str(error))
     return None
 
 
@@ -151,6 +159,7 @@ def _open_request(worker: WorkerContext, file: TaskRecord) -> _Requested | None:
                 reason=request.reason,
                 since=ends_at,
                 seconds=request.seconds,
+                until=until,
                 window_s=whole_window_s(began, until),
             )
             return _Requested(request, extension, _outlives(worker, file.grants[-1], extension))
@@ -192,7 +201,7 @@ def _check_possible(
     if not asked.replaces:
         return
     now = worker.now()
-    caps = replace(obligations, max_window_s=None)
+    caps = structs.replace(obligations, max_window_s=None)
     granted = grant_terms(revision, now, cap_to_ancestors(worker, revision, now, caps), until=extension.until)
     role = role_name(smallest_cap(timedelta(seconds=granted.window_s)), revision.spec.spec.network)
     if worker.tokens.role(role) is None:
@@ -229,16 +238,15 @@ def _apply(
     if not asked.replaces:
         rows = [replace(grant, ttl_s=ttl_s, step_s=step_s, rolling=True, renew_at=now)]
         rows += [replace(lease, renew_at=now) for lease in file.leases if lease.verdict is Verdict.LIVE]
-    body = {
-        **_decision_body(asked, decision),
-        "replaces": grant.grant_id if asked.replaces else None,
-        "ends_at": rfc3339(asked.extension.until),
-        "signed_request": dict(asked.request.envelope),
-        "signed": [dict(one.envelope) for one in decision.tally.approved_by],
-    }
+    replaces = grant.grant_id if asked.replaces else None
     change = Change(
         EventKind.EXTENDED,
-        body,
+        Extended(
+            replaces=replaces,
+            signed_request=asked.request.envelope,
+            signed=tuple(one.envelope for one in decision.tally.approved_by),
+            **_decided_fields(asked, decision),
+        ),
         state=State.ISSUING if asked.replaces else None,
         fields={"ends_at": asked.extension.until, "due_at": now},
         rows=rows,
@@ -254,19 +262,15 @@ def _wait(
     Nothing is recorded where the chain says so already.
     """
     tally = decision.tally
-    body = {
-        **_decision_body(asked, decision),
-        "replaces": asked.replaces,
-        "missing": tally.missing_json(),
-        "open_to": list(tally.open_to(decision.policy.obligations.approvals)),
-        "refused": [refusal.as_json() for refusal in tally.refused],
-    }
-    last = extension_events(file.events)
-    if (
-        last
-        and last[-1].kind == EventKind.EXTENSION_PENDING
-        and all(last[-1].body.get(key) == value for key, value in body.items())
-    ):
+    body = ExtensionPending(
+        replaces=asked.replaces,
+        missing=tally.missing,
+        open_to=tuple(tally.open_to(decision.policy.obligations.approvals)),
+        refused=tally.refused,
+        **_decided_fields(asked, decision),
+    )
+    last = next((body for _, body in said(reversed(file.events), AboutExtension)), None)
+    if last is not None and structs.replace(last, state="", rows=None) == body:
         return file
     if len(recent_extension_events(file.events, asked.request.by.id, worker.now())) >= MOST_ASKED:
         # an approver could write another decision each time, and make the chain grow
@@ -279,33 +283,26 @@ def _refuse(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Request
 
     A request that its author was told is refused must not be granted later, when the author does not watch it.
     """
-    body = {
-        **_request_body(asked),
-        "error": {"exit_code": error.exit_code, "message": str(error), "hint": error.hint},
-    }
+    body = ExtensionRefused(error=StatedError.of(error), **_request_fields(asked))
     return worker.ledger.change(file, Change(EventKind.EXTENSION_REFUSED, body), claim=claim, at=worker.now())
 
 
 def _cancel(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Requested, request: str) -> TaskRecord:
     """Record that the author took a request back, and return the task."""
     message = f"task {file.task.task_id}: {asked.request.by.name} cancelled the request for more time"
-    body = {
-        **_request_body(asked),
-        "cancels": request,
-        "error": {"exit_code": WrongState.exit_code, "message": message, "hint": _AGAIN},
-    }
+    error = StatedError.of(WrongState(message, hint=_AGAIN))
+    body = ExtensionCancelled(cancels=request, error=error, **_request_fields(asked))
     return worker.ledger.change(file, Change(EventKind.EXTENSION_CANCELLED, body), claim=claim, at=worker.now())
 
 
-def _request_body(asked: _Requested) -> dict[str, Any]:
-    extension = asked.extension
-    return {"digest": extension.digest, "request": asked.request.nonce, "extension": extension.content}
+def _request_fields(asked: _Requested) -> dict[str, Any]:
+    return {"request": asked.request.nonce, "extension": asked.extension}
 
 
-def _decision_body(asked: _Requested, decision: RequestDecision) -> Mapping[str, Any]:
+def _decided_fields(asked: _Requested, decision: RequestDecision) -> dict[str, Any]:
     """Return what the chain keeps of the decision."""
-    approved = [{"entity": one.entity_id, "name": one.name} for one in decision.tally.approved_by]
-    return {**_request_body(asked), **decision.policy.as_json(), "approved_by": approved}
+    approved_by = tuple(Party(one.entity_id, one.name) for one in decision.tally.approved_by)
+    return {**_request_fields(asked), "decision": decision.policy, "approved_by": approved_by}
 
 
 def _revoke_former(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
@@ -333,7 +330,7 @@ def _revoke_former(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
         )
     newest = evidence.newest
     settled = next(replace(grant, settled=True) for grant in found.grants if grant.grant_id == old)
-    body = {"grant": old, "verdict": settled.verdict.value, "canary": newest.place.offset}
+    body = AttemptSettled(grant=old, verdict=settled.verdict.value, canary=newest.place.offset)
     change = Change(EventKind.ATTEMPT_SETTLED, body, rows=(settled, *rows))
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
 
@@ -344,8 +341,13 @@ def _record_unproven(worker: WorkerContext, file: TaskRecord, claim: int, found:
     People are notified as of any end that is not proven. Until then the task has no access, and an operator can end it.
     """
     now = worker.now()
-    begun = datetime.fromisoformat(extended(file.events)[-1].at)
+    begun = next(datetime.fromisoformat(event.at) for event, _ in said(reversed(file.events), Extended))
     rows: tuple[Row, ...] = (*found.grants, *found.leases, *found.checks)
-    change = Change(EventKind.JUDGED, {"replaced": "not proven"}, fields={"due_at": next_try(begun, now)}, rows=rows)
+    change = Change(
+        EventKind.JUDGED,
+        Judged(note="the former token is not proven dead yet"),
+        fields={"due_at": next_try(begun, now)},
+        rows=rows,
+    )
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=now)
     worker.ledger.tell_unproven(file.task.task_id, now)

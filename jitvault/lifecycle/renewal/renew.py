@@ -32,8 +32,8 @@ from jitvault.ledger.model import (
 )
 from jitvault.lifecycle.record.due_time import is_due_now
 from jitvault.lifecycle.renewal.schedule import next_due_at, renewable_credentials
+from jitvault.model.event_bodies import TOKEN_EXPIRED, EndCause, Renewed, RenewIntended
 from jitvault.model.kinds import EventKind, OperationKind
-from jitvault.model.states import TOKEN_EXPIRED, EndCause
 from jitvault.model.ttl import increment, is_due, least, renew_at
 from jitvault.operations import DONE, new_operation, record_answer
 
@@ -85,8 +85,7 @@ def _renew(
     kinds = {GrantRow: OperationKind.RENEW_TOKEN, LeaseRow: OperationKind.RENEW_LEASE}
     ops = [new_operation(worker, kinds[type(row)], _subject(row), task_id=task_id) for row in due]
     grants = [_with_latest_expiry(worker, row, seconds) for row in due if isinstance(row, GrantRow)]
-    intent = {"ops": [op.op_id for op in ops], "subjects": [op.subject for op in ops], "seconds": seconds}
-    change = Change(EventKind.RENEW_INTENDED, intent, rows=(*grants, *ops))
+    change = Change(EventKind.RENEW_INTENDED, RenewIntended(seconds=seconds), rows=(*grants, *ops))
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
     done: list[_Renewed] = []
     for row, op in zip(due, ops, strict=True):
@@ -191,7 +190,7 @@ def _commit(worker: WorkerContext, file: TaskRecord, claim: int, done: Sequence[
     grants = (*file.grants[:-1], *(renewed_grants or file.grants[-1:]))
     leases = tuple(renewed_leases.get(lease.lease_id, lease) for lease in file.leases)
     due_at = next_due_at(worker, replace(file, grants=grants, leases=leases))
-    body = {"answers": {result.op.op_id: result.op.answer for result in done}}
+    body = Renewed(answers={result.op.op_id: result.op.answer for result in done})
     rows: list[Row] = []
     for result in done:
         rows += [result.row, result.op]

@@ -8,7 +8,7 @@ written again. So a turn costs the same however many people there are.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -22,8 +22,10 @@ from jitvault.ledger.documents.index import DocumentStatus, Indexed, retry_missi
 from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.requests.complete_index import complete_index, index_is_complete
 from jitvault.lifecycle.requests.reader import record_author_finding, verified
+from jitvault.model.event_bodies import EndCause, EventBody
 from jitvault.model.revision import Revision
 from jitvault.model.revision_content import Parties
+from jitvault.model.signed_document import SignedByPerson
 from jitvault.model.states import EndReason
 from jitvault.policy.decision import OPERATORS
 from jitvault.vault.interface import Entity, Stored
@@ -39,6 +41,7 @@ _REASONS = {
 }
 
 T = TypeVar("T")
+B = TypeVar("B", bound=EventBody)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +55,15 @@ class EndRequest:
     by: Entity
     reason: EndReason | None
     note: str
-    envelope: Mapping[str, Any] | None
+    envelope: SignedByPerson | None
 
-    def event_body(self) -> dict[str, object]:
-        """Return what the event chain keeps of the request.
+    def event_body(self, kind: Callable[..., B], **more: Any) -> B:
+        """Return what the event chain keeps of the request, with what else an event of this kind says."""
+        return kind(by=self.by.id, name=self.by.name, note=self.note, signed=self.envelope, **more)
 
-        The name is the entity's at this moment: a later reader of the chain cannot ask Vault for it.
-        """
-        return {"by": self.by.id, "name": self.by.name, "note": self.note, "signed": self.envelope}
+    def ends_task(self, otherwise: EndReason) -> EndCause:
+        """Return the request as the cause of the task's end, with the reason `otherwise` where it has none."""
+        return self.event_body(EndCause, reason=self.reason or otherwise)
 
 
 @dataclass(frozen=True, slots=True)

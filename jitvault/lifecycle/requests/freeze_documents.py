@@ -22,6 +22,7 @@ from jitvault.context import WorkerContext
 from jitvault.documents.paths import Kept, path_of
 from jitvault.documents.signed import FreezeDocument, parse_signed, payload_of
 from jitvault.errors import AuditUntrusted, LedgerUnavailable, SecurityFinding
+from jitvault.formats.conversion import as_json, converter
 from jitvault.formats.rfc3339 import rfc3339
 from jitvault.ledger.documents.index import DocumentStatus, Indexed, retry_missing
 from jitvault.lifecycle.requests.complete_index import complete_index
@@ -29,6 +30,7 @@ from jitvault.lifecycle.requests.reader import record_author_finding, verified
 from jitvault.lifecycle.requests.scope_names import entity_named
 from jitvault.model.revision_content import RevisionContent
 from jitvault.model.scope import FreezeStatement, Scope, as_dated, freezes_in_force
+from jitvault.model.signed_document import SignedByPerson
 from jitvault.policy.decision import OPERATORS
 from jitvault.stream.reading import observe
 from jitvault.vault.interface import Entity, Signer, Stored
@@ -40,6 +42,7 @@ MOST_OF_ONE = 1000
 """How many documents of one author are read in one pass. The others are read in later passes, and are a finding."""
 MOST_UNSEEN = 100
 """How many known documents are read again in one pass while the stream does not show whether they changed."""
+_signed = converter(SignedByPerson)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +174,12 @@ def _read_document(worker: WorkerContext, lifters: _Lifters, one: Indexed) -> In
     scope = Scope(paper.agent, paper.template, paper.owner) if paper else None
     if paper is None or scope is None or scope.key != one.about:
         return replace(one, read=one.news, standing=DocumentStatus.VOID, body={})
-    body = {
+    body: dict[str, Any] = {
         **{"agent": scope.agent, "template": scope.template, "owner": scope.owner},
         **{"reason": paper.reason, "at": rfc3339(stored.written_at), "by": lifters.name(one.author)},
     }
+    if found is not None:
+        body["signed"] = as_json(found.envelope)
     known = str(one.body.get("entity") or "")
     body["entity"] = known if one.body.get("at") == body["at"] else entity_named(worker, scope.name)
     standing = DocumentStatus.COUNTS
@@ -225,9 +230,15 @@ def unverified_statement(stored: Stored, entity: str, key: str) -> FreezeStateme
 def _statement(document: Indexed) -> FreezeStatement:
     body = document.body
     scope = Scope(body["agent"], body["template"], body["owner"])
-    at = datetime.fromisoformat(body["at"])
     return FreezeStatement(
-        scope, document.standing is DocumentStatus.COUNTS, body["by"], body["reason"], at, body.get("entity") or ""
+        scope,
+        document.standing is DocumentStatus.COUNTS,
+        body["by"],
+        body["reason"],
+        datetime.fromisoformat(body["at"]),
+        body.get("entity") or "",
+        document.author,
+        _signed(body["signed"]) if "signed" in body else None,
     )
 
 

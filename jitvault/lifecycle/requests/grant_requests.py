@@ -19,6 +19,7 @@ from jitvault.formats.canonical_json import digest_of
 from jitvault.ledger.model import Change, TaskRecord
 from jitvault.lifecycle.requests.reader import read_signed
 from jitvault.model.approval import ApproverDecision
+from jitvault.model.event_bodies import GrantRefused, StatedError
 from jitvault.model.grant_refusal import QUEUE_LIFE, is_refused, is_refused_too_often
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
@@ -79,10 +80,7 @@ def record_refused_grant(
     worker: WorkerContext, file: TaskRecord, claim: int, request: GrantRequest, error: JitvaultError
 ) -> TaskRecord:
     """Record that a request for a grant is refused, and return the task."""
-    body = {
-        "request": request.nonce,
-        "error": {"exit_code": error.exit_code, "message": str(error), "hint": error.hint},
-    }
+    body = GrantRefused(request=request.nonce, error=StatedError.of(error))
     return worker.ledger.change(file, Change(EventKind.GRANT_REFUSED, body), claim=claim, at=worker.now())
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import published_path, stands_until
-from jitvault.documents.published_parts import CountedDecision, MissingApproval, PublishedError, UncountedDecision
+from jitvault.documents.published_parts import CountedDecision
 from jitvault.documents.published_task import ChainEnd, PublishedRefusal, PublishedTask
 from jitvault.errors import JitvaultError
 from jitvault.ledger.model import TaskRecord, TaskRow
@@ -21,11 +21,13 @@ from jitvault.lifecycle.record.receipt import extensions_of, last_extension, lif
 from jitvault.lifecycle.requests.reader import Submission
 from jitvault.model.approval import RequestDecision, denial
 from jitvault.model.delegation import ancestor_ids
+from jitvault.model.event_bodies import StatedError
 from jitvault.model.finding import describe_finding
 from jitvault.model.kinds import OperationKind
 from jitvault.model.revision import Revision
 from jitvault.model.states import WAITING, State
 from jitvault.operations import announce
+from jitvault.policy.decision import Decision
 
 _FINDINGS = 100
 
@@ -55,11 +57,11 @@ def publish(
         agent=content.agent.entity,
         parent=task.parent,
         delegation=ancestor_ids(content),
-        decision=dict(file.revision.decision),
+        decision=Decision.of(file.revision.decision),
         approved=_approved_before(worker, task),
         open_to=_open_to(waits) if waits else [],
-        missing=_missing(waits) if waits else [],
-        refused=_uncounted(decision) if decision else [],
+        missing=list(waits.tally.missing) if waits else [],
+        refused=list(decision.tally.refused) if decision else [],
         decisions=[CountedDecision(entity=d.entity_id, decision=d.decision, digest=d.digest) for d in file.decisions],
         ended=ended_of(file),
         why_denied=_why_denied(file, decision) if task.state is State.DENIED else None,
@@ -77,21 +79,10 @@ def publish(
         # so that who has lost the ledger still has it
         receipt=dict(task.receipt) if task.receipt is not None else None,
         findings=findings_of(worker, file)[:_FINDINGS],
-        error=_error_body(error) if error else None,
+        error=StatedError.of(error) if error else None,
         written_at=worker.now(),
     )
     _put(worker, task.task_id, said.as_document(), known=True)
-
-
-def _missing(decision: RequestDecision) -> list[MissingApproval]:
-    return [MissingApproval(group=needed.group, count=needed.count) for needed in decision.tally.missing]
-
-
-def _uncounted(decision: RequestDecision) -> list[UncountedDecision]:
-    return [
-        UncountedDecision(entity=one.entity_id, name=one.name, why=one.why, withdrawn=one.withdrawn)
-        for one in decision.tally.refused
-    ]
 
 
 def _open_to(decision: RequestDecision) -> list[str]:
@@ -148,7 +139,7 @@ def publish_refusal(worker: WorkerContext, submitted: Submission, error: Jitvaul
         task_id=submitted.spec.id,
         requester=submitted.requester.id,
         request=submitted.nonce,
-        error=_error_body(error),
+        error=StatedError.of(error),
         written_at=worker.now(),
     )
     _put(worker, submitted.spec.id, said.as_document(), known=False)
@@ -159,7 +150,3 @@ def _put(worker: WorkerContext, task_id: str, document: Mapping[str, Any], *, kn
     path = published_path(task_id)
     op = announce(worker, OperationKind.PUBLISH, path, task_id=task_id if known else None)
     worker.documents.put(path, document, op=op)
-
-
-def _error_body(error: JitvaultError) -> PublishedError:
-    return PublishedError(exit_code=error.exit_code, message=str(error), hint=error.hint)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from jitvault.context import WorkerContext
 from jitvault.documents.approvers import Registry, is_withdrawn, void
@@ -28,11 +28,12 @@ from jitvault.documents.signed import (
     signer_key,
 )
 from jitvault.errors import InvalidInput, SecurityFinding
-from jitvault.lifecycle.record.history import last_decision
+from jitvault.lifecycle.record.history import obligations_of
 from jitvault.lifecycle.requests.approvers import registry
 from jitvault.model.approval import ApproverDecision
-from jitvault.model.extension import extension_events
+from jitvault.model.event_bodies import ExtensionDecided, said
 from jitvault.model.revision import Revision
+from jitvault.model.signed_document import SignedByPerson
 from jitvault.model.spec import TaskSpec
 from jitvault.vault.interface import Entity, Stored
 
@@ -51,7 +52,7 @@ class Submission:
     revise: bool
     nonce: str
     written_at: datetime
-    envelope: Mapping[str, Any]
+    envelope: SignedByPerson
 
     @property
     def stands_until(self) -> datetime:
@@ -73,7 +74,7 @@ class ExtensionRequest:
     nonce: str
     written_at: datetime
     cancels: str | None
-    envelope: Mapping[str, Any]
+    envelope: SignedByPerson
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ class VerifiedDocument(Generic[P]):
 
     paper: P
     written_at: datetime
-    envelope: Mapping[str, Any]
+    envelope: SignedByPerson
 
 
 def submission(worker: WorkerContext, task_id: str, requester: str, stored: Stored | None = None) -> Submission | None:
@@ -286,8 +287,8 @@ def _decides(worker: WorkerContext, task_id: str, entity: str) -> bool:
     file = worker.file(task_id)
     if any(decision.entity_id == entity for decision in file.decisions):
         return True
-    said = (last_decision(file), *(event.body for event in extension_events(file.events)))
-    needed = {one["group"] for body in said for one in (body.get("obligations") or {}).get("approvals", ())}
+    asked = (body.decision.obligations for _, body in said(file.events, ExtensionDecided))
+    needed = {one.group for obligations in (*obligations_of(file), *asked) for one in obligations.approvals}
     return bool(needed & {*registry(worker).groups_of(entity)})
 
 

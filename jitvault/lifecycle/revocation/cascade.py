@@ -22,7 +22,8 @@ from jitvault.lifecycle.record.integrity import is_edited
 from jitvault.lifecycle.revocation.phases import PhasedRevocation
 from jitvault.lifecycle.revocation.revoke import revoke, revoke_tokens
 from jitvault.lifecycle.unexpected_error import others_go_on
-from jitvault.model.states import LIVING, EndCause, State
+from jitvault.model.event_bodies import EndCause
+from jitvault.model.states import LIVING, State
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,8 @@ from jitvault.lifecycle.revocation.revoke import (
     revoke_tokens,
     to_look_up_first,
 )
-from jitvault.model.states import EndCause, State
+from jitvault.model.event_bodies import EndCause
+from jitvault.model.states import State
 
 _REVOCABLE = frozenset({State.ISSUED, State.ACTIVE, State.ENDING})
 

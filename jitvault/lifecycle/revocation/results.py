@@ -13,6 +13,7 @@ from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError, VaultRefused
 from jitvault.ledger.model import Change, GrantRow, LeaseRow, OperationRow, OpState, Row, TaskRecord
 from jitvault.lifecycle.revocation.credential import RevocationResult
+from jitvault.model.event_bodies import VerdictsGiven
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.states import Verdict
 from jitvault.model.ttl import LONGEST_PAUSE, SHORTEST_PAUSE
@@ -85,7 +86,7 @@ class ResultRecorder:
             now = self._worker.now()
             due = {"due_at": next_try(self.since, now)} if self.since else {}
             rows = tuple(self._rows.values())
-            change = Change(self._event, {"verdicts": self._uncommitted}, fields=due, rows=rows)
+            change = Change(self._event, VerdictsGiven(verdicts=self._uncommitted), fields=due, rows=rows)
             self.file = self._worker.ledger.change(self.file, change, claim=self._claim, at=now)
             self._rows = {}
             self._uncommitted = {}
@@ -119,8 +120,7 @@ def queue_in_vault(worker: WorkerContext, file: TaskRecord, claim: int, lease_id
         return file
     task_id = file.task.task_id
     ops = [new_operation(worker, OperationKind.QUEUE_LEASE, lease_id, task_id=task_id) for lease_id in waiting]
-    intent = Change(EventKind.QUEUE_INTENDED, {"ops": [op.op_id for op in ops], "subjects": waiting}, rows=tuple(ops))
-    file = worker.ledger.change(file, intent, claim=claim, at=worker.now())
+    file = worker.ledger.change(file, Change(EventKind.QUEUE_INTENDED, rows=ops), claim=claim, at=worker.now())
     answered: list[Row] = []
     try:
         for op in ops:
@@ -129,8 +129,7 @@ def queue_in_vault(worker: WorkerContext, file: TaskRecord, claim: int, lease_id
     except VaultRefused as error:
         answered.append(record_answer(worker, ops[len(answered)], OpState.ABANDONED, error))
     finally:
-        change = Change(EventKind.QUEUED, {"subjects": waiting[: len(answered)]}, rows=tuple(answered))
-        file = worker.ledger.change(file, change, claim=claim, at=worker.now())
+        file = worker.ledger.change(file, Change(EventKind.QUEUED, rows=answered), claim=claim, at=worker.now())
     return file
 
 

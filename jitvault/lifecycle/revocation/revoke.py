@@ -8,7 +8,7 @@ is retried later, by jitvault and by Vault's own queue.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -21,8 +21,9 @@ from jitvault.ledger.model import Change, GrantRow, OperationRow, OpState, Row, 
 from jitvault.lifecycle.revocation import credential as handles
 from jitvault.lifecycle.revocation.credential import CredentialHandle, RevocationResult
 from jitvault.lifecycle.revocation.results import ResultRecorder, Verdicts, queue_in_vault
+from jitvault.model.event_bodies import EndCause
 from jitvault.model.kinds import EventKind, LookupAnswer, OperationKind
-from jitvault.model.states import DEAD, REOPENING_EVENTS, EndCause, EndReason, State, Verdict
+from jitvault.model.states import DEAD, REOPENING_EVENTS, State, Verdict
 from jitvault.operations import DONE, new_operation
 
 LOOK_FIRST_S = 10.0
@@ -156,9 +157,8 @@ class Revocation:
             self._ops[handle.subject] = new_operation(self._worker, kind, handle.subject, task_id=task_id)
             requested.append(replace(handle.row, verdict=Verdict.REVOKE_REQUESTED))
         ops = tuple(self._ops.values())
-        body = {"ops": [op.op_id for op in ops], "subjects": [op.subject for op in ops]}
-        change = _ending(self._worker, *self._why) if self._why else Change(EventKind.REVOKE_INTENDED)
-        change = replace(change, body={**change.body, **body}, rows=(*change.rows, *requested, *ops))
+        change = _ending(self._worker, self._why) if self._why else Change(EventKind.REVOKE_INTENDED)
+        change = replace(change, rows=(*requested, *ops))
         self._results.file = self._worker.ledger.change(self.file, change, claim=self._claim, at=self._worker.now())
         self._is_intended = True
         self._results.since = change.fields.get("ending_at") or self._results.since
@@ -395,14 +395,14 @@ def _look_up_first(worker: WorkerContext, credentials: Sequence[CredentialHandle
             results.add(lookup)
 
 
-def _ending(worker: WorkerContext, reason: EndReason, body: Mapping[str, object]) -> Change:
+def _ending(worker: WorkerContext, why: EndCause) -> Change:
     """Return the change that ends a task.
 
     The task is due at once, in case this process dies.
     """
     now = worker.now()
-    fields = {"end_reason": reason, "ending_at": now, "due_at": now}
-    return Change(EventKind.ENDING, {"reason": reason.value, **body}, state=State.ENDING, fields=fields)
+    fields = {"end_reason": why.reason, "ending_at": now, "due_at": now}
+    return Change(EventKind.ENDING, why, state=State.ENDING, fields=fields)
 
 
 def _ending_since(file: TaskRecord) -> datetime | None:

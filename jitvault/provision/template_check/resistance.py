@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from jitvault.engines.interface import Probe, ProbeResult, Resisting, Trial
-from jitvault.errors import JitvaultError
+from jitvault.errors import JitvaultError, VaultUnavailable
 from jitvault.provision.template_check.steps import Found, LeftBehind
 from jitvault.vault.client import Vault
+
+_PAUSES_S = (0.0, 0.1, 0.4, 1.5)
 
 
 @dataclass(slots=True)
@@ -124,15 +126,16 @@ class Resistance:
         ok = not credential.failure and not remaining and credential.name in self._dead
         return Found(ok, "; ".join(filter(None, evidence)))
 
-    def clean_up(self, pauses_s: Sequence[float], by_hand: Callable[[str], tuple[str, ...]]) -> list[LeftBehind]:
+    def clean_up(self, by_hand: Callable[[str], tuple[str, ...]]) -> list[LeftBehind]:
         """Revoke what is still there, and return what could not be revoked.
 
         Nothing resists any more at this time. `by_hand` gives the commands that end a credential at its target.
         """
         left_behind = []
         for credential in reversed(self._credentials.values()):
-            if credential.lease_id and not credential.revoked and not self._retry_revocation(credential, pauses_s):
-                left_behind.append(LeftBehind.lease(credential.lease_id))
+            lease_id = credential.lease_id
+            if lease_id and not credential.revoked and not retry_revocation(self._vault, lease_id):
+                left_behind.append(LeftBehind.lease(lease_id))
         names = [each.name for each in self._credentials.values() if each.name and each.name not in self._dead]
         if names:
             probed = self._ask()
@@ -140,10 +143,19 @@ class Resistance:
             left_behind += [LeftBehind(f"{name} at the target", by_hand(name)) for name in alive]
         return left_behind
 
-    def _retry_revocation(self, credential: _Credential, pauses_s: Sequence[float]) -> bool:
-        for pause_s in pauses_s:
-            time.sleep(pause_s)
-            self._revoke(credential)
-            if credential.revoked:
-                return True
-        return False
+
+def retry_revocation(vault: Vault, lease_id: str) -> bool:
+    """Return whether Vault revoked a lease, after some tries.
+
+    A session may stay open at the target for a moment after use.
+    """
+    for pause_s in _PAUSES_S:
+        time.sleep(pause_s)
+        try:
+            vault.write(f"sys/leases/revoke/{lease_id}", {"sync": True})
+        except VaultUnavailable:
+            return False
+        except JitvaultError:
+            continue
+        return True
+    return False

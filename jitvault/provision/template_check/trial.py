@@ -55,7 +55,7 @@ from jitvault.model.verifiers import Verifiers
 from jitvault.provision.live import Live
 from jitvault.provision.template_check.cert_logins import vault_logins
 from jitvault.provision.template_check.inspection import inspected
-from jitvault.provision.template_check.resistance import Resistance
+from jitvault.provision.template_check.resistance import Resistance, retry_revocation
 from jitvault.provision.template_check.steps import PROBED, RESISTED, STEPS, TRIED, Found, LeftBehind, Outcome, Step
 from jitvault.vault.client import Vault
 from jitvault.vault.documents import Documents
@@ -74,7 +74,6 @@ class Waiting:
 
 DEFAULT_WAITING = Waiting(timedelta(seconds=60), lambda _: None)
 ISSUER_TTL_S = 60
-PAUSES_S = (0.0, 0.1, 0.4, 1.5)
 # a third of the shortest validity that a template allows for what an engine publishes
 _KEEP_UP_S = 3.0
 # the length of evidence, which has to fit into the record together with the step's name
@@ -501,10 +500,12 @@ class _Check:
 
     def _clean_up(self) -> None:
         """Revoke what was issued; `left_behind` says what could not be revoked."""
-        if self._lease_id and not self._revoked and not self._retry_revocation():
+        if self._lease_id and not self._revoked:
+            self._revoked = retry_revocation(self._vault, self._lease_id)
+        if self._lease_id and not self._revoked:
             self.left_behind.append(LeftBehind.lease(self._lease_id))
         if self._resistance is not None:
-            self.left_behind += self._resistance.clean_up(PAUSES_S, self._by_hand)
+            self.left_behind += self._resistance.clean_up(self._by_hand)
         if self._name and (self._still_accepted or self._is_there()):
             self.left_behind.append(LeftBehind(f"{self._name} at the target", self._by_hand(self._name)))
         if self._issuer is not None:
@@ -530,23 +531,6 @@ class _Check:
         # a 500 has the target's own words: to run the command again would give the same
         own = self._remedies.get("leased") if isinstance(error, OutcomeUnknown) else None
         return own or error.hint
-
-    def _retry_revocation(self) -> bool:
-        """Return whether Vault revoked the lease, after some tries.
-
-        A session may stay open at the target for a moment after use.
-        """
-        for pause_s in PAUSES_S:
-            time.sleep(pause_s)
-            try:
-                self._vault.write(f"sys/leases/revoke/{self._lease_id}", {"sync": True})
-            except VaultUnavailable:
-                return False
-            except JitvaultError:
-                continue
-            self._revoked = True
-            return True
-        return False
 
     def _is_there(self) -> bool:
         """Return whether the probe still finds the credential.

@@ -22,12 +22,9 @@ from jitvault.documents.published_parts import (
     CountedDecision,
     Ended,
     GrantedExtension,
-    MissingApproval,
-    PublishedError,
     PublishedExtension,
     Reads,
     RefusedGrant,
-    UncountedDecision,
 )
 from jitvault.documents.published_task import (
     MOST_UNPACKED,
@@ -40,8 +37,9 @@ from jitvault.documents.published_task import (
     read_published,
     unpacked_receipt,
 )
+from jitvault.model.event_bodies import Refusal, StatedError
 from jitvault.model.states import EndReason, State
-from jitvault.policy.decision import NO_OBLIGATIONS, Decision, Obligations, Requirement
+from jitvault.policy.decision import Decision, Obligations, Requirement
 
 NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
 REVISION = a_revision()
@@ -176,8 +174,8 @@ def test_what_is_stored_has_these_keys_and_these_values() -> None:
         decision=HONEST["decision"],
         approved=REVISION.body,
         open_to=[],
-        missing=msgspec.convert(HONEST["missing"], list[MissingApproval]),
-        refused=msgspec.convert(HONEST["refused"], list[UncountedDecision]),
+        missing=msgspec.convert(HONEST["missing"], list[Requirement]),
+        refused=msgspec.convert(HONEST["refused"], list[Refusal]),
         decisions=msgspec.convert(HONEST["decisions"], list[CountedDecision]),
         refused_grant=msgspec.convert(HONEST["refused_grant"], RefusedGrant),
         ended=msgspec.convert(HONEST["ended"], Ended),
@@ -194,13 +192,13 @@ def test_what_is_stored_has_these_keys_and_these_values() -> None:
         proof=msgspec.convert(PROOF, Proof),
         receipt={"payload": "x"},
         findings=["something"],
-        error=PublishedError(3, "no", "ask"),
+        error=StatedError(3, "no", "ask"),
         written_at=NOW,
     )
     assert list(task.as_document()) == list(HONEST)
     assert task.as_document() == HONEST
     assert json.dumps(task.as_document()) == json.dumps(HONEST)
-    error = PublishedError(3, "no", "ask")
+    error = StatedError(3, "no", "ask")
     refusal = PublishedRefusal(task_id="t-1", requester="e-req", request="n", error=error, written_at=NOW)
     assert json.dumps(refusal.as_document()) == json.dumps(REFUSAL)
 
@@ -241,12 +239,6 @@ def test_an_unknown_or_a_wrong_field_is_refused_with_its_place(document: dict[st
     assert isinstance(found, IllegibleDocument) and found.place == place
 
 
-def test_a_decision_that_lacks_parts_is_read_with_all_of_them() -> None:
-    found = read({**HONEST, "decision": {"permitted": True, "rules": [], "obligations": {"approvals": []}}})
-    assert isinstance(found, PublishedTask)
-    assert Decision.of(found.decision).obligations == NO_OBLIGATIONS
-
-
 @pytest.mark.parametrize("receipt", [None, 7, "no", base64.b64encode(b"no").decode()])
 def test_what_is_no_receipt_is_none(receipt: object) -> None:
     assert unpacked_receipt({"receipt": receipt}) is None
@@ -277,7 +269,8 @@ def body(**changes: Any) -> str:
         {"body": body(spec={"spec": []})},
         {"approved": "e30="},
         {"decision": None},
-        {"decision": {"obligations": {"max_ttl_s": 10**12}}},
+        {"decision": {"permitted": True, "rules": []}},
+        {"decision": {**DECISION, "obligations": {"max_ttl_s": 10**12}}},
         {"findings": 7},
         {"error": "no"},
         {"error": {"exit_code": 3}},

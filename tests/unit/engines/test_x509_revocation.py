@@ -14,7 +14,6 @@ from cryptography.x509 import ocsp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jitvault.engines.pki import x509_revocation as revocation
 from jitvault.engines.pki.x509_revocation import (
     SKEW,
     check_good_by_ocsp,
@@ -26,10 +25,11 @@ from jitvault.engines.pki.x509_revocation import (
     on_crl,
     request_for,
     revoked_by_ocsp,
-    spelled,
 )
 from jitvault.errors import NotConfirmed, StillAccepted
+from jitvault.formats import x509_signature
 from jitvault.formats.rfc3339 import rfc3339
+from jitvault.formats.x509_signature import spelled
 
 CA = Authority.new()
 # the same name, another key: what anybody can make
@@ -94,7 +94,7 @@ def test_a_crl_that_another_key_signed_is_no_evidence(forger: Authority) -> None
 @pytest.mark.parametrize("kind", ["ec", "rsa"])
 def test_a_weak_signature_is_none(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing here signs with SHA-1 any more, so another hash is the weak one."""
-    monkeypatch.setattr(revocation, "_WEAK", (hashes.SHA384,))
+    monkeypatch.setattr(x509_signature, "_WEAK", (hashes.SHA384,))
     ca = Authority.new(kind)
     assert "not signed by the issuer" in why(listed, ca.crl(method=hashes.SHA384()), issuer=ca)
     assert "not signed by the issuer" in why(answered, ca.ocsp(method=hashes.SHA384()), issuer=ca)

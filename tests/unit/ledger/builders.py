@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from event_examples import body
 from ledgers import LedgerPlace, ask
 
 from jitvault.audit.observation import Kind, Observation, Place
@@ -86,7 +87,7 @@ def operation(op_id: str = "op-1", state: OpState = OpState.ANSWERED, **changes:
 
 def make(ledger: Ledger, task_id: str = "t-1", *, state: State = State.APPROVED) -> TaskRow:
     rows = (revision(task_id),)
-    return ledger.create(task(task_id, state), Change("submitted", {"by": "olga"}, rows=rows), at=NOW)
+    return ledger.create(task(task_id, state), Change("submitted", body("submitted"), rows=rows), at=NOW)
 
 
 def change(ledger: Ledger, what: Change, task_id: str = "t-1") -> TaskRow:

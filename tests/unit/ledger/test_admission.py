@@ -23,7 +23,7 @@ TRIPPED = "unwrap_refused"
 def enter(ledger: Ledger, task_id: str, *, agent: str = "e-agent", owner: str = "e-owner", **budgets: int) -> None:
     """A task that asks for so many leases by each of the templates."""
     rows = [AccessRow(task_id, 1, name, agent, owner, budget) for name, budget in budgets.items()]
-    ledger.create(replace(task(task_id), agent=agent), Change("submitted", {}, rows=(revision(task_id), *rows)), at=NOW)
+    ledger.create(replace(task(task_id), agent=agent), Change("submitted", rows=(revision(task_id), *rows)), at=NOW)
 
 
 def put(place: LedgerPlace, task_id: str, state: State) -> None:
@@ -64,7 +64,7 @@ def test_only_the_current_revision_counts(ledger: Ledger, place: LedgerPlace) ->
     enter(ledger, "t-1", pg=5)
     second = replace(revision(), revision=2)
     rows = (second, AccessRow("t-1", 2, "pg", "e-agent", "e-owner", 7))
-    change(ledger, Change("revised", {}, fields={"revision": 2}, rows=rows))
+    change(ledger, Change("revised", fields={"revision": 2}, rows=rows))
     put(place, "t-1", State.ACTIVE)
     assert load(ledger) == HeldLeases(7, 7, 7)
 

@@ -12,7 +12,6 @@ from jitvault.ledger.chains import look
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change, CheckRow, LeaseRow
 from jitvault.ledger.storage.database import Database
-from jitvault.model.event_chain import EventBody
 from jitvault.model.evidence import NoToken
 from jitvault.model.states import State, Verdict
 
@@ -48,7 +47,7 @@ def held(ledger: Ledger, place: Path) -> Ledger:
     make(ledger, "t-2")
     lease = LeaseRow("l-1", "t-1", "g-t-1-1", "database/creds/x", None, NOW, Verdict.LIVE, None)
     check = CheckRow(1, ok=True, evidence=NoToken(), task_id="t-1", subject="l-1")
-    change(ledger, Change("issuing", {}, state=State.ISSUING, rows=(grant(), lease, check, operation())))
+    change(ledger, Change("issuing", state=State.ISSUING, rows=(grant(), lease, check, operation())))
     for table in ("events", "revisions"):
         for (name,) in as_is(place, f"SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = '{table}'"):
             as_is(place, f"DROP TRIGGER {name}")
@@ -66,17 +65,3 @@ def test_a_column_that_was_edited_is_a_corrupt_record(held: Ledger, database: Da
     assert held.task_ids({State.ISSUING}) == ["t-1"]
     # the check of the whole ledger goes on as well
     assert look(database).broken.keys() <= {"t-1"}
-
-
-def test_a_body_is_checked_where_it_is_read() -> None:
-    body = EventBody({"leases": ["l"], "grants": 5, "ends_at": "tomorrow", "by": {"any": "thing"}, "refused": None})
-    assert (body["leases"], body.get("leases"), body["by"]) == (["l"], ["l"], {"any": "thing"})
-    assert (body.get("settled"), body.get("settled", ()), body.get("refused", ())) == (None, (), ())
-    for key in ("grants", "ends_at"):
-        with pytest.raises(CorruptRecord):
-            body.get(key)
-    for key in ("grants", "ends_at", "refused", "settled"):
-        with pytest.raises(CorruptRecord):
-            body[key]
-    # its hash is made of what is there
-    assert {**body} == dict(body) == body

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import builders as b
 import pytest
+from event_examples import body
 
 from jitvault.cli.sandbox.dev_events import EventFeed
 from jitvault.errors import LedgerUnreachable
@@ -36,12 +37,15 @@ def test_each_event_is_told_once_and_the_quiet_ones_never(small: Ledger) -> None
     b.make(small)
     begun = told(feed)
     assert len(begun) == 1 and told(feed) == []
-    b.change(small, Change(EventKind.JUDGED, {}))
+    b.change(small, Change(EventKind.JUDGED))
     assert told(feed) == []
-    b.change(small, Change(EventKind.CONFIRMED, {}))
-    b.change(small, Change(EventKind.NOTED, {"note": "seen"}))
-    assert told(feed) == ["confirmed: every credential passed its checks", "noted (seen)"]
-    assert told(EventFeed(small, {}))[len(begun) :] == ["confirmed: every credential passed its checks", "noted (seen)"]
+    b.change(small, Change(EventKind.CONFIRMED, body("confirmed")))
+    b.change(small, Change(EventKind.NOTED, body("noted", note="seen")))
+    assert told(feed) == ["confirmed: every credential passed its checks", "noted by operator (seen)"]
+    assert told(EventFeed(small, {}))[len(begun) :] == [
+        "confirmed: every credential passed its checks",
+        "noted by operator (seen)",
+    ]
 
 
 def test_a_finding_is_told_once_with_its_task_or_for_every_task(small: Ledger) -> None:

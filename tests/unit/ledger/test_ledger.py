@@ -38,6 +38,7 @@ from builders import (
     task,
     whole,
 )
+from event_examples import body
 from ledgers import LedgerPlace, Shelf, address
 from sqlalchemy import text
 from together import child, run_together
@@ -56,6 +57,7 @@ from jitvault.ledger.model import (
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import HEAD, Database, opened, raw, upgrade
 from jitvault.ledger.storage.dialect import guards, triggers
+from jitvault.model.event_bodies import EventBody, ledger_part
 from jitvault.model.event_chain import GENESIS
 from jitvault.model.evidence import Lack, Missing, NoToken, Quiet
 from jitvault.model.states import EndReason, State, Verdict
@@ -72,7 +74,7 @@ def test_a_task_begins_with_its_first_event(ledger: Ledger) -> None:
     found = file_of(ledger)
     (first,) = found.events
     assert (first.kind, first.prev, first.seq, first.hash) == ("submitted", GENESIS, 1, made.head)
-    assert (first.body["by"], first.body["state"]) == ("olga", "approved")
+    assert (first.body["decision"]["policy"]["policy_digest"], first.body["state"]) == ("sha256:p", "approved")
     assert first.at == "2030-01-31T09:00:00Z"
     assert found.revision == revision()
     assert whole(ledger)
@@ -91,13 +93,15 @@ def _changes() -> list[Change]:
     ends = {"end_reason": EndReason.DEADLINE, "due_at": NOW}
     return [
         Change("issuing", state=State.ISSUING, rows=(grant(), operation("op-2", OpState.INTENDED))),
-        Change("delivered", {"to": "olga"}, state=State.ISSUED, fields={"ends_at": NOW}, rows=(grant(delivered=True),)),
+        Change(
+            "delivered", body("delivered"), state=State.ISSUED, fields={"ends_at": NOW}, rows=(grant(delivered=True),)
+        ),
         Change("judged", rows=checks),
         Change("judged", rows=(CheckRow(2, ok=False, evidence=silent, task_id="t-1", subject="z"),)),
         Change("renewed", rows=(renewal,)),
         Change("revoked", rows=(operation("op-2", OpState.UNKNOWN, sent_at=earlier),)),
         Change("decided", rows=(decision,)),
-        Change("ending", {"reason": "deadline"}, state=State.ENDING, fields=ends),
+        Change("ending", body("ending", reason="deadline"), state=State.ENDING, fields=ends),
     ]
 
 
@@ -130,6 +134,13 @@ def test_a_change_returns_what_its_line_has_settled_already(ledger: Ledger) -> N
     assert record == file_of(ledger) and record.operations[0].state is OpState.SETTLED
 
 
+def test_an_event_names_the_acts_that_it_intends(ledger: Ledger) -> None:
+    make(ledger)
+    rows = (operation("op-9", OpState.INTENDED), operation("op-8", OpState.ANSWERED))
+    change(ledger, Change("revoke_intended", rows=rows))
+    assert ledger_part(file_of(ledger).events[-1]).ops == {"op-9": LEASE}
+
+
 def test_a_task_is_created_once(ledger: Ledger) -> None:
     make(ledger)
     with pytest.raises(WrongState, match="task t-1 exists already"):
@@ -147,12 +158,12 @@ def test_a_task_begins_in_no_other_state(ledger: Ledger, state: State) -> None:
 def test_a_change_is_one_event_and_everything_that_it_writes(ledger: Ledger) -> None:
     make(ledger)
     rows = (grant(), operation())
-    written = change(ledger, Change("issuing", {"n": 1}, State.ISSUING, {"due_at": NOW}, rows))
+    written = change(ledger, Change("issuing", EventBody(note="one"), State.ISSUING, {"due_at": NOW}, rows))
     assert (written.state, written.version, written.seq, written.due_at) == (State.ISSUING, 2, 2, NOW)
     found = file_of(ledger)
     assert (found.task, found.grants, found.operations) == (written, (grant(),), (operation(),))
     body = found.events[-1].body
-    assert (body["n"], body["state"]) == (1, "issuing")
+    assert (body["note"], body["state"]) == ("one", "issuing")
     assert whole(ledger)
 
 
@@ -382,7 +393,7 @@ def test_two_threads_never_hold_the_same_claim(ledger: Ledger) -> None:
                 with guard:
                     holders += 1
                     most = max(most, holders)
-                ledger.apply("t-1", Change("step", {"n": n, "turn": turn}), claim=claim, at=NOW)
+                ledger.apply("t-1", Change("step", EventBody(note=f"{n}: {turn}")), claim=claim, at=NOW)
                 with guard:
                     holders -= 1
 
@@ -410,14 +421,14 @@ def test_four_processes_with_50_changes_each_lose_none(ledger: Ledger, place: Le
     code = (
         "for turn in range(50):\n"
         "    with ledger.claim('t-1') as claim:\n"
-        "        ledger.apply('t-1', Change('step', {'who': sys.argv[2], 'turn': turn}), claim=claim, at=NOW)\n"
+        "        ledger.apply('t-1', Change('step', EventBody(note=f'{sys.argv[2]} {turn}')), claim=claim, at=NOW)\n"
     )
     # claims are polled every 50 ms; with four waiting that would be slow, and is not what is tried here
     code = "from jitvault.ledger import claims\nclaims._POLL_S = 0.001\n" + code
     run_together(*(child(code, place, who) for who in "abcd"))
     found = file_of(ledger)
-    steps = {(e.body["who"], e.body["turn"]) for e in found.events if e.kind == "step"}
-    assert steps == {(who, turn) for who in "abcd" for turn in range(50)}
+    steps = {e.body["note"] for e in found.events if e.kind == "step"}
+    assert steps == {f"{who} {turn}" for who in "abcd" for turn in range(50)}
     assert len(found.events) == 201
     assert whole(ledger)
 
@@ -428,7 +439,7 @@ def test_four_processes_on_tasks_of_their_own_lose_none(ledger: Ledger, place: L
     code = (
         "with ledger.claim(sys.argv[2]) as claim:\n"
         "    for turn in range(25):\n"
-        "        ledger.apply(sys.argv[2], Change('step', {'turn': turn}), claim=claim, at=NOW)\n"
+        "        ledger.apply(sys.argv[2], Change('step', EventBody(note=str(turn))), claim=claim, at=NOW)\n"
     )
     run_together(*(child(code, place, who) for who in "abcd"))
     for who in "abcd":

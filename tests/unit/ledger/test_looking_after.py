@@ -25,6 +25,7 @@ from builders import (
     task,
     two_tasks,
 )
+from event_examples import body
 from ledgers import LedgerPlace, Shelf, address, owner_of
 from sqlalchemy import Connection, select
 
@@ -46,7 +47,7 @@ def fill(ledger: Ledger) -> None:
     two_tasks(ledger)
     child = replace(task("a-child"), parent="t-1", created_at=NOW)
     ledger.create(
-        child, Change("submitted", {"said": NUL, "n": 2**53 - 1, "x": 0.1}, rows=(revision("a-child"),)), at=NOW
+        child, Change("submitted", body("submitted", note=NUL, revision=2**53 - 1), rows=(revision("a-child"),)), at=NOW
     )
     read(ledger, [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN, detail={"e": NUL}), seen(2, Kind.HAZARD)])
     ledger.set_installation("i-1")

@@ -22,6 +22,7 @@ from builders import (
     task,
 )
 from builders import revision as revision_row
+from event_examples import body
 
 from jitvault.audit.observation import Kind
 from jitvault.audit.source import Position
@@ -38,9 +39,9 @@ BEGINNING = Position("", 0, 1)
 
 def recovered(ledger: Ledger) -> None:
     """t-1 taken in again, with the token TOKEN."""
-    body = {"grants": [{"grant": "g-t-1-1", "accessor": TOKEN}]}
+    taken_in = body("recovered", grants=[{"grant": "g-t-1-1", "accessor": TOKEN, "line": ""}])
     rows = (revision_row(), grant(accessor_hmac=TOKEN, wrapped_accessor=None))
-    ledger.create(task(state=State.ENDING), Change(EventKind.RECOVERED, body, rows=rows), at=NOW)
+    ledger.create(task(state=State.ENDING), Change(EventKind.RECOVERED, taken_in, rows=rows), at=NOW)
 
 
 def test_nothing_is_granted_while_a_recovery_is_open(ledger: Ledger) -> None:

@@ -54,7 +54,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Database, L
     change(ledger, Change(EventKind.TOKEN_CREATED, rows=(grant("t-2", 2, accessor_hmac="other", settled=True),)), "t-2")
     first = replace(task(), receipt={"payload": "x"}, dead_ms=5, confirmed_ms=6, ending_at=NOW, ends_at=NOW)
     ledger.create(first, Change(EventKind.SUBMITTED, rows=(revision(),)), at=NOW)
-    change(ledger, Change(EventKind.REVISED, {"n": 1}, fields={"revision": 2}, rows=tuple(ROWS.values())))
+    change(ledger, Change(EventKind.REVISED, fields={"revision": 2}, rows=tuple(ROWS.values())))
     yield database, ledger
     ledger.close()
 

@@ -21,6 +21,7 @@ from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import Database, opened
+from jitvault.model.event_bodies import EventBody
 
 
 @pytest.fixture
@@ -186,7 +187,7 @@ def test_a_full_ledger_is_unavailable_and_stays_whole(database: Database, ledger
     written = 0
     with pytest.raises(LedgerUnavailable, match="the ledger is full") as caught, ledger.claim("t-1") as claim:
         for written in range(50):  # noqa: B007 - how many went in is what counts
-            ledger.apply("t-1", Change("step", {"much": "x" * 2000}), claim=claim, at=NOW)
+            ledger.apply("t-1", Change("step", EventBody(note="x" * 2000)), claim=claim, at=NOW)
     assert "space" in caught.value.hint
     event.remove(database.engine, "connect", limit)
     database.close()

@@ -25,6 +25,7 @@ def child(code: str, place: LedgerPlace, *args: object, begin: str = OPEN) -> su
         "from jitvault.ledger.storage.database import opened\n"
         "from jitvault.ledger.ledger import Ledger\n"
         "from jitvault.ledger.model import Change\n"
+        "from jitvault.model.event_bodies import EventBody\n"
         "NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)\n"
         "print('ready', flush=True)\n"
         "sys.stdin.readline()\n"

@@ -6,6 +6,7 @@ import json
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,7 +45,7 @@ def test_metadata_come_back() -> None:
 
 
 def with_(**changes: Any) -> str:
-    connection = {**FACTS.as_json(), **changes}
+    connection = {**msgspec.to_builtins(FACTS), **changes}
     return json.dumps([{"template": "pg-read", "path": "p", "connection": connection}])
 
 

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
+import pytest
+from event_examples import example
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from jitvault.model.event_chain import GENESIS, Event, link
 from jitvault.model.extension import (
-    MOST_ASKED,
     Extension,
-    answered_requests,
     describe_extension,
     extension_id,
     extension_part,
-    is_too_often,
     whole_window_s,
-    window_start,
 )
+from jitvault.model.extension_history import MOST_ASKED, answered_requests, is_too_often, window_start
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision_content import Party
 
@@ -34,6 +34,7 @@ PLAIN = Extension(
     reason="slow",
     since=NOW,
     seconds=600,
+    until=NOW + timedelta(minutes=10),
     window_s=1500,
 )
 OTHER: dict[str, Any] = {
@@ -43,8 +44,8 @@ OTHER: dict[str, Any] = {
     "revision_digest": "sha256:" + "1" * 64,
     "by": Party("e-2", "operator"),
     "reason": "slower",
-    "since": NOW + timedelta(microseconds=1),
-    "seconds": 601,
+    "since": {"since": NOW - timedelta(seconds=1), "seconds": 601},
+    "seconds": {"seconds": 601, "until": NOW + timedelta(seconds=601)},
     "window_s": 1501,
 }
 times = st.datetimes(datetime(2026, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
@@ -52,17 +53,20 @@ seconds = st.integers(1, 30 * 86_400)
 
 
 def test_whatever_is_asked_for_is_another_digest_and_another_place() -> None:
-    assert {field.name for field in fields(Extension)} == OTHER.keys()
-    changed = [replace(PLAIN, **{name: value}) for name, value in OTHER.items()]
+    given_by_others = {"api_version", "kind", "until"}
+    assert {*Extension.__struct_fields__} - given_by_others == OTHER.keys()
+    changed = [replace(PLAIN, **(value if isinstance(value, dict) else {name: value})) for name, value in OTHER.items()]
     assert len({one.digest for one in (PLAIN, *changed)}) == len(OTHER) + 1
     assert len({extension_part(one.digest) for one in (PLAIN, *changed)}) == len(OTHER) + 1
 
 
 @given(times, seconds, st.integers(1, 10**7))
 def test_what_is_published_of_it_is_the_same_extension(since: datetime, more: int, window_s: int) -> None:
-    one = replace(PLAIN, since=since, seconds=more, window_s=window_s)
-    assert Extension.of(one.content) == one
-    assert one.until > one.since
+    one = replace(PLAIN, since=since, seconds=more, until=since + timedelta(seconds=more), window_s=window_s)
+    assert msgspec.convert(one.content, Extension) == one
+    for other in (more - 1, more + 1):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert({**one.content, "seconds": other}, Extension)
 
 
 @given(times, st.integers(1, 10**9), seconds)
@@ -87,25 +91,30 @@ def test_a_window_began_when_the_first_token_was_meant_that_was_delivered() -> N
         return (NOW + timedelta(minutes=minute)).isoformat()
 
     told = [
-        ("create_token_intended", at(0), {"subject": "lost"}),
-        ("create_token_intended", at(1), {"subject": "first"}),
+        ("create_token_intended", at(0), {"ops": {"o-1": "lost"}}),
+        ("create_token_intended", at(1), {"ops": {"o-2": "first"}}),
         ("delivered", at(2), {"grant": "first"}),
-        ("create_token_intended", at(3), {"subject": "next"}),
+        ("create_token_intended", at(3), {"ops": {"o-3": "next"}}),
         ("delivered", at(4), {"grant": "next"}),
     ]
     events: list[Event] = []
     for kind, when, body in told:
-        events.append(link("t", len(events) + 1, events[-1].hash if events else GENESIS, kind, when, body))
+        events.append(
+            link("t", len(events) + 1, events[-1].hash if events else GENESIS, kind, when, example(kind, **body))
+        )
     assert window_start(events) == NOW + timedelta(minutes=1)
     assert window_start(events[:2]) is None
+
+
+def content_by(entity: str) -> dict[str, Any]:
+    return {**PLAIN.content, "by": {"entity": entity, "name": entity}}
 
 
 def test_of_one_entity_so_many_answers_are_given_in_an_hour_and_what_waits_is_not_another_one() -> None:
     hour = timedelta(hours=1)
 
     def said(n: int, by: str = "e-1", kind: str = EventKind.EXTENSION_REFUSED) -> Event:
-        content = {**PLAIN.content, "by": {"entity": by, "name": by}}
-        body = {"request": f"{by}-{n}", "extension": content, "state": "active"}
+        body = example(kind, request=f"{by}-{n}", extension=content_by(by))
         return link("t-1", n + 1, GENESIS, kind, (NOW + n * timedelta(seconds=1)).isoformat(), body)
 
     events = [said(n) for n in range(MOST_ASKED)]
@@ -120,8 +129,8 @@ def test_of_one_entity_so_many_answers_are_given_in_an_hour_and_what_waits_is_no
 
 def test_a_request_that_was_cancelled_is_answered_and_nobody_cancels_that_of_another() -> None:
     def said(kind: str, by: str, request: str, cancels: str | None = None) -> Event:
-        content = {**PLAIN.content, "by": {"entity": by, "name": by}}
-        body = {"request": request, "extension": content, **({"cancels": cancels} if cancels else {})}
+        changes = {"cancels": cancels} if cancels else {}
+        body = example(kind, request=request, extension=content_by(by), **changes)
         return link("t-1", 1, GENESIS, kind, NOW.isoformat(), body)
 
     waits = said(EventKind.EXTENSION_PENDING, "e-1", "n-1")

@@ -5,6 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from event_examples import example
+
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.model.event_chain import GENESIS, Event, link
 from jitvault.model.grant_refusal import MOST_REFUSED, is_refused, is_refused_too_often
 from jitvault.model.kinds import EventKind
@@ -13,7 +16,7 @@ NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
 
 
 def event(kind: str, body: dict[str, Any], at: datetime = NOW) -> Event:
-    return link("t-1", 1, GENESIS, kind, at.isoformat(), body)
+    return link("t-1", 1, GENESIS, kind, rfc3339(at), example(kind, **body))
 
 
 def test_only_the_request_that_was_refused_is_refused() -> None:

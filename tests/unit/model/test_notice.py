@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from event_examples import body
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,9 +14,9 @@ MOVES = [(before, after) for before, edges in EDGES.items() for after in edges]
 
 
 def test_more_time_that_waits_for_an_approval_is_told() -> None:
-    body = {"missing": [{"group": "jitvault-approvers", "count": 1}]}
-    assert kind_of_change(State.ACTIVE, State.ACTIVE, "extension_pending", body) is Kind.PENDING
-    assert kind_of_change(State.ACTIVE, State.ACTIVE, "extension_pending", {"missing": []}) is None
+    for missing, kind in (([{"group": "jitvault-approvers", "count": 1}], Kind.PENDING), ([], None)):
+        waits = body("extension_pending", missing=missing)
+        assert kind_of_change(State.ACTIVE, State.ACTIVE, "extension_pending", waits) is kind
 
 
 @pytest.mark.parametrize(
@@ -37,17 +38,18 @@ def test_more_time_that_waits_for_an_approval_is_told() -> None:
     ],
 )
 def test_what_a_change_is_to_people_outside(before: State | None, after: State, event: str, kind: Kind | None) -> None:
-    assert kind_of_change(before, after, event, {}) is kind
+    assert kind_of_change(before, after, event, body(event)) is kind
 
 
 @pytest.mark.parametrize(("verdict", "kind"), [("revoke_failed", Kind.UNCONFIRMED), ("acknowledged", None)])
 def test_what_could_not_be_revoked_is_told(verdict: str, kind: Kind | None) -> None:
-    assert kind_of_change(State.ENDING, State.ENDING, "revoked", {"verdicts": {"a": "gone", "b": verdict}}) is kind
+    revoked = body("revoked", verdicts={"a": "gone", "b": verdict})
+    assert kind_of_change(State.ENDING, State.ENDING, "revoked", revoked) is kind
 
 
 def test_nothing_that_is_over_is_told_as_waiting() -> None:
     for before, after in [*MOVES, *((None, after) for after in START)]:
-        kind = kind_of_change(before, after, "decided", {})
+        kind = kind_of_change(before, after, "decided", body("decided"))
         assert (kind is Kind.PENDING) == (after is State.PENDING_APPROVAL)
         assert (kind is Kind.APPROVED) == (after is State.APPROVED)
 

@@ -15,7 +15,6 @@ from jitvault.policy.decision import (
     combine,
     highest,
     needed_proof_level,
-    obliged_proof_level,
     strictest,
 )
 
@@ -120,8 +119,7 @@ def test_a_decision_as_json() -> None:
         "reasons": ["because"],
         "policy_digest": "sha256:x",
     }
-    assert obliged_proof_level(told) == "target"
-    assert Obligations.of(told["obligations"]) == obligations
+    assert Decision.of(told).obligations == obligations
 
 
 def test_the_owner_counts_in_a_group_when_all_who_ask_for_it_say_so() -> None:
@@ -130,11 +128,6 @@ def test_the_owner_counts_in_a_group_when_all_who_ask_for_it_say_so() -> None:
     for both in (strictest(lax, lax), strictest(lax, NO_OBLIGATIONS), strictest(NO_OBLIGATIONS, lax)):
         assert both.owner_may_approve == ("jitvault-dba",)
     assert strictest(lax, strict).owner_may_approve == strictest(strict, lax).owner_may_approve == ()
-
-
-@pytest.mark.parametrize("said", [None, {}, {"obligations": {}}, {"obligations": {"confirm": None}}])
-def test_a_decision_that_says_nothing_of_the_proof_obliges_to_none(said: dict[str, object] | None) -> None:
-    assert obliged_proof_level(said) is None
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,11 @@ from test_revision import revision as a_revision
 from jitvault.audit.observation import Kind
 from jitvault.documents.published_task import ChainEnd, PublishedRefusal, PublishedTask, packed, read_published
 from jitvault.errors import InvalidInput, WrongState
+from jitvault.model.event_bodies import PublishedEnd
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
 from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, OVER, State, check_move
+from jitvault.policy.decision import Decision, Obligations
 from jitvault.recovery.issued_tokens import IssuedToken, ListedToken, issued_tokens, with_leases, worker_sessions
 from jitvault.recovery.outcomes import (
     LedgerState,
@@ -287,7 +289,7 @@ def document(**changes: Any) -> dict[str, Any]:
         "body": base64.b64encode(revision.body).decode(),
         "grant_id": "a" * 32,
         "ends_at": "2030-01-31T09:15:00Z",
-        "decision": {"obligations": {}},
+        "decision": Decision(True, Obligations(), (), "sha256:p").as_json(),
         "ttl": {"ttl_s": 60},
         "receipt": packed({"payload": "x"}),
     }
@@ -305,7 +307,7 @@ def test_a_published_document_is_read() -> None:
     assert (found.state, found.chain, found.digest) == (State.ACTIVE, ChainEnd(3, "h3"), a_revision().digest)
     assert (found.requester, found.agent, found.parent) == ("e-req", "e-agent", None)
     assert found.receipt == {"payload": "x"}
-    assert found.chain_and_state == {"seq": 3, "head": "h3", "state": "active"}
+    assert found.chain_and_state == PublishedEnd(seq=3, head="h3", state=State.ACTIVE, refused_request="n")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from jitvault import shipped_files as shipped
@@ -15,7 +16,7 @@ HERE = {"host": "127.0.0.1", "port": 24414, "database": "app", "tls": "disable"}
 def used_at(template: AccessTemplate) -> object:
     found = connected_to("127.0.0.1:24414", {template.name: template})[template.name]
     facts = found.spec.fill_connection({"database": "app"})
-    return facts and facts.as_json()
+    return msgspec.to_builtins(facts)
 
 
 @pytest.mark.parametrize(

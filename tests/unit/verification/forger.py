@@ -2,7 +2,7 @@
 
 The statements, the history, the trust file and the audit lines were recorded on an OpenBao 2.7.2 by `make recorded`:
 `read-orders` was extended past the life of its first token and so has two tokens, `fix-orders` was approved and
-extended by two people.
+extended by two people, `serve-orders` had a certificate and ended by a freeze.
 """
 
 from __future__ import annotations
@@ -228,6 +228,7 @@ class Forger:
             ],
             "namespace": {"id": trust.namespace, "path": ""},
             "workers": [{"entity": worker, "name": "worker"} for worker in sorted(trust.workers)],
+            "issuers": [issuer.public_bytes(Encoding.PEM).decode() for issuer in trust.issuers],
         }
 
     def accepts(self, data: bytes, *logs: Path) -> bool:

@@ -28,7 +28,7 @@ def test_an_honest_receipt_holds_and_says_what_nobody_checked(forger: Forger) ->
     for task in ("read-orders", "fix-orders"):
         found = forger.verify(forger.receipt(task=task)).outcome
         assert found.problems == [] and found.holds is None
-        assert [one.name for one in found.unchecked] == ["lines", "left out", "worker"]
+        assert [one.name for one in found.not_made] == ["lines", "left out", "worker"]
         assert any("--status" in text for text in found.not_checked)
         assert forger.accepts(forger.receipt(task=task), forger.log())
     told = forger.verify(forger.receipt(), forger.log(), told=history()).outcome
@@ -62,7 +62,7 @@ def test_an_end_that_no_target_was_asked_about_is_not_closed_with_proof(forger: 
 def test_without_the_namespace_and_the_worker_nothing_is_said_to_hold(forger: Forger, trust: Trust) -> None:
     found = forger.verify(forger.receipt(), forger.log(), trust=trust).outcome
     assert found.problems == [] and found.holds is None
-    assert [one.name for one in found.unchecked] == ["worker"]
+    assert [one.name for one in found.not_made] == ["worker"]
     assert forger.script(forger.receipt(), forger.log(), trust=trust) == 3
 
 
@@ -231,7 +231,7 @@ def test_what_a_receipt_says_in_passing_is_told(forger: Forger) -> None:
         told["proof"]["not_proven"] = ["that its TLS sessions are over"]
         told["recovered"] = [{"at": "2026-11-28T15:00:00Z", "from": {}, "verified_by": []}]
 
-    told = forger.verify(forger.receipt(edit)).outcome.told
+    told = forger.verify(forger.receipt(edit)).outcome.remarks
     assert told[0] == "finding denied: a request was\\x1b[2J denied"
     assert told[1] == "not proven: that its TLS sessions are over" and "rebuilt 1 time" in told[2]
 
@@ -340,7 +340,7 @@ def test_approvals_that_may_be_lost_are_not_called_counted(forger: Forger) -> No
     receipt = forger.receipt(edit, "fix-orders", fits=True)
     found = forger.verify(receipt, forger.log()).outcome
     assert found.problems == [] and found.holds is None
-    assert [one.name for one in found.unchecked] == ["approvals"]
+    assert [one.name for one in found.not_made] == ["approvals"]
     assert forger.script(receipt, forger.log()) == 3
     kept = forger.verify(forger.receipt(put([rebuilt], "recovered"), "fix-orders"), forger.log()).outcome
     assert kept.holds

@@ -21,7 +21,7 @@ from jitvault.formats.canonical_json import canonical_bytes
 from jitvault.verification.trust import Trust
 
 Keys = tuple[str | int, ...]
-TASKS = ("read-orders", "fix-orders")
+TASKS = ("read-orders", "fix-orders", "serve-orders")
 
 
 def leaves(value: Any, keys: Keys = ()) -> Iterator[Keys]:
@@ -44,7 +44,7 @@ def flipped(value: Any, key: str | int) -> Any:
             return ["x"]
         case dict():
             return {"x": "x"}
-    if key in ("payload", "content", "sig"):
+    if key in ("payload", "content", "sig", "der"):
         data = bytearray(base64.b64decode(value))
         data[len(data) // 2] ^= 1
         return base64.b64encode(data).decode()

@@ -408,7 +408,7 @@ def test_what_the_target_alone_is_said_to_have_proven_is_not_checked(forger: For
     receipt = forger.receipt(edit, fits=True)
     found = forger.verify(receipt, forger.log()).outcome
     assert found.problems == [] and found.holds is None
-    assert [one.name for one in found.unchecked] == ["closed"]
+    assert [one.name for one in found.not_made] == ["closed"]
     assert forger.script(receipt, forger.log()) == 3
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from forger import KNOWN, Forger, content, statement
 
+from jitvault.model.scope import Scope
 from jitvault.verification.outcome import Basis
 
 Told = dict[str, Any]
@@ -84,6 +85,80 @@ REFUSED: dict[str, tuple[Callable[[Told], object], str]] = {
 }
 
 
+def refrozen(**changed: object) -> Callable[[Told], None]:
+    """A freeze by the same operator that says something else, signed by a key that no auditor has."""
+
+    def edit(told: Told) -> None:
+        freeze = told["documents"]["freeze"]
+        said = json.loads(base64.b64decode(freeze["payload"])) | changed
+        freeze["payload"] = base64.b64encode(json.dumps(said).encode()).decode()
+        freeze["signatures"][0]["keyid"] = f"jitvault-signer-{said['entity']}:v99"
+
+    return edit
+
+
+def without_a_freeze(told: Told) -> None:
+    told["documents"]["freeze"] = None
+
+
+def key_of(**scope: str) -> dict[str, str]:
+    """A scope as a freeze names it, with the key that stands for it."""
+    return {"agent": "", "template": "", "owner": "", **scope, "task": Scope(**scope).key}
+
+
+FREEZE = "/predicate/documents/freeze"
+NOT_ITS_FREEZE: dict[str, tuple[Callable[[Told], object], str]] = {
+    "of another agent": (refrozen(**key_of(agent="deploy-agent")), f"{FREEZE}/payload"),
+    "of another owner": (refrozen(**key_of(owner="nobody")), f"{FREEZE}/payload"),
+    "of another template": (refrozen(**key_of(template="postgres-readonly")), f"{FREEZE}/payload"),
+    "of the agent and another template": (
+        refrozen(**key_of(agent="research-agent", template="postgres-readonly")),
+        f"{FREEZE}/payload",
+    ),
+    "of another scope than its key": (refrozen(agent=""), f"{FREEZE}/payload"),
+    "a lift": (refrozen(freezes=False), FREEZE),
+    "by another operator": (refrozen(entity="e-1"), "/predicate/ended/by"),
+    "for another reason": (refrozen(reason="another"), "/predicate/ended/note"),
+    "whose signature does not hold": (
+        lambda told: rewritten(told["documents"]["freeze"], nonce="0"),
+        f"{FREEZE}/payload",
+    ),
+    "a request in its place": (
+        lambda told: told["documents"].update(freeze=told["documents"]["request"]),
+        f"{FREEZE}/payload",
+    ),
+    "of a task that ended otherwise": (lambda told: told["ended"].update(reason="operator"), "/predicate/ended/reason"),
+}
+
+
+@pytest.mark.parametrize(("edit", "place"), NOT_ITS_FREEZE.values(), ids=NOT_ITS_FREEZE)
+def test_a_freeze_that_did_not_end_the_task_is_refused_at_its_place(
+    forger: Forger, edit: Callable[[Told], object], place: str
+) -> None:
+    receipt = forger.receipt(edit, "serve-orders")
+    problems = forger.verify(receipt, forger.log()).outcome.problems
+    assert any(at.startswith(place) for problem in problems for at in problem.places), problems
+    code, said = forger.run(receipt, forger.log())
+    assert code == 1 and any(place in line for line in said.splitlines() if "WRONG" in line), said
+
+
+@pytest.mark.parametrize(
+    "scope", [{}, {"owner": "data-owner"}, {"template": "pki-service"}, {"agent": "RESEARCH-AGENT"}]
+)
+def test_a_freeze_of_everything_or_of_a_part_of_the_task_has_it(forger: Forger, scope: dict[str, str]) -> None:
+    receipt = forger.receipt(refrozen(**key_of(**scope)), "serve-orders")
+    assert forger.accepts(receipt, forger.log())
+
+
+def test_who_froze_the_task_is_attested_without_the_freeze_or_its_authors_key(forger: Forger) -> None:
+    ended = {"/predicate/ended/by", "/predicate/ended/note", "/predicate/ended/reason"}
+    for edit, is_attested in ((lambda told: None, False), (refrozen(), True), (without_a_freeze, True)):
+        receipt = forger.receipt(edit, "serve-orders")
+        assert ended.issubset(forger.verify(receipt, forger.log()).outcome.attested) is is_attested
+        code, said = forger.run(receipt, forger.log())
+        assert (code, "ATTESTED /predicate/ended/by\n" in said) == (0, is_attested)
+
+
 @pytest.mark.parametrize(("edit", "place"), REFUSED.values(), ids=REFUSED)
 def test_a_document_of_another_task_or_signer_is_refused_at_its_place(
     forger: Forger, edit: Callable[[Told], object], place: str
@@ -119,6 +194,22 @@ def test_the_quorum_counts_as_rederived_only_against_keys_that_the_auditor_bring
         assert attested is Basis.ATTESTED and "/predicate/approved_by" in places
         _, said = forger.run(forger.receipt(task="fix-orders"), forger.log(), trust=replace(KNOWN, signers=known))
         assert "  ATTESTED /predicate/approved_by\n" in said
+
+
+def test_approvals_of_a_rebuilt_record_that_embeds_none_are_attested(forger: Forger) -> None:
+    """Whoever can have a receipt signed can say that its record was rebuilt, and leave out what people signed."""
+
+    def edit(told: Told) -> None:
+        told["recovered"] = [{"at": "2026-11-28T15:00:00Z", "from": {"seq": 3}, "verified_by": []}]
+        told["documents"] = {"request": None, "decisions": [], "ends": [], "freeze": None}
+
+    receipt = forger.receipt(edit, "serve-orders")
+    outcome = forger.verify(receipt, forger.log(), trust=KNOWN).outcome
+    found = {one.name: one.basis for one in outcome.checked}
+    assert outcome.holds and {found["approvals"], found["documents"]} == {Basis.ATTESTED}
+    assert {"/predicate/approved_by", "/predicate/documents/request"} <= {*outcome.attested}
+    _, said = forger.run(receipt, forger.log(), trust=KNOWN)
+    assert "  ATTESTED /predicate/approved_by\n" in said
 
 
 def test_approvals_that_nobody_signed_are_attested_at_most(forger: Forger) -> None:

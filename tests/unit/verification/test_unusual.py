@@ -33,7 +33,7 @@ def not_shown(forger: Forger, data: bytes, lines: list[bytes]) -> list[str]:
     """The checks that could not be made of a receipt of which nothing is wrong, by both."""
     found = forger.verify(data, forger.log(lines)).outcome
     assert found.problems == [] and forger.script(data, forger.log(lines)) == 3
-    return [one.name for one in found.unchecked]
+    return [one.name for one in found.not_made]
 
 
 def test_wrapped_reads_of_what_everybody_may_read_need_no_finding_each(forger: Forger) -> None:

@@ -161,7 +161,7 @@ def policy_explain(
     facts = {"by": ", ".join(decision.rules) or "no rule"}
     if decision.reasons:
         facts["because"] = "; ".join(decision.reasons)
-    facts |= obligation_facts(obligations.as_json()) if decision.permitted else {}
+    facts |= obligation_facts(obligations) if decision.permitted else {}
     if not decision.permitted:
         facts["needed"] = "; or ".join(found.instead) or "other policies: no single change of the request is enough"
     if frozen:

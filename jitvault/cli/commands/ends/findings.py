@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from jitvault.cli import session
@@ -60,7 +61,7 @@ def list_(
     wiring = session.open_session()
     ledger = session.ledger_to_read(wiring)
     entity = _entity_of(wiring, ledger, agent) if agent else None
-    rows = [row.as_json() for row in ledger.findings(closed=all_, task_id=task, agent=entity)]
+    rows = msgspec.to_builtins(ledger.findings(closed=all_, task_id=task, agent=entity))
     names = _names_of(ledger, rows)
     rows = [{**row, "agent_name": names.get(row["agent"]), "author_name": names.get(row["author"])} for row in rows]
     if not rows:

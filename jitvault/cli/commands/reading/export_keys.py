@@ -24,20 +24,28 @@ def export_keys(
             help=f"The name of an entity that the worker logs in as, {_INIT_MAKES} by default. It can be repeated.",
         ),
     ] = None,
+    pki: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pki",
+            metavar="MOUNT",
+            help="A mount of the PKI engine whose issuers are trusted about its certificates. It can be repeated.",
+        ),
+    ] = None,
     out: Out = None,
     json_: Json = False,
 ) -> None:
     """Write the trust file by which receipts are verified offline.
 
-    It has the public keys of receipts and of everybody who signs, the id of jitvault's namespace, and the ids of the
-    worker's entities, as Vault has them now. Take it from Vault yourself, early, and keep it offline; `jitvault verify
-    --trust` reads it.
+    It has the public keys of receipts and of everybody who signs, the id of jitvault's namespace, the ids of the
+    worker's entities, and the issuers of certificates, as Vault has them now. Take it from Vault yourself, early, and
+    keep it offline; `jitvault verify --trust` reads it.
 
-    Example: jitvault export-keys --out trust.json
+    Example: jitvault export-keys --pki pki --out trust.json
     """
     wiring = session.open_session()
     with output.new_file(out) as file:
-        found = trusted(wiring.vault(wiring.person_token or wiring.settings.admin), worker or [_INIT_MAKES])
+        found = trusted(wiring.vault(wiring.person_token or wiring.settings.admin), worker or [_INIT_MAKES], pki or [])
         shown = msgspec.to_builtins(found)
         if file is not None or not output.print_for_scripts(shown, found.namespace.id, as_json=json_):
             output.text(output.to_json(shown) + "\n", out=file)

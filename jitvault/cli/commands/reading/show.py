@@ -12,7 +12,6 @@ from jitvault.cli.lookups.seen_freezes import SeenFreezes
 from jitvault.cli.options import Json, Task
 from jitvault.cli.published import NEARLY
 from jitvault.cli.views import status as overview
-from jitvault.documents.published_parts import MissingApproval
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import (
     AuditUntrusted,
@@ -34,6 +33,7 @@ from jitvault.lifecycle.requests.freezes import recovery_as_freeze
 from jitvault.model.revision import Revision
 from jitvault.model.revision_content import RevisionContent
 from jitvault.model.states import OVER, State
+from jitvault.policy.decision import Requirement
 from jitvault.wiring import Wiring
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _freeze(wiring: Wiring, state: State, content: RevisionContent) -> dict[str,
     return found if found is not None and found["kind"] == "operator" else None
 
 
-def _missing(wiring: Wiring, task: str, state: State) -> list[MissingApproval]:
+def _missing(wiring: Wiring, task: str, state: State) -> list[Requirement]:
     """Return whose approval a task waits for, as a worker published it.
 
     Nothing where Vault cannot be asked.

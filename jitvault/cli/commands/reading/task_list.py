@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
 from jitvault.cli import published as fallback
@@ -26,6 +25,7 @@ from jitvault.model.revision import Revision
 from jitvault.model.revision_content import RevisionContent
 from jitvault.model.scope import Scope
 from jitvault.model.states import LIVE_STATES, OVER, State
+from jitvault.policy.decision import NO_OBLIGATIONS, Decision
 from jitvault.wiring import Wiring
 
 if TYPE_CHECKING:
@@ -135,17 +135,17 @@ def _rows_of_ledger(wiring: Wiring, ledger: Ledger, wanted: _Wanted, freezes: Se
     rows = []
     for task in tasks:
         revision = None
+        obligations = NO_OBLIGATIONS
         with suppress(CorruptRecord, KeyError):
             revision = Revision.of(bodies[task.task_id]).check_form()
+            obligations = Decision.of(decisions[task.task_id]).obligations
         content = revision.content if revision else None
         if wanted.includes(task.state, content):
-            more_time = None
-            with suppress(KeyError, TypeError, msgspec.ValidationError):
-                last = extensions.get(task.task_id)
-                more_time = waiting_extension(task.state, extension_in(last) if last else None)
+            last = extensions.get(task.task_id)
+            more_time = waiting_extension(task.state, extension_in(*last) if last else None)
             own = {"missing": [], "findings": findings.get(task.task_id, 0), "more_time": more_time}
             own["frozen"] = None if task.state in OVER else freezes.of(content)
-            rows.append({**summary_of(task), **parties_of(revision, decisions.get(task.task_id)), **own})
+            rows.append({**summary_of(task), **parties_of(revision, obligations), **own})
     return _with_missing(wiring, rows)
 
 

@@ -85,7 +85,7 @@ def verify(
         _check_audit_logs(audit or ())
     view.print_verified(found, as_json=json_)
     if found.outcome.holds is None:
-        missing = ", ".join(one.name for one in found.outcome.unchecked)
+        missing = ", ".join(one.name for one in found.outcome.not_made)
         raise NotConfirmed(
             f"nothing contradicts the receipt of task {found.receipt.task}, and not everything was checked: {missing}",
             hint="--audit and --trust give what is missing; docs/auditors.md says where they come from.",

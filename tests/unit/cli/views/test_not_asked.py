@@ -25,6 +25,7 @@ from jitvault.lifecycle.record.report import parties_of
 from jitvault.model.evidence import NoToken
 from jitvault.model.proof_check import NOT_ASKED, TARGET_N, Check
 from jitvault.model.states import Verdict
+from jitvault.policy.decision import Obligations, ProofLevel
 
 WHY = "It has no door."
 ALONE = replaced(REVISION, access=[structs.replace(REVISION.access[0], confirm="audit", confirm_why=WHY)])
@@ -91,11 +92,11 @@ def test_a_kill_switch_counts_apart_what_only_vault_said() -> None:
 
 @pytest.mark.parametrize(("state", "is_said"), [("sealed", True), ("confirmed", True), ("ending", False)])
 def test_a_list_says_it_of_what_has_ended(state: str, is_said: bool) -> None:
-    assert task_list.is_unasked({"state": state, **parties_of(ALONE, {})}) is is_said
+    assert task_list.is_unasked({"state": state, **parties_of(ALONE)}) is is_said
     for asked in (
-        parties_of(ALONE, {"obligations": {"confirm": "target"}}),
-        parties_of(REVISION, {}),
-        parties_of(None, None),
+        parties_of(ALONE, Obligations(confirm=ProofLevel.TARGET)),
+        parties_of(REVISION),
+        parties_of(None),
     ):
         assert not task_list.is_unasked({"state": state, **asked})
 

@@ -14,7 +14,7 @@ from msgspec import structs
 from terminals import HOSTILE as ANY
 from terminals import PILED, widest
 from test_extension import PLAIN
-from test_published_task import EXTENSION, HONEST, read
+from test_published_task import DECISION, EXTENSION, HONEST, read
 from test_revision import SPEC, TEMPLATE, replaced, resolved, revision, set_in
 
 from jitvault.cli.views.proposal import print_proposal, proposal_lines, question
@@ -123,7 +123,7 @@ Digest: {subject.digest}"""
 
 
 def test_more_time_is_shown_with_both_deadlines_and_its_own_digest() -> None:
-    subject = longer(replace(PLAIN, by=Party("e-agent", "research-agent"), reason="The load is high."))
+    subject = longer(structs.replace(PLAIN, by=Party("e-agent", "research-agent"), reason="The load is high."))
     lines = shown(subject, 120)
     assert lines[:4] == [
         "Task t-1, revision 1, is active; 10 more minutes requested",
@@ -226,20 +226,20 @@ def test_an_approver_reads_for_how_long_others_may_go_on_accepting() -> None:
 
 
 @pytest.mark.parametrize(
-    ("decision", "missing", "said"),
+    ("decided", "missing", "said"),
     [
         ({"permitted": False}, [], "policy denies it, whoever approves"),
-        ({"permitted": True}, [], "none needed"),
-        ({"permitted": True, "obligations": {"approvals": [{"group": "g", "count": 2}]}}, [], "2 of 2 given"),
+        ({"obligations": {}}, [], "none needed"),
+        ({"obligations": {"approvals": [{"group": "g", "count": 2}]}}, [], "2 of 2 given"),
         (
-            {"permitted": True, "obligations": {"approvals": [{"group": "g", "count": 2}, {"group": "h", "count": 1}]}},
+            {"obligations": {"approvals": [{"group": "g", "count": 2}, {"group": "h", "count": 1}]}},
             [{"group": "g", "count": 1}, {"group": "h", "count": 1}],
             "1 of 3 given; missing: 1 approval by g and 1 approval by h",
         ),
     ],
 )
-def test_who_else_has_to_approve(decision: dict[str, Any], missing: list[Any], said: str) -> None:
-    assert value_of(waiting(decision=decision, missing=missing), "approvals") == said
+def test_who_else_has_to_approve(decided: dict[str, Any], missing: list[Any], said: str) -> None:
+    assert value_of(waiting(decision={**DECISION, **decided}, missing=missing), "approvals") == said
 
 
 def test_what_is_not_as_it_was_approved_is_starred_and_told() -> None:
@@ -295,7 +295,7 @@ def first_lines(lines: list[str]) -> list[str]:
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_a_reason_that_looks_like_our_lines_is_marked_on_each(width: int) -> None:
-    plain, hostile = longer(), longer(replace(PLAIN, reason=LONG))
+    plain, hostile = longer(), longer(structs.replace(PLAIN, reason=LONG))
     lines = shown(hostile, width)
     assert max(map(widest, lines)) <= width
     assert all(line.isprintable() for line in lines)
@@ -314,7 +314,7 @@ def test_a_reason_that_looks_like_our_lines_is_marked_on_each(width: int) -> Non
 )
 @example(f"{PILED} {'x ' * 40}risk low", 80)
 def test_no_reason_changes_a_line_of_ours(reason: str, width: int) -> None:
-    *lines, digest = shown(longer(replace(PLAIN, reason=reason)), width)
+    *lines, digest = shown(longer(structs.replace(PLAIN, reason=reason)), width)
     assert own(lines) == own(shown(longer(), width)[:-1])
     assert max(map(widest, lines)) <= width
     assert digest.startswith("Digest: sha256:") and len(digest) == 79

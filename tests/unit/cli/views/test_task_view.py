@@ -7,7 +7,8 @@ from msgspec import structs
 
 from jitvault.cli.views.status import _grouped_findings, _waits_for
 from jitvault.cli.views.task import heading_end
-from jitvault.documents.published_parts import Ended, MissingApproval
+from jitvault.documents.published_parts import Ended
+from jitvault.policy.decision import Requirement
 
 
 def finding(message: str, request: str, line: str | None = "a" * 64) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def test_a_finding_without_a_line_names_its_rule() -> None:
 
 
 def test_a_task_that_waits_says_for_whom_and_what_gives_it() -> None:
-    missing = [MissingApproval("jitvault-approvers", 1), MissingApproval("jitvault-security", 2)]
+    missing = [Requirement("jitvault-approvers", 1), Requirement("jitvault-security", 2)]
     assert _waits_for({"task_id": "t1", "missing": missing}) == {
         "waiting": "for 1 approval by jitvault-approvers and 2 approvals by jitvault-security",
         "ask": "a member of jitvault-approvers and one of jitvault-security to run `jitvault approve t1`",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from event_examples import WHOLE, example
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +25,9 @@ def events(*kinds: str | tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for n, kind in enumerate(kinds):
         name, body = kind if isinstance(kind, tuple) else (kind, BODIES.get(kind, {}))
-        found.append({"seq": n + 1, "at": f"2026-11-25T00:00:{n:02}.000001Z", "event": name, "body": body})
+        found.append(
+            {"seq": n + 1, "at": f"2026-11-25T00:00:{n:02}.000001Z", "event": name, "body": example(name, **body)}
+        )
     return found
 
 
@@ -46,20 +49,21 @@ def test_what_is_no_try_is_never_folded(kinds: list[str]) -> None:
 
 
 def test_who_froze_and_who_asked_for_more_time_is_named() -> None:
-    extension = {"by": {"entity": "e-1", "name": "research-agent"}, "reason": "it is slow"}
+    by = {"entity": "e-1", "name": "research-agent"}
+    extension = {**WHOLE["extended"]["extension"], "by": by, "reason": "it is slow"}
     told = events(
-        ("ending", {"reason": "frozen", "by": "operator", "scope": "everything", "note": "look first"}),
+        ("ending", {"reason": "frozen", "by": "e-1", "name": "operator", "scope": "everything", "note": "look first"}),
         ("ending", {"reason": "frozen", "note": "a tripwire", "line": "abc"}),
         ("extension_pending", {"extension": extension, "missing": []}),
-        ("extension_refused", {"extension": extension, "error": {"message": "too long"}}),
-        ("extended", {"extension": extension, "ends_at": "2026-11-25T00:20:00Z"}),
+        ("extension_refused", {"extension": extension}),
+        ("extended", {"extension": extension, "approved_by": []}),
     )
     assert [words for _, words in rows(told)] == [
         "ending: frozen by operator (look first)",
         "ending: frozen (a tripwire)",
         "more time pending, asked for by research-agent (it is slow)",
         "more time refused, asked for by research-agent (it is slow): too long",
-        "extended until 2026-11-25 00:20:00, asked for by research-agent (it is slow)",
+        "extended until 2030-01-31 09:05:00, asked for by research-agent (it is slow)",
     ]
 
 
@@ -98,8 +102,11 @@ def test_who_did_it_and_why_is_told() -> None:
     refused = [{"entity": "e", "name": "adam", "why": "withdrew the approval: too soon", "withdrawn": True}]
     shown = rows(
         events(
-            ("decided", {"state": "pending_approval", "refused": refused, "why": ""}),
-            ("decided", {"state": "denied", "refused": [], "why": "adam denied it: no"}),
+            ("decided", {"state": "pending_approval", "decided": {"refused": refused, "approved_by": []}}),
+            (
+                "decided",
+                {"state": "denied", "note": "adam denied it: no", "decided": {"refused": [], "approved_by": []}},
+            ),
             ("ending", {"reason": "operator", **by}),
             ("noted", by),
             ("unverified", by),
@@ -118,24 +125,27 @@ def test_who_did_it_and_why_is_told() -> None:
 
 def test_who_asked_approved_and_was_given_the_token_is_named() -> None:
     names = {"e-1": "ada", "e-2": "bob", "e-3": "research-agent"}
-    state = {"state": "pending_approval", "refused": [], "why": ""}
-    extension = {"by": {"entity": "e-3", "name": "research-agent"}, "reason": "it is slow"}
-    more = {"extension": extension, "ends_at": "2026-11-25T00:20:00Z"}
+
+    def by_approvers(*approved: str) -> dict[str, Any]:
+        return {"state": "pending_approval", "decided": {"refused": [], "approved_by": approved}}
+
+    by = {"entity": "e-3", "name": "research-agent"}
+    extension = {**WHOLE["extended"]["extension"], "by": by, "reason": "it is slow"}
     told = events(
-        ("submitted", {**state, "approved_by": []}),
-        ("decided", {**state, "approved_by": ["e-1"]}),
-        ("decided", {**state, "approved_by": ["e-1", "e-2"]}),
+        ("submitted", by_approvers()),
+        ("decided", by_approvers("e-1")),
+        ("decided", by_approvers("e-1", "e-2")),
         ("delivered", {"to": "e-3"}),
-        ("extended", {**more, "approved_by": [{"entity": "e-2", "name": "bob"}]}),
-        ("revised", {**state, "approved_by": []}),
-        ("decided", {**state, "approved_by": ["e-1", "e-4"]}),
+        ("extended", {"extension": extension, "approved_by": [{"entity": "e-2", "name": "bob"}]}),
+        ("revised", by_approvers()),
+        ("decided", by_approvers("e-1", "e-4")),
     )
     assert [what for _, what in rows(told, names, requester="olive")] == [
         "submitted: pending_approval; olive asked",
         "decided: pending_approval; ada approved",
         "decided: pending_approval; bob approved",
         "delivered to research-agent",
-        "extended until 2026-11-25 00:20:00, asked for by research-agent (it is slow); bob approved",
+        "extended until 2030-01-31 09:05:00, asked for by research-agent (it is slow); bob approved",
         "revised: pending_approval; olive asked",
         "decided: pending_approval; ada and e-4 approved",
     ]

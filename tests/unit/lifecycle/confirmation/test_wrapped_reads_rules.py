@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from hashlib import sha256
 from itertools import permutations
 from typing import Any
 
@@ -29,7 +30,7 @@ from jitvault.lifecycle.confirmation.wrapped_reads import (
     wrapped_reads,
     written_since,
 )
-from jitvault.model.evidence import Lack, Missing
+from jitvault.model.evidence import MOST_SIGNED, Lack, Missing, SignedAnswer, SignedForm
 
 TOKENS, CREDS = frozenset({TOKEN}), "database/creds/app-ro"
 LEASED = frozenset({CREDS})
@@ -176,6 +177,14 @@ def test_a_session_of_nobody_who_is_known_may_be_the_reads() -> None:
     left = replace(GONE, open_sessions=1, evidence="1 session does not end")
     assert judge_by_target("postgresql", read(), {}, {UNNAMED: left}) == open_read(read(), "1 session does not end")
     assert not judge_by_target("postgresql", read(), {}, {}).ok
+
+
+@pytest.mark.parametrize(("size", "is_kept"), [(MOST_SIGNED, True), (MOST_SIGNED + 1, False)])
+def test_of_what_an_issuer_signed_too_many_bytes_are_named_by_their_digest_alone(size: int, is_kept: bool) -> None:
+    der = bytes(size)
+    said = target_check("pki", "01", replace(GONE, signed=(SignedForm.OCSP, der))).evidence
+    assert isinstance(said, SignedAnswer) and said.sha256 == sha256(der).hexdigest()
+    assert said.der == (der if is_kept else None)
 
 
 def test_each_read_has_to_be_answered_for() -> None:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from event_examples import example
 
 from jitvault.formats.canonical_json import canonical_bytes
 from jitvault.formats.rfc3339 import rfc3339
@@ -23,7 +24,8 @@ AGENT, OPERATOR = (CONTENT[part]["entity"] for part in ("agent", "requester"))
 def chain(*events: tuple[str, dict[str, Any]]) -> TaskRecord:
     """A task whose n-th event was n seconds after noon."""
     found = tuple(
-        Event("t", seq, "", "", kind, f"2026-11-29T12:00:{seq:02}Z", body) for seq, (kind, body) in enumerate(events, 1)
+        Event("t", seq, "", "", kind, f"2026-11-29T12:00:{seq:02}Z", example(kind, **body))
+        for seq, (kind, body) in enumerate(events, 1)
     )
     return cast(TaskRecord, SimpleNamespace(events=found, revision=SimpleNamespace(body=canonical_bytes(CONTENT))))
 
@@ -53,7 +55,7 @@ def test_a_task_that_was_given_back_ended_as_its_agent_signed(
 
 def test_an_approval_is_as_old_as_it_counts_without_a_break() -> None:
     def decided(*approved: str, kind: str = "decided", denied: str | None = None) -> tuple[str, dict[str, Any]]:
-        return kind, {"approved_by": list(approved), "denied_by": denied}
+        return kind, {"decided": {"approved_by": list(approved), "denied_by": denied}}
 
     def since(entity: str, *events: tuple[str, dict[str, Any]]) -> str | None:
         at = counted_at(chain(*events), cast(DecisionRow, SimpleNamespace(entity_id=entity)))

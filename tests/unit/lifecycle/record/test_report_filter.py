@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from builders import revision as revision_row
 from builders import task
+from event_examples import example
 from hypothesis import given
 from hypothesis import strategies as st
 from test_revision import revision
@@ -28,7 +29,7 @@ TIMES = st.none() | st.integers(-3, 10).map(lambda minutes: NOW + timedelta(minu
 def of_state(state: State, *leases: LeaseRow, at: datetime = NOW) -> TaskRecord:
     """A task by research-agent for data-owner that asks for pg-read, and reached the state at that time."""
     body = replace(revision_row(), body=revision().body)
-    event = link("t-1", 1, "", "submitted", at.isoformat(), {"state": state.value})
+    event = link("t-1", 1, "", "submitted", at.isoformat(), example("submitted", state=state.value))
     return TaskRecord(task("t-1", state), body, (), (), leases, (), (), (event,), ())
 
 
