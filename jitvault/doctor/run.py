@@ -36,7 +36,7 @@ from jitvault.doctor.vault_facts import known
 from jitvault.doctor.vault_health import server_at, takes_large
 from jitvault.doctor.worker_facts import outliving, stream_of
 from jitvault.documents.paths import INSTALLATION
-from jitvault.errors import InvalidInput, JitvaultError, LedgerUnavailable, WrongState
+from jitvault.errors import InvalidInput, JitvaultError, LedgerUnavailable, MissingLedger, WrongState
 from jitvault.formats.secret import Secret
 from jitvault.formats.server_product import Product, commands_of, product_by_lines, with_commands
 from jitvault.ledger.inspection import condition, room_for
@@ -215,6 +215,8 @@ class _Facts:
             return self._none_yet(), None
         try:
             found, last = condition(self.settings.ledger.get_secret_value(), self.now, writes=self.settings.has_worker)
+        except MissingLedger:
+            return self._none_yet(), None
         except LedgerUnavailable as error:
             return Unusable(str(error), error.hint), Unknown(str(error), error.hint)
         if found.installation is None:

@@ -189,6 +189,9 @@ def _checked(database: Database) -> Database:
         empty = found is None and _is_empty(connection)
     if empty and isinstance(database.store, PostgresStore):
         raise MissingLedger("there is no ledger in this database", hint="`jitvault ledger upgrade` makes one.")
+    if empty:
+        # a worker may be about to make it
+        raise MissingLedger("there is no ledger in this file")
     if not is_known(found):
         raise _wrong(found)
     return database

@@ -44,7 +44,7 @@ from sqlalchemy import text
 from together import child, run_together
 
 from jitvault.audit.observation import Kind
-from jitvault.errors import JitvaultError, LedgerUnavailable, WrongState
+from jitvault.errors import JitvaultError, LedgerUnavailable, MissingLedger, WrongState
 from jitvault.ledger import claims
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import (
@@ -649,6 +649,16 @@ def tables_of(place: LedgerPlace) -> list[tuple[Any, ...]]:
     if isinstance(place, Path):
         return as_is(place, "SELECT name, sql FROM sqlite_master ORDER BY name")
     return as_is(place, "SELECT relname, relkind FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1")
+
+
+def test_a_file_that_a_worker_has_only_begun_is_no_ledger_yet(tmp_path: Path) -> None:
+    """The schema is one transaction, and the file is there before it."""
+    file = tmp_path / "ledger.db"
+    as_is(file, "PRAGMA journal_mode = wal")
+    assert file.stat().st_size > 0
+    with pytest.raises(MissingLedger, match="no ledger in this file"):
+        opened(str(file), create=False)
+    opened(str(file), create=True).close()
 
 
 def test_somebody_elses_database_is_left_alone(place: LedgerPlace, shelf: Shelf) -> None:
