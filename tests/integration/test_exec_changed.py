@@ -118,6 +118,8 @@ def test_the_program_is_started_anew_with_the_next_token(rig: Rig, spec: Spec, t
         assert is_alive(int(new)) and logs_in(new_url) and Path(new_file).exists()
         assert len(rig.task_tokens(task)) == 1
         if who == "agent":
+            # a worker has seen that it was taken
+            rig.turn(task)
             again = rig.cli("agent", "extend", task, "--for", "20m", "--reason", "slow")
             assert "The new token was taken" in again.stderr and "waits in the inbox" not in again.stderr
         process.kill()

@@ -41,7 +41,6 @@ def test_every_command_refuses_a_namespace_at_once_where_the_server_has_none(
     commands = [
         ("operator", "grant", str(file)),
         ("operator", "revoke", "--all", "--reason", "x", "--yes"),
-        ("operator", "status", file.stem),
         ("operator", "freeze", "--all", "--yes", "--reason", "x"),
         ("agent", "unwrap", "s.0"),
         ("admin", "init", "--plan"),
