@@ -35,6 +35,8 @@ from jitvault.ledger.task_queries import TaskQueries
 from jitvault.lifecycle import advance as advancing
 from jitvault.lifecycle.requests.sign import sign_end
 from jitvault.lifecycle.revocation.phases import PhasedRevocation
+from jitvault.model.event_bodies import EndCause
+from jitvault.model.kinds import EventKind
 from jitvault.model.states import PROVEN, EndReason, State, Verdict
 from jitvault.operations import DONE, new_operation, record_answer
 
@@ -504,9 +506,10 @@ def test_what_is_there_again_after_it_was_gone_is_revoked_again(rig: Rig, spec: 
         )
         fields = {"end_reason": EndReason.OPERATOR, "ending_at": now, "due_at": now}
         rows = (replace(lease, verdict=Verdict.GONE), op)
-        worker.ledger.apply(
-            file.stem, Change("ending", state=State.ENDING, fields=fields, rows=rows), claim=claim, at=now
+        change = Change(
+            EventKind.ENDING, EndCause(reason=EndReason.OPERATOR), state=State.ENDING, fields=fields, rows=rows
         )
+        worker.ledger.apply(file.stem, change, claim=claim, at=now)
     rig("operator", "complete", file.stem, code=None)
     kinds = [op.kind for op in rig.file(file.stem).operations if op.kind == "revoke_lease"]
     assert len(kinds) == 2

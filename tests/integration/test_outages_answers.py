@@ -18,6 +18,7 @@ from rig import PREFIX, Held, Rig
 from stage import ALL, Stage, hasty, patient, until_done
 
 from jitvault.lifecycle.revocation import revoke
+from jitvault.model.event_bodies import EndCause
 from jitvault.model.states import EndReason
 
 Spec = Callable[..., Path]
@@ -192,7 +193,7 @@ def test_look_ups_that_hang_before_a_revocation_delay_it_for_a_moment_only(
     stage.between.when("PUT sys/leases/lookup|PUT auth/token/lookup-accessor", "before", fate=Fate.HOLD, times=ALWAYS)
     worker = rig.wiring().worker
     with worker.ledger.claim(file.stem) as claim:
-        why = (EndReason.OPERATOR, {"by": rig.entity("operator"), "note": ""})
+        why = EndCause(reason=EndReason.OPERATOR, by=rig.entity("operator"))
         revoke.revoke_tokens(worker, worker.file(file.stem), claim, why=why)
     assert [what for what in stage.between.seen if what.startswith("PUT auth/")] == [LOOK_AT_TOKEN, REVOKE_TOKEN]
     assert not [what for what in stage.between.seen if what.startswith("PUT sys/leases/")]
