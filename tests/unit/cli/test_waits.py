@@ -12,8 +12,7 @@ from test_published_task import NOW, honest
 from jitvault.cli import app, session
 from jitvault.cli.commands.ends import freeze
 from jitvault.cli.requests.grant_wait import raise_for
-from jitvault.errors import AuditUntrusted, JitvaultError, MissingLedger, NotConfirmed, NoWorkerActed, WrongState
-from jitvault.ledger.ledger import Ledger
+from jitvault.errors import AuditUntrusted, JitvaultError, NotConfirmed, NoWorkerActed, WrongState
 from jitvault.model.event_bodies import StatedError
 from jitvault.model.scope import Scope
 from jitvault.model.states import State
@@ -23,16 +22,9 @@ LATE = "no worker has done this within 9 s"
 START = ["jitvault worker", "jitvault worker --once"]
 
 
-class Here(SimpleNamespace):
-    """What a command has on a person's own machine."""
-
-    @property
-    def ledger(self) -> Ledger:
-        raise MissingLedger("there is none")
-
-
 def wiring(*written: str) -> Any:
-    return Here(person=SimpleNamespace(written=written))
+    """What a command has on a person's own machine: no ledger."""
+    return SimpleNamespace(person=SimpleNamespace(written=written), has_ledger=False)
 
 
 @pytest.mark.parametrize(
