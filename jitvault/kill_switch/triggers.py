@@ -20,7 +20,7 @@ from jitvault.lifecycle.requests.freeze_documents import freezes
 from jitvault.lifecycle.unexpected_error import failure_of
 from jitvault.model.revision import Revision
 from jitvault.model.scope import FreezeStatement
-from jitvault.model.states import LIVE_STATES, State
+from jitvault.model.states import LIVING, State
 from jitvault.stream.tripwires import watch
 
 Reasons = Mapping[str, str]
@@ -104,9 +104,10 @@ def _lost_and_frozen(worker: WorkerContext, words: Sequence[FreezeStatement]) ->
     found = dict[str, str]()
     for task_id in worker.ledger.unknown_tasks(worker.documents.names(PUBLISHED)):
         said = published(worker, task_id)
-        if isinstance(said, PublishedTask) and said.state in LIVE_STATES | {State.ENDING}:
-            for word in (one for one in words if one.covers(said.full_revision.content)):
-                found[task_id] = f"{word.by} froze {word.scope}: {word.reason}"
+        if isinstance(said, PublishedTask) and said.state in LIVING:
+            for word in words:
+                if word.covers(said.full_revision.content):
+                    found.setdefault(task_id, f"{word.by} froze {word.scope}: {word.reason}")
     return found
 
 

@@ -20,6 +20,7 @@ from jitvault.cli.ends.frozen_tasks import wait_for_frozen
 from jitvault.cli.ends.kill_switch import in_scope
 from jitvault.cli.lookups.names_in_tasks import NamesInTasks, contents_published
 from jitvault.cli.options import DEFAULT_WAIT, Json, Wait, Yes
+from jitvault.cli.quiet import waits
 from jitvault.cli.views import output
 from jitvault.cli.views.freezes import print_frozen
 from jitvault.cli.views.output import readable, warn
@@ -70,6 +71,7 @@ def freeze(
     begun = wiring.clock.agreed()
     # before anything is counted: nothing may keep the freeze from being signed, or delay it
     written_at = _sign(wiring, requested, reason=reason, freezes=True)
+    waits(f"The freeze of {requested} is signed: nothing of it is granted or renewed. A worker ends what it holds.")
     ended = wait_for_frozen(wiring, requested, since=written_at or begun - TOLERANCE, wait=wait)
     print_frozen(requested, reason, ended, as_json=json_)
     for line in earlier:
@@ -147,10 +149,11 @@ def unfreeze(
         trust.lift_tripwires(reason, as_json=json_)
         return
     scope = _scope(agent, template, owner, all_, reason)
-    lifted = _freezes_in(session.open_session(), scope)
+    wiring = session.open_session()
+    lifted = _freezes_in(wiring, scope)
     if not lifted and not unseen:
         raise _nothing_frozen(scope)
-    _sign(session.open_session(), scope, reason=reason, freezes=False)
+    _sign(wiring, scope, reason=reason, freezes=False)
     if json_:
         typer.echo(output.to_json({"lifted": scope.as_json(), "reason": reason}))
         return
